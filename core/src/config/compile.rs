@@ -1,0 +1,392 @@
+//! From what was written to what it means. Collects every problem instead of stopping at the first.
+
+use super::{
+    Addresses, Admin, BodyMode, BusKind, Config, DEFAULT_TOLERANCE, EventPattern, Guard, Ingress, Pace,
+    Problem, Relay, Retry, Route, Tenant, problem::Problems, raw, secret::Origin,
+};
+use crate::{
+    hermes::{filter::Filter, template::Template},
+    id::RouteKey,
+    json::{Object, Text, Value},
+};
+use secrecy::SecretString;
+use serde_saphyr::Spanned;
+use std::{
+    collections::{BTreeMap, HashMap},
+    net::{Ipv4Addr, SocketAddr},
+    path::Path,
+    sync::Arc,
+    time::Duration,
+};
+use url::Url;
+
+const SECOND: Duration = Duration::from_secs(1);
+const MINUTE: Duration = Duration::from_secs(60);
+const HOUR: Duration = Duration::from_secs(3_600);
+const DAY: Duration = Duration::from_secs(86_400);
+
+/// 1 s, 5 s, 30 s, 2 min, 10 min, 30 min, 1 h, 2 h, 4 h, 8 h.
+const DEFAULT_SCHEDULE: [u64; 10] = [1, 5, 30, 120, 600, 1_800, 3_600, 7_200, 14_400, 28_800];
+const DEFAULT_JITTER: f64 = 0.2;
+const DEFAULT_MAX_AGE: Duration = Duration::from_secs(3 * 86_400);
+/// Hermes' own default limit.
+const DEFAULT_PACE: Pace = Pace { count: 30, window: MINUTE };
+/// Hermes' own default for `max_body_bytes`, and ours.
+const DEFAULT_MAX_BODY: usize = 1_048_576;
+
+/// Longer than this would outlast the lease that a delivery is held by.
+const LONGEST_TIMEOUT: Duration = Duration::from_secs(600);
+
+/// What is wrong with a value, and what to do.
+type Fault = (String, String);
+
+pub(super) fn addresses(raw: &raw::Config) -> Result<Addresses, Vec<Problem>> {
+    let mut problems = Problems::default();
+    let addresses = Addresses {
+        ingress: listen(&mut problems, raw.ingress.listen.as_ref(), "ingress.listen", 8080),
+        grpc: listen(&mut problems, raw.relay.grpc.as_ref(), "relay.grpc", 50051),
+    };
+    if problems.0.is_empty() { Ok(addresses) } else { Err(problems.0) }
+}
+
+pub(super) fn config(raw: raw::Config, base: &Path) -> Result<Config, Vec<Problem>> {
+    let mut problems = Problems::default();
+    let mut warnings = Problems::default();
+    let p = &mut problems;
+
+    let retention = duration(p, raw.retention.as_ref(), "retention", 7 * DAY, SECOND..=3_650 * DAY);
+    let grpc = listen(p, raw.relay.grpc.as_ref(), "relay.grpc", 50051);
+    if let Some(written) = raw.relay.grpc.as_ref().filter(|_| !grpc.ip().is_loopback()) {
+        let help = "the status service has no authentication in this version: use 127.0.0.1 or [::1]";
+        p.add(written, "relay.grpc must be a loopback address", help);
+    }
+    let mut config = Config {
+        ingress: Ingress {
+            listen: listen(p, raw.ingress.listen.as_ref(), "ingress.listen", 8080),
+            public_url: p.or(raw.ingress.public_url.as_ref(), None, |text| public_url(text).map(Some)),
+            max_body_bytes: p.or(raw.ingress.max_body_bytes.as_ref(), DEFAULT_MAX_BODY, |n| body_limit(*n)),
+            body_timeout: duration(
+                p,
+                raw.ingress.body_timeout.as_ref(),
+                "body_timeout",
+                10 * SECOND,
+                SECOND / 10..=HOUR,
+            ),
+        },
+        relay: Relay {
+            grpc,
+            drain: duration(p, raw.relay.drain.as_ref(), "drain", 30 * SECOND, Duration::ZERO..=HOUR),
+        },
+        admin: Admin { listen: listen(p, raw.admin.listen.as_ref(), "admin.listen", 9090) },
+        bus: p.or(raw.bus.as_ref(), BusKind::Embedded, |name| match name.as_str() {
+            "embedded" => Ok(BusKind::Embedded),
+            _ => Err(("unknown bus".into(), "write bus: embedded".into())),
+        }),
+        data_dir: base.join(raw.data_dir.as_ref().map_or("talaria-data", |path| path.value.as_str())),
+        retention,
+        tenants: BTreeMap::new(),
+        warnings: Vec::new(),
+    };
+    for (name, tenant) in raw.tenants.0 {
+        check_name(p, &name, "tenant");
+        let tenant = compile_tenant(p, &mut warnings, &name.value, tenant, base, retention);
+        config.tenants.insert(name.value, Arc::new(tenant));
+    }
+    if config.tenants.is_empty() {
+        let what = "no tenants: nothing could come in".to_owned();
+        let help = "add one under tenants:, as deploy/talaria.example.yaml shows".to_owned();
+        p.0.push(Problem { line: 0, column: 0, what, help });
+    }
+    config.warnings = warnings.0;
+    if problems.0.is_empty() { Ok(config) } else { Err(problems.0) }
+}
+
+fn compile_tenant(
+    p: &mut Problems,
+    warnings: &mut Problems,
+    name: &str,
+    raw: raw::Tenant,
+    base: &Path,
+    retention: Duration,
+) -> Tenant {
+    let origins = &raw.openrouter.secrets;
+    if origins.value.is_empty() {
+        let help = "name at least one: an event without a verified signature is never accepted";
+        p.add(origins, format!("tenant {name} has no OpenRouter secret"), help);
+    }
+    let secrets = origins.value.iter().map(|origin| read_secret(p, warnings, origin, base)).collect();
+    let mut routes = BTreeMap::new();
+    let mut keys = HashMap::new();
+    for (route_name, route) in raw.routes.0 {
+        check_name(p, &route_name, "route");
+        let route = compile_route(p, warnings, name, &route_name, &route, base, retention);
+        if let Some(other) = keys.insert(route.key, route_name.value.clone()) {
+            let what = format!("the route names {other} and {} come to the same key", route_name.value);
+            p.add(&route_name, what, "rename one of them");
+        }
+        routes.insert(route_name.value, Arc::new(route));
+    }
+    Tenant {
+        name: name.to_owned(),
+        secrets,
+        secret_origin: origins
+            .value
+            .first()
+            .map_or(Origin::Env(String::new()), |origin| origin.value.below(base)),
+        tolerance: duration(
+            p,
+            raw.openrouter.tolerance.as_ref(),
+            "tolerance",
+            DEFAULT_TOLERANCE,
+            SECOND..=DAY,
+        ),
+        routes,
+    }
+}
+
+fn compile_route(
+    p: &mut Problems,
+    warnings: &mut Problems,
+    tenant: &str,
+    name: &Spanned<String>,
+    raw: &raw::Route,
+    base: &Path,
+    retention: Duration,
+) -> Route {
+    let nowhere = || Url::parse("http://127.0.0.1").ok();
+    let url = p.or(Some(&raw.url), nowhere(), |text| hermes_url(text).map(Some)).or_else(nowhere);
+    let prompt = Template::new(&Text::from(raw.prompt.as_ref().map_or("", |prompt| prompt.value.as_str())));
+    let body = p.or(raw.body.as_ref(), BodyMode::Prompt, |mode| match mode.as_str() {
+        "prompt" => Ok(BodyMode::Prompt),
+        "raw" => Ok(BodyMode::Raw),
+        _ => Err(("unknown body".into(), "write body: prompt or body: raw".into())),
+    });
+    let guard = Guard {
+        commands: raw.guard.commands.unwrap_or(true),
+        references: raw.guard.references.unwrap_or(true),
+    };
+    if let Some(written) = &raw.prompt {
+        if body == BodyMode::Raw {
+            let what = format!("route {tenant}/{} sends raw bodies, so its prompt is never used", name.value);
+            warnings.add(written, what, "leave prompt out, or write body: prompt");
+        }
+        if guard.commands && prompt.leading_text().is_some_and(|text| text.starts_with("/")) {
+            let what =
+                format!("the prompt of route {tenant}/{} starts with /, which the guard defuses", name.value);
+            warnings.add(written, what, "if a gateway command is meant, write guard: {commands: false}");
+        }
+    }
+    let in_flight = p.or(raw.in_flight.as_ref(), 16, |n| match *n {
+        n @ 1..=1024 => Ok(n),
+        _ => Err(("in_flight is out of range".into(), "write a number from 1 to 1024".into())),
+    });
+    Route {
+        key: RouteKey::new(&name.value),
+        name: name.value.clone(),
+        #[expect(clippy::expect_used, reason = "a constant that parses")]
+        url: url.expect("http://127.0.0.1 is a URL"),
+        secret: read_secret(p, warnings, &raw.secret, base),
+        secret_origin: raw.secret.value.below(base),
+        events: raw
+            .events
+            .iter()
+            .map(|text| p.or(Some(text), EventPattern::Every, |text| event_pattern(text)))
+            .collect(),
+        filter: p.or(raw.filters.as_ref(), None, |filters| {
+            Filter::compile(filters)
+                .map(Some)
+                .map_err(|what| (what, "see docs/configuration.md#filters".into()))
+        }),
+        prompt,
+        body,
+        deliver_only: raw.deliver_only,
+        extra: p.or(raw.extra.as_ref(), Value::Object(Object::new()), extra),
+        pace: p.or(raw.pace.as_ref(), Some(DEFAULT_PACE), |text| pace(text)),
+        timeout: duration(p, raw.timeout.as_ref(), "timeout", 30 * SECOND, SECOND / 10..=LONGEST_TIMEOUT),
+        in_flight,
+        max_body_bytes: p.or(raw.max_body_bytes.as_ref(), DEFAULT_MAX_BODY, |n| body_limit(*n)),
+        retry: compile_retry(p, &raw.retry, retention),
+        guard,
+    }
+}
+
+fn compile_retry(p: &mut Problems, raw: &raw::Retry, retention: Duration) -> Retry {
+    let schedule = match &raw.schedule {
+        None => DEFAULT_SCHEDULE.map(Duration::from_secs).to_vec(),
+        Some(pauses) => {
+            let pauses = pauses.value.iter();
+            pauses
+                .map(|pause| duration(p, Some(pause), "schedule", SECOND, Duration::ZERO..=7 * DAY))
+                .collect()
+        }
+    };
+    let max_age = DEFAULT_MAX_AGE.min(retention);
+    Retry {
+        schedule,
+        jitter: p.or(raw.jitter.as_ref(), DEFAULT_JITTER, |text| percent(text)),
+        max_age: duration(p, raw.max_age.as_ref(), "max_age", max_age, SECOND..=retention),
+    }
+}
+
+fn read_secret(
+    p: &mut Problems,
+    warnings: &mut Problems,
+    origin: &Spanned<Origin>,
+    base: &Path,
+) -> SecretString {
+    let found = origin.value.below(base);
+    if found.is_open_to_others() {
+        let what = format!("every user of this machine can read {found}");
+        warnings.add(origin, what, format!("chmod 600 {found}"));
+    }
+    p.or(Some(origin), SecretString::default(), |_| found.read())
+}
+
+/// Names stand in URLs, in subjects and on disk.
+fn check_name(p: &mut Problems, name: &Spanned<String>, kind: &str) {
+    let text = &name.value;
+    let first = text.bytes().next().is_some_and(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
+    let rest = text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'-' | b'_'));
+    if !first || !rest || text.len() > 63 {
+        let help = "use 1 to 63 of a-z, 0-9, - and _, beginning with a letter or digit";
+        p.add(name, format!("{text:?} is not a {kind} name"), help);
+    }
+}
+
+fn listen(p: &mut Problems, value: Option<&Spanned<String>>, key: &str, port: u16) -> SocketAddr {
+    p.or(value, SocketAddr::from((Ipv4Addr::LOCALHOST, port)), |text| {
+        text.parse().map_err(|_| {
+            let help = format!("write an IP address and a port, such as 127.0.0.1:{port} or [::1]:{port}");
+            (format!("{key} is not an address"), help)
+        })
+    })
+}
+
+fn duration(
+    p: &mut Problems,
+    value: Option<&Spanned<String>>,
+    key: &str,
+    fallback: Duration,
+    range: std::ops::RangeInclusive<Duration>,
+) -> Duration {
+    p.or(value, fallback, |text| {
+        let between = || {
+            let (least, most) = (in_one_unit(*range.start()), in_one_unit(*range.end()));
+            format!("write a time from {least} to {most}, such as 500ms, 30s, 5m, 2h or 7d")
+        };
+        let duration =
+            humantime::parse_duration(text).map_err(|_| (format!("{key} is not a duration"), between()))?;
+        if range.contains(&duration) {
+            Ok(duration)
+        } else {
+            Err((format!("{key} is out of range"), between()))
+        }
+    })
+}
+
+/// The bounds above, as one would write them: "7d" and not "1week".
+fn in_one_unit(duration: Duration) -> String {
+    let unit = [(DAY, "d"), (HOUR, "h"), (MINUTE, "m"), (SECOND, "s")]
+        .into_iter()
+        .find(|(unit, _)| !duration.is_zero() && duration.as_millis().is_multiple_of(unit.as_millis()));
+    match unit {
+        Some((unit, name)) => format!("{}{name}", duration.as_millis() / unit.as_millis()),
+        None => format!("{}ms", duration.as_millis()),
+    }
+}
+
+fn body_limit(bytes: usize) -> Result<usize, Fault> {
+    match bytes {
+        1..=67_108_864 => Ok(bytes),
+        _ => Err((
+            "max_body_bytes is out of range".into(),
+            "write a number from 1 to 67108864 (64 MiB)".into(),
+        )),
+    }
+}
+
+fn public_url(text: &str) -> Result<String, Fault> {
+    hermes_url(text).map(|url| url.as_str().trim_end_matches('/').to_owned())
+}
+
+fn hermes_url(text: &str) -> Result<Url, Fault> {
+    let help = || "write a URL such as http://127.0.0.1:8644/webhooks/openrouter-video".to_owned();
+    let url = Url::parse(text).map_err(|error| (format!("not a URL: {error}"), help()))?;
+    if !matches!(url.scheme(), "http" | "https") || url.host_str().is_none_or(str::is_empty) {
+        return Err(("the URL must begin with http:// or https:// and name a host".into(), help()));
+    }
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err((
+            "the URL must not hold a user name or password".into(),
+            "Hermes knows us by the signature".into(),
+        ));
+    }
+    Ok(url)
+}
+
+fn event_pattern(text: &str) -> Result<EventPattern, Fault> {
+    match text.strip_suffix('*') {
+        None if !text.is_empty() => Ok(EventPattern::Exactly(text.to_owned())),
+        Some("") => Ok(EventPattern::Every),
+        Some(start) if start.ends_with('.') && !start.contains('*') => {
+            Ok(EventPattern::Below(start.to_owned()))
+        }
+        _ => {
+            let help = "write a whole type, or its beginning and .* as in video.generation.*, or * for all";
+            Err(("not an event pattern".into(), help.into()))
+        }
+    }
+}
+
+fn extra(value: &Value) -> Result<Value, Fault> {
+    let Value::Object(members) = value else {
+        return Err((
+            "extra must be a map".into(),
+            "write names and values, such as {chat_id: \"{data.chat}\"}".into(),
+        ));
+    };
+    for (key, value) in members {
+        let Value::String(template) = value else { continue };
+        if template.is_empty() {
+            let what = format!(
+                "extra.{} is empty, which Hermes' rules render as a dump of the payload",
+                key.to_str_lossy()
+            );
+            return Err((what, "leave the key out".into()));
+        }
+        if Template::new(template).mentions("event_type") {
+            let what = format!(
+                "extra.{} uses {{event_type}}, which Hermes' rules render as nothing",
+                key.to_str_lossy()
+            );
+            return Err((what, "use {type}".into()));
+        }
+    }
+    Ok(value.clone())
+}
+
+fn pace(text: &str) -> Result<Option<Pace>, Fault> {
+    if text == "off" {
+        return Ok(None);
+    }
+    let read = || {
+        let (count, unit) = text.split_once('/')?;
+        let window = match unit.trim() {
+            "s" => SECOND,
+            "min" => MINUTE,
+            "h" => HOUR,
+            _ => return None,
+        };
+        let count = count.trim().parse().ok().filter(|count| (1..=100_000).contains(count))?;
+        Some(Pace { count, window })
+    };
+    read().map(Some).ok_or_else(|| ("not a pace".into(), "write 30/min, 5/s, 100/h or off".into()))
+}
+
+fn percent(text: &str) -> Result<f64, Fault> {
+    let number: Option<f64> = text.strip_suffix('%').and_then(|number| number.trim().parse().ok());
+    match number {
+        Some(number) if (0.0..=50.0).contains(&number) => Ok(number / 100.0),
+        _ => Err(("not a share".into(), "write a percentage from 0% to 50%, such as 20%".into())),
+    }
+}

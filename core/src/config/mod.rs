@@ -1,0 +1,142 @@
+//! The operator's file: what it says, and what that means.
+//!
+//! There are two sets of types. [`raw`] is what the operator wrote, with the line and column of each value;
+//! this module's types are what it means, complete and valid. [`compile`] goes from one to the other and
+//! collects everything that is wrong on the way, so that one run of `talaria check` shows all of it.
+//!
+//! The same [`load`] serves every command, so what `check` accepts is what starts.
+//!
+//! Secrets never stand in the file: they are named there ([`secret`]) and read while it is compiled.
+//!
+//! - [`problem`]: errors with line, column and what to do.
+//! - [`route`]: tenants' routes.
+
+mod compile;
+mod problem;
+mod raw;
+mod route;
+mod secret;
+
+pub use problem::{Error, Problem};
+pub use route::{BodyMode, EventPattern, Guard, Pace, Retry, Route};
+pub use secret::Origin as SecretOrigin;
+
+use secrecy::SecretString;
+use std::{collections::BTreeMap, fs, net::SocketAddr, path::Path, path::PathBuf, sync::Arc, time::Duration};
+
+/// What OpenRouter documents as the age at which a signature is stale.
+pub const DEFAULT_TOLERANCE: Duration = Duration::from_secs(300);
+
+/// A configuration that is complete and valid.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Where callbacks come in.
+    pub ingress: Ingress,
+    /// Where status is asked.
+    pub relay: Relay,
+    /// Where health and metrics are asked.
+    pub admin: Admin,
+    /// What stands between ingress and relay.
+    pub bus: BusKind,
+    /// Where the embedded bus and the relay's view keep their files.
+    pub data_dir: PathBuf,
+    /// How long events and finished deliveries are kept.
+    pub retention: Duration,
+    /// The tenants, by name.
+    pub tenants: BTreeMap<String, Arc<Tenant>>,
+    /// What is allowed and yet looks wrong.
+    pub warnings: Vec<Problem>,
+}
+
+/// Where callbacks come in.
+#[derive(Clone, Debug)]
+pub struct Ingress {
+    /// The address that is listened on.
+    pub listen: SocketAddr,
+    /// What OpenRouter reaches that address by, without a trailing slash.
+    pub public_url: Option<String>,
+    /// A longer body is refused.
+    pub max_body_bytes: usize,
+    /// A body must have arrived whole in this time, and so must a request's head.
+    pub body_timeout: Duration,
+}
+
+/// Where status is asked.
+#[derive(Clone, Debug)]
+pub struct Relay {
+    /// The address of the gRPC services.
+    pub grpc: SocketAddr,
+    /// How long attempts may go on after the relay was told to stop.
+    pub drain: Duration,
+}
+
+/// Where health and metrics are asked.
+#[derive(Clone, Debug)]
+pub struct Admin {
+    /// The address that is listened on.
+    pub listen: SocketAddr,
+}
+
+/// What stands between ingress and relay.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BusKind {
+    /// SQLite in the data directory, for one process.
+    Embedded,
+}
+
+/// One tenant.
+#[derive(Clone, Debug)]
+pub struct Tenant {
+    /// Its name, as in `/callbacks/{name}`.
+    pub name: String,
+    /// The secrets that OpenRouter may sign with; never empty.
+    pub secrets: Vec<SecretString>,
+    /// Where the first of them comes from, to tell the operator.
+    pub secret_origin: SecretOrigin,
+    /// How far a signature's time may be from now.
+    pub tolerance: Duration,
+    /// Its routes, by name.
+    pub routes: BTreeMap<String, Arc<Route>>,
+}
+
+impl Config {
+    /// A tenant's route.
+    pub fn route(&self, tenant: &str, route: &str) -> Option<&Arc<Route>> {
+        self.tenants.get(tenant)?.routes.get(route)
+    }
+}
+
+/// The addresses alone, for commands that only talk to a running Talaria and need no secrets.
+#[derive(Clone, Debug)]
+pub struct Addresses {
+    /// Where callbacks come in.
+    pub ingress: SocketAddr,
+    /// Where status is asked.
+    pub grpc: SocketAddr,
+}
+
+/// Reads a configuration file and everything that it refers to. Relative paths in it start at its directory.
+pub fn load(path: &Path) -> Result<Config, Error> {
+    let text = read(path)?;
+    compile::config(raw::parse(path, &text)?, &directory(path))
+        .map_err(|problems| Error::invalid(path, problems))
+}
+
+/// Reads the addresses out of a configuration file, without its secrets.
+pub fn load_addresses(path: &Path) -> Result<Addresses, Error> {
+    let text = read(path)?;
+    compile::addresses(&raw::parse(path, &text)?).map_err(|problems| Error::invalid(path, problems))
+}
+
+fn read(path: &Path) -> Result<String, Error> {
+    fs::read_to_string(path).map_err(|source| Error::Unreadable { path: path.into(), source })
+}
+
+/// The file's directory, absolute, so that a change of the working directory changes nothing.
+fn directory(path: &Path) -> PathBuf {
+    let parent = path.parent().unwrap_or(Path::new(""));
+    std::path::absolute(parent).unwrap_or_else(|_| parent.to_path_buf())
+}
+
+#[cfg(test)]
+mod tests;

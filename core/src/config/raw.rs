@@ -1,0 +1,146 @@
+//! The file as it was written. Unknown keys are errors; everything that may be left out is an `Option`.
+//!
+//! Every key is documented in `deploy/talaria.example.yaml`.
+
+use super::{
+    problem::{Error, Problem},
+    secret::Origin,
+};
+use crate::json::Value;
+use serde::{Deserialize, Deserializer, de::MapAccess, de::Visitor};
+use serde_saphyr::Spanned;
+use std::{fmt, marker::PhantomData, path::Path};
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Config {
+    pub ingress: Ingress,
+    pub relay: Relay,
+    pub admin: Admin,
+    pub bus: Option<Spanned<String>>,
+    pub data_dir: Option<Spanned<String>>,
+    pub retention: Option<Spanned<String>>,
+    pub tenants: Named<Tenant>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Ingress {
+    pub listen: Option<Spanned<String>>,
+    pub public_url: Option<Spanned<String>>,
+    pub max_body_bytes: Option<Spanned<usize>>,
+    pub body_timeout: Option<Spanned<String>>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Relay {
+    pub grpc: Option<Spanned<String>>,
+    pub drain: Option<Spanned<String>>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Admin {
+    pub listen: Option<Spanned<String>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Tenant {
+    pub openrouter: OpenRouter,
+    #[serde(default)]
+    pub routes: Named<Route>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct OpenRouter {
+    pub secrets: Spanned<Vec<Spanned<Origin>>>,
+    pub tolerance: Option<Spanned<String>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Route {
+    pub url: Spanned<String>,
+    pub secret: Spanned<Origin>,
+    #[serde(default)]
+    pub events: Vec<Spanned<String>>,
+    pub filters: Option<Spanned<Value>>,
+    pub prompt: Option<Spanned<String>>,
+    pub body: Option<Spanned<String>>,
+    #[serde(default)]
+    pub deliver_only: bool,
+    pub extra: Option<Spanned<Value>>,
+    pub pace: Option<Spanned<String>>,
+    pub timeout: Option<Spanned<String>>,
+    pub in_flight: Option<Spanned<u16>>,
+    pub max_body_bytes: Option<Spanned<usize>>,
+    #[serde(default)]
+    pub retry: Retry,
+    #[serde(default)]
+    pub guard: Guard,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Retry {
+    pub schedule: Option<Spanned<Vec<Spanned<String>>>>,
+    pub jitter: Option<Spanned<String>>,
+    pub max_age: Option<Spanned<String>>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Guard {
+    pub commands: Option<bool>,
+    pub references: Option<bool>,
+}
+
+/// A map from names to things, in the order of the file and with the places of the names.
+pub(super) struct Named<T>(pub Vec<(Spanned<String>, T)>);
+
+impl<T> Default for Named<T> {
+    fn default() -> Self {
+        Self(Vec::new())
+    }
+}
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Named<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct NamedVisitor<T>(PhantomData<T>);
+
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for NamedVisitor<T> {
+            type Value = Named<T>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a map from names")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Named<T>, A::Error> {
+                let mut named = Vec::new();
+                while let Some(member) = members.next_entry()? {
+                    named.push(member);
+                }
+                Ok(Named(named))
+            }
+        }
+
+        deserializer.deserialize_map(NamedVisitor(PhantomData))
+    }
+}
+
+/// Parses the file. The parser stops at the first thing that it cannot read.
+pub(super) fn parse(path: &Path, text: &str) -> Result<Config, Error> {
+    // Without snippets: a line of the file may hold what somebody mistook for the place of a secret.
+    let options = serde_saphyr::options! { with_snippet: false };
+    serde_saphyr::from_str_with_options(text, options).map_err(|error| {
+        let location = error.location().unwrap_or(serde_saphyr::Location::UNKNOWN);
+        let message = error.without_snippet().to_string();
+        let place = format!(" at line {}, column {}", location.line(), location.column());
+        let what = message.strip_suffix(&place).unwrap_or(&message).to_owned();
+        let help = "deploy/talaria.example.yaml shows every key with its form";
+        Error::invalid(path, vec![Problem::at(location, what, help)])
+    })
+}

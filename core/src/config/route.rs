@@ -1,0 +1,127 @@
+//! A tenant's route: which events go to which Hermes, as what, and how patiently.
+
+use super::secret::Origin;
+use crate::{
+    hermes::{filter::Filter, template::Template},
+    id::RouteKey,
+    json::{Text, Value},
+};
+use secrecy::SecretString;
+use std::time::Duration;
+use url::Url;
+
+/// A tenant's route.
+#[derive(Clone, Debug)]
+pub struct Route {
+    /// Its name within the tenant.
+    pub name: String,
+    /// What its name comes to in delivery ids.
+    pub key: RouteKey,
+    /// The webhook URL at Hermes.
+    pub url: Url,
+    /// What requests are signed with.
+    pub secret: SecretString,
+    /// Where the secret comes from, to tell the operator.
+    pub secret_origin: Origin,
+    /// Which types it takes; every one where this is empty.
+    pub events: Vec<EventPattern>,
+    /// Which payloads it takes.
+    pub filter: Option<Filter>,
+    /// The prompt; Hermes' default one where it is empty.
+    pub prompt: Template,
+    /// What is sent.
+    pub body: BodyMode,
+    /// Whether the route at Hermes is `deliver_only`: it delivers the prompt itself, without an agent.
+    pub deliver_only: bool,
+    /// Templated values that are sent beside the prompt.
+    pub extra: Value,
+    /// How fast requests may follow each other; `None` without bound.
+    pub pace: Option<Pace>,
+    /// How long one exchange may take, from the look-up of the name to the last byte of the answer.
+    pub timeout: Duration,
+    /// How many exchanges may be under way at once.
+    pub in_flight: u16,
+    /// Hermes' `max_body_bytes`: a longer request body is not sent.
+    pub max_body_bytes: usize,
+    /// When a failed attempt is repeated.
+    pub retry: Retry,
+    /// What is kept out of prompts.
+    pub guard: Guard,
+}
+
+impl Route {
+    /// Whether the route takes an event.
+    pub fn wants(&self, event_type: &str, payload: &Value) -> bool {
+        (self.events.is_empty() || self.events.iter().any(|pattern| pattern.matches(event_type)))
+            && self.filter.as_ref().is_none_or(|filter| filter.matches(payload, &Text::from(event_type)))
+    }
+
+    /// The route's name at Hermes: what stands behind `/webhooks/` in the URL.
+    pub fn hermes_name(&self) -> Option<&str> {
+        let mut segments = self.url.path_segments()?.rev();
+        let name = segments.next().filter(|name| !name.is_empty())?;
+        (segments.next() == Some("webhooks")).then_some(name)
+    }
+}
+
+/// Which event types are meant.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum EventPattern {
+    /// `*`.
+    Every,
+    /// This one.
+    Exactly(String),
+    /// `video.generation.*`: everything that goes on behind this, up to and with the last dot.
+    Below(String),
+}
+
+impl EventPattern {
+    /// Whether a type is meant.
+    pub fn matches(&self, event_type: &str) -> bool {
+        match self {
+            Self::Every => true,
+            Self::Exactly(exact) => event_type == exact,
+            Self::Below(start) => {
+                event_type.strip_prefix(start.as_str()).is_some_and(|rest| !rest.is_empty())
+            }
+        }
+    }
+}
+
+/// What is sent to Hermes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BodyMode {
+    /// OpenRouter's payload with `prompt`, `extra` and `talaria` added to it.
+    Prompt,
+    /// OpenRouter's exact bytes.
+    Raw,
+}
+
+/// At most so many requests in any window of this length.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pace {
+    /// How many; at least 1.
+    pub count: u32,
+    /// In how long.
+    pub window: Duration,
+}
+
+/// When a failed attempt is repeated.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Retry {
+    /// The pauses behind the first, second, … attempt that counts. Behind the last one the delivery is parked.
+    pub schedule: Vec<Duration>,
+    /// Each pause is made longer or shorter by up to this share, from 0 to 0.5.
+    pub jitter: f64,
+    /// A delivery whose event is older than this is parked.
+    pub max_age: Duration,
+}
+
+/// What is kept out of prompts. Both are on unless the operator turned them off.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Guard {
+    /// A prompt that starts with `/` would be a gateway command.
+    pub commands: bool,
+    /// `@file:` and its like, out of the payload, would be expanded into contents.
+    pub references: bool,
+}

@@ -1,0 +1,113 @@
+//! Secrets, which the file names and never holds.
+
+use secrecy::SecretString;
+use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, Visitor};
+use std::{env, fmt, fs, path::Path, path::PathBuf};
+
+/// Where a secret is to be found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// In an environment variable.
+    Env(String),
+    /// In a file; white space at its end is not part of the secret.
+    File(PathBuf),
+}
+
+impl Origin {
+    /// The same, with a relative path made to start at `base`.
+    pub(super) fn below(&self, base: &Path) -> Self {
+        match self {
+            Self::Env(name) => Self::Env(name.clone()),
+            Self::File(path) => Self::File(base.join(path)),
+        }
+    }
+
+    /// Reads the secret, or says what is missing and what to do.
+    pub(super) fn read(&self) -> Result<SecretString, (String, String)> {
+        let (text, empty) = match self {
+            Self::Env(name) => match env::var(name) {
+                Ok(text) => (text, format!("the environment variable {name} is empty")),
+                Err(env::VarError::NotPresent) => {
+                    let what = format!("the environment variable {name} is not set");
+                    return Err((what, format!("set {name} before starting, or name a file with file:")));
+                }
+                Err(env::VarError::NotUnicode(_)) => {
+                    let what = format!("the environment variable {name} is not UTF-8");
+                    return Err((what, "use a secret of printable characters".into()));
+                }
+            },
+            Self::File(path) => match fs::read_to_string(path) {
+                Ok(text) => (text.trim_end().to_owned(), format!("{} is empty", path.display())),
+                Err(error) => {
+                    let what = format!("cannot read the secret in {}: {error}", path.display());
+                    return Err((
+                        what,
+                        "write the secret into that file, readable by this user alone".into(),
+                    ));
+                }
+            },
+        };
+        if text.is_empty() { Err((empty, "an empty secret signs nothing".into())) } else { Ok(text.into()) }
+    }
+
+    /// Whether it is a file that every user of the machine may read.
+    #[cfg(unix)]
+    pub(super) fn is_open_to_others(&self) -> bool {
+        use std::os::unix::fs::PermissionsExt as _;
+        match self {
+            Self::File(path) => fs::metadata(path).is_ok_and(|file| file.permissions().mode() & 0o004 != 0),
+            Self::Env(_) => false,
+        }
+    }
+
+    #[cfg(not(unix))]
+    pub(super) fn is_open_to_others(&self) -> bool {
+        false
+    }
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Env(name) => write!(f, "${name}"),
+            Self::File(path) => write!(f, "{}", path.display()),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Origin {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(OriginVisitor)
+    }
+}
+
+struct OriginVisitor;
+
+const SHAPE: &str = "a secret is named, not written: {env: NAME} or {file: PATH}";
+
+impl<'de> Visitor<'de> for OriginVisitor {
+    type Value = Origin;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("{env: NAME} or {file: PATH}")
+    }
+
+    /// Somebody wrote the secret itself: it must not come back in the error.
+    fn visit_str<E: serde::de::Error>(self, _: &str) -> Result<Origin, E> {
+        Err(E::custom(SHAPE))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Origin, A::Error> {
+        let Some((key, value)) = members.next_entry::<String, String>()? else {
+            return Err(A::Error::custom(SHAPE));
+        };
+        if members.next_key::<String>()?.is_some() || value.is_empty() {
+            return Err(A::Error::custom(SHAPE));
+        }
+        match key.as_str() {
+            "env" => Ok(Origin::Env(value)),
+            "file" => Ok(Origin::File(value.into())),
+            _ => Err(A::Error::custom(SHAPE)),
+        }
+    }
+}

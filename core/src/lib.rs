@@ -1,0 +1,16 @@
+//! What Talaria means: ids, events, configuration and signatures. No network, no clock.
+//!
+//! Everything here is a value or a decision about values; whoever calls brings the bytes and the time.
+//!
+//! - [`openrouter`]: the way in. Verifies a callback's signature and reads the event out of its payload.
+//! - [`id`]: the names of events, deliveries and quarantined callbacks, made from what they are.
+//! - [`hermes`]: the way out. Hermes' templates, filters and signature, exactly.
+//! - [`json`]: payloads as Python reads them, which is what "exactly" rests on.
+//! - [`config`]: the operator's file, what it says and what it means.
+
+pub mod config;
+pub mod hermes;
+pub mod id;
+pub mod json;
+mod mac;
+pub mod openrouter;

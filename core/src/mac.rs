@@ -1,0 +1,10 @@
+//! HMAC-SHA256 with a secret as its key: what both ends sign with.
+
+use hmac::{Hmac, KeyInit as _};
+use secrecy::{ExposeSecret as _, SecretString};
+use sha2::Sha256;
+
+pub(crate) fn hmac_sha256(secret: &SecretString) -> Hmac<Sha256> {
+    #[expect(clippy::expect_used, reason = "HMAC takes a key of any length")]
+    Hmac::new_from_slice(secret.expose_secret().as_bytes()).expect("a key of any length")
+}

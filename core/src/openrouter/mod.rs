@@ -1,0 +1,10 @@
+//! OpenRouter's callbacks: who sent them, and what they say.
+//!
+//! - [`signature`]: `X-OpenRouter-Signature`, made and verified.
+//! - [`event`]: the payload, normalized.
+
+pub mod event;
+pub mod signature;
+
+/// The header that OpenRouter sets to `<job id>-<status>`. The signature does not cover it.
+pub const IDEMPOTENCY_KEY_HEADER: &str = "X-OpenRouter-Idempotency-Key";

@@ -1,0 +1,226 @@
+//! `X-OpenRouter-Signature: t=<unix seconds>,v1=<hex HMAC-SHA256 of "<t>,<body>">`.
+//!
+//! Parts come in any order, with spaces around them, and while a secret is rotated there may be several `v1=`.
+//! `t` is signed as the characters that were sent. Parts with other names are passed over, so that OpenRouter
+//! can add to the scheme.
+
+use crate::mac::hmac_sha256;
+use data_encoding::{HEXLOWER, HEXLOWER_PERMISSIVE};
+use hmac::Mac as _;
+use jiff::Timestamp;
+use secrecy::SecretString;
+use std::time::Duration;
+use thiserror::Error;
+
+/// The header that carries the signature.
+pub const HEADER: &str = "X-OpenRouter-Signature";
+
+/// SHA-256's size in bytes.
+const DIGEST: usize = 32;
+
+/// A header's value, taken apart.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Signature<'a> {
+    /// The seconds since 1970, as they were written.
+    timestamp: &'a str,
+    seconds: i64,
+    /// The digests behind `v1=`, undecodable ones left out.
+    digests: Vec<[u8; DIGEST]>,
+}
+
+/// Why a callback is not believed. The operator may know; the sender is told nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum Rejected {
+    /// There is no signature.
+    #[error("no {HEADER} header")]
+    Missing,
+    /// The header cannot be read.
+    #[error("the {HEADER} header is not t=<unix seconds>,v1=<64 hex digits>")]
+    Malformed,
+    /// Too old, or from the future.
+    #[error("the signature's time is further from now than the tenant's tolerance")]
+    Stale,
+    /// Not signed with any of the tenant's secrets.
+    #[error("no v1= matches the body under any of the tenant's secrets")]
+    Mismatch,
+}
+
+impl Rejected {
+    /// One word, for metrics.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Missing => "missing",
+            Self::Malformed => "malformed",
+            Self::Stale => "stale",
+            Self::Mismatch => "mismatch",
+        }
+    }
+}
+
+impl<'a> Signature<'a> {
+    /// Takes a header's value apart.
+    pub fn parse(header: &'a str) -> Result<Self, Rejected> {
+        let mut timestamp = None;
+        let mut digests = Vec::new();
+        let mut versions = 0;
+        for part in header.split(',') {
+            let Some((name, value)) = part.split_once('=') else { continue };
+            match (name.trim(), value.trim()) {
+                ("t", value) => {
+                    // Two times would be two claims: which one was signed?
+                    if timestamp.replace(value).is_some() {
+                        return Err(Rejected::Malformed);
+                    }
+                }
+                ("v1", value) => {
+                    versions += 1;
+                    let digest = HEXLOWER_PERMISSIVE.decode(value.as_bytes()).ok();
+                    digests.extend(digest.and_then(|bytes| <[u8; DIGEST]>::try_from(bytes).ok()));
+                }
+                _ => {}
+            }
+        }
+        let timestamp = timestamp.filter(|text| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit()));
+        let timestamp = timestamp.ok_or(Rejected::Malformed)?;
+        let seconds = timestamp.parse().map_err(|_| Rejected::Malformed)?;
+        if versions == 0 || digests.is_empty() {
+            return Err(Rejected::Malformed);
+        }
+        Ok(Self { timestamp, seconds, digests })
+    }
+
+    /// Whether one of the secrets signed this body at a time close enough to now.
+    ///
+    /// Every secret is tried against every digest, so that the time taken tells nothing about which one came
+    /// close.
+    pub fn verify(
+        &self,
+        secrets: &[SecretString],
+        tolerance: Duration,
+        now: Timestamp,
+        body: &[u8],
+    ) -> Result<(), Rejected> {
+        let mut matched = false;
+        for secret in secrets {
+            let mac = mac(secret, self.timestamp, body);
+            for digest in &self.digests {
+                matched |= mac.clone().verify_slice(digest).is_ok();
+            }
+        }
+        // After the comparison, so that a stale time costs what a wrong digest costs.
+        if self.seconds.abs_diff(now.as_second()) > tolerance.as_secs() {
+            return Err(Rejected::Stale);
+        }
+        if matched { Ok(()) } else { Err(Rejected::Mismatch) }
+    }
+}
+
+/// The header's value for a body, as OpenRouter would send it.
+pub fn sign(secret: &SecretString, now: Timestamp, body: &[u8]) -> String {
+    let timestamp = now.as_second().to_string();
+    let digest = mac(secret, &timestamp, body).finalize().into_bytes();
+    format!("t={timestamp},v1={}", HEXLOWER.encode(&digest))
+}
+
+fn mac(secret: &SecretString, timestamp: &str, body: &[u8]) -> hmac::Hmac<sha2::Sha256> {
+    hmac_sha256(secret).chain_update(timestamp).chain_update(",").chain_update(body)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const BODY: &[u8] = br#"{"type":"video.generation.completed"}"#;
+    const TOLERANCE: Duration = Duration::from_secs(300);
+
+    fn now() -> Timestamp {
+        Timestamp::from_second(1_777_000_000).unwrap()
+    }
+
+    fn secrets(secrets: &[&str]) -> Vec<SecretString> {
+        secrets.iter().map(|secret| SecretString::from(*secret)).collect()
+    }
+
+    fn verify(header: &str, known: &[&str], at: Timestamp, body: &[u8]) -> Result<(), Rejected> {
+        Signature::parse(header)?.verify(&secrets(known), TOLERANCE, at, body)
+    }
+
+    /// Computed with Python's hmac module over b"1777000000," + body and the key b"whsec".
+    #[test]
+    fn signs_time_comma_body() {
+        let expected = "t=1777000000,v1=e6bba6149989673ffa580ddabbd23e0fb22b3f159305ce487080a9396eb3411c";
+        assert_eq!(sign(&"whsec".into(), now(), BODY), expected);
+        assert_eq!(verify(expected, &["whsec"], now(), BODY), Ok(()));
+    }
+
+    #[test]
+    fn takes_parts_in_any_order_with_spaces_and_several_versions() {
+        let header = sign(&"s".into(), now(), BODY);
+        let (time, digest) = header.split_once(',').unwrap();
+        let zeros = "0".repeat(64);
+        for header in [
+            format!("{digest},{time}"),
+            format!(" {time} ,  {digest}  "),
+            format!("{time},v1={zeros},{digest}"),
+            format!("{time},v1=nonsense,v0=abc,{digest},x"),
+            format!("{time},{}", digest.to_uppercase().replace("V1", "v1")),
+            format!("t = {},v1 = {}", time.trim_start_matches("t="), digest.trim_start_matches("v1=")),
+        ] {
+            assert_eq!(verify(&header, &["other", "s"], now(), BODY), Ok(()), "{header}");
+        }
+    }
+
+    #[test]
+    fn refuses_everything_else_with_the_reason() {
+        let header = sign(&"s".into(), now(), BODY);
+        let (time, digest) = header.split_once(',').unwrap();
+        for header in ["", "t=1,v1=", "v1=00", digest, time, "t=1,t=2,v1=00", &format!("t=1x,{digest}")] {
+            assert_eq!(verify(header, &["s"], now(), BODY), Err(Rejected::Malformed), "{header}");
+        }
+        for header in
+            [&format!("t=-5,{digest}"), &format!("t=+5,{digest}"), &format!("t={},{digest}", "9".repeat(40))]
+        {
+            assert_eq!(verify(header, &["s"], now(), BODY), Err(Rejected::Malformed), "{header}");
+        }
+        assert_eq!(verify(&format!("{time},{time},{digest}"), &["s"], now(), BODY), Err(Rejected::Malformed));
+        assert_eq!(verify(&header, &["x"], now(), BODY), Err(Rejected::Mismatch));
+        assert_eq!(verify(&header, &[], now(), BODY), Err(Rejected::Mismatch));
+        assert_eq!(verify(&header, &["s"], now(), b"{}"), Err(Rejected::Mismatch));
+        assert_eq!(
+            verify(&format!("t=0{},{digest}", now().as_second()), &["s"], now(), BODY),
+            Err(Rejected::Mismatch),
+            "the time is signed as it is written"
+        );
+    }
+
+    #[test]
+    fn tolerates_just_as_much_as_it_says() {
+        let header = sign(&"s".into(), now(), BODY);
+        let at = |seconds: i64| Timestamp::from_second(now().as_second() + seconds).unwrap();
+        for (seconds, expected) in
+            [(300, Ok(())), (-300, Ok(())), (301, Err(Rejected::Stale)), (-301, Err(Rejected::Stale))]
+        {
+            assert_eq!(verify(&header, &["s"], at(seconds), BODY), expected, "{seconds} s");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_header_panics_and_no_header_passes(header in r"[tv1= ,0-9a-f]{0,90}|.*") {
+            prop_assert!(verify(&header, &["s"], now(), BODY).is_err());
+        }
+
+        #[test]
+        fn what_is_signed_passes_and_one_changed_bit_does_not(
+            secret in ".{1,40}", body in prop::collection::vec(any::<u8>(), 1..200), bit in any::<prop::sample::Index>(),
+        ) {
+            let header = sign(&secret.as_str().into(), now(), &body);
+            prop_assert_eq!(verify(&header, &["x", &secret], now(), &body), Ok(()));
+            let mut changed = body;
+            let bit = bit.index(changed.len() * 8);
+            changed[bit / 8] ^= 1 << (bit % 8);
+            prop_assert_eq!(verify(&header, &[&secret], now(), &changed), Err(Rejected::Mismatch));
+        }
+    }
+}

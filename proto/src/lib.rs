@@ -1,0 +1,15 @@
+//! What machines agree on: the `.proto` files beside this crate and the code generated from them. No logic.
+//!
+//! - `talaria/v1/event.proto`: the normalized event, and what was not one.
+//! - `talaria/v1/delivery.proto`: an event on its way to a route, its attempts, its place in the work queue.
+//! - `talaria/v1/journal.proto`: the facts that status is folded from.
+//! - `talaria/v1/status.proto`: `StatusService`, which answers what became of everything.
+
+/// Version 1 of the contracts.
+#[allow(clippy::pedantic, missing_docs, unreachable_pub, unused_qualifications, reason = "generated")]
+pub mod v1 {
+    tonic::include_proto!("talaria.v1");
+}
+
+/// Every contract as an encoded `FileDescriptorSet`, for server reflection.
+pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
