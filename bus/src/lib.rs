@@ -1,1 +1,291 @@
+//! Where ingress and relay meet: events, deliveries and the journal.
+//!
+//! ```text
+//! ingress ── publish ──▶ [events] ── unplanned ──▶ fan-out ── plan ──▶ [deliveries] ── take ──▶ dispatch
+//!    │                                                │                     ▲              │
+//!    └── record ──▶ [journal] ◀───────── facts ───────┘                     └─── later ────┤
+//!                       │   ▲                                                              │
+//!                       ▼   └────────────────────────── settle ────────────────────────────┘
+//!                     status
+//! ```
+//!
+//! # The contract
+//!
+//! Every backend keeps these, and `conformance` shows that it does. "Durable" means that neither the death of a
+//! process nor of the machine undoes it.
+//!
+//! Events:
+//!
+//!  1. `publish` returns after the event is durable.
+//!  2. An event id is stored once for as long as the event is kept. Publishing it again stores nothing, and
+//!     tells the place and the digest of the one that is stored.
+//!  3. Places in the stream rise in the order of storing and are never given twice.
+//!  4. `event` gives back what was published, byte for byte.
+//!
+//! Fan-out:
+//!
+//!  5. `unplanned` gives events in the order of their places, and gives them again until they are planned.
+//!  6. `plan` makes an event's facts and deliveries durable, all of them, before the event counts as planned.
+//!     Planning an event a second time changes nothing.
+//!
+//! Deliveries:
+//!
+//!  7. A delivery is handed out when it is due and not before, to one holder at a time.
+//!  8. Of one lane (a tenant's route) no more than its window are out at once. A lane whose window is full holds
+//!     up no other lane, and no lane waits for another's backlog.
+//!  9. `settle` and `later` make their facts durable before they let the delivery go; `later` keeps it, due again
+//!     at its new time.
+//! 10. A delivery whose holder vanished is handed out again, and is marked as interrupted. `release` gives one
+//!     back without that mark.
+//! 11. A lease that is no longer valid moves nothing. The facts that came with it are kept all the same: what
+//!     happened has happened.
+//!
+//! Journal:
+//!
+//! 12. `record` returns after the facts are durable.
+//! 13. `journal` gives facts in one order that never changes, each with its place, and waits for the first.
+//!
+//! Keeping:
+//!
+//! 14. `expire` removes events and facts that are older than asked for; never an event that is not planned, and
+//!     never an event or fact of a delivery that waits.
+//!
+//! Faults:
+//!
+//! 15. What cannot be made durable is an [`Error`], has changed nothing, and succeeds when it is tried again
+//!     after the cause is gone, without a restart.
 
+pub mod clock;
+#[cfg(test)]
+mod conformance;
+mod embedded;
+pub mod time;
+
+pub use clock::Clock;
+
+use bytes::Bytes;
+use jiff::Timestamp;
+use std::{collections::HashMap, path::Path, sync::Arc};
+use talaria_proto::v1::{DeliveryTask, Event, Fact};
+use thiserror::Error;
+
+/// How long a delivery may be held before it counts as abandoned. Longer than the longest timeout of a route.
+pub const LEASE: std::time::Duration = std::time::Duration::from_secs(15 * 60);
+
+/// Why the bus could not do what was asked. Nothing was changed; asking again later is right.
+#[derive(Clone, Debug, Error)]
+#[error("the bus is unavailable: {reason}")]
+pub struct Error {
+    reason: String,
+}
+
+impl Error {
+    pub(crate) fn new(reason: impl ToString) -> Self {
+        Self { reason: reason.to_string() }
+    }
+}
+
+impl From<rusqlite::Error> for Error {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::new(error)
+    }
+}
+
+/// What became of a published event.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Published {
+    /// It is stored at this place.
+    New {
+        /// The place.
+        seq: u64,
+    },
+    /// An event of this id was stored before.
+    Duplicate {
+        /// The place of the stored one.
+        seq: u64,
+        /// The digest of its payload.
+        payload_sha256: Bytes,
+    },
+}
+
+/// An event and its place.
+#[derive(Clone, Debug)]
+pub struct Stored {
+    /// The place.
+    pub seq: u64,
+    /// The event, with its payload.
+    pub event: Event,
+}
+
+/// What fan-out decided about an event.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// The event's place.
+    pub seq: u64,
+    /// What is journalled about it.
+    pub facts: Vec<Fact>,
+    /// What is to be delivered.
+    pub deliveries: Vec<DeliveryTask>,
+}
+
+/// A tenant's route, as the queue sees it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Lane {
+    /// The tenant.
+    pub tenant: Arc<str>,
+    /// The route's name within the tenant.
+    pub route: Arc<str>,
+}
+
+/// How many deliveries of each lane may be out at once; lanes that are not named have [`Windows::DEFAULT`].
+#[derive(Clone, Debug, Default)]
+pub struct Windows(pub HashMap<Lane, usize>);
+
+impl Windows {
+    /// The window of lanes that no configuration names any more.
+    pub const DEFAULT: usize = 16;
+
+    fn of(&self, lane: &Lane) -> usize {
+        self.0.get(lane).copied().unwrap_or(Self::DEFAULT)
+    }
+}
+
+/// The right to work on a delivery, until it is used, given back or [`LEASE`] is over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Lease {
+    event_seq: u64,
+    route: i64,
+    token: i64,
+}
+
+/// A delivery in somebody's hands.
+#[derive(Clone, Debug)]
+pub struct Leased {
+    /// The right to work on it.
+    pub lease: Lease,
+    /// What it is.
+    pub task: DeliveryTask,
+    /// Whether an earlier holder vanished: it may have sent the request.
+    pub interrupted: bool,
+}
+
+/// What `expire` removed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Expired {
+    /// Events.
+    pub events: u64,
+    /// Facts.
+    pub facts: u64,
+}
+
+/// One of the backends. The set is closed, so it is an enum and not a trait object.
+#[derive(Clone)]
+pub enum Bus {
+    /// SQLite in a directory, for one process.
+    Embedded(embedded::Embedded),
+}
+
+impl Bus {
+    /// Opens the embedded bus in a directory, which is created if need be.
+    pub async fn embedded(directory: &Path, clock: Clock) -> Result<Self, Error> {
+        embedded::Embedded::open(directory, clock).await.map(Self::Embedded)
+    }
+
+    /// Stores an event, unless one of its id is stored. See invariants 1 to 3.
+    pub async fn publish(&self, event: Event) -> Result<Published, Error> {
+        match self {
+            Self::Embedded(bus) => bus.publish(event).await,
+        }
+    }
+
+    /// The event at a place; `None` when it is not kept any more. See invariant 4.
+    pub async fn event(&self, seq: u64) -> Result<Option<Event>, Error> {
+        match self {
+            Self::Embedded(bus) => bus.event(seq).await,
+        }
+    }
+
+    /// The next events to plan, at least one and at most `max`. Waits for the first. See invariant 5.
+    pub async fn unplanned(&self, max: usize) -> Result<Vec<Stored>, Error> {
+        match self {
+            Self::Embedded(bus) => bus.unplanned(max).await,
+        }
+    }
+
+    /// Makes plans durable; they are in the order of their events. See invariant 6.
+    pub async fn plan(&self, plans: Vec<Plan>) -> Result<(), Error> {
+        match self {
+            Self::Embedded(bus) => bus.plan(plans).await,
+        }
+    }
+
+    /// Sets the lanes' windows; lanes over a new window drain down to it. See invariant 8.
+    pub async fn set_windows(&self, windows: Windows) -> Result<(), Error> {
+        match self {
+            Self::Embedded(bus) => bus.set_windows(windows).await,
+        }
+    }
+
+    /// Deliveries that are due, at least one and at most `max`. Waits for the first. See invariants 7, 8 and 10.
+    pub async fn take(&self, max: usize) -> Result<Vec<Leased>, Error> {
+        match self {
+            Self::Embedded(bus) => bus.take(max).await,
+        }
+    }
+
+    /// Ends a delivery. See invariants 9 and 11.
+    pub async fn settle(&self, lease: Lease, facts: Vec<Fact>) -> Result<(), Error> {
+        match self {
+            Self::Embedded(bus) => bus.settle(lease, facts).await,
+        }
+    }
+
+    /// Puts a delivery off until `task.due_at`. See invariants 9 and 11.
+    pub async fn later(&self, lease: Lease, task: DeliveryTask, facts: Vec<Fact>) -> Result<(), Error> {
+        match self {
+            Self::Embedded(bus) => bus.later(lease, task, facts).await,
+        }
+    }
+
+    /// Gives a delivery back that was not worked on. See invariant 10.
+    pub async fn release(&self, lease: Lease) -> Result<(), Error> {
+        match self {
+            Self::Embedded(bus) => bus.release(lease).await,
+        }
+    }
+
+    /// Journals facts. See invariant 12.
+    pub async fn record(&self, facts: Vec<Fact>) -> Result<(), Error> {
+        match self {
+            Self::Embedded(bus) => bus.record(facts).await,
+        }
+    }
+
+    /// Facts behind a place, at least one and at most `max`, oldest first. Waits for the first. See invariant 13.
+    pub async fn journal(&self, after: u64, max: usize) -> Result<Vec<(u64, Fact)>, Error> {
+        match self {
+            Self::Embedded(bus) => bus.journal(after, max).await,
+        }
+    }
+
+    /// The places of the oldest fact that is kept and of the newest one; both 0 while there is none.
+    pub async fn journal_bounds(&self) -> Result<(u64, u64), Error> {
+        match self {
+            Self::Embedded(bus) => bus.journal_bounds().await,
+        }
+    }
+
+    /// Removes what is older. See invariant 14.
+    pub async fn expire(&self, before: Timestamp) -> Result<Expired, Error> {
+        match self {
+            Self::Embedded(bus) => bus.expire(before).await,
+        }
+    }
+
+    /// Whether something could be made durable now.
+    pub async fn check(&self) -> Result<(), Error> {
+        match self {
+            Self::Embedded(bus) => bus.check().await,
+        }
+    }
+}

@@ -60,32 +60,25 @@ impl Rejected {
 impl<'a> Signature<'a> {
     /// Takes a header's value apart.
     pub fn parse(header: &'a str) -> Result<Self, Rejected> {
-        let mut timestamp = None;
+        let mut timestamps = Vec::new();
         let mut digests = Vec::new();
-        let mut versions = 0;
         for part in header.split(',') {
             let Some((name, value)) = part.split_once('=') else { continue };
             match (name.trim(), value.trim()) {
-                ("t", value) => {
-                    // Two times would be two claims: which one was signed?
-                    if timestamp.replace(value).is_some() {
-                        return Err(Rejected::Malformed);
-                    }
-                }
+                ("t", value) => timestamps.push(value),
                 ("v1", value) => {
-                    versions += 1;
                     let digest = HEXLOWER_PERMISSIVE.decode(value.as_bytes()).ok();
                     digests.extend(digest.and_then(|bytes| <[u8; DIGEST]>::try_from(bytes).ok()));
                 }
                 _ => {}
             }
         }
-        let timestamp = timestamp.filter(|text| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit()));
-        let timestamp = timestamp.ok_or(Rejected::Malformed)?;
-        let seconds = timestamp.parse().map_err(|_| Rejected::Malformed)?;
-        if versions == 0 || digests.is_empty() {
+        // Two times would be two claims: which one was signed?
+        let &[timestamp] = timestamps.as_slice() else { return Err(Rejected::Malformed) };
+        if digests.is_empty() || timestamp.is_empty() || !timestamp.bytes().all(|b| b.is_ascii_digit()) {
             return Err(Rejected::Malformed);
         }
+        let seconds = timestamp.parse().map_err(|_| Rejected::Malformed)?;
         Ok(Self { timestamp, seconds, digests })
     }
 

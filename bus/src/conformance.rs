@@ -1,0 +1,440 @@
+//! One suite for every backend: each test is named after the invariant of the contract that it shows.
+
+use crate::{Bus, Clock, LEASE, Lane, Leased, Plan, Published, Windows, time};
+use jiff::Timestamp;
+use std::{collections::HashSet, time::Duration};
+use talaria_core::id::{DeliveryId, EventId};
+use talaria_proto::v1::{
+    DeliveryMoved, DeliveryRef, DeliveryTask, Event, EventConflict, EventPlanned, Fact, Standing, fact::What,
+};
+
+/// A backend under test.
+pub(crate) trait Backend {
+    /// Opens the same bus again and again; whoever held it before is gone without a word.
+    async fn open(&self) -> Bus;
+    /// Its clock, which stands still.
+    fn clock(&self) -> &Clock;
+}
+
+/// A bus, and what the tests do with it.
+struct Fixture {
+    bus: Bus,
+    clock: Clock,
+}
+
+const SECOND: Duration = Duration::from_secs(1);
+
+fn event(job: &str, payload: &str) -> Event {
+    Event {
+        id: EventId::new("acme", job, "t").to_string(),
+        tenant: "acme".into(),
+        r#type: "t".into(),
+        job_id: job.into(),
+        payload: payload.as_bytes().to_vec().into(),
+        payload_sha256: format!("digest of {payload}").into(),
+        ..Event::default()
+    }
+}
+
+fn conflict(name: &str) -> Fact {
+    let what = What::EventConflict(EventConflict { event_id: name.into(), ..EventConflict::default() });
+    Fact { what: Some(what), ..Fact::default() }
+}
+
+/// What a fact of these tests is called.
+fn name_of(fact: &Fact) -> String {
+    match &fact.what {
+        Some(What::EventConflict(conflict)) => conflict.event_id.clone(),
+        Some(What::EventPlanned(planned)) => {
+            planned.event.as_ref().map(|event| event.job_id.clone()).unwrap_or_default()
+        }
+        Some(What::DeliveryMoved(moved)) => {
+            moved.standing.as_ref().map(|standing| standing.reason.clone()).unwrap_or_default()
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+impl Fixture {
+    async fn open(backend: &impl Backend) -> Self {
+        Self { bus: backend.open().await, clock: backend.clock().clone() }
+    }
+
+    fn in_(&self, duration: Duration) -> Timestamp {
+        time::after(self.clock.now(), duration)
+    }
+
+    async fn publish(&self, job: &str) -> u64 {
+        let received_at = Some(time::to_proto(self.clock.now()));
+        match self.bus.publish(Event { received_at, ..event(job, "{}") }).await.unwrap() {
+            Published::New { seq } => seq,
+            Published::Duplicate { .. } => panic!("{job} was published before"),
+        }
+    }
+
+    /// A task for the event at this place.
+    fn task(&self, seq: u64, route: &str, due: Timestamp) -> DeliveryTask {
+        DeliveryTask {
+            delivery_id: DeliveryId::new(EventId::new("acme", &seq.to_string(), "t"), route).to_string(),
+            event_seq: seq,
+            tenant: "acme".into(),
+            route: route.into(),
+            due_at: Some(time::to_proto(due)),
+            generation: 1,
+            ..DeliveryTask::default()
+        }
+    }
+
+    /// A plan with one fact and a delivery for each route.
+    fn plan_of(&self, seq: u64, job: &str, routes: &[&str], due: Timestamp) -> Plan {
+        let what =
+            What::EventPlanned(EventPlanned { event: Some(event(job, "")), ..EventPlanned::default() });
+        let at = Some(time::to_proto(self.clock.now()));
+        Plan {
+            seq,
+            facts: vec![Fact { at, event_seq: seq, what: Some(what) }],
+            deliveries: routes.iter().map(|route| self.task(seq, route, due)).collect(),
+        }
+    }
+
+    /// Publishes an event and plans it for these routes.
+    async fn plan(&self, job: &str, routes: &[&str], due: Timestamp) -> u64 {
+        let seq = self.publish(job).await;
+        self.bus.plan(vec![self.plan_of(seq, job, routes, due)]).await.unwrap();
+        seq
+    }
+
+    async fn take(&self) -> Vec<Leased> {
+        self.bus.take(100).await.unwrap()
+    }
+
+    /// Whether there is nothing to take.
+    async fn nothing_is_due(&self) -> bool {
+        // The bus answers in order: when it has answered `check`, it has looked for the one that waits before it.
+        let mut take = std::pin::pin!(self.bus.take(100));
+        for _ in 0..3 {
+            tokio::select! {
+                biased;
+                _ = &mut take => return false,
+                checked = self.bus.check() => checked.unwrap(),
+            }
+        }
+        true
+    }
+
+    fn moved(&self, seq: u64, reason: &str) -> Fact {
+        let standing = Some(Standing { reason: reason.into(), ..Standing::default() });
+        let what = What::DeliveryMoved(DeliveryMoved { delivery: Some(DeliveryRef::default()), standing });
+        Fact { at: Some(time::to_proto(self.clock.now())), event_seq: seq, what: Some(what) }
+    }
+
+    async fn journal(&self) -> Vec<String> {
+        let (_, newest) = self.bus.journal_bounds().await.unwrap();
+        if newest == 0 {
+            return Vec::new();
+        }
+        self.bus.journal(0, 1000).await.unwrap().iter().map(|(_, fact)| name_of(fact)).collect()
+    }
+}
+
+fn routes(taken: &[Leased]) -> Vec<&str> {
+    taken.iter().map(|leased| leased.task.route.as_str()).collect()
+}
+
+pub(crate) async fn i01_what_was_published_survives_the_process(backend: &impl Backend) {
+    let seq = {
+        let f = Fixture::open(backend).await;
+        f.publish("a").await
+    };
+    let f = Fixture::open(backend).await;
+    assert_eq!(f.bus.event(seq).await.unwrap().unwrap().job_id, "a");
+    assert_eq!(f.bus.unplanned(10).await.unwrap()[0].seq, seq);
+}
+
+pub(crate) async fn i02_an_event_is_stored_once_and_a_repeat_tells_the_digest(backend: &impl Backend) {
+    let f = Fixture::open(backend).await;
+    let seq = f.publish("a").await;
+    let repeat = |payload| f.bus.publish(event("a", payload));
+    let duplicate = Published::Duplicate { seq, payload_sha256: "digest of {}".into() };
+    assert_eq!(repeat("{}").await.unwrap(), duplicate);
+    assert_eq!(repeat("other").await.unwrap(), duplicate);
+    // Many at once, across a restart, with new ones among them: exactly one of each is new.
+    drop(f);
+    let f = Fixture::open(backend).await;
+    let mut tasks = tokio::task::JoinSet::new();
+    for index in 0..200 {
+        let (bus, job) = (f.bus.clone(), format!("job {}", index % 20));
+        tasks.spawn(async move { (job.clone(), bus.publish(event(&job, "{}")).await.unwrap()) });
+    }
+    let mut new = Vec::new();
+    while let Some(outcome) = tasks.join_next().await {
+        if let (job, Published::New { .. }) = outcome.unwrap() {
+            new.push(job);
+        }
+    }
+    assert_eq!(new.len(), 20);
+    assert_eq!(new.iter().collect::<HashSet<_>>().len(), 20);
+    assert_eq!(f.bus.publish(event("a", "{}")).await.unwrap(), duplicate);
+}
+
+pub(crate) async fn i03_places_rise_and_are_never_given_twice(backend: &impl Backend) {
+    let f = Fixture::open(backend).await;
+    let first = f.plan("a", &[], f.clock.now()).await;
+    let second = f.plan("b", &[], f.clock.now()).await;
+    assert!(second > first);
+    // Even when everything that had a place is gone.
+    f.clock.advance(100 * SECOND);
+    let expired = f.bus.expire(f.clock.now()).await.unwrap();
+    assert_eq!(expired.events, 2);
+    let (_, newest_fact) = f.bus.journal_bounds().await.unwrap();
+    drop(f);
+    let f = Fixture::open(backend).await;
+    assert!(f.publish("c").await > second);
+    f.bus.record(vec![conflict("x")]).await.unwrap();
+    assert!(f.bus.journal_bounds().await.unwrap().1 > newest_fact);
+}
+
+pub(crate) async fn i04_an_event_comes_back_byte_for_byte(backend: &impl Backend) {
+    let f = Fixture::open(backend).await;
+    let payload: Vec<u8> = (0..=255).cycle().take(300_000).collect();
+    let event = Event { payload: payload.into(), idempotency_key: Some("k".into()), ..event("a", "") };
+    let Published::New { seq } = f.bus.publish(event.clone()).await.unwrap() else { panic!() };
+    assert_eq!(f.bus.event(seq).await.unwrap(), Some(event));
+    assert_eq!(f.bus.event(seq + 1).await.unwrap(), None);
+}
+
+pub(crate) async fn i05_unplanned_events_come_in_order_and_again_until_they_are_planned(
+    backend: &impl Backend,
+) {
+    let f = Fixture::open(backend).await;
+    let bus = f.bus.clone();
+    // Waits for the first one.
+    let waiting = tokio::spawn(async move { bus.unplanned(10).await.unwrap() });
+    let seqs = [f.publish("a").await, f.publish("b").await, f.publish("c").await];
+    assert_eq!(waiting.await.unwrap()[0].seq, seqs[0]);
+    for _ in 0..2 {
+        let events = f.bus.unplanned(2).await.unwrap();
+        assert_eq!(events.iter().map(|stored| stored.seq).collect::<Vec<_>>(), seqs[..2]);
+        assert_eq!(events[0].event.job_id, "a");
+    }
+    f.bus.plan(vec![f.plan_of(seqs[0], "a", &[], f.clock.now())]).await.unwrap();
+    drop(f);
+    let f = Fixture::open(backend).await;
+    let events = f.bus.unplanned(10).await.unwrap();
+    assert_eq!(events.iter().map(|stored| stored.seq).collect::<Vec<_>>(), seqs[1..]);
+}
+
+pub(crate) async fn i06_a_plan_is_durable_as_a_whole_and_once(backend: &impl Backend) {
+    let f = Fixture::open(backend).await;
+    let seq = f.publish("a").await;
+    let plan = f.plan_of(seq, "a", &["r1", "r2"], f.clock.now());
+    f.bus.plan(vec![plan.clone()]).await.unwrap();
+    f.bus.plan(vec![plan.clone()]).await.unwrap();
+    drop(f);
+    let f = Fixture::open(backend).await;
+    assert_eq!(f.journal().await, ["a"]);
+    let taken = f.take().await;
+    assert_eq!(routes(&taken).into_iter().collect::<HashSet<_>>(), HashSet::from(["r1", "r2"]));
+    for leased in taken {
+        f.bus.settle(leased.lease, vec![]).await.unwrap();
+    }
+    // Not even after its deliveries are done.
+    f.bus.plan(vec![plan]).await.unwrap();
+    assert!(f.nothing_is_due().await);
+    assert_eq!(f.journal().await, ["a"]);
+}
+
+pub(crate) async fn i07_a_delivery_goes_out_when_it_is_due_to_one_holder(backend: &impl Backend) {
+    let f = Fixture::open(backend).await;
+    f.plan("late", &["late"], f.in_(10 * SECOND)).await;
+    f.plan("now", &["now"], f.clock.now()).await;
+    assert_eq!(routes(&f.take().await), ["now"]);
+    assert!(f.nothing_is_due().await, "one is held, the other is not due");
+    f.clock.advance(9 * SECOND);
+    assert!(f.nothing_is_due().await);
+    let bus = f.bus.clone();
+    let waiting = tokio::spawn(async move { bus.take(100).await.unwrap() });
+    f.clock.advance(SECOND);
+    assert_eq!(routes(&waiting.await.unwrap()), ["late"]);
+    // Something that comes while somebody waits wakes him.
+    let bus = f.bus.clone();
+    let waiting = tokio::spawn(async move { bus.take(100).await.unwrap() });
+    f.plan("new", &["new"], f.clock.now()).await;
+    assert_eq!(routes(&waiting.await.unwrap()), ["new"]);
+}
+
+pub(crate) async fn i08_a_lane_has_no_more_out_than_its_window_and_holds_up_no_other(backend: &impl Backend) {
+    let f = Fixture::open(backend).await;
+    let lane = |route: &str| Lane { tenant: "acme".into(), route: route.into() };
+    f.bus.set_windows(Windows([(lane("slow"), 3), (lane("wide"), 1000)].into())).await.unwrap();
+    let seqs: Vec<u64> = {
+        let mut seqs = Vec::new();
+        for index in 0..60 {
+            seqs.push(f.plan(&format!("slow {index}"), &["slow", "wide"], f.clock.now()).await);
+        }
+        seqs
+    };
+    f.clock.advance(SECOND);
+    f.plan("other", &["other"], f.clock.now()).await;
+    // Room for twenty: the lane that came last has its turn before the others have their second.
+    let taken = f.bus.take(36).await.unwrap();
+    assert_eq!(taken.iter().filter(|leased| leased.task.route == "slow").count(), 3);
+    assert!(routes(&taken).contains(&"other"), "{:?}", routes(&taken));
+    let rest = f.take().await;
+    assert!(rest.iter().all(|leased| leased.task.route == "wide"));
+    assert_eq!(taken.len() + rest.len(), 3 + 60 + 1);
+    assert!(f.nothing_is_due().await, "the slow lane's window is full");
+    // What comes back makes room for the next one, in order.
+    let slow: Vec<_> = taken.iter().filter(|leased| leased.task.route == "slow").collect();
+    assert_eq!(slow.iter().map(|leased| leased.task.event_seq).collect::<Vec<_>>(), seqs[..3]);
+    f.bus.settle(slow[0].lease, vec![]).await.unwrap();
+    assert_eq!(f.take().await[0].task.event_seq, seqs[3]);
+    assert!(f.nothing_is_due().await);
+    // A lane that nobody configured has the default window.
+    for index in 0..Windows::DEFAULT + 5 {
+        f.plan(&format!("plain {index}"), &["plain"], f.clock.now()).await;
+    }
+    assert_eq!(f.take().await.len(), Windows::DEFAULT);
+    assert!(f.nothing_is_due().await);
+}
+
+pub(crate) async fn i09_settling_and_putting_off_keep_facts_and_due_times(backend: &impl Backend) {
+    let f = Fixture::open(backend).await;
+    let seq = f.plan("a", &["r1", "r2"], f.clock.now()).await;
+    let taken = f.take().await;
+    let (first, second) = (&taken[0], &taken[1]);
+    f.bus.settle(first.lease, vec![f.moved(seq, "done")]).await.unwrap();
+    let mut task = second.task.clone();
+    task.attempts = 7;
+    task.due_at = Some(time::to_proto(f.in_(60 * SECOND)));
+    f.bus.later(second.lease, task.clone(), vec![f.moved(seq, "later")]).await.unwrap();
+    drop(f);
+    let f = Fixture::open(backend).await;
+    assert_eq!(f.journal().await, ["a", "done", "later"]);
+    assert!(f.nothing_is_due().await);
+    f.clock.advance(60 * SECOND);
+    let again = f.take().await;
+    assert_eq!(again.len(), 1);
+    assert_eq!(again[0].task, task);
+    assert!(!again[0].interrupted);
+}
+
+pub(crate) async fn i10_who_vanishes_leaves_a_mark_and_who_gives_back_does_not(backend: &impl Backend) {
+    let f = Fixture::open(backend).await;
+    f.plan("a", &["r"], f.clock.now()).await;
+    let taken = f.take().await;
+    assert!(!taken[0].interrupted);
+    f.bus.release(taken[0].lease).await.unwrap();
+    let taken = f.take().await;
+    assert!(!taken[0].interrupted, "given back");
+    drop(f);
+    let f = Fixture::open(backend).await;
+    let taken = f.take().await;
+    assert!(taken[0].interrupted, "the process went away");
+    f.clock.advance(LEASE - SECOND);
+    assert!(f.nothing_is_due().await);
+    f.clock.advance(SECOND);
+    let taken = f.take().await;
+    assert!(taken[0].interrupted, "the lease is over");
+    f.bus.later(taken[0].lease, taken[0].task.clone(), vec![]).await.unwrap();
+    assert!(!f.take().await[0].interrupted, "accounted for");
+}
+
+pub(crate) async fn i11_a_lease_that_is_over_moves_nothing_but_its_facts_are_kept(backend: &impl Backend) {
+    let f = Fixture::open(backend).await;
+    let seq = f.plan("a", &["r"], f.clock.now()).await;
+    let old = f.take().await[0].lease;
+    f.clock.advance(LEASE);
+    let new = f.take().await[0].lease;
+    assert_ne!(old, new);
+    f.bus.settle(old, vec![f.moved(seq, "too late")]).await.unwrap();
+    let task = f.task(seq, "r", f.clock.now());
+    f.bus.later(old, task, vec![]).await.unwrap();
+    f.bus.release(old).await.unwrap();
+    assert!(f.nothing_is_due().await, "it is still held by the new lease");
+    f.bus.settle(new, vec![f.moved(seq, "in time")]).await.unwrap();
+    assert_eq!(f.journal().await, ["a", "too late", "in time"]);
+    f.clock.advance(2 * LEASE);
+    assert!(f.nothing_is_due().await);
+}
+
+pub(crate) async fn i12_i13_the_journal_keeps_facts_in_one_order(backend: &impl Backend) {
+    let f = Fixture::open(backend).await;
+    assert_eq!(f.bus.journal_bounds().await.unwrap(), (0, 0));
+    let bus = f.bus.clone();
+    let waiting = tokio::spawn(async move { bus.journal(0, 10).await.unwrap() });
+    f.bus.record(vec![conflict("a"), conflict("b")]).await.unwrap();
+    f.bus.record(vec![conflict("c")]).await.unwrap();
+    assert_eq!(name_of(&waiting.await.unwrap()[0].1), "a");
+    drop(f);
+    let f = Fixture::open(backend).await;
+    let facts = f.bus.journal(0, 2).await.unwrap();
+    assert_eq!(facts.iter().map(|(_, fact)| name_of(fact)).collect::<Vec<_>>(), ["a", "b"]);
+    let rest = f.bus.journal(facts[1].0, 10).await.unwrap();
+    assert_eq!(rest.iter().map(|(_, fact)| name_of(fact)).collect::<Vec<_>>(), ["c"]);
+    assert_eq!(f.bus.journal_bounds().await.unwrap(), (facts[0].0, rest[0].0));
+}
+
+pub(crate) async fn i14_old_things_go_and_waiting_ones_stay(backend: &impl Backend) {
+    let f = Fixture::open(backend).await;
+    let done = f.plan("done", &[], f.clock.now()).await;
+    let waits = f.plan("waits", &["r"], f.in_(Duration::from_secs(3_600))).await;
+    // More than one step of the walk.
+    for index in 0..600 {
+        f.plan(&format!("done {index}"), &[], f.clock.now()).await;
+    }
+    f.bus.record(vec![f.moved(waits, "waits on")]).await.unwrap();
+    f.clock.advance(10 * SECOND);
+    let unplanned = f.publish("unplanned").await;
+    let edge = f.clock.now();
+    f.clock.advance(10 * SECOND);
+    let young = f.publish("young").await;
+
+    let expired = f.bus.expire(edge).await.unwrap();
+    assert_eq!((expired.events, expired.facts), (601, 601));
+    assert_eq!(f.bus.event(done).await.unwrap(), None);
+    for seq in [waits, unplanned, young] {
+        assert!(f.bus.event(seq).await.unwrap().is_some());
+    }
+    assert_eq!(f.journal().await, ["waits", "waits on"]);
+    // An event that is gone can come again.
+    assert!(matches!(f.bus.publish(event("done", "{}")).await.unwrap(), Published::New { .. }));
+    // What waited goes once it is done.
+    f.clock.advance(Duration::from_secs(7_200));
+    let taken = f.take().await;
+    f.bus.settle(taken[0].lease, vec![f.moved(waits, "finished")]).await.unwrap();
+    let now = time::after(f.clock.now(), SECOND);
+    f.bus.expire(now).await.unwrap();
+    assert_eq!(f.bus.event(waits).await.unwrap(), None);
+    assert!(f.bus.event(unplanned).await.unwrap().is_some(), "never before it is planned");
+}
+
+/// A test for each invariant, run against one backend.
+macro_rules! suite {
+    ($backend:expr; $($name:ident)*) => {
+        $(
+            #[tokio::test(flavor = "multi_thread")]
+            async fn $name() {
+                crate::conformance::$name(&$backend).await;
+            }
+        )*
+    };
+    ($backend:expr) => {
+        crate::conformance::suite! { $backend;
+            i01_what_was_published_survives_the_process
+            i02_an_event_is_stored_once_and_a_repeat_tells_the_digest
+            i03_places_rise_and_are_never_given_twice
+            i04_an_event_comes_back_byte_for_byte
+            i05_unplanned_events_come_in_order_and_again_until_they_are_planned
+            i06_a_plan_is_durable_as_a_whole_and_once
+            i07_a_delivery_goes_out_when_it_is_due_to_one_holder
+            i08_a_lane_has_no_more_out_than_its_window_and_holds_up_no_other
+            i09_settling_and_putting_off_keep_facts_and_due_times
+            i10_who_vanishes_leaves_a_mark_and_who_gives_back_does_not
+            i11_a_lease_that_is_over_moves_nothing_but_its_facts_are_kept
+            i12_i13_the_journal_keeps_facts_in_one_order
+            i14_old_things_go_and_waiting_ones_stay
+        }
+    };
+}
+pub(crate) use suite;

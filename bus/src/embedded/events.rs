@@ -1,0 +1,118 @@
+//! Events, and their planning.
+
+use super::{Embedded, deliveries::DeliveryRow, store::Store};
+use crate::{Error, Plan, Published, Stored, time};
+use prost::Message as _;
+use rusqlite::{OptionalExtension as _, Row, types::Type};
+use talaria_core::id::EventId;
+use talaria_proto::v1::{Event, Fact};
+
+impl Embedded {
+    pub(crate) async fn publish(&self, event: Event) -> Result<Published, Error> {
+        let id: EventId = event.id.parse().map_err(Error::new)?;
+        let received_at = time::from_proto(event.received_at.as_ref()).as_microsecond();
+        let bytes = event.encode_to_vec();
+        match self.write(move |store| store.publish(id, received_at, &bytes)).await? {
+            (seq, None) => Ok(Published::New { seq }),
+            (seq, Some(stored)) => {
+                let stored = Event::decode(stored.as_slice()).map_err(Error::new)?;
+                Ok(Published::Duplicate { seq, payload_sha256: stored.payload_sha256 })
+            }
+        }
+    }
+
+    pub(crate) async fn event(&self, seq: u64) -> Result<Option<Event>, Error> {
+        self.read(move |connection| {
+            let mut statement = connection.prepare_cached("SELECT event FROM events WHERE seq = ?")?;
+            statement.query_row([seq.cast_signed()], |row| message(row, 0)).optional()
+        })
+        .await
+    }
+
+    pub(crate) async fn unplanned(&self, max: usize) -> Result<Vec<Stored>, Error> {
+        let mut planned = self.inner.signals.planned.subscribe();
+        let mut newest = self.inner.signals.events.subscribe();
+        loop {
+            let after = *planned.borrow_and_update();
+            if newest.wait_for(|newest| *newest > after).await.is_err() {
+                return Err(Error::new("the bus has stopped"));
+            }
+            let events = self.read(move |connection| read_events(connection, after, max)).await?;
+            // Empty when they were planned in the meantime.
+            if !events.is_empty() {
+                return Ok(events);
+            }
+        }
+    }
+
+    pub(crate) async fn plan(&self, plans: Vec<Plan>) -> Result<(), Error> {
+        let rows = plans.into_iter().map(PlanRow::try_from).collect::<Result<Vec<_>, Error>>()?;
+        self.write(move |store| rows.iter().try_for_each(|row| store.plan(row))).await
+    }
+}
+
+fn read_events(connection: &rusqlite::Connection, after: u64, max: usize) -> rusqlite::Result<Vec<Stored>> {
+    let query = "SELECT seq, event FROM events WHERE seq > ? ORDER BY seq LIMIT ?";
+    let mut statement = connection.prepare_cached(query)?;
+    let rows = statement.query_map((after.cast_signed(), i64::try_from(max).unwrap_or(i64::MAX)), |row| {
+        Ok(Stored { seq: row.get::<_, i64>(0)?.cast_unsigned(), event: message(row, 1)? })
+    })?;
+    rows.collect()
+}
+
+/// A column that holds a protobuf message.
+pub(super) fn message<M: prost::Message + Default>(row: &Row<'_>, column: usize) -> rusqlite::Result<M> {
+    let bytes = row.get_ref(column)?.as_blob()?;
+    M::decode(bytes)
+        .map_err(|error| rusqlite::Error::FromSqlConversionFailure(column, Type::Blob, Box::new(error)))
+}
+
+/// A plan, ready to be written: whatever can be wrong with it was found before it meets others in a group.
+struct PlanRow {
+    seq: u64,
+    facts: Vec<Fact>,
+    deliveries: Vec<DeliveryRow>,
+}
+
+impl TryFrom<Plan> for PlanRow {
+    type Error = Error;
+
+    fn try_from(plan: Plan) -> Result<Self, Error> {
+        let deliveries = plan.deliveries.into_iter().map(DeliveryRow::try_from).collect::<Result<_, _>>()?;
+        Ok(Self { seq: plan.seq, facts: plan.facts, deliveries })
+    }
+}
+
+impl Store {
+    /// The event's place, and the stored event if there was one.
+    fn publish(
+        &mut self,
+        id: EventId,
+        received_at: i64,
+        event: &[u8],
+    ) -> rusqlite::Result<(u64, Option<Vec<u8>>)> {
+        let seq = self.last_event + 1;
+        let insert = "INSERT INTO events VALUES (?, ?, ?, ?) ON CONFLICT (id) DO NOTHING";
+        let row = (seq.cast_signed(), id.as_bytes(), received_at, event);
+        if self.connection.prepare_cached(insert)?.execute(row)? == 1 {
+            self.last_event = seq;
+            return Ok((seq, None));
+        }
+        let select = "SELECT seq, event FROM events WHERE id = ?";
+        self.connection
+            .prepare_cached(select)?
+            .query_row([id.as_bytes()], |row| Ok((row.get::<_, i64>(0)?.cast_unsigned(), Some(row.get(1)?))))
+    }
+
+    fn plan(&mut self, plan: &PlanRow) -> rusqlite::Result<()> {
+        if plan.seq <= self.last_planned {
+            return Ok(());
+        }
+        self.append(&plan.facts)?;
+        for delivery in &plan.deliveries {
+            self.enqueue(delivery)?;
+        }
+        self.last_planned = plan.seq;
+        self.set_mark("planned", plan.seq.cast_signed())
+    }
+}

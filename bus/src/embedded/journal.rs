@@ -1,0 +1,57 @@
+//! The journal.
+
+use super::{Embedded, events::message, store::Store};
+use crate::{Error, time};
+use prost::Message as _;
+use talaria_proto::v1::Fact;
+
+impl Embedded {
+    pub(crate) async fn record(&self, facts: Vec<Fact>) -> Result<(), Error> {
+        self.write(move |store| store.append(&facts)).await
+    }
+
+    pub(crate) async fn journal(&self, after: u64, max: usize) -> Result<Vec<(u64, Fact)>, Error> {
+        if self.inner.signals.journal.subscribe().wait_for(|newest| *newest > after).await.is_err() {
+            return Err(Error::new("the bus has stopped"));
+        }
+        self.read(move |connection| {
+            let query = "SELECT seq, fact FROM journal WHERE seq > ? ORDER BY seq LIMIT ?";
+            let mut statement = connection.prepare_cached(query)?;
+            let limit = i64::try_from(max).unwrap_or(i64::MAX);
+            let rows = statement.query_map((after.cast_signed(), limit), |row| {
+                Ok((row.get::<_, i64>(0)?.cast_unsigned(), message(row, 1)?))
+            })?;
+            rows.collect()
+        })
+        .await
+    }
+
+    pub(crate) async fn journal_bounds(&self) -> Result<(u64, u64), Error> {
+        self.read(|connection| {
+            connection.query_row(
+                "SELECT (SELECT min(seq) FROM journal), (SELECT max(seq) FROM journal)",
+                (),
+                |row| {
+                    let place = |column| {
+                        row.get::<_, Option<i64>>(column).map(|seq| seq.unwrap_or(0).cast_unsigned())
+                    };
+                    Ok((place(0)?, place(1)?))
+                },
+            )
+        })
+        .await
+    }
+}
+
+impl Store {
+    pub(super) fn append(&mut self, facts: &[Fact]) -> rusqlite::Result<()> {
+        let mut statement = self.connection.prepare_cached("INSERT INTO journal VALUES (?, ?, ?, ?)")?;
+        for fact in facts {
+            self.last_fact += 1;
+            let at = time::from_proto(fact.at.as_ref()).as_microsecond();
+            let row = (self.last_fact.cast_signed(), at, fact.event_seq.cast_signed(), fact.encode_to_vec());
+            statement.execute(row)?;
+        }
+        Ok(())
+    }
+}

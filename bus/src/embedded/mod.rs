@@ -1,0 +1,99 @@
+//! The embedded bus: SQLite in write-ahead mode, `synchronous=FULL`, for one process.
+//!
+//! One thread writes. It takes all the work that waits, does it in one transaction and commits, so that one
+//! fsync serves everybody who came in the meantime ([`writer`]). Readers have connections of their own
+//! ([`reader`]). What a commit made visible is announced through [`Signals`].
+//!
+//! - [`schema`]: the tables.
+//! - [`store`]: the writer's state: the connection, the next places, the lanes.
+//! - [`events`], [`deliveries`], [`journal`], [`retention`]: the contract, a part each.
+
+mod deliveries;
+mod events;
+mod journal;
+mod reader;
+mod retention;
+mod schema;
+mod store;
+#[cfg(test)]
+mod tests;
+mod writer;
+
+use crate::{Clock, Error};
+use std::{fs, fs::File, path::Path, sync::Arc};
+use tokio::sync::{Notify, watch};
+
+/// The file in the data directory.
+const FILE: &str = "bus.db";
+
+/// The embedded bus. Clones share it; the last one to go closes it.
+#[derive(Clone)]
+pub struct Embedded {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    writer: writer::Writer,
+    readers: reader::Readers,
+    signals: Arc<Signals>,
+    clock: Clock,
+    /// Keeps a second process out.
+    _lock: File,
+}
+
+/// What is there to be read.
+struct Signals {
+    /// The place of the newest event.
+    events: watch::Sender<u64>,
+    /// The place of the last planned event.
+    planned: watch::Sender<u64>,
+    /// The place of the newest fact.
+    journal: watch::Sender<u64>,
+    /// A delivery came, or a place in a window.
+    deliveries: Notify,
+}
+
+impl Embedded {
+    pub(crate) async fn open(directory: &Path, clock: Clock) -> Result<Self, Error> {
+        let directory = directory.to_path_buf();
+        tokio::task::spawn_blocking(move || Self::open_blocking(&directory, clock))
+            .await
+            .map_err(Error::new)?
+    }
+
+    fn open_blocking(directory: &Path, clock: Clock) -> Result<Self, Error> {
+        let at = |what: &str, error: &dyn std::fmt::Display| {
+            Error::new(format_args!("cannot {what} {}: {error}", directory.display()))
+        };
+        fs::create_dir_all(directory).map_err(|error| at("create", &error))?;
+        let lock = File::create(directory.join("lock")).map_err(|error| at("write in", &error))?;
+        if lock.try_lock().is_err() {
+            return Err(at("use", &"another Talaria is running in this data directory"));
+        }
+        let file = directory.join(FILE);
+        let mut store = store::Store::open(&file).map_err(|error| at("open the bus in", &error))?;
+        store.recover_leases().map_err(|error| at("open the bus in", &error))?;
+        let signals = Arc::new(Signals {
+            events: watch::Sender::new(store.last_event),
+            planned: watch::Sender::new(store.last_planned),
+            journal: watch::Sender::new(store.last_fact),
+            deliveries: Notify::new(),
+        });
+        let readers = reader::Readers::open(&file).map_err(|error| at("open the bus in", &error))?;
+        let writer = writer::Writer::start(store, Arc::clone(&signals))
+            .map_err(|error| at("open the bus in", &error))?;
+        Ok(Self { inner: Arc::new(Inner { writer, readers, signals, clock, _lock: lock }) })
+    }
+
+    /// Runs in the next transaction.
+    async fn write<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut store::Store) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Result<T, Error> {
+        self.inner.writer.run(work).await
+    }
+
+    pub(crate) async fn check(&self) -> Result<(), Error> {
+        self.write(store::Store::touch).await
+    }
+}

@@ -1,0 +1,89 @@
+//! The tables. Times are microseconds since 1970; messages are protobuf.
+
+use crate::Error;
+use rusqlite::Connection;
+
+/// Written into the file; a file of a newer version is refused.
+const VERSION: i64 = 1;
+
+const TABLES: &str = "
+-- One row an event, in the order of storing.
+CREATE TABLE events (
+    seq INTEGER PRIMARY KEY,
+    id BLOB NOT NULL UNIQUE,
+    received_at INTEGER NOT NULL,
+    event BLOB NOT NULL
+);
+-- Tenants' routes, by a short number.
+CREATE TABLE lanes (
+    lane INTEGER PRIMARY KEY,
+    tenant TEXT NOT NULL,
+    route TEXT NOT NULL,
+    UNIQUE (tenant, route)
+);
+-- One row a delivery that waits or is held. While it is held, `due` is the end of the lease.
+CREATE TABLE deliveries (
+    event_seq INTEGER NOT NULL,
+    route INTEGER NOT NULL,
+    lane INTEGER NOT NULL,
+    due INTEGER NOT NULL,
+    lease INTEGER,
+    task BLOB NOT NULL,
+    PRIMARY KEY (event_seq, route)
+) WITHOUT ROWID;
+CREATE INDEX deliveries_due ON deliveries (lane, due);
+-- One row a fact.
+CREATE TABLE journal (
+    seq INTEGER PRIMARY KEY,
+    at INTEGER NOT NULL,
+    event_seq INTEGER NOT NULL,
+    fact BLOB NOT NULL
+);
+-- Numbers that must outlive the rows that they were read off.
+CREATE TABLE marks (
+    name TEXT PRIMARY KEY,
+    value INTEGER NOT NULL
+) WITHOUT ROWID;
+INSERT INTO marks VALUES ('planned', 0), ('touched', 0);
+";
+
+/// Opens the file for reading and writing, and makes the tables if it is new.
+pub(super) fn open(file: &std::path::Path) -> Result<Connection, Error> {
+    let mut connection = Connection::open(file)?;
+    configure(&connection)?;
+    // FULL: a commit returns after its fsync. The checkpoint's size bounds the log between two of them.
+    connection.execute_batch(
+        "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA wal_autocheckpoint = 4000;
+         PRAGMA cache_size = -8192; PRAGMA journal_size_limit = 67108864;",
+    )?;
+    let version: i64 = connection.query_row("PRAGMA user_version", (), |row| row.get(0))?;
+    match version {
+        0 => {
+            let transaction = connection.transaction()?;
+            transaction.execute_batch(TABLES)?;
+            transaction.pragma_update(None, "user_version", VERSION)?;
+            transaction.commit()?;
+        }
+        VERSION => {}
+        newer => {
+            let message =
+                format!("it was written by a newer Talaria (schema {newer}, this one knows {VERSION})");
+            return Err(Error::new(message));
+        }
+    }
+    Ok(connection)
+}
+
+/// Opens the file for reading.
+pub(super) fn open_reader(file: &std::path::Path) -> rusqlite::Result<Connection> {
+    let connection = Connection::open(file)?;
+    configure(&connection)?;
+    connection.execute_batch("PRAGMA query_only = ON; PRAGMA cache_size = -2048;")?;
+    Ok(connection)
+}
+
+fn configure(connection: &Connection) -> rusqlite::Result<()> {
+    connection.busy_timeout(std::time::Duration::from_secs(1))?;
+    connection.set_prepared_statement_cache_capacity(64);
+    Ok(())
+}

@@ -1,0 +1,99 @@
+//! The writer's state: the connection, and what is known without asking it.
+
+use super::{deliveries::Lanes, schema};
+use crate::Error;
+use rusqlite::{Connection, OptionalExtension as _};
+use std::path::Path;
+
+pub(super) struct Store {
+    pub connection: Connection,
+    /// The place of the newest event.
+    pub last_event: u64,
+    /// The place of the last planned event.
+    pub last_planned: u64,
+    /// The place of the newest fact.
+    pub last_fact: u64,
+    /// The number of the newest lease. Leases die with the process, so it starts anew.
+    pub last_lease: i64,
+    pub lanes: Lanes,
+    /// Whether somebody who waits for deliveries should look again.
+    pub deliveries_changed: bool,
+    /// What is above was changed by a transaction that was rolled back.
+    stale: bool,
+}
+
+impl Store {
+    pub(super) fn open(file: &Path) -> Result<Self, Error> {
+        let mut store = Self {
+            connection: schema::open(file)?,
+            last_event: 0,
+            last_planned: 0,
+            last_fact: 0,
+            last_lease: 0,
+            lanes: Lanes::default(),
+            deliveries_changed: false,
+            stale: true,
+        };
+        store.refresh()?;
+        Ok(store)
+    }
+
+    /// Reads what is known without asking.
+    fn refresh(&mut self) -> rusqlite::Result<()> {
+        if !self.stale {
+            return Ok(());
+        }
+        self.last_planned = self.mark("planned")?.cast_unsigned();
+        // The newest event may have expired, but not before it was planned.
+        self.last_event = self.newest("SELECT max(seq) FROM events")?.max(self.last_planned);
+        // The newest fact never expires.
+        self.last_fact = self.newest("SELECT max(seq) FROM journal")?;
+        self.lanes.load(&self.connection)?;
+        self.stale = false;
+        Ok(())
+    }
+
+    fn newest(&self, query: &str) -> rusqlite::Result<u64> {
+        Ok(self
+            .connection
+            .query_row(query, (), |row| row.get::<_, Option<i64>>(0))?
+            .unwrap_or(0)
+            .cast_unsigned())
+    }
+
+    fn mark(&self, name: &str) -> rusqlite::Result<i64> {
+        let mut statement = self.connection.prepare_cached("SELECT value FROM marks WHERE name = ?")?;
+        Ok(statement.query_row([name], |row| row.get(0)).optional()?.unwrap_or(0))
+    }
+
+    pub(super) fn set_mark(&self, name: &str, value: i64) -> rusqlite::Result<()> {
+        self.connection
+            .prepare_cached("UPDATE marks SET value = ?2 WHERE name = ?1")?
+            .execute((name, value))
+            .map(drop)
+    }
+
+    pub(super) fn begin(&mut self) -> rusqlite::Result<()> {
+        self.connection.prepare_cached("BEGIN IMMEDIATE")?.execute(())?;
+        self.refresh()
+    }
+
+    pub(super) fn commit(&mut self) -> rusqlite::Result<()> {
+        self.connection.prepare_cached("COMMIT")?.execute(()).map(drop)
+    }
+
+    /// After a failure: the file is as it was, and what is known is read anew before the next group.
+    pub(super) fn roll_back(&mut self) {
+        self.stale = true;
+        if !self.connection.is_autocommit()
+            && let Err(error) = self.connection.execute_batch("ROLLBACK")
+        {
+            tracing::error!(%error, "could not roll back");
+        }
+    }
+
+    /// Writes something that changes nothing, to see whether writing works.
+    pub(super) fn touch(&mut self) -> rusqlite::Result<()> {
+        self.connection.execute("UPDATE marks SET value = value + 1 WHERE name = 'touched'", ()).map(drop)
+    }
+}
