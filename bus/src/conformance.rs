@@ -7,6 +7,7 @@ use talaria_core::id::{DeliveryId, EventId};
 use talaria_proto::v1::{
     DeliveryMoved, DeliveryRef, DeliveryTask, Event, EventConflict, EventPlanned, Fact, Standing, fact::What,
 };
+use tokio_util::sync::CancellationToken;
 
 /// A backend under test.
 pub(crate) trait Backend {
@@ -66,7 +67,7 @@ impl Fixture {
 
     async fn publish(&self, job: &str) -> u64 {
         let received_at = Some(time::to_proto(self.clock.now()));
-        match self.bus.publish(Event { received_at, ..event(job, "{}") }).await.unwrap() {
+        match self.bus.publish(&Event { received_at, ..event(job, "{}") }).await.unwrap() {
             Published::New { seq } => seq,
             Published::Duplicate { .. } => panic!("{job} was published before"),
         }
@@ -105,13 +106,14 @@ impl Fixture {
     }
 
     async fn take(&self) -> Vec<Leased> {
-        self.bus.take(100).await.unwrap()
+        self.bus.take(100, &never()).await.unwrap()
     }
 
     /// Whether there is nothing to take.
     async fn nothing_is_due(&self) -> bool {
         // The bus answers in order: when it has answered `check`, it has looked for the one that waits before it.
-        let mut take = std::pin::pin!(self.bus.take(100));
+        let never = never();
+        let mut take = std::pin::pin!(self.bus.take(100, &never));
         for _ in 0..3 {
             tokio::select! {
                 biased;
@@ -137,6 +139,10 @@ impl Fixture {
     }
 }
 
+fn never() -> CancellationToken {
+    CancellationToken::new()
+}
+
 fn routes(taken: &[Leased]) -> Vec<&str> {
     taken.iter().map(|leased| leased.task.route.as_str()).collect()
 }
@@ -154,7 +160,7 @@ pub(crate) async fn i01_what_was_published_survives_the_process(backend: &impl B
 pub(crate) async fn i02_an_event_is_stored_once_and_a_repeat_tells_the_digest(backend: &impl Backend) {
     let f = Fixture::open(backend).await;
     let seq = f.publish("a").await;
-    let repeat = |payload| f.bus.publish(event("a", payload));
+    let repeat = async |payload| f.bus.publish(&event("a", payload)).await;
     let duplicate = Published::Duplicate { seq, payload_sha256: "digest of {}".into() };
     assert_eq!(repeat("{}").await.unwrap(), duplicate);
     assert_eq!(repeat("other").await.unwrap(), duplicate);
@@ -164,7 +170,7 @@ pub(crate) async fn i02_an_event_is_stored_once_and_a_repeat_tells_the_digest(ba
     let mut tasks = tokio::task::JoinSet::new();
     for index in 0..200 {
         let (bus, job) = (f.bus.clone(), format!("job {}", index % 20));
-        tasks.spawn(async move { (job.clone(), bus.publish(event(&job, "{}")).await.unwrap()) });
+        tasks.spawn(async move { (job.clone(), bus.publish(&event(&job, "{}")).await.unwrap()) });
     }
     let mut new = Vec::new();
     while let Some(outcome) = tasks.join_next().await {
@@ -174,7 +180,7 @@ pub(crate) async fn i02_an_event_is_stored_once_and_a_repeat_tells_the_digest(ba
     }
     assert_eq!(new.len(), 20);
     assert_eq!(new.iter().collect::<HashSet<_>>().len(), 20);
-    assert_eq!(f.bus.publish(event("a", "{}")).await.unwrap(), duplicate);
+    assert_eq!(f.bus.publish(&event("a", "{}")).await.unwrap(), duplicate);
 }
 
 pub(crate) async fn i03_places_rise_and_are_never_given_twice(backend: &impl Backend) {
@@ -198,7 +204,7 @@ pub(crate) async fn i04_an_event_comes_back_byte_for_byte(backend: &impl Backend
     let f = Fixture::open(backend).await;
     let payload: Vec<u8> = (0..=255).cycle().take(300_000).collect();
     let event = Event { payload: payload.into(), idempotency_key: Some("k".into()), ..event("a", "") };
-    let Published::New { seq } = f.bus.publish(event.clone()).await.unwrap() else { panic!() };
+    let Published::New { seq } = f.bus.publish(&event).await.unwrap() else { panic!() };
     assert_eq!(f.bus.event(seq).await.unwrap(), Some(event));
     assert_eq!(f.bus.event(seq + 1).await.unwrap(), None);
 }
@@ -253,14 +259,20 @@ pub(crate) async fn i07_a_delivery_goes_out_when_it_is_due_to_one_holder(backend
     f.clock.advance(9 * SECOND);
     assert!(f.nothing_is_due().await);
     let bus = f.bus.clone();
-    let waiting = tokio::spawn(async move { bus.take(100).await.unwrap() });
+    let waiting = tokio::spawn(async move { bus.take(100, &never()).await.unwrap() });
     f.clock.advance(SECOND);
     assert_eq!(routes(&waiting.await.unwrap()), ["late"]);
     // Something that comes while somebody waits wakes him.
     let bus = f.bus.clone();
-    let waiting = tokio::spawn(async move { bus.take(100).await.unwrap() });
+    let waiting = tokio::spawn(async move { bus.take(100, &never()).await.unwrap() });
     f.plan("new", &["new"], f.clock.now()).await;
     assert_eq!(routes(&waiting.await.unwrap()), ["new"]);
+    // Who is told to stop goes without.
+    let stop = never();
+    stop.cancel();
+    f.plan("left", &["left"], f.clock.now()).await;
+    assert!(f.bus.take(100, &stop).await.unwrap().is_empty());
+    assert_eq!(routes(&f.take().await), ["left"]);
 }
 
 pub(crate) async fn i08_a_lane_has_no_more_out_than_its_window_and_holds_up_no_other(backend: &impl Backend) {
@@ -277,7 +289,7 @@ pub(crate) async fn i08_a_lane_has_no_more_out_than_its_window_and_holds_up_no_o
     f.clock.advance(SECOND);
     f.plan("other", &["other"], f.clock.now()).await;
     // Room for twenty: the lane that came last has its turn before the others have their second.
-    let taken = f.bus.take(36).await.unwrap();
+    let taken = f.bus.take(36, &never()).await.unwrap();
     assert_eq!(taken.iter().filter(|leased| leased.task.route == "slow").count(), 3);
     assert!(routes(&taken).contains(&"other"), "{:?}", routes(&taken));
     let rest = f.take().await;
@@ -398,7 +410,7 @@ pub(crate) async fn i14_old_things_go_and_waiting_ones_stay(backend: &impl Backe
     }
     assert_eq!(f.journal().await, ["waits", "waits on"]);
     // An event that is gone can come again.
-    assert!(matches!(f.bus.publish(event("done", "{}")).await.unwrap(), Published::New { .. }));
+    assert!(matches!(f.bus.publish(&event("done", "{}")).await.unwrap(), Published::New { .. }));
     // What waited goes once it is done.
     f.clock.advance(Duration::from_secs(7_200));
     let taken = f.take().await;

@@ -68,6 +68,7 @@ use jiff::Timestamp;
 use std::{collections::HashMap, path::Path, sync::Arc};
 use talaria_proto::v1::{DeliveryTask, Event, Fact};
 use thiserror::Error;
+use tokio_util::sync::CancellationToken;
 
 /// How long a delivery may be held before it counts as abandoned. Longer than the longest timeout of a route.
 pub const LEASE: std::time::Duration = std::time::Duration::from_secs(15 * 60);
@@ -192,7 +193,7 @@ impl Bus {
     }
 
     /// Stores an event, unless one of its id is stored. See invariants 1 to 3.
-    pub async fn publish(&self, event: Event) -> Result<Published, Error> {
+    pub async fn publish(&self, event: &Event) -> Result<Published, Error> {
         match self {
             Self::Embedded(bus) => bus.publish(event).await,
         }
@@ -226,10 +227,12 @@ impl Bus {
         }
     }
 
-    /// Deliveries that are due, at least one and at most `max`. Waits for the first. See invariants 7, 8 and 10.
-    pub async fn take(&self, max: usize) -> Result<Vec<Leased>, Error> {
+    /// Deliveries that are due, at least one and at most `max`. Waits for the first, or for `stop`, and then there
+    /// are none: a caller that dropped this future could lose what was just handed to it. See invariants 7, 8
+    /// and 10.
+    pub async fn take(&self, max: usize, stop: &CancellationToken) -> Result<Vec<Leased>, Error> {
         match self {
-            Self::Embedded(bus) => bus.take(max).await,
+            Self::Embedded(bus) => bus.take(max, stop).await,
         }
     }
 

@@ -1,1 +1,51 @@
+//! The way in: verifies OpenRouter's callbacks and makes them durable before it answers.
+//!
+//! ```text
+//! socket ▶ body, bounded ▶ accept: verify, normalize ▶ publish ▶ 204
+//!            413, 408           401, 422                 503
+//! ```
+//!
+//! - [`accept`]: the decision, pure: who signed this, and is it an event?
+//! - [`body`]: reads a body within its limit and its deadline.
+//! - [`callback`]: `POST /callbacks/{tenant}`, which asks the one and then the other.
+//! - [`problem`]: the errors, as RFC 9457 problem documents.
+//! - [`server`]: the listening loop with its deadlines, and draining.
 
+mod accept;
+mod body;
+mod callback;
+mod problem;
+mod server;
+#[cfg(test)]
+mod tests;
+
+use std::{io, net::SocketAddr, sync::Arc};
+use talaria_bus::{Bus, Clock};
+use talaria_core::config::Config;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+/// The ingress, listening but not yet serving.
+pub struct Ingress {
+    listener: TcpListener,
+    state: callback::State,
+}
+
+impl Ingress {
+    /// Listens on the configured address.
+    pub async fn bind(config: Arc<Config>, bus: Bus, clock: Clock) -> io::Result<Self> {
+        let listener = TcpListener::bind(config.ingress.listen).await?;
+        Ok(Self { listener, state: callback::State { config, bus, clock } })
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> io::Result<SocketAddr> {
+        self.listener.local_addr()
+    }
+
+    /// Serves until it is told to stop, and then finishes what has begun.
+    pub async fn serve(self, stop: CancellationToken) {
+        let deadline = self.state.config.ingress.body_timeout;
+        server::serve(self.listener, callback::router(self.state), deadline, stop).await;
+    }
+}

@@ -17,6 +17,7 @@ use std::{
 };
 use talaria_core::id::DeliveryId;
 use talaria_proto::v1::{DeliveryTask, Fact};
+use tokio_util::sync::CancellationToken;
 
 /// So many of one lane are taken before the next lane has its turn.
 const TURN: usize = 16;
@@ -31,9 +32,9 @@ impl Embedded {
         .await
     }
 
-    pub(crate) async fn take(&self, max: usize) -> Result<Vec<Leased>, Error> {
+    pub(crate) async fn take(&self, max: usize, stop: &CancellationToken) -> Result<Vec<Leased>, Error> {
         let clock = &self.inner.clock;
-        loop {
+        while !stop.is_cancelled() {
             // Registered before the look, so that nothing that comes in between is missed.
             let mut changed = std::pin::pin!(self.inner.signals.deliveries.notified());
             changed.as_mut().enable();
@@ -47,8 +48,10 @@ impl Embedded {
             tokio::select! {
                 () = changed => {}
                 () = clock.sleep_towards(next_due) => {}
+                () = stop.cancelled() => {}
             }
         }
+        Ok(Vec::new())
     }
 
     pub(crate) async fn settle(&self, lease: Lease, facts: Vec<Fact>) -> Result<(), Error> {

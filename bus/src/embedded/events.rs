@@ -8,7 +8,7 @@ use talaria_core::id::EventId;
 use talaria_proto::v1::{Event, Fact};
 
 impl Embedded {
-    pub(crate) async fn publish(&self, event: Event) -> Result<Published, Error> {
+    pub(crate) async fn publish(&self, event: &Event) -> Result<Published, Error> {
         let id: EventId = event.id.parse().map_err(Error::new)?;
         let received_at = time::from_proto(event.received_at.as_ref()).as_microsecond();
         let bytes = event.encode_to_vec();

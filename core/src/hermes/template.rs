@@ -6,7 +6,7 @@
 
 use crate::json::{
     Text, Value,
-    print::{dump_indented, dump_text, python_str},
+    print::{dump_indented, python_str},
 };
 use std::ops::Range;
 
@@ -163,15 +163,13 @@ pub fn render_extra(extra: &Value, payload: &Value) -> Value {
     Value::Object(members.iter().map(|(key, value)| (key.clone(), render(value))).collect())
 }
 
-/// A JSON string literal of a prompt, as it goes into a request body or a line of output.
-pub fn json_string(text: &Text) -> String {
-    dump_text(text)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::json::{Document, parse, print::dump_sorted};
+    use crate::json::{
+        Document, parse,
+        print::{dump_sorted, dump_text},
+    };
     use proptest::prelude::*;
 
     const CASES: &str = include_str!("../../testdata/render_cases.jsonl");

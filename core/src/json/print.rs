@@ -18,6 +18,13 @@ pub fn dump_sorted(value: &Value) -> String {
     out.text
 }
 
+/// `json.dumps(value)`.
+pub fn dump_line(value: &Value) -> String {
+    let mut out = Dump { text: String::new(), limit: usize::MAX, layout: Layout::Line };
+    let _ = out.value(value, 1);
+    out.text
+}
+
 /// `json.dumps(text)`: in double quotes, everything but printable ASCII escaped.
 pub fn dump_text(text: &Text) -> String {
     let mut out = String::with_capacity(text.len() + 2);
@@ -73,7 +80,9 @@ fn float_repr(float: f64) -> String {
 enum Layout {
     /// `indent=2`.
     Indented,
-    /// `sort_keys=True` on one line.
+    /// On one line.
+    Line,
+    /// On one line, `sort_keys=True`.
     Sorted,
 }
 
@@ -142,8 +151,8 @@ impl Dump {
                 self.text.push_str(if index == 0 { "\n" } else { ",\n" });
                 self.indent(level);
             }
-            Layout::Sorted if index > 0 => self.text.push_str(", "),
-            Layout::Sorted => {}
+            Layout::Line | Layout::Sorted if index > 0 => self.text.push_str(", "),
+            Layout::Line | Layout::Sorted => {}
         }
     }
 
@@ -229,6 +238,7 @@ mod tests {
             assert_eq!(dump_indented(document.root(), limit), whole[..limit], "cut at {limit}");
         }
         assert_eq!(dump_sorted(parse(br#"{"b":[1,2],"a":{}}"#).unwrap().root()), r#"{"a": {}, "b": [1, 2]}"#);
+        assert_eq!(dump_line(parse(br#"{"b":[1,2],"a":{}}"#).unwrap().root()), r#"{"b": [1, 2], "a": {}}"#);
     }
 
     proptest! {

@@ -1,0 +1,199 @@
+//! The decision about a callback: is it signed by the tenant's OpenRouter, and is it an event?
+
+use bytes::Bytes;
+use jiff::Timestamp;
+use secrecy::SecretString;
+use sha2::{Digest as _, Sha256};
+use std::{collections::BTreeMap, sync::Arc, sync::LazyLock};
+use talaria_bus::time::to_proto;
+use talaria_core::{
+    config::{DEFAULT_TOLERANCE, Tenant},
+    id::{EventId, QuarantineId},
+    openrouter::{
+        event::Envelope,
+        signature::{Rejected, Signature},
+    },
+};
+use talaria_proto::v1::{Event, QuarantinedCallback};
+
+/// A callback as it came in, whole.
+#[derive(Debug)]
+pub(crate) struct Callback<'a> {
+    /// From the path.
+    pub tenant: &'a str,
+    /// The signature header, its lines joined by commas.
+    pub signature: Option<&'a str>,
+    /// OpenRouter's idempotency key. Not signed.
+    pub idempotency_key: Option<&'a str>,
+    /// The body, byte for byte.
+    pub body: Bytes,
+    /// When it was whole.
+    pub received_at: Timestamp,
+}
+
+/// What a callback is not.
+#[derive(Debug, PartialEq)]
+pub(crate) enum Refusal {
+    /// Nobody we know.
+    Stranger(Why),
+    /// Signed, but not an event.
+    NotAnEvent(QuarantinedCallback),
+}
+
+/// Why somebody is a stranger; for logs and metrics, never for the sender.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Why {
+    UnknownTenant,
+    Signature(Rejected),
+}
+
+impl Why {
+    pub(crate) fn label(self) -> &'static str {
+        match self {
+            Self::UnknownTenant => "unknown_tenant",
+            Self::Signature(rejected) => rejected.label(),
+        }
+    }
+}
+
+/// What an unknown tenant's callback is verified against, so that it takes as long as a known one's.
+static NOBODY: LazyLock<[SecretString; 1]> = LazyLock::new(|| ["nobody's".into()]);
+
+/// The event that a callback is, or what it is not.
+pub(crate) fn accept(
+    tenants: &BTreeMap<String, Arc<Tenant>>,
+    callback: Callback<'_>,
+) -> Result<Event, Refusal> {
+    let tenant = tenants.get(callback.tenant);
+    let (secrets, tolerance) =
+        tenant.map_or((NOBODY.as_slice(), DEFAULT_TOLERANCE), |tenant| (&tenant.secrets, tenant.tolerance));
+    let verified = match callback.signature {
+        None => Err(Rejected::Missing),
+        Some(header) => Signature::parse(header)
+            .and_then(|signature| signature.verify(secrets, tolerance, callback.received_at, &callback.body)),
+    };
+    match (tenant, verified) {
+        (None, _) => Err(Refusal::Stranger(Why::UnknownTenant)),
+        (Some(_), Err(rejected)) => Err(Refusal::Stranger(Why::Signature(rejected))),
+        (Some(_), Ok(())) => normalize(callback),
+    }
+}
+
+fn normalize(callback: Callback<'_>) -> Result<Event, Refusal> {
+    let received_at = Some(to_proto(callback.received_at));
+    let payload_size = callback.body.len() as u64;
+    let envelope = match Envelope::read(&callback.body) {
+        Ok(envelope) => envelope,
+        Err(reason) => {
+            return Err(Refusal::NotAnEvent(QuarantinedCallback {
+                id: QuarantineId::new(callback.tenant, &callback.body).to_string(),
+                tenant: callback.tenant.to_owned(),
+                received_at,
+                reason: reason.to_string(),
+                payload_size,
+                payload: callback.body,
+            }));
+        }
+    };
+    let expected_key = envelope.idempotency_key();
+    Ok(Event {
+        id: EventId::new(callback.tenant, &envelope.job_id, &envelope.event_type).to_string(),
+        tenant: callback.tenant.to_owned(),
+        r#type: envelope.event_type,
+        job_id: envelope.job_id,
+        status: envelope.status,
+        generation_id: envelope.generation_id,
+        model: envelope.model,
+        created_at: envelope.created_at,
+        unsigned_urls: envelope.unsigned_urls,
+        error: envelope.error,
+        received_at,
+        idempotency_key: callback.idempotency_key.map(str::to_owned),
+        idempotency_key_matches: callback.idempotency_key == Some(&expected_key),
+        payload_sha256: Bytes::copy_from_slice(&Sha256::digest(&callback.body)),
+        payload_size,
+        payload: callback.body,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+    use talaria_core::{config::SecretOrigin, openrouter::signature::sign};
+
+    const BODY: &str = r#"{"type":"video.generation.completed","data":{"id":"j1","status":"completed"}}"#;
+
+    fn now() -> Timestamp {
+        Timestamp::from_second(1_777_000_000).unwrap()
+    }
+
+    fn tenants() -> BTreeMap<String, Arc<Tenant>> {
+        let tenant = |name: &str, secrets: &[&str]| {
+            let secrets = secrets.iter().map(|secret| SecretString::from(*secret)).collect();
+            let tenant = Tenant {
+                name: name.into(),
+                secrets,
+                secret_origin: SecretOrigin::Env("X".into()),
+                tolerance: Duration::from_secs(60),
+                routes: BTreeMap::new(),
+            };
+            (name.to_owned(), Arc::new(tenant))
+        };
+        [tenant("acme", &["old", "new"]), tenant("other", &["theirs"])].into()
+    }
+
+    fn decide(tenant: &str, secret: &str, body: &str, age: Duration) -> Result<Event, Refusal> {
+        let signature = sign(&secret.into(), now() - age, body.as_bytes());
+        let callback = Callback {
+            tenant,
+            signature: Some(&signature),
+            idempotency_key: Some("j1-completed"),
+            body: Bytes::copy_from_slice(body.as_bytes()),
+            received_at: now(),
+        };
+        accept(&tenants(), callback)
+    }
+
+    #[test]
+    fn an_event_is_known_by_its_signed_body() {
+        let event = decide("acme", "new", BODY, Duration::ZERO).unwrap();
+        assert_eq!(event.id, EventId::new("acme", "j1", "video.generation.completed").to_string());
+        assert_eq!(event.payload, BODY);
+        assert!(event.idempotency_key_matches);
+        assert_eq!(event.payload_sha256.len(), 32);
+        let other = decide("other", "theirs", BODY, Duration::ZERO).unwrap();
+        assert_ne!(event.id, other.id, "tenants do not share events");
+    }
+
+    #[test]
+    fn a_stranger_is_one_for_a_reason_that_we_know() {
+        let why = |tenant, secret, age| match decide(tenant, secret, BODY, Duration::from_secs(age)) {
+            Err(Refusal::Stranger(why)) => why.label(),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(why("nobody", "old", 0), "unknown_tenant");
+        assert_eq!(why("nobody", "nobody's", 0), "unknown_tenant");
+        assert_eq!(why("acme", "theirs", 0), "mismatch");
+        assert_eq!(why("acme", "old", 61), "stale");
+        let unsigned = Callback {
+            tenant: "acme",
+            signature: None,
+            idempotency_key: None,
+            body: Bytes::from_static(BODY.as_bytes()),
+            received_at: now(),
+        };
+        assert_eq!(accept(&tenants(), unsigned), Err(Refusal::Stranger(Why::Signature(Rejected::Missing))));
+    }
+
+    #[test]
+    fn what_is_signed_and_no_event_is_quarantined_whole() {
+        let Err(Refusal::NotAnEvent(quarantined)) = decide("acme", "old", "[1]", Duration::ZERO) else {
+            panic!()
+        };
+        assert_eq!(quarantined.reason, "the body is not a JSON object");
+        assert_eq!(quarantined.payload, "[1]");
+        let again = decide("acme", "new", "[1]", Duration::from_secs(5));
+        assert!(matches!(again, Err(Refusal::NotAnEvent(again)) if again.id == quarantined.id));
+    }
+}

@@ -1,0 +1,56 @@
+//! Reads a request's body within a limit and a deadline.
+
+use axum::body::Body;
+use bytes::{Bytes, BytesMut};
+use http_body_util::BodyExt as _;
+use hyper::body::Body as _;
+use std::time::Duration;
+use tokio::time::{Instant, timeout, timeout_at};
+
+/// How long, and how much, a refused sender may go on sending before the connection is closed. Closing at once
+/// would reset it, and many clients then never see why they were refused.
+const LINGER: Duration = Duration::from_secs(1);
+const LINGER_BYTES: usize = 1 << 20;
+
+/// Why there is no body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Unread {
+    TooLarge,
+    TooSlow,
+    /// The sender went away or broke HTTP's rules.
+    Broken,
+}
+
+/// The whole body. A declared length is believed as far as refusing goes, and not when it promises little.
+pub(crate) async fn read(mut body: Body, limit: usize, deadline: Duration) -> Result<Bytes, Unread> {
+    let declared = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
+    if declared > limit {
+        linger(body);
+        return Err(Unread::TooLarge);
+    }
+    let end = Instant::now() + deadline;
+    let mut read = BytesMut::with_capacity(declared);
+    loop {
+        let Ok(frame) = timeout_at(end, body.frame()).await else { return Err(Unread::TooSlow) };
+        let Some(frame) = frame else { return Ok(read.freeze()) };
+        let Ok(data) = frame.map_err(|_| Unread::Broken)?.into_data() else { continue };
+        if read.len() + data.len() > limit {
+            linger(body);
+            return Err(Unread::TooLarge);
+        }
+        read.extend_from_slice(&data);
+    }
+}
+
+/// Lets the sender run into the refusal.
+fn linger(mut body: Body) {
+    tokio::spawn(timeout(LINGER, async move {
+        let mut left = LINGER_BYTES;
+        while let Some(Ok(frame)) = body.frame().await {
+            left = left.saturating_sub(frame.data_ref().map_or(0, Bytes::len));
+            if left == 0 {
+                break;
+            }
+        }
+    }));
+}

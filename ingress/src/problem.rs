@@ -1,0 +1,78 @@
+//! Errors as RFC 9457 problem documents.
+
+use axum::response::{IntoResponse, Response};
+use http::{HeaderName, HeaderValue, StatusCode, header};
+use serde_json::json;
+
+/// An error that a sender is told.
+#[derive(Clone, Debug)]
+pub(crate) struct Problem {
+    status: StatusCode,
+    detail: String,
+    header: Option<(HeaderName, HeaderValue)>,
+}
+
+impl Problem {
+    fn new(status: StatusCode, detail: impl Into<String>) -> Self {
+        Self { status, detail: detail.into(), header: None }
+    }
+
+    fn with(mut self, name: HeaderName, value: &'static str) -> Self {
+        self.header = Some((name, HeaderValue::from_static(value)));
+        self
+    }
+
+    /// One and the same for an unknown tenant and for every fault of a signature.
+    pub(crate) fn unauthorized() -> Self {
+        Self::new(StatusCode::UNAUTHORIZED, "The callback is not signed by a sender that is known here.")
+            .with(header::WWW_AUTHENTICATE, "X-OpenRouter-Signature")
+    }
+
+    pub(crate) fn not_an_event(reason: &str) -> Self {
+        let detail =
+            format!("The callback is signed, but it is not an event: {reason}. It is kept for the operator.");
+        Self::new(StatusCode::UNPROCESSABLE_ENTITY, detail)
+    }
+
+    pub(crate) fn too_large(limit: usize) -> Self {
+        let detail = format!("The body is longer than {limit} bytes.");
+        Self::new(StatusCode::PAYLOAD_TOO_LARGE, detail).with(header::CONNECTION, "close")
+    }
+
+    pub(crate) fn too_slow() -> Self {
+        Self::new(StatusCode::REQUEST_TIMEOUT, "The body did not arrive in time.")
+            .with(header::CONNECTION, "close")
+    }
+
+    pub(crate) fn broken() -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "The body could not be read.").with(header::CONNECTION, "close")
+    }
+
+    pub(crate) fn unavailable() -> Self {
+        let detail = "The callback could not be stored. It was not accepted; send it again.";
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, detail).with(header::RETRY_AFTER, "5")
+    }
+
+    pub(crate) fn not_found() -> Self {
+        Self::new(StatusCode::NOT_FOUND, "Callbacks go to POST /callbacks/{tenant}.")
+    }
+
+    pub(crate) fn method_not_allowed() -> Self {
+        Self::new(StatusCode::METHOD_NOT_ALLOWED, "Callbacks are POSTed.").with(header::ALLOW, "POST")
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let document = json!({
+            "type": "about:blank",
+            "title": self.status.canonical_reason().unwrap_or_default(),
+            "status": self.status.as_u16(),
+            "detail": self.detail,
+        });
+        let content_type = (header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        let mut response = (self.status, [content_type], document.to_string()).into_response();
+        response.headers_mut().extend(self.header);
+        response
+    }
+}

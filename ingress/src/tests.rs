@@ -1,0 +1,311 @@
+//! Every answer that a sender can get, over real sockets.
+
+use crate::Ingress;
+use jiff::Timestamp;
+use std::{fs, path::Path, sync::Arc, time::Duration};
+use talaria_bus::{Bus, Clock};
+use talaria_core::{config, openrouter::signature::sign};
+use talaria_proto::v1::fact::What;
+use tempfile::TempDir;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+    task::JoinHandle,
+};
+use tokio_util::sync::CancellationToken;
+
+const EVENT: &str = r#"{"type":"video.generation.completed","data":{"id":"job_test","status":"completed"}}"#;
+
+/// An ingress with one tenant, acme, whose secret is "s3cret".
+struct Running {
+    address: std::net::SocketAddr,
+    bus: Bus,
+    directory: TempDir,
+    stop: CancellationToken,
+    server: JoinHandle<()>,
+}
+
+impl Running {
+    async fn start() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        fs::write(directory.path().join("secret"), "s3cret").unwrap();
+        let text = "ingress: {listen: 127.0.0.1:0, max_body_bytes: 1000, body_timeout: 300ms}\n\
+                    tenants: {acme: {openrouter: {secrets: [{file: secret}]}}}";
+        let file = directory.path().join("talaria.yaml");
+        fs::write(&file, text).unwrap();
+        let config = Arc::new(config::load(&file).unwrap());
+        let bus = Bus::embedded(directory.path(), Clock::System).await.unwrap();
+        let ingress = Ingress::bind(config, bus.clone(), Clock::System).await.unwrap();
+        let address = ingress.address().unwrap();
+        let stop = CancellationToken::new();
+        let server = tokio::spawn(ingress.serve(stop.clone()));
+        Self { address, bus, directory, stop, server }
+    }
+
+    fn path(&self) -> &Path {
+        self.directory.path()
+    }
+
+    /// Sends these bytes and reads until the answer is whole or the connection ends.
+    async fn exchange(&self, request: &[u8]) -> Answer {
+        let mut stream = TcpStream::connect(self.address).await.unwrap();
+        stream.write_all(request).await.unwrap();
+        Answer::read(&mut stream).await
+    }
+
+    async fn post(&self, path: &str, headers: &str, body: &str) -> Answer {
+        let length = body.len();
+        self.exchange(
+            format!("POST {path} HTTP/1.1\r\nHost: h\r\nContent-Length: {length}\r\n{headers}\r\n{body}")
+                .as_bytes(),
+        )
+        .await
+    }
+
+    async fn callback(&self, body: &str) -> Answer {
+        self.post("/callbacks/acme", &signed("s3cret", body, 0), body).await
+    }
+
+    /// The newest facts in the journal.
+    async fn facts(&self) -> Vec<What> {
+        let facts = self.bus.journal(0, 100).await.unwrap();
+        facts.into_iter().filter_map(|(_, fact)| fact.what).collect()
+    }
+}
+
+fn signed(secret: &str, body: &str, age: i64) -> String {
+    let at = Timestamp::from_second(Timestamp::now().as_second() - age).unwrap();
+    format!("X-OpenRouter-Signature: {}\r\n", sign(&secret.into(), at, body.as_bytes()))
+}
+
+#[derive(Debug, PartialEq, Clone)]
+struct Answer {
+    status: u16,
+    head: String,
+    body: String,
+}
+
+impl Answer {
+    async fn read(stream: &mut TcpStream) -> Self {
+        let mut bytes = Vec::new();
+        loop {
+            let text = String::from_utf8_lossy(&bytes).into_owned();
+            if let Some((head, body)) = text.split_once("\r\n\r\n") {
+                let head = head.to_lowercase();
+                let length = head
+                    .split("content-length: ")
+                    .nth(1)
+                    .map_or(0, |rest| rest.lines().next().unwrap().parse().unwrap());
+                if body.len() >= length {
+                    let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+                    return Self { status, head, body: body.to_owned() };
+                }
+            }
+            let mut chunk = [0; 4096];
+            let read = stream.read(&mut chunk).await.unwrap();
+            assert!(read > 0, "the connection ended without an answer: {text:?}");
+            bytes.extend_from_slice(&chunk[..read]);
+        }
+    }
+
+    /// The detail of a problem document, whose other members are checked.
+    fn detail(&self) -> String {
+        assert!(self.head.contains("content-type: application/problem+json"), "{self:?}");
+        let document: serde_json::Value = serde_json::from_str(&self.body).unwrap();
+        assert_eq!(document["status"], self.status);
+        assert!(!document["title"].as_str().unwrap().is_empty());
+        document["detail"].as_str().unwrap().to_owned()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_signed_event_is_answered_204_once_it_is_durable_and_so_is_its_repeat() {
+    let running = Running::start().await;
+    for _ in 0..3 {
+        let answer = running.callback(EVENT).await;
+        assert_eq!((answer.status, answer.body.as_str()), (204, ""));
+    }
+    let stored = running.bus.unplanned(10).await.unwrap();
+    assert_eq!(stored.len(), 1);
+    assert_eq!(stored[0].event.payload, EVENT);
+    assert!(!stored[0].event.idempotency_key_matches, "there was none");
+
+    let other = EVENT.replace("job_test", "job_2");
+    let headers = signed("s3cret", &other, 0) + "x-openrouter-idempotency-key: job_2-completed\r\n";
+    assert_eq!(running.post("/callbacks/acme", &headers, &other).await.status, 204);
+    assert!(running.bus.unplanned(10).await.unwrap()[1].event.idempotency_key_matches);
+}
+
+/// Promise 6: from outside they are all the same.
+#[tokio::test(flavor = "multi_thread")]
+async fn strangers_are_told_one_and_the_same() {
+    let running = Running::start().await;
+    let good = signed("s3cret", EVENT, 0);
+    let mut answers = Vec::new();
+    for (path, headers) in [
+        ("/callbacks/acme", String::new()),
+        ("/callbacks/acme", "X-OpenRouter-Signature: nonsense\r\n".into()),
+        ("/callbacks/acme", "X-OpenRouter-Signature: \u{e9}\r\n".into()),
+        ("/callbacks/acme", signed("wrong", EVENT, 0)),
+        ("/callbacks/acme", signed("s3cret", EVENT, 400)),
+        ("/callbacks/acme", signed("s3cret", EVENT, -400)),
+        ("/callbacks/acme", format!("{good}{good}")),
+        ("/callbacks/nobody", good.clone()),
+        ("/callbacks/%FF", good.clone()),
+        ("/callbacks/nobody", String::new()),
+    ] {
+        let mut answer = running.post(path, &headers, EVENT).await;
+        assert_eq!(answer.status, 401, "{path} {headers}");
+        answer.head = answer.head.lines().filter(|line| !line.starts_with("date:")).collect();
+        answers.push(answer);
+    }
+    assert!(answers.iter().all(|answer| *answer == answers[0]), "{answers:#?}");
+    assert_eq!(answers[0].detail(), "The callback is not signed by a sender that is known here.");
+    // Nothing of it was kept.
+    running.callback(EVENT).await;
+    assert_eq!(running.bus.unplanned(10).await.unwrap().len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn signed_bodies_that_are_no_events_are_kept_and_told_why() {
+    let running = Running::start().await;
+    for (body, why) in [
+        ("not json", "the body is not JSON: byte 0: expected a JSON value"),
+        ("[]", "the body is not a JSON object"),
+        (r#"{"type":"t","data":{}}"#, "`data.id` must be a non-empty string"),
+        (r#"{"data":{"id":"j"}}"#, "`type` must be a non-empty string"),
+    ] {
+        let answer = running.callback(body).await;
+        assert_eq!(answer.status, 422);
+        assert!(answer.detail().contains(why), "{answer:?}");
+    }
+    let facts = running.facts().await;
+    assert_eq!(facts.len(), 4);
+    let What::CallbackQuarantined(first) = &facts[0] else { panic!("{facts:?}") };
+    assert_eq!((first.tenant.as_str(), first.payload.as_ref()), ("acme", b"not json".as_slice()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_same_event_with_another_body_is_accepted_and_kept_as_a_conflict() {
+    let running = Running::start().await;
+    assert_eq!(running.callback(EVENT).await.status, 204);
+    let other = EVENT.replace("{\"id\"", "{\"extra\":1,\"id\"");
+    assert_eq!(running.callback(&other).await.status, 204);
+    assert_eq!(running.bus.unplanned(10).await.unwrap()[0].event.payload, EVENT, "the first one stands");
+    let facts = running.facts().await;
+    let [What::EventConflict(conflict)] = facts.as_slice() else { panic!("{facts:?}") };
+    assert_eq!(conflict.payload, other);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn too_large_is_413_before_it_is_read() {
+    let running = Running::start().await;
+    let head = "POST /callbacks/acme HTTP/1.1\r\nHost: h\r\n";
+    // Only announced; also by a client that asks first.
+    let announced = running.exchange(format!("{head}Content-Length: 999999999\r\n\r\n").as_bytes()).await;
+    let asked = running
+        .exchange(format!("{head}Expect: 100-continue\r\nContent-Length: 1001\r\n\r\n").as_bytes())
+        .await;
+    // In chunks, of which there is no end.
+    let chunk = format!("1f4\r\n{}\r\n", "x".repeat(500));
+    let chunked = running
+        .exchange(format!("{head}Transfer-Encoding: chunked\r\n\r\n{}", chunk.repeat(3)).as_bytes())
+        .await;
+    // All of it, by a sender that does not stop to listen.
+    let sent = running.callback(&"x".repeat(300_000)).await;
+    for answer in [announced, asked, chunked, sent] {
+        assert_eq!(answer.status, 413);
+        assert_eq!(answer.detail(), "The body is longer than 1000 bytes.");
+        assert!(answer.head.contains("connection: close"));
+    }
+    // Just as much as is allowed.
+    let body = format!("{EVENT}{}", " ".repeat(1000 - EVENT.len()));
+    assert_eq!(running.callback(&body).await.status, 204);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_body_that_stalls_is_408_and_one_that_breaks_off_is_no_event() {
+    let running = Running::start().await;
+    let head = "POST /callbacks/acme HTTP/1.1\r\nHost: h\r\n";
+    let stalled = running.exchange(format!("{head}Content-Length: 100\r\n\r\n{{").as_bytes()).await;
+    let dripping = {
+        let mut stream = TcpStream::connect(running.address).await.unwrap();
+        stream.write_all(format!("{head}Transfer-Encoding: chunked\r\n\r\n").as_bytes()).await.unwrap();
+        let (mut reading, mut writing) = stream.into_split();
+        let drip = tokio::spawn(async move {
+            while writing.write_all(b"1\r\nx\r\n").await.is_ok() {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        });
+        let mut bytes = Vec::new();
+        while !String::from_utf8_lossy(&bytes).contains("in time") {
+            assert!(reading.read_buf(&mut bytes).await.unwrap() > 0);
+        }
+        drip.abort();
+        String::from_utf8_lossy(&bytes).into_owned()
+    };
+    assert_eq!(stalled.status, 408);
+    assert_eq!(stalled.detail(), "The body did not arrive in time.");
+    assert!(dripping.starts_with("HTTP/1.1 408 "), "{dripping}");
+    // The sender hangs up in the middle: nothing is stored, and the next one is served.
+    let mut stream = TcpStream::connect(running.address).await.unwrap();
+    stream.write_all(format!("{head}Content-Length: 100\r\n\r\n{{").as_bytes()).await.unwrap();
+    drop(stream);
+    assert_eq!(running.callback(EVENT).await.status, 204);
+    assert_eq!(running.bus.unplanned(10).await.unwrap().len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn other_methods_and_paths_are_405_and_404() {
+    let running = Running::start().await;
+    for method in ["GET", "PUT", "DELETE", "OPTIONS"] {
+        let answer = running
+            .exchange(format!("{method} /callbacks/acme HTTP/1.1\r\nHost: h\r\n\r\n").as_bytes())
+            .await;
+        assert_eq!(answer.status, 405, "{method}");
+        assert_eq!(answer.head.matches("allow: post").count(), 1, "{answer:?}");
+        answer.detail();
+    }
+    for path in ["/", "/callbacks", "/callbacks/", "/callbacks/acme/", "/callbacks/a/b", "/healthz"] {
+        let answer = running.post(path, "", "").await;
+        assert_eq!(answer.status, 404, "{path}");
+        answer.detail();
+    }
+}
+
+/// Promise 1: never a 4xx for our fault, and never a 2xx before it is durable.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bus_that_cannot_write_is_503_with_retry_after_and_works_again_by_itself() {
+    let running = Running::start().await;
+    // Somebody else holds the file's write lock, as a backup tool might.
+    let intruder = rusqlite::Connection::open(running.path().join("bus.db")).unwrap();
+    intruder.execute_batch("BEGIN IMMEDIATE").unwrap();
+    for body in [EVENT, "no event"] {
+        let answer = running.callback(body).await;
+        assert_eq!(answer.status, 503);
+        assert!(answer.head.contains("retry-after: 5"), "{answer:?}");
+        answer.detail();
+    }
+    drop(intruder);
+    assert_eq!(running.callback(EVENT).await.status, 204);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn draining_finishes_what_has_begun() {
+    let running = Running::start().await;
+    let mut stream = TcpStream::connect(running.address).await.unwrap();
+    let length = EVENT.len();
+    let head = format!(
+        "POST /callbacks/acme HTTP/1.1\r\nHost: h\r\n{}Content-Length: {length}\r\n\r\n",
+        signed("s3cret", EVENT, 0)
+    );
+    let (first, rest) = EVENT.split_at(10);
+    stream.write_all((head + first).as_bytes()).await.unwrap();
+    // Another exchange goes through, so the first one has been seen.
+    assert_eq!(running.callback("{}").await.status, 422);
+    running.stop.cancel();
+    stream.write_all(rest.as_bytes()).await.unwrap();
+    assert_eq!(Answer::read(&mut stream).await.status, 204);
+    running.server.await.unwrap();
+    assert!(TcpStream::connect(running.address).await.is_err(), "nobody listens any more");
+}
