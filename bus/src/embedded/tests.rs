@@ -108,17 +108,20 @@ async fn commits_are_synchronous_and_one_commit_serves_many() {
     };
     embedded.write(move |store| store.connection.commit_hook(Some(count))).await.unwrap();
     let (release, held) = std::sync::mpsc::channel::<()>();
+    let (begin, begun) = tokio::sync::oneshot::channel();
     let blocker = bus.clone();
     let blocked = tokio::spawn(async move {
         let Bus::Embedded(embedded) = &blocker;
         embedded
             .write(move |_| {
+                let _ = begin.send(());
                 let _ = held.recv();
                 Ok(())
             })
             .await
             .unwrap();
     });
+    begun.await.unwrap();
     let publish = |index: usize| {
         let bus = bus.clone();
         tokio::spawn(async move { bus.publish(&event(&index.to_string())).await.unwrap() })
