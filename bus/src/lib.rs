@@ -59,6 +59,7 @@ pub mod clock;
 #[cfg(test)]
 mod conformance;
 mod embedded;
+pub mod sqlite;
 pub mod time;
 
 pub use clock::Clock;
@@ -83,6 +84,12 @@ pub struct Error {
 impl Error {
     pub(crate) fn new(reason: impl ToString) -> Self {
         Self { reason: reason.to_string() }
+    }
+}
+
+impl From<sqlite::Error> for Error {
+    fn from(error: sqlite::Error) -> Self {
+        Self::new(error)
     }
 }
 

@@ -1,1 +1,185 @@
+//! The way out: fans events out to their tenant's routes, forwards each to Hermes, and answers what became of it.
+//!
+//! ```text
+//! [events] ▶ fan-out: plan ▶ [deliveries] ▶ dispatch: pace ▶ prepare ▶ forward ▶ classify ▶ conclude ─┐
+//!                 └───────────── facts ──────────────▶ [journal] ◀──────────── facts ────────────────┘
+//!                                                          └▶ projector: fold ▶ view ▶ status (gRPC)
+//! ```
+//!
+//! Decisions, pure, each a file:
+//!
+//! - [`plan`]: which routes an event goes to.
+//! - [`pace`] and [`hold`]: when a route's next request may go out.
+//! - [`prepare`] and [`guard`]: what it says.
+//! - [`classify`]: what Hermes' answer means.
+//! - [`retry`]: when a failed attempt is repeated.
+//! - [`conclude`]: what an attempt leaves behind.
+//! - [`fold`]: where a delivery stands, from the facts about it.
+//!
+//! Shells around them: `fanout`, `dispatch` with [`forward`], `projector` with [`view`], `keeper`, and `status`.
 
+pub mod classify;
+pub mod conclude;
+mod dispatch;
+mod fanout;
+pub mod fold;
+pub mod forward;
+pub mod guard;
+pub mod hold;
+mod keeper;
+pub mod pace;
+pub mod plan;
+pub mod prepare;
+mod projector;
+pub mod retry;
+mod status;
+#[cfg(test)]
+mod testing;
+pub mod view;
+
+use std::{io, net::SocketAddr, sync::Arc};
+use talaria_bus::{Bus, Clock};
+use talaria_core::config::Config;
+use talaria_proto::{
+    FILE_DESCRIPTOR_SET,
+    v1::status_service_server::{SERVICE_NAME, StatusServiceServer},
+};
+use thiserror::Error;
+use tokio::{net::TcpListener, sync::watch, task::JoinSet};
+use tokio_stream::wrappers::TcpListenerStream;
+use tokio_util::sync::CancellationToken;
+
+/// Why a relay could not be started.
+#[derive(Debug, Error)]
+pub enum Error {
+    /// The status service's address.
+    #[error("cannot listen on {address} (relay.grpc): {source}")]
+    Listen {
+        /// The configured address.
+        address: SocketAddr,
+        /// Why not.
+        source: io::Error,
+    },
+    /// The status view.
+    #[error("cannot open the status view: {0}")]
+    View(#[from] rusqlite::Error),
+    /// The bus.
+    #[error(transparent)]
+    Bus(#[from] talaria_bus::Error),
+    /// The HTTP client.
+    #[error("cannot set up the HTTP client: {0}")]
+    Client(#[from] reqwest::Error),
+    /// gRPC reflection.
+    #[error("cannot set up gRPC reflection: {0}")]
+    Reflection(#[from] tonic_reflection::server::Error),
+}
+
+/// The relay, listening but not yet working.
+pub struct Relay {
+    config: Arc<Config>,
+    bus: Bus,
+    clock: Clock,
+    view: view::View,
+    forwarder: forward::Forwarder,
+    listener: TcpListener,
+    /// The journal's newest fact at the start: readiness waits for it.
+    newest_fact: u64,
+}
+
+impl Relay {
+    /// Opens the view and listens on the configured address.
+    pub async fn bind(config: Arc<Config>, bus: Bus, clock: Clock) -> Result<Self, Error> {
+        let (_, newest_fact) = bus.journal_bounds().await?;
+        let view = view::View::open(&config.data_dir, newest_fact)?;
+        let forwarder = forward::Forwarder::new()?;
+        let address = config.relay.grpc;
+        let listener =
+            TcpListener::bind(address).await.map_err(|source| Error::Listen { address, source })?;
+        Ok(Self { config, bus, clock, view, forwarder, listener, newest_fact })
+    }
+
+    /// Where the status service listens.
+    pub fn address(&self) -> io::Result<SocketAddr> {
+        self.listener.local_addr()
+    }
+
+    /// Whether the view knows everything that was journalled before the start.
+    pub fn readiness(&self) -> Readiness {
+        Readiness { position: self.view.position(), newest_fact: self.newest_fact }
+    }
+
+    /// Works until it is told to stop, and then lets attempts finish that have begun.
+    pub async fn run(self, stop: CancellationToken) -> Result<(), Error> {
+        let Self { config, bus, clock, view, forwarder, listener, newest_fact } = self;
+        // What answers and follows goes on while attempts finish, so that their end can still be seen.
+        let (end, mut others) = (CancellationToken::new(), JoinSet::new());
+        others.spawn(projector::run(bus.clone(), view.clone(), clock.clone(), end.clone()));
+        others.spawn(keeper::run(bus.clone(), view.clone(), clock.clone(), config.retention, stop.clone()));
+        others.spawn(fanout::run(Arc::clone(&config), bus.clone(), clock.clone(), stop.clone()));
+        let (health, health_service) = tonic_health::server::health_reporter();
+        let status =
+            StatusServiceServer::new(status::StatusServer::new(view.clone(), bus.clone(), end.clone()));
+        let reflection = || {
+            tonic_reflection::server::Builder::configure()
+                .register_encoded_file_descriptor_set(FILE_DESCRIPTOR_SET)
+        };
+        let grpc = tonic::transport::Server::builder()
+            .add_service(health_service)
+            .add_service(reflection().build_v1()?)
+            // grpcurl before 1.9 asks in the older dialect.
+            .add_service(reflection().build_v1alpha()?)
+            .add_service(status)
+            .serve_with_incoming_shutdown(TcpListenerStream::new(listener), end.clone().cancelled_owned());
+        let (ended, caught_up) = (end.clone(), view.position());
+        others.spawn(async move {
+            use tonic_health::ServingStatus::{NotServing, Serving};
+            for service in ["", SERVICE_NAME] {
+                health.set_service_status(service, NotServing).await;
+            }
+            tokio::select! {
+                () = ended.cancelled() => {}
+                () = projector::caught_up(caught_up, newest_fact) => {
+                    for service in ["", SERVICE_NAME] {
+                        health.set_service_status(service, Serving).await;
+                    }
+                }
+            }
+        });
+        others.spawn(async move {
+            if let Err(error) = grpc.await {
+                tracing::error!(%error, "the status service ended");
+            }
+        });
+        dispatch::Dispatcher::new(config, bus.clone(), clock, forwarder).run(stop).await;
+        // Watchers see the last attempts end before they are hung up on.
+        if let Ok((_, newest)) = bus.journal_bounds().await {
+            let _ = tokio::time::timeout(
+                std::time::Duration::from_secs(5),
+                projector::caught_up(view.position(), newest),
+            )
+            .await;
+        }
+        end.cancel();
+        while others.join_next().await.is_some() {}
+        Ok(())
+    }
+}
+
+/// Tells whether the relay's status is complete.
+#[derive(Clone, Debug)]
+pub struct Readiness {
+    position: watch::Receiver<u64>,
+    newest_fact: u64,
+}
+
+impl Readiness {
+    /// How many facts from before the start are still to be followed.
+    pub fn behind(&self) -> u64 {
+        self.newest_fact.saturating_sub(*self.position.borrow())
+    }
+
+    /// Returns once none are.
+    pub async fn wait(&self) {
+        projector::caught_up(self.position.clone(), self.newest_fact).await;
+    }
+}

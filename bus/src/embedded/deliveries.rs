@@ -7,7 +7,7 @@
 //! due. It may be too early, never too late; whoever looks in vain corrects it.
 
 use super::{Embedded, store::Store};
-use crate::{Error, LEASE, Lane, Lease, Leased, Windows, time};
+use crate::{Error, LEASE, Lane, Lease, Leased, Windows, sqlite::limit, time};
 use jiff::Timestamp;
 use prost::Message as _;
 use rusqlite::Connection;
@@ -209,7 +209,7 @@ impl Store {
     pub(super) fn enqueue(&mut self, delivery: &DeliveryRow) -> rusqlite::Result<()> {
         let lane = self.lane(&delivery.lane)?;
         let insert = "INSERT INTO deliveries VALUES (?, ?, ?, ?, NULL, ?)";
-        let row = (delivery.event_seq.cast_signed(), delivery.route, lane, delivery.due, &delivery.task);
+        let row = (delivery.event_seq, delivery.route, lane, delivery.due, &delivery.task);
         self.connection.prepare_cached(insert)?.execute(row)?;
         self.lanes.expect(lane, delivery.due);
         self.deliveries_changed = true;
@@ -269,11 +269,10 @@ impl Store {
         let select = "SELECT event_seq, route, lease IS NOT NULL, task FROM deliveries
                       WHERE lane = ? AND due <= ? ORDER BY due LIMIT ?";
         let mut statement = self.connection.prepare_cached(select)?;
-        let limit = i64::try_from(turn).unwrap_or(i64::MAX);
         let due: Vec<Taken> = statement
-            .query_map((lane, now, limit), |row| {
+            .query_map((lane, now, limit(turn)), |row| {
                 self.last_lease += 1;
-                let event_seq = row.get::<_, i64>(0)?.cast_unsigned();
+                let event_seq = row.get(0)?;
                 let lease = Lease { event_seq, route: row.get(1)?, token: self.last_lease };
                 Ok(Taken { lease, interrupted: row.get(2)?, task: row.get(3)? })
             })?
@@ -281,7 +280,7 @@ impl Store {
         let hold = "UPDATE deliveries SET due = ?, lease = ? WHERE event_seq = ? AND route = ?";
         let mut hold = self.connection.prepare_cached(hold)?;
         for Taken { lease, .. } in &due {
-            hold.execute((lease_end, lease.token, lease.event_seq.cast_signed(), lease.route))?;
+            hold.execute((lease_end, lease.token, lease.event_seq, lease.route))?;
             if let Some(state) = self.lanes.states.get_mut(&lane) {
                 state.out.insert((lease.event_seq, lease.route), lease_end);
             }
@@ -295,7 +294,7 @@ impl Store {
     fn remove(&mut self, lease: Lease) -> rusqlite::Result<()> {
         let delete = "DELETE FROM deliveries WHERE event_seq = ? AND route = ? AND lease = ? RETURNING lane";
         let mut statement = self.connection.prepare_cached(delete)?;
-        let mut rows = statement.query((lease.event_seq.cast_signed(), lease.route, lease.token))?;
+        let mut rows = statement.query((lease.event_seq, lease.route, lease.token))?;
         let lane: Option<i64> = rows.next()?.map(|row| row.get(0)).transpose()?;
         drop(rows);
         drop(statement);
@@ -310,8 +309,7 @@ impl Store {
                       WHERE event_seq = ? AND route = ? AND lease = ? RETURNING lane";
         let mut statement = self.connection.prepare_cached(update)?;
         let task = task.map(prost::Message::encode_to_vec);
-        let mut rows =
-            statement.query((due, task, lease.event_seq.cast_signed(), lease.route, lease.token))?;
+        let mut rows = statement.query((due, task, lease.event_seq, lease.route, lease.token))?;
         let lane: Option<i64> = rows.next()?.map(|row| row.get(0)).transpose()?;
         drop(rows);
         drop(statement);

@@ -1,9 +1,13 @@
 //! Events, and their planning.
 
 use super::{Embedded, deliveries::DeliveryRow, store::Store};
-use crate::{Error, Plan, Published, Stored, time};
+use crate::{
+    Error, Plan, Published, Stored,
+    sqlite::{limit, message},
+    time,
+};
 use prost::Message as _;
-use rusqlite::{OptionalExtension as _, Row, types::Type};
+use rusqlite::OptionalExtension as _;
 use talaria_core::id::EventId;
 use talaria_proto::v1::{Event, Fact};
 
@@ -24,7 +28,7 @@ impl Embedded {
     pub(crate) async fn event(&self, seq: u64) -> Result<Option<Event>, Error> {
         self.read(move |connection| {
             let mut statement = connection.prepare_cached("SELECT event FROM events WHERE seq = ?")?;
-            statement.query_row([seq.cast_signed()], |row| message(row, 0)).optional()
+            statement.query_row([seq], |row| message(row, 0)).optional()
         })
         .await
     }
@@ -54,17 +58,9 @@ impl Embedded {
 fn read_events(connection: &rusqlite::Connection, after: u64, max: usize) -> rusqlite::Result<Vec<Stored>> {
     let query = "SELECT seq, event FROM events WHERE seq > ? ORDER BY seq LIMIT ?";
     let mut statement = connection.prepare_cached(query)?;
-    let rows = statement.query_map((after.cast_signed(), i64::try_from(max).unwrap_or(i64::MAX)), |row| {
-        Ok(Stored { seq: row.get::<_, i64>(0)?.cast_unsigned(), event: message(row, 1)? })
-    })?;
+    let rows = statement
+        .query_map((after, limit(max)), |row| Ok(Stored { seq: row.get(0)?, event: message(row, 1)? }))?;
     rows.collect()
-}
-
-/// A column that holds a protobuf message.
-pub(super) fn message<M: prost::Message + Default>(row: &Row<'_>, column: usize) -> rusqlite::Result<M> {
-    let bytes = row.get_ref(column)?.as_blob()?;
-    M::decode(bytes)
-        .map_err(|error| rusqlite::Error::FromSqlConversionFailure(column, Type::Blob, Box::new(error)))
 }
 
 /// A plan, ready to be written: whatever can be wrong with it was found before it meets others in a group.
@@ -93,7 +89,7 @@ impl Store {
     ) -> rusqlite::Result<(u64, Option<Vec<u8>>)> {
         let seq = self.last_event + 1;
         let insert = "INSERT INTO events VALUES (?, ?, ?, ?) ON CONFLICT (id) DO NOTHING";
-        let row = (seq.cast_signed(), id.as_bytes(), received_at, event);
+        let row = (seq, id.as_bytes(), received_at, event);
         if self.connection.prepare_cached(insert)?.execute(row)? == 1 {
             self.last_event = seq;
             return Ok((seq, None));
@@ -101,7 +97,7 @@ impl Store {
         let select = "SELECT seq, event FROM events WHERE id = ?";
         self.connection
             .prepare_cached(select)?
-            .query_row([id.as_bytes()], |row| Ok((row.get::<_, i64>(0)?.cast_unsigned(), Some(row.get(1)?))))
+            .query_row([id.as_bytes()], |row| Ok((row.get(0)?, Some(row.get(1)?))))
     }
 
     fn plan(&mut self, plan: &PlanRow) -> rusqlite::Result<()> {
@@ -113,6 +109,6 @@ impl Store {
             self.enqueue(delivery)?;
         }
         self.last_planned = plan.seq;
-        self.set_mark("planned", plan.seq.cast_signed())
+        self.set_mark("planned", plan.seq)
     }
 }

@@ -1,7 +1,11 @@
 //! The journal.
 
-use super::{Embedded, events::message, store::Store};
-use crate::{Error, time};
+use super::{Embedded, store::Store};
+use crate::{
+    Error,
+    sqlite::{limit, message},
+    time,
+};
 use prost::Message as _;
 use talaria_proto::v1::Fact;
 
@@ -17,10 +21,7 @@ impl Embedded {
         self.read(move |connection| {
             let query = "SELECT seq, fact FROM journal WHERE seq > ? ORDER BY seq LIMIT ?";
             let mut statement = connection.prepare_cached(query)?;
-            let limit = i64::try_from(max).unwrap_or(i64::MAX);
-            let rows = statement.query_map((after.cast_signed(), limit), |row| {
-                Ok((row.get::<_, i64>(0)?.cast_unsigned(), message(row, 1)?))
-            })?;
+            let rows = statement.query_map((after, limit(max)), |row| Ok((row.get(0)?, message(row, 1)?)))?;
             rows.collect()
         })
         .await
@@ -32,9 +33,7 @@ impl Embedded {
                 "SELECT (SELECT min(seq) FROM journal), (SELECT max(seq) FROM journal)",
                 (),
                 |row| {
-                    let place = |column| {
-                        row.get::<_, Option<i64>>(column).map(|seq| seq.unwrap_or(0).cast_unsigned())
-                    };
+                    let place = |column| row.get::<_, Option<u64>>(column).map(Option::unwrap_or_default);
                     Ok((place(0)?, place(1)?))
                 },
             )
@@ -49,7 +48,7 @@ impl Store {
         for fact in facts {
             self.last_fact += 1;
             let at = time::from_proto(fact.at.as_ref()).as_microsecond();
-            let row = (self.last_fact.cast_signed(), at, fact.event_seq.cast_signed(), fact.encode_to_vec());
+            let row = (self.last_fact, at, fact.event_seq, fact.encode_to_vec());
             statement.execute(row)?;
         }
         Ok(())

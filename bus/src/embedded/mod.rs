@@ -2,7 +2,7 @@
 //!
 //! One thread writes. It takes all the work that waits, does it in one transaction and commits, so that one
 //! fsync serves everybody who came in the meantime ([`writer`]). Readers have connections of their own
-//! ([`reader`]). What a commit made visible is announced through [`Signals`].
+//! ([`crate::sqlite`]). What a commit made visible is announced through [`Signals`].
 //!
 //! - [`schema`]: the tables.
 //! - [`store`]: the writer's state: the connection, the next places, the lanes.
@@ -11,7 +11,6 @@
 mod deliveries;
 mod events;
 mod journal;
-mod reader;
 mod retention;
 mod schema;
 mod store;
@@ -19,7 +18,7 @@ mod store;
 mod tests;
 mod writer;
 
-use crate::{Clock, Error};
+use crate::{Clock, Error, sqlite::Readers};
 use std::{fs, fs::File, path::Path, sync::Arc};
 use tokio::sync::{Notify, watch};
 
@@ -34,7 +33,7 @@ pub struct Embedded {
 
 struct Inner {
     writer: writer::Writer,
-    readers: reader::Readers,
+    readers: Readers,
     signals: Arc<Signals>,
     clock: Clock,
     /// Keeps a second process out.
@@ -79,7 +78,7 @@ impl Embedded {
             journal: watch::Sender::new(store.last_fact),
             deliveries: Notify::new(),
         });
-        let readers = reader::Readers::open(&file).map_err(|error| at("open the bus in", &error))?;
+        let readers = Readers::open(&file).map_err(|error| at("open the bus in", &error))?;
         let writer = writer::Writer::start(store, Arc::clone(&signals))
             .map_err(|error| at("open the bus in", &error))?;
         Ok(Self { inner: Arc::new(Inner { writer, readers, signals, clock, _lock: lock }) })
@@ -91,6 +90,14 @@ impl Embedded {
         work: impl FnOnce(&mut store::Store) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T, Error> {
         self.inner.writer.run(work).await
+    }
+
+    /// Reads what is committed.
+    async fn read<T: Send + 'static>(
+        &self,
+        query: impl FnOnce(&rusqlite::Connection) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Result<T, Error> {
+        Ok(self.inner.readers.read(query).await?)
     }
 
     pub(crate) async fn check(&self) -> Result<(), Error> {

@@ -59,7 +59,7 @@ impl Store {
         let rows: Vec<(i64, i64, i64)> = self
             .connection
             .prepare_cached(select)?
-            .query_map((after, end.cast_signed(), STEP), |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?
+            .query_map((after, end, STEP), |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?
             .collect::<Result<_, _>>()?;
         let mut step = Step { removed: 0, after: rows.last().map(|(seq, ..)| *seq) };
         let mut waits =

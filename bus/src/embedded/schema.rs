@@ -1,7 +1,11 @@
 //! The tables. Times are microseconds since 1970; messages are protobuf.
 
-use crate::Error;
+use crate::{
+    Error,
+    sqlite::{self, Durability},
+};
 use rusqlite::Connection;
+use std::path::Path;
 
 /// Written into the file; a file of a newer version is refused.
 const VERSION: i64 = 1;
@@ -47,15 +51,9 @@ CREATE TABLE marks (
 INSERT INTO marks VALUES ('planned', 0), ('touched', 0);
 ";
 
-/// Opens the file for reading and writing, and makes the tables if it is new.
-pub(super) fn open(file: &std::path::Path) -> Result<Connection, Error> {
-    let mut connection = Connection::open(file)?;
-    configure(&connection)?;
-    // FULL: a commit returns after its fsync. The checkpoint's size bounds the log between two of them.
-    connection.execute_batch(
-        "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA wal_autocheckpoint = 4000;
-         PRAGMA cache_size = -8192; PRAGMA journal_size_limit = 67108864;",
-    )?;
+/// Opens the file, and makes the tables if it is new.
+pub(super) fn open(file: &Path) -> Result<Connection, Error> {
+    let mut connection = sqlite::open(file, Durability::Full)?;
     let version: i64 = connection.query_row("PRAGMA user_version", (), |row| row.get(0))?;
     match version {
         0 => {
@@ -72,18 +70,4 @@ pub(super) fn open(file: &std::path::Path) -> Result<Connection, Error> {
         }
     }
     Ok(connection)
-}
-
-/// Opens the file for reading.
-pub(super) fn open_reader(file: &std::path::Path) -> rusqlite::Result<Connection> {
-    let connection = Connection::open(file)?;
-    configure(&connection)?;
-    connection.execute_batch("PRAGMA query_only = ON; PRAGMA cache_size = -2048;")?;
-    Ok(connection)
-}
-
-fn configure(connection: &Connection) -> rusqlite::Result<()> {
-    connection.busy_timeout(std::time::Duration::from_secs(1))?;
-    connection.set_prepared_statement_cache_capacity(64);
-    Ok(())
 }

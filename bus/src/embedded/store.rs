@@ -43,7 +43,7 @@ impl Store {
         if !self.stale {
             return Ok(());
         }
-        self.last_planned = self.mark("planned")?.cast_unsigned();
+        self.last_planned = self.mark("planned")?;
         // The newest event may have expired, but not before it was planned.
         self.last_event = self.newest("SELECT max(seq) FROM events")?.max(self.last_planned);
         // The newest fact never expires.
@@ -54,19 +54,17 @@ impl Store {
     }
 
     fn newest(&self, query: &str) -> rusqlite::Result<u64> {
-        Ok(self
-            .connection
-            .query_row(query, (), |row| row.get::<_, Option<i64>>(0))?
-            .unwrap_or(0)
-            .cast_unsigned())
+        self.connection
+            .query_row(query, (), |row| row.get::<_, Option<u64>>(0))
+            .map(Option::unwrap_or_default)
     }
 
-    fn mark(&self, name: &str) -> rusqlite::Result<i64> {
+    fn mark(&self, name: &str) -> rusqlite::Result<u64> {
         let mut statement = self.connection.prepare_cached("SELECT value FROM marks WHERE name = ?")?;
         Ok(statement.query_row([name], |row| row.get(0)).optional()?.unwrap_or(0))
     }
 
-    pub(super) fn set_mark(&self, name: &str, value: i64) -> rusqlite::Result<()> {
+    pub(super) fn set_mark(&self, name: &str, value: u64) -> rusqlite::Result<()> {
         self.connection
             .prepare_cached("UPDATE marks SET value = ?2 WHERE name = ?1")?
             .execute((name, value))

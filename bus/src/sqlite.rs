@@ -1,0 +1,109 @@
+//! SQLite files as this project opens them: write-ahead log, one writer, readers beside it.
+
+use rusqlite::{Connection, Row, types::Type};
+use std::{
+    path::Path,
+    sync::{Arc, Mutex, PoisonError, atomic::AtomicUsize, atomic::Ordering},
+    time::Duration,
+};
+use thiserror::Error;
+
+/// Enough for a few readers to not wait for each other much.
+const READERS: usize = 3;
+
+/// Why a file could not be read.
+#[derive(Debug, Error)]
+pub enum Error {
+    /// SQLite says why.
+    #[error(transparent)]
+    Sqlite(#[from] rusqlite::Error),
+    /// The runtime is going down.
+    #[error(transparent)]
+    Stopped(#[from] tokio::task::JoinError),
+}
+
+/// How a file is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Durability {
+    /// A commit returns after its fsync.
+    Full,
+    /// A power failure may undo the last commits, never tear them: for what can be derived again.
+    Derived,
+}
+
+/// Opens a file for reading and writing.
+pub fn open(file: &Path, durability: Durability) -> rusqlite::Result<Connection> {
+    let connection = Connection::open(file)?;
+    configure(&connection)?;
+    let synchronous = match durability {
+        Durability::Full => "FULL",
+        Durability::Derived => "NORMAL",
+    };
+    // The checkpoint's size, in pages, bounds the log between two of them.
+    connection.execute_batch(&format!(
+        "PRAGMA journal_mode = WAL; PRAGMA synchronous = {synchronous}; PRAGMA wal_autocheckpoint = 4000;
+         PRAGMA cache_size = -8192; PRAGMA journal_size_limit = 67108864;"
+    ))?;
+    Ok(connection)
+}
+
+fn configure(connection: &Connection) -> rusqlite::Result<()> {
+    connection.busy_timeout(Duration::from_secs(1))?;
+    connection.set_prepared_statement_cache_capacity(64);
+    Ok(())
+}
+
+/// A column that holds a protobuf message.
+pub fn message<M: prost::Message + Default>(row: &Row<'_>, column: usize) -> rusqlite::Result<M> {
+    let bytes = row.get_ref(column)?.as_blob()?;
+    M::decode(bytes)
+        .map_err(|error| rusqlite::Error::FromSqlConversionFailure(column, Type::Blob, Box::new(error)))
+}
+
+/// A count or a limit as SQLite takes it.
+pub fn limit(count: usize) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
+}
+
+/// Connections for reading what is committed.
+#[derive(Clone)]
+pub struct Readers {
+    connections: Arc<[Mutex<Connection>]>,
+    next: Arc<AtomicUsize>,
+}
+
+impl Readers {
+    /// Opens a file that exists.
+    pub fn open(file: &Path) -> rusqlite::Result<Self> {
+        let open = || {
+            let connection = Connection::open(file)?;
+            configure(&connection)?;
+            connection.execute_batch("PRAGMA query_only = ON; PRAGMA cache_size = -2048;")?;
+            Ok(Mutex::new(connection))
+        };
+        let connections = (0..READERS).map(|_| open()).collect::<rusqlite::Result<_>>()?;
+        Ok(Self { connections, next: Arc::default() })
+    }
+
+    /// Reads on a thread that may wait for the disk.
+    pub async fn read<T: Send + 'static>(
+        &self,
+        query: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Result<T, Error> {
+        let readers = self.clone();
+        Ok(tokio::task::spawn_blocking(move || readers.read_blocking(query)).await??)
+    }
+
+    fn read_blocking<T>(
+        &self,
+        query: impl FnOnce(&Connection) -> rusqlite::Result<T>,
+    ) -> rusqlite::Result<T> {
+        if let Some(connection) = self.connections.iter().find_map(|connection| connection.try_lock().ok()) {
+            return query(&connection);
+        }
+        let index = self.next.fetch_add(1, Ordering::Relaxed) % READERS;
+        let connection = self.connections.get(index).ok_or(rusqlite::Error::InvalidQuery)?;
+        // A reader that panicked has left nothing behind.
+        query(&connection.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}

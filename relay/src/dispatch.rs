@@ -1,0 +1,326 @@
+//! Takes deliveries as they come due, sends each, and records what came of it before letting it go.
+//!
+//! The decisions are elsewhere ([`crate::pace`], [`crate::hold`], [`crate::prepare`], [`crate::classify`],
+//! [`crate::conclude`]); this is the shell that asks them in order.
+
+use crate::{
+    classify::{Context, Exchange, Next, classify},
+    conclude::{self, Conclusion, Ended, Timing},
+    forward::Forwarder,
+    hold::Hold,
+    pace::Pace,
+    prepare,
+    retry::{is_too_old, too_old},
+};
+use jiff::Timestamp;
+use metrics::{counter, gauge, histogram};
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+use talaria_bus::{
+    Bus, Clock, Lane, Leased, Windows,
+    time::{from_proto, since, to_proto},
+};
+use talaria_core::{config::Config, config::Route, id::DeliveryId};
+use talaria_proto::v1::{DeliveryTask, Event, Fact, RouteChanged, Standing, fact::What};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+/// How many deliveries are in hand at once; far more than the windows of a few hundred routes add up to.
+const IN_HAND: usize = 4096;
+
+/// How long to wait for a bus that does not work.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// The dispatcher. Clones share it.
+#[derive(Clone)]
+pub(crate) struct Dispatcher {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    config: Arc<Config>,
+    bus: Bus,
+    clock: Clock,
+    forwarder: Forwarder,
+    lanes: Mutex<HashMap<Lane, Arc<Mutex<LaneState>>>>,
+}
+
+/// What is known of a route while the process runs.
+#[derive(Default)]
+struct LaneState {
+    pace: Pace,
+    hold: Hold,
+}
+
+/// What stands in the way of an attempt.
+enum Wait {
+    Held(Timestamp, String),
+    Paced(Timestamp),
+}
+
+impl Dispatcher {
+    pub(crate) fn new(config: Arc<Config>, bus: Bus, clock: Clock, forwarder: Forwarder) -> Self {
+        Self { inner: Arc::new(Inner { config, bus, clock, forwarder, lanes: Mutex::default() }) }
+    }
+
+    /// Works until it is told to stop; then what is under way has the configured time to finish.
+    pub(crate) async fn run(self, stop: CancellationToken) {
+        let inner = &self.inner;
+        let hands = Arc::new(tokio::sync::Semaphore::new(IN_HAND));
+        let (tracker, give_up) = (TaskTracker::new(), CancellationToken::new());
+        let windows = windows(&inner.config);
+        while let Err(error) = inner.bus.set_windows(windows.clone()).await {
+            tracing::error!(%error, "cannot set up the queue");
+            inner.clock.sleep(PATIENCE).await;
+        }
+        while !stop.is_cancelled() {
+            let Ok(hand) = Arc::clone(&hands).acquire_owned().await else { break };
+            drop(hand);
+            let taken = match inner.bus.take(hands.available_permits(), &stop).await {
+                Ok(taken) => taken,
+                Err(error) => {
+                    tracing::error!(%error, "cannot take deliveries");
+                    tokio::select! { () = stop.cancelled() => {}, () = inner.clock.sleep(PATIENCE) => {} }
+                    continue;
+                }
+            };
+            for leased in taken {
+                let Ok(hand) = Arc::clone(&hands).acquire_owned().await else { break };
+                let (dispatcher, give_up) = (self.clone(), give_up.clone());
+                tracker.spawn(async move {
+                    gauge!("talaria_deliveries_in_hand").increment(1);
+                    // What is dropped here stays leased, and is interrupted for whoever takes it next.
+                    tokio::select! { () = give_up.cancelled() => {}, () = dispatcher.inner.deliver(leased) => {} }
+                    gauge!("talaria_deliveries_in_hand").decrement(1);
+                    drop(hand);
+                });
+            }
+        }
+        tracker.close();
+        if tokio::time::timeout(inner.config.relay.drain, tracker.wait()).await.is_err() {
+            tracing::warn!(attempts = tracker.len(), "giving up on attempts that did not finish in time");
+            give_up.cancel();
+            tracker.wait().await;
+        }
+    }
+}
+
+fn windows(config: &Config) -> Windows {
+    let routes =
+        config.tenants.values().flat_map(|tenant| tenant.routes.values().map(move |route| (tenant, route)));
+    let window = |route: &Route| usize::from(route.in_flight);
+    Windows(routes.map(|(tenant, route)| (lane(&tenant.name, &route.name), window(route))).collect())
+}
+
+fn lane(tenant: &str, route: &str) -> Lane {
+    Lane { tenant: tenant.into(), route: route.into() }
+}
+
+impl Inner {
+    async fn deliver(&self, leased: Leased) {
+        let task = &leased.task;
+        let Ok(id) = task.delivery_id.parse::<DeliveryId>() else {
+            // Fan-out made the id; should this ever happen, the lease ends and it is seen again.
+            tracing::error!(delivery = task.delivery_id, "a delivery without a valid id");
+            return;
+        };
+        let (conclusion, more) = match self.config.route(&task.tenant, &task.route) {
+            None => {
+                let why = "the route is not configured any more; replay once it is back".to_owned();
+                (conclude::park(task, self.clock.now(), why), None)
+            }
+            Some(route) => self.go_on(&leased, id, route).await,
+        };
+        self.record(&leased, conclusion, more).await;
+    }
+
+    /// One step of a delivery: put off, parked, or attempted.
+    async fn go_on(&self, leased: &Leased, id: DeliveryId, route: &Route) -> (Conclusion, Option<Fact>) {
+        let (task, now) = (&leased.task, self.clock.now());
+        if leased.interrupted {
+            let timing = Timing { now, retry: &route.retry, random: rand::random(), not_before: now };
+            return (conclude::interrupted(task, id, timing), None);
+        }
+        if is_too_old(&route.retry, from_proto(task.received_at.as_ref()), now) {
+            return (conclude::park(task, now, too_old(&route.retry)), None);
+        }
+        let lane = self.lane(&task.tenant, &task.route);
+        match locked(&lane).admit(route, task, now) {
+            Ok(()) => {}
+            Err(Wait::Held(until, why)) => {
+                return (
+                    conclude::put_off(task, now, until, format!("the route is held: {why}"), false),
+                    None,
+                );
+            }
+            Err(Wait::Paced(place)) => {
+                let why = "waiting for its turn at the route's pace".to_owned();
+                return (conclude::put_off(task, now, place, why, true), None);
+            }
+        }
+        let prepared = match self.event(task.event_seq).await {
+            Some(event) => prepare::request(route, &event, task, id),
+            None => Err("its event is not kept any more".to_owned()),
+        };
+        match prepared {
+            Ok(request) => self.attempt(task, id, route, &lane, request).await,
+            Err(why) => (conclude::park(task, self.clock.now(), format!("cannot be sent: {why}")), None),
+        }
+    }
+
+    async fn attempt(
+        &self,
+        task: &DeliveryTask,
+        id: DeliveryId,
+        route: &Route,
+        lane: &Mutex<LaneState>,
+        request: prepare::Request,
+    ) -> (Conclusion, Option<Fact>) {
+        let (started_at, start) = (self.clock.now(), Instant::now());
+        let guarded = request.guarded.clone();
+        let exchange = self.forwarder.exchange(&route.url, request, route.timeout).await;
+        let (took, now) = (start.elapsed(), self.clock.now());
+        let context = Context {
+            deliver_only: route.deliver_only,
+            idempotency_key: &id.idempotency_key(task.generation),
+            lost_attempt: (task.lost_attempt > 0).then_some(task.lost_attempt),
+        };
+        let verdict = classify(&exchange, context);
+        let outcome = verdict.outcome.as_str_name().trim_start_matches("ATTEMPT_OUTCOME_").to_lowercase();
+        let http_status = match &exchange {
+            Exchange::Answered(answer) => Some(answer.status),
+            _ => None,
+        };
+        tracing::info!(
+            delivery = task.delivery_id,
+            tenant = task.tenant,
+            route = task.route,
+            attempt = task.attempts + 1,
+            outcome,
+            http_status,
+            ms = took.as_millis(),
+            detail = verdict.detail,
+            "attempt"
+        );
+        histogram!("talaria_attempt_seconds").record(took);
+        counter!("talaria_attempts_total", "outcome" => outcome).increment(1);
+
+        let (not_before, change) =
+            locked(lane).learn(route, task, &verdict.detail, &verdict.next, http_status, now);
+        let ended = Ended { started_at, took: Some(took), http_status, guarded, verdict };
+        let timing = Timing { now, retry: &route.retry, random: rand::random(), not_before };
+        let changed = change.map(|changed| Fact {
+            at: Some(to_proto(now)),
+            event_seq: 0,
+            what: Some(What::RouteChanged(changed)),
+        });
+        (conclude::attempt(task, id, ended, timing), changed)
+    }
+
+    fn lane(&self, tenant: &str, route: &str) -> Arc<Mutex<LaneState>> {
+        let mut lanes = self.lanes.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(lanes.entry(lane(tenant, route)).or_default())
+    }
+
+    /// Asks until the bus answers: the lease is ours in the meantime.
+    async fn event(&self, seq: u64) -> Option<Event> {
+        loop {
+            match self.bus.event(seq).await {
+                Ok(event) => return event,
+                Err(error) => tracing::error!(%error, seq, "cannot read an event"),
+            }
+            self.clock.sleep(PATIENCE).await;
+        }
+    }
+
+    /// Records until the bus takes it: what happened must not be forgotten.
+    async fn record(&self, leased: &Leased, conclusion: Conclusion, more: Option<Fact>) {
+        let state = standing_of(&conclusion.fact).map(Standing::state);
+        let facts: Vec<Fact> = [conclusion.fact].into_iter().chain(more).collect();
+        loop {
+            let recorded = match &conclusion.task {
+                Some(task) => self.bus.later(leased.lease, task.clone(), facts.clone()).await,
+                None => self.bus.settle(leased.lease, facts.clone()).await,
+            };
+            match recorded {
+                Ok(()) => break,
+                Err(error) => {
+                    tracing::error!(%error, delivery = leased.task.delivery_id, "cannot record an attempt")
+                }
+            }
+            self.clock.sleep(PATIENCE).await;
+        }
+        if let (None, Some(state)) = (&conclusion.task, state) {
+            let name = state.as_str_name().trim_start_matches("DELIVERY_STATE_").to_lowercase();
+            counter!("talaria_deliveries_total", "state" => name).increment(1);
+            let age = since(self.clock.now(), from_proto(leased.task.received_at.as_ref()));
+            histogram!("talaria_delivery_seconds").record(age);
+        }
+    }
+}
+
+fn standing_of(fact: &Fact) -> Option<&Standing> {
+    match fact.what.as_ref()? {
+        What::AttemptFinished(finished) => finished.standing.as_ref(),
+        What::DeliveryMoved(moved) => moved.standing.as_ref(),
+        _ => None,
+    }
+}
+
+fn locked(lane: &Mutex<LaneState>) -> std::sync::MutexGuard<'_, LaneState> {
+    lane.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl LaneState {
+    /// Whether an attempt may begin. A held route reserves nobody a place, or its backlog would reserve hours.
+    fn admit(&mut self, route: &Route, task: &DeliveryTask, now: Timestamp) -> Result<(), Wait> {
+        if let Some((until, why)) = self.hold.blocks(now) {
+            return Err(Wait::Held(until, why));
+        }
+        let reserved = task.slot_reserved.then(|| from_proto(task.due_at.as_ref()));
+        self.pace.admit(route.pace, now, reserved).map_err(Wait::Paced)?;
+        self.hold.begin(now, route.timeout);
+        Ok(())
+    }
+
+    /// What an answer tells about the route: when this delivery may go on, and whether the route's hold changed.
+    fn learn(
+        &mut self,
+        route: &Route,
+        task: &DeliveryTask,
+        detail: &str,
+        next: &Next,
+        http_status: Option<u16>,
+        now: Timestamp,
+    ) -> (Timestamp, Option<RouteChanged>) {
+        let changed = |held_because: &str, held_until: Option<Timestamp>| {
+            Some(RouteChanged {
+                tenant: task.tenant.clone(),
+                route: task.route.clone(),
+                held_because: held_because.to_owned(),
+                held_until: held_until.map(to_proto),
+            })
+        };
+        match next {
+            Next::RouteFault => {
+                let until = self.hold.fault(now, detail);
+                (crate::hold::own_turn(until, task.route_faults), changed(detail, Some(until)))
+            }
+            // No answer tells nothing about the route's configuration.
+            _ if http_status.is_none() => (now, None),
+            _ => {
+                let not_before = match next {
+                    Next::Slower { retry_after } => self.pace.refused(route.pace, now, *retry_after),
+                    _ => {
+                        self.pace.accepted();
+                        now
+                    }
+                };
+                let change = if self.hold.clear() { changed("", None) } else { None };
+                (not_before, change)
+            }
+        }
+    }
+}

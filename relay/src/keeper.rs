@@ -1,0 +1,29 @@
+//! Removes what is older than the configured retention, from the bus and from the view.
+
+use crate::view::View;
+use std::time::Duration;
+use talaria_bus::{Bus, Clock, time::before};
+use tokio_util::sync::CancellationToken;
+
+/// Works until it is told to stop.
+pub(crate) async fn run(bus: Bus, view: View, clock: Clock, retention: Duration, stop: CancellationToken) {
+    // Often enough that nothing is kept a hundredth longer than it should be, and no more than once a second.
+    let pause = (retention / 100).clamp(Duration::from_secs(1), Duration::from_secs(600));
+    let work = async {
+        loop {
+            clock.sleep(pause).await;
+            let edge = before(clock.now(), retention);
+            match bus.expire(edge).await {
+                Ok(expired) if expired.events + expired.facts > 0 => {
+                    tracing::info!(events = expired.events, facts = expired.facts, "expired");
+                }
+                Ok(_) => {}
+                Err(error) => tracing::error!(%error, "cannot remove what is old"),
+            }
+            if let Err(error) = view.expire(edge).await {
+                tracing::error!(%error, "cannot remove what is old from the status view");
+            }
+        }
+    };
+    tokio::select! { () = stop.cancelled() => {}, () = work => {} }
+}

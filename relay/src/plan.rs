@@ -1,0 +1,90 @@
+//! Which routes an event goes to.
+
+use jiff::Timestamp;
+use talaria_bus::{Plan, Stored, time::to_proto};
+use talaria_core::{config::Tenant, id::DeliveryId, id::EventId, json::Value, json::parse};
+use talaria_proto::v1::{DeliveryTask, Event, EventPlanned, Fact, fact::What};
+
+/// Matches an event against its tenant's routes. A tenant that is configured no more has none.
+pub fn plan(stored: &Stored, tenant: Option<&Tenant>, now: Timestamp) -> Plan {
+    let event = &stored.event;
+    let routes: Vec<String> = tenant.map_or(Vec::new(), |tenant| matching(event, tenant));
+    let deliveries = match event.id.parse::<EventId>() {
+        Ok(id) => routes.iter().map(|route| task(stored, id, route, now)).collect(),
+        // Ingress made the id; this cannot be reached.
+        Err(_) => Vec::new(),
+    };
+    let without_payload = Event { payload: bytes::Bytes::new(), ..event.clone() };
+    let planned = EventPlanned { event: Some(without_payload), routes };
+    let fact =
+        Fact { at: Some(to_proto(now)), event_seq: stored.seq, what: Some(What::EventPlanned(planned)) };
+    Plan { seq: stored.seq, facts: vec![fact], deliveries }
+}
+
+fn matching(event: &Event, tenant: &Tenant) -> Vec<String> {
+    // Most tenants have no filters, and then nobody needs to read the payload.
+    let payload =
+        tenant.routes.values().any(|route| route.filter.is_some()).then(|| parse(&event.payload).ok());
+    let payload = payload.flatten();
+    let root = payload.as_ref().map_or(&Value::Null, |document| document.root());
+    tenant
+        .routes
+        .values()
+        .filter(|route| route.wants(&event.r#type, root))
+        .map(|route| route.name.clone())
+        .collect()
+}
+
+fn task(stored: &Stored, id: EventId, route: &str, now: Timestamp) -> DeliveryTask {
+    DeliveryTask {
+        delivery_id: DeliveryId::new(id, route).to_string(),
+        event_seq: stored.seq,
+        tenant: stored.event.tenant.clone(),
+        route: route.to_owned(),
+        due_at: Some(to_proto(now)),
+        received_at: stored.event.received_at,
+        generation: 1,
+        ..DeliveryTask::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing;
+
+    fn plan_for(keys: &str, payload: &'static str) -> Plan {
+        let config = testing::config(keys);
+        let event = Event {
+            id: EventId::new("acme", "j", "video.generation.failed").to_string(),
+            tenant: "acme".into(),
+            r#type: "video.generation.failed".into(),
+            payload: payload.into(),
+            ..Event::default()
+        };
+        plan(&Stored { seq: 9, event }, config.tenants.get("acme").map(AsRef::as_ref), Timestamp::UNIX_EPOCH)
+    }
+
+    #[test]
+    fn an_event_goes_to_the_routes_that_want_it() {
+        let plan = plan_for(
+            "events: ['video.generation.*']\nfilters: {field: data.status, equals: failed}",
+            r#"{"data":{"status":"failed"}}"#,
+        );
+        assert_eq!(plan.deliveries.len(), 1);
+        assert_eq!(plan.deliveries[0].event_seq, 9);
+        let Some(What::EventPlanned(planned)) = &plan.facts[0].what else { panic!() };
+        assert_eq!(planned.routes, ["video"]);
+        assert!(planned.event.as_ref().unwrap().payload.is_empty(), "the journal does not repeat payloads");
+    }
+
+    #[test]
+    fn an_event_that_nobody_wants_is_planned_all_the_same() {
+        for keys in ["events: ['image.*']", "filters: {field: data.status, equals: completed}"] {
+            let plan = plan_for(keys, r#"{"data":{"status":"failed"}}"#);
+            assert!(plan.deliveries.is_empty() && plan.facts.len() == 1, "{keys}");
+        }
+        let event = Event { id: EventId::new("gone", "j", "t").to_string(), ..Event::default() };
+        assert_eq!(plan(&Stored { seq: 1, event }, None, Timestamp::UNIX_EPOCH).facts.len(), 1);
+    }
+}

@@ -1,0 +1,147 @@
+//! When a failed attempt is repeated, and when no more.
+
+use jiff::Timestamp;
+use std::time::Duration;
+use talaria_bus::time::after;
+use talaria_core::config::Retry;
+
+/// Nobody makes us wait longer than this by Retry-After; the schedule may.
+const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(3_600);
+
+/// What follows a failed attempt that counts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NextAttempt {
+    /// It is repeated then.
+    At(Timestamp),
+    /// It is parked, for this reason.
+    Park(String),
+}
+
+/// What follows the `counted`th failed attempt (from 1) of a delivery whose event came at `received_at`.
+///
+/// The pause is the schedule's, longer or shorter by up to the jitter's share as `random` (0 to 1) falls, and
+/// never shorter than Retry-After asks within an hour.
+pub fn next_attempt(
+    retry: &Retry,
+    counted: u32,
+    received_at: Timestamp,
+    now: Timestamp,
+    retry_after: Option<Duration>,
+    random: f64,
+) -> NextAttempt {
+    let index = usize::try_from(counted.saturating_sub(1)).unwrap_or(usize::MAX);
+    let Some(pause) = retry.schedule.get(index) else {
+        return NextAttempt::Park(format!("all {counted} attempts failed"));
+    };
+    let pause = pause.mul_f64(1.0 + retry.jitter * (2.0 * random.clamp(0.0, 1.0) - 1.0));
+    let pause = pause.max(retry_after.unwrap_or_default().min(LONGEST_RETRY_AFTER));
+    let at = after(now, pause);
+    if is_too_old(retry, received_at, at) {
+        return NextAttempt::Park(too_old(retry));
+    }
+    NextAttempt::At(at)
+}
+
+/// Whether a delivery is past the age at which it is parked.
+pub fn is_too_old(retry: &Retry, received_at: Timestamp, now: Timestamp) -> bool {
+    now > after(received_at, retry.max_age)
+}
+
+/// What is said of one that is.
+pub fn too_old(retry: &Retry) -> String {
+    format!("not delivered within {} of the event", plainly(retry.max_age))
+}
+
+/// "3d" and not "3days": as the configuration writes it.
+fn plainly(duration: Duration) -> String {
+    let seconds = duration.as_secs();
+    match seconds {
+        s if s > 0 && s.is_multiple_of(86_400) => format!("{}d", s / 86_400),
+        s if s > 0 && s.is_multiple_of(3_600) => format!("{}h", s / 3_600),
+        s if s > 0 && s.is_multiple_of(60) => format!("{}m", s / 60),
+        s => format!("{s}s"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use talaria_bus::time::since;
+
+    const DAY: Duration = Duration::from_secs(86_400);
+
+    fn retry(seconds: &[u64], jitter: f64, max_age: Duration) -> Retry {
+        Retry { schedule: seconds.iter().map(|s| Duration::from_secs(*s)).collect(), jitter, max_age }
+    }
+
+    fn start() -> Timestamp {
+        Timestamp::from_second(1_777_000_000).unwrap()
+    }
+
+    fn pause(retry: &Retry, counted: u32, retry_after: Option<u64>, random: f64) -> Option<f64> {
+        match next_attempt(retry, counted, start(), start(), retry_after.map(Duration::from_secs), random) {
+            NextAttempt::At(at) => Some(since(at, start()).as_secs_f64()),
+            NextAttempt::Park(_) => None,
+        }
+    }
+
+    #[test]
+    fn follows_the_schedule_and_then_parks() {
+        let retry = retry(&[1, 5, 30], 0.0, DAY);
+        assert_eq!(
+            [1, 2, 3, 4].map(|counted| pause(&retry, counted, None, 0.3)),
+            [Some(1.0), Some(5.0), Some(30.0), None]
+        );
+        let parked = next_attempt(&retry, 4, start(), start(), None, 0.5);
+        assert_eq!(parked, NextAttempt::Park("all 4 attempts failed".into()));
+    }
+
+    #[test]
+    fn jitter_moves_a_pause_by_its_share_at_most() {
+        let retry = retry(&[100], 0.2, DAY);
+        assert_eq!(
+            [0.0, 0.5, 1.0].map(|random| pause(&retry, 1, None, random)),
+            [Some(80.0), Some(100.0), Some(120.0)]
+        );
+    }
+
+    #[test]
+    fn retry_after_is_honoured_within_bounds() {
+        let retry = retry(&[10], 0.0, DAY);
+        assert_eq!(pause(&retry, 1, Some(60), 0.5), Some(60.0));
+        assert_eq!(pause(&retry, 1, Some(2), 0.5), Some(10.0), "not sooner than the schedule");
+        assert_eq!(pause(&retry, 1, Some(1_000_000), 0.5), Some(3_600.0), "not for days");
+    }
+
+    #[test]
+    fn age_parks_before_an_attempt_that_would_come_too_late() {
+        let retry = retry(&[60], 0.0, Duration::from_secs(30));
+        let parked = next_attempt(&retry, 1, start(), start(), None, 0.5);
+        assert_eq!(parked, NextAttempt::Park("not delivered within 30s of the event".into()));
+        assert!(!is_too_old(&retry, start(), after(start(), Duration::from_secs(30))));
+        assert!(is_too_old(&retry, start(), after(start(), Duration::from_secs(31))));
+    }
+
+    proptest! {
+        #[test]
+        fn a_pause_is_never_outside_of_what_was_configured(
+            schedule in prop::collection::vec(0_u64..100_000, 0..12),
+            jitter in 0.0..=0.5_f64,
+            counted in 0_u32..20,
+            retry_after in prop::option::of(0_u64..10_000),
+            random in 0.0..=1.0_f64,
+        ) {
+            let retry = retry(&schedule, jitter, 365 * DAY);
+            match pause(&retry, counted, retry_after, random) {
+                None => prop_assert!(counted as usize > schedule.len() || schedule.is_empty()),
+                Some(seconds) => {
+                    let planned = schedule[counted.saturating_sub(1) as usize] as f64;
+                    let asked = retry_after.unwrap_or(0).min(3_600) as f64;
+                    prop_assert!(seconds >= planned * (1.0 - jitter) - 1e-3 && seconds >= asked - 1e-3);
+                    prop_assert!(seconds <= (planned * (1.0 + jitter)).max(asked) + 1e-3);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,172 @@
+//! `StatusService`: answers out of the view.
+//!
+//! - [`request`]: what was asked, checked.
+//! - [`watch`]: the stream of changes.
+
+mod request;
+mod watch;
+
+use crate::view::{View, query};
+use std::pin::Pin;
+use talaria_bus::Bus;
+use talaria_core::id::{DeliveryId, EventId};
+use talaria_proto::v1::{
+    GetDeliveryRequest, GetDeliveryResponse, GetEventRequest, GetEventResponse, GetSummaryRequest,
+    GetSummaryResponse, ListDeliveriesRequest, ListDeliveriesResponse, ListEventsRequest, ListEventsResponse,
+    ListQuarantinedRequest, ListQuarantinedResponse, WatchDeliveriesRequest, WatchDeliveriesResponse,
+    status_service_server::StatusService,
+};
+use tokio_stream::Stream;
+use tokio_util::sync::CancellationToken;
+use tonic::{Request, Response, Status};
+
+/// The service. Clones share it.
+#[derive(Clone)]
+pub(crate) struct StatusServer {
+    view: View,
+    bus: Bus,
+    /// Ends the watches: a server waits for its streams.
+    stop: CancellationToken,
+}
+
+impl StatusServer {
+    pub(crate) fn new(view: View, bus: Bus, stop: CancellationToken) -> Self {
+        Self { view, bus, stop }
+    }
+
+    async fn ask<T: Send + 'static>(
+        &self,
+        question: impl FnOnce(&rusqlite::Connection) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Result<T, Status> {
+        self.view.read(question).await.map_err(|error| {
+            tracing::error!(%error, "cannot read the status view");
+            Status::internal("the status view cannot be read; the log says why")
+        })
+    }
+}
+
+#[tonic::async_trait]
+impl StatusService for StatusServer {
+    async fn get_event(
+        &self,
+        request: Request<GetEventRequest>,
+    ) -> Result<Response<GetEventResponse>, Status> {
+        let request = request.into_inner();
+        let id: EventId = request::id(&request.event_id)?;
+        let found = self.ask(move |connection| {
+            let Some((seq, event)) = query::event(connection, id)? else { return Ok(None) };
+            let deliveries = query::deliveries_of(connection, seq)?;
+            Ok(Some((seq, event, deliveries, query::conflicts_of(connection, seq)?)))
+        });
+        let Some((seq, mut event, deliveries, conflicts)) = found.await? else {
+            return Err(Status::not_found(format!("no event {id} is known, or it is not kept any more")));
+        };
+        if request.include_payload {
+            let stored = self.bus.event(seq).await.map_err(|error| Status::unavailable(error.to_string()))?;
+            event.payload = stored.map(|stored| stored.payload).unwrap_or_default();
+        }
+        Ok(Response::new(GetEventResponse { event: Some(event), deliveries, conflicts }))
+    }
+
+    async fn list_events(
+        &self,
+        request: Request<ListEventsRequest>,
+    ) -> Result<Response<ListEventsResponse>, Status> {
+        let request = request.into_inner();
+        let size = request::page_size(request.page_size)?;
+        let below = request::event_page(&request.page_token)?;
+        let filter = request::event_filter(request)?;
+        let (events, more) =
+            self.ask(move |connection| query::events(connection, &filter, below, size)).await?;
+        let next_page_token = events.last().filter(|_| more).map(|(seq, _)| request::event_token(*seq));
+        Ok(Response::new(ListEventsResponse {
+            events: events.into_iter().map(|(_, event)| event).collect(),
+            next_page_token: next_page_token.unwrap_or_default(),
+        }))
+    }
+
+    async fn get_delivery(
+        &self,
+        request: Request<GetDeliveryRequest>,
+    ) -> Result<Response<GetDeliveryResponse>, Status> {
+        let id: DeliveryId = request::id(&request.into_inner().delivery_id)?;
+        let found = self.ask(move |connection| {
+            let delivery = query::delivery(connection, id)?;
+            Ok((delivery, query::attempts(connection, id)?))
+        });
+        match found.await? {
+            (None, _) => {
+                Err(Status::not_found(format!("no delivery {id} is known, or it is not kept any more")))
+            }
+            (delivery, attempts) => Ok(Response::new(GetDeliveryResponse { delivery, attempts })),
+        }
+    }
+
+    async fn list_deliveries(
+        &self,
+        request: Request<ListDeliveriesRequest>,
+    ) -> Result<Response<ListDeliveriesResponse>, Status> {
+        let request = request.into_inner();
+        let size = request::page_size(request.page_size)?;
+        let below = request::delivery_page(&request.page_token)?;
+        let filter = request::delivery_filter(request.filter.unwrap_or_default())?;
+        let (found, more) =
+            self.ask(move |connection| query::deliveries(connection, &filter, below, size)).await?;
+        let next_page_token = found.last().filter(|_| more).map(|(place, _)| request::delivery_token(*place));
+        Ok(Response::new(ListDeliveriesResponse {
+            deliveries: found.into_iter().map(|(_, delivery)| delivery).collect(),
+            next_page_token: next_page_token.unwrap_or_default(),
+        }))
+    }
+
+    type WatchDeliveriesStream = Pin<Box<dyn Stream<Item = Result<WatchDeliveriesResponse, Status>> + Send>>;
+
+    async fn watch_deliveries(
+        &self,
+        request: Request<WatchDeliveriesRequest>,
+    ) -> Result<Response<Self::WatchDeliveriesStream>, Status> {
+        let stream = watch::watch(self.clone(), request.into_inner()).await?;
+        Ok(Response::new(Box::pin(stream)))
+    }
+
+    async fn get_summary(
+        &self,
+        request: Request<GetSummaryRequest>,
+    ) -> Result<Response<GetSummaryResponse>, Status> {
+        let tenant = request::given(request.into_inner().tenant);
+        let summary = self.ask(move |connection| {
+            Ok(GetSummaryResponse {
+                routes: query::route_summaries(connection, tenant.as_deref())?,
+                tenants: query::tenant_summaries(connection, tenant.as_deref())?,
+            })
+        });
+        summary.await.map(Response::new)
+    }
+
+    async fn list_quarantined(
+        &self,
+        request: Request<ListQuarantinedRequest>,
+    ) -> Result<Response<ListQuarantinedResponse>, Status> {
+        let request = request.into_inner();
+        let size = request::page_size(request.page_size)?;
+        let (received_at, id) = request::quarantine_page(&request.page_token)?;
+        let tenant = request::given(request.tenant);
+        let question = move |connection: &rusqlite::Connection| {
+            query::quarantined(connection, tenant.as_deref(), (received_at, &id), size)
+        };
+        let page = self.ask(question).await?;
+        let next_page_token =
+            page.callbacks.last().filter(|_| page.more).map(|(place, _)| request::quarantine_token(place));
+        let callbacks = page.callbacks.into_iter().map(|(_, mut callback)| {
+            if !request.include_payload {
+                callback.payload.clear();
+            }
+            callback
+        });
+        Ok(Response::new(ListQuarantinedResponse {
+            callbacks: callbacks.collect(),
+            next_page_token: next_page_token.unwrap_or_default(),
+            total: page.total,
+        }))
+    }
+}

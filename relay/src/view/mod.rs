@@ -1,0 +1,96 @@
+//! What became of everything: the journal, folded into SQLite so that it can be asked.
+//!
+//! The view can be thrown away: it is derived from the journal, remembers how far it has followed it in the same
+//! transaction, and is made anew when its file is lost, damaged, of another version, or ahead of the journal.
+//!
+//! - [`apply`]: facts to rows.
+//! - [`query`]: rows to answers.
+//! - [`retention`]: what is old goes.
+
+mod apply;
+pub mod query;
+mod retention;
+mod schema;
+#[cfg(test)]
+mod tests;
+
+use rusqlite::Connection;
+use std::{
+    fs,
+    path::Path,
+    sync::{Arc, Mutex, PoisonError},
+};
+use talaria_bus::sqlite::{Error, Readers};
+use talaria_proto::v1::Fact;
+use tokio::sync::watch;
+
+/// The file in the data directory.
+const FILE: &str = "view.db";
+
+/// The view. Clones share it.
+#[derive(Clone)]
+pub struct View {
+    writer: Arc<Mutex<Connection>>,
+    readers: Readers,
+    position: Arc<watch::Sender<u64>>,
+}
+
+impl View {
+    /// Opens the view of a journal whose newest fact has this place, or begins a new one.
+    pub fn open(directory: &Path, newest_fact: u64) -> rusqlite::Result<Self> {
+        let file = directory.join(FILE);
+        let opened = schema::open(&file).and_then(|opened| match opened {
+            Some((connection, position)) if position <= newest_fact => Ok(Some((connection, position))),
+            _ => Ok(None),
+        });
+        let (connection, position) = match opened {
+            Ok(Some(opened)) => opened,
+            unusable => {
+                if let Err(error) = unusable {
+                    tracing::warn!(%error, "the view cannot be used and is made anew from the journal");
+                }
+                for suffix in ["", "-wal", "-shm"] {
+                    let _ = fs::remove_file(directory.join(format!("{FILE}{suffix}")));
+                }
+                (schema::create(&file)?, 0)
+            }
+        };
+        Ok(Self {
+            writer: Arc::new(Mutex::new(connection)),
+            readers: Readers::open(&file)?,
+            position: Arc::new(watch::Sender::new(position)),
+        })
+    }
+
+    /// The place of the last fact that is in the view.
+    pub fn position(&self) -> watch::Receiver<u64> {
+        self.position.subscribe()
+    }
+
+    /// Folds facts in, each with its place.
+    pub async fn apply(&self, facts: Vec<(u64, Fact)>) -> Result<(), Error> {
+        let Some((last, _)) = facts.last() else { return Ok(()) };
+        let last = *last;
+        self.write(move |connection| apply::apply(connection, &facts)).await?;
+        self.position.send_replace(last);
+        Ok(())
+    }
+
+    async fn write<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut Connection) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Result<T, Error> {
+        let writer = Arc::clone(&self.writer);
+        // A writer that panicked has rolled its transaction back.
+        let blocking = move || work(&mut writer.lock().unwrap_or_else(PoisonError::into_inner));
+        Ok(tokio::task::spawn_blocking(blocking).await??)
+    }
+
+    /// Asks.
+    pub async fn read<T: Send + 'static>(
+        &self,
+        query: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Result<T, Error> {
+        self.readers.read(query).await
+    }
+}

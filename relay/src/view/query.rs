@@ -1,0 +1,456 @@
+//! Rows to answers.
+
+use jiff::Timestamp;
+use rusqlite::{Connection, OptionalExtension as _, Row};
+use std::{collections::BTreeMap, time::Duration};
+use talaria_bus::{
+    sqlite::{limit, message},
+    time::{before, duration_to_proto, from_proto, to_proto},
+};
+use talaria_core::id::{DeliveryId, EventId};
+use talaria_proto::v1::{
+    Attempt, Delivery, DeliveryState, Event, EventConflict, Latency, QuarantinedCallback, RouteSummary,
+    StateCount, TenantSummary,
+};
+
+/// How far the clocks of those who receive callbacks may be apart: places in the stream are in the order of
+/// storing, and times nearly so.
+const SKEW: Duration = Duration::from_secs(60);
+
+/// How many of the latest deliveries the percentiles are of.
+const LATENCY_SAMPLES: i64 = 1000;
+
+/// Every state that a delivery can be in.
+const STATES: [DeliveryState; 6] = [
+    DeliveryState::Waiting,
+    DeliveryState::Delivered,
+    DeliveryState::Ignored,
+    DeliveryState::Parked,
+    DeliveryState::Cancelled,
+    DeliveryState::Ambiguous,
+];
+
+/// Times at which events were received, from and up to but without.
+#[derive(Clone, Copy, Debug)]
+pub struct Period {
+    /// From.
+    pub since: Option<Timestamp>,
+    /// Up to, but without.
+    pub until: Option<Timestamp>,
+}
+
+impl Period {
+    fn contains(&self, time: Option<&prost_types::Timestamp>) -> bool {
+        let time = from_proto(time);
+        self.since.is_none_or(|since| time >= since) && self.until.is_none_or(|until| time < until)
+    }
+
+    /// The places in the stream outside of which nothing of the period is.
+    fn places(&self, connection: &Connection) -> rusqlite::Result<(i64, i64)> {
+        let place = |query: &str, time: Timestamp| {
+            connection.prepare_cached(query)?.query_row([time.as_microsecond()], |row| row.get(0)).optional()
+        };
+        let first = "SELECT seq FROM events WHERE received_at >= ? ORDER BY received_at LIMIT 1";
+        let last = "SELECT seq FROM events WHERE received_at < ? ORDER BY received_at DESC LIMIT 1";
+        let low = match self.since {
+            // Nothing was received since: an empty range.
+            Some(since) => place(first, before(since, SKEW))?.unwrap_or(i64::MAX),
+            None => 0,
+        };
+        let high = match self.until {
+            Some(until) => place(last, talaria_bus::time::after(until, SKEW))?.unwrap_or(0),
+            None => i64::MAX,
+        };
+        Ok((low, high))
+    }
+}
+
+/// Which events.
+#[derive(Clone, Debug)]
+pub struct EventFilter {
+    /// Of this tenant.
+    pub tenant: Option<String>,
+    /// Of this job.
+    pub job_id: Option<String>,
+    /// Received then.
+    pub period: Period,
+}
+
+/// Which deliveries.
+#[derive(Clone, Debug)]
+pub struct DeliveryFilter {
+    /// Of this tenant.
+    pub tenant: Option<String>,
+    /// To this route.
+    pub route: Option<String>,
+    /// Of this job.
+    pub job_id: Option<String>,
+    /// In one of these states; any where it is empty.
+    pub states: Vec<DeliveryState>,
+    /// Whose event was received then.
+    pub period: Period,
+}
+
+impl DeliveryFilter {
+    /// Whether a delivery is meant.
+    pub fn matches(&self, delivery: &Delivery) -> bool {
+        let is =
+            |wanted: &Option<String>, value: &str| wanted.as_deref().is_none_or(|wanted| wanted == value);
+        is(&self.tenant, &delivery.tenant)
+            && is(&self.route, &delivery.route)
+            && is(&self.job_id, &delivery.job_id)
+            && (self.states.is_empty() || self.states.contains(&delivery.state()))
+            && self.period.contains(delivery.received_at.as_ref())
+    }
+}
+
+/// A delivery's place: lists run from the highest down.
+pub type Place = (i64, i64);
+
+/// Behind every place.
+pub const TOP: Place = (i64::MAX, i64::MAX);
+
+/// An event with its place in the events stream.
+pub fn event(connection: &Connection, id: EventId) -> rusqlite::Result<Option<(u64, Event)>> {
+    let mut statement = connection.prepare_cached("SELECT seq, event FROM events WHERE id = ?")?;
+    statement.query_row([id.as_bytes()], |row| Ok((row.get(0)?, message(row, 1)?))).optional()
+}
+
+/// An event's deliveries, by route.
+pub fn deliveries_of(connection: &Connection, event_seq: u64) -> rusqlite::Result<Vec<Delivery>> {
+    let mut statement = connection.prepare_cached("SELECT delivery FROM deliveries WHERE event_seq = ?")?;
+    let rows = statement.query_map([event_seq], |row| message(row, 0))?;
+    let mut deliveries: Vec<Delivery> = rows.collect::<Result<_, _>>()?;
+    deliveries.sort_by(|a, b| a.route.cmp(&b.route));
+    Ok(deliveries)
+}
+
+/// Later callbacks for an event that had another body, oldest first.
+pub fn conflicts_of(connection: &Connection, event_seq: u64) -> rusqlite::Result<Vec<EventConflict>> {
+    let select = "SELECT conflict FROM conflicts WHERE event_seq = ? ORDER BY received_at, digest";
+    let mut statement = connection.prepare_cached(select)?;
+    statement.query_map([event_seq], |row| message(row, 0))?.collect()
+}
+
+/// A delivery.
+pub fn delivery(connection: &Connection, id: DeliveryId) -> rusqlite::Result<Option<Delivery>> {
+    let select = "SELECT delivery FROM deliveries
+                  WHERE event_seq = (SELECT seq FROM events WHERE id = ?) AND route = ?";
+    let mut statement = connection.prepare_cached(select)?;
+    statement.query_row((id.event.as_bytes(), id.route.to_i64()), |row| message(row, 0)).optional()
+}
+
+/// A delivery's attempts, oldest first.
+pub fn attempts(connection: &Connection, id: DeliveryId) -> rusqlite::Result<Vec<Attempt>> {
+    let select = "SELECT attempt FROM attempts
+                  WHERE event_seq = (SELECT seq FROM events WHERE id = ?) AND route = ? ORDER BY number";
+    let mut statement = connection.prepare_cached(select)?;
+    statement.query_map((id.event.as_bytes(), id.route.to_i64()), |row| message(row, 0))?.collect()
+}
+
+/// Events below a place in the stream, newest first, and whether there are more.
+pub fn events(
+    connection: &Connection,
+    filter: &EventFilter,
+    below: i64,
+    max: usize,
+) -> rusqlite::Result<(Vec<(i64, Event)>, bool)> {
+    let is_meant = |event: &Event| {
+        filter.tenant.as_ref().is_none_or(|tenant| *tenant == event.tenant)
+            && filter.job_id.as_ref().is_none_or(|job| *job == event.job_id)
+            && filter.period.contains(event.received_at.as_ref())
+    };
+    let (low, high) = filter.period.places(connection)?;
+    let mut found = Vec::new();
+    if let Some(job_id) = &filter.job_id {
+        found = events_of_job(connection, job_id)?;
+        found.retain(|(seq, event)| *seq < below && is_meant(event));
+    } else {
+        // Without an index for it: another tenant's events are stepped over.
+        let select = "SELECT seq, event FROM events WHERE seq < ? AND seq BETWEEN ? AND ?
+                      AND (?4 IS NULL OR tenant = ?4) ORDER BY seq DESC";
+        let mut statement = connection.prepare_cached(select)?;
+        let mut rows = statement.query((below, low, high, filter.tenant.as_deref()))?;
+        while let Some(row) = rows.next()?
+            && found.len() <= max
+        {
+            let event: Event = message(row, 1)?;
+            if is_meant(&event) {
+                found.push((row.get(0)?, event));
+            }
+        }
+    }
+    let more = found.len() > max;
+    found.truncate(max);
+    Ok((found, more))
+}
+
+/// A job's events, newest first. Ids of other jobs may begin alike.
+fn events_of_job(connection: &Connection, job_id: &str) -> rusqlite::Result<Vec<(i64, Event)>> {
+    let low = EventId::job_prefix(job_id);
+    let high: Vec<u8> = low.iter().copied().chain([0xFF; 20]).collect();
+    let mut statement =
+        connection.prepare_cached("SELECT seq, event FROM events WHERE id BETWEEN ? AND ?")?;
+    let rows = statement.query_map((low.as_slice(), high), |row| Ok((row.get(0)?, message(row, 1)?)))?;
+    let mut events: Vec<(i64, Event)> = rows.collect::<Result<_, _>>()?;
+    events.retain(|(_, event)| event.job_id == job_id);
+    events.sort_by_key(|(seq, _)| std::cmp::Reverse(*seq));
+    Ok(events)
+}
+
+/// Deliveries below a place, newest first, and whether there are more.
+pub fn deliveries(
+    connection: &Connection,
+    filter: &DeliveryFilter,
+    below: Place,
+    max: usize,
+) -> rusqlite::Result<(Vec<(Place, Delivery)>, bool)> {
+    let wanted = max.saturating_add(1);
+    let mut found = if let Some(job_id) = &filter.job_id {
+        deliveries_of_job(connection, job_id)?.into_iter().filter(|(place, _)| *place < below).collect()
+    } else if filter.tenant.is_none() && filter.route.is_none() && filter.states.is_empty() {
+        every_delivery(connection, filter, below, wanted)?
+    } else {
+        deliveries_of_lanes(connection, filter, below, wanted)?
+    };
+    found.retain(|(_, delivery)| filter.matches(delivery));
+    let more = found.len() > max;
+    found.truncate(max);
+    Ok((found, more))
+}
+
+fn deliveries_of_job(connection: &Connection, job_id: &str) -> rusqlite::Result<Vec<(Place, Delivery)>> {
+    let select = "SELECT event_seq, route, delivery FROM deliveries WHERE event_seq = ? ORDER BY route DESC";
+    let mut statement = connection.prepare_cached(select)?;
+    let mut found = Vec::new();
+    for (seq, _) in events_of_job(connection, job_id)? {
+        found.extend(statement.query_map([seq], placed)?.collect::<Result<Vec<_>, _>>()?);
+    }
+    Ok(found)
+}
+
+fn placed(row: &Row<'_>) -> rusqlite::Result<(Place, Delivery)> {
+    Ok(((row.get(0)?, row.get(1)?), message(row, 2)?))
+}
+
+fn every_delivery(
+    connection: &Connection,
+    filter: &DeliveryFilter,
+    below: Place,
+    wanted: usize,
+) -> rusqlite::Result<Vec<(Place, Delivery)>> {
+    let (low, high) = filter.period.places(connection)?;
+    let select = "SELECT event_seq, route, delivery FROM deliveries
+                  WHERE (event_seq, route) < (?, ?) AND event_seq BETWEEN ? AND ?
+                  ORDER BY event_seq DESC, route DESC";
+    let mut statement = connection.prepare_cached(select)?;
+    let mut rows = statement.query((below.0, below.1, low, high))?;
+    take_matching(&mut rows, filter, wanted)
+}
+
+fn take_matching(
+    rows: &mut rusqlite::Rows<'_>,
+    filter: &DeliveryFilter,
+    wanted: usize,
+) -> rusqlite::Result<Vec<(Place, Delivery)>> {
+    let mut found = Vec::new();
+    while found.len() < wanted
+        && let Some(row) = rows.next()?
+    {
+        let (place, delivery) = placed(row)?;
+        if filter.matches(&delivery) {
+            found.push((place, delivery));
+        }
+    }
+    Ok(found)
+}
+
+/// Each lane and state has its newest in an index; the newest of all are among the newest of each.
+fn deliveries_of_lanes(
+    connection: &Connection,
+    filter: &DeliveryFilter,
+    below: Place,
+    wanted: usize,
+) -> rusqlite::Result<Vec<(Place, Delivery)>> {
+    let (low, high) = filter.period.places(connection)?;
+    let states: &[DeliveryState] = if filter.states.is_empty() { &STATES } else { &filter.states };
+    let select = "SELECT event_seq, route, delivery FROM deliveries
+                  WHERE lane = ? AND state = ? AND (event_seq, route) < (?, ?) AND event_seq BETWEEN ? AND ?
+                  ORDER BY event_seq DESC, route DESC";
+    let mut statement = connection.prepare_cached(select)?;
+    let mut found: BTreeMap<Place, Delivery> = BTreeMap::new();
+    for lane in lanes(connection, filter.tenant.as_deref(), filter.route.as_deref())? {
+        for state in states {
+            let mut rows = statement.query((lane.number, i32::from(*state), below.0, below.1, low, high))?;
+            found.extend(take_matching(&mut rows, filter, wanted)?);
+            while found.len() > wanted {
+                found.pop_first();
+            }
+        }
+    }
+    Ok(found.into_iter().rev().collect())
+}
+
+/// A tenant's route, and whether it is held.
+struct LaneRow {
+    number: i64,
+    tenant: String,
+    route: String,
+    held_because: String,
+    held_until: Option<i64>,
+}
+
+fn lanes(
+    connection: &Connection,
+    tenant: Option<&str>,
+    route: Option<&str>,
+) -> rusqlite::Result<Vec<LaneRow>> {
+    let select = "SELECT lane, tenant, route, held_because, held_until FROM lanes
+                  WHERE (?1 IS NULL OR tenant = ?1) AND (?2 IS NULL OR route = ?2) ORDER BY tenant, route";
+    let mut statement = connection.prepare_cached(select)?;
+    let rows = statement.query_map((tenant, route), |row| {
+        Ok(LaneRow {
+            number: row.get(0)?,
+            tenant: row.get(1)?,
+            route: row.get(2)?,
+            held_because: row.get(3)?,
+            held_until: row.get(4)?,
+        })
+    })?;
+    rows.collect()
+}
+
+/// How every route does.
+pub fn route_summaries(connection: &Connection, tenant: Option<&str>) -> rusqlite::Result<Vec<RouteSummary>> {
+    lanes(connection, tenant, None)?.into_iter().map(|lane| route_summary(connection, lane)).collect()
+}
+
+fn route_summary(connection: &Connection, lane: LaneRow) -> rusqlite::Result<RouteSummary> {
+    let mut statement = connection.prepare_cached(
+        "SELECT state, count FROM delivery_counts WHERE lane = ? AND count > 0 ORDER BY state",
+    )?;
+    let counts: Vec<StateCount> = statement
+        .query_map([lane.number], |row| Ok(StateCount { state: row.get(0)?, count: row.get(1)? }))?
+        .collect::<Result<_, _>>()?;
+    let count = |state: DeliveryState| {
+        counts.iter().find(|counted| counted.state() == state).map_or(0, |counted| counted.count)
+    };
+    let delivered = count(DeliveryState::Delivered);
+    let decided = delivered + count(DeliveryState::Parked) + count(DeliveryState::Ambiguous);
+    #[expect(clippy::cast_precision_loss, reason = "a share needs no more than 52 bits")]
+    let success_share = (decided > 0).then(|| delivered as f64 / decided as f64);
+    let oldest =
+        "SELECT delivery FROM deliveries WHERE lane = ? AND state = ? ORDER BY event_seq, route LIMIT 1";
+    let oldest: Option<Delivery> = connection
+        .prepare_cached(oldest)?
+        .query_row((lane.number, i32::from(DeliveryState::Waiting)), |row| message(row, 0))
+        .optional()?;
+    Ok(RouteSummary {
+        backlog: count(DeliveryState::Waiting),
+        oldest_waiting_received_at: oldest.and_then(|delivery| delivery.received_at),
+        success_share,
+        delivery_latency: latency(connection, lane.number)?,
+        held_because: lane.held_because,
+        held_until: lane.held_until.and_then(|until| Timestamp::from_microsecond(until).ok()).map(to_proto),
+        tenant: lane.tenant,
+        route: lane.route,
+        counts,
+    })
+}
+
+fn latency(connection: &Connection, lane: i64) -> rusqlite::Result<Option<Latency>> {
+    let select = "SELECT latency FROM deliveries WHERE lane = ? AND state = ? AND latency IS NOT NULL
+                  ORDER BY event_seq DESC, route DESC LIMIT ?";
+    let mut statement = connection.prepare_cached(select)?;
+    let delivered = i32::from(DeliveryState::Delivered);
+    let rows = statement.query_map((lane, delivered, LATENCY_SAMPLES), |row| row.get::<_, i64>(0))?;
+    let mut samples: Vec<i64> = rows.collect::<Result<_, _>>()?;
+    samples.sort_unstable();
+    let percentile = |percent: usize| {
+        // Nearest rank: the smallest sample that so many per cent do not exceed.
+        let rank = (samples.len() * percent).div_ceil(100).max(1);
+        let micros = samples.get(rank - 1).copied().unwrap_or_default();
+        Some(duration_to_proto(Duration::from_micros(micros.unsigned_abs())))
+    };
+    Ok((!samples.is_empty()).then(|| Latency {
+        samples: u32::try_from(samples.len()).unwrap_or(u32::MAX),
+        p50: percentile(50),
+        p90: percentile(90),
+        p99: percentile(99),
+    }))
+}
+
+/// How every tenant does.
+pub fn tenant_summaries(
+    connection: &Connection,
+    tenant: Option<&str>,
+) -> rusqlite::Result<Vec<TenantSummary>> {
+    let mut tenants: BTreeMap<String, TenantSummary> = BTreeMap::new();
+    let mut add = |query: &str, put: fn(&mut TenantSummary, &Row<'_>) -> rusqlite::Result<()>| {
+        let mut statement = connection.prepare_cached(query)?;
+        let mut rows = statement.query([tenant])?;
+        while let Some(row) = rows.next()? {
+            let name: String = row.get(0)?;
+            let summary = tenants.entry(name.clone()).or_default();
+            summary.tenant = name;
+            put(summary, row)?;
+        }
+        Ok::<_, rusqlite::Error>(())
+    };
+    add(
+        "SELECT tenant, events, unmatched FROM event_counts WHERE ?1 IS NULL OR tenant = ?1",
+        |summary, row| {
+            (summary.events, summary.unmatched_events) = (row.get(1)?, row.get(2)?);
+            Ok(())
+        },
+    )?;
+    add(
+        "SELECT tenant, count(*) FROM conflicts JOIN events ON event_seq = seq
+         WHERE ?1 IS NULL OR tenant = ?1 GROUP BY tenant",
+        |summary, row| {
+            summary.conflicts = row.get(1)?;
+            Ok(())
+        },
+    )?;
+    add(
+        "SELECT tenant, count(*) FROM quarantined WHERE ?1 IS NULL OR tenant = ?1 GROUP BY tenant",
+        |summary, row| {
+            summary.quarantined = row.get(1)?;
+            Ok(())
+        },
+    )?;
+    tenants.retain(|_, summary| summary.events > 0 || summary.quarantined > 0);
+    Ok(tenants.into_values().collect())
+}
+
+/// A page of quarantined callbacks.
+pub struct Quarantined {
+    /// Newest first, each with its place.
+    pub callbacks: Vec<((i64, String), QuarantinedCallback)>,
+    /// Whether there are more.
+    pub more: bool,
+    /// How many are kept in all.
+    pub total: u64,
+}
+
+/// Quarantined callbacks below a place (when it was received, and its id), newest first.
+pub fn quarantined(
+    connection: &Connection,
+    tenant: Option<&str>,
+    below: (i64, &str),
+    max: usize,
+) -> rusqlite::Result<Quarantined> {
+    let select = "SELECT received_at, id, callback FROM quarantined
+                  WHERE (received_at, id) < (?1, ?2) AND (?3 IS NULL OR tenant = ?3)
+                  ORDER BY received_at DESC, id DESC LIMIT ?4";
+    let mut statement = connection.prepare_cached(select)?;
+    let rows = statement.query_map((below.0, below.1, tenant, limit(max.saturating_add(1))), |row| {
+        Ok(((row.get(0)?, row.get(1)?), message(row, 2)?))
+    })?;
+    let mut callbacks: Vec<_> = rows.collect::<Result<_, _>>()?;
+    let more = callbacks.len() > max;
+    callbacks.truncate(max);
+    let count = "SELECT count(*) FROM quarantined WHERE ?1 IS NULL OR tenant = ?1";
+    let total = connection.prepare_cached(count)?.query_row([tenant], |row| row.get(0))?;
+    Ok(Quarantined { callbacks, more, total })
+}
