@@ -14,7 +14,10 @@ fn main() -> Result<(), Box<dyn Error>> {
     let descriptors = protox::compile(FILES, ["."])?;
     let out = PathBuf::from(env::var("OUT_DIR")?);
     fs::write(out.join("descriptors.bin"), descriptors.encode_to_vec())?;
-    tonic_prost_build::configure().bytes(".").compile_fds(descriptors)?;
+    // Names let a message be looked up in the descriptors, for its JSON; Bytes share payloads instead of copying.
+    let mut prost = tonic_prost_build::Config::new();
+    prost.enable_type_names().bytes(["."]);
+    tonic_prost_build::configure().compile_fds_with_config(descriptors, prost)?;
     for file in FILES {
         println!("cargo:rerun-if-changed={file}");
     }

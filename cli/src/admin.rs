@@ -1,0 +1,105 @@
+//! The admin port: `/healthz`, `/readyz` and `/metrics`.
+
+use axum::{Router, extract::State, http::StatusCode, response::IntoResponse, routing::get};
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
+use std::{io, net::SocketAddr, time::Duration};
+use talaria_bus::Bus;
+use talaria_relay::Readiness;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+/// From the fastest answer to the longest timeout of a route, in seconds.
+const BUCKETS: [f64; 16] =
+    [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 30.0, 120.0, 600.0];
+
+/// How often old samples are folded away.
+const UPKEEP: Duration = Duration::from_secs(5);
+
+/// The admin port, listening but not yet serving.
+pub(crate) struct Admin {
+    listener: TcpListener,
+    health: Health,
+    metrics: PrometheusHandle,
+}
+
+#[derive(Clone)]
+pub(crate) struct Health {
+    pub bus: Bus,
+    pub readiness: Readiness,
+}
+
+impl Admin {
+    pub(crate) async fn bind(
+        address: SocketAddr,
+        health: Health,
+        metrics: PrometheusHandle,
+    ) -> io::Result<Self> {
+        Ok(Self { listener: TcpListener::bind(address).await?, health, metrics })
+    }
+
+    pub(crate) fn address(&self) -> io::Result<SocketAddr> {
+        self.listener.local_addr()
+    }
+
+    pub(crate) async fn serve(self, stop: CancellationToken) {
+        let metrics = self.metrics.clone();
+        let router = Router::new()
+            .route("/healthz", get(|| async { "ok\n" }))
+            .route("/readyz", get(ready).with_state(self.health))
+            .route("/metrics", get(move || async move { metrics.render() }));
+        let upkeep = async {
+            loop {
+                tokio::time::sleep(UPKEEP).await;
+                self.metrics.run_upkeep();
+            }
+        };
+        let serve = axum::serve(self.listener, router).with_graceful_shutdown(stop.cancelled_owned());
+        tokio::select! {
+            served = serve => if let Err(error) = served {
+                tracing::error!(%error, "the admin port ended");
+            },
+            () = upkeep => {}
+        }
+    }
+}
+
+/// Ready when events can be stored and the status is complete.
+async fn ready(State(health): State<Health>) -> impl IntoResponse {
+    if let Err(error) = health.bus.check().await {
+        return (StatusCode::SERVICE_UNAVAILABLE, format!("{error}\n"));
+    }
+    match health.readiness.behind() {
+        0 => (StatusCode::OK, "ready\n".to_owned()),
+        behind => {
+            (StatusCode::SERVICE_UNAVAILABLE, format!("the status has {behind} facts to catch up on\n"))
+        }
+    }
+}
+
+/// Starts collecting metrics for this process.
+pub(crate) fn metrics() -> anyhow::Result<PrometheusHandle> {
+    let builder =
+        PrometheusBuilder::new().set_buckets_for_metric(Matcher::Suffix("_seconds".into()), &BUCKETS)?;
+    let handle = builder.install_recorder()?;
+    use metrics::{Unit, describe_counter, describe_gauge, describe_histogram};
+    describe_counter!("talaria_callbacks_total", "Callbacks by what became of them");
+    describe_counter!(
+        "talaria_callbacks_refused_total",
+        "Callbacks of strangers, by why they are not believed"
+    );
+    describe_histogram!("talaria_callback_seconds", Unit::Seconds, "From a callback's head to its answer");
+    describe_counter!("talaria_attempts_total", "Requests to Hermes by what they came to");
+    describe_histogram!(
+        "talaria_attempt_seconds",
+        Unit::Seconds,
+        "From a request to Hermes to its whole answer"
+    );
+    describe_counter!("talaria_deliveries_total", "Deliveries that came to their end, by how");
+    describe_histogram!(
+        "talaria_delivery_seconds",
+        Unit::Seconds,
+        "From a callback to the end of its delivery"
+    );
+    describe_gauge!("talaria_deliveries_in_hand", "Deliveries that are being worked on");
+    Ok(handle)
+}

@@ -1,0 +1,327 @@
+//! The command line.
+
+use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
+use jiff::Timestamp;
+use std::path::PathBuf;
+use talaria_proto::v1::DeliveryState;
+
+const AFTER_HELP: &str = "\
+Exit codes: 0 done, 1 it did not work, 2 wrong command line, 3 wrong configuration, 4 not known,
+            5 nobody answers.
+
+Start here:
+  talaria demo      shows the whole way of a callback, with a stand-in Hermes
+  talaria init      writes a configuration with fresh secrets, and says what to do next";
+
+/// Carries OpenRouter's asynchronous callbacks to Hermes agents.
+#[derive(Debug, Parser)]
+#[command(version, after_help = AFTER_HELP, max_term_width = 110)]
+pub struct Args {
+    /// The configuration file
+    #[arg(
+        long,
+        global = true,
+        env = "TALARIA_CONFIG",
+        default_value = "./talaria.yaml",
+        value_name = "FILE"
+    )]
+    pub config: PathBuf,
+    /// What to do
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+impl Args {
+    /// Whether only warnings belong on standard error: everything but the service itself answers on standard
+    /// output.
+    pub fn quiet_logs(&self) -> bool {
+        !matches!(self.command, Command::Up)
+    }
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Write a configuration with fresh secrets, and say what to do next
+    Init(Init),
+    /// Say whether a configuration is valid, and what is wrong with it where
+    Check(Check),
+    /// Run ingress and relay in this process, until Ctrl-C or SIGTERM
+    #[command(after_help = "\
+Logs go to standard error: for people on a terminal, as JSON lines elsewhere. RUST_LOG sets their level, for
+example RUST_LOG=debug or RUST_LOG=info,talaria_ingress=debug.")]
+    Up,
+    /// Show the whole way of a callback in the open, with a stand-in Hermes
+    Demo(Demo),
+    /// Send a signed callback to a running ingress, as OpenRouter would
+    Send(Send),
+    /// Show what became of callbacks
+    Status(Status),
+    /// Show changes of deliveries as they happen
+    Watch(Watch),
+    /// Show the prompt that a route makes of a payload
+    Render(Render),
+    /// Show how to subscribe a route at Hermes, or do it
+    Hermes(Hermes),
+}
+
+/// `talaria init`
+#[derive(ClapArgs, Debug)]
+#[command(after_help = "\
+Examples:
+  talaria init
+  talaria init --tenant acme --public-url https://hooks.example.com --hermes http://127.0.0.1:8644
+
+This is the one command that shows a secret: the one to paste into OpenRouter.")]
+pub struct Init {
+    /// The tenant's name, as in /callbacks/NAME
+    #[arg(long, default_value = "me", value_name = "NAME")]
+    pub tenant: String,
+    /// Where Hermes' gateway listens for webhooks
+    #[arg(long, default_value = "http://127.0.0.1:8644", value_name = "URL")]
+    pub hermes: url::Url,
+    /// What OpenRouter will reach this machine by
+    #[arg(long, value_name = "URL")]
+    pub public_url: Option<url::Url>,
+    /// Replace a configuration that is there already; secrets that are there are kept
+    #[arg(long)]
+    pub force: bool,
+}
+
+/// `talaria check`
+#[derive(ClapArgs, Debug)]
+#[command(after_help = "\
+Examples:
+  talaria check
+  talaria check --config deploy/talaria.example.yaml --json")]
+pub struct Check {
+    /// Answer as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `talaria demo`
+#[derive(ClapArgs, Debug)]
+#[command(after_help = "\
+Starts everything on free loopback ports and in a directory that is removed again, sends one signed callback
+for each terminal status, and succeeds only if Hermes received all of them.")]
+pub struct Demo {
+    /// Give up after so many seconds
+    #[arg(long, default_value_t = 60, value_name = "SECONDS")]
+    pub timeout: u64,
+}
+
+/// `talaria send`
+#[derive(ClapArgs, Debug)]
+#[command(after_help = "\
+Examples:
+  talaria send
+  talaria send --tenant acme --type video.generation.failed --job job_7
+  talaria send --payload callback.json
+  echo '{\"type\":\"image.done\",\"data\":{\"id\":\"j\"}}' | talaria send --payload -")]
+pub struct Send {
+    /// The tenant; needed where the configuration has more than one
+    #[arg(long, value_name = "NAME")]
+    pub tenant: Option<String>,
+    /// The event's type
+    #[arg(
+        long = "type",
+        default_value = "video.generation.completed",
+        value_name = "TYPE",
+        conflicts_with = "payload"
+    )]
+    pub event_type: String,
+    /// The job's id; a new one where it is left out
+    #[arg(long, value_name = "ID", conflicts_with = "payload")]
+    pub job: Option<String>,
+    /// Send these bytes instead: a file, or - for standard input
+    #[arg(long, value_name = "FILE")]
+    pub payload: Option<PathBuf>,
+    /// Where to send it; the configured ingress where it is left out
+    #[arg(long, value_name = "URL")]
+    pub url: Option<url::Url>,
+    /// Answer as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Where to ask.
+#[derive(ClapArgs, Debug)]
+pub struct Ask {
+    /// The relay's status service; the configured one where it is left out
+    #[arg(long, value_name = "URL")]
+    pub relay: Option<url::Url>,
+    /// Answer as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Which deliveries.
+#[derive(ClapArgs, Debug, Default)]
+pub struct Filter {
+    /// Only of this tenant
+    #[arg(long, value_name = "NAME")]
+    pub tenant: Option<String>,
+    /// Only to this route
+    #[arg(long, value_name = "NAME")]
+    pub route: Option<String>,
+    /// Only of this job
+    #[arg(long, value_name = "ID")]
+    pub job: Option<String>,
+    /// Only in this state; may be repeated
+    #[arg(long, value_name = "STATE")]
+    pub state: Vec<State>,
+    /// Only received since: a time such as 2026-04-24T12:00:00Z, or how long ago, such as 2h
+    #[arg(long, value_name = "WHEN", value_parser = moment)]
+    pub since: Option<Timestamp>,
+    /// Only received before
+    #[arg(long, value_name = "WHEN", value_parser = moment)]
+    pub until: Option<Timestamp>,
+}
+
+/// A delivery's state.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+#[expect(missing_docs, reason = "the proto says what they mean")]
+pub enum State {
+    Waiting,
+    Delivered,
+    Ignored,
+    Parked,
+    Cancelled,
+    Ambiguous,
+}
+
+impl From<State> for DeliveryState {
+    fn from(state: State) -> Self {
+        match state {
+            State::Waiting => Self::Waiting,
+            State::Delivered => Self::Delivered,
+            State::Ignored => Self::Ignored,
+            State::Parked => Self::Parked,
+            State::Cancelled => Self::Cancelled,
+            State::Ambiguous => Self::Ambiguous,
+        }
+    }
+}
+
+/// `talaria status`
+#[derive(ClapArgs, Debug)]
+#[command(after_help = "\
+Examples:
+  talaria status                          every route, and the latest deliveries
+  talaria status job_7                    what became of a job at OpenRouter
+  talaria status evt_…, talaria status dlv_…   an event, or a delivery with its attempts
+  talaria status --state parked --since 24h
+  talaria status --quarantined            signed callbacks that were not events")]
+pub struct Status {
+    /// An event, a delivery, or a job at OpenRouter
+    pub id: Option<String>,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "flattened")]
+    pub filter: Filter,
+    /// List signed callbacks that were not events
+    #[arg(long, conflicts_with_all = ["id", "route", "job", "state", "since", "until"])]
+    pub quarantined: bool,
+    /// Show payloads too
+    #[arg(long)]
+    pub payload: bool,
+    /// List so many
+    #[arg(long, default_value_t = 20, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub limit: u32,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "flattened")]
+    pub ask: Ask,
+}
+
+/// `talaria watch`
+#[derive(ClapArgs, Debug)]
+#[command(after_help = "\
+Examples:
+  talaria watch
+  talaria watch --tenant acme --state parked --json
+
+Goes on where it was when the relay is restarted. Ends with Ctrl-C.")]
+pub struct Watch {
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "flattened")]
+    pub filter: Filter,
+    /// Begin with what is now, and not with the next change
+    #[arg(long)]
+    pub snapshot: bool,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "flattened")]
+    pub ask: Ask,
+}
+
+/// `talaria render`
+#[derive(ClapArgs, Debug)]
+#[command(after_help = "\
+Examples:
+  talaria render acme/video                           with OpenRouter's documented payload
+  talaria render acme/video --payload callback.json
+  talaria render --template 'Video {data.id}' --payload -
+  talaria render --jsonl < cases.jsonl                lines of {\"template\",\"body\",\"event_type\",\"route\"}")]
+pub struct Render {
+    /// A route, as TENANT/ROUTE
+    #[arg(required_unless_present_any = ["template", "jsonl"], conflicts_with_all = ["template", "jsonl"])]
+    pub route: Option<String>,
+    /// A template instead of a route's
+    #[arg(long, conflicts_with = "jsonl")]
+    pub template: Option<String>,
+    /// The payload: a file, or - for standard input
+    #[arg(long, value_name = "FILE", conflicts_with = "jsonl")]
+    pub payload: Option<PathBuf>,
+    /// Show the prompt as it would be without the guard
+    #[arg(long)]
+    pub no_guard: bool,
+    /// Read cases from standard input, a line each, and write {"prompt"} or {"error"} for each, without the guard
+    #[arg(long)]
+    pub jsonl: bool,
+}
+
+/// `talaria hermes`
+#[derive(ClapArgs, Debug)]
+#[command(after_help = "\
+Examples:
+  talaria hermes                                      when there is only one route
+  talaria hermes acme/video
+  talaria hermes acme/video --install ~/.hermes
+  talaria hermes acme/failures --deliver telegram --install ~/.hermes")]
+pub struct Hermes {
+    /// The route, as TENANT/ROUTE; needed where the configuration has more than one
+    pub route: Option<String>,
+    /// Merge the subscription into this Hermes home's webhook_subscriptions.json
+    #[arg(long, value_name = "DIR")]
+    pub install: Option<PathBuf>,
+    /// Where Hermes delivers the agent's answer, or on a deliver_only route the prompt
+    #[arg(long, value_name = "TARGET")]
+    pub deliver: Option<String>,
+}
+
+/// A time, or how long ago.
+fn moment(text: &str) -> Result<Timestamp, String> {
+    if let Ok(ago) = humantime::parse_duration(text) {
+        return Ok(talaria_bus::time::before(Timestamp::now(), ago));
+    }
+    text.parse()
+        .map_err(|_| "expected a time such as 2026-04-24T12:00:00Z, or how long ago, such as 2h".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Args::command().debug_assert();
+    }
+
+    #[test]
+    fn moments_are_times_or_ages() {
+        assert_eq!(moment("2026-04-24T12:00:00Z").unwrap().as_second(), 1_777_032_000);
+        let ago = Timestamp::now().as_second() - moment("2h").unwrap().as_second();
+        assert!((7_199..=7_201).contains(&ago));
+        assert!(moment("yesterday").is_err());
+    }
+}

@@ -1,0 +1,33 @@
+//! Asks a relay.
+
+use crate::Failure;
+use std::path::Path;
+use talaria_core::config;
+use talaria_proto::v1::status_service_client::StatusServiceClient;
+use tonic::transport::{Channel, Endpoint};
+use url::Url;
+
+/// Payloads of quarantined callbacks come a thousand at a time at most, and are a mebibyte long by default.
+const LARGEST_ANSWER: usize = 1 << 30;
+
+/// Connects to the relay at this URL, or to the configured one.
+pub(crate) async fn connect(
+    relay: Option<&Url>,
+    config: &Path,
+) -> Result<StatusServiceClient<Channel>, Failure> {
+    let url = match relay {
+        Some(url) => url.to_string(),
+        None => format!("http://{}", config::load_addresses(config)?.grpc),
+    };
+    let unreachable = |error: tonic::transport::Error| {
+        let error = anyhow::Error::from(error);
+        let cause = error.root_cause();
+        Failure::Unreachable(format!(
+            "cannot reach the relay at {url}: {cause}\n  help: is `talaria up` running there?"
+        ))
+    };
+    let endpoint = Endpoint::from_shared(url.clone()).map_err(unreachable)?;
+    let channel =
+        endpoint.connect_timeout(std::time::Duration::from_secs(5)).connect().await.map_err(unreachable)?;
+    Ok(StatusServiceClient::new(channel).max_decoding_message_size(LARGEST_ANSWER))
+}

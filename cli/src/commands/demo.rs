@@ -1,0 +1,151 @@
+//! `talaria demo`: the whole way of a callback, in the open, with a stand-in Hermes.
+
+use super::{
+    send::{payload, post},
+    status::{line, show_delivery},
+};
+use crate::{
+    Failure,
+    args::Demo,
+    client,
+    print::{BOLD, DIM},
+    stack::{self, Stack},
+    standin::{Received, StandIn},
+};
+use anyhow::{Context as _, anyhow};
+use jiff::Timestamp;
+use secrecy::SecretString;
+use std::{collections::BTreeMap, fs, io::Write as _, net::Ipv4Addr, path::Path, time::Duration};
+use talaria_core::config;
+use talaria_proto::v1::{
+    Delivery, DeliveryState, GetDeliveryRequest, WatchDeliveriesRequest, WatchKind,
+    status_service_client::StatusServiceClient,
+};
+use tokio::sync::mpsc::UnboundedReceiver;
+use tokio_util::sync::CancellationToken;
+use tonic::transport::Channel;
+use url::Url;
+
+/// The terminal states of a job at OpenRouter.
+const STATUSES: [&str; 4] = ["completed", "failed", "cancelled", "expired"];
+
+pub(crate) async fn run(args: &Demo) -> Result<(), Failure> {
+    let limit = Duration::from_secs(args.timeout);
+    match tokio::time::timeout(limit, demo()).await {
+        Ok(done) => done,
+        Err(_) => Err(anyhow!("not everything was delivered within {limit:?}").into()),
+    }
+}
+
+async fn demo() -> Result<(), Failure> {
+    let directory = tempfile::tempdir()?;
+    let secret = |name: &str| -> Result<SecretString, Failure> {
+        let text = format!("{name}-{:016x}", rand::random::<u64>());
+        fs::write(directory.path().join(name), &text)?;
+        Ok(text.into())
+    };
+    let (for_openrouter, for_hermes) = (secret("openrouter")?, secret("hermes")?);
+    let (hermes, received) = StandIn::start((Ipv4Addr::LOCALHOST, 0).into(), for_hermes).await?;
+    let path = directory.path().join("talaria.yaml");
+    fs::write(&path, configuration(&format!("http://{}", hermes.address)))?;
+    let stack = Stack::bind(config::load(&path)?, stack::metrics()?).await?;
+    let at = stack.addresses;
+    say(format_args!(
+        "{BOLD}Talaria{BOLD:#} takes callbacks on http://{}/callbacks/demo, answers gRPC on {},\nand forwards to a \
+         stand-in Hermes on http://{}.\n",
+        at.ingress, at.grpc, hermes.address
+    ))?;
+    let stop = CancellationToken::new();
+    let running = tokio::spawn(stack.run(stop.clone()));
+    let relay = Url::parse(&format!("http://{}", at.grpc)).context("the status service's address")?;
+    let relay = client::connect(Some(&relay), Path::new("")).await?;
+    let ingress =
+        Url::parse(&format!("http://{}/callbacks/demo", at.ingress)).context("the ingress' address")?;
+    let delivered = show(relay, &ingress, &for_openrouter, received).await;
+    stop.cancel();
+    running.await.context("the services")??;
+    delivered
+}
+
+async fn show(
+    mut relay: StatusServiceClient<Channel>,
+    ingress: &Url,
+    secret: &SecretString,
+    mut received: UnboundedReceiver<Received>,
+) -> Result<(), Failure> {
+    let watch = WatchDeliveriesRequest { changes_only: true, ..WatchDeliveriesRequest::default() };
+    let mut changes = relay.watch_deliveries(watch).await?.into_inner();
+    for status in STATUSES {
+        let event_type = format!("video.generation.{status}");
+        let body = payload(&event_type, &format!("demo-{status}"), Timestamp::now());
+        let answer = post(ingress, secret, &body).await?;
+        say(format_args!("signed callback {event_type}: answered {}", answer.status))?;
+        if !answer.accepted() {
+            return Err(anyhow!("the ingress answered {}: {}", answer.status, answer.body).into());
+        }
+    }
+    say(format_args!("\n{DIM}as WatchDeliveries reports it:{DIM:#}"))?;
+    let mut finished: BTreeMap<String, Delivery> = BTreeMap::new();
+    while finished.len() < STATUSES.len() {
+        let message = changes.message().await?.ok_or_else(|| anyhow!("the status service hung up"))?;
+        let Some(delivery) = message.delivery.filter(|_| message.kind == i32::from(WatchKind::Change)) else {
+            continue;
+        };
+        say(format_args!("{}", line(&delivery, message.attempt.as_ref())))?;
+        if delivery.state() != DeliveryState::Waiting {
+            finished.insert(delivery.id.clone(), delivery);
+        }
+    }
+    let mut prompts: BTreeMap<String, Received> = BTreeMap::new();
+    while let Ok(received) = received.try_recv() {
+        prompts.insert(received.id.clone(), received);
+    }
+    for delivery in finished.values() {
+        say(format_args!(""))?;
+        let request = GetDeliveryRequest { delivery_id: delivery.id.clone() };
+        show_delivery(&relay.get_delivery(request).await?.into_inner())?;
+        let key = format!("{}.{}", delivery.id, delivery.generation);
+        let prompt = prompts.get(&key).and_then(|received| received.body["prompt"].as_str());
+        let prompt = prompt.ok_or_else(|| anyhow!("Hermes did not receive {key}"))?;
+        say(format_args!("  {DIM}Hermes received, with a valid signature, the prompt:{DIM:#}"))?;
+        for line in prompt.lines() {
+            say(format_args!("    {line}"))?;
+        }
+    }
+    let delivered = finished.values().filter(|delivery| delivery.state() == DeliveryState::Delivered).count();
+    say(format_args!("\n{BOLD}{delivered} of {} delivered.{BOLD:#}", STATUSES.len()))?;
+    if delivered < STATUSES.len() {
+        return Err(anyhow!("not all were delivered").into());
+    }
+    say(format_args!("Next: `talaria init` writes a configuration for your own Hermes."))
+}
+
+fn say(text: std::fmt::Arguments<'_>) -> Result<(), Failure> {
+    Ok(writeln!(anstream::stdout().lock(), "{text}")?)
+}
+
+fn configuration(hermes: &str) -> String {
+    format!(
+        r#"
+ingress: {{listen: 127.0.0.1:0}}
+relay: {{grpc: 127.0.0.1:0}}
+admin: {{listen: 127.0.0.1:0}}
+tenants:
+  demo:
+    openrouter: {{secrets: [{{file: openrouter}}]}}
+    routes:
+      good-news:
+        url: {hermes}/webhooks/openrouter-good-news
+        secret: {{file: hermes}}
+        events: ["video.generation.completed"]
+        prompt: |
+          Video {{data.id}} by {{data.model}} is ready: {{data.unsigned_urls}}
+          It cost {{data.usage.cost}} dollars. Fetch it and tell me what it shows.
+      bad-news:
+        url: {hermes}/webhooks/openrouter-bad-news
+        secret: {{file: hermes}}
+        filters: {{field: data.status, in: [failed, cancelled, expired]}}
+        prompt: "Video {{data.id}} {{data.status}}: {{data.error}}. Decide whether to try again."
+"#
+    )
+}

@@ -1,0 +1,131 @@
+//! `talaria init`: a configuration with fresh secrets, and what to do next.
+
+use crate::{Failure, args::Init};
+use anyhow::{Context as _, anyhow};
+use data_encoding::BASE64URL_NOPAD;
+use std::{
+    fs::{self, OpenOptions},
+    io::{self, Write as _},
+    os::unix::fs::OpenOptionsExt as _,
+    path::{Path, PathBuf},
+};
+
+/// 256 bits.
+const SECRET_BYTES: usize = 32;
+
+pub(crate) fn run(path: &Path, args: &Init) -> Result<(), Failure> {
+    if path.exists() && !args.force {
+        return Err(anyhow!(
+            "{} is there already; --force replaces it, and keeps its secrets",
+            path.display()
+        )
+        .into());
+    }
+    let directory = path.parent().unwrap_or(Path::new(""));
+    let tenant = &args.tenant;
+    let openrouter = PathBuf::from(format!("secrets/{tenant}-openrouter"));
+    let hermes = PathBuf::from(format!("secrets/{tenant}-hermes"));
+    // Checked before anything is written, so that a wrong name leaves nothing behind.
+    let text = configuration(args, &openrouter, &hermes);
+    fs::create_dir_all(directory.join("secrets"))
+        .with_context(|| format!("cannot write in {}", directory.display()))?;
+    let for_openrouter = secret(&directory.join(&openrouter))?;
+    secret(&directory.join(&hermes))?;
+    fs::write(directory.join("secrets/.gitignore"), "*\n")?;
+    fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))?;
+    let config = talaria_core::config::load(path)?;
+
+    let callback = match &config.ingress.public_url {
+        Some(url) => format!("{url}/callbacks/{tenant}"),
+        None => format!("https://YOUR-PUBLIC-NAME/callbacks/{tenant}"),
+    };
+    let (tenant, route) = super::route(&config, None)?;
+    let subscribe = super::hermes::subscribe_command(tenant, route, None);
+    let mut out = io::stdout().lock();
+    writeln!(out, "Wrote {} and the secrets beside it.\n", path.display())?;
+    writeln!(
+        out,
+        "1. OpenRouter calls over HTTPS, so lead a public name to http://{},",
+        config.ingress.listen
+    )?;
+    writeln!(out, "   with a tunnel or a reverse proxy. The callback URL is then\n")?;
+    writeln!(out, "     {callback}\n")?;
+    writeln!(out, "2. Give OpenRouter this signing secret, in the settings of your workspace:\n")?;
+    writeln!(out, "     {for_openrouter}\n")?;
+    writeln!(out, "3. Subscribe the route at Hermes, whose gateway has to have webhooks enabled:\n")?;
+    writeln!(out, "     {subscribe}\n")?;
+    writeln!(out, "4. Start, and try it from another terminal:\n")?;
+    let elsewhere = if path == Path::new("./talaria.yaml") {
+        String::new()
+    } else {
+        format!(" --config {}", path.display())
+    };
+    writeln!(
+        out,
+        "     talaria up{elsewhere}\n     talaria send{elsewhere}\n     talaria status{elsewhere}"
+    )?;
+    Ok(())
+}
+
+/// Writes a fresh secret, or reads the one that is there.
+fn secret(path: &Path) -> Result<String, Failure> {
+    let fresh = BASE64URL_NOPAD.encode(&rand::random::<[u8; SECRET_BYTES]>());
+    match OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
+        Ok(mut file) => {
+            file.write_all(fresh.as_bytes()).with_context(|| format!("cannot write {}", path.display()))?;
+            Ok(fresh)
+        }
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            let kept = fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+            Ok(kept.trim_end().to_owned())
+        }
+        Err(error) => Err(anyhow!("cannot write {}: {error}", path.display()).into()),
+    }
+}
+
+fn configuration(args: &Init, openrouter: &Path, hermes: &Path) -> String {
+    let tenant = &args.tenant;
+    let public_url = match &args.public_url {
+        Some(url) => format!("  public_url: {}", url.as_str().trim_end_matches('/')),
+        None => "  # public_url: https://hooks.example.com".into(),
+    };
+    let gateway = args.hermes.as_str().trim_end_matches('/');
+    let (openrouter, hermes) = (openrouter.display(), hermes.display());
+    format!(
+        r#"# Talaria's configuration. `talaria check` says whether it is valid. Relative paths start at this file's directory.
+
+ingress:
+  listen: 127.0.0.1:8080       # OpenRouter's callbacks come to POST /callbacks/{{tenant}}
+{public_url}   # what OpenRouter reaches that by
+
+relay:
+  grpc: 127.0.0.1:50051        # `talaria status` and `talaria watch` ask here
+
+admin:
+  listen: 127.0.0.1:9090       # /healthz, /readyz and /metrics
+
+bus: embedded                  # SQLite in data_dir
+data_dir: ./talaria-data
+retention: 7d                  # how long events and finished deliveries are kept
+
+tenants:
+  {tenant}:
+    openrouter:
+      # What OpenRouter signs with. Name several while you rotate one.
+      secrets: [{{file: {openrouter}}}]
+      tolerance: 5m
+    routes:
+      video:
+        url: {gateway}/webhooks/openrouter-video
+        secret: {{file: {hermes}}}
+        events: ["video.generation.*"]
+        # Hermes' template language. At Hermes the route's own prompt is just "{{prompt}}".
+        prompt: |
+          The video that was generated as job {{data.id}} is {{data.status}}.
+          Files: {{data.unsigned_urls}}
+        body: prompt
+        pace: 30/min             # Hermes' own limit for each route
+        timeout: 30s
+"#
+    )
+}

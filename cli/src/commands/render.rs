@@ -1,0 +1,89 @@
+//! `talaria render`: the prompt that a route, or a template, makes of a payload.
+
+use crate::{Failure, args::Render};
+use anyhow::anyhow;
+use std::{
+    io::{self, BufRead as _, Write as _},
+    path::Path,
+};
+use talaria_core::{
+    config::{self, BodyMode, Guard},
+    hermes::template::Template,
+    json::{Document, Text, Value, parse, print::dump_text},
+    openrouter::event::Envelope,
+};
+use talaria_relay::guard::defuse;
+
+/// OpenRouter's documented payload.
+const SAMPLE: &str = r#"{"type":"video.generation.completed","created_at":"2026-04-24T12:00:00.000Z","data":{"id":"abc123","status":"completed","generation_id":"gen-xyz789","model":"google/veo-3.1","unsigned_urls":["https://openrouter.ai/api/v1/videos/abc123/content?index=0"],"usage":{"cost":0.5,"is_byok":false}}}"#;
+
+pub(crate) fn run(path: &Path, args: &Render) -> Result<(), Failure> {
+    if args.jsonl {
+        return cases();
+    }
+    let bytes = match &args.payload {
+        Some(payload) => super::read_input(payload)?,
+        None => SAMPLE.into(),
+    };
+    let payload = parse(&bytes).map_err(|error| anyhow!("the payload is not JSON: {error}"))?;
+    if let Some(why) = payload.unreadable_for_hermes() {
+        return Err(anyhow!("Hermes could not read this: {why}").into());
+    }
+    let event_type =
+        Envelope::from_document(&payload).map_or_else(|_| "unknown".to_owned(), |event| event.event_type);
+    let (template, name, guard) = match &args.template {
+        Some(template) => (Template::new(&template.as_str().into()), "template".to_owned(), ON),
+        None => {
+            let config = config::load(path)?;
+            let (_, route) = super::route(&config, args.route.as_deref())?;
+            if route.body == BodyMode::Raw {
+                return Err(anyhow!("the route sends raw bodies: Hermes renders its own prompt").into());
+            }
+            (route.prompt.clone(), route.name.clone(), route.guard)
+        }
+    };
+    let guard = if args.no_guard { OFF } else { guard };
+    let prompt = template.render(payload.root(), &event_type.as_str().into(), &name.as_str().into());
+    let (text, notes) = defuse(prompt, guard);
+    let mut out = io::stdout().lock();
+    out.write_all(text.to_str_lossy().as_bytes())?;
+    if !text.as_bytes().ends_with(b"\n") {
+        out.write_all(b"\n")?;
+    }
+    for note in notes {
+        writeln!(io::stderr().lock(), "guard: {note}")?;
+    }
+    Ok(())
+}
+
+const ON: Guard = Guard { commands: true, references: true };
+const OFF: Guard = Guard { commands: false, references: false };
+
+/// A line in, a line out, in the same order.
+fn cases() -> Result<(), Failure> {
+    let mut out = io::BufWriter::new(io::stdout().lock());
+    for line in io::stdin().lock().split(b'\n') {
+        let line = line?;
+        if line.trim_ascii().is_empty() {
+            continue;
+        }
+        match case(&line) {
+            Ok(prompt) => writeln!(out, "{{\"prompt\": {}}}", dump_text(&prompt))?,
+            Err(error) => writeln!(out, "{{\"error\": {}}}", dump_text(&error.into()))?,
+        }
+    }
+    Ok(out.flush()?)
+}
+
+fn case(line: &[u8]) -> Result<Text, String> {
+    let case: Document = parse(line).map_err(|error| format!("the line is not JSON: {error}"))?;
+    let text = |key: &str| match case.root().get(key) {
+        Some(Value::String(text)) => Ok(text),
+        _ => Err(format!("{key} must be a string")),
+    };
+    let body = parse(text("body")?.as_bytes()).map_err(|error| format!("the body is not JSON: {error}"))?;
+    if let Some(why) = body.unreadable_for_hermes() {
+        return Err(why);
+    }
+    Ok(Template::new(text("template")?).render(body.root(), text("event_type")?, text("route")?).text)
+}

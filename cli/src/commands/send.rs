@@ -1,0 +1,103 @@
+//! `talaria send`: a callback as OpenRouter would send it.
+
+use crate::{Failure, args::Send};
+use anyhow::{Context as _, anyhow};
+use jiff::Timestamp;
+use serde_json::json;
+use std::{
+    io::{self, Write as _},
+    path::Path,
+    time::Duration,
+};
+use talaria_core::{
+    config,
+    id::EventId,
+    openrouter::{IDEMPOTENCY_KEY_HEADER, event::Envelope, signature},
+};
+use url::Url;
+
+pub(crate) async fn run(path: &Path, args: &Send) -> Result<(), Failure> {
+    let config = config::load(path)?;
+    let tenant = super::tenant(&config, args.tenant.as_deref())?;
+    let body = match &args.payload {
+        Some(payload) => super::read_input(payload)?,
+        None => {
+            let job = args.job.clone().unwrap_or_else(|| format!("test-{:08x}", rand::random::<u32>()));
+            payload(&args.event_type, &job, Timestamp::now())
+        }
+    };
+    let secret = tenant.secrets.first().ok_or_else(|| anyhow!("the tenant has no secret"))?;
+    let url = match &args.url {
+        Some(url) => url.clone(),
+        None => Url::parse(&format!("http://{}/callbacks/{}", config.ingress.listen, tenant.name))
+            .context("the configured ingress has no URL")?,
+    };
+    let answer = post(&url, secret, &body).await?;
+    let event = Envelope::read(&body).ok();
+    let id = event.map(|event| EventId::new(&tenant.name, &event.job_id, &event.event_type).to_string());
+    let mut out = io::stdout().lock();
+    if args.json {
+        let document = json!({"status": answer.status, "body": answer.body, "event_id": id});
+        writeln!(out, "{document}")?;
+    } else if answer.accepted() {
+        writeln!(out, "{} accepted and stored: {}", answer.status, id.as_deref().unwrap_or("not an event"))?;
+    }
+    if answer.accepted() {
+        return Ok(());
+    }
+    Err(anyhow!("{url} answered {}: {}", answer.status, answer.body.trim()).into())
+}
+
+/// What an ingress answered.
+pub(crate) struct Answer {
+    pub status: u16,
+    pub body: String,
+}
+
+impl Answer {
+    pub(crate) fn accepted(&self) -> bool {
+        (200..300).contains(&self.status)
+    }
+}
+
+/// A payload in OpenRouter's documented form. The type's last word is the status.
+pub(crate) fn payload(event_type: &str, job: &str, now: Timestamp) -> Vec<u8> {
+    let status = event_type.rsplit('.').next().unwrap_or_default();
+    let mut data = json!({"id": job, "status": status, "generation_id": format!("gen-{job}"), "model": "google/veo-3.1"});
+    if status == "completed" {
+        data["unsigned_urls"] = json!([format!("https://openrouter.ai/api/v1/videos/{job}/content?index=0")]);
+        data["usage"] = json!({"cost": 0.5, "is_byok": false});
+    } else {
+        data["error"] = format!("a test of {status}").into();
+    }
+    let created_at = now.strftime("%Y-%m-%dT%H:%M:%S%.3fZ").to_string();
+    json!({"type": event_type, "created_at": created_at, "data": data}).to_string().into_bytes()
+}
+
+/// POSTs a body, signed now.
+pub(crate) async fn post(url: &Url, secret: &secrecy::SecretString, body: &[u8]) -> Result<Answer, Failure> {
+    let client = reqwest::Client::builder()
+        .no_proxy()
+        .redirect(reqwest::redirect::Policy::none())
+        .timeout(Duration::from_secs(30))
+        .build()
+        .context("cannot set up the HTTP client")?;
+    let mut request = client
+        .post(url.clone())
+        .header("Content-Type", "application/json")
+        .header(signature::HEADER, signature::sign(secret, Timestamp::now(), body))
+        .body(body.to_vec());
+    if let Ok(event) = Envelope::read(body) {
+        request = request.header(IDEMPOTENCY_KEY_HEADER, event.idempotency_key().into_bytes());
+    }
+    let unreachable = |error: reqwest::Error| {
+        let error = anyhow::Error::from(error.without_url());
+        let cause = error.root_cause();
+        Failure::Unreachable(format!(
+            "cannot reach the ingress at {url}: {cause}\n  help: is `talaria up` running there?"
+        ))
+    };
+    let response = request.send().await.map_err(unreachable)?;
+    let status = response.status().as_u16();
+    Ok(Answer { status, body: response.text().await.map_err(unreachable)? })
+}

@@ -1,0 +1,325 @@
+//! `talaria status`: what became of callbacks.
+
+use crate::{
+    Failure,
+    args::{Filter, Status},
+    client,
+    print::{self, BOLD, Cell, DIM, state_name, state_style, visible},
+};
+use jiff::Timestamp;
+use std::{
+    io::{self, Write as _},
+    path::Path,
+};
+use talaria_bus::time::{duration_from_proto, from_proto, since, to_proto};
+use talaria_proto::v1::{
+    Attempt, Delivery, DeliveryFilter, DeliveryState, GetDeliveryRequest, GetDeliveryResponse,
+    GetEventRequest, GetEventResponse, GetSummaryRequest, ListDeliveriesRequest, ListQuarantinedRequest,
+    RouteSummary, TenantSummary, status_service_client::StatusServiceClient,
+};
+use tonic::transport::Channel;
+
+type Relay = StatusServiceClient<Channel>;
+
+pub(crate) async fn run(config: &Path, args: Status) -> Result<(), Failure> {
+    let mut relay = client::connect(args.ask.relay.as_ref(), config).await?;
+    match args.id.as_deref() {
+        _ if args.quarantined => quarantined(&mut relay, args).await,
+        Some(id) if id.starts_with("evt_") => event(&mut relay, id, &args).await,
+        Some(id) if id.starts_with("dlv_") => delivery(&mut relay, id, &args).await,
+        Some(job) => {
+            let filter = DeliveryFilter { job_id: job.to_owned(), ..request_filter(&args.filter) };
+            if !deliveries(&mut relay, filter, &args).await? {
+                return Err(Failure::Unknown(format!(
+                    "nothing is known of a job {job}, or it is not kept any more"
+                )));
+            }
+            Ok(())
+        }
+        None => overview(&mut relay, &args).await,
+    }
+}
+
+pub(crate) fn request_filter(filter: &Filter) -> DeliveryFilter {
+    DeliveryFilter {
+        tenant: filter.tenant.clone().unwrap_or_default(),
+        route: filter.route.clone().unwrap_or_default(),
+        job_id: filter.job.clone().unwrap_or_default(),
+        states: filter.state.iter().map(|state| DeliveryState::from(*state).into()).collect(),
+        since: filter.since.map(to_proto),
+        until: filter.until.map(to_proto),
+    }
+}
+
+/// Every route and the latest deliveries; with a filter, the deliveries alone.
+async fn overview(relay: &mut Relay, args: &Status) -> Result<(), Failure> {
+    let filter = request_filter(&args.filter);
+    let by_tenant = DeliveryFilter { tenant: filter.tenant.clone(), ..DeliveryFilter::default() };
+    if filter == by_tenant {
+        let summary =
+            relay.get_summary(GetSummaryRequest { tenant: filter.tenant.clone() }).await?.into_inner();
+        if args.ask.json {
+            return Ok(print::json_document(&summary)?);
+        }
+        tenants(&summary.tenants)?;
+        routes(&summary.routes)?;
+    }
+    deliveries(relay, filter, args).await.map(drop)
+}
+
+fn tenants(tenants: &[TenantSummary]) -> Result<(), Failure> {
+    let rows = tenants.iter().map(|tenant| {
+        vec![
+            tenant.tenant.as_str().into(),
+            tenant.events.into(),
+            tenant.unmatched_events.into(),
+            tenant.conflicts.into(),
+            tenant.quarantined.into(),
+        ]
+    });
+    print::table(&["TENANT", "EVENTS", "UNMATCHED", "CONFLICTS", "QUARANTINED"], rows.collect())?;
+    Ok(writeln!(io::stdout())?)
+}
+
+fn routes(routes: &[RouteSummary]) -> Result<(), Failure> {
+    let now = Timestamp::now();
+    let row = |route: &RouteSummary| {
+        let count = |state: DeliveryState| {
+            let count = route
+                .counts
+                .iter()
+                .find(|counted| counted.state() == state)
+                .map_or(0, |counted| counted.count);
+            if count == 0 { Cell::styled("-", DIM) } else { Cell::styled(count, state_style(state)) }
+        };
+        let latency = route.delivery_latency.as_ref().map_or("-".to_owned(), |latency| {
+            let percentile = |duration: &Option<_>| print::duration(duration_from_proto(duration.as_ref()));
+            format!("{} / {}", percentile(&latency.p50), percentile(&latency.p99))
+        });
+        let oldest = route.oldest_waiting_received_at.as_ref();
+        let oldest = oldest.map_or("-".to_owned(), |at| print::duration(since(now, from_proto(Some(at)))));
+        let held = match route.held_until.as_ref() {
+            Some(until) if !route.held_because.is_empty() => {
+                format!(
+                    "held until {}: {}",
+                    print::clock_time(Some(until), now),
+                    visible(&route.held_because)
+                )
+            }
+            _ => String::new(),
+        };
+        vec![
+            Cell::from(format!("{}/{}", route.tenant, route.route)),
+            count(DeliveryState::Waiting),
+            count(DeliveryState::Delivered),
+            count(DeliveryState::Ignored),
+            count(DeliveryState::Parked),
+            count(DeliveryState::Ambiguous),
+            Cell::from(route.success_share.map_or("-".to_owned(), |share| format!("{:.1} %", share * 100.0))),
+            Cell::from(latency),
+            Cell::from(oldest),
+            Cell::styled(held, state_style(DeliveryState::Parked)),
+        ]
+    };
+    let heads = [
+        "ROUTE",
+        "WAITING",
+        "DELIVERED",
+        "IGNORED",
+        "PARKED",
+        "AMBIGUOUS",
+        "SUCCESS",
+        "P50 / P99",
+        "OLDEST",
+        "",
+    ];
+    print::table(&heads, routes.iter().map(row).collect())?;
+    Ok(writeln!(io::stdout())?)
+}
+
+/// Lists deliveries; false when there are none.
+async fn deliveries(relay: &mut Relay, filter: DeliveryFilter, args: &Status) -> Result<bool, Failure> {
+    let request =
+        ListDeliveriesRequest { filter: Some(filter), page_size: args.limit, page_token: String::new() };
+    let list = relay.list_deliveries(request).await?.into_inner();
+    if args.ask.json {
+        print::json_document(&list)?;
+        return Ok(!list.deliveries.is_empty());
+    }
+    if list.deliveries.is_empty() {
+        writeln!(anstream::stdout(), "{DIM}No deliveries.{DIM:#}")?;
+        return Ok(false);
+    }
+    let now = Timestamp::now();
+    let row = |delivery: &Delivery| {
+        vec![
+            Cell::styled(print::clock_time(delivery.received_at.as_ref(), now), DIM),
+            Cell::state(delivery.state()),
+            Cell::from(format!("{}/{}", delivery.tenant, delivery.route)),
+            Cell::from(visible(&delivery.job_id)),
+            Cell::from(visible(&delivery.event_type)),
+            Cell::from(delivery.attempts),
+            Cell::styled(&delivery.id, DIM),
+            Cell::from(visible(&delivery.reason)),
+        ]
+    };
+    let heads = ["RECEIVED", "STATE", "ROUTE", "JOB", "TYPE", "ATTEMPTS", "DELIVERY", "WHY"];
+    print::table(&heads, list.deliveries.iter().map(row).collect())?;
+    if !list.next_page_token.is_empty() {
+        writeln!(
+            anstream::stdout(),
+            "{DIM}There are more: --limit shows up to 1000, --since and --until narrow.{DIM:#}"
+        )?;
+    }
+    Ok(true)
+}
+
+async fn event(relay: &mut Relay, id: &str, args: &Status) -> Result<(), Failure> {
+    let request = GetEventRequest { event_id: id.to_owned(), include_payload: args.payload };
+    let answer = relay.get_event(request).await?.into_inner();
+    if args.ask.json {
+        return Ok(print::json_document(&answer)?);
+    }
+    show_event(&answer, args.payload)?;
+    for delivery in &answer.deliveries {
+        let request = GetDeliveryRequest { delivery_id: delivery.id.clone() };
+        show_delivery(&relay.get_delivery(request).await?.into_inner())?;
+    }
+    Ok(())
+}
+
+/// What an event is, in a few lines.
+fn show_event(answer: &GetEventResponse, payload: bool) -> Result<(), Failure> {
+    let mut out = anstream::stdout().lock();
+    let event = answer.event.clone().unwrap_or_default();
+    let now = Timestamp::now();
+    writeln!(out, "{BOLD}{}{BOLD:#}  {}", event.id, visible(&event.r#type))?;
+    let job = format!("{} ({})", visible(&event.job_id), visible(&event.status));
+    writeln!(
+        out,
+        "  tenant {}, job {job}, received {}",
+        event.tenant,
+        print::clock_time(event.received_at.as_ref(), now)
+    )?;
+    for (name, value) in
+        [("model", &event.model), ("generation", &event.generation_id), ("error", &event.error)]
+    {
+        if let Some(value) = value {
+            writeln!(out, "  {name} {}", visible(value))?;
+        }
+    }
+    for url in &event.unsigned_urls {
+        writeln!(out, "  file {}", visible(url))?;
+    }
+    for conflict in &answer.conflicts {
+        let at = print::clock_time(conflict.received_at.as_ref(), now);
+        writeln!(
+            out,
+            "  conflict: came again at {at} with another body ({} bytes); the first one stands",
+            conflict.payload.len()
+        )?;
+        if payload {
+            writeln!(out, "{}", visible(&String::from_utf8_lossy(&conflict.payload)))?;
+        }
+    }
+    if payload {
+        writeln!(out, "{}", visible(&String::from_utf8_lossy(&event.payload)))?;
+    }
+    if answer.deliveries.is_empty() {
+        writeln!(out, "  no route of the tenant takes it")?;
+    }
+    Ok(())
+}
+
+async fn delivery(relay: &mut Relay, id: &str, args: &Status) -> Result<(), Failure> {
+    let answer = relay.get_delivery(GetDeliveryRequest { delivery_id: id.to_owned() }).await?.into_inner();
+    if args.ask.json {
+        return Ok(print::json_document(&answer)?);
+    }
+    show_delivery(&answer)
+}
+
+/// A delivery with its attempts.
+pub(crate) fn show_delivery(answer: &GetDeliveryResponse) -> Result<(), Failure> {
+    let mut out = anstream::stdout().lock();
+    let delivery = answer.delivery.clone().unwrap_or_default();
+    let (style, now) = (state_style(delivery.state()), Timestamp::now());
+    writeln!(out, "{BOLD}{}{BOLD:#}  {}/{}", delivery.id, delivery.tenant, delivery.route)?;
+    for attempt in &answer.attempts {
+        let at = print::clock_time(attempt.started_at.as_ref(), now);
+        writeln!(out, "  {DIM}{at}{DIM:#}  attempt {}: {}", attempt.number, told(attempt))?;
+        for note in &attempt.guarded {
+            writeln!(out, "                guard: {note}")?;
+        }
+    }
+    let at = print::clock_time(delivery.updated_at.as_ref(), now);
+    let state = state_name(delivery.state());
+    writeln!(out, "  {DIM}{at}{DIM:#}  {style}{state}{style:#}: {}", visible(&delivery.reason))?;
+    if let Some(next) = &delivery.next_attempt_at {
+        writeln!(out, "                next attempt at {}", print::clock_time(Some(next), now))?;
+    }
+    Ok(())
+}
+
+/// An attempt, in one line.
+fn told(attempt: &Attempt) -> String {
+    let took = attempt
+        .duration
+        .as_ref()
+        .map(|took| format!(" in {}", print::duration(duration_from_proto(Some(took)))));
+    format!("{}{}", visible(&attempt.detail), took.unwrap_or_default())
+}
+
+/// A delivery as it stands after a change, in one line.
+pub(crate) fn line(delivery: &Delivery, attempt: Option<&Attempt>) -> String {
+    let (style, now) = (state_style(delivery.state()), Timestamp::now());
+    let at = print::clock_time(delivery.updated_at.as_ref(), now);
+    let what = match attempt {
+        Some(attempt) => format!("attempt {}: {}", attempt.number, told(attempt)),
+        None => visible(&delivery.reason),
+    };
+    let next = match &delivery.next_attempt_at {
+        Some(next) if from_proto(Some(next)) > now => {
+            format!(", next at {}", print::clock_time(Some(next), now))
+        }
+        _ => String::new(),
+    };
+    format!(
+        "{DIM}{at}{DIM:#}  {style}{:<9}{style:#}  {}/{}  {}  {what}{next}",
+        state_name(delivery.state()),
+        delivery.tenant,
+        delivery.route,
+        visible(&delivery.job_id),
+    )
+}
+
+async fn quarantined(relay: &mut Relay, args: Status) -> Result<(), Failure> {
+    let request = ListQuarantinedRequest {
+        tenant: args.filter.tenant.unwrap_or_default(),
+        include_payload: args.payload || args.ask.json,
+        page_size: args.limit,
+        page_token: String::new(),
+    };
+    let list = relay.list_quarantined(request).await?.into_inner();
+    if args.ask.json {
+        return Ok(print::json_document(&list)?);
+    }
+    let mut out = anstream::stdout().lock();
+    writeln!(out, "{} signed callback(s) were not events.", list.total)?;
+    let now = Timestamp::now();
+    for callback in &list.callbacks {
+        let at = print::clock_time(callback.received_at.as_ref(), now);
+        writeln!(
+            out,
+            "{DIM}{at}{DIM:#}  {}  {}  {} bytes  {}",
+            callback.tenant,
+            callback.id,
+            callback.payload_size,
+            visible(&callback.reason)
+        )?;
+        if args.payload {
+            writeln!(out, "{}", visible(&String::from_utf8_lossy(&callback.payload)))?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,82 @@
+//! What goes wrong, and the exit code that says so.
+//!
+//! 0 done; 1 it did not work; 2 the command line is wrong; 3 the configuration is wrong; 4 not known; 5 nobody
+//! answers. They are part of the interface: `talaria --help` lists them.
+
+use std::{io, process::ExitCode};
+use talaria_core::config;
+use thiserror::Error;
+
+/// Why a command failed.
+#[derive(Debug, Error)]
+pub enum Failure {
+    /// It did not work.
+    #[error("{0:#}")]
+    Other(anyhow::Error),
+    /// The command line asks for something that there is not.
+    #[error("{0}")]
+    Usage(String),
+    /// The configuration is wrong.
+    #[error(transparent)]
+    Config(#[from] config::Error),
+    /// What was asked for is not known.
+    #[error("{0}")]
+    Unknown(String),
+    /// Nobody answers.
+    #[error("{0}")]
+    Unreachable(String),
+}
+
+impl Failure {
+    /// The exit code.
+    pub fn code(&self) -> u8 {
+        match self {
+            Self::Other(_) => 1,
+            Self::Usage(_) => 2,
+            Self::Config(_) => 3,
+            Self::Unknown(_) => 4,
+            Self::Unreachable(_) => 5,
+        }
+    }
+
+    /// Tells the user, unless it was he who stopped listening.
+    pub fn report(&self) -> ExitCode {
+        if self.is_broken_pipe() {
+            return ExitCode::SUCCESS;
+        }
+        let style = anstyle::Style::new().bold().fg_color(Some(anstyle::AnsiColor::Red.into()));
+        // When standard error is gone there is nobody left to tell.
+        let _ =
+            io::Write::write_fmt(&mut anstream::stderr(), format_args!("{style}error:{style:#} {self}\n"));
+        ExitCode::from(self.code())
+    }
+
+    fn is_broken_pipe(&self) -> bool {
+        matches!(self, Self::Other(error) if error.chain().any(|cause| {
+            cause.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
+        }))
+    }
+}
+
+impl From<anyhow::Error> for Failure {
+    fn from(error: anyhow::Error) -> Self {
+        Self::Other(error)
+    }
+}
+
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
+        Self::Other(error.into())
+    }
+}
+
+impl From<tonic::Status> for Failure {
+    fn from(status: tonic::Status) -> Self {
+        match status.code() {
+            tonic::Code::NotFound => Self::Unknown(status.message().to_owned()),
+            tonic::Code::InvalidArgument => Self::Usage(status.message().to_owned()),
+            tonic::Code::Unavailable => Self::Unreachable(status.message().to_owned()),
+            _ => Self::Other(anyhow::anyhow!("the relay says: {}", status.message())),
+        }
+    }
+}

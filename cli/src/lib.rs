@@ -1,0 +1,38 @@
+//! The only crate that knows both services: the command line, the process that runs them, and a stand-in Hermes.
+//!
+//! - [`args`]: the command line.
+//! - `commands`: a file for each.
+//! - [`stack`]: ingress, relay and admin port in one process.
+//! - [`standin`]: a stand-in for Hermes, for `talaria demo` and for benchmarks.
+//! - [`failure`]: what goes wrong, and the exit code that says so.
+
+mod admin;
+pub mod args;
+mod client;
+mod commands;
+pub mod failure;
+pub mod logging;
+mod print;
+pub mod stack;
+pub mod standin;
+
+pub use args::Args;
+pub use failure::Failure;
+
+use args::Command;
+
+/// Runs a command to its end.
+pub async fn run(args: Args) -> Result<(), Failure> {
+    let config = args.config;
+    match args.command {
+        Command::Init(args) => commands::init::run(&config, &args),
+        Command::Check(args) => commands::check::run(&config, &args),
+        Command::Up => commands::up::run(&config).await,
+        Command::Demo(args) => commands::demo::run(&args).await,
+        Command::Send(args) => commands::send::run(&config, &args).await,
+        Command::Status(args) => commands::status::run(&config, args).await,
+        Command::Watch(args) => commands::watch::run(&config, args).await,
+        Command::Render(args) => commands::render::run(&config, &args),
+        Command::Hermes(args) => commands::hermes::run(&config, &args),
+    }
+}
