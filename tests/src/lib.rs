@@ -1,1 +1,62 @@
+//! What the end-to-end tests and the benchmarks share.
+//!
+//! - [`binary`]: the real `talaria`, built when it has to be.
+//! - [`stack`]: a configuration in a directory of its own, and the process that runs it.
+//! - [`openrouter`]: callbacks, signed as OpenRouter signs them.
+//! - [`sink`]: a Hermes that does what a test tells it, and remembers every request.
+//! - [`hermes`]: the real Hermes, out of its virtual environment.
 
+#![allow(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::missing_panics_doc,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "tests stop at the first surprise"
+)]
+
+pub mod binary;
+pub mod hermes;
+pub mod openrouter;
+pub mod sink;
+pub mod stack;
+
+use rand::{SeedableRng as _, rngs::StdRng};
+use std::{env, time::Duration};
+use tokio::time::{Instant, sleep};
+
+/// How long a condition may take to come true. Long, because machines are shared; tests wait for conditions and
+/// assert nothing about time.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// An HTTP client that goes nowhere but where it is told.
+pub fn http() -> reqwest::Client {
+    // Once in a process; the binary does it for itself.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    reqwest::Client::builder().no_proxy().build().unwrap()
+}
+
+/// Waits for a condition, looking again and again.
+pub async fn until<T>(what: &str, mut condition: impl AsyncFnMut() -> Option<T>) -> T {
+    let end = Instant::now() + PATIENCE;
+    loop {
+        if let Some(found) = condition().await {
+            return found;
+        }
+        assert!(Instant::now() < end, "waited {PATIENCE:?} for {what}");
+        sleep(Duration::from_millis(5)).await;
+    }
+}
+
+/// Random numbers from TALARIA_TEST_SEED, or from a new seed; the seed is printed either way.
+pub fn seeded(test: &str) -> StdRng {
+    let seed =
+        env::var("TALARIA_TEST_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or_else(rand::random);
+    eprint_seed(test, seed);
+    StdRng::seed_from_u64(seed)
+}
+
+#[expect(clippy::print_stderr, reason = "a failing test has to show its seed")]
+fn eprint_seed(test: &str, seed: u64) {
+    eprintln!("{test}: TALARIA_TEST_SEED={seed}");
+}

@@ -50,8 +50,13 @@ pub fn python_str(value: &Value) -> Text {
 /// Python's `repr` of a finite float: the fewest digits that read back as the same number; an exponent of at
 /// least two digits below 1e-4 and from 1e16 on.
 fn float_repr(float: f64) -> String {
-    // Rust's {:e} gives the same fewest digits: "-1.2345e-7".
-    let scientific = format!("{float:e}");
+    // Rust's {:e} gives as many digits: "-1.2345e-7". Where the number lies in the very middle between two such,
+    // it takes the upper one and Python the even one, which is what rounding to that many digits gives.
+    let shortest = format!("{float:e}");
+    let digits = shortest.bytes().take_while(|byte| *byte != b'e').filter(u8::is_ascii_digit).count();
+    let rounded = format!("{float:.*e}", digits.saturating_sub(1));
+    let reads_back = rounded.parse::<f64>().is_ok_and(|read| read.to_bits() == float.to_bits());
+    let scientific = if reads_back { rounded } else { shortest };
     let (mantissa, exponent) = scientific.split_once('e').unwrap_or((&scientific, "0"));
     let exponent: i32 = exponent.parse().unwrap_or_default();
     let (sign, mantissa) = mantissa.strip_prefix('-').map_or(("", mantissa), |mantissa| ("-", mantissa));
@@ -224,6 +229,8 @@ mod tests {
             (f64::MAX, "1.7976931348623157e+308"),
             (f64::MIN_POSITIVE, "2.2250738585072014e-308"),
             (-1.5, "-1.5"),
+            (860_251_810_096_290.25, "860251810096290.2"),
+            (860_251_810_096_290.75, "860251810096290.8"),
         ] {
             assert_eq!(float_repr(float), python);
         }

@@ -1,0 +1,36 @@
+# What people run and what CI runs: the same recipes.
+
+CARGO ?= cargo
+PYTHON ?= python3
+# The real Hermes, which the tests run against. The base install lacks aiohttp and then never listens.
+HERMES := hermes-agent==0.19.0 aiohttp==3.14.1
+VENV := target/hermes
+
+.PHONY: help build test lint fmt hermes demo bench clean
+
+help: ## Say what there is
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+
+build: ## Build the release binary, target/release/talaria
+	$(CARGO) build --release --locked
+
+demo: ## Show the whole way of a callback, with a stand-in Hermes
+	$(CARGO) run --release --locked -- demo
+
+test: hermes ## Run every test there is
+	$(CARGO) test --workspace --locked
+
+hermes: $(VENV)/.installed ## Install the real Hermes for the tests, under target/
+
+$(VENV)/.installed: Makefile
+	rm -rf $(VENV)
+	mkdir -p target
+	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/pip install --quiet --disable-pip-version-check $(HERMES)
+	touch $@
+
+fmt: ## Lay the code out
+	$(CARGO) fmt --all
+
+clean: ## Remove everything that was built
+	$(CARGO) clean

@@ -1,0 +1,26 @@
+//! Everything that is shown end to end, in one binary.
+//!
+//! - [`promises`]: the promises of the README, a test of its own name for each.
+//! - [`hermes`]: against the real Hermes.
+//! - [`exactness`]: our rendering and filtering beside the real Hermes' own.
+//! - [`status`]: the gRPC services.
+//! - [`commands`]: the command line.
+//! - [`running`]: retention, draining, restarts with another configuration.
+//! - [`architecture`]: which crate may know which.
+
+#![allow(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::print_stderr,
+    clippy::unwrap_used,
+    reason = "tests stop at the first surprise"
+)]
+
+mod architecture;
+mod commands;
+mod exactness;
+mod hermes;
+mod promises;
+mod running;
+mod status;

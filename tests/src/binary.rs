@@ -1,0 +1,59 @@
+//! The real `talaria`, built when it has to be.
+
+use std::{
+    env,
+    path::{Path, PathBuf},
+    process::{Command, Output, Stdio},
+    sync::OnceLock,
+};
+
+/// The binary of the profile that these tests were built with.
+pub fn talaria() -> &'static Path {
+    static BINARY: OnceLock<PathBuf> = OnceLock::new();
+    BINARY.get_or_init(|| {
+        // A test binary stands in target/<profile>/deps.
+        let test = env::current_exe().unwrap();
+        let profile = test.parent().and_then(Path::parent).unwrap();
+        let mut cargo = Command::new(env!("CARGO"));
+        cargo.args(["build", "--quiet", "--package", "talaria", "--bin", "talaria"]);
+        cargo.arg("--target-dir").arg(profile.parent().unwrap()).current_dir(workspace());
+        if profile.ends_with("release") {
+            cargo.arg("--release");
+        }
+        assert!(cargo.status().unwrap().success(), "the binary could not be built");
+        profile.join("talaria")
+    })
+}
+
+/// The top of the project.
+pub fn workspace() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap()
+}
+
+/// Runs a command to its end in a directory.
+pub fn run(directory: &Path, args: &[&str]) -> Output {
+    command(directory, args).output().unwrap()
+}
+
+/// Runs a command to its end with this on its standard input.
+pub fn run_with_input(directory: &Path, args: &[&str], input: &[u8]) -> Output {
+    let mut child = command(directory, args)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    let input = input.to_vec();
+    // From another thread: a pipe holds less than an input may have.
+    let writer = std::thread::spawn(move || drop(std::io::Write::write_all(&mut stdin, &input)));
+    let output = child.wait_with_output().unwrap();
+    writer.join().unwrap();
+    output
+}
+
+fn command(directory: &Path, args: &[&str]) -> Command {
+    let mut command = Command::new(talaria());
+    command.args(args).current_dir(directory).env_remove("RUST_LOG").env_remove("TALARIA_CONFIG");
+    command
+}

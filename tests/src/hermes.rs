@@ -1,0 +1,157 @@
+//! The real Hermes, out of its virtual environment.
+//!
+//! `make test` makes the environment; see the Makefile for what is in it.
+
+use crate::{binary, until};
+use serde_json::{Value, json};
+use std::{
+    env, fs,
+    io::{BufRead as _, BufReader, Write as _},
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::{Child, ChildStdin, ChildStdout, Command, Stdio},
+    sync::{Arc, Mutex},
+};
+use tempfile::TempDir;
+
+/// A program of the virtual environment.
+pub fn program(name: &str) -> PathBuf {
+    let home = env::var_os("TALARIA_HERMES_VENV")
+        .map_or_else(|| binary::workspace().join("target/hermes"), PathBuf::from);
+    let program = home.join("bin").join(name);
+    assert!(
+        program.exists(),
+        "{} is missing: `make hermes` installs the real Hermes there",
+        program.display()
+    );
+    program
+}
+
+fn python(script: &str, home: &Path) -> Command {
+    let mut command = Command::new(program("python"));
+    command.arg(binary::workspace().join("tests/hermes").join(script));
+    command.env("HERMES_HOME", home).env("PYTHONDONTWRITEBYTECODE", "1").env("PYTHONUNBUFFERED", "1");
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+}
+
+/// The real webhook adapter with a recorder where the agent would run.
+pub struct Gateway {
+    child: Child,
+    stdin: ChildStdin,
+    said: Arc<Mutex<Vec<Value>>>,
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// Its Hermes home.
+    pub home: TempDir,
+}
+
+impl Gateway {
+    /// Starts it with these routes and this limit a minute and route.
+    pub async fn start(routes: Value, rate_limit: u32) -> Self {
+        Self::start_in(tempfile::tempdir().unwrap(), routes, rate_limit).await
+    }
+
+    /// Starts it in a Hermes home that may have subscriptions.
+    pub async fn start_in(home: TempDir, routes: Value, rate_limit: u32) -> Self {
+        let config = home.path().join("test.json");
+        fs::write(&config, json!({"routes": routes, "rate_limit": rate_limit}).to_string()).unwrap();
+        let mut child = python("recording_gateway.py", home.path()).arg(&config).spawn().unwrap();
+        let stdin = child.stdin.take().unwrap();
+        let said = Arc::<Mutex<Vec<Value>>>::default();
+        let (out, errors) = (child.stdout.take().unwrap(), child.stderr.take().unwrap());
+        let sayings = Arc::clone(&said);
+        std::thread::spawn(move || {
+            for line in BufReader::new(out).lines().map_while(Result::ok) {
+                // It also logs there.
+                if let Ok(saying) = serde_json::from_str(&line) {
+                    sayings.lock().unwrap().push(saying);
+                }
+            }
+        });
+        let complaints = Arc::<Mutex<String>>::default();
+        let complaining = Arc::clone(&complaints);
+        std::thread::spawn(move || {
+            for line in BufReader::new(errors).lines().map_while(Result::ok) {
+                *complaining.lock().unwrap() += &format!("{line}\n");
+            }
+        });
+        let port = until("the real Hermes to listen", async || {
+            assert!(child.try_wait().unwrap().is_none(), "Hermes ended: {}", complaints.lock().unwrap());
+            said.lock().unwrap().iter().find_map(|saying| saying["port"].as_u64())
+        })
+        .await;
+        let address = SocketAddr::from(([127, 0, 0, 1], u16::try_from(port).unwrap()));
+        Self { child, stdin, said, address, home }
+    }
+
+    /// The URL of one of its routes.
+    pub fn url(&self, route: &str) -> String {
+        format!("http://{}/webhooks/{route}", self.address)
+    }
+
+    /// The prompts that agents would have run with, on a route.
+    pub fn prompts(&self, route: &str) -> Vec<String> {
+        let said = self.said.lock().unwrap();
+        let runs = said.iter().filter(|saying| saying["route"] == route);
+        runs.map(|run| run["prompt"].as_str().unwrap().to_owned()).collect()
+    }
+
+    /// What was delivered directly, without an agent.
+    pub fn messages(&self) -> Vec<String> {
+        let said = self.said.lock().unwrap();
+        said.iter().filter_map(|saying| Some(saying["message"].as_str()?.to_owned())).collect()
+    }
+
+    /// Whether the target of direct deliveries works from now on.
+    pub async fn telegram_works(&mut self, works: bool) {
+        let command = if works { "telegram ok" } else { "telegram fail" };
+        let before = self.said.lock().unwrap().len();
+        writeln!(self.stdin, "{command}").unwrap();
+        let said = Arc::clone(&self.said);
+        until("the switch", async || {
+            said.lock().unwrap()[before..].iter().find(|saying| saying["telegram"] == command).cloned()
+        })
+        .await;
+    }
+}
+
+impl Drop for Gateway {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Asks the real Hermes' functions.
+pub struct Oracle {
+    child: Child,
+    stdin: ChildStdin,
+    stdout: BufReader<ChildStdout>,
+    _home: TempDir,
+}
+
+impl Oracle {
+    /// Starts it.
+    pub fn start() -> Self {
+        let home = tempfile::tempdir().unwrap();
+        let mut child = python("oracle.py", home.path()).stderr(Stdio::inherit()).spawn().unwrap();
+        let (stdin, stdout) = (child.stdin.take().unwrap(), BufReader::new(child.stdout.take().unwrap()));
+        Self { child, stdin, stdout, _home: home }
+    }
+
+    /// Asks one question, a line of JSON, and gives the line that comes back. See `oracle.py`.
+    pub fn ask(&mut self, question: &str) -> Vec<u8> {
+        writeln!(self.stdin, "{question}").unwrap();
+        let mut answer = Vec::new();
+        self.stdout.read_until(b'\n', &mut answer).unwrap();
+        answer
+    }
+}
+
+impl Drop for Oracle {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}

@@ -1,0 +1,70 @@
+//! Callbacks, signed as OpenRouter signs them.
+
+use jiff::Timestamp;
+use secrecy::SecretString;
+use serde_json::{Value, json};
+use std::net::SocketAddr;
+use talaria_core::{
+    id::EventId,
+    openrouter::{IDEMPOTENCY_KEY_HEADER, signature},
+};
+
+/// A sender of one tenant's callbacks.
+#[derive(Clone, Debug)]
+pub struct OpenRouter {
+    client: reqwest::Client,
+    url: String,
+    tenant: String,
+    secret: SecretString,
+}
+
+/// The documented payload of a job in a terminal state.
+pub fn payload(job: &str, status: &str) -> Value {
+    json!({
+        "type": format!("video.generation.{status}"),
+        "created_at": "2026-04-24T12:00:00.000Z",
+        "data": {
+            "id": job, "status": status, "generation_id": "gen-xyz789", "model": "google/veo-3.1",
+            "unsigned_urls": [format!("https://openrouter.ai/api/v1/videos/{job}/content?index=0")],
+            "usage": {"cost": 0.5, "is_byok": false},
+        },
+    })
+}
+
+/// The id of the event that such a payload is.
+pub fn event_id(tenant: &str, job: &str, status: &str) -> String {
+    EventId::new(tenant, job, &format!("video.generation.{status}")).to_string()
+}
+
+impl OpenRouter {
+    /// Sends to the ingress at this address, signing with this secret.
+    pub fn new(ingress: SocketAddr, tenant: &str, secret: &str) -> Self {
+        let client = crate::http();
+        let url = format!("http://{ingress}/callbacks/{tenant}");
+        Self { client, url, tenant: tenant.into(), secret: secret.into() }
+    }
+
+    /// Sends a job's callback; the status of the answer, or `None` when there was none.
+    pub async fn try_send(&self, job: &str, status: &str) -> Option<u16> {
+        self.send_bytes(payload(job, status).to_string().into_bytes()).await
+    }
+
+    /// Sends a job's callback, which has to be accepted. The event's id.
+    pub async fn send(&self, job: &str, status: &str) -> String {
+        assert_eq!(self.try_send(job, status).await, Some(204));
+        event_id(&self.tenant, job, status)
+    }
+
+    /// Sends a payload, which has to be accepted.
+    pub async fn send_payload(&self, payload: &Value) {
+        assert_eq!(self.send_bytes(payload.to_string().into_bytes()).await, Some(204));
+    }
+
+    /// Sends any bytes, signed.
+    pub async fn send_bytes(&self, body: Vec<u8>) -> Option<u16> {
+        let signature = signature::sign(&self.secret, Timestamp::now(), &body);
+        let request = self.client.post(&self.url).header(signature::HEADER, signature);
+        let request = request.header(IDEMPOTENCY_KEY_HEADER, "recorded-not-trusted").body(body);
+        Some(request.send().await.ok()?.status().as_u16())
+    }
+}

@@ -1,0 +1,190 @@
+//! A Hermes that does what a test tells it, and remembers every request.
+//!
+//! It is not a model of Hermes: the tests against the real one are in `e2e/hermes.rs`. It is for what the real
+//! one cannot be asked to do, and for counting.
+
+use axum::{
+    Json, Router,
+    body::Bytes,
+    extract::{Path, State},
+    http::{HeaderMap, StatusCode},
+    response::{IntoResponse as _, Response},
+    routing::post,
+};
+use serde_json::{Value, json};
+use std::{
+    collections::{HashMap, HashSet},
+    net::SocketAddr,
+    sync::{Arc, Mutex},
+};
+use talaria_core::hermes::signature;
+use tokio::{net::TcpListener, sync::Notify, task::JoinHandle};
+
+/// The secret that every route of a sink has.
+pub const SECRET: &str = "the secret that Hermes and Talaria share";
+
+/// What a route of the sink does.
+#[derive(Clone, Debug, Default)]
+pub enum Does {
+    /// Accepts what is new, calls what is not a duplicate, as a route with an agent.
+    #[default]
+    Accept,
+    /// Never answers, until told otherwise.
+    Hang,
+    /// Answers this status with this body.
+    Answer(u16, Value),
+    /// Records the request as `Accept` does, and hangs up.
+    LoseAnswer,
+}
+
+/// A request that came in.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// The route's name in the URL.
+    pub route: String,
+    /// X-GitHub-Delivery.
+    pub id: String,
+    /// Whether the signature is right.
+    pub signed: bool,
+    /// The headers.
+    pub headers: HeaderMap,
+    /// The body.
+    pub body: Bytes,
+    /// Whether Hermes would have run its agent.
+    pub ran: bool,
+}
+
+impl Request {
+    /// The body's `prompt`.
+    pub fn prompt(&self) -> String {
+        let body: Value = serde_json::from_slice(&self.body).unwrap();
+        body["prompt"].as_str().unwrap().to_owned()
+    }
+
+    /// The body's `talaria` member of this name.
+    pub fn talaria(&self, name: &str) -> Value {
+        let body: Value = serde_json::from_slice(&self.body).unwrap();
+        body["talaria"][name].clone()
+    }
+}
+
+/// A running sink. Clones share it; it ends with the last one.
+#[derive(Clone)]
+pub struct Sink {
+    /// Where it listens.
+    pub address: SocketAddr,
+    state: Arc<Inner>,
+    _server: Arc<Abort>,
+}
+
+#[derive(Default)]
+struct Inner {
+    does: Mutex<HashMap<String, Does>>,
+    changed: Notify,
+    requests: Mutex<Vec<Request>>,
+    seen: Mutex<HashSet<String>>,
+}
+
+struct Abort(JoinHandle<()>);
+
+impl Drop for Abort {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+impl Sink {
+    /// Listens on a free port.
+    pub async fn start() -> Self {
+        Self::start_on("127.0.0.1:0".parse().unwrap()).await
+    }
+
+    /// Listens on this address.
+    pub async fn start_on(address: SocketAddr) -> Self {
+        let state = Arc::<Inner>::default();
+        let router = Router::new().route("/webhooks/{route}", post(webhook)).with_state(Arc::clone(&state));
+        let listener = TcpListener::bind(address).await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let server = tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
+        Self { address, state, _server: Arc::new(Abort(server)) }
+    }
+
+    /// The URL of one of its routes.
+    pub fn url(&self, route: &str) -> String {
+        format!("http://{}/webhooks/{route}", self.address)
+    }
+
+    /// Tells a route what to do from now on; who hangs on it is told too.
+    pub fn set(&self, route: &str, does: Does) {
+        self.state.does.lock().unwrap().insert(route.into(), does);
+        self.state.changed.notify_waiters();
+    }
+
+    /// Every request so far.
+    pub fn requests(&self) -> Vec<Request> {
+        self.state.requests.lock().unwrap().clone()
+    }
+
+    /// Every request to a route so far.
+    pub fn requests_to(&self, route: &str) -> Vec<Request> {
+        self.requests().into_iter().filter(|request| request.route == route).collect()
+    }
+
+    /// Forgets the ids that it has seen, as Hermes does when it is restarted.
+    pub fn forget_ids(&self) {
+        self.state.seen.lock().unwrap().clear();
+    }
+}
+
+async fn webhook(
+    State(sink): State<Arc<Inner>>,
+    Path(route): Path<String>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response {
+    let header = |name: &str| headers.get(name).map_or("", |value| value.to_str().unwrap()).to_owned();
+    let id = header("X-GitHub-Delivery");
+    let signed = signature::verify(&SECRET.into(), &body, &header(signature::HEADER));
+    let mut request =
+        Request { route: route.clone(), id: id.clone(), signed, headers: headers.clone(), body, ran: false };
+    // What is recorded is recorded as it comes; how it is answered may take long.
+    let mut place = None;
+    loop {
+        // Before looking, so that a change in between is not missed.
+        let changed = sink.changed.notified();
+        let does = sink.does.lock().unwrap().get(&route).cloned().unwrap_or_default();
+        let runs =
+            matches!(does, Does::Accept | Does::LoseAnswer) && sink.seen.lock().unwrap().insert(id.clone());
+        request.ran |= runs;
+        {
+            let mut requests = sink.requests.lock().unwrap();
+            match place {
+                None => {
+                    place = Some(requests.len());
+                    requests.push(request.clone());
+                }
+                Some(place) => requests[place] = request.clone(),
+            }
+        }
+        return match does {
+            Does::Hang => {
+                changed.await;
+                continue;
+            }
+            Does::Answer(status, body) => (StatusCode::from_u16(status).unwrap(), Json(body)).into_response(),
+            // Dropping the connection in the middle of an answer is what a lost answer looks like.
+            Does::LoseAnswer => Response::builder()
+                .status(202)
+                .header("Content-Length", "100")
+                .body(axum::body::Body::from_stream(tokio_stream::once(Err::<Bytes, _>(
+                    std::io::Error::other("lost"),
+                ))))
+                .unwrap(),
+            Does::Accept if runs => {
+                let answer = json!({"status": "accepted", "route": route, "event": header("X-GitHub-Event"), "delivery_id": id});
+                (StatusCode::ACCEPTED, Json(answer)).into_response()
+            }
+            Does::Accept => Json(json!({"status": "duplicate", "delivery_id": id})).into_response(),
+        };
+    }
+}

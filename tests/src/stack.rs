@@ -1,0 +1,309 @@
+//! A configuration in a directory of its own, and the process that runs it.
+//!
+//! ```ignore
+//! let stack = stack().tenant("acme", |t| t.route("video", &sink.url("video"), "pace: off")).start().await;
+//! ```
+
+use crate::{binary, openrouter::OpenRouter, sink, until};
+use serde_json::Value;
+use std::{
+    fs,
+    io::{BufRead as _, BufReader},
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    sync::{Arc, Mutex},
+};
+use talaria_proto::v1::{
+    Delivery, DeliveryFilter, DeliveryState, GetDeliveryRequest, GetDeliveryResponse, GetEventRequest,
+    GetEventResponse, ListDeliveriesRequest, status_service_client::StatusServiceClient,
+};
+use tempfile::TempDir;
+use tonic::transport::Channel;
+
+/// The secret that OpenRouter and Talaria share for a tenant.
+pub fn openrouter_secret(tenant: &str) -> String {
+    format!("what OpenRouter signs {tenant}'s callbacks with")
+}
+
+/// A configuration in the making.
+#[derive(Debug, Default)]
+pub struct Builder {
+    top: String,
+    tenants: Vec<Tenant>,
+    environment: Vec<(String, String)>,
+}
+
+/// A tenant in the making.
+#[derive(Debug, Default)]
+pub struct Tenant {
+    name: String,
+    routes: String,
+}
+
+impl Tenant {
+    /// Adds a route with these further keys, a line each.
+    #[must_use]
+    pub fn route(mut self, name: &str, url: &str, keys: &str) -> Self {
+        self.routes += &format!("      {name}:\n        url: {url}\n        secret: {{file: hermes}}\n");
+        for line in keys.lines() {
+            self.routes += &format!("        {line}\n");
+        }
+        self
+    }
+}
+
+/// Begins a configuration.
+pub fn stack() -> Builder {
+    Builder::default()
+}
+
+impl Builder {
+    /// Adds top-level keys, a line each.
+    #[must_use]
+    pub fn with(mut self, keys: &str) -> Self {
+        self.top += &format!("{keys}\n");
+        self
+    }
+
+    /// Sets a variable of the process' environment.
+    #[must_use]
+    pub fn environment(mut self, name: &str, value: &str) -> Self {
+        self.environment.push((name.into(), value.into()));
+        self
+    }
+
+    /// Adds a tenant.
+    #[must_use]
+    pub fn tenant(mut self, name: &str, build: impl FnOnce(Tenant) -> Tenant) -> Self {
+        self.tenants.push(build(Tenant { name: name.into(), routes: String::new() }));
+        self
+    }
+
+    /// Writes the configuration and its secrets.
+    pub fn write(self) -> Written {
+        let directory = tempfile::tempdir().unwrap();
+        let mut text = self.top;
+        for (key, value) in [("ingress", "listen"), ("relay", "grpc"), ("admin", "listen")] {
+            if !text.contains(&format!("{key}:")) {
+                text += &format!("{key}: {{{value}: 127.0.0.1:0}}\n");
+            }
+        }
+        text += "tenants:\n";
+        for Tenant { name, routes } in &self.tenants {
+            text += &format!("  {name}:\n    openrouter: {{secrets: [{{file: openrouter-{name}}}]}}\n");
+            if !routes.is_empty() {
+                text += &format!("    routes:\n{routes}");
+            }
+            fs::write(directory.path().join(format!("openrouter-{name}")), openrouter_secret(name)).unwrap();
+        }
+        fs::write(directory.path().join("hermes"), sink::SECRET).unwrap();
+        let config = directory.path().join("talaria.yaml");
+        fs::write(&config, text).unwrap();
+        Written { directory, config, environment: self.environment }
+    }
+
+    /// Writes the configuration and starts a process on it.
+    pub async fn start(self) -> Stack {
+        self.write().start().await
+    }
+}
+
+/// A configuration on disk.
+#[derive(Debug)]
+pub struct Written {
+    directory: TempDir,
+    /// The file.
+    pub config: PathBuf,
+    environment: Vec<(String, String)>,
+}
+
+impl Written {
+    /// The directory that everything is in.
+    pub fn path(&self) -> &Path {
+        self.directory.path()
+    }
+
+    /// Starts a process on it.
+    pub async fn start(self) -> Stack {
+        let process = Process::start(&self).await;
+        Stack { written: self, process }
+    }
+}
+
+/// A running `talaria up`.
+#[derive(Debug)]
+pub struct Stack {
+    /// Its configuration.
+    pub written: Written,
+    process: Process,
+}
+
+#[derive(Debug)]
+struct Process {
+    child: Child,
+    log: Arc<Mutex<Vec<String>>>,
+    ingress: SocketAddr,
+    grpc: SocketAddr,
+    admin: SocketAddr,
+}
+
+impl Process {
+    async fn start(written: &Written) -> Self {
+        let mut command = Command::new(binary::talaria());
+        command.args(["up", "--config"]).arg(&written.config).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.env_remove("RUST_LOG").envs(written.environment.iter().cloned());
+        let mut child = command.spawn().unwrap();
+        let log = Arc::<Mutex<Vec<String>>>::default();
+        let (out, err) = (child.stdout.take().unwrap(), child.stderr.take().unwrap());
+        for stream in [Box::new(out) as Box<dyn std::io::Read + Send>, Box::new(err)] {
+            let log = Arc::clone(&log);
+            std::thread::spawn(move || {
+                for line in BufReader::new(stream).lines().map_while(Result::ok) {
+                    log.lock().unwrap().push(line);
+                }
+            });
+        }
+        let listening = until("talaria to listen", async || {
+            assert!(child.try_wait().unwrap().is_none(), "talaria ended: {:#?}", log.lock().unwrap());
+            let log = log.lock().unwrap();
+            log.iter()
+                .filter_map(|line| serde_json::from_str::<Value>(line).ok())
+                .find(|line| line["ingress"].is_string())
+        })
+        .await;
+        let address = |key: &str| listening[key].as_str().unwrap().parse().unwrap();
+        Self { child, log, ingress: address("ingress"), grpc: address("grpc"), admin: address("admin") }
+    }
+}
+
+impl Drop for Stack {
+    fn drop(&mut self) {
+        let _ = self.process.child.kill();
+        let _ = self.process.child.wait();
+    }
+}
+
+impl Stack {
+    /// Where callbacks come in.
+    pub fn ingress(&self) -> SocketAddr {
+        self.process.ingress
+    }
+
+    /// Where health and metrics are asked.
+    pub fn admin(&self) -> SocketAddr {
+        self.process.admin
+    }
+
+    /// Where status is asked, as `--relay` takes it.
+    pub fn relay(&self) -> String {
+        format!("http://{}", self.process.grpc)
+    }
+
+    /// The process' id.
+    pub fn pid(&self) -> u32 {
+        self.process.child.id()
+    }
+
+    /// Everything that the process has said so far.
+    pub fn log(&self) -> Vec<String> {
+        self.process.log.lock().unwrap().clone()
+    }
+
+    /// A sender of a tenant's callbacks.
+    pub fn openrouter(&self, tenant: &str) -> OpenRouter {
+        OpenRouter::new(self.ingress(), tenant, &openrouter_secret(tenant))
+    }
+
+    /// Ends the process as a power cut would, and starts another on the same files.
+    pub async fn kill_and_restart(&mut self) {
+        self.process.child.kill().unwrap();
+        self.process.child.wait().unwrap();
+        self.process = Process::start(&self.written).await;
+    }
+
+    /// Ends the process and starts another whose configuration has been changed.
+    pub async fn restart_with(&mut self, change: impl FnOnce(String) -> String) {
+        let text = fs::read_to_string(&self.written.config).unwrap();
+        fs::write(&self.written.config, change(text)).unwrap();
+        self.kill_and_restart().await;
+    }
+
+    /// Asks it to stop, waits until it has, and gives its exit code.
+    pub async fn terminate(&mut self) -> Option<i32> {
+        let pid = self.pid().to_string();
+        assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+        until("talaria to stop", async || self.process.child.try_wait().unwrap()).await.code()
+    }
+
+    /// A client of its status service.
+    pub async fn status(&self) -> StatusServiceClient<Channel> {
+        StatusServiceClient::connect(self.relay()).await.unwrap()
+    }
+
+    /// An event with its deliveries, once it is planned.
+    pub async fn event(&self, id: &str) -> GetEventResponse {
+        let mut status = self.status().await;
+        let request = GetEventRequest { event_id: id.into(), include_payload: true };
+        until(&format!("{id} to be planned"), async || match status.get_event(request.clone()).await {
+            Ok(answer) => Some(answer.into_inner()),
+            Err(status) => (status.code() != tonic::Code::NotFound).then(|| panic!("{status}")),
+        })
+        .await
+    }
+
+    /// An event's delivery to a route with its attempts, once it is in a final state.
+    pub async fn finished(&self, event: &str, route: &str) -> GetDeliveryResponse {
+        self.delivery_when(event, route, |delivery| delivery.state() != DeliveryState::Waiting).await
+    }
+
+    /// An event's delivery to a route with its attempts, once it is as asked for.
+    pub async fn delivery_when(
+        &self,
+        event: &str,
+        route: &str,
+        is_so: impl Fn(&Delivery) -> bool,
+    ) -> GetDeliveryResponse {
+        let planned = self.event(event).await;
+        let id = planned
+            .deliveries
+            .iter()
+            .find(|delivery| delivery.route == route)
+            .map(|delivery| delivery.id.clone());
+        let request = GetDeliveryRequest {
+            delivery_id: id.unwrap_or_else(|| panic!("{event} does not go to {route}")),
+        };
+        let mut status = self.status().await;
+        until(&format!("the delivery of {event} to {route}"), async || {
+            let answer = status.get_delivery(request.clone()).await.unwrap().into_inner();
+            is_so(answer.delivery.as_ref().unwrap()).then_some(answer)
+        })
+        .await
+    }
+
+    /// All deliveries, newest first.
+    pub async fn deliveries(&self) -> Vec<Delivery> {
+        let mut status = self.status().await;
+        let (mut all, mut page_token) = (Vec::new(), String::new());
+        loop {
+            let request = ListDeliveriesRequest {
+                filter: Some(DeliveryFilter::default()),
+                page_size: 1000,
+                page_token,
+            };
+            let page = status.list_deliveries(request).await.unwrap().into_inner();
+            all.extend(page.deliveries);
+            if page.next_page_token.is_empty() {
+                return all;
+            }
+            page_token = page.next_page_token;
+        }
+    }
+
+    /// What the admin port answers.
+    pub async fn admin_get(&self, path: &str) -> (u16, String) {
+        let url = format!("http://{}{path}", self.admin());
+        let response = crate::http().get(url).send().await.unwrap();
+        (response.status().as_u16(), response.text().await.unwrap())
+    }
+}
