@@ -54,8 +54,18 @@ impl Gateway {
 
     /// Starts it in a Hermes home that may have subscriptions.
     pub async fn start_in(home: TempDir, routes: Value, rate_limit: u32) -> Self {
+        Self::run(home, json!({"routes": routes, "rate_limit": rate_limit})).await
+    }
+
+    /// Starts it with these routes and further settings.
+    pub async fn start_with(routes: Value, mut settings: Value) -> Self {
+        settings["routes"] = routes;
+        Self::run(tempfile::tempdir().unwrap(), settings).await
+    }
+
+    async fn run(home: TempDir, settings: Value) -> Self {
         let config = home.path().join("test.json");
-        fs::write(&config, json!({"routes": routes, "rate_limit": rate_limit}).to_string()).unwrap();
+        fs::write(&config, settings.to_string()).unwrap();
         let mut child = python("recording_gateway.py", home.path()).arg(&config).spawn().unwrap();
         let stdin = child.stdin.take().unwrap();
         let said = Arc::<Mutex<Vec<Value>>>::default();
