@@ -74,7 +74,7 @@ impl Fixture {
     }
 
     /// A task for the event at this place.
-    fn task(&self, seq: u64, route: &str, due: Timestamp) -> DeliveryTask {
+    fn task(seq: u64, route: &str, due: Timestamp) -> DeliveryTask {
         DeliveryTask {
             delivery_id: DeliveryId::new(EventId::new("acme", &seq.to_string(), "t"), route).to_string(),
             event_seq: seq,
@@ -94,7 +94,7 @@ impl Fixture {
         Plan {
             seq,
             facts: vec![Fact { at, event_seq: seq, what: Some(what) }],
-            deliveries: routes.iter().map(|route| self.task(seq, route, due)).collect(),
+            deliveries: routes.iter().map(|route| Self::task(seq, route, due)).collect(),
         }
     }
 
@@ -343,7 +343,7 @@ pub(crate) async fn i10_who_vanishes_leaves_a_mark_and_who_gives_back_does_not(b
     let f = Fixture::open(backend).await;
     let taken = f.take().await;
     assert!(taken[0].interrupted, "the process went away");
-    f.clock.advance(LEASE - SECOND);
+    f.clock.advance(LEASE.saturating_sub(SECOND));
     assert!(f.nothing_is_due().await);
     f.clock.advance(SECOND);
     let taken = f.take().await;
@@ -360,7 +360,7 @@ pub(crate) async fn i11_a_lease_that_is_over_moves_nothing_but_its_facts_are_kep
     let new = f.take().await[0].lease;
     assert_ne!(old, new);
     f.bus.settle(old, vec![f.moved(seq, "too late")]).await.unwrap();
-    let task = f.task(seq, "r", f.clock.now());
+    let task = Fixture::task(seq, "r", f.clock.now());
     f.bus.later(old, task, vec![]).await.unwrap();
     f.bus.release(old).await.unwrap();
     assert!(f.nothing_is_due().await, "it is still held by the new lease");

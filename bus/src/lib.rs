@@ -82,6 +82,7 @@ pub struct Error {
 }
 
 impl Error {
+    #[expect(clippy::needless_pass_by_value, reason = "so that it can be given to map_err")]
     pub(crate) fn new(reason: impl ToString) -> Self {
         Self { reason: reason.to_string() }
     }

@@ -1,6 +1,7 @@
 //! The admin port: `/healthz`, `/readyz` and `/metrics`.
 
 use axum::{Router, extract::State, http::StatusCode, response::IntoResponse, routing::get};
+use metrics::{Unit, describe_counter, describe_gauge, describe_histogram};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use std::{io, net::SocketAddr, time::Duration};
 use talaria_bus::Bus;
@@ -81,7 +82,6 @@ pub(crate) fn metrics() -> anyhow::Result<PrometheusHandle> {
     let builder =
         PrometheusBuilder::new().set_buckets_for_metric(Matcher::Suffix("_seconds".into()), &BUCKETS)?;
     let handle = builder.install_recorder()?;
-    use metrics::{Unit, describe_counter, describe_gauge, describe_histogram};
     describe_counter!("talaria_callbacks_total", "Callbacks by what became of them");
     describe_counter!(
         "talaria_callbacks_refused_total",

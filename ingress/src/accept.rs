@@ -37,7 +37,7 @@ pub(crate) enum Refusal {
     /// Nobody we know.
     Stranger(Why),
     /// Signed, but not an event.
-    NotAnEvent(QuarantinedCallback),
+    NotAnEvent(Box<QuarantinedCallback>),
 }
 
 /// Why somebody is a stranger; for logs and metrics, never for the sender.
@@ -85,14 +85,14 @@ fn normalize(callback: Callback<'_>) -> Result<Event, Refusal> {
     let envelope = match Envelope::read(&callback.body) {
         Ok(envelope) => envelope,
         Err(reason) => {
-            return Err(Refusal::NotAnEvent(QuarantinedCallback {
+            return Err(Refusal::NotAnEvent(Box::new(QuarantinedCallback {
                 id: QuarantineId::new(callback.tenant, &callback.body).to_string(),
                 tenant: callback.tenant.to_owned(),
                 received_at,
                 reason: reason.to_string(),
                 payload_size,
                 payload: callback.body,
-            }));
+            })));
         }
     };
     let expected_key = envelope.idempotency_key();

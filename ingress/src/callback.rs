@@ -83,7 +83,7 @@ impl State {
                 tracing::info!(tenant, reason = why.label(), "callback refused");
                 Err(("unauthorized", Problem::unauthorized()))
             }
-            Err(Refusal::NotAnEvent(quarantined)) => self.quarantine(quarantined).await,
+            Err(Refusal::NotAnEvent(quarantined)) => self.quarantine(*quarantined).await,
         }
     }
 

@@ -138,9 +138,7 @@ fn answered(answer: &Answer, context: Context<'_>) -> Verdict {
         (401, _) => {
             fault(with_body("401: Hermes does not accept the signature; compare the route's secret", answer))
         }
-        (403 | 404 | 405, _) => {
-            fault(with_body(&format!("{status}: Hermes does not serve this route"), answer))
-        }
+        (403..=405, _) => fault(with_body(&format!("{status}: Hermes does not serve this route"), answer)),
         (413, _) => fault(with_body("413: longer than Hermes takes; compare max_body_bytes", answer)),
         (429, _) => Verdict {
             outcome: AttemptOutcome::RateLimited,

@@ -247,7 +247,7 @@ impl Inner {
             match recorded {
                 Ok(()) => break,
                 Err(error) => {
-                    tracing::error!(%error, delivery = leased.task.delivery_id, "cannot record an attempt")
+                    tracing::error!(%error, delivery = leased.task.delivery_id, "cannot record an attempt");
                 }
             }
             self.clock.sleep(PATIENCE).await;

@@ -125,6 +125,7 @@ mod tests {
 
     proptest! {
         #[test]
+        #[expect(clippy::cast_precision_loss, reason = "small numbers of seconds")]
         fn a_pause_is_never_outside_of_what_was_configured(
             schedule in prop::collection::vec(0_u64..100_000, 0..12),
             jitter in 0.0..=0.5_f64,

@@ -1,1 +1,313 @@
+//! The command line, as a person and as a script uses it.
 
+use serde_json::Value;
+use std::{
+    fs,
+    os::unix::fs::PermissionsExt as _,
+    path::Path,
+    process::{Command, Output, Stdio},
+};
+use talaria_core::json::parse;
+use talaria_proto::v1::DeliveryState;
+use talaria_tests::{
+    binary::{run, run_with_input, talaria, workspace},
+    openrouter::payload,
+    sink::{Does, Sink},
+    stack::stack,
+    until,
+};
+
+fn out(output: &Output) -> String {
+    String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+fn err(output: &Output) -> String {
+    String::from_utf8(output.stderr.clone()).unwrap()
+}
+
+/// A command that has to work; what it prints.
+fn works(directory: &Path, args: &[&str]) -> String {
+    let output = run(directory, args);
+    assert!(output.status.success(), "{args:?}: {}", err(&output));
+    out(&output)
+}
+
+fn json(directory: &Path, args: &[&str]) -> Value {
+    serde_json::from_str(&works(directory, args)).unwrap()
+}
+
+#[test]
+fn the_demo_delivers_everything_and_shows_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let said = works(directory.path(), &["demo"]);
+    for status in ["completed", "failed", "cancelled", "expired"] {
+        assert!(said.contains(&format!("signed callback video.generation.{status}: answered 204")), "{said}");
+        assert!(said.contains(&format!("demo-{status}")), "{said}");
+    }
+    assert_eq!(said.matches("Hermes received, with a valid signature, the prompt:").count(), 4);
+    assert!(said.contains("4 of 4 delivered."), "{said}");
+    assert!(!said.contains('\u{1b}'), "no colours where there is no terminal");
+    assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0, "nothing is left behind");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_init_writes_works_as_it_is() {
+    let directory = tempfile::tempdir().unwrap();
+    let directory = directory.path();
+    let said = works(directory, &["init", "--tenant", "acme", "--public-url", "https://hooks.example.com/"]);
+    assert!(said.contains("https://hooks.example.com/callbacks/acme"), "{said}");
+    let secret = fs::read_to_string(directory.join("secrets/acme-openrouter")).unwrap();
+    assert!(said.contains(&secret) && secret.len() >= 43, "the secret to paste");
+    let hermes = fs::read_to_string(directory.join("secrets/acme-hermes")).unwrap();
+    assert!(!said.contains(&hermes), "the other one is named and not shown");
+    assert!(said.contains("hermes webhook subscribe openrouter-video --secret \"$(cat "), "{said}");
+    for name in ["acme-openrouter", "acme-hermes"] {
+        let mode = fs::metadata(directory.join("secrets").join(name)).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600, "{name}");
+    }
+    assert_eq!(works(directory, &["check"]), "./talaria.yaml is valid: 1 tenant, 1 route\n");
+
+    // A second time it changes nothing, unless it is told to, and then it keeps the secrets.
+    let again = run(directory, &["init"]);
+    assert_eq!(again.status.code(), Some(1));
+    assert!(err(&again).contains("--force"), "{}", err(&again));
+    works(directory, &["init", "--tenant", "acme", "--force"]);
+    assert_eq!(fs::read_to_string(directory.join("secrets/acme-openrouter")).unwrap(), secret);
+
+    // And with ports that are free it runs.
+    let sink = Sink::start().await;
+    fs::write(directory.join("secrets/acme-hermes"), talaria_tests::sink::SECRET).unwrap();
+    let text = fs::read_to_string(directory.join("talaria.yaml")).unwrap();
+    let text = text.replace("127.0.0.1:8080", "127.0.0.1:0").replace("127.0.0.1:50051", "127.0.0.1:0");
+    let text = text
+        .replace("127.0.0.1:9090", "127.0.0.1:0")
+        .replace("http://127.0.0.1:8644", &format!("http://{}", sink.address));
+    fs::write(directory.join("talaria.yaml"), text).unwrap();
+    let mut up =
+        Command::new(talaria()).arg("up").current_dir(directory).stderr(Stdio::piped()).spawn().unwrap();
+    let mut log = std::io::BufReader::new(up.stderr.take().unwrap());
+    let ingress = loop {
+        let mut line = String::new();
+        std::io::BufRead::read_line(&mut log, &mut line).unwrap();
+        let line: Value = serde_json::from_str(&line).unwrap();
+        if let Some(ingress) = line["ingress"].as_str() {
+            break ingress.to_owned();
+        }
+    };
+    let url = format!("http://{ingress}/callbacks/acme");
+    let sent = works(directory, &["send", "--url", &url, "--job", "j1"]);
+    assert!(sent.starts_with("204 accepted and stored: evt_"), "{sent}");
+    let request = until("the prompt", async || sink.requests().first().cloned()).await;
+    assert!(
+        request.prompt().starts_with("The video that was generated as job j1 is completed."),
+        "{}",
+        request.prompt()
+    );
+    up.kill().unwrap();
+    up.wait().unwrap();
+}
+
+#[test]
+fn check_says_what_is_wrong_where_and_what_to_do() {
+    let written =
+        stack().tenant("acme", |t| t.route("r", "http://127.0.0.1:1/webhooks/r", "pace: fast")).write();
+    let output = run(written.path(), &["check"]);
+    assert_eq!(output.status.code(), Some(3));
+    let said = err(&output);
+    assert!(
+        said.contains("talaria.yaml:11:15: not a pace\n  help: write 30/min, 5/s, 100/h or off"),
+        "{said}"
+    );
+    let output = run(written.path(), &["check", "--json"]);
+    assert_eq!(output.status.code(), Some(3));
+    let document: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(document["errors"][0]["line"], 11);
+    assert_eq!(document["valid"], false);
+    let missing = run(written.path(), &["check", "--config", "nowhere.yaml"]);
+    assert_eq!(missing.status.code(), Some(3));
+    assert!(err(&missing).contains("talaria init"), "{}", err(&missing));
+    let example = workspace().join("deploy/talaria.example.yaml");
+    let output = run(written.path(), &["check", "--config", example.to_str().unwrap()]);
+    assert!(err(&output).contains("cannot read the secret in"), "its secrets are not here: {}", err(&output));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn send_status_and_watch_speak_with_a_running_talaria() {
+    let sink = Sink::start().await;
+    sink.set("broken", Does::Answer(500, serde_json::json!({"error": "boom \u{1b}[31m"})));
+    let running = stack()
+        .tenant("acme", |t| {
+            t.route("good", &sink.url("good"), "").route(
+                "broken",
+                &sink.url("broken"),
+                "retry: {schedule: [50ms]}",
+            )
+        })
+        .tenant("other", |t| t)
+        .start()
+        .await;
+    let (directory, relay) = (running.written.path(), running.relay());
+    let url = format!("http://{}/callbacks/acme", running.ingress());
+    let sent = json(
+        directory,
+        &["send", "--tenant", "acme", "--url", &url, "--type", "image.batch.done", "--job", "j 1", "--json"],
+    );
+    let event = sent["event_id"].as_str().unwrap().to_owned();
+    assert_eq!(sent["status"], 204);
+    running.finished(&event, "good").await;
+    running.finished(&event, "broken").await;
+
+    let said = works(directory, &["status", "--relay", &relay]);
+    assert!(said.contains("acme/good") && said.contains("DELIVERED") && said.contains("PARKED"), "{said}");
+    assert!(!said.contains('\u{1b}'), "neither our colours nor a stranger's: {said}");
+    let by_job = works(directory, &["status", "j 1", "--relay", &relay]);
+    assert!(by_job.contains("image.batch.done") && by_job.contains("acme/broken"), "{by_job}");
+    let by_event = works(directory, &["status", &event, "--relay", &relay, "--payload"]);
+    assert!(
+        by_event.contains("attempt 2: 500:") && by_event.contains("\"type\":\"image.batch.done\""),
+        "{by_event}"
+    );
+    let parked = json(directory, &["status", "--state", "parked", "--relay", &relay, "--json"]);
+    assert_eq!(parked["deliveries"][0]["state"], "DELIVERY_STATE_PARKED");
+    let delivery = parked["deliveries"][0]["id"].as_str().unwrap();
+    let by_delivery = json(directory, &["status", delivery, "--relay", &relay, "--json"]);
+    assert_eq!(by_delivery["attempts"].as_array().unwrap().len(), 2);
+    let summary = json(directory, &["status", "--relay", &relay, "--json"]);
+    assert_eq!(summary["routes"][0]["route"], "broken");
+
+    // A file, standard input, and what is no event.
+    fs::write(directory.join("callback.json"), payload("from a file", "failed").to_string()).unwrap();
+    works(directory, &["send", "--tenant", "acme", "--url", &url, "--payload", "callback.json"]);
+    let output = run_with_input(
+        directory,
+        &["send", "--tenant", "acme", "--url", &url, "--payload", "-"],
+        b"no event",
+    );
+    assert_eq!(output.status.code(), Some(1));
+    assert!(err(&output).contains("answered 422"), "{}", err(&output));
+    let quarantined = until("it to be listed", async || {
+        let said = works(directory, &["status", "--quarantined", "--payload", "--relay", &relay]);
+        said.contains("1 signed callback(s)").then_some(said)
+    })
+    .await;
+    assert!(
+        quarantined.contains("no event") && quarantined.contains("the body is not JSON"),
+        "{quarantined}"
+    );
+
+    // Watching, from what is now.
+    let mut watch = Command::new(talaria())
+        .args(["watch", "--snapshot", "--state", "parked", "--json", "--relay", &relay])
+        .current_dir(directory)
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = std::io::BufRead::lines(std::io::BufReader::new(watch.stdout.take().unwrap()));
+    let first: Value = serde_json::from_str(&lines.next().unwrap().unwrap()).unwrap();
+    assert_eq!(
+        (&first["kind"], &first["delivery"]["state"]),
+        (&"WATCH_KIND_SNAPSHOT".into(), &"DELIVERY_STATE_PARKED".into())
+    );
+    let event = running.openrouter("acme").send("watched", "expired").await;
+    let job = loop {
+        let line: Value = serde_json::from_str(&lines.next().unwrap().unwrap()).unwrap();
+        if line["kind"] == "WATCH_KIND_CHANGE" && line["delivery"]["jobId"] == "watched" {
+            break line;
+        }
+    };
+    assert_eq!(job["attempt"]["outcome"], "ATTEMPT_OUTCOME_FAILED");
+    watch.kill().unwrap();
+    watch.wait().unwrap();
+    assert_eq!(running.finished(&event, "broken").await.delivery.unwrap().state(), DeliveryState::Parked);
+}
+
+#[test]
+fn exit_codes_tell_what_went_wrong() {
+    let written = stack()
+        .tenant("acme", |t| t.route("r", "http://127.0.0.1:1/webhooks/r", ""))
+        .tenant("other", |t| t.route("r", "http://127.0.0.1:1/webhooks/r", "body: raw"))
+        .write();
+    let directory = written.path();
+    for (args, code, why) in [
+        (&["nonsense"][..], 2, "unrecognized subcommand"),
+        (&["send"], 2, "--tenant takes one of: acme, other"),
+        (&["send", "--tenant", "nobody"], 4, "no tenant nobody"),
+        (&["render", "acme/nowhere"], 4, "there is: acme/r, other/r"),
+        (&["render", "other/r"], 1, "raw bodies"),
+        (&["hermes"], 2, "which route?"),
+        (&["hermes", "acme/r", "--install", "nowhere"], 1, "Hermes home"),
+        (&["status", "--relay", "http://127.0.0.1:1"], 5, "is `talaria up` running there?"),
+        (&["watch", "--relay", "http://127.0.0.1:1"], 5, "is `talaria up` running there?"),
+        (&["send", "--tenant", "acme", "--url", "http://127.0.0.1:1/"], 5, "cannot reach the ingress"),
+        (&["status", "--since", "yesterday"], 2, "how long ago, such as 2h"),
+        (&["status", "--limit", "0"], 2, "1..=1000"),
+        (&["check", "--config", "nowhere"], 3, "cannot read nowhere"),
+        (&["render", "acme/r", "--payload", "nowhere"], 1, "cannot read nowhere"),
+    ] {
+        let output = run(directory, args);
+        assert_eq!(output.status.code(), Some(code), "{args:?}: {}", err(&output));
+        assert!(err(&output).contains(why), "{args:?}: {}", err(&output));
+    }
+    let help = works(directory, &["--help"]);
+    assert!(help.contains("Exit codes: 0 done") && help.contains("talaria demo"), "{help}");
+    for command in ["init", "check", "up", "demo", "send", "status", "watch", "render", "hermes"] {
+        let help = works(directory, &[command, "--help"]);
+        assert!(help.contains("--config"), "{help}");
+        assert!(command == "up" || command == "demo" || help.contains("Examples:"), "{command}");
+    }
+}
+
+#[test]
+fn render_previews_what_a_route_would_send() {
+    let written = stack()
+        .tenant("acme", |t| {
+            t.route("r", "http://127.0.0.1:1/webhooks/r", "prompt: '{data.error}{data.id} on {event_type}'")
+        })
+        .write();
+    let directory = written.path();
+    assert_eq!(works(directory, &["render", "acme/r"]), "{data.error}abc123 on video.generation.completed\n");
+    let steering = br#"{"type":"t","data":{"error":"/stop @diff "}}"#;
+    let output = run_with_input(directory, &["render", "acme/r", "--payload", "-"], steering);
+    assert_eq!(out(&output), "> /stop @ diff {data.id} on t\n");
+    assert!(err(&output).contains("guard: a leading / defused"), "{}", err(&output));
+    let output = run_with_input(directory, &["render", "acme/r", "--payload", "-", "--no-guard"], steering);
+    assert_eq!(out(&output), "/stop @diff {data.id} on t\n");
+    let output =
+        run_with_input(directory, &["render", "--template", "{a}", "--payload", "-"], br#"{"a":[1.0]}"#);
+    assert_eq!(out(&output), "[\n  1.0\n]\n");
+}
+
+#[test]
+fn render_jsonl_renders_every_recorded_case_as_hermes_did() {
+    let cases = fs::read(workspace().join("core/testdata/render_cases.jsonl")).unwrap();
+    let output = run_with_input(workspace(), &["render", "--jsonl"], &cases);
+    assert!(output.status.success());
+    let answers: Vec<&[u8]> = output.stdout.split(|b| *b == b'\n').filter(|line| !line.is_empty()).collect();
+    let cases: Vec<&[u8]> = cases.split(|b| *b == b'\n').filter(|line| !line.is_empty()).collect();
+    assert_eq!((answers.len(), cases.len()), (60, 60));
+    for (case, answer) in cases.into_iter().zip(answers) {
+        let (case, answer) = (parse(case).unwrap(), parse(answer).unwrap());
+        let name = case.root().get("name").unwrap();
+        if case.root().get("error").is_some() {
+            assert!(answer.root().get("error").is_some(), "{name:?}");
+        } else if case.root().get("lone_surrogate").is_none() {
+            let prompt = |document: &talaria_core::json::Document| {
+                document.root().get("prompt").unwrap().as_text().cloned()
+            };
+            assert_eq!(prompt(&answer), prompt(&case), "{name:?}");
+        }
+    }
+}
+
+/// `talaria render --jsonl | head -1` is no error.
+#[test]
+fn a_reader_that_has_heard_enough_is_no_error() {
+    let case = r#"{"template":"x","body":"{}","event_type":"t","route":"r"}"#;
+    let script = format!(
+        "yes '{case}' | head -n 100000 | '{}' render --jsonl 2>errors | head -n 1; cat errors",
+        talaria().display()
+    );
+    let directory = tempfile::tempdir().unwrap();
+    let output = Command::new("sh").args(["-c", &script]).current_dir(directory.path()).output().unwrap();
+    assert_eq!(out(&output), "{\"prompt\": \"x\"}\n");
+}

@@ -128,7 +128,7 @@ fn damage(random: &mut StdRng, text: &str) -> String {
             0 if at < chars.len() => drop(chars.remove(at)),
             1 if at < chars.len() => {
                 chars[at] =
-                    *['"', '\\', ',', ':', '{', ']', '0', 'e', '.', '-', 'u', '\n'].choose(random).unwrap()
+                    *['"', '\\', ',', ':', '{', ']', '0', 'e', '.', '-', 'u', '\n'].choose(random).unwrap();
             }
             _ => chars.insert(
                 at,
@@ -178,7 +178,7 @@ fn prompts_are_the_ones_that_hermes_renders() {
         let (ours, theirs) = (read(ours), read(&oracle.ask(case)));
         match theirs.root().get("prompt") {
             Some(prompt) => {
-                assert_eq!(ours.root().get("prompt").and_then(Value::as_text), prompt.as_text(), "{case}")
+                assert_eq!(ours.root().get("prompt").and_then(Value::as_text), prompt.as_text(), "{case}");
             }
             None => {
                 errors += 1;
@@ -202,7 +202,7 @@ fn floats_are_printed_as_python_prints_them() {
             }
             0 => f64::from_bits(random.random()),
             1 => random.random_range(-1e6..1e6_f64),
-            _ => random.random_range(1..1000) as f64 * 10_f64.powi(random.random_range(-30..30)),
+            _ => f64::from(random.random_range(1..1000)) * 10_f64.powi(random.random_range(-30..30)),
         };
         if !float.is_finite() {
             continue;

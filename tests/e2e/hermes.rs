@@ -18,7 +18,7 @@ use talaria_tests::{
 };
 
 /// A route at Hermes that takes our prompt as it is, with more keys.
-fn route(more: Value) -> Value {
+fn route(more: &Value) -> Value {
     let mut route = json!({"secret": SECRET, "prompt": "{prompt}", "deliver": "log"});
     route.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
     route
@@ -26,7 +26,7 @@ fn route(more: Value) -> Value {
 
 fn direct() -> Value {
     route(
-        json!({"deliver_only": true, "deliver": "telegram", "deliver_extra": {"chat_id": "{extra.chat_id}"}}),
+        &json!({"deliver_only": true, "deliver": "telegram", "deliver_extra": {"chat_id": "{extra.chat_id}"}}),
     )
 }
 
@@ -36,7 +36,7 @@ async fn one_route(url: &str, keys: &str) -> Stack {
 }
 
 fn outcomes(found: &GetDeliveryResponse) -> Vec<Outcome> {
-    found.attempts.iter().map(|attempt| attempt.outcome()).collect()
+    found.attempts.iter().map(talaria_proto::v1::Attempt::outcome).collect()
 }
 
 fn state(found: &GetDeliveryResponse) -> State {
@@ -47,9 +47,9 @@ fn state(found: &GetDeliveryResponse) -> State {
 async fn accepted_and_the_prompt_is_the_one_that_hermes_would_have_rendered_itself() {
     let template = "Video {data.id} is {data.status}: {data.unsigned_urls}\n{data.usage.cost} {nope} {event_type}\n{data}";
     let routes = json!({
-        "ours": route(json!({})),
-        "theirs": route(json!({"prompt": template})),
-        "beside": route(json!({"prompt": "{extra.chat_id}/{extra.n}/{talaria.route}/{talaria.attempt}/{data.id}"})),
+        "ours": route(&json!({})),
+        "theirs": route(&json!({"prompt": template})),
+        "beside": route(&json!({"prompt": "{extra.chat_id}/{extra.n}/{talaria.route}/{talaria.attempt}/{data.id}"})),
     });
     let hermes = Gateway::start(routes, 1000).await;
     let prompt = format!("prompt: {}", json!(template));
@@ -80,7 +80,7 @@ async fn accepted_and_the_prompt_is_the_one_that_hermes_would_have_rendered_itse
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_repeat_of_what_hermes_has_is_a_duplicate_and_delivered() {
-    let hermes = Gateway::start(json!({"r": route(json!({}))}), 1000).await;
+    let hermes = Gateway::start(json!({"r": route(&json!({}))}), 1000).await;
     let wire = Lossy::to(hermes.address).await;
     let url = format!("http://{}/webhooks/r", wire.address);
     let stack =
@@ -99,11 +99,11 @@ async fn a_repeat_of_what_hermes_has_is_a_duplicate_and_delivered() {
 #[tokio::test(flavor = "multi_thread")]
 async fn ignored_by_its_events_by_its_filter_and_by_its_script() {
     let routes = json!({
-        "events": route(json!({"events": ["video.generation.failed"]})),
-        "filter": route(json!({"filters": [{"field": "data.status", "equals": "failed"}]})),
-        "script": route(json!({"script": "missing.sh"})),
+        "events": route(&json!({"events": ["video.generation.failed"]})),
+        "filter": route(&json!({"filters": [{"field": "data.status", "equals": "failed"}]})),
+        "script": route(&json!({"script": "missing.sh"})),
         // What matches is what we say it is: the type, and headers in title case.
-        "takes": route(json!({
+        "takes": route(&json!({
             "events": ["video.generation.completed"],
             "filters": [{"field": "headers.X-Github-Event", "equals": "video.generation.completed"}],
         })),
@@ -137,8 +137,8 @@ async fn ignored_by_its_events_by_its_filter_and_by_its_script() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_misconfigured_route_is_held_and_burns_no_attempt() {
     let routes = json!({
-        "secret": route(json!({"secret": "another secret"})),
-        "disabled": route(json!({"enabled": false})),
+        "secret": route(&json!({"secret": "another secret"})),
+        "disabled": route(&json!({"enabled": false})),
     });
     let hermes = Gateway::start(routes, 1000).await;
     let stack = stack()
@@ -179,7 +179,7 @@ async fn a_misconfigured_route_is_held_and_burns_no_attempt() {
 /// Hermes' limit is lower than ours: the route is held, but a delivery that fits is let through and clears it.
 #[tokio::test(flavor = "multi_thread")]
 async fn too_large_for_hermes_is_held_and_too_large_for_both_is_parked() {
-    let hermes = Gateway::start_with(json!({"r": route(json!({}))}), json!({"max_body_bytes": 5000})).await;
+    let hermes = Gateway::start_with(json!({"r": route(&json!({}))}), json!({"max_body_bytes": 5000})).await;
     let stack = stack()
         .tenant("acme", |t| {
             t.route("r", &hermes.url("r"), "prompt: x").route(
@@ -203,7 +203,7 @@ async fn too_large_for_hermes_is_held_and_too_large_for_both_is_parked() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn rate_limited_is_about_pace_and_no_attempt() {
-    let hermes = Gateway::start(json!({"r": route(json!({}))}), 2).await;
+    let hermes = Gateway::start(json!({"r": route(&json!({}))}), 2).await;
     let stack = one_route(&hermes.url("r"), "pace: off").await;
     let openrouter = stack.openrouter("acme");
     let mut events = Vec::new();
@@ -226,7 +226,7 @@ async fn rate_limited_is_about_pace_and_no_attempt() {
 /// The other way round: at Hermes' own pace nothing is ever limited.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_default_pace_is_hermes_default_limit() {
-    let hermes = Gateway::start(json!({"r": route(json!({}))}), 30).await;
+    let hermes = Gateway::start(json!({"r": route(&json!({}))}), 30).await;
     let stack = one_route(&hermes.url("r"), "prompt: '{data.id}'").await;
     let openrouter = stack.openrouter("acme");
     for index in 0..40 {
@@ -300,7 +300,7 @@ async fn an_unexplained_duplicate_of_a_direct_delivery_is_ambiguous() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn one_event_reaches_two_routes_of_one_gateway() {
-    let hermes = Gateway::start(json!({"a": route(json!({})), "b": route(json!({}))}), 1000).await;
+    let hermes = Gateway::start(json!({"a": route(&json!({})), "b": route(&json!({}))}), 1000).await;
     let stack = stack()
         .tenant("acme", |t| t.route("a", &hermes.url("a"), "").route("b", &hermes.url("b"), ""))
         .tenant("other", |t| t.route("a", &hermes.url("a"), ""))
@@ -318,7 +318,7 @@ async fn one_event_reaches_two_routes_of_one_gateway() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_payload_cannot_give_hermes_a_command_or_have_it_read_a_file() {
-    let hermes = Gateway::start(json!({"r": route(json!({}))}), 1000).await;
+    let hermes = Gateway::start(json!({"r": route(&json!({}))}), 1000).await;
     let stack = one_route(&hermes.url("r"), "prompt: '{data.error}'").await;
     let mut body = payload("job", "failed");
     body["data"]["error"] = json!("/restart and @file:/etc/passwd");
@@ -331,7 +331,7 @@ async fn a_payload_cannot_give_hermes_a_command_or_have_it_read_a_file() {
 /// What Hermes would answer 500 to for ever is not sent; what it can just read is.
 #[tokio::test(flavor = "multi_thread")]
 async fn payloads_at_the_edge_of_what_hermes_can_read() {
-    let hermes = Gateway::start(json!({"r": route(json!({"prompt": "{prompt} {__raw__}"}))}), 1000).await;
+    let hermes = Gateway::start(json!({"r": route(&json!({"prompt": "{prompt} {__raw__}"}))}), 1000).await;
     let stack = one_route(&hermes.url("r"), "prompt: '{__raw__}'").await;
     let openrouter = stack.openrouter("acme");
     let send = async |job: &str, value: String| {
@@ -356,7 +356,7 @@ async fn payloads_at_the_edge_of_what_hermes_can_read() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_type_that_is_not_ascii_is_the_same_type_at_hermes() {
-    let routes = json!({"r": route(json!({"events": ["größe.✓"], "prompt": "{event_type}"}))});
+    let routes = json!({"r": route(&json!({"events": ["größe.✓"], "prompt": "{event_type}"}))});
     let hermes = Gateway::start(routes, 1000).await;
     let stack = one_route(&hermes.url("r"), "").await;
     let body = json!({"type": "größe.✓", "data": {"id": "job"}});

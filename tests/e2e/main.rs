@@ -9,6 +9,7 @@
 //! - [`architecture`]: which crate may know which.
 
 #![allow(
+    clippy::cast_precision_loss,
     clippy::expect_used,
     clippy::indexing_slicing,
     clippy::panic,

@@ -192,6 +192,7 @@ async fn promise_3_a_repeated_callback_never_runs_an_agent_twice() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn promise_4_a_slow_or_broken_hermes_delays_nobody_else() {
+    const EVENTS: usize = 200;
     let sink = Sink::start().await;
     sink.set("hangs", Does::Hang);
     let nobody = "http://127.0.0.1:1/webhooks/nobody";
@@ -204,7 +205,6 @@ async fn promise_4_a_slow_or_broken_hermes_delays_nobody_else() {
         .tenant("other", |t| t.route("good", &sink.url("theirs"), "pace: off"))
         .start()
         .await;
-    const EVENTS: usize = 200;
     for index in 0..EVENTS {
         let (job, acme, other) =
             (format!("job {index}"), stack.openrouter("acme"), stack.openrouter("other"));
@@ -259,7 +259,7 @@ async fn promise_5_a_crash_can_repeat_an_attempt_but_never_hide_one() {
     stack.delivery_when(&event, "r", |delivery| delivery.attempts == 1).await;
     sink.set("r", Does::Accept);
     let found = stack.finished(&event, "r").await;
-    let outcomes: Vec<_> = found.attempts.iter().map(|attempt| attempt.outcome()).collect();
+    let outcomes: Vec<_> = found.attempts.iter().map(talaria_proto::v1::Attempt::outcome).collect();
     assert_eq!(outcomes, [AttemptOutcome::AnswerLost, AttemptOutcome::Duplicate]);
     let delivery = found.delivery.unwrap();
     assert_eq!(delivery.state(), DeliveryState::Delivered);

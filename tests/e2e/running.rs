@@ -1,1 +1,202 @@
+//! A process that runs on: retention, draining, other configurations, a bus that is not to be had.
 
+use std::time::Duration;
+use talaria_proto::v1::{AttemptOutcome, DeliveryState as State, GetEventRequest};
+use talaria_tests::{
+    binary,
+    openrouter::payload,
+    sink::{Does, Sink},
+    stack::stack,
+    until,
+};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn old_events_and_finished_deliveries_go_and_waiting_ones_never() {
+    let sink = Sink::start().await;
+    sink.set("waits", Does::Answer(404, serde_json::json!({"error": "Unknown route"})));
+    let stack = stack()
+        .with("retention: 2s")
+        .tenant("acme", |t| {
+            t.route("done", &sink.url("done"), "filters: {field: data.id, equals: done}").route(
+                "waits",
+                &sink.url("waits"),
+                "filters: {field: data.id, equals: waits}",
+            )
+        })
+        .start()
+        .await;
+    let openrouter = stack.openrouter("acme");
+    let waits = openrouter.send("waits", "completed").await;
+    let done = openrouter.send("done", "completed").await;
+    stack.finished(&done, "done").await;
+    assert_eq!(openrouter.send_bytes(b"no event".to_vec()).await, Some(422));
+    let mut status = stack.status().await;
+    until("the finished one to go", async || {
+        let request = GetEventRequest { event_id: done.clone(), include_payload: true };
+        status.get_event(request).await.err().filter(|error| error.code() == tonic::Code::NotFound)
+    })
+    .await;
+    until("the quarantined one to go", async || {
+        let list =
+            status.list_quarantined(talaria_proto::v1::ListQuarantinedRequest::default()).await.unwrap();
+        (list.into_inner().total == 0).then_some(())
+    })
+    .await;
+    // The one that waits is still there, whole, though it is as old.
+    let found = stack.event(&waits).await;
+    assert_eq!(found.event.unwrap().payload, payload("waits", "completed").to_string());
+    assert_eq!(found.deliveries[0].state(), State::Waiting);
+    // What is gone can come again, as new.
+    openrouter.send("done", "completed").await;
+    stack.finished(&done, "done").await;
+    assert_eq!(sink.requests_to("done").len(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sigterm_finishes_what_has_begun_and_exits_with_0() {
+    let sink = Sink::start().await;
+    sink.set("r", Does::Hang);
+    let mut stack = stack().tenant("acme", |t| t.route("r", &sink.url("r"), "timeout: 60s")).start().await;
+    let event = stack.openrouter("acme").send("job", "completed").await;
+    until("the attempt to begin", async || (sink.requests().len() == 1).then_some(())).await;
+    let ingress = stack.ingress();
+    let let_go = async {
+        // Nobody listens any more, and the attempt is still under way.
+        until("the ingress to close", async || tokio::net::TcpStream::connect(ingress).await.err()).await;
+        sink.set("r", Does::Accept);
+    };
+    let (code, ()) = tokio::join!(stack.terminate(), let_go);
+    assert_eq!(code, Some(0));
+    stack.restart_with(|text| text).await;
+    let found = stack.finished(&event, "r").await;
+    assert_eq!(found.attempts.len(), 1, "{found:?}");
+    assert_eq!(found.attempts[0].outcome(), AttemptOutcome::Accepted);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_attempt_that_does_not_finish_in_time_is_interrupted_and_repeated() {
+    let sink = Sink::start().await;
+    sink.set("r", Does::Hang);
+    let mut stack = stack()
+        .with("relay: {grpc: 127.0.0.1:0, drain: 100ms}")
+        .tenant("acme", |t| t.route("r", &sink.url("r"), "timeout: 60s"))
+        .start()
+        .await;
+    let event = stack.openrouter("acme").send("job", "completed").await;
+    until("the attempt to begin", async || (sink.requests().len() == 1).then_some(())).await;
+    assert_eq!(stack.terminate().await, Some(0));
+    sink.set("r", Does::Accept);
+    stack.restart_with(|text| text).await;
+    let found = stack.finished(&event, "r").await;
+    let outcomes: Vec<_> = found.attempts.iter().map(talaria_proto::v1::Attempt::outcome).collect();
+    assert_eq!(outcomes[0], AttemptOutcome::Interrupted);
+    assert_eq!(found.delivery.unwrap().state(), State::Delivered);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_route_that_was_removed_parks_what_waits_for_it() {
+    let sink = Sink::start().await;
+    sink.set("gone", Does::Answer(500, serde_json::json!({})));
+    let keys = "retry: {schedule: [2s, 2s, 2s]}";
+    let mut stack = stack()
+        .tenant("acme", |t| t.route("stays", &sink.url("stays"), keys).route("gone", &sink.url("gone"), keys))
+        .start()
+        .await;
+    let event = stack.openrouter("acme").send("job", "completed").await;
+    stack.delivery_when(&event, "gone", |delivery| delivery.attempts == 1).await;
+    stack.finished(&event, "stays").await;
+    stack
+        .restart_with(|text| {
+            let (before, _) = text.split_once("      gone:").unwrap();
+            before.to_owned()
+        })
+        .await;
+    let found = stack.finished(&event, "gone").await;
+    let delivery = found.delivery.unwrap();
+    assert_eq!((delivery.state(), found.attempts.len()), (State::Parked, 1));
+    assert!(
+        delivery.reason.contains("not configured any more; replay once it is back"),
+        "{}",
+        delivery.reason
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_status_is_made_anew_from_the_journal_when_its_file_is_lost() {
+    let sink = Sink::start().await;
+    let mut stack = stack().tenant("acme", |t| t.route("r", &sink.url("r"), "pace: off")).start().await;
+    let mut events = Vec::new();
+    for index in 0..50 {
+        events.push(stack.openrouter("acme").send(&format!("job {index}"), "completed").await);
+    }
+    for event in &events {
+        stack.finished(event, "r").await;
+    }
+    let before = stack.deliveries().await;
+    let directory = stack.written.path().join("talaria-data");
+    stack
+        .restart_with(|text| {
+            std::fs::remove_file(directory.join("view.db")).unwrap();
+            text
+        })
+        .await;
+    until("the status to catch up", async || (stack.admin_get("/readyz").await.0 == 200).then_some(())).await;
+    assert_eq!(stack.deliveries().await, before);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bus_that_is_locked_is_503_for_callbacks_and_readiness_and_loses_nothing() {
+    let sink = Sink::start().await;
+    let stack = stack().tenant("acme", |t| t.route("r", &sink.url("r"), "")).start().await;
+    let openrouter = stack.openrouter("acme");
+    let file = stack.written.path().join("talaria-data/bus.db");
+    let intruder = rusqlite::Connection::open(file).unwrap();
+    intruder.execute_batch("BEGIN IMMEDIATE").unwrap();
+    assert_eq!(openrouter.try_send("job", "completed").await, Some(503));
+    assert_eq!(stack.admin_get("/readyz").await.0, 503);
+    assert_eq!(stack.admin_get("/healthz").await.0, 200, "the process lives");
+    drop(intruder);
+    let event = openrouter.send("job", "completed").await;
+    assert_eq!(stack.finished(&event, "r").await.delivery.unwrap().state(), State::Delivered);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_start_says_why_and_what_to_do() {
+    let sink = Sink::start().await;
+    let running = stack().tenant("acme", |t| t.route("r", &sink.url("r"), "")).start().await;
+    let directory = running.written.path();
+    // The same data directory.
+    let second = binary::run(directory, &["up"]);
+    assert_eq!(second.status.code(), Some(1));
+    let said = String::from_utf8_lossy(&second.stderr).into_owned();
+    assert!(said.contains("another Talaria is running in this data directory"), "{said}");
+    // An address that is taken.
+    let taken = format!("ingress: {{listen: {}}}\ndata_dir: elsewhere\n", running.ingress());
+    let text = std::fs::read_to_string(&running.written.config).unwrap();
+    let text: String =
+        text.lines().filter(|line| !line.starts_with("ingress")).map(|line| format!("{line}\n")).collect();
+    std::fs::write(directory.join("second.yaml"), taken + &text).unwrap();
+    let second = binary::run(directory, &["up", "--config", "second.yaml"]);
+    let said = String::from_utf8_lossy(&second.stderr).into_owned();
+    assert!(said.contains("cannot listen on") && said.contains("ingress.listen"), "{said}");
+    assert!(said.contains("Address already in use"), "{said}");
+}
+
+/// A clock that a laptop's sleep has moved on: what is overdue goes at once, not when a timer says so.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_came_due_while_nobody_was_there_goes_at_the_start() {
+    let sink = Sink::start().await;
+    sink.set("r", Does::Answer(503, serde_json::json!({})));
+    let mut stack = stack()
+        .tenant("acme", |t| t.route("r", &sink.url("r"), "retry: {schedule: [1s, 1s, 1s]}"))
+        .start()
+        .await;
+    let event = stack.openrouter("acme").send("job", "completed").await;
+    stack.delivery_when(&event, "r", |delivery| delivery.attempts == 1).await;
+    stack.terminate().await;
+    sink.set("r", Does::Accept);
+    tokio::time::sleep(Duration::from_millis(1_200)).await;
+    stack.restart_with(|text| text).await;
+    let found = stack.finished(&event, "r").await;
+    assert_eq!((found.attempts.len(), found.delivery.unwrap().state()), (2, State::Delivered));
+}

@@ -85,7 +85,7 @@ async fn show(
         }
     }
     say(format_args!("\n{DIM}as WatchDeliveries reports it:{DIM:#}"))?;
-    let mut finished: BTreeMap<String, Delivery> = BTreeMap::new();
+    let mut finished: Vec<Delivery> = Vec::new();
     while finished.len() < STATUSES.len() {
         let message = changes.message().await?.ok_or_else(|| anyhow!("the status service hung up"))?;
         let Some(delivery) = message.delivery.filter(|_| message.kind == i32::from(WatchKind::Change)) else {
@@ -93,26 +93,26 @@ async fn show(
         };
         say(format_args!("{}", line(&delivery, message.attempt.as_ref())))?;
         if delivery.state() != DeliveryState::Waiting {
-            finished.insert(delivery.id.clone(), delivery);
+            finished.push(delivery);
         }
     }
     let mut prompts: BTreeMap<String, Received> = BTreeMap::new();
     while let Ok(received) = received.try_recv() {
         prompts.insert(received.id.clone(), received);
     }
-    for delivery in finished.values() {
+    for delivery in &finished {
         say(format_args!(""))?;
         let request = GetDeliveryRequest { delivery_id: delivery.id.clone() };
         show_delivery(&relay.get_delivery(request).await?.into_inner())?;
         let key = format!("{}.{}", delivery.id, delivery.generation);
-        let prompt = prompts.get(&key).and_then(|received| received.body["prompt"].as_str());
+        let prompt = prompts.get(&key).and_then(|received| received.body.get("prompt")?.as_str());
         let prompt = prompt.ok_or_else(|| anyhow!("Hermes did not receive {key}"))?;
         say(format_args!("  {DIM}Hermes received, with a valid signature, the prompt:{DIM:#}"))?;
         for line in prompt.lines() {
             say(format_args!("    {line}"))?;
         }
     }
-    let delivered = finished.values().filter(|delivery| delivery.state() == DeliveryState::Delivered).count();
+    let delivered = finished.iter().filter(|delivery| delivery.state() == DeliveryState::Delivered).count();
     say(format_args!("\n{BOLD}{delivered} of {} delivered.{BOLD:#}", STATUSES.len()))?;
     if delivered < STATUSES.len() {
         return Err(anyhow!("not all were delivered").into());

@@ -10,7 +10,6 @@ use talaria_core::{
     config::{self, BodyMode, Guard},
     hermes::template::Template,
     json::{Document, Text, Value, parse, print::dump_text},
-    openrouter::event::Envelope,
 };
 use talaria_relay::guard::defuse;
 
@@ -29,8 +28,8 @@ pub(crate) fn run(path: &Path, args: &Render) -> Result<(), Failure> {
     if let Some(why) = payload.unreadable_for_hermes() {
         return Err(anyhow!("Hermes could not read this: {why}").into());
     }
-    let event_type =
-        Envelope::from_document(&payload).map_or_else(|_| "unknown".to_owned(), |event| event.event_type);
+    // A payload that is tried out need not be a whole event.
+    let event_type = payload.root().get("type").and_then(Value::as_str).unwrap_or("unknown");
     let (template, name, guard) = match &args.template {
         Some(template) => (Template::new(&template.as_str().into()), "template".to_owned(), ON),
         None => {
@@ -43,7 +42,7 @@ pub(crate) fn run(path: &Path, args: &Render) -> Result<(), Failure> {
         }
     };
     let guard = if args.no_guard { OFF } else { guard };
-    let prompt = template.render(payload.root(), &event_type.as_str().into(), &name.as_str().into());
+    let prompt = template.render(payload.root(), &event_type.into(), &name.as_str().into());
     let (text, notes) = defuse(prompt, guard);
     let mut out = io::stdout().lock();
     out.write_all(text.to_str_lossy().as_bytes())?;

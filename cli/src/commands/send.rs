@@ -3,7 +3,7 @@
 use crate::{Failure, args::Send};
 use anyhow::{Context as _, anyhow};
 use jiff::Timestamp;
-use serde_json::json;
+use serde_json::{Value, json};
 use std::{
     io::{self, Write as _},
     path::Path,
@@ -64,11 +64,14 @@ impl Answer {
 pub(crate) fn payload(event_type: &str, job: &str, now: Timestamp) -> Vec<u8> {
     let status = event_type.rsplit('.').next().unwrap_or_default();
     let mut data = json!({"id": job, "status": status, "generation_id": format!("gen-{job}"), "model": "google/veo-3.1"});
-    if status == "completed" {
-        data["unsigned_urls"] = json!([format!("https://openrouter.ai/api/v1/videos/{job}/content?index=0")]);
-        data["usage"] = json!({"cost": 0.5, "is_byok": false});
+    let outcome = if status == "completed" {
+        let url = format!("https://openrouter.ai/api/v1/videos/{job}/content?index=0");
+        json!({"unsigned_urls": [url], "usage": {"cost": 0.5, "is_byok": false}})
     } else {
-        data["error"] = format!("a test of {status}").into();
+        json!({"error": format!("a test of {status}")})
+    };
+    if let (Some(data), Value::Object(outcome)) = (data.as_object_mut(), outcome) {
+        data.extend(outcome);
     }
     let created_at = now.strftime("%Y-%m-%dT%H:%M:%S%.3fZ").to_string();
     json!({"type": event_type, "created_at": created_at, "data": data}).to_string().into_bytes()

@@ -39,10 +39,8 @@ impl View {
     /// Opens the view of a journal whose newest fact has this place, or begins a new one.
     pub fn open(directory: &Path, newest_fact: u64) -> rusqlite::Result<Self> {
         let file = directory.join(FILE);
-        let opened = schema::open(&file).and_then(|opened| match opened {
-            Some((connection, position)) if position <= newest_fact => Ok(Some((connection, position))),
-            _ => Ok(None),
-        });
+        let opened =
+            schema::open(&file).map(|opened| opened.filter(|(_, position)| *position <= newest_fact));
         let (connection, position) = match opened {
             Ok(Some(opened)) => opened,
             unusable => {
