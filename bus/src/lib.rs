@@ -123,7 +123,7 @@ pub struct Stored {
     /// The place.
     pub seq: u64,
     /// The event, with its payload.
-    pub event: Event,
+    pub event: Arc<Event>,
 }
 
 /// What fan-out decided about an event.
@@ -201,14 +201,14 @@ impl Bus {
     }
 
     /// Stores an event, unless one of its id is stored. See invariants 1 to 3.
-    pub async fn publish(&self, event: &Event) -> Result<Published, Error> {
+    pub async fn publish(&self, event: impl Into<Arc<Event>>) -> Result<Published, Error> {
         match self {
-            Self::Embedded(bus) => bus.publish(event).await,
+            Self::Embedded(bus) => bus.publish(event.into()).await,
         }
     }
 
     /// The event at a place; `None` when it is not kept any more. See invariant 4.
-    pub async fn event(&self, seq: u64) -> Result<Option<Event>, Error> {
+    pub async fn event(&self, seq: u64) -> Result<Option<Arc<Event>>, Error> {
         match self {
             Self::Embedded(bus) => bus.event(seq).await,
         }
@@ -273,7 +273,7 @@ impl Bus {
     }
 
     /// Facts behind a place, at least one and at most `max`, oldest first. Waits for the first. See invariant 13.
-    pub async fn journal(&self, after: u64, max: usize) -> Result<Vec<(u64, Fact)>, Error> {
+    pub async fn journal(&self, after: u64, max: usize) -> Result<Vec<(u64, Arc<Fact>)>, Error> {
         match self {
             Self::Embedded(bus) => bus.journal(after, max).await,
         }

@@ -77,7 +77,7 @@ impl State {
             received_at: self.clock.now(),
         };
         match accept(&self.config.tenants, callback) {
-            Ok(event) => self.publish(event).await,
+            Ok(event) => self.publish(Arc::new(event)).await,
             Err(Refusal::Stranger(why)) => {
                 counter!("talaria_callbacks_refused_total", "reason" => why.label()).increment(1);
                 tracing::info!(tenant, reason = why.label(), "callback refused");
@@ -87,13 +87,13 @@ impl State {
         }
     }
 
-    async fn publish(&self, event: Event) -> Result<&'static str, Refused> {
+    async fn publish(&self, event: Arc<Event>) -> Result<&'static str, Refused> {
         let (id, tenant, kind, job) = (&event.id, &event.tenant, &event.r#type, &event.job_id);
         let log = tracing::debug_span!("callback", event = %id, tenant, kind, job);
         if let Some(key) = event.idempotency_key.as_ref().filter(|_| !event.idempotency_key_matches) {
             tracing::warn!(parent: &log, key, "the unsigned idempotency key does not name this job and status");
         }
-        match stored(self.bus.publish(&event)).await? {
+        match stored(self.bus.publish(Arc::clone(&event))).await? {
             Published::New { seq } => {
                 tracing::debug!(parent: &log, seq, "callback accepted");
                 Ok("accepted")
@@ -105,10 +105,10 @@ impl State {
             Published::Duplicate { seq, .. } => {
                 tracing::warn!(parent: &log, seq, "callback repeated with another body; the first one stands");
                 let conflict = What::EventConflict(EventConflict {
-                    event_id: event.id,
+                    event_id: event.id.clone(),
                     received_at: event.received_at,
-                    payload_sha256: event.payload_sha256,
-                    payload: event.payload,
+                    payload_sha256: event.payload_sha256.clone(),
+                    payload: event.payload.clone(),
                 });
                 self.record(seq, conflict).await?;
                 Ok("conflict")

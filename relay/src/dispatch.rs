@@ -225,7 +225,7 @@ impl Inner {
     }
 
     /// Asks until the bus answers: the lease is ours in the meantime.
-    async fn event(&self, seq: u64) -> Option<Event> {
+    async fn event(&self, seq: u64) -> Option<Arc<Event>> {
         loop {
             match self.bus.event(seq).await {
                 Ok(event) => return event,

@@ -14,7 +14,7 @@ pub fn plan(stored: &Stored, tenant: Option<&Tenant>, now: Timestamp) -> Plan {
         // Ingress made the id; this cannot be reached.
         Err(_) => Vec::new(),
     };
-    let without_payload = Event { payload: bytes::Bytes::new(), ..event.clone() };
+    let without_payload = Event { payload: bytes::Bytes::new(), ..Event::clone(event) };
     let planned = EventPlanned { event: Some(without_payload), routes };
     let fact =
         Fact { at: Some(to_proto(now)), event_seq: stored.seq, what: Some(What::EventPlanned(planned)) };
@@ -62,7 +62,11 @@ mod tests {
             payload: payload.into(),
             ..Event::default()
         };
-        plan(&Stored { seq: 9, event }, config.tenants.get("acme").map(AsRef::as_ref), Timestamp::UNIX_EPOCH)
+        plan(
+            &Stored { seq: 9, event: event.into() },
+            config.tenants.get("acme").map(AsRef::as_ref),
+            Timestamp::UNIX_EPOCH,
+        )
     }
 
     #[test]
@@ -85,6 +89,6 @@ mod tests {
             assert!(plan.deliveries.is_empty() && plan.facts.len() == 1, "{keys}");
         }
         let event = Event { id: EventId::new("gone", "j", "t").to_string(), ..Event::default() };
-        assert_eq!(plan(&Stored { seq: 1, event }, None, Timestamp::UNIX_EPOCH).facts.len(), 1);
+        assert_eq!(plan(&Stored { seq: 1, event: event.into() }, None, Timestamp::UNIX_EPOCH).facts.len(), 1);
     }
 }

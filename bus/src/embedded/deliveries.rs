@@ -56,7 +56,7 @@ impl Embedded {
 
     pub(crate) async fn settle(&self, lease: Lease, facts: Vec<Fact>) -> Result<(), Error> {
         self.write(move |store| {
-            store.append(&facts)?;
+            store.append(facts)?;
             store.remove(lease)
         })
         .await
@@ -69,7 +69,7 @@ impl Embedded {
         facts: Vec<Fact>,
     ) -> Result<(), Error> {
         self.write(move |store| {
-            store.append(&facts)?;
+            store.append(facts)?;
             store.put_back(lease, due(&task), Some(&task))
         })
         .await

@@ -8,15 +8,16 @@ use crate::{
 };
 use prost::Message as _;
 use rusqlite::OptionalExtension as _;
+use std::sync::Arc;
 use talaria_core::id::EventId;
 use talaria_proto::v1::{Event, Fact};
 
 impl Embedded {
-    pub(crate) async fn publish(&self, event: &Event) -> Result<Published, Error> {
+    pub(crate) async fn publish(&self, event: Arc<Event>) -> Result<Published, Error> {
         let id: EventId = event.id.parse().map_err(Error::new)?;
         let received_at = time::from_proto(event.received_at.as_ref()).as_microsecond();
         let bytes = event.encode_to_vec();
-        match self.write(move |store| store.publish(id, received_at, &bytes)).await? {
+        match self.write_urgently(move |store| store.publish(id, received_at, &bytes, event)).await? {
             (seq, None) => Ok(Published::New { seq }),
             (seq, Some(stored)) => {
                 let stored = Event::decode(stored.as_slice()).map_err(Error::new)?;
@@ -25,10 +26,13 @@ impl Embedded {
         }
     }
 
-    pub(crate) async fn event(&self, seq: u64) -> Result<Option<Event>, Error> {
+    pub(crate) async fn event(&self, seq: u64) -> Result<Option<Arc<Event>>, Error> {
+        if let Some(event) = self.inner.signals.newest_events.get(seq) {
+            return Ok(Some(event));
+        }
         self.read(move |connection| {
             let mut statement = connection.prepare_cached("SELECT event FROM events WHERE seq = ?")?;
-            statement.query_row([seq], |row| message(row, 0)).optional()
+            statement.query_row([seq], |row| message(row, 0).map(Arc::new)).optional()
         })
         .await
     }
@@ -41,6 +45,9 @@ impl Embedded {
             if newest.wait_for(|newest| *newest > after).await.is_err() {
                 return Err(Error::new("the bus has stopped"));
             }
+            if let Some(events) = self.inner.signals.newest_events.after(after, max) {
+                return Ok(events.into_iter().map(|(seq, event)| Stored { seq, event }).collect());
+            }
             let events = self.read(move |connection| read_events(connection, after, max)).await?;
             // Empty when they were planned in the meantime.
             if !events.is_empty() {
@@ -51,15 +58,16 @@ impl Embedded {
 
     pub(crate) async fn plan(&self, plans: Vec<Plan>) -> Result<(), Error> {
         let rows = plans.into_iter().map(PlanRow::try_from).collect::<Result<Vec<_>, Error>>()?;
-        self.write(move |store| rows.iter().try_for_each(|row| store.plan(row))).await
+        self.write(move |store| rows.into_iter().try_for_each(|row| store.plan(row))).await
     }
 }
 
 fn read_events(connection: &rusqlite::Connection, after: u64, max: usize) -> rusqlite::Result<Vec<Stored>> {
     let query = "SELECT seq, event FROM events WHERE seq > ? ORDER BY seq LIMIT ?";
     let mut statement = connection.prepare_cached(query)?;
-    let rows = statement
-        .query_map((after, limit(max)), |row| Ok(Stored { seq: row.get(0)?, event: message(row, 1)? }))?;
+    let rows = statement.query_map((after, limit(max)), |row| {
+        Ok(Stored { seq: row.get(0)?, event: Arc::new(message(row, 1)?) })
+    })?;
     rows.collect()
 }
 
@@ -86,12 +94,14 @@ impl Store {
         id: EventId,
         received_at: i64,
         event: &[u8],
+        stored: Arc<Event>,
     ) -> rusqlite::Result<(u64, Option<Vec<u8>>)> {
         let seq = self.last_event + 1;
         let insert = "INSERT INTO events VALUES (?, ?, ?, ?) ON CONFLICT (id) DO NOTHING";
         let row = (seq, id.as_bytes(), received_at, event);
         if self.connection.prepare_cached(insert)?.execute(row)? == 1 {
             self.last_event = seq;
+            self.new_events.push((stored, event.len()));
             return Ok((seq, None));
         }
         let select = "SELECT seq, event FROM events WHERE id = ?";
@@ -100,11 +110,11 @@ impl Store {
             .query_row([id.as_bytes()], |row| Ok((row.get(0)?, Some(row.get(1)?))))
     }
 
-    fn plan(&mut self, plan: &PlanRow) -> rusqlite::Result<()> {
+    fn plan(&mut self, plan: PlanRow) -> rusqlite::Result<()> {
         if plan.seq <= self.last_planned {
             return Ok(());
         }
-        self.append(&plan.facts)?;
+        self.append(plan.facts)?;
         for delivery in &plan.deliveries {
             self.enqueue(delivery)?;
         }

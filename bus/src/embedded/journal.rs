@@ -7,21 +7,26 @@ use crate::{
     time,
 };
 use prost::Message as _;
+use std::sync::Arc;
 use talaria_proto::v1::Fact;
 
 impl Embedded {
     pub(crate) async fn record(&self, facts: Vec<Fact>) -> Result<(), Error> {
-        self.write(move |store| store.append(&facts)).await
+        self.write_urgently(move |store| store.append(facts)).await
     }
 
-    pub(crate) async fn journal(&self, after: u64, max: usize) -> Result<Vec<(u64, Fact)>, Error> {
+    pub(crate) async fn journal(&self, after: u64, max: usize) -> Result<Vec<(u64, Arc<Fact>)>, Error> {
         if self.inner.signals.journal.subscribe().wait_for(|newest| *newest > after).await.is_err() {
             return Err(Error::new("the bus has stopped"));
+        }
+        if let Some(facts) = self.inner.signals.newest_facts.after(after, max) {
+            return Ok(facts);
         }
         self.read(move |connection| {
             let query = "SELECT seq, fact FROM journal WHERE seq > ? ORDER BY seq LIMIT ?";
             let mut statement = connection.prepare_cached(query)?;
-            let rows = statement.query_map((after, limit(max)), |row| Ok((row.get(0)?, message(row, 1)?)))?;
+            let rows = statement
+                .query_map((after, limit(max)), |row| Ok((row.get(0)?, Arc::new(message(row, 1)?))))?;
             rows.collect()
         })
         .await
@@ -43,13 +48,15 @@ impl Embedded {
 }
 
 impl Store {
-    pub(super) fn append(&mut self, facts: &[Fact]) -> rusqlite::Result<()> {
+    pub(super) fn append(&mut self, facts: Vec<Fact>) -> rusqlite::Result<()> {
         let mut statement = self.connection.prepare_cached("INSERT INTO journal VALUES (?, ?, ?, ?)")?;
         for fact in facts {
             self.last_fact += 1;
+            let bytes = fact.encode_to_vec();
             let at = time::from_proto(fact.at.as_ref()).as_microsecond();
-            let row = (self.last_fact, at, fact.event_seq, fact.encode_to_vec());
+            let row = (self.last_fact, at, fact.event_seq, &bytes);
             statement.execute(row)?;
+            self.new_facts.push((Arc::new(fact), bytes.len()));
         }
         Ok(())
     }

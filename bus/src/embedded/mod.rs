@@ -6,21 +6,28 @@
 //!
 //! - [`schema`]: the tables.
 //! - [`store`]: the writer's state: the connection, the next places, the lanes.
+//! - [`checkpoint`]: moves what was committed from the log into the file, beside the writer.
+//! - [`tail`]: the newest entries, in memory, for those who follow closely.
 //! - [`events`], [`deliveries`], [`journal`], [`retention`]: the contract, a part each.
 
+mod checkpoint;
 mod deliveries;
 mod events;
 mod journal;
 mod retention;
 mod schema;
 mod store;
+mod tail;
 #[cfg(test)]
 mod tests;
 mod writer;
 
 use crate::{Clock, Error, sqlite::Readers};
 use std::{fs, fs::File, path::Path, sync::Arc};
+use tail::Tail;
+use talaria_proto::v1::{Event, Fact};
 use tokio::sync::{Notify, watch};
+use writer::Urgency;
 
 /// The file in the data directory.
 const FILE: &str = "bus.db";
@@ -50,6 +57,10 @@ struct Signals {
     journal: watch::Sender<u64>,
     /// A delivery came, or a place in a window.
     deliveries: Notify,
+    /// The newest events.
+    newest_events: Tail<Event>,
+    /// The newest facts.
+    newest_facts: Tail<Fact>,
 }
 
 impl Embedded {
@@ -77,19 +88,31 @@ impl Embedded {
             planned: watch::Sender::new(store.last_planned),
             journal: watch::Sender::new(store.last_fact),
             deliveries: Notify::new(),
+            newest_events: Tail::behind(store.last_event),
+            newest_facts: Tail::behind(store.last_fact),
         });
         let readers = Readers::open(&file).map_err(|error| at("open the bus in", &error))?;
-        let writer = writer::Writer::start(store, Arc::clone(&signals))
-            .map_err(|error| at("open the bus in", &error))?;
+        let checkpointer =
+            checkpoint::Checkpointer::start(&file).map_err(|error| at("open the bus in", &error))?;
+        let writer = writer::Writer::start(store, checkpointer, Arc::clone(&signals));
+        let writer = writer.map_err(|error| at("open the bus in", &error))?;
         Ok(Self { inner: Arc::new(Inner { writer, readers, signals, clock, _lock: lock }) })
     }
 
-    /// Runs in the next transaction.
+    /// Writes something that we alone wait for.
     async fn write<T: Send + 'static>(
         &self,
         work: impl FnOnce(&mut store::Store) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T, Error> {
-        self.inner.writer.run(work).await
+        self.inner.writer.run(Urgency::Ordinary, work).await
+    }
+
+    /// Writes something that somebody outside waits for.
+    async fn write_urgently<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut store::Store) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Result<T, Error> {
+        self.inner.writer.run(Urgency::Urgent, work).await
     }
 
     /// Reads what is committed.
@@ -101,6 +124,6 @@ impl Embedded {
     }
 
     pub(crate) async fn check(&self) -> Result<(), Error> {
-        self.write(store::Store::touch).await
+        self.write_urgently(store::Store::touch).await
     }
 }

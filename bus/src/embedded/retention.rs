@@ -25,6 +25,12 @@ impl Embedded {
     pub(crate) async fn expire(&self, before: Timestamp) -> Result<Expired, Error> {
         let events = self.expire_from(Table::Events, before).await?;
         let facts = self.expire_from(Table::Journal, before).await?;
+        if events > 0 {
+            self.inner.signals.newest_events.clear();
+        }
+        if facts > 0 {
+            self.inner.signals.newest_facts.clear();
+        }
         Ok(Expired { events, facts })
     }
 

@@ -54,6 +54,8 @@ INSERT INTO marks VALUES ('planned', 0), ('touched', 0);
 /// Opens the file, and makes the tables if it is new.
 pub(super) fn open(file: &Path) -> Result<Connection, Error> {
     let mut connection = sqlite::open(file, Durability::Full)?;
+    // The checkpointer does it.
+    connection.pragma_update(None, "wal_autocheckpoint", 0)?;
     let version: i64 = connection.query_row("PRAGMA user_version", (), |row| row.get(0))?;
     match version {
         0 => {

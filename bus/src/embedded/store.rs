@@ -3,7 +3,8 @@
 use super::{deliveries::Lanes, schema};
 use crate::Error;
 use rusqlite::{Connection, OptionalExtension as _};
-use std::path::Path;
+use std::{path::Path, sync::Arc};
+use talaria_proto::v1::{Event, Fact};
 
 pub(super) struct Store {
     pub connection: Connection,
@@ -16,6 +17,10 @@ pub(super) struct Store {
     /// The number of the newest lease. Leases die with the process, so it starts anew.
     pub last_lease: i64,
     pub lanes: Lanes,
+    /// Events of this transaction, with their sizes.
+    pub new_events: Vec<(Arc<Event>, usize)>,
+    /// Facts of this transaction, with their sizes.
+    pub new_facts: Vec<(Arc<Fact>, usize)>,
     /// Whether somebody who waits for deliveries should look again.
     pub deliveries_changed: bool,
     /// What is above was changed by a transaction that was rolled back.
@@ -31,6 +36,8 @@ impl Store {
             last_fact: 0,
             last_lease: 0,
             lanes: Lanes::default(),
+            new_events: Vec::new(),
+            new_facts: Vec::new(),
             deliveries_changed: false,
             stale: true,
         };
@@ -83,6 +90,8 @@ impl Store {
     /// After a failure: the file is as it was, and what is known is read anew before the next group.
     pub(super) fn roll_back(&mut self) {
         self.stale = true;
+        self.new_events.clear();
+        self.new_facts.clear();
         if !self.connection.is_autocommit()
             && let Err(error) = self.connection.execute_batch("ROLLBACK")
         {

@@ -40,17 +40,17 @@ fn event(job: &str) -> Event {
 async fn i15_what_cannot_be_written_is_an_error_and_succeeds_once_the_cause_is_gone() {
     let directory = Directory::new();
     let bus = directory.open().await;
-    bus.publish(&event("before")).await.unwrap();
+    bus.publish(event("before")).await.unwrap();
 
     // Somebody else holds the file's write lock, as a backup or a stuck tool might.
     let intruder = Connection::open(directory.directory.path().join(FILE)).unwrap();
     intruder.execute_batch("BEGIN IMMEDIATE").unwrap();
-    let error = bus.publish(&event("during")).await.unwrap_err();
+    let error = bus.publish(event("during")).await.unwrap_err();
     assert_eq!(error.to_string(), "the bus is unavailable: database is locked");
     assert!(bus.check().await.is_err());
     intruder.execute_batch("ROLLBACK").unwrap();
     bus.check().await.unwrap();
-    bus.publish(&event("during")).await.unwrap();
+    bus.publish(event("during")).await.unwrap();
 
     // The disk is full.
     let Bus::Embedded(embedded) = &bus;
@@ -62,9 +62,9 @@ async fn i15_what_cannot_be_written_is_an_error_and_succeeds_once_the_cause_is_g
     };
     limit("1").await;
     let large = Event { payload: vec![0; 1 << 20].into(), ..event("large") };
-    assert!(bus.publish(&large).await.unwrap_err().to_string().contains("full"));
+    assert!(bus.publish(large.clone()).await.unwrap_err().to_string().contains("full"));
     limit("1000000").await;
-    bus.publish(&large).await.unwrap();
+    bus.publish(large.clone()).await.unwrap();
     let stored = bus.unplanned(10).await.unwrap();
     assert_eq!(stored.iter().map(|stored| stored.seq).collect::<Vec<_>>(), [1, 2, 3], "no gap, nothing lost");
 }
@@ -124,7 +124,7 @@ async fn commits_are_synchronous_and_one_commit_serves_many() {
     begun.await.unwrap();
     let publish = |index: usize| {
         let bus = bus.clone();
-        tokio::spawn(async move { bus.publish(&event(&index.to_string())).await.unwrap() })
+        tokio::spawn(async move { bus.publish(event(&index.to_string())).await.unwrap() })
     };
     let writers: Vec<_> = (0..100).map(publish).collect();
     while embedded.inner.writer.free_places() > writer::QUEUE - 101 {

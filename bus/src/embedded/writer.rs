@@ -1,29 +1,45 @@
 //! The one writer: group commit.
 //!
-//! Whoever wants to write sends a piece of work and waits. The thread takes everything that has gathered, does
-//! it in one transaction, commits, and answers everybody. While a commit waits for the disk the next group
-//! gathers, so the group is as large as the load asks for and nobody waits when there is none.
+//! Whoever wants to write hands in a piece of work and waits. The thread takes what has gathered, does it in one
+//! transaction, commits, and answers everybody. While a commit waits for the disk the next group gathers, so the
+//! group is as large as the load asks for and nobody waits when there is none.
+//!
+//! Callbacks wait for their answer, the relay can wait: every group takes all the urgent work there is, and
+//! ordinary work only for [`ORDINARY_SHARE`], so that neither starves the other.
 
-use super::{Signals, store::Store};
+use super::{Signals, checkpoint::Checkpointer, store::Store};
 use crate::Error;
 use std::{
+    collections::VecDeque,
     mem,
-    sync::{Arc, mpsc},
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
     thread,
+    time::{Duration, Instant},
 };
-use tokio::sync::oneshot;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 /// A group is closed at this many pieces of work, so that nobody waits for ever under load.
 const LARGEST_GROUP: usize = 1024;
 
-/// What waits in front of the writer. Senders wait when it is full: memory is bounded.
+/// How long a group works on ordinary work.
+const ORDINARY_SHARE: Duration = Duration::from_millis(1);
+
+/// What may wait in front of the writer. Whoever comes after that waits outside: memory is bounded.
 pub(super) const QUEUE: usize = 4096;
 
+/// How soon something has to be written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Urgency {
+    /// Somebody outside waits for his answer.
+    Urgent,
+    /// Only we wait.
+    Ordinary,
+}
+
 pub(super) struct Writer {
-    /// Taken out to end the thread.
-    work: Option<mpsc::SyncSender<Box<dyn Work>>>,
+    inbox: Arc<Inbox>,
     thread: Option<thread::JoinHandle<()>>,
-    places: Arc<tokio::sync::Semaphore>,
+    places: Arc<Semaphore>,
 }
 
 trait Work: Send {
@@ -36,8 +52,7 @@ struct Piece<F, T> {
     todo: Option<F>,
     done: Option<T>,
     reply: oneshot::Sender<Result<T, Error>>,
-    /// Its place in the queue.
-    _place: tokio::sync::OwnedSemaphorePermit,
+    _place: OwnedSemaphorePermit,
 }
 
 impl<F, T> Work for Piece<F, T>
@@ -63,26 +78,82 @@ where
     }
 }
 
+/// What waits for the writer.
+#[derive(Default)]
+struct Inbox {
+    waiting: Mutex<Waiting>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct Waiting {
+    urgent: VecDeque<Box<dyn Work>>,
+    ordinary: VecDeque<Box<dyn Work>>,
+    closed: bool,
+}
+
+impl Inbox {
+    fn lock(&self) -> MutexGuard<'_, Waiting> {
+        // Nothing panics while it holds the lock.
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn push(&self, urgency: Urgency, work: Box<dyn Work>) {
+        let mut waiting = self.lock();
+        match urgency {
+            Urgency::Urgent => waiting.urgent.push_back(work),
+            Urgency::Ordinary => waiting.ordinary.push_back(work),
+        }
+        drop(waiting);
+        self.changed.notify_one();
+    }
+
+    fn close(&self) {
+        self.lock().closed = true;
+        self.changed.notify_one();
+    }
+
+    /// Waits for work, and takes what is urgent. `None` when there is none and there will be none.
+    fn urgent(&self) -> Option<Vec<Box<dyn Work>>> {
+        let idle = |waiting: &mut Waiting| {
+            waiting.urgent.is_empty() && waiting.ordinary.is_empty() && !waiting.closed
+        };
+        let mut waiting = self.changed.wait_while(self.lock(), idle).unwrap_or_else(PoisonError::into_inner);
+        if waiting.urgent.is_empty() && waiting.ordinary.is_empty() {
+            return None;
+        }
+        let group = waiting.urgent.len().min(LARGEST_GROUP);
+        Some(waiting.urgent.drain(..group).collect())
+    }
+
+    fn ordinary(&self) -> Option<Box<dyn Work>> {
+        self.lock().ordinary.pop_front()
+    }
+}
+
 impl Writer {
-    pub(super) fn start(store: Store, signals: Arc<Signals>) -> std::io::Result<Self> {
-        let (work, inbox) = mpsc::sync_channel(QUEUE);
-        let thread = thread::Builder::new()
-            .name("bus-writer".into())
-            .spawn(move || write_groups(store, &inbox, &signals))?;
-        let places = Arc::new(tokio::sync::Semaphore::new(QUEUE));
-        Ok(Self { work: Some(work), thread: Some(thread), places })
+    pub(super) fn start(
+        store: Store,
+        checkpointer: Checkpointer,
+        signals: Arc<Signals>,
+    ) -> std::io::Result<Self> {
+        let inbox = Arc::<Inbox>::default();
+        let work = Arc::clone(&inbox);
+        let write = move || write_groups(store, &checkpointer, &work, &signals);
+        let thread = thread::Builder::new().name("bus-writer".into()).spawn(write)?;
+        Ok(Self { inbox, thread: Some(thread), places: Arc::new(Semaphore::new(QUEUE)) })
     }
 
     pub(super) async fn run<T: Send + 'static>(
         &self,
+        urgency: Urgency,
         todo: impl FnOnce(&mut Store) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T, Error> {
         let stopped = || Error::new("the bus has stopped");
         let place = Arc::clone(&self.places).acquire_owned().await.map_err(|_| stopped())?;
         let (reply, answer) = oneshot::channel();
         let piece = Piece { todo: Some(todo), done: None, reply, _place: place };
-        // The semaphore has as many places as the channel, so this never blocks.
-        self.work.as_ref().ok_or_else(stopped)?.send(Box::new(piece)).map_err(|_| stopped())?;
+        self.inbox.push(urgency, Box::new(piece));
         answer.await.map_err(|_| stopped())?
     }
 }
@@ -97,36 +168,42 @@ impl Writer {
 impl Drop for Writer {
     /// Finishes what was accepted, then closes the file.
     fn drop(&mut self) {
-        drop(self.work.take());
+        self.inbox.close();
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
     }
 }
 
-fn write_groups(mut store: Store, inbox: &mpsc::Receiver<Box<dyn Work>>, signals: &Signals) {
-    while let Ok(first) = inbox.recv() {
-        let mut group = vec![first];
-        group.extend(inbox.try_iter().take(LARGEST_GROUP - 1));
-        let outcome = write_group(&mut store, &mut group);
-        if let Err(error) = &outcome {
-            tracing::error!(%error, "could not commit {} pieces of work", group.len());
-        }
-        if outcome.is_ok() {
-            announce(&mut store, signals);
+fn write_groups(mut store: Store, checkpointer: &Checkpointer, inbox: &Inbox, signals: &Signals) {
+    while let Some(mut group) = inbox.urgent() {
+        let outcome = write_group(&mut store, &mut group, inbox);
+        match &outcome {
+            Ok(()) => announce(&mut store, signals),
+            Err(error) => tracing::error!(%error, "could not commit {} pieces of work", group.len()),
         }
         for work in group {
             work.answer(outcome.clone());
         }
+        checkpointer.after_commit(&store.connection);
     }
 }
 
 /// All of the group is committed, or none of it.
-fn write_group(store: &mut Store, group: &mut [Box<dyn Work>]) -> Result<(), Error> {
+fn write_group(store: &mut Store, group: &mut Vec<Box<dyn Work>>, inbox: &Inbox) -> Result<(), Error> {
     let mut attempt = || {
         store.begin()?;
         for work in group.iter_mut() {
             work.run(store)?;
+        }
+        let start = Instant::now();
+        while start.elapsed() < ORDINARY_SHARE
+            && group.len() < LARGEST_GROUP
+            && let Some(mut work) = inbox.ordinary()
+        {
+            let done = work.run(store);
+            group.push(work);
+            done?;
         }
         store.commit()
     };
@@ -137,6 +214,9 @@ fn write_group(store: &mut Store, group: &mut [Box<dyn Work>]) -> Result<(), Err
 }
 
 fn announce(store: &mut Store, signals: &Signals) {
+    // Before the signals: whoever they wake finds it there.
+    signals.newest_events.extend(store.new_events.drain(..));
+    signals.newest_facts.extend(store.new_facts.drain(..));
     for (signal, place) in [
         (&signals.events, store.last_event),
         (&signals.planned, store.last_planned),

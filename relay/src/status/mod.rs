@@ -63,7 +63,7 @@ impl StatusService for StatusServer {
         };
         if request.include_payload {
             let stored = self.bus.event(seq).await.map_err(|error| Status::unavailable(error.to_string()))?;
-            event.payload = stored.map(|stored| stored.payload).unwrap_or_default();
+            event.payload = stored.map(|stored| stored.payload.clone()).unwrap_or_default();
         }
         Ok(Response::new(GetEventResponse { event: Some(event), deliveries, conflicts }))
     }

@@ -5,7 +5,7 @@
 
 use super::{StatusServer, request};
 use crate::view::query::{self, DeliveryFilter, TOP};
-use std::collections::HashMap;
+use std::{collections::HashMap, sync::Arc};
 use talaria_bus::time::from_proto;
 use talaria_core::id::DeliveryId;
 use talaria_proto::v1::{
@@ -131,7 +131,7 @@ impl Watch {
     }
 
     /// The deliveries that the facts speak of, as the view has them now.
-    async fn known(&self, facts: &[(u64, Fact)]) -> Result<HashMap<String, Delivery>, Status> {
+    async fn known(&self, facts: &[(u64, Arc<Fact>)]) -> Result<HashMap<String, Delivery>, Status> {
         let ids: Vec<DeliveryId> = facts.iter().flat_map(|(_, fact)| spoken_of(fact)).collect();
         let read = move |connection: &rusqlite::Connection| {
             let mut known = HashMap::new();

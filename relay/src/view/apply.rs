@@ -4,7 +4,7 @@ use crate::fold::{self, Folded};
 use jiff::Timestamp;
 use prost::Message as _;
 use rusqlite::{Connection, OptionalExtension as _, Transaction};
-use std::collections::HashMap;
+use std::{collections::HashMap, sync::Arc};
 use talaria_bus::{
     sqlite::message,
     time::{from_proto, since},
@@ -16,7 +16,7 @@ use talaria_proto::v1::{
 };
 
 /// All of the facts, or none, together with the place of the last one.
-pub(super) fn apply(connection: &mut Connection, facts: &[(u64, Fact)]) -> rusqlite::Result<()> {
+pub(super) fn apply(connection: &mut Connection, facts: &[(u64, Arc<Fact>)]) -> rusqlite::Result<()> {
     let transaction = connection.transaction()?;
     let mut batch = Batch { transaction: &transaction, lanes: HashMap::new(), counts: Counts::default() };
     for (_, fact) in facts {

@@ -66,7 +66,7 @@ impl View {
     }
 
     /// Folds facts in, each with its place.
-    pub async fn apply(&self, facts: Vec<(u64, Fact)>) -> Result<(), Error> {
+    pub async fn apply(&self, facts: Vec<(u64, Arc<Fact>)>) -> Result<(), Error> {
         let Some((last, _)) = facts.last() else { return Ok(()) };
         let last = *last;
         self.write(move |connection| apply::apply(connection, &facts)).await?;

@@ -93,12 +93,12 @@ impl History {
         conclusion.task
     }
 
-    fn placed(&self) -> Vec<(u64, Fact)> {
-        (1..).zip(self.facts.iter().cloned()).collect()
+    fn placed(&self) -> Vec<(u64, Arc<Fact>)> {
+        (1..).zip(self.facts.iter().cloned().map(Arc::new)).collect()
     }
 }
 
-async fn view_of(facts: Vec<(u64, Fact)>) -> (TempDir, View) {
+async fn view_of(facts: Vec<(u64, Arc<Fact>)>) -> (TempDir, View) {
     let directory = tempfile::tempdir().unwrap();
     let view = View::open(directory.path(), u64::MAX).unwrap();
     view.apply(facts).await.unwrap();
@@ -206,7 +206,7 @@ proptest! {
             let facts = history(&choices).placed();
             let (_kept, straight) = view_of(facts.clone()).await;
             // Every fact at least once, some again, shuffled by drawing places.
-            let mut shuffled: Vec<(u64, Fact)> = facts.clone();
+            let mut shuffled: Vec<(u64, Arc<Fact>)> = facts.clone();
             for index in &order {
                 shuffled.push(facts[index.index(facts.len())].clone());
                 let other = index.index(shuffled.len());
