@@ -161,6 +161,9 @@ impl Relay {
         }
         end.cancel();
         while others.join_next().await.is_some() {}
+        if let Err(error) = view.close().await {
+            tracing::warn!(%error, "the status view was not closed in order and may be made anew at the next start");
+        }
         Ok(())
     }
 }

@@ -96,18 +96,19 @@ impl Store {
         event: &[u8],
         stored: Arc<Event>,
     ) -> rusqlite::Result<(u64, Option<Vec<u8>>)> {
-        let seq = self.last_event + 1;
-        let insert = "INSERT INTO events VALUES (?, ?, ?, ?) ON CONFLICT (id) DO NOTHING";
-        let row = (seq, id.as_bytes(), received_at, event);
-        if self.connection.prepare_cached(insert)?.execute(row)? == 1 {
-            self.last_event = seq;
-            self.new_events.push((stored, event.len()));
-            return Ok((seq, None));
+        if let Some(seq) = self.ids.get(id) {
+            let mut statement = self.connection.prepare_cached("SELECT event FROM events WHERE seq = ?")?;
+            return statement.query_row([seq], |row| Ok((seq, Some(row.get(0)?))));
         }
-        let select = "SELECT seq, event FROM events WHERE id = ?";
-        self.connection
-            .prepare_cached(select)?
-            .query_row([id.as_bytes()], |row| Ok((row.get(0)?, Some(row.get(1)?))))
+        let seq = self.last_event + 1;
+        let insert = "INSERT INTO events VALUES (?, ?, ?)";
+        self.connection.prepare_cached(insert)?.execute((seq, received_at, event))?;
+        let insert = "INSERT INTO event_ids VALUES (?, ?)";
+        self.connection.prepare_cached(insert)?.execute((seq, id.as_bytes()))?;
+        self.ids.insert(id, seq);
+        self.last_event = seq;
+        self.new_events.push((stored, event.len()));
+        Ok((seq, None))
     }
 
     fn plan(&mut self, plan: PlanRow) -> rusqlite::Result<()> {

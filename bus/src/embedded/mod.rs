@@ -7,12 +7,14 @@
 //! - [`schema`]: the tables.
 //! - [`store`]: the writer's state: the connection, the next places, the lanes.
 //! - [`checkpoint`]: moves what was committed from the log into the file, beside the writer.
+//! - [`ids`]: which events there are.
 //! - [`tail`]: the newest entries, in memory, for those who follow closely.
 //! - [`events`], [`deliveries`], [`journal`], [`retention`]: the contract, a part each.
 
 mod checkpoint;
 mod deliveries;
 mod events;
+mod ids;
 mod journal;
 mod retention;
 mod schema;

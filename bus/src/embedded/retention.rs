@@ -1,6 +1,9 @@
 //! What is old goes; what waits stays.
 
-use super::{Embedded, store::Store};
+use super::{
+    Embedded,
+    store::{Store, event_id},
+};
 use crate::{Error, Expired};
 use jiff::Timestamp;
 
@@ -78,6 +81,11 @@ impl Store {
             }
             if !waits.exists([event_seq])? {
                 delete.execute([seq])?;
+                if matches!(table, Table::Events) {
+                    let mut delete =
+                        self.connection.prepare_cached("DELETE FROM event_ids WHERE seq = ? RETURNING id")?;
+                    self.ids.remove(delete.query_row([seq], event_id)?);
+                }
                 step.removed += 1;
             }
         }

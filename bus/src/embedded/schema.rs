@@ -14,9 +14,13 @@ const TABLES: &str = "
 -- One row an event, in the order of storing.
 CREATE TABLE events (
     seq INTEGER PRIMARY KEY,
-    id BLOB NOT NULL UNIQUE,
     received_at INTEGER NOT NULL,
     event BLOB NOT NULL
+);
+-- The events' ids, apart from them so that all can be read at the start.
+CREATE TABLE event_ids (
+    seq INTEGER PRIMARY KEY,
+    id BLOB NOT NULL
 );
 -- Tenants' routes, by a short number.
 CREATE TABLE lanes (

@@ -1,13 +1,16 @@
 //! The writer's state: the connection, and what is known without asking it.
 
-use super::{deliveries::Lanes, schema};
+use super::{deliveries::Lanes, ids::Ids, schema};
 use crate::Error;
-use rusqlite::{Connection, OptionalExtension as _};
+use rusqlite::{Connection, OptionalExtension as _, Row, types::Type};
 use std::{path::Path, sync::Arc};
+use talaria_core::id::EventId;
 use talaria_proto::v1::{Event, Fact};
 
 pub(super) struct Store {
     pub connection: Connection,
+    /// Which events there are.
+    pub ids: Ids,
     /// The place of the newest event.
     pub last_event: u64,
     /// The place of the last planned event.
@@ -31,6 +34,7 @@ impl Store {
     pub(super) fn open(file: &Path) -> Result<Self, Error> {
         let mut store = Self {
             connection: schema::open(file)?,
+            ids: Ids::default(),
             last_event: 0,
             last_planned: 0,
             last_fact: 0,
@@ -42,7 +46,18 @@ impl Store {
             stale: true,
         };
         store.refresh()?;
+        store.read_ids()?;
         Ok(store)
+    }
+
+    fn read_ids(&mut self) -> rusqlite::Result<()> {
+        let mut statement = self.connection.prepare("SELECT id, seq FROM event_ids")?;
+        let mut rows = statement.query(())?;
+        while let Some(row) = rows.next()? {
+            self.ids.insert(event_id(row)?, row.get(1)?);
+        }
+        self.ids.commit();
+        Ok(())
     }
 
     /// Reads what is known without asking.
@@ -84,12 +99,15 @@ impl Store {
     }
 
     pub(super) fn commit(&mut self) -> rusqlite::Result<()> {
-        self.connection.prepare_cached("COMMIT")?.execute(()).map(drop)
+        self.connection.prepare_cached("COMMIT")?.execute(())?;
+        self.ids.commit();
+        Ok(())
     }
 
     /// After a failure: the file is as it was, and what is known is read anew before the next group.
     pub(super) fn roll_back(&mut self) {
         self.stale = true;
+        self.ids.roll_back();
         self.new_events.clear();
         self.new_facts.clear();
         if !self.connection.is_autocommit()
@@ -103,4 +121,10 @@ impl Store {
     pub(super) fn touch(&mut self) -> rusqlite::Result<()> {
         self.connection.execute("UPDATE marks SET value = value + 1 WHERE name = 'touched'", ()).map(drop)
     }
+}
+
+/// The id in a row's first column.
+pub(super) fn event_id(row: &Row<'_>) -> rusqlite::Result<EventId> {
+    EventId::from_bytes(row.get_ref(0)?.as_blob()?)
+        .map_err(|error| rusqlite::Error::FromSqlConversionFailure(0, Type::Blob, Box::new(error)))
 }

@@ -1,7 +1,8 @@
 //! What became of everything: the journal, folded into SQLite so that it can be asked.
 //!
 //! The view can be thrown away: it is derived from the journal, remembers how far it has followed it in the same
-//! transaction, and is made anew when its file is lost, damaged, of another version, or ahead of the journal.
+//! transaction, and is made anew when its file is lost, damaged, of another version, ahead of the journal, or
+//! was in use when the power failed.
 //!
 //! - [`apply`]: facts to rows.
 //! - [`query`]: rows to answers.
@@ -58,6 +59,11 @@ impl View {
             readers: Readers::open(&file)?,
             position: Arc::new(watch::Sender::new(position)),
         })
+    }
+
+    /// Brings everything to the disk. Without it the view does not outlive the machine's boot.
+    pub async fn close(&self) -> Result<(), Error> {
+        self.write(|connection| schema::close(connection)).await
     }
 
     /// The place of the last fact that is in the view.

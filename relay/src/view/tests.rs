@@ -417,6 +417,20 @@ async fn a_view_goes_on_where_it_was_and_is_made_anew_when_it_cannot() {
         0,
         "it knows more than the journal: it is another journal's"
     );
+    // Whoever wrote last has the say: the process of this boot, one of another boot, one that closed it.
+    for (close, keeper, position) in [(false, "another boot", 0), (true, "closed", newest)] {
+        let (kept, view) = view_of(crowd().placed()).await;
+        let file = Connection::open(kept.path().join(FILE)).unwrap();
+        if close {
+            view.close().await.unwrap();
+        } else {
+            file.execute("UPDATE position SET keeper = ?", [keeper]).unwrap();
+        }
+        let kept_by: String = file.query_row("SELECT keeper FROM position", (), |row| row.get(0)).unwrap();
+        assert_eq!(kept_by, keeper);
+        drop((view, file));
+        assert_eq!(*View::open(kept.path(), newest).unwrap().position().borrow(), position, "{keeper}");
+    }
     let (kept, _) = view_of(crowd().placed()).await;
     Connection::open(kept.path().join(FILE)).unwrap().pragma_update(None, "user_version", 99).unwrap();
     assert_eq!(*View::open(kept.path(), newest).unwrap().position().borrow(), 0, "another version");
