@@ -10,10 +10,10 @@ const CAPACITY: usize = 8 << 20;
 
 /// The newest entries, without a gap.
 #[derive(Debug)]
-pub(super) struct Tail<T>(Mutex<Entries<T>>);
+pub(super) struct Tail<T>(Mutex<Kept<T>>);
 
 #[derive(Debug)]
-struct Entries<T> {
+struct Kept<T> {
     /// The place of the first one.
     first: u64,
     entries: VecDeque<(Arc<T>, usize)>,
@@ -23,10 +23,10 @@ struct Entries<T> {
 impl<T> Tail<T> {
     /// Empty, behind this place.
     pub(super) fn behind(place: u64) -> Self {
-        Self(Mutex::new(Entries { first: place + 1, entries: VecDeque::new(), size: 0 }))
+        Self(Mutex::new(Kept { first: place + 1, entries: VecDeque::new(), size: 0 }))
     }
 
-    fn lock(&self) -> MutexGuard<'_, Entries<T>> {
+    fn lock(&self) -> MutexGuard<'_, Kept<T>> {
         // Nothing panics while it holds the lock.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }

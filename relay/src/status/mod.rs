@@ -6,7 +6,7 @@
 mod request;
 mod watch;
 
-use crate::view::{View, query};
+use crate::view::{View, query, summary};
 use std::pin::Pin;
 use talaria_bus::Bus;
 use talaria_core::id::{DeliveryId, EventId};
@@ -134,13 +134,13 @@ impl StatusService for StatusServer {
         request: Request<GetSummaryRequest>,
     ) -> Result<Response<GetSummaryResponse>, Status> {
         let tenant = request::given(request.into_inner().tenant);
-        let summary = self.ask(move |connection| {
+        let sums = self.ask(move |connection| {
             Ok(GetSummaryResponse {
-                routes: query::route_summaries(connection, tenant.as_deref())?,
-                tenants: query::tenant_summaries(connection, tenant.as_deref())?,
+                routes: summary::route_summaries(connection, tenant.as_deref())?,
+                tenants: summary::tenant_summaries(connection, tenant.as_deref())?,
             })
         });
-        summary.await.map(Response::new)
+        sums.await.map(Response::new)
     }
 
     async fn list_quarantined(

@@ -5,13 +5,14 @@
 //! was in use when the power failed.
 //!
 //! - [`apply`]: facts to rows.
-//! - [`query`]: rows to answers.
+//! - [`query`] and [`summary`]: rows to answers.
 //! - [`retention`]: what is old goes.
 
 mod apply;
 pub mod query;
 mod retention;
 mod schema;
+pub mod summary;
 #[cfg(test)]
 mod tests;
 

@@ -5,20 +5,14 @@ use rusqlite::{Connection, OptionalExtension as _, Row};
 use std::{collections::BTreeMap, time::Duration};
 use talaria_bus::{
     sqlite::{limit, message},
-    time::{before, duration_to_proto, from_proto, to_proto},
+    time::{before, from_proto},
 };
 use talaria_core::id::{DeliveryId, EventId};
-use talaria_proto::v1::{
-    Attempt, Delivery, DeliveryState, Event, EventConflict, Latency, QuarantinedCallback, RouteSummary,
-    StateCount, TenantSummary,
-};
+use talaria_proto::v1::{Attempt, Delivery, DeliveryState, Event, EventConflict, QuarantinedCallback};
 
 /// How far the clocks of those who receive callbacks may be apart: places in the stream are in the order of
 /// storing, and times nearly so.
 const SKEW: Duration = Duration::from_secs(60);
-
-/// How many of the latest deliveries the percentiles are of.
-const LATENCY_SAMPLES: i64 = 1000;
 
 /// Every state that a delivery can be in.
 const STATES: [DeliveryState; 6] = [
@@ -292,15 +286,15 @@ fn deliveries_of_lanes(
 }
 
 /// A tenant's route, and whether it is held.
-struct LaneRow {
-    number: i64,
-    tenant: String,
-    route: String,
-    held_because: String,
-    held_until: Option<i64>,
+pub(super) struct LaneRow {
+    pub number: i64,
+    pub tenant: String,
+    pub route: String,
+    pub held_because: String,
+    pub held_until: Option<i64>,
 }
 
-fn lanes(
+pub(super) fn lanes(
     connection: &Connection,
     tenant: Option<&str>,
     route: Option<&str>,
@@ -318,109 +312,6 @@ fn lanes(
         })
     })?;
     rows.collect()
-}
-
-/// How every route does.
-pub fn route_summaries(connection: &Connection, tenant: Option<&str>) -> rusqlite::Result<Vec<RouteSummary>> {
-    lanes(connection, tenant, None)?.into_iter().map(|lane| route_summary(connection, lane)).collect()
-}
-
-fn route_summary(connection: &Connection, lane: LaneRow) -> rusqlite::Result<RouteSummary> {
-    let mut statement = connection.prepare_cached(
-        "SELECT state, count FROM delivery_counts WHERE lane = ? AND count > 0 ORDER BY state",
-    )?;
-    let counts: Vec<StateCount> = statement
-        .query_map([lane.number], |row| Ok(StateCount { state: row.get(0)?, count: row.get(1)? }))?
-        .collect::<Result<_, _>>()?;
-    let count = |state: DeliveryState| {
-        counts.iter().find(|counted| counted.state() == state).map_or(0, |counted| counted.count)
-    };
-    let delivered = count(DeliveryState::Delivered);
-    let decided = delivered + count(DeliveryState::Parked) + count(DeliveryState::Ambiguous);
-    #[expect(clippy::cast_precision_loss, reason = "a share needs no more than 52 bits")]
-    let success_share = (decided > 0).then(|| delivered as f64 / decided as f64);
-    let oldest =
-        "SELECT delivery FROM deliveries WHERE lane = ? AND state = ? ORDER BY event_seq, route LIMIT 1";
-    let oldest: Option<Delivery> = connection
-        .prepare_cached(oldest)?
-        .query_row((lane.number, i32::from(DeliveryState::Waiting)), |row| message(row, 0))
-        .optional()?;
-    Ok(RouteSummary {
-        backlog: count(DeliveryState::Waiting),
-        oldest_waiting_received_at: oldest.and_then(|delivery| delivery.received_at),
-        success_share,
-        delivery_latency: latency(connection, lane.number)?,
-        held_because: lane.held_because,
-        held_until: lane.held_until.and_then(|until| Timestamp::from_microsecond(until).ok()).map(to_proto),
-        tenant: lane.tenant,
-        route: lane.route,
-        counts,
-    })
-}
-
-fn latency(connection: &Connection, lane: i64) -> rusqlite::Result<Option<Latency>> {
-    let select = "SELECT latency FROM deliveries WHERE lane = ? AND state = ? AND latency IS NOT NULL
-                  ORDER BY event_seq DESC, route DESC LIMIT ?";
-    let mut statement = connection.prepare_cached(select)?;
-    let delivered = i32::from(DeliveryState::Delivered);
-    let rows = statement.query_map((lane, delivered, LATENCY_SAMPLES), |row| row.get::<_, i64>(0))?;
-    let mut samples: Vec<i64> = rows.collect::<Result<_, _>>()?;
-    samples.sort_unstable();
-    let percentile = |percent: usize| {
-        // Nearest rank: the smallest sample that so many per cent do not exceed.
-        let rank = (samples.len() * percent).div_ceil(100).max(1);
-        let micros = samples.get(rank - 1).copied().unwrap_or_default();
-        Some(duration_to_proto(Duration::from_micros(micros.unsigned_abs())))
-    };
-    Ok((!samples.is_empty()).then(|| Latency {
-        samples: u32::try_from(samples.len()).unwrap_or(u32::MAX),
-        p50: percentile(50),
-        p90: percentile(90),
-        p99: percentile(99),
-    }))
-}
-
-/// How every tenant does.
-pub fn tenant_summaries(
-    connection: &Connection,
-    tenant: Option<&str>,
-) -> rusqlite::Result<Vec<TenantSummary>> {
-    let mut tenants: BTreeMap<String, TenantSummary> = BTreeMap::new();
-    let mut add = |query: &str, put: fn(&mut TenantSummary, &Row<'_>) -> rusqlite::Result<()>| {
-        let mut statement = connection.prepare_cached(query)?;
-        let mut rows = statement.query([tenant])?;
-        while let Some(row) = rows.next()? {
-            let name: String = row.get(0)?;
-            let summary = tenants.entry(name.clone()).or_default();
-            summary.tenant = name;
-            put(summary, row)?;
-        }
-        Ok::<_, rusqlite::Error>(())
-    };
-    add(
-        "SELECT tenant, events, unmatched FROM event_counts WHERE ?1 IS NULL OR tenant = ?1",
-        |summary, row| {
-            (summary.events, summary.unmatched_events) = (row.get(1)?, row.get(2)?);
-            Ok(())
-        },
-    )?;
-    add(
-        "SELECT tenant, count(*) FROM conflicts JOIN events ON event_seq = seq
-         WHERE ?1 IS NULL OR tenant = ?1 GROUP BY tenant",
-        |summary, row| {
-            summary.conflicts = row.get(1)?;
-            Ok(())
-        },
-    )?;
-    add(
-        "SELECT tenant, count(*) FROM quarantined WHERE ?1 IS NULL OR tenant = ?1 GROUP BY tenant",
-        |summary, row| {
-            summary.quarantined = row.get(1)?;
-            Ok(())
-        },
-    )?;
-    tenants.retain(|_, summary| summary.events > 0 || summary.quarantined > 0);
-    Ok(tenants.into_values().collect())
 }
 
 /// A page of quarantined callbacks.

@@ -358,7 +358,7 @@ async fn summaries_count_and_measure() {
     history.fact(at(5), 0, What::RouteChanged(held));
     history.event("acme", &[]);
     let (_kept, view) = view_of(history.placed()).await;
-    let routes = view.read(|c| query::route_summaries(c, None)).await.unwrap();
+    let routes = view.read(|c| summary::route_summaries(c, None)).await.unwrap();
     let names: Vec<_> = routes.iter().map(|route| format!("{}/{}", route.tenant, route.route)).collect();
     assert_eq!(names, ["acme/a", "other/a", "other/b"]);
     assert_eq!(routes[2].backlog, 67);
@@ -367,7 +367,7 @@ async fn summaries_count_and_measure() {
     assert_eq!(routes[2].oldest_waiting_received_at, Some(to_proto(at(2))));
     assert_eq!(routes[2].success_share, Some(1.0));
     assert_eq!(routes[2].delivery_latency.as_ref().unwrap().samples, 66);
-    let tenants = view.read(|c| query::tenant_summaries(c, Some("acme"))).await.unwrap();
+    let tenants = view.read(|c| summary::tenant_summaries(c, Some("acme"))).await.unwrap();
     assert_eq!((tenants[0].events, tenants[0].unmatched_events), (68, 1));
     assert_eq!(tenants.len(), 1);
 }
@@ -380,7 +380,7 @@ async fn percentiles_are_by_nearest_rank() {
         history.attempt(&tasks[0], Next::Delivered);
     }
     let (_kept, view) = view_of(history.placed()).await;
-    let routes = view.read(|c| query::route_summaries(c, None)).await.unwrap();
+    let routes = view.read(|c| summary::route_summaries(c, None)).await.unwrap();
     let latency = routes[0].delivery_latency.as_ref().unwrap();
     // The nth was received in second n and delivered in second 999 + 2 n.
     let seconds = |duration: &Option<prost_types::Duration>| duration.as_ref().unwrap().seconds;

@@ -36,7 +36,11 @@ pub async fn serve(secret: &str) {
     axum::serve(listener, router).await.unwrap();
 }
 
-async fn callback(State(secret): State<Arc<[SecretString; 1]>>, headers: HeaderMap, body: Bytes) -> StatusCode {
+async fn callback(
+    State(secret): State<Arc<[SecretString; 1]>>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> StatusCode {
     let header = headers.get(HEADER).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let verified = Signature::parse(header)
         .and_then(|signature| signature.verify(secret.as_slice(), TOLERANCE, Timestamp::now(), &body));
@@ -57,7 +61,8 @@ pub async fn forward(hermes: SocketAddr, secret: &str, bodies: Vec<Bytes>, at_on
     let start = Instant::now();
     let mut tasks = JoinSet::new();
     for _ in 0..at_once {
-        let (client, secret, bodies, next) = (client.clone(), secret.clone(), Arc::clone(&bodies), Arc::clone(&next));
+        let (client, secret, bodies, next) =
+            (client.clone(), secret.clone(), Arc::clone(&bodies), Arc::clone(&next));
         tasks.spawn(async move {
             while let Some(body) = bodies.get(next.fetch_add(1, Ordering::Relaxed)) {
                 // What every client of Hermes has to do: read the payload, build a prompt's body, sign it.

@@ -2,7 +2,7 @@
 
 use std::{fs, time::Duration};
 
-/// Clock ticks a second in /proc; Linux has it so on every machine that this runs on.
+/// Clock ticks a second in /proc: Linux shows user space 100 whatever the kernel's own are.
 const TICKS: u64 = 100;
 
 /// CPU time that a process has used so far, in user and kernel mode.
@@ -14,10 +14,25 @@ pub fn cpu(pid: u32) -> Duration {
     Duration::from_millis(ticks * 1000 / TICKS)
 }
 
-/// Memory that a process holds, in MiB: resident, without file pages that the kernel may take back.
+/// Resident memory of a process, in MB.
 pub fn memory(pid: u32) -> f64 {
+    status(pid, "VmRSS:")
+}
+
+/// The most resident memory that a process has had, in MB.
+pub fn peak_memory(pid: u32) -> f64 {
+    status(pid, "VmHWM:")
+}
+
+fn status(pid: u32, name: &str) -> f64 {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-    let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
+    let line = status.lines().find(|line| line.starts_with(name)).unwrap();
     let kib: f64 = line.split_whitespace().nth(1).unwrap().parse().unwrap();
-    kib / 1024.0
+    kib * 1024.0 / 1e6
+}
+
+/// The middle one.
+pub fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
 }
