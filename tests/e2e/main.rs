@@ -6,6 +6,7 @@
 //! - [`status`]: the gRPC services.
 //! - [`commands`]: the command line.
 //! - [`running`]: retention, draining, restarts with another configuration.
+//! - [`docs`]: the documents speak of what there is.
 //! - [`architecture`]: which crate may know which.
 
 #![allow(
@@ -20,6 +21,7 @@
 
 mod architecture;
 mod commands;
+mod docs;
 mod exactness;
 mod hermes;
 mod promises;

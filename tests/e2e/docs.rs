@@ -1,0 +1,53 @@
+//! The documents speak of what there is.
+
+use std::{collections::BTreeSet, fs, path::Path, process::Command};
+use talaria_tests::{
+    binary::workspace,
+    openrouter::{OpenRouter, event_id},
+    sink::Sink,
+    stack::stack,
+};
+
+/// Every document that is kept with the code.
+fn documents() -> Vec<String> {
+    let list = Command::new("git").args(["ls-files", "*.md"]).current_dir(workspace()).output().unwrap();
+    let list = String::from_utf8(list.stdout).unwrap();
+    let documents: Vec<_> = list.lines().map(str::to_owned).collect();
+    assert!(documents.contains(&"README.md".to_owned()));
+    documents
+}
+
+#[test]
+fn links_lead_to_files_that_exist() {
+    for document in documents() {
+        let text = fs::read_to_string(workspace().join(&document)).unwrap();
+        let directory = Path::new(&document).parent().unwrap();
+        for link in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
+            let file = link.split('#').next().unwrap();
+            let is_elsewhere = file.contains("://") || file.is_empty();
+            assert!(is_elsewhere || workspace().join(directory).join(file).exists(), "{document}: {link}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_metrics_in_the_documents_are_the_ones_that_there_are() {
+    let text = fs::read_to_string(workspace().join("docs/operations.md")).unwrap();
+    let documented: BTreeSet<String> = text
+        .lines()
+        .filter_map(|line| line.strip_prefix("| `talaria_")?.split('`').next())
+        .map(|name| format!("talaria_{name}"))
+        .collect();
+    let sink = Sink::start().await;
+    let stack = stack().tenant("acme", |tenant| tenant.route("r", &sink.url("r"), "")).start().await;
+    let stranger = OpenRouter::new(stack.ingress(), "acme", "another secret");
+    assert_eq!(stranger.try_send("j", "completed").await, Some(401));
+    stack.openrouter("acme").send("j", "completed").await;
+    stack.finished(&event_id("acme", "j", "completed"), "r").await;
+    let (_, metrics) = stack.admin_get("/metrics").await;
+    let exported: BTreeSet<String> = metrics
+        .lines()
+        .filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next().map(str::to_owned))
+        .collect();
+    assert_eq!(documented, exported);
+}
