@@ -21,7 +21,8 @@ pub(crate) enum Unread {
     Broken,
 }
 
-/// The whole body. A declared length is believed as far as refusing goes, and not when it promises little.
+/// The whole body. A declared length is believed when it is too much, and is no reason to make room for it: a
+/// stranger may promise a megabyte and send a byte.
 pub(crate) async fn read(mut body: Body, limit: usize, deadline: Duration) -> Result<Bytes, Unread> {
     let declared = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
     if declared > limit {
@@ -29,7 +30,7 @@ pub(crate) async fn read(mut body: Body, limit: usize, deadline: Duration) -> Re
         return Err(Unread::TooLarge);
     }
     let end = Instant::now() + deadline;
-    let mut read = BytesMut::with_capacity(declared);
+    let mut read = BytesMut::new();
     loop {
         let Ok(frame) = timeout_at(end, body.frame()).await else { return Err(Unread::TooSlow) };
         let Some(frame) = frame else { return Ok(read.freeze()) };

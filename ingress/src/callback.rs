@@ -26,6 +26,9 @@ use talaria_proto::v1::{Event, EventConflict, Fact, QuarantinedCallback, fact::W
 /// was stored after all is then a duplicate.
 const STORE_DEADLINE: Duration = Duration::from_secs(10);
 
+/// How much of an unknown tenant's name is logged.
+const LONGEST_NAME: usize = 64;
+
 #[derive(Clone)]
 pub(crate) struct State {
     pub config: Arc<Config>,
@@ -80,6 +83,8 @@ impl State {
             Ok(event) => self.publish(Arc::new(event)).await,
             Err(Refusal::Stranger(why)) => {
                 counter!("talaria_callbacks_refused_total", "reason" => why.label()).increment(1);
+                // A stranger's path may be long, and he may come often.
+                let tenant: String = tenant.chars().take(LONGEST_NAME).collect();
                 tracing::info!(tenant, reason = why.label(), "callback refused");
                 Err(("unauthorized", Problem::unauthorized()))
             }
@@ -91,7 +96,7 @@ impl State {
         let (id, tenant, kind, job) = (&event.id, &event.tenant, &event.r#type, &event.job_id);
         let log = tracing::debug_span!("callback", event = %id, tenant, kind, job);
         if let Some(key) = event.idempotency_key.as_ref().filter(|_| !event.idempotency_key_matches) {
-            tracing::warn!(parent: &log, key, "the unsigned idempotency key does not name this job and status");
+            tracing::warn!(event = %id, tenant, job, key, "the unsigned idempotency key does not name this job and status");
         }
         match stored(self.bus.publish(Arc::clone(&event))).await? {
             Published::New { seq } => {
@@ -103,7 +108,7 @@ impl State {
                 Ok("repeated")
             }
             Published::Duplicate { seq, .. } => {
-                tracing::warn!(parent: &log, seq, "callback repeated with another body; the first one stands");
+                tracing::warn!(event = %id, tenant, kind, job, seq, "callback repeated with another body; the first one stands");
                 let conflict = What::EventConflict(EventConflict {
                     event_id: event.id.clone(),
                     received_at: event.received_at,

@@ -7,12 +7,19 @@ use hyper_util::{
     server::graceful::GracefulShutdown,
     service::TowerToHyperService,
 };
-use std::{io, time::Duration};
-use tokio::net::{TcpListener, TcpStream};
+use std::{io, sync::Arc, time::Duration};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::Semaphore,
+};
 use tokio_util::sync::CancellationToken;
 
 /// More than any callback's head needs.
 const LARGEST_HEAD: usize = 64 * 1024;
+
+/// Connections at once; who comes after that waits in front of the listener. With the bound of a body this bounds
+/// what strangers can make us hold.
+const CONNECTIONS: usize = 1024;
 
 /// How long connections may take to finish after `stop`, beside the deadline of a body.
 const DRAIN: Duration = Duration::from_secs(15);
@@ -26,11 +33,17 @@ pub(crate) async fn serve(
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(head_deadline).max_buf_size(LARGEST_HEAD);
     let connections = GracefulShutdown::new();
+    let places = Arc::new(Semaphore::new(CONNECTIONS));
     loop {
-        let stream = tokio::select! {
+        let accept = async {
+            // Never closed.
+            let place = Arc::clone(&places).acquire_owned().await.ok();
+            listener.accept().await.map(|(stream, _)| (stream, place))
+        };
+        let (stream, place) = tokio::select! {
             () = stop.cancelled() => break,
-            accepted = listener.accept() => match accepted {
-                Ok((stream, _)) => stream,
+            accepted = accept => match accepted {
+                Ok(accepted) => accepted,
                 Err(error) => {
                     pause_after(&error).await;
                     continue;
@@ -45,6 +58,7 @@ pub(crate) async fn serve(
             if let Err(error) = connection.await {
                 tracing::debug!(%error, "connection ended");
             }
+            drop(place);
         });
     }
     drop(listener);

@@ -10,7 +10,7 @@ use crate::{
     hold::Hold,
     pace::Pace,
     prepare,
-    retry::{is_too_old, too_old},
+    retry::{is_too_old, too_old, within_age},
 };
 use jiff::Timestamp;
 use metrics::{counter, gauge, histogram};
@@ -27,8 +27,12 @@ use talaria_core::{config::Config, config::Route, id::DeliveryId};
 use talaria_proto::v1::{DeliveryTask, Event, Fact, RouteChanged, Standing, fact::What};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-/// How many deliveries are in hand at once; far more than the windows of a few hundred routes add up to.
+/// How many deliveries of configured routes are in hand at once. They share it evenly: a few hundred routes have
+/// the windows that they are configured with, more have less.
 const IN_HAND: usize = 4096;
+
+/// Beside these: deliveries of routes that were removed, which are parked at once.
+const SPARE: usize = 64;
 
 /// How long to wait for a bus that does not work.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -68,9 +72,10 @@ impl Dispatcher {
     /// Works until it is told to stop; then what is under way has the configured time to finish.
     pub(crate) async fn run(self, stop: CancellationToken) {
         let inner = &self.inner;
-        let hands = Arc::new(tokio::sync::Semaphore::new(IN_HAND));
         let (tracker, give_up) = (TaskTracker::new(), CancellationToken::new());
         let windows = windows(&inner.config);
+        let hands = windows.0.values().sum::<usize>() + SPARE;
+        let hands = Arc::new(tokio::sync::Semaphore::new(hands));
         while let Err(error) = inner.bus.set_windows(windows.clone()).await {
             tracing::error!(%error, "cannot set up the queue");
             inner.clock.sleep(PATIENCE).await;
@@ -110,8 +115,15 @@ impl Dispatcher {
 fn windows(config: &Config) -> Windows {
     let routes =
         config.tenants.values().flat_map(|tenant| tenant.routes.values().map(move |route| (tenant, route)));
-    let window = |route: &Route| usize::from(route.in_flight);
+    let count = routes.clone().count();
+    let window = |route: &Route| window(route.in_flight, count);
     Windows(routes.map(|(tenant, route)| (lane(&tenant.name, &route.name), window(route))).collect())
+}
+
+/// One of so many routes' window: what is configured, and no more than its share, so that routes which hang cannot
+/// take all there is.
+fn window(in_flight: u16, routes: usize) -> usize {
+    usize::from(in_flight).min(IN_HAND / routes.max(1)).max(1)
 }
 
 fn lane(tenant: &str, route: &str) -> Lane {
@@ -147,18 +159,16 @@ impl Inner {
             return (conclude::park(task, now, too_old(&route.retry)), None);
         }
         let lane = self.lane(&task.tenant, &task.route);
-        match locked(&lane).admit(route, task, now) {
-            Ok(()) => {}
-            Err(Wait::Held(until, why)) => {
-                return (
-                    conclude::put_off(task, now, until, format!("the route is held: {why}"), false),
-                    None,
-                );
-            }
+        let put_off = match locked(&lane).admit(route, task, now) {
+            Ok(()) => None,
+            Err(Wait::Held(until, why)) => Some((until, format!("the route is held: {why}"), false)),
             Err(Wait::Paced(place)) => {
-                let why = "waiting for its turn at the route's pace".to_owned();
-                return (conclude::put_off(task, now, place, why, true), None);
+                Some((place, "waiting for its turn at the route's pace".to_owned(), true))
             }
+        };
+        if let Some((until, why, reserved)) = put_off {
+            let until = within_age(&route.retry, from_proto(task.received_at.as_ref()), until);
+            return (conclude::put_off(task, now, until, why, reserved), None);
         }
         let prepared = match self.event(task.event_seq).await {
             Some(event) => prepare::request(route, &event, task, id),
@@ -200,7 +210,7 @@ impl Inner {
             attempt = task.attempts + 1,
             outcome,
             http_status,
-            ms = took.as_millis(),
+            ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
             detail = verdict.detail,
             "attempt"
         );
@@ -209,7 +219,15 @@ impl Inner {
 
         let (not_before, change) =
             locked(lane).learn(route, task, &verdict.detail, &verdict.next, http_status, now);
+        if let Some(RouteChanged { tenant, route, held_because, .. }) = &change {
+            if held_because.is_empty() {
+                tracing::info!(tenant, route, "the route is open again");
+            } else {
+                tracing::warn!(tenant, route, reason = held_because, "the route is held");
+            }
+        }
         let ended = Ended { started_at, took: Some(took), http_status, guarded, verdict };
+        let not_before = within_age(&route.retry, from_proto(task.received_at.as_ref()), not_before);
         let timing = Timing { now, retry: &route.retry, random: rand::random(), not_before };
         let changed = change.map(|changed| Fact {
             at: Some(to_proto(now)),
@@ -321,6 +339,21 @@ impl LaneState {
                 let change = if self.hold.clear() { changed("", None) } else { None };
                 (not_before, change)
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn routes_that_hang_leave_every_other_its_share() {
+        for (in_flight, routes, expected) in
+            [(16, 1, 16), (16, 256, 16), (16, 260, 15), (1024, 5, 819), (9, 9_999, 1)]
+        {
+            assert_eq!(window(in_flight, routes), expected, "{routes} routes");
+            assert!(routes > IN_HAND || window(in_flight, routes) * routes <= IN_HAND);
         }
     }
 }

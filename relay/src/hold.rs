@@ -5,7 +5,7 @@
 
 use jiff::Timestamp;
 use std::time::Duration;
-use talaria_bus::time::after;
+use talaria_bus::time::{after, since};
 
 /// The first pause; each further one is twice as long.
 const FIRST: Duration = Duration::from_secs(30);
@@ -31,6 +31,8 @@ pub enum Hold {
     },
     /// One delivery is trying.
     Probing {
+        /// Since when.
+        began: Timestamp,
         /// When another may try, should this one never tell.
         patience: Timestamp,
         /// Faults in a row.
@@ -41,11 +43,16 @@ pub enum Hold {
 }
 
 impl Hold {
-    /// Until when, and why, nothing may go out now.
+    /// Until when, and why, nothing may go out now. While one delivery tries, the others look again after a second
+    /// and then after twice as long each time: a route that is mended should not wait for a timeout, nor a long
+    /// backlog ask all the time.
     pub fn blocks(&self, now: Timestamp) -> Option<(Timestamp, String)> {
         match self {
             Self::Held { until, why, .. } if now < *until => Some((*until, why.clone())),
-            Self::Probing { patience, why, .. } if now < *patience => Some((*patience, why.clone())),
+            Self::Probing { began, patience, why, .. } if now < *patience => {
+                let again = after(now, since(now, *began).max(OWN_FIRST));
+                Some((again.min(*patience), why.clone()))
+            }
             _ => None,
         }
     }
@@ -54,7 +61,7 @@ impl Hold {
     pub fn begin(&mut self, now: Timestamp, timeout: Duration) {
         if let Self::Held { faults, why, .. } | Self::Probing { faults, why, .. } = self {
             let patience = after(now, timeout + Duration::from_secs(1));
-            *self = Self::Probing { patience, faults: *faults, why: std::mem::take(why) };
+            *self = Self::Probing { began: now, patience, faults: *faults, why: std::mem::take(why) };
         }
     }
 
@@ -105,7 +112,9 @@ mod tests {
         assert_eq!(hold.fault(at(1), "401"), at(30), "one that was under way changes nothing");
         assert_eq!(admit(&mut hold, at(29)), Err((at(30), "401".into())));
         assert_eq!(admit(&mut hold, at(30)), Ok(()), "the probe");
-        assert_eq!(admit(&mut hold, at(30)), Err((at(40), "401".into())), "nobody beside it");
+        assert_eq!(admit(&mut hold, at(30)), Err((at(31), "401".into())), "nobody beside it");
+        assert_eq!(admit(&mut hold, at(32)), Err((at(34), "401".into())), "and later less often");
+        assert_eq!(admit(&mut hold, at(38)), Err((at(40), "401".into())), "but once its patience is over");
         assert_eq!(hold.fault(at(31), "404"), at(91));
         assert_eq!(admit(&mut hold, at(90)), Err((at(91), "404".into())));
         let mut now = at(91);

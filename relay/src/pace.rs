@@ -4,6 +4,7 @@
 //! beforehand: each delivery reserves a place in time, and waits for it in the queue. A token bucket would not
 //! do: after a pause it lets a burst and a refill through within one of Hermes' windows.
 
+use crate::retry::LONGEST_RETRY_AFTER;
 use jiff::Timestamp;
 use std::{collections::VecDeque, time::Duration};
 use talaria_bus::time::after;
@@ -43,7 +44,8 @@ impl Pace {
         if place <= now { Ok(()) } else { Err(place) }
     }
 
-    /// Hermes answered 429 all the same: the place from which on it is tried again.
+    /// Hermes answered 429 all the same: the place from which on it is tried again. Retry-After counts up to an
+    /// hour, or one answer could close a route for good.
     pub fn refused(
         &mut self,
         pace: Option<config::Pace>,
@@ -56,7 +58,8 @@ impl Pace {
         });
         let pause = step.saturating_mul(1 << self.refusals.min(16)).min(longest);
         self.refusals += 1;
-        self.not_before = self.not_before.max(after(now, pause.max(retry_after.unwrap_or_default())));
+        let asked = retry_after.unwrap_or_default().min(LONGEST_RETRY_AFTER);
+        self.not_before = self.not_before.max(after(now, pause.max(asked)));
         self.reserve(pace, now)
     }
 
@@ -88,6 +91,14 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
     use talaria_bus::time::since;
+
+    #[test]
+    fn nobody_closes_a_route_for_longer_than_an_hour() {
+        let mut pace = Pace::default();
+        let now = Timestamp::from_second(1_777_000_000).unwrap();
+        let place = pace.refused(None, now, Some(Duration::MAX));
+        assert_eq!(since(place, now), LONGEST_RETRY_AFTER);
+    }
 
     const HERMES: Option<config::Pace> = Some(config::Pace { count: 30, window: Duration::from_secs(60) });
 

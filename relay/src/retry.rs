@@ -2,11 +2,11 @@
 
 use jiff::Timestamp;
 use std::time::Duration;
-use talaria_bus::time::after;
+use talaria_bus::time::{after, since};
 use talaria_core::config::Retry;
 
 /// Nobody makes us wait longer than this by Retry-After; the schedule may.
-const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(3_600);
+pub(crate) const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(3_600);
 
 /// What follows a failed attempt that counts.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,7 +20,7 @@ pub enum NextAttempt {
 /// What follows the `counted`th failed attempt (from 1) of a delivery whose event came at `received_at`.
 ///
 /// The pause is the schedule's, longer or shorter by up to the jitter's share as `random` (0 to 1) falls, and
-/// never shorter than Retry-After asks within an hour.
+/// never shorter than Retry-After asks within an hour and within the delivery's age.
 pub fn next_attempt(
     retry: &Retry,
     counted: u32,
@@ -34,10 +34,14 @@ pub fn next_attempt(
         return NextAttempt::Park(format!("all {counted} attempts failed"));
     };
     let pause = pause.mul_f64(1.0 + retry.jitter * (2.0 * random.clamp(0.0, 1.0) - 1.0));
-    let pause = pause.max(retry_after.unwrap_or_default().min(LONGEST_RETRY_AFTER));
+    let left = since(after(received_at, retry.max_age), now);
+    let pause = pause.max(retry_after.unwrap_or_default().min(LONGEST_RETRY_AFTER).min(left));
     let at = after(now, pause);
     if is_too_old(retry, received_at, at) {
-        return NextAttempt::Park(too_old(retry));
+        return NextAttempt::Park(format!(
+            "the next attempt would come later than {} after the event",
+            plainly(retry.max_age)
+        ));
     }
     NextAttempt::At(at)
 }
@@ -45,6 +49,11 @@ pub fn next_attempt(
 /// Whether a delivery is past the age at which it is parked.
 pub fn is_too_old(retry: &Retry, received_at: Timestamp, now: Timestamp) -> bool {
     now > after(received_at, retry.max_age)
+}
+
+/// The time, or the end of the delivery's age if that comes first: what is parked then need not wait for longer.
+pub fn within_age(retry: &Retry, received_at: Timestamp, time: Timestamp) -> Timestamp {
+    time.min(after(received_at, retry.max_age + Duration::from_millis(1)))
 }
 
 /// What is said of one that is.
@@ -112,13 +121,27 @@ mod tests {
         assert_eq!(pause(&retry, 1, Some(60), 0.5), Some(60.0));
         assert_eq!(pause(&retry, 1, Some(2), 0.5), Some(10.0), "not sooner than the schedule");
         assert_eq!(pause(&retry, 1, Some(1_000_000), 0.5), Some(3_600.0), "not for days");
+        let retry = Retry { max_age: Duration::from_secs(60), ..retry };
+        assert_eq!(pause(&retry, 1, Some(3_600), 0.5), Some(60.0), "not so long that it would be too old");
+    }
+
+    #[test]
+    fn what_is_put_off_is_seen_again_when_it_is_too_old() {
+        let retry = retry(&[10], 0.0, Duration::from_secs(30));
+        let at = |seconds| after(start(), Duration::from_secs(seconds));
+        assert_eq!(within_age(&retry, start(), at(20)), at(20));
+        assert!(is_too_old(&retry, start(), within_age(&retry, start(), at(1_000))));
+        assert!(within_age(&retry, start(), at(1_000)) < at(31));
     }
 
     #[test]
     fn age_parks_before_an_attempt_that_would_come_too_late() {
         let retry = retry(&[60], 0.0, Duration::from_secs(30));
         let parked = next_attempt(&retry, 1, start(), start(), None, 0.5);
-        assert_eq!(parked, NextAttempt::Park("not delivered within 30s of the event".into()));
+        assert_eq!(
+            parked,
+            NextAttempt::Park("the next attempt would come later than 30s after the event".into())
+        );
         assert!(!is_too_old(&retry, start(), after(start(), Duration::from_secs(30))));
         assert!(is_too_old(&retry, start(), after(start(), Duration::from_secs(31))));
     }
