@@ -90,13 +90,18 @@ impl Error {
 
 impl From<sqlite::Error> for Error {
     fn from(error: sqlite::Error) -> Self {
+        if error.is_damage() {
+            return Self::new(format_args!(
+                "{error}; restore bus.db from a backup, or move it away to begin anew"
+            ));
+        }
         Self::new(error)
     }
 }
 
 impl From<rusqlite::Error> for Error {
     fn from(error: rusqlite::Error) -> Self {
-        Self::new(error)
+        sqlite::Error::from(error).into()
     }
 }
 

@@ -22,6 +22,15 @@ pub enum Error {
     Stopped(#[from] tokio::task::JoinError),
 }
 
+impl Error {
+    /// Whether the file itself is damaged, which no second try mends.
+    pub fn is_damage(&self) -> bool {
+        use rusqlite::ErrorCode::{DatabaseCorrupt, NotADatabase};
+        let Self::Sqlite(error) = self else { return false };
+        matches!(error.sqlite_error_code(), Some(DatabaseCorrupt | NotADatabase))
+    }
+}
+
 /// How a file is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Durability {

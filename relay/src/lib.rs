@@ -37,7 +37,7 @@ mod status;
 mod testing;
 pub mod view;
 
-use std::{io, net::SocketAddr, sync::Arc};
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 use talaria_bus::{Bus, Clock};
 use talaria_core::config::Config;
 use talaria_proto::{
@@ -49,11 +49,16 @@ use tokio::{net::TcpListener, sync::watch, task::JoinSet};
 use tokio_stream::wrappers::TcpListenerStream;
 use tokio_util::sync::CancellationToken;
 
+/// How long, once all attempts have ended, whoever watches may take to hear of it.
+const LAST_WORDS: Duration = Duration::from_secs(5);
+
 /// Why a relay could not be started.
 #[derive(Debug, Error)]
 pub enum Error {
     /// The status service's address.
-    #[error("cannot listen on {address} (relay.grpc): {source}")]
+    #[error(
+        "cannot listen on {address} (relay.grpc); is another process there? name another address, or end it"
+    )]
     Listen {
         /// The configured address.
         address: SocketAddr,
@@ -105,7 +110,11 @@ impl Relay {
 
     /// Whether the view knows everything that was journalled before the start.
     pub fn readiness(&self) -> Readiness {
-        Readiness { position: self.view.position(), newest_fact: self.newest_fact }
+        Readiness {
+            position: self.view.position(),
+            newest_fact: self.newest_fact,
+            damage: self.view.damage(),
+        }
     }
 
     /// Works until it is told to stop, and then lets attempts finish that have begun.
@@ -122,6 +131,7 @@ impl Relay {
         let reflection = || {
             tonic_reflection::server::Builder::configure()
                 .register_encoded_file_descriptor_set(FILE_DESCRIPTOR_SET)
+                .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
         };
         let grpc = tonic::transport::Server::builder()
             .add_service(health_service)
@@ -153,14 +163,14 @@ impl Relay {
         dispatch::Dispatcher::new(config, bus.clone(), clock, forwarder).run(stop).await;
         // Watchers see the last attempts end before they are hung up on.
         if let Ok((_, newest)) = bus.journal_bounds().await {
-            let _ = tokio::time::timeout(
-                std::time::Duration::from_secs(5),
-                projector::caught_up(view.position(), newest),
-            )
-            .await;
+            let _ = tokio::time::timeout(LAST_WORDS, projector::caught_up(view.position(), newest)).await;
         }
         end.cancel();
-        while others.join_next().await.is_some() {}
+        // A client that connected and said nothing would otherwise keep us for ever.
+        let ended = tokio::time::timeout(LAST_WORDS, async { while others.join_next().await.is_some() {} });
+        if ended.await.is_err() {
+            others.shutdown().await;
+        }
         if let Err(error) = view.close().await {
             tracing::warn!(%error, "the status view was not closed in order and may be made anew at the next start");
         }
@@ -173,9 +183,15 @@ impl Relay {
 pub struct Readiness {
     position: watch::Receiver<u64>,
     newest_fact: u64,
+    damage: view::Damage,
 }
 
 impl Readiness {
+    /// Whether the status turned out to be damaged, which only a restart mends.
+    pub fn is_damaged(&self) -> bool {
+        self.damage.was_found()
+    }
+
     /// How many facts from before the start are still to be followed.
     pub fn behind(&self) -> u64 {
         self.newest_fact.saturating_sub(*self.position.borrow())

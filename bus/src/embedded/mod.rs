@@ -77,13 +77,14 @@ impl Embedded {
         let at = |what: &str, error: &dyn std::fmt::Display| {
             Error::new(format_args!("cannot {what} {}: {error}", directory.display()))
         };
+        let open = |error: &Error| at("open the bus in", &error.reason);
         fs::create_dir_all(directory).map_err(|error| at("create", &error))?;
         let lock = File::create(directory.join("lock")).map_err(|error| at("write in", &error))?;
         if lock.try_lock().is_err() {
             return Err(at("use", &"another Talaria is running in this data directory"));
         }
         let file = directory.join(FILE);
-        let mut store = store::Store::open(&file).map_err(|error| at("open the bus in", &error))?;
+        let mut store = store::Store::open(&file).map_err(|error| open(&error))?;
         store.recover_leases().map_err(|error| at("open the bus in", &error))?;
         let signals = Arc::new(Signals {
             events: watch::Sender::new(store.last_event),
@@ -94,8 +95,7 @@ impl Embedded {
             newest_facts: Tail::behind(store.last_fact),
         });
         let readers = Readers::open(&file).map_err(|error| at("open the bus in", &error))?;
-        let checkpointer =
-            checkpoint::Checkpointer::start(&file).map_err(|error| at("open the bus in", &error))?;
+        let checkpointer = checkpoint::Checkpointer::start(&file).map_err(|error| open(&error))?;
         let writer = writer::Writer::start(store, checkpointer, Arc::clone(&signals));
         let writer = writer.map_err(|error| at("open the bus in", &error))?;
         Ok(Self { inner: Arc::new(Inner { writer, readers, signals, clock, _lock: lock }) })

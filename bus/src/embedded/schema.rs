@@ -63,6 +63,9 @@ pub(super) fn open(file: &Path) -> Result<Connection, Error> {
     let version: i64 = connection.query_row("PRAGMA user_version", (), |row| row.get(0))?;
     match version {
         0 => {
+            if connection.query_row("SELECT EXISTS (SELECT 1 FROM sqlite_schema)", (), |row| row.get(0))? {
+                return Err(Error::new("bus.db is some other program's database"));
+            }
             let transaction = connection.transaction()?;
             transaction.execute_batch(TABLES)?;
             transaction.pragma_update(None, "user_version", VERSION)?;

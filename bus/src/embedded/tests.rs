@@ -86,6 +86,14 @@ async fn a_file_of_a_newer_version_is_refused() {
     Connection::open(&file).unwrap().pragma_update(None, "user_version", 99).unwrap();
     let error = Bus::embedded(directory.directory.path(), Clock::System).await.err().unwrap();
     assert!(error.to_string().contains("newer Talaria (schema 99"), "{error}");
+    let other = Directory::new();
+    Connection::open(other.directory.path().join(FILE)).unwrap().execute_batch("CREATE TABLE t (x)").unwrap();
+    let error = Bus::embedded(other.directory.path(), Clock::System).await.err().unwrap();
+    assert!(error.to_string().contains("some other program's database"), "{error}");
+    let damaged = Directory::new();
+    fs::write(damaged.directory.path().join(FILE), [b'x'; 8192]).unwrap();
+    let error = Bus::embedded(damaged.directory.path(), Clock::System).await.err().unwrap();
+    assert!(error.to_string().contains("restore bus.db from a backup"), "{error}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

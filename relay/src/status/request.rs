@@ -13,11 +13,19 @@ use tonic::Status;
 const DEFAULT_PAGE: usize = 50;
 const LARGEST_PAGE: usize = 1000;
 
+/// More than any id has, in characters.
+const LONGEST_ID: usize = 100;
+
 /// What a page of quarantined callbacks that begins with the newest is below: later than all, and any id.
 const NEWEST: (i64, String) = (i64::MAX, String::new());
 
 pub(super) fn id<T: FromStr<Err: Display>>(text: &str) -> Result<T, Status> {
-    text.parse().map_err(|error: T::Err| Status::invalid_argument(format!("{text:?} is {error}")))
+    let refuse = |error: T::Err| {
+        // Statuses travel in headers, which are not long.
+        let shown: String = text.chars().take(LONGEST_ID).collect();
+        Status::invalid_argument(format!("{shown:?} is {error}"))
+    };
+    text.parse().map_err(refuse)
 }
 
 /// Empty fields do not restrict.

@@ -20,7 +20,10 @@ use rusqlite::Connection;
 use std::{
     fs,
     path::Path,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 use talaria_bus::sqlite::{Error, Readers};
 use talaria_proto::v1::Fact;
@@ -29,20 +32,47 @@ use tokio::sync::watch;
 /// The file in the data directory.
 const FILE: &str = "view.db";
 
+/// The file that says that the other one is damaged.
+const DAMAGED: &str = "view.db-damaged";
+
 /// The view. Clones share it.
 #[derive(Clone)]
 pub struct View {
     writer: Arc<Mutex<Connection>>,
     readers: Readers,
     position: Arc<watch::Sender<u64>>,
+    damage: Damage,
+}
+
+/// Whether the file turned out to be damaged, remembered beside it so that the next start makes it anew.
+#[derive(Clone, Debug)]
+pub(crate) struct Damage {
+    found: Arc<AtomicBool>,
+    mark: Arc<Path>,
+}
+
+impl Damage {
+    pub(crate) fn was_found(&self) -> bool {
+        self.found.load(Ordering::Relaxed)
+    }
+
+    fn look_at(&self, error: &Error) {
+        if error.is_damage() && !self.found.swap(true, Ordering::Relaxed) {
+            tracing::error!(%error, "the status view is damaged; restart, and it is made anew from the journal");
+            if let Err(error) = fs::write(&self.mark, "") {
+                tracing::error!(%error, "cannot write {}", self.mark.display());
+            }
+        }
+    }
 }
 
 impl View {
     /// Opens the view of a journal whose newest fact has this place, or begins a new one.
     pub fn open(directory: &Path, newest_fact: u64) -> rusqlite::Result<Self> {
         let file = directory.join(FILE);
-        let opened =
-            schema::open(&file).map(|opened| opened.filter(|(_, position)| *position <= newest_fact));
+        let mark = directory.join(DAMAGED);
+        let opened = if mark.exists() { Ok(None) } else { schema::open(&file) };
+        let opened = opened.map(|opened| opened.filter(|(_, position)| *position <= newest_fact));
         let (connection, position) = match opened {
             Ok(Some(opened)) => opened,
             unusable => {
@@ -52,13 +82,16 @@ impl View {
                 for suffix in ["", "-wal", "-shm"] {
                     let _ = fs::remove_file(directory.join(format!("{FILE}{suffix}")));
                 }
-                (schema::create(&file)?, 0)
+                let created = schema::create(&file)?;
+                let _ = fs::remove_file(&mark);
+                (created, 0)
             }
         };
         Ok(Self {
             writer: Arc::new(Mutex::new(connection)),
             readers: Readers::open(&file)?,
             position: Arc::new(watch::Sender::new(position)),
+            damage: Damage { found: Arc::default(), mark: mark.into() },
         })
     }
 
@@ -70,6 +103,10 @@ impl View {
     /// The place of the last fact that is in the view.
     pub fn position(&self) -> watch::Receiver<u64> {
         self.position.subscribe()
+    }
+
+    pub(crate) fn damage(&self) -> Damage {
+        self.damage.clone()
     }
 
     /// Folds facts in, each with its place.
@@ -88,7 +125,8 @@ impl View {
         let writer = Arc::clone(&self.writer);
         // A writer that panicked has rolled its transaction back.
         let blocking = move || work(&mut writer.lock().unwrap_or_else(PoisonError::into_inner));
-        Ok(tokio::task::spawn_blocking(blocking).await??)
+        let done = async { Ok(tokio::task::spawn_blocking(blocking).await??) };
+        done.await.inspect_err(|error| self.damage.look_at(error))
     }
 
     /// Asks.
@@ -96,6 +134,6 @@ impl View {
         &self,
         query: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T, Error> {
-        self.readers.read(query).await
+        self.readers.read(query).await.inspect_err(|error| self.damage.look_at(error))
     }
 }

@@ -434,6 +434,20 @@ async fn a_view_goes_on_where_it_was_and_is_made_anew_when_it_cannot() {
     let (kept, _) = view_of(crowd().placed()).await;
     Connection::open(kept.path().join(FILE)).unwrap().pragma_update(None, "user_version", 99).unwrap();
     assert_eq!(*View::open(kept.path(), newest).unwrap().position().borrow(), 0, "another version");
+    // Damaged where opening does not look: found by whoever comes across it, and mended at the next start.
+    let (kept, view) = view_of(crowd().placed()).await;
+    view.close().await.unwrap();
+    drop(view);
+    let mut bytes = fs::read(kept.path().join(FILE)).unwrap();
+    // Behind the pages of the schema and the position.
+    bytes.iter_mut().skip(2 * 4096).for_each(|byte| *byte = !*byte);
+    fs::write(kept.path().join(FILE), bytes).unwrap();
+    let view = View::open(kept.path(), newest).unwrap();
+    assert_eq!((*view.position().borrow(), view.damage().was_found()), (newest, false));
+    assert!(view.read(|c| summary::tenant_summaries(c, None)).await.is_err());
+    assert!(view.damage().was_found());
+    drop(view);
+    assert_eq!(*View::open(kept.path(), newest).unwrap().position().borrow(), 0, "found to be damaged");
     fs::write(kept.path().join(FILE), "this is no database, but it is long enough to be looked at").unwrap();
     assert_eq!(*View::open(kept.path(), newest).unwrap().position().borrow(), 0, "damaged");
 }
