@@ -16,6 +16,9 @@ const BUCKETS: [f64; 16] =
 /// How often old samples are folded away.
 const UPKEEP: Duration = Duration::from_secs(5);
 
+/// How long, once it is told to stop, whoever asks may take to hear the answer.
+const LAST_WORDS: Duration = Duration::from_secs(5);
+
 /// The admin port, listening but not yet serving.
 pub(crate) struct Admin {
     listener: TcpListener,
@@ -54,12 +57,18 @@ impl Admin {
                 self.metrics.run_upkeep();
             }
         };
-        let serve = axum::serve(self.listener, router).with_graceful_shutdown(stop.cancelled_owned());
+        let serve = axum::serve(self.listener, router).with_graceful_shutdown(stop.clone().cancelled_owned());
+        // A client that connected and said nothing would otherwise keep us for ever.
+        let last_words = async {
+            stop.cancelled().await;
+            tokio::time::sleep(LAST_WORDS).await;
+        };
         tokio::select! {
             served = serve => if let Err(error) = served {
                 tracing::error!(%error, "the admin port ended");
             },
             () = upkeep => {}
+            () = last_words => {}
         }
     }
 }
@@ -68,6 +77,10 @@ impl Admin {
 async fn ready(State(health): State<Health>) -> impl IntoResponse {
     if let Err(error) = health.bus.check().await {
         return (StatusCode::SERVICE_UNAVAILABLE, format!("{error}\n"));
+    }
+    if health.readiness.is_damaged() {
+        let what = "the status view is damaged; restart, and it is made anew from the journal\n".to_owned();
+        return (StatusCode::SERVICE_UNAVAILABLE, what);
     }
     match health.readiness.behind() {
         0 => (StatusCode::OK, "ready\n".to_owned()),
@@ -83,10 +96,7 @@ pub(crate) fn metrics() -> anyhow::Result<PrometheusHandle> {
         PrometheusBuilder::new().set_buckets_for_metric(Matcher::Suffix("_seconds".into()), &BUCKETS)?;
     let handle = builder.install_recorder()?;
     describe_counter!("talaria_callbacks_total", "Callbacks by what became of them");
-    describe_counter!(
-        "talaria_callbacks_refused_total",
-        "Callbacks of strangers, by why they are not believed"
-    );
+    describe_counter!("talaria_callbacks_refused_total", "Callbacks that were not believed, by why");
     describe_histogram!("talaria_callback_seconds", Unit::Seconds, "From a callback's head to its answer");
     describe_counter!("talaria_attempts_total", "Requests to Hermes by what they came to");
     describe_histogram!(

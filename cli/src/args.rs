@@ -93,7 +93,7 @@ pub struct Init {
 #[command(after_help = "\
 Examples:
   talaria check
-  talaria check --config deploy/talaria.example.yaml --json")]
+  talaria check --config /etc/talaria/talaria.yaml --json")]
 pub struct Check {
     /// Answer as JSON
     #[arg(long)]
@@ -262,8 +262,8 @@ Examples:
   talaria render --template 'Video {data.id}' --payload -
   talaria render --jsonl < cases.jsonl                lines of {\"template\",\"body\",\"event_type\",\"route\"}")]
 pub struct Render {
-    /// A route, as TENANT/ROUTE
-    #[arg(required_unless_present_any = ["template", "jsonl"], conflicts_with_all = ["template", "jsonl"])]
+    /// The route, as TENANT/ROUTE; needed where the configuration has more than one
+    #[arg(conflicts_with_all = ["template", "jsonl"])]
     pub route: Option<String>,
     /// A template instead of a route's
     #[arg(long, conflicts_with = "jsonl")]

@@ -3,7 +3,7 @@
 use anstyle::{AnsiColor, Style};
 use jiff::{Timestamp, tz::TimeZone};
 use prost::{Message, Name};
-use prost_reflect::{DescriptorPool, DynamicMessage};
+use prost_reflect::{DescriptorPool, DynamicMessage, SerializeOptions};
 use std::{
     fmt,
     io::{self, Write},
@@ -26,7 +26,16 @@ pub(crate) fn json<M: Message + Name>(message: &M) -> anyhow::Result<serde_json:
     let known = CONTRACTS.as_ref().and_then(|contracts| contracts.get_message_by_name(&M::full_name()));
     let descriptor = known.ok_or_else(|| anyhow::anyhow!("{} is not in the contracts", M::full_name()))?;
     let dynamic = DynamicMessage::decode(descriptor, message.encode_to_vec().as_slice())?;
-    Ok(serde_json::to_value(&dynamic)?)
+    // With empty lists and zeros: whoever reads it should not have to know which fields there could be.
+    let options = SerializeOptions::new().skip_default_fields(false);
+    Ok(dynamic.serialize_with_options(serde_json::value::Serializer, &options)?)
+}
+
+/// Adds the members of one object to another.
+pub(crate) fn merge(document: &mut serde_json::Value, more: serde_json::Value) {
+    if let (Some(document), serde_json::Value::Object(more)) = (document.as_object_mut(), more) {
+        document.extend(more);
+    }
 }
 
 /// One JSON document, laid out for reading.
@@ -77,6 +86,10 @@ pub(crate) fn duration(duration: Duration) -> String {
     }
 }
 
+/// How long a cell is at most, and the last one of a row, in characters.
+const LONGEST_CELL: usize = 60;
+const LONGEST_LAST: usize = 400;
+
 /// A cell of a table, and how it looks.
 pub(crate) struct Cell(String, Style);
 
@@ -96,8 +109,15 @@ impl Cell {
     }
 }
 
-/// Columns as wide as what stands in them; the last one as long as it is.
-pub(crate) fn table(heads: &[&str], rows: Vec<Vec<Cell>>) -> io::Result<()> {
+/// Columns as wide as what stands in them; the last one as long as it is. Each cell is one line of no great length,
+/// whoever wrote it.
+pub(crate) fn table(heads: &[&str], mut rows: Vec<Vec<Cell>>) -> io::Result<()> {
+    for row in &mut rows {
+        let last = row.len().saturating_sub(1);
+        for (index, Cell(text, _)) in row.iter_mut().enumerate() {
+            *text = shortened(&one_line(text), if index == last { LONGEST_LAST } else { LONGEST_CELL });
+        }
+    }
     let mut all = vec![heads.iter().map(|head| Cell::styled(head, DIM)).collect::<Vec<_>>()];
     all.extend(rows);
     let widths: Vec<usize> = (0..heads.len())
@@ -109,7 +129,9 @@ pub(crate) fn table(heads: &[&str], rows: Vec<Vec<Cell>>) -> io::Result<()> {
     for row in &all {
         let last = row.len().saturating_sub(1);
         for (index, (Cell(text, style), width)) in row.iter().zip(&widths).enumerate() {
-            if index == last {
+            if index == last && text.is_empty() {
+                writeln!(out)?;
+            } else if index == last {
                 writeln!(out, "{style}{text}{style:#}")?;
             } else {
                 let padding = width.saturating_sub(text.chars().count()) + 2;
@@ -120,11 +142,32 @@ pub(crate) fn table(heads: &[&str], rows: Vec<Vec<Cell>>) -> io::Result<()> {
     out.flush()
 }
 
-/// A stranger's text as it may stand on a terminal: control characters are shown and not obeyed.
+/// A stranger's text as it may stand on a terminal: what would steer it is shown and not obeyed.
 pub(crate) fn visible(text: &str) -> String {
-    text.chars()
-        .flat_map(|c| if c.is_control() && c != '\n' { c.escape_default().collect() } else { vec![c] })
-        .collect()
+    escaped(text, |c| c != '\n' && steers(c))
+}
+
+/// The same on one line, so that no text looks like several.
+pub(crate) fn one_line(text: &str) -> String {
+    escaped(text, steers)
+}
+
+fn escaped(text: &str, which: impl Fn(char) -> bool) -> String {
+    text.chars().flat_map(|c| if which(c) { c.escape_default().collect() } else { vec![c] }).collect()
+}
+
+/// Control characters, line separators, and what changes the direction of writing (Unicode's Bidi_Control).
+fn steers(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{61C}' | '\u{200E}' | '\u{200F}' | '\u{2028}'..='\u{202E}' | '\u{2066}'..='\u{2069}')
+}
+
+/// At most so many characters, the last of them … if there were more.
+fn shortened(text: &str, longest: usize) -> String {
+    match text.char_indices().nth(longest) {
+        Some(_) => text.chars().take(longest - 1).chain(['…']).collect(),
+        None => text.to_owned(),
+    }
 }
 
 #[cfg(test)]
@@ -140,10 +183,12 @@ mod tests {
             received_at: Some(prost_types::Timestamp { seconds: 0, nanos: 0 }),
             ..Delivery::default()
         };
-        let expected = serde_json::json!({
-            "id": "dlv_x", "state": "DELIVERY_STATE_PARKED", "receivedAt": "1970-01-01T00:00:00Z"
-        });
-        assert_eq!(json(&delivery).unwrap(), expected);
+        let json = json(&delivery).unwrap();
+        assert_eq!(json["id"], "dlv_x");
+        assert_eq!(json["state"], "DELIVERY_STATE_PARKED");
+        assert_eq!(json["receivedAt"], "1970-01-01T00:00:00Z");
+        assert_eq!(json["attempts"], 0, "zeros are there");
+        assert!(json.get("nextAttemptAt").is_none(), "what is not known is not");
     }
 
     #[test]
@@ -164,5 +209,7 @@ mod tests {
     #[test]
     fn a_strangers_text_cannot_steer_the_terminal() {
         assert_eq!(visible("a\u{1b}[2Jb\nc"), "a\\u{1b}[2Jb\nc");
+        assert_eq!(one_line("a\nb\u{202e}c\u{2028}é"), "a\\nb\\u{202e}c\\u{2028}é");
+        assert_eq!((shortened("äbc", 3), shortened("äbcd", 3)), ("äbc".into(), "äb…".into()));
     }
 }

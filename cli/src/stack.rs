@@ -47,7 +47,7 @@ impl Stack {
         let listen = |key: &'static str, address: SocketAddr| {
             move || {
                 format!(
-                    "cannot listen on {address} ({key}); another process may, or change it in the configuration"
+                    "cannot listen on {address} ({key}); is another process there? name another address, or end it"
                 )
             }
         };

@@ -71,6 +71,18 @@ async fn what_init_writes_works_as_it_is() {
     let again = run(directory, &["init"]);
     assert_eq!(again.status.code(), Some(1));
     assert!(err(&again).contains("--force"), "{}", err(&again));
+    let text = fs::read_to_string(directory.join("talaria.yaml")).unwrap();
+    for wrong in
+        [["--tenant", "Acme Corp"], ["--tenant", "../acme"], ["--hermes", "ftp://h"], ["--tenant", "null"]]
+    {
+        let output = run(directory, &[&["init", "--force"], &wrong[..]].concat());
+        assert!(matches!(output.status.code(), Some(2 | 3)), "{wrong:?}: {}", err(&output));
+        assert_eq!(
+            fs::read_to_string(directory.join("talaria.yaml")).unwrap(),
+            text,
+            "{wrong:?} changes nothing"
+        );
+    }
     works(directory, &["init", "--tenant", "acme", "--force"]);
     assert_eq!(fs::read_to_string(directory.join("secrets/acme-openrouter")).unwrap(), secret);
 
@@ -96,7 +108,7 @@ async fn what_init_writes_works_as_it_is() {
     };
     let url = format!("http://{ingress}/callbacks/acme");
     let sent = works(directory, &["send", "--url", &url, "--job", "j1"]);
-    assert!(sent.starts_with("204 accepted and stored: evt_"), "{sent}");
+    assert!(sent.starts_with("204 accepted: evt_"), "{sent}");
     let request = until("the prompt", async || sink.requests().first().cloned()).await;
     assert!(
         request.prompt().starts_with("The video that was generated as job j1 is completed."),
@@ -135,7 +147,7 @@ fn check_says_what_is_wrong_where_and_what_to_do() {
 async fn send_status_and_watch_speak_with_a_running_talaria() {
     let sink = Sink::start().await;
     sink.set("broken", Does::Answer(500, serde_json::json!({"error": "boom \u{1b}[31m"})));
-    let running = stack()
+    let mut running = stack()
         .tenant("acme", |t| {
             t.route("good", &sink.url("good"), "").route(
                 "broken",
@@ -174,6 +186,12 @@ async fn send_status_and_watch_speak_with_a_running_talaria() {
     assert_eq!(by_delivery["attempts"].as_array().unwrap().len(), 2);
     let summary = json(directory, &["status", "--relay", &relay, "--json"]);
     assert_eq!(summary["routes"][0]["route"], "broken");
+
+    assert!(!summary["deliveries"].as_array().unwrap().is_empty());
+    assert_eq!(
+        json(directory, &["status", "--state", "cancelled", "--relay", &relay, "--json"])["deliveries"],
+        serde_json::json!([])
+    );
 
     // A file, standard input, and what is no event.
     fs::write(directory.join("callback.json"), payload("from a file", "failed").to_string()).unwrap();
@@ -216,9 +234,58 @@ async fn send_status_and_watch_speak_with_a_running_talaria() {
         }
     };
     assert_eq!(job["attempt"]["outcome"], "ATTEMPT_OUTCOME_FAILED");
+    assert_eq!(running.finished(&event, "broken").await.delivery.unwrap().state(), DeliveryState::Parked);
+
+    // It goes on where it was when the relay was killed and is there again.
+    let grpc = relay.trim_start_matches("http://").to_owned();
+    running
+        .restart_with(|text| {
+            text.replace("relay: {grpc: 127.0.0.1:0}", &format!("relay: {{grpc: '{grpc}'}}"))
+        })
+        .await;
+    running.openrouter("acme").send("after the kill", "expired").await;
+    let seen = lines.map(|line| serde_json::from_str::<Value>(&line.unwrap()).unwrap());
+    let again = seen
+        .filter(|line| line["kind"] == "WATCH_KIND_CHANGE")
+        .find(|line| line["delivery"]["jobId"] == "after the kill");
+    assert!(again.is_some());
     watch.kill().unwrap();
     watch.wait().unwrap();
-    assert_eq!(running.finished(&event, "broken").await.delivery.unwrap().state(), DeliveryState::Parked);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn status_shows_whatever_strangers_wrote() {
+    let sink = Sink::start().await;
+    let running = stack()
+        .tenant("acme", |t| t.route("good", &sink.url("good"), ""))
+        .tenant("other", |t| t)
+        .start()
+        .await;
+    let (directory, relay) = (running.written.path(), running.relay());
+    let url = format!("http://{}/callbacks/other", running.ingress());
+
+    // What no route wants is known all the same, and no text of a stranger makes a row or breaks the table.
+    works(directory, &["send", "--tenant", "other", "--url", &url, "--job", "unwanted"]);
+    let unwanted = until("it to be planned", async || {
+        let output = run(directory, &["status", "unwanted", "--relay", &relay]);
+        output.status.success().then(|| out(&output))
+    })
+    .await;
+    assert!(
+        unwanted.contains("video.generation.completed") && unwanted.contains("No deliveries."),
+        "{unwanted}"
+    );
+    let long = format!("{}\nRECEIVED  DELIVERED  acme/good  forged", "j".repeat(70_000));
+    running.openrouter("acme").send(&long, "completed").await;
+    let shown = until("it to be listed", async || {
+        let said = works(directory, &["status", "--relay", &relay]);
+        said.contains("jjjjj").then_some(said)
+    })
+    .await;
+    assert!(
+        shown.len() < 50_000 && !shown.lines().any(|line| line.starts_with("RECEIVED  DELIVERED")),
+        "{shown}"
+    );
 }
 
 #[test]

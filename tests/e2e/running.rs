@@ -13,14 +13,15 @@ use talaria_tests::{
 #[tokio::test(flavor = "multi_thread")]
 async fn old_events_and_finished_deliveries_go_and_waiting_ones_never() {
     let sink = Sink::start().await;
-    sink.set("waits", Does::Answer(404, serde_json::json!({"error": "Unknown route"})));
+    // Its attempt outlasts the retention; whatever else waits is parked at an age that is no greater.
+    sink.set("waits", Does::Hang);
     let stack = stack()
         .with("retention: 2s")
         .tenant("acme", |t| {
             t.route("done", &sink.url("done"), "filters: {field: data.id, equals: done}").route(
                 "waits",
                 &sink.url("waits"),
-                "filters: {field: data.id, equals: waits}",
+                "filters: {field: data.id, equals: waits}\ntimeout: 60s",
             )
         })
         .start()
@@ -71,6 +72,20 @@ async fn sigterm_finishes_what_has_begun_and_exits_with_0() {
     let found = stack.finished(&event, "r").await;
     assert_eq!(found.attempts.len(), 1, "{found:?}");
     assert_eq!(found.attempts[0].outcome(), AttemptOutcome::Accepted);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn silent_clients_do_not_keep_it_from_stopping() {
+    use tokio::{io::AsyncWriteExt as _, net::TcpStream};
+    let mut stack = stack().tenant("acme", |t| t).start().await;
+    let grpc = stack.relay().trim_start_matches("http://").to_owned();
+    let _silent = TcpStream::connect(grpc).await.unwrap();
+    let mut half = TcpStream::connect(stack.admin()).await.unwrap();
+    half.write_all(b"GET /h").await.unwrap();
+    // An answer on another connection: by then the ones before it were accepted.
+    assert_eq!(stack.admin_get("/healthz").await.0, 200);
+    stack.status().await.get_summary(talaria_proto::v1::GetSummaryRequest::default()).await.unwrap();
+    assert_eq!(stack.terminate().await, Some(0));
 }
 
 #[tokio::test(flavor = "multi_thread")]

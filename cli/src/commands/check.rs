@@ -24,7 +24,7 @@ pub(crate) fn run(path: &Path, args: &Check) -> Result<(), Failure> {
     if !args.json {
         let mut out = io::stdout().lock();
         for warning in &config.warnings {
-            writeln!(out, "{}:{} (warning)", path.display(), warning)?;
+            writeln!(out, "warning: {}:{warning}", path.display())?;
         }
         let routes: usize = config.tenants.values().map(|tenant| tenant.routes.len()).sum();
         let (tenants, s) = (config.tenants.len(), |n: usize| if n == 1 { "" } else { "s" });

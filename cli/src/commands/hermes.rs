@@ -6,14 +6,16 @@
 
 use crate::{Failure, args::Hermes};
 use anyhow::{Context as _, anyhow};
+use indexmap::IndexMap;
 use jiff::Timestamp;
 use secrecy::ExposeSecret as _;
-use serde_json::{Map, Value, json};
+use serde::de::IgnoredAny;
+use serde_json::{Map, Value, json, value::RawValue};
 use std::{
     fs,
     io::{self, Write as _},
     os::unix::fs::PermissionsExt as _,
-    path::Path,
+    path::{Path, PathBuf},
     time::{Duration, SystemTime},
 };
 use talaria_core::config::{self, BodyMode, Route, SecretOrigin, Tenant};
@@ -110,15 +112,20 @@ fn install(
             anyhow!("{} is no directory; name the Hermes home, such as ~/.hermes", home.display()).into()
         );
     }
-    let file = home.join(FILE);
+    // One after the other, or two that install at once would each keep only their own.
+    let lock = fs::File::open(home).and_then(|home| home.lock().map(|()| home));
+    let _lock = lock.with_context(|| format!("cannot lock {}", home.display()))?;
+    let file = target(home)?;
     let old_time = fs::metadata(&file).and_then(|file| file.modified()).ok();
     let mut entries = read(&file)?;
     let known = entries.contains_key(name);
-    let entry = entries.entry(name).or_insert_with(|| Value::Object(Map::new()));
-    if let Value::Object(entry) = entry {
-        subscribe(entry, tenant, route, deliver);
-    }
-    write(home, &file, &Value::Object(entries), old_time)?;
+    let mut entry: Map<String, Value> = match entries.get(name) {
+        Some(entry) => serde_json::from_str(entry.get()).map_err(anyhow::Error::from)?,
+        None => Map::new(),
+    };
+    subscribe(&mut entry, tenant, route, deliver);
+    entries.insert(name.to_owned(), serde_json::value::to_raw_value(&entry).map_err(anyhow::Error::from)?);
+    write(&file, &entries, old_time)?;
     Ok(if known { "Updated" } else { "Added" })
 }
 
@@ -150,33 +157,49 @@ fn subscribe(entry: &mut Map<String, Value>, tenant: &Tenant, route: &Route, del
     }
 }
 
-/// The subscriptions that are there.
-fn read(file: &Path) -> Result<Map<String, Value>, Failure> {
+/// The file itself, where it is a link to one.
+fn target(home: &Path) -> Result<PathBuf, Failure> {
+    let file = home.join(FILE);
+    match fs::canonicalize(&file) {
+        Ok(target) => Ok(target),
+        Err(_) if fs::symlink_metadata(&file).is_ok() => {
+            Err(anyhow!("{} is a link that leads nowhere; mend or remove it", file.display()).into())
+        }
+        Err(_) => Ok(file),
+    }
+}
+
+/// The subscriptions that are there, in their order and each as it is written.
+type Entries = IndexMap<String, Box<RawValue>>;
+
+fn read(file: &Path) -> Result<Entries, Failure> {
     let text = match fs::read_to_string(file) {
         Ok(text) => text,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Map::new()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Entries::new()),
         Err(error) => return Err(anyhow!("cannot read {}: {error}", file.display()).into()),
     };
     let wrong =
         |why: &str| Failure::Other(anyhow!("{} is left as it is: {why}; mend it first", file.display()));
-    match serde_json::from_str(&text) {
-        Ok(Value::Object(entries)) => match entries.iter().find(|(_, entry)| !entry.is_object()) {
-            Some((name, _)) => {
-                Err(wrong(&format!("its entry {name:?} is no object, and Hermes refuses the whole file")))
-            }
-            None => Ok(entries),
-        },
-        Ok(_) => Err(wrong("it is not a JSON object")),
-        Err(error) => Err(wrong(&format!("it is not JSON ({error})"))),
+    if let Err(error) = serde_json::from_str::<IgnoredAny>(&text) {
+        return Err(wrong(&format!("it is not JSON ({error})")));
+    }
+    let entries: Entries = serde_json::from_str(&text).map_err(|_| wrong("it is not a JSON object"))?;
+    match entries.iter().find(|(_, entry)| !entry.get().starts_with('{')) {
+        Some((name, _)) => {
+            Err(wrong(&format!("its entry {name:?} is no object, and Hermes refuses the whole file")))
+        }
+        None => Ok(entries),
     }
 }
 
 /// Replaces the file in one step, readable by its owner alone, with a time that has grown.
-fn write(home: &Path, file: &Path, entries: &Value, old_time: Option<SystemTime>) -> Result<(), Failure> {
+fn write(file: &Path, entries: &Entries, old_time: Option<SystemTime>) -> Result<(), Failure> {
     let attempt = || -> anyhow::Result<()> {
-        let mut temporary = tempfile::Builder::new().prefix(".webhook_subscriptions.").tempfile_in(home)?;
+        let directory = file.parent().unwrap_or(Path::new("/"));
+        let mut temporary =
+            tempfile::Builder::new().prefix(".webhook_subscriptions.").tempfile_in(directory)?;
         temporary.as_file().set_permissions(fs::Permissions::from_mode(0o600))?;
-        temporary.write_all(format!("{entries:#}\n").as_bytes())?;
+        temporary.write_all(format!("{}\n", serde_json::to_string_pretty(entries)?).as_bytes())?;
         if let Some(old) = old_time.filter(|old| *old >= SystemTime::now()) {
             temporary.as_file().set_modified(old + Duration::from_millis(10))?;
         }

@@ -6,9 +6,11 @@ use data_encoding::BASE64URL_NOPAD;
 use std::{
     fs::{self, OpenOptions},
     io::{self, Write as _},
-    os::unix::fs::OpenOptionsExt as _,
+    os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
 };
+use talaria_core::config;
+use url::Url;
 
 /// 256 bits.
 const SECRET_BYTES: usize = 32;
@@ -21,33 +23,39 @@ pub(crate) fn run(path: &Path, args: &Init) -> Result<(), Failure> {
         )
         .into());
     }
+    // Before anything is written: a wrong name or address leaves everything as it was.
+    check(args)?;
     let directory = path.parent().unwrap_or(Path::new(""));
     let tenant = &args.tenant;
     let openrouter = PathBuf::from(format!("secrets/{tenant}-openrouter"));
     let hermes = PathBuf::from(format!("secrets/{tenant}-hermes"));
-    // Checked before anything is written, so that a wrong name leaves nothing behind.
     let text = configuration(args, &openrouter, &hermes);
     fs::create_dir_all(directory.join("secrets"))
         .with_context(|| format!("cannot write in {}", directory.display()))?;
     let for_openrouter = secret(&directory.join(&openrouter))?;
     secret(&directory.join(&hermes))?;
     fs::write(directory.join("secrets/.gitignore"), "*\n")?;
-    fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))?;
-    let config = talaria_core::config::load(path)?;
+    let cannot_write = || format!("cannot write {}", path.display());
+    let mut fresh = tempfile::Builder::new()
+        .prefix(".talaria.yaml.")
+        .permissions(fs::Permissions::from_mode(0o644))
+        .tempfile_in(if directory == Path::new("") { Path::new(".") } else { directory })
+        .with_context(cannot_write)?;
+    fresh.write_all(text.as_bytes()).with_context(cannot_write)?;
+    let loaded = config::load(fresh.path())?;
+    fresh.persist(path).with_context(cannot_write)?;
 
-    let callback = match &config.ingress.public_url {
+    let callback = match &loaded.ingress.public_url {
         Some(url) => format!("{url}/callbacks/{tenant}"),
         None => format!("https://YOUR-PUBLIC-NAME/callbacks/{tenant}"),
     };
-    let (tenant, route) = super::route(&config, None)?;
+    let (tenant, route) = super::route(&loaded, None)?;
     let subscribe = super::hermes::subscribe_command(tenant, route, None);
     let mut out = io::stdout().lock();
     writeln!(out, "Wrote {} and the secrets beside it.\n", path.display())?;
-    writeln!(
-        out,
-        "1. OpenRouter calls over HTTPS, so lead a public name to http://{},",
-        config.ingress.listen
-    )?;
+    let name = args.public_url.as_ref().map_or("a public name".to_owned(), Url::to_string);
+    let listen = loaded.ingress.listen;
+    writeln!(out, "1. OpenRouter calls over HTTPS, so lead {name} to http://{listen},")?;
     writeln!(out, "   with a tunnel or a reverse proxy. The callback URL is then\n")?;
     writeln!(out, "     {callback}\n")?;
     writeln!(out, "2. Give OpenRouter this signing secret, in the settings of your workspace:\n")?;
@@ -67,6 +75,21 @@ pub(crate) fn run(path: &Path, args: &Init) -> Result<(), Failure> {
     Ok(())
 }
 
+fn check(args: &Init) -> Result<(), Failure> {
+    if !config::is_name(&args.tenant) {
+        let what = format!("--tenant {:?} is no name: use {}", args.tenant, config::NAMES);
+        return Err(Failure::Usage(what));
+    }
+    for (option, url) in [("--hermes", Some(&args.hermes)), ("--public-url", args.public_url.as_ref())] {
+        let Some(url) = url else { continue };
+        if !matches!(url.scheme(), "http" | "https") || url.query().is_some() || url.fragment().is_some() {
+            let what = format!("{option} {url} must be http:// or https://, without ? and #");
+            return Err(Failure::Usage(what));
+        }
+    }
+    Ok(())
+}
+
 /// Writes a fresh secret, or reads the one that is there.
 fn secret(path: &Path) -> Result<String, Failure> {
     let fresh = BASE64URL_NOPAD.encode(&rand::random::<[u8; SECRET_BYTES]>());
@@ -77,7 +100,7 @@ fn secret(path: &Path) -> Result<String, Failure> {
         }
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
             let kept = fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
-            Ok(kept.trim_end().to_owned())
+            Ok(kept.trim_end_matches(['\n', '\r']).to_owned())
         }
         Err(error) => Err(anyhow!("cannot write {}: {error}", path.display()).into()),
     }

@@ -4,7 +4,7 @@ use crate::{
     Failure,
     args::{Filter, Status},
     client,
-    print::{self, BOLD, Cell, DIM, state_name, state_style, visible},
+    print::{self, BOLD, Cell, DIM, one_line, state_name, state_style, visible},
 };
 use jiff::Timestamp;
 use std::{
@@ -13,9 +13,10 @@ use std::{
 };
 use talaria_bus::time::{duration_from_proto, from_proto, since, to_proto};
 use talaria_proto::v1::{
-    Attempt, Delivery, DeliveryFilter, DeliveryState, GetDeliveryRequest, GetDeliveryResponse,
-    GetEventRequest, GetEventResponse, GetSummaryRequest, ListDeliveriesRequest, ListQuarantinedRequest,
-    RouteSummary, TenantSummary, status_service_client::StatusServiceClient,
+    Attempt, AttemptOutcome, Delivery, DeliveryFilter, DeliveryState, Event, GetDeliveryRequest,
+    GetDeliveryResponse, GetEventRequest, GetEventResponse, GetSummaryRequest, ListDeliveriesRequest,
+    ListDeliveriesResponse, ListEventsRequest, ListQuarantinedRequest, RouteSummary, TenantSummary,
+    status_service_client::StatusServiceClient,
 };
 use tonic::transport::Channel;
 
@@ -26,18 +27,49 @@ pub(crate) async fn run(config: &Path, args: Status) -> Result<(), Failure> {
     match args.id.as_deref() {
         _ if args.quarantined => quarantined(&mut relay, args).await,
         Some(id) if id.starts_with("evt_") => event(&mut relay, id, &args).await,
-        Some(id) if id.starts_with("dlv_") => delivery(&mut relay, id, &args).await,
-        Some(job) => {
-            let filter = DeliveryFilter { job_id: job.to_owned(), ..request_filter(&args.filter) };
-            if !deliveries(&mut relay, filter, &args).await? {
-                return Err(Failure::Unknown(format!(
-                    "nothing is known of a job {job}, or it is not kept any more"
-                )));
-            }
-            Ok(())
+        Some(id) if id.starts_with("qrt_") => {
+            Err(Failure::Usage(format!("{id} was no event; talaria status --quarantined lists it")))
         }
+        Some(_) if args.payload => {
+            Err(Failure::Usage("--payload needs an event (evt_…) or --quarantined".to_owned()))
+        }
+        Some(id) if id.starts_with("dlv_") => delivery(&mut relay, id, &args).await,
+        Some(id) => job(&mut relay, id, &args).await,
         None => overview(&mut relay, &args).await,
     }
+}
+
+/// A job's events and their deliveries: an event that no route wants is known all the same.
+async fn job(relay: &mut Relay, job: &str, args: &Status) -> Result<(), Failure> {
+    let filter = DeliveryFilter { job_id: job.to_owned(), ..request_filter(&args.filter) };
+    let request = ListEventsRequest {
+        tenant: filter.tenant.clone(),
+        job_id: job.to_owned(),
+        page_size: args.limit,
+        ..ListEventsRequest::default()
+    };
+    let events = relay.list_events(request).await?.into_inner();
+    if events.events.is_empty() {
+        return Err(Failure::Unknown(format!("nothing is known of a job {job}, or it is not kept any more")));
+    }
+    let list = list(relay, filter, args).await?;
+    if args.ask.json {
+        let mut document = print::json(&events)?;
+        print::merge(&mut document, print::json(&list)?);
+        return Ok(writeln!(io::stdout(), "{document:#}")?);
+    }
+    let now = Timestamp::now();
+    let row = |event: &Event| {
+        vec![
+            Cell::styled(print::clock_time(event.received_at.as_ref(), now), DIM),
+            Cell::from(&event.tenant),
+            Cell::from(&event.r#type),
+            Cell::styled(&event.id, DIM),
+        ]
+    };
+    print::table(&["RECEIVED", "TENANT", "TYPE", "EVENT"], events.events.iter().map(row).collect())?;
+    writeln!(io::stdout())?;
+    show_deliveries(&list)
 }
 
 pub(crate) fn request_filter(filter: &Filter) -> DeliveryFilter {
@@ -58,13 +90,18 @@ async fn overview(relay: &mut Relay, args: &Status) -> Result<(), Failure> {
     if filter == by_tenant {
         let summary =
             relay.get_summary(GetSummaryRequest { tenant: filter.tenant.clone() }).await?.into_inner();
+        let list = list(relay, filter, args).await?;
         if args.ask.json {
-            return Ok(print::json_document(&summary)?);
+            let mut document = print::json(&summary)?;
+            print::merge(&mut document, print::json(&list)?);
+            return Ok(writeln!(io::stdout(), "{document:#}")?);
         }
         tenants(&summary.tenants)?;
         routes(&summary.routes)?;
+        return show_deliveries(&list);
     }
-    deliveries(relay, filter, args).await.map(drop)
+    let list = list(relay, filter, args).await?;
+    if args.ask.json { Ok(print::json_document(&list)?) } else { show_deliveries(&list) }
 }
 
 fn tenants(tenants: &[TenantSummary]) -> Result<(), Failure> {
@@ -100,11 +137,7 @@ fn routes(routes: &[RouteSummary]) -> Result<(), Failure> {
         let oldest = oldest.map_or("-".to_owned(), |at| print::duration(since(now, from_proto(Some(at)))));
         let held = match route.held_until.as_ref() {
             Some(until) if !route.held_because.is_empty() => {
-                format!(
-                    "held until {}: {}",
-                    print::clock_time(Some(until), now),
-                    visible(&route.held_because)
-                )
+                format!("held until {}: {}", print::clock_time(Some(until), now), route.held_because)
             }
             _ => String::new(),
         };
@@ -137,18 +170,19 @@ fn routes(routes: &[RouteSummary]) -> Result<(), Failure> {
     Ok(writeln!(io::stdout())?)
 }
 
-/// Lists deliveries; false when there are none.
-async fn deliveries(relay: &mut Relay, filter: DeliveryFilter, args: &Status) -> Result<bool, Failure> {
+async fn list(
+    relay: &mut Relay,
+    filter: DeliveryFilter,
+    args: &Status,
+) -> Result<ListDeliveriesResponse, Failure> {
     let request =
         ListDeliveriesRequest { filter: Some(filter), page_size: args.limit, page_token: String::new() };
-    let list = relay.list_deliveries(request).await?.into_inner();
-    if args.ask.json {
-        print::json_document(&list)?;
-        return Ok(!list.deliveries.is_empty());
-    }
+    Ok(relay.list_deliveries(request).await?.into_inner())
+}
+
+fn show_deliveries(list: &ListDeliveriesResponse) -> Result<(), Failure> {
     if list.deliveries.is_empty() {
-        writeln!(anstream::stdout(), "{DIM}No deliveries.{DIM:#}")?;
-        return Ok(false);
+        return Ok(writeln!(anstream::stdout(), "{DIM}No deliveries.{DIM:#}")?);
     }
     let now = Timestamp::now();
     let row = |delivery: &Delivery| {
@@ -156,11 +190,11 @@ async fn deliveries(relay: &mut Relay, filter: DeliveryFilter, args: &Status) ->
             Cell::styled(print::clock_time(delivery.received_at.as_ref(), now), DIM),
             Cell::state(delivery.state()),
             Cell::from(format!("{}/{}", delivery.tenant, delivery.route)),
-            Cell::from(visible(&delivery.job_id)),
-            Cell::from(visible(&delivery.event_type)),
+            Cell::from(&delivery.job_id),
+            Cell::from(&delivery.event_type),
             Cell::from(delivery.attempts),
             Cell::styled(&delivery.id, DIM),
-            Cell::from(visible(&delivery.reason)),
+            Cell::from(&delivery.reason),
         ]
     };
     let heads = ["RECEIVED", "STATE", "ROUTE", "JOB", "TYPE", "ATTEMPTS", "DELIVERY", "WHY"];
@@ -171,7 +205,7 @@ async fn deliveries(relay: &mut Relay, filter: DeliveryFilter, args: &Status) ->
             "{DIM}There are more: --limit shows up to 1000, --since and --until narrow.{DIM:#}"
         )?;
     }
-    Ok(true)
+    Ok(())
 }
 
 async fn event(relay: &mut Relay, id: &str, args: &Status) -> Result<(), Failure> {
@@ -193,8 +227,8 @@ fn show_event(answer: &GetEventResponse, payload: bool) -> Result<(), Failure> {
     let mut out = anstream::stdout().lock();
     let event = answer.event.clone().unwrap_or_default();
     let now = Timestamp::now();
-    writeln!(out, "{BOLD}{}{BOLD:#}  {}", event.id, visible(&event.r#type))?;
-    let job = format!("{} ({})", visible(&event.job_id), visible(&event.status));
+    writeln!(out, "{BOLD}{}{BOLD:#}  {}", event.id, one_line(&event.r#type))?;
+    let job = format!("{} ({})", one_line(&event.job_id), one_line(&event.status));
     writeln!(
         out,
         "  tenant {}, job {job}, received {}",
@@ -205,11 +239,11 @@ fn show_event(answer: &GetEventResponse, payload: bool) -> Result<(), Failure> {
         [("model", &event.model), ("generation", &event.generation_id), ("error", &event.error)]
     {
         if let Some(value) = value {
-            writeln!(out, "  {name} {}", visible(value))?;
+            writeln!(out, "  {name} {}", one_line(value))?;
         }
     }
     for url in &event.unsigned_urls {
-        writeln!(out, "  file {}", visible(url))?;
+        writeln!(out, "  file {}", one_line(url))?;
     }
     for conflict in &answer.conflicts {
         let at = print::clock_time(conflict.received_at.as_ref(), now);
@@ -254,7 +288,7 @@ pub(crate) fn show_delivery(answer: &GetDeliveryResponse) -> Result<(), Failure>
     }
     let at = print::clock_time(delivery.updated_at.as_ref(), now);
     let state = state_name(delivery.state());
-    writeln!(out, "  {DIM}{at}{DIM:#}  {style}{state}{style:#}: {}", visible(&delivery.reason))?;
+    writeln!(out, "  {DIM}{at}{DIM:#}  {style}{state}{style:#}: {}", one_line(&delivery.reason))?;
     if let Some(next) = &delivery.next_attempt_at {
         writeln!(out, "                next attempt at {}", print::clock_time(Some(next), now))?;
     }
@@ -267,7 +301,10 @@ fn told(attempt: &Attempt) -> String {
         .duration
         .as_ref()
         .map(|took| format!(" in {}", print::duration(duration_from_proto(Some(took)))));
-    format!("{}{}", visible(&attempt.detail), took.unwrap_or_default())
+    // A refusal of the route or of the pace is shown, and uses nothing up.
+    let free = matches!(attempt.outcome(), AttemptOutcome::RouteFault | AttemptOutcome::RateLimited);
+    let free = if free { ", not counted" } else { "" };
+    format!("{}{}{free}", one_line(&attempt.detail), took.unwrap_or_default())
 }
 
 /// A delivery as it stands after a change, in one line.
@@ -276,7 +313,7 @@ pub(crate) fn line(delivery: &Delivery, attempt: Option<&Attempt>) -> String {
     let at = print::clock_time(delivery.updated_at.as_ref(), now);
     let what = match attempt {
         Some(attempt) => format!("attempt {}: {}", attempt.number, told(attempt)),
-        None => visible(&delivery.reason),
+        None => one_line(&delivery.reason),
     };
     let next = match &delivery.next_attempt_at {
         Some(next) if from_proto(Some(next)) > now => {
@@ -289,14 +326,14 @@ pub(crate) fn line(delivery: &Delivery, attempt: Option<&Attempt>) -> String {
         state_name(delivery.state()),
         delivery.tenant,
         delivery.route,
-        visible(&delivery.job_id),
+        one_line(&delivery.job_id),
     )
 }
 
 async fn quarantined(relay: &mut Relay, args: Status) -> Result<(), Failure> {
     let request = ListQuarantinedRequest {
         tenant: args.filter.tenant.unwrap_or_default(),
-        include_payload: args.payload || args.ask.json,
+        include_payload: args.payload,
         page_size: args.limit,
         page_token: String::new(),
     };
@@ -315,7 +352,7 @@ async fn quarantined(relay: &mut Relay, args: Status) -> Result<(), Failure> {
             callback.tenant,
             callback.id,
             callback.payload_size,
-            visible(&callback.reason)
+            one_line(&callback.reason)
         )?;
         if args.payload {
             writeln!(out, "{}", visible(&String::from_utf8_lossy(&callback.payload)))?;

@@ -20,25 +20,41 @@ pub(crate) async fn run(config: &Path, args: Watch) -> Result<(), Failure> {
         changes_only: !args.snapshot,
     };
     loop {
-        let watched = async {
-            let mut messages = relay.watch_deliveries(request.clone()).await?.into_inner();
-            while let Some(message) = messages.message().await? {
-                if !message.token.is_empty() {
-                    request.resume_token.clone_from(&message.token);
+        let mut hung_up = tonic::Status::unavailable("the relay hung up");
+        match relay.watch_deliveries(request.clone()).await {
+            Ok(messages) => {
+                let mut messages = messages.into_inner();
+                loop {
+                    match messages.message().await {
+                        Ok(Some(message)) => {
+                            if !message.token.is_empty() {
+                                request.resume_token.clone_from(&message.token);
+                            }
+                            show(&message, args.ask.json)?;
+                        }
+                        Ok(None) => break,
+                        Err(status) => {
+                            hung_up = status;
+                            break;
+                        }
+                    }
                 }
-                show(&message, args.ask.json)?;
             }
-            Ok::<_, Failure>(())
-        };
-        match watched.await {
-            // It stopped, or is being restarted: go on behind the last change that was seen.
-            Ok(()) | Err(Failure::Unreachable(_)) if !request.resume_token.is_empty() => {
-                tracing::warn!("the relay hung up; asking again");
-                tokio::time::sleep(PAUSE).await;
-            }
-            done => return done,
+            Err(status) => hung_up = status,
         }
+        if request.resume_token.is_empty() || !may_come_back(&hung_up) {
+            return Err(hung_up.into());
+        }
+        // Go on behind the last change that was seen.
+        tracing::warn!(reason = hung_up.message(), "the relay hung up; asking again");
+        tokio::time::sleep(PAUSE).await;
     }
+}
+
+/// Whether it stopped or was killed, and not refused: a connection that breaks is `Unknown` or `Internal`.
+fn may_come_back(status: &tonic::Status) -> bool {
+    use tonic::Code::{Cancelled, Internal, Unavailable, Unknown};
+    matches!(status.code(), Cancelled | Internal | Unavailable | Unknown)
 }
 
 fn show(message: &WatchDeliveriesResponse, json: bool) -> Result<(), Failure> {

@@ -87,6 +87,20 @@ pub(super) fn config(raw: raw::Config, base: &Path) -> Result<Config, Vec<Proble
         tenants: BTreeMap::new(),
         warnings: Vec::new(),
     };
+    let listens = [
+        ("ingress.listen", raw.ingress.listen.as_ref(), config.ingress.listen),
+        ("relay.grpc", raw.relay.grpc.as_ref(), config.relay.grpc),
+        ("admin.listen", raw.admin.listen.as_ref(), config.admin.listen),
+    ];
+    for (index, (key, written, address)) in listens.iter().enumerate() {
+        let same = listens.iter().take(index).find(|(_, _, other)| other == address && address.port() != 0);
+        if let (Some((other, ..)), Some(written)) = (same, written) {
+            p.add(written, format!("{key} is the same address as {other}"), "name another port");
+        }
+    }
+    if let Some(written) = raw.data_dir.as_ref().filter(|written| written.value.is_empty()) {
+        p.add(written, "data_dir is empty", "name a directory, such as ./talaria-data");
+    }
     for (name, tenant) in raw.tenants.0 {
         check_name(p, &name, "tenant");
         let tenant = compile_tenant(p, &mut warnings, &name.value, tenant, base, retention);
@@ -244,13 +258,19 @@ fn read_secret(
 
 /// Names stand in URLs, in subjects and on disk.
 fn check_name(p: &mut Problems, name: &Spanned<String>, kind: &str) {
-    let text = &name.value;
-    let first = text.bytes().next().is_some_and(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
-    let rest = text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'-' | b'_'));
-    if !first || !rest || text.len() > 63 {
-        let help = "use 1 to 63 of a-z, 0-9, - and _, beginning with a letter or digit";
-        p.add(name, format!("{text:?} is not a {kind} name"), help);
+    if !is_name(&name.value) {
+        p.add(name, format!("{:?} is not a {kind} name", name.value), format!("use {NAMES}"));
     }
+}
+
+/// What a name is made of, to tell the operator.
+pub const NAMES: &str = "1 to 63 of a-z, 0-9, - and _, beginning with a letter or digit";
+
+/// Whether a text can name a tenant or a route.
+pub fn is_name(text: &str) -> bool {
+    let known = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
+    let first = text.bytes().next().is_some_and(known);
+    first && text.len() <= 63 && text.bytes().all(|b| known(b) || matches!(b, b'-' | b'_'))
 }
 
 fn listen(p: &mut Problems, value: Option<&Spanned<String>>, key: &str, port: u16) -> SocketAddr {

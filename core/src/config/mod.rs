@@ -17,12 +17,16 @@ mod raw;
 mod route;
 mod secret;
 
+pub use compile::{NAMES, is_name};
 pub use problem::{Error, Problem};
 pub use route::{BodyMode, EventPattern, Guard, Pace, Retry, Route};
 pub use secret::Origin as SecretOrigin;
 
 use secrecy::SecretString;
-use std::{collections::BTreeMap, fs, net::SocketAddr, path::Path, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap, fs, io, io::Read as _, net::SocketAddr, path::Path, path::PathBuf, sync::Arc,
+    time::Duration,
+};
 
 /// What OpenRouter documents as the age at which a signature is stale.
 pub const DEFAULT_TOLERANCE: Duration = Duration::from_secs(300);
@@ -128,8 +132,19 @@ pub fn load_addresses(path: &Path) -> Result<Addresses, Error> {
     compile::addresses(&raw::parse(path, &text)?).map_err(|problems| Error::invalid(path, problems))
 }
 
+/// What is longer than this is no configuration but the wrong file.
+const LONGEST: u64 = 16 << 20;
+
 fn read(path: &Path) -> Result<String, Error> {
-    fs::read_to_string(path).map_err(|source| Error::Unreadable { path: path.into(), source })
+    let read = || {
+        let mut text = String::new();
+        if fs::File::open(path)?.take(LONGEST + 1).read_to_string(&mut text)? as u64 > LONGEST {
+            let why = format!("it has more than {LONGEST} bytes");
+            return Err(io::Error::new(io::ErrorKind::FileTooLarge, why));
+        }
+        Ok(text)
+    };
+    read().map_err(|source| Error::Unreadable { path: path.into(), source })
 }
 
 /// The file's directory, absolute, so that a change of the working directory changes nothing.

@@ -70,7 +70,8 @@ impl fmt::Display for Listing<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (index, problem) in self.problems.iter().enumerate() {
             let line_break = if index == 0 { "" } else { "\n" };
-            write!(f, "{line_break}{}:{problem}", self.path.display())?;
+            let space = if problem.line == 0 { " " } else { "" };
+            write!(f, "{line_break}{}:{space}{problem}", self.path.display())?;
         }
         Ok(())
     }

@@ -9,7 +9,7 @@ use std::{env, fmt, fs, path::Path, path::PathBuf};
 pub enum Origin {
     /// In an environment variable.
     Env(String),
-    /// In a file; white space at its end is not part of the secret.
+    /// In a file; line breaks at its end are not part of the secret.
     File(PathBuf),
 }
 
@@ -37,7 +37,9 @@ impl Origin {
                 }
             },
             Self::File(path) => match fs::read_to_string(path) {
-                Ok(text) => (text.trim_end().to_owned(), format!("{} is empty", path.display())),
+                Ok(text) => {
+                    (text.trim_end_matches(['\n', '\r']).to_owned(), format!("{} is empty", path.display()))
+                }
                 Err(error) => {
                     let what = format!("cannot read the secret in {}: {error}", path.display());
                     return Err((
@@ -47,7 +49,14 @@ impl Origin {
                 }
             },
         };
-        if text.is_empty() { Err((empty, "an empty secret signs nothing".into())) } else { Ok(text.into()) }
+        if text.trim().is_empty() {
+            return Err((empty, "an empty secret signs nothing".into()));
+        }
+        if text.contains(char::is_control) {
+            let what = format!("the secret in {self} has a line break or another control character in it");
+            return Err((what, "a secret is one line of printable characters".into()));
+        }
+        Ok(text.into())
     }
 
     /// Whether it is a file that every user of the machine may read.
@@ -94,6 +103,30 @@ impl<'de> Visitor<'de> for OriginVisitor {
 
     /// Somebody wrote the secret itself: it must not come back in the error.
     fn visit_str<E: serde::de::Error>(self, _: &str) -> Result<Origin, E> {
+        Err(E::custom(SHAPE))
+    }
+
+    fn visit_bool<E: serde::de::Error>(self, _: bool) -> Result<Origin, E> {
+        Err(E::custom(SHAPE))
+    }
+
+    fn visit_i64<E: serde::de::Error>(self, _: i64) -> Result<Origin, E> {
+        Err(E::custom(SHAPE))
+    }
+
+    fn visit_u64<E: serde::de::Error>(self, _: u64) -> Result<Origin, E> {
+        Err(E::custom(SHAPE))
+    }
+
+    fn visit_i128<E: serde::de::Error>(self, _: i128) -> Result<Origin, E> {
+        Err(E::custom(SHAPE))
+    }
+
+    fn visit_u128<E: serde::de::Error>(self, _: u128) -> Result<Origin, E> {
+        Err(E::custom(SHAPE))
+    }
+
+    fn visit_f64<E: serde::de::Error>(self, _: f64) -> Result<Origin, E> {
         Err(E::custom(SHAPE))
     }
 

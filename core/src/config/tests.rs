@@ -130,19 +130,26 @@ fn a_missing_file_says_how_to_get_one() {
 
 #[test]
 fn secrets_are_named_and_what_was_written_instead_is_not_repeated() {
-    for line in ["hunter2", "[hunter2]", "{text: hunter2}", "{file: a, env: hunter2}", "{}"] {
+    let numbers = ["31337", "-31337", "3.1337", "0x31337", "31337313373133731337"];
+    let texts = ["hunter2", "[hunter2]", "{text: hunter2}", "{file: a, env: hunter2}", "{}", "true"];
+    for line in texts.into_iter().chain(numbers) {
         let text = with_route("").replace("{file: secrets/acme-hermes}", line);
         let error = load_text(&text).unwrap_err();
-        assert!(!error.contains("hunter2"), "{line}: {error}");
+        assert!(
+            !error.contains("hunter2") && !error.contains("1337") && !error.contains("true"),
+            "{line}: {error}"
+        );
         assert!(error.contains("talaria.yaml:8:"), "{line}: {error}");
     }
     for (line, expected) in [
         ("{env: TALARIA_TEST_NOT_SET}", "the environment variable TALARIA_TEST_NOT_SET is not set"),
         ("{file: secrets/none}", "cannot read the secret in"),
         ("{file: empty}", "empty is empty"),
+        ("{file: two}", "has a line break"),
     ] {
         let (directory, path) = write(&with_route("").replace("{file: secrets/acme-hermes}", line));
         write_secret(&directory.path().join("empty"), " \n", 0o600);
+        write_secret(&directory.path().join("two"), "one\ntwo\n", 0o600);
         let error = load(&path).unwrap_err().to_string();
         assert!(error.contains(expected) && error.contains(":8:17: "), "{line}: {error}");
     }

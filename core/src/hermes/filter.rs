@@ -176,6 +176,9 @@ impl Test {
                 return Err("contains takes a single value, not a list or map".into());
             }
             ("contains", value) => Self::Contains(value.clone()),
+            ("in", Value::Array(items)) if items.is_empty() => {
+                return Err("in: [] never holds: name at least one value".into());
+            }
             ("in", Value::Array(items)) => Self::In(items.clone()),
             ("in", _) => return Err("in takes a list of values".into()),
             (_, Value::String(pattern)) => Self::Regex(Pattern::new(&pattern.to_str_lossy())?),

@@ -79,6 +79,44 @@ fn a_file_that_hermes_could_not_read_is_left_as_it_is() {
 }
 
 #[test]
+fn others_entries_stay_as_they_are_written_and_in_their_order() {
+    let (home, tenant, route) = home("");
+    let file = home.path().join(FILE);
+    let theirs = r#""z": {"extra": {"chat_id": -1001234567890123456789, "x": 1e2}}"#;
+    fs::write(&file, format!("{{{theirs}, \"a\": {{}}}}")).unwrap();
+    install(home.path(), "m", &tenant, &route, None).unwrap();
+    let text = fs::read_to_string(&file).unwrap();
+    assert!(text.contains(theirs), "{text}");
+    assert!(text.find("\"z\"") < text.find("\"a\"") && text.find("\"a\"") < text.find("\"m\""), "{text}");
+}
+
+#[test]
+fn installing_at_once_loses_nobodys_subscription() {
+    let (home, tenant, route) = home("");
+    std::thread::scope(|scope| {
+        for name in 0..20 {
+            let (home, tenant, route) = (home.path(), &tenant, &route);
+            scope.spawn(move || install(home, &format!("r{name}"), tenant, route, None).unwrap());
+        }
+    });
+    assert_eq!(entries(&home).as_object().unwrap().len(), 20);
+}
+
+#[test]
+fn a_link_stays_one_and_its_target_is_written() {
+    let (home, tenant, route) = home("");
+    let elsewhere = tempfile::tempdir().unwrap();
+    let target = elsewhere.path().join("real.json");
+    std::os::unix::fs::symlink(&target, home.path().join(FILE)).unwrap();
+    let error = install(home.path(), "n", &tenant, &route, None).unwrap_err().to_string();
+    assert!(error.contains("a link that leads nowhere"), "{error}");
+    fs::write(&target, "{}").unwrap();
+    install(home.path(), "n", &tenant, &route, None).unwrap();
+    assert!(fs::symlink_metadata(home.path().join(FILE)).unwrap().is_symlink());
+    assert!(fs::read_to_string(&target).unwrap().contains("top secret"));
+}
+
+#[test]
 fn a_direct_route_says_so_and_where_to() {
     let (home, tenant, route) = home(", deliver_only: true, extra: {chat_id: '{data.chat}'}");
     install(home.path(), "openrouter-video", &tenant, &route, Some("telegram")).unwrap();
