@@ -49,6 +49,10 @@ pub fn open(file: &Path, durability: Durability) -> rusqlite::Result<Connection>
         Durability::Full => "FULL",
         Durability::Derived => "OFF",
     };
+    if durability == Durability::Derived {
+        // An index of hashes changes another page with every row, and each is written whole.
+        connection.execute_batch("PRAGMA page_size = 1024")?;
+    }
     // The checkpoint's size, in pages, bounds the log between two of them.
     connection.execute_batch(&format!(
         "PRAGMA journal_mode = WAL; PRAGMA synchronous = {synchronous}; PRAGMA wal_autocheckpoint = 4000;

@@ -440,7 +440,7 @@ async fn a_view_goes_on_where_it_was_and_is_made_anew_when_it_cannot() {
     drop(view);
     let mut bytes = fs::read(kept.path().join(FILE)).unwrap();
     // Behind the pages of the schema and the position.
-    bytes.iter_mut().skip(2 * 4096).for_each(|byte| *byte = !*byte);
+    bytes.iter_mut().skip(2 * 1024).for_each(|byte| *byte = !*byte);
     fs::write(kept.path().join(FILE), bytes).unwrap();
     let view = View::open(kept.path(), newest).unwrap();
     assert_eq!((*view.position().borrow(), view.damage().was_found()), (newest, false));
