@@ -438,9 +438,12 @@ async fn a_view_goes_on_where_it_was_and_is_made_anew_when_it_cannot() {
     let (kept, view) = view_of(crowd().placed()).await;
     view.close().await.unwrap();
     drop(view);
+    let page = Connection::open(kept.path().join(FILE)).unwrap();
+    let select =
+        "SELECT rootpage, page_size FROM sqlite_schema, pragma_page_size WHERE name = 'event_counts'";
+    let (page, size): (usize, usize) = page.query_row(select, (), |r| Ok((r.get(0)?, r.get(1)?))).unwrap();
     let mut bytes = fs::read(kept.path().join(FILE)).unwrap();
-    // Behind the pages of the schema and the position.
-    bytes.iter_mut().skip(2 * 1024).for_each(|byte| *byte = !*byte);
+    bytes[(page - 1) * size..page * size].fill(0xFF);
     fs::write(kept.path().join(FILE), bytes).unwrap();
     let view = View::open(kept.path(), newest).unwrap();
     assert_eq!((*view.position().borrow(), view.damage().was_found()), (newest, false));
