@@ -1,8 +1,8 @@
 //! From what was written to what it means. Collects every problem instead of stopping at the first.
 
 use super::{
-    Addresses, Admin, BodyMode, BusKind, Config, DEFAULT_TOLERANCE, EventPattern, Guard, Ingress, Pace,
-    Problem, Relay, Retry, Route, Tenant, problem::Problems, raw, secret::Origin,
+    Addresses, Admin, BodyMode, BusKind, Config, DEFAULT_TOLERANCE, EventPattern, Guard, Ingress, NAMES,
+    Pace, Problem, Relay, Retry, Route, Tenant, is_name, problem::Problems, raw, secret::Origin,
 };
 use crate::{
     hermes::{filter::Filter, template::Template},
@@ -261,16 +261,6 @@ fn check_name(p: &mut Problems, name: &Spanned<String>, kind: &str) {
     if !is_name(&name.value) {
         p.add(name, format!("{:?} is not a {kind} name", name.value), format!("use {NAMES}"));
     }
-}
-
-/// What a name is made of, to tell the operator.
-pub const NAMES: &str = "1 to 63 of a-z, 0-9, - and _, beginning with a letter or digit";
-
-/// Whether a text can name a tenant or a route.
-pub fn is_name(text: &str) -> bool {
-    let known = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
-    let first = text.bytes().next().is_some_and(known);
-    first && text.len() <= 63 && text.bytes().all(|b| known(b) || matches!(b, b'-' | b'_'))
 }
 
 fn listen(p: &mut Problems, value: Option<&Spanned<String>>, key: &str, port: u16) -> SocketAddr {

@@ -8,16 +8,18 @@
 //!
 //! Secrets never stand in the file: they are named there ([`secret`]) and read while it is compiled.
 //!
+//! - [`name`]: what a tenant or a route may be called.
 //! - [`problem`]: errors with line, column and what to do.
 //! - [`route`]: tenants' routes.
 
 mod compile;
+mod name;
 mod problem;
 mod raw;
 mod route;
 mod secret;
 
-pub use compile::{NAMES, is_name};
+pub use name::{NAMES, is_name};
 pub use problem::{Error, Problem};
 pub use route::{BodyMode, EventPattern, Guard, Pace, Retry, Route};
 pub use secret::Origin as SecretOrigin;

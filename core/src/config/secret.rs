@@ -94,6 +94,15 @@ struct OriginVisitor;
 
 const SHAPE: &str = "a secret is named, not written: {env: NAME} or {file: PATH}";
 
+/// Somebody wrote the secret itself: it must not come back in the error.
+macro_rules! written_instead {
+    ($($visit:ident $value:ty),*) => {
+        $(fn $visit<E: serde::de::Error>(self, _: $value) -> Result<Origin, E> {
+            Err(E::custom(SHAPE))
+        })*
+    };
+}
+
 impl<'de> Visitor<'de> for OriginVisitor {
     type Value = Origin;
 
@@ -101,34 +110,7 @@ impl<'de> Visitor<'de> for OriginVisitor {
         f.write_str("{env: NAME} or {file: PATH}")
     }
 
-    /// Somebody wrote the secret itself: it must not come back in the error.
-    fn visit_str<E: serde::de::Error>(self, _: &str) -> Result<Origin, E> {
-        Err(E::custom(SHAPE))
-    }
-
-    fn visit_bool<E: serde::de::Error>(self, _: bool) -> Result<Origin, E> {
-        Err(E::custom(SHAPE))
-    }
-
-    fn visit_i64<E: serde::de::Error>(self, _: i64) -> Result<Origin, E> {
-        Err(E::custom(SHAPE))
-    }
-
-    fn visit_u64<E: serde::de::Error>(self, _: u64) -> Result<Origin, E> {
-        Err(E::custom(SHAPE))
-    }
-
-    fn visit_i128<E: serde::de::Error>(self, _: i128) -> Result<Origin, E> {
-        Err(E::custom(SHAPE))
-    }
-
-    fn visit_u128<E: serde::de::Error>(self, _: u128) -> Result<Origin, E> {
-        Err(E::custom(SHAPE))
-    }
-
-    fn visit_f64<E: serde::de::Error>(self, _: f64) -> Result<Origin, E> {
-        Err(E::custom(SHAPE))
-    }
+    written_instead!(visit_str &str, visit_bool bool, visit_f64 f64, visit_i64 i64, visit_u64 u64, visit_i128 i128, visit_u128 u128);
 
     fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Origin, A::Error> {
         let Some((key, value)) = members.next_entry::<String, String>()? else {
