@@ -131,7 +131,7 @@ pub struct Send {
         conflicts_with = "payload"
     )]
     pub event_type: String,
-    /// The job's id; a new one where it is left out
+    /// The job's id, which makes it the same callback each time; a new one where it is left out
     #[arg(long, value_name = "ID", conflicts_with = "payload")]
     pub job: Option<String>,
     /// Send these bytes instead: a file, or - for standard input

@@ -11,6 +11,8 @@ use talaria_bus::time::{after, since};
 const FIRST: Duration = Duration::from_secs(30);
 /// How far behind the others a delivery goes that met a fault itself, at first.
 const OWN_FIRST: Duration = Duration::from_secs(1);
+/// How soon the others look again while one delivery tries, at first.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
 /// The longest pause.
 const LONGEST: Duration = Duration::from_secs(15 * 60);
 
@@ -50,7 +52,7 @@ impl Hold {
         match self {
             Self::Held { until, why, .. } if now < *until => Some((*until, why.clone())),
             Self::Probing { began, patience, why, .. } if now < *patience => {
-                let again = after(now, since(now, *began).max(OWN_FIRST));
+                let again = after(now, since(now, *began).max(LOOK_AGAIN));
                 Some((again.min(*patience), why.clone()))
             }
             _ => None,
