@@ -59,7 +59,10 @@ pub mod clock;
 #[cfg(test)]
 mod conformance;
 mod embedded;
+mod partition;
+mod queue;
 pub mod sqlite;
+mod tail;
 pub mod time;
 
 pub use clock::Clock;
@@ -183,6 +186,16 @@ pub struct Leased {
     pub interrupted: bool,
 }
 
+/// A piece of the journal.
+#[derive(Clone, Debug, Default)]
+pub struct Facts {
+    /// Each fact with its place.
+    pub facts: Vec<(u64, Arc<Fact>)>,
+    /// Up to this place there are no others: where to read on. Some places have no facts, so this may rise though
+    /// there are none.
+    pub through: u64,
+}
+
 /// What `expire` removed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Expired {
@@ -277,14 +290,14 @@ impl Bus {
         }
     }
 
-    /// Facts behind a place, at least one and at most `max`, oldest first. Waits for the first. See invariant 13.
-    pub async fn journal(&self, after: u64, max: usize) -> Result<Vec<(u64, Arc<Fact>)>, Error> {
+    /// At most `max` facts behind a place, oldest first. Waits for something to be there. See invariant 13.
+    pub async fn journal(&self, after: u64, max: usize) -> Result<Facts, Error> {
         match self {
             Self::Embedded(bus) => bus.journal(after, max).await,
         }
     }
 
-    /// The places of the oldest fact that is kept and of the newest one; both 0 while there is none.
+    /// Two places between which all facts lie that are kept; both 0 while there are none.
     pub async fn journal_bounds(&self) -> Result<(u64, u64), Error> {
         match self {
             Self::Embedded(bus) => bus.journal_bounds().await,

@@ -26,14 +26,14 @@ pub(crate) async fn run(bus: Bus, view: View, clock: Clock, stop: CancellationTo
         loop {
             let folded = match bus.journal(position, BATCH).await {
                 Ok(facts) => {
-                    let (count, last) = (facts.len(), facts.last().map_or(position, |(place, _)| *place));
-                    view.apply(facts).await.map(|()| (count, last)).map_err(|error| error.to_string())
+                    let (count, through) = (facts.facts.len(), facts.through);
+                    view.apply(facts).await.map(|()| (count, through)).map_err(|error| error.to_string())
                 }
                 Err(error) => Err(error.to_string()),
             };
             match folded {
-                Ok((count, last)) => {
-                    position = last;
+                Ok((count, through)) => {
+                    position = through;
                     // A full batch means that we are behind.
                     if (MANY..BATCH).contains(&count) {
                         tokio::time::sleep(GATHERING).await;

@@ -1,8 +1,9 @@
 //! Events, and their planning.
 
-use super::{Embedded, deliveries::DeliveryRow, store::Store};
+use super::{Embedded, store::Store};
 use crate::{
     Error, Plan, Published, Stored,
+    queue::DeliveryRow,
     sqlite::{limit, message},
     time,
 };
@@ -45,7 +46,7 @@ impl Embedded {
             if newest.wait_for(|newest| *newest > after).await.is_err() {
                 return Err(Error::new("the bus has stopped"));
             }
-            if let Some(events) = self.inner.signals.newest_events.after(after, max) {
+            if let Some((events, _)) = self.inner.signals.newest_events.after(after, max) {
                 return Ok(events.into_iter().map(|(seq, event)| Stored { seq, event }).collect());
             }
             let events = self.read(move |connection| read_events(connection, after, max)).await?;
@@ -107,7 +108,7 @@ impl Store {
         self.connection.prepare_cached(insert)?.execute((seq, id.as_bytes()))?;
         self.ids.insert(id, seq);
         self.last_event = seq;
-        self.new_events.push((stored, event.len()));
+        self.new_events.push((seq, stored, event.len()));
         Ok((seq, None))
     }
 
@@ -117,7 +118,7 @@ impl Store {
         }
         self.append(plan.facts)?;
         for delivery in &plan.deliveries {
-            self.enqueue(delivery)?;
+            self.queue.enqueue(&self.connection, delivery)?;
         }
         self.last_planned = plan.seq;
         self.set_mark("planned", plan.seq)

@@ -2,7 +2,7 @@
 
 use super::{Embedded, store::Store};
 use crate::{
-    Error,
+    Error, Facts,
     sqlite::{limit, message},
     time,
 };
@@ -15,21 +15,23 @@ impl Embedded {
         self.write_urgently(move |store| store.append(facts)).await
     }
 
-    pub(crate) async fn journal(&self, after: u64, max: usize) -> Result<Vec<(u64, Arc<Fact>)>, Error> {
+    pub(crate) async fn journal(&self, after: u64, max: usize) -> Result<Facts, Error> {
         if self.inner.signals.journal.subscribe().wait_for(|newest| *newest > after).await.is_err() {
             return Err(Error::new("the bus has stopped"));
         }
-        if let Some(facts) = self.inner.signals.newest_facts.after(after, max) {
-            return Ok(facts);
+        if let Some((facts, through)) = self.inner.signals.newest_facts.after(after, max) {
+            return Ok(Facts { facts, through });
         }
-        self.read(move |connection| {
+        let facts = self.read(move |connection| {
             let query = "SELECT seq, fact FROM journal WHERE seq > ? ORDER BY seq LIMIT ?";
             let mut statement = connection.prepare_cached(query)?;
             let rows = statement
                 .query_map((after, limit(max)), |row| Ok((row.get(0)?, Arc::new(message(row, 1)?))))?;
-            rows.collect()
-        })
-        .await
+            rows.collect::<Result<Vec<(u64, Arc<Fact>)>, _>>()
+        });
+        let facts = facts.await?;
+        let through = facts.last().map_or(after, |(place, _)| *place);
+        Ok(Facts { facts, through })
     }
 
     pub(crate) async fn journal_bounds(&self) -> Result<(u64, u64), Error> {
@@ -56,7 +58,7 @@ impl Store {
             let at = time::from_proto(fact.at.as_ref()).as_microsecond();
             let row = (self.last_fact, at, fact.event_seq, &bytes);
             statement.execute(row)?;
-            self.new_facts.push((Arc::new(fact), bytes.len()));
+            self.new_facts.push((self.last_fact, Arc::new(fact), bytes.len()));
         }
         Ok(())
     }

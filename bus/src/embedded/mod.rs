@@ -8,7 +8,6 @@
 //! - [`store`]: the writer's state: the connection, the next places, the lanes.
 //! - [`checkpoint`]: moves what was committed from the log into the file, beside the writer.
 //! - [`ids`]: which events there are.
-//! - [`tail`]: the newest entries, in memory, for those who follow closely.
 //! - [`events`], [`deliveries`], [`journal`], [`retention`]: the contract, a part each.
 
 mod checkpoint;
@@ -19,14 +18,12 @@ mod journal;
 mod retention;
 mod schema;
 mod store;
-mod tail;
 #[cfg(test)]
 mod tests;
 mod writer;
 
-use crate::{Clock, Error, sqlite::Readers};
+use crate::{Clock, Error, sqlite::Readers, tail::Tail};
 use std::{fs, fs::File, path::Path, sync::Arc};
-use tail::Tail;
 use talaria_proto::v1::{Event, Fact};
 use tokio::sync::{Notify, watch};
 use writer::Urgency;

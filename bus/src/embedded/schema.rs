@@ -1,7 +1,7 @@
 //! The tables. Times are microseconds since 1970; messages are protobuf.
 
 use crate::{
-    Error,
+    Error, queue,
     sqlite::{self, Durability},
 };
 use rusqlite::Connection;
@@ -22,24 +22,6 @@ CREATE TABLE event_ids (
     seq INTEGER PRIMARY KEY,
     id BLOB NOT NULL
 );
--- Tenants' routes, by a short number.
-CREATE TABLE lanes (
-    lane INTEGER PRIMARY KEY,
-    tenant TEXT NOT NULL,
-    route TEXT NOT NULL,
-    UNIQUE (tenant, route)
-);
--- One row a delivery that waits or is held. While it is held, `due` is the end of the lease.
-CREATE TABLE deliveries (
-    event_seq INTEGER NOT NULL,
-    route INTEGER NOT NULL,
-    lane INTEGER NOT NULL,
-    due INTEGER NOT NULL,
-    lease INTEGER,
-    task BLOB NOT NULL,
-    PRIMARY KEY (event_seq, route)
-) WITHOUT ROWID;
-CREATE INDEX deliveries_due ON deliveries (lane, due);
 -- One row a fact.
 CREATE TABLE journal (
     seq INTEGER PRIMARY KEY,
@@ -68,6 +50,7 @@ pub(super) fn open(file: &Path) -> Result<Connection, Error> {
             }
             let transaction = connection.transaction()?;
             transaction.execute_batch(TABLES)?;
+            transaction.execute_batch(queue::TABLES)?;
             transaction.pragma_update(None, "user_version", VERSION)?;
             transaction.commit()?;
         }

@@ -1,7 +1,7 @@
 //! The writer's state: the connection, and what is known without asking it.
 
-use super::{deliveries::Lanes, ids::Ids, schema};
-use crate::Error;
+use super::{ids::Ids, schema};
+use crate::{Error, queue::Queue};
 use rusqlite::{Connection, OptionalExtension as _, Row, types::Type};
 use std::{path::Path, sync::Arc};
 use talaria_core::id::EventId;
@@ -19,13 +19,11 @@ pub(super) struct Store {
     pub last_fact: u64,
     /// The number of the newest lease. Leases die with the process, so it starts anew.
     pub last_lease: i64,
-    pub lanes: Lanes,
-    /// Events of this transaction, with their sizes.
-    pub new_events: Vec<(Arc<Event>, usize)>,
-    /// Facts of this transaction, with their sizes.
-    pub new_facts: Vec<(Arc<Fact>, usize)>,
-    /// Whether somebody who waits for deliveries should look again.
-    pub deliveries_changed: bool,
+    pub queue: Queue,
+    /// Events of this transaction, with their places and sizes.
+    pub new_events: Vec<(u64, Arc<Event>, usize)>,
+    /// Facts of this transaction, with their places and sizes.
+    pub new_facts: Vec<(u64, Arc<Fact>, usize)>,
     /// What is above was changed by a transaction that was rolled back.
     stale: bool,
 }
@@ -39,10 +37,9 @@ impl Store {
             last_planned: 0,
             last_fact: 0,
             last_lease: 0,
-            lanes: Lanes::default(),
+            queue: Queue::default(),
             new_events: Vec::new(),
             new_facts: Vec::new(),
-            deliveries_changed: false,
             stale: true,
         };
         store.refresh()?;
@@ -70,7 +67,7 @@ impl Store {
         self.last_event = self.newest("SELECT max(seq) FROM events")?.max(self.last_planned);
         // The newest fact never expires.
         self.last_fact = self.newest("SELECT max(seq) FROM journal")?;
-        self.lanes.load(&self.connection)?;
+        self.queue.lanes.load(&self.connection)?;
         self.stale = false;
         Ok(())
     }

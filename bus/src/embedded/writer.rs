@@ -231,8 +231,8 @@ fn write_group(store: &mut Store, group: &mut Vec<Box<dyn Work>>, inbox: &Inbox)
 
 fn announce(store: &mut Store, signals: &Signals) {
     // Before the signals: whoever they wake finds it there.
-    signals.newest_events.extend(store.new_events.drain(..));
-    signals.newest_facts.extend(store.new_facts.drain(..));
+    signals.newest_events.extend(store.new_events.drain(..), store.last_event);
+    signals.newest_facts.extend(store.new_facts.drain(..), store.last_fact);
     for (signal, place) in [
         (&signals.events, store.last_event),
         (&signals.planned, store.last_planned),
@@ -240,7 +240,7 @@ fn announce(store: &mut Store, signals: &Signals) {
     ] {
         signal.send_if_modified(|announced| mem::replace(announced, place) != place);
     }
-    if mem::take(&mut store.deliveries_changed) {
+    if mem::take(&mut store.queue.changed) {
         signals.deliveries.notify_waiters();
     }
 }

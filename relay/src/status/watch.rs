@@ -115,8 +115,11 @@ impl Watch {
                 }
                 facts = self.server.bus.journal(place, BATCH) => facts.map_err(|error| Status::unavailable(error.to_string()))?,
             };
-            let Some((last, _)) = facts.last() else { continue };
-            place = *last;
+            place = facts.through;
+            let facts = facts.facts;
+            if facts.is_empty() {
+                continue;
+            }
             // The view tells what the facts leave out, so it has to have come as far.
             crate::projector::caught_up(self.server.view.position(), place).await;
             let known = self.known(&facts).await?;

@@ -4,8 +4,9 @@ use crate::fold::{self, Folded};
 use jiff::Timestamp;
 use prost::Message as _;
 use rusqlite::{Connection, OptionalExtension as _, Transaction};
-use std::{collections::HashMap, sync::Arc};
+use std::collections::HashMap;
 use talaria_bus::{
+    Facts,
     sqlite::message,
     time::{from_proto, since},
 };
@@ -15,18 +16,16 @@ use talaria_proto::v1::{
     RouteChanged, Standing, fact::What,
 };
 
-/// All of the facts, or none, together with the place of the last one.
-pub(super) fn apply(connection: &mut Connection, facts: &[(u64, Arc<Fact>)]) -> rusqlite::Result<()> {
+/// All of the facts, or none, together with the place up to which they go.
+pub(super) fn apply(connection: &mut Connection, facts: &Facts) -> rusqlite::Result<()> {
     let transaction = connection.transaction()?;
     let mut batch = Batch { transaction: &transaction, lanes: HashMap::new(), counts: Counts::default() };
-    for (_, fact) in facts {
+    for (_, fact) in &facts.facts {
         batch.fact(fact)?;
     }
     let counts = batch.counts;
     counts.write(&transaction)?;
-    if let Some((last, _)) = facts.last() {
-        transaction.prepare_cached("UPDATE position SET seq = ?")?.execute([last])?;
-    }
+    transaction.prepare_cached("UPDATE position SET seq = ?")?.execute([facts.through])?;
     transaction.commit()
 }
 

@@ -25,8 +25,10 @@ use std::{
         atomic::{AtomicBool, Ordering},
     },
 };
-use talaria_bus::sqlite::{Error, Readers};
-use talaria_proto::v1::Fact;
+use talaria_bus::{
+    Facts,
+    sqlite::{Error, Readers},
+};
 use tokio::sync::watch;
 
 /// The file in the data directory.
@@ -100,7 +102,7 @@ impl View {
         self.write(|connection| schema::close(connection)).await
     }
 
-    /// The place of the last fact that is in the view.
+    /// Up to which place the journal is in the view.
     pub fn position(&self) -> watch::Receiver<u64> {
         self.position.subscribe()
     }
@@ -109,12 +111,11 @@ impl View {
         self.damage.clone()
     }
 
-    /// Folds facts in, each with its place.
-    pub async fn apply(&self, facts: Vec<(u64, Arc<Fact>)>) -> Result<(), Error> {
-        let Some((last, _)) = facts.last() else { return Ok(()) };
-        let last = *last;
+    /// Folds a piece of the journal in.
+    pub async fn apply(&self, facts: Facts) -> Result<(), Error> {
+        let through = facts.through;
         self.write(move |connection| apply::apply(connection, &facts)).await?;
-        self.position.send_replace(last);
+        self.position.send_replace(through);
         Ok(())
     }
 

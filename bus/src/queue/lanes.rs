@@ -1,0 +1,173 @@
+//! What is known of the lanes without asking the file: for each a time before which nothing of it can be due, and
+//! what of it is out. The time may be too early, never too late; whoever looks in vain corrects it.
+
+use super::Key;
+use crate::{Lane, Windows, partition::Partition};
+use rusqlite::Connection;
+use std::{
+    collections::{BTreeSet, HashMap},
+    mem,
+    sync::Arc,
+};
+
+#[derive(Default)]
+pub(crate) struct Lanes {
+    numbers: HashMap<Lane, i64>,
+    states: HashMap<i64, LaneState>,
+    /// Every lane of ours that has deliveries, by the time before which none is due.
+    by_due: BTreeSet<(i64, i64)>,
+    /// Lanes of which rows were held since somebody looked.
+    touched: Vec<i64>,
+    ours: Ours,
+    pub windows: Windows,
+}
+
+/// Whose deliveries are taken here.
+#[derive(Default)]
+enum Ours {
+    #[default]
+    All,
+    These(Vec<Partition>),
+}
+
+struct LaneState {
+    lane: Lane,
+    partition: Partition,
+    /// As in `by_due`; `None` while the lane is empty.
+    due: Option<i64>,
+    /// What is out, and until when.
+    out: HashMap<Key, i64>,
+}
+
+impl LaneState {
+    fn new(lane: Lane) -> Self {
+        Self { partition: Partition::of(&lane), lane, due: None, out: HashMap::new() }
+    }
+}
+
+impl Lanes {
+    /// Reads the lanes and their times. What is out stays known.
+    pub(crate) fn load(&mut self, connection: &Connection) -> rusqlite::Result<()> {
+        self.numbers.clear();
+        self.by_due.clear();
+        let mut out: HashMap<_, _> = self.states.drain().map(|(number, state)| (number, state.out)).collect();
+        let mut statement = connection.prepare("SELECT lane, tenant, route FROM lanes")?;
+        let mut rows = statement.query(())?;
+        while let Some(row) = rows.next()? {
+            let number = row.get(0)?;
+            let lane = Lane { tenant: row.get::<_, Arc<str>>(1)?, route: row.get::<_, Arc<str>>(2)? };
+            self.numbers.insert(lane.clone(), number);
+            let out = out.remove(&number).unwrap_or_default();
+            self.states.insert(number, LaneState { out, ..LaneState::new(lane) });
+            self.look(connection, number)?;
+        }
+        Ok(())
+    }
+
+    /// Reads from the file what is out.
+    pub(crate) fn load_out(&mut self, connection: &Connection) -> rusqlite::Result<()> {
+        for state in self.states.values_mut() {
+            state.out.clear();
+        }
+        let select = "SELECT lane, event_seq, route, due FROM deliveries WHERE lease IS NOT NULL";
+        let mut statement = connection.prepare_cached(select)?;
+        let mut rows = statement.query(())?;
+        while let Some(row) = rows.next()? {
+            if let Some(state) = self.states.get_mut(&row.get(0)?) {
+                state.out.insert((row.get(1)?, row.get(2)?), row.get(3)?);
+            }
+        }
+        Ok(())
+    }
+
+    /// From now on only deliveries of these partitions are taken here.
+    pub(crate) fn own(&mut self, partitions: Vec<Partition>) {
+        self.ours = Ours::These(partitions);
+        self.by_due.clear();
+        let dues: Vec<_> = self.states.iter().map(|(number, state)| (*number, state.due)).collect();
+        for (number, due) in dues {
+            self.set_due(number, due);
+        }
+    }
+
+    /// The lane's number; a lane that was not known gets one.
+    pub(super) fn number(&mut self, connection: &Connection, lane: &Lane) -> rusqlite::Result<i64> {
+        if let Some(number) = self.numbers.get(lane) {
+            return Ok(*number);
+        }
+        let insert = "INSERT INTO lanes (tenant, route) VALUES (?, ?) RETURNING lane";
+        let number = connection.query_row(insert, (&*lane.tenant, &*lane.route), |row| row.get(0))?;
+        self.numbers.insert(lane.clone(), number);
+        self.states.insert(number, LaneState::new(lane.clone()));
+        Ok(number)
+    }
+
+    fn set_due(&mut self, number: i64, due: Option<i64>) {
+        let Some(state) = self.states.get_mut(&number) else { return };
+        let ours = match &self.ours {
+            Ours::All => true,
+            Ours::These(partitions) => partitions.contains(&state.partition),
+        };
+        if let Some(old) = mem::replace(&mut state.due, due) {
+            self.by_due.remove(&(old, number));
+        }
+        if let Some(due) = due.filter(|_| ours) {
+            self.by_due.insert((due, number));
+        }
+    }
+
+    /// Reads when the lane's first delivery is due.
+    pub(super) fn look(&mut self, connection: &Connection, number: i64) -> rusqlite::Result<()> {
+        let mut statement = connection.prepare_cached("SELECT min(due) FROM deliveries WHERE lane = ?")?;
+        let due = statement.query_row([number], |row| row.get(0))?;
+        self.set_due(number, due);
+        Ok(())
+    }
+
+    /// A delivery of the lane is due at this time.
+    pub(super) fn expect(&mut self, number: i64, due: i64) {
+        let known = self.states.get(&number).and_then(|state| state.due);
+        if known.is_none_or(|known| due < known) {
+            self.set_due(number, Some(due));
+        }
+    }
+
+    /// Lanes that may have something due, the longest waiting first.
+    pub(super) fn due(&self, now: i64) -> impl Iterator<Item = i64> {
+        self.by_due.iter().take_while(move |(due, _)| *due <= now).map(|(_, lane)| *lane)
+    }
+
+    /// When the first of these lanes may have something due.
+    pub(super) fn next_due(&self, which: impl Fn(i64) -> bool) -> i64 {
+        self.by_due.iter().find(|(_, lane)| which(*lane)).map_or(i64::MAX, |(due, _)| *due)
+    }
+
+    /// How many more of the lane may go out. What was not brought back in time is not out any more.
+    pub(super) fn room(&mut self, number: i64, now: i64) -> usize {
+        let Some(state) = self.states.get_mut(&number) else { return 0 };
+        let window = self.windows.of(&state.lane);
+        if state.out.len() >= window {
+            state.out.retain(|_, end| *end > now);
+        }
+        window.saturating_sub(state.out.len())
+    }
+
+    pub(super) fn went_out(&mut self, number: i64, key: Key, end: i64) {
+        if let Some(state) = self.states.get_mut(&number) {
+            state.out.insert(key, end);
+            self.touched.push(number);
+        }
+    }
+
+    pub(super) fn came_back(&mut self, number: i64, key: Key) {
+        if let Some(state) = self.states.get_mut(&number) {
+            state.out.remove(&key);
+        }
+    }
+
+    pub(super) fn take_touched(&mut self) -> Vec<i64> {
+        self.touched.sort_unstable();
+        self.touched.dedup();
+        mem::take(&mut self.touched)
+    }
+}

@@ -1,0 +1,254 @@
+//! The work queue, as rows of a SQLite file. Both backends keep theirs with it.
+//!
+//! A delivery is a row with a time at which it is due. Holding it moves that time to the end of the lease, so a
+//! holder that vanishes is nothing special: the row comes due again, and what is left of the lease says that
+//! somebody had it.
+//!
+//! Nothing here begins or commits a transaction, and nothing here asks the clock.
+
+mod lanes;
+
+pub(crate) use lanes::Lanes;
+
+use crate::{Error, LEASE, Lane, Lease, Leased, sqlite::limit, time};
+use jiff::Timestamp;
+use prost::Message as _;
+use rusqlite::{Connection, OptionalExtension as _};
+use std::collections::{HashMap, HashSet};
+use talaria_core::id::DeliveryId;
+use talaria_proto::v1::DeliveryTask;
+
+/// So many of one lane are taken before the next lane has its turn.
+const TURN: usize = 16;
+
+pub(crate) const TABLES: &str = "
+-- Tenants' routes, by a short number.
+CREATE TABLE lanes (
+    lane INTEGER PRIMARY KEY,
+    tenant TEXT NOT NULL,
+    route TEXT NOT NULL,
+    UNIQUE (tenant, route)
+);
+-- One row a delivery that waits or is held. While it is held, `due` is the end of the lease.
+CREATE TABLE deliveries (
+    event_seq INTEGER NOT NULL,
+    route INTEGER NOT NULL,
+    lane INTEGER NOT NULL,
+    due INTEGER NOT NULL,
+    lease INTEGER,
+    task BLOB NOT NULL,
+    PRIMARY KEY (event_seq, route)
+) WITHOUT ROWID;
+CREATE INDEX deliveries_due ON deliveries (lane, due);
+";
+
+/// A delivery, ready to be written.
+pub(crate) struct DeliveryRow {
+    lane: Lane,
+    key: Key,
+    due: i64,
+    task: Vec<u8>,
+}
+
+impl TryFrom<DeliveryTask> for DeliveryRow {
+    type Error = Error;
+
+    fn try_from(task: DeliveryTask) -> Result<Self, Error> {
+        let id: DeliveryId = task.delivery_id.parse().map_err(Error::new)?;
+        Ok(Self {
+            lane: Lane { tenant: task.tenant.as_str().into(), route: task.route.as_str().into() },
+            key: (task.event_seq, id.route.to_i64()),
+            due: due(&task),
+            task: task.encode_to_vec(),
+        })
+    }
+}
+
+/// A row: the event's place, and the route's key.
+pub(crate) type Key = (u64, i64);
+
+/// When a task is due, in microseconds since 1970.
+pub(crate) fn due(task: &DeliveryTask) -> i64 {
+    time::from_proto(task.due_at.as_ref()).as_microsecond()
+}
+
+/// A row that was taken.
+pub(crate) struct Taken {
+    pub lease: Lease,
+    pub interrupted: bool,
+    pub task: Vec<u8>,
+}
+
+impl Taken {
+    /// A row that cannot be read stays held, so that it stands in nobody's way.
+    pub(crate) fn read(self) -> Option<Leased> {
+        match DeliveryTask::decode(self.task.as_slice()) {
+            Ok(task) => Some(Leased { lease: self.lease, interrupted: self.interrupted, task }),
+            Err(error) => {
+                tracing::error!(%error, event_seq = self.lease.event_seq, "a delivery cannot be read");
+                None
+            }
+        }
+    }
+}
+
+/// What may be taken.
+pub(crate) struct Choice {
+    /// Rows that are due, in the order in which they should go out.
+    pub keys: Vec<Key>,
+    /// When to look again, if there are none.
+    pub next_due: Timestamp,
+}
+
+/// When a lease that begins now is over.
+pub(crate) fn lease_end(now: Timestamp) -> Timestamp {
+    time::after(now, LEASE)
+}
+
+/// The queue. Its rows are in a connection that is passed in; what is known of them without asking is here.
+#[derive(Default)]
+pub(crate) struct Queue {
+    pub lanes: Lanes,
+    /// Whether somebody who waits for deliveries should look again.
+    pub changed: bool,
+}
+
+impl Queue {
+    pub(crate) fn enqueue(
+        &mut self,
+        connection: &Connection,
+        delivery: &DeliveryRow,
+    ) -> rusqlite::Result<()> {
+        let lane = self.lanes.number(connection, &delivery.lane)?;
+        let insert = "INSERT INTO deliveries VALUES (?, ?, ?, ?, NULL, ?)";
+        let (event_seq, route) = delivery.key;
+        let row = (event_seq, route, lane, delivery.due, &delivery.task);
+        connection.prepare_cached(insert)?.execute(row)?;
+        self.lanes.expect(lane, delivery.due);
+        self.changed = true;
+        Ok(())
+    }
+
+    /// What is due now, the longest waiting lanes first, within the lanes' windows.
+    pub(crate) fn choose(
+        &mut self,
+        connection: &Connection,
+        now: Timestamp,
+        max: usize,
+    ) -> rusqlite::Result<Choice> {
+        let now = now.as_microsecond();
+        let mut keys = Vec::new();
+        // Had a turn: how many of it are chosen.
+        let mut chosen: HashMap<i64, usize> = HashMap::new();
+        // Looked at again when one of its deliveries comes back, or comes.
+        let mut full = HashSet::new();
+        // Has had its turn, until every other lane that is due has had one.
+        let mut served = HashSet::new();
+        let mut select = connection.prepare_cached(
+            "SELECT event_seq, route FROM deliveries WHERE lane = ? AND due <= ? ORDER BY due LIMIT ? OFFSET ?",
+        )?;
+        while keys.len() < max {
+            let next = self.lanes.due(now).find(|lane| !full.contains(lane) && !served.contains(lane));
+            match next {
+                None if served.is_empty() => break,
+                None => served.clear(),
+                Some(lane) => {
+                    let already = chosen.entry(lane).or_default();
+                    let room = self.lanes.room(lane, now).saturating_sub(*already);
+                    let turn = room.min(TURN).min(max - keys.len());
+                    if turn == 0 {
+                        full.insert(lane);
+                        continue;
+                    }
+                    let rows = select.query_map((lane, now, limit(turn), limit(*already)), |row| {
+                        Ok((row.get(0)?, row.get(1)?))
+                    })?;
+                    let rows: Vec<Key> = rows.collect::<Result<_, _>>()?;
+                    *already += rows.len();
+                    if rows.len() < turn {
+                        full.insert(lane);
+                        if rows.is_empty() {
+                            self.lanes.look(connection, lane)?;
+                        }
+                    }
+                    served.insert(lane);
+                    keys.extend(rows);
+                }
+            }
+        }
+        let next_due = self.lanes.next_due(|lane| !full.contains(&lane));
+        Ok(Choice { keys, next_due: Timestamp::from_microsecond(next_due).unwrap_or(Timestamp::MAX) })
+    }
+
+    /// Holds a row if it is due.
+    pub(crate) fn hold(
+        &mut self,
+        connection: &Connection,
+        lease: Lease,
+        now: Timestamp,
+    ) -> rusqlite::Result<Option<Taken>> {
+        let select = "SELECT lane, lease IS NOT NULL, task FROM deliveries
+                      WHERE event_seq = ? AND route = ? AND due <= ?";
+        let row = connection
+            .prepare_cached(select)?
+            .query_row((lease.event_seq, lease.route, now.as_microsecond()), |row| {
+                Ok((row.get(0)?, Taken { lease, interrupted: row.get(1)?, task: row.get(2)? }))
+            })
+            .optional()?;
+        let Some((lane, taken)) = row else { return Ok(None) };
+        let end = lease_end(now).as_microsecond();
+        connection
+            .prepare_cached("UPDATE deliveries SET due = ?, lease = ? WHERE event_seq = ? AND route = ?")?
+            .execute((end, lease.token, lease.event_seq, lease.route))?;
+        self.lanes.went_out(lane, (lease.event_seq, lease.route), end);
+        Ok(Some(taken))
+    }
+
+    /// After rows were held: reads anew what is due first in their lanes.
+    pub(crate) fn look_again(&mut self, connection: &Connection) -> rusqlite::Result<()> {
+        for lane in self.lanes.take_touched() {
+            self.lanes.look(connection, lane)?;
+        }
+        Ok(())
+    }
+
+    /// Ends a delivery, if the lease is valid.
+    pub(crate) fn remove(&mut self, connection: &Connection, lease: Lease) -> rusqlite::Result<()> {
+        let delete = "DELETE FROM deliveries WHERE event_seq = ? AND route = ? AND lease = ? RETURNING lane";
+        let lane = connection
+            .prepare_cached(delete)?
+            .query_row((lease.event_seq, lease.route, lease.token), |row| row.get(0))
+            .optional()?;
+        if let Some(lane) = lane {
+            self.came_back(lane, lease);
+        }
+        Ok(())
+    }
+
+    /// Lets a delivery go until it is due, if the lease is valid.
+    pub(crate) fn put_back(
+        &mut self,
+        connection: &Connection,
+        lease: Lease,
+        due: i64,
+        task: Option<&DeliveryTask>,
+    ) -> rusqlite::Result<()> {
+        let update = "UPDATE deliveries SET due = ?, lease = NULL, task = coalesce(?, task)
+                      WHERE event_seq = ? AND route = ? AND lease = ? RETURNING lane";
+        let task = task.map(prost::Message::encode_to_vec);
+        let lane = connection
+            .prepare_cached(update)?
+            .query_row((due, task, lease.event_seq, lease.route, lease.token), |row| row.get(0))
+            .optional()?;
+        if let Some(lane) = lane {
+            self.came_back(lane, lease);
+            self.lanes.expect(lane, due);
+        }
+        Ok(())
+    }
+
+    fn came_back(&mut self, lane: i64, lease: Lease) {
+        self.lanes.came_back(lane, (lease.event_seq, lease.route));
+        self.changed = true;
+    }
+}
