@@ -41,8 +41,9 @@ impl Stack {
     /// Opens the bus and listens on every configured address.
     pub async fn bind(config: Config, metrics: PrometheusHandle) -> anyhow::Result<Self> {
         let config = Arc::new(config);
-        let bus = match config.bus {
+        let bus = match &config.bus {
             BusKind::Embedded => Bus::embedded(&config.data_dir, Clock::System).await?,
+            BusKind::Nats(_) => anyhow::bail!("placeholder: the whole bus"),
         };
         let listen = |key: &'static str, address: SocketAddr| {
             move || {

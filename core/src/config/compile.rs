@@ -2,7 +2,14 @@
 
 use super::{
     Addresses, Admin, BodyMode, BusKind, Config, DEFAULT_TOLERANCE, EventPattern, Guard, Ingress, NAMES,
-    Pace, Problem, Relay, Retry, Route, Tenant, is_name, problem::Problems, raw, secret::Origin,
+    Pace, Problem, Relay, Retry, Role, Route, Tenant, is_name, nats,
+    problem::Problems,
+    raw, secret,
+    secret::Origin,
+    value::{
+        DAY, HOUR, MINUTE, SECOND, body_limit, duration, event_pattern, extra, hermes_url, listen, pace,
+        percent, public_url,
+    },
 };
 use crate::{
     hermes::{filter::Filter, template::Template},
@@ -10,20 +17,14 @@ use crate::{
     json::{Object, Text, Value},
 };
 use secrecy::SecretString;
-use serde_saphyr::Spanned;
+use serde_saphyr::{Location, Spanned};
 use std::{
     collections::{BTreeMap, HashMap},
-    net::{Ipv4Addr, SocketAddr},
     path::Path,
     sync::Arc,
     time::Duration,
 };
 use url::Url;
-
-const SECOND: Duration = Duration::from_secs(1);
-const MINUTE: Duration = Duration::from_secs(60);
-const HOUR: Duration = Duration::from_secs(3_600);
-const DAY: Duration = Duration::from_secs(86_400);
 
 /// 1 s, 5 s, 30 s, 2 min, 10 min, 30 min, 1 h, 2 h, 4 h, 8 h.
 const DEFAULT_SCHEDULE: [u64; 10] = [1, 5, 30, 120, 600, 1_800, 3_600, 7_200, 14_400, 28_800];
@@ -37,8 +38,16 @@ const DEFAULT_MAX_BODY: usize = 1_048_576;
 /// Longer than this would outlast the lease that a delivery is held by.
 const LONGEST_TIMEOUT: Duration = Duration::from_secs(600);
 
-/// What is wrong with a value, and what to do.
-type Fault = (String, String);
+/// What every part of the file is read by.
+#[derive(Clone, Copy)]
+struct Scope<'a> {
+    /// Where relative paths start.
+    base: &'a Path,
+    /// Whose secrets are read.
+    role: Role,
+    /// Nothing is tried for longer than it is kept.
+    retention: Duration,
+}
 
 pub(super) fn addresses(raw: &raw::Config) -> Result<Addresses, Vec<Problem>> {
     let mut problems = Problems::default();
@@ -49,12 +58,13 @@ pub(super) fn addresses(raw: &raw::Config) -> Result<Addresses, Vec<Problem>> {
     if problems.0.is_empty() { Ok(addresses) } else { Err(problems.0) }
 }
 
-pub(super) fn config(raw: raw::Config, base: &Path) -> Result<Config, Vec<Problem>> {
+pub(super) fn config(raw: raw::Config, base: &Path, role: Role) -> Result<Config, Vec<Problem>> {
     let mut problems = Problems::default();
     let mut warnings = Problems::default();
     let p = &mut problems;
 
     let retention = duration(p, raw.retention.as_ref(), "retention", 7 * DAY, SECOND..=3_650 * DAY);
+    let scope = Scope { base, role, retention };
     let grpc = listen(p, raw.relay.grpc.as_ref(), "relay.grpc", 50051);
     if let Some(written) = raw.relay.grpc.as_ref().filter(|_| !grpc.ip().is_loopback()) {
         let help = "the status service has no authentication in this version: use 127.0.0.1 or [::1]";
@@ -78,10 +88,7 @@ pub(super) fn config(raw: raw::Config, base: &Path) -> Result<Config, Vec<Proble
             drain: duration(p, raw.relay.drain.as_ref(), "drain", 30 * SECOND, Duration::ZERO..=HOUR),
         },
         admin: Admin { listen: listen(p, raw.admin.listen.as_ref(), "admin.listen", 9090) },
-        bus: p.or(raw.bus.as_ref(), BusKind::Embedded, |name| match name.as_str() {
-            "embedded" => Ok(BusKind::Embedded),
-            _ => Err(("unknown bus".into(), "write bus: embedded".into())),
-        }),
+        bus: compile_bus(p, &mut warnings, raw.bus.as_ref(), scope),
         data_dir: base.join(raw.data_dir.as_ref().map_or("talaria-data", |path| path.value.as_str())),
         retention,
         tenants: BTreeMap::new(),
@@ -103,7 +110,7 @@ pub(super) fn config(raw: raw::Config, base: &Path) -> Result<Config, Vec<Proble
     }
     for (name, tenant) in raw.tenants.0 {
         check_name(p, &name, "tenant");
-        let tenant = compile_tenant(p, &mut warnings, &name.value, tenant, base, retention);
+        let tenant = compile_tenant(p, &mut warnings, &name.value, tenant, scope);
         config.tenants.insert(name.value, Arc::new(tenant));
     }
     if config.tenants.is_empty() {
@@ -115,25 +122,48 @@ pub(super) fn config(raw: raw::Config, base: &Path) -> Result<Config, Vec<Proble
     if problems.0.is_empty() { Ok(config) } else { Err(problems.0) }
 }
 
+fn compile_bus(
+    p: &mut Problems,
+    warnings: &mut Problems,
+    raw: Option<&Spanned<raw::Bus>>,
+    scope: Scope<'_>,
+) -> BusKind {
+    match raw.map(|bus| &bus.value) {
+        Some(raw::Bus::Nats(nats)) => BusKind::Nats(Arc::new(nats::compile(p, warnings, nats, scope.base))),
+        None | Some(raw::Bus::Embedded) => {
+            if scope.role != Role::Both {
+                let place = raw.map_or(Location::UNKNOWN, |bus| bus.referenced);
+                let help = "run `talaria up`, or name a NATS server under bus.nats";
+                p.0.push(Problem::at(place, "the embedded bus is for one process", help));
+            }
+            BusKind::Embedded
+        }
+    }
+}
+
 fn compile_tenant(
     p: &mut Problems,
     warnings: &mut Problems,
     name: &str,
     raw: raw::Tenant,
-    base: &Path,
-    retention: Duration,
+    scope: Scope<'_>,
 ) -> Tenant {
     let origins = &raw.openrouter.secrets;
     if origins.value.is_empty() {
         let help = "name at least one: an event without a verified signature is never accepted";
         p.add(origins, format!("tenant {name} has no OpenRouter secret"), help);
     }
-    let secrets = origins.value.iter().map(|origin| read_secret(p, warnings, origin, base)).collect();
+    // None of them for a relay, and not empty ones: by an empty secret anybody could sign.
+    let secrets = if scope.role.has_ingress() {
+        origins.value.iter().map(|origin| secret::read(p, warnings, origin, scope.base)).collect()
+    } else {
+        Vec::new()
+    };
     let mut routes = BTreeMap::new();
     let mut keys = HashMap::new();
     for (route_name, route) in raw.routes.0 {
         check_name(p, &route_name, "route");
-        let route = compile_route(p, warnings, name, &route_name, &route, base, retention);
+        let route = compile_route(p, warnings, name, &route_name, &route, scope);
         if let Some(other) = keys.insert(route.key, route_name.value.clone()) {
             let what = format!("the route names {other} and {} come to the same key", route_name.value);
             p.add(&route_name, what, "rename one of them");
@@ -146,7 +176,7 @@ fn compile_tenant(
         secret_origin: origins
             .value
             .first()
-            .map_or(Origin::Env(String::new()), |origin| origin.value.below(base)),
+            .map_or(Origin::Env(String::new()), |origin| origin.value.below(scope.base)),
         tolerance: duration(
             p,
             raw.openrouter.tolerance.as_ref(),
@@ -164,8 +194,7 @@ fn compile_route(
     tenant: &str,
     name: &Spanned<String>,
     raw: &raw::Route,
-    base: &Path,
-    retention: Duration,
+    scope: Scope<'_>,
 ) -> Route {
     let nowhere = || Url::parse("http://127.0.0.1").ok();
     let url = p.or(Some(&raw.url), nowhere(), |text| hermes_url(text).map(Some)).or_else(nowhere);
@@ -199,8 +228,12 @@ fn compile_route(
         name: name.value.clone(),
         #[expect(clippy::expect_used, reason = "a constant that parses")]
         url: url.expect("http://127.0.0.1 is a URL"),
-        secret: read_secret(p, warnings, &raw.secret, base),
-        secret_origin: raw.secret.value.below(base),
+        secret: if scope.role.has_relay() {
+            secret::read(p, warnings, &raw.secret, scope.base)
+        } else {
+            SecretString::default()
+        },
+        secret_origin: raw.secret.value.below(scope.base),
         events: raw
             .events
             .iter()
@@ -219,7 +252,7 @@ fn compile_route(
         timeout: duration(p, raw.timeout.as_ref(), "timeout", 30 * SECOND, SECOND / 10..=LONGEST_TIMEOUT),
         in_flight,
         max_body_bytes: p.or(raw.max_body_bytes.as_ref(), DEFAULT_MAX_BODY, |n| body_limit(*n)),
-        retry: compile_retry(p, &raw.retry, retention),
+        retry: compile_retry(p, &raw.retry, scope.retention),
         guard,
     }
 }
@@ -242,161 +275,9 @@ fn compile_retry(p: &mut Problems, raw: &raw::Retry, retention: Duration) -> Ret
     }
 }
 
-fn read_secret(
-    p: &mut Problems,
-    warnings: &mut Problems,
-    origin: &Spanned<Origin>,
-    base: &Path,
-) -> SecretString {
-    let found = origin.value.below(base);
-    if found.is_open_to_others() {
-        let what = format!("every user of this machine can read {found}");
-        warnings.add(origin, what, format!("chmod 600 {found}"));
-    }
-    p.or(Some(origin), SecretString::default(), |_| found.read())
-}
-
 /// Names stand in URLs, in subjects and on disk.
 fn check_name(p: &mut Problems, name: &Spanned<String>, kind: &str) {
     if !is_name(&name.value) {
         p.add(name, format!("{:?} is not a {kind} name", name.value), format!("use {NAMES}"));
-    }
-}
-
-fn listen(p: &mut Problems, value: Option<&Spanned<String>>, key: &str, port: u16) -> SocketAddr {
-    p.or(value, SocketAddr::from((Ipv4Addr::LOCALHOST, port)), |text| {
-        text.parse().map_err(|_| {
-            let help = format!("write an IP address and a port, such as 127.0.0.1:{port} or [::1]:{port}");
-            (format!("{key} is not an address"), help)
-        })
-    })
-}
-
-fn duration(
-    p: &mut Problems,
-    value: Option<&Spanned<String>>,
-    key: &str,
-    fallback: Duration,
-    range: std::ops::RangeInclusive<Duration>,
-) -> Duration {
-    p.or(value, fallback, |text| {
-        let between = || {
-            let (least, most) = (in_one_unit(*range.start()), in_one_unit(*range.end()));
-            format!("write a time from {least} to {most}, such as 500ms, 30s, 5m, 2h or 7d")
-        };
-        let duration =
-            humantime::parse_duration(text).map_err(|_| (format!("{key} is not a duration"), between()))?;
-        if range.contains(&duration) {
-            Ok(duration)
-        } else {
-            Err((format!("{key} is out of range"), between()))
-        }
-    })
-}
-
-/// The bounds above, as one would write them: "7d" and not "1week".
-fn in_one_unit(duration: Duration) -> String {
-    let unit = [(DAY, "d"), (HOUR, "h"), (MINUTE, "m"), (SECOND, "s")]
-        .into_iter()
-        .find(|(unit, _)| !duration.is_zero() && duration.as_millis().is_multiple_of(unit.as_millis()));
-    match unit {
-        Some((unit, name)) => format!("{}{name}", duration.as_millis() / unit.as_millis()),
-        None => format!("{}ms", duration.as_millis()),
-    }
-}
-
-fn body_limit(bytes: usize) -> Result<usize, Fault> {
-    match bytes {
-        1..=67_108_864 => Ok(bytes),
-        _ => Err((
-            "max_body_bytes is out of range".into(),
-            "write a number from 1 to 67108864 (64 MiB)".into(),
-        )),
-    }
-}
-
-fn public_url(text: &str) -> Result<String, Fault> {
-    hermes_url(text).map(|url| url.as_str().trim_end_matches('/').to_owned())
-}
-
-fn hermes_url(text: &str) -> Result<Url, Fault> {
-    let help = || "write a URL such as http://127.0.0.1:8644/webhooks/openrouter-video".to_owned();
-    let url = Url::parse(text).map_err(|error| (format!("not a URL: {error}"), help()))?;
-    if !matches!(url.scheme(), "http" | "https") || url.host_str().is_none_or(str::is_empty) {
-        return Err(("the URL must begin with http:// or https:// and name a host".into(), help()));
-    }
-    if !url.username().is_empty() || url.password().is_some() {
-        return Err((
-            "the URL must not hold a user name or password".into(),
-            "Hermes knows us by the signature".into(),
-        ));
-    }
-    Ok(url)
-}
-
-fn event_pattern(text: &str) -> Result<EventPattern, Fault> {
-    match text.strip_suffix('*') {
-        None if !text.is_empty() => Ok(EventPattern::Exactly(text.to_owned())),
-        Some("") => Ok(EventPattern::Every),
-        Some(start) if start.ends_with('.') && !start.contains('*') => {
-            Ok(EventPattern::Below(start.to_owned()))
-        }
-        _ => {
-            let help = "write a whole type, or its beginning and .* as in video.generation.*, or * for all";
-            Err(("not an event pattern".into(), help.into()))
-        }
-    }
-}
-
-fn extra(value: &Value) -> Result<Value, Fault> {
-    let Value::Object(members) = value else {
-        return Err((
-            "extra must be a map".into(),
-            "write names and values, such as {chat_id: \"{data.chat}\"}".into(),
-        ));
-    };
-    for (key, value) in members {
-        let Value::String(template) = value else { continue };
-        if template.is_empty() {
-            let what = format!(
-                "extra.{} is empty, which Hermes' rules render as a dump of the payload",
-                key.to_str_lossy()
-            );
-            return Err((what, "leave the key out".into()));
-        }
-        if Template::new(template).mentions("event_type") {
-            let what = format!(
-                "extra.{} uses {{event_type}}, which Hermes' rules render as nothing",
-                key.to_str_lossy()
-            );
-            return Err((what, "use {type}".into()));
-        }
-    }
-    Ok(value.clone())
-}
-
-fn pace(text: &str) -> Result<Option<Pace>, Fault> {
-    if text == "off" {
-        return Ok(None);
-    }
-    let read = || {
-        let (count, unit) = text.split_once('/')?;
-        let window = match unit.trim() {
-            "s" => SECOND,
-            "min" => MINUTE,
-            "h" => HOUR,
-            _ => return None,
-        };
-        let count = count.trim().parse().ok().filter(|count| (1..=100_000).contains(count))?;
-        Some(Pace { count, window })
-    };
-    read().map(Some).ok_or_else(|| ("not a pace".into(), "write 30/min, 5/s, 100/h or off".into()))
-}
-
-fn percent(text: &str) -> Result<f64, Fault> {
-    let number: Option<f64> = text.strip_suffix('%').and_then(|number| number.trim().parse().ok());
-    match number {
-        Some(number) if (0.0..=50.0).contains(&number) => Ok(number / 100.0),
-        _ => Err(("not a share".into(), "write a percentage from 0% to 50%, such as 20%".into())),
     }
 }

@@ -6,21 +6,29 @@
 //!
 //! The same [`load`] serves every command, so what `check` accepts is what starts.
 //!
-//! Secrets never stand in the file: they are named there ([`secret`]) and read while it is compiled.
+//! Secrets never stand in the file: they are named there ([`secret`]) and read while it is compiled, each only by
+//! the [`role`] that needs it.
 //!
+//! - [`value`]: what single values mean, such as times and addresses.
+//! - [`nats`]: the bus between processes.
 //! - [`name`]: what a tenant or a route may be called.
 //! - [`problem`]: errors with line, column and what to do.
 //! - [`route`]: tenants' routes.
 
 mod compile;
 mod name;
+mod nats;
 mod problem;
 mod raw;
+mod role;
 mod route;
 mod secret;
+mod value;
 
 pub use name::{NAMES, is_name};
+pub use nats::{Nats, Tls};
 pub use problem::{Error, Problem};
+pub use role::Role;
 pub use route::{BodyMode, EventPattern, Guard, Pace, Retry, Route};
 pub use secret::Origin as SecretOrigin;
 
@@ -44,7 +52,7 @@ pub struct Config {
     pub admin: Admin,
     /// What stands between ingress and relay.
     pub bus: BusKind,
-    /// Where the embedded bus and the relay's view keep their files.
+    /// Where the embedded bus and the relay's view keep their files. An ingress on NATS keeps none.
     pub data_dir: PathBuf,
     /// How long events and finished deliveries are kept.
     pub retention: Duration,
@@ -84,10 +92,12 @@ pub struct Admin {
 }
 
 /// What stands between ingress and relay.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub enum BusKind {
     /// SQLite in the data directory, for one process.
     Embedded,
+    /// NATS JetStream, for as many processes as are wanted.
+    Nats(Arc<Nats>),
 }
 
 /// One tenant.
@@ -95,7 +105,7 @@ pub enum BusKind {
 pub struct Tenant {
     /// Its name, as in `/callbacks/{name}`.
     pub name: String,
-    /// The secrets that OpenRouter may sign with; never empty.
+    /// The secrets that OpenRouter may sign with; none in a relay, and never none in an ingress.
     pub secrets: Vec<SecretString>,
     /// Where the first of them comes from, to tell the operator.
     pub secret_origin: SecretOrigin,
@@ -123,8 +133,15 @@ pub struct Addresses {
 
 /// Reads a configuration file and everything that it refers to. Relative paths in it start at its directory.
 pub fn load(path: &Path) -> Result<Config, Error> {
+    load_for(path, Role::Both)
+}
+
+/// The same for a process with one role, which reads only the secrets that it needs: each service can be given its
+/// own and no others. All else is valid for one role if it is for the other, except that the embedded bus joins no
+/// two processes.
+pub fn load_for(path: &Path, role: Role) -> Result<Config, Error> {
     let text = read(path)?;
-    compile::config(raw::parse(path, &text)?, &directory(path))
+    compile::config(raw::parse(path, &text)?, &directory(path), role)
         .map_err(|problems| Error::invalid(path, problems))
 }
 

@@ -77,6 +77,9 @@ impl fmt::Display for Listing<'_> {
     }
 }
 
+/// What is wrong with a value, and what to do.
+pub(super) type Fault = (String, String);
+
 /// Collects problems while a configuration is compiled: what is wrong gives a stand-in, and the whole fails in
 /// the end.
 #[derive(Default)]
@@ -92,7 +95,7 @@ impl Problems {
         &mut self,
         value: Option<&Spanned<T>>,
         fallback: U,
-        read: impl FnOnce(&T) -> Result<U, (String, String)>,
+        read: impl FnOnce(&T) -> Result<U, Fault>,
     ) -> U {
         let Some(spanned) = value else { return fallback };
         match read(&spanned.value) {

@@ -7,7 +7,7 @@ use super::{
     secret::Origin,
 };
 use crate::json::Value;
-use serde::{Deserialize, Deserializer, de::MapAccess, de::Visitor};
+use serde::{Deserialize, Deserializer, de, de::MapAccess, de::Visitor};
 use serde_saphyr::Spanned;
 use std::{fmt, marker::PhantomData, path::Path};
 
@@ -17,7 +17,7 @@ pub(super) struct Config {
     pub ingress: Ingress,
     pub relay: Relay,
     pub admin: Admin,
-    pub bus: Option<Spanned<String>>,
+    pub bus: Option<Spanned<Bus>>,
     pub data_dir: Option<Spanned<String>>,
     pub retention: Option<Spanned<String>>,
     pub tenants: Named<Tenant>,
@@ -43,6 +43,67 @@ pub(super) struct Relay {
 #[serde(deny_unknown_fields, default)]
 pub(super) struct Admin {
     pub listen: Option<Spanned<String>>,
+}
+
+/// `embedded`, or a map with the one key `nats`.
+pub(super) enum Bus {
+    Embedded,
+    Nats(Box<Nats>),
+}
+
+/// Not derived, so that `bus: nats` is told what is missing and where.
+impl<'de> Deserialize<'de> for Bus {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct BusVisitor;
+
+        impl<'de> Visitor<'de> for BusVisitor {
+            type Value = Bus;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a bus: embedded, or {nats: {servers: [URL]}}")
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<Bus, E> {
+                match text {
+                    "embedded" => Ok(Bus::Embedded),
+                    _ => Err(E::custom("unknown bus: write embedded, or {nats: {servers: [URL]}}")),
+                }
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Bus, A::Error> {
+                #[derive(Deserialize)]
+                #[serde(rename_all = "lowercase")]
+                enum Key {
+                    Nats,
+                }
+
+                let one = || de::Error::custom("a bus has the one key nats");
+                let (Key::Nats, nats) = members.next_entry()?.ok_or_else(one)?;
+                if members.next_key::<Key>()?.is_some() { Err(one()) } else { Ok(Bus::Nats(nats)) }
+            }
+        }
+
+        deserializer.deserialize_any(BusVisitor)
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Nats {
+    pub servers: Spanned<Vec<Spanned<String>>>,
+    pub creds: Option<Spanned<Origin>>,
+    pub tls: Option<Tls>,
+    pub replicas: Option<Spanned<usize>>,
+    pub prefix: Option<Spanned<String>>,
+    pub max_bytes: Option<Spanned<String>>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Tls {
+    pub ca: Option<Spanned<String>>,
+    pub cert: Option<Spanned<String>>,
+    pub key: Option<Spanned<String>>,
 }
 
 #[derive(Deserialize)]

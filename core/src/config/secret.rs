@@ -1,7 +1,9 @@
 //! Secrets, which the file names and never holds.
 
+use super::problem::{Fault, Problems};
 use secrecy::SecretString;
 use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, Visitor};
+use serde_saphyr::Spanned;
 use std::{env, fmt, fs, path::Path, path::PathBuf};
 
 /// Where a secret is to be found.
@@ -22,8 +24,18 @@ impl Origin {
         }
     }
 
-    /// Reads the secret, or says what is missing and what to do.
-    pub(super) fn read(&self) -> Result<SecretString, (String, String)> {
+    /// Reads a secret of one line, or says what is missing and what to do.
+    fn read(&self) -> Result<SecretString, Fault> {
+        let text = self.text()?;
+        if text.contains(char::is_control) {
+            let what = format!("the secret in {self} has a line break or another control character in it");
+            return Err((what, "a secret is one line of printable characters".into()));
+        }
+        Ok(text.into())
+    }
+
+    /// What is written there; never empty.
+    pub(super) fn text(&self) -> Result<String, Fault> {
         let (text, empty) = match self {
             Self::Env(name) => match env::var(name) {
                 Ok(text) => (text, format!("the environment variable {name} is empty")),
@@ -52,16 +64,12 @@ impl Origin {
         if text.trim().is_empty() {
             return Err((empty, "an empty secret signs nothing".into()));
         }
-        if text.contains(char::is_control) {
-            let what = format!("the secret in {self} has a line break or another control character in it");
-            return Err((what, "a secret is one line of printable characters".into()));
-        }
-        Ok(text.into())
+        Ok(text)
     }
 
     /// Whether it is a file that every user of the machine may read.
     #[cfg(unix)]
-    pub(super) fn is_open_to_others(&self) -> bool {
+    fn is_open_to_others(&self) -> bool {
         use std::os::unix::fs::PermissionsExt as _;
         match self {
             Self::File(path) => fs::metadata(path).is_ok_and(|file| file.permissions().mode() & 0o004 != 0),
@@ -70,8 +78,28 @@ impl Origin {
     }
 
     #[cfg(not(unix))]
-    pub(super) fn is_open_to_others(&self) -> bool {
+    fn is_open_to_others(&self) -> bool {
         false
+    }
+}
+
+/// Reads a secret of one line that the file names.
+pub(super) fn read(
+    p: &mut Problems,
+    warnings: &mut Problems,
+    origin: &Spanned<Origin>,
+    base: &Path,
+) -> SecretString {
+    let found = origin.value.below(base);
+    warn_if_open(warnings, origin, &found);
+    p.or(Some(origin), SecretString::default(), |_| found.read())
+}
+
+/// Says so where every user of the machine may read what stands there.
+pub(super) fn warn_if_open<T>(warnings: &mut Problems, written: &Spanned<T>, found: &Origin) {
+    if found.is_open_to_others() {
+        let what = format!("every user of this machine can read {found}");
+        warnings.add(written, what, format!("chmod 600 {found}"));
     }
 }
 

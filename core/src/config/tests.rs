@@ -1,3 +1,5 @@
+mod bus;
+
 use super::*;
 use secrecy::ExposeSecret as _;
 use tempfile::TempDir;

@@ -1,0 +1,129 @@
+//! The bus between processes: where NATS is, how it knows us, and what we ask of it.
+
+use super::{
+    NAMES, is_name,
+    problem::{Fault, Problems},
+    raw,
+    secret::{Origin, warn_if_open},
+    value::bytes,
+};
+use secrecy::SecretString;
+use serde_saphyr::Spanned;
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+use url::Url;
+
+const DEFAULT_PREFIX: &str = "talaria";
+
+/// A NATS with JetStream.
+#[derive(Clone, Debug)]
+pub struct Nats {
+    /// The servers to begin with, as `nats://` or `tls://` URLs without user and password; never empty.
+    pub servers: Vec<String>,
+    /// A credentials file's text: a JWT and a seed.
+    pub creds: Option<SecretString>,
+    /// What a TLS connection needs beyond the system's own certificates.
+    pub tls: Option<Tls>,
+    /// On how many servers each stream is kept: 1 or 3.
+    pub replicas: usize,
+    /// What the names of streams, subjects and buckets begin with.
+    pub prefix: String,
+    /// The events take no more bytes than this; no limit where there is none.
+    pub max_bytes: Option<u64>,
+}
+
+/// Files in PEM, each of which could be read when the configuration was.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tls {
+    /// Whom we trust beside the system's own authorities.
+    pub ca: Option<PathBuf>,
+    /// Our certificate and its key, for servers that ask for one.
+    pub client: Option<(PathBuf, PathBuf)>,
+}
+
+pub(super) fn compile(p: &mut Problems, warnings: &mut Problems, raw: &raw::Nats, base: &Path) -> Nats {
+    if raw.servers.value.is_empty() {
+        p.add(&raw.servers, "no NATS server", SERVER_HELP);
+    }
+    Nats {
+        servers: raw
+            .servers
+            .value
+            .iter()
+            .map(|text| p.or(Some(text), String::new(), |text| server(text)))
+            .collect(),
+        creds: raw.creds.as_ref().and_then(|origin| {
+            let found = origin.value.below(base);
+            warn_if_open(warnings, origin, &found);
+            p.or(Some(origin), None, |_| creds(&found).map(Some))
+        }),
+        tls: raw.tls.as_ref().map(|raw| tls(p, warnings, raw, base)),
+        replicas: p.or(raw.replicas.as_ref(), 1, |n| match *n {
+            n @ (1 | 3) => Ok(n),
+            _ => Err((
+                "replicas must be 1 or 3".into(),
+                "write 3 where NATS is a cluster of three servers or more, else 1".into(),
+            )),
+        }),
+        prefix: p.or(raw.prefix.as_ref(), DEFAULT_PREFIX.to_owned(), |text| {
+            let fault = || (format!("{text:?} is not a prefix"), format!("use {NAMES}"));
+            is_name(text).then(|| text.clone()).ok_or_else(fault)
+        }),
+        max_bytes: p.or(raw.max_bytes.as_ref(), None, |text| bytes(text).map(Some)),
+    }
+}
+
+const SERVER_HELP: &str = "write a URL such as nats://nats-1:4222 or tls://nats.example.com:4222";
+
+/// Faults never repeat the text: there may be a password in it.
+fn server(text: &str) -> Result<String, Fault> {
+    let help = || SERVER_HELP.to_owned();
+    let url = Url::parse(text).map_err(|error| (format!("not a URL: {error}"), help()))?;
+    if !matches!(url.scheme(), "nats" | "tls") || url.host_str().is_none_or(str::is_empty) {
+        return Err(("a NATS server's URL must begin with nats:// or tls:// and name a host".into(), help()));
+    }
+    if !url.username().is_empty() || url.password().is_some() {
+        let what = "a NATS server's URL must not hold a user name, a token or a password";
+        return Err((what.into(), "name a credentials file with creds:".into()));
+    }
+    if !matches!(url.path(), "" | "/") || url.query().is_some() || url.fragment().is_some() {
+        return Err(("a NATS server's URL ends with the host and the port".into(), help()));
+    }
+    Ok(text.trim_end_matches('/').to_owned())
+}
+
+fn creds(origin: &Origin) -> Result<SecretString, Fault> {
+    let text = origin.text()?;
+    if text.contains("BEGIN NATS USER JWT") && text.contains("BEGIN USER NKEY SEED") {
+        return Ok(text.into());
+    }
+    let what = format!("{origin} does not hold NATS credentials");
+    Err((what, "name a file with a JWT and a seed, as `nsc generate creds` writes it".into()))
+}
+
+fn tls(p: &mut Problems, warnings: &mut Problems, raw: &raw::Tls, base: &Path) -> Tls {
+    let mut file = |written: Option<&Spanned<String>>| {
+        p.or(written, None, |path| {
+            let path = base.join(path);
+            let unreadable = |error| {
+                let help =
+                    "name a file in PEM that this user may read; relative paths start at the configuration";
+                (format!("cannot read {}: {error}", path.display()), help.to_owned())
+            };
+            fs::read(&path).map_err(unreadable)?;
+            Ok(Some(path))
+        })
+    };
+    let (ca, cert, key) = (file(raw.ca.as_ref()), file(raw.cert.as_ref()), file(raw.key.as_ref()));
+    if let (Some(written), Some(path)) = (&raw.key, &key) {
+        warn_if_open(warnings, written, &Origin::File(path.clone()));
+    }
+    match (&raw.cert, &raw.key) {
+        (Some(alone), None) => p.add(alone, "tls.cert has no tls.key", "name both, or neither"),
+        (None, Some(alone)) => p.add(alone, "tls.key has no tls.cert", "name both, or neither"),
+        _ => {}
+    }
+    Tls { ca, client: cert.zip(key) }
+}

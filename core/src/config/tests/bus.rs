@@ -1,0 +1,231 @@
+//! The bus between processes, and what each role reads.
+
+use super::*;
+
+const CREDS: &str = "\
+-----BEGIN NATS USER JWT-----
+eyJ0eXAiOiJKV1QifQ.hunter2
+------END NATS USER JWT------
+
+-----BEGIN USER NKEY SEED-----
+SUAHUNTER2
+------END USER NKEY SEED------
+";
+
+/// A valid configuration with a bus on NATS, to which each test adds keys.
+fn with_nats(keys: &str) -> String {
+    format!("bus:\n  nats:\n    servers: [nats://nats-1:4222]\n    {keys}\n{}", with_route(""))
+}
+
+/// Loads a text beside which there are credentials and certificates.
+fn load_with_files(text: &str, role: Role) -> Result<Config, String> {
+    let (directory, path) = write(text);
+    let file = |name: &str, text: &str, mode| write_secret(&directory.path().join(name), text, mode);
+    file("secrets/nats.creds", CREDS, 0o600);
+    file("secrets/open.creds", CREDS, 0o644);
+    fs::create_dir(directory.path().join("certs")).unwrap();
+    for (name, mode) in [("ca.pem", 0o644), ("client.pem", 0o644), ("client.key", 0o600), ("open.key", 0o644)]
+    {
+        file(&format!("certs/{name}"), "PEM", mode);
+    }
+    load_for(&path, role)
+        .map_err(|error| error.to_string().replace(&directory.path().display().to_string(), "."))
+}
+
+fn nats(text: &str) -> Arc<Nats> {
+    match load_with_files(text, Role::Both).unwrap().bus {
+        BusKind::Nats(nats) => nats,
+        BusKind::Embedded => panic!("the embedded bus"),
+    }
+}
+
+#[test]
+fn the_bus_is_embedded_unless_nats_is_named() {
+    for bus in ["", "bus: embedded\n"] {
+        let config = load_text(&(with_route("") + bus)).unwrap();
+        assert!(matches!(config.bus, BusKind::Embedded), "{bus:?}");
+    }
+    let shortest = nats(&with_nats(""));
+    assert_eq!(shortest.servers, ["nats://nats-1:4222"]);
+    assert_eq!((shortest.replicas, shortest.prefix.as_str(), shortest.max_bytes), (1, "talaria", None));
+    assert!(shortest.creds.is_none() && shortest.tls.is_none());
+}
+
+#[test]
+fn everything_about_nats_can_be_said() {
+    let text = with_nats(
+        "creds: {file: secrets/nats.creds}\n    tls: {ca: certs/ca.pem, cert: certs/client.pem, key: \
+         certs/client.key}\n    replicas: 3\n    prefix: acme_talaria-2\n    max_bytes: 10GiB",
+    );
+    let text = text.replace(
+        "[nats://nats-1:4222]",
+        "[nats://nats-1:4222, tls://nats.example.com, \"nats://[::1]:4222/\"]",
+    );
+    let nats = nats(&text);
+    assert_eq!(nats.servers, ["nats://nats-1:4222", "tls://nats.example.com", "nats://[::1]:4222"]);
+    assert_eq!(nats.creds.as_ref().unwrap().expose_secret(), CREDS.trim_end());
+    let tls = nats.tls.as_ref().unwrap();
+    assert!(tls.ca.as_ref().is_some_and(|path| path.is_absolute() && path.ends_with("certs/ca.pem")));
+    let (cert, key) = tls.client.as_ref().unwrap();
+    assert!(cert.ends_with("certs/client.pem") && key.ends_with("certs/client.key"));
+    assert_eq!((nats.replicas, nats.prefix.as_str(), nats.max_bytes), (3, "acme_talaria-2", Some(10 << 30)));
+    let debug = format!("{nats:?}");
+    assert!(
+        !debug.contains("hunter2") && !debug.contains("SUAHUNTER2") && debug.contains("REDACTED"),
+        "{debug}"
+    );
+}
+
+#[test]
+fn sizes_are_plain_or_have_a_binary_unit() {
+    for (text, bytes) in [
+        ("1048576", 1 << 20),
+        ("1024KiB", 1 << 20),
+        ("512 MiB", 512 << 20),
+        ("10GiB", 10 << 30),
+        ("2TiB", 2 << 40),
+    ] {
+        assert_eq!(nats(&with_nats(&format!("max_bytes: {text}"))).max_bytes, Some(bytes), "{text}");
+    }
+}
+
+#[test]
+fn each_fault_of_the_bus_says_what_and_where() {
+    for (keys, expected) in [
+        ("replicas: 2", "4:15: replicas must be 1 or 3"),
+        ("replicas: three", "4:15: invalid"),
+        ("prefix: Talaria.x", "4:13: \"Talaria.x\" is not a prefix\n  help: use 1 to 63 of a-z"),
+        ("prefix: ''", "4:13: \"\" is not a prefix"),
+        ("max_bytes: 10GB", "4:16: max_bytes is not a number of bytes\n  help: write 1MiB or more"),
+        ("max_bytes: -1", "4:16: max_bytes is not a number of bytes"),
+        ("max_bytes: 1KiB", "4:16: max_bytes is out of range"),
+        ("max_bytes: 99999999TiB", "4:16: max_bytes is out of range"),
+        ("max_bytes: 99999999999999999999", "4:16: max_bytes is out of range"),
+        ("stream: talaria", "4:5: unknown field `stream`"),
+        ("tls: {verify: false}", "4:11: unknown field `verify`"),
+        ("tls: {ca: certs/none.pem}", "4:15: cannot read ./certs/none.pem: No such file"),
+        ("tls: {ca: certs}", "4:15: cannot read ./certs: Is a directory"),
+        ("tls: {cert: certs/client.pem}", "4:17: tls.cert has no tls.key"),
+        ("tls: {key: certs/client.key}", "4:16: tls.key has no tls.cert"),
+        (
+            "creds: {env: TALARIA_TEST_NOT_SET}",
+            "4:12: the environment variable TALARIA_TEST_NOT_SET is not set",
+        ),
+        ("creds: {file: secrets/acme-hermes}", "4:12: ./secrets/acme-hermes does not hold NATS credentials"),
+        ("creds: hunter2", "4:12: a secret is named, not written"),
+    ] {
+        let error = load_with_files(&with_nats(keys), Role::Both).unwrap_err();
+        assert!(error.contains(&format!("talaria.yaml:{expected}")), "{keys}: {error}");
+        assert!(error.contains("help: ") && !error.contains("hunter2"), "{keys}: {error}");
+    }
+    for (servers, expected) in [
+        ("[]", "3:14: no NATS server"),
+        ("[nats-1:4222]", "3:15: a NATS server's URL must begin with nats:// or tls://"),
+        ("[\"127.0.0.1:4222\"]", "3:15: not a URL"),
+        ("[nats://a, http://nats-1]", "3:25: a NATS server's URL must begin with nats:// or tls://"),
+        ("[\"nats://:4222\"]", "3:15: "),
+        (
+            "[nats://hunter2@nats-1]",
+            "3:15: a NATS server's URL must not hold a user name, a token or a password",
+        ),
+        ("[nats://nats-1/hunter2]", "3:15: a NATS server's URL ends with the host and the port"),
+    ] {
+        let text = with_nats("").replace("[nats://nats-1:4222]", servers);
+        let error = load_with_files(&text, Role::Both).unwrap_err();
+        assert!(error.contains(&format!("talaria.yaml:{expected}")), "{servers}: {error}");
+        assert!(error.contains("help: ") && !error.contains("hunter2"), "{servers}: {error}");
+    }
+    for (bus, expected) in [
+        ("bus: redis", "1:6: unknown bus: write embedded, or {nats: "),
+        ("bus: nats", "1:6: unknown bus"),
+        ("bus: 5", "invalid type: integer `5`, expected a bus"),
+        ("bus: {}", "1:6: a bus has the one key nats"),
+        ("bus: {nats: {}}", "1:13: missing field `servers`"),
+        ("bus: {nats: nats://nats-1}", "1:13: "),
+        ("bus: {redis: {}}", "1:7: unknown variant `redis`"),
+    ] {
+        let error = load_text(&format!("{bus}\n{}", with_route(""))).unwrap_err();
+        assert!(error.contains(expected) && error.contains("help: "), "{bus}: {error}");
+    }
+}
+
+#[test]
+fn what_everybody_can_read_of_the_bus_is_warned_of() {
+    let keys = "creds: {file: secrets/open.creds}\n    tls: {cert: certs/client.pem, key: certs/open.key}";
+    let warnings = load_with_files(&with_nats(keys), Role::Both).unwrap().warnings;
+    let open: Vec<_> =
+        warnings.iter().map(|warning| (warning.line, warning.what.contains("every user"))).collect();
+    assert_eq!(open, [(4, true), (5, true)], "{warnings:?}");
+}
+
+#[test]
+fn a_role_reads_its_own_secrets_and_those_of_the_bus() {
+    let text = with_nats("creds: {file: secrets/nats.creds}");
+    let without_hermes = text.replace("{file: secrets/acme-hermes}", "{file: not/here}");
+    let config = load_with_files(&without_hermes, Role::Ingress).unwrap();
+    assert_eq!(config.tenants["acme"].secrets[0].expose_secret(), "acme-openrouter-secret");
+    assert!(config.route("acme", "video").unwrap().secret.expose_secret().is_empty());
+    let without_openrouter = text.replace("{file: secrets/acme-openrouter}", "{env: TALARIA_TEST_NOT_SET}");
+    let config = load_with_files(&without_openrouter, Role::Relay).unwrap();
+    assert!(config.tenants["acme"].secrets.is_empty(), "no signature can be valid");
+    assert_eq!(config.route("acme", "video").unwrap().secret.expose_secret(), "acme-hermes-secret");
+
+    let error = |text: &str, role| load_with_files(text, role).unwrap_err();
+    for role in [Role::Both, Role::Relay] {
+        assert!(error(&without_hermes, role).contains("cannot read the secret in ./not/here"), "{role:?}");
+    }
+    for role in [Role::Both, Role::Ingress] {
+        assert!(error(&without_openrouter, role).contains("TALARIA_TEST_NOT_SET is not set"), "{role:?}");
+    }
+    for role in [Role::Ingress, Role::Relay] {
+        let no_creds = text.replace("nats.creds", "none.creds");
+        assert!(
+            error(&no_creds, role).contains("cannot read the secret in ./secrets/none.creds"),
+            "{role:?}"
+        );
+        let written = text.replace("{file: secrets/acme-hermes}", "hunter2");
+        assert!(error(&written, role).contains("a secret is named, not written"), "{role:?}");
+        let written = text.replace("[{file: secrets/acme-openrouter}]", "[hunter2]");
+        assert!(error(&written, role).contains("a secret is named, not written"), "{role:?}");
+        let none = text.replace("[{file: secrets/acme-openrouter}]", "[]");
+        assert!(error(&none, role).contains("has no OpenRouter secret"), "{role:?}");
+        let wrong = text.clone() + "retention: soon\n";
+        assert!(error(&wrong, role).contains("retention is not a duration"), "{role:?}");
+    }
+}
+
+#[test]
+fn the_embedded_bus_is_for_one_process() {
+    for role in [Role::Ingress, Role::Relay] {
+        let error = load_with_files(&(with_route("") + "bus: embedded\n"), role).unwrap_err();
+        let expected = "./talaria.yaml:10:6: the embedded bus is for one process\n  help: run `talaria up`, or name \
+                        a NATS server under bus.nats";
+        assert_eq!(error, expected);
+        let error = load_with_files(&with_route(""), role).unwrap_err();
+        assert!(error.starts_with("./talaria.yaml: the embedded bus is for one process"), "{error}");
+        let wrong = with_nats("replicas: 2");
+        assert!(!load_with_files(&wrong, role).unwrap_err().contains("embedded"), "only what is wrong");
+    }
+}
+
+/// In the example the other bus stands behind `#`, so that the file is valid as it is.
+#[test]
+fn the_bus_of_the_documented_example_is_valid() {
+    let text =
+        fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/talaria.example.yaml")).unwrap();
+    let (before, rest) = text.split_once("bus: embedded").unwrap();
+    let commented: String = rest
+        .lines()
+        .skip_while(|line| *line != "# bus:")
+        .take_while(|line| line.starts_with('#'))
+        .map(|line| format!("{}\n", line.trim_start_matches("# ")))
+        .collect();
+    let (_, after) = rest.split_once("\ndata_dir:").unwrap();
+    for key in ["servers", "creds", "tls", "ca", "cert", "key", "replicas", "prefix", "max_bytes"] {
+        assert!(commented.contains(&format!("{key}: ")), "{key} is not in the example");
+    }
+    let nats = nats(&format!("{before}{commented}data_dir:{after}"));
+    assert!(
+        nats.servers.len() >= 2 && nats.creds.is_some() && nats.tls.is_some() && nats.max_bytes.is_some()
+    );
+}
