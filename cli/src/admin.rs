@@ -22,14 +22,38 @@ const LAST_WORDS: Duration = Duration::from_secs(5);
 /// The admin port, listening but not yet serving.
 pub(crate) struct Admin {
     listener: TcpListener,
-    health: Health,
+    pub health: Health,
     metrics: PrometheusHandle,
 }
 
 #[derive(Clone)]
 pub(crate) struct Health {
     pub bus: Bus,
-    pub readiness: Readiness,
+    /// The status view's, where there is one.
+    pub readiness: Option<Readiness>,
+}
+
+impl Health {
+    /// Ready when events can be stored and the status, where it is kept here, is complete.
+    pub(crate) async fn ready(&self) -> (StatusCode, String) {
+        if let Err(error) = self.bus.check().await {
+            return (StatusCode::SERVICE_UNAVAILABLE, format!("{error}\n"));
+        }
+        let Some(readiness) = &self.readiness else {
+            return (StatusCode::OK, "ready\n".to_owned());
+        };
+        if readiness.is_damaged() {
+            let what =
+                "the status view is damaged; restart, and it is made anew from the journal\n".to_owned();
+            return (StatusCode::SERVICE_UNAVAILABLE, what);
+        }
+        match readiness.behind() {
+            0 => (StatusCode::OK, "ready\n".to_owned()),
+            behind => {
+                (StatusCode::SERVICE_UNAVAILABLE, format!("the status has {behind} facts to catch up on\n"))
+            }
+        }
+    }
 }
 
 impl Admin {
@@ -73,21 +97,8 @@ impl Admin {
     }
 }
 
-/// Ready when events can be stored and the status is complete.
 async fn ready(State(health): State<Health>) -> impl IntoResponse {
-    if let Err(error) = health.bus.check().await {
-        return (StatusCode::SERVICE_UNAVAILABLE, format!("{error}\n"));
-    }
-    if health.readiness.is_damaged() {
-        let what = "the status view is damaged; restart, and it is made anew from the journal\n".to_owned();
-        return (StatusCode::SERVICE_UNAVAILABLE, what);
-    }
-    match health.readiness.behind() {
-        0 => (StatusCode::OK, "ready\n".to_owned()),
-        behind => {
-            (StatusCode::SERVICE_UNAVAILABLE, format!("the status has {behind} facts to catch up on\n"))
-        }
-    }
+    health.ready().await
 }
 
 /// Starts collecting metrics for this process.

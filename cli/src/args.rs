@@ -3,6 +3,7 @@
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 use jiff::Timestamp;
 use std::path::PathBuf;
+use talaria_core::config;
 use talaria_proto::v1::DeliveryState;
 
 const AFTER_HELP: &str = "\
@@ -35,7 +36,7 @@ impl Args {
     /// Whether only warnings belong on standard error: everything but the service itself answers on standard
     /// output.
     pub fn quiet_logs(&self) -> bool {
-        !matches!(self.command, Command::Up)
+        !matches!(self.command, Command::Up | Command::Ingress | Command::Relay)
     }
 }
 
@@ -51,6 +52,28 @@ pub enum Command {
 Logs go to standard error: for people on a terminal, as JSON lines elsewhere. RUST_LOG sets their level, for
 example RUST_LOG=debug or RUST_LOG=info,talaria_ingress=debug.")]
     Up,
+    /// Take callbacks in this process and leave the rest to a relay; needs NATS
+    #[command(after_help = "\
+Examples:
+  talaria check --role ingress      is the file valid, and can an ingress' secrets be read?
+  talaria ingress
+
+Takes callbacks and answers once they are on the bus, which has to be NATS. Needs neither the data directory
+nor the routes' secrets, so it is given none. Run as many as you like, until Ctrl-C or SIGTERM.
+
+Logs go to standard error, as with `talaria up`.")]
+    Ingress,
+    /// Forward callbacks that came in elsewhere, and answer what became of them; needs NATS
+    #[command(after_help = "\
+Examples:
+  talaria check --role relay        is the file valid, and can a relay's secrets be read?
+  talaria relay
+
+Takes events from the bus, which has to be NATS, forwards them to Hermes and answers `talaria status`. Does not
+need OpenRouter's secrets, so it is given none. Keeps its status in data_dir. Runs until Ctrl-C or SIGTERM.
+
+Logs go to standard error, as with `talaria up`.")]
+    Relay,
     /// Show the whole way of a callback in the open, with a stand-in Hermes
     Demo(Demo),
     /// Send a signed callback to a running ingress, as OpenRouter would
@@ -93,11 +116,33 @@ pub struct Init {
 #[command(after_help = "\
 Examples:
   talaria check
-  talaria check --config /etc/talaria/talaria.yaml --json")]
+  talaria check --config /etc/talaria/talaria.yaml --json
+  talaria check --role relay        where only a relay's secrets are")]
 pub struct Check {
+    /// Check it for a process with this role alone, which reads no other secrets and needs NATS
+    #[arg(long, value_name = "ROLE")]
+    pub role: Option<Role>,
     /// Answer as JSON
     #[arg(long)]
     pub json: bool,
+}
+
+/// One of the two roles.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum Role {
+    /// As `talaria ingress` would read it
+    Ingress,
+    /// As `talaria relay` would read it
+    Relay,
+}
+
+impl From<Role> for config::Role {
+    fn from(role: Role) -> Self {
+        match role {
+            Role::Ingress => Self::Ingress,
+            Role::Relay => Self::Relay,
+        }
+    }
 }
 
 /// `talaria demo`
@@ -315,6 +360,13 @@ mod tests {
     #[test]
     fn the_command_line_is_sound() {
         Args::command().debug_assert();
+    }
+
+    #[test]
+    fn the_services_log_and_everything_else_answers() {
+        let quiet = |command| Args::parse_from(["talaria", command]).quiet_logs();
+        assert!(!quiet("up") && !quiet("ingress") && !quiet("relay"));
+        assert!(quiet("check") && quiet("status"));
     }
 
     #[test]

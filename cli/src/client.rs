@@ -23,7 +23,7 @@ pub(crate) async fn connect(
         let error = anyhow::Error::from(error);
         let cause = error.root_cause();
         Failure::Unreachable(format!(
-            "cannot reach the relay at {url}: {cause}\n  help: is `talaria up` running there?"
+            "cannot reach the relay at {url}: {cause}\n  help: is `talaria up` or `talaria relay` running there?"
         ))
     };
     let endpoint = Endpoint::from_shared(url.clone()).map_err(unreachable)?;

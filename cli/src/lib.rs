@@ -2,7 +2,7 @@
 //!
 //! - [`args`]: the command line.
 //! - `commands`: a file for each.
-//! - [`stack`]: ingress, relay and admin port in one process.
+//! - [`stack`]: ingress, relay or both, and the admin port, in one process.
 //! - [`standin`]: a stand-in for Hermes, for `talaria demo` and for benchmarks.
 //! - [`failure`]: what goes wrong, and the exit code that says so.
 
@@ -20,6 +20,7 @@ pub use args::Args;
 pub use failure::Failure;
 
 use args::Command;
+use talaria_core::config::Role;
 
 /// Runs a command to its end.
 pub async fn run(args: Args) -> Result<(), Failure> {
@@ -27,7 +28,9 @@ pub async fn run(args: Args) -> Result<(), Failure> {
     match args.command {
         Command::Init(args) => commands::init::run(&config, &args),
         Command::Check(args) => commands::check::run(&config, &args),
-        Command::Up => commands::up::run(&config).await,
+        Command::Up => commands::up::run(&config, Role::Both).await,
+        Command::Ingress => commands::up::run(&config, Role::Ingress).await,
+        Command::Relay => commands::up::run(&config, Role::Relay).await,
         Command::Demo(args) => commands::demo::run(&args).await,
         Command::Send(args) => commands::send::run(&config, &args).await,
         Command::Status(args) => commands::status::run(&config, args).await,

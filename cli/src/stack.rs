@@ -1,33 +1,33 @@
-//! Ingress, relay and admin port in one process, over the embedded bus.
+//! What runs in one process: ingress, relay or both, and beside them the admin port.
 
 use crate::admin::{self, Admin, Health};
 use anyhow::Context as _;
 use metrics_exporter_prometheus::PrometheusHandle;
-use std::{net::SocketAddr, sync::Arc};
+use std::{io, net::SocketAddr, sync::Arc};
 use talaria_bus::{Bus, Clock};
-use talaria_core::config::{BusKind, Config};
+use talaria_core::config::{BusKind, Config, Role};
 use talaria_ingress::Ingress;
 use talaria_relay::{Readiness, Relay};
 use tokio_util::sync::CancellationToken;
 
-/// Everything, listening but not yet working.
+/// What the role asks for, listening but not yet working.
 pub struct Stack {
-    ingress: Ingress,
-    relay: Relay,
+    ingress: Option<Ingress>,
+    relay: Option<Relay>,
     admin: Admin,
     /// Where things listen.
     pub addresses: Addresses,
     /// Whether the relay's status is complete.
-    pub readiness: Readiness,
+    pub readiness: Option<Readiness>,
 }
 
 /// Where things listen.
 #[derive(Clone, Copy, Debug)]
 pub struct Addresses {
     /// Callbacks.
-    pub ingress: SocketAddr,
+    pub ingress: Option<SocketAddr>,
     /// Status.
-    pub grpc: SocketAddr,
+    pub grpc: Option<SocketAddr>,
     /// Health and metrics.
     pub admin: SocketAddr,
 }
@@ -38,37 +38,103 @@ pub fn metrics() -> anyhow::Result<PrometheusHandle> {
 }
 
 impl Stack {
-    /// Opens the bus and listens on every configured address.
-    pub async fn bind(config: Config, metrics: PrometheusHandle) -> anyhow::Result<Self> {
+    /// Opens the bus and listens on every address of the role.
+    pub async fn bind(config: Config, role: Role, metrics: PrometheusHandle) -> anyhow::Result<Self> {
         let config = Arc::new(config);
-        let bus = match &config.bus {
-            BusKind::Embedded => Bus::embedded(&config.data_dir, Clock::System).await?,
-            BusKind::Nats(_) => anyhow::bail!("placeholder: the whole bus"),
+        let bus = open_bus(&config, role).await?;
+        let ingress = if role.has_ingress() { Some(bind_ingress(&config, &bus).await?) } else { None };
+        let relay = if role.has_relay() {
+            Some(Relay::bind(Arc::clone(&config), bus.clone(), Clock::System).await?)
+        } else {
+            None
         };
-        let listen = |key: &'static str, address: SocketAddr| {
-            move || {
-                format!(
-                    "cannot listen on {address} ({key}); is another process there? name another address, or end it"
-                )
-            }
-        };
-        let ingress = Ingress::bind(Arc::clone(&config), bus.clone(), Clock::System);
-        let ingress = ingress.await.with_context(listen("ingress.listen", config.ingress.listen))?;
-        let relay = Relay::bind(Arc::clone(&config), bus.clone(), Clock::System).await?;
-        let readiness = relay.readiness();
+        let readiness = relay.as_ref().map(Relay::readiness);
         let health = Health { bus, readiness: readiness.clone() };
         let admin = Admin::bind(config.admin.listen, health, metrics).await;
-        let admin = admin.with_context(listen("admin.listen", config.admin.listen))?;
-        let addresses =
-            Addresses { ingress: ingress.address()?, grpc: relay.address()?, admin: admin.address()? };
+        let admin = admin.with_context(|| cannot_listen(config.admin.listen, "admin.listen"))?;
+        let addresses = Addresses {
+            ingress: ingress.as_ref().map(Ingress::address).transpose()?,
+            grpc: relay.as_ref().map(Relay::address).transpose()?,
+            admin: admin.address()?,
+        };
         Ok(Self { ingress, relay, admin, addresses, readiness })
     }
 
     /// Works until it is told to stop, and then finishes what has begun.
     pub async fn run(self, stop: CancellationToken) -> anyhow::Result<()> {
-        let ingress = self.ingress.serve(stop.clone());
-        let admin = self.admin.serve(stop.clone());
-        let ((), (), relayed) = tokio::join!(ingress, admin, self.relay.run(stop));
+        let ingress = async {
+            if let Some(ingress) = self.ingress {
+                ingress.serve(stop.clone()).await;
+            }
+        };
+        let relay = async {
+            match self.relay {
+                Some(relay) => relay.run(stop.clone()).await,
+                None => Ok(()),
+            }
+        };
+        let ((), (), relayed) = tokio::join!(ingress, self.admin.serve(stop.clone()), relay);
         Ok(relayed?)
+    }
+}
+
+/// The bus as this role uses it: an ingress only publishes, and keeps nothing on disk.
+async fn open_bus(config: &Config, role: Role) -> anyhow::Result<Bus> {
+    match &config.bus {
+        BusKind::Embedded => Ok(Bus::embedded(&config.data_dir, Clock::System).await?),
+        BusKind::Nats(_) if !role.has_relay() => anyhow::bail!("placeholder: a bus that only publishes"),
+        BusKind::Nats(_) => anyhow::bail!("placeholder: the whole bus"),
+    }
+}
+
+async fn bind_ingress(config: &Arc<Config>, bus: &Bus) -> anyhow::Result<Ingress> {
+    let bound: io::Result<Ingress> = Ingress::bind(Arc::clone(config), bus.clone(), Clock::System).await;
+    bound.with_context(|| cannot_listen(config.ingress.listen, "ingress.listen"))
+}
+
+fn cannot_listen(address: SocketAddr, key: &str) -> String {
+    format!("cannot listen on {address} ({key}); is another process there? name another address, or end it")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use axum::http::StatusCode;
+    use metrics_exporter_prometheus::PrometheusBuilder;
+    use std::fs;
+    use talaria_core::config;
+
+    const CONFIGURATION: &str = "\
+ingress: {listen: 127.0.0.1:0}
+relay: {grpc: 127.0.0.1:0}
+admin: {listen: 127.0.0.1:0}
+tenants: {acme: {openrouter: {secrets: [{file: secret}]}}}
+";
+
+    /// On the embedded bus, which needs no server and does not mind.
+    #[tokio::test]
+    async fn each_role_listens_for_itself_and_stops() {
+        for (role, callbacks, status) in
+            [(Role::Both, true, true), (Role::Ingress, true, false), (Role::Relay, false, true)]
+        {
+            let directory = tempfile::tempdir().unwrap();
+            fs::write(directory.path().join("secret"), "what OpenRouter signs with").unwrap();
+            let path = directory.path().join("talaria.yaml");
+            fs::write(&path, CONFIGURATION).unwrap();
+            let metrics = PrometheusBuilder::new().build_recorder().handle();
+            let stack = Stack::bind(config::load(&path).unwrap(), role, metrics).await.unwrap();
+            assert_eq!(stack.addresses.ingress.is_some(), callbacks, "{role:?}");
+            assert_eq!(
+                (stack.addresses.grpc.is_some(), stack.readiness.is_some()),
+                (status, status),
+                "{role:?}"
+            );
+            assert_eq!(stack.admin.health.ready().await.0, StatusCode::OK, "{role:?}");
+            let view = directory.path().join("talaria-data/view.db");
+            assert_eq!(view.exists(), status, "{role:?}: only a relay keeps a view");
+            let stop = CancellationToken::new();
+            stop.cancel();
+            stack.run(stop).await.unwrap();
+        }
     }
 }

@@ -143,6 +143,36 @@ fn check_says_what_is_wrong_where_and_what_to_do() {
     assert!(err(&output).contains("cannot read the secret in"), "its secrets are not here: {}", err(&output));
 }
 
+#[test]
+fn one_role_alone_needs_a_bus_between_processes_and_its_own_secrets() {
+    let route = |t: talaria_tests::stack::Tenant| t.route("r", "http://127.0.0.1:1/webhooks/r", "");
+    let embedded = stack().with("bus: embedded").tenant("acme", route).write();
+    for role in ["ingress", "relay"] {
+        for args in [&[role][..], &["check", "--role", role]] {
+            let output = run(embedded.path(), args);
+            assert_eq!(output.status.code(), Some(3), "{args:?}: {}", err(&output));
+            let expected = "talaria.yaml:1:6: the embedded bus is for one process\n  help: run `talaria up`, or name a \
+                            NATS server under bus.nats";
+            assert!(err(&output).contains(expected), "{args:?}: {}", err(&output));
+        }
+    }
+    assert!(!embedded.path().join("talaria-data").exists(), "nothing was begun");
+
+    let apart = stack().with("bus: {nats: {servers: [nats://127.0.0.1:4222]}}").tenant("acme", route).write();
+    for (gone, role, other) in [("hermes", "ingress", "relay"), ("openrouter-acme", "relay", "ingress")] {
+        let (file, aside) = (apart.path().join(gone), apart.path().join("aside"));
+        fs::rename(&file, &aside).unwrap();
+        let said = works(apart.path(), &["check", "--role", role]);
+        assert!(said.ends_with("./talaria.yaml is valid: 1 tenant, 1 route\n"), "{said}");
+        for args in [&["check"][..], &["check", "--role", other]] {
+            let output = run(apart.path(), args);
+            assert_eq!(output.status.code(), Some(3), "{args:?}");
+            assert!(err(&output).contains("cannot read the secret in"), "{args:?}: {}", err(&output));
+        }
+        fs::rename(&aside, &file).unwrap();
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn send_status_and_watch_speak_with_a_running_talaria() {
     let sink = Sink::start().await;
@@ -303,11 +333,12 @@ fn exit_codes_tell_what_went_wrong() {
         (&["render", "other/r"], 1, "raw bodies"),
         (&["hermes"], 2, "which route?"),
         (&["hermes", "acme/r", "--install", "nowhere"], 1, "Hermes home"),
-        (&["status", "--relay", "http://127.0.0.1:1"], 5, "is `talaria up` running there?"),
-        (&["watch", "--relay", "http://127.0.0.1:1"], 5, "is `talaria up` running there?"),
+        (&["status", "--relay", "http://127.0.0.1:1"], 5, "`talaria relay` running there?"),
+        (&["watch", "--relay", "http://127.0.0.1:1"], 5, "`talaria relay` running there?"),
         (&["send", "--tenant", "acme", "--url", "http://127.0.0.1:1/"], 5, "cannot reach the ingress"),
         (&["status", "--since", "yesterday"], 2, "how long ago, such as 2h"),
         (&["status", "--limit", "0"], 2, "1..=1000"),
+        (&["check", "--role", "bystander"], 2, "possible values: ingress, relay"),
         (&["check", "--config", "nowhere"], 3, "cannot read nowhere"),
         (&["render", "acme/r", "--payload", "nowhere"], 1, "cannot read nowhere"),
     ] {
@@ -317,7 +348,9 @@ fn exit_codes_tell_what_went_wrong() {
     }
     let help = works(directory, &["--help"]);
     assert!(help.contains("Exit codes: 0 done") && help.contains("talaria demo"), "{help}");
-    for command in ["init", "check", "up", "demo", "send", "status", "watch", "render", "hermes"] {
+    for command in
+        ["init", "check", "up", "ingress", "relay", "demo", "send", "status", "watch", "render", "hermes"]
+    {
         let help = works(directory, &[command, "--help"]);
         assert!(help.contains("--config"), "{help}");
         assert!(command == "up" || command == "demo" || help.contains("Examples:"), "{command}");

@@ -6,10 +6,10 @@ use std::{
     io::{self, Write as _},
     path::Path,
 };
-use talaria_core::config::{self, Problem};
+use talaria_core::config::{self, Problem, Role};
 
 pub(crate) fn run(path: &Path, args: &Check) -> Result<(), Failure> {
-    let loaded = config::load(path);
+    let loaded = config::load_for(path, args.role.map_or(Role::Both, Role::from));
     if args.json {
         let document = match &loaded {
             Ok(config) => json!({"valid": true, "errors": [], "warnings": problems(&config.warnings)}),

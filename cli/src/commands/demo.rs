@@ -16,7 +16,7 @@ use anyhow::{Context as _, anyhow};
 use jiff::Timestamp;
 use secrecy::SecretString;
 use std::{collections::BTreeMap, fs, io::Write as _, net::Ipv4Addr, path::Path, time::Duration};
-use talaria_core::config;
+use talaria_core::config::{self, Role};
 use talaria_proto::v1::{
     Delivery, DeliveryState, GetDeliveryRequest, WatchDeliveriesRequest, WatchKind,
     status_service_client::StatusServiceClient,
@@ -48,19 +48,21 @@ async fn demo() -> Result<(), Failure> {
     let (hermes, received) = StandIn::start((Ipv4Addr::LOCALHOST, 0).into(), for_hermes).await?;
     let path = directory.path().join("talaria.yaml");
     fs::write(&path, configuration(&format!("http://{}", hermes.address)))?;
-    let stack = Stack::bind(config::load(&path)?, stack::metrics()?).await?;
-    let at = stack.addresses;
+    let stack = Stack::bind(config::load(&path)?, Role::Both, stack::metrics()?).await?;
+    let (Some(callbacks), Some(grpc)) = (stack.addresses.ingress, stack.addresses.grpc) else {
+        return Err(anyhow!("both roles were asked for").into());
+    };
     say(format_args!(
-        "{BOLD}Talaria{BOLD:#} takes callbacks on http://{}/callbacks/demo, answers gRPC on {},\nand forwards to a \
+        "{BOLD}Talaria{BOLD:#} takes callbacks on http://{callbacks}/callbacks/demo, answers gRPC on {grpc},\nand forwards to a \
          stand-in Hermes on http://{}.\n",
-        at.ingress, at.grpc, hermes.address
+        hermes.address
     ))?;
     let stop = CancellationToken::new();
     let running = tokio::spawn(stack.run(stop.clone()));
-    let relay = Url::parse(&format!("http://{}", at.grpc)).context("the status service's address")?;
+    let relay = Url::parse(&format!("http://{grpc}")).context("the status service's address")?;
     let relay = client::connect(Some(&relay), Path::new("")).await?;
     let ingress =
-        Url::parse(&format!("http://{}/callbacks/demo", at.ingress)).context("the ingress' address")?;
+        Url::parse(&format!("http://{callbacks}/callbacks/demo")).context("the ingress' address")?;
     let delivered = show(relay, &ingress, &for_openrouter, received).await;
     stop.cancel();
     running.await.context("the services")??;

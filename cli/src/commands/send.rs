@@ -110,7 +110,7 @@ pub(crate) async fn post(url: &Url, secret: &secrecy::SecretString, body: &[u8])
         let error = anyhow::Error::from(error.without_url());
         let cause = error.root_cause();
         Failure::Unreachable(format!(
-            "cannot reach the ingress at {url}: {cause}\n  help: is `talaria up` running there?"
+            "cannot reach the ingress at {url}: {cause}\n  help: is `talaria up` or `talaria ingress` running there?"
         ))
     };
     let response = request.send().await.map_err(unreachable)?;

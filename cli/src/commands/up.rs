@@ -1,29 +1,26 @@
-//! `talaria up`: the service.
+//! `talaria up`, `talaria ingress` and `talaria relay`: the service, and each half of it.
 
-use crate::{Failure, stack, stack::Stack};
+use crate::{
+    Failure, stack,
+    stack::{Addresses, Stack},
+};
 use std::path::Path;
-use talaria_core::config;
+use talaria_core::config::{self, Role};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 /// As a shell reports a process that Ctrl-C ended.
 const INTERRUPTED: i32 = 130;
 
-pub(crate) async fn run(path: &Path) -> Result<(), Failure> {
-    let config = config::load(path)?;
+pub(crate) async fn run(path: &Path, role: Role) -> Result<(), Failure> {
+    let config = config::load_for(path, role)?;
     for warning in &config.warnings {
         tracing::warn!(line = warning.line, column = warning.column, help = warning.help, "{}", warning.what);
     }
-    let stack = Stack::bind(config, stack::metrics()?).await?;
+    let stack = Stack::bind(config, role, stack::metrics()?).await?;
     let stop = stop_on_signals()?;
-    let at = stack.addresses;
-    tracing::info!(
-        ingress = %at.ingress, grpc = %at.grpc, admin = %at.admin,
-        "listening: callbacks on http://{}/callbacks/{{tenant}}, status on {}, metrics on {}",
-        at.ingress, at.grpc, at.admin
-    );
-    let readiness = stack.readiness.clone();
-    if readiness.behind() > 0 {
+    announce(stack.addresses);
+    if let Some(readiness) = stack.readiness.clone().filter(|readiness| readiness.behind() > 0) {
         tracing::info!(facts = readiness.behind(), "the status is catching up with the journal");
         tokio::spawn(async move {
             readiness.wait().await;
@@ -33,6 +30,17 @@ pub(crate) async fn run(path: &Path) -> Result<(), Failure> {
     stack.run(stop).await?;
     tracing::info!("stopped");
     Ok(())
+}
+
+/// Says what listens where, for people in words and for programs in fields.
+fn announce(at: Addresses) {
+    let callbacks = at.ingress.map(|address| format!("callbacks on http://{address}/callbacks/{{tenant}}, "));
+    let status = at.grpc.map(|address| format!("status on {address}, "));
+    tracing::info!(
+        ingress = at.ingress.map(tracing::field::display), grpc = at.grpc.map(tracing::field::display), admin = %at.admin,
+        "listening: {}{}metrics on {}",
+        callbacks.unwrap_or_default(), status.unwrap_or_default(), at.admin
+    );
 }
 
 /// Stops at the first Ctrl-C or SIGTERM; a second one does not wait for anything.
