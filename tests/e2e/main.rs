@@ -6,6 +6,7 @@
 //! - [`status`]: the gRPC services.
 //! - [`commands`]: the command line.
 //! - [`running`]: retention, draining, restarts with another configuration.
+//! - [`broker`]: what the tests' own NATS servers hold.
 //! - [`docs`]: the documents speak of what there is.
 //! - [`architecture`]: which crate may know which.
 
@@ -20,6 +21,7 @@
 )]
 
 mod architecture;
+mod broker;
 mod commands;
 mod docs;
 mod exactness;

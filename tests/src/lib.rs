@@ -3,6 +3,7 @@
 //! - [`binary`]: the real `talaria`, built when it has to be.
 //! - [`stack`]: a configuration in a directory of its own, and the process that runs it.
 //! - [`lossy`]: a wire that loses answers.
+//! - [`nats`]: real NATS servers, alone and in a cluster.
 //! - [`openrouter`]: callbacks, signed as OpenRouter signs them.
 //! - [`sink`]: a Hermes that does what a test tells it, and remembers every request.
 //! - [`hermes`]: the real Hermes, out of its virtual environment.
@@ -19,6 +20,7 @@
 pub mod binary;
 pub mod hermes;
 pub mod lossy;
+pub mod nats;
 pub mod openrouter;
 pub mod sink;
 pub mod stack;
