@@ -3,10 +3,11 @@
 use prost::Message as _;
 use std::{env, error::Error, fs, path::PathBuf};
 
-const FILES: [&str; 4] = [
+const FILES: [&str; 5] = [
     "talaria/v1/event.proto",
     "talaria/v1/delivery.proto",
     "talaria/v1/journal.proto",
+    "talaria/v1/commit.proto",
     "talaria/v1/status.proto",
 ];
 

@@ -56,9 +56,11 @@
 //!     after the cause is gone, without a restart.
 
 pub mod clock;
-#[cfg(test)]
-mod conformance;
+#[cfg(any(test, feature = "conformance"))]
+pub mod conformance;
+pub mod derived;
 mod embedded;
+mod nats;
 mod partition;
 mod queue;
 pub mod sqlite;
@@ -70,6 +72,7 @@ pub use clock::Clock;
 use bytes::Bytes;
 use jiff::Timestamp;
 use std::{collections::HashMap, path::Path, sync::Arc};
+use talaria_core::config;
 use talaria_proto::v1::{DeliveryTask, Event, Fact};
 use thiserror::Error;
 use tokio_util::sync::CancellationToken;
@@ -82,12 +85,23 @@ pub const LEASE: std::time::Duration = std::time::Duration::from_secs(15 * 60);
 #[error("the bus is unavailable: {reason}")]
 pub struct Error {
     reason: String,
+    too_large: bool,
 }
 
 impl Error {
     #[expect(clippy::needless_pass_by_value, reason = "so that it can be given to map_err")]
     pub(crate) fn new(reason: impl ToString) -> Self {
-        Self { reason: reason.to_string() }
+        Self { reason: reason.to_string(), too_large: false }
+    }
+
+    pub(crate) fn too_large(size: usize, limit: usize) -> Self {
+        let reason = format!("{size} bytes are more than its largest message of {limit}");
+        Self { reason, too_large: true }
+    }
+
+    /// Whether it can never take this, because it is too large.
+    pub fn is_too_large(&self) -> bool {
+        self.too_large
     }
 }
 
@@ -196,6 +210,17 @@ pub struct Facts {
     pub through: u64,
 }
 
+/// Which journal there is, and how far it reaches.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Bounds {
+    /// Tells it from every other journal.
+    pub source: String,
+    /// No fact that is kept has a place before this one. 0 while there are none.
+    pub oldest: u64,
+    /// No fact has a place behind this one yet. 0 while there are none.
+    pub newest: u64,
+}
+
 /// What `expire` removed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Expired {
@@ -210,6 +235,8 @@ pub struct Expired {
 pub enum Bus {
     /// SQLite in a directory, for one process.
     Embedded(embedded::Embedded),
+    /// NATS JetStream, for many.
+    Nats(Box<nats::Nats>),
 }
 
 impl Bus {
@@ -218,10 +245,21 @@ impl Bus {
         embedded::Embedded::open(directory, clock).await.map(Self::Embedded)
     }
 
+    /// Connects to NATS for an ingress alone, which publishes, records and checks, and can do nothing else.
+    pub async fn nats_publisher(config: &config::Nats) -> Result<Self, Error> {
+        nats::Nats::publisher(config).await.map(|bus| Self::Nats(Box::new(bus)))
+    }
+
+    /// Connects to NATS for a relay, or for both, with its files in a directory, which is created if need be.
+    pub async fn nats(config: &config::Nats, directory: &Path, clock: Clock) -> Result<Self, Error> {
+        nats::Nats::open(config, directory, clock).await.map(|bus| Self::Nats(Box::new(bus)))
+    }
+
     /// Stores an event, unless one of its id is stored. See invariants 1 to 3.
     pub async fn publish(&self, event: impl Into<Arc<Event>>) -> Result<Published, Error> {
         match self {
             Self::Embedded(bus) => bus.publish(event.into()).await,
+            Self::Nats(bus) => bus.publish(event.into()).await,
         }
     }
 
@@ -229,6 +267,7 @@ impl Bus {
     pub async fn event(&self, seq: u64) -> Result<Option<Arc<Event>>, Error> {
         match self {
             Self::Embedded(bus) => bus.event(seq).await,
+            Self::Nats(bus) => bus.event(seq).await,
         }
     }
 
@@ -236,6 +275,7 @@ impl Bus {
     pub async fn unplanned(&self, max: usize) -> Result<Vec<Stored>, Error> {
         match self {
             Self::Embedded(bus) => bus.unplanned(max).await,
+            Self::Nats(bus) => bus.relay()?.unplanned(max).await,
         }
     }
 
@@ -243,6 +283,7 @@ impl Bus {
     pub async fn plan(&self, plans: Vec<Plan>) -> Result<(), Error> {
         match self {
             Self::Embedded(bus) => bus.plan(plans).await,
+            Self::Nats(bus) => bus.relay()?.plan(plans).await,
         }
     }
 
@@ -250,6 +291,7 @@ impl Bus {
     pub async fn set_windows(&self, windows: Windows) -> Result<(), Error> {
         match self {
             Self::Embedded(bus) => bus.set_windows(windows).await,
+            Self::Nats(bus) => bus.relay()?.set_windows(windows).await,
         }
     }
 
@@ -259,6 +301,7 @@ impl Bus {
     pub async fn take(&self, max: usize, stop: &CancellationToken) -> Result<Vec<Leased>, Error> {
         match self {
             Self::Embedded(bus) => bus.take(max, stop).await,
+            Self::Nats(bus) => bus.relay()?.take(max, stop).await,
         }
     }
 
@@ -266,6 +309,7 @@ impl Bus {
     pub async fn settle(&self, lease: Lease, facts: Vec<Fact>) -> Result<(), Error> {
         match self {
             Self::Embedded(bus) => bus.settle(lease, facts).await,
+            Self::Nats(bus) => bus.relay()?.settle(lease, facts).await,
         }
     }
 
@@ -273,6 +317,35 @@ impl Bus {
     pub async fn later(&self, lease: Lease, task: DeliveryTask, facts: Vec<Fact>) -> Result<(), Error> {
         match self {
             Self::Embedded(bus) => bus.later(lease, task, facts).await,
+            Self::Nats(bus) => bus.relay()?.later(lease, task, facts).await,
+        }
+    }
+
+    /// Whether a delivery is still in the holder's hands, to be asked just before something is done that cannot be undone.
+    /// Waits while it cannot be known. See invariant 11.
+    pub async fn holds(&self, lease: Lease) -> Result<bool, Error> {
+        match self {
+            // One process has all leases, and they outlast every exchange.
+            Self::Embedded(_) => Ok(true),
+            Self::Nats(bus) => bus.relay()?.holds(lease).await,
+        }
+    }
+
+    /// Takes no more deliveries here, and leaves them to others who share the work; what is held can be finished.
+    pub fn retire(&self) {
+        if let Self::Nats(bus) = self
+            && let Ok(relay) = bus.relay()
+        {
+            relay.retire();
+        }
+    }
+
+    /// Leaves. What is still held counts as interrupted.
+    pub async fn close(&self) -> Result<(), Error> {
+        match self {
+            // Whatever was answered is durable, and what is held is found at the next start.
+            Self::Embedded(_) => Ok(()),
+            Self::Nats(bus) => bus.relay()?.close().await,
         }
     }
 
@@ -280,6 +353,7 @@ impl Bus {
     pub async fn release(&self, lease: Lease) -> Result<(), Error> {
         match self {
             Self::Embedded(bus) => bus.release(lease).await,
+            Self::Nats(bus) => bus.relay()?.release(lease).await,
         }
     }
 
@@ -287,6 +361,7 @@ impl Bus {
     pub async fn record(&self, facts: Vec<Fact>) -> Result<(), Error> {
         match self {
             Self::Embedded(bus) => bus.record(facts).await,
+            Self::Nats(bus) => bus.record(facts).await,
         }
     }
 
@@ -294,13 +369,23 @@ impl Bus {
     pub async fn journal(&self, after: u64, max: usize) -> Result<Facts, Error> {
         match self {
             Self::Embedded(bus) => bus.journal(after, max).await,
+            Self::Nats(bus) => bus.relay()?.journal(after, max).await,
         }
     }
 
-    /// Two places between which all facts lie that are kept; both 0 while there are none.
-    pub async fn journal_bounds(&self) -> Result<(u64, u64), Error> {
+    /// Which journal it is, and how far it reaches.
+    pub async fn journal_bounds(&self) -> Result<Bounds, Error> {
         match self {
             Self::Embedded(bus) => bus.journal_bounds().await,
+            Self::Nats(bus) => bus.relay()?.journal_bounds().await,
+        }
+    }
+
+    /// How many entries of the journal there are between two places.
+    pub fn entries_between(&self, behind: u64, through: u64) -> u64 {
+        match self {
+            Self::Embedded(_) => through.saturating_sub(behind),
+            Self::Nats(_) => nats::entries_between(behind, through),
         }
     }
 
@@ -308,6 +393,7 @@ impl Bus {
     pub async fn expire(&self, before: Timestamp) -> Result<Expired, Error> {
         match self {
             Self::Embedded(bus) => bus.expire(before).await,
+            Self::Nats(bus) => bus.relay()?.expire(before).await,
         }
     }
 
@@ -315,6 +401,7 @@ impl Bus {
     pub async fn check(&self) -> Result<(), Error> {
         match self {
             Self::Embedded(bus) => bus.check().await,
+            Self::Nats(bus) => bus.check().await,
         }
     }
 }

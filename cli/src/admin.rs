@@ -49,9 +49,10 @@ impl Health {
         }
         match readiness.behind() {
             0 => (StatusCode::OK, "ready\n".to_owned()),
-            behind => {
-                (StatusCode::SERVICE_UNAVAILABLE, format!("the status has {behind} facts to catch up on\n"))
-            }
+            behind => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                format!("the status has {behind} entries of the journal to catch up on\n"),
+            ),
         }
     }
 }

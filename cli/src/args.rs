@@ -2,7 +2,7 @@
 
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 use jiff::Timestamp;
-use std::path::PathBuf;
+use std::{net::SocketAddr, path::PathBuf};
 use talaria_core::config;
 use talaria_proto::v1::DeliveryState;
 
@@ -36,7 +36,7 @@ impl Args {
     /// Whether only warnings belong on standard error: everything but the service itself answers on standard
     /// output.
     pub fn quiet_logs(&self) -> bool {
-        !matches!(self.command, Command::Up | Command::Ingress | Command::Relay)
+        !matches!(self.command, Command::Up | Command::Ingress(_) | Command::Relay(_))
     }
 }
 
@@ -62,18 +62,20 @@ Takes callbacks and answers once they are on the bus, which has to be NATS. Need
 nor the routes' secrets, so it is given none. Run as many as you like, until Ctrl-C or SIGTERM.
 
 Logs go to standard error, as with `talaria up`.")]
-    Ingress,
+    Ingress(Ingress),
     /// Forward callbacks that came in elsewhere, and answer what became of them; needs NATS
     #[command(after_help = "\
 Examples:
   talaria check --role relay        is the file valid, and can a relay's secrets be read?
   talaria relay
+  talaria relay --data-dir two --grpc 127.0.0.1:50052 --admin 127.0.0.1:9092    a second one beside it
 
 Takes events from the bus, which has to be NATS, forwards them to Hermes and answers `talaria status`. Does not
-need OpenRouter's secrets, so it is given none. Keeps its status in data_dir. Runs until Ctrl-C or SIGTERM.
+need OpenRouter's secrets, so it is given none. Keeps its status in data_dir. Run as many as you like, each with
+a data directory of its own, until Ctrl-C or SIGTERM.
 
 Logs go to standard error, as with `talaria up`.")]
-    Relay,
+    Relay(Relay),
     /// Show the whole way of a callback in the open, with a stand-in Hermes
     Demo(Demo),
     /// Send a signed callback to a running ingress, as OpenRouter would
@@ -86,6 +88,31 @@ Logs go to standard error, as with `talaria up`.")]
     Render(Render),
     /// Show how to subscribe a route at Hermes, or do it
     Hermes(Hermes),
+}
+
+/// `talaria ingress`
+#[derive(ClapArgs, Debug)]
+pub struct Ingress {
+    /// Listen for callbacks here instead of at ingress.listen
+    #[arg(long, value_name = "ADDRESS")]
+    pub listen: Option<SocketAddr>,
+    /// Answer /healthz, /readyz and /metrics here instead of at admin.listen
+    #[arg(long, value_name = "ADDRESS")]
+    pub admin: Option<SocketAddr>,
+}
+
+/// `talaria relay`
+#[derive(ClapArgs, Debug)]
+pub struct Relay {
+    /// Keep the files here instead of in data_dir
+    #[arg(long, value_name = "DIR")]
+    pub data_dir: Option<PathBuf>,
+    /// Answer status here instead of at relay.grpc; a loopback address
+    #[arg(long, value_name = "ADDRESS", value_parser = loopback)]
+    pub grpc: Option<SocketAddr>,
+    /// Answer /healthz, /readyz and /metrics here instead of at admin.listen
+    #[arg(long, value_name = "ADDRESS")]
+    pub admin: Option<SocketAddr>,
 }
 
 /// `talaria init`
@@ -341,6 +368,17 @@ pub struct Hermes {
     /// Where Hermes delivers the agent's answer, or on a deliver_only route the prompt
     #[arg(long, value_name = "TARGET")]
     pub deliver: Option<String>,
+}
+
+/// The status service has no authentication yet.
+fn loopback(text: &str) -> Result<SocketAddr, String> {
+    let address: SocketAddr =
+        text.parse().map_err(|_| "expected an address and a port, such as 127.0.0.1:50052".to_owned())?;
+    if address.ip().is_loopback() {
+        Ok(address)
+    } else {
+        Err("the status service has no authentication in this version: use 127.0.0.1 or [::1]".to_owned())
+    }
 }
 
 /// A time, or how long ago.

@@ -20,7 +20,6 @@ pub use args::Args;
 pub use failure::Failure;
 
 use args::Command;
-use talaria_core::config::Role;
 
 /// Runs a command to its end.
 pub async fn run(args: Args) -> Result<(), Failure> {
@@ -28,9 +27,9 @@ pub async fn run(args: Args) -> Result<(), Failure> {
     match args.command {
         Command::Init(args) => commands::init::run(&config, &args),
         Command::Check(args) => commands::check::run(&config, &args),
-        Command::Up => commands::up::run(&config, Role::Both).await,
-        Command::Ingress => commands::up::run(&config, Role::Ingress).await,
-        Command::Relay => commands::up::run(&config, Role::Relay).await,
+        Command::Up => commands::up::both(&config).await,
+        Command::Ingress(args) => commands::up::ingress(&config, args).await,
+        Command::Relay(args) => commands::up::relay(&config, args).await,
         Command::Demo(args) => commands::demo::run(&args).await,
         Command::Send(args) => commands::send::run(&config, &args).await,
         Command::Status(args) => commands::status::run(&config, args).await,

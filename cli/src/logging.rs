@@ -5,7 +5,8 @@ use tracing_subscriber::{EnvFilter, layer::SubscriberExt as _, util::SubscriberI
 
 /// Starts logging. RUST_LOG decides how much; without it, what the service does, or only what is wrong.
 pub fn start(quiet: bool) {
-    let default = if quiet { "warn" } else { "info" };
+    // async-nats would say again what the bus says.
+    let default = if quiet { "warn" } else { "info,async_nats=warn" };
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));
     let registry = tracing_subscriber::registry().with(filter);
     let layer = tracing_subscriber::fmt::layer().with_writer(io::stderr).with_target(false);

@@ -82,8 +82,8 @@ impl Stack {
 async fn open_bus(config: &Config, role: Role) -> anyhow::Result<Bus> {
     match &config.bus {
         BusKind::Embedded => Ok(Bus::embedded(&config.data_dir, Clock::System).await?),
-        BusKind::Nats(_) if !role.has_relay() => anyhow::bail!("placeholder: a bus that only publishes"),
-        BusKind::Nats(_) => anyhow::bail!("placeholder: the whole bus"),
+        BusKind::Nats(nats) if !role.has_relay() => Ok(Bus::nats_publisher(nats).await?),
+        BusKind::Nats(nats) => Ok(Bus::nats(nats, &config.data_dir, Clock::System).await?),
     }
 }
 

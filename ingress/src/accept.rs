@@ -25,6 +25,8 @@ pub(crate) struct Callback<'a> {
     pub signature: Option<&'a str>,
     /// OpenRouter's idempotency key. Not signed.
     pub idempotency_key: Option<&'a str>,
+    /// The trace that it belongs to.
+    pub traceparent: String,
     /// The body, byte for byte.
     pub body: Bytes,
     /// When it was whole.
@@ -113,6 +115,7 @@ fn normalize(callback: Callback<'_>) -> Result<Event, Refusal> {
         payload_sha256: Bytes::copy_from_slice(&Sha256::digest(&callback.body)),
         payload_size,
         payload: callback.body,
+        traceparent: callback.traceparent,
     })
 }
 
@@ -149,6 +152,7 @@ mod tests {
             tenant,
             signature: Some(&signature),
             idempotency_key: Some("j1-completed"),
+            traceparent: String::new(),
             body: Bytes::copy_from_slice(body.as_bytes()),
             received_at: now(),
         };
@@ -180,6 +184,7 @@ mod tests {
             tenant: "acme",
             signature: None,
             idempotency_key: None,
+            traceparent: String::new(),
             body: Bytes::from_static(BODY.as_bytes()),
             received_at: now(),
         };

@@ -4,6 +4,7 @@ use crate::{
     accept::{Callback, Refusal, accept},
     body::{self, Unread},
     problem::Problem,
+    trace,
 };
 use axum::{
     Router,
@@ -76,6 +77,7 @@ impl State {
             tenant,
             signature: signature.as_deref(),
             idempotency_key: idempotency_key.as_deref(),
+            traceparent: trace::parent(joined(headers, trace::HEADER).as_deref(), rand::random),
             body,
             received_at: self.clock.now(),
         };
@@ -142,6 +144,10 @@ impl State {
 async fn stored<T>(work: impl Future<Output = Result<T, talaria_bus::Error>>) -> Result<T, Refused> {
     let reason = match tokio::time::timeout(STORE_DEADLINE, work).await {
         Ok(Ok(done)) => return Ok(done),
+        Ok(Err(error)) if error.is_too_large() => {
+            tracing::warn!(%error, "callback refused");
+            return Err(("too_large", Problem::too_large_for_bus()));
+        }
         Ok(Err(error)) => error.to_string(),
         Err(_) => format!("the bus took longer than {STORE_DEADLINE:?}"),
     };

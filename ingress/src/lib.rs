@@ -8,6 +8,7 @@
 //! - [`accept`]: the decision, pure: who signed this, and is it an event?
 //! - [`body`]: reads a body within its limit and its deadline.
 //! - [`callback`]: `POST /callbacks/{tenant}`, which asks the one and then the other.
+//! - [`trace`]: the trace that a callback belongs to.
 //! - [`problem`]: the errors, as RFC 9457 problem documents.
 //! - [`server`]: the listening loop with its deadlines, and draining.
 
@@ -18,6 +19,7 @@ mod problem;
 mod server;
 #[cfg(test)]
 mod tests;
+mod trace;
 
 use std::{io, net::SocketAddr, sync::Arc};
 use talaria_bus::{Bus, Clock};

@@ -39,6 +39,10 @@ impl Problem {
         Self::new(StatusCode::PAYLOAD_TOO_LARGE, detail).with(header::CONNECTION, "close")
     }
 
+    pub(crate) fn too_large_for_bus() -> Self {
+        Self::new(StatusCode::PAYLOAD_TOO_LARGE, "The body is longer than what can be stored.")
+    }
+
     pub(crate) fn too_slow() -> Self {
         Self::new(StatusCode::REQUEST_TIMEOUT, "The body did not arrive in time.")
             .with(header::CONNECTION, "close")

@@ -69,7 +69,7 @@ impl Running {
     /// The newest facts in the journal.
     async fn facts(&self) -> Vec<What> {
         let facts = self.bus.journal(0, 100).await.unwrap();
-        facts.into_iter().filter_map(|(_, fact)| fact.what.clone()).collect()
+        facts.facts.into_iter().filter_map(|(_, fact)| fact.what.clone()).collect()
     }
 }
 

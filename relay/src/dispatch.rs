@@ -20,7 +20,7 @@ use std::{
     time::{Duration, Instant},
 };
 use talaria_bus::{
-    Bus, Clock, Lane, Leased, Windows,
+    Bus, Clock, Lane, Lease, Leased, Windows,
     time::{from_proto, since, to_proto},
 };
 use talaria_core::{config::Config, config::Route, id::DeliveryId};
@@ -138,25 +138,33 @@ impl Inner {
             tracing::error!(delivery = task.delivery_id, "a delivery without a valid id");
             return;
         };
-        let (conclusion, more) = match self.config.route(&task.tenant, &task.route) {
+        let concluded = match self.config.route(&task.tenant, &task.route) {
             None => {
                 let why = "the route is not configured any more; replay once it is back".to_owned();
-                (conclude::park(task, self.clock.now(), why), None)
+                Some((conclude::park(task, self.clock.now(), why), None))
             }
             Some(route) => self.go_on(&leased, id, route).await,
         };
-        self.record(&leased, conclusion, more).await;
+        match concluded {
+            Some((conclusion, more)) => self.record(&leased, conclusion, more).await,
+            None => tracing::warn!(delivery = task.delivery_id, "another relay has taken the delivery over"),
+        }
     }
 
-    /// One step of a delivery: put off, parked, or attempted.
-    async fn go_on(&self, leased: &Leased, id: DeliveryId, route: &Route) -> (Conclusion, Option<Fact>) {
+    /// One step of a delivery: put off, parked, or attempted. `None` when it is in somebody else's hands.
+    async fn go_on(
+        &self,
+        leased: &Leased,
+        id: DeliveryId,
+        route: &Route,
+    ) -> Option<(Conclusion, Option<Fact>)> {
         let (task, now) = (&leased.task, self.clock.now());
         if leased.interrupted {
             let timing = Timing { now, retry: &route.retry, random: rand::random(), not_before: now };
-            return (conclude::interrupted(task, id, timing), None);
+            return Some((conclude::interrupted(task, id, timing), None));
         }
         if is_too_old(&route.retry, from_proto(task.received_at.as_ref()), now) {
-            return (conclude::park(task, now, too_old(&route.retry)), None);
+            return Some((conclude::park(task, now, too_old(&route.retry)), None));
         }
         let lane = self.lane(&task.tenant, &task.route);
         let put_off = match locked(&lane).admit(route, task, now) {
@@ -168,15 +176,19 @@ impl Inner {
         };
         if let Some((until, why, reserved)) = put_off {
             let until = within_age(&route.retry, from_proto(task.received_at.as_ref()), until);
-            return (conclude::put_off(task, now, until, why, reserved), None);
+            return Some((conclude::put_off(task, now, until, why, reserved), None));
         }
         let prepared = match self.event(task.event_seq).await {
             Some(event) => prepare::request(route, &event, task, id),
             None => Err("its event is not kept any more".to_owned()),
         };
         match prepared {
-            Ok(request) => self.attempt(task, id, route, &lane, request).await,
-            Err(why) => (conclude::park(task, self.clock.now(), format!("cannot be sent: {why}")), None),
+            // The last look before what cannot be undone.
+            Ok(_) if !self.holds(leased.lease).await => None,
+            Ok(request) => Some(self.attempt(task, id, route, &lane, request).await),
+            Err(why) => {
+                Some((conclude::park(task, self.clock.now(), format!("cannot be sent: {why}")), None))
+            }
         }
     }
 
@@ -240,6 +252,17 @@ impl Inner {
     fn lane(&self, tenant: &str, route: &str) -> Arc<Mutex<LaneState>> {
         let mut lanes = self.lanes.lock().unwrap_or_else(PoisonError::into_inner);
         Arc::clone(lanes.entry(lane(tenant, route)).or_default())
+    }
+
+    /// Asks until the bus answers.
+    async fn holds(&self, lease: Lease) -> bool {
+        loop {
+            match self.bus.holds(lease).await {
+                Ok(holds) => return holds,
+                Err(error) => tracing::error!(%error, "cannot tell whether a delivery is still ours"),
+            }
+            self.clock.sleep(PATIENCE).await;
+        }
     }
 
     /// Asks until the bus answers: the lease is ours in the meantime.

@@ -94,8 +94,9 @@ pub struct Relay {
 impl Relay {
     /// Opens the view and listens on the configured address.
     pub async fn bind(config: Arc<Config>, bus: Bus, clock: Clock) -> Result<Self, Error> {
-        let (_, newest_fact) = bus.journal_bounds().await?;
-        let view = view::View::open(&config.data_dir, newest_fact)?;
+        let journal = bus.journal_bounds().await?;
+        let view = view::View::open(&config.data_dir, &journal)?;
+        let newest_fact = journal.newest;
         let forwarder = forward::Forwarder::new()?;
         let address = config.relay.grpc;
         let listener =
@@ -111,6 +112,7 @@ impl Relay {
     /// Whether the view knows everything that was journalled before the start.
     pub fn readiness(&self) -> Readiness {
         Readiness {
+            bus: self.bus.clone(),
             position: self.view.position(),
             newest_fact: self.newest_fact,
             damage: self.view.damage(),
@@ -160,10 +162,19 @@ impl Relay {
                 tracing::error!(%error, "the status service ended");
             }
         });
-        dispatch::Dispatcher::new(config, bus.clone(), clock, forwarder).run(stop).await;
+        let retiring = async {
+            stop.cancelled().await;
+            bus.retire();
+        };
+        let dispatcher = dispatch::Dispatcher::new(config, bus.clone(), clock, forwarder);
+        tokio::join!(dispatcher.run(stop.clone()), retiring);
         // Watchers see the last attempts end before they are hung up on.
-        if let Ok((_, newest)) = bus.journal_bounds().await {
-            let _ = tokio::time::timeout(LAST_WORDS, projector::caught_up(view.position(), newest)).await;
+        if let Ok(journal) = bus.journal_bounds().await {
+            let seen = projector::caught_up(view.position(), journal.newest);
+            let _ = tokio::time::timeout(LAST_WORDS, seen).await;
+        }
+        if let Err(error) = bus.close().await {
+            tracing::warn!(%error, "the bus was not closed in order");
         }
         end.cancel();
         // A client that connected and said nothing would otherwise keep us for ever.
@@ -179,8 +190,9 @@ impl Relay {
 }
 
 /// Tells whether the relay's status is complete.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Readiness {
+    bus: Bus,
     position: watch::Receiver<u64>,
     newest_fact: u64,
     damage: view::Damage,
@@ -192,9 +204,9 @@ impl Readiness {
         self.damage.was_found()
     }
 
-    /// How many facts from before the start are still to be followed.
+    /// How many entries of the journal from before the start are still to be followed.
     pub fn behind(&self) -> u64 {
-        self.newest_fact.saturating_sub(*self.position.borrow())
+        self.bus.entries_between(*self.position.borrow(), self.newest_fact)
     }
 
     /// Returns once none are.

@@ -1,9 +1,16 @@
 //! Which routes an event goes to.
 
 use jiff::Timestamp;
-use talaria_bus::{Plan, Stored, time::to_proto};
+use std::time::Duration;
+use talaria_bus::{
+    Plan, Stored,
+    time::{before, to_proto},
+};
 use talaria_core::{config::Tenant, id::DeliveryId, id::EventId, json::Value, json::parse};
 use talaria_proto::v1::{DeliveryTask, Event, EventPlanned, Fact, fact::What};
+
+/// How far the clocks of two relays may be apart. What one of them plans is due at once on the other's clock too.
+const SKEW: Duration = Duration::from_secs(300);
 
 /// Matches an event against its tenant's routes. A tenant that is configured no more has none.
 pub fn plan(stored: &Stored, tenant: Option<&Tenant>, now: Timestamp) -> Plan {
@@ -41,7 +48,7 @@ fn task(stored: &Stored, id: EventId, route: &str, now: Timestamp) -> DeliveryTa
         event_seq: stored.seq,
         tenant: stored.event.tenant.clone(),
         route: route.to_owned(),
-        due_at: Some(to_proto(now)),
+        due_at: Some(to_proto(before(now, SKEW))),
         received_at: stored.event.received_at,
         generation: 1,
         ..DeliveryTask::default()

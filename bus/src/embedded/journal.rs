@@ -2,7 +2,7 @@
 
 use super::{Embedded, store::Store};
 use crate::{
-    Error, Facts,
+    Bounds, Error, Facts,
     sqlite::{limit, message},
     time,
 };
@@ -34,14 +34,14 @@ impl Embedded {
         Ok(Facts { facts, through })
     }
 
-    pub(crate) async fn journal_bounds(&self) -> Result<(u64, u64), Error> {
+    pub(crate) async fn journal_bounds(&self) -> Result<Bounds, Error> {
         self.read(|connection| {
             connection.query_row(
                 "SELECT (SELECT min(seq) FROM journal), (SELECT max(seq) FROM journal)",
                 (),
                 |row| {
                     let place = |column| row.get::<_, Option<u64>>(column).map(Option::unwrap_or_default);
-                    Ok((place(0)?, place(1)?))
+                    Ok(Bounds { source: super::FILE.into(), oldest: place(0)?, newest: place(1)? })
                 },
             )
         })

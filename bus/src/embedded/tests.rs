@@ -30,7 +30,7 @@ impl Backend for Directory {
     }
 }
 
-crate::conformance::suite!(Directory::new());
+crate::conformance_suite!(Directory::new());
 
 fn event(job: &str) -> Event {
     Event { id: EventId::new("acme", job, "t").to_string(), ..Event::default() }
@@ -53,7 +53,7 @@ async fn i15_what_cannot_be_written_is_an_error_and_succeeds_once_the_cause_is_g
     bus.publish(event("during")).await.unwrap();
 
     // The disk is full.
-    let Bus::Embedded(embedded) = &bus;
+    let Bus::Embedded(embedded) = &bus else { panic!() };
     let limit = |pages: &'static str| async move {
         embedded
             .write(move |store| store.connection.pragma_update(None, "max_page_count", pages))
@@ -100,7 +100,7 @@ async fn a_file_of_a_newer_version_is_refused() {
 async fn commits_are_synchronous_and_one_commit_serves_many() {
     let directory = Directory::new();
     let bus = directory.open().await;
-    let Bus::Embedded(embedded) = &bus;
+    let Bus::Embedded(embedded) = &bus else { panic!() };
     let synchronous: i64 = embedded
         .write(|store| store.connection.query_row("PRAGMA synchronous", (), |row| row.get(0)))
         .await
@@ -119,7 +119,7 @@ async fn commits_are_synchronous_and_one_commit_serves_many() {
     let (begin, begun) = tokio::sync::oneshot::channel();
     let blocker = bus.clone();
     let blocked = tokio::spawn(async move {
-        let Bus::Embedded(embedded) = &blocker;
+        let Bus::Embedded(embedded) = &blocker else { panic!() };
         embedded
             .write(move |_| {
                 let _ = begin.send(());

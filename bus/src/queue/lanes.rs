@@ -159,6 +159,12 @@ impl Lanes {
         }
     }
 
+    /// What is out, with its lane.
+    pub(super) fn out(&self) -> Vec<(i64, Key)> {
+        let states = self.states.iter();
+        states.flat_map(|(number, state)| state.out.keys().map(move |key| (*number, *key))).collect()
+    }
+
     pub(super) fn came_back(&mut self, number: i64, key: Key) {
         if let Some(state) = self.states.get_mut(&number) {
             state.out.remove(&key);

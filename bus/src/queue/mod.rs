@@ -204,6 +204,28 @@ impl Queue {
         Ok(Some(taken))
     }
 
+    /// Makes due at once what is held by leases of which `is_over` says so. What is left of them says that somebody had it.
+    pub(crate) fn interrupt(
+        &mut self,
+        connection: &Connection,
+        is_over: impl Fn(i64) -> bool,
+    ) -> rusqlite::Result<()> {
+        let mut lease_of = connection.prepare_cached(
+            "SELECT lease FROM deliveries WHERE event_seq = ? AND route = ? AND lease IS NOT NULL",
+        )?;
+        let mut make_due =
+            connection.prepare_cached("UPDATE deliveries SET due = 0 WHERE event_seq = ? AND route = ?")?;
+        for (lane, key) in self.lanes.out() {
+            if lease_of.query_row(key, |row| row.get(0)).optional()?.is_some_and(&is_over) {
+                make_due.execute(key)?;
+                self.lanes.came_back(lane, key);
+                self.lanes.expect(lane, 0);
+                self.changed = true;
+            }
+        }
+        Ok(())
+    }
+
     /// After rows were held: reads anew what is due first in their lanes.
     pub(crate) fn look_again(&mut self, connection: &Connection) -> rusqlite::Result<()> {
         for lane in self.lanes.take_touched() {

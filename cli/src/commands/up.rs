@@ -1,19 +1,43 @@
 //! `talaria up`, `talaria ingress` and `talaria relay`: the service, and each half of it.
 
 use crate::{
-    Failure, stack,
+    Failure, args, stack,
     stack::{Addresses, Stack},
 };
-use std::path::Path;
-use talaria_core::config::{self, Role};
+use std::{path::Path, time::Duration};
+use talaria_core::config::{self, Config, Role};
+use talaria_relay::Readiness;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
+
+/// How often a status that catches up says how much is left.
+const PROGRESS: Duration = Duration::from_secs(5);
 
 /// As a shell reports a process that Ctrl-C ended.
 const INTERRUPTED: i32 = 130;
 
-pub(crate) async fn run(path: &Path, role: Role) -> Result<(), Failure> {
-    let config = config::load_for(path, role)?;
+pub(crate) async fn both(path: &Path) -> Result<(), Failure> {
+    run(config::load(path)?, Role::Both).await
+}
+
+pub(crate) async fn ingress(path: &Path, args: args::Ingress) -> Result<(), Failure> {
+    let mut config = config::load_for(path, Role::Ingress)?;
+    config.ingress.listen = args.listen.unwrap_or(config.ingress.listen);
+    config.admin.listen = args.admin.unwrap_or(config.admin.listen);
+    run(config, Role::Ingress).await
+}
+
+pub(crate) async fn relay(path: &Path, args: args::Relay) -> Result<(), Failure> {
+    let mut config = config::load_for(path, Role::Relay)?;
+    config.relay.grpc = args.grpc.unwrap_or(config.relay.grpc);
+    config.admin.listen = args.admin.unwrap_or(config.admin.listen);
+    if let Some(directory) = args.data_dir {
+        config.data_dir = std::path::absolute(directory)?;
+    }
+    run(config, Role::Relay).await
+}
+
+async fn run(config: Config, role: Role) -> Result<(), Failure> {
     for warning in &config.warnings {
         tracing::warn!(line = warning.line, column = warning.column, help = warning.help, "{}", warning.what);
     }
@@ -21,15 +45,21 @@ pub(crate) async fn run(path: &Path, role: Role) -> Result<(), Failure> {
     let stop = stop_on_signals()?;
     announce(stack.addresses);
     if let Some(readiness) = stack.readiness.clone().filter(|readiness| readiness.behind() > 0) {
-        tracing::info!(facts = readiness.behind(), "the status is catching up with the journal");
-        tokio::spawn(async move {
-            readiness.wait().await;
-            tracing::info!("the status has caught up");
-        });
+        tokio::spawn(follow_progress(readiness));
     }
     stack.run(stop).await?;
     tracing::info!("stopped");
     Ok(())
+}
+
+/// Says now and then how far the status is behind, until it has caught up.
+async fn follow_progress(readiness: Readiness) {
+    loop {
+        tracing::info!(entries = readiness.behind(), "the status is catching up with the journal");
+        if tokio::time::timeout(PROGRESS, readiness.wait()).await.is_ok() {
+            break tracing::info!("the status has caught up");
+        }
+    }
 }
 
 /// Says what listens where, for people in words and for programs in fields.

@@ -45,7 +45,7 @@ pub(super) async fn watch(
     if let Some(place) = resume {
         let bounds =
             server.bus.journal_bounds().await.map_err(|error| Status::unavailable(error.to_string()))?;
-        if place > bounds.1 || place + 1 < bounds.0 {
+        if place > bounds.newest || place + 1 < bounds.oldest {
             return Err(Status::out_of_range(
                 "the journal does not reach back to this token; watch without one",
             ));

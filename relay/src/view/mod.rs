@@ -1,8 +1,8 @@
 //! What became of everything: the journal, folded into SQLite so that it can be asked.
 //!
 //! The view can be thrown away: it is derived from the journal, remembers how far it has followed it in the same
-//! transaction, and is made anew when its file is lost, damaged, of another version, ahead of the journal, or
-//! was in use when the power failed.
+//! transaction, and is made anew when its file is lost, damaged, of another version, of another journal, or was in use
+//! when the power failed ([`talaria_bus::derived`]).
 //!
 //! - [`apply`]: facts to rows.
 //! - [`query`] and [`summary`]: rows to answers.
@@ -26,7 +26,7 @@ use std::{
     },
 };
 use talaria_bus::{
-    Facts,
+    Bounds, Facts, derived,
     sqlite::{Error, Readers},
 };
 use tokio::sync::watch;
@@ -69,26 +69,15 @@ impl Damage {
 }
 
 impl View {
-    /// Opens the view of a journal whose newest fact has this place, or begins a new one.
-    pub fn open(directory: &Path, newest_fact: u64) -> rusqlite::Result<Self> {
+    /// Opens the view of a journal, or begins a new one.
+    pub fn open(directory: &Path, journal: &Bounds) -> rusqlite::Result<Self> {
         let file = directory.join(FILE);
         let mark = directory.join(DAMAGED);
-        let opened = if mark.exists() { Ok(None) } else { schema::open(&file) };
-        let opened = opened.map(|opened| opened.filter(|(_, position)| *position <= newest_fact));
-        let (connection, position) = match opened {
-            Ok(Some(opened)) => opened,
-            unusable => {
-                if let Err(error) = unusable {
-                    tracing::warn!(%error, "the view cannot be used and is made anew from the journal");
-                }
-                for suffix in ["", "-wal", "-shm"] {
-                    let _ = fs::remove_file(directory.join(format!("{FILE}{suffix}")));
-                }
-                let created = schema::create(&file)?;
-                let _ = fs::remove_file(&mark);
-                (created, 0)
-            }
-        };
+        if mark.exists() {
+            let _ = fs::remove_file(&file);
+        }
+        let (connection, position) = schema::open(&file, journal)?;
+        let _ = fs::remove_file(&mark);
         Ok(Self {
             writer: Arc::new(Mutex::new(connection)),
             readers: Readers::open(&file)?,
@@ -99,7 +88,7 @@ impl View {
 
     /// Brings everything to the disk. Without it the view does not outlive the machine's boot.
     pub async fn close(&self) -> Result<(), Error> {
-        self.write(|connection| schema::close(connection)).await
+        self.write(|connection| derived::close(connection)).await
     }
 
     /// Up to which place the journal is in the view.

@@ -164,7 +164,7 @@ pub fn events(
         let select = "SELECT seq, event FROM events WHERE seq < ? AND seq BETWEEN ? AND ?
                       AND (?4 IS NULL OR tenant = ?4) ORDER BY seq DESC";
         let mut statement = connection.prepare_cached(select)?;
-        let mut rows = statement.query((below, low, high, filter.tenant.as_deref()))?;
+        let mut rows = statement.query((below, low, high.min(below), filter.tenant.as_deref()))?;
         while let Some(row) = rows.next()?
             && found.len() <= max
         {
@@ -238,7 +238,8 @@ fn every_delivery(
                   WHERE (event_seq, route) < (?, ?) AND event_seq BETWEEN ? AND ?
                   ORDER BY event_seq DESC, route DESC";
     let mut statement = connection.prepare_cached(select)?;
-    let mut rows = statement.query((below.0, below.1, low, high))?;
+    // SQLite walks from the upper bound that it is given as one column.
+    let mut rows = statement.query((below.0, below.1, low, high.min(below.0)))?;
     take_matching(&mut rows, filter, wanted)
 }
 
@@ -275,7 +276,14 @@ fn deliveries_of_lanes(
     let mut found: BTreeMap<Place, Delivery> = BTreeMap::new();
     for lane in lanes(connection, filter.tenant.as_deref(), filter.route.as_deref())? {
         for state in states {
-            let mut rows = statement.query((lane.number, i32::from(*state), below.0, below.1, low, high))?;
+            let mut rows = statement.query((
+                lane.number,
+                i32::from(*state),
+                below.0,
+                below.1,
+                low,
+                high.min(below.0),
+            ))?;
             found.extend(take_matching(&mut rows, filter, wanted)?);
             while found.len() > wanted {
                 found.pop_first();

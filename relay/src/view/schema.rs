@@ -5,16 +5,19 @@
 //! by state.
 
 use rusqlite::Connection;
-use std::{fs, path::Path};
-use talaria_bus::sqlite::{self, Durability};
+use std::path::Path;
+use talaria_bus::{
+    Bounds,
+    derived::{self, Schema},
+};
 
 /// Written into the file. A file of another version is thrown away: the view is derived.
-const VERSION: i64 = 1;
+const VERSION: i64 = 2;
 
 const TABLES: &str = "
--- How far the journal was followed, and who vouches for the file (see `Keeper`).
-CREATE TABLE position (seq INTEGER NOT NULL, keeper TEXT NOT NULL);
-INSERT INTO position VALUES (0, '');
+-- Up to which place the journal was followed.
+CREATE TABLE position (seq INTEGER NOT NULL);
+INSERT INTO position VALUES (0);
 CREATE TABLE events (
     seq INTEGER PRIMARY KEY,
     id BLOB NOT NULL UNIQUE,
@@ -78,64 +81,18 @@ CREATE TABLE event_counts (
 ) WITHOUT ROWID;
 ";
 
-/// What was written on its way out by a process that had brought everything to the disk.
-const CLOSED: &str = "closed";
-
-/// Opens a view with its position; `None` when there is none of this version, or nobody vouches for it.
-pub(super) fn open(file: &Path) -> rusqlite::Result<Option<(Connection, u64)>> {
-    if !file.exists() {
-        return Ok(None);
-    }
-    let connection = sqlite::open(file, Durability::Derived)?;
-    let version: i64 = connection.query_row("PRAGMA user_version", (), |row| row.get(0))?;
-    if version != VERSION {
-        return Ok(None);
-    }
-    let (position, keeper): (u64, String) =
-        connection.query_row("SELECT seq, keeper FROM position", (), |row| Ok((row.get(0)?, row.get(1)?)))?;
-    let boot = boot();
-    if keeper != CLOSED && boot.as_ref() != Some(&keeper) {
-        return Ok(None);
-    }
-    keep(&connection, &boot.unwrap_or_default())?;
-    Ok(Some((connection, position)))
+/// Opens the view of a journal with its position, or begins a new one.
+pub(super) fn open(file: &Path, journal: &Bounds) -> rusqlite::Result<(Connection, u64)> {
+    let schema = Schema { version: VERSION, tables: TABLES, source: &journal.source };
+    let connection = derived::open(file, schema, |connection| {
+        let position = position(connection)?;
+        // Neither ahead of the journal nor so far behind that what comes next is gone.
+        Ok(position <= journal.newest && journal.oldest <= position + 1)
+    })?;
+    let position = position(&connection)?;
+    Ok((connection, position))
 }
 
-/// Makes an empty view.
-pub(super) fn create(file: &Path) -> rusqlite::Result<Connection> {
-    let mut connection = sqlite::open(file, Durability::Derived)?;
-    let transaction = connection.transaction()?;
-    transaction.execute_batch(TABLES)?;
-    transaction.pragma_update(None, "user_version", VERSION)?;
-    transaction.commit()?;
-    keep(&connection, &boot().unwrap_or_default())?;
-    Ok(connection)
-}
-
-/// Brings everything to the disk, and says so.
-pub(super) fn close(connection: &Connection) -> rusqlite::Result<()> {
-    keep(connection, CLOSED)
-}
-
-/// Writes who vouches for the file.
-///
-/// Commits do not wait for the disk: they would, once in a few thousand, make callbacks wait for it too. So what
-/// the kernel had not yet written when the power failed is missing, and SQLite cannot tell where. As long as this
-/// boot lasts the kernel vouches for the file; beyond it, only a process that closed it in order.
-fn keep(connection: &Connection, keeper: &str) -> rusqlite::Result<()> {
-    connection.pragma_update(None, "synchronous", "FULL")?;
-    let mut update = connection.prepare_cached("UPDATE position SET keeper = ?")?;
-    // A checkpoint syncs the file only if there is something to move into it.
-    update.execute([""])?;
-    let busy: bool = connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", (), |row| row.get(0))?;
-    if !busy {
-        update.execute([keeper])?;
-    }
-    connection.pragma_update(None, "synchronous", "OFF")
-}
-
-/// What tells this boot of the machine from the others, where the kernel says it.
-fn boot() -> Option<String> {
-    let id = fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
-    Some(id.trim().to_owned())
+fn position(connection: &Connection) -> rusqlite::Result<u64> {
+    connection.query_row("SELECT seq FROM position", (), |row| row.get(0))
 }

@@ -98,6 +98,10 @@ impl History {
     }
 }
 
+fn journal(newest: u64) -> Bounds {
+    Bounds { source: "bus.db".into(), oldest: 1, newest }
+}
+
 fn page(facts: Vec<(u64, Arc<Fact>)>) -> Facts {
     let through = facts.last().map_or(0, |(place, _)| *place);
     Facts { facts, through }
@@ -105,7 +109,7 @@ fn page(facts: Vec<(u64, Arc<Fact>)>) -> Facts {
 
 async fn view_of(facts: Vec<(u64, Arc<Fact>)>) -> (TempDir, View) {
     let directory = tempfile::tempdir().unwrap();
-    let view = View::open(directory.path(), u64::MAX).unwrap();
+    let view = View::open(directory.path(), &journal(u64::MAX)).unwrap();
     view.apply(page(facts)).await.unwrap();
     (directory, view)
 }
@@ -415,7 +419,7 @@ async fn a_view_goes_on_where_it_was_and_is_made_anew_when_it_cannot() {
     let newest = facts.last().unwrap().0;
     let (kept, view) = view_of(facts).await;
     drop(view);
-    let open = |newest| View::open(kept.path(), newest).unwrap();
+    let open = |newest| View::open(kept.path(), &journal(newest)).unwrap();
     assert_eq!(*open(newest).position().borrow(), newest);
     assert_eq!(
         *open(newest - 1).position().borrow(),
@@ -429,16 +433,20 @@ async fn a_view_goes_on_where_it_was_and_is_made_anew_when_it_cannot() {
         if close {
             view.close().await.unwrap();
         } else {
-            file.execute("UPDATE position SET keeper = ?", [keeper]).unwrap();
+            file.execute("UPDATE derived SET keeper = ?", [keeper]).unwrap();
         }
-        let kept_by: String = file.query_row("SELECT keeper FROM position", (), |row| row.get(0)).unwrap();
+        let kept_by: String = file.query_row("SELECT keeper FROM derived", (), |row| row.get(0)).unwrap();
         assert_eq!(kept_by, keeper);
         drop((view, file));
-        assert_eq!(*View::open(kept.path(), newest).unwrap().position().borrow(), position, "{keeper}");
+        assert_eq!(
+            *View::open(kept.path(), &journal(newest)).unwrap().position().borrow(),
+            position,
+            "{keeper}"
+        );
     }
     let (kept, _) = view_of(crowd().placed()).await;
     Connection::open(kept.path().join(FILE)).unwrap().pragma_update(None, "user_version", 99).unwrap();
-    assert_eq!(*View::open(kept.path(), newest).unwrap().position().borrow(), 0, "another version");
+    assert_eq!(*View::open(kept.path(), &journal(newest)).unwrap().position().borrow(), 0, "another version");
     // Damaged where opening does not look: found by whoever comes across it, and mended at the next start.
     let (kept, view) = view_of(crowd().placed()).await;
     view.close().await.unwrap();
@@ -450,12 +458,16 @@ async fn a_view_goes_on_where_it_was_and_is_made_anew_when_it_cannot() {
     let mut bytes = fs::read(kept.path().join(FILE)).unwrap();
     bytes[(page - 1) * size..page * size].fill(0xFF);
     fs::write(kept.path().join(FILE), bytes).unwrap();
-    let view = View::open(kept.path(), newest).unwrap();
+    let view = View::open(kept.path(), &journal(newest)).unwrap();
     assert_eq!((*view.position().borrow(), view.damage().was_found()), (newest, false));
     assert!(view.read(|c| summary::tenant_summaries(c, None)).await.is_err());
     assert!(view.damage().was_found());
     drop(view);
-    assert_eq!(*View::open(kept.path(), newest).unwrap().position().borrow(), 0, "found to be damaged");
+    assert_eq!(
+        *View::open(kept.path(), &journal(newest)).unwrap().position().borrow(),
+        0,
+        "found to be damaged"
+    );
     fs::write(kept.path().join(FILE), "this is no database, but it is long enough to be looked at").unwrap();
-    assert_eq!(*View::open(kept.path(), newest).unwrap().position().borrow(), 0, "damaged");
+    assert_eq!(*View::open(kept.path(), &journal(newest)).unwrap().position().borrow(), 0, "damaged");
 }
