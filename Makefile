@@ -19,7 +19,13 @@ BUF := 1.75.0
 CARGO_DENY_VERSION := 0.20.2
 CARGO_DENY := target/tools/cargo-deny-$(CARGO_DENY_VERSION)
 
-.PHONY: help build test lint fmt hermes nats nats-image demo bench clean
+# How long `make chaos` lasts, where its random faults come from (a new seed, which it prints, where it is empty), and
+# which build it tests.
+SECONDS := 60
+SEED :=
+PROFILE := dev
+
+.PHONY: help build test chaos lint fmt hermes nats nats-image demo bench bench-nats clean
 
 help: ## Say what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -32,6 +38,10 @@ demo: ## Show the whole way of a callback, with a stand-in Hermes
 
 test: hermes nats ## Run every test there is
 	$(CARGO) test --workspace --locked
+
+chaos: nats ## Let random faults happen under load, for SECONDS=60, from SEED=
+	TALARIA_CHAOS_SECONDS=$(SECONDS) TALARIA_TEST_SEED=$(SEED) $(CARGO) test --locked --profile $(PROFILE) \
+	--package talaria-tests --test e2e -- --ignored --nocapture chaos::
 
 hermes: $(VENV)/.installed ## Install the real Hermes for the tests, under target/
 
@@ -67,9 +77,12 @@ lint: $(CARGO_DENY)/bin/cargo-deny ## Hold code, contracts and dependencies to t
 $(CARGO_DENY)/bin/cargo-deny:
 	$(CARGO) install --quiet --locked --root $(CARGO_DENY) cargo-deny@$(CARGO_DENY_VERSION)
 
-bench: ## Measure, and write the figures into docs/performance.md (some ten minutes)
+bench: nats ## Measure, and write the figures into docs/performance.md (some fifteen minutes)
 	$(CARGO) bench --locked --package talaria-core --bench decisions
 	$(CARGO) bench --locked --package talaria-tests --bench load
+
+bench-nats: nats ## Measure what runs over NATS alone (some six minutes)
+	$(CARGO) bench --locked --package talaria-tests --bench load -- nats
 
 fmt: ## Lay the code out
 	$(CARGO) fmt --all

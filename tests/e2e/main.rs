@@ -6,7 +6,11 @@
 //! - [`status`]: the gRPC services.
 //! - [`commands`]: the command line.
 //! - [`running`]: retention, draining, restarts with another configuration.
+//! - [`fleet`]: several ingresses and relays, one after another of which fails.
+//! - [`outages`]: ingresses and relays whose NATS fails.
+//! - [`chaos`]: random faults, from a seed.
 //! - [`broker`]: what the tests' own NATS servers hold.
+//! - [`nats_setup`]: streams, permissions and limits, as docs/nats.md says them.
 //! - [`docs`]: the documents speak of what there is.
 //! - [`architecture`]: which crate may know which.
 
@@ -22,10 +26,15 @@
 
 mod architecture;
 mod broker;
+mod chaos;
 mod commands;
+mod conformance;
 mod docs;
 mod exactness;
+mod fleet;
 mod hermes;
+mod nats_setup;
+mod outages;
 mod promises;
 mod running;
 mod status;

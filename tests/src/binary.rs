@@ -7,10 +7,13 @@ use std::{
     sync::OnceLock,
 };
 
-/// The binary of the profile that these tests were built with.
+/// The binary of the profile that these tests were built with, or the one that TALARIA_BINARY names.
 pub fn talaria() -> &'static Path {
     static BINARY: OnceLock<PathBuf> = OnceLock::new();
     BINARY.get_or_init(|| {
+        if let Some(binary) = env::var_os("TALARIA_BINARY") {
+            return binary.into();
+        }
         // A test binary stands in target/<profile>/deps.
         let test = env::current_exe().unwrap();
         let profile = test.parent().and_then(Path::parent).unwrap();
@@ -19,6 +22,12 @@ pub fn talaria() -> &'static Path {
         cargo.arg("--target-dir").arg(profile.parent().unwrap()).current_dir(workspace());
         if profile.ends_with("release") {
             cargo.arg("--release");
+        }
+        // What `cargo test` says of this package would make a build script or two run again, here and at the next test.
+        for (name, _) in env::vars_os() {
+            if name.to_string_lossy().starts_with("CARGO_PKG_") || name == "CARGO_MANIFEST_DIR" {
+                cargo.env_remove(name);
+            }
         }
         assert!(cargo.status().unwrap().success(), "the binary could not be built");
         profile.join("talaria")

@@ -2,6 +2,8 @@
 //!
 //! - [`binary`]: the real `talaria`, built when it has to be.
 //! - [`stack`]: a configuration in a directory of its own, and the process that runs it.
+//! - [`fleet`]: several ingresses and relays over NATS, with load and an account at the end.
+//! - [`gate`]: a wire that can be cut.
 //! - [`lossy`]: a wire that loses answers.
 //! - [`nats`]: real NATS servers, alone and in a cluster.
 //! - [`openrouter`]: callbacks, signed as OpenRouter signs them.
@@ -18,6 +20,8 @@
 )]
 
 pub mod binary;
+pub mod fleet;
+pub mod gate;
 pub mod hermes;
 pub mod lossy;
 pub mod nats;

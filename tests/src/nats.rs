@@ -34,7 +34,7 @@ use tokio::sync::OnceCell;
 const IMAGE: (&str, &str) = ("nats", "2.15.1");
 
 /// The oldest server that will do: message schedules came with it.
-const OLDEST: (u32, u32) = (2, 12);
+const OLDEST: (u32, u32) = (2, 13);
 
 /// The URL of a server that every test of this binary may use, by JetStream names and subjects of its own.
 pub async fn shared() -> &'static str {

@@ -39,7 +39,11 @@ pub fn event_id(tenant: &str, job: &str, status: &str) -> String {
 impl OpenRouter {
     /// Sends to the ingress at this address, signing with this secret.
     pub fn new(ingress: SocketAddr, tenant: &str, secret: &str) -> Self {
-        let client = crate::http();
+        Self::with(crate::http(), ingress, tenant, secret)
+    }
+
+    /// Sends over the connections of this client.
+    pub fn with(client: reqwest::Client, ingress: SocketAddr, tenant: &str, secret: &str) -> Self {
         let url = format!("http://{ingress}/callbacks/{tenant}");
         Self { client, url, tenant: tenant.into(), secret: secret.into() }
     }

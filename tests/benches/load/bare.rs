@@ -41,16 +41,21 @@ async fn callback(
     headers: HeaderMap,
     body: Bytes,
 ) -> StatusCode {
+    match read(secret.as_slice(), &headers, &body) {
+        Ok(_) => StatusCode::NO_CONTENT,
+        Err(status) => status,
+    }
+}
+
+/// Verifies a callback and reads it, or says what to answer.
+pub fn read(secrets: &[SecretString], headers: &HeaderMap, body: &[u8]) -> Result<Envelope, StatusCode> {
     let header = headers.get(HEADER).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let verified = Signature::parse(header)
-        .and_then(|signature| signature.verify(secret.as_slice(), TOLERANCE, Timestamp::now(), &body));
+        .and_then(|signature| signature.verify(secrets, TOLERANCE, Timestamp::now(), body));
     if verified.is_err() {
-        return StatusCode::UNAUTHORIZED;
+        return Err(StatusCode::UNAUTHORIZED);
     }
-    match Envelope::read(&body) {
-        Ok(_) => StatusCode::NO_CONTENT,
-        Err(_) => StatusCode::UNPROCESSABLE_ENTITY,
-    }
+    Envelope::read(body).map_err(|_| StatusCode::UNPROCESSABLE_ENTITY)
 }
 
 /// Signs and posts every body to Hermes, so many at once. Requests a second.

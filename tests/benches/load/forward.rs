@@ -3,14 +3,12 @@
 use crate::{
     TENANT, bare, data_directory,
     generator::{self, Load},
+    hermes::count,
     measure::median,
     report::{Row, per_second},
     role::{self, Other},
 };
-use std::{
-    net::SocketAddr,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 use talaria_tests::{openrouter::payload, sink::SECRET, stack::stack, until};
 
 const ROUNDS: usize = 3;
@@ -59,10 +57,4 @@ pub async fn run() -> Vec<Row> {
         .beside(per_second(median(bare_rates)))
         .ratio(median(ratios)),
     ]
-}
-
-/// How many requests Hermes has accepted.
-pub async fn count(hermes: SocketAddr) -> usize {
-    let response = talaria_tests::http().get(format!("http://{hermes}/count")).send().await.unwrap();
-    response.text().await.unwrap().parse().unwrap()
 }

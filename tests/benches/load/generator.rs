@@ -1,8 +1,8 @@
-//! Connections that send signed callbacks as fast as they are answered.
+//! Connections that send signed callbacks as fast as they are answered, or at a pace.
 //!
 //! The client is as thin as can be (a socket, a buffer), because it shares the machine with what it measures.
 
-use crate::TENANT;
+use crate::{TENANT, hermes::now};
 use jiff::Timestamp;
 use secrecy::SecretString;
 use std::{
@@ -69,33 +69,78 @@ pub async fn run(ingress: SocketAddr, load: &Load) -> Run {
     whole
 }
 
-async fn send(ingress: SocketAddr, load: Load, connection: usize, start: Instant) -> Run {
-    let secret = SecretString::from(openrouter_secret(TENANT));
-    let mut stream = TcpStream::connect(ingress).await.unwrap();
-    stream.set_nodelay(true).unwrap();
-    let (mut run, mut answer) = (Run::default(), vec![0; 4096]);
+async fn send(ingress: SocketAddr, load: Load, number: usize, start: Instant) -> Run {
+    let mut connection = Connection::open(ingress).await;
+    let mut run = Run::default();
     while run.acknowledged.len() < load.each && start.elapsed() < load.time {
-        let job = format!("{}-{connection}-{}", load.name, run.acknowledged.len());
-        let body = payload(&job, load.status).to_string();
-        let signature = signature::sign(&secret, Timestamp::now(), body.as_bytes());
-        let request = format!(
-            "POST /callbacks/{TENANT} HTTP/1.1\r\nHost: talaria\r\nContent-Type: application/json\r\n\
-             X-OpenRouter-Idempotency-Key: {job}-{}\r\nX-OpenRouter-Signature: {signature}\r\n\
-             Content-Length: {}\r\n\r\n{body}",
-            load.status,
-            body.len()
-        );
+        let job = format!("{}-{number}-{}", load.name, run.acknowledged.len());
+        let request = connection.request(&job, load.status);
         let sent = Instant::now();
-        stream.write_all(request.as_bytes()).await.unwrap();
-        let mut read = 0;
-        while !answer[..read].ends_with(b"\r\n\r\n") {
-            let more = stream.read(&mut answer[read..]).await.unwrap();
-            assert!(more > 0, "the connection ended");
-            read += more;
-        }
-        assert!(answer.starts_with(b"HTTP/1.1 204 "), "{}", String::from_utf8_lossy(&answer[..read]));
+        connection.exchange(&request).await;
         run.latencies.push(sent.elapsed());
         run.acknowledged.push(job);
     }
     run
+}
+
+/// Sends so many a second, the connections in turn, and gives each job with the microsecond in which it was sent. While
+/// a connection is still busy, its next callback counts from when it was due: who is slow must not slow the clock.
+pub async fn paced(ingress: SocketAddr, load: &Load, rate: f64) -> Vec<(String, u64)> {
+    let start = tokio::time::Instant::now() + Duration::from_millis(50);
+    let connections = (0..load.connections).map(|number| {
+        let load = load.clone();
+        async move {
+            let mut connection = Connection::open(ingress).await;
+            let mut sent = Vec::new();
+            for index in 0..load.each {
+                let job = format!("{}-{number}-{index}", load.name);
+                let request = connection.request(&job, load.status);
+                let turn = index * load.connections + number;
+                let due = start + Duration::from_secs_f64(turn as f64 / rate);
+                let late = due.elapsed();
+                tokio::time::sleep_until(due).await;
+                sent.push((job, now() - u64::try_from(late.as_micros()).unwrap()));
+                connection.exchange(&request).await;
+            }
+            sent
+        }
+    });
+    connections.collect::<JoinSet<_>>().join_all().await.into_iter().flatten().collect()
+}
+
+struct Connection {
+    stream: TcpStream,
+    answer: Vec<u8>,
+    secret: SecretString,
+}
+
+impl Connection {
+    async fn open(ingress: SocketAddr) -> Self {
+        let stream = TcpStream::connect(ingress).await.unwrap();
+        stream.set_nodelay(true).unwrap();
+        Self { stream, answer: vec![0; 4096], secret: openrouter_secret(TENANT).into() }
+    }
+
+    fn request(&self, job: &str, status: &str) -> String {
+        let body = payload(job, status).to_string();
+        let signature = signature::sign(&self.secret, Timestamp::now(), body.as_bytes());
+        format!(
+            "POST /callbacks/{TENANT} HTTP/1.1\r\nHost: talaria\r\nContent-Type: application/json\r\n\
+             X-OpenRouter-Idempotency-Key: {job}-{status}\r\nX-OpenRouter-Signature: {signature}\r\n\
+             Content-Length: {}\r\n\r\n{body}",
+            body.len()
+        )
+    }
+
+    /// Sends a request, which has to be accepted.
+    async fn exchange(&mut self, request: &str) {
+        self.stream.write_all(request.as_bytes()).await.unwrap();
+        let (mut read, answer) = (0, &mut self.answer);
+        while !answer[..read].ends_with(b"\r\n\r\n") {
+            let more = self.stream.read(&mut answer[read..]).await.unwrap();
+            assert!(more > 0, "the connection ended");
+            read += more;
+        }
+        assert!(answer.starts_with(b"HTTP/1.1 204 "), "{}", String::from_utf8_lossy(&answer[..read]));
+    }
 }

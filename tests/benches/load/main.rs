@@ -1,4 +1,5 @@
-//! What Talaria costs, beside what it is compared with, side by side in one run. `make bench` runs it.
+//! What Talaria costs, beside what it is compared with, side by side in one run. `make bench` runs it, and
+//! `make bench-nats` the part over NATS alone; the argument is `up` or `nats`, or nothing for both.
 //!
 //! Everything goes over loopback, to processes that the run itself starts, and is bounded in number or time. Each
 //! acknowledged callback is looked for at the end, after a kill -9.
@@ -6,6 +7,7 @@
 //! - [`ingest`]: durable callbacks a second and their latency.
 //! - [`forward`]: callbacks a second all the way to Hermes.
 //! - [`stored`]: CPU time an event with few and with many events stored.
+//! - [`nats`]: separate processes over NATS.
 //! - [`bare`]: what Talaria is compared with. [`generator`]: who sends. [`hermes`]: who is sent to.
 //! - [`measure`]: CPU time and memory of a process. [`report`]: the tables.
 
@@ -27,10 +29,12 @@ mod generator;
 mod hermes;
 mod ingest;
 mod measure;
+mod nats;
 mod report;
 mod role;
 mod stored;
 
+use std::{env, path::Path};
 use talaria_tests::stack::openrouter_secret;
 use tempfile::TempDir;
 
@@ -42,20 +46,43 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 #[tokio::main]
 async fn main() {
-    match role::mine().as_deref() {
-        Some(role::BARE) => bare::serve(&openrouter_secret(TENANT)).await,
-        Some(role::HERMES) => hermes::serve().await,
-        Some(other) => panic!("{other} is not a role"),
-        None => {
-            let mut rows = ingest::run().await;
-            rows.extend(forward::run().await);
-            rows.extend(stored::run().await);
-            report::write(&rows);
+    // Cargo adds a flag of its own.
+    let arguments: Vec<String> = env::args().skip(1).filter(|argument| argument != "--bench").collect();
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    match (role::mine().as_deref(), arguments.as_slice()) {
+        (None, parts) => measure(parts).await,
+        (Some(role::BARE), _) => bare::serve(&openrouter_secret(TENANT)).await,
+        (Some(role::HERMES), _) => hermes::serve().await,
+        (Some(role::OBVIOUS_INGRESS), [nats]) => {
+            nats::obvious::ingress(&openrouter_secret(TENANT), nats).await;
         }
+        (Some(role::OBVIOUS_RELAY), [nats, hermes, at_once]) => {
+            nats::obvious::relay(nats, hermes, at_once.parse().unwrap()).await;
+        }
+        (Some(other), arguments) => panic!("{other} is not a role with {arguments:?}"),
     }
 }
 
-/// A directory for a Talaria's data, on the disk that the project is on: /tmp may be memory.
+/// Measures the parts that are asked for, and writes down what came of each.
+async fn measure(parts: &[&str]) {
+    if let Some(other) = parts.iter().find(|part| !["up", "nats"].contains(part)) {
+        panic!("{other} is neither up nor nats");
+    }
+    let asked = |part| parts.is_empty() || parts.contains(&part);
+    // On the disk that the project is on: /tmp may be memory.
+    tempfile::env::override_temp_dir(Path::new(env!("CARGO_TARGET_TMPDIR"))).unwrap();
+    if asked("up") {
+        let mut rows = ingest::run().await;
+        rows.extend(forward::run().await);
+        rows.extend(stored::run().await);
+        report::write(&rows);
+    }
+    if asked("nats") {
+        report::write_nats(&nats::run().await);
+    }
+}
+
+/// A directory for a Talaria's data.
 fn data_directory() -> TempDir {
-    tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap()
+    tempfile::tempdir().unwrap()
 }

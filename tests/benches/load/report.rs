@@ -1,25 +1,38 @@
 //! The tables in docs/performance.md.
 
+use crate::{measure::median, nats::Measured};
 use serde_json::Value;
 use std::{fs, thread};
 use talaria_tests::binary::workspace;
 
 const BEGIN: &str = "<!-- Written by `make bench` from here -->\n";
+const BEGIN_NATS: &str = "<!-- Written by `make bench-nats` from here -->\n";
 const END: &str = "<!-- to here -->\n";
+
+/// The page's longest line, and what an item's lines begin with.
+const LINE: usize = 120;
+const INDENT: usize = 2;
 
 /// A line of the table.
 pub struct Row {
     what: String,
     ours: String,
     beside: String,
-    ratio: String,
+    ratio: Option<f64>,
     aim: String,
 }
 
 impl Row {
     /// What was measured, and what it was.
     pub fn new(what: &str, ours: String) -> Self {
-        Self { what: what.into(), ours, beside: String::new(), ratio: String::new(), aim: String::new() }
+        Self { what: what.into(), ours, beside: String::new(), ratio: None, aim: String::new() }
+    }
+
+    /// The medians of two sides' rounds, which took turns, and the median of the rounds' ratios.
+    pub fn compare(what: &str, ours: &[f64], theirs: &[f64], write: fn(f64) -> String) -> Self {
+        let ratios = ours.iter().zip(theirs).map(|(ours, theirs)| ours / theirs).collect();
+        let [ours, theirs] = [ours, theirs].map(|values| write(median(values.to_vec())));
+        Self::new(what, ours).beside(theirs).ratio(median(ratios))
     }
 
     /// What was measured beside it.
@@ -30,7 +43,7 @@ impl Row {
 
     /// Ours by what was beside it: the median of the rounds' ratios.
     pub fn ratio(mut self, ratio: f64) -> Self {
-        self.ratio = format!("{ratio:.2}");
+        self.ratio = Some(ratio);
         self
     }
 
@@ -38,6 +51,18 @@ impl Row {
     pub fn aim(mut self, aim: &str) -> Self {
         self.aim = aim.into();
         self
+    }
+
+    /// What we want the ratio to be, and whether it is.
+    pub fn at_least(self, aim: f64) -> Self {
+        let met = self.ratio.is_some_and(|ratio| ratio >= aim);
+        self.aim(&format!("at least {aim}: {}", verdict(met)))
+    }
+
+    /// What we want the ratio to be, and whether it is.
+    pub fn at_most(self, aim: f64) -> Self {
+        let met = self.ratio.is_some_and(|ratio| ratio <= aim);
+        self.aim(&format!("at most {aim}: {}", verdict(met)))
     }
 }
 
@@ -51,26 +76,65 @@ pub fn millis(millis: f64) -> String {
     format!("{millis:.1} ms")
 }
 
-/// Writes the tables into the page, and to standard output.
+fn verdict(met: bool) -> &'static str {
+    if met { "met" } else { "missed" }
+}
+
+/// Writes what one process does into the page, and to standard output.
 pub fn write(rows: &[Row]) {
-    let mut text = format!(
-        "Measured on {} shared cores. A ratio is the median of the rounds' ratios.\n\n\
-         | | Talaria | beside it | ratio | aim |\n|---|--:|--:|--:|---|\n",
-        thread::available_parallelism().unwrap()
-    );
-    for Row { what, ours, beside, ratio, aim } in rows {
-        text += &format!("| {what} | {ours} | {beside} | {ratio} | {aim} |\n");
-    }
+    let mut text = format!("{}\n{}", measured_on(), table("Talaria", rows));
     text += "\n| one decision, on the documented payload of a finished video | |\n|---|--:|\n";
     for decision in ["verify", "normalize", "render"] {
         text += &format!("| {decision} | {:.1} µs |\n", criterion(decision) / 1000.0);
     }
+    put(BEGIN, &text);
+}
+
+/// Writes what processes do over NATS into the page, and to standard output.
+pub fn write_nats(measured: &[Measured]) {
+    let how: String = measured.iter().map(|measured| format!("- {}\n", wrapped(&measured.how))).collect();
+    let rows = measured.iter().flat_map(|measured| &measured.rows);
+    put(BEGIN_NATS, &format!("{how}\n{}\n{}", measured_on(), table("over NATS", rows)));
+}
+
+fn measured_on() -> String {
+    let cores = thread::available_parallelism().unwrap();
+    format!("Measured on {cores} shared cores. A ratio is the median of the rounds' ratios.\n")
+}
+
+fn table<'a>(ours: &str, rows: impl IntoIterator<Item = &'a Row>) -> String {
+    let mut text = format!("| | {ours} | beside it | ratio | aim |\n|---|--:|--:|--:|---|\n");
+    for Row { what, ours, beside, ratio, aim } in rows {
+        let ratio = ratio.map(|ratio| format!("{ratio:.2}")).unwrap_or_default();
+        text += &format!("| {what} | {ours} | {beside} | {ratio} | {aim} |\n");
+    }
+    text
+}
+
+/// An item of a list, in lines as long as the page's.
+fn wrapped(text: &str) -> String {
+    let mut lines = String::new();
+    let mut length = INDENT;
+    for word in text.split_whitespace() {
+        let width = word.chars().count() + 1;
+        if length > INDENT {
+            let breaks = length + width > LINE;
+            lines += if breaks { "\n  " } else { " " };
+            length = if breaks { INDENT } else { length };
+        }
+        lines += word;
+        length += width;
+    }
+    lines
+}
+
+fn put(begin: &str, text: &str) {
     println!("{text}");
     let file = workspace().join("docs/performance.md");
     let page = fs::read_to_string(&file).unwrap();
-    let (before, rest) = page.split_once(BEGIN).unwrap();
+    let (before, rest) = page.split_once(begin).unwrap();
     let (_, after) = rest.split_once(END).unwrap();
-    fs::write(file, format!("{before}{BEGIN}\n{text}\n{END}{after}")).unwrap();
+    fs::write(file, format!("{before}{begin}\n{text}\n{END}{after}")).unwrap();
 }
 
 /// What criterion measured last, in nanoseconds.

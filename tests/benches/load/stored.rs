@@ -1,8 +1,9 @@
 //! CPU time an event, from its callback to its delivery, with few and with many events stored.
 
 use crate::{
-    TENANT, data_directory, forward,
+    TENANT, data_directory,
     generator::{self, Load},
+    hermes::count,
     measure::{cpu, median, memory},
     report::Row,
     role::{self, Other},
@@ -78,12 +79,10 @@ async fn cost(hermes: &Other, talaria: &Stack, name: &str, stored: usize) -> f64
         each: EACH,
         time: Duration::MAX,
     };
-    let before = (cpu(talaria.pid()), forward::count(hermes.address).await);
+    let before = (cpu(talaria.pid()), count(hermes.address).await);
     let sent = generator::run(talaria.ingress(), &load).await.acknowledged.len();
-    until("all to be forwarded", async || {
-        (forward::count(hermes.address).await >= before.1 + sent).then_some(())
-    })
-    .await;
+    until("all to be forwarded", async || (count(hermes.address).await >= before.1 + sent).then_some(()))
+        .await;
     until_known(talaria, stored + sent).await;
     let used = cpu(talaria.pid()).saturating_sub(before.0);
     used.as_secs_f64() * 1e6 / sent as f64

@@ -1,0 +1,44 @@
+//! `talaria ingress` and `talaria relay` over NATS, beside the two programs that one would write at first.
+//!
+//! Every contestant has a NATS server of its own that has stored nothing before, and processes that have done nothing
+//! before, so none carries another one's burden.
+//!
+//! - [`obvious`]: what Talaria is compared with here. [`side`]: either of the two, started.
+//! - [`callbacks`]: durable callbacks a second and their latency.
+//! - [`forwards`]: forwards a second from a filled stream.
+//! - [`through`]: from a callback's sending to its arrival at Hermes.
+//! - [`relays`]: one relay, and three that share the work.
+
+mod callbacks;
+mod forwards;
+pub mod obvious;
+mod relays;
+mod side;
+mod through;
+
+use crate::{
+    report::Row,
+    role::{self, Other},
+};
+use side::Side;
+
+/// The stream of events. Every server is new, so the names can stay.
+const EVENTS: &str = "talaria-events";
+
+/// A measurement: what it is in a sentence, and what came of it.
+pub struct Measured {
+    /// The sentence.
+    pub how: String,
+    /// The lines of the table.
+    pub rows: Vec<Row>,
+}
+
+pub async fn run() -> Vec<Measured> {
+    let hermes = Other::start(role::HERMES);
+    vec![
+        callbacks::run().await,
+        forwards::run(hermes.address).await,
+        through::run(hermes.address).await,
+        relays::run(hermes.address).await,
+    ]
+}

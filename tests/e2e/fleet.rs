@@ -1,0 +1,201 @@
+//! Several ingresses and relays over one NATS, with load, while one after another of them is killed, frozen, cut off,
+//! added and taken away.
+
+use std::{
+    env,
+    path::Path,
+    time::{Duration, Instant},
+};
+use talaria_tests::{
+    fleet::{Fleet, Ledger, Load, fleet},
+    gate::Gate,
+    nats::Server,
+    until,
+};
+use tokio::time::sleep;
+
+/// How soon others should have taken the work of a relay over that is gone. They need some six seconds.
+const TAKEN_OVER: Duration = Duration::from_secs(10);
+
+/// How much longer that may take on a machine that others work on too.
+const ALLOWANCE: Duration = Duration::from_secs(10);
+
+/// How far a relay's share of the work may be from even. Routes are shared within a tenth of it, and what is in hand when
+/// a relay joins stays where it is.
+const SHARE: f64 = 0.25;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_work_is_shared_and_the_account_balances() {
+    // The whole takes a few minutes, and a release build that TALARIA_BINARY names.
+    let whole = env::var("TALARIA_WHOLE").is_ok();
+    let (events, per_second) = if whole { (100_000, 1_000) } else { (2_500, 250) };
+    let (server, ledger) = (Server::start().await, Ledger::start().await);
+    let fleet = fleet(&ledger).over(&[server.url()]).tenants(50).routes(4).start().await;
+    let start = Instant::now();
+    let load = fleet.load().per_second(per_second).connections(32).events(events).start();
+    let sent = load.end().await;
+    let account = fleet.account(&ledger, &sent).await;
+    eprintln!("{events} events to 4 routes each took {:?}", start.elapsed());
+    assert_eq!(account.events as u64, events);
+    assert_eq!(sent.refused + sent.unanswered, 0, "nothing was wrong");
+    let mut shares = Vec::new();
+    for relay in &fleet.relays {
+        shares.push(relay.attempts().await);
+    }
+    let even = (account.deliveries + account.repeats) as f64 / shares.len() as f64;
+    eprintln!("attempts by relay: {shares:?}, where {even:.0} would be even");
+    for share in shares {
+        assert!((share as f64 / even - 1.0).abs() <= SHARE, "{share} is not near {even}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_ingress_is_killed_and_starts_again() {
+    let (server, ledger) = (Server::start().await, Ledger::start().await);
+    let mut fleet = fleet(&ledger).over(&[server.url()]).relays(2).start().await;
+    let load = fleet.load().start();
+    for ingress in [0, 1, 0] {
+        load.goes_on(100).await;
+        fleet.ingresses[ingress].kill();
+        // The other one takes what this one does not.
+        load.goes_on(100).await;
+        fleet.ingresses[ingress].start_again().await;
+    }
+    load.goes_on(100).await;
+    fleet.account(&ledger, &load.stop().await).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_relay_is_killed_others_take_its_work_over_and_it_comes_back() {
+    let (server, ledger) = (Server::start().await, Ledger::start().await);
+    let mut fleet = fleet(&ledger).over(&[server.url()]).start().await;
+    let load = fleet.load().start();
+    load.goes_on(200).await;
+    // With requests under way.
+    ledger.takes(Duration::from_millis(300));
+    ledger.is_busy_with(20).await;
+    fleet.relays[0].kill();
+    ledger.takes(Duration::ZERO);
+    passes_by(&fleet, &load, &ledger).await;
+    fleet.relays[0].start_again().await;
+    load.goes_on(200).await;
+    // Two at once, of which one is back before anybody has missed it.
+    fleet.relays[1].kill();
+    fleet.relays[2].kill();
+    fleet.relays[2].start_again().await;
+    passes_by(&fleet, &load, &ledger).await;
+    fleet.relays[1].start_again().await;
+    let account = fleet.account(&ledger, &load.stop().await).await;
+    took_over_in_time(account.longest_wait);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_relay_that_was_frozen_for_longer_than_others_wait_sends_nothing_under_another_id() {
+    let (server, ledger) = (Server::start().await, Ledger::start().await);
+    let mut fleet = fleet(&ledger).over(&[server.url()]).start().await;
+    let load = fleet.load().start();
+    load.goes_on(200).await;
+    ledger.takes(Duration::from_secs(1));
+    ledger.is_busy_with(50).await;
+    fleet.relays[0].freeze();
+    ledger.takes(Duration::ZERO);
+    sleep(Duration::from_secs(12)).await;
+    // Its answers have come, and its commits are overtaken.
+    fleet.relays[0].thaw();
+    load.goes_on(200).await;
+    let account = fleet.account(&ledger, &load.stop().await).await;
+    took_over_in_time(account.longest_wait);
+    works_again(&fleet, 0, &ledger).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn relays_join_and_leave_under_load() {
+    let (server, ledger) = (Server::start().await, Ledger::start().await);
+    let mut fleet = fleet(&ledger).over(&[server.url()]).relays(1).start().await;
+    let load = fleet.load().start();
+    load.goes_on(100).await;
+    ledger.takes(Duration::from_millis(200));
+    fleet.join().await;
+    until("the second relay to have work", async || (fleet.relays[1].attempts().await > 50).then_some(()))
+        .await;
+    fleet.join().await;
+    load.goes_on(200).await;
+    // The one that planned and owned all.
+    assert_eq!(fleet.relays[0].terminate().await, Some(0));
+    load.goes_on(200).await;
+    assert_eq!(fleet.relays[1].terminate().await, Some(0));
+    load.goes_on(200).await;
+    fleet.relays[0].start_again().await;
+    load.goes_on(200).await;
+    let account = fleet.account(&ledger, &load.stop().await).await;
+    assert_eq!(account.repeats, 0, "whoever leaves finishes what it began");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_relay_that_is_cut_off_loses_its_work_to_others_and_goes_on_when_it_is_back() {
+    let (server, ledger) = (Server::start().await, Ledger::start().await);
+    let gate = Gate::to(server.url().trim_start_matches("nats://").parse().unwrap()).await;
+    let mut fleet = fleet(&ledger).over(&[server.url()]).relays(2).start().await;
+    fleet.join_over(format!("nats://{}", gate.address)).await;
+    let load = fleet.load().start();
+    until("its first attempts", async || (fleet.relays[2].attempts().await > 50).then_some(())).await;
+    ledger.takes(Duration::from_millis(500));
+    ledger.is_busy_with(30).await;
+    gate.close();
+    ledger.takes(Duration::ZERO);
+    passes_by(&fleet, &load, &ledger).await;
+    gate.open();
+    load.goes_on(200).await;
+    let account = fleet.account(&ledger, &load.stop().await).await;
+    took_over_in_time(account.longest_wait);
+    works_again(&fleet, 2, &ledger).await;
+}
+
+/// Wall clocks that are far apart, as libfaketime makes them.
+#[tokio::test(flavor = "multi_thread")]
+async fn relays_whose_clocks_are_minutes_apart_work_together() {
+    let libraries = ["/usr/lib/x86_64-linux-gnu", "/usr/lib/aarch64-linux-gnu"];
+    let libraries = libraries.map(|directory| format!("{directory}/faketime/libfaketimeMT.so.1"));
+    let Some(library) = libraries.iter().find(|library| Path::new(library).exists()) else {
+        eprintln!("skipped: this needs Debian's package libfaketime");
+        return;
+    };
+    let shifted = |by: &str| {
+        let variables =
+            [("LD_PRELOAD", library.as_str()), ("FAKETIME", by), ("FAKETIME_DONT_FAKE_MONOTONIC", "1")];
+        variables.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec()
+    };
+    let (server, ledger) = (Server::start().await, Ledger::start().await);
+    let mut fleet = fleet(&ledger).over(&[server.url()]).relays(1).start().await;
+    fleet.join_with(shifted("+90s")).await;
+    fleet.join_with(shifted("-90s")).await;
+    ledger.refuses_once();
+    let load = fleet.load().start();
+    // Nobody leaves: a repeat that is due by one clock may then have to wait for another one.
+    load.goes_on(500).await;
+    let account = fleet.account(&ledger, &load.stop().await).await;
+    assert!(account.repeats >= account.deliveries, "each was refused once");
+    took_over_in_time(account.longest_wait);
+}
+
+/// Waits for as long as others may take to take work over, and then for what they did not.
+async fn passes_by(fleet: &Fleet, load: &Load, ledger: &Ledger) {
+    sleep(TAKEN_OVER).await;
+    let took = fleet.delivers(load, ledger).await;
+    assert!(took < ALLOWANCE, "{took:?}");
+}
+
+fn took_over_in_time(longest_wait: Duration) {
+    eprintln!("nothing waited for longer than {longest_wait:?}");
+    assert!(longest_wait < TAKEN_OVER + ALLOWANCE, "{longest_wait:?}");
+}
+
+/// Whether a relay has work again, some time after it came back.
+async fn works_again(fleet: &Fleet, relay: usize, ledger: &Ledger) {
+    let before = fleet.relays[relay].attempts().await;
+    let load = fleet.load().jobs("again").start();
+    until("it to have work again", async || (fleet.relays[relay].attempts().await > before).then_some(()))
+        .await;
+    let sent = load.stop().await;
+    fleet.account(ledger, &sent).await;
+}

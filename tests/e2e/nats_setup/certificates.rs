@@ -1,0 +1,47 @@
+//! Certificates by which a server and its clients know each other.
+
+use rcgen::{
+    BasicConstraints, CertificateParams, CertifiedIssuer, DistinguishedName, DnType, ExtendedKeyUsagePurpose,
+    IsCa, KeyPair,
+};
+use std::{fs, path::Path};
+
+/// Who signs certificates.
+pub(super) struct Authority(CertifiedIssuer<'static, KeyPair>);
+
+impl Authority {
+    pub(super) fn new() -> Self {
+        let mut params = named("an authority of tests");
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        Self(CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap())
+    }
+
+    /// Writes the authority's own certificate and those of a server on loopback.
+    pub(super) fn write_server(&self, directory: &Path) {
+        let mut params = CertificateParams::new(["127.0.0.1".to_owned(), "localhost".to_owned()]).unwrap();
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+        self.write(directory, "server", &params);
+    }
+
+    /// Writes the authority's own certificate and that of a client of this name.
+    pub(super) fn write_client(&self, directory: &Path, name: &str) {
+        let mut params = named(name);
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+        self.write(directory, "client", &params);
+    }
+
+    fn write(&self, directory: &Path, file: &str, params: &CertificateParams) {
+        let key = KeyPair::generate().unwrap();
+        let certificate = params.signed_by(&key, &self.0).unwrap();
+        fs::write(directory.join("ca.pem"), self.0.pem()).unwrap();
+        fs::write(directory.join(format!("{file}.pem")), certificate.pem()).unwrap();
+        fs::write(directory.join(format!("{file}-key.pem")), key.serialize_pem()).unwrap();
+    }
+}
+
+fn named(name: &str) -> CertificateParams {
+    let mut params = CertificateParams::default();
+    params.distinguished_name = DistinguishedName::new();
+    params.distinguished_name.push(DnType::CommonName, name);
+    params
+}

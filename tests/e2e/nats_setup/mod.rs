@@ -1,0 +1,54 @@
+//! Setting up NATS, as `docs/nats.md` says it: the names, the permissions, and what happens where something is wrong.
+//!
+//! - [`certificates`]: who is who.
+//! - [`set_up`]: streams that are missing, that are out of date, and that are something else.
+//! - [`connecting`]: servers that are not there, not ours, or not enough.
+//! - [`limits`]: a stream that is full, repeats, messages that are too large.
+//! - [`permissions`]: the users of the page, and what each of them cannot do.
+//! - [`page`]: the page names what there is.
+//! - [`process`]: `talaria ingress` and `talaria relay` as processes of their own.
+
+mod certificates;
+mod connecting;
+mod limits;
+mod page;
+mod permissions;
+mod process;
+mod set_up;
+
+use async_nats::jetstream::{self, Context, stream};
+use talaria_tests::stack::{Builder, stack};
+
+/// A name that no other test has.
+fn prefix(what: &str) -> String {
+    format!("{what}-{:016x}", rand::random::<u64>())
+}
+
+/// A configuration with these keys under `bus.nats`, a line each.
+fn on_nats(url: &str, keys: &str) -> Builder {
+    let keys: String = keys.lines().map(|line| format!("\n    {}", line.trim())).collect();
+    stack().with(&format!("bus:\n  nats:\n    servers: [\"{url}\"]{keys}"))
+}
+
+async fn jetstream(url: &str) -> Context {
+    jetstream::new(async_nats::connect(url).await.unwrap())
+}
+
+/// The streams of a prefix, by name.
+fn streams(prefix: &str) -> [String; 2] {
+    [format!("{prefix}-events"), format!("{prefix}-journal")]
+}
+
+async fn config(jetstream: &Context, stream: &str) -> stream::Config {
+    jetstream
+        .get_stream(stream)
+        .await
+        .unwrap_or_else(|error| panic!("{stream}: {error}"))
+        .cached_info()
+        .config
+        .clone()
+}
+
+async fn state(jetstream: &Context, stream: &str) -> stream::State {
+    jetstream.get_stream(stream).await.unwrap().cached_info().state.clone()
+}

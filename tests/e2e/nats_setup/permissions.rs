@@ -1,0 +1,339 @@
+//! The users of `docs/nats.md`: enough for what each does, and for nothing else.
+
+use super::{certificates::Authority, config, on_nats, process::Process, state, streams};
+use async_nats::{
+    Client, ConnectOptions, Event as Happening,
+    jetstream::{self, consumer::pull, stream},
+};
+use prost::Message as _;
+use std::{fs, path::Path, time::Duration};
+use talaria_proto::v1::Event;
+use talaria_tests::{
+    binary::workspace,
+    nats::{self, Server},
+    openrouter::payload,
+    sink::Sink,
+    stack::Written,
+    until,
+};
+use tempfile::TempDir;
+use tokio::sync::{Mutex, mpsc};
+use tokio_stream::StreamExt as _;
+
+/// The page's configuration of a server, word for word.
+fn on_the_page() -> String {
+    let page = fs::read_to_string(workspace().join("docs/nats.md")).unwrap();
+    let mut blocks = page.split("```").skip(1).step_by(2);
+    let block = blocks.find(|block| block.contains("verify_and_map")).unwrap();
+    block.split_once('\n').unwrap().1.to_owned()
+}
+
+/// The same, with what stands there in comments.
+fn with_what_is_commented_out(configuration: &str) -> String {
+    assert!(configuration.contains("# \"$JS"), "the page has nothing to uncomment");
+    configuration.replace("# \"$JS", "\"$JS")
+}
+
+/// A server with users, and who signs their certificates.
+struct Guarded {
+    server: Server,
+    authority: Authority,
+    directory: TempDir,
+}
+
+impl Guarded {
+    async fn start(configuration: &str) -> Self {
+        let (authority, directory) = (Authority::new(), tempfile::tempdir().unwrap());
+        authority.write_server(directory.path());
+        assert!(configuration.contains("\"/etc/nats/"));
+        let lines = configuration.replace("\"/etc/nats/", &format!("\"{}/", directory.path().display()));
+        Self { server: nats::server().with(&lines).start().await, authority, directory }
+    }
+
+    fn written(&self, user: &str, sink: &Sink, retention: &str) -> Written {
+        let written = on_nats(&self.server.url(), "tls: {ca: ca.pem, cert: client.pem, key: client-key.pem}")
+            .with(&format!("retention: {retention}"))
+            .tenant("acme", |tenant| tenant.route("r", &sink.url("r"), "pace: off"))
+            .write();
+        self.authority.write_client(written.path(), user);
+        written
+    }
+
+    async fn ingress(&self, sink: &Sink) -> Process {
+        Process::start("ingress", self.written("talaria-ingress", sink, "7d")).await
+    }
+
+    async fn relay(&self, sink: &Sink, retention: &str) -> Process {
+        Process::start("relay", self.written("talaria-relay", sink, retention)).await
+    }
+
+    async fn client(&self, user: &str) -> User {
+        let at = self.directory.path().join(user);
+        fs::create_dir_all(&at).unwrap();
+        self.authority.write_client(&at, user);
+        User::connect(&self.server.url(), &at, user).await
+    }
+
+    fn assert_nobody_was_refused(&self) {
+        let log = self.server.log();
+        assert!(!log.contains("Violation"), "{log}");
+    }
+}
+
+/// A client that hears what the server refuses.
+struct User {
+    name: String,
+    client: Client,
+    refused: Mutex<mpsc::UnboundedReceiver<String>>,
+}
+
+impl User {
+    async fn connect(url: &str, certificates: &Path, name: &str) -> Self {
+        let (sender, refused) = mpsc::unbounded_channel();
+        let client = ConnectOptions::new()
+            .require_tls(true)
+            .add_root_certificates(certificates.join("ca.pem"))
+            .add_client_certificate(certificates.join("client.pem"), certificates.join("client-key.pem"))
+            .custom_inbox_prefix("_INBOX_billing")
+            .event_callback(move |event| {
+                let sender = sender.clone();
+                async move {
+                    if let Happening::ServerError(error) = event {
+                        let _ = sender.send(error.to_string().to_lowercase());
+                    }
+                }
+            })
+            .connect(url)
+            .await
+            .unwrap();
+        Self { name: name.into(), client, refused: Mutex::new(refused) }
+    }
+
+    fn jetstream(&self) -> jetstream::Context {
+        let mut jetstream = jetstream::new(self.client.clone());
+        jetstream.set_timeout(Duration::from_millis(300));
+        jetstream
+    }
+
+    async fn hears(&self, what: &str, subject: &str) {
+        let expected = format!("permissions violation for {what} to \"{}\"", subject.to_lowercase());
+        let mut refused = self.refused.lock().await;
+        let heard = tokio::time::timeout(talaria_tests::PATIENCE, refused.recv()).await;
+        let heard = heard.unwrap_or_else(|_| panic!("{} may {what} {subject}", self.name)).unwrap();
+        assert!(heard.contains(&expected), "{}: {heard} instead of {expected}", self.name);
+    }
+
+    async fn cannot_publish(&self, subject: &str) {
+        self.client.publish(subject.to_owned(), "{}".into()).await.unwrap();
+        self.hears("publish", subject).await;
+    }
+
+    async fn cannot_subscribe(&self, subject: &str) {
+        let _subscription = self.client.subscribe(subject.to_owned()).await.unwrap();
+        self.hears("subscription", subject).await;
+    }
+}
+
+/// Requests that remove, change or take away, for one stream.
+fn harm(stream: &str) -> Vec<String> {
+    [
+        "STREAM.UPDATE.{}",
+        "STREAM.DELETE.{}",
+        "STREAM.MSG.DELETE.{}",
+        "STREAM.SNAPSHOT.{}",
+        "STREAM.RESTORE.{}",
+        "STREAM.LEADER.STEPDOWN.{}",
+        "CONSUMER.CREATE.{}.name",
+        "CONSUMER.CREATE.{}.name.>",
+        "CONSUMER.DURABLE.CREATE.{}.name",
+        "CONSUMER.DELETE.{}.name",
+        "CONSUMER.NAMES.{}",
+        "DIRECT.GET.{}.talaria.journal.ingress",
+    ]
+    .map(|request| format!("$JS.API.{}", request.replace("{}", stream)))
+    .into()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_users_of_the_page_can_do_all_that_is_done() {
+    let sink = Sink::start().await;
+    let guarded = Guarded::start(&on_the_page()).await;
+    let relay = guarded.relay(&sink, "7d").await;
+    let ingress = guarded.ingress(&sink).await;
+    let openrouter = ingress.openrouter("acme");
+    let event = openrouter.send("job", "completed").await;
+    relay.delivered(&event).await;
+    // A repeat is read back, a conflict and what is no event are journalled.
+    openrouter.send("job", "completed").await;
+    let mut other = payload("job", "completed");
+    other["data"]["model"] = "another".into();
+    openrouter.send_payload(&other).await;
+    relay.event_when(&event, |found| found.conflicts.len() == 1).await;
+    assert_eq!(openrouter.send_bytes(b"no event".to_vec()).await, Some(422));
+    for process in [&ingress, &relay] {
+        assert_eq!(process.readiness().await, (200, "ready\n".into()));
+    }
+    drop(relay);
+    // One that begins with nothing takes over, and removes what is old.
+    let relay = guarded.relay(&sink, "2s").await;
+    let operator = guarded.client("operator").await.jetstream();
+    until("everything old to be gone", async || {
+        (state(&operator, "talaria-events").await.messages == 0).then_some(())
+    })
+    .await;
+    // The server still remembers its id, and the ingress finds that it is gone.
+    openrouter.send("job", "completed").await;
+    assert_eq!(state(&operator, "talaria-events").await.messages, 1);
+    let complaints = |process: &Process| process.log().join("\n").contains("complains");
+    assert!(!complaints(&ingress) && !complaints(&relay), "{:#?}{:#?}", ingress.log(), relay.log());
+    guarded.assert_nobody_was_refused();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_ingress_that_may_make_nothing_says_so_and_one_that_may_can_be_first() {
+    let sink = Sink::start().await;
+    let guarded = Guarded::start(&on_the_page()).await;
+    let ended = Process::fails("ingress", guarded.written("talaria-ingress", &sink, "7d")).await;
+    assert_eq!(ended.code, Some(1), "{ended:?}");
+    for says in ["cannot set up the stream talaria-events", "$js.api.stream.create.talaria-events"] {
+        assert!(ended.error.to_lowercase().contains(says), "{ended:?}");
+    }
+
+    let guarded = Guarded::start(&with_what_is_commented_out(&on_the_page())).await;
+    let ingress = guarded.ingress(&sink).await;
+    let event = ingress.openrouter("acme").send("job", "completed").await;
+    let relay = guarded.relay(&sink, "7d").await;
+    relay.delivered(&event).await;
+    guarded.assert_nobody_was_refused();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_users_of_the_page_can_do_nothing_else() {
+    let sink = Sink::start().await;
+    let guarded = Guarded::start(&with_what_is_commented_out(&on_the_page())).await;
+    let relay = guarded.relay(&sink, "7d").await;
+    let ingress = guarded.ingress(&sink).await;
+    let event = ingress.openrouter("acme").send("job", "completed").await;
+    relay.delivered(&event).await;
+    let operator = guarded.client("operator").await.jetstream();
+    let mut before = Vec::new();
+    for name in streams("talaria") {
+        before.push(config(&operator, &name).await);
+    }
+
+    let user = guarded.client("talaria-ingress").await;
+    for stream in streams("talaria") {
+        for request in harm(&stream) {
+            user.cannot_publish(&request).await;
+        }
+        user.cannot_publish(&format!("$JS.API.STREAM.PURGE.{stream}")).await;
+        user.cannot_publish(&format!("$JS.API.CONSUMER.CREATE.{stream}")).await;
+        user.cannot_publish(&format!("$JS.API.CONSUMER.MSG.NEXT.{stream}.name")).await;
+    }
+    for subject in [
+        "$JS.API.DIRECT.GET.talaria-journal",
+        "$JS.API.STREAM.MSG.GET.talaria-journal",
+        "$JS.API.STREAM.CREATE.another",
+        "$JS.API.STREAM.NAMES",
+        "talaria.journal.planning",
+        "talaria.journal.membership",
+        "talaria.journal.relay.x",
+        "talaria.relays.x",
+        "another.subject",
+    ] {
+        user.cannot_publish(subject).await;
+    }
+    for subject in [">", "talaria.events.>", "talaria.journal.>", "talaria.relays.*", "_INBOX.*", "_INBOX.>"]
+    {
+        user.cannot_subscribe(subject).await;
+    }
+
+    let user = guarded.client("talaria-relay").await;
+    for stream in streams("talaria") {
+        for request in harm(&stream).iter().filter(|request| !request.contains("UPDATE")) {
+            user.cannot_publish(request).await;
+        }
+    }
+    for subject in [
+        "talaria.events.acme.x",
+        "talaria.journal.ingress",
+        "$JS.API.STREAM.CREATE.another",
+        "another.subject",
+    ] {
+        user.cannot_publish(subject).await;
+    }
+    for subject in [">", "talaria.events.>", "talaria.journal.>"] {
+        user.cannot_subscribe(subject).await;
+    }
+
+    let user = guarded.client("billing").await;
+    for stream in streams("talaria") {
+        for request in harm(&stream) {
+            user.cannot_publish(&request).await;
+        }
+        user.cannot_publish(&format!("$JS.API.STREAM.PURGE.{stream}")).await;
+        user.cannot_publish(&format!("$JS.API.CONSUMER.CREATE.{stream}")).await;
+        user.cannot_publish(&format!("$JS.API.CONSUMER.MSG.NEXT.{stream}.name")).await;
+        user.cannot_publish(&format!("$JS.API.DIRECT.GET.{stream}")).await;
+    }
+    for subject in ["talaria.events.acme.x", "talaria.journal.ingress", "another.subject"] {
+        user.cannot_publish(subject).await;
+    }
+    for subject in [">", "talaria.events.>", "talaria.journal.>", "_INBOX.>", "_INBOX.*.*"] {
+        user.cannot_subscribe(subject).await;
+    }
+    for (name, before) in streams("talaria").iter().zip(before) {
+        assert_eq!(config(&operator, name).await, before);
+    }
+    assert_eq!(state(&operator, "talaria-events").await.messages, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_else_is_interested_reads_events_as_cloudevents() {
+    let sink = Sink::start().await;
+    let guarded = Guarded::start(&on_the_page()).await;
+    let relay = guarded.relay(&sink, "7d").await;
+    let ingress = guarded.ingress(&sink).await;
+    let operator = guarded.client("operator").await.jetstream();
+    let consumer = pull::Config {
+        durable_name: Some("billing".into()),
+        filter_subject: "talaria.events.*.video.generation.completed".into(),
+        ..pull::Config::default()
+    };
+    operator.create_consumer_on_stream(consumer, "talaria-events").await.unwrap();
+    let openrouter = ingress.openrouter("acme");
+    openrouter.send("failed", "failed").await;
+    let event = openrouter.send("job", "completed").await;
+
+    let reader = guarded.client("billing").await.jetstream();
+    let stream: stream::Stream<()> = reader.get_stream_no_info("talaria-events").await.unwrap();
+    let consumer = stream.get_consumer::<pull::Config>("billing").await.unwrap();
+    let mut messages =
+        consumer.fetch().max_messages(1).expires(talaria_tests::PATIENCE).messages().await.unwrap();
+    let message = messages.next().await.unwrap().unwrap();
+    let headers = message.headers.as_ref().unwrap();
+    for (name, value) in [
+        ("ce-specversion", "1.0"),
+        ("ce-id", event.as_str()),
+        ("ce-type", "video.generation.completed"),
+        ("ce-source", "/talaria/callbacks/acme"),
+        ("ce-subject", "job"),
+        ("ce-dataschema", "talaria.v1.Event"),
+        ("content-type", "application/protobuf"),
+    ] {
+        assert_eq!(headers.get(name).unwrap().as_str(), value, "{name}");
+    }
+    headers.get("ce-time").unwrap().as_str().parse::<jiff::Timestamp>().unwrap();
+    let found = Event::decode(message.payload.clone()).unwrap();
+    assert_eq!(found.payload, payload("job", "completed").to_string());
+    message.ack().await.unwrap();
+    until("the acknowledgement to arrive", async || {
+        let info =
+            operator.get_stream("talaria-events").await.unwrap().consumer_info("billing").await.unwrap();
+        (info.ack_floor.consumer_sequence == 1).then_some(())
+    })
+    .await;
+    // What others read is not taken from us.
+    relay.delivered(&event).await;
+    guarded.assert_nobody_was_refused();
+}

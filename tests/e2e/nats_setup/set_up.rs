@@ -1,0 +1,213 @@
+//! Streams that are missing, that are out of date, and that are something else.
+
+use super::{config, jetstream, on_nats, prefix, process::Process, streams};
+use async_nats::jetstream::{
+    Context,
+    stream::{
+        Compression, Config, DiscardPolicy, PersistenceMode, RetentionPolicy, Source, StorageType,
+        SubjectTransform,
+    },
+};
+use std::{future::Future, pin::Pin, time::Duration};
+use talaria_bus::{Bus, Clock};
+use talaria_core::config::Nats;
+use talaria_tests::{
+    nats::{self, Cluster, Server},
+    stack::Builder,
+};
+
+fn configuration(url: &str, prefix: &str, keys: &str) -> Builder {
+    on_nats(url, &format!("prefix: {prefix}\n{keys}")).tenant("acme", |tenant| tenant)
+}
+
+async fn start(role: &str, url: &str, prefix: &str, keys: &str) -> Process {
+    Process::start(role, configuration(url, prefix, keys).write()).await
+}
+
+async fn configs(jetstream: &Context, prefix: &str) -> Vec<Config> {
+    let mut configs = Vec::new();
+    for stream in streams(prefix) {
+        configs.push(config(jetstream, &stream).await);
+    }
+    configs
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn either_service_makes_what_is_missing_and_finds_it_again() {
+    let url = nats::shared().await;
+    let jetstream = jetstream(url).await;
+    for roles in [["ingress", "relay"], ["relay", "ingress"], ["up", "ingress"]] {
+        let prefix = prefix("order");
+        let first = start(roles[0], url, &prefix, "").await;
+        let made = configs(&jetstream, &prefix).await;
+        let second = start(roles[1], url, &prefix, "").await;
+        assert_eq!(configs(&jetstream, &prefix).await, made, "{roles:?}");
+        let (first, second) = (first.kill(), second.kill());
+        drop([Process::start(roles[1], second).await, Process::start(roles[0], first).await]);
+        assert_eq!(configs(&jetstream, &prefix).await, made, "{roles:?} again");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_starts_at_the_same_moment_gets_the_same_streams() {
+    type Opening = Pin<Box<dyn Future<Output = Result<Bus, talaria_bus::Error>> + Send>>;
+    let url = nats::shared().await;
+    for _ in 0..20 {
+        let config = Nats {
+            servers: vec![url.to_owned()],
+            creds: None,
+            tls: None,
+            replicas: 1,
+            prefix: prefix("moment"),
+            max_bytes: None,
+        };
+        let opening = (0..8).map(|index| {
+            let config = config.clone();
+            let opening: Opening = if index % 2 == 0 {
+                Box::pin(async move { Bus::nats_publisher(&config).await })
+            } else {
+                Box::pin(async move {
+                    let directory = tempfile::tempdir().unwrap();
+                    Bus::nats(&config, directory.path(), Clock::System).await
+                })
+            };
+            tokio::spawn(opening)
+        });
+        for opened in opening.collect::<Vec<_>>() {
+            opened.await.unwrap().unwrap();
+        }
+    }
+    let prefix = prefix("moment");
+    let roles = ["ingress", "relay", "ingress", "relay", "up"];
+    let mut all = roles.map(|role| Process::begin(role, configuration(url, &prefix, "").write()));
+    for process in &mut all {
+        process.listens().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_configuration_says_reaches_streams_that_are_there() {
+    let server = Server::start().await;
+    let jetstream = jetstream(&server.url()).await;
+    let prefix = prefix("limit");
+    let [events, journal] = streams(&prefix);
+    for (keys, limit) in [("", -1), ("max_bytes: 2MiB", 2 << 20), ("max_bytes: 3MiB", 3 << 20), ("", 3 << 20)]
+    {
+        drop(start("ingress", &server.url(), &prefix, keys).await);
+        assert_eq!(config(&jetstream, &events).await.max_bytes, limit, "{keys}");
+        assert_eq!(config(&jetstream, &journal).await.max_bytes, -1, "{keys}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn more_replicas_reach_streams_that_are_there() {
+    let cluster = Cluster::start(3).await;
+    let url = &cluster.urls()[0];
+    let jetstream = jetstream(url).await;
+    let prefix = prefix("replicas");
+    for replicas in [1, 3, 3] {
+        drop(start("relay", url, &prefix, &format!("replicas: {replicas}")).await);
+        cluster.healthy().await;
+        for stream in streams(&prefix) {
+            assert_eq!(config(&jetstream, &stream).await.num_replicas, replicas, "{stream}");
+        }
+    }
+}
+
+/// What the operator may have set, the next start leaves as it is.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_operator_set_beside_it_stays() {
+    let url = nats::shared().await;
+    let jetstream = jetstream(url).await;
+    let prefix = prefix("operator");
+    drop(start("relay", url, &prefix, "").await);
+    for stream in &streams(&prefix) {
+        let operators = Config {
+            description: Some("ours".into()),
+            metadata: [("owner".into(), "platform".into())].into(),
+            max_bytes: 1 << 30,
+            max_messages: 1_000_000,
+            max_message_size: 1 << 20,
+            compression: Some(Compression::S2),
+            deny_delete: true,
+            ..config(&jetstream, stream).await
+        };
+        jetstream.update_stream(operators).await.unwrap();
+    }
+    let changed = configs(&jetstream, &prefix).await;
+    assert_eq!(changed[0].compression, Some(Compression::S2));
+    drop(start("ingress", url, &prefix, "").await);
+    drop(start("relay", url, &prefix, "").await);
+    assert_eq!(configs(&jetstream, &prefix).await, changed);
+}
+
+/// What the error has to name, and what makes a stream so.
+type Wrong = (&'static str, fn(&mut Config));
+
+const WRONG: [Wrong; 13] = [
+    ("subjects", |stream| stream.subjects = vec![format!("{}.other.>", stream.name)]),
+    ("subjects", |stream| stream.subjects.push(format!("{}.other.>", stream.name))),
+    ("retention", |stream| stream.retention = RetentionPolicy::WorkQueue),
+    ("retention", |stream| stream.retention = RetentionPolicy::Interest),
+    ("storage", |stream| stream.storage = StorageType::Memory),
+    ("discard", |stream| stream.discard = DiscardPolicy::Old),
+    ("max_age", |stream| stream.max_age = Duration::from_secs(3600)),
+    ("max_msgs_per_subject", |stream| stream.max_messages_per_subject = 1000),
+    ("no_ack", |stream| stream.no_ack = true),
+    ("deny_purge", |stream| stream.deny_purge = true),
+    ("subject_transform", |stream| {
+        let destination = stream.subjects[0].replace(".>", ".renamed.>");
+        stream.subject_transform = Some(SubjectTransform { source: stream.subjects[0].clone(), destination });
+    }),
+    ("sources", |stream| {
+        stream.sources = Some(vec![Source { name: "elsewhere".into(), ..Source::default() }]);
+    }),
+    ("persist_mode", |stream| {
+        stream.persist_mode = Some(PersistenceMode::Async);
+        stream.allow_atomic_publish = false;
+    }),
+];
+
+const MIRROR: Wrong = ("mirror", |stream| {
+    stream.mirror = Some(Source { name: "elsewhere".into(), ..Source::default() });
+    // A mirror has none of these.
+    stream.subjects.clear();
+    stream.allow_atomic_publish = false;
+    stream.duplicate_window = Duration::ZERO;
+});
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_that_is_something_else_is_named_and_left_as_it_is() {
+    left_as_it_is(&WRONG).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_mirror_is_named_and_left_as_it_is() {
+    left_as_it_is(&[MIRROR]).await;
+}
+
+async fn left_as_it_is(wrong: &[Wrong]) {
+    let server = Server::start().await;
+    let (url, jetstream) = (server.url(), jetstream(&server.url()).await);
+    let ours = prefix("ours");
+    drop(start("relay", &url, &ours, "").await);
+    for (index, role) in [(0, "ingress"), (1, "relay")] {
+        let right = config(&jetstream, &streams(&ours)[index]).await;
+        for (setting, change) in wrong {
+            let prefix = prefix("wrong");
+            let name = streams(&prefix)[index].clone();
+            let subjects = vec![right.subjects[0].replace(&ours, &prefix)];
+            let mut wrong = Config { name: name.clone(), subjects, ..right.clone() };
+            change(&mut wrong);
+            jetstream.create_stream(wrong).await.unwrap_or_else(|error| panic!("{setting}: {error}"));
+            let before = config(&jetstream, &name).await;
+            let ended = Process::fails(role, configuration(&url, &prefix, "").write()).await;
+            assert_eq!(ended.code, Some(1), "{setting}: {ended:?}");
+            assert!(ended.error.contains(&format!("the stream {name} ")), "{setting}: {ended:?}");
+            assert!(ended.error.contains(setting), "{setting}: {ended:?}");
+            assert_eq!(ended.error.lines().count(), 1, "{setting}: {ended:?}");
+            assert_eq!(config(&jetstream, &name).await, before, "{setting}");
+            jetstream.delete_stream(&name).await.unwrap();
+        }
+    }
+}

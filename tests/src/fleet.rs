@@ -1,0 +1,248 @@
+//! Several ingresses and relays, each a process of its own, over one NATS, with load and an account at the end.
+//!
+//! ```ignore
+//! let mut fleet = fleet(&ledger).over(&[server.url()]).tenants(4).routes(2).relays(3).start().await;
+//! let load = fleet.load().per_second(100).start();
+//! fleet.relays[0].kill();
+//! let sent = load.stop().await;
+//! fleet.account(&ledger, &sent).await;
+//! ```
+//!
+//! - [`Part`]: one of the processes, which can be killed, frozen and started again.
+//! - [`Ledger`]: the Hermes of all routes, which always accepts and writes down who came.
+//! - [`Load`]: signed callbacks, each of another job, at a steady rate.
+//! - [`Fleet::account`]: whatever was acknowledged came to one end, and every relay says the same of it.
+
+mod account;
+mod ledger;
+mod load;
+mod part;
+
+pub use account::Account;
+pub use ledger::Ledger;
+pub use load::{Load, Sent};
+pub use part::Part;
+
+use crate::stack::{self, Written};
+use std::{
+    env, fs,
+    net::SocketAddr,
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+use tokio::sync::{Semaphore, SemaphorePermit};
+
+/// Fleets that run at once: each of them has half a dozen processes, and what is starved of time looks dead.
+static TURNS: Semaphore = Semaphore::const_new(2);
+
+/// What makes repeats come soon and seldom gives up.
+const KEYS: &str = "\
+pace: off
+prompt: '{data.id}'
+retry: {schedule: [100ms, 100ms, 500ms, 1s, 1s, 1s, 5s, 5s, 5s, 5s, 5s, 5s]}";
+
+/// A fleet in the making.
+#[derive(Debug)]
+pub struct Builder {
+    hermes: SocketAddr,
+    servers: Vec<String>,
+    replicas: usize,
+    tenants: usize,
+    routes: usize,
+    ingresses: usize,
+    relays: usize,
+}
+
+/// Begins a fleet whose routes all lead to this ledger: two ingresses and three relays, if nothing else is asked for.
+pub fn fleet(ledger: &Ledger) -> Builder {
+    Builder {
+        hermes: ledger.address,
+        servers: Vec::new(),
+        replicas: 1,
+        tenants: 4,
+        routes: 4,
+        ingresses: 2,
+        relays: 3,
+    }
+}
+
+impl Builder {
+    /// NATS' addresses.
+    #[must_use]
+    pub fn over(mut self, servers: &[String]) -> Self {
+        self.servers = servers.to_vec();
+        self
+    }
+
+    /// On how many servers everything is kept.
+    #[must_use]
+    pub fn replicas(mut self, replicas: usize) -> Self {
+        self.replicas = replicas;
+        self
+    }
+
+    /// How many tenants there are.
+    #[must_use]
+    pub fn tenants(mut self, tenants: usize) -> Self {
+        self.tenants = tenants;
+        self
+    }
+
+    /// How many routes each tenant has. Every event goes to all of them.
+    #[must_use]
+    pub fn routes(mut self, routes: usize) -> Self {
+        self.routes = routes;
+        self
+    }
+
+    /// How many relays there are at the start.
+    #[must_use]
+    pub fn relays(mut self, relays: usize) -> Self {
+        self.relays = relays;
+        self
+    }
+
+    /// Starts all processes at the same time, and waits until each of them listens.
+    pub async fn start(self) -> Fleet {
+        let turn = TURNS.acquire().await.unwrap();
+        let mut config = stack::stack();
+        let tenants: Vec<String> = (0..self.tenants).map(|number| format!("tenant-{number}")).collect();
+        for tenant in &tenants {
+            config = config.tenant(tenant, |mut tenant| {
+                for number in 0..self.routes {
+                    let route = format!("route-{number}");
+                    tenant = tenant.route(&route, &format!("http://{}/webhooks/{route}", self.hermes), KEYS);
+                }
+                tenant
+            });
+        }
+        let mut fleet = Fleet {
+            ingresses: Vec::new(),
+            relays: Vec::new(),
+            tenants: tenants.into(),
+            routes: self.routes,
+            servers: self.servers,
+            replicas: self.replicas,
+            written: config.write(),
+            _turn: turn,
+        };
+        let servers = fleet.servers.clone();
+        fleet.ingresses = (0..self.ingresses).map(|_| fleet.part("ingress", &servers, Vec::new())).collect();
+        fleet.relays = (0..self.relays).map(|_| fleet.part("relay", &servers, Vec::new())).collect();
+        for part in fleet.parts() {
+            part.launch();
+        }
+        for part in fleet.parts() {
+            part.listens().await;
+        }
+        fleet
+    }
+}
+
+/// A running fleet. Everything in it is killed when it is dropped.
+#[derive(Debug)]
+pub struct Fleet {
+    /// Where callbacks come in.
+    pub ingresses: Vec<Part>,
+    /// Who forwards them.
+    pub relays: Vec<Part>,
+    tenants: Arc<[String]>,
+    routes: usize,
+    servers: Vec<String>,
+    replicas: usize,
+    written: Written,
+    _turn: SemaphorePermit<'static>,
+}
+
+impl Fleet {
+    /// Starts another relay.
+    pub async fn join(&mut self) {
+        let servers = self.servers.clone();
+        self.join_as(&servers, Vec::new()).await;
+    }
+
+    /// Starts another relay, which reaches NATS at this address alone.
+    pub async fn join_over(&mut self, server: String) {
+        self.join_as(&[server], Vec::new()).await;
+    }
+
+    /// Starts another relay with these variables in its environment.
+    pub async fn join_with(&mut self, environment: Vec<(String, String)>) {
+        let servers = self.servers.clone();
+        self.join_as(&servers, environment).await;
+    }
+
+    async fn join_as(&mut self, servers: &[String], environment: Vec<(String, String)>) {
+        let mut relay = self.part("relay", servers, environment);
+        relay.launch();
+        relay.listens().await;
+        self.relays.push(relay);
+    }
+
+    /// Begins a load on all ingresses.
+    pub fn load(&self) -> load::Builder {
+        let entrances = self.ingresses.iter().map(|ingress| Arc::clone(&ingress.entrance)).collect();
+        load::Builder::new(entrances, Arc::clone(&self.tenants))
+    }
+
+    /// Waits until everything has been delivered that is acknowledged now; how long that took.
+    pub async fn delivers(&self, load: &Load, ledger: &Ledger) -> Duration {
+        let (start, events) = (Instant::now(), load.acknowledged());
+        crate::until("what is acknowledged to be delivered", async || {
+            ledger.has_all(&events, self.routes).then_some(())
+        })
+        .await;
+        start.elapsed()
+    }
+
+    /// Relays that are not killed, stopped or frozen.
+    pub fn live_relays(&self) -> impl Iterator<Item = &Part> {
+        self.relays.iter().filter(|relay| relay.is_live())
+    }
+
+    /// Everything that could tell why something went wrong, from all logs.
+    pub fn complaints(&self) -> String {
+        let parts = self.ingresses.iter().chain(&self.relays);
+        parts.map(|part| format!("{}:\n{}\n", part.name(), part.complaints())).collect()
+    }
+
+    fn parts(&mut self) -> impl Iterator<Item = &mut Part> {
+        self.ingresses.iter_mut().chain(&mut self.relays)
+    }
+
+    /// A process with its own configuration, which differs from the others' in where it keeps its files and in how it
+    /// reaches NATS.
+    fn part(&self, role: &'static str, servers: &[String], environment: Vec<(String, String)>) -> Part {
+        let name = format!("{role}-{:08x}", rand::random::<u32>());
+        let servers = servers.join(", ");
+        let text = fs::read_to_string(&self.written.config).unwrap();
+        let text = format!(
+            "data_dir: {name}\nbus: {{nats: {{servers: [{servers}], replicas: {}}}}}\n{text}",
+            self.replicas
+        );
+        let config = self.written.path().join(format!("{name}.yaml"));
+        fs::write(&config, text).unwrap();
+        Part::new(role, config, environment)
+    }
+}
+
+impl Drop for Fleet {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            return;
+        }
+        print(&self.complaints());
+        if env::var_os("TALARIA_KEEP").is_some() {
+            let kept: PathBuf = env::temp_dir().join(format!("talaria-fleet-{:08x}", rand::random::<u32>()));
+            let copied =
+                std::process::Command::new("cp").arg("-r").arg(self.written.path()).arg(&kept).status();
+            print(&format!("everything is in {}: {copied:?}", kept.display()));
+        }
+    }
+}
+
+#[expect(clippy::print_stderr, reason = "tests show what they found")]
+fn print(text: &str) {
+    eprintln!("{text}");
+}
