@@ -1,7 +1,7 @@
-//! Appending to the journal: operations that gather while a commit is on its way become the next one.
+//! Appending to the journal: operations that gather while commits are on their way become the next one.
 //!
 //! A commit that was not acknowledged is sent again under the same message id until it is, so it stands in the journal
-//! once and in its order; nobody who waits for it is told anything before that.
+//! once; nobody who waits for it is told anything before that.
 
 use super::{
     connection::{ANSWER_DEADLINE, Connection},
@@ -13,9 +13,9 @@ use async_nats::{
     jetstream::{ErrorCode, publish::PublishAck, response::Response},
 };
 use prost::Message as _;
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 use talaria_proto::v1::{Commit, Operation, operation::What};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 
 /// A commit of several operations has no more bytes than this; a single one may be larger.
 const LARGEST_COMMIT: usize = 512 * 1024;
@@ -26,6 +26,9 @@ const QUEUE: usize = 4096;
 /// The pause before a commit is sent again.
 const PAUSE: Duration = Duration::from_millis(200);
 
+/// Commits on their way at once. More would be smaller ones.
+const IN_FLIGHT: usize = 4;
+
 /// So many tries have one line in the log.
 const TRIES_A_LINE: u32 = 25;
 
@@ -35,7 +38,8 @@ struct Waiting {
     reply: oneshot::Sender<u64>,
 }
 
-/// Appends commits on one subject, one at a time.
+/// Appends commits on one subject, a few at a time. Two that are on their way together may come in either order, which
+/// matters to nobody: whoever appends something that depends on what he appended before waits for that first.
 pub(super) struct Appender {
     inbox: mpsc::Sender<Waiting>,
     connection: Connection,
@@ -64,8 +68,11 @@ impl Appender {
 }
 
 async fn work(connection: Connection, subject: String, mut inbox: mpsc::Receiver<Waiting>) {
+    let flights = Arc::new(Semaphore::new(IN_FLIGHT));
     let mut left_over = None;
     loop {
+        // Never closed. What comes meanwhile goes together.
+        let Ok(flight) = Arc::clone(&flights).acquire_owned().await else { return };
         let Some(first) = (match left_over.take() {
             None => inbox.recv().await,
             first => first,
@@ -84,23 +91,36 @@ async fn work(connection: Connection, subject: String, mut inbox: mpsc::Receiver
             replies.push(next.reply);
         }
         let commit = Pending::new(&Commit { operations });
-        let mut tries = 0;
-        // When nobody waits any more nobody was told that it was done.
-        while replies.iter().any(|reply| !reply.is_closed()) {
-            match commit.send(&connection, &subject, None).await {
-                Ok(seq) => {
-                    for reply in replies {
-                        let _ = reply.send(seq);
-                    }
-                    break;
+        let (connection, subject) = (connection.clone(), subject.clone());
+        tokio::spawn(async move {
+            send_until_it_is_there(&connection, &subject, &commit, replies).await;
+            drop(flight);
+        });
+    }
+}
+
+async fn send_until_it_is_there(
+    connection: &Connection,
+    subject: &str,
+    commit: &Pending,
+    replies: Vec<oneshot::Sender<u64>>,
+) {
+    let mut tries = 0;
+    // When nobody waits any more nobody was told that it was done.
+    while replies.iter().any(|reply| !reply.is_closed()) {
+        match commit.send(connection, subject, None).await {
+            Ok(seq) => {
+                for reply in replies {
+                    let _ = reply.send(seq);
                 }
-                Err(error) => {
-                    if tries % TRIES_A_LINE == 0 {
-                        tracing::warn!(%error, tries, "cannot append to the journal; trying again");
-                    }
-                    tries += 1;
-                    tokio::time::sleep(PAUSE).await;
+                return;
+            }
+            Err(error) => {
+                if tries % TRIES_A_LINE == 0 {
+                    tracing::warn!(%error, tries, "cannot append to the journal; trying again");
                 }
+                tries += 1;
+                tokio::time::sleep(PAUSE).await;
             }
         }
     }

@@ -126,6 +126,8 @@ async fn listen(relay: &Relay, hearing: &mut Hearing) -> Result<(), Error> {
                     if run == me.run {
                         relay.pulse.came_back(number);
                         hearing.own();
+                    } else {
+                        tracing::error!("another relay runs on a copy of this one's data directory; give it its own");
                     }
                 } else {
                     hearing.other(name, run);

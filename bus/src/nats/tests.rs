@@ -275,6 +275,26 @@ async fn whatever_happens_replicas_agree_and_nobody_works_on_what_another_one_ha
 }
 
 #[tokio::test]
+async fn whoever_was_left_out_and_taken_in_again_at_once_holds_nothing() {
+    let mut journal = Journal::default();
+    let (mut one, mut other) = (Relay::new(), Relay::new());
+    let (me, you) = (one.replica.me().clone(), other.replica.me().clone());
+    journal.append(What::Membership(membership(vec![me.clone()], &Routes::new())));
+    journal.append(What::Planned(planned(1, 1, start())));
+    one.follow(&journal, 9).await;
+    journal.append(What::Taken(one.replica.choose(start(), 9).await.unwrap().unwrap()));
+    one.follow(&journal, 9).await;
+    journal.append(What::Membership(membership(vec![you], &Routes::new())));
+    other.follow(&journal, 9).await;
+    journal.append(What::Taken(other.replica.choose(start(), 9).await.unwrap().unwrap()));
+    journal.append(What::Membership(membership(vec![me], &Routes::new())));
+    // All of it in one go.
+    one.follow(&journal, 9).await;
+    let (lease, _) = one.hands.drain().next().unwrap();
+    assert!(one.replica.is_void(lease));
+}
+
+#[tokio::test]
 async fn what_is_taken_under_an_outdated_membership_is_not_taken() {
     let mut journal = Journal::default();
     let (mut old, mut new) = (Relay::new(), Relay::new());

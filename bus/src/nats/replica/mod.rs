@@ -237,7 +237,7 @@ impl Inner {
         // Before the signals: whoever they wake finds it there.
         self.newest_facts.extend(facts, end_of(state.position));
         if **self.membership.borrow() != *state.in_force {
-            if !state.in_force.has(self.me.run) {
+            if mem::take(&mut store.was_left_out) {
                 // Whatever this run holds, others may have by now.
                 self.void.store(self.last_lease.load(Ordering::Acquire), Ordering::Release);
             }

@@ -44,6 +44,8 @@ pub(super) struct Store {
     pub state: State,
     /// What this run was granted and has not fetched yet, by the lease's token.
     pub granted: HashMap<i64, Taken>,
+    /// Whether a membership left this run out, even if a later one took it in again.
+    pub was_left_out: bool,
     run: u32,
     /// What is above was changed by a transaction that was rolled back.
     stale: bool,
@@ -122,7 +124,7 @@ impl Store {
             }
         };
         let (queue, granted) = (Queue::default(), HashMap::new());
-        let mut store = Self { connection, queue, state, granted, run, stale: true };
+        let mut store = Self { connection, queue, state, granted, was_left_out: false, run, stale: true };
         store.refresh()?;
         Ok((store, name))
     }
@@ -253,6 +255,7 @@ impl Store {
         self.queue.interrupt(&self.connection, |token| !in_force.has(run_of(token)))?;
         self.connection
             .execute("UPDATE state SET membership = ?, members = ?", (seq, membership.encode_to_vec()))?;
+        self.was_left_out |= !in_force.has(self.run);
         self.state.in_force = Arc::new(in_force);
         self.queue.lanes.own(self.state.in_force.owned_by(self.run));
         Ok(())
