@@ -8,6 +8,9 @@ use std::{
 /// How much is kept, in bytes as they are on disk.
 const CAPACITY: usize = 8 << 20;
 
+/// What an entry takes beside its bytes, about.
+const OVERHEAD: usize = 128;
+
 /// The newest entries, without a gap, each with its place.
 #[derive(Debug)]
 pub(crate) struct Tail<T>(Mutex<Kept<T>>);
@@ -40,6 +43,7 @@ impl<T> Tail<T> {
     pub(crate) fn extend(&self, new: impl IntoIterator<Item = (u64, Arc<T>, usize)>, through: u64) {
         let mut tail = self.lock();
         for (place, entry, size) in new {
+            let size = size + OVERHEAD;
             tail.size += size;
             tail.entries.push_back((place, entry, size));
         }
@@ -121,7 +125,7 @@ mod tests {
     #[test]
     fn the_oldest_make_room() {
         let tail = Tail::behind(0);
-        add(&tail, 1..=10, CAPACITY / 4, 10);
+        add(&tail, 1..=10, CAPACITY / 4 - OVERHEAD, 10);
         assert_eq!(places(tail.after(6, 9)), Some((vec![7, 8, 9, 10], 10)));
         assert_eq!(places(tail.after(5, 9)), None, "not without a gap");
         assert_eq!(tail.get(6), None);

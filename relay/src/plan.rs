@@ -12,6 +12,9 @@ use talaria_proto::v1::{DeliveryTask, Event, EventPlanned, Fact, fact::What};
 /// How far the clocks of two relays may be apart. What one of them plans is due at once on the other's clock too.
 const SKEW: Duration = Duration::from_secs(300);
 
+/// The longest text of an event that the journal repeats, in bytes.
+const LONGEST_TEXT: usize = 16 * 1024;
+
 /// Matches an event against its tenant's routes. A tenant that is configured no more has none.
 pub fn plan(stored: &Stored, tenant: Option<&Tenant>, now: Timestamp) -> Plan {
     let event = &stored.event;
@@ -21,11 +24,34 @@ pub fn plan(stored: &Stored, tenant: Option<&Tenant>, now: Timestamp) -> Plan {
         // Ingress made the id; this cannot be reached.
         Err(_) => Vec::new(),
     };
-    let without_payload = Event { payload: bytes::Bytes::new(), ..Event::clone(event) };
-    let planned = EventPlanned { event: Some(without_payload), routes };
+    let planned = EventPlanned { event: Some(for_the_journal(event)), routes };
     let fact =
         Fact { at: Some(to_proto(now)), event_seq: stored.seq, what: Some(What::EventPlanned(planned)) };
     Plan { seq: stored.seq, facts: vec![fact], deliveries }
+}
+
+/// The event without its payload, and without texts that no status can show. The stored event has them whole.
+fn for_the_journal(event: &Event) -> Event {
+    let mut event = Event { payload: bytes::Bytes::new(), ..event.clone() };
+    for text in [&mut event.r#type, &mut event.job_id, &mut event.status] {
+        shorten(text);
+    }
+    for text in [&mut event.error, &mut event.created_at, &mut event.generation_id, &mut event.model] {
+        text.iter_mut().for_each(shorten);
+    }
+    event.idempotency_key.iter_mut().for_each(shorten);
+    if event.unsigned_urls.iter().map(String::len).sum::<usize>() > LONGEST_TEXT {
+        event.unsigned_urls.clear();
+    }
+    event
+}
+
+fn shorten(text: &mut String) {
+    if text.len() > LONGEST_TEXT {
+        let end = (0..=LONGEST_TEXT).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);
+        text.truncate(end);
+        text.push('…');
+    }
 }
 
 fn matching(event: &Event, tenant: &Tenant) -> Vec<String> {
@@ -87,6 +113,23 @@ mod tests {
         let Some(What::EventPlanned(planned)) = &plan.facts[0].what else { panic!() };
         assert_eq!(planned.routes, ["video"]);
         assert!(planned.event.as_ref().unwrap().payload.is_empty(), "the journal does not repeat payloads");
+    }
+
+    #[test]
+    fn the_journal_repeats_no_text_that_is_longer_than_any_status_shows() {
+        let long = "ü".repeat(300_000);
+        let event = Event {
+            r#type: long.clone(),
+            status: long.clone(),
+            job_id: "j".into(),
+            error: Some(long.clone()),
+            unsigned_urls: vec![long],
+            payload: "{}".into(),
+            ..Event::default()
+        };
+        let kept = for_the_journal(&event);
+        assert!(prost::Message::encoded_len(&kept) < 100_000);
+        assert!(kept.r#type.ends_with("ü…") && kept.job_id == "j" && kept.unsigned_urls.is_empty());
     }
 
     #[test]

@@ -30,7 +30,7 @@ const PAUSE: Duration = Duration::from_millis(200);
 const IN_FLIGHT: usize = 4;
 
 /// So many tries have one line in the log.
-const TRIES_A_LINE: u32 = 25;
+pub(super) const TRIES_A_LINE: u32 = 25;
 
 struct Waiting {
     operation: Operation,

@@ -172,6 +172,6 @@ fn heard(event: &Event, complaint: &Mutex<Option<String>>) {
             tracing::warn!(%error, "NATS complains");
             *complaint.lock().unwrap_or_else(PoisonError::into_inner) = Some(error.to_string());
         }
-        other => tracing::info!("NATS: {other}"),
+        other => tracing::debug!("NATS: {other}"),
     }
 }

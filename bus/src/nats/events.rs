@@ -3,6 +3,7 @@
 use super::{cloudevent, connection::Connection};
 use crate::Error;
 use async_nats::jetstream::stream::{DirectGetErrorKind, RawMessageErrorKind};
+use bytes::Bytes;
 use talaria_proto::v1::Event;
 
 /// The event at a place; `None` when it is not kept any more.
@@ -15,15 +16,23 @@ pub(super) async fn read(connection: &Connection, seq: u64) -> Result<Option<Eve
     let stream = connection.jetstream.get_stream_no_info(connection.names.events()).await;
     let stream = stream.map_err(|error| failed(&error))?;
     match stream.direct_get(seq).await {
-        Ok(message) => return cloudevent::decode(message.payload).map(Some),
+        Ok(message) => return Ok(decoded(seq, message.payload)),
         Err(error) if error.kind() == DirectGetErrorKind::NotFound => {}
         Err(error) => return Err(failed(&error)),
     }
     match stream.get_raw_message(seq).await {
-        Ok(message) => cloudevent::decode(message.payload).map(Some),
+        Ok(message) => Ok(decoded(seq, message.payload)),
         Err(error) => match error.kind() {
             RawMessageErrorKind::NoMessageFound => Ok(None),
             _ => Err(failed(&error)),
         },
     }
+}
+
+/// What is not an event is somebody else's, and none of ours.
+fn decoded(seq: u64, data: Bytes) -> Option<Event> {
+    let event = cloudevent::decode(data);
+    event
+        .inspect_err(|error| tracing::error!(%error, seq, "a message in the events stream is not an event"))
+        .ok()
 }

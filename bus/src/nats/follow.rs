@@ -3,8 +3,9 @@
 use super::connection::Connection;
 use crate::Error;
 use async_nats::jetstream::{
-    Message,
+    ErrorCode, Message,
     consumer::{AckPolicy, DeliverPolicy, PullConsumer, pull},
+    context::GetStreamErrorKind,
 };
 use futures_util::{FutureExt as _, StreamExt as _};
 use std::time::Duration;
@@ -19,8 +20,11 @@ const EXPIRY: Duration = Duration::from_secs(30);
 /// The server forgets a consumer that nobody asked for so long.
 const FORGOTTEN: Duration = Duration::from_secs(60);
 
-/// Messages that are asked for at once.
-const AHEAD: usize = 512;
+/// What is asked for at once has no more bytes than this. A server hangs up on a client that lets 64 MiB wait.
+const AHEAD: usize = 32 << 20;
+
+/// And no more messages than this.
+const MOST_AHEAD: usize = 256;
 
 /// Messages of a stream behind a place, in order.
 pub(super) struct Following {
@@ -105,7 +109,7 @@ impl Connection {
             self.jetstream.create_consumer_on_stream(config, stream).await.map_err(|error| failed(&error))?;
         consumer
             .stream()
-            .max_messages_per_batch(AHEAD)
+            .max_messages_per_batch((AHEAD / self.client.max_payload().max(1)).clamp(2, MOST_AHEAD))
             .heartbeat(HEARTBEAT)
             .expires(EXPIRY)
             .messages()
@@ -118,7 +122,12 @@ impl Connection {
         let failed =
             |why: &dyn std::fmt::Display| self.error(&format!("cannot ask for the stream {stream}"), why);
         self.is_connected()?;
-        let found = self.jetstream.get_stream(stream).await.map_err(|error| failed(&error))?;
+        let found = self.jetstream.get_stream(stream).await.map_err(|error| match error.kind() {
+            GetStreamErrorKind::JetStream(error) if error.error_code() == ErrorCode::STREAM_NOT_FOUND => {
+                failed(&"it is gone; restart a relay, which makes it anew")
+            }
+            _ => failed(&error),
+        })?;
         let info = found.cached_info();
         let source = format!("{stream} of {}", info.created.unix_timestamp_nanos());
         Ok((info.state.first_sequence, info.state.last_sequence, source))

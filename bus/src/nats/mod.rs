@@ -42,7 +42,7 @@ mod streams;
 mod tests;
 
 use crate::{Clock, Error, Lease, Leased, Published, Windows, tail::Tail, time};
-use append::Appender;
+use append::{Appender, TRIES_A_LINE};
 use connection::Connection;
 use follow::Following;
 use relays::{Pulse, Wish};
@@ -115,9 +115,17 @@ impl Nats {
         let connection = bus.connection.clone();
         let (oldest, newest, source) = connection.extent(&connection.names.journal()).await?;
         let file = directory.join(FILE);
-        let open = move || Replica::open(&file, &source, oldest, newest);
+        let open = move || {
+            let open = || Replica::open(&file, &source, oldest, newest);
+            open().or_else(|error| {
+                tracing::error!(%error, "{FILE} is damaged and is made anew from the journal");
+                fs::remove_file(&file).ok();
+                open()
+            })
+        };
         let replica = tokio::task::spawn_blocking(open).await.map_err(Error::new)?;
         let replica = replica.map_err(|error| Error::new(format_args!("cannot open {FILE}: {error}")))?;
+        tracing::info!(relay = replica.me().name, "this relay's name among the others");
         let appender = Appender::start(&connection, connection.names.journal_relay(&replica.me().name));
         let relay = Arc::new(Relay {
             connection,
@@ -171,6 +179,10 @@ impl Nats {
         self.connection.is_connected()?;
         streams::check(&self.connection).await?;
         let Ok(relay) = self.relay() else { return Ok(()) };
+        if *relay.wish.borrow() == Wish::Displaced {
+            return Err(Error::new(relays::COPIED));
+        }
+        relay.events_are_all_there().await?;
         let late = |_| Error::new("the journal takes long to give back what was appended to it");
         tokio::time::timeout(CHECK_DEADLINE, relay.barrier()).await.map_err(late)?
     }
@@ -179,9 +191,35 @@ impl Nats {
 impl Relay {
     /// Returns once the commit is durable and applied here.
     async fn commit(&self, what: What) -> Result<(), Error> {
+        let position = *self.replica.position().borrow();
         let seq = self.appender.append(what).await?;
+        self.applied(seq, position).await
+    }
+
+    /// Returns once a commit was applied that came to this place when the journal had been followed to that one.
+    async fn applied(&self, seq: u64, position: u64) -> Result<(), Error> {
+        if seq <= position {
+            return Err(Error::new(
+                "the journal is not the one that was followed so far (its end was lost, or it was restored): stop the \
+                 relays, remove their data directories, and start them again",
+            ));
+        }
         self.replica.caught_up(seq).await;
         Ok(())
+    }
+
+    /// Fails when the events end before what was planned: what comes now would count as planned.
+    async fn events_are_all_there(&self) -> Result<(), Error> {
+        let planned = *self.replica.planned().borrow();
+        let stream = self.connection.names.events();
+        let (_, last, _) = self.connection.extent(&stream).await?;
+        if last >= planned {
+            return Ok(());
+        }
+        Err(Error::new(format_args!(
+            "the stream {stream} ends at {last}, and {planned} events were planned: it lost its end, or was restored or \
+             made anew. Nothing more is planned or removed; docs/nats.md says what to do"
+        )))
     }
 
     /// Returns once everything is applied here that was in the journal when it was asked for.
@@ -292,18 +330,25 @@ async fn follow(relay: Arc<Relay>) {
     let names = &relay.connection.names;
     let mut applied = *relay.replica.position().borrow();
     let mut following = Following::new(&relay.connection, names.journal(), applied);
+    let mut tries: u32 = 0;
     loop {
         let messages = match following.next(COMMITS).await {
             Ok(messages) => messages,
             Err(error) => {
-                tracing::warn!(%error, "the journal cannot be followed; trying again");
+                if tries.is_multiple_of(TRIES_A_LINE) {
+                    tracing::warn!(%error, tries, "the journal cannot be followed; trying again");
+                }
+                tries = tries.saturating_add(1);
                 tokio::time::sleep(PAUSE).await;
                 continue;
             }
         };
+        tries = 0;
         if let Some((first, _)) = messages.first()
             && *first > applied + 1
             && applied > 0
+            // A message that somebody deleted from the middle is no reason.
+            && relay.connection.extent(&names.journal()).await.is_ok_and(|(oldest, ..)| oldest > applied + 1)
         {
             tracing::error!("the journal does not reach back to where this relay was; making its queue anew");
             if let Err(error) = relay.replica.begin_anew(first - 1).await {
@@ -331,7 +376,7 @@ fn lock(directory: &Path) -> Result<File, Error> {
     fs::create_dir_all(directory).map_err(|error| at("create", &error))?;
     let lock = File::create(directory.join("lock")).map_err(|error| at("write in", &error))?;
     if lock.try_lock().is_err() {
-        return Err(at("use", &"another Talaria is running in this data directory"));
+        return Err(at("use", &"another Talaria is running in this data directory; give this one its own"));
     }
     Ok(lock)
 }

@@ -1,10 +1,13 @@
 //! Places in the journal: the facts of one commit have places of their own, behind those of the commit before.
 
 use super::names::{Author, Names};
+use crate::partition::Partition;
 use bytes::Bytes;
 use prost::Message as _;
 use std::{mem, sync::Arc};
-use talaria_proto::v1::{Commit, Fact, fact::What as Kind, operation::What};
+use talaria_proto::v1::{
+    Commit, Fact, LeaseRef, Membership, Operation, Planned, fact::What as Kind, operation::What,
+};
 
 /// How many facts one commit can have places for.
 const FACTS_A_COMMIT: u64 = 1 << 20;
@@ -37,15 +40,46 @@ pub(super) fn read(names: &Names, seq: u64, subject: &str, data: Bytes) -> Commi
     });
     let author = names.author(subject);
     let count = commit.operations.len();
-    commit.operations.retain(|operation| operation.what.as_ref().is_none_or(|what| may(author, what)));
+    let is_right = |what: &What| may(author, what) && is_possible(what);
+    commit.operations.retain(|operation| operation.what.as_ref().is_some_and(is_right));
     if commit.operations.len() < count {
-        tracing::error!(
-            seq,
-            subject,
-            "a message of the journal does what its author may not do; that is left out"
-        );
+        let why = "of a newer version, not its author's to do, or impossible";
+        tracing::error!(seq, subject, why, "what a message of the journal does is left out");
+    }
+    // On these subjects every message counts: the next one has to follow it.
+    if commit.operations.is_empty() {
+        let what = match author {
+            Some(Author::Planning) => What::Planned(Planned::default()),
+            Some(Author::Membership) => What::Membership(Membership::default()),
+            _ => return commit,
+        };
+        commit.operations.push(Operation { what: Some(what) });
     }
     commit
+}
+
+/// Whether an operation can be applied: places are numbers that SQLite can hold, and every partition has an owner.
+fn is_possible(what: &What) -> bool {
+    let is_place = |seq: u64| i64::try_from(seq).is_ok();
+    let are_facts = |facts: &[Fact]| facts.iter().all(|fact| is_place(fact.event_seq));
+    let is_lease = |lease: &Option<LeaseRef>| lease.as_ref().is_none_or(|lease| is_place(lease.event_seq));
+    match what {
+        What::Recorded(recorded) => are_facts(&recorded.facts),
+        What::Planned(planned) => {
+            is_place(planned.event_seq)
+                && are_facts(&planned.facts)
+                && planned.deliveries.iter().all(|task| task.event_seq == planned.event_seq)
+        }
+        What::Taken(taken) => taken.leases.iter().all(|lease| is_place(lease.event_seq)),
+        What::Settled(settled) => is_lease(&settled.lease) && are_facts(&settled.facts),
+        What::PutOff(put_off) => is_lease(&put_off.lease) && are_facts(&put_off.facts),
+        What::GivenBack(given_back) => is_lease(&given_back.lease),
+        What::Membership(membership) => {
+            let owners = &membership.owners;
+            let is_member = |owner: &u32| (*owner as usize) < membership.members.len();
+            owners.is_empty() || owners.len() == Partition::all().count() && owners.iter().all(is_member)
+        }
+    }
 }
 
 fn may(author: Option<Author>, what: &What) -> bool {
@@ -84,11 +118,11 @@ pub(super) fn facts_of(seq: u64, commit: &mut Commit) -> Vec<(u64, Arc<Fact>, us
 #[cfg(test)]
 mod tests {
     use super::*;
-    use talaria_proto::v1::{Operation, Recorded, Settled};
+    use talaria_proto::v1::{Recorded, Settled};
 
     #[test]
     fn nobody_does_what_is_not_his() {
-        use talaria_proto::v1::{EventConflict, Membership, Planned, RouteChanged, Taken};
+        use talaria_proto::v1::{EventConflict, RouteChanged, Taken};
         let fact = |kind| Fact { what: Some(kind), ..Fact::default() };
         let conflict = fact(Kind::EventConflict(EventConflict::default()));
         let changed = fact(Kind::RouteChanged(RouteChanged::default()));
@@ -114,7 +148,27 @@ mod tests {
             let expected: Vec<_> = left.into_iter().map(|index: usize| operations[index].clone()).collect();
             assert_eq!(read(&names, 1, &subject, data.clone()).operations, expected, "{subject}");
         }
-        assert_eq!(read(&names, 1, "talaria.journal.relay.a", Bytes::from_static(b"no")), Commit::default());
+        let garbage = |subject: &str| read(&names, 1, subject, Bytes::from_static(b"no")).operations;
+        assert!(garbage("talaria.journal.relay.a").is_empty());
+        assert_eq!(garbage("talaria.journal.planning"), [operations[4].clone()]);
+        assert_eq!(garbage("talaria.journal.membership"), [operations[5].clone()]);
+    }
+
+    #[test]
+    fn what_could_never_be_applied_is_left_out() {
+        let lease = Some(LeaseRef { event_seq: u64::MAX, ..LeaseRef::default() });
+        let fact = Fact { event_seq: u64::MAX, ..Fact::default() };
+        let members = vec![talaria_proto::v1::Member::default()];
+        for what in [
+            What::Settled(Settled { lease, ..Settled::default() }),
+            What::Recorded(Recorded { facts: vec![fact] }),
+            What::Planned(Planned { event_seq: u64::MAX, ..Planned::default() }),
+            What::Membership(Membership { members: members.clone(), owners: vec![0] }),
+            What::Membership(Membership { members, owners: vec![u32::MAX; Partition::all().count()] }),
+        ] {
+            assert!(!is_possible(&what), "{what:?}");
+        }
+        assert!(is_possible(&What::Membership(Membership::default())));
     }
 
     #[test]

@@ -148,11 +148,20 @@ impl Relay {
         let limit = self.connection.largest_data() / 2;
         let planned = *self.replica.planned().borrow();
         let mut plans = plans.into_iter().filter(|plan| plan.seq > planned).peekable();
-        while plans.peek().is_some() {
+        let mut left_over = None;
+        while plans.peek().is_some() || left_over.is_some() {
             let (mut operations, mut size) = (Vec::new(), 0);
-            while let Some(plan) = plans.next_if(|_| size < limit) {
+            if let Some(operation) = left_over.take() {
+                size += prost::Message::encoded_len(&operation);
+                operations.push(operation);
+            }
+            for plan in plans.by_ref() {
                 let operation = self.operation(plan).await?;
                 size += prost::Message::encoded_len(&operation);
+                if size > limit && !operations.is_empty() {
+                    left_over = Some(operation);
+                    break;
+                }
                 operations.push(operation);
             }
             self.append_plans(operations).await?;
@@ -177,15 +186,17 @@ impl Relay {
 
     async fn append_plans(&self, operations: Vec<Operation>) -> Result<(), Error> {
         let subject = self.connection.names.journal_planning();
+        let position = *self.replica.position().borrow();
         let after = self.replica.planning().await?;
         let commit = Pending::new(&Commit { operations });
         loop {
             match commit.send(&self.connection, &subject, Some(after)).await {
-                Ok(seq) => {
-                    self.replica.caught_up(seq).await;
-                    return Ok(());
+                Ok(seq) => return self.applied(seq, position).await,
+                Err(NotAppended::Overtaken) => {
+                    // Whoever was first has time to be read; should nobody have been, this does not spin.
+                    tokio::time::sleep(PAUSE).await;
+                    return self.barrier().await;
                 }
-                Err(NotAppended::Overtaken) => return self.barrier().await,
                 Err(NotAppended::Failed(error)) => {
                     tracing::warn!(%error, "cannot journal plans; trying again");
                     tokio::time::sleep(PAUSE).await;

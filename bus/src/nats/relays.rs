@@ -24,6 +24,14 @@ const INTERVAL: Duration = Duration::from_secs(1);
 /// others wait for five intervals at least.
 const BELIEF: Duration = Duration::from_secs(3);
 
+/// What is wrong when two processes have the same name.
+pub(super) const COPIED: &str =
+    "another relay runs on a copy of this one's data directory: stop it, and give it a directory of its own";
+
+/// So many announcements of another run under this relay's name are no leftovers of the run before. Of the two, the one
+/// with the higher number goes on, so that they do not take each other's work for ever.
+const DOUBLES: u32 = 3;
+
 /// How this relay wants to stand among the others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Wish {
@@ -35,6 +43,8 @@ pub(super) enum Wish {
     Leaving,
     /// Not at all.
     Gone,
+    /// Not at all, and without a word: another process has the same name, and goes on.
+    Displaced,
 }
 
 /// When our announcements were sent and came back.
@@ -87,7 +97,7 @@ pub(super) async fn announce(relay: Arc<Relay>) {
         match *relay.wish.borrow() {
             Wish::Waiting => continue,
             Wish::Working | Wish::Leaving => {}
-            Wish::Gone => return,
+            Wish::Gone | Wish::Displaced => return,
         }
         if relay.connection.is_connected().is_err() {
             continue;
@@ -116,6 +126,7 @@ async fn listen(relay: &Relay, hearing: &mut Hearing) -> Result<(), Error> {
     let mut announcements = relay.connection.client.subscribe(subject).await.map_err(Error::new)?;
     let (mut membership, mut wish) = (relay.replica.membership(), relay.wish.subscribe());
     let me = relay.replica.me();
+    let mut others = 0;
     loop {
         mend(relay, hearing).await?;
         tokio::select! {
@@ -127,7 +138,11 @@ async fn listen(relay: &Relay, hearing: &mut Hearing) -> Result<(), Error> {
                         relay.pulse.came_back(number);
                         hearing.own();
                     } else {
-                        tracing::error!("another relay runs on a copy of this one's data directory; give it its own");
+                        others += 1;
+                        if others >= DOUBLES && run > me.run {
+                            tracing::error!("{COPIED}; this one stops working");
+                            relay.wish.send_replace(Wish::Displaced);
+                        }
                     }
                 } else {
                     hearing.other(name, run);
@@ -154,7 +169,7 @@ async fn mend(relay: &Relay, hearing: &Hearing) -> Result<(), Error> {
     let me = match wish {
         Wish::Working => Some(me.clone()),
         Wish::Leaving => Some(Member { leaving: true, ..me.clone() }),
-        Wish::Waiting => return Ok(()),
+        Wish::Waiting | Wish::Displaced => return Ok(()),
         Wish::Gone => None,
     };
     let name = &relay.replica.me().name;

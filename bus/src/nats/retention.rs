@@ -37,6 +37,7 @@ impl Relay {
         }
         let floors = self.replica.read(move |connection| floors(connection, before.as_microsecond())).await?;
         let Some(floors) = floors else { return Ok(Expired::default()) };
+        self.events_are_all_there().await?;
         // Events first: a planned event whose planning is gone would be planned again. And forgotten before they go, so
         // that one that comes again is none that was planned.
         self.forget(floors.event).await?;

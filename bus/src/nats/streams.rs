@@ -104,8 +104,8 @@ async fn ensure_once(connection: &Connection, wanted: Stream, limit_bytes: bool)
     };
     if let Some(difference) = incompatible(&found, &wanted) {
         let error = Error::new(format_args!(
-            "the stream {name} exists and {difference}; it was left as it is. Name another bus.nats.prefix, or \
-             remove the stream"
+            "the stream {name} exists and {difference}; it was left as it is. Set it back \
+             with `nats stream edit`; another bus.nats.prefix, or removing the stream, begins with nothing"
         ));
         return Err(Failed { error, may_pass: false });
     }

@@ -120,7 +120,7 @@ impl Queue {
         delivery: &DeliveryRow,
     ) -> rusqlite::Result<()> {
         let lane = self.lanes.number(connection, &delivery.lane)?;
-        let insert = "INSERT INTO deliveries VALUES (?, ?, ?, ?, NULL, ?)";
+        let insert = "INSERT INTO deliveries VALUES (?, ?, ?, ?, NULL, ?) ON CONFLICT DO NOTHING";
         let (event_seq, route) = delivery.key;
         let row = (event_seq, route, lane, delivery.due, &delivery.task);
         connection.prepare_cached(insert)?.execute(row)?;

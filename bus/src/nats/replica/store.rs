@@ -185,7 +185,7 @@ impl Store {
 
     fn operate(&mut self, seq: u64, operation: &Operation) -> rusqlite::Result<()> {
         match &operation.what {
-            Some(What::Recorded(_)) => Ok(()),
+            None | Some(What::Recorded(_)) => Ok(()),
             Some(What::Planned(planned)) => self.planned(seq, planned),
             Some(What::Taken(taken)) => self.taken(taken),
             Some(What::Settled(settled)) => match &settled.lease {
@@ -206,15 +206,12 @@ impl Store {
                 None => Ok(()),
             },
             Some(What::Membership(membership)) => self.members(seq, membership),
-            None => {
-                tracing::error!(seq, "the journal has an operation of a newer version; update this relay");
-                Ok(())
-            }
         }
     }
 
     fn planned(&mut self, seq: u64, planned: &Planned) -> rusqlite::Result<()> {
         self.state.planning = seq;
+        // Once more, or nothing that could be read.
         if planned.event_seq <= self.state.planned {
             return Ok(());
         }
