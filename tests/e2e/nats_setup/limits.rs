@@ -242,3 +242,20 @@ async fn what_is_larger_than_the_servers_largest_message_is_413_and_harms_nobody
     }
     assert!(!server.log().contains("Maximum Payload"), "{}", server.log());
 }
+
+/// A server hangs up on whoever lets 64 MiB wait, so a backlog is asked for in pieces.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_relay_that_finds_a_large_backlog_is_no_slow_consumer() {
+    let (sink, server, prefix) = (Sink::start().await, Server::start().await, prefix("backlog"));
+    let written = || configuration(&server.url(), &prefix, &sink, "").write();
+    let ingress = Process::start("ingress", written()).await;
+    for index in 0..120 {
+        assert_eq!(send(&ingress, large(&format!("j{index}"), 700_000)).await.status(), 204);
+    }
+    let relay = Process::start("relay", written()).await;
+    for index in 0..120 {
+        relay.delivered(&event_id("acme", &format!("j{index}"), "completed")).await;
+    }
+    assert!(!relay.log().iter().any(|line| line.contains("is lost")), "{:#?}", relay.log());
+    assert!(!server.log().contains("Slow Consumer"), "{}", server.log());
+}
