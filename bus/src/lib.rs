@@ -17,8 +17,9 @@
 //! Events:
 //!
 //!  1. `publish` returns after the event is durable.
-//!  2. An event id is stored once for as long as the event is kept. Publishing it again stores nothing, and
-//!     tells the place and the digest of the one that is stored.
+//!  2. An event id is planned once for as long as the event is kept. Publishing it again stores nothing, and
+//!     tells the place and the digest of the one that is stored. (NATS remembers ids for two minutes; a later
+//!     repeat is stored, found before it is planned, and journalled if it says something else.)
 //!  3. Places in the stream rise in the order of storing and are never given twice.
 //!  4. `event` gives back what was published, byte for byte.
 //!
@@ -26,7 +27,7 @@
 //!
 //!  5. `unplanned` gives events in the order of their places, and gives them again until they are planned.
 //!  6. `plan` makes an event's facts and deliveries durable, all of them, before the event counts as planned.
-//!     Planning an event a second time changes nothing.
+//!     Planning an event a second time changes nothing. Where several relays plan, the first one's plan counts.
 //!
 //! Deliveries:
 //!
@@ -48,7 +49,7 @@
 //! Keeping:
 //!
 //! 14. `expire` removes events and facts that are older than asked for; never an event that is not planned, and
-//!     never an event or fact of a delivery that waits.
+//!     never an event or fact of a delivery that waits. It may keep what is newer than something that waits.
 //!
 //! Faults:
 //!

@@ -28,7 +28,7 @@ pub struct Nats {
     pub tls: Option<Tls>,
     /// On how many servers each stream is kept: 1 or 3.
     pub replicas: usize,
-    /// What the names of streams, subjects and buckets begin with.
+    /// What the names of streams and subjects begin with.
     pub prefix: String,
     /// The events take no more bytes than this; no limit where there is none.
     pub max_bytes: Option<u64>,
