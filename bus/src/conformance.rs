@@ -168,6 +168,10 @@ fn routes(taken: &[Leased]) -> Vec<&str> {
     taken.iter().map(|leased| leased.task.route.as_str()).collect()
 }
 
+mod lanes;
+
+pub use lanes::*;
+
 pub async fn i01_what_was_published_survives_the_process(backend: &impl Backend) {
     let seq = {
         let f = Fixture::open(backend).await;
@@ -474,6 +478,10 @@ macro_rules! conformance_suite {
             i05_unplanned_events_come_in_order_and_again_until_they_are_planned
             i06_a_plan_is_durable_as_a_whole_and_once
             i07_a_delivery_goes_out_when_it_is_due_to_one_holder
+            i06_an_event_for_many_routes_is_planned_for_all_of_them_at_once
+            i08_tenants_take_turns_however_many_lanes_they_have
+            i08_a_gate_holds_a_lane_back_and_no_other
+            i08_a_survey_finds_what_waits_and_not_what_is_held_here
             i08_a_lane_has_no_more_out_than_its_window_and_holds_up_no_other
             i09_settling_and_putting_off_keep_facts_and_due_times
             i10_who_vanishes_leaves_a_mark_and_who_gives_back_does_not

@@ -32,8 +32,9 @@
 //! Deliveries:
 //!
 //!  7. A delivery is handed out when it is due and not before, to one holder at a time.
-//!  8. Of one lane (a tenant's route) no more than its window are out at once. A lane whose window is full holds
-//!     up no other lane, and no lane waits for another's backlog.
+//!  8. Of one lane (a tenant's route) no more than its window are out at once, and none while its gate is closed. A
+//!     lane that is held up so holds up no other. Tenants that have something due take turns, and so do a tenant's
+//!     lanes.
 //!  9. `settle` and `later` make their facts durable before they let the delivery go; `later` keeps it, due again
 //!     at its new time.
 //! 10. A delivery whose holder vanished is handed out again, and is marked as interrupted. `release` gives one
@@ -199,6 +200,18 @@ pub struct Leased {
     pub task: DeliveryTask,
     /// Whether an earlier holder vanished: it may have sent the request.
     pub interrupted: bool,
+    /// Tells apart the times for which this process has had the lane: with another number than before, others may have
+    /// worked on it in between.
+    pub term: u64,
+}
+
+/// What was found among the deliveries of a lane.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Survey<T> {
+    /// In what waits, in the order of being due.
+    pub found: Vec<T>,
+    /// How many other processes hold.
+    pub held_elsewhere: usize,
 }
 
 /// A piece of the journal.
@@ -293,6 +306,28 @@ impl Bus {
         match self {
             Self::Embedded(bus) => bus.set_windows(windows).await,
             Self::Nats(bus) => bus.relay()?.set_windows(windows).await,
+        }
+    }
+
+    /// From now on nothing of the lane is handed out before `until`, and then no more than `window` at once. Known to
+    /// this process alone, until it ends. See invariant 8.
+    pub async fn set_gate(&self, lane: Lane, until: Timestamp, window: usize) -> Result<(), Error> {
+        let until = until.as_microsecond();
+        match self {
+            Self::Embedded(bus) => bus.set_gate(lane, until, window).await,
+            Self::Nats(bus) => bus.relay()?.set_gate(lane, until, window).await,
+        }
+    }
+
+    /// Looks at every delivery of a lane that waits, for whoever takes the lane over.
+    pub async fn survey<T: Send + 'static>(
+        &self,
+        lane: Lane,
+        find: impl Fn(&DeliveryTask) -> Option<T> + Send + 'static,
+    ) -> Result<Survey<T>, Error> {
+        match self {
+            Self::Embedded(bus) => bus.survey(lane, find).await,
+            Self::Nats(bus) => bus.relay()?.survey(lane, find).await,
         }
     }
 

@@ -2,8 +2,8 @@
 
 use super::{Embedded, store::Store};
 use crate::{
-    Error, Lease, Leased, Windows,
-    queue::{Taken, due},
+    Error, Lane, Lease, Leased, Survey, Windows,
+    queue::{Taken, due, survey},
 };
 use jiff::Timestamp;
 use talaria_proto::v1::{DeliveryTask, Fact};
@@ -17,6 +17,24 @@ impl Embedded {
             Ok(())
         })
         .await
+    }
+
+    pub(crate) async fn set_gate(&self, lane: Lane, until: i64, window: usize) -> Result<(), Error> {
+        self.write(move |store| {
+            store.queue.lanes.set_gate(&lane, until, window);
+            store.queue.changed = true;
+            Ok(())
+        })
+        .await
+    }
+
+    pub(crate) async fn survey<T: Send + 'static>(
+        &self,
+        lane: Lane,
+        find: impl Fn(&DeliveryTask) -> Option<T> + Send + 'static,
+    ) -> Result<Survey<T>, Error> {
+        // One process has all there is.
+        self.read(move |connection| survey(connection, &lane, |_| true, &find)).await
     }
 
     pub(crate) async fn take(&self, max: usize, stop: &CancellationToken) -> Result<Vec<Leased>, Error> {

@@ -41,7 +41,7 @@ mod streams;
 #[cfg(test)]
 mod tests;
 
-use crate::{Clock, Error, Lease, Leased, Published, Windows, tail::Tail, time};
+use crate::{Clock, Error, Lane, Lease, Leased, Published, Survey, Windows, tail::Tail, time};
 use append::{Appender, TRIES_A_LINE};
 use connection::Connection;
 use follow::Following;
@@ -238,6 +238,18 @@ impl Relay {
 
     pub(crate) async fn set_windows(&self, windows: Windows) -> Result<(), Error> {
         Ok(self.replica.set_windows(windows).await?)
+    }
+
+    pub(crate) async fn set_gate(&self, lane: Lane, until: i64, window: usize) -> Result<(), Error> {
+        Ok(self.replica.set_gate(lane, until, window).await?)
+    }
+
+    pub(crate) async fn survey<T: Send + 'static>(
+        &self,
+        lane: Lane,
+        find: impl Fn(&DeliveryTask) -> Option<T> + Send + 'static,
+    ) -> Result<Survey<T>, Error> {
+        Ok(self.replica.survey(lane, find).await?)
     }
 
     pub(crate) async fn take(&self, max: usize, stop: &CancellationToken) -> Result<Vec<Leased>, Error> {

@@ -27,38 +27,62 @@ pub(crate) struct Lanes {
 enum Ours {
     #[default]
     All,
-    These(Vec<Partition>),
+    /// Each with the membership since which it has been ours.
+    These(HashMap<Partition, u64>),
 }
 
 struct LaneState {
     lane: Lane,
     partition: Partition,
-    /// As in `by_due`; `None` while the lane is empty.
+    /// Before it nothing is due; `None` while the lane is empty.
     due: Option<i64>,
     /// What is out, and until when.
     out: HashMap<Key, i64>,
+    gate: Gate,
+}
+
+/// What holds a lane back, whatever is due in it.
+#[derive(Clone, Copy)]
+struct Gate {
+    /// Nothing goes out before.
+    until: i64,
+    /// Then no more than this.
+    window: usize,
+}
+
+impl Gate {
+    const OPEN: Self = Self { until: i64::MIN, window: usize::MAX };
 }
 
 impl LaneState {
     fn new(lane: Lane) -> Self {
-        Self { partition: Partition::of(&lane), lane, due: None, out: HashMap::new() }
+        Self { partition: Partition::of(&lane), lane, due: None, out: HashMap::new(), gate: Gate::OPEN }
+    }
+
+    /// Where the lane stands in `by_due`.
+    fn turn(&self) -> Option<i64> {
+        self.due.map(|due| due.max(self.gate.until))
     }
 }
 
 impl Lanes {
-    /// Reads the lanes and their times. What is out stays known.
+    /// Reads the lanes and their times. What is out stays known, and so do gates.
     pub(crate) fn load(&mut self, connection: &Connection) -> rusqlite::Result<()> {
         self.numbers.clear();
         self.by_due.clear();
-        let mut out: HashMap<_, _> = self.states.drain().map(|(number, state)| (number, state.out)).collect();
+        let mut known: HashMap<i64, LaneState> = self.states.drain().collect();
         let mut statement = connection.prepare("SELECT lane, tenant, route FROM lanes")?;
         let mut rows = statement.query(())?;
         while let Some(row) = rows.next()? {
             let number = row.get(0)?;
             let lane = Lane { tenant: row.get::<_, Arc<str>>(1)?, route: row.get::<_, Arc<str>>(2)? };
             self.numbers.insert(lane.clone(), number);
-            let out = out.remove(&number).unwrap_or_default();
-            self.states.insert(number, LaneState { out, ..LaneState::new(lane) });
+            let state = match known.remove(&number) {
+                // Places in the order went with `by_due`.
+                Some(known) => LaneState { due: None, ..known },
+                None => LaneState::new(lane),
+            };
+            self.states.insert(number, state);
             self.look(connection, number)?;
         }
         Ok(())
@@ -80,14 +104,43 @@ impl Lanes {
         Ok(())
     }
 
-    /// From now on only deliveries of these partitions are taken here.
-    pub(crate) fn own(&mut self, partitions: Vec<Partition>) {
-        self.ours = Ours::These(partitions);
+    /// By this membership only deliveries of these partitions are taken here.
+    pub(crate) fn own(&mut self, partitions: &[Partition], membership: u64) {
+        let known = match &self.ours {
+            Ours::All => HashMap::new(),
+            Ours::These(known) => known.clone(),
+        };
+        let since = |partition| (partition, known.get(&partition).copied().unwrap_or(membership));
+        self.ours = Ours::These(partitions.iter().copied().map(since).collect());
         self.by_due.clear();
-        let dues: Vec<_> = self.states.iter().map(|(number, state)| (*number, state.due)).collect();
-        for (number, due) in dues {
+        let turns: Vec<_> = self.states.iter().map(|(number, state)| (*number, state.due)).collect();
+        for (number, due) in turns {
             self.set_due(number, due);
         }
+    }
+
+    /// Since when the lane has been ours without a break, as the number of a membership.
+    pub(crate) fn term(&self, number: i64) -> u64 {
+        match (&self.ours, self.states.get(&number)) {
+            (Ours::These(since), Some(state)) => since.get(&state.partition).copied().unwrap_or_default(),
+            _ => 0,
+        }
+    }
+
+    /// Nothing of the lane goes out before `until`, and then no more than `window` at once.
+    pub(crate) fn set_gate(&mut self, lane: &Lane, until: i64, window: usize) {
+        let Some(number) = self.numbers.get(lane).copied() else { return };
+        let Some(state) = self.states.get_mut(&number) else { return };
+        if let Some(turn) = state.turn() {
+            self.by_due.remove(&(turn, number));
+        }
+        state.gate = Gate { until, window };
+        let due = state.due;
+        self.set_due(number, due);
+    }
+
+    pub(super) fn tenant(&self, number: i64) -> Option<Arc<str>> {
+        self.states.get(&number).map(|state| Arc::clone(&state.lane.tenant))
     }
 
     /// The lane's number; a lane that was not known gets one.
@@ -106,13 +159,14 @@ impl Lanes {
         let Some(state) = self.states.get_mut(&number) else { return };
         let ours = match &self.ours {
             Ours::All => true,
-            Ours::These(partitions) => partitions.contains(&state.partition),
+            Ours::These(partitions) => partitions.contains_key(&state.partition),
         };
-        if let Some(old) = mem::replace(&mut state.due, due) {
+        if let Some(old) = state.turn() {
             self.by_due.remove(&(old, number));
         }
-        if let Some(due) = due.filter(|_| ours) {
-            self.by_due.insert((due, number));
+        state.due = due;
+        if let Some(turn) = state.turn().filter(|_| ours) {
+            self.by_due.insert((turn, number));
         }
     }
 
@@ -132,9 +186,9 @@ impl Lanes {
         }
     }
 
-    /// Lanes that may have something due, the longest waiting first.
-    pub(super) fn due(&self, now: i64) -> impl Iterator<Item = i64> {
-        self.by_due.iter().take_while(move |(due, _)| *due <= now).map(|(_, lane)| *lane)
+    /// Lanes that may have something due, the longest waiting first, with the times since when.
+    pub(super) fn due(&self, now: i64) -> impl Iterator<Item = (i64, i64)> {
+        self.by_due.iter().take_while(move |(due, _)| *due <= now).copied()
     }
 
     /// When the first of these lanes may have something due.
@@ -145,7 +199,7 @@ impl Lanes {
     /// How many more of the lane may go out. What was not brought back in time is not out any more.
     pub(super) fn room(&mut self, number: i64, now: i64) -> usize {
         let Some(state) = self.states.get_mut(&number) else { return 0 };
-        let window = self.windows.of(&state.lane);
+        let window = self.windows.of(&state.lane).min(state.gate.window);
         if state.out.len() >= window {
             state.out.retain(|_, end| *end > now);
         }

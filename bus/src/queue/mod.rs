@@ -10,11 +10,18 @@ mod lanes;
 
 pub(crate) use lanes::Lanes;
 
-use crate::{Error, LEASE, Lane, Lease, Leased, sqlite::limit, time};
+use crate::{
+    Error, LEASE, Lane, Lease, Leased, Survey,
+    sqlite::{limit, message},
+    time,
+};
 use jiff::Timestamp;
 use prost::Message as _;
 use rusqlite::{Connection, OptionalExtension as _};
-use std::collections::{HashMap, HashSet};
+use std::{
+    cmp::Reverse,
+    collections::{BinaryHeap, HashMap, HashSet},
+};
 use talaria_core::id::DeliveryId;
 use talaria_proto::v1::DeliveryTask;
 
@@ -75,6 +82,7 @@ pub(crate) fn due(task: &DeliveryTask) -> i64 {
 /// A row that was taken.
 pub(crate) struct Taken {
     pub lease: Lease,
+    pub term: u64,
     pub interrupted: bool,
     pub task: Vec<u8>,
 }
@@ -83,7 +91,10 @@ impl Taken {
     /// A row that cannot be read stays held, so that it stands in nobody's way.
     pub(crate) fn read(self) -> Option<Leased> {
         match DeliveryTask::decode(self.task.as_slice()) {
-            Ok(task) => Some(Leased { lease: self.lease, interrupted: self.interrupted, task }),
+            Ok(task) => {
+                let Self { lease, term, interrupted, .. } = self;
+                Some(Leased { lease, task, interrupted, term })
+            }
             Err(error) => {
                 tracing::error!(%error, event_seq = self.lease.event_seq, "a delivery cannot be read");
                 None
@@ -129,7 +140,8 @@ impl Queue {
         Ok(())
     }
 
-    /// What is due now, the longest waiting lanes first, within the lanes' windows.
+    /// What is due now, within the lanes' windows. Tenants take turns, so that one with many routes and a long backlog
+    /// has no more of them than another; so do a tenant's lanes, and of a lane the longest waiting go first.
     pub(crate) fn choose(
         &mut self,
         connection: &Connection,
@@ -138,43 +150,44 @@ impl Queue {
     ) -> rusqlite::Result<Choice> {
         let now = now.as_microsecond();
         let mut keys = Vec::new();
-        // Had a turn: how many of it are chosen.
-        let mut chosen: HashMap<i64, usize> = HashMap::new();
-        // Looked at again when one of its deliveries comes back, or comes.
+        // By how many turns the tenant and the lane have had, and since when something is due.
+        let mut waiting: BinaryHeap<_> =
+            self.lanes.due(now).map(|(due, lane)| Reverse((0, 0, due, lane))).collect();
+        let (mut turns, mut chosen) = (HashMap::new(), HashMap::new());
+        // Looked at again when one of its deliveries comes back.
         let mut full = HashSet::new();
-        // Has had its turn, until every other lane that is due has had one.
-        let mut served = HashSet::new();
         let mut select = connection.prepare_cached(
             "SELECT event_seq, route FROM deliveries WHERE lane = ? AND due <= ? ORDER BY due LIMIT ? OFFSET ?",
         )?;
-        while keys.len() < max {
-            let next = self.lanes.due(now).find(|lane| !full.contains(lane) && !served.contains(lane));
-            match next {
-                None if served.is_empty() => break,
-                None => served.clear(),
-                Some(lane) => {
-                    let already = chosen.entry(lane).or_default();
-                    let room = self.lanes.room(lane, now).saturating_sub(*already);
-                    let turn = room.min(TURN).min(max - keys.len());
-                    if turn == 0 {
-                        full.insert(lane);
-                        continue;
-                    }
-                    let rows = select.query_map((lane, now, limit(turn), limit(*already)), |row| {
-                        Ok((row.get(0)?, row.get(1)?))
-                    })?;
-                    let rows: Vec<Key> = rows.collect::<Result<_, _>>()?;
-                    *already += rows.len();
-                    if rows.len() < turn {
-                        full.insert(lane);
-                        if rows.is_empty() {
-                            self.lanes.look(connection, lane)?;
-                        }
-                    }
-                    served.insert(lane);
-                    keys.extend(rows);
-                }
+        while keys.len() < max
+            && let Some(Reverse((of_tenant, of_lane, due, lane))) = waiting.pop()
+        {
+            let Some(tenant) = self.lanes.tenant(lane) else { continue };
+            let had: &mut usize = turns.entry(tenant).or_default();
+            if *had != of_tenant {
+                // Another lane of the tenant had its turn meanwhile.
+                waiting.push(Reverse((*had, of_lane, due, lane)));
+                continue;
             }
+            let already: &mut usize = chosen.entry(lane).or_default();
+            let room = self.lanes.room(lane, now).saturating_sub(*already);
+            let turn = room.min(TURN).min(max - keys.len());
+            if turn == 0 {
+                full.insert(lane);
+                continue;
+            }
+            let rows = select
+                .query_map((lane, now, limit(turn), limit(*already)), |row| Ok((row.get(0)?, row.get(1)?)))?;
+            let rows: Vec<Key> = rows.collect::<Result<_, _>>()?;
+            if rows.is_empty() && *already == 0 {
+                self.lanes.look(connection, lane)?;
+            }
+            if rows.len() == turn {
+                waiting.push(Reverse((of_tenant + 1, of_lane + 1, due, lane)));
+            }
+            *had += usize::from(!rows.is_empty());
+            *already += rows.len();
+            keys.extend(rows);
         }
         let next_due = self.lanes.next_due(|lane| !full.contains(&lane));
         Ok(Choice { keys, next_due: Timestamp::from_microsecond(next_due).unwrap_or(Timestamp::MAX) })
@@ -192,7 +205,7 @@ impl Queue {
         let row = connection
             .prepare_cached(select)?
             .query_row((lease.event_seq, lease.route, now.as_microsecond()), |row| {
-                Ok((row.get(0)?, Taken { lease, interrupted: row.get(1)?, task: row.get(2)? }))
+                Ok((row.get(0)?, Taken { lease, term: 0, interrupted: row.get(1)?, task: row.get(2)? }))
             })
             .optional()?;
         let Some((lane, taken)) = row else { return Ok(None) };
@@ -201,7 +214,7 @@ impl Queue {
             .prepare_cached("UPDATE deliveries SET due = ?, lease = ? WHERE event_seq = ? AND route = ?")?
             .execute((end, lease.token, lease.event_seq, lease.route))?;
         self.lanes.went_out(lane, (lease.event_seq, lease.route), end);
-        Ok(Some(taken))
+        Ok(Some(Taken { term: self.lanes.term(lane), ..taken }))
     }
 
     /// Makes due at once what is held by leases of which `is_over` says so. What is left of them says that somebody had it.
@@ -273,4 +286,28 @@ impl Queue {
         self.lanes.came_back(lane, (lease.event_seq, lease.route));
         self.changed = true;
     }
+}
+
+/// What is found in a lane's rows that nobody holds, and how many of them others hold.
+pub(crate) fn survey<T>(
+    connection: &Connection,
+    lane: &Lane,
+    is_ours: impl Fn(i64) -> bool,
+    find: impl Fn(&DeliveryTask) -> Option<T>,
+) -> rusqlite::Result<Survey<T>> {
+    let mut survey = Survey { found: Vec::new(), held_elsewhere: 0 };
+    let select = "SELECT task, lease, due FROM deliveries
+                  WHERE lane = (SELECT lane FROM lanes WHERE tenant = ? AND route = ?) ORDER BY due";
+    let mut statement = connection.prepare_cached(select)?;
+    let mut rows = statement.query((&*lane.tenant, &*lane.route))?;
+    while let Some(row) = rows.next()? {
+        match row.get::<_, Option<i64>>(1)? {
+            None => survey.found.extend(find(&message(row, 0)?)),
+            // What was interrupted is due at once and says so itself.
+            Some(token) => {
+                survey.held_elsewhere += usize::from(row.get::<_, i64>(2)? != 0 && !is_ours(token));
+            }
+        }
+    }
+    Ok(survey)
 }

@@ -12,7 +12,14 @@ use super::{
     membership::{InForce, Routes},
     place::{end_of, facts_of},
 };
-use crate::{Lease, Leased, Windows, derived, partition::Partition, queue::Taken, sqlite, tail::Tail, time};
+use crate::{
+    Lane, Lease, Leased, Survey, Windows, derived,
+    partition::Partition,
+    queue::{Taken, survey},
+    sqlite,
+    tail::Tail,
+    time,
+};
 use jiff::Timestamp;
 use rusqlite::Connection;
 use std::{
@@ -23,8 +30,8 @@ use std::{
         atomic::{AtomicU32, Ordering},
     },
 };
-use store::{State, Store, number_of, token};
-use talaria_proto::v1::{Commit, Fact, LeaseRef, Member, Taken as TakenOperation};
+use store::{State, Store, number_of, run_of, token};
+use talaria_proto::v1::{Commit, DeliveryTask, Fact, LeaseRef, Member, Taken as TakenOperation};
 use tokio::sync::{Notify, watch};
 
 /// The replica. Clones share it.
@@ -141,6 +148,28 @@ impl Replica {
             store.queue.lanes.windows = windows;
             inner.deliveries.notify_waiters();
             Ok(())
+        })
+        .await
+    }
+
+    pub(super) async fn set_gate(&self, lane: Lane, until: i64, window: usize) -> Result<(), sqlite::Error> {
+        self.with(move |inner, store| {
+            store.queue.lanes.set_gate(&lane, until, window);
+            inner.deliveries.notify_waiters();
+            Ok(())
+        })
+        .await
+    }
+
+    pub(super) async fn survey<T: Send + 'static>(
+        &self,
+        lane: Lane,
+        find: impl Fn(&DeliveryTask) -> Option<T> + Send + 'static,
+    ) -> Result<Survey<T>, sqlite::Error> {
+        self.with(move |inner, store| {
+            store.refresh()?;
+            let is_ours = |token| run_of(token) == inner.me.run;
+            survey(&store.connection, &lane, is_ours, &find)
         })
         .await
     }

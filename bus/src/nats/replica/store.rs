@@ -151,7 +151,8 @@ impl Store {
         }
         self.queue.lanes.load(&self.connection)?;
         self.queue.lanes.load_out(&self.connection)?;
-        self.queue.lanes.own(self.state.in_force.owned_by(self.run));
+        let in_force = &self.state.in_force;
+        self.queue.lanes.own(&in_force.owned_by(self.run), in_force.seq);
         self.stale = false;
         Ok(())
     }
@@ -254,7 +255,8 @@ impl Store {
             .execute("UPDATE state SET membership = ?, members = ?", (seq, membership.encode_to_vec()))?;
         self.was_left_out |= !in_force.has(self.run);
         self.state.in_force = Arc::new(in_force);
-        self.queue.lanes.own(self.state.in_force.owned_by(self.run));
+        let in_force = &self.state.in_force;
+        self.queue.lanes.own(&in_force.owned_by(self.run), in_force.seq);
         Ok(())
     }
 }
