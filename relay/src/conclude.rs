@@ -85,7 +85,7 @@ pub fn attempt(task: &DeliveryTask, id: DeliveryId, ended: Ended, timing: Timing
         Next::Slower { .. } => wait_until(&mut task, timing, format!("Hermes' rate limit: {detail}"), true),
         Next::RouteFault => {
             task.route_faults += 1;
-            wait_until(&mut task, timing, format!("the route is held: {detail}"), false)
+            wait_until(&mut task, timing, format!("the route is shut: {detail}"), false)
         }
         Next::Retry { retry_after, id: after } => {
             task.route_faults = 0;

@@ -1,37 +1,32 @@
 //! Takes deliveries as they come due, sends each, and records what came of it before letting it go.
 //!
-//! The decisions are elsewhere ([`crate::pace`], [`crate::hold`], [`crate::prepare`], [`crate::classify`],
-//! [`crate::conclude`]); this is the shell that asks them in order.
+//! The decisions are elsewhere ([`crate::admission`], [`crate::prepare`], [`crate::classify`], [`crate::conclude`]);
+//! this is the shell that asks them in order.
 
 use crate::{
-    classify::{Context, Exchange, Next, classify},
+    admission::Answer,
+    classify::{Context, Exchange, classify},
     conclude::{self, Conclusion, Ended, Timing},
     forward::Forwarder,
-    hold::Hold,
-    pace::Pace,
     prepare,
     retry::{is_too_old, too_old, within_age},
+    routes::{RouteInHand, Routes, lane},
+    view::View,
 };
-use jiff::Timestamp;
 use metrics::{counter, gauge, histogram};
 use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
     time::{Duration, Instant},
 };
 use talaria_bus::{
-    Bus, Clock, Lane, Lease, Leased, Windows,
+    Bus, Clock, Lease, Leased, Windows,
     time::{from_proto, since, to_proto},
 };
 use talaria_core::{config::Config, config::Route, id::DeliveryId};
-use talaria_proto::v1::{DeliveryTask, Event, Fact, RouteChanged, Standing, fact::What};
+use talaria_proto::v1::{DeliveryTask, Event, Fact, Standing, fact::What};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-/// How many deliveries of configured routes are in hand at once. They share it evenly: a few hundred routes have
-/// the windows that they are configured with, more have less.
-const IN_HAND: usize = 4096;
-
-/// Beside these: deliveries of routes that were removed, which are parked at once.
+/// Beside `relay.in_flight`: deliveries of routes that were removed, which are parked at once.
 const SPARE: usize = 64;
 
 /// How long to wait for a bus that does not work.
@@ -48,25 +43,29 @@ struct Inner {
     bus: Bus,
     clock: Clock,
     forwarder: Forwarder,
-    lanes: Mutex<HashMap<Lane, Arc<Mutex<LaneState>>>>,
+    routes: Routes,
 }
 
-/// What is known of a route while the process runs.
-#[derive(Default)]
-struct LaneState {
-    pace: Pace,
-    hold: Hold,
+/// What becomes of a delivery that was taken.
+enum Step {
+    /// This is recorded.
+    Record(Box<Conclusion>, Option<Fact>),
+    /// It waits on untouched.
+    GiveBack,
+    /// It is in somebody else's hands.
+    TakenOver,
 }
 
-/// What stands in the way of an attempt.
-enum Wait {
-    Held(Timestamp, String),
-    Paced(Timestamp),
+impl Step {
+    fn record(conclusion: Conclusion) -> Self {
+        Self::Record(Box::new(conclusion), None)
+    }
 }
 
 impl Dispatcher {
-    pub(crate) fn new(config: Arc<Config>, bus: Bus, clock: Clock, forwarder: Forwarder) -> Self {
-        Self { inner: Arc::new(Inner { config, bus, clock, forwarder, lanes: Mutex::default() }) }
+    pub(crate) fn new(config: Arc<Config>, bus: Bus, clock: Clock, forwarder: Forwarder, view: View) -> Self {
+        let routes = Routes::new(&config, bus.clone(), view, clock.clone());
+        Self { inner: Arc::new(Inner { config, bus, clock, forwarder, routes }) }
     }
 
     /// Works until it is told to stop; then what is under way has the configured time to finish.
@@ -74,8 +73,7 @@ impl Dispatcher {
         let inner = &self.inner;
         let (tracker, give_up) = (TaskTracker::new(), CancellationToken::new());
         let windows = windows(&inner.config);
-        let hands = windows.0.values().sum::<usize>() + SPARE;
-        let hands = Arc::new(tokio::sync::Semaphore::new(hands));
+        let hands = Arc::new(tokio::sync::Semaphore::new(inner.config.relay.in_flight + SPARE));
         while let Err(error) = inner.bus.set_windows(windows.clone()).await {
             tracing::error!(%error, "cannot set up the queue");
             inner.clock.sleep(PATIENCE).await;
@@ -113,21 +111,15 @@ impl Dispatcher {
 }
 
 fn windows(config: &Config) -> Windows {
-    let routes =
-        config.tenants.values().flat_map(|tenant| tenant.routes.values().map(move |route| (tenant, route)));
-    let count = routes.clone().count();
-    let window = |route: &Route| window(route.in_flight, count);
-    Windows(routes.map(|(tenant, route)| (lane(&tenant.name, &route.name), window(route))).collect())
+    let count = config.routes().count();
+    let window = |route: &Route| window(route.in_flight, count, config.relay.in_flight);
+    Windows(config.routes().map(|(tenant, route)| (lane(&tenant.name, &route.name), window(route))).collect())
 }
 
-/// One of so many routes' window: what is configured, and no more than its share, so that routes which hang cannot
-/// take all there is.
-fn window(in_flight: u16, routes: usize) -> usize {
-    usize::from(in_flight).min(IN_HAND / routes.max(1)).max(1)
-}
-
-fn lane(tenant: &str, route: &str) -> Lane {
-    Lane { tenant: tenant.into(), route: route.into() }
+/// One of so many routes' window: what is configured, and no more than its share of what the relay has in hand, so
+/// that routes which hang cannot take all there is.
+fn window(in_flight: u16, routes: usize, in_hand: usize) -> usize {
+    usize::from(in_flight).min(in_hand / routes.max(1)).max(1)
 }
 
 impl Inner {
@@ -138,68 +130,75 @@ impl Inner {
             tracing::error!(delivery = task.delivery_id, "a delivery without a valid id");
             return;
         };
-        let concluded = match self.config.route(&task.tenant, &task.route) {
+        let step = match self.config.route(&task.tenant, &task.route) {
             None => {
                 let why = "the route is not configured any more; replay once it is back".to_owned();
-                Some((conclude::park(task, self.clock.now(), why), None))
+                Step::record(conclude::park(task, self.clock.now(), why))
             }
             Some(route) => self.go_on(&leased, id, route).await,
         };
-        match concluded {
-            Some((conclusion, more)) => self.record(&leased, conclusion, more).await,
-            None => tracing::warn!(delivery = task.delivery_id, "another relay has taken the delivery over"),
+        match step {
+            Step::Record(conclusion, more) => self.record(&leased, *conclusion, more).await,
+            Step::GiveBack => self.give_back(&leased).await,
+            Step::TakenOver => {
+                tracing::warn!(delivery = task.delivery_id, "another relay has taken the delivery over");
+            }
         }
     }
 
-    /// One step of a delivery: put off, parked, or attempted. `None` when it is in somebody else's hands.
-    async fn go_on(
-        &self,
-        leased: &Leased,
-        id: DeliveryId,
-        route: &Route,
-    ) -> Option<(Conclusion, Option<Fact>)> {
+    /// One step of a delivery: put off, parked, or attempted.
+    async fn go_on(&self, leased: &Leased, id: DeliveryId, route: &Arc<Route>) -> Step {
         let (task, now) = (&leased.task, self.clock.now());
+        let in_hand = self.routes.route(lane(&task.tenant, &task.route), route, leased.term);
         if leased.interrupted {
+            self.routes.admission(&in_hand).await.sent(now);
             let timing = Timing { now, retry: &route.retry, random: rand::random(), not_before: now };
-            return Some((conclude::interrupted(task, id, timing), None));
+            return Step::record(conclude::interrupted(task, id, timing));
         }
         if is_too_old(&route.retry, from_proto(task.received_at.as_ref()), now) {
-            return Some((conclude::park(task, now, too_old(&route.retry)), None));
+            return Step::record(conclude::park(task, now, too_old(&route.retry)));
         }
-        let lane = self.lane(&task.tenant, &task.route);
-        let put_off = match locked(&lane).admit(route, task, now) {
-            Ok(()) => None,
-            Err(Wait::Held(until, why)) => Some((until, format!("the route is held: {why}"), false)),
-            Err(Wait::Paced(place)) => {
-                Some((place, "waiting for its turn at the route's pace".to_owned(), true))
+        let mut admission = self.routes.admission(&in_hand).await;
+        // Recalling a route takes a moment.
+        let now = self.clock.now();
+        let answer = admission.admit(task, now);
+        drop(admission);
+        match answer {
+            Answer::Go => {}
+            Answer::Shut => return Step::GiveBack,
+            Answer::At(place) => {
+                counter!("talaria_pace_waits_total").increment(1);
+                let place = within_age(&route.retry, from_proto(task.received_at.as_ref()), place);
+                let why = "waiting for its turn at the route's pace".to_owned();
+                return Step::record(conclude::put_off(task, now, place, why, true));
             }
-        };
-        if let Some((until, why, reserved)) = put_off {
-            let until = within_age(&route.retry, from_proto(task.received_at.as_ref()), until);
-            return Some((conclude::put_off(task, now, until, why, reserved), None));
         }
         let prepared = match self.event(task.event_seq).await {
             Some(event) => prepare::request(route, &event, task, id),
             None => Err("its event is not kept any more".to_owned()),
         };
-        match prepared {
+        let not_sent = match prepared {
             // The last look before what cannot be undone.
-            Ok(_) if !self.holds(leased.lease).await => None,
-            Ok(request) => Some(self.attempt(task, id, route, &lane, request).await),
-            Err(why) => {
-                Some((conclude::park(task, self.clock.now(), format!("cannot be sent: {why}")), None))
+            Ok(request) if self.holds(leased.lease).await => {
+                return self.attempt(task, id, &in_hand, route, request).await;
             }
-        }
+            Ok(_) => Step::TakenOver,
+            Err(why) => {
+                Step::record(conclude::park(task, self.clock.now(), format!("cannot be sent: {why}")))
+            }
+        };
+        self.routes.admission(&in_hand).await.withdraw();
+        not_sent
     }
 
     async fn attempt(
         &self,
         task: &DeliveryTask,
         id: DeliveryId,
+        in_hand: &RouteInHand,
         route: &Route,
-        lane: &Mutex<LaneState>,
         request: prepare::Request,
-    ) -> (Conclusion, Option<Fact>) {
+    ) -> Step {
         let (started_at, start) = (self.clock.now(), Instant::now());
         let guarded = request.guarded.clone();
         let exchange = self.forwarder.exchange(&route.url, request, route.timeout).await;
@@ -229,29 +228,22 @@ impl Inner {
         histogram!("talaria_attempt_seconds").record(took);
         counter!("talaria_attempts_total", "outcome" => outcome).increment(1);
 
-        let (not_before, change) =
-            locked(lane).learn(route, task, &verdict.detail, &verdict.next, http_status, now);
-        if let Some(RouteChanged { tenant, route, held_because, .. }) = &change {
-            if held_because.is_empty() {
-                tracing::info!(tenant, route, "the route is open again");
-            } else {
-                tracing::warn!(tenant, route, reason = held_because, "the route is held");
-            }
-        }
-        let ended = Ended { started_at, took: Some(took), http_status, guarded, verdict };
-        let not_before = within_age(&route.retry, from_proto(task.received_at.as_ref()), not_before);
-        let timing = Timing { now, retry: &route.retry, random: rand::random(), not_before };
-        let changed = change.map(|changed| Fact {
+        let mut admission = self.routes.admission(in_hand).await;
+        let lesson = admission.learn(task, id, &verdict.next, &verdict.detail, now);
+        drop(admission);
+        let changed = match lesson.change {
+            Some(change) => Some(self.routes.changed(in_hand, change).await),
+            None => None,
+        };
+        let changed = changed.map(|it| Fact {
             at: Some(to_proto(now)),
             event_seq: 0,
-            what: Some(What::RouteChanged(changed)),
+            what: Some(What::RouteChanged(it)),
         });
-        (conclude::attempt(task, id, ended, timing), changed)
-    }
-
-    fn lane(&self, tenant: &str, route: &str) -> Arc<Mutex<LaneState>> {
-        let mut lanes = self.lanes.lock().unwrap_or_else(PoisonError::into_inner);
-        Arc::clone(lanes.entry(lane(tenant, route)).or_default())
+        let ended = Ended { started_at, took: Some(took), http_status, guarded, verdict };
+        let not_before = within_age(&route.retry, from_proto(task.received_at.as_ref()), lesson.not_before);
+        let timing = Timing { now, retry: &route.retry, random: rand::random(), not_before };
+        Step::Record(Box::new(conclude::attempt(task, id, ended, timing)), changed)
     }
 
     /// Asks until the bus answers.
@@ -272,6 +264,14 @@ impl Inner {
                 Ok(event) => return event,
                 Err(error) => tracing::error!(%error, seq, "cannot read an event"),
             }
+            self.clock.sleep(PATIENCE).await;
+        }
+    }
+
+    /// Gives back until the bus takes it.
+    async fn give_back(&self, leased: &Leased) {
+        while let Err(error) = self.bus.release(leased.lease).await {
+            tracing::error!(%error, delivery = leased.task.delivery_id, "cannot give a delivery back");
             self.clock.sleep(PATIENCE).await;
         }
     }
@@ -310,62 +310,6 @@ fn standing_of(fact: &Fact) -> Option<&Standing> {
     }
 }
 
-fn locked(lane: &Mutex<LaneState>) -> std::sync::MutexGuard<'_, LaneState> {
-    lane.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-impl LaneState {
-    /// Whether an attempt may begin. A held route reserves nobody a place, or its backlog would reserve hours.
-    fn admit(&mut self, route: &Route, task: &DeliveryTask, now: Timestamp) -> Result<(), Wait> {
-        if let Some((until, why)) = self.hold.blocks(now) {
-            return Err(Wait::Held(until, why));
-        }
-        let reserved = task.slot_reserved.then(|| from_proto(task.due_at.as_ref()));
-        self.pace.admit(route.pace, now, reserved).map_err(Wait::Paced)?;
-        self.hold.begin(now, route.timeout);
-        Ok(())
-    }
-
-    /// What an answer tells about the route: when this delivery may go on, and whether the route's hold changed.
-    fn learn(
-        &mut self,
-        route: &Route,
-        task: &DeliveryTask,
-        detail: &str,
-        next: &Next,
-        http_status: Option<u16>,
-        now: Timestamp,
-    ) -> (Timestamp, Option<RouteChanged>) {
-        let changed = |held_because: &str, held_until: Option<Timestamp>| {
-            Some(RouteChanged {
-                tenant: task.tenant.clone(),
-                route: task.route.clone(),
-                held_because: held_because.to_owned(),
-                held_until: held_until.map(to_proto),
-            })
-        };
-        match next {
-            Next::RouteFault => {
-                let until = self.hold.fault(now, detail);
-                (crate::hold::own_turn(until, task.route_faults), changed(detail, Some(until)))
-            }
-            // No answer tells nothing about the route's configuration.
-            _ if http_status.is_none() => (now, None),
-            _ => {
-                let not_before = match next {
-                    Next::Slower { retry_after } => self.pace.refused(route.pace, now, *retry_after),
-                    _ => {
-                        self.pace.accepted();
-                        now
-                    }
-                };
-                let change = if self.hold.clear() { changed("", None) } else { None };
-                (not_before, change)
-            }
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -375,8 +319,8 @@ mod tests {
         for (in_flight, routes, expected) in
             [(16, 1, 16), (16, 256, 16), (16, 260, 15), (1024, 5, 819), (9, 9_999, 1)]
         {
-            assert_eq!(window(in_flight, routes), expected, "{routes} routes");
-            assert!(routes > IN_HAND || window(in_flight, routes) * routes <= IN_HAND);
+            assert_eq!(window(in_flight, routes, 4096), expected, "{routes} routes");
+            assert!(routes > 4096 || window(in_flight, routes, 4096) * routes <= 4096);
         }
     }
 }

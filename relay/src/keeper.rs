@@ -12,7 +12,8 @@ pub(crate) async fn run(bus: Bus, view: View, clock: Clock, retention: Duration,
     let work = async {
         loop {
             clock.sleep(pause).await;
-            let edge = before(clock.now(), retention);
+            let now = clock.now();
+            let edge = before(now, retention);
             match bus.expire(edge).await {
                 Ok(expired) if expired.events + expired.facts > 0 => {
                     tracing::info!(events = expired.events, facts = expired.facts, "expired");
@@ -20,7 +21,7 @@ pub(crate) async fn run(bus: Bus, view: View, clock: Clock, retention: Duration,
                 Ok(_) => {}
                 Err(error) => tracing::error!(%error, "cannot remove what is old"),
             }
-            if let Err(error) = view.expire(edge).await {
+            if let Err(error) = async { view.forget_starts(now).await.and(view.expire(edge).await) }.await {
                 tracing::error!(%error, "cannot remove what is old from the status view");
             }
         }

@@ -9,15 +9,17 @@
 //! Decisions, pure, each a file:
 //!
 //! - [`plan`]: which routes an event goes to.
-//! - [`pace`] and [`hold`]: when a route's next request may go out.
+//! - [`admission`], of [`breaker`] and [`pace`]: whether a route's next request may go out, and otherwise when.
 //! - [`prepare`] and [`guard`]: what it says.
 //! - [`classify`]: what Hermes' answer means.
 //! - [`retry`]: when a failed attempt is repeated.
 //! - [`conclude`]: what an attempt leaves behind.
 //! - [`fold`]: where a delivery stands, from the facts about it.
 //!
-//! Shells around them: `fanout`, `dispatch` with [`forward`], `projector` with [`view`], `keeper`, and `status`.
+//! Shells around them: `fanout`, `dispatch` with `routes` and [`forward`], `projector` with [`view`], `keeper`, and `status`.
 
+pub mod admission;
+pub mod breaker;
 pub mod classify;
 pub mod conclude;
 mod dispatch;
@@ -25,13 +27,13 @@ mod fanout;
 pub mod fold;
 pub mod forward;
 pub mod guard;
-pub mod hold;
 mod keeper;
 pub mod pace;
 pub mod plan;
 pub mod prepare;
 mod projector;
 pub mod retry;
+mod routes;
 mod status;
 #[cfg(test)]
 mod testing;
@@ -128,8 +130,12 @@ impl Relay {
         others.spawn(keeper::run(bus.clone(), view.clone(), clock.clone(), config.retention, stop.clone()));
         others.spawn(fanout::run(Arc::clone(&config), bus.clone(), clock.clone(), stop.clone()));
         let (health, health_service) = tonic_health::server::health_reporter();
-        let status =
-            StatusServiceServer::new(status::StatusServer::new(view.clone(), bus.clone(), end.clone()));
+        let status = StatusServiceServer::new(status::StatusServer::new(
+            view.clone(),
+            bus.clone(),
+            clock.clone(),
+            end.clone(),
+        ));
         let reflection = || {
             tonic_reflection::server::Builder::configure()
                 .register_encoded_file_descriptor_set(FILE_DESCRIPTOR_SET)
@@ -166,7 +172,7 @@ impl Relay {
             stop.cancelled().await;
             bus.retire();
         };
-        let dispatcher = dispatch::Dispatcher::new(config, bus.clone(), clock, forwarder);
+        let dispatcher = dispatch::Dispatcher::new(config, bus.clone(), clock, forwarder, view.clone());
         tokio::join!(dispatcher.run(stop.clone()), retiring);
         // Watchers see the last attempts end before they are hung up on.
         if let Ok(journal) = bus.journal_bounds().await {

@@ -3,175 +3,221 @@
 //! Hermes counts the requests of a sliding window (30 in 60 s by default) and refuses what is beyond. So do we,
 //! beforehand: each delivery reserves a place in time, and waits for it in the queue. A token bucket would not
 //! do: after a pause it lets a burst and a refill through within one of Hermes' windows.
+//!
+//! Two things are kept for it. **Seats**: a route has as many as a window allows, each can be used once a window,
+//! and a reservation is the next time that the earliest one is free; so whatever is reserved keeps the pace. And
+//! **what was sent**: what goes out is also counted, as Hermes does, so that whoever comes late to his place (a slow
+//! Hermes, a busy bus) does not meet the next ones within one window.
 
 use crate::retry::LONGEST_RETRY_AFTER;
 use jiff::Timestamp;
-use std::{collections::VecDeque, time::Duration};
-use talaria_bus::time::after;
+use std::{
+    cmp::Reverse,
+    collections::{BinaryHeap, VecDeque},
+    time::Duration,
+};
+use talaria_bus::time::{after, before, since};
 use talaria_core::config;
 
 /// Places are this much further apart than the window asks, because Hermes' clock reads when a request has
-/// arrived and not when it was due. It is also how late a reserved place may be used.
+/// arrived and not when it was due.
 const MARGIN: Duration = Duration::from_secs(1);
 
-/// The reservations of one route.
-#[derive(Debug, Default)]
+/// One seat in so many is kept for first attempts, so that old deliveries which are tried again, or replayed by the
+/// thousand, do not hold up new ones. Routes with fewer seats serve whoever comes first.
+const KEPT: u32 = 4;
+
+/// Whose turn it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Turn {
+    /// None of its attempts has counted yet.
+    First,
+    /// It has failed before, or is replayed.
+    Again,
+}
+
+/// What is known of a route's requests from before this process, or this owner, had it.
+#[derive(Clone, Debug, Default)]
+pub struct Remembered {
+    /// When requests went out.
+    pub sent: Vec<Timestamp>,
+    /// Places that waiting deliveries have reserved.
+    pub reserved: Vec<(Timestamp, Turn)>,
+}
+
+/// The pace of one route.
+#[derive(Debug)]
 pub struct Pace {
-    /// The newest places, oldest first; as many as a window holds.
-    places: VecDeque<Timestamp>,
+    /// `None` without bound.
+    bounds: Option<Bounds>,
     /// Hermes refused: nothing goes out before this.
     not_before: Timestamp,
     /// Refusals in a row.
     refusals: u32,
 }
 
+/// A configured pace.
+#[derive(Debug)]
+struct Bounds {
+    /// How many requests a window may have: what is configured, or fewer once Hermes has shown that it allows fewer.
+    limit: u32,
+    configured: u32,
+    /// A window and the margin.
+    span: Duration,
+    /// When each seat is free, for everybody.
+    open: Seats,
+    /// And for first attempts alone.
+    kept: Seats,
+    /// When requests went out, oldest first, of the last span.
+    sent: VecDeque<Timestamp>,
+    /// When `limit` last changed.
+    corrected_at: Timestamp,
+}
+
+type Seats = BinaryHeap<Reverse<Timestamp>>;
+
 impl Pace {
+    /// The pace of a route of which this is known.
+    pub fn new(pace: Option<config::Pace>, remembered: Remembered) -> Self {
+        let bounds = pace.map(|pace| Bounds::new(pace, remembered));
+        Self { bounds, not_before: Timestamp::MIN, refusals: 0 }
+    }
+
     /// Whether a delivery may go out now, and otherwise the place that is reserved for it. `reserved` is the place
     /// that it holds already.
     pub fn admit(
         &mut self,
-        pace: Option<config::Pace>,
         now: Timestamp,
+        turn: Turn,
         reserved: Option<Timestamp>,
     ) -> Result<(), Timestamp> {
-        if let Some(place) = reserved
-            && self.not_before <= now
-            && (place..=after(place, MARGIN)).contains(&now)
-        {
-            return Ok(());
+        let not_before = self.not_before;
+        let Some(bounds) = &mut self.bounds else {
+            return if not_before <= now { Ok(()) } else { Err(not_before) };
+        };
+        let place = match reserved {
+            // Late by more than a window it was forgotten, as over a stop of hours: all of them together would crowd
+            // out those whose places come now.
+            Some(place) if not_before <= now && now <= after(place, bounds.span) => place,
+            _ => bounds.reserve(now.max(not_before), turn),
+        };
+        if place > now {
+            return Err(place);
         }
-        let place = self.reserve(pace, now);
-        if place <= now { Ok(()) } else { Err(place) }
+        bounds.send(now)
+    }
+
+    /// A request went out that nobody could admit: one of somebody who vanished.
+    pub fn sent(&mut self, now: Timestamp) {
+        if let Some(bounds) = &mut self.bounds {
+            bounds.reserve(now, Turn::First);
+            bounds.sent.push_back(now);
+        }
     }
 
     /// Hermes answered 429 all the same: the place from which on it is tried again. Retry-After counts up to an
     /// hour, or one answer could close a route for good.
-    pub fn refused(
-        &mut self,
-        pace: Option<config::Pace>,
-        now: Timestamp,
-        retry_after: Option<Duration>,
-    ) -> Timestamp {
+    pub fn refused(&mut self, now: Timestamp, turn: Turn, retry_after: Option<Duration>) -> Timestamp {
         // One place's worth at first, then twice as much each time; after a whole window Hermes has forgotten us.
-        let (step, longest) = pace.map_or((Duration::from_secs(1), Duration::from_secs(60)), |pace| {
-            (pace.window / pace.count.max(1), pace.window)
-        });
+        let (step, longest) = match &mut self.bounds {
+            None => (Duration::from_secs(1), Duration::from_secs(60)),
+            Some(bounds) => {
+                bounds.correct(now);
+                (bounds.span / bounds.limit, bounds.span)
+            }
+        };
         let pause = step.saturating_mul(1 << self.refusals.min(16)).min(longest);
         self.refusals += 1;
         let asked = retry_after.unwrap_or_default().min(LONGEST_RETRY_AFTER);
         self.not_before = self.not_before.max(after(now, pause.max(asked)));
-        self.reserve(pace, now)
+        match &mut self.bounds {
+            None => self.not_before,
+            Some(bounds) => bounds.reserve(self.not_before, turn),
+        }
     }
 
     /// Hermes took a request.
     pub fn accepted(&mut self) {
         self.refusals = 0;
     }
+}
 
-    fn reserve(&mut self, pace: Option<config::Pace>, now: Timestamp) -> Timestamp {
-        let earliest = now.max(self.not_before);
-        let Some(pace) = pace else { return earliest };
-        let window = usize::try_from(pace.count).unwrap_or(usize::MAX);
-        while self.places.len() > window {
-            self.places.pop_front();
+impl Bounds {
+    fn new(pace: config::Pace, remembered: Remembered) -> Self {
+        let limit = pace.count.max(1);
+        let seats = |count: u32| (0..count).map(|_| Reverse(Timestamp::MIN)).collect();
+        let mut bounds = Self {
+            limit,
+            configured: limit,
+            span: pace.window + MARGIN,
+            open: seats(limit - limit / KEPT),
+            kept: seats(limit / KEPT),
+            sent: VecDeque::new(),
+            corrected_at: Timestamp::MIN,
+        };
+        let Remembered { mut sent, reserved } = remembered;
+        sent.sort_unstable();
+        let mut places: Vec<_> = sent.iter().map(|at| (*at, Turn::First)).chain(reserved).collect();
+        places.sort_unstable_by_key(|(place, _)| *place);
+        for (place, turn) in places {
+            bounds.reserve(place, turn);
         }
-        let mut place = self.places.back().map_or(earliest, |last| earliest.max(*last));
-        if self.places.len() == window
-            && let Some(first) = self.places.pop_front()
-        {
-            place = place.max(after(first, pace.window + MARGIN));
-        }
-        self.places.push_back(place);
+        bounds.sent = sent.into();
+        bounds
+    }
+
+    /// The first place at or behind a time.
+    fn reserve(&mut self, earliest: Timestamp, turn: Turn) -> Timestamp {
+        let first = |seats: &Seats| seats.peek().map(|Reverse(free)| (*free).max(earliest));
+        let seats = match (turn, first(&self.kept), first(&self.open)) {
+            (Turn::First, Some(kept), Some(open)) if kept <= open => &mut self.kept,
+            _ => &mut self.open,
+        };
+        let Reverse(free) = seats.pop().unwrap_or(Reverse(earliest));
+        let place = free.max(earliest);
+        seats.push(Reverse(after(place, self.span)));
         place
+    }
+
+    /// Whether there is room in the window that ends now, and otherwise when there will be.
+    fn send(&mut self, now: Timestamp) -> Result<(), Timestamp> {
+        self.widen(now);
+        let gone = before(now, self.span);
+        while self.sent.front().is_some_and(|sent| *sent <= gone) {
+            self.sent.pop_front();
+        }
+        let in_the_way =
+            self.sent.len().checked_sub(self.limit as usize).and_then(|index| self.sent.get(index));
+        if let Some(sent) = in_the_way {
+            return Err(after(*sent, self.span));
+        }
+        self.sent.push_back(now);
+        Ok(())
+    }
+
+    /// Hermes refused a request, and does not count it: what is left is what it allows, unless others send to it too.
+    fn correct(&mut self, now: Timestamp) {
+        self.sent.pop_back();
+        let gone = before(now, self.span);
+        let taken = self.sent.iter().filter(|sent| **sent > gone).count();
+        let limit = u32::try_from(taken).unwrap_or(u32::MAX).clamp(1, self.limit);
+        for _ in limit..self.limit {
+            if self.open.len() > 1 {
+                self.open.pop();
+            }
+        }
+        (self.limit, self.corrected_at) = (limit, now);
+    }
+
+    /// One more is tried after each window without a refusal.
+    fn widen(&mut self, now: Timestamp) {
+        if self.limit < self.configured && since(now, self.corrected_at) >= self.span {
+            self.limit += 1;
+            self.open.push(Reverse(now));
+            self.corrected_at = now;
+        }
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-    use talaria_bus::time::since;
-
-    #[test]
-    fn nobody_closes_a_route_for_longer_than_an_hour() {
-        let mut pace = Pace::default();
-        let now = Timestamp::from_second(1_777_000_000).unwrap();
-        let place = pace.refused(None, now, Some(Duration::MAX));
-        assert_eq!(since(place, now), LONGEST_RETRY_AFTER);
-    }
-
-    const HERMES: Option<config::Pace> = Some(config::Pace { count: 30, window: Duration::from_secs(60) });
-
-    fn start() -> Timestamp {
-        Timestamp::from_second(1_777_000_000).unwrap()
-    }
-
-    fn at(seconds: u64) -> Timestamp {
-        after(start(), Duration::from_secs(seconds))
-    }
-
-    #[test]
-    fn a_backlog_gets_places_a_window_apart() {
-        let mut pace = Pace::default();
-        let places: Vec<_> =
-            (0..90).map(|_| pace.admit(HERMES, start(), None).err().unwrap_or(start())).collect();
-        assert!(places[..30].iter().all(|place| *place == start()));
-        assert!(places[30..60].iter().all(|place| *place == at(61)));
-        assert!(places[60..].iter().all(|place| *place == at(122)), "1.7 % more than 30 a minute allows");
-    }
-
-    #[test]
-    fn a_reserved_place_is_used_once_it_comes_and_lost_when_it_has_gone_by() {
-        let mut pace = Pace::default();
-        for _ in 0..30 {
-            pace.admit(HERMES, start(), None).unwrap();
-        }
-        let place = pace.admit(HERMES, start(), None).unwrap_err();
-        assert_eq!(pace.admit(HERMES, place, Some(place)), Ok(()));
-        assert_eq!(pace.admit(HERMES, after(place, MARGIN), Some(place)), Ok(()));
-        // After a stop of hours every reserved place is over: they must not all go out at once.
-        let late = at(100_000);
-        let sent = (0..100).filter(|_| pace.admit(HERMES, late, Some(place)).is_ok()).count();
-        assert_eq!(sent, 30);
-    }
-
-    #[test]
-    fn a_refusal_holds_everybody_back_and_longer_each_time() {
-        let mut pace = Pace::default();
-        assert_eq!(pace.refused(HERMES, start(), None), at(2));
-        assert_eq!(pace.admit(HERMES, at(1), Some(at(1))), Err(at(2)));
-        assert_eq!(pace.refused(HERMES, at(2), None), at(6));
-        assert_eq!(pace.refused(HERMES, at(6), Some(Duration::from_secs(100))), at(106));
-        pace.accepted();
-        assert_eq!(pace.refused(HERMES, at(200), None), at(202));
-        assert_eq!(Pace::default().refused(None, start(), None), at(1), "also where we set no pace");
-    }
-
-    #[test]
-    fn no_pace_never_waits() {
-        let mut pace = Pace::default();
-        assert!((0..10_000).all(|_| pace.admit(None, start(), None).is_ok()));
-    }
-
-    proptest! {
-        /// In no window of Hermes' are there more than it allows, whenever deliveries come.
-        #[test]
-        fn no_window_holds_more_than_the_pace(
-            gaps in prop::collection::vec(0_u64..20_000, 1..300),
-            count in 1_u32..40,
-        ) {
-            let limit = Some(config::Pace { count, window: Duration::from_secs(60) });
-            let mut pace = Pace::default();
-            let mut now = start();
-            let mut sent = Vec::new();
-            for gap in gaps {
-                now = after(now, Duration::from_millis(gap));
-                sent.push(pace.admit(limit, now, None).err().unwrap_or(now));
-            }
-            prop_assert!(sent.is_sorted(), "who came first goes first");
-            for window in sent.windows(count as usize + 1) {
-                prop_assert!(since(window[count as usize], window[0]) > Duration::from_secs(60));
-            }
-        }
-    }
-}
+mod tests;

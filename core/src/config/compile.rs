@@ -7,8 +7,8 @@ use super::{
     raw, secret,
     secret::Origin,
     value::{
-        DAY, HOUR, MINUTE, SECOND, body_limit, duration, event_pattern, extra, hermes_url, listen, pace,
-        percent, public_url,
+        DAY, HOUR, MINUTE, SECOND, body_limit, duration, event_pattern, exchanges, extra, hermes_url, listen,
+        pace, percent, public_url,
     },
 };
 use crate::{
@@ -34,6 +34,9 @@ const DEFAULT_MAX_AGE: Duration = Duration::from_secs(3 * 86_400);
 const DEFAULT_PACE: Pace = Pace { count: 30, window: MINUTE };
 /// Hermes' own default for `max_body_bytes`, and ours.
 const DEFAULT_MAX_BODY: usize = 1_048_576;
+
+/// Exchanges of all routes together.
+const DEFAULT_IN_FLIGHT: usize = 4096;
 
 /// Longer than this would outlast the lease that a delivery is held by.
 const LONGEST_TIMEOUT: Duration = Duration::from_secs(600);
@@ -86,6 +89,7 @@ pub(super) fn config(raw: raw::Config, base: &Path, role: Role) -> Result<Config
         relay: Relay {
             grpc,
             drain: duration(p, raw.relay.drain.as_ref(), "drain", 30 * SECOND, Duration::ZERO..=HOUR),
+            in_flight: p.or(raw.relay.in_flight.as_ref(), DEFAULT_IN_FLIGHT, |n| exchanges(*n)),
         },
         admin: Admin { listen: listen(p, raw.admin.listen.as_ref(), "admin.listen", 9090) },
         bus: compile_bus(p, &mut warnings, raw.bus.as_ref(), scope),

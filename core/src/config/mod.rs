@@ -82,6 +82,8 @@ pub struct Relay {
     pub grpc: SocketAddr,
     /// How long attempts may go on after the relay was told to stop.
     pub drain: Duration,
+    /// How many exchanges of all routes may be under way at once, in one process.
+    pub in_flight: usize,
 }
 
 /// Where health and metrics are asked.
@@ -119,6 +121,11 @@ impl Config {
     /// A tenant's route.
     pub fn route(&self, tenant: &str, route: &str) -> Option<&Arc<Route>> {
         self.tenants.get(tenant)?.routes.get(route)
+    }
+
+    /// Every route, with its tenant.
+    pub fn routes(&self) -> impl Iterator<Item = (&Arc<Tenant>, &Arc<Route>)> + Clone {
+        self.tenants.values().flat_map(|tenant| tenant.routes.values().map(move |route| (tenant, route)))
     }
 }
 

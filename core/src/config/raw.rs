@@ -37,6 +37,7 @@ pub(super) struct Ingress {
 pub(super) struct Relay {
     pub grpc: Option<Spanned<String>>,
     pub drain: Option<Spanned<String>>,
+    pub in_flight: Option<Spanned<usize>>,
 }
 
 #[derive(Deserialize, Default)]

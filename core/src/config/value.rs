@@ -74,6 +74,14 @@ pub(super) fn body_limit(bytes: usize) -> Result<usize, Fault> {
     }
 }
 
+/// How many exchanges a relay may have under way.
+pub(super) fn exchanges(count: usize) -> Result<usize, Fault> {
+    match count {
+        1..=65_536 => Ok(count),
+        _ => Err(("in_flight is out of range".into(), "write a number from 1 to 65536".into())),
+    }
+}
+
 pub(super) fn public_url(text: &str) -> Result<String, Fault> {
     hermes_url(text).map(|url| url.as_str().trim_end_matches('/').to_owned())
 }

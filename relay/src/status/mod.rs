@@ -6,12 +6,12 @@
 mod request;
 mod watch;
 
-use crate::view::{View, query, summary};
+use crate::view::{View, query, recall, summary};
 use std::pin::Pin;
-use talaria_bus::Bus;
+use talaria_bus::{Bus, Clock};
 use talaria_core::id::{DeliveryId, EventId};
 use talaria_proto::v1::{
-    GetDeliveryRequest, GetDeliveryResponse, GetEventRequest, GetEventResponse, GetSummaryRequest,
+    Delivery, GetDeliveryRequest, GetDeliveryResponse, GetEventRequest, GetEventResponse, GetSummaryRequest,
     GetSummaryResponse, ListDeliveriesRequest, ListDeliveriesResponse, ListEventsRequest, ListEventsResponse,
     ListQuarantinedRequest, ListQuarantinedResponse, WatchDeliveriesRequest, WatchDeliveriesResponse,
     status_service_server::StatusService,
@@ -25,13 +25,14 @@ use tonic::{Request, Response, Status};
 pub(crate) struct StatusServer {
     view: View,
     bus: Bus,
+    clock: Clock,
     /// Ends the watches: a server waits for its streams.
     stop: CancellationToken,
 }
 
 impl StatusServer {
-    pub(crate) fn new(view: View, bus: Bus, stop: CancellationToken) -> Self {
-        Self { view, bus, stop }
+    pub(crate) fn new(view: View, bus: Bus, clock: Clock, stop: CancellationToken) -> Self {
+        Self { view, bus, clock, stop }
     }
 
     async fn ask<T: Send + 'static>(
@@ -55,7 +56,8 @@ impl StatusService for StatusServer {
         let id: EventId = request::id(&request.event_id)?;
         let found = self.ask(move |connection| {
             let Some((seq, event)) = query::event(connection, id)? else { return Ok(None) };
-            let deliveries = query::deliveries_of(connection, seq)?;
+            let mut deliveries = query::deliveries_of(connection, seq)?;
+            recall::explain_waiting(connection, &mut deliveries)?;
             Ok(Some((seq, event, deliveries, query::conflicts_of(connection, seq)?)))
         });
         let Some((seq, mut event, deliveries, conflicts)) = found.await? else {
@@ -91,7 +93,8 @@ impl StatusService for StatusServer {
     ) -> Result<Response<GetDeliveryResponse>, Status> {
         let id: DeliveryId = request::id(&request.into_inner().delivery_id)?;
         let found = self.ask(move |connection| {
-            let delivery = query::delivery(connection, id)?;
+            let mut delivery = query::delivery(connection, id)?;
+            recall::explain_waiting(connection, delivery.as_mut_slice())?;
             Ok((delivery, query::attempts(connection, id)?))
         });
         match found.await? {
@@ -110,11 +113,17 @@ impl StatusService for StatusServer {
         let size = request::page_size(request.page_size)?;
         let below = request::delivery_page(&request.page_token)?;
         let filter = request::delivery_filter(request.filter.unwrap_or_default())?;
-        let (found, more) =
-            self.ask(move |connection| query::deliveries(connection, &filter, below, size)).await?;
-        let next_page_token = found.last().filter(|_| more).map(|(place, _)| request::delivery_token(*place));
+        let question = move |connection: &rusqlite::Connection| {
+            let (found, more) = query::deliveries(connection, &filter, below, size)?;
+            let last = found.last().filter(|_| more).map(|(place, _)| *place);
+            let mut deliveries: Vec<Delivery> = found.into_iter().map(|(_, delivery)| delivery).collect();
+            recall::explain_waiting(connection, &mut deliveries)?;
+            Ok((deliveries, last))
+        };
+        let (deliveries, last) = self.ask(question).await?;
+        let next_page_token = last.map(request::delivery_token);
         Ok(Response::new(ListDeliveriesResponse {
-            deliveries: found.into_iter().map(|(_, delivery)| delivery).collect(),
+            deliveries,
             next_page_token: next_page_token.unwrap_or_default(),
         }))
     }
@@ -134,9 +143,10 @@ impl StatusService for StatusServer {
         request: Request<GetSummaryRequest>,
     ) -> Result<Response<GetSummaryResponse>, Status> {
         let tenant = request::given(request.into_inner().tenant);
+        let now = self.clock.now();
         let sums = self.ask(move |connection| {
             Ok(GetSummaryResponse {
-                routes: summary::route_summaries(connection, tenant.as_deref())?,
+                routes: summary::route_summaries(connection, tenant.as_deref(), now)?,
                 tenants: summary::tenant_summaries(connection, tenant.as_deref())?,
             })
         });

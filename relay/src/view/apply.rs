@@ -12,8 +12,8 @@ use talaria_bus::{
 };
 use talaria_core::id::{DeliveryId, EventId};
 use talaria_proto::v1::{
-    Attempt, DeliveryRef, DeliveryState, EventConflict, EventPlanned, Fact, QuarantinedCallback,
-    RouteChanged, Standing, fact::What,
+    Attempt, AttemptOutcome, DeliveryRef, DeliveryState, EventConflict, EventPlanned, Fact,
+    QuarantinedCallback, RouteChanged, Standing, fact::What,
 };
 
 /// All of the facts, or none, together with the place up to which they go.
@@ -175,7 +175,7 @@ impl Batch<'_> {
         self.transaction.prepare_cached(write)?.execute(row).map(drop)
     }
 
-    fn attempted(&self, seq: u64, delivery: &DeliveryRef, attempt: &Attempt) -> rusqlite::Result<()> {
+    fn attempted(&mut self, seq: u64, delivery: &DeliveryRef, attempt: &Attempt) -> rusqlite::Result<()> {
         let Ok(id) = delivery.id.parse::<DeliveryId>() else { return Ok(()) };
         let key = (seq, id.route.to_i64(), attempt.number);
         let select = "SELECT attempt FROM attempts WHERE event_seq = ? AND route = ? AND number = ?";
@@ -183,10 +183,15 @@ impl Batch<'_> {
             self.transaction.prepare_cached(select)?.query_row(key, |row| message(row, 0)).optional()?;
         let kept = fold::attempt(known, attempt.clone());
         let insert = "INSERT OR REPLACE INTO attempts VALUES (?, ?, ?, ?)";
-        self.transaction
-            .prepare_cached(insert)?
-            .execute((key.0, key.1, key.2, kept.encode_to_vec()))
-            .map(drop)
+        self.transaction.prepare_cached(insert)?.execute((key.0, key.1, key.2, kept.encode_to_vec()))?;
+        // Hermes does not count what it refuses for being too fast.
+        if attempt.outcome() == AttemptOutcome::RateLimited {
+            return Ok(());
+        }
+        let lane = self.lane(&delivery.tenant, &delivery.route)?;
+        let started_at = from_proto(attempt.started_at.as_ref()).as_microsecond();
+        let insert = "INSERT INTO starts VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING";
+        self.transaction.prepare_cached(insert)?.execute((lane, started_at, key.0, key.1)).map(drop)
     }
 
     fn conflict(&self, seq: u64, conflict: &EventConflict) -> rusqlite::Result<()> {
@@ -211,9 +216,11 @@ impl Batch<'_> {
     fn route_changed(&mut self, changed: &RouteChanged, at: Timestamp) -> rusqlite::Result<()> {
         let lane = self.lane(&changed.tenant, &changed.route)?;
         let until = changed.held_until.as_ref().map(|until| from_proto(Some(until)).as_microsecond());
-        let update = "UPDATE lanes SET changed_at = ?2, held_because = ?3, held_until = ?4
+        let update =
+            "UPDATE lanes SET changed_at = ?2, held_because = ?3, held_until = ?4, cause = ?5, tries = ?6
                       WHERE lane = ?1 AND (changed_at, held_because) < (?2, ?3)";
-        let row = (lane, at.as_microsecond(), &changed.held_because, until);
+        let (cause, tries) = (changed.cause, changed.tries);
+        let row = (lane, at.as_microsecond(), &changed.held_because, until, cause, tries);
         self.transaction.prepare_cached(update)?.execute(row).map(drop)
     }
 

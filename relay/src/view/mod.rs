@@ -6,10 +6,12 @@
 //!
 //! - [`apply`]: facts to rows.
 //! - [`query`] and [`summary`]: rows to answers.
+//! - [`recall`]: what whoever takes a route over has to know of it.
 //! - [`retention`]: what is old goes.
 
 mod apply;
 pub mod query;
+pub mod recall;
 mod retention;
 mod schema;
 pub mod summary;

@@ -293,13 +293,15 @@ fn deliveries_of_lanes(
     Ok(found.into_iter().rev().collect())
 }
 
-/// A tenant's route, and whether it is held.
+/// A tenant's route, and whether it is shut.
 pub(super) struct LaneRow {
     pub number: i64,
     pub tenant: String,
     pub route: String,
     pub held_because: String,
     pub held_until: Option<i64>,
+    pub cause: i32,
+    pub tries: u32,
 }
 
 pub(super) fn lanes(
@@ -307,7 +309,7 @@ pub(super) fn lanes(
     tenant: Option<&str>,
     route: Option<&str>,
 ) -> rusqlite::Result<Vec<LaneRow>> {
-    let select = "SELECT lane, tenant, route, held_because, held_until FROM lanes
+    let select = "SELECT lane, tenant, route, held_because, held_until, cause, tries FROM lanes
                   WHERE (?1 IS NULL OR tenant = ?1) AND (?2 IS NULL OR route = ?2) ORDER BY tenant, route";
     let mut statement = connection.prepare_cached(select)?;
     let rows = statement.query_map((tenant, route), |row| {
@@ -317,6 +319,8 @@ pub(super) fn lanes(
             route: row.get(2)?,
             held_because: row.get(3)?,
             held_until: row.get(4)?,
+            cause: row.get(5)?,
+            tries: row.get(6)?,
         })
     })?;
     rows.collect()

@@ -1,16 +1,25 @@
 //! What is old goes: events with all that belongs to them, once none of their deliveries waits, and quarantined
 //! callbacks.
 
-use super::{View, apply::Counts};
+use super::{View, apply::Counts, recall::KEPT};
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension as _, Transaction};
-use talaria_bus::sqlite::Error;
+use talaria_bus::{sqlite::Error, time::before};
 use talaria_proto::v1::DeliveryState;
 
 /// Events that one transaction looks at.
 const STEP: i64 = 500;
 
 impl View {
+    /// Forgets when attempts began that no pace asks for any more.
+    pub async fn forget_starts(&self, now: Timestamp) -> Result<(), Error> {
+        let before = before(now, KEPT).as_microsecond();
+        self.write(move |connection| {
+            connection.execute("DELETE FROM starts WHERE at < ?", [before]).map(drop)
+        })
+        .await
+    }
+
     /// Removes what was received before. Says how many events went.
     pub async fn expire(&self, before: Timestamp) -> Result<u64, Error> {
         let before = before.as_microsecond();

@@ -12,7 +12,7 @@ use talaria_bus::{
 };
 
 /// Written into the file. A file of another version is thrown away: the view is derived.
-const VERSION: i64 = 2;
+const VERSION: i64 = 3;
 
 const TABLES: &str = "
 -- Up to which place the journal was followed.
@@ -33,6 +33,8 @@ CREATE TABLE lanes (
     changed_at INTEGER NOT NULL DEFAULT 0,
     held_because TEXT NOT NULL DEFAULT '',
     held_until INTEGER,
+    cause INTEGER NOT NULL DEFAULT 0,
+    tries INTEGER NOT NULL DEFAULT 0,
     UNIQUE (tenant, route)
 );
 CREATE TABLE deliveries (
@@ -52,6 +54,14 @@ CREATE TABLE attempts (
     number INTEGER NOT NULL,
     attempt BLOB NOT NULL,
     PRIMARY KEY (event_seq, route, number)
+) WITHOUT ROWID;
+-- When attempts began, of the last hours: what a route's pace has to know.
+CREATE TABLE starts (
+    lane INTEGER NOT NULL,
+    at INTEGER NOT NULL,
+    event_seq INTEGER NOT NULL,
+    route INTEGER NOT NULL,
+    PRIMARY KEY (lane, at, event_seq, route)
 ) WITHOUT ROWID;
 CREATE TABLE conflicts (
     event_seq INTEGER NOT NULL,

@@ -1,6 +1,9 @@
 //! Sums per tenant and route.
 
-use super::query::{LaneRow, lanes};
+use super::{
+    query::{LaneRow, lanes},
+    recall,
+};
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension as _, Row};
 use std::{collections::BTreeMap, time::Duration};
@@ -8,17 +11,23 @@ use talaria_bus::{
     sqlite::message,
     time::{duration_to_proto, to_proto},
 };
-use talaria_proto::v1::{Delivery, DeliveryState, Latency, RouteSummary, StateCount, TenantSummary};
+use talaria_proto::v1::{
+    BreakerCause, BreakerState, Delivery, DeliveryState, Latency, RouteSummary, StateCount, TenantSummary,
+};
 
 /// How many of the latest deliveries the percentiles are of.
 const LATENCY_SAMPLES: i64 = 1000;
 
-/// How every route does.
-pub fn route_summaries(connection: &Connection, tenant: Option<&str>) -> rusqlite::Result<Vec<RouteSummary>> {
-    lanes(connection, tenant, None)?.into_iter().map(|lane| route_summary(connection, lane)).collect()
+/// How every route does now.
+pub fn route_summaries(
+    connection: &Connection,
+    tenant: Option<&str>,
+    now: Timestamp,
+) -> rusqlite::Result<Vec<RouteSummary>> {
+    lanes(connection, tenant, None)?.into_iter().map(|lane| route_summary(connection, lane, now)).collect()
 }
 
-fn route_summary(connection: &Connection, lane: LaneRow) -> rusqlite::Result<RouteSummary> {
+fn route_summary(connection: &Connection, lane: LaneRow, now: Timestamp) -> rusqlite::Result<RouteSummary> {
     let mut statement = connection.prepare_cached(
         "SELECT state, count FROM delivery_counts WHERE lane = ? AND count > 0 ORDER BY state",
     )?;
@@ -38,7 +47,16 @@ fn route_summary(connection: &Connection, lane: LaneRow) -> rusqlite::Result<Rou
         .prepare_cached(oldest)?
         .query_row((lane.number, i32::from(DeliveryState::Waiting)), |row| message(row, 0))
         .optional()?;
+    let (breaker, breaker_cause) = match recall::shut(&lane) {
+        None => (BreakerState::Admitting, BreakerCause::Unspecified),
+        Some(shut) => {
+            let state = if shut.until <= now { BreakerState::Probing } else { BreakerState::Shut };
+            (state, shut.cause.into())
+        }
+    };
     Ok(RouteSummary {
+        breaker: breaker.into(),
+        breaker_cause: breaker_cause.into(),
         backlog: count(DeliveryState::Waiting),
         oldest_waiting_received_at: oldest.and_then(|delivery| delivery.received_at),
         success_share,

@@ -2,6 +2,7 @@ use super::{
     query::{DeliveryFilter, EventFilter, Period, TOP},
     *,
 };
+use crate::breaker::{Cause, Shut};
 use crate::classify::{IdAfter, Next, Verdict};
 use crate::conclude::{self, Ended, Timing};
 use jiff::Timestamp;
@@ -10,8 +11,8 @@ use std::time::Duration;
 use talaria_bus::time::{after, to_proto};
 use talaria_core::{config::Retry, id::DeliveryId, id::EventId};
 use talaria_proto::v1::{
-    AttemptOutcome, DeliveryState, DeliveryTask, Event, EventConflict, EventPlanned, Fact,
-    QuarantinedCallback, RouteChanged, fact::What,
+    AttemptOutcome, BreakerCause, BreakerState, DeliveryState, DeliveryTask, Event, EventConflict,
+    EventPlanned, Fact, QuarantinedCallback, RouteChanged, fact::What,
 };
 use tempfile::TempDir;
 
@@ -192,7 +193,7 @@ fn history(choices: &[u8]) -> History {
                 tenant: "acme".into(),
                 route: "a".into(),
                 held_because: format!("{seq}"),
-                held_until: None,
+                ..RouteChanged::default()
             };
             history.fact(at(u64::from(choice[0] % 5)), 0, What::RouteChanged(held));
         }
@@ -363,16 +364,29 @@ async fn summaries_count_and_measure() {
         route: "b".into(),
         held_because: "401".into(),
         held_until: Some(to_proto(at(77))),
+        cause: BreakerCause::Failures.into(),
+        tries: 3,
     };
     history.fact(at(5), 0, What::RouteChanged(held));
     history.event("acme", &[]);
     let (_kept, view) = view_of(history.placed()).await;
-    let routes = view.read(|c| summary::route_summaries(c, None)).await.unwrap();
+    let routes = view.read(|c| summary::route_summaries(c, None, at(60))).await.unwrap();
     let names: Vec<_> = routes.iter().map(|route| format!("{}/{}", route.tenant, route.route)).collect();
     assert_eq!(names, ["acme/a", "other/a", "other/b"]);
     assert_eq!(routes[2].backlog, 67);
     assert_eq!(routes[2].held_because, "401");
     assert_eq!(routes[2].held_until, Some(to_proto(at(77))));
+    assert_eq!(
+        (routes[2].breaker(), routes[2].breaker_cause()),
+        (BreakerState::Shut, BreakerCause::Failures)
+    );
+    assert_eq!(routes[0].breaker(), BreakerState::Admitting);
+    let later = view.read(|c| summary::route_summaries(c, None, at(77))).await.unwrap();
+    assert_eq!(later[2].breaker(), BreakerState::Probing);
+    let (tenant, route) = (routes[2].tenant.clone(), routes[2].route.clone());
+    let recalled = view.read(move |c| recall::recall(c, &tenant, &route, at(0))).await.unwrap();
+    let expected = Shut { until: at(77), cause: Cause::Failures, tries: 3, why: "401".into() };
+    assert_eq!(recalled.shut, Some(expected));
     assert_eq!(routes[2].oldest_waiting_received_at, Some(to_proto(at(2))));
     assert_eq!(routes[2].success_share, Some(1.0));
     assert_eq!(routes[2].delivery_latency.as_ref().unwrap().samples, 66);
@@ -389,7 +403,7 @@ async fn percentiles_are_by_nearest_rank() {
         history.attempt(&tasks[0], Next::Delivered);
     }
     let (_kept, view) = view_of(history.placed()).await;
-    let routes = view.read(|c| summary::route_summaries(c, None)).await.unwrap();
+    let routes = view.read(|c| summary::route_summaries(c, None, at(60))).await.unwrap();
     let latency = routes[0].delivery_latency.as_ref().unwrap();
     // The nth was received in second n and delivered in second 999 + 2 n.
     let seconds = |duration: &Option<prost_types::Duration>| duration.as_ref().unwrap().seconds;

@@ -1,0 +1,113 @@
+//! Whether a delivery may be attempted now, by what is known of its route, and what its answer teaches about it.
+//!
+//! [`crate::breaker`] and [`crate::pace`] decide; here they are asked in order.
+
+use crate::{
+    breaker::{self, Breaker, Change, Shut, Sign},
+    classify::Next,
+    pace::{Pace, Remembered, Turn},
+};
+use jiff::Timestamp;
+use talaria_bus::time::from_proto;
+use talaria_core::{config::Route, id::DeliveryId};
+use talaria_proto::v1::DeliveryTask;
+
+/// What is known of a route, by whoever has its deliveries in hand.
+#[derive(Debug)]
+pub struct Admission {
+    pace: Pace,
+    breaker: Breaker,
+}
+
+/// What a delivery is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// It goes out.
+    Go,
+    /// It has this place reserved, and waits for it.
+    At(Timestamp),
+    /// The route is shut: it waits untouched.
+    Shut,
+}
+
+/// What an attempt taught.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Lesson {
+    /// When the delivery may go on, where that is the route's to say.
+    pub not_before: Timestamp,
+    /// Whether the route was shut or lets everything through again.
+    pub change: Option<Change>,
+}
+
+impl Admission {
+    /// A route of which this is known from before.
+    pub fn new(route: &Route, remembered: Remembered, shut: Option<Shut>) -> Self {
+        let breaker = shut.map_or_else(Breaker::default, Breaker::Shut);
+        Self { pace: Pace::new(route.pace, remembered), breaker }
+    }
+
+    /// Whether a delivery may go out now. A route that is shut reserves nobody a place, or its backlog would reserve
+    /// hours.
+    pub fn admit(&mut self, task: &DeliveryTask, now: Timestamp) -> Answer {
+        if !self.breaker.admit(now) {
+            return Answer::Shut;
+        }
+        let reserved = task.slot_reserved.then(|| from_proto(task.due_at.as_ref()));
+        match self.pace.admit(now, turn(task), reserved) {
+            Ok(()) => Answer::Go,
+            Err(place) => {
+                self.breaker.withdraw();
+                Answer::At(place)
+            }
+        }
+    }
+
+    /// A delivery that was admitted is not sent after all.
+    pub fn withdraw(&mut self) {
+        self.breaker.withdraw();
+    }
+
+    /// Somebody vanished with a request that may have gone out.
+    pub fn sent(&mut self, now: Timestamp) {
+        self.pace.sent(now);
+    }
+
+    /// An attempt ended.
+    pub fn learn(
+        &mut self,
+        task: &DeliveryTask,
+        id: DeliveryId,
+        next: &Next,
+        why: &str,
+        now: Timestamp,
+    ) -> Lesson {
+        let (sign, not_before) = match next {
+            Next::RouteFault => (Sign::Misconfigured, now),
+            Next::Retry { .. } => (Sign::Failed, now),
+            Next::Slower { retry_after } => (Sign::Well, self.pace.refused(now, turn(task), *retry_after)),
+            Next::Delivered | Next::Ignored | Next::Ambiguous => {
+                self.pace.accepted();
+                (Sign::Well, now)
+            }
+        };
+        let change = self.breaker.learn(sign, id, why, now);
+        let not_before = match (&self.breaker, next) {
+            (Breaker::Shut(shut), Next::RouteFault) => breaker::own_turn(shut.until, task.route_faults),
+            _ => not_before,
+        };
+        Lesson { not_before, change }
+    }
+
+    /// What the bus should hold the route's deliveries back with: nothing before a time, and then so many at once.
+    pub fn gate(&self) -> (Timestamp, usize) {
+        match &self.breaker {
+            Breaker::Admitting { .. } => (Timestamp::MIN, usize::MAX),
+            Breaker::Shut(shut) | Breaker::Probing(shut) => (shut.until, 1),
+        }
+    }
+}
+
+/// Whose turn a delivery's attempt is.
+pub fn turn(task: &DeliveryTask) -> Turn {
+    if task.counted_attempts == 0 && task.generation <= 1 { Turn::First } else { Turn::Again }
+}
