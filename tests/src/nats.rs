@@ -3,6 +3,7 @@
 //! - [`shared`]: one server for the whole test binary, for tests that keep apart by prefixes of their own.
 //! - [`Server`]: one server for one test, which may be killed, frozen and started again.
 //! - [`Cluster`]: several servers that replicate, each of which may be killed.
+//! - [`Operator`]: whom a server trusts that knows its users by JWTs.
 //!
 //! The shared server is the `nats-server` on PATH where it is new enough, else a container where a Docker engine
 //! answers and has the image, else the `nats-server` that `make nats` installs under target/. `TALARIA_NATS` set to
@@ -10,9 +11,11 @@
 //! takes a process: they are never containers.
 
 mod cluster;
+mod operator;
 mod server;
 
 pub use cluster::Cluster;
+pub use operator::{Account, Operator, User};
 pub use server::{Builder, Server, server};
 
 use crate::binary;

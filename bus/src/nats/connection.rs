@@ -1,11 +1,10 @@
 //! The connection to NATS, and what its errors mean.
 
-use super::names::Names;
+use super::{credentials, names::Names};
 use crate::Error;
 use async_nats::{
     Client, ConnectError, ConnectErrorKind, ConnectOptions, Event, connection::State, jetstream,
 };
-use secrecy::ExposeSecret as _;
 use std::{
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
@@ -50,7 +49,6 @@ pub(super) struct Connection {
 impl Connection {
     pub(super) async fn open(config: &Config) -> Result<Self, Error> {
         let complaint = Arc::<Mutex<Option<String>>>::default();
-        let servers = config.servers.join(", ");
         let start = Instant::now();
         let client = loop {
             match options(config, Arc::clone(&complaint))?.connect(config.servers.clone()).await {
@@ -59,16 +57,12 @@ impl Connection {
                 Err(error) if may_pass(&error) && start.elapsed() < START_DEADLINE => {
                     tokio::time::sleep(START_PAUSE).await;
                 }
-                Err(error) => {
-                    return Err(Error::new(format_args!(
-                        "cannot connect to NATS at {servers} (bus.nats.servers): {error}"
-                    )));
-                }
+                Err(error) => return Err(cannot_connect(config, &error)),
             }
         };
         let (major, minor, patch) = OLDEST_SERVER;
         if !client.is_server_compatible(major, minor, patch) {
-            let version = client.server_info().version;
+            let (servers, version) = (config.servers.join(", "), client.server_info().version);
             return Err(Error::new(format_args!(
                 "the NATS server at {servers} is version {version}, and Talaria needs {major}.{minor}.{patch} or newer"
             )));
@@ -129,8 +123,25 @@ fn may_pass(error: &ConnectError) -> bool {
     matches!(error.kind(), ConnectErrorKind::Io | ConnectErrorKind::TimedOut | ConnectErrorKind::Dns)
 }
 
+fn cannot_connect(config: &Config, error: &ConnectError) -> Error {
+    let servers = config.servers.join(", ");
+    match &config.creds {
+        // The server gives no reason.
+        Some(creds) if error.kind() == ConnectErrorKind::AuthorizationViolation => Error::new(format_args!(
+            "cannot connect to NATS at {servers} with the credentials in {creds} (bus.nats.creds): authorization \
+             violation; they have expired, were revoked, or are of an account or operator that the server does not \
+             know: write new ones there with `nsc generate creds`"
+        )),
+        _ => Error::new(format_args!("cannot connect to NATS at {servers} (bus.nats.servers): {error}")),
+    }
+}
+
 fn options(config: &Config, complaint: Arc<Mutex<Option<String>>>) -> Result<ConnectOptions, Error> {
-    let mut options = ConnectOptions::new()
+    let options = match &config.creds {
+        Some(creds) => credentials::options(creds.clone())?,
+        None => ConnectOptions::new(),
+    };
+    let mut options = options
         .name("talaria")
         .ping_interval(PING)
         .connection_timeout(ANSWER_DEADLINE)
@@ -144,11 +155,6 @@ fn options(config: &Config, complaint: Arc<Mutex<Option<String>>>) -> Result<Con
             let complaint = Arc::clone(&complaint);
             async move { heard(&event, &complaint) }
         });
-    if let Some(creds) = &config.creds {
-        options = options
-            .credentials(creds.expose_secret())
-            .map_err(|_| Error::new("bus.nats.creds is not a NATS credentials file"))?;
-    }
     if let Some(tls) = &config.tls {
         options = options.require_tls(true);
         if let Some(ca) = &tls.ca {

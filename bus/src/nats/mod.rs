@@ -14,7 +14,7 @@
 //! why the queue is not a stream of its own.
 //!
 //! - [`names`]: every name on NATS.
-//! - [`connection`]: connecting, and what errors mean.
+//! - [`connection`]: connecting, and what errors mean; [`credentials`]: who we are.
 //! - [`streams`]: what has to be there.
 //! - [`cloudevent`], [`publish`] with [`cost`], [`events`]: events in, and read back.
 //! - [`append`], [`follow`]: commits in and out.
@@ -26,6 +26,7 @@ mod append;
 mod cloudevent;
 mod connection;
 mod cost;
+mod credentials;
 mod events;
 mod follow;
 mod journal;

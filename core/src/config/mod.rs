@@ -26,7 +26,7 @@ mod secret;
 mod value;
 
 pub use name::{NAMES, is_name};
-pub use nats::{Nats, Tls};
+pub use nats::{Credentials, Nats, Tls};
 pub use problem::{Error, Problem};
 pub use role::Role;
 pub use route::{BodyMode, EventPattern, Guard, Pace, Retry, Route};

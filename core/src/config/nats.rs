@@ -22,8 +22,8 @@ const DEFAULT_PREFIX: &str = "talaria";
 pub struct Nats {
     /// The servers to begin with, as `nats://` or `tls://` URLs without user and password; never empty.
     pub servers: Vec<String>,
-    /// A credentials file's text: a JWT and a seed.
-    pub creds: Option<SecretString>,
+    /// Where [`Credentials`] stand, which could be read when the configuration was.
+    pub creds: Option<Origin>,
     /// What a TLS connection needs beyond the system's own certificates.
     pub tls: Option<Tls>,
     /// On how many servers each stream is kept: 1 or 3.
@@ -43,6 +43,36 @@ pub struct Tls {
     pub client: Option<(PathBuf, PathBuf)>,
 }
 
+/// How a user shows a server in operator mode who he is.
+#[derive(Debug)]
+pub struct Credentials {
+    /// What his account says of him. Without the seed it is of no use, and yet nobody else's business.
+    pub jwt: SecretString,
+    /// What he signs with.
+    pub seed: SecretString,
+}
+
+impl Credentials {
+    /// Reads them, or says what is wrong and what to do.
+    pub fn read(origin: &Origin) -> Result<Self, Fault> {
+        let text = origin.text()?;
+        match (below(&text, "BEGIN NATS USER JWT"), below(&text, "BEGIN USER NKEY SEED")) {
+            (Some(jwt), Some(seed)) => Ok(Self { jwt: jwt.into(), seed: seed.into() }),
+            _ => {
+                let what = format!("{origin} does not hold NATS credentials");
+                Err((what, "name a file with a JWT and a seed, as `nsc generate creds` writes it".into()))
+            }
+        }
+    }
+}
+
+/// The line below a heading, unless that is another heading or a footer.
+fn below<'a>(text: &'a str, heading: &str) -> Option<&'a str> {
+    let mut lines = text.lines();
+    lines.find(|line| line.contains(heading))?;
+    lines.next().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('-'))
+}
+
 pub(super) fn compile(p: &mut Problems, warnings: &mut Problems, raw: &raw::Nats, base: &Path) -> Nats {
     if raw.servers.value.is_empty() {
         p.add(&raw.servers, "no NATS server", SERVER_HELP);
@@ -57,7 +87,7 @@ pub(super) fn compile(p: &mut Problems, warnings: &mut Problems, raw: &raw::Nats
         creds: raw.creds.as_ref().and_then(|origin| {
             let found = origin.value.below(base);
             warn_if_open(warnings, origin, &found);
-            p.or(Some(origin), None, |_| creds(&found).map(Some))
+            p.or(Some(origin), None, |_| Credentials::read(&found).map(|_| Some(found.clone())))
         }),
         tls: raw.tls.as_ref().map(|raw| tls(p, warnings, raw, base)),
         replicas: p.or(raw.replicas.as_ref(), 1, |n| match *n {
@@ -92,15 +122,6 @@ fn server(text: &str) -> Result<String, Fault> {
         return Err(("a NATS server's URL ends with the host and the port".into(), help()));
     }
     Ok(text.trim_end_matches('/').to_owned())
-}
-
-fn creds(origin: &Origin) -> Result<SecretString, Fault> {
-    let text = origin.text()?;
-    if text.contains("BEGIN NATS USER JWT") && text.contains("BEGIN USER NKEY SEED") {
-        return Ok(text.into());
-    }
-    let what = format!("{origin} does not hold NATS credentials");
-    Err((what, "name a file with a JWT and a seed, as `nsc generate creds` writes it".into()))
 }
 
 fn tls(p: &mut Problems, warnings: &mut Problems, raw: &raw::Tls, base: &Path) -> Tls {

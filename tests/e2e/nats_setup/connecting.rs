@@ -31,7 +31,7 @@ async fn refused(url: &str, keys: &str, files: impl Fn(&Path), says: &[&str]) {
     for role in ["ingress", "relay"] {
         let written = written(url, keys);
         files(written.path());
-        let Ended { code, error } = Process::fails(role, written).await;
+        let Ended { code, error, .. } = Process::fails(role, written).await;
         assert_eq!(code, Some(1), "{role}: {error}");
         assert_eq!(error.lines().count(), 1, "{role}: {error}");
         for what in says {

@@ -21,11 +21,20 @@ use tokio::sync::{Mutex, mpsc};
 use tokio_stream::StreamExt as _;
 
 /// The page's configuration of a server, word for word.
-fn on_the_page() -> String {
+pub(super) fn on_the_page() -> String {
     let page = fs::read_to_string(workspace().join("docs/nats.md")).unwrap();
     let mut blocks = page.split("```").skip(1).step_by(2);
     let block = blocks.find(|block| block.contains("verify_and_map")).unwrap();
     block.split_once('\n').unwrap().1.to_owned()
+}
+
+/// What a user of that configuration may `publish` or `subscribe` to.
+pub(super) fn allowed(configuration: &str, user: &str, what: &str) -> Vec<String> {
+    let (_, rest) = configuration.split_once(&format!("user: \"CN={user}\"")).unwrap();
+    let (_, rest) = rest.split_once(&format!("{what}: {{allow: [")).unwrap();
+    let (list, _) = rest.split_once(']').unwrap();
+    let lines = list.lines().filter(|line| !line.trim_start().starts_with('#'));
+    lines.flat_map(|line| line.split('"').skip(1).step_by(2)).map(str::to_owned).collect()
 }
 
 /// The same, with what stands there in comments.

@@ -4,6 +4,7 @@ use serde_json::Value;
 use std::{
     io::{BufRead as _, BufReader},
     net::SocketAddr,
+    path::Path,
     process::{Child, Command, Stdio},
     sync::{Arc, Mutex},
 };
@@ -32,6 +33,8 @@ pub(super) struct Ended {
     pub code: Option<i32>,
     /// Its last words, without its log.
     pub error: String,
+    /// Everything that it said.
+    pub log: Vec<String>,
 }
 
 impl Process {
@@ -71,12 +74,13 @@ impl Process {
     pub(super) async fn fails(role: &str, written: Written) -> Ended {
         let mut process = Self::begin(role, written);
         let status = until("talaria to end", async || process.child.try_wait().unwrap()).await;
-        let error = until("its last words", async || {
+        let (error, log) = until("its last words", async || {
             let log = process.log();
             let first = log.iter().position(|line| line.starts_with("error: "))?;
-            Some(log[first..].join("\n"))
-        });
-        Ended { code: status.code(), error: error.await }
+            Some((log[first..].join("\n"), log))
+        })
+        .await;
+        Ended { code: status.code(), error, log }
     }
 
     /// Ends it as `kill -9` does, and gives its configuration back.
@@ -84,6 +88,11 @@ impl Process {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
         std::mem::replace(&mut self.written, talaria_tests::stack::stack().write())
+    }
+
+    /// The directory of its configuration.
+    pub(super) fn path(&self) -> &Path {
+        self.written.path()
     }
 
     pub(super) fn log(&self) -> Vec<String> {

@@ -57,7 +57,7 @@ impl Builder {
         let directory = tempfile::tempdir().unwrap();
         let (path, sync) = (directory.path().display(), if self.sync_always { "always" } else { "2m" });
         let config = format!(
-            "listen: \"127.0.0.1:{port}\"\njetstream {{store_dir: \"{path}/store\", sync_interval: {sync}}}\n{}",
+            "listen: \"127.0.0.1:{port}\"\njetstream {{store_dir: \"{path}/store\", sync_interval: \"{sync}\"}}\n{}",
             self.config
         );
         fs::write(directory.path().join("nats.conf"), config).unwrap();

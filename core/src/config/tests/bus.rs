@@ -63,17 +63,43 @@ fn everything_about_nats_can_be_said() {
     );
     let nats = nats(&text);
     assert_eq!(nats.servers, ["nats://nats-1:4222", "tls://nats.example.com", "nats://[::1]:4222"]);
-    assert_eq!(nats.creds.as_ref().unwrap().expose_secret(), CREDS.trim_end());
+    assert!(matches!(&nats.creds, Some(SecretOrigin::File(path)) if path.ends_with("secrets/nats.creds")));
     let tls = nats.tls.as_ref().unwrap();
     assert!(tls.ca.as_ref().is_some_and(|path| path.is_absolute() && path.ends_with("certs/ca.pem")));
     let (cert, key) = tls.client.as_ref().unwrap();
     assert!(cert.ends_with("certs/client.pem") && key.ends_with("certs/client.key"));
     assert_eq!((nats.replicas, nats.prefix.as_str(), nats.max_bytes), (3, "acme_talaria-2", Some(10 << 30)));
-    let debug = format!("{nats:?}");
-    assert!(
-        !debug.contains("hunter2") && !debug.contains("SUAHUNTER2") && debug.contains("REDACTED"),
-        "{debug}"
-    );
+}
+
+#[test]
+fn credentials_may_have_words_around_them_and_any_line_breaks() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("nats.creds");
+    let origin = SecretOrigin::File(path.clone());
+    let words =
+        CREDS.replace("\n\n", "\n\n*** IMPORTANT ***\nThe seed below is a secret.\n\n") + "\n*********\n";
+    for text in [CREDS, CREDS.trim_end(), &words, &CREDS.replace('\n', "\r\n"), &words.replace('\n', "\r\n")]
+    {
+        fs::write(&path, text).unwrap();
+        let read = Credentials::read(&origin).unwrap();
+        let debug = format!("{read:?}");
+        assert!(
+            !debug.contains("hunter2") && !debug.contains("SUAHUNTER2") && debug.contains("REDACTED"),
+            "{debug}"
+        );
+        let Credentials { jwt, seed } = read;
+        assert_eq!(jwt.expose_secret(), "eyJ0eXAiOiJKV1QifQ.hunter2", "{text}");
+        assert_eq!(seed.expose_secret(), "SUAHUNTER2", "{text}");
+    }
+    let headings: String =
+        CREDS.lines().filter(|line| line.starts_with("---")).map(|line| format!("{line}\n")).collect();
+    let jwt_alone = CREDS.split_once("\n\n").unwrap().0;
+    for text in [headings.as_str(), jwt_alone, "-----BEGIN NATS USER JWT-----", "hunter2"] {
+        fs::write(&path, text).unwrap();
+        let (what, help) = Credentials::read(&origin).unwrap_err();
+        assert_eq!(what, format!("{origin} does not hold NATS credentials"), "{text}");
+        assert!(!help.contains("hunter2"), "{help}");
+    }
 }
 
 #[test]
