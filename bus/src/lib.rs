@@ -65,6 +65,9 @@ mod embedded;
 mod nats;
 mod partition;
 mod queue;
+#[cfg(feature = "conformance")]
+#[allow(clippy::unwrap_used, clippy::missing_panics_doc, reason = "tests")]
+pub mod simulation;
 pub mod sqlite;
 mod tail;
 pub mod time;
@@ -312,7 +315,7 @@ impl Bus {
     /// From now on nothing of the lane is handed out before `until`, and then no more than `window` at once. Known to
     /// this process alone, until it ends. See invariant 8.
     pub async fn set_gate(&self, lane: Lane, until: Timestamp, window: usize) -> Result<(), Error> {
-        let until = until.as_microsecond();
+        let until = time::micros(until);
         match self {
             Self::Embedded(bus) => bus.set_gate(lane, until, window).await,
             Self::Nats(bus) => bus.relay()?.set_gate(lane, until, window).await,

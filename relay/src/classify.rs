@@ -30,6 +30,16 @@ pub enum Exchange {
     Answered(Answer),
 }
 
+impl Exchange {
+    /// The HTTP status, where an answer came.
+    pub fn status(&self) -> Option<u16> {
+        match self {
+            Self::Answered(answer) => Some(answer.status),
+            Self::NotSent(_) | Self::Lost(_) => None,
+        }
+    }
+}
+
 /// An HTTP answer.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Answer {

@@ -1,16 +1,13 @@
 //! Takes deliveries as they come due, sends each, and records what came of it before letting it go.
 //!
-//! The decisions are elsewhere ([`crate::admission`], [`crate::prepare`], [`crate::classify`], [`crate::conclude`]);
-//! this is the shell that asks them in order.
+//! The decisions are elsewhere ([`crate::step`], [`crate::prepare`]); this is the shell that asks them in order.
 
 use crate::{
-    admission::Answer,
-    classify::{Context, Exchange, classify},
-    conclude::{self, Conclusion, Ended, Timing},
+    conclude::{self, Conclusion},
     forward::Forwarder,
     prepare,
-    retry::{is_too_old, too_old, within_age},
     routes::{RouteInHand, Routes, lane},
+    step::{self, After, Before, InHand, Sent},
     view::View,
 };
 use metrics::{counter, gauge, histogram};
@@ -23,7 +20,7 @@ use talaria_bus::{
     time::{from_proto, since, to_proto},
 };
 use talaria_core::{config::Config, config::Route, id::DeliveryId};
-use talaria_proto::v1::{DeliveryTask, Event, Fact, Standing, fact::What};
+use talaria_proto::v1::{Event, Fact, Standing, fact::What};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 /// Beside `relay.in_flight`: deliveries of routes that were removed, which are parked at once.
@@ -131,10 +128,7 @@ impl Inner {
             return;
         };
         let step = match self.config.route(&task.tenant, &task.route) {
-            None => {
-                let why = "the route is not configured any more; replay once it is back".to_owned();
-                Step::record(conclude::park(task, self.clock.now(), why))
-            }
+            None => Step::record(step::without_route(task, id, leased.interrupted, self.clock.now())),
             Some(route) => self.go_on(&leased, id, route).await,
         };
         match step {
@@ -148,30 +142,18 @@ impl Inner {
 
     /// One step of a delivery: put off, parked, or attempted.
     async fn go_on(&self, leased: &Leased, id: DeliveryId, route: &Arc<Route>) -> Step {
-        let (task, now) = (&leased.task, self.clock.now());
+        let task = &leased.task;
         let in_hand = self.routes.route(lane(&task.tenant, &task.route), route, leased.term);
-        if leased.interrupted {
-            self.routes.admission(&in_hand).await.sent(now);
-            let timing = Timing { now, retry: &route.retry, random: rand::random(), not_before: now };
-            return Step::record(conclude::interrupted(task, id, timing));
-        }
-        if is_too_old(&route.retry, from_proto(task.received_at.as_ref()), now) {
-            return Step::record(conclude::park(task, now, too_old(&route.retry)));
-        }
+        let delivery = InHand { task, id, route };
         let mut admission = self.routes.admission(&in_hand).await;
-        // Recalling a route takes a moment.
-        let now = self.clock.now();
-        let answer = admission.admit(task, now);
+        // Recalling a route takes a moment, so the time is asked for here.
+        let before =
+            step::before(delivery, leased.interrupted, &mut admission, self.clock.now(), rand::random());
         drop(admission);
-        match answer {
-            Answer::Go => {}
-            Answer::Shut => return Step::GiveBack,
-            Answer::At(place) => {
-                counter!("talaria_pace_waits_total").increment(1);
-                let place = within_age(&route.retry, from_proto(task.received_at.as_ref()), place);
-                let why = "waiting for its turn at the route's pace".to_owned();
-                return Step::record(conclude::put_off(task, now, place, why, true));
-            }
+        match before {
+            Before::Attempt => {}
+            Before::GiveBack => return Step::GiveBack,
+            Before::Conclude(conclusion) => return Step::Record(conclusion, None),
         }
         let prepared = match self.event(task.event_seq).await {
             Some(event) => prepare::request(route, &event, task, id),
@@ -180,7 +162,7 @@ impl Inner {
         let not_sent = match prepared {
             // The last look before what cannot be undone.
             Ok(request) if self.holds(leased.lease).await => {
-                return self.attempt(task, id, &in_hand, route, request).await;
+                return self.attempt(delivery, &in_hand, request).await;
             }
             Ok(_) => Step::TakenOver,
             Err(why) => {
@@ -191,29 +173,19 @@ impl Inner {
         not_sent
     }
 
-    async fn attempt(
-        &self,
-        task: &DeliveryTask,
-        id: DeliveryId,
-        in_hand: &RouteInHand,
-        route: &Route,
-        request: prepare::Request,
-    ) -> Step {
+    async fn attempt(&self, delivery: InHand<'_>, in_hand: &RouteInHand, request: prepare::Request) -> Step {
+        let InHand { task, route, .. } = delivery;
         let (started_at, start) = (self.clock.now(), Instant::now());
         let guarded = request.guarded.clone();
         let exchange = self.forwarder.exchange(&route.url, request, route.timeout).await;
         let (took, now) = (start.elapsed(), self.clock.now());
-        let context = Context {
-            deliver_only: route.deliver_only,
-            idempotency_key: &id.idempotency_key(task.generation),
-            lost_attempt: (task.lost_attempt > 0).then_some(task.lost_attempt),
-        };
-        let verdict = classify(&exchange, context);
+        let http_status = exchange.status();
+        let sent = Sent { started_at, took, exchange, guarded };
+        let mut admission = self.routes.admission(in_hand).await;
+        let After { conclusion, change, verdict } =
+            step::after(delivery, sent, &mut admission, now, rand::random());
+        drop(admission);
         let outcome = verdict.outcome.as_str_name().trim_start_matches("ATTEMPT_OUTCOME_").to_lowercase();
-        let http_status = match &exchange {
-            Exchange::Answered(answer) => Some(answer.status),
-            _ => None,
-        };
         tracing::info!(
             delivery = task.delivery_id,
             tenant = task.tenant,
@@ -227,11 +199,7 @@ impl Inner {
         );
         histogram!("talaria_attempt_seconds").record(took);
         counter!("talaria_attempts_total", "outcome" => outcome).increment(1);
-
-        let mut admission = self.routes.admission(in_hand).await;
-        let lesson = admission.learn(task, id, &verdict.next, &verdict.detail, now);
-        drop(admission);
-        let changed = match lesson.change {
+        let changed = match change {
             Some(change) => Some(self.routes.changed(in_hand, change).await),
             None => None,
         };
@@ -240,10 +208,7 @@ impl Inner {
             event_seq: 0,
             what: Some(What::RouteChanged(it)),
         });
-        let ended = Ended { started_at, took: Some(took), http_status, guarded, verdict };
-        let not_before = within_age(&route.retry, from_proto(task.received_at.as_ref()), lesson.not_before);
-        let timing = Timing { now, retry: &route.retry, random: rand::random(), not_before };
-        Step::Record(Box::new(conclude::attempt(task, id, ended, timing)), changed)
+        Step::Record(Box::new(conclusion), changed)
     }
 
     /// Asks until the bus answers.

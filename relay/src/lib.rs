@@ -8,6 +8,7 @@
 //!
 //! Decisions, pure, each a file:
 //!
+//! - [`step`]: what becomes of a delivery in hand, by all that follow.
 //! - [`plan`]: which routes an event goes to.
 //! - [`admission`], of [`breaker`] and [`pace`]: whether a route's next request may go out, and otherwise when.
 //! - [`prepare`] and [`guard`]: what it says.
@@ -34,7 +35,10 @@ pub mod prepare;
 mod projector;
 pub mod retry;
 mod routes;
+#[cfg(test)]
+mod simulation;
 mod status;
+pub mod step;
 #[cfg(test)]
 mod testing;
 pub mod view;

@@ -70,6 +70,8 @@ struct Bounds {
     kept: Seats,
     /// When requests went out, oldest first, of the last span.
     sent: VecDeque<Timestamp>,
+    /// When Hermes refused some of them.
+    refused: VecDeque<Timestamp>,
     /// When `limit` last changed.
     corrected_at: Timestamp,
 }
@@ -153,6 +155,7 @@ impl Bounds {
             open: seats(limit - limit / KEPT),
             kept: seats(limit / KEPT),
             sent: VecDeque::new(),
+            refused: VecDeque::new(),
             corrected_at: Timestamp::MIN,
         };
         let Remembered { mut sent, reserved } = remembered;
@@ -182,10 +185,7 @@ impl Bounds {
     /// Whether there is room in the window that ends now, and otherwise when there will be.
     fn send(&mut self, now: Timestamp) -> Result<(), Timestamp> {
         self.widen(now);
-        let gone = before(now, self.span);
-        while self.sent.front().is_some_and(|sent| *sent <= gone) {
-            self.sent.pop_front();
-        }
+        self.forget(now);
         let in_the_way =
             self.sent.len().checked_sub(self.limit as usize).and_then(|index| self.sent.get(index));
         if let Some(sent) = in_the_way {
@@ -195,11 +195,11 @@ impl Bounds {
         Ok(())
     }
 
-    /// Hermes refused a request, and does not count it: what is left is what it allows, unless others send to it too.
+    /// Hermes refused a request: what it took of this window is what it allows, unless others send to it too.
     fn correct(&mut self, now: Timestamp) {
-        self.sent.pop_back();
-        let gone = before(now, self.span);
-        let taken = self.sent.iter().filter(|sent| **sent > gone).count();
+        self.refused.push_back(now);
+        self.forget(now);
+        let taken = self.sent.len().saturating_sub(self.refused.len());
         let limit = u32::try_from(taken).unwrap_or(u32::MAX).clamp(1, self.limit);
         for _ in limit..self.limit {
             if self.open.len() > 1 {
@@ -207,6 +207,15 @@ impl Bounds {
             }
         }
         (self.limit, self.corrected_at) = (limit, now);
+    }
+
+    fn forget(&mut self, now: Timestamp) {
+        let gone = before(now, self.span);
+        for times in [&mut self.sent, &mut self.refused] {
+            while times.front().is_some_and(|time| *time <= gone) {
+                times.pop_front();
+            }
+        }
     }
 
     /// One more is tried after each window without a refusal.

@@ -169,12 +169,12 @@ async fn relays_whose_clocks_are_minutes_apart_work_together() {
     let mut fleet = fleet(&ledger).over(&[server.url()]).relays(1).start().await;
     fleet.join_with(shifted("+90s")).await;
     fleet.join_with(shifted("-90s")).await;
-    ledger.refuses_once();
+    ledger.refuses_some_once();
     let load = fleet.load().start();
     // Nobody leaves: a repeat that is due by one clock may then have to wait for another one.
     load.goes_on(500).await;
     let account = fleet.account(&ledger, &load.stop().await).await;
-    assert!(account.repeats >= account.deliveries, "each was refused once");
+    assert!(account.repeats >= account.deliveries / 8, "many were refused once");
     took_over_in_time(account.longest_wait);
 }
 

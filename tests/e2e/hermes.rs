@@ -167,7 +167,7 @@ async fn a_misconfigured_route_is_held_and_burns_no_attempt() {
     }
     // What comes behind it waits without trying.
     let behind = openrouter.send("second", "completed").await;
-    let found = stack.delivery_when(&behind, "secret", |delivery| delivery.reason.contains("held")).await;
+    let found = stack.delivery_when(&behind, "secret", |delivery| delivery.reason.contains("is shut")).await;
     assert_eq!(found.attempts.len(), 0);
     let summary = stack.status().await.get_summary(GetSummaryRequest::default()).await.unwrap().into_inner();
     assert!(

@@ -76,7 +76,7 @@ pub(crate) type Key = (u64, i64);
 
 /// When a task is due, in microseconds since 1970.
 pub(crate) fn due(task: &DeliveryTask) -> i64 {
-    time::from_proto(task.due_at.as_ref()).as_microsecond()
+    time::micros(time::from_proto(task.due_at.as_ref()))
 }
 
 /// A row that was taken.

@@ -12,8 +12,8 @@ use talaria_bus::{
 };
 use talaria_core::id::{DeliveryId, EventId};
 use talaria_proto::v1::{
-    Attempt, AttemptOutcome, DeliveryRef, DeliveryState, EventConflict, EventPlanned, Fact,
-    QuarantinedCallback, RouteChanged, Standing, fact::What,
+    Attempt, DeliveryRef, DeliveryState, EventConflict, EventPlanned, Fact, QuarantinedCallback,
+    RouteChanged, Standing, fact::What,
 };
 
 /// All of the facts, or none, together with the place up to which they go.
@@ -184,10 +184,6 @@ impl Batch<'_> {
         let kept = fold::attempt(known, attempt.clone());
         let insert = "INSERT OR REPLACE INTO attempts VALUES (?, ?, ?, ?)";
         self.transaction.prepare_cached(insert)?.execute((key.0, key.1, key.2, kept.encode_to_vec()))?;
-        // Hermes does not count what it refuses for being too fast.
-        if attempt.outcome() == AttemptOutcome::RateLimited {
-            return Ok(());
-        }
         let lane = self.lane(&delivery.tenant, &delivery.route)?;
         let started_at = from_proto(attempt.started_at.as_ref()).as_microsecond();
         let insert = "INSERT INTO starts VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING";

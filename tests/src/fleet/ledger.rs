@@ -72,8 +72,9 @@ impl Ledger {
         self.inner.takes.send_replace(time);
     }
 
-    /// The first request for each delivery is answered 503 from now on, so that it has to be repeated.
-    pub fn refuses_once(&self) {
+    /// The first request for one delivery in four is answered 503 from now on, so that it has to be repeated; not for
+    /// each, because a route of which nothing succeeds is shut.
+    pub fn refuses_some_once(&self) {
         self.inner.refuses.store(true, Relaxed);
     }
 
@@ -126,7 +127,8 @@ async fn webhook(
             *ledger.events.lock().unwrap().entry(event).or_default() += 1;
         }
         line.ids.insert(known_as);
-        if line.requests == 1 && ledger.refuses.load(Relaxed) {
+        let is_refused = || id.bytes().map(usize::from).sum::<usize>().is_multiple_of(4);
+        if line.requests == 1 && ledger.refuses.load(Relaxed) && is_refused() {
             (StatusCode::SERVICE_UNAVAILABLE, "unavailable")
         } else if mem::replace(&mut line.accepted, true) {
             (StatusCode::OK, "duplicate")

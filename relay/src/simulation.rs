@@ -1,0 +1,39 @@
+//! Weeks of a relay in seconds: the real decisions and the real queue, with a clock that is turned from one thing that
+//! happens to the next, and Hermes' stand-ins that fail in all the ways that were seen.
+//!
+//! - [`world`]: what happens, and in which order.
+//! - [`hermes`]: who is sent to.
+//! - [`journal`]: what was recorded, and whether it adds up.
+//!
+//! A seed makes the same week again. `TALARIA_SEEDS=1000` asks for so many weeks, `TALARIA_TEST_SEED=7` for that one.
+
+mod hermes;
+mod journal;
+mod world;
+
+use std::{env, thread};
+
+/// So many weeks where nobody asks for more.
+const SEEDS: u64 = 4;
+
+#[test]
+fn weeks_of_trouble_add_up() {
+    let number =
+        |name| env::var(name).ok().filter(|text| !text.is_empty()).map(|text| text.parse::<u64>().unwrap());
+    let seeds: Vec<u64> = match number("TALARIA_TEST_SEED") {
+        Some(seed) => vec![seed],
+        None => (0..number("TALARIA_SEEDS").unwrap_or(SEEDS)).map(|_| rand::random()).collect(),
+    };
+    let workers = thread::available_parallelism().map_or(1, Into::into);
+    let share = seeds.len().div_ceil(workers).max(1);
+    thread::scope(|scope| {
+        for seeds in seeds.chunks(share) {
+            scope.spawn(move || {
+                for seed in seeds {
+                    println!("TALARIA_TEST_SEED={seed}");
+                    println!("  {}", world::World::new(*seed).live_through_a_week());
+                }
+            });
+        }
+    });
+}

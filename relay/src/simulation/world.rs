@@ -1,0 +1,439 @@
+//! What happens: events, troubles, restarts, changes of the configuration; and what has to hold all the while.
+
+use super::{
+    hermes::{Hermes, Trouble, some_trouble},
+    journal::Journal,
+};
+use crate::{
+    admission::{Admission, turn},
+    classify::Exchange,
+    conclude,
+    pace::Remembered,
+    plan::plan,
+    step::{self, Before, InHand, Sent},
+};
+use jiff::Timestamp;
+use rand::{Rng as _, SeedableRng as _, rngs::StdRng};
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, BinaryHeap, HashMap, HashSet, VecDeque},
+    fmt::Write as _,
+    fs,
+    sync::{Arc, LazyLock},
+    time::Duration,
+};
+use talaria_bus::{
+    Lane, Leased, Stored, Windows,
+    simulation::SimulatedQueue,
+    time::{after, from_proto, since, to_proto},
+};
+use talaria_core::{
+    config::{self, Config, Pace, Route},
+    id::{DeliveryId, EventId},
+};
+use talaria_proto::v1::{DeliveryState, DeliveryTask, Event};
+
+const WEEK: Duration = Duration::from_secs(7 * 86_400);
+const TENANTS: usize = 300;
+const ROUTES: usize = 4;
+/// These tenants' routes never have trouble, and so few events that nothing ever waits.
+const QUIET: usize = 20;
+/// The name of routes that deliver without an agent.
+const DELIVER_ONLY: &str = "r1";
+const IN_HAND: usize = 1024;
+/// From the relay to Hermes, and back: less than the pace's margin.
+const ON_ITS_WAY: Duration = Duration::from_millis(900);
+
+/// As it is; without one tenant's last route; with other paces.
+static CONFIGS: LazyLock<[Arc<Config>; 3]> = LazyLock::new(|| {
+    [
+        ["30/min", "10/min", "2/s", "off"],
+        ["30/min", "10/min", "2/s", ""],
+        ["12/min", "3/min", "1/s", "60/min"],
+    ]
+    .map(|paces| Arc::new(compile(paces)))
+});
+
+fn compile(paces: [&str; ROUTES]) -> Config {
+    let directory = tempfile::tempdir().unwrap();
+    fs::write(directory.path().join("secret"), "secret").unwrap();
+    let mut text = "tenants:\n".to_owned();
+    for tenant in 0..TENANTS {
+        write!(text, "  t{tenant}:\n    openrouter: {{secrets: [{{file: secret}}]}}\n    routes:\n").unwrap();
+        for (route, pace) in paces.iter().enumerate().filter(|(_, pace)| !pace.is_empty()) {
+            writeln!(
+                text,
+                "      r{route}: {{url: 'https://hermes.example/webhooks/r', secret: {{file: secret}}, pace: {pace}, \
+                 deliver_only: {}}}",
+                format!("r{route}") == DELIVER_ONLY
+            )
+            .unwrap();
+        }
+    }
+    let file = directory.path().join("talaria.yaml");
+    fs::write(&file, text).unwrap();
+    config::load(&file).unwrap()
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Happening {
+    Event {
+        tenant: usize,
+    },
+    Trouble {
+        tenant: usize,
+        route: usize,
+    },
+    Healed {
+        tenant: usize,
+        route: usize,
+    },
+    /// The relay dies, and comes back with this configuration.
+    Restart {
+        config: usize,
+    },
+    Arrives {
+        flight: u64,
+    },
+    Ends {
+        flight: u64,
+    },
+}
+
+/// A request under way.
+struct Flight {
+    leased: Leased,
+    lane: Lane,
+    started_at: Timestamp,
+    exchange: Option<Exchange>,
+    /// The relay that sent it still lives.
+    awaited: bool,
+}
+
+pub(super) struct World {
+    rng: StdRng,
+    begin: Timestamp,
+    now: Timestamp,
+    agenda: BinaryHeap<Reverse<(Timestamp, u64, Happening)>>,
+    happened: u64,
+    config: Arc<Config>,
+    queue: SimulatedQueue,
+    journal: Journal,
+    admissions: HashMap<Lane, (u64, Admission)>,
+    flights: HashMap<u64, Flight>,
+    hermes: BTreeMap<(usize, usize), Hermes>,
+    /// Routes whose Hermes was stricter than agreed at some time.
+    surprised: HashSet<Lane>,
+    /// Requests of each route's last window.
+    sent: HashMap<Lane, VecDeque<Timestamp>>,
+    events: u64,
+    planned: usize,
+    requests: u64,
+}
+
+impl World {
+    pub(super) fn new(seed: u64) -> Self {
+        let begin = Timestamp::from_second(1_777_000_000).unwrap();
+        let config = Arc::clone(&CONFIGS[0]);
+        let hermes = |(tenant, route): (usize, usize)| {
+            let route = config.route(&format!("t{tenant}"), &format!("r{route}")).unwrap();
+            Hermes::new(route.pace, route.deliver_only)
+        };
+        let all = (0..TENANTS).flat_map(|tenant| (0..ROUTES).map(move |route| (tenant, route)));
+        let mut world = Self {
+            rng: StdRng::seed_from_u64(seed),
+            begin,
+            now: begin,
+            agenda: BinaryHeap::new(),
+            happened: 0,
+            queue: SimulatedQueue::default(),
+            journal: Journal::default(),
+            admissions: HashMap::new(),
+            flights: HashMap::new(),
+            hermes: all.map(|name| (name, hermes(name))).collect(),
+            surprised: HashSet::new(),
+            sent: HashMap::new(),
+            events: 0,
+            planned: 0,
+            requests: 0,
+            config,
+        };
+        world.set_windows();
+        world.plan_a_week();
+        world
+    }
+
+    fn plan_a_week(&mut self) {
+        let week = WEEK.as_secs();
+        for tenant in 0..QUIET {
+            for _ in 0..3 {
+                let at = self.rng.random_range(0..week);
+                self.at(at, Happening::Event { tenant });
+            }
+        }
+        // Singles, and bursts that fill a route for minutes or hours.
+        for _ in 0..400 {
+            let (tenant, at) = (self.rng.random_range(QUIET..TENANTS), self.rng.random_range(0..week));
+            let burst = if self.rng.random_range(0..40) == 0 { self.rng.random_range(1..150) } else { 1 };
+            for _ in 0..burst {
+                self.at(at, Happening::Event { tenant });
+            }
+        }
+        for _ in 0..400 {
+            let (tenant, route) = (self.rng.random_range(QUIET..TENANTS), self.rng.random_range(0..ROUTES));
+            let at = self.rng.random_range(0..week);
+            self.at(at, Happening::Trouble { tenant, route });
+            // Trouble matters where something comes.
+            for _ in 0..self.rng.random_range(0..12) {
+                let later = at + self.rng.random_range(0..3_600);
+                self.at(later, Happening::Event { tenant });
+            }
+        }
+        for _ in 0..60 {
+            let (at, config) = (self.rng.random_range(0..week), self.rng.random_range(0..CONFIGS.len()));
+            self.at(at, Happening::Restart { config });
+        }
+        self.at(week, Happening::Restart { config: 0 });
+    }
+
+    fn at(&mut self, second: u64, what: Happening) {
+        let micros = self.rng.random_range(0..1_000_000);
+        self.schedule(after(self.begin, Duration::from_micros(second * 1_000_000 + micros)), what);
+    }
+
+    fn schedule(&mut self, at: Timestamp, what: Happening) {
+        self.happened += 1;
+        self.agenda.push(Reverse((at, self.happened, what)));
+    }
+
+    fn set_windows(&mut self) {
+        let window = |(tenant, route): (&Arc<config::Tenant>, &Arc<Route>)| {
+            (crate::routes::lane(&tenant.name, &route.name), usize::from(route.in_flight))
+        };
+        self.queue.set_windows(Windows(self.config.routes().map(window).collect()));
+    }
+
+    /// Everything that happens in a week and after it, until nothing waits. What it came to.
+    pub(super) fn live_through_a_week(mut self) -> String {
+        loop {
+            let next_due = self.dispatch();
+            let next = self.agenda.peek().map(|Reverse((at, ..))| *at);
+            let Some(now) = next.into_iter().chain(next_due).min() else { break };
+            assert!(
+                since(now, self.begin) < 3 * WEEK,
+                "something waits for ever: {} deliveries",
+                self.queue.len()
+            );
+            self.now = self.now.max(now);
+            while let Some(Reverse((at, ..))) = self.agenda.peek()
+                && *at <= self.now
+                && let Some(Reverse((.., what))) = self.agenda.pop()
+            {
+                self.happens(what);
+            }
+        }
+        self.account()
+    }
+
+    fn happens(&mut self, what: Happening) {
+        match what {
+            Happening::Event { tenant } => self.event(tenant),
+            Happening::Trouble { tenant, route } => {
+                let (trouble, lasts) = some_trouble(&mut self.rng);
+                if trouble == Trouble::Stricter {
+                    self.surprised.insert(lane_of(tenant, route));
+                }
+                self.hermes.get_mut(&(tenant, route)).unwrap().trouble = trouble;
+                let healed = after(self.now, lasts).min(after(self.begin, WEEK));
+                self.schedule(healed, Happening::Healed { tenant, route });
+            }
+            Happening::Healed { tenant, route } => {
+                self.hermes.get_mut(&(tenant, route)).unwrap().trouble = Trouble::Nothing;
+            }
+            Happening::Restart { config } => {
+                self.config = Arc::clone(&CONFIGS[config]);
+                self.queue.restart();
+                self.set_windows();
+                self.admissions.clear();
+                self.flights.values_mut().for_each(|flight| flight.awaited = false);
+            }
+            Happening::Arrives { flight } => self.arrives(flight),
+            Happening::Ends { flight } => self.ends(flight),
+        }
+    }
+
+    fn event(&mut self, tenant: usize) {
+        self.events += 1;
+        let tenant = format!("t{tenant}");
+        let event = Event {
+            id: EventId::new(&tenant, &self.events.to_string(), "t").to_string(),
+            tenant: tenant.clone(),
+            r#type: "t".into(),
+            payload: "{}".into(),
+            received_at: Some(to_proto(self.now)),
+            ..Event::default()
+        };
+        let stored = Stored { seq: self.events, event: event.into() };
+        let plan = plan(&stored, self.config.tenants.get(&tenant).map(AsRef::as_ref), self.now);
+        plan.facts.iter().for_each(|fact| self.journal.record(fact));
+        self.planned += plan.deliveries.len();
+        plan.deliveries.into_iter().for_each(|task| self.queue.enqueue(task));
+    }
+
+    /// Works off what is due. When to look again.
+    fn dispatch(&mut self) -> Option<Timestamp> {
+        loop {
+            match self.queue.take(self.now, IN_HAND) {
+                Ok(taken) => taken.into_iter().for_each(|leased| self.deliver(leased)),
+                Err(next_due) => return (next_due < Timestamp::MAX).then_some(next_due),
+            }
+        }
+    }
+
+    fn deliver(&mut self, leased: Leased) {
+        let task = &leased.task;
+        let Some(route) = self.config.route(&task.tenant, &task.route).map(Arc::clone) else {
+            let id = task.delivery_id.parse().unwrap();
+            let gone = step::without_route(task, id, leased.interrupted, self.now);
+            return self.conclude(&leased, &gone);
+        };
+        let lane = crate::routes::lane(&task.tenant, &task.route);
+        let in_hand = InHand { task, id: task.delivery_id.parse().unwrap(), route: &route };
+        let (now, random) = (self.now, self.rng.random());
+        let admission = self.admission(&lane, &route, leased.term);
+        let before = step::before(in_hand, leased.interrupted, admission, now, random);
+        match before {
+            Before::Attempt => self.send(leased, lane, route.pace),
+            Before::Conclude(conclusion) => self.conclude(&leased, &conclusion),
+            Before::GiveBack => {
+                let (until, window) = self.admission(&lane, &route, leased.term).gate();
+                self.queue.set_gate(&lane, until, window);
+                self.queue.release(leased.lease, now);
+            }
+        }
+    }
+
+    fn admission(&mut self, lane: &Lane, route: &Route, term: u64) -> &mut Admission {
+        if self.admissions.get(lane).is_none_or(|(known, _)| *known != term) {
+            let survey = self.queue.survey(lane, |task: &DeliveryTask| {
+                task.slot_reserved.then(|| (from_proto(task.due_at.as_ref()), turn(task)))
+            });
+            let sent = self.journal.starts.get(lane).cloned().unwrap_or_default();
+            let sent =
+                sent.into_iter().filter(|at| since(self.now, *at) < Duration::from_secs(7_200)).collect();
+            let remembered = Remembered { sent, reserved: survey.found };
+            let admission = Admission::new(route, remembered, self.journal.shut.get(lane).cloned());
+            self.admissions.insert(lane.clone(), (term, admission));
+        }
+        &mut self.admissions.get_mut(lane).unwrap().1
+    }
+
+    fn send(&mut self, leased: Leased, lane: Lane, pace: Option<Pace>) {
+        self.requests += 1;
+        let tenant: usize = leased.task.tenant[1..].parse().unwrap();
+        if tenant < QUIET && leased.task.attempts == 0 {
+            let waited = since(self.now, from_proto(leased.task.received_at.as_ref()));
+            assert!(
+                waited < Duration::from_secs(1),
+                "a first attempt with nothing before it waited {waited:?}"
+            );
+        }
+        if let Some(Pace { count, window }) = pace {
+            let sent = self.sent.entry(lane.clone()).or_default();
+            sent.push_back(self.now);
+            while sent.front().is_some_and(|first| since(self.now, *first) > window) {
+                sent.pop_front();
+            }
+            assert!(sent.len() <= count as usize, "{lane:?} sent {} within {window:?}", sent.len());
+        }
+        let flight = self.happened + 1;
+        let arrives = after(self.now, self.rng.random_range(Duration::ZERO..ON_ITS_WAY));
+        self.flights
+            .insert(flight, Flight { leased, lane, started_at: self.now, exchange: None, awaited: true });
+        self.schedule(arrives, Happening::Arrives { flight });
+    }
+
+    fn arrives(&mut self, number: u64) {
+        let flight = self.flights.get_mut(&number).unwrap();
+        let task = &flight.leased.task;
+        let name = (task.tenant[1..].parse().unwrap(), task.route[1..].parse().unwrap());
+        let id: DeliveryId = task.delivery_id.parse().unwrap();
+        let key = id.idempotency_key(task.generation);
+        let exchange = self.hermes.get_mut(&name).unwrap().answer(&key, self.now, &mut self.rng);
+        let ends = match exchange {
+            Exchange::Lost(_) => after(flight.started_at, Duration::from_secs(30)),
+            _ => after(self.now, self.rng.random_range(Duration::ZERO..ON_ITS_WAY)),
+        };
+        flight.exchange = Some(exchange);
+        self.schedule(ends, Happening::Ends { flight: number });
+    }
+
+    fn ends(&mut self, number: u64) {
+        let flight = self.flights.remove(&number).unwrap();
+        if !flight.awaited {
+            return;
+        }
+        let (leased, lane) = (flight.leased, flight.lane);
+        let task = &leased.task;
+        // The configuration changes with the process, and this one has lived since.
+        let route = self.config.route(&task.tenant, &task.route).map(Arc::clone).unwrap();
+        let in_hand = InHand { task, id: task.delivery_id.parse().unwrap(), route: &route };
+        let took = since(self.now, flight.started_at);
+        let exchange = flight.exchange.unwrap();
+        let sent = Sent { started_at: flight.started_at, took, exchange, guarded: Vec::new() };
+        let (now, random) = (self.now, self.rng.random());
+        let admission = self.admission(&lane, &route, leased.term);
+        let after = step::after(in_hand, sent, admission, now, random);
+        if let Some(change) = after.change {
+            let (until, window) = admission.gate();
+            self.queue.set_gate(&lane, until, window);
+            self.journal.changed(&lane, change);
+        }
+        self.conclude(&leased, &after.conclusion);
+    }
+
+    fn conclude(&mut self, leased: &Leased, conclusion: &conclude::Conclusion) {
+        self.journal.record(&conclusion.fact);
+        match &conclusion.task {
+            Some(task) => self.queue.later(leased.lease, task),
+            None => self.queue.settle(leased.lease),
+        }
+    }
+
+    /// At the end: every delivery has one end, and what Hermes saw belongs to it.
+    fn account(&self) -> String {
+        assert!(self.queue.is_empty());
+        assert_eq!(self.journal.deliveries.len(), self.planned);
+        assert_eq!(self.journal.count(DeliveryState::Waiting), 0);
+        let mut ran: HashMap<DeliveryId, u32> = HashMap::new();
+        for ((tenant, route), hermes) in &self.hermes {
+            if !self.surprised.contains(&lane_of(*tenant, *route)) {
+                assert_eq!(hermes.refusals, 0, "t{tenant}/r{route} was faster than agreed");
+            }
+            for (key, times) in &hermes.ran {
+                let (id, _) = key.rsplit_once('.').unwrap();
+                *ran.entry(id.parse().unwrap()).or_default() += times;
+            }
+        }
+        for (id, folded) in &self.journal.deliveries {
+            let (times, delivery) = (ran.remove(id).unwrap_or(0), &folded.delivery);
+            let known = [delivery.state() == DeliveryState::Delivered, times > 0];
+            // Only what nobody answered for may have run without our knowing.
+            let lost = delivery.attempts > 0;
+            // A deliver_only route that failed where nobody heard it calls the repeat a duplicate, too.
+            let unheard = delivery.reason.contains("whose answer was lost") && delivery.route == DELIVER_ONLY;
+            assert!(known != [true, false] || unheard, "{delivery:?} was never taken");
+            assert!(known != [false, true] || lost, "{delivery:?} was never sent");
+            let said = delivery.reason.contains("twice") || delivery.state() != DeliveryState::Delivered;
+            assert!(times <= 1 || said, "{delivery:?} ran {times} times, and nobody says so");
+        }
+        assert!(ran.is_empty(), "Hermes ran what nobody planned: {ran:?}");
+        let counts = [DeliveryState::Delivered, DeliveryState::Parked, DeliveryState::Ambiguous]
+            .map(|state| format!("{} {}", self.journal.count(state), state.as_str_name()));
+        format!("{} events, {} requests: {}", self.events, self.requests, counts.join(", "))
+    }
+}
+
+fn lane_of(tenant: usize, route: usize) -> Lane {
+    Lane { tenant: format!("t{tenant}").into(), route: format!("r{route}").into() }
+}

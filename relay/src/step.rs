@@ -1,0 +1,160 @@
+//! One step of a delivery that was taken, decided: what becomes of it before a request, and what after.
+
+use crate::{
+    admission::{Admission, Answer},
+    breaker::Change,
+    classify::{Context, Exchange, Verdict, classify},
+    conclude::{self, Conclusion, Ended, Timing},
+    retry::{is_too_old, too_old, within_age},
+};
+use jiff::Timestamp;
+use std::time::Duration;
+use talaria_bus::time::from_proto;
+use talaria_core::{
+    config::{Retry, Route},
+    id::DeliveryId,
+};
+use talaria_proto::v1::DeliveryTask;
+
+/// A delivery in hand.
+#[derive(Clone, Copy, Debug)]
+pub struct InHand<'a> {
+    /// What it is.
+    pub task: &'a DeliveryTask,
+    /// Its id, read.
+    pub id: DeliveryId,
+    /// Its route.
+    pub route: &'a Route,
+}
+
+/// What becomes of it before a request.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Before {
+    /// A request goes out.
+    Attempt,
+    /// None does, and this is recorded.
+    Conclude(Box<Conclusion>),
+    /// The route is shut: it is given back untouched.
+    GiveBack,
+}
+
+/// What became of a request.
+#[derive(Clone, Debug)]
+pub struct Sent {
+    /// When it went out.
+    pub started_at: Timestamp,
+    /// How long it took.
+    pub took: Duration,
+    /// What came back.
+    pub exchange: Exchange,
+    /// What the guard changed in it.
+    pub guarded: Vec<String>,
+}
+
+/// What follows from it.
+#[derive(Clone, Debug)]
+pub struct After {
+    /// What is recorded of the delivery.
+    pub conclusion: Conclusion,
+    /// What changed about its route.
+    pub change: Option<Change>,
+    /// What the answer means.
+    pub verdict: Verdict,
+}
+
+/// Before a request. `interrupted` says that an earlier holder vanished; `random` is from 0 to 1, for jitter.
+pub fn before(
+    InHand { task, id, route }: InHand<'_>,
+    interrupted: bool,
+    admission: &mut Admission,
+    now: Timestamp,
+    random: f64,
+) -> Before {
+    let received_at = from_proto(task.received_at.as_ref());
+    let conclude = |conclusion| Before::Conclude(Box::new(conclusion));
+    if interrupted {
+        admission.sent(now);
+        let timing = Timing { now, retry: &route.retry, random, not_before: now };
+        return conclude(conclude::interrupted(task, id, timing));
+    }
+    if is_too_old(&route.retry, received_at, now) {
+        return conclude(conclude::park(task, now, too_old(&route.retry)));
+    }
+    match admission.admit(task, now) {
+        Answer::Go => Before::Attempt,
+        Answer::Shut => Before::GiveBack,
+        Answer::At(place) => {
+            let place = within_age(&route.retry, received_at, place);
+            let why = "waiting for its turn at the route's pace".to_owned();
+            conclude(conclude::put_off(task, now, place, why, true))
+        }
+    }
+}
+
+/// Instead of a request, where no route is configured any more. What somebody vanished with is recorded first, and
+/// taken again: it may have gone out.
+pub fn without_route(task: &DeliveryTask, id: DeliveryId, interrupted: bool, now: Timestamp) -> Conclusion {
+    if !interrupted {
+        let why = "the route is not configured any more; replay once it is back".to_owned();
+        return conclude::park(task, now, why);
+    }
+    let schedule = vec![Duration::ZERO; task.counted_attempts as usize + 1];
+    let retry = Retry { schedule, jitter: 0.0, max_age: Duration::MAX };
+    conclude::interrupted(task, id, Timing { now, retry: &retry, random: 0.0, not_before: now })
+}
+
+/// After a request.
+pub fn after(
+    InHand { task, id, route }: InHand<'_>,
+    sent: Sent,
+    admission: &mut Admission,
+    now: Timestamp,
+    random: f64,
+) -> After {
+    let Sent { started_at, took, exchange, guarded } = sent;
+    let context = Context {
+        deliver_only: route.deliver_only,
+        idempotency_key: &id.idempotency_key(task.generation),
+        lost_attempt: (task.lost_attempt > 0).then_some(task.lost_attempt),
+    };
+    let verdict = classify(&exchange, context);
+    let lesson = admission.learn(task, id, &verdict.next, &verdict.detail, now);
+    let ended = Ended {
+        started_at,
+        took: Some(took),
+        http_status: exchange.status(),
+        guarded,
+        verdict: verdict.clone(),
+    };
+    let not_before = within_age(&route.retry, from_proto(task.received_at.as_ref()), lesson.not_before);
+    let timing = Timing { now, retry: &route.retry, random, not_before };
+    After { conclusion: conclude::attempt(task, id, ended, timing), change: lesson.change, verdict }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use talaria_bus::time::to_proto;
+    use talaria_core::id::EventId;
+    use talaria_proto::v1::{AttemptOutcome, DeliveryState, fact::What};
+
+    #[test]
+    fn a_route_that_is_gone_hides_no_attempt() {
+        let now = Timestamp::from_second(1_777_000_000).unwrap();
+        let id = DeliveryId::new(EventId::new("acme", "j", "t"), "r");
+        let task = DeliveryTask {
+            delivery_id: id.to_string(),
+            generation: 1,
+            counted_attempts: 10,
+            due_at: Some(to_proto(now)),
+            ..DeliveryTask::default()
+        };
+        let first = without_route(&task, id, true, now);
+        let Some(What::AttemptFinished(finished)) = first.fact.what else { panic!() };
+        assert_eq!(finished.attempt.unwrap().outcome(), AttemptOutcome::Interrupted);
+        let then = without_route(&first.task.unwrap(), id, false, now);
+        let Some(What::DeliveryMoved(moved)) = then.fact.what else { panic!() };
+        let standing = moved.standing.unwrap();
+        assert_eq!((standing.state(), standing.attempts, then.task), (DeliveryState::Parked, 1, None));
+    }
+}
