@@ -112,6 +112,7 @@ pub fn attempt(task: &DeliveryTask, id: DeliveryId, ended: Ended, timing: Timing
         detail,
         counted,
         guarded: ended.guarded,
+        timings: None,
     };
     conclude(task, timing.now, state, reason, Some(attempt))
 }
