@@ -1,5 +1,9 @@
 //! The command line.
 
+mod explain;
+
+pub use explain::Explain;
+
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 use jiff::Timestamp;
 use std::{net::SocketAddr, path::PathBuf};
@@ -82,6 +86,8 @@ Logs go to standard error, as with `talaria up`.")]
     Send(Send),
     /// Show what became of callbacks
     Status(Status),
+    /// Say why an event arrived or did not, and what happens next
+    Explain(Explain),
     /// Show changes of deliveries as they happen
     Watch(Watch),
     /// Show the prompt that a route makes of a payload

@@ -3,18 +3,34 @@
 use crate::Failure;
 use std::path::Path;
 use talaria_core::config;
-use talaria_proto::v1::status_service_client::StatusServiceClient;
+use talaria_proto::v1::{
+    control_service_client::ControlServiceClient, status_service_client::StatusServiceClient,
+};
 use tonic::transport::{Channel, Endpoint};
 use url::Url;
 
 /// Payloads of quarantined callbacks come a thousand at a time at most, and are a mebibyte long by default.
 const LARGEST_ANSWER: usize = 1 << 30;
 
-/// Connects to the relay at this URL, or to the configured one.
+/// Status, of the relay at this URL, or of the configured one.
 pub(crate) async fn connect(
     relay: Option<&Url>,
     config: &Path,
 ) -> Result<StatusServiceClient<Channel>, Failure> {
+    let channel = channel(relay, config).await?;
+    Ok(StatusServiceClient::new(channel).max_decoding_message_size(LARGEST_ANSWER))
+}
+
+/// Control, of the same.
+pub(crate) async fn control(
+    relay: Option<&Url>,
+    config: &Path,
+) -> Result<ControlServiceClient<Channel>, Failure> {
+    let channel = channel(relay, config).await?;
+    Ok(ControlServiceClient::new(channel).max_decoding_message_size(LARGEST_ANSWER))
+}
+
+async fn channel(relay: Option<&Url>, config: &Path) -> Result<Channel, Failure> {
     let url = match relay {
         Some(url) => url.to_string(),
         None => format!("http://{}", config::load_addresses(config)?.grpc),
@@ -27,7 +43,5 @@ pub(crate) async fn connect(
         ))
     };
     let endpoint = Endpoint::from_shared(url.clone()).map_err(unreachable)?;
-    let channel =
-        endpoint.connect_timeout(std::time::Duration::from_secs(5)).connect().await.map_err(unreachable)?;
-    Ok(StatusServiceClient::new(channel).max_decoding_message_size(LARGEST_ANSWER))
+    endpoint.connect_timeout(std::time::Duration::from_secs(5)).connect().await.map_err(unreachable)
 }

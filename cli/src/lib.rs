@@ -33,6 +33,7 @@ pub async fn run(args: Args) -> Result<(), Failure> {
         Command::Demo(args) => commands::demo::run(&args).await,
         Command::Send(args) => commands::send::run(&config, &args).await,
         Command::Status(args) => commands::status::run(&config, args).await,
+        Command::Explain(args) => commands::explain::run(&config, args).await,
         Command::Watch(args) => commands::watch::run(&config, args).await,
         Command::Render(args) => commands::render::run(&config, &args),
         Command::Hermes(args) => commands::hermes::run(&config, &args),

@@ -5,6 +5,7 @@
 //! - `talaria/v1/journal.proto`: the facts that status is folded from.
 //! - `talaria/v1/commit.proto`: the journal's messages between replicated relays.
 //! - `talaria/v1/status.proto`: `StatusService`, which answers what became of everything.
+//! - `talaria/v1/control.proto`: `ControlService`, which explains it.
 
 /// Version 1 of the contracts.
 #[allow(clippy::pedantic, missing_docs, unreachable_pub, unused_qualifications, reason = "generated")]

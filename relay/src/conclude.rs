@@ -68,15 +68,21 @@ pub fn attempt(task: &DeliveryTask, id: DeliveryId, ended: Ended, timing: Timing
         ..task.clone()
     };
     let attempted_generation = task.generation;
-    if outcome == AttemptOutcome::Accepted
-        && let Some(gap) = gap_since_lost(&task, ended.started_at)
-    {
-        detail += &format!(
-            "; attempt {} under the same id went unanswered {} minutes before, longer than Hermes remembers: \
-             the agent may have run twice",
-            task.lost_attempt,
-            gap.as_secs() / 60
-        );
+    if matches!(outcome, AttemptOutcome::Accepted | AttemptOutcome::Delivered) {
+        if let Some(gap) = gap_since_lost(&task, ended.started_at) {
+            detail += &format!(
+                "; attempt {} under the same id went unanswered {} minutes before, longer than Hermes remembers: \
+                 the agent may have run twice",
+                task.lost_attempt,
+                gap.as_secs() / 60
+            );
+        } else if task.unsettled_attempt > 0 {
+            detail += &format!(
+                "; attempt {} under an earlier id went unanswered and was never cleared up: it may have been delivered \
+                 twice",
+                task.unsettled_attempt
+            );
+        }
     }
     let (state, reason) = match &next {
         Next::Delivered => (DeliveryState::Delivered, detail.clone()),
@@ -112,6 +118,7 @@ pub fn attempt(task: &DeliveryTask, id: DeliveryId, ended: Ended, timing: Timing
         detail,
         counted,
         guarded: ended.guarded,
+        timings: None,
     };
     conclude(task, timing.now, state, reason, Some(attempt))
 }
@@ -175,6 +182,10 @@ fn remember_id(task: &mut DeliveryTask, after: IdAfter, number: u32, started_at:
             task.lost_at = Some(to_proto(started_at));
         }
         IdAfter::UsedUp => {
+            // So late Hermes knows nothing of the lost one, and its answer is about this attempt alone.
+            if gap_since_lost(task, started_at).is_some() && task.unsettled_attempt == 0 {
+                task.unsettled_attempt = task.lost_attempt;
+            }
             task.generation += 1;
             task.lost_attempt = 0;
             task.lost_at = None;
@@ -352,6 +363,20 @@ mod tests {
             late.0.reason
         );
         assert_eq!(late.0.state(), DeliveryState::Delivered);
+    }
+
+    #[test]
+    fn what_was_lost_for_long_is_not_forgotten_with_its_generation() {
+        let (_, _, next) = run(&task(), AttemptOutcome::AnswerLost, failed(IdAfter::Unknown), now());
+        let next = next.unwrap();
+        let delivered_after = |gap| {
+            let at = after(now(), Duration::from_secs(gap));
+            let next = DeliveryTask { counted_attempts: 0, ..next.clone() };
+            let (_, _, next) = run(&next, AttemptOutcome::Failed, failed(IdAfter::UsedUp), at);
+            run(&next.unwrap(), AttemptOutcome::Delivered, Next::Delivered, at).0.reason
+        };
+        assert!(!delivered_after(3_599).contains("twice"), "Hermes would have called it a duplicate");
+        assert!(delivered_after(3_600).contains("attempt 1 under an earlier id"));
     }
 
     #[test]

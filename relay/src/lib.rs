@@ -16,14 +16,18 @@
 //! - [`retry`]: when a failed attempt is repeated.
 //! - [`conclude`]: what an attempt leaves behind.
 //! - [`fold`]: where a delivery stands, from the facts about it.
+//! - [`explain`]: why an event arrived or did not, and what happens next.
 //!
-//! Shells around them: `fanout`, `dispatch` with `routes` and [`forward`], `projector` with [`view`], `keeper`, and `status`.
+//! Shells around them: `fanout`, `dispatch` with `routes` and [`forward`], `projector` with [`view`], `keeper`, `status`
+//! and `control`.
 
 pub mod admission;
 pub mod breaker;
 pub mod classify;
 pub mod conclude;
+mod control;
 mod dispatch;
+pub mod explain;
 mod fanout;
 pub mod fold;
 pub mod forward;
@@ -48,12 +52,18 @@ use talaria_bus::{Bus, Clock};
 use talaria_core::config::Config;
 use talaria_proto::{
     FILE_DESCRIPTOR_SET,
-    v1::status_service_server::{SERVICE_NAME, StatusServiceServer},
+    v1::{
+        control_service_server::{self, ControlServiceServer},
+        status_service_server::{self, StatusServiceServer},
+    },
 };
 use thiserror::Error;
 use tokio::{net::TcpListener, sync::watch, task::JoinSet};
 use tokio_stream::wrappers::TcpListenerStream;
 use tokio_util::sync::CancellationToken;
+
+/// What health is told of: all services at once, and each.
+const SERVICES: [&str; 3] = ["", status_service_server::SERVICE_NAME, control_service_server::SERVICE_NAME];
 
 /// How long, once all attempts have ended, whoever watches may take to hear of it.
 const LAST_WORDS: Duration = Duration::from_secs(5);
@@ -140,6 +150,8 @@ impl Relay {
             clock.clone(),
             end.clone(),
         ));
+        let control =
+            control::ControlServer::new(Arc::clone(&config), view.clone(), bus.clone(), clock.clone());
         let reflection = || {
             tonic_reflection::server::Builder::configure()
                 .register_encoded_file_descriptor_set(FILE_DESCRIPTOR_SET)
@@ -151,17 +163,18 @@ impl Relay {
             // grpcurl before 1.9 asks in the older dialect.
             .add_service(reflection().build_v1alpha()?)
             .add_service(status)
+            .add_service(ControlServiceServer::new(control))
             .serve_with_incoming_shutdown(TcpListenerStream::new(listener), end.clone().cancelled_owned());
         let (ended, caught_up) = (end.clone(), view.position());
         others.spawn(async move {
             use tonic_health::ServingStatus::{NotServing, Serving};
-            for service in ["", SERVICE_NAME] {
+            for service in SERVICES {
                 health.set_service_status(service, NotServing).await;
             }
             tokio::select! {
                 () = ended.cancelled() => {}
                 () = projector::caught_up(caught_up, newest_fact) => {
-                    for service in ["", SERVICE_NAME] {
+                    for service in SERVICES {
                         health.set_service_status(service, Serving).await;
                     }
                 }

@@ -334,6 +334,7 @@ fn exit_codes_tell_what_went_wrong() {
         (&["hermes"], 2, "which route?"),
         (&["hermes", "acme/r", "--install", "nowhere"], 1, "Hermes home"),
         (&["status", "--relay", "http://127.0.0.1:1"], 5, "`talaria relay` running there?"),
+        (&["explain", "j", "--relay", "http://127.0.0.1:1"], 5, "`talaria relay` running there?"),
         (&["watch", "--relay", "http://127.0.0.1:1"], 5, "`talaria relay` running there?"),
         (&["send", "--tenant", "acme", "--url", "http://127.0.0.1:1/"], 5, "cannot reach the ingress"),
         (&["status", "--since", "yesterday"], 2, "how long ago, such as 2h"),
@@ -348,9 +349,10 @@ fn exit_codes_tell_what_went_wrong() {
     }
     let help = works(directory, &["--help"]);
     assert!(help.contains("Exit codes: 0 done") && help.contains("talaria demo"), "{help}");
-    for command in
-        ["init", "check", "up", "ingress", "relay", "demo", "send", "status", "watch", "render", "hermes"]
-    {
+    for command in [
+        "init", "check", "up", "ingress", "relay", "demo", "send", "status", "explain", "watch", "render",
+        "hermes",
+    ] {
         let help = works(directory, &[command, "--help"]);
         assert!(help.contains("--config"), "{help}");
         assert!(command == "up" || command == "demo" || help.contains("Examples:"), "{command}");

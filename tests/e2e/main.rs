@@ -5,6 +5,7 @@
 //! - [`exactness`]: our rendering and filtering beside the real Hermes' own.
 //! - [`status`]: the gRPC services.
 //! - [`commands`]: the command line.
+//! - [`explain`]: why an event arrived or did not.
 //! - [`running`]: retention, draining, restarts with another configuration.
 //! - [`fleet`]: several ingresses and relays, one after another of which fails.
 //! - [`outages`]: ingresses and relays whose NATS fails.
@@ -31,6 +32,7 @@ mod commands;
 mod conformance;
 mod docs;
 mod exactness;
+mod explain;
 mod fleet;
 mod hermes;
 mod nats_setup;

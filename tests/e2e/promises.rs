@@ -229,7 +229,8 @@ async fn promise_4_a_slow_or_broken_hermes_delays_nobody_else() {
     sink.set("hangs", Does::Accept);
     let deliveries = until("the route that hung", async || {
         let deliveries = stack.deliveries().await;
-        let is_done = |d: &&talaria_proto::v1::Delivery| d.route == "hangs" && d.state() == DeliveryState::Delivered;
+        let is_done =
+            |d: &&talaria_proto::v1::Delivery| d.route == "hangs" && d.state() == DeliveryState::Delivered;
         (deliveries.iter().filter(is_done).count() == EVENTS).then_some(deliveries)
     })
     .await;

@@ -2,6 +2,7 @@
 
 pub(crate) mod check;
 pub(crate) mod demo;
+pub(crate) mod explain;
 pub(crate) mod hermes;
 pub(crate) mod init;
 pub(crate) mod render;

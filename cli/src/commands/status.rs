@@ -222,11 +222,8 @@ async fn event(relay: &mut Relay, id: &str, args: &Status) -> Result<(), Failure
     Ok(())
 }
 
-/// What an event is, in a few lines.
-fn show_event(answer: &GetEventResponse, payload: bool) -> Result<(), Failure> {
-    let mut out = anstream::stdout().lock();
-    let event = answer.event.clone().unwrap_or_default();
-    let now = Timestamp::now();
+/// What an event is, without what became of it.
+pub(crate) fn show_event_head(out: &mut impl io::Write, event: &Event, now: Timestamp) -> io::Result<()> {
     writeln!(out, "{BOLD}{}{BOLD:#}  {}", event.id, one_line(&event.r#type))?;
     let job = format!("{} ({})", one_line(&event.job_id), one_line(&event.status));
     writeln!(
@@ -245,6 +242,15 @@ fn show_event(answer: &GetEventResponse, payload: bool) -> Result<(), Failure> {
     for url in &event.unsigned_urls {
         writeln!(out, "  file {}", one_line(url))?;
     }
+    Ok(())
+}
+
+/// What an event is, in a few lines.
+fn show_event(answer: &GetEventResponse, payload: bool) -> Result<(), Failure> {
+    let mut out = anstream::stdout().lock();
+    let event = answer.event.clone().unwrap_or_default();
+    let now = Timestamp::now();
+    show_event_head(&mut out, &event, now)?;
     for conflict in &answer.conflicts {
         let at = print::clock_time(conflict.received_at.as_ref(), now);
         writeln!(

@@ -29,7 +29,7 @@ pub use name::{NAMES, is_name};
 pub use nats::{Credentials, Nats, Tls};
 pub use problem::{Error, Problem};
 pub use role::Role;
-pub use route::{BodyMode, EventPattern, Guard, Pace, Retry, Route};
+pub use route::{BodyMode, EventPattern, Guard, Pace, Retry, Route, Wanted};
 pub use secret::Origin as SecretOrigin;
 
 use secrecy::SecretString;

@@ -2,12 +2,15 @@
 
 use super::secret::Origin;
 use crate::{
-    hermes::{filter::Filter, template::Template},
+    hermes::{
+        filter::{Filter, explain::quoted},
+        template::Template,
+    },
     id::RouteKey,
     json::{Text, Value},
 };
 use secrecy::SecretString;
-use std::time::Duration;
+use std::{fmt, time::Duration};
 use url::Url;
 
 /// A tenant's route.
@@ -56,12 +59,42 @@ impl Route {
             && self.filter.as_ref().is_none_or(|filter| filter.matches(payload, &Text::from(event_type)))
     }
 
+    /// The same with the reason. Without a payload, where that is not kept any more, a filter cannot be decided.
+    pub fn explain(&self, event_type: &str, payload: Option<&Value>) -> Wanted {
+        let pattern = self.events.iter().find(|pattern| pattern.matches(event_type));
+        if pattern.is_none() && !self.events.is_empty() {
+            let names = self.events.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+            return Wanted::No(format!("its events are {names}, and the type is {}", quoted(event_type)));
+        }
+        let events =
+            pattern.map_or("it takes every type".to_owned(), |pattern| format!("its events name {pattern}"));
+        let Some(filter) = &self.filter else { return Wanted::Yes(events) };
+        match payload.map(|payload| filter.explain(payload, &Text::from(event_type))) {
+            None => Wanted::Unknown(format!(
+                "{events}, but its filters cannot be decided: the event's payload is not kept any more"
+            )),
+            Some(None) => Wanted::Yes(format!("{events}, and its filters hold")),
+            Some(Some(why)) => Wanted::No(format!("its filters do not hold: {why}")),
+        }
+    }
+
     /// The route's name at Hermes: what stands behind `/webhooks/` in the URL.
     pub fn hermes_name(&self) -> Option<&str> {
         let mut segments = self.url.path_segments()?.rev();
         let name = segments.next().filter(|name| !name.is_empty())?;
         (segments.next() == Some("webhooks")).then_some(name)
     }
+}
+
+/// Whether a route takes an event, and why, in words.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Wanted {
+    /// It does.
+    Yes(String),
+    /// It does not.
+    No(String),
+    /// What that rests on is not there any more.
+    Unknown(String),
 }
 
 /// Which event types are meant.
@@ -84,6 +117,17 @@ impl EventPattern {
             Self::Below(start) => {
                 event_type.strip_prefix(start.as_str()).is_some_and(|rest| !rest.is_empty())
             }
+        }
+    }
+}
+
+/// As the operator writes it.
+impl fmt::Display for EventPattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Every => f.write_str("*"),
+            Self::Exactly(exact) => f.write_str(exact),
+            Self::Below(start) => write!(f, "{start}*"),
         }
     }
 }

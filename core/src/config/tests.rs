@@ -203,3 +203,39 @@ fn patterns_match_whole_types_or_what_is_below_them() {
     );
     assert!(EventPattern::Every.matches("anything"));
 }
+
+#[test]
+fn a_route_says_why_it_takes_an_event_or_not() {
+    let payload = crate::json::parse(br#"{"data":{"id":"j"}}"#).unwrap();
+    let filter = "filters: {field: data.id, equals: k}";
+    let not_kept = "its filters cannot be decided: the event's payload is not kept any more";
+    for (line, with_payload, without) in [
+        ("", Wanted::Yes("it takes every type".into()), None),
+        ("events: ['a.*', b.c]", Wanted::Yes("its events name b.c".into()), None),
+        ("events: ['*']", Wanted::Yes("its events name *".into()), None),
+        ("events: ['a.*', x]", Wanted::No(r#"its events are a.*, x, and the type is "b.c""#.into()), None),
+        (
+            "filters: {field: data.id, equals: j}",
+            Wanted::Yes("it takes every type, and its filters hold".into()),
+            Some(format!("it takes every type, but {not_kept}")),
+        ),
+        (
+            filter,
+            Wanted::No(r#"its filters do not hold: data.id should equal "k", and is "j""#.into()),
+            Some(format!("it takes every type, but {not_kept}")),
+        ),
+        (
+            &format!("{filter}\n        events: [x]"),
+            Wanted::No(r#"its events are x, and the type is "b.c""#.into()),
+            None,
+        ),
+    ] {
+        let config = load_text(&with_route(line)).unwrap();
+        let route = config.route("acme", "video").unwrap();
+        let explained = route.explain("b.c", Some(payload.root()));
+        assert_eq!(explained, with_payload, "{line}");
+        assert_eq!(matches!(explained, Wanted::Yes(_)), route.wants("b.c", payload.root()), "{line}");
+        let without = without.map_or(with_payload, Wanted::Unknown);
+        assert_eq!(route.explain("b.c", None), without, "{line}");
+    }
+}

@@ -3,6 +3,8 @@
 //! A filter names a field by its dotted path and asks one thing of it; `all`, `any` and `not` combine filters.
 //! Unlike Hermes, which logs and drops, a filter that could never mean anything is refused when it is compiled.
 
+pub(crate) mod explain;
+
 use super::pattern::Pattern;
 use crate::json::{
     Text, Value,

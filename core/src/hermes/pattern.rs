@@ -10,11 +10,15 @@ use std::ops::Range;
 
 /// A compiled pattern, searched as `re.search` does.
 #[derive(Clone, Debug)]
-pub struct Pattern(Regex);
+pub struct Pattern {
+    regex: Regex,
+    written: Box<str>,
+}
 
 impl Pattern {
     /// Compiles a Python pattern, or says why it cannot be used.
     pub fn new(pattern: &str) -> Result<Self, String> {
+        let written = pattern.into();
         let pattern = &end_of_text(pattern);
         let tree = ast::parse::Parser::new().parse(pattern).map_err(|error| describe(&error))?;
         let edits = ast::visit(&tree, Translate::default())?;
@@ -23,12 +27,18 @@ impl Pattern {
         for (range, replacement) in edits.into_iter().rev() {
             python.replace_range(range, replacement);
         }
-        Regex::new(&python).map(Self).map_err(|error| error.to_string())
+        let regex = Regex::new(&python).map_err(|error| error.to_string())?;
+        Ok(Self { regex, written })
     }
 
     /// Whether it matches anywhere.
     pub fn is_match(&self, text: &str) -> bool {
-        self.0.is_match(text)
+        self.regex.is_match(text)
+    }
+
+    /// The pattern as it was given.
+    pub fn as_written(&self) -> &str {
+        &self.written
     }
 }
 

@@ -25,6 +25,13 @@ pub fn dump_line(value: &Value) -> String {
     out.text
 }
 
+/// What `json.dumps(value)` begins with, and not much more than `limit` characters of it.
+pub fn dump_start(value: &Value, limit: usize) -> String {
+    let mut out = Dump { text: String::new(), limit, layout: Layout::Line };
+    let _ = out.value(value, 1);
+    out.text
+}
+
 /// `json.dumps(text)`: in double quotes, everything but printable ASCII escaped.
 pub fn dump_text(text: &Text) -> String {
     let mut out = String::with_capacity(text.len() + 2);

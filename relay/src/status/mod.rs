@@ -3,7 +3,7 @@
 //! - [`request`]: what was asked, checked.
 //! - [`watch`]: the stream of changes.
 
-mod request;
+pub(crate) mod request;
 mod watch;
 
 use crate::view::{View, query, recall, summary};
@@ -39,11 +39,19 @@ impl StatusServer {
         &self,
         question: impl FnOnce(&rusqlite::Connection) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T, Status> {
-        self.view.read(question).await.map_err(|error| {
-            tracing::error!(%error, "cannot read the status view");
-            Status::internal("the status view cannot be read; the log says why")
-        })
+        ask(&self.view, question).await
     }
+}
+
+/// Asks the view; whoever asked is told no more than that it cannot be read.
+pub(crate) async fn ask<T: Send + 'static>(
+    view: &View,
+    question: impl FnOnce(&rusqlite::Connection) -> rusqlite::Result<T> + Send + 'static,
+) -> Result<T, Status> {
+    view.read(question).await.map_err(|error| {
+        tracing::error!(%error, "cannot read the status view");
+        Status::internal("the status view cannot be read; the log says why")
+    })
 }
 
 #[tonic::async_trait]

@@ -14,12 +14,12 @@ const DEFAULT_PAGE: usize = 50;
 const LARGEST_PAGE: usize = 1000;
 
 /// More than any id has, in characters.
-const LONGEST_ID: usize = 100;
+pub(crate) const LONGEST_ID: usize = 100;
 
 /// What a page of quarantined callbacks that begins with the newest is below: later than all, and any id.
 const NEWEST: (i64, String) = (i64::MAX, String::new());
 
-pub(super) fn id<T: FromStr<Err: Display>>(text: &str) -> Result<T, Status> {
+pub(crate) fn id<T: FromStr<Err: Display>>(text: &str) -> Result<T, Status> {
     let refuse = |error: T::Err| {
         // Statuses travel in headers, which are not long.
         let shown: String = text.chars().take(LONGEST_ID).collect();
@@ -29,7 +29,7 @@ pub(super) fn id<T: FromStr<Err: Display>>(text: &str) -> Result<T, Status> {
 }
 
 /// Empty fields do not restrict.
-pub(super) fn given(text: String) -> Option<String> {
+pub(crate) fn given(text: String) -> Option<String> {
     (!text.is_empty()).then_some(text)
 }
 

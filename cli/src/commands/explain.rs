@@ -1,0 +1,276 @@
+//! `talaria explain`: why an event arrived or did not, and what happens next.
+
+use super::status::show_event_head;
+use crate::{
+    Failure,
+    args::Explain,
+    client,
+    print::{self, BOLD, DIM, one_line, state_name, state_style},
+};
+use jiff::Timestamp;
+use std::{
+    io::{self, Write},
+    path::Path,
+    time::Duration,
+};
+use talaria_bus::time::{duration_from_proto, from_proto, since};
+use talaria_proto::v1::{
+    Attempt, AttemptOutcome, DeliveryState, ExplainRequest, Explanation, RouteExplanation, RouteMatch,
+    Timings, explain_request::Subject,
+};
+
+/// Where what belongs to a time stands: as wide as a time of day and the spaces around it.
+const UNDER: &str = "                ";
+
+pub(crate) async fn run(config: &Path, args: Explain) -> Result<(), Failure> {
+    let subject = match args.id {
+        id if id.starts_with("qrt_") => {
+            return Err(Failure::Usage(format!("{id} was no event; talaria status --quarantined lists it")));
+        }
+        id if id.starts_with("evt_") => Subject::EventId(id),
+        id if id.starts_with("dlv_") => Subject::DeliveryId(id),
+        id => Subject::JobId(id),
+    };
+    let mut relay = client::control(args.ask.relay.as_ref(), config).await?;
+    let request = ExplainRequest { subject: Some(subject), tenant: args.tenant.unwrap_or_default() };
+    let answer = relay.explain(request).await?.into_inner();
+    if args.ask.json {
+        return Ok(print::json_document(&answer)?);
+    }
+    let mut out = anstream::stdout().lock();
+    let now = Timestamp::now();
+    for (index, explanation) in answer.explanations.iter().enumerate() {
+        if index > 0 {
+            writeln!(out)?;
+        }
+        show(&mut out, explanation, now)?;
+    }
+    if answer.more {
+        writeln!(out, "\n{DIM}The job has more events: talaria explain evt_… explains one.{DIM:#}")?;
+    }
+    Ok(())
+}
+
+fn show(out: &mut impl Write, explanation: &Explanation, now: Timestamp) -> io::Result<()> {
+    let event = explanation.event.clone().unwrap_or_default();
+    show_event_head(out, &event, now)?;
+    writeln!(out, "  {}", explanation.summary)?;
+    if explanation.conflicts > 0 {
+        let count = explanation.conflicts;
+        writeln!(out, "  conflict: came {count} more time(s) with another body; the first one stands")?;
+    }
+    if !explanation.payload_kept {
+        writeln!(out, "  its payload is not kept any more")?;
+    }
+    for route in &explanation.routes {
+        writeln!(out)?;
+        show_route(out, &event.tenant, route, now)?;
+    }
+    Ok(())
+}
+
+fn show_route(
+    out: &mut impl Write,
+    tenant: &str,
+    route: &RouteExplanation,
+    now: Timestamp,
+) -> io::Result<()> {
+    write!(out, "{BOLD}{tenant}/{}{BOLD:#}  ", one_line(&route.route))?;
+    match &route.delivery {
+        None => writeln!(out, "{DIM}not planned{DIM:#}")?,
+        Some(delivery) => {
+            let (state, style) = (state_name(delivery.state()), state_style(delivery.state()));
+            writeln!(out, "{style}{state}{style:#}  {DIM}{}{DIM:#}", delivery.id)?;
+        }
+    }
+    let matches = match route.matches() {
+        RouteMatch::Yes => "matches",
+        RouteMatch::No => "does not match",
+        RouteMatch::NotConfigured => "not configured",
+        RouteMatch::Unknown | RouteMatch::Unspecified => "may match",
+    };
+    writeln!(out, "  {matches}: {}", one_line(&route.why))?;
+    if !route.difference.is_empty() {
+        writeln!(out, "  changed: {}", one_line(&route.difference))?;
+    }
+    let mut sent_as = "";
+    for attempt in &route.attempts {
+        show_attempt(out, attempt, attempt.idempotency_key != sent_as, now)?;
+        sent_as = &attempt.idempotency_key;
+    }
+    // What it waits for is mostly said by what happens next.
+    if let Some(delivery) = route.delivery.as_ref().filter(|delivery| !route.next.contains(&delivery.reason))
+    {
+        let (state, style) = (state_name(delivery.state()), state_style(delivery.state()));
+        let at = print::clock_time(delivery.updated_at.as_ref(), now);
+        writeln!(out, "  {DIM}{at}{DIM:#}  {style}{state}{style:#}: {}", one_line(&delivery.reason))?;
+    }
+    if !route.held_because.is_empty() {
+        let (until, held) = (moment(route.held_until.as_ref(), now), state_style(DeliveryState::Parked));
+        writeln!(out, "  {held}held{held:#} until {until}: {}", one_line(&route.held_because))?;
+    }
+    if !route.next.is_empty() {
+        let when = match &route.next_at {
+            Some(at) if from_proto(Some(at)) > now => format!(" at {}", moment(Some(at), now)),
+            _ => String::new(),
+        };
+        writeln!(out, "  {BOLD}next{when}{BOLD:#}: {}", one_line(&route.next))?;
+    }
+    Ok(())
+}
+
+/// A time to come, and how far off it is.
+fn moment(time: Option<&prost_types::Timestamp>, now: Timestamp) -> String {
+    let left = since(from_proto(time), now);
+    format!("{}, in {}", print::clock_time(time, now), print::duration(left))
+}
+
+fn show_attempt(out: &mut impl Write, attempt: &Attempt, new_id: bool, now: Timestamp) -> io::Result<()> {
+    let at = print::clock_time(attempt.started_at.as_ref(), now);
+    writeln!(out, "  {DIM}{at}{DIM:#}  attempt {}: {}", attempt.number, one_line(&attempt.detail))?;
+    let outcome = attempt.outcome().as_str_name().trim_start_matches("ATTEMPT_OUTCOME_");
+    let mut facts = vec![outcome.to_owned()];
+    facts.extend(attempt.http_status.map(|status| format!("HTTP {status}")));
+    facts.extend(attempt.duration.as_ref().map(|took| print::duration(duration_from_proto(Some(took)))));
+    // Of what ended the delivery nobody asks whether it counts.
+    let free = matches!(attempt.outcome(), AttemptOutcome::RouteFault | AttemptOutcome::RateLimited);
+    facts.extend(attempt.counted.then(|| "counted".to_owned()));
+    facts.extend(free.then(|| "not counted".to_owned()));
+    facts.push(format!("generation {}", attempt.generation));
+    writeln!(out, "{UNDER}{}", facts.join(", "))?;
+    if new_id {
+        writeln!(out, "{UNDER}{DIM}sent as {}{DIM:#}", one_line(&attempt.idempotency_key))?;
+    }
+    if let Some(timings) = &attempt.timings {
+        writeln!(out, "{UNDER}{}", told(timings))?;
+    }
+    for note in &attempt.guarded {
+        writeln!(out, "{UNDER}guard: {}", one_line(note))?;
+    }
+    Ok(())
+}
+
+/// "dns 1.2 ms, connect 0.3 ms, tls 4 ms, first byte 12 ms, total 13 ms".
+fn told(timings: &Timings) -> String {
+    let reused = timings.reused_connection.then(|| "connection reused".to_owned());
+    let parts = [
+        ("dns", &timings.dns),
+        ("connect", &timings.connect),
+        ("tls", &timings.tls),
+        ("first byte", &timings.first_byte),
+        ("total", &timings.total),
+    ];
+    let parts = parts.into_iter().filter_map(|(name, took)| {
+        Some(format!("{name} {}", short(duration_from_proto(Some(took.as_ref()?)))))
+    });
+    reused.into_iter().chain(parts).collect::<Vec<_>>().join(", ")
+}
+
+/// With one place behind the point where that tells something.
+fn short(took: Duration) -> String {
+    if took >= Duration::from_millis(10) {
+        return print::duration(took);
+    }
+    let millis = format!("{:.1}", took.as_secs_f64() * 1_000.0);
+    format!("{} ms", millis.trim_end_matches(".0"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use talaria_bus::time::{after, duration_to_proto, to_proto};
+    use talaria_proto::v1::{Delivery, Event};
+
+    fn shown(explanation: &Explanation, now: Timestamp) -> String {
+        let mut out = anstream::StripStream::new(Vec::new());
+        show(&mut out, explanation, now).unwrap();
+        String::from_utf8(out.into_inner()).unwrap()
+    }
+
+    #[test]
+    fn timings_are_told_as_far_as_they_are_known() {
+        let micros = |micros| Some(duration_to_proto(Duration::from_micros(micros)));
+        let mut timings = Timings {
+            dns: micros(1_230),
+            connect: micros(300),
+            tls: micros(4_000),
+            first_byte: micros(12_400),
+            total: micros(13_000),
+            reused_connection: false,
+        };
+        assert_eq!(told(&timings), "dns 1.2 ms, connect 0.3 ms, tls 4 ms, first byte 12 ms, total 13 ms");
+        (timings.dns, timings.connect, timings.tls) = (None, None, None);
+        timings.reused_connection = true;
+        assert_eq!(told(&timings), "connection reused, first byte 12 ms, total 13 ms");
+        assert_eq!(
+            [10, 20_000, 1_500_000].map(|n| short(Duration::from_micros(n))),
+            ["0 ms", "20 ms", "1.5 s"]
+        );
+    }
+
+    #[test]
+    fn a_route_is_shown_whole_and_no_text_of_a_stranger_makes_a_line() {
+        let now = Timestamp::from_second(1_777_000_000).unwrap();
+        let forged = "x\n  next: nothing more\u{202e}\u{1b}[31m";
+        let attempt = Attempt {
+            number: 1,
+            generation: 1,
+            idempotency_key: "dlv_x.1".into(),
+            started_at: Some(to_proto(now)),
+            outcome: AttemptOutcome::Failed.into(),
+            http_status: Some(500),
+            detail: forged.into(),
+            counted: true,
+            guarded: vec!["a leading / defused".into(), forged.into()],
+            timings: Some(Timings {
+                total: Some(duration_to_proto(Duration::from_millis(5))),
+                ..Timings::default()
+            }),
+            ..Attempt::default()
+        };
+        let delivery = Delivery {
+            id: "dlv_x".into(),
+            state: DeliveryState::Waiting.into(),
+            reason: forged.into(),
+            ..Delivery::default()
+        };
+        let route = RouteExplanation {
+            route: "r".into(),
+            matches: RouteMatch::No.into(),
+            why: forged.into(),
+            difference: "it was changed".into(),
+            delivery: Some(delivery),
+            attempts: vec![attempt],
+            held_because: forged.into(),
+            held_until: Some(to_proto(after(now, Duration::from_secs(30)))),
+            next: forged.into(),
+            next_at: Some(to_proto(after(now, Duration::from_secs(31)))),
+        };
+        let event =
+            Event { tenant: "acme".into(), r#type: forged.into(), job_id: forged.into(), ..Event::default() };
+        let explanation = Explanation {
+            event: Some(event),
+            payload_kept: false,
+            summary: "1 route took it: 1 waiting".into(),
+            routes: vec![route],
+            conflicts: 1,
+        };
+        let said = shown(&explanation, now);
+        assert!(!said.contains(['\u{1b}', '\u{202e}']) && !said.contains("\n  next: "), "{said}");
+        for part in [
+            "acme/r  WAITING  dlv_x\n  does not match: x\\n",
+            "\n  changed: it was changed\n",
+            "attempt 1: x\\n",
+            "FAILED, HTTP 500, counted, generation 1\n",
+            "sent as dlv_x.1\n",
+            "total 5 ms\n",
+            "guard: a leading / defused\n",
+            "in 30 s: x\\n",
+            "in 31 s: x\\n",
+            "conflict: came 1 more time(s)",
+            "its payload is not kept any more",
+        ] {
+            assert!(said.contains(part), "{part}: {said}");
+        }
+    }
+}
