@@ -18,7 +18,7 @@ use talaria_tests::{
 };
 
 /// A route at Hermes that takes our prompt as it is, with more keys.
-fn route(more: &Value) -> Value {
+pub(crate) fn route(more: &Value) -> Value {
     let mut route = json!({"secret": SECRET, "prompt": "{prompt}", "deliver": "log"});
     route.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
     route
@@ -31,7 +31,7 @@ fn direct() -> Value {
 }
 
 /// One tenant with one route, "r", to this URL.
-async fn one_route(url: &str, keys: &str) -> Stack {
+pub(crate) async fn one_route(url: &str, keys: &str) -> Stack {
     stack().tenant("acme", |t| t.route("r", url, keys)).start().await
 }
 
@@ -221,27 +221,6 @@ async fn rate_limited_is_about_pace_and_no_attempt() {
         stack.deliveries().await.iter().filter(|delivery| delivery.state() == State::Delivered).count(),
         2
     );
-}
-
-/// The other way round: at Hermes' own pace nothing is ever limited.
-#[tokio::test(flavor = "multi_thread")]
-async fn the_default_pace_is_hermes_default_limit() {
-    let hermes = Gateway::start(json!({"r": route(&json!({}))}), 30).await;
-    let stack = one_route(&hermes.url("r"), "prompt: '{data.id}'").await;
-    let openrouter = stack.openrouter("acme");
-    for index in 0..40 {
-        openrouter.send(&format!("job {index}"), "completed").await;
-    }
-    let deliveries = until("the first window", async || {
-        let deliveries = stack.deliveries().await;
-        let settled = |delivery: &&talaria_proto::v1::Delivery| {
-            delivery.state() == State::Delivered || delivery.reason.contains("waiting for its turn")
-        };
-        (deliveries.iter().filter(settled).count() == 40).then_some(deliveries)
-    })
-    .await;
-    assert_eq!(deliveries.iter().filter(|delivery| delivery.state() == State::Delivered).count(), 30);
-    assert!(deliveries.iter().all(|delivery| delivery.attempts <= 1), "nobody was refused");
 }
 
 #[tokio::test(flavor = "multi_thread")]

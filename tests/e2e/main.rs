@@ -2,6 +2,7 @@
 //!
 //! - [`promises`]: the promises of the README, a test of its own name for each.
 //! - [`hermes`]: against the real Hermes.
+//! - [`pace`]: how fast a route's backlog goes out.
 //! - [`exactness`]: our rendering and filtering beside the real Hermes' own.
 //! - [`status`]: the gRPC services.
 //! - [`commands`]: the command line.
@@ -37,6 +38,7 @@ mod fleet;
 mod hermes;
 mod nats_setup;
 mod outages;
+mod pace;
 mod promises;
 mod running;
 mod status;
