@@ -30,7 +30,6 @@ const STORE_DEADLINE: Duration = Duration::from_secs(10);
 /// How much of an unknown tenant's name is logged.
 const LONGEST_NAME: usize = 64;
 
-#[derive(Clone)]
 pub(crate) struct State {
     pub config: Arc<Config>,
     pub bus: Bus,
@@ -41,10 +40,11 @@ pub(crate) fn router(state: State) -> Router {
     Router::new()
         .route("/callbacks/{tenant}", post(callback).fallback(|| async { Problem::method_not_allowed() }))
         .fallback(|| async { Problem::not_found() })
-        .with_state(state)
+        // Each request has a clone of its own.
+        .with_state(Arc::new(state))
 }
 
-async fn callback(Extract(state): Extract<State>, uri: Uri, headers: HeaderMap, body: Body) -> Response {
+async fn callback(Extract(state): Extract<Arc<State>>, uri: Uri, headers: HeaderMap, body: Body) -> Response {
     let start = Instant::now();
     // A tenant's name needs no decoding, and what would need it is no tenant's name.
     let tenant = uri.path().strip_prefix("/callbacks/").unwrap_or_default();

@@ -5,7 +5,7 @@
 
 use super::names::{MESSAGE_ID, Names};
 use crate::{Error, time};
-use async_nats::HeaderMap;
+use async_nats::{HeaderMap, HeaderName};
 use bytes::Bytes;
 use prost::Message as _;
 use std::fmt::Write as _;
@@ -27,21 +27,23 @@ pub(super) struct Message {
 
 pub(super) fn encode(names: &Names, event: &Event) -> Message {
     let mut headers = HeaderMap::new();
+    // A name that is only a text would be copied.
+    let name = HeaderName::from_static;
     headers.insert(MESSAGE_ID, event.id.as_str());
-    headers.insert("ce-specversion", "1.0");
-    headers.insert("ce-id", event.id.as_str());
-    headers.insert("ce-source", format!("{SOURCE}{}", event.tenant));
-    headers.insert("ce-time", time::from_proto(event.received_at.as_ref()).to_string());
-    headers.insert("content-type", "application/protobuf");
-    headers.insert("ce-dataschema", "talaria.v1.Event");
-    for (name, value) in [("ce-type", &event.r#type), ("ce-subject", &event.job_id)] {
+    headers.insert(name("ce-specversion"), "1.0");
+    headers.insert(name("ce-id"), event.id.as_str());
+    headers.insert(name("ce-source"), format!("{SOURCE}{}", event.tenant));
+    headers.insert(name("ce-time"), time::from_proto(event.received_at.as_ref()).to_string());
+    headers.insert(name("content-type"), "application/protobuf");
+    headers.insert(name("ce-dataschema"), "talaria.v1.Event");
+    for (attribute, value) in [("ce-type", &event.r#type), ("ce-subject", &event.job_id)] {
         let value = percent_encoded(value);
         if (1..=LONGEST_ATTRIBUTE).contains(&value.len()) {
-            headers.insert(name, value);
+            headers.insert(name(attribute), value);
         }
     }
     if !event.traceparent.is_empty() {
-        headers.insert("traceparent", event.traceparent.as_str());
+        headers.insert(name("traceparent"), event.traceparent.as_str());
     }
     Message {
         subject: names.event(&event.tenant, &event.r#type),

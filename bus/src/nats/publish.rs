@@ -3,7 +3,7 @@
 //! A server that syncs each write (`sync_interval: always`) syncs every single message, and a batch once; but a batch costs
 //! it files that it makes and removes again, some 10 ms whatever is in it. So the two are timed as they go, and a batch is
 //! made when so many events wait that one by one they would take longer ([`super::cost`]). Nobody is kept waiting for a
-//! batch to fill.
+//! batch to fill, and while nobody waits at all, whoever publishes sends his event himself.
 //!
 //! A batch is stored as a whole or not at all, and the server refuses all of one in which a single event is a repeat
 //! without saying which; then its events go one by one, and the repeat costs its neighbours that and nothing else.
@@ -18,11 +18,14 @@ use crate::{Error, Published};
 use async_nats::jetstream::{ErrorCode, publish::PublishAck, response::Response};
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Instant,
 };
 use talaria_proto::v1::Event;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 
 /// The most events in a batch; the server takes no more than 1000.
 const LARGEST_BATCH: usize = 512;
@@ -61,39 +64,69 @@ struct Waiting {
 
 pub(super) struct Publisher {
     inbox: mpsc::Sender<Waiting>,
+    shared: Arc<Shared>,
+}
+
+/// What those who publish share with the task that gathers events.
+struct Shared {
     connection: Connection,
+    cost: Mutex<Cost>,
+    /// For single events.
+    places: Arc<Semaphore>,
+    /// Whether the task is busy with events that had gathered: who comes now may go with the next. Off by a moment, it
+    /// costs a detour or a smaller batch and nothing else.
+    gathered: AtomicBool,
 }
 
 impl Publisher {
     pub(super) fn start(connection: &Connection) -> Self {
+        let shared = Arc::new(Shared {
+            connection: connection.clone(),
+            cost: Mutex::default(),
+            places: Arc::new(Semaphore::new(SINGLES)),
+            gathered: AtomicBool::new(false),
+        });
         let (inbox, waiting) = mpsc::channel(QUEUE);
         // Ends when the publisher is gone.
-        tokio::spawn(work(connection.clone(), waiting));
-        Self { inbox, connection: connection.clone() }
+        tokio::spawn(work(Arc::clone(&shared), waiting));
+        Self { inbox, shared }
     }
 
     /// Stores an event, unless one of its id is remembered.
     pub(super) async fn publish(&self, event: Arc<Event>) -> Result<Published, Error> {
-        let mut message = cloudevent::encode(&self.connection.names, &event);
-        let limit = self.connection.largest_data();
-        if message.data.len() > limit {
-            return Err(Error::too_large(message.data.len(), limit));
-        }
+        let connection = &self.shared.connection;
+        let limit = connection.largest_data();
+        let mut expired = None;
         loop {
-            let stored = self.store(&event.id, message.clone()).await?;
+            let mut message = cloudevent::encode(&connection.names, &event);
+            if message.data.len() > limit {
+                return Err(Error::too_large(message.data.len(), limit));
+            }
+            if let Some(seq) = expired {
+                // The same id for all who find that.
+                message.headers.insert(MESSAGE_ID, format!("{} after {seq}", event.id));
+            }
+            let stored = self.store(&event.id, message).await?;
             if !stored.repeated {
                 return Ok(Published::New { seq: stored.seq });
             }
-            if let Some(first) = super::events::read(&self.connection, stored.seq).await? {
+            if let Some(first) = super::events::read(connection, stored.seq).await? {
                 return Ok(Published::Duplicate { seq: stored.seq, payload_sha256: first.payload_sha256 });
             }
-            // The server remembers an event that has expired. The same id for all who find that.
-            message.headers.insert(MESSAGE_ID, format!("{} after {}", event.id, stored.seq));
+            // The server remembers an event that has expired.
+            expired = Some(stored.seq);
         }
     }
 
     async fn store(&self, id: &str, message: Message) -> Result<Stored, Error> {
-        self.connection.is_connected()?;
+        self.shared.connection.is_connected()?;
+        // While nobody waits there is nothing to gather, and another task would be a detour.
+        if self.inbox.capacity() == QUEUE
+            && !self.shared.gathered.load(Ordering::Relaxed)
+            && let Ok(_place) = self.shared.places.try_acquire()
+        {
+            return self.shared.store_single(message).await;
+        }
         let stopped = || Error::new("the bus has stopped");
         let (reply, answer) = oneshot::channel();
         let waiting = Waiting { id: id.to_owned(), message, replies: vec![reply] };
@@ -102,20 +135,24 @@ impl Publisher {
     }
 }
 
-async fn work(connection: Connection, mut inbox: mpsc::Receiver<Waiting>) {
-    let (places, cost) = (Arc::new(Semaphore::new(SINGLES)), Arc::<Mutex<Cost>>::default());
+async fn work(shared: Arc<Shared>, mut inbox: mpsc::Receiver<Waiting>) {
     while let Some(group) = next_group(&mut inbox).await {
-        let left = if locked(&cost).is_a_batch_worth_it(group.len()) {
-            store_batch(&connection, &cost, group).await
+        shared.gathered.store(true, Ordering::Relaxed);
+        let left = if locked(&shared.cost).is_a_batch_worth_it(group.len()) {
+            shared.store_batch(group).await
         } else {
             group
         };
         for waiting in left {
             // Never closed.
-            let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
-            let on_their_way = SINGLES - places.available_permits();
-            tokio::spawn(store_single(connection.clone(), Arc::clone(&cost), waiting, on_their_way, place));
+            let Ok(place) = Arc::clone(&shared.places).acquire_owned().await else { return };
+            let shared = Arc::clone(&shared);
+            tokio::spawn(async move {
+                answer(waiting.replies, &shared.store_single(waiting.message).await);
+                drop(place);
+            });
         }
+        shared.gathered.store(false, Ordering::Relaxed);
     }
 }
 
@@ -145,57 +182,48 @@ async fn next_group(inbox: &mut mpsc::Receiver<Waiting>) -> Option<Vec<Waiting>>
     Some(group)
 }
 
-async fn store_single(
-    connection: Connection,
-    cost: Arc<Mutex<Cost>>,
-    waiting: Waiting,
-    on_their_way: usize,
-    _place: OwnedSemaphorePermit,
-) {
-    let start = Instant::now();
-    let stored = publish(&connection, &waiting.message, None).await;
-    if stored.is_ok() {
-        locked(&cost).single_took(start.elapsed(), on_their_way);
+impl Shared {
+    /// Stores an event by itself. Whoever calls it has a place.
+    async fn store_single(&self, message: Message) -> Result<Stored, Error> {
+        let (start, on_their_way) = (Instant::now(), SINGLES - self.places.available_permits());
+        let ack = publish(&self.connection, message).await.map_err(Refused::into_error)?;
+        locked(&self.cost).single_took(start.elapsed(), on_their_way);
+        Ok(Stored { seq: ack.sequence, repeated: ack.duplicate })
     }
-    let stored = stored.map(|ack| Stored { seq: ack.sequence, repeated: ack.duplicate });
-    waiting.answer(&stored.map_err(Refused::into_error));
-}
 
-/// Stores events as a batch, and gives them back if one of them is a repeat.
-async fn store_batch(connection: &Connection, cost: &Mutex<Cost>, group: Vec<Waiting>) -> Vec<Waiting> {
-    let start = Instant::now();
-    let messages: Vec<&Message> = group.iter().map(|waiting| &waiting.message).collect();
-    match publish_batch(connection, &messages).await {
-        Ok(ack) => {
-            locked(cost).batch_took(start.elapsed());
-            // A batch is stored in one piece, and the answer has the place of its last message.
-            let first = ack.sequence + 1 - group.len() as u64;
-            for (seq, waiting) in (first..).zip(group) {
-                waiting.answer(&Ok(Stored { seq, repeated: false }));
+    /// Stores events as a batch, and gives them back if one of them is a repeat.
+    async fn store_batch(&self, group: Vec<Waiting>) -> Vec<Waiting> {
+        let start = Instant::now();
+        let messages: Vec<&Message> = group.iter().map(|waiting| &waiting.message).collect();
+        match publish_batch(&self.connection, &messages).await {
+            Ok(ack) => {
+                locked(&self.cost).batch_took(start.elapsed());
+                // A batch is stored in one piece, and the answer has the place of its last message.
+                let first = ack.sequence + 1 - group.len() as u64;
+                for (seq, waiting) in (first..).zip(group) {
+                    answer(waiting.replies, &Ok(Stored { seq, repeated: false }));
+                }
+                Vec::new()
             }
-            Vec::new()
-        }
-        Err(Refused::Repeat) => group,
-        Err(Refused::Failed(error)) => {
-            for waiting in group {
-                waiting.answer(&Err(error.clone()));
+            Err(Refused::Repeat) => group,
+            Err(Refused::Failed(error)) => {
+                for waiting in group {
+                    answer(waiting.replies, &Err(error.clone()));
+                }
+                Vec::new()
             }
-            Vec::new()
         }
     }
 }
 
-impl Waiting {
-    fn answer(self, stored: &Result<Stored, Error>) {
-        // Of those who brought the same event at the same time one was first.
-        let mut repeated = false;
-        for reply in self.replies {
-            let stored =
-                stored.clone().map(|stored| Stored { repeated: stored.repeated || repeated, ..stored });
-            // Whoever asked may have gone; what was stored stays stored.
-            let _ = reply.send(stored);
-            repeated = true;
-        }
+fn answer(replies: Vec<Reply>, stored: &Result<Stored, Error>) {
+    // Of those who brought the same event at the same time one was first.
+    let mut repeated = false;
+    for reply in replies {
+        let stored = stored.clone().map(|stored| Stored { repeated: stored.repeated || repeated, ..stored });
+        // Whoever asked may have gone; what was stored stays stored.
+        let _ = reply.send(stored);
+        repeated = true;
     }
 }
 
@@ -204,35 +232,18 @@ async fn publish_batch(connection: &Connection, messages: &[&Message]) -> Result
     let id = id.rsplit('.').next().unwrap_or(&id);
     let last = messages.len();
     for (sequence, message) in (1..).zip(messages) {
-        let mark = Mark { id, sequence, commit: sequence == last };
-        if mark.commit {
-            return publish(connection, message, Some(mark)).await;
+        let mut message = Message::clone(message);
+        message.headers.insert(BATCH_ID, id);
+        message.headers.insert(BATCH_SEQUENCE, sequence.to_string());
+        if sequence == last {
+            // The answer to this one is the answer to all.
+            message.headers.insert(BATCH_COMMIT, "1");
+            return publish(connection, message).await;
         }
-        let headers = mark.on(message);
-        let sent =
-            connection.client.publish_with_headers(message.subject.clone(), headers, message.data.clone());
+        let sent = connection.client.publish_with_headers(message.subject, message.headers, message.data);
         sent.await.map_err(|error| Refused::failed(connection, &error))?;
     }
     Err(Refused::Failed(Error::new("an empty batch")))
-}
-
-/// A message's place in a batch.
-struct Mark<'a> {
-    id: &'a str,
-    sequence: usize,
-    commit: bool,
-}
-
-impl Mark<'_> {
-    fn on(&self, message: &Message) -> async_nats::HeaderMap {
-        let mut headers = message.headers.clone();
-        headers.insert(BATCH_ID, self.id);
-        headers.insert(BATCH_SEQUENCE, self.sequence.to_string());
-        if self.commit {
-            headers.insert(BATCH_COMMIT, "1");
-        }
-        headers
-    }
 }
 
 /// Why nothing was stored.
@@ -257,17 +268,12 @@ impl Refused {
 }
 
 /// Sends a message and waits for the server to have stored it, and the batch that it closes.
-async fn publish(
-    connection: &Connection,
-    message: &Message,
-    mark: Option<Mark<'_>>,
-) -> Result<PublishAck, Refused> {
-    let headers = mark.map_or_else(|| message.headers.clone(), |mark| mark.on(message));
+async fn publish(connection: &Connection, message: Message) -> Result<PublishAck, Refused> {
     let request = async_nats::Request::new()
-        .headers(headers)
-        .payload(message.data.clone())
+        .headers(message.headers)
+        .payload(message.data)
         .timeout(Some(ANSWER_DEADLINE));
-    let answer = connection.client.send_request(message.subject.clone(), request).await;
+    let answer = connection.client.send_request(message.subject, request).await;
     let answer = answer.map_err(|error| Refused::failed(connection, &error))?;
     match serde_json::from_slice::<Response<PublishAck>>(&answer.payload) {
         Ok(Response::Ok(ack)) => {
