@@ -5,6 +5,7 @@
 
 use crate::{
     classify::{IdAfter, Next, Verdict},
+    outbound::timings::Timings,
     retry::{NextAttempt, next_attempt},
 };
 use jiff::Timestamp;
@@ -37,6 +38,8 @@ pub struct Ended {
     pub took: Option<Duration>,
     /// The HTTP status, where an answer came.
     pub http_status: Option<u16>,
+    /// Where the time went.
+    pub timings: Option<Timings>,
     /// What the guard changed.
     pub guarded: Vec<String>,
     /// What it means.
@@ -83,6 +86,8 @@ pub fn attempt(task: &DeliveryTask, id: DeliveryId, ended: Ended, timing: Timing
         Next::Ignored => (DeliveryState::Ignored, detail.clone()),
         Next::Ambiguous => (DeliveryState::Ambiguous, detail.clone()),
         Next::Slower { .. } => wait_until(&mut task, timing, format!("Hermes' rate limit: {detail}"), true),
+        // 401 counts for nothing at Hermes, so the place in its window is still ours.
+        Next::OtherSecret => wait_until(&mut task, timing, format!("trying another secret: {detail}"), true),
         Next::RouteFault => {
             task.route_faults += 1;
             wait_until(&mut task, timing, format!("the route is held: {detail}"), false)
@@ -112,6 +117,7 @@ pub fn attempt(task: &DeliveryTask, id: DeliveryId, ended: Ended, timing: Timing
         detail,
         counted,
         guarded: ended.guarded,
+        timings: ended.timings.map(Into::into),
     };
     conclude(task, timing.now, state, reason, Some(attempt))
 }
@@ -141,7 +147,8 @@ pub fn interrupted(task: &DeliveryTask, id: DeliveryId, timing: Timing<'_>) -> C
         next: Next::Retry { retry_after: None, id: IdAfter::Unknown },
     };
     let started_at = from_proto(task.due_at.as_ref());
-    let ended = Ended { started_at, took: None, http_status: None, guarded: Vec::new(), verdict };
+    let ended =
+        Ended { started_at, took: None, http_status: None, timings: None, guarded: Vec::new(), verdict };
     let mut conclusion = attempt(task, id, ended, timing);
     if let (Some(task), Some(What::AttemptFinished(finished))) =
         (&mut conclusion.task, &mut conclusion.fact.what)
@@ -266,6 +273,7 @@ mod tests {
             started_at: at,
             took: Some(Duration::from_millis(5)),
             http_status: Some(200),
+            timings: Some(Timings { reused: true, ..Timings::default() }),
             guarded: vec![],
             verdict,
         };
@@ -319,6 +327,11 @@ mod tests {
             assert_eq!(task.due_at, Some(to_proto(after(now(), Duration::from_secs(99)))));
         }
         assert_eq!((task.attempts, task.counted_attempts, task.route_faults), (100, 0, 50));
+        let (standing, attempt, next) = run(&task, AttemptOutcome::RouteFault, Next::OtherSecret, now());
+        let next = next.unwrap();
+        assert!(!attempt.counted && standing.reason.starts_with("trying another secret"));
+        assert!(attempt.timings.unwrap().reused_connection);
+        assert!(next.slot_reserved && next.route_faults == 50);
     }
 
     #[test]

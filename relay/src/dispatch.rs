@@ -11,6 +11,7 @@ use crate::{
     pace::Pace,
     prepare,
     retry::{is_too_old, too_old, within_age},
+    rotation::Rotation,
 };
 use jiff::Timestamp;
 use metrics::{counter, gauge, histogram};
@@ -56,6 +57,7 @@ struct Inner {
 struct LaneState {
     pace: Pace,
     hold: Hold,
+    rotation: Rotation,
 }
 
 /// What stands in the way of an attempt.
@@ -178,14 +180,19 @@ impl Inner {
             let until = within_age(&route.retry, from_proto(task.received_at.as_ref()), until);
             return Some((conclude::put_off(task, now, until, why, reserved), None));
         }
-        let prepared = match self.event(task.event_seq).await {
-            Some(event) => prepare::request(route, &event, task, id),
+        let event = self.event(task.event_seq).await;
+        // The last look before what cannot be undone. It may take long, and a signature has its time.
+        if !self.holds(leased.lease).await {
+            return None;
+        }
+        let secret = locked(&lane).rotation.secret(route.secrets.len());
+        let signing = prepare::Signing { secret, now: self.clock.now() };
+        let prepared = match event {
+            Some(event) => prepare::request(route, &event, task, id, signing),
             None => Err("its event is not kept any more".to_owned()),
         };
         match prepared {
-            // The last look before what cannot be undone.
-            Ok(_) if !self.holds(leased.lease).await => None,
-            Ok(request) => Some(self.attempt(task, id, route, &lane, request).await),
+            Ok(request) => Some(self.attempt(task, id, route, &lane, request, secret).await),
             Err(why) => {
                 Some((conclude::park(task, self.clock.now(), format!("cannot be sent: {why}")), None))
             }
@@ -199,15 +206,17 @@ impl Inner {
         route: &Route,
         lane: &Mutex<LaneState>,
         request: prepare::Request,
+        secret: usize,
     ) -> (Conclusion, Option<Fact>) {
         let (started_at, start) = (self.clock.now(), Instant::now());
         let guarded = request.guarded.clone();
-        let exchange = self.forwarder.exchange(&route.url, request, route.timeout).await;
+        let (exchange, timings) = self.forwarder.exchange(route, request).await;
         let (took, now) = (start.elapsed(), self.clock.now());
         let context = Context {
             deliver_only: route.deliver_only,
             idempotency_key: &id.idempotency_key(task.generation),
             lost_attempt: (task.lost_attempt > 0).then_some(task.lost_attempt),
+            other_secret: locked(lane).rotation.learn(route, secret, &exchange),
         };
         let verdict = classify(&exchange, context);
         let outcome = verdict.outcome.as_str_name().trim_start_matches("ATTEMPT_OUTCOME_").to_lowercase();
@@ -238,7 +247,8 @@ impl Inner {
                 tracing::warn!(tenant, route, reason = held_because, "the route is held");
             }
         }
-        let ended = Ended { started_at, took: Some(took), http_status, guarded, verdict };
+        let ended =
+            Ended { started_at, took: Some(took), http_status, timings: Some(timings), guarded, verdict };
         let not_before = within_age(&route.retry, from_proto(task.received_at.as_ref()), not_before);
         let timing = Timing { now, retry: &route.retry, random: rand::random(), not_before };
         let changed = change.map(|changed| Fact {
@@ -348,6 +358,10 @@ impl LaneState {
             Next::RouteFault => {
                 let until = self.hold.fault(now, detail);
                 (crate::hold::own_turn(until, task.route_faults), changed(detail, Some(until)))
+            }
+            Next::OtherSecret => {
+                self.hold.try_again(now);
+                (now, None)
             }
             // No answer tells nothing about the route's configuration.
             _ if http_status.is_none() => (now, None),

@@ -80,6 +80,13 @@ impl Hold {
         until
     }
 
+    /// Whoever tries has more to try, at once: it, or another, is the one that does.
+    pub fn try_again(&mut self, now: Timestamp) {
+        if let Self::Probing { faults, why, .. } = self {
+            *self = Self::Held { until: now, faults: *faults, why: std::mem::take(why) };
+        }
+    }
+
     /// Hermes answered something else. True if the route was held until now.
     pub fn clear(&mut self) -> bool {
         std::mem::take(self) != Self::Open
@@ -126,6 +133,19 @@ mod tests {
         }
         admit(&mut hold, now).unwrap();
         assert_eq!(hold.fault(now, "401"), after(now, LONGEST));
+    }
+
+    #[test]
+    fn a_probe_that_has_more_to_try_is_let_through_again_and_its_fault_counts_once() {
+        let mut hold = Hold::default();
+        hold.fault(at(0), "401");
+        admit(&mut hold, at(30)).unwrap();
+        hold.try_again(at(31));
+        assert_eq!(admit(&mut hold, at(31)), Ok(()));
+        assert_eq!(hold.fault(at(32), "401"), at(92), "the second fault in a row");
+        let mut open = Hold::default();
+        open.try_again(at(0));
+        assert_eq!(open, Hold::Open);
     }
 
     #[test]

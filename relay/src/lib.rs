@@ -11,12 +11,13 @@
 //! - [`plan`]: which routes an event goes to.
 //! - [`pace`] and [`hold`]: when a route's next request may go out.
 //! - [`prepare`] and [`guard`]: what it says.
+//! - [`rotation`]: which of the route's secrets it is signed with.
 //! - [`classify`]: what Hermes' answer means.
 //! - [`retry`]: when a failed attempt is repeated.
 //! - [`conclude`]: what an attempt leaves behind.
 //! - [`fold`]: where a delivery stands, from the facts about it.
 //!
-//! Shells around them: `fanout`, `dispatch` with [`forward`], `projector` with [`view`], `keeper`, and `status`.
+//! Shells around them: `fanout`, `dispatch` with [`forward`] over [`outbound`], `projector` with [`view`], `keeper`, and `status`.
 
 pub mod classify;
 pub mod conclude;
@@ -27,11 +28,13 @@ pub mod forward;
 pub mod guard;
 pub mod hold;
 mod keeper;
+pub mod outbound;
 pub mod pace;
 pub mod plan;
 pub mod prepare;
 mod projector;
 pub mod retry;
+pub mod rotation;
 mod status;
 #[cfg(test)]
 mod testing;
@@ -71,9 +74,9 @@ pub enum Error {
     /// The bus.
     #[error(transparent)]
     Bus(#[from] talaria_bus::Error),
-    /// The HTTP client.
-    #[error("cannot set up the HTTP client: {0}")]
-    Client(#[from] reqwest::Error),
+    /// A route's TLS.
+    #[error(transparent)]
+    Unusable(#[from] forward::Unusable),
     /// gRPC reflection.
     #[error("cannot set up gRPC reflection: {0}")]
     Reflection(#[from] tonic_reflection::server::Error),
@@ -97,7 +100,7 @@ impl Relay {
         let journal = bus.journal_bounds().await?;
         let view = view::View::open(&config.data_dir, &journal)?;
         let newest_fact = journal.newest;
-        let forwarder = forward::Forwarder::new()?;
+        let forwarder = forward::Forwarder::new(&config)?;
         let address = config.relay.grpc;
         let listener =
             TcpListener::bind(address).await.map_err(|source| Error::Listen { address, source })?;

@@ -39,9 +39,17 @@ pub struct Builder {
 pub struct Tenant {
     name: String,
     routes: String,
+    networks: Option<String>,
 }
 
 impl Tenant {
+    /// Lets requests go to these networks, instead of this machine's own.
+    #[must_use]
+    pub fn networks(mut self, networks: &str) -> Self {
+        self.networks = Some(networks.into());
+        self
+    }
+
     /// Adds a route with these further keys, a line each.
     #[must_use]
     pub fn route(mut self, name: &str, url: &str, keys: &str) -> Self {
@@ -76,7 +84,7 @@ impl Builder {
     /// Adds a tenant.
     #[must_use]
     pub fn tenant(mut self, name: &str, build: impl FnOnce(Tenant) -> Tenant) -> Self {
-        self.tenants.push(build(Tenant { name: name.into(), routes: String::new() }));
+        self.tenants.push(build(Tenant { name: name.into(), ..Tenant::default() }));
         self
     }
 
@@ -90,11 +98,12 @@ impl Builder {
             }
         }
         text += "tenants:\n";
-        for Tenant { name, routes } in &self.tenants {
+        for Tenant { name, routes, networks } in &self.tenants {
             text += &format!("  {name}:\n    openrouter: {{secrets: [{{file: openrouter-{name}}}]}}\n");
             if !routes.is_empty() {
                 text += &format!("    routes:\n{routes}");
             }
+            text += &format!("    networks: [{}]\n", networks.as_deref().unwrap_or("loopback"));
             fs::write(directory.path().join(format!("openrouter-{name}")), openrouter_secret(name)).unwrap();
         }
         fs::write(directory.path().join("hermes"), sink::SECRET).unwrap();

@@ -1,7 +1,8 @@
 use super::*;
 
 const KEY: &str = "dlv_x.1";
-const AGENT: Context<'_> = Context { deliver_only: false, idempotency_key: KEY, lost_attempt: None };
+const AGENT: Context<'_> =
+    Context { deliver_only: false, idempotency_key: KEY, lost_attempt: None, other_secret: false };
 const DIRECT: Context<'_> = Context { deliver_only: true, ..AGENT };
 
 fn answer(status: u16, body: &str) -> Exchange {
