@@ -7,6 +7,8 @@
 //! - [`commands`]: the command line.
 //! - [`running`]: retention, draining, restarts with another configuration.
 //! - [`fleet`]: several ingresses and relays, one after another of which fails.
+//! - [`outbound`]: endpoints, addresses and certificates that are not what they should be.
+//! - [`signing`]: every scheme and rotated secrets, against the real Hermes.
 //! - [`outages`]: ingresses and relays whose NATS fails.
 //! - [`chaos`]: random faults, from a seed.
 //! - [`broker`]: what the tests' own NATS servers hold.
@@ -35,6 +37,8 @@ mod fleet;
 mod hermes;
 mod nats_setup;
 mod outages;
+mod outbound;
 mod promises;
 mod running;
+mod signing;
 mod status;

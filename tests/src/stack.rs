@@ -32,6 +32,7 @@ pub struct Builder {
     top: String,
     tenants: Vec<Tenant>,
     environment: Vec<(String, String)>,
+    under: Vec<String>,
 }
 
 /// A tenant in the making.
@@ -52,8 +53,14 @@ impl Tenant {
 
     /// Adds a route with these further keys, a line each.
     #[must_use]
-    pub fn route(mut self, name: &str, url: &str, keys: &str) -> Self {
-        self.routes += &format!("      {name}:\n        url: {url}\n        secret: {{file: hermes}}\n");
+    pub fn route(self, name: &str, url: &str, keys: &str) -> Self {
+        self.route_with(name, url, "{file: hermes}", keys)
+    }
+
+    /// Adds a route whose secret is to be found there.
+    #[must_use]
+    pub fn route_with(mut self, name: &str, url: &str, secret: &str, keys: &str) -> Self {
+        self.routes += &format!("      {name}:\n        url: {url}\n        secret: {secret}\n");
         for line in keys.lines() {
             self.routes += &format!("        {line}\n");
         }
@@ -78,6 +85,13 @@ impl Builder {
     #[must_use]
     pub fn environment(mut self, name: &str, value: &str) -> Self {
         self.environment.push((name.into(), value.into()));
+        self
+    }
+
+    /// Starts the process by this command, which gets its command line as further arguments.
+    #[must_use]
+    pub fn under(mut self, command: &[&str]) -> Self {
+        self.under = command.iter().map(|&word| word.into()).collect();
         self
     }
 
@@ -109,7 +123,7 @@ impl Builder {
         fs::write(directory.path().join("hermes"), sink::SECRET).unwrap();
         let config = directory.path().join("talaria.yaml");
         fs::write(&config, text).unwrap();
-        Written { directory, config, environment: self.environment }
+        Written { directory, config, environment: self.environment, under: self.under }
     }
 
     /// Writes the configuration and starts a process on it.
@@ -125,6 +139,7 @@ pub struct Written {
     /// The file.
     pub config: PathBuf,
     environment: Vec<(String, String)>,
+    under: Vec<String>,
 }
 
 impl Written {
@@ -159,7 +174,14 @@ struct Process {
 
 impl Process {
     async fn start(written: &Written) -> Self {
-        let mut command = Command::new(binary::talaria());
+        let mut command = match written.under.split_first() {
+            None => Command::new(binary::talaria()),
+            Some((program, arguments)) => {
+                let mut command = Command::new(program);
+                command.args(arguments).arg(binary::talaria());
+                command
+            }
+        };
         command.args(["up", "--config"]).arg(&written.config).stdout(Stdio::piped()).stderr(Stdio::piped());
         command.env_remove("RUST_LOG").envs(written.environment.iter().cloned());
         let mut child = command.spawn().unwrap();
