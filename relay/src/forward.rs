@@ -4,8 +4,9 @@ use crate::{
     classify::{Answer, Exchange},
     outbound::{
         Clients, causes,
-        connect::{Failure, Fresh, Resolver},
+        connect::{Failure, Fresh},
         refusal,
+        resolve::Resolver,
         timings::Timings,
     },
     prepare::Request,
@@ -22,21 +23,11 @@ use std::{
     sync::Arc,
     time::{Duration, Instant, SystemTime},
 };
-use talaria_core::config::{Config, Route};
-use thiserror::Error;
+use talaria_core::config::Route;
 use tokio::time::timeout_at;
 
 /// Hermes' answers have a few hundred bytes; what is longer is not Hermes'.
 const LARGEST_ANSWER: usize = 64 * 1024;
-
-/// A route's requests could never be sent.
-#[derive(Debug, Error)]
-#[error("route {tenant}/{route}: {why}")]
-pub struct Unusable {
-    tenant: String,
-    route: String,
-    why: String,
-}
 
 /// Sends requests. Clones share their connections.
 #[derive(Clone)]
@@ -44,20 +35,15 @@ pub struct Forwarder {
     clients: Arc<Clients>,
 }
 
-impl Forwarder {
-    /// With connections of its own, after it was seen that each route's `tls` can be used.
-    pub fn new(config: &Config) -> Result<Self, Unusable> {
-        let forwarder = Self::with(Resolver::System);
-        for (name, tenant) in &config.tenants {
-            for route in tenant.routes.values() {
-                let unusable = |why| Unusable { tenant: name.clone(), route: route.name.clone(), why };
-                forwarder.clients.of(route).map_err(unusable)?;
-            }
-        }
-        Ok(forwarder)
+impl Default for Forwarder {
+    /// With connections of its own.
+    fn default() -> Self {
+        Self::with(Resolver::system())
     }
+}
 
-    fn with(resolver: Resolver) -> Self {
+impl Forwarder {
+    fn with(resolver: Arc<Resolver>) -> Self {
         Self { clients: Arc::new(Clients::new(resolver)) }
     }
 

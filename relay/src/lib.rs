@@ -74,9 +74,6 @@ pub enum Error {
     /// The bus.
     #[error(transparent)]
     Bus(#[from] talaria_bus::Error),
-    /// A route's TLS.
-    #[error(transparent)]
-    Unusable(#[from] forward::Unusable),
     /// gRPC reflection.
     #[error("cannot set up gRPC reflection: {0}")]
     Reflection(#[from] tonic_reflection::server::Error),
@@ -100,7 +97,7 @@ impl Relay {
         let journal = bus.journal_bounds().await?;
         let view = view::View::open(&config.data_dir, &journal)?;
         let newest_fact = journal.newest;
-        let forwarder = forward::Forwarder::new(&config)?;
+        let forwarder = forward::Forwarder::default();
         let address = config.relay.grpc;
         let listener =
             TcpListener::bind(address).await.map_err(|source| Error::Listen { address, source })?;

@@ -191,7 +191,7 @@ async fn a_certificate_of_another_name_is_not_taken_and_one_of_the_right_name_is
     ] {
         let (found, said) = shown(&stack, &event, route).await;
         assert!(said.contains(why), "{route}: {said}");
-        let timings = found.attempts[0].timings.clone().unwrap();
+        let timings = found.attempts[0].timings.unwrap();
         assert!(timings.dns.is_some() && timings.connect.is_some() && timings.tls.is_some(), "{timings:?}");
         assert_eq!(timings.first_byte.is_some(), route == "right");
     }
@@ -213,7 +213,7 @@ async fn headers_of_the_operators_own_arrive_and_connections_are_used_again() {
     for (job, is_reused) in [("first", false), ("second", true)] {
         let event = stack.openrouter("acme").send(job, "completed").await;
         let found = stack.finished(&event, "r").await;
-        let timings = found.attempts[0].timings.clone().unwrap();
+        let timings = found.attempts[0].timings.unwrap();
         assert_eq!(timings.reused_connection, is_reused, "{job}");
         assert_eq!(timings.connect.is_some(), !is_reused, "{job}");
         assert!(timings.first_byte.is_some() && timings.total.is_some() && timings.tls.is_none());

@@ -236,9 +236,9 @@ fn compile_route(
     Route {
         key: RouteKey::new(&name.value),
         name: name.value.clone(),
-        url,
         networks: networks.clone(),
-        tls: outbound::tls(p, warnings, raw.tls.as_ref(), scope.base, scope.role),
+        tls: outbound::tls(p, warnings, raw.tls.as_ref(), &url, scope.base, scope.role),
+        url,
         signing,
         secrets,
         secret_origin,

@@ -12,7 +12,12 @@ use crate::{
     hermes::signature::{Scheme, is_svix_secret},
     network::{Network, Networks, to_allow},
 };
-use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
+use rustls::{
+    RootCertStore,
+    crypto::ring,
+    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
+    sign::CertifiedKey,
+};
 use secrecy::{ExposeSecret as _, SecretString};
 use serde_saphyr::Spanned;
 use std::{
@@ -217,10 +222,18 @@ pub(super) fn tls(
     p: &mut Problems,
     warnings: &mut Problems,
     raw: Option<&raw::Tls>,
+    url: &Url,
     base: &Path,
     role: Role,
 ) -> Option<Arc<RouteTls>> {
     let raw = raw?;
+    if let Some(written) = raw.ca.as_ref().or(raw.cert.as_ref()).filter(|_| url.scheme() == "http") {
+        warnings.add(
+            written,
+            "the route's url begins with http://, so its tls is never used",
+            "write https://, or leave tls out",
+        );
+    }
     match (&raw.cert, &raw.key) {
         (Some(alone), None) => p.add(alone, "tls.cert has no tls.key", "name both, or neither"),
         (None, Some(alone)) => p.add(alone, "tls.key has no tls.cert", "name both, or neither"),
@@ -229,28 +242,44 @@ pub(super) fn tls(
     if !role.has_relay() {
         return None;
     }
-    let mut certificates = |written: Option<&Spanned<String>>| {
-        p.or(written, Vec::new(), |path| {
-            let path = base.join(path);
-            let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&read(&path)?).collect();
-            match found {
-                Ok(found) if !found.is_empty() => Ok(found),
-                Ok(_) => Err(not_pem(&path, "no certificate is in it")),
-                Err(error) => Err(not_pem(&path, &error.to_string())),
-            }
-        })
-    };
-    let (ca, cert) = (certificates(raw.ca.as_ref()), certificates(raw.cert.as_ref()));
-    let key = p.or(raw.key.as_ref(), None, |path| {
+    let ca = p.or(raw.ca.as_ref(), Vec::new(), |path| {
+        let path = base.join(path);
+        let found = certificates(&path)?;
+        for certificate in &found {
+            let added = RootCertStore::empty().add(certificate.clone());
+            added.map_err(|error| not_pem(&path, &error.to_string()))?;
+        }
+        Ok(found)
+    });
+    let cert = p.or(raw.cert.as_ref(), Vec::new(), |path| certificates(&base.join(path)));
+    let client = p.or(raw.key.as_ref(), None, |path| {
         let path = base.join(path);
         if let Some(written) = &raw.key {
             warn_if_open(warnings, written, &Origin::File(path.clone()));
         }
-        PrivateKeyDer::from_pem_slice(&read(&path)?)
-            .map(Some)
-            .map_err(|_| not_pem(&path, "no private key is in it"))
+        let key = PrivateKeyDer::from_pem_slice(&read(&path)?)
+            .map_err(|_| not_pem(&path, "no private key is in it"))?;
+        if cert.is_empty() {
+            return Ok(None);
+        }
+        CertifiedKey::from_der(cert.clone(), key.clone_key(), &ring::default_provider()).map_err(
+            |error| {
+                let what = format!("{} is not the key of tls.cert: {error}", path.display());
+                (what, "name a certificate and the key that belongs to it".to_owned())
+            },
+        )?;
+        Ok(Some((cert, key)))
     });
-    Some(Arc::new(RouteTls { ca, client: key.filter(|_| !cert.is_empty()).map(|key| (cert, key)) }))
+    Some(Arc::new(RouteTls { ca, client }))
+}
+
+fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, Fault> {
+    let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&read(path)?).collect();
+    match found {
+        Ok(found) if !found.is_empty() => Ok(found),
+        Ok(_) => Err(not_pem(path, "no certificate is in it")),
+        Err(error) => Err(not_pem(path, &error.to_string())),
+    }
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, Fault> {

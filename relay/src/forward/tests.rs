@@ -45,7 +45,7 @@ fn request() -> Request {
 }
 
 async fn exchange(url: &Url, timeout: Duration) -> Exchange {
-    Forwarder::with(Resolver::System).exchange(&route(url, timeout), request()).await.0
+    Forwarder::default().exchange(&route(url, timeout), request()).await.0
 }
 
 async fn answer_to(answer: &'static [u8], drip: &'static [u8]) -> Exchange {

@@ -1,6 +1,6 @@
 //! From a name to a connection: looks it up, judges each address, connects to one that is allowed.
 
-use super::{timings::Made, tls};
+use super::{resolve::Resolver, timings::Made, tls};
 use http::Uri;
 use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper_util::{
@@ -22,7 +22,7 @@ use std::{
 use talaria_core::network::{Networks, to_allow};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
-    net::{TcpStream, lookup_host},
+    net::TcpStream,
     time::timeout,
 };
 use tokio_rustls::TlsConnector;
@@ -33,19 +33,6 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// A name with more addresses than this is tried at the first ones.
 const MOST_ADDRESSES: usize = 8;
 
-/// Where addresses come from.
-#[derive(Clone)]
-pub(crate) enum Resolver {
-    /// The system: its hosts file, its DNS.
-    System,
-    /// A test.
-    #[cfg(test)]
-    Scripted(Script),
-}
-
-#[cfg(test)]
-type Script = Arc<dyn Fn(&str) -> Vec<SocketAddr> + Send + Sync>;
-
 /// Makes connections to where a tenant lets them go.
 #[derive(Clone)]
 pub(crate) struct Connector {
@@ -53,7 +40,7 @@ pub(crate) struct Connector {
 }
 
 struct Inner {
-    resolver: Resolver,
+    resolver: Arc<Resolver>,
     networks: Networks,
     tls: Option<TlsConnector>,
 }
@@ -78,7 +65,7 @@ impl fmt::Display for Failure {
 impl std::error::Error for Failure {}
 
 impl Connector {
-    pub(super) fn new(resolver: Resolver, networks: Networks, tls: Option<TlsConnector>) -> Self {
+    pub(super) fn new(resolver: Arc<Resolver>, networks: Networks, tls: Option<TlsConnector>) -> Self {
         Self { inner: Arc::new(Inner { resolver, networks, tls }) }
     }
 }
@@ -117,19 +104,23 @@ impl Inner {
         let port = uri.port_u16().unwrap_or(if is_https { 443 } else { 80 });
 
         let found = match host.parse::<IpAddr>() {
-            Ok(address) => vec![SocketAddr::from((address, port))],
+            Ok(address) => vec![address],
             Err(_) => {
                 let start = Instant::now();
-                let found = timeout(PATIENCE, self.resolver.look_up(host, port)).await;
+                let found = timeout(PATIENCE, self.resolver.look_up(host)).await;
                 let found = found.map_err(|_| late(&format!("looking {host} up")))?;
                 made.dns = Some(start.elapsed());
                 found.map_err(|error| failed(format!("cannot look {host} up: {error}")))?
             }
         };
-        let stream = connect_to_one(&self.vet(host, found)?, end, made).await.map_err(failed)?;
+        let stream = connect_to_one(&self.vet(host, found)?, port, end, made).await.map_err(failed)?;
         // A request is one write or two, and its answer is waited for.
         stream.set_nodelay(true).map_err(|error| failed(error.to_string()))?;
-        let Some(tls) = self.tls.as_ref().filter(|_| is_https) else { return Ok(Box::new(stream)) };
+        let tls = match &self.tls {
+            _ if !is_https => return Ok(Box::new(stream)),
+            None => return Err(failed("this connector makes no TLS connections".into())),
+            Some(tls) => tls,
+        };
         let name = ServerName::try_from(host.to_owned())
             .map_err(|_| failed(format!("{host} is no name that a certificate could be for")))?;
         let start = Instant::now();
@@ -140,14 +131,14 @@ impl Inner {
     }
 
     /// The addresses that may be connected to. What is refused is left out, and told where nothing else is there.
-    fn vet(&self, host: &str, found: Vec<SocketAddr>) -> Result<Vec<SocketAddr>, Refused> {
+    fn vet(&self, host: &str, found: Vec<IpAddr>) -> Result<Vec<IpAddr>, Refused> {
         let mut refused = None;
         let mut allowed = Vec::new();
         for address in found {
-            match self.networks.allow(address.ip()) {
+            match self.networks.allow(address) {
                 Ok(()) => allowed.push(address),
                 Err(class) => {
-                    refused.get_or_insert((address.ip(), class));
+                    refused.get_or_insert((address, class));
                 }
             }
         }
@@ -169,25 +160,17 @@ impl Inner {
     }
 }
 
-impl Resolver {
-    async fn look_up(&self, host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
-        match self {
-            Self::System => Ok(lookup_host((host, port)).await?.collect()),
-            #[cfg(test)]
-            Self::Scripted(script) => Ok(script(host)),
-        }
-    }
-}
-
 /// Tries one after the other. Each has its share of the time that is left, so that one which says nothing leaves the
 /// others theirs.
 async fn connect_to_one(
-    addresses: &[SocketAddr],
+    addresses: &[IpAddr],
+    port: u16,
     end: Instant,
     made: &mut Made,
 ) -> Result<TcpStream, String> {
     let mut failures = Vec::new();
     for (address, left) in addresses.iter().zip((1..=addresses.len()).rev()) {
+        let address = SocketAddr::from((*address, port));
         let start = Instant::now();
         let share = end.saturating_duration_since(start) / u32::try_from(left).unwrap_or(u32::MAX);
         match timeout(share, TcpStream::connect(address)).await {

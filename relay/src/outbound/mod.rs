@@ -5,23 +5,26 @@
 //! between, so what was judged is what is connected to. An HTTP client with a resolver of its own could not promise
 //! that, and one that follows proxies or redirects would go where nobody looked.
 //!
-//! - [`connect`]: from a name to a connection.
+//! - [`resolve`]: from a name to its addresses.
+//! - [`connect`]: from there to a connection.
 //! - [`tls`]: whom we trust, who we are, and what goes wrong, in a sentence.
 //! - [`timings`]: where the time went.
 
 pub(crate) mod connect;
+pub(crate) mod resolve;
 pub mod timings;
 mod tls;
 
 pub(crate) use tls::{causes, refusal};
 
 use bytes::Bytes;
-use connect::{Connector, Resolver};
+use connect::Connector;
 use http_body_util::Full;
 use hyper_util::{
     client::legacy,
     rt::{TokioExecutor, TokioTimer},
 };
+use resolve::Resolver;
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, OnceLock, PoisonError},
@@ -39,7 +42,7 @@ pub(crate) type Client = legacy::Client<Connector, Full<Bytes>>;
 
 /// The clients, by what their connections may be: one that a tenant may not make must not be lent to it either.
 pub(crate) struct Clients {
-    resolver: Resolver,
+    resolver: Arc<Resolver>,
     by_policy: Mutex<HashMap<Policy, Client>>,
     /// The system's authorities, read once and when they are first needed.
     system: OnceLock<Arc<rustls::RootCertStore>>,
@@ -55,11 +58,11 @@ struct Policy {
 }
 
 impl Clients {
-    pub(crate) fn new(resolver: Resolver) -> Self {
+    pub(crate) fn new(resolver: Arc<Resolver>) -> Self {
         Self { resolver, by_policy: Mutex::default(), system: OnceLock::new() }
     }
 
-    /// The client for a route, or what is wrong with its `tls`.
+    /// The client for a route, or what is wrong with its `tls`, which the configuration has looked at.
     pub(crate) fn of(&self, route: &Route) -> Result<Client, String> {
         let is_https = route.url.scheme() == "https";
         let policy = Policy { networks: route.networks.clone(), is_https, tls: route.tls.clone() };
@@ -72,7 +75,7 @@ impl Clients {
         } else {
             None
         };
-        let connector = Connector::new(self.resolver.clone(), policy.networks.clone(), tls);
+        let connector = Connector::new(Arc::clone(&self.resolver), policy.networks.clone(), tls);
         let client = legacy::Client::builder(TokioExecutor::new())
             // Hermes' filters on headers compare names as they were written.
             .http1_title_case_headers(true)

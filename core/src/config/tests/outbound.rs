@@ -7,13 +7,16 @@ use crate::hermes::signature::Scheme;
 fn load_with_files(text: &str, role: Role) -> Result<Config, String> {
     let (directory, path) = write(text);
     let made = rcgen::generate_simple_self_signed(["test".to_owned()]).unwrap();
+    let other = rcgen::generate_simple_self_signed(["other".to_owned()]).unwrap();
     for (name, text, mode) in [
         ("new", "the new secret", 0o600),
         ("token", "Bearer abc", 0o600),
         ("bad-whsec", "whsec_no base64", 0o600),
         ("client.pem", &made.cert.pem(), 0o644),
         ("client.key", &made.signing_key.serialize_pem(), 0o600),
+        ("other.key", &other.signing_key.serialize_pem(), 0o600),
         ("empty.pem", "", 0o644),
+        ("nonsense.pem", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n", 0o644),
     ] {
         write_secret(&directory.path().join(name), text, mode);
     }
@@ -143,7 +146,12 @@ fn headers_have_values_or_name_them() {
 
 #[test]
 fn tls_is_read_with_the_configuration() {
-    let tls = route("tls: {ca: client.pem, cert: client.pem, key: client.key}").tls.clone().unwrap();
+    let everything = with_route("tls: {ca: client.pem, cert: client.pem, key: client.key}");
+    let config = load_with_files(&everything.replace("http://", "https://"), Role::Both).unwrap();
+    assert!(config.warnings.is_empty(), "{:?}", config.warnings);
+    let warned = load_with_files(&everything, Role::Both).unwrap().warnings;
+    assert!(warned[0].to_string().contains("9:19: the route's url begins with http://"), "{warned:?}");
+    let tls = config.route("acme", "video").unwrap().tls.clone().unwrap();
     assert_eq!(tls.ca.len(), 1);
     assert_eq!(tls.client.as_ref().unwrap().0, tls.ca);
     for (keys, why) in [
@@ -152,6 +160,8 @@ fn tls_is_read_with_the_configuration() {
         ("{cert: client.pem}", "9:21: tls.cert has no tls.key"),
         ("{key: client.key}", "9:20: tls.key has no tls.cert"),
         ("{cert: client.pem, key: client.pem}", "9:38: ./client.pem cannot be used: no private key"),
+        ("{cert: client.pem, key: other.key}", "9:38: ./other.key is not the key of tls.cert"),
+        ("{ca: nonsense.pem}", "9:19: ./nonsense.pem cannot be used"),
         ("{insecure: true}", "unknown field `insecure`"),
     ] {
         let error = load_with_files(&with_route(&format!("tls: {keys}")), Role::Both).unwrap_err();
@@ -165,6 +175,7 @@ fn tls_is_read_with_the_configuration() {
 #[test]
 fn no_secret_of_it_is_in_the_debug_output() {
     let keys = "headers: {Authorization: {file: token}}\n        tls: {cert: client.pem, key: client.key}";
-    let debug = format!("{:?}", route(keys));
+    let text = with_route(keys).replace("http://", "https://");
+    let debug = format!("{:?}", load_with_files(&text, Role::Both).unwrap());
     assert!(!debug.contains("Bearer") && debug.contains("secret key elided"), "{debug}");
 }

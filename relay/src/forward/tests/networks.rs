@@ -34,15 +34,15 @@ async fn server(address: &str) -> (SocketAddr, Arc<AtomicUsize>) {
 }
 
 /// Looks every name up as these addresses, in turn and then always as the last one.
-fn scripted(script: &[&[SocketAddr]]) -> Forwarder {
-    let script: Vec<Vec<SocketAddr>> = script.iter().map(|addresses| addresses.to_vec()).collect();
+fn scripted(script: &[&[IpAddr]]) -> Forwarder {
+    let script: Vec<Vec<IpAddr>> = script.iter().map(|addresses| addresses.to_vec()).collect();
     let next = Mutex::new(0);
-    Forwarder::with(Resolver::Scripted(Arc::new(move |_| {
+    Forwarder::with(Resolver::asking(move |_| {
         let mut next = next.lock().unwrap();
         let found = script[(*next).min(script.len() - 1)].clone();
         *next += 1;
-        found
-    })))
+        Ok(found)
+    }))
 }
 
 fn to(host: &str, port: u16, networks: &[&str]) -> Route {
@@ -52,8 +52,8 @@ fn to(host: &str, port: u16, networks: &[&str]) -> Route {
     Route { networks, ..route(&url, Duration::from_secs(5)) }
 }
 
-fn at(address: &str) -> SocketAddr {
-    SocketAddr::new(address.parse::<IpAddr>().unwrap(), 80)
+fn at(address: &str) -> IpAddr {
+    address.parse().unwrap()
 }
 
 #[tokio::test]
@@ -80,7 +80,7 @@ async fn a_name_that_leads_to_what_is_not_allowed_is_refused_with_its_reason() {
     }
     // An address in the URL is judged like one behind a name, however it is written.
     for host in ["127.0.0.1", "2130706433", "[::1]", "[::ffff:127.0.0.1]", "0.0.0.0"] {
-        let (exchange, _) = Forwarder::with(Resolver::System).exchange(&to(host, 80, &[]), request()).await;
+        let (exchange, _) = Forwarder::default().exchange(&to(host, 80, &[]), request()).await;
         assert!(
             matches!(&exchange, Exchange::NotAllowed(why) if why.contains(" is ")),
             "{host}: {exchange:?}"
@@ -92,9 +92,9 @@ async fn a_name_that_leads_to_what_is_not_allowed_is_refused_with_its_reason() {
 async fn a_connection_goes_to_what_was_judged_for_it_and_to_nothing_else() {
     let (open, opened) = server("127.0.0.1:0").await;
     let forbidden = TcpListener::bind(("127.0.0.2", open.port())).await.unwrap();
-    let elsewhere = SocketAddr::from(([127, 0, 0, 2], open.port()));
+    let elsewhere = at("127.0.0.2");
     // DNS says one thing and then another, as whoever rebinds a name has it say.
-    let forwarder = scripted(&[&[open], &[elsewhere], &[elsewhere, open]]);
+    let forwarder = scripted(&[&[open.ip()], &[elsewhere], &[elsewhere, open.ip()]]);
     let route = to("hooks.example", open.port(), &["127.0.0.1"]);
     let (first, timings) = forwarder.exchange(&route, request()).await;
     assert!(matches!(first, Exchange::Answered(_)), "{first:?}");
@@ -120,9 +120,9 @@ async fn a_connection_goes_to_what_was_judged_for_it_and_to_nothing_else() {
 #[tokio::test]
 async fn an_address_where_nobody_is_leaves_time_for_the_next() {
     let (open, _) = server("127.0.0.1:0").await;
-    let nobody = SocketAddr::from(([127, 0, 0, 3], open.port()));
+    let nobody = at("127.0.0.3");
     let route = to("hooks.example", open.port(), &["loopback"]);
-    let (exchange, _) = scripted(&[&[nobody, open]]).exchange(&route, request()).await;
+    let (exchange, _) = scripted(&[&[nobody, open.ip()]]).exchange(&route, request()).await;
     assert!(matches!(exchange, Exchange::Answered(_)), "{exchange:?}");
     let (exchange, _) = scripted(&[&[nobody]]).exchange(&route, request()).await;
     assert!(
@@ -149,7 +149,7 @@ async fn a_deadline_before_there_is_a_connection_is_no_lost_answer() {
     }
     let mut route = to("127.0.0.1", address.port(), &["loopback"]);
     route.timeout = Duration::from_millis(200);
-    let (exchange, timings) = Forwarder::with(Resolver::System).exchange(&route, request()).await;
+    let (exchange, timings) = Forwarder::default().exchange(&route, request()).await;
     assert_eq!(exchange, Exchange::NotSent("no connection within 200ms".into()));
     assert!(timings.total >= route.timeout && timings.first_byte.is_none());
 }
