@@ -66,6 +66,8 @@ impl Rotation {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{classify::Answer, testing};
+    use talaria_core::hermes::signature::Scheme;
 
     #[test]
     fn the_newest_is_tried_first_and_what_worked_is_kept() {
@@ -97,6 +99,22 @@ mod tests {
         assert!(rotation.refused(0, 2) && rotation.refused(0, 2), "the second one learns nothing new");
         assert_eq!(rotation.secret(2), 1);
         assert!(!rotation.refused(1, 2));
+    }
+
+    #[test]
+    fn only_a_refusal_of_the_signature_asks_for_another_secret() {
+        let mut hub = Route::clone(&testing::route(""));
+        hub.secrets.push("the old one".to_owned().into());
+        let svix = Route { signing: Scheme::Svix, ..hub.clone() };
+        let answer = |status| Exchange::Answered(Answer { status, ..Answer::default() });
+        let mut rotation = Rotation::default();
+        for other in [answer(403), answer(429), answer(500), Exchange::Lost("so".into())] {
+            assert!(!rotation.learn(&hub, 0, &other), "{other:?}");
+        }
+        assert!(!rotation.learn(&svix, 0, &answer(401)), "all were tried at once");
+        assert!(rotation.learn(&hub, 0, &answer(401)));
+        assert!(!rotation.learn(&hub, 1, &answer(202)));
+        assert_eq!(rotation.secret(2), 1);
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::{fs, net::SocketAddr, process::Command, sync::Arc, time::Duration};
 use talaria_proto::v1::{AttemptOutcome as Outcome, DeliveryState as State, GetDeliveryResponse};
 use talaria_tests::{
     binary,
-    sink::Sink,
+    sink::{SECRET, Sink},
     stack::{Stack, stack},
 };
 use tokio::{
@@ -205,8 +205,10 @@ async fn headers_of_the_operators_own_arrive_and_connections_are_used_again() {
     let sink = Sink::start().await;
     let stack = stack()
         .environment("PROXY_TOKEN", "Bearer for the proxy")
+        .environment("RUST_LOG", "trace")
         .tenant("acme", |t| {
-            t.route("r", &sink.url("r"), "headers: {X-Env: prod, Authorization: {env: PROXY_TOKEN}}")
+            let keys = "signing: gitlab\nheaders: {X-Env: prod, Authorization: {env: PROXY_TOKEN}}";
+            t.route("r", &sink.url("r"), keys)
         })
         .start()
         .await;
@@ -223,5 +225,7 @@ async fn headers_of_the_operators_own_arrive_and_connections_are_used_again() {
         assert_eq!(request.headers["X-Env"], "prod");
         assert_eq!(request.headers["Authorization"], "Bearer for the proxy");
     }
-    assert!(stack.log().iter().all(|line| !line.contains("for the proxy")), "a secret is not logged");
+    for secret in ["for the proxy", SECRET] {
+        assert!(stack.log().iter().all(|line| !line.contains(secret)), "a secret is logged");
+    }
 }

@@ -30,6 +30,9 @@ use tokio_rustls::TlsConnector;
 /// For look-up, connection and TLS together.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// For a connection to an address behind which others wait: a packet that was lost is sent again within.
+const TURN: Duration = Duration::from_secs(2);
+
 /// A name with more addresses than this is tried at the first ones.
 const MOST_ADDRESSES: usize = 8;
 
@@ -160,8 +163,8 @@ impl Inner {
     }
 }
 
-/// Tries one after the other. Each has its share of the time that is left, so that one which says nothing leaves the
-/// others theirs.
+/// Tries one after the other. Each has its share of the time that is left, and no more than its turn while others wait, so
+/// that one which says nothing leaves the others theirs.
 async fn connect_to_one(
     addresses: &[IpAddr],
     port: u16,
@@ -172,7 +175,8 @@ async fn connect_to_one(
     for (address, left) in addresses.iter().zip((1..=addresses.len()).rev()) {
         let address = SocketAddr::from((*address, port));
         let start = Instant::now();
-        let share = end.saturating_duration_since(start) / u32::try_from(left).unwrap_or(u32::MAX);
+        let time = end.saturating_duration_since(start);
+        let share = if left == 1 { time } else { TURN.min(time / u32::try_from(left).unwrap_or(u32::MAX)) };
         match timeout(share, TcpStream::connect(address)).await {
             Ok(Ok(stream)) => {
                 made.connect = Some(start.elapsed());

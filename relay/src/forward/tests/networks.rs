@@ -5,7 +5,11 @@ use std::{
     net::{IpAddr, SocketAddr},
     sync::{Mutex, atomic::AtomicUsize, atomic::Ordering},
 };
-use talaria_core::network::Networks;
+use talaria_core::network::{Network, Networks};
+use tokio::{
+    net::{TcpSocket, TcpStream},
+    time::timeout,
+};
 
 /// A server that answers every request with 202 and counts connections.
 async fn server(address: &str) -> (SocketAddr, Arc<AtomicUsize>) {
@@ -47,8 +51,7 @@ fn scripted(script: &[&[IpAddr]]) -> Forwarder {
 
 fn to(host: &str, port: u16, networks: &[&str]) -> Route {
     let url = Url::parse(&format!("http://{host}:{port}/webhooks/r")).unwrap();
-    let networks: Networks =
-        networks.iter().map(|text| text.parse::<talaria_core::network::Network>().unwrap()).collect();
+    let networks: Networks = networks.iter().map(|text| text.parse::<Network>().unwrap()).collect();
     Route { networks, ..route(&url, Duration::from_secs(5)) }
 }
 
@@ -113,7 +116,7 @@ async fn a_connection_goes_to_what_was_judged_for_it_and_to_nothing_else() {
     // Of several addresses the ones that are allowed are used.
     let (mixed, _) = forwarder.exchange(&other, request()).await;
     assert!(matches!(mixed, Exchange::Answered(_)), "{mixed:?}");
-    let unheard = tokio::time::timeout(Duration::from_millis(50), forbidden.accept()).await;
+    let unheard = timeout(Duration::from_millis(50), forbidden.accept()).await;
     assert!(unheard.is_err(), "nobody came to the address that is not allowed");
 }
 
@@ -133,21 +136,34 @@ async fn an_address_where_nobody_is_leaves_time_for_the_next() {
     assert_eq!(exchange, Exchange::NotSent("hooks.example has no address".into()));
 }
 
+/// An address that listens, and never takes anybody in: its queue is full, and who comes gets no answer. It is so for as
+/// long as what comes back with it is kept.
+async fn deaf(address: &str) -> (SocketAddr, (TcpListener, Vec<TcpStream>)) {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind(address.parse().unwrap()).unwrap();
+    let listener = socket.listen(0).unwrap();
+    let (address, mut waiting) = (listener.local_addr().unwrap(), Vec::new());
+    while let Ok(Ok(stream)) = timeout(Duration::from_millis(100), TcpStream::connect(address)).await {
+        waiting.push(stream);
+    }
+    (address, (listener, waiting))
+}
+
+#[tokio::test]
+async fn an_address_that_says_nothing_leaves_time_for_the_next() {
+    let (open, _) = server("127.0.0.1:0").await;
+    let (deaf, _waiting) = deaf(&format!("127.0.0.4:{}", open.port())).await;
+    let route = to("hooks.example", open.port(), &["loopback"]);
+    let (exchange, timings) = scripted(&[&[deaf.ip(), open.ip()]]).exchange(&route, request()).await;
+    assert!(matches!(exchange, Exchange::Answered(_)), "{exchange:?}");
+    assert!(timings.total >= Duration::from_secs(2) && timings.total < route.timeout, "{timings:?}");
+}
+
 /// Nothing can have been sent where there was no connection: that is no lost answer.
 #[tokio::test]
 async fn a_deadline_before_there_is_a_connection_is_no_lost_answer() {
-    // Listens, and never takes anybody in: once its queue is full, nobody gets an answer.
-    let socket = tokio::net::TcpSocket::new_v4().unwrap();
-    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
-    let full = socket.listen(0).unwrap();
-    let address = full.local_addr().unwrap();
-    let mut waiting = Vec::new();
-    while let Ok(Ok(stream)) =
-        tokio::time::timeout(Duration::from_millis(100), tokio::net::TcpStream::connect(address)).await
-    {
-        waiting.push(stream);
-    }
-    let mut route = to("127.0.0.1", address.port(), &["loopback"]);
+    let (full, _waiting) = deaf("127.0.0.1:0").await;
+    let mut route = to("127.0.0.1", full.port(), &["loopback"]);
     route.timeout = Duration::from_millis(200);
     let (exchange, timings) = Forwarder::default().exchange(&route, request()).await;
     assert_eq!(exchange, Exchange::NotSent("no connection within 200ms".into()));
