@@ -1,6 +1,6 @@
 //! A stand-in for Hermes: knows one secret, every route, and the answers that matter.
 //!
-//! It verifies `X-Hub-Signature-256`, remembers delivery ids as Hermes does, and hands on what it accepted. What
+//! It verifies signatures of every scheme, remembers delivery ids as Hermes does, and hands on what it accepted. What
 //! it leaves out are Hermes' own templates, filters and limits.
 
 use axum::{
@@ -11,6 +11,7 @@ use axum::{
     response::{IntoResponse as _, Response},
     routing::post,
 };
+use jiff::Timestamp;
 use secrecy::SecretString;
 use serde_json::{Value, json};
 use std::{
@@ -83,7 +84,8 @@ async fn webhook(
 ) -> Response {
     let header =
         |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned();
-    if !signature::verify(&known.secret, &body, &header(signature::HEADER)) {
+    let value = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+    if !signature::accepts(&known.secret, Timestamp::now(), &body, value) {
         return (StatusCode::UNAUTHORIZED, Json(json!({"error": "Invalid signature"}))).into_response();
     }
     let (id, event) = (header("X-GitHub-Delivery"), header("X-GitHub-Event"));

@@ -6,6 +6,7 @@
 //! - [`id`]: the names of events, deliveries and quarantined callbacks, made from what they are.
 //! - [`hermes`]: the way out. Hermes' templates, filters and signature, exactly.
 //! - [`json`]: payloads as Python reads them, which is what "exactly" rests on.
+//! - [`network`]: whose an IP address is, and which of them requests may go to.
 //! - [`config`]: the operator's file, what it says and what it means.
 
 pub mod config;
@@ -13,4 +14,5 @@ pub mod hermes;
 pub mod id;
 pub mod json;
 mod mac;
+pub mod network;
 pub mod openrouter;

@@ -1,11 +1,12 @@
 //! Whether a delivery may be attempted now, by what is known of its route, and what its answer teaches about it.
 //!
-//! [`crate::breaker`] and [`crate::pace`] decide; here they are asked in order.
+//! [`crate::breaker`], [`crate::pace`] and [`crate::rotation`] decide; here they are asked in order.
 
 use crate::{
     breaker::{self, Breaker, Change, Shut, Sign},
-    classify::Next,
+    classify::{Exchange, Next},
     pace::{Pace, Remembered, Turn},
+    rotation::Rotation,
 };
 use jiff::Timestamp;
 use talaria_bus::time::from_proto;
@@ -17,6 +18,7 @@ use talaria_proto::v1::DeliveryTask;
 pub struct Admission {
     pace: Pace,
     breaker: Breaker,
+    rotation: Rotation,
 }
 
 /// What a delivery is told.
@@ -43,7 +45,7 @@ impl Admission {
     /// A route of which this is known from before.
     pub fn new(route: &Route, remembered: Remembered, shut: Option<Shut>) -> Self {
         let breaker = shut.map_or_else(Breaker::default, Breaker::Shut);
-        Self { pace: Pace::new(route.pace, remembered), breaker }
+        Self { pace: Pace::new(route.pace, remembered), breaker, rotation: Rotation::default() }
     }
 
     /// Whether a delivery may go out now. A route that is shut reserves nobody a place, or its backlog would reserve
@@ -72,6 +74,16 @@ impl Admission {
         self.pace.sent(now);
     }
 
+    /// Which of the route's secrets the next request is signed with.
+    pub fn secret(&self, route: &Route) -> usize {
+        self.rotation.secret(route.secrets.len())
+    }
+
+    /// What came of a request that was signed with this secret: whether the route has another to try.
+    pub fn has_other_secret(&mut self, route: &Route, secret: usize, exchange: &Exchange) -> bool {
+        self.rotation.learn(route, secret, exchange)
+    }
+
     /// An attempt ended.
     pub fn learn(
         &mut self,
@@ -82,6 +94,11 @@ impl Admission {
         now: Timestamp,
     ) -> Lesson {
         let (sign, not_before) = match next {
+            // Whoever probes has more to try, at once: it, or another, does.
+            Next::OtherSecret => {
+                self.breaker.withdraw();
+                return Lesson { not_before: now, change: None };
+            }
             Next::RouteFault => (Sign::Misconfigured, now),
             Next::Retry { .. } => (Sign::Failed, now),
             Next::Slower { retry_after } => (Sign::Well, self.pace.refused(now, turn(task), *retry_after)),

@@ -24,6 +24,8 @@ const SHOWN: usize = 200;
 pub enum Exchange {
     /// It was not sent: no address, no connection, no TLS.
     NotSent(String),
+    /// It was not sent, because the tenant does not allow where it would go.
+    NotAllowed(String),
     /// It may have been sent, and no whole answer came back.
     Lost(String),
     /// An answer came.
@@ -35,7 +37,7 @@ impl Exchange {
     pub fn status(&self) -> Option<u16> {
         match self {
             Self::Answered(answer) => Some(answer.status),
-            Self::NotSent(_) | Self::Lost(_) => None,
+            Self::NotSent(_) | Self::NotAllowed(_) | Self::Lost(_) => None,
         }
     }
 }
@@ -64,6 +66,8 @@ pub struct Context<'a> {
     pub idempotency_key: &'a str,
     /// The earlier attempt under the same id whose answer was lost, if there was one.
     pub lost_attempt: Option<u32>,
+    /// Whether the route has another secret that Hermes has not refused.
+    pub other_secret: bool,
 }
 
 /// What to make of it.
@@ -93,6 +97,8 @@ pub enum Next {
     },
     /// The route is misconfigured: its deliveries wait, and it was no attempt.
     RouteFault,
+    /// Hermes may have another of the route's secrets: again at once with that one, and it was no attempt.
+    OtherSecret,
     /// Again by the schedule.
     Retry {
         /// What Hermes, or a proxy, asked for.
@@ -128,6 +134,8 @@ struct Body {
 pub fn classify(exchange: &Exchange, context: Context<'_>) -> Verdict {
     match exchange {
         Exchange::NotSent(why) => failed(format!("not sent: {why}"), None, IdAfter::Unused),
+        // Waiting does not help; whoever mends it should not find all attempts used up.
+        Exchange::NotAllowed(why) => fault(format!("not sent: {why}")),
         Exchange::Lost(why) => lost(format!("no answer: {why}"), None),
         Exchange::Answered(answer) => answered(answer, context),
     }
@@ -145,6 +153,14 @@ fn answered(answer: &Answer, context: Context<'_>) -> Verdict {
                 "{status}: redirects{target}, which is not followed; set the route's url to where Hermes is"
             ))
         }
+        (401, _) if context.other_secret => Verdict {
+            outcome: AttemptOutcome::RouteFault,
+            detail: with_body(
+                "401: Hermes does not accept this secret; the route's next one is tried",
+                answer,
+            ),
+            next: Next::OtherSecret,
+        },
         (401, _) => {
             fault(with_body("401: Hermes does not accept the signature; compare the route's secret", answer))
         }

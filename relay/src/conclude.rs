@@ -5,6 +5,7 @@
 
 use crate::{
     classify::{IdAfter, Next, Verdict},
+    outbound::timings::Timings,
     retry::{NextAttempt, next_attempt},
 };
 use jiff::Timestamp;
@@ -37,6 +38,8 @@ pub struct Ended {
     pub took: Option<Duration>,
     /// The HTTP status, where an answer came.
     pub http_status: Option<u16>,
+    /// Where the time went.
+    pub timings: Option<Timings>,
     /// What the guard changed.
     pub guarded: Vec<String>,
     /// What it means.
@@ -68,8 +71,10 @@ pub fn attempt(task: &DeliveryTask, id: DeliveryId, ended: Ended, timing: Timing
         ..task.clone()
     };
     let attempted_generation = task.generation;
-    if matches!(outcome, AttemptOutcome::Accepted | AttemptOutcome::Delivered) {
-        if let Some(gap) = gap_since_lost(&task, ended.started_at) {
+    if next == Next::Delivered {
+        // A duplicate is the lost one itself; anything else is one more.
+        let gap = gap_since_lost(&task, ended.started_at).filter(|_| outcome != AttemptOutcome::Duplicate);
+        if let Some(gap) = gap {
             detail += &format!(
                 "; attempt {} under the same id went unanswered {} minutes before, longer than Hermes remembers: \
                  the agent may have run twice",
@@ -78,8 +83,8 @@ pub fn attempt(task: &DeliveryTask, id: DeliveryId, ended: Ended, timing: Timing
             );
         } else if task.unsettled_attempt > 0 {
             detail += &format!(
-                "; attempt {} under an earlier id went unanswered and was never cleared up: it may have been delivered \
-                 twice",
+                "; attempt {} went unanswered long before, and nobody can say whether it ran: it may have been \
+                 delivered twice",
                 task.unsettled_attempt
             );
         }
@@ -89,6 +94,8 @@ pub fn attempt(task: &DeliveryTask, id: DeliveryId, ended: Ended, timing: Timing
         Next::Ignored => (DeliveryState::Ignored, detail.clone()),
         Next::Ambiguous => (DeliveryState::Ambiguous, detail.clone()),
         Next::Slower { .. } => wait_until(&mut task, timing, format!("Hermes' rate limit: {detail}"), true),
+        // 401 counts for nothing at Hermes, so the place in its window is still ours.
+        Next::OtherSecret => wait_until(&mut task, timing, format!("trying another secret: {detail}"), true),
         Next::RouteFault => {
             task.route_faults += 1;
             wait_until(&mut task, timing, format!("the route is shut: {detail}"), false)
@@ -118,7 +125,7 @@ pub fn attempt(task: &DeliveryTask, id: DeliveryId, ended: Ended, timing: Timing
         detail,
         counted,
         guarded: ended.guarded,
-        timings: None,
+        timings: ended.timings.map(Into::into),
     };
     conclude(task, timing.now, state, reason, Some(attempt))
 }
@@ -148,7 +155,8 @@ pub fn interrupted(task: &DeliveryTask, id: DeliveryId, timing: Timing<'_>) -> C
         next: Next::Retry { retry_after: None, id: IdAfter::Unknown },
     };
     let started_at = from_proto(task.due_at.as_ref());
-    let ended = Ended { started_at, took: None, http_status: None, guarded: Vec::new(), verdict };
+    let ended =
+        Ended { started_at, took: None, http_status: None, timings: None, guarded: Vec::new(), verdict };
     let mut conclusion = attempt(task, id, ended, timing);
     if let (Some(task), Some(What::AttemptFinished(finished))) =
         (&mut conclusion.task, &mut conclusion.fact.what)
@@ -176,8 +184,12 @@ fn wait_until(
 fn remember_id(task: &mut DeliveryTask, after: IdAfter, number: u32, started_at: Timestamp) {
     match after {
         IdAfter::Unused => {}
-        IdAfter::Unknown if task.lost_attempt > 0 => {}
+        IdAfter::Unknown if task.lost_attempt > 0 && gap_since_lost(task, started_at).is_none() => {}
         IdAfter::Unknown => {
+            // Hermes knew nothing of an earlier one any more.
+            if task.unsettled_attempt == 0 {
+                task.unsettled_attempt = task.lost_attempt;
+            }
             task.lost_attempt = number;
             task.lost_at = Some(to_proto(started_at));
         }
@@ -277,6 +289,7 @@ mod tests {
             started_at: at,
             took: Some(Duration::from_millis(5)),
             http_status: Some(200),
+            timings: Some(Timings { reused: true, ..Timings::default() }),
             guarded: vec![],
             verdict,
         };
@@ -330,6 +343,9 @@ mod tests {
             assert_eq!(task.due_at, Some(to_proto(after(now(), Duration::from_secs(99)))));
         }
         assert_eq!((task.attempts, task.counted_attempts, task.route_faults), (100, 0, 50));
+        let (standing, attempt, next) = run(&task, AttemptOutcome::RouteFault, Next::OtherSecret, now());
+        assert!(!attempt.counted && standing.reason.starts_with("trying another secret"));
+        assert!(attempt.timings.unwrap().reused_connection && next.unwrap().slot_reserved);
     }
 
     #[test]
@@ -376,7 +392,14 @@ mod tests {
             run(&next.unwrap(), AttemptOutcome::Delivered, Next::Delivered, at).0.reason
         };
         assert!(!delivered_after(3_599).contains("twice"), "Hermes would have called it a duplicate");
-        assert!(delivered_after(3_600).contains("attempt 1 under an earlier id"));
+        assert!(delivered_after(3_600).contains("attempt 1 went unanswered long before"));
+        // Nor is the first of two, when the second one was lost as well.
+        let later = after(now(), Duration::from_secs(3_600));
+        let (_, _, lost) = run(&next, AttemptOutcome::AnswerLost, failed(IdAfter::Unknown), later);
+        let lost = DeliveryTask { counted_attempts: 0, ..lost.unwrap() };
+        assert_eq!((lost.lost_attempt, lost.unsettled_attempt), (2, 1));
+        let (standing, ..) = run(&lost, AttemptOutcome::Duplicate, Next::Delivered, later);
+        assert!(standing.reason.contains("attempt 1 went unanswered long before"), "{}", standing.reason);
     }
 
     #[test]

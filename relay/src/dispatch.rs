@@ -155,32 +155,41 @@ impl Inner {
             Before::GiveBack => return Step::GiveBack,
             Before::Conclude(conclusion) => return Step::Record(conclusion, None),
         }
-        let prepared = match self.event(task.event_seq).await {
-            Some(event) => prepare::request(route, &event, task, id),
+        let event = self.event(task.event_seq).await;
+        // The last look before what cannot be undone. It may take long, and a signature has its time.
+        if !self.holds(leased.lease).await {
+            self.routes.admission(&in_hand).await.withdraw();
+            return Step::TakenOver;
+        }
+        let secret = self.routes.admission(&in_hand).await.secret(route);
+        let signing = prepare::Signing { secret, now: self.clock.now() };
+        let prepared = match event {
+            Some(event) => prepare::request(route, &event, task, id, signing),
             None => Err("its event is not kept any more".to_owned()),
         };
-        let not_sent = match prepared {
-            // The last look before what cannot be undone.
-            Ok(request) if self.holds(leased.lease).await => {
-                return self.attempt(delivery, &in_hand, request).await;
-            }
-            Ok(_) => Step::TakenOver,
+        match prepared {
+            Ok(request) => self.attempt(delivery, &in_hand, request, secret).await,
             Err(why) => {
+                self.routes.admission(&in_hand).await.withdraw();
                 Step::record(conclude::park(task, self.clock.now(), format!("cannot be sent: {why}")))
             }
-        };
-        self.routes.admission(&in_hand).await.withdraw();
-        not_sent
+        }
     }
 
-    async fn attempt(&self, delivery: InHand<'_>, in_hand: &RouteInHand, request: prepare::Request) -> Step {
+    async fn attempt(
+        &self,
+        delivery: InHand<'_>,
+        in_hand: &RouteInHand,
+        request: prepare::Request,
+        secret: usize,
+    ) -> Step {
         let InHand { task, route, .. } = delivery;
         let (started_at, start) = (self.clock.now(), Instant::now());
         let guarded = request.guarded.clone();
-        let exchange = self.forwarder.exchange(&route.url, request, route.timeout).await;
+        let (exchange, timings) = self.forwarder.exchange(route, request).await;
         let (took, now) = (start.elapsed(), self.clock.now());
         let http_status = exchange.status();
-        let sent = Sent { started_at, took, exchange, guarded };
+        let sent = Sent { started_at, took, exchange, timings, guarded, secret };
         let mut admission = self.routes.admission(in_hand).await;
         let After { conclusion, change, verdict } =
             step::after(delivery, sent, &mut admission, now, rand::random());

@@ -2,100 +2,161 @@
 
 use crate::{
     classify::{Answer, Exchange},
+    outbound::{
+        Clients, causes,
+        connect::{Failure, Fresh},
+        refusal,
+        resolve::Resolver,
+        timings::Timings,
+    },
     prepare::Request,
 };
-use http::header;
-use reqwest::{Client, Response, redirect};
-use std::{
-    error::Error as _,
-    time::{Duration, SystemTime},
+use http::{HeaderMap, Uri, header};
+use http_body_util::{BodyExt as _, Full};
+use hyper::body::Incoming;
+use hyper_util::client::legacy::{
+    self,
+    connect::{CaptureConnection, capture_connection},
 };
-use tokio::time::{Instant, timeout_at};
-use url::Url;
+use std::{
+    error::Error as StdError,
+    sync::Arc,
+    time::{Duration, Instant, SystemTime},
+};
+use talaria_core::config::Route;
+use tokio::time::timeout_at;
 
 /// Hermes' answers have a few hundred bytes; what is longer is not Hermes'.
 const LARGEST_ANSWER: usize = 64 * 1024;
 
-/// Shorter than Hermes (aiohttp) keeps an idle connection, so that we seldom send into one that it is closing.
-const IDLE: Duration = Duration::from_secs(20);
-
-/// Sends requests.
+/// Sends requests. Clones share their connections.
 #[derive(Clone)]
 pub struct Forwarder {
-    client: Client,
+    clients: Arc<Clients>,
+}
+
+impl Default for Forwarder {
+    /// With connections of its own.
+    fn default() -> Self {
+        Self::with(Resolver::system())
+    }
 }
 
 impl Forwarder {
-    /// With a pool of connections of its own.
-    pub fn new() -> Result<Self, reqwest::Error> {
-        // The binary has set it already; tests of this crate have not.
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        let client = Client::builder()
-            // A redirect would turn the POST into a GET, or take it to where nobody meant it to go.
-            .redirect(redirect::Policy::none())
-            // A repeat that we do not know of would break the account.
-            .retry(reqwest::retry::never())
-            .no_proxy()
-            .http1_only()
-            // Hermes' filters on headers compare names as they were written.
-            .http1_title_case_headers()
-            .tcp_nodelay(true)
-            .pool_idle_timeout(IDLE)
-            .connect_timeout(Duration::from_secs(10))
-            .build()?;
-        Ok(Self { client })
+    fn with(resolver: Arc<Resolver>) -> Self {
+        Self { clients: Arc::new(Clients::new(resolver)) }
     }
 
-    /// Sends a request and waits for the whole answer, together at most for `timeout`.
-    pub async fn exchange(&self, url: &Url, request: Request, timeout: Duration) -> Exchange {
-        let end = Instant::now() + timeout;
-        let sending = self.client.post(url.clone()).headers(request.headers).body(request.body).send();
-        let response = match timeout_at(end, sending).await {
-            Ok(Ok(response)) => response,
-            Ok(Err(error)) if error.is_connect() || error.is_builder() => {
-                return Exchange::NotSent(causes(error));
-            }
-            Ok(Err(error)) => return Exchange::Lost(causes(error)),
-            Err(_) => return Exchange::Lost(format!("nothing within {timeout:?}")),
+    /// Sends a route's request and waits for the whole answer, together at most for the route's `timeout`.
+    pub async fn exchange(&self, route: &Route, request: Request) -> (Exchange, Timings) {
+        let start = Instant::now();
+        let mut timings = Timings::default();
+        let exchange = self.exchange_until(start, route, request, &mut timings).await;
+        timings.total = start.elapsed();
+        (exchange, timings)
+    }
+
+    async fn exchange_until(
+        &self,
+        start: Instant,
+        route: &Route,
+        request: Request,
+        timings: &mut Timings,
+    ) -> Exchange {
+        let end = (start + route.timeout).into();
+        let (client, mut outgoing) = match (self.clients.of(route), post(route, request)) {
+            (Ok(client), Ok(outgoing)) => (client, outgoing),
+            (Err(why), _) | (_, Err(why)) => return Exchange::NotSent(why),
         };
+        let connection = capture_connection(&mut outgoing);
+        let answered = timeout_at(end, client.request(outgoing)).await;
+        let is_connected = note_connection(&connection, start, timings);
+        let response = match answered {
+            Ok(Ok(response)) => response,
+            Ok(Err(error)) => return failed(&error, route, timings),
+            Err(_) if !is_connected => {
+                return Exchange::NotSent(format!("no connection within {:?}", route.timeout));
+            }
+            Err(_) => return Exchange::Lost(format!("nothing within {:?}", route.timeout)),
+        };
+        timings.first_byte = Some(start.elapsed());
         let mut answer = Answer {
             status: response.status().as_u16(),
-            retry_after: retry_after(&response),
-            location: text(&response, header::LOCATION),
+            retry_after: retry_after(response.headers()),
+            location: text(response.headers(), header::LOCATION),
             ..Answer::default()
         };
-        answer.cut_short = match timeout_at(end, read(response, &mut answer.body)).await {
+        answer.cut_short = match timeout_at(end, read(response.into_body(), &mut answer.body)).await {
             Ok(cut_short) => cut_short,
-            Err(_) => Some(format!("not whole within {timeout:?}")),
+            Err(_) => Some(format!("not whole within {:?}", route.timeout)),
         };
         Exchange::Answered(answer)
     }
 }
 
+fn post(route: &Route, request: Request) -> Result<http::Request<Full<bytes::Bytes>>, String> {
+    let uri = Uri::try_from(route.url.as_str()).map_err(|error| format!("the route's url: {error}"))?;
+    let mut outgoing = http::Request::new(Full::new(request.body));
+    *outgoing.method_mut() = http::Method::POST;
+    *outgoing.uri_mut() = uri;
+    *outgoing.headers_mut() = request.headers;
+    Ok(outgoing)
+}
+
+/// Notes what the connection took, and tells whether there was one: only then can anything have been sent.
+fn note_connection(connection: &CaptureConnection, start: Instant, timings: &mut Timings) -> bool {
+    let mut extensions = http::Extensions::new();
+    match connection.connection_metadata().as_ref() {
+        Some(connected) => connected.get_extras(&mut extensions),
+        None => return false,
+    }
+    match extensions.get::<Fresh>().and_then(|fresh| fresh.take(start)) {
+        Some(made) => timings.made = made,
+        None => timings.reused = true,
+    }
+    true
+}
+
+/// What a failed request means. It was not sent without a connection, nor if the connection had ended before.
+fn failed(error: &legacy::Error, route: &Route, timings: &mut Timings) -> Exchange {
+    if let Some(failure) = causes(error).find_map(|cause| cause.downcast_ref::<Failure>()) {
+        timings.made = failure.made;
+        let exchange = if failure.not_allowed { Exchange::NotAllowed } else { Exchange::NotSent };
+        return exchange(failure.why.clone());
+    }
+    let was_closed = causes(error).any(|cause| cause.downcast_ref().is_some_and(hyper::Error::is_canceled));
+    if error.is_connect() || was_closed {
+        return Exchange::NotSent("the connection had been closed".into());
+    }
+    match refusal(route.url.host_str().unwrap_or_default(), error) {
+        Some(why) => Exchange::NotSent(why),
+        None => Exchange::Lost(told(error.source().unwrap_or(error))),
+    }
+}
+
 /// Reads up to the cap; says why if there is more or less.
-async fn read(mut response: Response, body: &mut Vec<u8>) -> Option<String> {
+async fn read(mut incoming: Incoming, body: &mut Vec<u8>) -> Option<String> {
     loop {
-        match response.chunk().await {
-            Ok(None) => return None,
-            Ok(Some(chunk)) => {
-                let room = LARGEST_ANSWER - body.len();
-                body.extend_from_slice(chunk.get(..room.min(chunk.len())).unwrap_or_default());
-                if chunk.len() > room {
-                    return Some(format!("longer than {LARGEST_ANSWER} bytes"));
-                }
-            }
-            Err(error) => return Some(causes(error)),
+        let chunk = match incoming.frame().await {
+            None => return None,
+            Some(Ok(frame)) => frame.into_data().unwrap_or_default(),
+            Some(Err(error)) => return Some(told(&error)),
+        };
+        let room = LARGEST_ANSWER - body.len();
+        body.extend_from_slice(chunk.get(..room.min(chunk.len())).unwrap_or_default());
+        if chunk.len() > room {
+            return Some(format!("longer than {LARGEST_ANSWER} bytes"));
         }
     }
 }
 
-fn text(response: &Response, name: header::HeaderName) -> Option<String> {
-    response.headers().get(name)?.to_str().ok().map(str::to_owned)
+fn text(headers: &HeaderMap, name: header::HeaderName) -> Option<String> {
+    headers.get(name)?.to_str().ok().map(str::to_owned)
 }
 
 /// Seconds, or a date.
-fn retry_after(response: &Response) -> Option<Duration> {
-    let value = text(response, header::RETRY_AFTER)?;
+fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    let value = text(headers, header::RETRY_AFTER)?;
     if let Ok(seconds) = value.trim().parse() {
         return Some(Duration::from_secs(seconds));
     }
@@ -103,120 +164,12 @@ fn retry_after(response: &Response) -> Option<Duration> {
     Some(date.duration_since(SystemTime::now()).unwrap_or_default())
 }
 
-/// The innermost cause, which says most; without the URL, which the reader knows.
-fn causes(error: reqwest::Error) -> String {
-    let error = error.without_url();
-    let mut innermost: &dyn std::error::Error = &error;
-    while let Some(source) = innermost.source() {
-        innermost = source;
-    }
+/// What went wrong, and the innermost cause, which says most.
+fn told(error: &(dyn StdError + 'static)) -> String {
+    let innermost = causes(error).last().unwrap_or(error);
     let (outer, inner) = (error.to_string(), innermost.to_string());
-    if outer == inner || error.source().is_none() { outer } else { format!("{outer}: {inner}") }
+    if outer == inner { outer } else { format!("{outer}: {inner}") }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use bytes::Bytes;
-    use http::HeaderMap;
-    use tokio::{
-        io::{AsyncReadExt as _, AsyncWriteExt as _},
-        net::TcpListener,
-    };
-
-    /// Answers one request with these bytes, then goes on writing `drip` until nobody listens.
-    async fn serve(answer: &'static [u8], drip: &'static [u8]) -> (Url, tokio::task::JoinHandle<String>) {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let url = Url::parse(&format!("http://{}/webhooks/r", listener.local_addr().unwrap())).unwrap();
-        let server = tokio::spawn(async move {
-            let (mut stream, _) = listener.accept().await.unwrap();
-            let mut request = Vec::new();
-            while !request.ends_with(b"{}") {
-                stream.read_buf(&mut request).await.unwrap();
-            }
-            stream.write_all(answer).await.unwrap();
-            while !drip.is_empty() && stream.write_all(drip).await.is_ok() {}
-            // Holds the connection open where the answer promised more.
-            if answer.ends_with(b"...") {
-                let _ = stream.read_u8().await;
-            }
-            String::from_utf8(request).unwrap()
-        });
-        (url, server)
-    }
-
-    async fn exchange(url: &Url, timeout: Duration) -> Exchange {
-        let mut headers = HeaderMap::new();
-        headers.insert("x-github-delivery", "d".parse().unwrap());
-        let request = Request { headers, body: Bytes::from_static(b"{}"), guarded: vec![] };
-        Forwarder::new().unwrap().exchange(url, request, timeout).await
-    }
-
-    async fn answer_to(answer: &'static [u8], drip: &'static [u8]) -> Exchange {
-        let (url, _server) = serve(answer, drip).await;
-        exchange(&url, Duration::from_millis(500)).await
-    }
-
-    #[tokio::test]
-    async fn an_answer_comes_back_whole_and_header_names_are_in_title_case() {
-        let (url, server) =
-            serve(b"HTTP/1.1 202 Accepted\r\nContent-Length: 2\r\nRetry-After: 7\r\n\r\nok", b"").await;
-        let expected = Answer {
-            status: 202,
-            retry_after: Some(Duration::from_secs(7)),
-            body: b"ok".into(),
-            ..Answer::default()
-        };
-        assert_eq!(exchange(&url, Duration::from_secs(5)).await, Exchange::Answered(expected));
-        let request = server.await.unwrap();
-        assert!(request.contains("\r\nX-Github-Delivery: d\r\n"), "{request}");
-    }
-
-    #[tokio::test]
-    async fn redirects_are_not_followed() {
-        let Exchange::Answered(answer) = answer_to(
-            b"HTTP/1.1 302 Found\r\nLocation: http://127.0.0.1:1/\r\nContent-Length: 0\r\n\r\n",
-            b"",
-        )
-        .await
-        else {
-            panic!()
-        };
-        assert_eq!((answer.status, answer.location.as_deref()), (302, Some("http://127.0.0.1:1/")));
-    }
-
-    #[tokio::test]
-    async fn an_endless_answer_is_cut_and_a_dripping_one_ends_at_the_deadline() {
-        let Exchange::Answered(endless) =
-            answer_to(b"HTTP/1.1 200 OK\r\nContent-Length: 99999999\r\n\r\n", &[b'x'; 4096]).await
-        else {
-            panic!()
-        };
-        assert_eq!(endless.body.len(), LARGEST_ANSWER);
-        assert_eq!(endless.cut_short.as_deref(), Some("longer than 65536 bytes"));
-        let Exchange::Answered(stalled) =
-            answer_to(b"HTTP/1.1 202 Accepted\r\nContent-Length: 9\r\n\r\n...", b"").await
-        else {
-            panic!()
-        };
-        assert_eq!(stalled.cut_short.as_deref(), Some("not whole within 500ms"));
-    }
-
-    #[tokio::test]
-    async fn what_was_not_sent_is_told_from_what_was_not_answered() {
-        // Nobody listens.
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let url = Url::parse(&format!("http://{}/", listener.local_addr().unwrap())).unwrap();
-        drop(listener);
-        let refused = exchange(&url, Duration::from_secs(5)).await;
-        assert!(matches!(&refused, Exchange::NotSent(why) if why.contains("refused")), "{refused:?}");
-        let nowhere =
-            exchange(&Url::parse("http://does-not-exist.invalid/").unwrap(), Duration::from_secs(5)).await;
-        assert!(matches!(nowhere, Exchange::NotSent(_)), "{nowhere:?}");
-        // Somebody hangs up, somebody says nothing, somebody talks nonsense.
-        for answer in [b"".as_slice(), b"...", b"nonsense\r\n\r\n"] {
-            let lost = answer_to(answer, b"").await;
-            assert!(matches!(lost, Exchange::Lost(_)), "{lost:?}");
-        }
-    }
-}
+mod tests;

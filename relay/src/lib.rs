@@ -12,13 +12,14 @@
 //! - [`plan`]: which routes an event goes to.
 //! - [`admission`], of [`breaker`] and [`pace`]: whether a route's next request may go out, and otherwise when.
 //! - [`prepare`] and [`guard`]: what it says.
+//! - [`rotation`]: which of the route's secrets it is signed with.
 //! - [`classify`]: what Hermes' answer means.
 //! - [`retry`]: when a failed attempt is repeated.
 //! - [`conclude`]: what an attempt leaves behind.
 //! - [`fold`]: where a delivery stands, from the facts about it.
 //! - [`explain`]: why an event arrived or did not, and what happens next.
 //!
-//! Shells around them: `fanout`, `dispatch` with `routes` and [`forward`], `projector` with [`view`], `keeper`, `status`
+//! Shells around them: `fanout`, `dispatch` with `routes` and [`forward`] over [`outbound`], `projector` with [`view`], `keeper`, `status`
 //! and `control`.
 
 pub mod admission;
@@ -33,11 +34,13 @@ pub mod fold;
 pub mod forward;
 pub mod guard;
 mod keeper;
+pub mod outbound;
 pub mod pace;
 pub mod plan;
 pub mod prepare;
 mod projector;
 pub mod retry;
+pub mod rotation;
 mod routes;
 #[cfg(test)]
 mod simulation;
@@ -87,9 +90,6 @@ pub enum Error {
     /// The bus.
     #[error(transparent)]
     Bus(#[from] talaria_bus::Error),
-    /// The HTTP client.
-    #[error("cannot set up the HTTP client: {0}")]
-    Client(#[from] reqwest::Error),
     /// gRPC reflection.
     #[error("cannot set up gRPC reflection: {0}")]
     Reflection(#[from] tonic_reflection::server::Error),
@@ -113,7 +113,7 @@ impl Relay {
         let journal = bus.journal_bounds().await?;
         let view = view::View::open(&config.data_dir, &journal)?;
         let newest_fact = journal.newest;
-        let forwarder = forward::Forwarder::new()?;
+        let forwarder = forward::Forwarder::default();
         let address = config.relay.grpc;
         let listener =
             TcpListener::bind(address).await.map_err(|source| Error::Listen { address, source })?;

@@ -2,11 +2,13 @@
 
 use crate::guard;
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, header};
+use http::{HeaderMap, HeaderName, HeaderValue, header};
+use jiff::Timestamp;
+use secrecy::ExposeSecret as _;
 use serde_json::json;
 use talaria_core::{
     config::{BodyMode, Route},
-    hermes::{signature, template::Prompt, template::render_extra},
+    hermes::{template::Prompt, template::render_extra},
     id::DeliveryId,
     json::{
         Document, Text, Value, parse,
@@ -29,6 +31,15 @@ pub struct Request {
     pub guarded: Vec<String>,
 }
 
+/// What signs a request.
+#[derive(Clone, Copy, Debug)]
+pub struct Signing {
+    /// The index of the route's secret; a scheme that takes several signatures uses them all.
+    pub secret: usize,
+    /// When.
+    pub now: Timestamp,
+}
+
 /// A route's prompt for a payload, as it would be sent.
 pub fn prompt(route: &Route, event_type: &str, payload: &Document) -> (Text, Vec<String>) {
     let prompt: Prompt =
@@ -37,7 +48,13 @@ pub fn prompt(route: &Route, event_type: &str, payload: &Document) -> (Text, Vec
 }
 
 /// The request for the task's next attempt, or why there can never be one.
-pub fn request(route: &Route, event: &Event, task: &DeliveryTask, id: DeliveryId) -> Result<Request, String> {
+pub fn request(
+    route: &Route,
+    event: &Event,
+    task: &DeliveryTask,
+    id: DeliveryId,
+    signing: Signing,
+) -> Result<Request, String> {
     let payload = parse(&event.payload).map_err(|error| format!("the payload is not JSON: {error}"))?;
     if let Some(why) = payload.unreadable_for_hermes() {
         return Err(why);
@@ -56,7 +73,11 @@ pub fn request(route: &Route, event: &Event, task: &DeliveryTask, id: DeliveryId
             route.max_body_bytes
         ));
     }
-    let headers = headers(route, event, task, id, &body);
+    let mut headers = headers(event, task, id);
+    sign(&mut headers, route, &id.idempotency_key(task.generation), signing, &body)?;
+    for own in &route.headers {
+        insert(&mut headers, &own.name, own.value.expose_secret())?;
+    }
     Ok(Request { headers, body, guarded })
 }
 
@@ -88,7 +109,7 @@ fn with_prompt(
     Ok([members, ours.as_bytes()].concat().into())
 }
 
-fn headers(route: &Route, event: &Event, task: &DeliveryTask, id: DeliveryId, body: &[u8]) -> HeaderMap {
+fn headers(event: &Event, task: &DeliveryTask, id: DeliveryId) -> HeaderMap {
     // What we write ourselves is ASCII; a name or type that is not a header's value is left out.
     let value = |text: &str| HeaderValue::from_bytes(text.as_bytes()).ok();
     let key = id.idempotency_key(task.generation);
@@ -99,25 +120,53 @@ fn headers(route: &Route, event: &Event, task: &DeliveryTask, id: DeliveryId, bo
     // Hermes would otherwise take the type from the payload's `event_type` or `type`.
     let kind = &event.r#type;
     if kind.len() <= LONGEST_HEADER && kind.trim() == kind {
-        headers.extend(value(kind).map(|value| (http::HeaderName::from_static("x-github-event"), value)));
+        headers.extend(value(kind).map(|value| (HeaderName::from_static("x-github-event"), value)));
     }
     // A proxy may replace X-Request-ID, so the id also goes where none looks.
     for name in ["x-github-delivery", "x-request-id"] {
-        headers.extend(value(&key).map(|value| (http::HeaderName::from_static(name), value)));
+        headers.extend(value(&key).map(|value| (HeaderName::from_static(name), value)));
     }
-    let signature = signature::sign(&route.secret, body);
     headers
-        .extend(value(&signature).map(|value| (http::HeaderName::from_static("x-hub-signature-256"), value)));
-    headers
+}
+
+/// Hermes goes by the first scheme of which it finds a header, so there is one scheme's alone.
+fn sign(
+    headers: &mut HeaderMap,
+    route: &Route,
+    key: &str,
+    signing: Signing,
+    body: &[u8],
+) -> Result<(), String> {
+    let all = &route.secrets;
+    let secrets = if route.signing.takes_all_secrets() { Some(&all[..]) } else { all.get(signing.secret..) };
+    let secrets = secrets.filter(|secrets| !secrets.is_empty()).ok_or("the route has no secret")?;
+    for (name, value) in route.signing.headers(secrets, key, signing.now, body) {
+        insert(headers, name, &value)?;
+    }
+    Ok(())
+}
+
+/// A header that may hold a secret: it is kept out of whatever shows headers.
+fn insert(headers: &mut HeaderMap, name: &str, value: &str) -> Result<(), String> {
+    let unusable = || format!("the header {name} cannot be written");
+    let name = HeaderName::from_bytes(name.as_bytes()).map_err(|_| unusable())?;
+    let mut value = HeaderValue::from_bytes(value.as_bytes()).map_err(|_| unusable())?;
+    value.set_sensitive(true);
+    headers.insert(name, value);
+    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::testing;
-    use talaria_core::id::EventId;
+    use talaria_core::{hermes::signature, id::EventId};
 
     const BODY: &str = "{\"type\":\"video.generation.failed\", \"data\":{\"id\":\"j1\",\"cost\":1E2,\"big\":18446744073709551616123},\"prompt\":\"theirs\" }\n";
+
+    fn now() -> Timestamp {
+        Timestamp::from_second(1_777_000_000).unwrap()
+    }
 
     fn event(payload: &str) -> Event {
         Event {
@@ -139,7 +188,7 @@ mod tests {
             attempts: 4,
             ..DeliveryTask::default()
         };
-        request(&route, event, &task, id)
+        request(&route, event, &task, id, Signing { secret: 0, now: now() })
     }
 
     #[test]
@@ -176,6 +225,46 @@ mod tests {
         assert_eq!(header("x-github-delivery"), header("x-request-id"));
         assert_eq!(header("x-github-event"), "video.generation.failed");
         assert_eq!(header("content-type"), "application/json");
+    }
+
+    #[test]
+    fn each_scheme_has_its_headers_alone_and_hermes_would_accept_it() {
+        const SIGNATURES: [&str; 4] =
+            ["x-hub-signature-256", "x-webhook-signature-v2", "svix-signature", "x-gitlab-token"];
+        for (name, _) in signature::Scheme::NAMES {
+            let request = make(&format!("signing: {name}"), &event(BODY)).unwrap();
+            let header = |name: &str| request.headers.get(name).and_then(|value| value.to_str().ok());
+            assert_eq!(SIGNATURES.iter().filter(|name| header(name).is_some()).count(), 1, "{name}");
+            assert!(signature::accepts(&testing::SECRET.into(), now(), &request.body, header), "{name}");
+            assert!(!format!("{request:?}").contains(testing::SECRET), "{name}");
+            if name == "svix" {
+                assert_eq!(header("svix-id"), header("x-github-delivery"));
+            }
+        }
+    }
+
+    #[test]
+    fn the_operators_headers_go_along() {
+        let request = make("headers: {X-Env: prod, Authorization: {file: secret}}", &event(BODY)).unwrap();
+        assert_eq!(request.headers["x-env"], "prod");
+        assert_eq!(request.headers["authorization"], testing::SECRET);
+        assert!(!format!("{request:?}").contains(testing::SECRET));
+    }
+
+    #[test]
+    fn a_request_is_signed_with_the_secret_that_it_is_told() {
+        let mut route = Route::clone(&testing::route(""));
+        route.secrets.push("the old one".to_owned().into());
+        let event = event(BODY);
+        let id = DeliveryId::new(event.id.parse().unwrap(), &route.name);
+        let make =
+            |secret| request(&route, &event, &DeliveryTask::default(), id, Signing { secret, now: now() });
+        for (index, secret) in [testing::SECRET, "the old one"].into_iter().enumerate() {
+            let request = make(index).unwrap();
+            let signature = request.headers["x-hub-signature-256"].to_str().unwrap();
+            assert!(signature::verify(&secret.into(), &request.body, signature), "{secret}");
+        }
+        assert_eq!(make(2).unwrap_err(), "the route has no secret");
     }
 
     #[test]

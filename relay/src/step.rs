@@ -5,6 +5,7 @@ use crate::{
     breaker::Change,
     classify::{Context, Exchange, Verdict, classify},
     conclude::{self, Conclusion, Ended, Timing},
+    outbound::timings::Timings,
     retry::{is_too_old, too_old, within_age},
 };
 use jiff::Timestamp;
@@ -47,6 +48,10 @@ pub struct Sent {
     pub took: Duration,
     /// What came back.
     pub exchange: Exchange,
+    /// Where the time went.
+    pub timings: Timings,
+    /// Which of the route's secrets it was signed with.
+    pub secret: usize,
     /// What the guard changed in it.
     pub guarded: Vec<String>,
 }
@@ -111,11 +116,12 @@ pub fn after(
     now: Timestamp,
     random: f64,
 ) -> After {
-    let Sent { started_at, took, exchange, guarded } = sent;
+    let Sent { started_at, took, exchange, timings, secret, guarded } = sent;
     let context = Context {
         deliver_only: route.deliver_only,
         idempotency_key: &id.idempotency_key(task.generation),
         lost_attempt: (task.lost_attempt > 0).then_some(task.lost_attempt),
+        other_secret: admission.has_other_secret(route, secret, &exchange),
     };
     let verdict = classify(&exchange, context);
     let lesson = admission.learn(task, id, &verdict.next, &verdict.detail, now);
@@ -123,6 +129,7 @@ pub fn after(
         started_at,
         took: Some(took),
         http_status: exchange.status(),
+        timings: Some(timings),
         guarded,
         verdict: verdict.clone(),
     };

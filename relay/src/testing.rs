@@ -12,7 +12,7 @@ pub(crate) fn config(route: &str) -> Config {
     fs::write(directory.path().join("secret"), SECRET).unwrap();
     let keys: String = route.lines().map(|line| format!("        {line}\n")).collect();
     let text = format!(
-        "tenants:\n  acme:\n    openrouter: {{secrets: [{{file: secret}}]}}\n    routes:\n      video:\n        url: \
+        "tenants:\n  acme:\n    networks: [loopback]\n    openrouter: {{secrets: [{{file: secret}}]}}\n    routes:\n      video:\n        url: \
          http://127.0.0.1:8644/webhooks/video\n        secret: {{file: secret}}\n{keys}"
     );
     let file = directory.path().join("talaria.yaml");

@@ -120,6 +120,39 @@ async fn what_init_writes_works_as_it_is() {
 }
 
 #[test]
+fn init_allows_the_network_that_hermes_is_in() {
+    let directory = tempfile::tempdir().unwrap();
+    for (hermes, expected) in [
+        ("http://127.0.0.1:8644", "\n    networks: [loopback] "),
+        ("http://localhost:8644", "\n    networks: [loopback] "),
+        ("http://10.0.0.5:8644", "\n    networks: [private] "),
+        ("http://[fd12::1]:8644", "\n    networks: [private] "),
+        ("https://hermes.example.com", "\n    # networks: [private] "),
+    ] {
+        works(directory.path(), &["init", "--force", "--hermes", hermes]);
+        let text = fs::read_to_string(directory.path().join("talaria.yaml")).unwrap();
+        assert!(text.contains(expected), "{hermes}: {text}");
+        works(directory.path(), &["check"]);
+    }
+}
+
+#[test]
+fn check_refuses_a_url_that_the_tenant_does_not_allow() {
+    let written = stack()
+        .tenant("acme", |t| t.networks("private").route("r", "http://localhost:1/webhooks/r", ""))
+        .write();
+    let output = run(written.path(), &["check"]);
+    assert_eq!(output.status.code(), Some(3));
+    let said = err(&output);
+    assert!(
+        said.contains(
+            "talaria.yaml:9:14: route acme/r leads to 127.0.0.1, which is loopback, and its tenant does not"
+        ) && said.contains("write networks: [loopback] under tenant acme"),
+        "{said}"
+    );
+}
+
+#[test]
 fn check_says_what_is_wrong_where_and_what_to_do() {
     let written =
         stack().tenant("acme", |t| t.route("r", "http://127.0.0.1:1/webhooks/r", "pace: fast")).write();

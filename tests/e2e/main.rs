@@ -9,6 +9,8 @@
 //! - [`explain`]: why an event arrived or did not.
 //! - [`running`]: retention, draining, restarts with another configuration.
 //! - [`fleet`]: several ingresses and relays, one after another of which fails.
+//! - [`outbound`]: endpoints, addresses and certificates that are not what they should be.
+//! - [`signing`]: every scheme and rotated secrets, against the real Hermes.
 //! - [`outages`]: ingresses and relays whose NATS fails.
 //! - [`chaos`]: random faults, from a seed.
 //! - [`broker`]: what the tests' own NATS servers hold.
@@ -38,7 +40,9 @@ mod fleet;
 mod hermes;
 mod nats_setup;
 mod outages;
+mod outbound;
 mod pace;
 mod promises;
 mod running;
+mod signing;
 mod status;

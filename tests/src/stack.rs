@@ -32,6 +32,7 @@ pub struct Builder {
     top: String,
     tenants: Vec<Tenant>,
     environment: Vec<(String, String)>,
+    under: Vec<String>,
 }
 
 /// A tenant in the making.
@@ -39,13 +40,27 @@ pub struct Builder {
 pub struct Tenant {
     name: String,
     routes: String,
+    networks: Option<String>,
 }
 
 impl Tenant {
+    /// Lets requests go to these networks, instead of this machine's own.
+    #[must_use]
+    pub fn networks(mut self, networks: &str) -> Self {
+        self.networks = Some(networks.into());
+        self
+    }
+
     /// Adds a route with these further keys, a line each.
     #[must_use]
-    pub fn route(mut self, name: &str, url: &str, keys: &str) -> Self {
-        self.routes += &format!("      {name}:\n        url: {url}\n        secret: {{file: hermes}}\n");
+    pub fn route(self, name: &str, url: &str, keys: &str) -> Self {
+        self.route_with(name, url, "{file: hermes}", keys)
+    }
+
+    /// Adds a route whose secret is to be found there.
+    #[must_use]
+    pub fn route_with(mut self, name: &str, url: &str, secret: &str, keys: &str) -> Self {
+        self.routes += &format!("      {name}:\n        url: {url}\n        secret: {secret}\n");
         for line in keys.lines() {
             self.routes += &format!("        {line}\n");
         }
@@ -73,10 +88,17 @@ impl Builder {
         self
     }
 
+    /// Starts the process by this command, which gets its command line as further arguments.
+    #[must_use]
+    pub fn under(mut self, command: &[&str]) -> Self {
+        self.under = command.iter().map(|&word| word.into()).collect();
+        self
+    }
+
     /// Adds a tenant.
     #[must_use]
     pub fn tenant(mut self, name: &str, build: impl FnOnce(Tenant) -> Tenant) -> Self {
-        self.tenants.push(build(Tenant { name: name.into(), routes: String::new() }));
+        self.tenants.push(build(Tenant { name: name.into(), ..Tenant::default() }));
         self
     }
 
@@ -90,17 +112,18 @@ impl Builder {
             }
         }
         text += "tenants:\n";
-        for Tenant { name, routes } in &self.tenants {
+        for Tenant { name, routes, networks } in &self.tenants {
             text += &format!("  {name}:\n    openrouter: {{secrets: [{{file: openrouter-{name}}}]}}\n");
             if !routes.is_empty() {
                 text += &format!("    routes:\n{routes}");
             }
+            text += &format!("    networks: [{}]\n", networks.as_deref().unwrap_or("loopback"));
             fs::write(directory.path().join(format!("openrouter-{name}")), openrouter_secret(name)).unwrap();
         }
         fs::write(directory.path().join("hermes"), sink::SECRET).unwrap();
         let config = directory.path().join("talaria.yaml");
         fs::write(&config, text).unwrap();
-        Written { directory, config, environment: self.environment }
+        Written { directory, config, environment: self.environment, under: self.under }
     }
 
     /// Writes the configuration and starts a process on it.
@@ -116,6 +139,7 @@ pub struct Written {
     /// The file.
     pub config: PathBuf,
     environment: Vec<(String, String)>,
+    under: Vec<String>,
 }
 
 impl Written {
@@ -150,7 +174,14 @@ struct Process {
 
 impl Process {
     async fn start(written: &Written) -> Self {
-        let mut command = Command::new(binary::talaria());
+        let mut command = match written.under.split_first() {
+            None => Command::new(binary::talaria()),
+            Some((program, arguments)) => {
+                let mut command = Command::new(program);
+                command.args(arguments).arg(binary::talaria());
+                command
+            }
+        };
         command.args(["up", "--config"]).arg(&written.config).stdout(Stdio::piped()).stderr(Stdio::piped());
         command.env_remove("RUST_LOG").envs(written.environment.iter().cloned());
         let mut child = command.spawn().unwrap();

@@ -134,6 +134,7 @@ relay: {{grpc: 127.0.0.1:0}}
 admin: {{listen: 127.0.0.1:0}}
 tenants:
   demo:
+    networks: [loopback]
     openrouter: {{secrets: [{{file: openrouter}}]}}
     routes:
       good-news:

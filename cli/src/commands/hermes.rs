@@ -130,7 +130,9 @@ fn install(
 }
 
 fn subscribe(entry: &mut Map<String, Value>, tenant: &Tenant, route: &Route, deliver: Option<&str>) {
-    entry.insert("secret".into(), route.secret.expose_secret().into());
+    // Hermes has one, so while there are two it is to have the new one.
+    let secret = route.secrets.first().map_or("", |secret| secret.expose_secret());
+    entry.insert("secret".into(), secret.into());
     if let Some(deliver) = deliver {
         entry.insert("deliver".into(), deliver.into());
     }

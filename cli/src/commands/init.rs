@@ -9,7 +9,10 @@ use std::{
     os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
 };
-use talaria_core::config;
+use talaria_core::{
+    config,
+    network::{Networks, to_allow},
+};
 use url::Url;
 
 /// 256 bits.
@@ -112,6 +115,11 @@ fn configuration(args: &Init, openrouter: &Path, hermes: &Path) -> String {
         Some(url) => format!("  public_url: {}", url.as_str().trim_end_matches('/')),
         None => "  # public_url: https://hooks.example.com".into(),
     };
+    // Only public addresses are open without a word.
+    let networks = match Networks::default().refused_host(&args.hermes) {
+        Some((address, class)) => format!("    networks: [{}]", to_allow(address, class)),
+        None => "    # networks: [private]".into(),
+    };
     let gateway = args.hermes.as_str().trim_end_matches('/');
     let (openrouter, hermes) = (openrouter.display(), hermes.display());
     format!(
@@ -137,6 +145,7 @@ tenants:
       # What OpenRouter signs with. Name several while you rotate one.
       secrets: [{{file: {openrouter}}}]
       tolerance: 5m
+{networks}       # where requests may go beside public addresses
     routes:
       video:
         url: {gateway}/webhooks/openrouter-video

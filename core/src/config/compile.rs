@@ -2,7 +2,7 @@
 
 use super::{
     Addresses, Admin, BodyMode, BusKind, Config, DEFAULT_TOLERANCE, EventPattern, Guard, Ingress, NAMES,
-    Pace, Problem, Relay, Retry, Role, Route, Tenant, is_name, nats,
+    Pace, Problem, Relay, Retry, Role, Route, Tenant, is_name, nats, outbound,
     problem::Problems,
     raw, secret,
     secret::Origin,
@@ -15,8 +15,8 @@ use crate::{
     hermes::{filter::Filter, template::Template},
     id::RouteKey,
     json::{Object, Text, Value},
+    network::Networks,
 };
-use secrecy::SecretString;
 use serde_saphyr::{Location, Spanned};
 use std::{
     collections::{BTreeMap, HashMap},
@@ -163,11 +163,12 @@ fn compile_tenant(
     } else {
         Vec::new()
     };
+    let networks = outbound::networks(p, &raw.networks);
     let mut routes = BTreeMap::new();
     let mut keys = HashMap::new();
     for (route_name, route) in raw.routes.0 {
         check_name(p, &route_name, "route");
-        let route = compile_route(p, warnings, name, &route_name, &route, scope);
+        let route = compile_route(p, warnings, name, &route_name, &route, &networks, scope);
         if let Some(other) = keys.insert(route.key, route_name.value.clone()) {
             let what = format!("the route names {other} and {} come to the same key", route_name.value);
             p.add(&route_name, what, "rename one of them");
@@ -198,10 +199,19 @@ fn compile_route(
     tenant: &str,
     name: &Spanned<String>,
     raw: &raw::Route,
+    networks: &Networks,
     scope: Scope<'_>,
 ) -> Route {
     let nowhere = || Url::parse("http://127.0.0.1").ok();
-    let url = p.or(Some(&raw.url), nowhere(), |text| hermes_url(text).map(Some)).or_else(nowhere);
+    let written_url = p.or(Some(&raw.url), None, |text| hermes_url(text).map(Some));
+    if let Some(url) = &written_url {
+        outbound::check_url(p, tenant, &name.value, &raw.url, url, networks);
+    }
+    #[expect(clippy::expect_used, reason = "a constant that parses")]
+    let url = written_url.or_else(nowhere).expect("http://127.0.0.1 is a URL");
+    let signing = outbound::scheme(p, raw, &url);
+    let (secrets, secret_origin) =
+        outbound::secrets(p, warnings, &raw.secret, signing, scope.base, scope.role);
     let prompt = Template::new(&Text::from(raw.prompt.as_ref().map_or("", |prompt| prompt.value.as_str())));
     let body = p.or(raw.body.as_ref(), BodyMode::Prompt, |mode| match mode.as_str() {
         "prompt" => Ok(BodyMode::Prompt),
@@ -230,14 +240,13 @@ fn compile_route(
     Route {
         key: RouteKey::new(&name.value),
         name: name.value.clone(),
-        #[expect(clippy::expect_used, reason = "a constant that parses")]
-        url: url.expect("http://127.0.0.1 is a URL"),
-        secret: if scope.role.has_relay() {
-            secret::read(p, warnings, &raw.secret, scope.base)
-        } else {
-            SecretString::default()
-        },
-        secret_origin: raw.secret.value.below(scope.base),
+        networks: networks.clone(),
+        tls: outbound::tls(p, warnings, raw.tls.as_ref(), &url, scope.base, scope.role),
+        url,
+        signing,
+        secrets,
+        secret_origin,
+        headers: outbound::headers(p, warnings, &raw.headers, scope.base, scope.role),
         events: raw
             .events
             .iter()

@@ -12,12 +12,14 @@
 //! - [`value`]: what single values mean, such as times and addresses.
 //! - [`nats`]: the bus between processes.
 //! - [`name`]: what a tenant or a route may be called.
+//! - [`outbound`]: how requests leave: networks, TLS, headers, signatures.
 //! - [`problem`]: errors with line, column and what to do.
 //! - [`route`]: tenants' routes.
 
 mod compile;
 mod name;
 mod nats;
+mod outbound;
 mod problem;
 mod raw;
 mod role;
@@ -27,6 +29,7 @@ mod value;
 
 pub use name::{NAMES, is_name};
 pub use nats::{Credentials, Nats, Tls};
+pub use outbound::{Header, RouteTls};
 pub use problem::{Error, Problem};
 pub use role::Role;
 pub use route::{BodyMode, EventPattern, Guard, Pace, Retry, Route, Wanted};

@@ -4,10 +4,14 @@
 
 use super::{
     problem::{Error, Problem},
-    secret::Origin,
+    secret::{Origin, written_instead},
 };
 use crate::json::Value;
-use serde::{Deserialize, Deserializer, de, de::MapAccess, de::Visitor};
+use serde::{
+    Deserialize, Deserializer, de,
+    de::value::{MapAccessDeserializer, SeqAccessDeserializer},
+    de::{MapAccess, SeqAccess, Visitor},
+};
 use serde_saphyr::Spanned;
 use std::{fmt, marker::PhantomData, path::Path};
 
@@ -112,6 +116,8 @@ pub(super) struct Tls {
 pub(super) struct Tenant {
     pub openrouter: OpenRouter,
     #[serde(default)]
+    pub networks: Vec<Spanned<String>>,
+    #[serde(default)]
     pub routes: Named<Route>,
 }
 
@@ -126,7 +132,11 @@ pub(super) struct OpenRouter {
 #[serde(deny_unknown_fields)]
 pub(super) struct Route {
     pub url: Spanned<String>,
-    pub secret: Spanned<Origin>,
+    pub secret: Spanned<Secrets>,
+    pub signing: Option<Spanned<String>>,
+    #[serde(default)]
+    pub headers: Named<Spanned<HeaderValue>>,
+    pub tls: Option<Tls>,
     #[serde(default)]
     pub events: Vec<Spanned<String>>,
     pub filters: Option<Spanned<Value>>,
@@ -143,6 +153,79 @@ pub(super) struct Route {
     pub retry: Retry,
     #[serde(default)]
     pub guard: Guard,
+}
+
+/// One secret, or several while one is rotated.
+pub(super) enum Secrets {
+    One(Origin),
+    Several(Vec<Spanned<Origin>>),
+}
+
+impl<'de> Deserialize<'de> for Secrets {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct SecretsVisitor;
+
+        impl<'de> Visitor<'de> for SecretsVisitor {
+            type Value = Secrets;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("{env: NAME}, {file: PATH}, or a list of them")
+            }
+
+            written_instead!(visit_str &str, visit_bool bool, visit_f64 f64, visit_i64 i64, visit_u64 u64, visit_i128 i128, visit_u128 u128);
+
+            fn visit_map<A: MapAccess<'de>>(self, members: A) -> Result<Secrets, A::Error> {
+                Origin::deserialize(MapAccessDeserializer::new(members)).map(Secrets::One)
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, items: A) -> Result<Secrets, A::Error> {
+                Deserialize::deserialize(SeqAccessDeserializer::new(items)).map(Secrets::Several)
+            }
+        }
+
+        deserializer.deserialize_any(SecretsVisitor)
+    }
+}
+
+/// A header's value, written down or named like a secret.
+pub(super) enum HeaderValue {
+    Written(String),
+    Named(Origin),
+}
+
+impl<'de> Deserialize<'de> for HeaderValue {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct ValueVisitor;
+
+        const SHAPE: &str = "a header's value is text (in quotes where it looks like something else), {env: NAME} or {file: PATH}";
+
+        /// It may be a secret, so it must not come back in the error.
+        macro_rules! not_text {
+            ($($visit:ident $value:ty),*) => {
+                $(fn $visit<E: de::Error>(self, _: $value) -> Result<HeaderValue, E> { Err(E::custom(SHAPE)) })*
+            };
+        }
+
+        impl<'de> Visitor<'de> for ValueVisitor {
+            type Value = HeaderValue;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("text, {env: NAME} or {file: PATH}")
+            }
+
+            not_text!(visit_bool bool, visit_f64 f64, visit_i64 i64, visit_u64 u64, visit_i128 i128, visit_u128 u128);
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<HeaderValue, E> {
+                Ok(HeaderValue::Written(text.to_owned()))
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, members: A) -> Result<HeaderValue, A::Error> {
+                Origin::deserialize(MapAccessDeserializer::new(members)).map(HeaderValue::Named)
+            }
+        }
+
+        deserializer.deserialize_any(ValueVisitor)
+    }
 }
 
 #[derive(Deserialize, Default)]

@@ -1,16 +1,18 @@
 //! A tenant's route: which events go to which Hermes, as what, and how patiently.
 
-use super::secret::Origin;
+use super::{Header, RouteTls, secret::Origin};
 use crate::{
     hermes::{
         filter::{Filter, explain::quoted},
+        signature::Scheme,
         template::Template,
     },
     id::RouteKey,
     json::{Text, Value},
+    network::Networks,
 };
 use secrecy::SecretString;
-use std::{fmt, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 use url::Url;
 
 /// A tenant's route.
@@ -22,9 +24,17 @@ pub struct Route {
     pub key: RouteKey,
     /// The webhook URL at Hermes.
     pub url: Url,
-    /// What requests are signed with.
-    pub secret: SecretString,
-    /// Where the secret comes from, to tell the operator.
+    /// The networks, beside the public one, that its tenant lets requests go to.
+    pub networks: Networks,
+    /// What TLS connections need beyond the system's own certificates.
+    pub tls: Option<Arc<RouteTls>>,
+    /// How requests are signed.
+    pub signing: Scheme,
+    /// With what, the newest first; none in an ingress, and never none in a relay.
+    pub secrets: Vec<SecretString>,
+    /// Headers of the operator's own.
+    pub headers: Vec<Header>,
+    /// Where the newest secret comes from, to tell the operator.
     pub secret_origin: Origin,
     /// Which types it takes; every one where this is empty.
     pub events: Vec<EventPattern>,

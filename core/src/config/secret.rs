@@ -25,7 +25,7 @@ impl Origin {
     }
 
     /// Reads a secret of one line, or says what is missing and what to do.
-    fn read(&self) -> Result<SecretString, Fault> {
+    pub(super) fn read(&self) -> Result<SecretString, Fault> {
         let text = self.text()?;
         if text.contains(char::is_control) {
             let what = format!("the secret in {self} has a line break or another control character in it");
@@ -120,16 +120,17 @@ impl<'de> Deserialize<'de> for Origin {
 
 struct OriginVisitor;
 
-const SHAPE: &str = "a secret is named, not written: {env: NAME} or {file: PATH}";
+pub(super) const SHAPE: &str = "a secret is named, not written: {env: NAME} or {file: PATH}";
 
 /// Somebody wrote the secret itself: it must not come back in the error.
 macro_rules! written_instead {
     ($($visit:ident $value:ty),*) => {
-        $(fn $visit<E: serde::de::Error>(self, _: $value) -> Result<Origin, E> {
-            Err(E::custom(SHAPE))
+        $(fn $visit<E: serde::de::Error>(self, _: $value) -> Result<Self::Value, E> {
+            Err(E::custom($crate::config::secret::SHAPE))
         })*
     };
 }
+pub(super) use written_instead;
 
 impl<'de> Visitor<'de> for OriginVisitor {
     type Value = Origin;

@@ -1,4 +1,5 @@
 mod bus;
+mod outbound;
 
 use super::*;
 use secrecy::ExposeSecret as _;
@@ -30,7 +31,7 @@ fn load_text(text: &str) -> Result<Config, String> {
 /// A valid configuration with one route, to which each test adds a line.
 fn with_route(line: &str) -> String {
     format!(
-        "tenants:\n  acme:\n    openrouter:\n      secrets: [{{file: secrets/acme-openrouter}}]\n    routes:\n      \
+        "tenants:\n  acme:\n    networks: [loopback]\n    openrouter: {{secrets: [{{file: secrets/acme-openrouter}}]}}\n    routes:\n      \
          video:\n        url: http://127.0.0.1:8644/webhooks/openrouter-video\n        secret: {{file: \
          secrets/acme-hermes}}\n        {line}\n"
     )

@@ -1,7 +1,8 @@
 use super::*;
 
 const KEY: &str = "dlv_x.1";
-const AGENT: Context<'_> = Context { deliver_only: false, idempotency_key: KEY, lost_attempt: None };
+const AGENT: Context<'_> =
+    Context { deliver_only: false, idempotency_key: KEY, lost_attempt: None, other_secret: false };
 const DIRECT: Context<'_> = Context { deliver_only: true, ..AGENT };
 
 fn answer(status: u16, body: &str) -> Exchange {
@@ -131,4 +132,19 @@ fn details_are_one_short_line() {
     assert!(classify(&Exchange::Answered(moved), AGENT).detail.contains("redirects to http://elsewhere/"));
     let filtered = classify(&answer(200, r#"{"status":"ignored","reason":"filter"}"#), AGENT).detail;
     assert_eq!(filtered, "200 ignored by its filter");
+}
+
+#[test]
+fn what_the_tenant_does_not_allow_is_a_fault_of_the_route() {
+    let verdict = classify(&Exchange::NotAllowed("h leads to ::1".into()), AGENT);
+    assert_eq!((verdict.outcome, verdict.next), (AttemptOutcome::RouteFault, Next::RouteFault));
+    assert_eq!(verdict.detail, "not sent: h leads to ::1");
+}
+
+#[test]
+fn a_401_is_a_fault_of_the_route_once_no_other_secret_is_left() {
+    let rotating = Context { other_secret: true, ..AGENT };
+    assert_eq!(verdict(401, "{}", rotating), (AttemptOutcome::RouteFault, Next::OtherSecret));
+    assert_eq!(verdict(401, "{}", AGENT), (AttemptOutcome::RouteFault, Next::RouteFault));
+    assert_eq!(verdict(403, "{}", rotating).1, Next::RouteFault, "which no secret mends");
 }

@@ -8,6 +8,7 @@ use crate::{
     admission::{Admission, turn},
     classify::Exchange,
     conclude,
+    outbound::timings::Timings,
     pace::Remembered,
     plan::plan,
     step::{self, Before, InHand, Sent},
@@ -380,7 +381,8 @@ impl World {
         let in_hand = InHand { task, id: task.delivery_id.parse().unwrap(), route: &route };
         let took = since(self.now, flight.started_at);
         let exchange = flight.exchange.unwrap();
-        let sent = Sent { started_at: flight.started_at, took, exchange, guarded: Vec::new() };
+        let (timings, guarded) = (Timings::default(), Vec::new());
+        let sent = Sent { started_at: flight.started_at, took, exchange, timings, secret: 0, guarded };
         let (now, random) = (self.now, self.rng.random());
         let admission = self.admission(&lane, &route, leased.term);
         let after = step::after(in_hand, sent, admission, now, random);

@@ -72,13 +72,14 @@ impl History {
             Next::Ignored => AttemptOutcome::Ignored,
             Next::Ambiguous => AttemptOutcome::NotUnderstood,
             Next::Slower { .. } => AttemptOutcome::RateLimited,
-            Next::RouteFault => AttemptOutcome::RouteFault,
+            Next::RouteFault | Next::OtherSecret => AttemptOutcome::RouteFault,
             Next::Retry { .. } => AttemptOutcome::Failed,
         };
         let ended = Ended {
             started_at: now,
             took: Some(Duration::from_millis(3)),
             http_status: Some(200),
+            timings: None,
             guarded: vec![],
             verdict: Verdict { outcome, detail: format!("{outcome:?}"), next },
         };

@@ -190,11 +190,11 @@ fn a_role_reads_its_own_secrets_and_those_of_the_bus() {
     let without_hermes = text.replace("{file: secrets/acme-hermes}", "{file: not/here}");
     let config = load_with_files(&without_hermes, Role::Ingress).unwrap();
     assert_eq!(config.tenants["acme"].secrets[0].expose_secret(), "acme-openrouter-secret");
-    assert!(config.route("acme", "video").unwrap().secret.expose_secret().is_empty());
+    assert!(config.route("acme", "video").unwrap().secrets.is_empty());
     let without_openrouter = text.replace("{file: secrets/acme-openrouter}", "{env: TALARIA_TEST_NOT_SET}");
     let config = load_with_files(&without_openrouter, Role::Relay).unwrap();
     assert!(config.tenants["acme"].secrets.is_empty(), "no signature can be valid");
-    assert_eq!(config.route("acme", "video").unwrap().secret.expose_secret(), "acme-hermes-secret");
+    assert_eq!(config.route("acme", "video").unwrap().secrets[0].expose_secret(), "acme-hermes-secret");
 
     let error = |text: &str, role| load_with_files(text, role).unwrap_err();
     for role in [Role::Both, Role::Relay] {

@@ -1,0 +1,115 @@
+//! Over real sockets of this machine.
+
+mod networks;
+mod tls;
+
+use super::*;
+use crate::testing;
+use bytes::Bytes;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpListener,
+};
+use url::Url;
+
+/// Answers one request with these bytes, then goes on writing `drip` until nobody listens.
+async fn serve(answer: &'static [u8], drip: &'static [u8]) -> (Url, tokio::task::JoinHandle<String>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = Url::parse(&format!("http://{}/webhooks/r", listener.local_addr().unwrap())).unwrap();
+    let server = tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let mut request = Vec::new();
+        while !request.ends_with(b"{}") {
+            stream.read_buf(&mut request).await.unwrap();
+        }
+        stream.write_all(answer).await.unwrap();
+        while !drip.is_empty() && stream.write_all(drip).await.is_ok() {}
+        // Holds the connection open where the answer promised more.
+        if answer.ends_with(b"...") {
+            let _ = stream.read_u8().await;
+        }
+        String::from_utf8(request).unwrap()
+    });
+    (url, server)
+}
+
+/// A route to there, of a tenant that allows this machine.
+fn route(url: &Url, timeout: Duration) -> Route {
+    Route { url: url.clone(), timeout, ..Route::clone(&testing::route("")) }
+}
+
+fn request() -> Request {
+    let mut headers = HeaderMap::new();
+    headers.insert("x-github-delivery", "d".parse().unwrap());
+    Request { headers, body: Bytes::from_static(b"{}"), guarded: vec![] }
+}
+
+async fn exchange(url: &Url, timeout: Duration) -> Exchange {
+    Forwarder::default().exchange(&route(url, timeout), request()).await.0
+}
+
+async fn answer_to(answer: &'static [u8], drip: &'static [u8]) -> Exchange {
+    let (url, _server) = serve(answer, drip).await;
+    exchange(&url, Duration::from_millis(500)).await
+}
+
+#[tokio::test]
+async fn an_answer_comes_back_whole_and_header_names_are_in_title_case() {
+    let (url, server) =
+        serve(b"HTTP/1.1 202 Accepted\r\nContent-Length: 2\r\nRetry-After: 7\r\n\r\nok", b"").await;
+    let expected = Answer {
+        status: 202,
+        retry_after: Some(Duration::from_secs(7)),
+        body: b"ok".into(),
+        ..Answer::default()
+    };
+    assert_eq!(exchange(&url, Duration::from_secs(5)).await, Exchange::Answered(expected));
+    let request = server.await.unwrap();
+    assert!(request.contains("\r\nX-Github-Delivery: d\r\n"), "{request}");
+}
+
+#[tokio::test]
+async fn redirects_are_not_followed() {
+    let Exchange::Answered(answer) =
+        answer_to(b"HTTP/1.1 302 Found\r\nLocation: http://127.0.0.1:1/\r\nContent-Length: 0\r\n\r\n", b"")
+            .await
+    else {
+        panic!()
+    };
+    assert_eq!((answer.status, answer.location.as_deref()), (302, Some("http://127.0.0.1:1/")));
+}
+
+#[tokio::test]
+async fn an_endless_answer_is_cut_and_a_dripping_one_ends_at_the_deadline() {
+    let Exchange::Answered(endless) =
+        answer_to(b"HTTP/1.1 200 OK\r\nContent-Length: 99999999\r\n\r\n", &[b'x'; 4096]).await
+    else {
+        panic!()
+    };
+    assert_eq!(endless.body.len(), LARGEST_ANSWER);
+    assert_eq!(endless.cut_short.as_deref(), Some("longer than 65536 bytes"));
+    let Exchange::Answered(stalled) =
+        answer_to(b"HTTP/1.1 202 Accepted\r\nContent-Length: 9\r\n\r\n...", b"").await
+    else {
+        panic!()
+    };
+    assert_eq!(stalled.cut_short.as_deref(), Some("not whole within 500ms"));
+}
+
+#[tokio::test]
+async fn what_was_not_sent_is_told_from_what_was_not_answered() {
+    // Nobody listens.
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = Url::parse(&format!("http://{}/", listener.local_addr().unwrap())).unwrap();
+    drop(listener);
+    let refused = exchange(&url, Duration::from_secs(5)).await;
+    assert!(matches!(&refused, Exchange::NotSent(why) if why.contains("refused")), "{refused:?}");
+    let nowhere =
+        exchange(&Url::parse("http://does-not-exist.invalid/").unwrap(), Duration::from_secs(5)).await;
+    assert!(matches!(nowhere, Exchange::NotSent(_)), "{nowhere:?}");
+    // Somebody hangs up, somebody says nothing, somebody talks nonsense.
+    for answer in [b"".as_slice(), b"...", b"nonsense\r\n\r\n"] {
+        let lost = answer_to(answer, b"").await;
+        assert!(matches!(lost, Exchange::Lost(_)), "{lost:?}");
+    }
+}

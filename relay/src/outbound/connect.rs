@@ -1,0 +1,262 @@
+//! From a name to a connection: looks it up, judges each address, connects to one that is allowed.
+
+use super::{resolve::Resolver, timings::Made, tls};
+use http::Uri;
+use hyper::rt::{Read, ReadBufCursor, Write};
+use hyper_util::{
+    client::legacy::connect::{Connected, Connection},
+    rt::TokioIo,
+};
+use rustls::pki_types::ServerName;
+use std::{
+    fmt, io,
+    net::{IpAddr, SocketAddr},
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::{Context, Poll},
+    time::{Duration, Instant},
+};
+use talaria_core::network::{Networks, to_allow};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpStream,
+    time::timeout,
+};
+use tokio_rustls::TlsConnector;
+
+/// For look-up, connection and TLS together.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// For a connection to an address behind which others wait: a packet that was lost is sent again within.
+const TURN: Duration = Duration::from_secs(2);
+
+/// A name with more addresses than this is tried at the first ones.
+const MOST_ADDRESSES: usize = 8;
+
+/// Makes connections to where a tenant lets them go.
+#[derive(Clone)]
+pub(crate) struct Connector {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    resolver: Arc<Resolver>,
+    networks: Networks,
+    tls: Option<TlsConnector>,
+}
+
+/// Why there is no connection.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    /// In a sentence.
+    pub why: String,
+    /// Whether it is because the tenant does not allow it.
+    pub not_allowed: bool,
+    /// What it took to get so far.
+    pub made: Made,
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.why)
+    }
+}
+
+impl std::error::Error for Failure {}
+
+impl Connector {
+    pub(super) fn new(resolver: Arc<Resolver>, networks: Networks, tls: Option<TlsConnector>) -> Self {
+        Self { inner: Arc::new(Inner { resolver, networks, tls }) }
+    }
+}
+
+impl tower_service::Service<Uri> for Connector {
+    type Response = Stream;
+    type Error = Failure;
+    type Future = Pin<Box<dyn Future<Output = Result<Stream, Failure>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Failure>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, uri: Uri) -> Self::Future {
+        let inner = Arc::clone(&self.inner);
+        Box::pin(async move {
+            let mut made = Made::default();
+            match inner.connect(&uri, &mut made).await {
+                Ok(io) => Ok(Stream { io: TokioIo::new(io), connected: Fresh::new(made) }),
+                Err((why, not_allowed)) => Err(Failure { why, not_allowed, made }),
+            }
+        })
+    }
+}
+
+/// Why not, and whether that is because it is not allowed.
+type Refused = (String, bool);
+
+impl Inner {
+    async fn connect(&self, uri: &Uri, made: &mut Made) -> Result<Box<dyn Io>, Refused> {
+        let end = Instant::now() + PATIENCE;
+        let failed = |why: String| (why, false);
+        let late = |doing: &str| failed(format!("{doing} took longer than {PATIENCE:?}"));
+        let host = uri.host().unwrap_or_default().trim_start_matches('[').trim_end_matches(']');
+        let is_https = uri.scheme_str() == Some("https");
+        let port = uri.port_u16().unwrap_or(if is_https { 443 } else { 80 });
+
+        let found = match host.parse::<IpAddr>() {
+            Ok(address) => vec![address],
+            Err(_) => {
+                let start = Instant::now();
+                let found = timeout(PATIENCE, self.resolver.look_up(host)).await;
+                let found = found.map_err(|_| late(&format!("looking {host} up")))?;
+                made.dns = Some(start.elapsed());
+                found.map_err(|error| failed(format!("cannot look {host} up: {error}")))?
+            }
+        };
+        let stream = connect_to_one(&self.vet(host, found)?, port, end, made).await.map_err(failed)?;
+        // A request is one write or two, and its answer is waited for.
+        stream.set_nodelay(true).map_err(|error| failed(error.to_string()))?;
+        let tls = match &self.tls {
+            _ if !is_https => return Ok(Box::new(stream)),
+            None => return Err(failed("this connector makes no TLS connections".into())),
+            Some(tls) => tls,
+        };
+        let name = ServerName::try_from(host.to_owned())
+            .map_err(|_| failed(format!("{host} is no name that a certificate could be for")))?;
+        let start = Instant::now();
+        let agreed = timeout(end.saturating_duration_since(start), tls.connect(name, stream)).await;
+        let agreed = agreed.map_err(|_| late(&format!("connecting to {host} and agreeing on TLS")))?;
+        made.tls = Some(start.elapsed());
+        agreed.map(|stream| Box::new(stream) as _).map_err(|error| failed(tls::sentence(host, &error)))
+    }
+
+    /// The addresses that may be connected to. What is refused is left out, and told where nothing else is there.
+    fn vet(&self, host: &str, found: Vec<IpAddr>) -> Result<Vec<IpAddr>, Refused> {
+        let mut refused = None;
+        let mut allowed = Vec::new();
+        for address in found {
+            match self.networks.allow(address) {
+                Ok(()) => allowed.push(address),
+                Err(class) => {
+                    refused.get_or_insert((address, class));
+                }
+            }
+        }
+        allowed.truncate(MOST_ADDRESSES);
+        match refused {
+            Some((address, class)) if allowed.is_empty() => {
+                let leads = if host == address.to_string() {
+                    format!("{host} is {class}")
+                } else {
+                    format!("{host} leads to {address}, which is {class}")
+                };
+                let networks = to_allow(address, class);
+                let help = format!("if Hermes is there, add networks: [{networks}] to the tenant");
+                Err((format!("{leads}, and the tenant does not allow that; {help}"), true))
+            }
+            _ if allowed.is_empty() => Err((format!("{host} has no address"), false)),
+            _ => Ok(allowed),
+        }
+    }
+}
+
+/// Tries one after the other. Each has its share of the time that is left, and no more than its turn while others wait, so
+/// that one which says nothing leaves the others theirs.
+async fn connect_to_one(
+    addresses: &[IpAddr],
+    port: u16,
+    end: Instant,
+    made: &mut Made,
+) -> Result<TcpStream, String> {
+    let mut failures = Vec::new();
+    for (address, left) in addresses.iter().zip((1..=addresses.len()).rev()) {
+        let address = SocketAddr::from((*address, port));
+        let start = Instant::now();
+        let time = end.saturating_duration_since(start);
+        let share = if left == 1 { time } else { TURN.min(time / u32::try_from(left).unwrap_or(u32::MAX)) };
+        match timeout(share, TcpStream::connect(address)).await {
+            Ok(Ok(stream)) => {
+                made.connect = Some(start.elapsed());
+                return Ok(stream);
+            }
+            Ok(Err(error)) => failures.push(format!("cannot connect to {address}: {error}")),
+            Err(_) => failures.push(format!("{address} did not answer within {:.1} s", share.as_secs_f64())),
+        }
+    }
+    Err(failures.join("; "))
+}
+
+trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Io for T {}
+
+/// A connection, with what making it took.
+pub(crate) struct Stream {
+    io: TokioIo<Box<dyn Io>>,
+    connected: Fresh,
+}
+
+/// What making a connection took, for the exchange that it was made for.
+#[derive(Clone)]
+pub(crate) struct Fresh {
+    made: Made,
+    at: Instant,
+    is_used: Arc<AtomicBool>,
+}
+
+impl Fresh {
+    fn new(made: Made) -> Self {
+        Self { made, at: Instant::now(), is_used: Arc::default() }
+    }
+
+    /// For an exchange that began then; `None` if the connection was there before, or another had it already.
+    pub(crate) fn take(&self, began: Instant) -> Option<Made> {
+        let is_used = self.is_used.swap(true, Ordering::Relaxed);
+        (!is_used && self.at >= began).then_some(self.made)
+    }
+}
+
+impl Connection for Stream {
+    fn connected(&self) -> Connected {
+        Connected::new().extra(self.connected.clone())
+    }
+}
+
+impl Read for Stream {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        to: ReadBufCursor<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_read(cx, to)
+    }
+}
+
+impl Write for Stream {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, from: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.io).poll_write(cx, from)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_shutdown(cx)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.io.is_write_vectored()
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        from: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.io).poll_write_vectored(cx, from)
+    }
+}

@@ -1,0 +1,122 @@
+//! TLS: whom we trust, who we are, and what goes wrong, in a sentence.
+
+use rustls::{AlertDescription as Alert, CertificateError, ClientConfig, RootCertStore, crypto::ring};
+use std::{error::Error, io, sync::Arc};
+use talaria_core::config::RouteTls;
+use tokio_rustls::TlsConnector;
+
+/// Whom the system trusts. A system without authorities, such as a bare image, trusts nobody: each connection then
+/// says so.
+pub(super) fn system() -> Arc<RootCertStore> {
+    let found = rustls_native_certs::load_native_certs();
+    for error in &found.errors {
+        tracing::warn!(%error, "cannot read some of the system's certificate authorities");
+    }
+    let mut roots = RootCertStore::empty();
+    roots.add_parsable_certificates(found.certs);
+    Arc::new(roots)
+}
+
+/// What makes connections under these keys, or what is wrong with them.
+pub(super) fn connector(system: &Arc<RootCertStore>, tls: Option<&RouteTls>) -> Result<TlsConnector, String> {
+    let mut roots = Arc::clone(system);
+    for certificate in tls.iter().flat_map(|tls| &tls.ca) {
+        let added = Arc::make_mut(&mut roots).add(certificate.clone());
+        added.map_err(|error| format!("tls.ca is no certificate of an authority: {error}"))?;
+    }
+    let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .map_err(|error| error.to_string())?
+        .with_root_certificates(roots);
+    let mut config = match tls.and_then(|tls| tls.client.as_ref()) {
+        Some((certificates, key)) => {
+            builder.with_client_auth_cert(certificates.clone(), key.clone_key()).map_err(|error| {
+                format!("tls.cert and tls.key cannot be used: {error}; name a certificate and the key that belongs to it")
+            })?
+        }
+        None => builder.with_no_client_auth(),
+    };
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Ok(TlsConnector::from(Arc::new(config)))
+}
+
+/// Why TLS with a host failed.
+pub(super) fn sentence(host: &str, error: &io::Error) -> String {
+    use rustls::{Error as Tls, InvalidMessage};
+    let certificate = |why: String| format!("the certificate of {host} {why}");
+    match rustls_error(error) {
+        Some(Tls::InvalidCertificate(wrong)) => certificate(match wrong {
+            CertificateError::NotValidForNameContext { presented, .. } => {
+                let names = presented.iter().map(|name| bare(name)).collect::<Vec<_>>().join(", ");
+                format!("is for {names} and not for that name; compare the route's url")
+            }
+            CertificateError::NotValidForName => "is not for that name; compare the route's url".into(),
+            CertificateError::UnknownIssuer => {
+                "is by an authority that is not trusted here; if it is to be, name it with tls: {ca: PATH}"
+                    .into()
+            }
+            CertificateError::Expired | CertificateError::ExpiredContext { .. } => "has expired".into(),
+            CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
+                "is not valid yet; compare the clocks".into()
+            }
+            other => format!("is not valid: {other}"),
+        }),
+        Some(Tls::InvalidMessage(InvalidMessage::InvalidContentType)) => {
+            format!("{host} does not speak TLS there; should the route's url begin with http://?")
+        }
+        Some(Tls::AlertReceived(alert)) => alerted(host, *alert),
+        _ => format!("TLS with {host} failed: {error}"),
+    }
+}
+
+/// Why a server hung up after the handshake because of who we are, if that is why: with TLS 1.3 it tells so late, and
+/// before it reads a request.
+pub(crate) fn refusal(host: &str, error: &(dyn Error + 'static)) -> Option<String> {
+    let alert = causes(error).find_map(|error| match rustls_error(error.downcast_ref()?)? {
+        rustls::Error::AlertReceived(alert) => Some(*alert),
+        _ => None,
+    })?;
+    is_about_us(alert).then(|| alerted(host, alert))
+}
+
+/// An error, and what is behind it.
+pub(crate) fn causes<'a>(
+    error: &'a (dyn Error + 'static),
+) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
+    std::iter::successors(Some(error), |error| (*error).source())
+}
+
+fn rustls_error(error: &io::Error) -> Option<&rustls::Error> {
+    error.get_ref()?.downcast_ref()
+}
+
+fn is_about_us(alert: Alert) -> bool {
+    matches!(
+        alert,
+        Alert::CertificateRequired
+            | Alert::BadCertificate
+            | Alert::UnsupportedCertificate
+            | Alert::CertificateRevoked
+            | Alert::CertificateExpired
+            | Alert::CertificateUnknown
+            | Alert::UnknownCA
+            | Alert::AccessDenied
+    )
+}
+
+fn alerted(host: &str, alert: Alert) -> String {
+    match alert {
+        Alert::CertificateRequired => {
+            format!("{host} demands a client certificate; name one with tls: {{cert: PATH, key: PATH}}")
+        }
+        alert if is_about_us(alert) => {
+            format!("{host} does not accept our certificate ({alert:?}); compare the route's tls.cert")
+        }
+        alert => format!("TLS with {host} failed: it says {alert:?}"),
+    }
+}
+
+/// `DnsName("hermes.example")`, as rustls shows names, without its shell.
+fn bare(name: &str) -> &str {
+    name.split_once('(').and_then(|(_, rest)| rest.strip_suffix(')')).unwrap_or(name).trim_matches('"')
+}
