@@ -146,7 +146,7 @@ fn check_refuses_a_url_that_the_tenant_does_not_allow() {
     let said = err(&output);
     assert!(
         said.contains(
-            "talaria.yaml:9:14: route acme/r leads to 127.0.0.1, which is loopback, and its tenant does not"
+            "talaria.yaml:10:14: route acme/r leads to 127.0.0.1, which is loopback, and its tenant does not"
         ) && said.contains("write networks: [loopback] under tenant acme"),
         "{said}"
     );
@@ -160,13 +160,13 @@ fn check_says_what_is_wrong_where_and_what_to_do() {
     assert_eq!(output.status.code(), Some(3));
     let said = err(&output);
     assert!(
-        said.contains("talaria.yaml:11:15: not a pace\n  help: write 30/min, 5/s, 100/h or off"),
+        said.contains("talaria.yaml:12:15: not a pace\n  help: write 30/min, 5/s, 100/h or off"),
         "{said}"
     );
     let output = run(written.path(), &["check", "--json"]);
     assert_eq!(output.status.code(), Some(3));
     let document: Value = serde_json::from_slice(&output.stdout).unwrap();
-    assert_eq!(document["errors"][0]["line"], 11);
+    assert_eq!(document["errors"][0]["line"], 12);
     assert_eq!(document["valid"], false);
     let missing = run(written.path(), &["check", "--config", "nowhere.yaml"]);
     assert_eq!(missing.status.code(), Some(3));

@@ -114,10 +114,10 @@ impl Builder {
         text += "tenants:\n";
         for Tenant { name, routes, networks } in &self.tenants {
             text += &format!("  {name}:\n    openrouter: {{secrets: [{{file: openrouter-{name}}}]}}\n");
+            text += &format!("    networks: [{}]\n", networks.as_deref().unwrap_or("loopback"));
             if !routes.is_empty() {
                 text += &format!("    routes:\n{routes}");
             }
-            text += &format!("    networks: [{}]\n", networks.as_deref().unwrap_or("loopback"));
             fs::write(directory.path().join(format!("openrouter-{name}")), openrouter_secret(name)).unwrap();
         }
         fs::write(directory.path().join("hermes"), sink::SECRET).unwrap();

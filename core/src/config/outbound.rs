@@ -148,6 +148,13 @@ pub(super) fn secrets(
             let what = format!("what stands behind whsec_ in {} is not base64", origin.value.below(base));
             p.add(origin, what, "copy the secret whole, as Svix shows it");
         }
+        if scheme == Scheme::Gitlab && secret.expose_secret().trim() != secret.expose_secret() {
+            let what = format!(
+                "the secret in {} has blanks around it, which a header loses",
+                origin.value.below(base)
+            );
+            p.add(origin, what, "use a secret without them, or another signing");
+        }
         secret
     });
     (read.collect(), first)

@@ -11,6 +11,7 @@ fn load_with_files(text: &str, role: Role) -> Result<Config, String> {
     for (name, text, mode) in [
         ("new", "the new secret", 0o600),
         ("token", "Bearer abc", 0o600),
+        ("blanks", " secret", 0o600),
         ("bad-whsec", "whsec_no base64", 0o600),
         ("client.pem", &made.cert.pem(), 0o644),
         ("client.key", &made.signing_key.serialize_pem(), 0o600),
@@ -111,6 +112,9 @@ fn requests_are_signed_by_one_of_four_schemes() {
     let svix = with_route("signing: svix").replace("secrets/acme-hermes", "bad-whsec");
     let error = load_with_files(&svix, Role::Both).unwrap_err();
     assert!(error.contains("8:17: what stands behind whsec_ in ./bad-whsec is not base64"), "{error}");
+    let gitlab = with_route("signing: gitlab").replace("secrets/acme-hermes", "blanks");
+    let error = load_with_files(&gitlab, Role::Both).unwrap_err();
+    assert!(error.contains("8:17: the secret in ./blanks has blanks around it"), "{error}");
 }
 
 #[test]
