@@ -215,7 +215,7 @@ fn conclude(
         Some(attempt) => {
             What::AttemptFinished(AttemptFinished { delivery, attempt: Some(attempt), standing })
         }
-        None => What::DeliveryMoved(DeliveryMoved { delivery, standing }),
+        None => What::DeliveryMoved(DeliveryMoved { delivery, standing, action: None }),
     };
     let fact = Fact { at: Some(to_proto(now)), event_seq: task.event_seq, what: Some(what) };
     Conclusion { fact, task: waits.then_some(task) }

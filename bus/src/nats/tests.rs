@@ -14,7 +14,7 @@ use std::{
 };
 use talaria_core::id::{DeliveryId, EventId};
 use talaria_proto::v1::{
-    Commit, DeliveryTask, Fact, GivenBack, LeaseRef, Member, Operation, Planned, PutOff, Settled,
+    Commit, Decided, DeliveryTask, Fact, GivenBack, LeaseRef, Member, Operation, Planned, PutOff, Settled,
     operation::What,
 };
 use tempfile::TempDir;
@@ -29,6 +29,7 @@ struct Journal {
     commits: Vec<Commit>,
     last_membership: u64,
     last_planning: u64,
+    last_decision: u64,
 }
 
 impl Journal {
@@ -146,6 +147,8 @@ fn planned(seq: u64, routes: u32, now: Timestamp) -> Planned {
 /// What the world saw.
 #[derive(Default)]
 struct World {
+    /// Deliveries that have ended, for all that their relay knew.
+    ended: Vec<DeliveryTask>,
     planned: usize,
     /// By delivery: the generations that were sent, in order.
     sent: HashMap<String, Vec<u32>>,
@@ -159,7 +162,7 @@ async fn run(seed: u64) {
         relay.replica.set_windows(windows()).await.unwrap();
     }
     let mut seq = 0;
-    for step in 0..600 {
+    for step in 0..600_u32 {
         now = time::after(now, Duration::from_millis(random.random_range(0..2_000)));
         let index = random.random_range(0..relays.len());
         let mut alive: Vec<Member> = relays.iter().map(|relay| relay.replica.me().clone()).collect();
@@ -177,7 +180,7 @@ async fn run(seed: u64) {
                 world.planned += planned.deliveries.len();
                 journal.last_planning = journal.append(What::Planned(planned));
             }
-            50..70 => {
+            50..66 => {
                 // A relay waits for its own commit before it takes again.
                 if let Ok(taken) = relay.replica.choose(now, 10).await.unwrap() {
                     let place = journal.append(What::Taken(taken));
@@ -187,6 +190,34 @@ async fn run(seed: u64) {
                 }
             }
             // The server takes a membership only from whoever knows the last one.
+            // An operator wants something sent again that has ended, or that waits.
+            66..68 if !world.ended.is_empty() && is_up_to_date => {
+                let index = random.random_range(0..world.ended.len());
+                let mut task = world.ended[index].clone();
+                // Higher than whatever there was before.
+                task.generation = 1_000 * (step + 1);
+                let (known, _) = relay.replica.decisions().await.unwrap();
+                assert_eq!(known, journal.last_decision, "seed {seed}");
+                let decided =
+                    Decided { token: relay.replica.next_decision(), facts: vec![], deliveries: vec![task] };
+                let token = decided.token;
+                journal.last_decision = journal.append(What::Decided(decided));
+                relay.follow(&journal, usize::MAX).await;
+                assert!(relay.replica.is_decided(token).await.unwrap(), "seed {seed}");
+            }
+            68..70 if seq > 0 => {
+                let some = random.random_range(1..=seq);
+                let id = DeliveryId::new(EventId::new("acme", &some.to_string(), "t"), "route 0");
+                let taken = relay.replica.claim(now, (some, id.route.to_i64())).await.unwrap();
+                let claim = taken.leases[0];
+                let place = journal.append(What::Taken(taken));
+                while relay.position() < place {
+                    relay.follow(&journal, 7).await;
+                }
+                if let Some(leased) = relay.replica.claimed(claim).await.unwrap() {
+                    relay.hands.insert(leased.lease, leased.task);
+                }
+            }
             70..76 if is_up_to_date && relay.in_force().seq == journal.last_membership => {
                 journal.last_membership = journal.append(What::Membership(membership(alive, &Routes::new())));
             }
@@ -200,7 +231,10 @@ async fn run(seed: u64) {
                 }
                 let facts = vec![fact(lease.event_seq)];
                 let what = match random.random_range(0..10) {
-                    0..5 => What::Settled(Settled { lease: Some(reference(lease)), facts }),
+                    0..5 => {
+                        world.ended.push(task);
+                        What::Settled(Settled { lease: Some(reference(lease)), facts })
+                    }
                     5..9 => {
                         task.generation += 1;
                         task.due_at = Some(time::to_proto(time::after(now, Duration::from_secs(3))));
@@ -255,7 +289,7 @@ async fn run(seed: u64) {
 }
 
 /// Those who know the whole journal agree on all rows, and nobody else believes to hold what one of them holds.
-async fn assert_held_once(relays: &[Relay], journal: &Journal, step: usize, seed: u64) {
+async fn assert_held_once(relays: &[Relay], journal: &Journal, step: u32, seed: u64) {
     let mut held = HashSet::new();
     let mut rows: Option<Vec<String>> = None;
     for relay in relays.iter().filter(|relay| relay.position() == journal.commits.len() as u64) {

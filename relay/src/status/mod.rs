@@ -98,7 +98,9 @@ impl StatusService for StatusServer {
             (None, _) => {
                 Err(Status::not_found(format!("no delivery {id} is known, or it is not kept any more")))
             }
-            (delivery, attempts) => Ok(Response::new(GetDeliveryResponse { delivery, attempts })),
+            (delivery, attempts) => {
+                Ok(Response::new(GetDeliveryResponse { delivery, attempts, actions: Vec::new() }))
+            }
         }
     }
 

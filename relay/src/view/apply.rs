@@ -97,6 +97,7 @@ impl Batch<'_> {
             Some(What::EventConflict(conflict)) => self.conflict(seq, conflict),
             Some(What::CallbackQuarantined(callback)) => self.quarantined(callback),
             Some(What::RouteChanged(changed)) => self.route_changed(changed, at),
+            Some(What::PauseChanged(_) | What::Acted(_) | What::ReplayJob(_)) => Ok(()),
             // Written by a newer version: the view will be made anew when this one is updated.
             None => Ok(()),
         }

@@ -45,6 +45,7 @@ fn route_summary(connection: &Connection, lane: LaneRow) -> rusqlite::Result<Rou
         delivery_latency: latency(connection, lane.number)?,
         held_because: lane.held_because,
         held_until: lane.held_until.and_then(|until| Timestamp::from_microsecond(until).ok()).map(to_proto),
+        pause: None,
         tenant: lane.tenant,
         route: lane.route,
         counts,
