@@ -83,6 +83,31 @@ impl Relay {
         self.hands.extend(granted.into_iter().map(|leased| (leased.lease, leased.task)));
     }
 
+    /// An operator wants something sent again that has ended, for all that is known here.
+    async fn replay(&mut self, journal: &mut Journal, task: DeliveryTask) {
+        let (known, _) = self.replica.decisions().await.unwrap();
+        assert_eq!(known, journal.last_decision);
+        let token = self.replica.next_decision();
+        let decided = Decided { token, facts: vec![], deliveries: vec![task] };
+        journal.last_decision = journal.append(What::Decided(decided));
+        self.follow(journal, usize::MAX).await;
+        assert!(self.replica.is_decided(token).await.unwrap());
+    }
+
+    /// An operator wants something in his hands that may wait.
+    async fn claim(&mut self, journal: &mut Journal, seq: u64, now: Timestamp) {
+        let id = DeliveryId::new(EventId::new("acme", &seq.to_string(), "t"), "route 0");
+        let taken = self.replica.claim(now, (seq, id.route.to_i64())).await.unwrap();
+        let claim = taken.leases[0];
+        let place = journal.append(What::Taken(taken));
+        while self.position() < place {
+            self.follow(journal, 7).await;
+        }
+        if let Some(leased) = self.replica.claimed(claim).await.unwrap() {
+            self.hands.insert(leased.lease, leased.task);
+        }
+    }
+
     async fn rows(&self) -> Vec<String> {
         let select =
             "SELECT event_seq, route, (SELECT route FROM lanes WHERE lane = d.lane), due, lease, hex(task)
@@ -190,34 +215,13 @@ async fn run(seed: u64) {
                 }
             }
             // The server takes a membership only from whoever knows the last one.
-            // An operator wants something sent again that has ended, or that waits.
             66..68 if !world.ended.is_empty() && is_up_to_date => {
-                let index = random.random_range(0..world.ended.len());
-                let mut task = world.ended[index].clone();
+                let mut task = world.ended[random.random_range(0..world.ended.len())].clone();
                 // Higher than whatever there was before.
                 task.generation = 1_000 * (step + 1);
-                let (known, _) = relay.replica.decisions().await.unwrap();
-                assert_eq!(known, journal.last_decision, "seed {seed}");
-                let decided =
-                    Decided { token: relay.replica.next_decision(), facts: vec![], deliveries: vec![task] };
-                let token = decided.token;
-                journal.last_decision = journal.append(What::Decided(decided));
-                relay.follow(&journal, usize::MAX).await;
-                assert!(relay.replica.is_decided(token).await.unwrap(), "seed {seed}");
+                relay.replay(&mut journal, task).await;
             }
-            68..70 if seq > 0 => {
-                let some = random.random_range(1..=seq);
-                let id = DeliveryId::new(EventId::new("acme", &some.to_string(), "t"), "route 0");
-                let taken = relay.replica.claim(now, (some, id.route.to_i64())).await.unwrap();
-                let claim = taken.leases[0];
-                let place = journal.append(What::Taken(taken));
-                while relay.position() < place {
-                    relay.follow(&journal, 7).await;
-                }
-                if let Some(leased) = relay.replica.claimed(claim).await.unwrap() {
-                    relay.hands.insert(leased.lease, leased.task);
-                }
-            }
+            68..70 if seq > 0 => relay.claim(&mut journal, random.random_range(1..=seq), now).await,
             70..76 if is_up_to_date && relay.in_force().seq == journal.last_membership => {
                 journal.last_membership = journal.append(What::Membership(membership(alive, &Routes::new())));
             }
@@ -251,41 +255,45 @@ async fn run(seed: u64) {
         }
         assert_held_once(&relays, &journal, step, seed).await;
     }
-    // Everybody comes back, and all work is finished.
+    finish(&mut relays, &mut journal, now, seed).await;
+    for (delivery, generations) in &world.sent {
+        assert!(generations.is_sorted(), "{delivery} was sent as {generations:?} (seed {seed})");
+    }
+    assert!(world.planned > 0 && !world.sent.is_empty(), "seed {seed}");
+}
+
+/// Everybody comes back, and all work is finished.
+async fn finish(relays: &mut Vec<Relay>, journal: &mut Journal, mut now: Timestamp, seed: u64) {
     let members: Vec<Member> = relays.iter().map(|relay| relay.replica.me().clone()).collect();
     journal.append(What::Membership(membership(members, &Routes::new())));
     loop {
-        for relay in &mut relays {
-            relay.follow(&journal, usize::MAX).await;
+        for relay in relays.iter_mut() {
+            relay.follow(journal, usize::MAX).await;
             for lease in relay.hands.drain().map(|(lease, _)| lease) {
                 journal.append(What::Settled(Settled { lease: Some(reference(lease)), facts: Vec::new() }));
             }
         }
         now = time::after(now, crate::LEASE);
         let mut idle = true;
-        for relay in &mut relays {
-            relay.follow(&journal, usize::MAX).await;
+        for relay in relays.iter_mut() {
+            relay.follow(journal, usize::MAX).await;
             if let Ok(taken) = relay.replica.choose(now, 100).await.unwrap() {
                 journal.append(What::Taken(taken));
                 idle = false;
             }
-            relay.follow(&journal, usize::MAX).await;
+            relay.follow(journal, usize::MAX).await;
         }
         if idle && relays.iter().all(|relay| relay.hands.is_empty()) {
             break;
         }
     }
     let mut late = Relay::new();
-    late.follow(&journal, usize::MAX).await;
+    late.follow(journal, usize::MAX).await;
     relays.push(late);
-    for relay in &mut relays {
-        relay.follow(&journal, usize::MAX).await;
+    for relay in relays.iter_mut() {
+        relay.follow(journal, usize::MAX).await;
         assert!(relay.rows().await.is_empty(), "everything that was planned has ended (seed {seed})");
     }
-    for (delivery, generations) in &world.sent {
-        assert!(generations.is_sorted(), "{delivery} was sent as {generations:?} (seed {seed})");
-    }
-    assert!(world.planned > 0 && !world.sent.is_empty(), "seed {seed}");
 }
 
 /// Those who know the whole journal agree on all rows, and nobody else believes to hold what one of them holds.
