@@ -9,6 +9,7 @@ use crate::{
     forward::Forwarder,
     hold::Hold,
     pace::Pace,
+    pause::Pauses,
     prepare,
     retry::{is_too_old, too_old, within_age},
 };
@@ -25,6 +26,7 @@ use talaria_bus::{
 };
 use talaria_core::{config::Config, config::Route, id::DeliveryId};
 use talaria_proto::v1::{DeliveryTask, Event, Fact, RouteChanged, Standing, fact::What};
+use tokio::sync::watch;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 /// How many deliveries of configured routes are in hand at once. They share it evenly: a few hundred routes have
@@ -48,6 +50,7 @@ struct Inner {
     bus: Bus,
     clock: Clock,
     forwarder: Forwarder,
+    pauses: watch::Receiver<Arc<Pauses>>,
     lanes: Mutex<HashMap<Lane, Arc<Mutex<LaneState>>>>,
 }
 
@@ -65,21 +68,27 @@ enum Wait {
 }
 
 impl Dispatcher {
-    pub(crate) fn new(config: Arc<Config>, bus: Bus, clock: Clock, forwarder: Forwarder) -> Self {
-        Self { inner: Arc::new(Inner { config, bus, clock, forwarder, lanes: Mutex::default() }) }
+    pub(crate) fn new(
+        config: Arc<Config>,
+        bus: Bus,
+        clock: Clock,
+        forwarder: Forwarder,
+        pauses: watch::Receiver<Arc<Pauses>>,
+    ) -> Self {
+        Self { inner: Arc::new(Inner { config, bus, clock, forwarder, pauses, lanes: Mutex::default() }) }
     }
 
     /// Works until it is told to stop; then what is under way has the configured time to finish.
     pub(crate) async fn run(self, stop: CancellationToken) {
         let inner = &self.inner;
         let (tracker, give_up) = (TaskTracker::new(), CancellationToken::new());
-        let windows = windows(&inner.config);
-        let hands = windows.0.values().sum::<usize>() + SPARE;
+        let hands = windows(&inner.config, &Pauses::default()).0.values().sum::<usize>() + SPARE;
         let hands = Arc::new(tokio::sync::Semaphore::new(hands));
-        while let Err(error) = inner.bus.set_windows(windows.clone()).await {
-            tracing::error!(%error, "cannot set up the queue");
-            inner.clock.sleep(PATIENCE).await;
-        }
+        let mut pauses = inner.pauses.clone();
+        inner.set_windows(&mut pauses).await;
+        let following = CancellationToken::new();
+        let _end = following.clone().drop_guard();
+        tokio::spawn(self.clone().follow_pauses(pauses, following));
         while !stop.is_cancelled() {
             let Ok(hand) = Arc::clone(&hands).acquire_owned().await else { break };
             drop(hand);
@@ -112,12 +121,17 @@ impl Dispatcher {
     }
 }
 
-fn windows(config: &Config) -> Windows {
+/// What is paused has a window of nothing.
+fn windows(config: &Config, pauses: &Pauses) -> Windows {
     let routes =
         config.tenants.values().flat_map(|tenant| tenant.routes.values().map(move |route| (tenant, route)));
     let count = routes.clone().count();
-    let window = |route: &Route| window(route.in_flight, count);
-    Windows(routes.map(|(tenant, route)| (lane(&tenant.name, &route.name), window(route))).collect())
+    let window = |tenant: &str, route: &Route| {
+        if pauses.hold(tenant, &route.name) { 0 } else { window(route.in_flight, count) }
+    };
+    let windows =
+        routes.map(|(tenant, route)| (lane(&tenant.name, &route.name), window(&tenant.name, route)));
+    Windows(windows.collect())
 }
 
 /// One of so many routes' window: what is configured, and no more than its share, so that routes which hang cannot
@@ -130,7 +144,49 @@ fn lane(tenant: &str, route: &str) -> Lane {
     Lane { tenant: tenant.into(), route: route.into() }
 }
 
+impl Dispatcher {
+    /// Sets the windows anew whenever something is paused or resumed.
+    async fn follow_pauses(self, mut pauses: watch::Receiver<Arc<Pauses>>, end: CancellationToken) {
+        let follow = async {
+            while pauses.changed().await.is_ok() {
+                self.inner.set_windows(&mut pauses).await;
+            }
+        };
+        tokio::select! { () = end.cancelled() => {}, () = follow => {} }
+    }
+}
+
 impl Inner {
+    /// Sets them until the bus takes it.
+    async fn set_windows(&self, pauses: &mut watch::Receiver<Arc<Pauses>>) {
+        loop {
+            let windows = windows(&self.config, &pauses.borrow_and_update());
+            match self.bus.set_windows(windows).await {
+                Ok(()) => return,
+                Err(error) => tracing::error!(%error, "cannot set up the queue"),
+            }
+            self.clock.sleep(PATIENCE).await;
+        }
+    }
+
+    /// Whether nothing of the delivery's route may be sent.
+    fn is_paused(&self, task: &DeliveryTask) -> bool {
+        self.pauses.borrow().hold(&task.tenant, &task.route)
+    }
+
+    /// From when on its age counts.
+    fn age_from(&self, task: &DeliveryTask) -> Timestamp {
+        self.pauses.borrow().age_from(task)
+    }
+
+    /// Gives a delivery back that was taken just before its route was paused.
+    async fn give_back(&self, leased: &Leased) {
+        while let Err(error) = self.bus.release(leased.lease).await {
+            tracing::error!(%error, delivery = leased.task.delivery_id, "cannot give a delivery back");
+            self.clock.sleep(PATIENCE).await;
+        }
+    }
+
     async fn deliver(&self, leased: Leased) {
         let task = &leased.task;
         let Ok(id) = task.delivery_id.parse::<DeliveryId>() else {
@@ -143,15 +199,17 @@ impl Inner {
                 let why = "the route is not configured any more; replay once it is back".to_owned();
                 Some((conclude::park(task, self.clock.now(), why), None))
             }
+            Some(_) if self.is_paused(task) && !leased.interrupted => return self.give_back(&leased).await,
             Some(route) => self.go_on(&leased, id, route).await,
         };
         match concluded {
             Some((conclusion, more)) => self.record(&leased, conclusion, more).await,
+            None if self.is_paused(task) => self.give_back(&leased).await,
             None => tracing::warn!(delivery = task.delivery_id, "another relay has taken the delivery over"),
         }
     }
 
-    /// One step of a delivery: put off, parked, or attempted. `None` when it is in somebody else's hands.
+    /// One step of a delivery: put off, parked, or attempted. `None` when it is in somebody else's hands, or paused.
     async fn go_on(
         &self,
         leased: &Leased,
@@ -159,11 +217,13 @@ impl Inner {
         route: &Route,
     ) -> Option<(Conclusion, Option<Fact>)> {
         let (task, now) = (&leased.task, self.clock.now());
+        let age_from = self.age_from(task);
         if leased.interrupted {
-            let timing = Timing { now, retry: &route.retry, random: rand::random(), not_before: now };
+            let timing =
+                Timing { now, retry: &route.retry, random: rand::random(), not_before: now, age_from };
             return Some((conclude::interrupted(task, id, timing), None));
         }
-        if is_too_old(&route.retry, from_proto(task.received_at.as_ref()), now) {
+        if is_too_old(&route.retry, age_from, now) {
             return Some((conclude::park(task, now, too_old(&route.retry)), None));
         }
         let lane = self.lane(&task.tenant, &task.route);
@@ -175,7 +235,7 @@ impl Inner {
             }
         };
         if let Some((until, why, reserved)) = put_off {
-            let until = within_age(&route.retry, from_proto(task.received_at.as_ref()), until);
+            let until = within_age(&route.retry, age_from, until);
             return Some((conclude::put_off(task, now, until, why, reserved), None));
         }
         let prepared = match self.event(task.event_seq).await {
@@ -184,7 +244,7 @@ impl Inner {
         };
         match prepared {
             // The last look before what cannot be undone.
-            Ok(_) if !self.holds(leased.lease).await => None,
+            Ok(_) if !self.holds(leased.lease).await || self.is_paused(task) => None,
             Ok(request) => Some(self.attempt(task, id, route, &lane, request).await),
             Err(why) => {
                 Some((conclude::park(task, self.clock.now(), format!("cannot be sent: {why}")), None))
@@ -239,8 +299,9 @@ impl Inner {
             }
         }
         let ended = Ended { started_at, took: Some(took), http_status, guarded, verdict };
-        let not_before = within_age(&route.retry, from_proto(task.received_at.as_ref()), not_before);
-        let timing = Timing { now, retry: &route.retry, random: rand::random(), not_before };
+        let age_from = self.age_from(task);
+        let not_before = within_age(&route.retry, age_from, not_before);
+        let timing = Timing { now, retry: &route.retry, random: rand::random(), not_before, age_from };
         let changed = change.map(|changed| Fact {
             at: Some(to_proto(now)),
             event_seq: 0,
@@ -369,6 +430,15 @@ impl LaneState {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_paused_has_no_window_and_keeps_its_place_among_the_others() {
+        let config = crate::testing::config("in_flight: 7");
+        let mut pauses = Pauses::default();
+        assert_eq!(windows(&config, &pauses).0, [(lane("acme", "video"), 7)].into());
+        pauses.pause("acme", "");
+        assert_eq!(windows(&config, &pauses).0, [(lane("acme", "video"), 0)].into());
+    }
 
     #[test]
     fn routes_that_hang_leave_every_other_its_share() {

@@ -15,11 +15,14 @@
 //! - [`retry`]: when a failed attempt is repeated.
 //! - [`conclude`]: what an attempt leaves behind.
 //! - [`fold`]: where a delivery stands, from the facts about it.
+//! - [`pause`] and [`replay`]: what operators hold up, and what they do to deliveries.
 //!
-//! Shells around them: `fanout`, `dispatch` with [`forward`], `projector` with [`view`], `keeper`, and `status`.
+//! Shells around them: `fanout`, `dispatch` with [`forward`], `projector` with [`view`], `keeper`, `status`, and
+//! `control`, by which operators intervene.
 
 pub mod classify;
 pub mod conclude;
+mod control;
 mod dispatch;
 mod fanout;
 pub mod fold;
@@ -28,9 +31,11 @@ pub mod guard;
 pub mod hold;
 mod keeper;
 pub mod pace;
+pub mod pause;
 pub mod plan;
 pub mod prepare;
 mod projector;
+pub mod replay;
 pub mod retry;
 mod status;
 #[cfg(test)]
@@ -42,7 +47,10 @@ use talaria_bus::{Bus, Clock};
 use talaria_core::config::Config;
 use talaria_proto::{
     FILE_DESCRIPTOR_SET,
-    v1::status_service_server::{SERVICE_NAME, StatusServiceServer},
+    v1::{
+        control_service_server::{self, ControlServiceServer},
+        status_service_server::{self, StatusServiceServer},
+    },
 };
 use thiserror::Error;
 use tokio::{net::TcpListener, sync::watch, task::JoinSet};
@@ -51,6 +59,9 @@ use tokio_util::sync::CancellationToken;
 
 /// How long, once all attempts have ended, whoever watches may take to hear of it.
 const LAST_WORDS: Duration = Duration::from_secs(5);
+
+/// The services that have a health of their own, and all of them together.
+const SERVICES: [&str; 3] = ["", status_service_server::SERVICE_NAME, control_service_server::SERVICE_NAME];
 
 /// Why a relay could not be started.
 #[derive(Debug, Error)]
@@ -125,8 +136,22 @@ impl Relay {
         // What answers and follows goes on while attempts finish, so that their end can still be seen.
         let (end, mut others) = (CancellationToken::new(), JoinSet::new());
         others.spawn(projector::run(bus.clone(), view.clone(), clock.clone(), end.clone()));
-        others.spawn(keeper::run(bus.clone(), view.clone(), clock.clone(), config.retention, stop.clone()));
-        others.spawn(fanout::run(Arc::clone(&config), bus.clone(), clock.clone(), stop.clone()));
+        let operator = control::Operator::new(Arc::clone(&config), bus.clone(), view.clone(), clock.clone());
+        // What was paused before the start is paused from the start: until that is known nothing is done, and over NATS
+        // no share of the work is asked for.
+        let known = || projector::caught_up(view.position(), newest_fact);
+        let keep = keeper::run(
+            operator.clone(),
+            bus.clone(),
+            view.clone(),
+            clock.clone(),
+            config.retention,
+            stop.clone(),
+        );
+        others.spawn(once(known(), stop.clone(), keep));
+        let plan = fanout::run(Arc::clone(&config), bus.clone(), clock.clone(), stop.clone());
+        others.spawn(once(known(), stop.clone(), plan));
+        others.spawn(control::run_jobs(operator.clone(), stop.clone()));
         let (health, health_service) = tonic_health::server::health_reporter();
         let status =
             StatusServiceServer::new(status::StatusServer::new(view.clone(), bus.clone(), end.clone()));
@@ -141,17 +166,18 @@ impl Relay {
             // grpcurl before 1.9 asks in the older dialect.
             .add_service(reflection().build_v1alpha()?)
             .add_service(status)
+            .add_service(ControlServiceServer::new(operator))
             .serve_with_incoming_shutdown(TcpListenerStream::new(listener), end.clone().cancelled_owned());
         let (ended, caught_up) = (end.clone(), view.position());
         others.spawn(async move {
             use tonic_health::ServingStatus::{NotServing, Serving};
-            for service in ["", SERVICE_NAME] {
+            for service in SERVICES {
                 health.set_service_status(service, NotServing).await;
             }
             tokio::select! {
                 () = ended.cancelled() => {}
                 () = projector::caught_up(caught_up, newest_fact) => {
-                    for service in ["", SERVICE_NAME] {
+                    for service in SERVICES {
                         health.set_service_status(service, Serving).await;
                     }
                 }
@@ -159,15 +185,16 @@ impl Relay {
         });
         others.spawn(async move {
             if let Err(error) = grpc.await {
-                tracing::error!(%error, "the status service ended");
+                tracing::error!(%error, "the gRPC services ended");
             }
         });
         let retiring = async {
             stop.cancelled().await;
             bus.retire();
         };
-        let dispatcher = dispatch::Dispatcher::new(config, bus.clone(), clock, forwarder);
-        tokio::join!(dispatcher.run(stop.clone()), retiring);
+        let dispatcher = dispatch::Dispatcher::new(config, bus.clone(), clock, forwarder, view.pauses());
+        let dispatch = once(known(), stop.clone(), dispatcher.run(stop.clone()));
+        tokio::join!(dispatch, retiring);
         // Watchers see the last attempts end before they are hung up on.
         if let Ok(journal) = bus.journal_bounds().await {
             let seen = projector::caught_up(view.position(), journal.newest);
@@ -187,6 +214,15 @@ impl Relay {
         }
         Ok(())
     }
+}
+
+/// Works once everything from before the start is known, unless it is told to stop before.
+async fn once(known: impl Future<Output = ()>, stop: CancellationToken, work: impl Future<Output = ()>) {
+    tokio::select! {
+        () = stop.cancelled() => return,
+        () = known => {}
+    }
+    work.await;
 }
 
 /// Tells whether the relay's status is complete.

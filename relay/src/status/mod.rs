@@ -3,10 +3,10 @@
 //! - [`request`]: what was asked, checked.
 //! - [`watch`]: the stream of changes.
 
-mod request;
+pub(crate) mod request;
 mod watch;
 
-use crate::view::{View, query, summary};
+use crate::view::{View, control, query, summary};
 use std::pin::Pin;
 use talaria_bus::Bus;
 use talaria_core::id::{DeliveryId, EventId};
@@ -92,14 +92,14 @@ impl StatusService for StatusServer {
         let id: DeliveryId = request::id(&request.into_inner().delivery_id)?;
         let found = self.ask(move |connection| {
             let delivery = query::delivery(connection, id)?;
-            Ok((delivery, query::attempts(connection, id)?))
+            Ok((delivery, query::attempts(connection, id)?, control::actions_of(connection, id)?))
         });
         match found.await? {
-            (None, _) => {
+            (None, ..) => {
                 Err(Status::not_found(format!("no delivery {id} is known, or it is not kept any more")))
             }
-            (delivery, attempts) => {
-                Ok(Response::new(GetDeliveryResponse { delivery, attempts, actions: Vec::new() }))
+            (delivery, attempts, actions) => {
+                Ok(Response::new(GetDeliveryResponse { delivery, attempts, actions }))
             }
         }
     }
