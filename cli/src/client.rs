@@ -1,20 +1,45 @@
 //! Asks a relay.
 
 use crate::Failure;
-use std::path::Path;
+use std::{env, path::Path};
 use talaria_core::config;
-use talaria_proto::v1::status_service_client::StatusServiceClient;
+use talaria_proto::v1::{
+    control_service_client::ControlServiceClient, status_service_client::StatusServiceClient,
+};
 use tonic::transport::{Channel, Endpoint};
 use url::Url;
 
 /// Payloads of quarantined callbacks come a thousand at a time at most, and are a mebibyte long by default.
 const LARGEST_ANSWER: usize = 1 << 30;
 
-/// Connects to the relay at this URL, or to the configured one.
+/// Connects to the relay at this URL, or to the configured one, to ask.
 pub(crate) async fn connect(
     relay: Option<&Url>,
     config: &Path,
 ) -> Result<StatusServiceClient<Channel>, Failure> {
+    let channel = channel(relay, config).await?;
+    Ok(StatusServiceClient::new(channel).max_decoding_message_size(LARGEST_ANSWER))
+}
+
+/// The same, to intervene.
+pub(crate) async fn control(
+    relay: Option<&Url>,
+    config: &Path,
+) -> Result<ControlServiceClient<Channel>, Failure> {
+    let channel = channel(relay, config).await?;
+    Ok(ControlServiceClient::new(channel).max_decoding_message_size(LARGEST_ANSWER))
+}
+
+/// Who asks: as they call themselves, or as the system does.
+pub(crate) fn asker(name: Option<&str>) -> Result<String, Failure> {
+    let variables = ["USER", "LOGNAME", "USERNAME"].into_iter().map(|name| env::var(name).ok());
+    let mut names = [name.map(str::to_owned)].into_iter().chain(variables).flatten();
+    names
+        .find(|name| !name.trim().is_empty())
+        .ok_or_else(|| Failure::Usage("this system does not tell who you are: say it with --as NAME".into()))
+}
+
+async fn channel(relay: Option<&Url>, config: &Path) -> Result<Channel, Failure> {
     let url = match relay {
         Some(url) => url.to_string(),
         None => format!("http://{}", config::load_addresses(config)?.grpc),
@@ -27,7 +52,5 @@ pub(crate) async fn connect(
         ))
     };
     let endpoint = Endpoint::from_shared(url.clone()).map_err(unreachable)?;
-    let channel =
-        endpoint.connect_timeout(std::time::Duration::from_secs(5)).connect().await.map_err(unreachable)?;
-    Ok(StatusServiceClient::new(channel).max_decoding_message_size(LARGEST_ANSWER))
+    endpoint.connect_timeout(std::time::Duration::from_secs(5)).connect().await.map_err(unreachable)
 }
