@@ -1,7 +1,11 @@
 //! Asks a relay.
 
 use crate::Failure;
-use std::{env, path::Path};
+use std::{
+    env, iter,
+    path::Path,
+    process::{Command, Stdio},
+};
 use talaria_core::config;
 use talaria_proto::v1::{
     control_service_client::ControlServiceClient, status_service_client::StatusServiceClient,
@@ -32,10 +36,17 @@ pub(crate) async fn control(
 
 /// Who asks: as they call themselves, or as the system does.
 pub(crate) fn asker(name: Option<&str>) -> Result<String, Failure> {
-    let variables = ["USER", "LOGNAME", "USERNAME"].into_iter().map(|name| env::var(name).ok());
-    let mut names = [name.map(str::to_owned)].into_iter().chain(variables).flatten();
-    names
-        .find(|name| !name.trim().is_empty())
+    if let Some(name) = name {
+        return Ok(name.to_owned());
+    }
+    let variables = ["USER", "LOGNAME", "USERNAME"].into_iter().filter_map(|name| env::var(name).ok());
+    // Where nobody has logged in, as in containers, there may be no variable.
+    let told = || Command::new("id").arg("-un").stderr(Stdio::null()).output().ok();
+    let told = iter::once_with(told).flatten().map(|told| String::from_utf8_lossy(&told.stdout).into_owned());
+    variables
+        .chain(told)
+        .map(|name| name.trim().to_owned())
+        .find(|name| !name.is_empty())
         .ok_or_else(|| Failure::Usage("this system does not tell who you are: say it with --as NAME".into()))
 }
 

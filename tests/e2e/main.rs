@@ -4,6 +4,7 @@
 //! - [`hermes`]: against the real Hermes.
 //! - [`exactness`]: our rendering and filtering beside the real Hermes' own.
 //! - [`status`]: the gRPC services.
+//! - [`control`]: pausing, calling off and sending again.
 //! - [`commands`]: the command line.
 //! - [`running`]: retention, draining, restarts with another configuration.
 //! - [`fleet`]: several ingresses and relays, one after another of which fails.
@@ -29,6 +30,7 @@ mod broker;
 mod chaos;
 mod commands;
 mod conformance;
+mod control;
 mod docs;
 mod exactness;
 mod fleet;

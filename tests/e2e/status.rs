@@ -267,7 +267,7 @@ async fn health_and_reflection_are_there_for_grpcurl() {
     let stack = with_two_tenants(&sink).await;
     let channel = tonic::transport::Endpoint::from_shared(stack.relay()).unwrap().connect().await.unwrap();
     let mut health = HealthClient::new(channel.clone());
-    for service in ["", "talaria.v1.StatusService"] {
+    for service in ["", "talaria.v1.StatusService", "talaria.v1.ControlService"] {
         until("the service to be healthy", async || {
             let request = HealthCheckRequest { service: service.into() };
             let answer = health.check(request).await.unwrap().into_inner();
@@ -288,7 +288,9 @@ async fn health_and_reflection_are_there_for_grpcurl() {
         panic!("no list of services")
     };
     let services: Vec<_> = list.service.iter().map(|service| service.name.as_str()).collect();
-    assert!(services.contains(&"talaria.v1.StatusService"), "{services:?}");
+    for service in ["talaria.v1.StatusService", "talaria.v1.ControlService"] {
+        assert!(services.contains(&service), "{services:?}");
+    }
 
     assert_eq!(stack.admin_get("/healthz").await, (200, "ok\n".into()));
     until("it to be ready", async || {
