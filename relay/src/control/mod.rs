@@ -25,7 +25,7 @@ use talaria_proto::v1::{
     ReplayDeliveriesResponse, ReplayDeliveryRequest, ReplayDeliveryResponse, ReplayJob, ReplayJobState,
     ResumeRequest, ResumeResponse, control_service_server::ControlService,
 };
-use tonic::{Request, Response, Status};
+use tonic::{Code, Request, Response, Status};
 
 /// How long something may take before whoever asked hears that it is not known what became of it.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -129,8 +129,14 @@ impl ControlService for Operator {
         &self,
         request: Request<GetReplayJobRequest>,
     ) -> Result<Response<GetReplayJobResponse>, Status> {
-        let job = self.job(&request.into_inner().job_id).await?;
-        Ok(Response::new(GetReplayJobResponse { job: Some(job) }))
+        let id = request.into_inner().job_id;
+        let mut job = self.job(&id).await;
+        if job.as_ref().is_err_and(|error| error.code() == Code::NotFound) {
+            // Another relay may have begun it a moment ago.
+            self.turn().await?;
+            job = self.job(&id).await;
+        }
+        Ok(Response::new(GetReplayJobResponse { job: Some(job?) }))
     }
 
     async fn list_replay_jobs(

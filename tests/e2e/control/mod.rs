@@ -3,9 +3,11 @@
 //! - [`pausing`]: nothing is sent, nothing is lost.
 //! - [`one`]: one delivery that is called off or sent again.
 //! - [`jobs`]: many that are sent again.
+//! - [`decisions`]: what the bus makes of a decision whose answer is lost.
 //! - [`commands`]: the same from the command line.
 
 mod commands;
+mod decisions;
 mod jobs;
 mod one;
 mod pausing;
