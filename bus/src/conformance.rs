@@ -138,7 +138,11 @@ impl Fixture {
 
     fn moved(&self, seq: u64, reason: &str) -> Fact {
         let standing = Some(Standing { reason: reason.into(), ..Standing::default() });
-        let what = What::DeliveryMoved(DeliveryMoved { delivery: Some(DeliveryRef::default()), standing });
+        let what = What::DeliveryMoved(DeliveryMoved {
+            delivery: Some(DeliveryRef::default()),
+            standing,
+            action: None,
+        });
         Fact { at: Some(time::to_proto(self.clock.now())), event_seq: seq, what: Some(what) }
     }
 
@@ -458,6 +462,95 @@ pub async fn i14_old_things_go_and_waiting_ones_stay(backend: &impl Backend) {
     assert!(f.bus.event(unplanned).await.unwrap().is_some(), "never before it is planned");
 }
 
+pub async fn i16_what_is_decided_is_durable_as_a_whole_and_nothing_was_decided_before_it(
+    backend: &impl Backend,
+) {
+    let f = Fixture::open(backend).await;
+    let seq = f.plan("a", &["r1", "r2"], f.clock.now()).await;
+    let taken = f.take().await;
+    let done = taken.iter().find(|leased| leased.task.route == "r1").unwrap();
+    f.bus.settle(done.lease, vec![f.moved(seq, "parked")]).await.unwrap();
+    // Of two who decide in the same turn one does.
+    let (one, other) = (f.bus.turn().await.unwrap(), f.bus.turn().await.unwrap());
+    assert!(one.place >= f.facts(0, 10).await.last().unwrap().0);
+    let again = DeliveryTask { generation: 2, ..done.task.clone() };
+    let both = vec![again.clone(), Fixture::task(seq, "r2", f.clock.now())];
+    assert!(f.bus.decide(one, vec![f.moved(seq, "decided")], both.clone()).await.unwrap());
+    assert!(!f.bus.decide(other, vec![f.moved(seq, "too late")], both.clone()).await.unwrap());
+    assert!(!f.bus.decide(one, vec![f.moved(seq, "twice")], both).await.unwrap());
+    // What is in somebody's hands stays there.
+    let out = f.take().await;
+    assert_eq!(out.iter().map(|leased| &leased.task).collect::<Vec<_>>(), [&again]);
+    f.bus.settle(out[0].lease, vec![]).await.unwrap();
+    assert!(f.nothing_is_due().await);
+    // Many at once, each of which tries until it is its turn.
+    let mut tasks = tokio::task::JoinSet::new();
+    for index in 0..8 {
+        let (bus, fact) = (f.bus.clone(), f.moved(seq, &format!("decision {index}")));
+        tasks.spawn(async move {
+            let mut tries = 1;
+            while !bus.decide(bus.turn().await.unwrap(), vec![fact.clone()], vec![]).await.unwrap() {
+                tries += 1;
+            }
+            tries
+        });
+    }
+    let tries: u32 = tasks.join_all().await.into_iter().sum();
+    assert!(tries >= 8);
+    f.bus.decide(f.bus.turn().await.unwrap(), vec![f.moved(seq, "last")], vec![again.clone()]).await.unwrap();
+    drop(f);
+    let f = Fixture::open(backend).await;
+    let journal = f.journal().await;
+    assert_eq!(journal[..3], ["a", "parked", "decided"]);
+    assert_eq!(journal[3..11].iter().collect::<HashSet<_>>().len(), 8);
+    assert_eq!(journal[11..], ["last"]);
+    let again = f.take().await;
+    let mut routes = routes(&again);
+    routes.sort_unstable();
+    assert_eq!(routes, ["r1", "r2"]);
+    for leased in again {
+        f.bus.settle(leased.lease, vec![]).await.unwrap();
+    }
+    // The next one has something to follow, when all that was before has gone.
+    f.clock.advance(100 * SECOND);
+    f.plan("b", &[], f.clock.now()).await;
+    f.bus.expire(f.clock.now()).await.unwrap();
+    assert_eq!(f.bus.kept([seq].into()).await.unwrap(), HashSet::new());
+    let young = f.publish("c").await;
+    assert_eq!(f.bus.kept([seq, young].into()).await.unwrap(), HashSet::from([young]));
+    assert!(f.bus.decide(f.bus.turn().await.unwrap(), vec![f.moved(seq, "new")], vec![]).await.unwrap());
+    assert!(f.bus.leads());
+}
+
+pub async fn i17_what_waits_is_claimed_though_it_is_not_due_and_by_one_alone(backend: &impl Backend) {
+    let f = Fixture::open(backend).await;
+    let lane = |route: &str| Lane { tenant: "acme".into(), route: route.into() };
+    f.bus.set_windows(Windows([(lane("r"), 0)].into())).await.unwrap();
+    let seq = f.plan("a", &["r", "other"], f.in_(60 * SECOND)).await;
+    let id = |route: &str| DeliveryId::new(EventId::new("acme", &seq.to_string(), "t"), route);
+    let claimed = f.bus.claim(seq, id("r")).await.unwrap().unwrap();
+    assert_eq!((claimed.task.route.as_str(), claimed.interrupted), ("r", false));
+    assert!(f.bus.claim(seq, id("r")).await.unwrap().is_none(), "it is held");
+    assert!(f.bus.claim(seq, id("nobody's")).await.unwrap().is_none(), "it is not there");
+    // As with every lease.
+    f.bus.later(claimed.lease, claimed.task.clone(), vec![f.moved(seq, "later")]).await.unwrap();
+    let claimed = f.bus.claim(seq, id("r")).await.unwrap().unwrap();
+    drop(f);
+    let f = Fixture::open(backend).await;
+    let claimed_again = f.bus.claim(seq, id("r")).await.unwrap().unwrap();
+    assert!(claimed_again.interrupted && claimed_again.lease != claimed.lease);
+    f.bus.settle(claimed_again.lease, vec![f.moved(seq, "cancelled")]).await.unwrap();
+    assert!(f.bus.claim(seq, id("r")).await.unwrap().is_none(), "it has ended");
+    assert_eq!(f.journal().await, ["a", "later", "cancelled"]);
+    // What was taken as always cannot be claimed.
+    f.clock.advance(60 * SECOND);
+    let taken = f.take().await;
+    assert_eq!(routes(&taken), ["other"]);
+    assert!(f.bus.claim(seq, id("other")).await.unwrap().is_none());
+    f.bus.release(taken[0].lease).await.unwrap();
+    assert!(f.bus.claim(seq, id("other")).await.unwrap().is_some());
+}
+
 /// A test for each invariant, run against one backend.
 #[macro_export]
 macro_rules! conformance_suite {
@@ -488,6 +581,8 @@ macro_rules! conformance_suite {
             i11_a_lease_that_is_over_moves_nothing_but_its_facts_are_kept
             i12_i13_the_journal_keeps_facts_in_one_order
             i14_old_things_go_and_waiting_ones_stay
+            i16_what_is_decided_is_durable_as_a_whole_and_nothing_was_decided_before_it
+            i17_what_waits_is_claimed_though_it_is_not_due_and_by_one_alone
         }
     };
 }

@@ -56,6 +56,14 @@
 //!
 //! 15. What cannot be made durable is an [`Error`], has changed nothing, and succeeds when it is tried again
 //!     after the cause is gone, without a restart.
+//!
+//! Control:
+//!
+//! 16. `decide` makes its facts and deliveries durable, all of them, if nothing else was decided since the `turn` that
+//!     it was decided in; otherwise it does nothing. Whoever knows the journal up to the turn's place knows every
+//!     decision before it. A delivery that is in the queue already stays as it is.
+//! 17. `claim` hands out a delivery that waits though it is not due, and though its lane's window is full, unless
+//!     somebody holds it. It is a lease like every other.
 
 pub mod clock;
 #[cfg(any(test, feature = "conformance"))]
@@ -76,8 +84,12 @@ pub use clock::Clock;
 
 use bytes::Bytes;
 use jiff::Timestamp;
-use std::{collections::HashMap, path::Path, sync::Arc};
-use talaria_core::config;
+use std::{
+    collections::{HashMap, HashSet},
+    path::Path,
+    sync::Arc,
+};
+use talaria_core::{config, id::DeliveryId};
 use talaria_proto::v1::{DeliveryTask, Event, Fact};
 use thiserror::Error;
 use tokio_util::sync::CancellationToken;
@@ -238,6 +250,15 @@ pub struct Bounds {
     pub newest: u64,
 }
 
+/// The right to decide something, until somebody else decides.
+#[derive(Clone, Copy, Debug)]
+pub struct Turn {
+    /// The decision that came before.
+    after: u64,
+    /// Up to which place the journal has to be known to decide.
+    pub place: u64,
+}
+
 /// What `expire` removed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Expired {
@@ -393,6 +414,54 @@ impl Bus {
         match self {
             Self::Embedded(bus) => bus.release(lease).await,
             Self::Nats(bus) => bus.relay()?.release(lease).await,
+        }
+    }
+
+    /// A turn to decide something. See invariant 16.
+    pub async fn turn(&self) -> Result<Turn, Error> {
+        match self {
+            Self::Embedded(bus) => bus.turn().await,
+            Self::Nats(bus) => bus.relay()?.turn().await,
+        }
+    }
+
+    /// Journals a decision and puts into the queue what it wants delivered. False when another decision came before it:
+    /// then it is to be decided anew. See invariant 16.
+    pub async fn decide(
+        &self,
+        turn: Turn,
+        facts: Vec<Fact>,
+        deliveries: Vec<DeliveryTask>,
+    ) -> Result<bool, Error> {
+        match self {
+            Self::Embedded(bus) => bus.decide(turn, facts, deliveries).await,
+            Self::Nats(bus) => bus.relay()?.decide(turn, facts, deliveries).await,
+        }
+    }
+
+    /// Takes the delivery of the event at a place, due or not; `None` when it does not wait or somebody holds it. See
+    /// invariant 17.
+    pub async fn claim(&self, event_seq: u64, id: DeliveryId) -> Result<Option<Leased>, Error> {
+        let key = (event_seq, id.route.to_i64());
+        match self {
+            Self::Embedded(bus) => bus.claim(key).await,
+            Self::Nats(bus) => bus.relay()?.claim(key).await,
+        }
+    }
+
+    /// Which of the events at these places are still kept.
+    pub async fn kept(&self, events: HashSet<u64>) -> Result<HashSet<u64>, Error> {
+        match self {
+            Self::Embedded(bus) => bus.kept(events).await,
+            Self::Nats(bus) => bus.relay()?.kept(events).await,
+        }
+    }
+
+    /// Whether this process does what is done once for all, as planning is. Others may for a moment believe the same.
+    pub fn leads(&self) -> bool {
+        match self {
+            Self::Embedded(_) => true,
+            Self::Nats(bus) => bus.relay().is_ok_and(nats::Relay::leads),
         }
     }
 

@@ -54,7 +54,7 @@ impl SimulatedQueue {
         for (event_seq, route) in choice.keys {
             self.last_lease += 1;
             let lease = Lease { event_seq, route, token: self.last_lease };
-            taken.extend(self.queue.hold(&self.connection, lease, now).unwrap());
+            taken.extend(self.queue.hold(&self.connection, lease, now, false).unwrap());
         }
         self.queue.look_again(&self.connection).unwrap();
         let leased = taken.into_iter().filter_map(Taken::read);

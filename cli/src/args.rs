@@ -1,7 +1,9 @@
 //! The command line.
 
+mod control;
 mod explain;
 
+pub use control::{Actions, Cancel, Jobs, Pause, Replay, Resume, Target, Who};
 pub use explain::Explain;
 
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
@@ -90,6 +92,18 @@ Logs go to standard error, as with `talaria up`.")]
     Explain(Explain),
     /// Show changes of deliveries as they happen
     Watch(Watch),
+    /// Send nothing of a route or a tenant until it is resumed
+    Pause(Pause),
+    /// End a pause
+    Resume(Resume),
+    /// Call off a delivery that waits
+    Cancel(Cancel),
+    /// Send a delivery again, or all that match
+    Replay(Replay),
+    /// Show replay jobs, or cancel one
+    Jobs(Jobs),
+    /// Show what operators did
+    Actions(Actions),
     /// Show the prompt that a route makes of a payload
     Render(Render),
     /// Show how to subscribe a route at Hermes, or do it

@@ -1,7 +1,11 @@
 //! Asks a relay.
 
 use crate::Failure;
-use std::path::Path;
+use std::{
+    env, iter,
+    path::Path,
+    process::{Command, Stdio},
+};
 use talaria_core::config;
 use talaria_proto::v1::{
     control_service_client::ControlServiceClient, status_service_client::StatusServiceClient,
@@ -12,7 +16,7 @@ use url::Url;
 /// Payloads of quarantined callbacks come a thousand at a time at most, and are a mebibyte long by default.
 const LARGEST_ANSWER: usize = 1 << 30;
 
-/// Status, of the relay at this URL, or of the configured one.
+/// Connects to the relay at this URL, or to the configured one, to ask.
 pub(crate) async fn connect(
     relay: Option<&Url>,
     config: &Path,
@@ -21,13 +25,29 @@ pub(crate) async fn connect(
     Ok(StatusServiceClient::new(channel).max_decoding_message_size(LARGEST_ANSWER))
 }
 
-/// Control, of the same.
+/// The same, to intervene.
 pub(crate) async fn control(
     relay: Option<&Url>,
     config: &Path,
 ) -> Result<ControlServiceClient<Channel>, Failure> {
     let channel = channel(relay, config).await?;
     Ok(ControlServiceClient::new(channel).max_decoding_message_size(LARGEST_ANSWER))
+}
+
+/// Who asks: as they call themselves, or as the system does.
+pub(crate) fn asker(name: Option<&str>) -> Result<String, Failure> {
+    if let Some(name) = name {
+        return Ok(name.to_owned());
+    }
+    let variables = ["USER", "LOGNAME", "USERNAME"].into_iter().filter_map(|name| env::var(name).ok());
+    // Where nobody has logged in, as in containers, there may be no variable.
+    let told = || Command::new("id").arg("-un").stderr(Stdio::null()).output().ok();
+    let told = iter::once_with(told).flatten().map(|told| String::from_utf8_lossy(&told.stdout).into_owned());
+    variables
+        .chain(told)
+        .map(|name| name.trim().to_owned())
+        .find(|name| !name.is_empty())
+        .ok_or_else(|| Failure::Usage("this system does not tell who you are: say it with --as NAME".into()))
 }
 
 async fn channel(relay: Option<&Url>, config: &Path) -> Result<Channel, Failure> {

@@ -35,6 +35,12 @@ pub async fn run(args: Args) -> Result<(), Failure> {
         Command::Status(args) => commands::status::run(&config, args).await,
         Command::Explain(args) => commands::explain::run(&config, args).await,
         Command::Watch(args) => commands::watch::run(&config, args).await,
+        Command::Pause(args) => commands::pause::pause(&config, args).await,
+        Command::Resume(args) => commands::pause::resume(&config, args).await,
+        Command::Cancel(args) => commands::replay::cancel(&config, args).await,
+        Command::Replay(args) => commands::replay::run(&config, args).await,
+        Command::Jobs(args) => commands::jobs::run(&config, args).await,
+        Command::Actions(args) => commands::actions::run(&config, args).await,
         Command::Render(args) => commands::render::run(&config, &args),
         Command::Hermes(args) => commands::hermes::run(&config, &args),
     }

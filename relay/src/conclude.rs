@@ -57,6 +57,8 @@ pub struct Timing<'a> {
     pub random: f64,
     /// When pace or hold let it go on, for the verdicts that are theirs to answer.
     pub not_before: Timestamp,
+    /// From when on the delivery's age counts.
+    pub age_from: Timestamp,
 }
 
 /// After an attempt.
@@ -103,9 +105,8 @@ pub fn attempt(task: &DeliveryTask, id: DeliveryId, ended: Ended, timing: Timing
         Next::Retry { retry_after, id: after } => {
             task.route_faults = 0;
             remember_id(&mut task, *after, number, ended.started_at);
-            let received_at = from_proto(task.received_at.as_ref());
             let (counted, random) = (task.counted_attempts, timing.random);
-            match next_attempt(timing.retry, counted, received_at, timing.now, *retry_after, random) {
+            match next_attempt(timing.retry, counted, timing.age_from, timing.now, *retry_after, random) {
                 NextAttempt::At(at) => {
                     task.due_at = Some(to_proto(at));
                     (DeliveryState::Waiting, format!("retrying after attempt {number}: {detail}"))
@@ -211,7 +212,8 @@ fn gap_since_lost(task: &DeliveryTask, started_at: Timestamp) -> Option<Duration
     Some(since(started_at, from_proto(Some(lost_at)))).filter(|gap| *gap >= HERMES_REMEMBERS)
 }
 
-fn conclude(
+/// One step on, with the fact that says so.
+pub(crate) fn conclude(
     mut task: DeliveryTask,
     now: Timestamp,
     state: DeliveryState,
@@ -238,7 +240,7 @@ fn conclude(
         Some(attempt) => {
             What::AttemptFinished(AttemptFinished { delivery, attempt: Some(attempt), standing })
         }
-        None => What::DeliveryMoved(DeliveryMoved { delivery, standing }),
+        None => What::DeliveryMoved(DeliveryMoved { delivery, standing, action: None }),
     };
     let fact = Fact { at: Some(to_proto(now)), event_seq: task.event_seq, what: Some(what) };
     Conclusion { fact, task: waits.then_some(task) }
@@ -294,8 +296,13 @@ mod tests {
             verdict,
         };
         let retry = retry();
-        let timing =
-            Timing { now: at, retry: &retry, random: 0.5, not_before: after(at, Duration::from_secs(99)) };
+        let timing = Timing {
+            now: at,
+            retry: &retry,
+            random: 0.5,
+            not_before: after(at, Duration::from_secs(99)),
+            age_from: now(),
+        };
         let conclusion = attempt(task, id(), ended, timing);
         let Some(What::AttemptFinished(finished)) = conclusion.fact.what else { panic!() };
         (finished.standing.unwrap(), finished.attempt.unwrap(), conclusion.task)
@@ -405,7 +412,7 @@ mod tests {
     #[test]
     fn an_interrupted_attempt_is_counted_shown_and_repeated_at_once_under_its_id() {
         let retry = retry();
-        let timing = Timing { now: now(), retry: &retry, random: 0.5, not_before: now() };
+        let timing = Timing { now: now(), retry: &retry, random: 0.5, not_before: now(), age_from: now() };
         let conclusion = interrupted(&task(), id(), timing);
         let next = conclusion.task.unwrap();
         assert_eq!((next.attempts, next.counted_attempts, next.lost_attempt, next.generation), (1, 1, 1, 1));

@@ -5,6 +5,7 @@
 use crate::{
     conclude::{self, Conclusion},
     forward::Forwarder,
+    pause::Pauses,
     prepare,
     routes::{RouteInHand, Routes, lane},
     step::{self, After, Before, InHand, Sent},
@@ -20,7 +21,8 @@ use talaria_bus::{
     time::{from_proto, since, to_proto},
 };
 use talaria_core::{config::Config, config::Route, id::DeliveryId};
-use talaria_proto::v1::{Event, Fact, Standing, fact::What};
+use talaria_proto::v1::{DeliveryTask, Event, Fact, Standing, fact::What};
+use tokio::sync::watch;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 /// Beside `relay.in_flight`: deliveries of routes that were removed, which are parked at once.
@@ -41,6 +43,7 @@ struct Inner {
     clock: Clock,
     forwarder: Forwarder,
     routes: Routes,
+    pauses: watch::Receiver<Arc<Pauses>>,
 }
 
 /// What becomes of a delivery that was taken.
@@ -61,20 +64,21 @@ impl Step {
 
 impl Dispatcher {
     pub(crate) fn new(config: Arc<Config>, bus: Bus, clock: Clock, forwarder: Forwarder, view: View) -> Self {
+        let pauses = view.pauses();
         let routes = Routes::new(&config, bus.clone(), view, clock.clone());
-        Self { inner: Arc::new(Inner { config, bus, clock, forwarder, routes }) }
+        Self { inner: Arc::new(Inner { config, bus, clock, forwarder, routes, pauses }) }
     }
 
     /// Works until it is told to stop; then what is under way has the configured time to finish.
     pub(crate) async fn run(self, stop: CancellationToken) {
         let inner = &self.inner;
         let (tracker, give_up) = (TaskTracker::new(), CancellationToken::new());
-        let windows = windows(&inner.config);
         let hands = Arc::new(tokio::sync::Semaphore::new(inner.config.relay.in_flight + SPARE));
-        while let Err(error) = inner.bus.set_windows(windows.clone()).await {
-            tracing::error!(%error, "cannot set up the queue");
-            inner.clock.sleep(PATIENCE).await;
-        }
+        let mut pauses = inner.pauses.clone();
+        inner.set_windows(&mut pauses).await;
+        let following = CancellationToken::new();
+        let _end = following.clone().drop_guard();
+        tokio::spawn(self.clone().follow_pauses(pauses, following));
         while !stop.is_cancelled() {
             let Ok(hand) = Arc::clone(&hands).acquire_owned().await else { break };
             drop(hand);
@@ -107,10 +111,16 @@ impl Dispatcher {
     }
 }
 
-fn windows(config: &Config) -> Windows {
+/// What is paused has a window of nothing.
+fn windows(config: &Config, pauses: &Pauses) -> Windows {
     let count = config.routes().count();
-    let window = |route: &Route| window(route.in_flight, count, config.relay.in_flight);
-    Windows(config.routes().map(|(tenant, route)| (lane(&tenant.name, &route.name), window(route))).collect())
+    let window = |tenant: &str, route: &Route| match pauses.hold(tenant, &route.name) {
+        true => 0,
+        false => window(route.in_flight, count, config.relay.in_flight),
+    };
+    let windows =
+        config.routes().map(|(tenant, route)| (lane(&tenant.name, &route.name), window(&tenant.name, route)));
+    Windows(windows.collect())
 }
 
 /// One of so many routes' window: what is configured, and no more than its share of what the relay has in hand, so
@@ -119,7 +129,36 @@ fn window(in_flight: u16, routes: usize, in_hand: usize) -> usize {
     usize::from(in_flight).min(in_hand / routes.max(1)).max(1)
 }
 
+impl Dispatcher {
+    /// Sets the windows anew whenever something is paused or resumed.
+    async fn follow_pauses(self, mut pauses: watch::Receiver<Arc<Pauses>>, end: CancellationToken) {
+        let follow = async {
+            while pauses.changed().await.is_ok() {
+                self.inner.set_windows(&mut pauses).await;
+            }
+        };
+        tokio::select! { () = end.cancelled() => {}, () = follow => {} }
+    }
+}
+
 impl Inner {
+    /// Sets them until the bus takes it.
+    async fn set_windows(&self, pauses: &mut watch::Receiver<Arc<Pauses>>) {
+        loop {
+            let windows = windows(&self.config, &pauses.borrow_and_update());
+            match self.bus.set_windows(windows).await {
+                Ok(()) => return,
+                Err(error) => tracing::error!(%error, "cannot set up the queue"),
+            }
+            self.clock.sleep(PATIENCE).await;
+        }
+    }
+
+    /// Whether nothing of the delivery's route may be sent.
+    fn is_paused(&self, task: &DeliveryTask) -> bool {
+        self.pauses.borrow().hold(&task.tenant, &task.route)
+    }
+
     async fn deliver(&self, leased: Leased) {
         let task = &leased.task;
         let Ok(id) = task.delivery_id.parse::<DeliveryId>() else {
@@ -129,6 +168,7 @@ impl Inner {
         };
         let step = match self.config.route(&task.tenant, &task.route) {
             None => Step::record(step::without_route(task, id, leased.interrupted, self.clock.now())),
+            Some(_) if self.is_paused(task) && !leased.interrupted => Step::GiveBack,
             Some(route) => self.go_on(&leased, id, route).await,
         };
         match step {
@@ -144,7 +184,8 @@ impl Inner {
     async fn go_on(&self, leased: &Leased, id: DeliveryId, route: &Arc<Route>) -> Step {
         let task = &leased.task;
         let in_hand = self.routes.route(lane(&task.tenant, &task.route), route, leased.term);
-        let delivery = InHand { task, id, route };
+        let age_from = self.pauses.borrow().age_from(task);
+        let delivery = InHand { task, id, route, age_from };
         let mut admission = self.routes.admission(&in_hand).await;
         // Recalling a route takes a moment, so the time is asked for here.
         let before =
@@ -160,6 +201,10 @@ impl Inner {
         if !self.holds(leased.lease).await {
             self.routes.admission(&in_hand).await.withdraw();
             return Step::TakenOver;
+        }
+        if self.is_paused(task) {
+            self.routes.admission(&in_hand).await.withdraw();
+            return Step::GiveBack;
         }
         let secret = self.routes.admission(&in_hand).await.secret(route);
         let signing = prepare::Signing { secret, now: self.clock.now() };
@@ -287,6 +332,15 @@ fn standing_of(fact: &Fact) -> Option<&Standing> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_paused_has_no_window_and_keeps_its_place_among_the_others() {
+        let config = crate::testing::config("in_flight: 7");
+        let mut pauses = Pauses::default();
+        assert_eq!(windows(&config, &pauses).0, [(lane("acme", "video"), 7)].into());
+        pauses.pause("acme", "");
+        assert_eq!(windows(&config, &pauses).0, [(lane("acme", "video"), 0)].into());
+    }
 
     #[test]
     fn routes_that_hang_leave_every_other_its_share() {

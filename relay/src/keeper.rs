@@ -1,18 +1,29 @@
 //! Removes what is older than the configured retention, from the bus and from the view.
 
-use crate::view::View;
+use crate::{control::Operator, view::View};
 use std::time::Duration;
 use talaria_bus::{Bus, Clock, time::before};
 use tokio_util::sync::CancellationToken;
 
 /// Works until it is told to stop.
-pub(crate) async fn run(bus: Bus, view: View, clock: Clock, retention: Duration, stop: CancellationToken) {
+pub(crate) async fn run(
+    operator: Operator,
+    bus: Bus,
+    view: View,
+    clock: Clock,
+    retention: Duration,
+    stop: CancellationToken,
+) {
     // Often enough that nothing is kept a hundredth longer than it should be, and no more than once a second.
     let pause = (retention / 100).clamp(Duration::from_secs(1), Duration::from_secs(600));
     let work = async {
         loop {
             clock.sleep(pause).await;
             let now = clock.now();
+            // Long before it would go: what is paused stays paused, for however long.
+            if let Err(error) = operator.renew_pauses(before(now, retention / 2)).await {
+                tracing::error!(error = error.message(), "cannot journal again what is paused");
+            }
             let edge = before(now, retention);
             match bus.expire(edge).await {
                 Ok(expired) if expired.events + expired.facts > 0 => {

@@ -18,9 +18,10 @@
 //! - [`conclude`]: what an attempt leaves behind.
 //! - [`fold`]: where a delivery stands, from the facts about it.
 //! - [`explain`]: why an event arrived or did not, and what happens next.
+//! - [`pause`] and [`replay`]: what operators hold up, and what they do to deliveries.
 //!
-//! Shells around them: `fanout`, `dispatch` with `routes` and [`forward`] over [`outbound`], `projector` with [`view`], `keeper`, `status`
-//! and `control`.
+//! Shells around them: `fanout`, `dispatch` with `routes` and [`forward`] over [`outbound`], `projector` with [`view`],
+//! `keeper`, `status`, and `control`, by which operators intervene.
 
 pub mod admission;
 pub mod breaker;
@@ -36,9 +37,11 @@ pub mod guard;
 mod keeper;
 pub mod outbound;
 pub mod pace;
+pub mod pause;
 pub mod plan;
 pub mod prepare;
 mod projector;
+pub mod replay;
 pub mod retry;
 pub mod rotation;
 mod routes;
@@ -141,8 +144,22 @@ impl Relay {
         // What answers and follows goes on while attempts finish, so that their end can still be seen.
         let (end, mut others) = (CancellationToken::new(), JoinSet::new());
         others.spawn(projector::run(bus.clone(), view.clone(), clock.clone(), end.clone()));
-        others.spawn(keeper::run(bus.clone(), view.clone(), clock.clone(), config.retention, stop.clone()));
-        others.spawn(fanout::run(Arc::clone(&config), bus.clone(), clock.clone(), stop.clone()));
+        let operator = control::Operator::new(Arc::clone(&config), bus.clone(), view.clone(), clock.clone());
+        // What was paused before the start is paused from the start: until that is known nothing is done, and over NATS
+        // no share of the work is asked for.
+        let known = || projector::caught_up(view.position(), newest_fact);
+        let keep = keeper::run(
+            operator.clone(),
+            bus.clone(),
+            view.clone(),
+            clock.clone(),
+            config.retention,
+            stop.clone(),
+        );
+        others.spawn(once(known(), stop.clone(), keep));
+        let plan = fanout::run(Arc::clone(&config), bus.clone(), clock.clone(), stop.clone());
+        others.spawn(once(known(), stop.clone(), plan));
+        others.spawn(control::run_jobs(operator.clone(), stop.clone()));
         let (health, health_service) = tonic_health::server::health_reporter();
         let status = StatusServiceServer::new(status::StatusServer::new(
             view.clone(),
@@ -150,8 +167,6 @@ impl Relay {
             clock.clone(),
             end.clone(),
         ));
-        let control =
-            control::ControlServer::new(Arc::clone(&config), view.clone(), bus.clone(), clock.clone());
         let reflection = || {
             tonic_reflection::server::Builder::configure()
                 .register_encoded_file_descriptor_set(FILE_DESCRIPTOR_SET)
@@ -163,7 +178,7 @@ impl Relay {
             // grpcurl before 1.9 asks in the older dialect.
             .add_service(reflection().build_v1alpha()?)
             .add_service(status)
-            .add_service(ControlServiceServer::new(control))
+            .add_service(ControlServiceServer::new(operator))
             .serve_with_incoming_shutdown(TcpListenerStream::new(listener), end.clone().cancelled_owned());
         let (ended, caught_up) = (end.clone(), view.position());
         others.spawn(async move {
@@ -182,7 +197,7 @@ impl Relay {
         });
         others.spawn(async move {
             if let Err(error) = grpc.await {
-                tracing::error!(%error, "the status service ended");
+                tracing::error!(%error, "the gRPC services ended");
             }
         });
         let retiring = async {
@@ -190,7 +205,8 @@ impl Relay {
             bus.retire();
         };
         let dispatcher = dispatch::Dispatcher::new(config, bus.clone(), clock, forwarder, view.clone());
-        tokio::join!(dispatcher.run(stop.clone()), retiring);
+        let dispatch = once(known(), stop.clone(), dispatcher.run(stop.clone()));
+        tokio::join!(dispatch, retiring);
         // Watchers see the last attempts end before they are hung up on.
         if let Ok(journal) = bus.journal_bounds().await {
             let seen = projector::caught_up(view.position(), journal.newest);
@@ -210,6 +226,15 @@ impl Relay {
         }
         Ok(())
     }
+}
+
+/// Works once everything from before the start is known, unless it is told to stop before.
+async fn once(known: impl Future<Output = ()>, stop: CancellationToken, work: impl Future<Output = ()>) {
+    tokio::select! {
+        () = stop.cancelled() => return,
+        () = known => {}
+    }
+    work.await;
 }
 
 /// Tells whether the relay's status is complete.

@@ -10,7 +10,7 @@ use talaria_core::{config::Tenant, id::DeliveryId, id::EventId, json::Value, jso
 use talaria_proto::v1::{DeliveryTask, Event, EventPlanned, Fact, fact::What};
 
 /// How far the clocks of two relays may be apart. What one of them plans is due at once on the other's clock too.
-const SKEW: Duration = Duration::from_secs(300);
+pub(crate) const SKEW: Duration = Duration::from_secs(300);
 
 /// The longest text of an event that the journal repeats, in bytes.
 const LONGEST_TEXT: usize = 16 * 1024;

@@ -17,14 +17,14 @@ pub enum NextAttempt {
     Park(String),
 }
 
-/// What follows the `counted`th failed attempt (from 1) of a delivery whose event came at `received_at`.
+/// What follows the `counted`th failed attempt (from 1) of a delivery whose age counts from `age_from`.
 ///
 /// The pause is the schedule's, longer or shorter by up to the jitter's share as `random` (0 to 1) falls, and
 /// never shorter than Retry-After asks within an hour and within the delivery's age.
 pub fn next_attempt(
     retry: &Retry,
     counted: u32,
-    received_at: Timestamp,
+    age_from: Timestamp,
     now: Timestamp,
     retry_after: Option<Duration>,
     random: f64,
@@ -34,10 +34,10 @@ pub fn next_attempt(
         return NextAttempt::Park(format!("all {counted} attempts failed"));
     };
     let pause = pause.mul_f64(1.0 + retry.jitter * (2.0 * random.clamp(0.0, 1.0) - 1.0));
-    let left = since(after(received_at, retry.max_age), now);
+    let left = since(after(age_from, retry.max_age), now);
     let pause = pause.max(retry_after.unwrap_or_default().min(LONGEST_RETRY_AFTER).min(left));
     let at = after(now, pause);
-    if is_too_old(retry, received_at, at) {
+    if is_too_old(retry, age_from, at) {
         return NextAttempt::Park(format!(
             "the next attempt would come later than {} after the event",
             plainly(retry.max_age)
@@ -47,13 +47,13 @@ pub fn next_attempt(
 }
 
 /// Whether a delivery is past the age at which it is parked.
-pub fn is_too_old(retry: &Retry, received_at: Timestamp, now: Timestamp) -> bool {
-    now > after(received_at, retry.max_age)
+pub fn is_too_old(retry: &Retry, age_from: Timestamp, now: Timestamp) -> bool {
+    now > after(age_from, retry.max_age)
 }
 
 /// The time, or the end of the delivery's age if that comes first: what is parked then need not wait for longer.
-pub fn within_age(retry: &Retry, received_at: Timestamp, time: Timestamp) -> Timestamp {
-    time.min(after(received_at, retry.max_age + Duration::from_millis(1)))
+pub fn within_age(retry: &Retry, age_from: Timestamp, time: Timestamp) -> Timestamp {
+    time.min(after(age_from, retry.max_age + Duration::from_millis(1)))
 }
 
 /// What is said of one that is.

@@ -10,7 +10,6 @@ use crate::{
 };
 use jiff::Timestamp;
 use std::time::Duration;
-use talaria_bus::time::from_proto;
 use talaria_core::{
     config::{Retry, Route},
     id::DeliveryId,
@@ -26,6 +25,8 @@ pub struct InHand<'a> {
     pub id: DeliveryId,
     /// Its route.
     pub route: &'a Route,
+    /// From when on its age counts.
+    pub age_from: Timestamp,
 }
 
 /// What becomes of it before a request.
@@ -69,27 +70,26 @@ pub struct After {
 
 /// Before a request. `interrupted` says that an earlier holder vanished; `random` is from 0 to 1, for jitter.
 pub fn before(
-    InHand { task, id, route }: InHand<'_>,
+    InHand { task, id, route, age_from }: InHand<'_>,
     interrupted: bool,
     admission: &mut Admission,
     now: Timestamp,
     random: f64,
 ) -> Before {
-    let received_at = from_proto(task.received_at.as_ref());
     let conclude = |conclusion| Before::Conclude(Box::new(conclusion));
     if interrupted {
         admission.sent(now);
-        let timing = Timing { now, retry: &route.retry, random, not_before: now };
+        let timing = Timing { now, retry: &route.retry, random, not_before: now, age_from };
         return conclude(conclude::interrupted(task, id, timing));
     }
-    if is_too_old(&route.retry, received_at, now) {
+    if is_too_old(&route.retry, age_from, now) {
         return conclude(conclude::park(task, now, too_old(&route.retry)));
     }
     match admission.admit(task, now) {
         Answer::Go => Before::Attempt,
         Answer::Shut => Before::GiveBack,
         Answer::At(place) => {
-            let place = within_age(&route.retry, received_at, place);
+            let place = within_age(&route.retry, age_from, place);
             let why = "waiting for its turn at the route's pace".to_owned();
             conclude(conclude::put_off(task, now, place, why, true))
         }
@@ -105,12 +105,16 @@ pub fn without_route(task: &DeliveryTask, id: DeliveryId, interrupted: bool, now
     }
     let schedule = vec![Duration::ZERO; task.counted_attempts as usize + 1];
     let retry = Retry { schedule, jitter: 0.0, max_age: Duration::MAX };
-    conclude::interrupted(task, id, Timing { now, retry: &retry, random: 0.0, not_before: now })
+    conclude::interrupted(
+        task,
+        id,
+        Timing { now, retry: &retry, random: 0.0, not_before: now, age_from: now },
+    )
 }
 
 /// After a request.
 pub fn after(
-    InHand { task, id, route }: InHand<'_>,
+    InHand { task, id, route, age_from }: InHand<'_>,
     sent: Sent,
     admission: &mut Admission,
     now: Timestamp,
@@ -133,8 +137,8 @@ pub fn after(
         guarded,
         verdict: verdict.clone(),
     };
-    let not_before = within_age(&route.retry, from_proto(task.received_at.as_ref()), lesson.not_before);
-    let timing = Timing { now, retry: &route.retry, random, not_before };
+    let not_before = within_age(&route.retry, age_from, lesson.not_before);
+    let timing = Timing { now, retry: &route.retry, random, not_before, age_from };
     After { conclusion: conclude::attempt(task, id, ended, timing), change: lesson.change, verdict }
 }
 

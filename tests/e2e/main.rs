@@ -5,6 +5,7 @@
 //! - [`pace`]: how fast a route's backlog goes out.
 //! - [`exactness`]: our rendering and filtering beside the real Hermes' own.
 //! - [`status`]: the gRPC services.
+//! - [`control`]: pausing, calling off and sending again.
 //! - [`commands`]: the command line.
 //! - [`explain`]: why an event arrived or did not.
 //! - [`running`]: retention, draining, restarts with another configuration.
@@ -33,6 +34,7 @@ mod broker;
 mod chaos;
 mod commands;
 mod conformance;
+mod control;
 mod docs;
 mod exactness;
 mod explain;

@@ -16,7 +16,8 @@ use std::{
 };
 use talaria_proto::v1::{
     Delivery, DeliveryFilter, DeliveryState, GetDeliveryRequest, GetDeliveryResponse, GetEventRequest,
-    GetEventResponse, ListDeliveriesRequest, status_service_client::StatusServiceClient,
+    GetEventResponse, ListDeliveriesRequest, control_service_client::ControlServiceClient,
+    status_service_client::StatusServiceClient,
 };
 use tempfile::TempDir;
 use tonic::transport::Channel;
@@ -270,6 +271,11 @@ impl Stack {
     /// A client of its status service.
     pub async fn status(&self) -> StatusServiceClient<Channel> {
         StatusServiceClient::connect(self.relay()).await.unwrap()
+    }
+
+    /// A client of its control service.
+    pub async fn control(&self) -> ControlServiceClient<Channel> {
+        ControlServiceClient::connect(self.relay()).await.unwrap()
     }
 
     /// An event with its deliveries, once it is planned.

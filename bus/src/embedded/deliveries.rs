@@ -99,7 +99,7 @@ impl Store {
         for (event_seq, route) in choice.keys {
             self.last_lease += 1;
             let lease = Lease { event_seq, route, token: self.last_lease };
-            taken.extend(self.queue.hold(&self.connection, lease, now)?);
+            taken.extend(self.queue.hold(&self.connection, lease, now, false)?);
         }
         self.queue.look_again(&self.connection)?;
         Ok((taken, choice.next_due))

@@ -8,9 +8,10 @@
 //! - [`store`]: the writer's state: the connection, the next places, the lanes.
 //! - [`checkpoint`]: moves what was committed from the log into the file, beside the writer.
 //! - [`ids`]: which events there are.
-//! - [`events`], [`deliveries`], [`journal`], [`retention`]: the contract, a part each.
+//! - [`events`], [`deliveries`], [`journal`], [`retention`], [`control`]: the contract, a part each.
 
 mod checkpoint;
+mod control;
 mod deliveries;
 mod events;
 mod ids;

@@ -19,6 +19,8 @@ pub(super) struct Store {
     pub last_fact: u64,
     /// The number of the newest lease. Leases die with the process, so it starts anew.
     pub last_lease: i64,
+    /// How many decisions were made since the start. Whoever has a turn is gone with the process, too.
+    pub decisions: u64,
     pub queue: Queue,
     /// Events of this transaction, with their places and sizes.
     pub new_events: Vec<(u64, Arc<Event>, usize)>,
@@ -37,6 +39,7 @@ impl Store {
             last_planned: 0,
             last_fact: 0,
             last_lease: 0,
+            decisions: 0,
             queue: Queue::default(),
             new_events: Vec::new(),
             new_facts: Vec::new(),

@@ -20,11 +20,12 @@
 //! - [`append`], [`follow`]: commits in and out.
 //! - [`place`], [`replica`]: places in the journal, and what commits do.
 //! - [`membership`], [`relays`]: who works, and on what: decided, and kept.
-//! - [`planning`], [`journal`], [`retention`]: the contract's other parts.
+//! - [`planning`], [`journal`], [`retention`], [`control`]: the contract's other parts.
 
 mod append;
 mod cloudevent;
 mod connection;
+mod control;
 mod cost;
 mod credentials;
 mod events;
@@ -92,6 +93,7 @@ pub(crate) struct Relay {
     newest_events: Tail<Event>,
     feed: tokio::sync::Mutex<planning::Feed>,
     reader: tokio::sync::Mutex<journal::Reader>,
+    deciding: tokio::sync::Mutex<()>,
     pulse: Pulse,
     wish: watch::Sender<Wish>,
     clock: Clock,
@@ -135,6 +137,7 @@ impl Nats {
             newest_events: Tail::behind(0),
             feed: tokio::sync::Mutex::default(),
             reader: tokio::sync::Mutex::default(),
+            deciding: tokio::sync::Mutex::default(),
             pulse: Pulse::default(),
             wish: watch::Sender::new(Wish::Waiting),
             clock,

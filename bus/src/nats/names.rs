@@ -61,6 +61,11 @@ impl Names {
         format!("{}.journal.planning", self.prefix)
     }
 
+    /// What operators decide.
+    pub(super) fn journal_control(&self) -> String {
+        format!("{}.journal.control", self.prefix)
+    }
+
     /// Which relays work together.
     pub(super) fn journal_membership(&self) -> String {
         format!("{}.journal.membership", self.prefix)
@@ -84,6 +89,7 @@ pub(super) enum Author {
     Relay,
     Planning,
     Membership,
+    Control,
 }
 
 impl Names {
@@ -94,6 +100,7 @@ impl Names {
             "ingress" => Some(Author::Ingress),
             "planning" => Some(Author::Planning),
             "membership" => Some(Author::Membership),
+            "control" => Some(Author::Control),
             _ => rest.starts_with("relay.").then_some(Author::Relay),
         }
     }

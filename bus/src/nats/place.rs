@@ -6,7 +6,7 @@ use bytes::Bytes;
 use prost::Message as _;
 use std::{mem, sync::Arc};
 use talaria_proto::v1::{
-    Commit, Fact, LeaseRef, Membership, Operation, Planned, fact::What as Kind, operation::What,
+    Commit, Decided, Fact, LeaseRef, Membership, Operation, Planned, fact::What as Kind, operation::What,
 };
 
 /// How many facts one commit can have places for.
@@ -51,6 +51,7 @@ pub(super) fn read(names: &Names, seq: u64, subject: &str, data: Bytes) -> Commi
         let what = match author {
             Some(Author::Planning) => What::Planned(Planned::default()),
             Some(Author::Membership) => What::Membership(Membership::default()),
+            Some(Author::Control) => What::Decided(Decided::default()),
             _ => return commit,
         };
         commit.operations.push(Operation { what: Some(what) });
@@ -74,6 +75,9 @@ fn is_possible(what: &What) -> bool {
         What::Settled(settled) => is_lease(&settled.lease) && are_facts(&settled.facts),
         What::PutOff(put_off) => is_lease(&put_off.lease) && are_facts(&put_off.facts),
         What::GivenBack(given_back) => is_lease(&given_back.lease),
+        What::Decided(decided) => {
+            are_facts(&decided.facts) && decided.deliveries.iter().all(|task| is_place(task.event_seq))
+        }
         What::Membership(membership) => {
             let owners = &membership.owners;
             let is_member = |owner: &u32| (*owner as usize) < membership.members.len();
@@ -92,9 +96,10 @@ fn may(author: Option<Author>, what: &What) -> bool {
                 .all(|fact| matches!(fact.what, Some(Kind::EventConflict(_) | Kind::CallbackQuarantined(_)))),
             _ => false,
         },
-        Some(Author::Relay) => !matches!(what, What::Planned(_) | What::Membership(_)),
+        Some(Author::Relay) => !matches!(what, What::Planned(_) | What::Membership(_) | What::Decided(_)),
         Some(Author::Planning) => matches!(what, What::Planned(_)),
         Some(Author::Membership) => matches!(what, What::Membership(_)),
+        Some(Author::Control) => matches!(what, What::Decided(_)),
         None => false,
     }
 }
@@ -106,6 +111,7 @@ pub(super) fn facts_of(seq: u64, commit: &mut Commit) -> Vec<(u64, Arc<Fact>, us
         What::Planned(planned) => Some(mem::take(&mut planned.facts)),
         What::Settled(settled) => Some(mem::take(&mut settled.facts)),
         What::PutOff(put_off) => Some(mem::take(&mut put_off.facts)),
+        What::Decided(decided) => Some(mem::take(&mut decided.facts)),
         What::Taken(_) | What::GivenBack(_) | What::Membership(_) => None,
     });
     let placed = |(index, fact): (u64, Fact)| {
@@ -133,6 +139,7 @@ mod tests {
             What::Settled(Settled::default()),
             What::Planned(Planned::default()),
             What::Membership(Membership::default()),
+            What::Decided(Decided::default()),
         ];
         let operations: Vec<_> = whats.into_iter().map(|what| Operation { what: Some(what) }).collect();
         let data: Bytes = Commit { operations: operations.clone() }.encode_to_vec().into();
@@ -142,6 +149,7 @@ mod tests {
             (names.journal_relay("a"), vec![0, 1, 2, 3]),
             (names.journal_planning(), vec![4]),
             (names.journal_membership(), vec![5]),
+            (names.journal_control(), vec![6]),
             ("talaria.journal.other".into(), vec![]),
             ("talaria2.journal.ingress".into(), vec![]),
         ] {
@@ -152,6 +160,7 @@ mod tests {
         assert!(garbage("talaria.journal.relay.a").is_empty());
         assert_eq!(garbage("talaria.journal.planning"), [operations[4].clone()]);
         assert_eq!(garbage("talaria.journal.membership"), [operations[5].clone()]);
+        assert_eq!(garbage("talaria.journal.control"), [operations[6].clone()]);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //!
 //! A stream is cut off from its beginning, so one delivery that waits keeps everything behind it, for as long as it
 //! waits. What is left is always enough to make a replica from: it holds the planning of all that waits, the last
-//! planning, and a membership.
+//! planning, the last decision, and a membership.
 
 use super::{Relay, relays};
 use crate::{Error, Expired, partition::Partition};
@@ -47,6 +47,7 @@ impl Relay {
             let members = in_force.membership.members.clone();
             relays::write(self, in_force.seq, members).await.map_err(Error::new)?;
         }
+        self.keep_last_decision(floors.commit).await?;
         let facts = self.purge(&names.journal(), floors.commit).await?;
         Ok(Expired { events, facts })
     }

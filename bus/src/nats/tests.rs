@@ -14,7 +14,7 @@ use std::{
 };
 use talaria_core::id::{DeliveryId, EventId};
 use talaria_proto::v1::{
-    Commit, DeliveryTask, Fact, GivenBack, LeaseRef, Member, Operation, Planned, PutOff, Settled,
+    Commit, Decided, DeliveryTask, Fact, GivenBack, LeaseRef, Member, Operation, Planned, PutOff, Settled,
     operation::What,
 };
 use tempfile::TempDir;
@@ -29,6 +29,7 @@ struct Journal {
     commits: Vec<Commit>,
     last_membership: u64,
     last_planning: u64,
+    last_decision: u64,
 }
 
 impl Journal {
@@ -80,6 +81,31 @@ impl Relay {
         self.replica.apply(next).await.unwrap();
         let granted = self.replica.granted().await.unwrap();
         self.hands.extend(granted.into_iter().map(|leased| (leased.lease, leased.task)));
+    }
+
+    /// An operator wants something sent again that has ended, for all that is known here.
+    async fn replay(&mut self, journal: &mut Journal, task: DeliveryTask) {
+        let (known, _) = self.replica.decisions().await.unwrap();
+        assert_eq!(known, journal.last_decision);
+        let token = self.replica.next_decision();
+        let decided = Decided { token, facts: vec![], deliveries: vec![task] };
+        journal.last_decision = journal.append(What::Decided(decided));
+        self.follow(journal, usize::MAX).await;
+        assert!(self.replica.is_decided(token).await.unwrap());
+    }
+
+    /// An operator wants something in his hands that may wait.
+    async fn claim(&mut self, journal: &mut Journal, seq: u64, now: Timestamp) {
+        let id = DeliveryId::new(EventId::new("acme", &seq.to_string(), "t"), "route 0");
+        let taken = self.replica.claim(now, (seq, id.route.to_i64())).await.unwrap();
+        let claim = taken.leases[0];
+        let place = journal.append(What::Taken(taken));
+        while self.position() < place {
+            self.follow(journal, 7).await;
+        }
+        if let Some(leased) = self.replica.claimed(claim).await.unwrap() {
+            self.hands.insert(leased.lease, leased.task);
+        }
     }
 
     async fn rows(&self) -> Vec<String> {
@@ -146,6 +172,8 @@ fn planned(seq: u64, routes: u32, now: Timestamp) -> Planned {
 /// What the world saw.
 #[derive(Default)]
 struct World {
+    /// Deliveries that have ended, for all that their relay knew.
+    ended: Vec<DeliveryTask>,
     planned: usize,
     /// By delivery: the generations that were sent, in order.
     sent: HashMap<String, Vec<u32>>,
@@ -159,7 +187,7 @@ async fn run(seed: u64) {
         relay.replica.set_windows(windows()).await.unwrap();
     }
     let mut seq = 0;
-    for step in 0..600 {
+    for step in 0..600_u32 {
         now = time::after(now, Duration::from_millis(random.random_range(0..2_000)));
         let index = random.random_range(0..relays.len());
         let mut alive: Vec<Member> = relays.iter().map(|relay| relay.replica.me().clone()).collect();
@@ -177,7 +205,7 @@ async fn run(seed: u64) {
                 world.planned += planned.deliveries.len();
                 journal.last_planning = journal.append(What::Planned(planned));
             }
-            50..70 => {
+            50..66 => {
                 // A relay waits for its own commit before it takes again.
                 if let Ok(taken) = relay.replica.choose(now, 10).await.unwrap() {
                     let place = journal.append(What::Taken(taken));
@@ -187,6 +215,13 @@ async fn run(seed: u64) {
                 }
             }
             // The server takes a membership only from whoever knows the last one.
+            66..68 if !world.ended.is_empty() && is_up_to_date => {
+                let mut task = world.ended[random.random_range(0..world.ended.len())].clone();
+                // Higher than whatever there was before.
+                task.generation = 1_000 * (step + 1);
+                relay.replay(&mut journal, task).await;
+            }
+            68..70 if seq > 0 => relay.claim(&mut journal, random.random_range(1..=seq), now).await,
             70..76 if is_up_to_date && relay.in_force().seq == journal.last_membership => {
                 journal.last_membership = journal.append(What::Membership(membership(alive, &Routes::new())));
             }
@@ -200,7 +235,10 @@ async fn run(seed: u64) {
                 }
                 let facts = vec![fact(lease.event_seq)];
                 let what = match random.random_range(0..10) {
-                    0..5 => What::Settled(Settled { lease: Some(reference(lease)), facts }),
+                    0..5 => {
+                        world.ended.push(task);
+                        What::Settled(Settled { lease: Some(reference(lease)), facts })
+                    }
                     5..9 => {
                         task.generation += 1;
                         task.due_at = Some(time::to_proto(time::after(now, Duration::from_secs(3))));
@@ -217,45 +255,49 @@ async fn run(seed: u64) {
         }
         assert_held_once(&relays, &journal, step, seed).await;
     }
-    // Everybody comes back, and all work is finished.
-    let members: Vec<Member> = relays.iter().map(|relay| relay.replica.me().clone()).collect();
-    journal.append(What::Membership(membership(members, &Routes::new())));
-    loop {
-        for relay in &mut relays {
-            relay.follow(&journal, usize::MAX).await;
-            for lease in relay.hands.drain().map(|(lease, _)| lease) {
-                journal.append(What::Settled(Settled { lease: Some(reference(lease)), facts: Vec::new() }));
-            }
-        }
-        now = time::after(now, crate::LEASE);
-        let mut idle = true;
-        for relay in &mut relays {
-            relay.follow(&journal, usize::MAX).await;
-            if let Ok(taken) = relay.replica.choose(now, 100).await.unwrap() {
-                journal.append(What::Taken(taken));
-                idle = false;
-            }
-            relay.follow(&journal, usize::MAX).await;
-        }
-        if idle && relays.iter().all(|relay| relay.hands.is_empty()) {
-            break;
-        }
-    }
-    let mut late = Relay::new();
-    late.follow(&journal, usize::MAX).await;
-    relays.push(late);
-    for relay in &mut relays {
-        relay.follow(&journal, usize::MAX).await;
-        assert!(relay.rows().await.is_empty(), "everything that was planned has ended (seed {seed})");
-    }
+    finish(&mut relays, &mut journal, now, seed).await;
     for (delivery, generations) in &world.sent {
         assert!(generations.is_sorted(), "{delivery} was sent as {generations:?} (seed {seed})");
     }
     assert!(world.planned > 0 && !world.sent.is_empty(), "seed {seed}");
 }
 
+/// Everybody comes back, and all work is finished.
+async fn finish(relays: &mut Vec<Relay>, journal: &mut Journal, mut now: Timestamp, seed: u64) {
+    let members: Vec<Member> = relays.iter().map(|relay| relay.replica.me().clone()).collect();
+    journal.append(What::Membership(membership(members, &Routes::new())));
+    loop {
+        for relay in relays.iter_mut() {
+            relay.follow(journal, usize::MAX).await;
+            for lease in relay.hands.drain().map(|(lease, _)| lease) {
+                journal.append(What::Settled(Settled { lease: Some(reference(lease)), facts: Vec::new() }));
+            }
+        }
+        now = time::after(now, crate::LEASE);
+        let mut idle = true;
+        for relay in relays.iter_mut() {
+            relay.follow(journal, usize::MAX).await;
+            if let Ok(taken) = relay.replica.choose(now, 100).await.unwrap() {
+                journal.append(What::Taken(taken));
+                idle = false;
+            }
+            relay.follow(journal, usize::MAX).await;
+        }
+        if idle && relays.iter().all(|relay| relay.hands.is_empty()) {
+            break;
+        }
+    }
+    let mut late = Relay::new();
+    late.follow(journal, usize::MAX).await;
+    relays.push(late);
+    for relay in relays.iter_mut() {
+        relay.follow(journal, usize::MAX).await;
+        assert!(relay.rows().await.is_empty(), "everything that was planned has ended (seed {seed})");
+    }
+}
+
 /// Those who know the whole journal agree on all rows, and nobody else believes to hold what one of them holds.
-async fn assert_held_once(relays: &[Relay], journal: &Journal, step: usize, seed: u64) {
+async fn assert_held_once(relays: &[Relay], journal: &Journal, step: u32, seed: u64) {
     let mut held = HashSet::new();
     let mut rows: Option<Vec<String>> = None;
     for relay in relays.iter().filter(|relay| relay.position() == journal.commits.len() as u64) {

@@ -193,18 +193,19 @@ impl Queue {
         Ok(Choice { keys, next_due: Timestamp::from_microsecond(next_due).unwrap_or(Timestamp::MAX) })
     }
 
-    /// Holds a row if it is due.
+    /// Holds a row if it is due, or if it is to be held early and nobody holds it.
     pub(crate) fn hold(
         &mut self,
         connection: &Connection,
         lease: Lease,
         now: Timestamp,
+        early: bool,
     ) -> rusqlite::Result<Option<Taken>> {
         let select = "SELECT lane, lease IS NOT NULL, task FROM deliveries
-                      WHERE event_seq = ? AND route = ? AND due <= ?";
+                      WHERE event_seq = ? AND route = ? AND (due <= ? OR (? AND lease IS NULL))";
         let row = connection
             .prepare_cached(select)?
-            .query_row((lease.event_seq, lease.route, now.as_microsecond()), |row| {
+            .query_row((lease.event_seq, lease.route, now.as_microsecond(), early), |row| {
                 Ok((row.get(0)?, Taken { lease, term: 0, interrupted: row.get(1)?, task: row.get(2)? }))
             })
             .optional()?;

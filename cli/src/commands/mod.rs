@@ -1,11 +1,15 @@
 //! The commands, a file each.
 
+pub(crate) mod actions;
 pub(crate) mod check;
 pub(crate) mod demo;
 pub(crate) mod explain;
 pub(crate) mod hermes;
 pub(crate) mod init;
+pub(crate) mod jobs;
+pub(crate) mod pause;
 pub(crate) mod render;
+pub(crate) mod replay;
 pub(crate) mod send;
 pub(crate) mod status;
 pub(crate) mod up;

@@ -1,5 +1,6 @@
 //! `talaria status`: what became of callbacks.
 
+use super::{actions, pause};
 use crate::{
     Failure,
     args::{Filter, Status},
@@ -13,10 +14,10 @@ use std::{
 };
 use talaria_bus::time::{duration_from_proto, from_proto, since, to_proto};
 use talaria_proto::v1::{
-    Attempt, AttemptOutcome, Delivery, DeliveryFilter, DeliveryState, Event, GetDeliveryRequest,
-    GetDeliveryResponse, GetEventRequest, GetEventResponse, GetSummaryRequest, ListDeliveriesRequest,
-    ListDeliveriesResponse, ListEventsRequest, ListQuarantinedRequest, RouteSummary, TenantSummary,
-    status_service_client::StatusServiceClient,
+    Attempt, AttemptOutcome, ControlAction, Delivery, DeliveryFilter, DeliveryState, Event,
+    GetDeliveryRequest, GetDeliveryResponse, GetEventRequest, GetEventResponse, GetSummaryRequest,
+    ListDeliveriesRequest, ListDeliveriesResponse, ListEventsRequest, ListQuarantinedRequest, RouteSummary,
+    TenantSummary, status_service_client::StatusServiceClient,
 };
 use tonic::transport::Channel;
 
@@ -105,6 +106,7 @@ async fn overview(relay: &mut Relay, args: &Status) -> Result<(), Failure> {
 }
 
 fn tenants(tenants: &[TenantSummary]) -> Result<(), Failure> {
+    let now = Timestamp::now();
     let rows = tenants.iter().map(|tenant| {
         vec![
             tenant.tenant.as_str().into(),
@@ -112,9 +114,13 @@ fn tenants(tenants: &[TenantSummary]) -> Result<(), Failure> {
             tenant.unmatched_events.into(),
             tenant.conflicts.into(),
             tenant.quarantined.into(),
+            Cell::styled(
+                tenant.pause.as_ref().map_or(String::new(), |paused| pause::told(paused, now)),
+                state_style(DeliveryState::Parked),
+            ),
         ]
     });
-    print::table(&["TENANT", "EVENTS", "UNMATCHED", "CONFLICTS", "QUARANTINED"], rows.collect())?;
+    print::table(&["TENANT", "EVENTS", "UNMATCHED", "CONFLICTS", "QUARANTINED", ""], rows.collect())?;
     Ok(writeln!(io::stdout())?)
 }
 
@@ -136,6 +142,10 @@ fn routes(routes: &[RouteSummary]) -> Result<(), Failure> {
         let oldest = route.oldest_waiting_received_at.as_ref();
         let oldest = oldest.map_or("-".to_owned(), |at| print::duration(since(now, from_proto(Some(at)))));
         let held = match route.held_until.as_ref() {
+            _ if route.pause.is_some() => route.pause.as_ref().map_or(String::new(), |pause| {
+                let whose = if pause.route.is_empty() { "tenant " } else { "" };
+                format!("{whose}{}", pause::told(pause, now))
+            }),
             Some(until) if !route.held_because.is_empty() => {
                 format!("held until {}: {}", print::clock_time(Some(until), now), route.held_because)
             }
@@ -285,12 +295,21 @@ pub(crate) fn show_delivery(answer: &GetDeliveryResponse) -> Result<(), Failure>
     let delivery = answer.delivery.clone().unwrap_or_default();
     let (style, now) = (state_style(delivery.state()), Timestamp::now());
     writeln!(out, "{BOLD}{}{BOLD:#}  {}/{}", delivery.id, delivery.tenant, delivery.route)?;
+    // In the order in which it happened.
+    let mut actions = answer.actions.iter().peekable();
     for attempt in &answer.attempts {
+        let began = from_proto(attempt.started_at.as_ref());
+        while let Some(action) = actions.next_if(|action| from_proto(action.at.as_ref()) < began) {
+            acted(&mut out, action, now)?;
+        }
         let at = print::clock_time(attempt.started_at.as_ref(), now);
         writeln!(out, "  {DIM}{at}{DIM:#}  attempt {}: {}", attempt.number, told(attempt))?;
         for note in &attempt.guarded {
             writeln!(out, "                guard: {note}")?;
         }
+    }
+    for action in actions {
+        acted(&mut out, action, now)?;
     }
     let at = print::clock_time(delivery.updated_at.as_ref(), now);
     let state = state_name(delivery.state());
@@ -299,6 +318,11 @@ pub(crate) fn show_delivery(answer: &GetDeliveryResponse) -> Result<(), Failure>
         writeln!(out, "                next attempt at {}", print::clock_time(Some(next), now))?;
     }
     Ok(())
+}
+
+fn acted(out: &mut impl io::Write, action: &ControlAction, now: Timestamp) -> io::Result<()> {
+    let at = print::clock_time(action.at.as_ref(), now);
+    writeln!(out, "  {DIM}{at}{DIM:#}  {}", actions::line(action))
 }
 
 /// An attempt, in one line.

@@ -52,7 +52,7 @@ pub(crate) async fn run(config: &Path, args: Watch) -> Result<(), Failure> {
 }
 
 /// Whether it stopped or was killed, and not refused: a connection that breaks is `Unknown` or `Internal`.
-fn may_come_back(status: &tonic::Status) -> bool {
+pub(crate) fn may_come_back(status: &tonic::Status) -> bool {
     use tonic::Code::{Cancelled, Internal, Unavailable, Unknown};
     matches!(status.code(), Cancelled | Internal | Unavailable | Unknown)
 }

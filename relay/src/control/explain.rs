@@ -1,6 +1,6 @@
 //! Gathers what is known of an event out of the view and the bus, and has it explained.
 
-use super::ControlServer;
+use super::Operator;
 use crate::{
     explain::{Held, Known, explain as decide},
     status::{ask, request},
@@ -35,10 +35,7 @@ enum Asked {
     Job(EventFilter),
 }
 
-pub(super) async fn explain(
-    server: &ControlServer,
-    asked: ExplainRequest,
-) -> Result<ExplainResponse, Status> {
+pub(super) async fn explain(server: &Operator, asked: ExplainRequest) -> Result<ExplainResponse, Status> {
     let tenant = request::given(asked.tenant);
     let (asked, only, what) = match asked.subject {
         Some(Subject::EventId(id)) => (Asked::Event(request::id(&id)?), None, format!("event {id}")),
@@ -101,7 +98,7 @@ fn find(connection: &Connection, asked: &Asked) -> rusqlite::Result<(Vec<Found>,
     Ok((events.into_iter().map(found).collect::<rusqlite::Result<_>>()?, more))
 }
 
-async fn explain_one(server: &ControlServer, found: Found) -> Result<Explanation, Status> {
+async fn explain_one(server: &Operator, found: Found) -> Result<Explanation, Status> {
     let stored = server.bus.event(found.seq).await.map_err(|error| Status::unavailable(error.to_string()))?;
     // Ingress read it before it was taken; what cannot be read has no fields, for planning as for this.
     let payload = stored.as_ref().map(|stored| parse(&stored.payload).ok());
@@ -121,7 +118,7 @@ async fn explain_one(server: &ControlServer, found: Found) -> Result<Explanation
 }
 
 /// The view knows an event from when it is planned.
-async fn not_known(server: &ControlServer, what: &str) -> Status {
+async fn not_known(server: &Operator, what: &str) -> Status {
     let behind = match server.bus.journal_bounds().await {
         Ok(journal) => server.bus.entries_between(*server.view.position().borrow(), journal.newest),
         Err(_) => 0,

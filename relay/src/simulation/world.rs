@@ -299,7 +299,8 @@ impl World {
             return self.conclude(&leased, &gone);
         };
         let lane = crate::routes::lane(&task.tenant, &task.route);
-        let in_hand = InHand { task, id: task.delivery_id.parse().unwrap(), route: &route };
+        let age_from = from_proto(task.received_at.as_ref());
+        let in_hand = InHand { task, id: task.delivery_id.parse().unwrap(), route: &route, age_from };
         let (now, random) = (self.now, self.rng.random());
         let admission = self.admission(&lane, &route, leased.term);
         let before = step::before(in_hand, leased.interrupted, admission, now, random);
@@ -378,7 +379,8 @@ impl World {
         let task = &leased.task;
         // The configuration changes with the process, and this one has lived since.
         let route = self.config.route(&task.tenant, &task.route).map(Arc::clone).unwrap();
-        let in_hand = InHand { task, id: task.delivery_id.parse().unwrap(), route: &route };
+        let age_from = from_proto(task.received_at.as_ref());
+        let in_hand = InHand { task, id: task.delivery_id.parse().unwrap(), route: &route, age_from };
         let took = since(self.now, flight.started_at);
         let exchange = flight.exchange.unwrap();
         let (timings, guarded) = (Timings::default(), Vec::new());

@@ -6,7 +6,7 @@
 pub(crate) mod request;
 mod watch;
 
-use crate::view::{View, query, recall, summary};
+use crate::view::{View, control, query, recall, summary};
 use std::pin::Pin;
 use talaria_bus::{Bus, Clock};
 use talaria_core::id::{DeliveryId, EventId};
@@ -103,13 +103,15 @@ impl StatusService for StatusServer {
         let found = self.ask(move |connection| {
             let mut delivery = query::delivery(connection, id)?;
             recall::explain_waiting(connection, delivery.as_mut_slice())?;
-            Ok((delivery, query::attempts(connection, id)?))
+            Ok((delivery, query::attempts(connection, id)?, control::actions_of(connection, id)?))
         });
         match found.await? {
-            (None, _) => {
+            (None, ..) => {
                 Err(Status::not_found(format!("no delivery {id} is known, or it is not kept any more")))
             }
-            (delivery, attempts) => Ok(Response::new(GetDeliveryResponse { delivery, attempts })),
+            (delivery, attempts, actions) => {
+                Ok(Response::new(GetDeliveryResponse { delivery, attempts, actions }))
+            }
         }
     }
 

@@ -7,7 +7,8 @@ use crate::view::query::{DeliveryFilter, EventFilter, Period, Place, TOP};
 use data_encoding::BASE64URL_NOPAD;
 use jiff::Timestamp;
 use std::{fmt::Display, str::FromStr};
-use talaria_proto::v1::{self, DeliveryState, ListEventsRequest};
+use talaria_bus::time::from_proto;
+use talaria_proto::v1::{self, DeliveryState, ListEventsRequest, ReplayJob};
 use tonic::Status;
 
 const DEFAULT_PAGE: usize = 50;
@@ -33,7 +34,7 @@ pub(crate) fn given(text: String) -> Option<String> {
     (!text.is_empty()).then_some(text)
 }
 
-pub(super) fn page_size(asked: u32) -> Result<usize, Status> {
+pub(crate) fn page_size(asked: u32) -> Result<usize, Status> {
     match usize::try_from(asked) {
         Ok(0) => Ok(DEFAULT_PAGE),
         Ok(size) if size <= LARGEST_PAGE => Ok(size),
@@ -41,7 +42,7 @@ pub(super) fn page_size(asked: u32) -> Result<usize, Status> {
     }
 }
 
-fn period(
+pub(crate) fn period(
     since: Option<prost_types::Timestamp>,
     until: Option<prost_types::Timestamp>,
 ) -> Result<Period, Status> {
@@ -121,6 +122,27 @@ pub(super) fn quarantine_page(token: &str) -> Result<(i64, String), Status> {
         Some((received_at.parse().ok()?, id.to_owned()))
     };
     Ok(place(token, "q", read)?.unwrap_or(NEWEST))
+}
+
+pub(crate) fn job_token(job: &ReplayJob) -> String {
+    let started_at = from_proto(job.started_at.as_ref()).as_microsecond();
+    token("j", format_args!("{started_at}.{}", job.id))
+}
+
+pub(crate) fn job_page(token: &str) -> Result<(i64, String), Status> {
+    let read = |text: &str| {
+        let (started_at, id) = text.split_once('.')?;
+        Some((started_at.parse().ok()?, id.to_owned()))
+    };
+    Ok(place(token, "j", read)?.unwrap_or(NEWEST))
+}
+
+pub(crate) fn action_token(seq: i64) -> String {
+    token("a", seq)
+}
+
+pub(crate) fn action_page(token: &str) -> Result<i64, Status> {
+    Ok(place(token, "a", |text| text.parse().ok())?.unwrap_or(i64::MAX))
 }
 
 pub(super) fn watch_token(place: u64) -> String {

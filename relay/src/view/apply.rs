@@ -1,6 +1,13 @@
 //! Facts to rows. Applying a fact again, or in another order, gives the same rows.
+//!
+//! What operators did last is told by the fact's place in the journal and not by anybody's clock: of two who pause and
+//! resume at once, at two relays, all agree on who came last.
 
-use crate::fold::{self, Folded};
+use super::control;
+use crate::{
+    fold::{self, Folded},
+    pause::Pauses,
+};
 use jiff::Timestamp;
 use prost::Message as _;
 use rusqlite::{Connection, OptionalExtension as _, Transaction};
@@ -12,21 +19,34 @@ use talaria_bus::{
 };
 use talaria_core::id::{DeliveryId, EventId};
 use talaria_proto::v1::{
-    Attempt, DeliveryRef, DeliveryState, EventConflict, EventPlanned, Fact, QuarantinedCallback,
-    RouteChanged, Standing, fact::What,
+    Attempt, ControlAction, DeliveryRef, DeliveryState, EventConflict, EventPlanned, Fact, PauseChanged,
+    QuarantinedCallback, ReplayJob, ReplayJobState, RouteChanged, Standing, fact::What,
 };
 
+/// What operators changed, as it is now; `None` where they changed nothing.
+#[derive(Default)]
+pub(super) struct Changed {
+    pub pauses: Option<Pauses>,
+    pub jobs: Option<Vec<ReplayJob>>,
+}
+
 /// All of the facts, or none, together with the place up to which they go.
-pub(super) fn apply(connection: &mut Connection, facts: &Facts) -> rusqlite::Result<()> {
+pub(super) fn apply(connection: &mut Connection, facts: &Facts) -> rusqlite::Result<Changed> {
     let transaction = connection.transaction()?;
-    let mut batch = Batch { transaction: &transaction, lanes: HashMap::new(), counts: Counts::default() };
-    for (_, fact) in &facts.facts {
-        batch.fact(fact)?;
+    let (lanes, counts) = (HashMap::new(), Counts::default());
+    let mut batch = Batch { transaction: &transaction, lanes, counts, pauses: false, jobs: false };
+    for (place, fact) in &facts.facts {
+        batch.fact(*place, fact)?;
     }
-    let counts = batch.counts;
+    let Batch { counts, pauses, jobs, .. } = batch;
     counts.write(&transaction)?;
     transaction.prepare_cached("UPDATE position SET seq = ?")?.execute([facts.through])?;
-    transaction.commit()
+    let changed = Changed {
+        pauses: pauses.then(|| control::pauses(&transaction)).transpose()?,
+        jobs: jobs.then(|| control::running_jobs(&transaction)).transpose()?,
+    };
+    transaction.commit()?;
+    Ok(changed)
 }
 
 struct Batch<'a> {
@@ -34,6 +54,10 @@ struct Batch<'a> {
     /// Numbers of lanes that were looked up.
     lanes: HashMap<(String, String), i64>,
     counts: Counts,
+    /// Whether something was paused or resumed.
+    pauses: bool,
+    /// Whether a replay job changed.
+    jobs: bool,
 }
 
 /// What the batch adds to the counts.
@@ -76,7 +100,7 @@ impl Counts {
 }
 
 impl Batch<'_> {
-    fn fact(&mut self, fact: &Fact) -> rusqlite::Result<()> {
+    fn fact(&mut self, place: u64, fact: &Fact) -> rusqlite::Result<()> {
         let at = from_proto(fact.at.as_ref());
         let seq = fact.event_seq;
         match &fact.what {
@@ -92,11 +116,15 @@ impl Batch<'_> {
                 let (Some(delivery), Some(standing)) = (&moved.delivery, &moved.standing) else {
                     return Ok(());
                 };
-                self.stands(seq, delivery, standing, at)
+                self.stands(seq, delivery, standing, at)?;
+                moved.action.iter().try_for_each(|action| self.acted(place, seq, action, at))
             }
             Some(What::EventConflict(conflict)) => self.conflict(seq, conflict),
             Some(What::CallbackQuarantined(callback)) => self.quarantined(callback),
             Some(What::RouteChanged(changed)) => self.route_changed(changed, at),
+            Some(What::PauseChanged(changed)) => self.pause_changed(place, changed, at),
+            Some(What::Acted(action)) => self.acted(place, seq, action, at),
+            Some(What::ReplayJob(job)) => self.replay_job(place, job),
             // Written by a newer version: the view will be made anew when this one is updated.
             None => Ok(()),
         }
@@ -218,6 +246,44 @@ impl Batch<'_> {
         let (cause, tries) = (changed.cause, changed.tries);
         let row = (lane, at.as_microsecond(), &changed.held_because, until, cause, tries);
         self.transaction.prepare_cached(update)?.execute(row).map(drop)
+    }
+
+    fn pause_changed(&mut self, place: u64, changed: &PauseChanged, at: Timestamp) -> rusqlite::Result<()> {
+        let Some(pause) = &changed.pause else { return Ok(()) };
+        // So that it is shown though nothing was ever sent there.
+        if !pause.route.is_empty() {
+            self.lane(&pause.tenant, &pause.route)?;
+        }
+        let insert = "INSERT INTO pauses VALUES (?1, ?2, ?3, ?4, ?5, ?6) ON CONFLICT DO UPDATE
+                      SET place = ?3, at = ?4, paused = ?5, pause = ?6 WHERE place < ?3";
+        let row =
+            (&pause.tenant, &pause.route, place, at.as_microsecond(), changed.paused, pause.encode_to_vec());
+        self.pauses |= self.transaction.prepare_cached(insert)?.execute(row)? > 0;
+        Ok(())
+    }
+
+    fn acted(&self, place: u64, seq: u64, action: &ControlAction, at: Timestamp) -> rusqlite::Result<()> {
+        let delivery: Option<DeliveryId> = action.delivery_id.parse().ok();
+        let listed = delivery.is_none() || action.replay_job_id.is_empty();
+        let route = delivery.map_or(0, |id| id.route.to_i64());
+        let insert = "INSERT INTO actions VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING";
+        let row = (place, at.as_microsecond(), &action.tenant, seq, route, listed, action.encode_to_vec());
+        self.transaction.prepare_cached(insert)?.execute(row).map(drop)
+    }
+
+    fn replay_job(&mut self, place: u64, job: &ReplayJob) -> rusqlite::Result<()> {
+        let insert = "INSERT INTO replay_jobs VALUES (?1, ?2, ?3, ?4, ?5, ?6) ON CONFLICT DO UPDATE
+                      SET place = ?2, started_at = ?3, updated_at = ?4, running = ?5, job = ?6 WHERE place < ?2";
+        let row = (
+            &job.id,
+            place,
+            from_proto(job.started_at.as_ref()).as_microsecond(),
+            from_proto(job.updated_at.as_ref()).as_microsecond(),
+            job.state() == ReplayJobState::Running,
+            job.encode_to_vec(),
+        );
+        self.jobs |= self.transaction.prepare_cached(insert)?.execute(row)? > 0;
+        Ok(())
     }
 
     fn lane(&mut self, tenant: &str, route: &str) -> rusqlite::Result<i64> {

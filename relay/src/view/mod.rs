@@ -5,19 +5,22 @@
 //! when the power failed ([`talaria_bus::derived`]).
 //!
 //! - [`apply`]: facts to rows.
-//! - [`query`] and [`summary`]: rows to answers.
+//! - [`query`] and [`summary`], [`control`] and [`replayable`]: rows to answers.
 //! - [`recall`]: what whoever takes a route over has to know of it.
 //! - [`retention`]: what is old goes.
 
 mod apply;
+pub mod control;
 pub mod query;
 pub mod recall;
+pub mod replayable;
 mod retention;
 mod schema;
 pub mod summary;
 #[cfg(test)]
 mod tests;
 
+use crate::pause::Pauses;
 use rusqlite::Connection;
 use std::{
     fs,
@@ -31,6 +34,7 @@ use talaria_bus::{
     Bounds, Facts, derived,
     sqlite::{Error, Readers},
 };
+use talaria_proto::v1::ReplayJob;
 use tokio::sync::watch;
 
 /// The file in the data directory.
@@ -45,6 +49,8 @@ pub struct View {
     writer: Arc<Mutex<Connection>>,
     readers: Readers,
     position: Arc<watch::Sender<u64>>,
+    pauses: Arc<watch::Sender<Arc<Pauses>>>,
+    jobs: Arc<watch::Sender<Arc<[ReplayJob]>>>,
     damage: Damage,
 }
 
@@ -80,7 +86,10 @@ impl View {
         }
         let (connection, position) = schema::open(&file, journal)?;
         let _ = fs::remove_file(&mark);
+        let (pauses, jobs) = (control::pauses(&connection)?, control::running_jobs(&connection)?);
         Ok(Self {
+            pauses: Arc::new(watch::Sender::new(Arc::new(pauses))),
+            jobs: Arc::new(watch::Sender::new(jobs.into())),
             writer: Arc::new(Mutex::new(connection)),
             readers: Readers::open(&file)?,
             position: Arc::new(watch::Sender::new(position)),
@@ -98,6 +107,16 @@ impl View {
         self.position.subscribe()
     }
 
+    /// What is paused, as far as the journal is in the view.
+    pub fn pauses(&self) -> watch::Receiver<Arc<Pauses>> {
+        self.pauses.subscribe()
+    }
+
+    /// The replay jobs that have not ended, oldest first, as far as the journal is in the view.
+    pub fn jobs(&self) -> watch::Receiver<Arc<[ReplayJob]>> {
+        self.jobs.subscribe()
+    }
+
     pub(crate) fn damage(&self) -> Damage {
         self.damage.clone()
     }
@@ -105,7 +124,14 @@ impl View {
     /// Folds a piece of the journal in.
     pub async fn apply(&self, facts: Facts) -> Result<(), Error> {
         let through = facts.through;
-        self.write(move |connection| apply::apply(connection, &facts)).await?;
+        let changed = self.write(move |connection| apply::apply(connection, &facts)).await?;
+        // Before the position: whoever waits for that finds them.
+        if let Some(pauses) = changed.pauses {
+            self.pauses.send_replace(Arc::new(pauses));
+        }
+        if let Some(jobs) = changed.jobs {
+            self.jobs.send_replace(jobs.into());
+        }
         self.position.send_replace(through);
         Ok(())
     }

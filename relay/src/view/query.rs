@@ -214,7 +214,10 @@ pub fn deliveries(
     Ok((found, more))
 }
 
-fn deliveries_of_job(connection: &Connection, job_id: &str) -> rusqlite::Result<Vec<(Place, Delivery)>> {
+pub(super) fn deliveries_of_job(
+    connection: &Connection,
+    job_id: &str,
+) -> rusqlite::Result<Vec<(Place, Delivery)>> {
     let select = "SELECT event_seq, route, delivery FROM deliveries WHERE event_seq = ? ORDER BY route DESC";
     let mut statement = connection.prepare_cached(select)?;
     let mut found = Vec::new();
@@ -241,12 +244,12 @@ fn every_delivery(
     let mut statement = connection.prepare_cached(select)?;
     // SQLite walks from the upper bound that it is given as one column.
     let mut rows = statement.query((below.0, below.1, low, high.min(below.0)))?;
-    take_matching(&mut rows, filter, wanted)
+    take_matching(&mut rows, |delivery| filter.matches(delivery), wanted)
 }
 
-fn take_matching(
+pub(super) fn take_matching(
     rows: &mut rusqlite::Rows<'_>,
-    filter: &DeliveryFilter,
+    is_meant: impl Fn(&Delivery) -> bool,
     wanted: usize,
 ) -> rusqlite::Result<Vec<(Place, Delivery)>> {
     let mut found = Vec::new();
@@ -254,7 +257,7 @@ fn take_matching(
         && let Some(row) = rows.next()?
     {
         let (place, delivery) = placed(row)?;
-        if filter.matches(&delivery) {
+        if is_meant(&delivery) {
             found.push((place, delivery));
         }
     }
@@ -285,7 +288,7 @@ fn deliveries_of_lanes(
                 low,
                 high.min(below.0),
             ))?;
-            found.extend(take_matching(&mut rows, filter, wanted)?);
+            found.extend(take_matching(&mut rows, |delivery| filter.matches(delivery), wanted)?);
             while found.len() > wanted {
                 found.pop_first();
             }

@@ -1,5 +1,5 @@
-//! What is old goes: events with all that belongs to them, once none of their deliveries waits, and quarantined
-//! callbacks.
+//! What is old goes: events with all that belongs to them, once none of their deliveries waits, quarantined callbacks, and
+//! what operators did, unless it still holds or goes on.
 
 use super::{View, apply::Counts, recall::KEPT};
 use jiff::Timestamp;
@@ -30,7 +30,15 @@ impl View {
             after = next;
         }
         self.write(move |connection| {
-            connection.execute("DELETE FROM quarantined WHERE received_at < ?", [before])
+            for table in [
+                "quarantined WHERE received_at < ?",
+                "actions WHERE at < ?",
+                "replay_jobs WHERE NOT running AND updated_at < ?",
+                "pauses WHERE NOT paused AND at < ?",
+            ] {
+                connection.prepare_cached(&format!("DELETE FROM {table}"))?.execute([before])?;
+            }
+            Ok(())
         })
         .await?;
         Ok(removed)
@@ -81,6 +89,8 @@ fn remove(transaction: &Transaction<'_>, seq: i64, counts: &mut Counts) -> rusql
     for table in ["attempts", "conflicts"] {
         transaction.prepare_cached(&format!("DELETE FROM {table} WHERE event_seq = ?"))?.execute([seq])?;
     }
+    // What was asked for by hand is listed for as long as it is young.
+    transaction.prepare_cached("DELETE FROM actions WHERE event_seq = ? AND NOT listed")?.execute([seq])?;
     transaction.prepare_cached("DELETE FROM events WHERE seq = ?")?.execute([seq])?;
     Ok(Some(matched))
 }

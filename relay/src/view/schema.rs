@@ -77,6 +77,38 @@ CREATE TABLE quarantined (
     callback BLOB NOT NULL
 ) WITHOUT ROWID;
 CREATE INDEX quarantined_received ON quarantined (received_at, id);
+-- What was done last to each route and, with an empty name, to each tenant: `place` is the fact's.
+CREATE TABLE pauses (
+    tenant TEXT NOT NULL,
+    route TEXT NOT NULL,
+    place INTEGER NOT NULL,
+    at INTEGER NOT NULL,
+    paused INTEGER NOT NULL,
+    pause BLOB NOT NULL,
+    PRIMARY KEY (tenant, route)
+) WITHOUT ROWID;
+-- What operators did, by the place of the fact; what a replay job did to each delivery is not listed.
+CREATE TABLE actions (
+    place INTEGER PRIMARY KEY,
+    at INTEGER NOT NULL,
+    tenant TEXT NOT NULL,
+    event_seq INTEGER NOT NULL,
+    route INTEGER NOT NULL,
+    listed INTEGER NOT NULL,
+    action BLOB NOT NULL
+);
+CREATE INDEX actions_listed ON actions (place) WHERE listed;
+CREATE INDEX actions_delivery ON actions (event_seq, route);
+-- Replay jobs, as of the place of the last fact about each.
+CREATE TABLE replay_jobs (
+    id TEXT PRIMARY KEY,
+    place INTEGER NOT NULL,
+    started_at INTEGER NOT NULL,
+    updated_at INTEGER NOT NULL,
+    running INTEGER NOT NULL,
+    job BLOB NOT NULL
+) WITHOUT ROWID;
+CREATE INDEX replay_jobs_started ON replay_jobs (started_at, id);
 -- Counted while rows come and go, because counting a million of them takes long.
 CREATE TABLE delivery_counts (
     lane INTEGER NOT NULL,

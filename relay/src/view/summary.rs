@@ -1,6 +1,7 @@
 //! Sums per tenant and route.
 
 use super::{
+    control,
     query::{LaneRow, lanes},
     recall,
 };
@@ -24,7 +25,13 @@ pub fn route_summaries(
     tenant: Option<&str>,
     now: Timestamp,
 ) -> rusqlite::Result<Vec<RouteSummary>> {
-    lanes(connection, tenant, None)?.into_iter().map(|lane| route_summary(connection, lane, now)).collect()
+    let pauses = control::paused(connection)?;
+    let pause = |tenant: &str, route: &str| pauses.get(&(tenant.to_owned(), route.to_owned())).cloned();
+    let summary = |lane: LaneRow| {
+        let pause = pause(&lane.tenant, &lane.route).or_else(|| pause(&lane.tenant, ""));
+        Ok(RouteSummary { pause, ..route_summary(connection, lane, now)? })
+    };
+    lanes(connection, tenant, None)?.into_iter().map(summary).collect()
 }
 
 fn route_summary(connection: &Connection, lane: LaneRow, now: Timestamp) -> rusqlite::Result<RouteSummary> {
@@ -63,6 +70,8 @@ fn route_summary(connection: &Connection, lane: LaneRow, now: Timestamp) -> rusq
         delivery_latency: latency(connection, lane.number)?,
         held_because: lane.held_because,
         held_until: lane.held_until.and_then(|until| Timestamp::from_microsecond(until).ok()).map(to_proto),
+        // The caller knows.
+        pause: None,
         tenant: lane.tenant,
         route: lane.route,
         counts,
@@ -130,6 +139,13 @@ pub fn tenant_summaries(
             Ok(())
         },
     )?;
-    tenants.retain(|_, summary| summary.events > 0 || summary.quarantined > 0);
+    for ((name, route), pause) in control::paused(connection)? {
+        if route.is_empty() && tenant.is_none_or(|tenant| tenant == name) {
+            let summary = tenants.entry(name.clone()).or_default();
+            summary.tenant = name;
+            summary.pause = Some(pause);
+        }
+    }
+    tenants.retain(|_, summary| summary.events > 0 || summary.quarantined > 0 || summary.pause.is_some());
     Ok(tenants.into_values().collect())
 }

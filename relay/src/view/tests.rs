@@ -1,18 +1,21 @@
 use super::{
     query::{DeliveryFilter, EventFilter, Period, TOP},
+    replayable::{BOTTOM, ReplayFilter},
     *,
 };
 use crate::breaker::{Cause, Shut};
 use crate::classify::{IdAfter, Next, Verdict};
 use crate::conclude::{self, Ended, Timing};
+use crate::replay::{self, Wish};
 use jiff::Timestamp;
 use proptest::prelude::*;
 use std::time::Duration;
 use talaria_bus::time::{after, to_proto};
-use talaria_core::{config::Retry, id::DeliveryId, id::EventId};
+use talaria_core::{config::EventPattern, config::Retry, id::DeliveryId, id::EventId};
 use talaria_proto::v1::{
-    AttemptOutcome, BreakerCause, BreakerState, DeliveryState, DeliveryTask, Event, EventConflict,
-    EventPlanned, Fact, QuarantinedCallback, RouteChanged, fact::What,
+    AttemptOutcome, BreakerCause, BreakerState, ControlKind, DeliveryState, DeliveryTask, Event,
+    EventConflict, EventPlanned, Fact, Pause, PauseChanged, QuarantinedCallback, ReplayJobState,
+    RouteChanged, fact::What,
 };
 use tempfile::TempDir;
 
@@ -88,11 +91,52 @@ impl History {
             jitter: 0.0,
             max_age: Duration::from_secs(9_999),
         };
-        let timing =
-            Timing { now, retry: &retry, random: 0.5, not_before: after(now, Duration::from_secs(5)) };
+        let timing = Timing {
+            now,
+            retry: &retry,
+            random: 0.5,
+            not_before: after(now, Duration::from_secs(5)),
+            age_from: now,
+        };
         let conclusion = conclude::attempt(task, task.delivery_id.parse().unwrap(), ended, timing);
         self.facts.push(conclusion.fact);
         conclusion.task
+    }
+
+    /// A pause or a resumption that somebody asked for.
+    fn pause(&mut self, time: Timestamp, tenant: &str, route: &str, paused: bool) {
+        let pause = Pause {
+            tenant: tenant.into(),
+            route: route.into(),
+            since: Some(to_proto(time)),
+            requested_by: "ana".into(),
+            reason: String::new(),
+        };
+        self.fact(time, 0, What::PauseChanged(PauseChanged { pause: Some(pause), paused }));
+        let wish = Wish { now: time, by: "ana", reason: "", job: "" };
+        let kind = if paused { ControlKind::Paused } else { ControlKind::Resumed };
+        self.fact(time, 0, What::Acted(wish.action(kind, tenant, route)));
+    }
+
+    /// Something that ended is sent again, by hand or by a job.
+    fn again(&mut self, task: &DeliveryTask, job: &str) -> DeliveryTask {
+        let now = at(self.facts.len() as u64 + 1_000);
+        let again = replay::again(task, Wish { now, by: "ana", reason: "", job });
+        self.facts.push(again.fact);
+        again.task.unwrap()
+    }
+
+    /// A replay job as it stands.
+    fn job(&mut self, id: &str, started: u64, replayed: u64, state: ReplayJobState) {
+        let job = ReplayJob {
+            id: id.into(),
+            state: state.into(),
+            replayed,
+            started_at: Some(to_proto(at(started))),
+            updated_at: Some(to_proto(at(started + replayed))),
+            ..ReplayJob::default()
+        };
+        self.fact(at(started + replayed), 0, What::ReplayJob(job));
     }
 
     fn placed(&self) -> Vec<(u64, Arc<Fact>)> {
@@ -127,6 +171,9 @@ async fn dump(view: &View) -> Vec<String> {
         "SELECT 'quarantined', * FROM quarantined ORDER BY 2",
         "SELECT 'lane', tenant, route, changed_at, held_because, held_until FROM lanes ORDER BY 2, 3",
         "SELECT 'count', tenant, route, state, count FROM delivery_counts JOIN lanes USING (lane) WHERE count != 0 ORDER BY 2, 3, 4",
+        "SELECT 'pause', * FROM pauses ORDER BY 2, 3",
+        "SELECT 'action', * FROM actions ORDER BY 2",
+        "SELECT 'job', * FROM replay_jobs ORDER BY 2",
         "SELECT 'events', * FROM event_counts WHERE events != 0 ORDER BY 2",
     ];
     let read = move |connection: &Connection| {
@@ -168,8 +215,18 @@ fn history(choices: &[u8]) -> History {
             for step in 0..4 {
                 match history.attempt(&task, next(kind.wrapping_add(step * 3))) {
                     Some(next) => task = next,
+                    None if kind.is_multiple_of(3) => {
+                        task = history.again(&task, ["", "rpl_1"][step as usize % 2]);
+                    }
                     None => break,
                 }
+            }
+            // Clocks that differ: what came last is told by the journal.
+            if kind.is_multiple_of(5) {
+                let (time, route) = (at(u64::from(*kind)), ["", "a"][usize::from(kind % 2)]);
+                history.pause(time, "acme", route, kind % 3 == 0);
+                let state = [ReplayJobState::Running, ReplayJobState::Done][usize::from(kind % 2)];
+                history.job(&format!("rpl_{}", kind % 4), 5, u64::from(*kind), state);
             }
         }
         if choice[0] % 3 == 0 {
@@ -394,6 +451,115 @@ async fn summaries_count_and_measure() {
     let tenants = view.read(|c| summary::tenant_summaries(c, Some("acme"))).await.unwrap();
     assert_eq!((tenants[0].events, tenants[0].unmatched_events), (68, 1));
     assert_eq!(tenants.len(), 1);
+}
+
+#[tokio::test]
+async fn pauses_are_what_the_journal_said_last_whatever_the_clocks_say() {
+    let mut history = History::default();
+    history.pause(at(500), "acme", "a", true);
+    history.pause(at(100), "acme", "a", false);
+    history.pause(at(50), "acme", "", true);
+    history.pause(at(600), "other", "b", false);
+    history.pause(at(40), "other", "b", true);
+    let (kept, view) = view_of(history.placed()).await;
+    let pauses = view.pauses().borrow().clone();
+    assert!(pauses.hold("acme", "a") && pauses.hold("acme", "x") && pauses.hold("other", "b"));
+    assert!(!pauses.hold("other", "a"));
+    let routes = view.read(|c| summary::route_summaries(c, None, at(60))).await.unwrap();
+    let shown: Vec<_> = routes
+        .iter()
+        .map(|route| {
+            let pause = route.pause.clone().unwrap();
+            format!("{}/{} by {}/{}", route.tenant, route.route, pause.tenant, pause.route)
+        })
+        .collect();
+    assert_eq!(shown, ["acme/a by acme/", "other/b by other/b"], "though nothing was ever sent there");
+    let tenants = view.read(|c| summary::tenant_summaries(c, None)).await.unwrap();
+    assert_eq!((tenants.len(), tenants[0].pause.is_some()), (1, true));
+    // Only what the journal said long ago, and only what holds.
+    let old = view.read(|c| control::pauses_before(c, at(45))).await.unwrap();
+    assert_eq!(old.into_iter().map(|old| old.pause.unwrap().tenant).collect::<Vec<_>>(), ["other"]);
+    // It goes on when the file is opened again, and does not expire.
+    view.expire(at(9_999)).await.unwrap();
+    let again = View::open(kept.path(), &journal(u64::MAX)).unwrap();
+    assert!(again.pauses().borrow().hold("other", "b"));
+    assert!(again.pauses().borrow().hold("acme", "a"));
+}
+
+#[tokio::test]
+async fn actions_and_jobs_are_listed_newest_first_and_those_of_a_job_with_their_delivery_alone() {
+    let mut history = History::default();
+    let (id, tasks) = history.event("acme", &["a"]);
+    history.attempt(&tasks[0], Next::Delivered);
+    let task = history.again(&DeliveryTask { step: 1, ..tasks[0].clone() }, "rpl_1");
+    history.again(&task, "");
+    history.pause(at(1), "other", "b", true);
+    history.job("rpl_1", 10, 0, ReplayJobState::Running);
+    history.job("rpl_2", 20, 0, ReplayJobState::Running);
+    history.job("rpl_1", 10, 5, ReplayJobState::Done);
+    let (_kept, view) = view_of(history.placed()).await;
+    let list = async |tenant: Option<&'static str>, below: i64, max: usize| {
+        let (found, more) = view.read(move |c| control::actions(c, tenant, None, below, max)).await.unwrap();
+        let kinds: Vec<_> = found.iter().map(|(_, action)| action.kind()).collect();
+        (kinds, found.last().map(|(place, _)| *place), more)
+    };
+    let (kinds, place, more) = list(None, i64::MAX, 1).await;
+    assert_eq!((kinds, more), (vec![ControlKind::Paused], true));
+    assert_eq!(list(None, place.unwrap(), 9).await.0, [ControlKind::Replayed]);
+    assert_eq!(list(Some("acme"), i64::MAX, 9).await.0, [ControlKind::Replayed]);
+    let delivery = DeliveryId::new(id, "a");
+    let done = view.read(move |c| control::actions_of(c, delivery)).await.unwrap();
+    assert_eq!(done.iter().map(|action| action.replay_job_id.as_str()).collect::<Vec<_>>(), ["rpl_1", ""]);
+    let (jobs, more) = view.read(|c| control::jobs(c, (i64::MAX, ""), 9)).await.unwrap();
+    let jobs: Vec<_> = jobs.iter().map(|job| (job.id.as_str(), job.replayed)).collect();
+    assert_eq!((jobs, more), (vec![("rpl_2", 0), ("rpl_1", 5)], false));
+    let running: Vec<_> = view.jobs().borrow().iter().map(|job| job.id.clone()).collect();
+    assert_eq!(running, ["rpl_2"]);
+    // What still goes on stays.
+    view.expire(at(99_999)).await.unwrap();
+    let (jobs, _) = view.read(|c| control::jobs(c, (i64::MAX, ""), 9)).await.unwrap();
+    assert_eq!((jobs.len(), list(None, i64::MAX, 9).await.0.len()), (1, 0));
+}
+
+#[tokio::test]
+async fn what_a_replay_means_comes_oldest_first_and_once_on_any_page_size() {
+    let (_kept, view) = view_of(crowd().placed()).await;
+    let meant =
+        |tenant: Option<&str>, route: Option<&str>, job: Option<&str>, kind: Option<&str>| ReplayFilter {
+            deliveries: DeliveryFilter {
+                tenant: tenant.map(Into::into),
+                route: route.map(Into::into),
+                job_id: job.map(Into::into),
+                states: vec![DeliveryState::Delivered],
+                period: ANY_TIME,
+            },
+            event_type: kind.map(|kind| EventPattern::Exactly(kind.into())),
+        };
+    for (filter, last, expected) in [
+        (meant(None, None, None, None), 200, 34 + 66 * 2),
+        (meant(Some("other"), None, None, None), 200, 66 * 2),
+        (meant(Some("other"), Some("b"), None, Some("video.done")), 200, 66),
+        (meant(None, None, None, Some("video.other")), 200, 0),
+        (meant(None, None, Some("job 3"), None), 200, 2),
+        (meant(None, None, Some("job 3"), None), 2, 0),
+        (meant(None, None, None, None), 3, 3),
+    ] {
+        for size in [1, 7, 1_000] {
+            let (mut behind, mut places) = (BOTTOM, Vec::new());
+            loop {
+                let asked = filter.clone();
+                let page =
+                    view.read(move |c| replayable::deliveries(c, &asked, behind, last, size)).await.unwrap();
+                places.extend(page.iter().map(|(place, _)| *place));
+                match page.last() {
+                    Some((place, _)) if page.len() == size => behind = *place,
+                    _ => break,
+                }
+            }
+            assert_eq!(places.len(), expected, "{filter:?}");
+            assert!(places.is_sorted_by(|a, b| a < b), "{filter:?}");
+        }
+    }
 }
 
 #[tokio::test]

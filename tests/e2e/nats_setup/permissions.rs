@@ -245,6 +245,7 @@ async fn the_users_of_the_page_can_do_nothing_else() {
         "$JS.API.STREAM.CREATE.another",
         "$JS.API.STREAM.NAMES",
         "talaria.journal.planning",
+        "talaria.journal.control",
         "talaria.journal.membership",
         "talaria.journal.relay.x",
         "talaria.relays.x",

@@ -15,7 +15,7 @@ use super::{
 use crate::{
     Lane, Lease, Leased, Survey, Windows, derived,
     partition::Partition,
-    queue::{Taken, survey},
+    queue::{Key, Taken, survey},
     sqlite,
     tail::Tail,
     time,
@@ -54,6 +54,8 @@ struct Inner {
     me: Member,
     /// The number of the newest lease of this run.
     last_lease: AtomicU32,
+    /// The number of the newest decision of this run.
+    last_decision: AtomicU32,
     /// Leases of this run up to this number were interrupted.
     void: AtomicU32,
 }
@@ -74,6 +76,7 @@ impl Replica {
                 newest_facts: Tail::behind(end_of(position)),
                 me: Member { name, run, leaving: false },
                 last_lease: AtomicU32::new(0),
+                last_decision: AtomicU32::new(0),
                 void: AtomicU32::new(0),
             }),
         })
@@ -200,14 +203,11 @@ impl Replica {
             if choice.keys.is_empty() {
                 return Ok(Err(choice.next_due));
             }
-            let lease = |(event_seq, route)| {
-                let number = inner.last_lease.fetch_add(1, Ordering::AcqRel) + 1;
-                LeaseRef { event_seq, route, token: token(inner.me.run, number) }
-            };
             Ok(Ok(TakenOperation {
                 membership: store.state.in_force.seq,
                 now: Some(time::to_proto(now)),
-                leases: choice.keys.into_iter().map(lease).collect(),
+                leases: choice.keys.into_iter().map(|key| inner.lease(key)).collect(),
+                early: false,
             }))
         })
         .await
@@ -221,6 +221,40 @@ impl Replica {
             Ok(granted.into_iter().filter_map(Taken::read).collect())
         })
         .await
+    }
+
+    /// An operation that takes a delivery before it is due.
+    pub(super) async fn claim(&self, now: Timestamp, key: Key) -> Result<TakenOperation, sqlite::Error> {
+        self.with(move |inner, store| {
+            store.refresh()?;
+            Ok(TakenOperation {
+                membership: store.state.in_force.seq,
+                now: Some(time::to_proto(now)),
+                leases: vec![inner.lease(key)],
+                early: true,
+            })
+        })
+        .await
+    }
+
+    /// What this run was granted by such an operation.
+    pub(super) async fn claimed(&self, claim: LeaseRef) -> Result<Option<Leased>, sqlite::Error> {
+        self.with(move |_, store| Ok(store.claimed.remove(&claim.token).and_then(Taken::read))).await
+    }
+
+    /// The last commit that decided something, and the last one of all that was applied.
+    pub(super) async fn decisions(&self) -> Result<(u64, u64), sqlite::Error> {
+        self.with(|_, store| Ok((store.state.control, store.state.position))).await
+    }
+
+    /// What tells a decision of this run from all others.
+    pub(super) fn next_decision(&self) -> i64 {
+        token(self.inner.me.run, self.inner.last_decision.fetch_add(1, Ordering::AcqRel) + 1)
+    }
+
+    /// Whether it is the last decision of this run that was applied.
+    pub(super) async fn is_decided(&self, decision: i64) -> Result<bool, sqlite::Error> {
+        self.with(move |_, store| Ok(store.decided == number_of(decision))).await
     }
 
     /// Asks.
@@ -261,6 +295,12 @@ fn lock(store: &Mutex<Store>) -> MutexGuard<'_, Store> {
 }
 
 impl Inner {
+    /// A lease that nobody had before.
+    fn lease(&self, (event_seq, route): Key) -> LeaseRef {
+        let number = self.last_lease.fetch_add(1, Ordering::AcqRel) + 1;
+        LeaseRef { event_seq, route, token: token(self.me.run, number) }
+    }
+
     fn announce(&self, store: &mut Store, facts: Vec<(u64, Arc<Fact>, usize)>) {
         let state = &store.state;
         // Before the signals: whoever they wake finds it there.

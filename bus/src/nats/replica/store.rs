@@ -12,11 +12,12 @@ use rusqlite::{Connection, OptionalExtension as _};
 use std::{collections::HashMap, path::Path, sync::Arc};
 use talaria_core::id::EventId;
 use talaria_proto::v1::{
-    Commit, LeaseRef, Membership, Operation, Planned, Taken as TakenOperation, operation::What,
+    Commit, Decided, DeliveryTask, LeaseRef, Membership, Operation, Planned, Taken as TakenOperation,
+    operation::What,
 };
 
 /// Written into the file; a file of another version is made anew.
-const VERSION: i64 = 1;
+const VERSION: i64 = 2;
 
 const TABLES: &str = "
 -- Where this copy is in the journal, and what is in force there.
@@ -25,6 +26,7 @@ CREATE TABLE state (
     position INTEGER NOT NULL,      -- the last commit that was applied
     planned INTEGER NOT NULL,       -- the place of the last planned event
     planning INTEGER NOT NULL,      -- the last commit on the planning subject
+    control INTEGER NOT NULL,       -- the last commit on the control subject
     membership INTEGER NOT NULL,    -- the last commit on the membership subject
     members BLOB NOT NULL           -- and what it says
 );
@@ -44,6 +46,10 @@ pub(super) struct Store {
     pub state: State,
     /// What this run was granted and has not fetched yet, by the lease's token.
     pub granted: HashMap<i64, Taken>,
+    /// The same for what it took early.
+    pub claimed: HashMap<i64, Taken>,
+    /// The number of this run's last decision that was applied.
+    pub decided: u32,
     /// Whether a membership left this run out, even if a later one took it in again.
     pub was_left_out: bool,
     run: u32,
@@ -57,6 +63,7 @@ pub(super) struct State {
     pub position: u64,
     pub planned: u64,
     pub planning: u64,
+    pub control: u64,
     pub in_force: Arc<InForce>,
 }
 
@@ -79,13 +86,14 @@ fn lease(lease: &LeaseRef) -> Lease {
 
 impl State {
     fn read(connection: &Connection) -> rusqlite::Result<Option<(String, Self)>> {
-        let select = "SELECT name, position, planned, planning, membership, members FROM state";
+        let select = "SELECT name, position, planned, planning, membership, members, control FROM state";
         let read = |row: &rusqlite::Row<'_>| {
             let in_force = InForce { seq: row.get(4)?, membership: sqlite::message(row, 5)? };
             let state = Self {
                 position: row.get(1)?,
                 planned: row.get(2)?,
                 planning: row.get(3)?,
+                control: row.get(6)?,
                 in_force: Arc::new(in_force),
             };
             Ok((row.get(0)?, state))
@@ -94,8 +102,9 @@ impl State {
     }
 
     fn write(&self, connection: &Connection) -> rusqlite::Result<()> {
-        let update = "UPDATE state SET position = ?, planned = ?, planning = ?";
-        connection.prepare_cached(update)?.execute((self.position, self.planned, self.planning)).map(drop)
+        let update = "UPDATE state SET position = ?, planned = ?, planning = ?, control = ?";
+        let row = (self.position, self.planned, self.planning, self.control);
+        connection.prepare_cached(update)?.execute(row).map(drop)
     }
 }
 
@@ -119,12 +128,21 @@ impl Store {
             Some(known) => known,
             None => {
                 let name = format!("{:016x}", rand::random::<u64>());
-                connection.execute("INSERT INTO state VALUES (?, 0, 0, 0, 0, x'')", [&name])?;
+                connection.execute("INSERT INTO state VALUES (?, 0, 0, 0, 0, 0, x'')", [&name])?;
                 (name, State::default())
             }
         };
-        let (queue, granted) = (Queue::default(), HashMap::new());
-        let mut store = Self { connection, queue, state, granted, was_left_out: false, run, stale: true };
+        let mut store = Self {
+            connection,
+            queue: Queue::default(),
+            state,
+            granted: HashMap::new(),
+            claimed: HashMap::new(),
+            decided: 0,
+            was_left_out: false,
+            run,
+            stale: true,
+        };
         store.refresh()?;
         Ok((store, name))
     }
@@ -133,8 +151,7 @@ impl Store {
     pub(super) fn begin_anew(&mut self, behind: u64) -> rusqlite::Result<()> {
         let transaction = self.connection.transaction()?;
         transaction.execute_batch("DELETE FROM deliveries; DELETE FROM planned;")?;
-        let update =
-            "UPDATE state SET position = ?, planned = 0, planning = 0, membership = 0, members = x''";
+        let update = "UPDATE state SET position = ?, planned = 0, planning = 0, control = 0, membership = 0, members = x''";
         transaction.execute(update, [behind])?;
         transaction.commit()?;
         self.roll_back();
@@ -160,6 +177,7 @@ impl Store {
     pub(super) fn roll_back(&mut self) {
         self.stale = true;
         self.granted.clear();
+        self.claimed.clear();
         if !self.connection.is_autocommit()
             && let Err(error) = self.connection.execute_batch("ROLLBACK")
         {
@@ -207,6 +225,7 @@ impl Store {
                 None => Ok(()),
             },
             Some(What::Membership(membership)) => self.members(seq, membership),
+            Some(What::Decided(decided)) => self.decided(seq, decided),
         }
     }
 
@@ -222,7 +241,19 @@ impl Store {
             let row = (planned.event_seq, id.as_bytes(), received_at, seq);
             self.connection.prepare_cached("INSERT INTO planned VALUES (?, ?, ?, ?)")?.execute(row)?;
         }
-        for task in &planned.deliveries {
+        self.enqueue(seq, &planned.deliveries)
+    }
+
+    fn decided(&mut self, seq: u64, decided: &Decided) -> rusqlite::Result<()> {
+        self.state.control = seq;
+        if run_of(decided.token) == self.run {
+            self.decided = number_of(decided.token);
+        }
+        self.enqueue(seq, &decided.deliveries)
+    }
+
+    fn enqueue(&mut self, seq: u64, deliveries: &[DeliveryTask]) -> rusqlite::Result<()> {
+        for task in deliveries {
             match DeliveryRow::try_from(task.clone()) {
                 Ok(row) => self.queue.enqueue(&self.connection, &row)?,
                 Err(error) => tracing::error!(%error, seq, "a delivery without a valid id"),
@@ -239,9 +270,10 @@ impl Store {
         }
         let now = time::from_proto(taken.now.as_ref());
         for held in &taken.leases {
-            let granted = self.queue.hold(&self.connection, lease(held), now)?;
+            let granted = self.queue.hold(&self.connection, lease(held), now, taken.early)?;
             if run_of(held.token) == self.run {
-                self.granted.extend(granted.map(|granted| (held.token, granted)));
+                let mine = if taken.early { &mut self.claimed } else { &mut self.granted };
+                mine.extend(granted.map(|granted| (held.token, granted)));
             }
         }
         Ok(())

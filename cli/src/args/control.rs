@@ -1,0 +1,243 @@
+//! What an operator intervenes with: pause, resume, cancel, replay, and what became of it.
+
+use super::{Ask, Filter, moment};
+use clap::Args as ClapArgs;
+use jiff::Timestamp;
+use std::str::FromStr;
+
+/// A tenant, or one of its routes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Target {
+    /// The tenant.
+    pub tenant: String,
+    /// The route's name; empty for the whole tenant.
+    pub route: String,
+}
+
+impl FromStr for Target {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let (tenant, route) = text.split_once('/').unwrap_or((text, ""));
+        if tenant.is_empty() || text.ends_with('/') || route.contains('/') {
+            return Err("expected TENANT or TENANT/ROUTE, such as acme or acme/video".to_owned());
+        }
+        Ok(Self { tenant: tenant.to_owned(), route: route.to_owned() })
+    }
+}
+
+impl std::fmt::Display for Target {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.tenant)?;
+        if self.route.is_empty() { Ok(()) } else { write!(f, "/{}", self.route) }
+    }
+}
+
+/// Who asks, and why.
+#[derive(ClapArgs, Debug)]
+pub struct Who {
+    /// Why, in a few words; kept with what was done
+    #[arg(long, value_name = "TEXT")]
+    pub reason: Option<String>,
+    /// Who asks; your user name where it is left out
+    #[arg(long = "as", value_name = "NAME")]
+    pub name: Option<String>,
+}
+
+/// `talaria pause`
+#[derive(ClapArgs, Debug)]
+#[command(after_help = "\
+Examples:
+  talaria pause acme/video --reason 'Hermes is being moved'
+  talaria pause acme                      every route of the tenant
+
+Nothing of it is sent until it is resumed, by any relay, also after restarts. Callbacks are taken as always, and what
+they bring waits; the time does not count towards retry.max_age. An attempt that is under way ends.")]
+pub struct Pause {
+    /// A route as TENANT/ROUTE, or a whole tenant
+    pub target: Target,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "flattened")]
+    pub who: Who,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "flattened")]
+    pub ask: Ask,
+}
+
+/// `talaria resume`
+#[derive(ClapArgs, Debug)]
+#[command(after_help = "\
+Examples:
+  talaria resume acme/video
+  talaria resume acme                     ends the tenant's pause; a route that was paused by itself stays so
+
+What waited goes out at the route's pace.")]
+pub struct Resume {
+    /// A route as TENANT/ROUTE, or a whole tenant
+    pub target: Target,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "flattened")]
+    pub who: Who,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "flattened")]
+    pub ask: Ask,
+}
+
+/// `talaria cancel`
+#[derive(ClapArgs, Debug)]
+#[command(after_help = "\
+Examples:
+  talaria cancel dlv_… --reason 'sent by hand'
+
+Only what waits can be called off. While an attempt is under way this fails with exit code 1: try again when it has
+ended. What was cancelled can be replayed.")]
+pub struct Cancel {
+    /// The delivery, dlv_…
+    pub id: String,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "flattened")]
+    pub who: Who,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "flattened")]
+    pub ask: Ask,
+}
+
+/// `talaria replay`
+#[derive(ClapArgs, Debug)]
+#[command(after_help = "\
+Examples:
+  talaria replay dlv_…                                whatever it came to; one that waits is sent at once
+  talaria replay --tenant acme --route video --dry-run
+  talaria replay --tenant acme --route video          what is parked
+  talaria replay --state parked --state ambiguous --since 24h --rate 60/min
+  talaria replay --all --detach
+
+Each is sent under a new id, so Hermes runs it again, even where it ran before. Without --state, what is parked is meant;
+what waits is never meant, only by its id. Goes from the oldest event to the newest, as a job that any relay goes on
+with: Ctrl-C ends the waiting and not the job. `talaria jobs` shows and cancels jobs.")]
+pub struct Replay {
+    /// The delivery, dlv_…; or say with options which
+    #[arg(conflicts_with_all = ["tenant", "route", "job", "state", "since", "until", "event_type", "all", "dry_run", "rate", "detach"])]
+    pub id: Option<String>,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "flattened")]
+    pub filter: Filter,
+    /// Only events of this type, or all behind a dot: 'video.generation.*'
+    #[arg(long = "type", value_name = "TYPE")]
+    pub event_type: Option<String>,
+    /// Everything there is in these states
+    #[arg(long)]
+    pub all: bool,
+    /// Only count
+    #[arg(long)]
+    pub dry_run: bool,
+    /// No faster than this: 10/s, 600/min
+    #[arg(long, default_value = "10/s", value_name = "RATE", value_parser = rate)]
+    pub rate: u32,
+    /// Do not wait for the job's end
+    #[arg(long)]
+    pub detach: bool,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "flattened")]
+    pub who: Who,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "flattened")]
+    pub ask: Ask,
+}
+
+/// `talaria jobs`
+#[derive(ClapArgs, Debug)]
+#[command(after_help = "\
+Examples:
+  talaria jobs
+  talaria jobs rpl_…
+  talaria jobs rpl_… --cancel             what it has replayed stays replayed")]
+pub struct Jobs {
+    /// One job, rpl_…
+    pub id: Option<String>,
+    /// Call it off
+    #[arg(long, requires = "id")]
+    pub cancel: bool,
+    /// List so many
+    #[arg(long, default_value_t = 20, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub limit: u32,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "flattened")]
+    pub who: Who,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "flattened")]
+    pub ask: Ask,
+}
+
+/// `talaria actions`
+#[derive(ClapArgs, Debug)]
+#[command(after_help = "\
+Examples:
+  talaria actions
+  talaria actions --tenant acme --since 24h
+
+Kept for as long as events are. What a replay job did to each delivery is shown with the delivery: talaria status dlv_…")]
+pub struct Actions {
+    /// Only of this tenant
+    #[arg(long, value_name = "NAME")]
+    pub tenant: Option<String>,
+    /// Only since: a time such as 2026-04-24T12:00:00Z, or how long ago, such as 2h
+    #[arg(long, value_name = "WHEN", value_parser = moment)]
+    pub since: Option<Timestamp>,
+    /// List so many
+    #[arg(long, default_value_t = 20, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub limit: u32,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "flattened")]
+    pub ask: Ask,
+}
+
+/// How many a minute.
+fn rate(text: &str) -> Result<u32, String> {
+    let read = || {
+        let (count, unit) = text.split_once('/')?;
+        let count: u32 = count.parse().ok()?;
+        let per_minute = match unit {
+            "s" => count.checked_mul(60)?,
+            "min" => count,
+            _ => return None,
+        };
+        (1..=60_000).contains(&per_minute).then_some(per_minute)
+    };
+    read().ok_or_else(|| "expected a rate from 1/min to 1000/s, such as 10/s or 600/min".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::args::{Args, Command};
+    use clap::Parser as _;
+
+    #[test]
+    fn a_target_is_a_tenant_or_a_route() {
+        let read = |text: &str| text.parse::<Target>().map(|target| (target.tenant, target.route));
+        assert_eq!(read("acme"), Ok(("acme".into(), String::new())));
+        assert_eq!(read("acme/video"), Ok(("acme".into(), "video".into())));
+        for wrong in ["", "/video", "acme/", "a/b/c"] {
+            assert!(read(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn rates_are_per_second_or_minute() {
+        assert_eq!((rate("10/s"), rate("600/min"), rate("1/min")), (Ok(600), Ok(600), Ok(1)));
+        for wrong in ["10", "0/s", "1001/s", "5/h", "x/s", "-1/s", "99999999999/min"] {
+            assert!(rate(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_replay_is_of_one_or_of_many() {
+        let parse = |arguments: &[&str]| Args::try_parse_from([&["talaria", "replay"], arguments].concat());
+        let Command::Replay(one) = parse(&["dlv_x", "--as", "ana"]).unwrap().command else { panic!() };
+        assert_eq!((one.id.as_deref(), one.rate), (Some("dlv_x"), 600));
+        assert!(parse(&["--tenant", "acme", "--state", "parked", "--rate", "1/s"]).is_ok());
+        assert!(parse(&["dlv_x", "--tenant", "acme"]).is_err());
+        assert!(parse(&["dlv_x", "--rate", "1/s"]).is_err());
+    }
+}

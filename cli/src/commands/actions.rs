@@ -1,0 +1,95 @@
+//! `talaria actions`: what operators did.
+
+use crate::{
+    Failure,
+    args::Actions,
+    client,
+    print::{self, Cell, DIM, one_line},
+};
+use jiff::Timestamp;
+use std::{io::Write as _, path::Path};
+use talaria_bus::time::to_proto;
+use talaria_proto::v1::{ControlAction, ControlKind, ListControlActionsRequest};
+
+pub(crate) async fn run(config: &Path, args: Actions) -> Result<(), Failure> {
+    let request = ListControlActionsRequest {
+        tenant: args.tenant.unwrap_or_default(),
+        since: args.since.map(to_proto),
+        page_size: args.limit,
+        page_token: String::new(),
+    };
+    let mut relay = client::control(args.ask.relay.as_ref(), config).await?;
+    let answer = relay.list_control_actions(request).await?.into_inner();
+    if args.ask.json {
+        return Ok(print::json_document(&answer)?);
+    }
+    if answer.actions.is_empty() {
+        return Ok(writeln!(anstream::stdout(), "{DIM}Nobody did anything.{DIM:#}")?);
+    }
+    let now = Timestamp::now();
+    let row = |action: &ControlAction| {
+        vec![
+            Cell::styled(print::clock_time(action.at.as_ref(), now), DIM),
+            Cell::from(&action.requested_by),
+            Cell::from(verb(action.kind())),
+            Cell::from(object(action)),
+            Cell::from(&action.reason),
+        ]
+    };
+    Ok(print::table(&["WHEN", "WHO", "DID", "WHAT", "WHY"], answer.actions.iter().map(row).collect())?)
+}
+
+fn verb(kind: ControlKind) -> &'static str {
+    match kind {
+        ControlKind::Paused => "paused",
+        ControlKind::Resumed => "resumed",
+        ControlKind::Cancelled | ControlKind::ReplayJobCancelled => "cancelled",
+        ControlKind::Replayed => "replayed",
+        ControlKind::ReplayJobStarted => "began to replay",
+        ControlKind::Unspecified => "did",
+    }
+}
+
+fn object(action: &ControlAction) -> String {
+    let ControlAction { tenant, route, delivery_id, replay_job_id, .. } = action;
+    let place = match (tenant.as_str(), route.as_str()) {
+        ("", "") => String::new(),
+        ("", route) => format!("*/{route}"),
+        (tenant, "") => tenant.to_owned(),
+        (tenant, route) => format!("{tenant}/{route}"),
+    };
+    let named = if delivery_id.is_empty() { replay_job_id } else { delivery_id };
+    [place.as_str(), named.as_str()].join(" ").trim().to_owned()
+}
+
+/// What was done to a delivery, in one line.
+pub(crate) fn line(action: &ControlAction) -> String {
+    let job =
+        if action.replay_job_id.is_empty() { String::new() } else { format!(" ({})", action.replay_job_id) };
+    let reason =
+        if action.reason.is_empty() { String::new() } else { format!(": {}", one_line(&action.reason)) };
+    format!("{} by {}{job}{reason}", verb(action.kind()), one_line(&action.requested_by))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_action_says_what_it_was_about() {
+        let action = |tenant: &str, route: &str, delivery: &str, job: &str| ControlAction {
+            kind: ControlKind::Replayed.into(),
+            requested_by: "ana".into(),
+            reason: "mended".into(),
+            tenant: tenant.into(),
+            route: route.into(),
+            delivery_id: delivery.into(),
+            replay_job_id: job.into(),
+            at: None,
+        };
+        assert_eq!(object(&action("acme", "a", "dlv_x", "rpl_1")), "acme/a dlv_x");
+        assert_eq!(object(&action("", "", "", "rpl_1")), "rpl_1");
+        assert_eq!(object(&action("acme", "", "", "")), "acme");
+        assert_eq!(line(&action("acme", "a", "dlv_x", "rpl_1")), "replayed by ana (rpl_1): mended");
+    }
+}

@@ -1,0 +1,147 @@
+//! `talaria jobs`: replays of many.
+
+use super::watch::may_come_back;
+use crate::{
+    Failure,
+    args::Jobs,
+    client,
+    print::{self, Cell, DIM},
+};
+use jiff::Timestamp;
+use std::{
+    io::{self, IsTerminal as _, Write as _},
+    path::Path,
+    time::Duration,
+};
+use talaria_proto::v1::{
+    CancelReplayJobRequest, DeliveryState, GetReplayJobRequest, ListReplayJobsRequest, ReplayFilter,
+    ReplayJob, ReplayJobState, control_service_client::ControlServiceClient,
+};
+use tonic::transport::Channel;
+
+/// How often a job is looked at that is waited for.
+const LOOK: Duration = Duration::from_millis(500);
+
+pub(crate) async fn run(config: &Path, args: Jobs) -> Result<(), Failure> {
+    let mut relay = client::control(args.ask.relay.as_ref(), config).await?;
+    match args.id {
+        Some(job_id) if args.cancel => {
+            let requested_by = client::asker(args.who.name.as_deref())?;
+            let reason = args.who.reason.unwrap_or_default();
+            let request = CancelReplayJobRequest { job_id, requested_by, reason };
+            let answer = relay.cancel_replay_job(request).await?.into_inner();
+            if args.ask.json { Ok(print::json_document(&answer)?) } else { table(answer.job.as_slice()) }
+        }
+        Some(job_id) => {
+            let answer = relay.get_replay_job(GetReplayJobRequest { job_id }).await?.into_inner();
+            if args.ask.json { Ok(print::json_document(&answer)?) } else { table(answer.job.as_slice()) }
+        }
+        None => {
+            let request = ListReplayJobsRequest { page_size: args.limit, page_token: String::new() };
+            let answer = relay.list_replay_jobs(request).await?.into_inner();
+            if args.ask.json { Ok(print::json_document(&answer)?) } else { table(&answer.jobs) }
+        }
+    }
+}
+
+/// Waits until a job has ended, and shows on a terminal how far it is.
+pub(crate) async fn wait(
+    relay: &mut ControlServiceClient<Channel>,
+    mut job: ReplayJob,
+    quietly: bool,
+) -> Result<ReplayJob, Failure> {
+    let shown = !quietly && io::stderr().is_terminal();
+    while job.state() == ReplayJobState::Running {
+        tokio::time::sleep(LOOK).await;
+        match relay.get_replay_job(GetReplayJobRequest { job_id: job.id.clone() }).await {
+            Ok(answer) => job = answer.into_inner().job.unwrap_or(job),
+            Err(status) if may_come_back(&status) => {
+                tracing::warn!(reason = status.message(), "the relay hung up; asking again");
+            }
+            Err(status) => return Err(status.into()),
+        }
+        if shown {
+            // Over the line before it.
+            write!(io::stderr(), "\r\x1b[2K{}", progress(&job))?;
+        }
+    }
+    if shown {
+        writeln!(io::stderr())?;
+    }
+    if !quietly {
+        writeln!(io::stdout(), "{}: {}", state(&job), progress(&job))?;
+    }
+    Ok(job)
+}
+
+fn progress(job: &ReplayJob) -> String {
+    let skipped = if job.skipped > 0 { format!(", {} passed over", job.skipped) } else { String::new() };
+    format!("{} of {} replayed{skipped}", job.replayed, job.matched)
+}
+
+fn state(job: &ReplayJob) -> &'static str {
+    job.state().as_str_name().trim_start_matches("REPLAY_JOB_STATE_")
+}
+
+fn table(jobs: &[ReplayJob]) -> Result<(), Failure> {
+    if jobs.is_empty() {
+        return Ok(writeln!(anstream::stdout(), "{DIM}No replay jobs.{DIM:#}")?);
+    }
+    let now = Timestamp::now();
+    let row = |job: &ReplayJob| {
+        let ended = job.ended_at.as_ref().map_or("-".to_owned(), |at| print::clock_time(Some(at), now));
+        vec![
+            Cell::styled(print::clock_time(job.started_at.as_ref(), now), DIM),
+            Cell::from(&job.id),
+            Cell::from(state(job)),
+            Cell::from(progress(job)),
+            Cell::styled(ended, DIM),
+            Cell::from(&job.requested_by),
+            Cell::from(meant(&job.filter.clone().unwrap_or_default())),
+            Cell::from(&job.reason),
+        ]
+    };
+    let heads = ["BEGAN", "JOB", "STATE", "PROGRESS", "ENDED", "BY", "WHICH", "WHY"];
+    Ok(print::table(&heads, jobs.iter().map(row).collect())?)
+}
+
+/// A filter, as the options that make it.
+fn meant(filter: &ReplayFilter) -> String {
+    let mut words = Vec::new();
+    for (name, value) in [
+        ("tenant", &filter.tenant),
+        ("route", &filter.route),
+        ("job", &filter.job_id),
+        ("type", &filter.event_type),
+    ] {
+        if !value.is_empty() {
+            words.push(format!("--{name} {value}"));
+        }
+    }
+    for state in &filter.states {
+        let state = DeliveryState::try_from(*state).unwrap_or_default();
+        words.push(format!("--state {}", print::state_name(state).to_lowercase()));
+    }
+    for (name, time) in [("since", &filter.since), ("until", &filter.until)] {
+        if let Some(time) = time {
+            words.push(format!("--{name} {}", talaria_bus::time::from_proto(Some(time))));
+        }
+    }
+    words.join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_filter_is_shown_as_it_was_asked_for() {
+        let filter = ReplayFilter {
+            tenant: "acme".into(),
+            states: vec![DeliveryState::Parked.into()],
+            since: Some(prost_types::Timestamp { seconds: 0, nanos: 0 }),
+            ..ReplayFilter::default()
+        };
+        assert_eq!(meant(&filter), "--tenant acme --state parked --since 1970-01-01T00:00:00Z");
+    }
+}

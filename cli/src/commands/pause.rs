@@ -1,0 +1,62 @@
+//! `talaria pause` and `talaria resume`.
+
+use crate::{
+    Failure,
+    args::{Pause as PauseArgs, Resume as ResumeArgs},
+    client,
+    print::{self, one_line},
+};
+use jiff::Timestamp;
+use std::{
+    io::{self, Write as _},
+    path::Path,
+};
+use talaria_proto::v1::{Pause, PauseRequest, ResumeRequest};
+
+pub(crate) async fn pause(config: &Path, args: PauseArgs) -> Result<(), Failure> {
+    let request = PauseRequest {
+        tenant: args.target.tenant.clone(),
+        route: args.target.route.clone(),
+        requested_by: client::asker(args.who.name.as_deref())?,
+        reason: args.who.reason.unwrap_or_default(),
+    };
+    let mut relay = client::control(args.ask.relay.as_ref(), config).await?;
+    let answer = relay.pause(request).await?.into_inner();
+    if args.ask.json {
+        return Ok(print::json_document(&answer)?);
+    }
+    let since = told(&answer.pause.unwrap_or_default(), Timestamp::now());
+    Ok(writeln!(io::stdout(), "{0} is {since}.\ntalaria resume {0} lets it go on.", args.target)?)
+}
+
+pub(crate) async fn resume(config: &Path, args: ResumeArgs) -> Result<(), Failure> {
+    let request = ResumeRequest {
+        tenant: args.target.tenant.clone(),
+        route: args.target.route.clone(),
+        requested_by: client::asker(args.who.name.as_deref())?,
+        reason: args.who.reason.unwrap_or_default(),
+    };
+    let mut relay = client::control(args.ask.relay.as_ref(), config).await?;
+    let answer = relay.resume(request).await?.into_inner();
+    if args.ask.json {
+        return Ok(print::json_document(&answer)?);
+    }
+    let (mut out, now) = (io::stdout().lock(), Timestamp::now());
+    match &answer.ended {
+        Some(ended) => writeln!(out, "{} is resumed. It was {}.", args.target, told(ended, now))?,
+        None => writeln!(out, "{} was not paused.", args.target)?,
+    }
+    if let Some(remaining) = &answer.remaining {
+        let tenant = &remaining.tenant;
+        writeln!(out, "But {tenant} is {}: talaria resume {tenant}", told(remaining, now))?;
+    }
+    Ok(())
+}
+
+/// "paused since 12:00:00.000 by ana: Hermes is being moved".
+pub(crate) fn told(pause: &Pause, now: Timestamp) -> String {
+    let since = print::clock_time(pause.since.as_ref(), now);
+    let reason =
+        if pause.reason.is_empty() { String::new() } else { format!(": {}", one_line(&pause.reason)) };
+    format!("paused since {since} by {}{reason}", one_line(&pause.requested_by))
+}

@@ -1,0 +1,238 @@
+//! Replays of many: counting, beginning, going on, calling off.
+//!
+//! All that there is of a job is in the journal. Each step is one decision: the deliveries that go into the queue, the
+//! facts about them, and how far the job has come. So a step is done as a whole or not at all, by one relay, whichever
+//! dies when; and whoever leads goes on behind the last one.
+
+use super::{
+    operator::{Operator, unavailable},
+    request::{self, Asker},
+};
+use crate::{
+    replay::{self, Wish, fact},
+    view::{
+        control,
+        query::Place,
+        replayable::{self, BOTTOM, ReplayFilter},
+    },
+};
+use jiff::Timestamp;
+use std::{collections::HashSet, time::Duration};
+use talaria_bus::time::to_proto;
+use talaria_proto::v1::{
+    ControlKind, Delivery, ReplayCursor, ReplayDeliveriesResponse, ReplayJob, ReplayJobState, fact::What,
+};
+use tokio_util::sync::CancellationToken;
+use tonic::Status;
+
+/// How many are counted in one go.
+const PAGE: usize = 1000;
+
+/// How long to wait for a bus that does not work, and how often to look whether this relay leads by now.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// Why a delivery cannot be replayed.
+enum Unfit {
+    EventNotKept,
+    RouteNotConfigured,
+}
+
+/// A delivery, its place, and whether it can be replayed.
+type Candidate = (Place, Delivery, Result<(), Unfit>);
+
+impl Operator {
+    /// Deliveries behind a place, oldest first.
+    async fn candidates(
+        &self,
+        filter: &ReplayFilter,
+        behind: Place,
+        last: u64,
+        max: usize,
+    ) -> Result<Vec<Candidate>, Status> {
+        let filter = filter.clone();
+        let found = self.ask(move |c| replayable::deliveries(c, &filter, behind, last, max)).await?;
+        let events: HashSet<u64> = found.iter().map(|((seq, _), _)| seq.cast_unsigned()).collect();
+        let kept =
+            if events.is_empty() { events } else { self.bus.kept(events).await.map_err(unavailable)? };
+        let judged = |(place, delivery): (Place, Delivery)| {
+            let fit = if !kept.contains(&place.0.cast_unsigned()) {
+                Err(Unfit::EventNotKept)
+            } else if self.config.route(&delivery.tenant, &delivery.route).is_none() {
+                Err(Unfit::RouteNotConfigured)
+            } else {
+                Ok(())
+            };
+            (place, delivery, fit)
+        };
+        Ok(found.into_iter().map(judged).collect())
+    }
+
+    /// How many match, and how many of them can be replayed.
+    pub(super) async fn count(
+        &self,
+        filter: &ReplayFilter,
+        last: u64,
+    ) -> Result<ReplayDeliveriesResponse, Status> {
+        let (mut counts, mut behind) = (ReplayDeliveriesResponse::default(), BOTTOM);
+        loop {
+            let page = self.candidates(filter, behind, last, PAGE).await?;
+            let Some((last_of_page, ..)) = page.last() else { return Ok(counts) };
+            behind = *last_of_page;
+            for (_, _, fit) in &page {
+                counts.matching += 1;
+                match fit {
+                    Ok(()) => counts.replayable += 1,
+                    Err(Unfit::EventNotKept) => counts.event_not_kept += 1,
+                    Err(Unfit::RouteNotConfigured) => counts.route_not_configured += 1,
+                }
+            }
+            if page.len() < PAGE {
+                return Ok(counts);
+            }
+        }
+    }
+
+    /// Begins a job for what `count` found.
+    pub(super) async fn start_job(&self, mut job: ReplayJob, asker: &Asker) -> Result<ReplayJob, Status> {
+        loop {
+            let turn = self.turn().await?;
+            let now = self.clock.now();
+            (job.started_at, job.updated_at) = (Some(to_proto(now)), Some(to_proto(now)));
+            let facts = job_facts(now, &job, ControlKind::ReplayJobStarted, asker);
+            if self.bus.decide(turn, facts, Vec::new()).await.map_err(unavailable)? {
+                tracing::info!(job = job.id, by = asker.by, matched = job.matched, "a replay has begun");
+                self.shown().await?;
+                return self.job(&job.id).await;
+            }
+        }
+    }
+
+    /// Calls a job off.
+    pub(super) async fn cancel_job(&self, id: &str, asker: &Asker) -> Result<ReplayJob, Status> {
+        loop {
+            let turn = self.turn().await?;
+            let mut job = self.job(id).await?;
+            if job.state() != ReplayJobState::Running {
+                return Err(Status::failed_precondition(format!("{id} has ended already")));
+            }
+            let now = self.clock.now();
+            end(&mut job, ReplayJobState::Cancelled, now);
+            let facts = job_facts(now, &job, ControlKind::ReplayJobCancelled, asker);
+            if self.bus.decide(turn, facts, Vec::new()).await.map_err(unavailable)? {
+                tracing::info!(job = id, by = asker.by, "a replay was called off");
+                self.shown().await?;
+                return Ok(job);
+            }
+        }
+    }
+
+    pub(super) async fn job(&self, id: &str) -> Result<ReplayJob, Status> {
+        let asked = id.to_owned();
+        let job = self.ask(move |connection| control::job(connection, &asked)).await?;
+        job.ok_or_else(|| {
+            let shown: String = id.chars().take(100).collect();
+            Status::not_found(format!("no replay job {shown} is known, or it is not kept any more"))
+        })
+    }
+
+    /// One step of a job, if it is time for one.
+    async fn go_on(&self, id: &str) -> Result<(), Status> {
+        let turn = self.turn().await?;
+        let (job, now) = (self.job(id).await?, self.clock.now());
+        if job.state() != ReplayJobState::Running || replay::next_step(&job, now) > now {
+            return Ok(());
+        }
+        let filter = request::replay_filter(&job.filter.clone().unwrap_or_default())?;
+        let behind = job.cursor.map_or(BOTTOM, |cursor| (cursor.event_seq.cast_signed(), cursor.route));
+        let (mut size, _) = replay::step(job.rate_per_minute);
+        let mut candidates = self.candidates(&filter, behind, job.last_event_seq, size).await?;
+        loop {
+            let is_last = candidates.len() < size;
+            let mut stepped = job.clone();
+            let (mut facts, mut tasks) = (Vec::new(), Vec::new());
+            for ((seq, route), delivery, fit) in &candidates {
+                stepped.cursor = Some(ReplayCursor { event_seq: seq.cast_unsigned(), route: *route });
+                if fit.is_err() {
+                    stepped.skipped += 1;
+                    continue;
+                }
+                let place = (*seq, *route);
+                let step = self.ask(move |connection| replayable::step(connection, place)).await?;
+                let wish = Wish { now, by: &job.requested_by, reason: &job.reason, job: &job.id };
+                let again = replay::again(&replay::ended(delivery, seq.cast_unsigned(), step), wish);
+                facts.push(again.fact);
+                tasks.extend(again.task);
+                stepped.replayed += 1;
+            }
+            stepped.updated_at = Some(to_proto(now));
+            if is_last {
+                end(&mut stepped, ReplayJobState::Done, now);
+                tracing::info!(
+                    job = id,
+                    replayed = stepped.replayed,
+                    skipped = stepped.skipped,
+                    "a replay is done"
+                );
+            }
+            facts.push(fact(now, What::ReplayJob(stepped)));
+            match self.bus.decide(turn, facts, tasks).await {
+                // Nothing follows on another decision but to look again.
+                Ok(_) => return self.shown().await,
+                Err(error) if error.is_too_large() && size > 1 => {
+                    size /= 2;
+                    candidates.truncate(size);
+                }
+                Err(error) => return Err(unavailable(error)),
+            }
+        }
+    }
+}
+
+fn end(job: &mut ReplayJob, state: ReplayJobState, now: Timestamp) {
+    job.set_state(state);
+    job.updated_at = Some(to_proto(now));
+    job.ended_at = job.updated_at;
+}
+
+fn job_facts(
+    now: Timestamp,
+    job: &ReplayJob,
+    kind: ControlKind,
+    asker: &Asker,
+) -> Vec<talaria_proto::v1::Fact> {
+    let filter = job.filter.clone().unwrap_or_default();
+    let wish = Wish { now, by: &asker.by, reason: &asker.reason, job: &job.id };
+    let action = wish.action(kind, &filter.tenant, &filter.route);
+    vec![fact(now, What::ReplayJob(job.clone())), fact(now, What::Acted(action))]
+}
+
+/// Goes on with the jobs that have not ended while this relay leads, until it is told to stop.
+pub(crate) async fn run(operator: Operator, stop: CancellationToken) {
+    let work = async {
+        let mut jobs = operator.view.jobs();
+        loop {
+            let running = jobs.borrow_and_update().clone();
+            let now = operator.clock.now();
+            let next = running.iter().map(|job| (replay::next_step(job, now), &job.id)).min();
+            let Some((at, id)) = next else {
+                if jobs.changed().await.is_err() {
+                    return;
+                }
+                continue;
+            };
+            if !operator.bus.leads() {
+                tokio::time::sleep(PATIENCE).await;
+                continue;
+            }
+            if at > now {
+                tokio::select! { () = operator.clock.sleep_towards(at) => {}, _ = jobs.changed() => {} }
+                continue;
+            }
+            if let Err(error) = operator.go_on(id).await {
+                tracing::error!(error = error.message(), job = id, "a replay cannot go on; trying again");
+                tokio::time::sleep(PATIENCE).await;
+            }
+        }
+    };
+    tokio::select! { () = stop.cancelled() => {}, () = work => {} }
+}
