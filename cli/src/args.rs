@@ -304,6 +304,7 @@ Examples:
   talaria status job_7                    what became of a job at OpenRouter
   talaria status evt_…, talaria status dlv_…   an event, or a delivery with its attempts
   talaria status --state parked --since 24h
+  talaria status --routes                 which routes let deliveries through, and what stands in the way
   talaria status --quarantined            signed callbacks that were not events")]
 pub struct Status {
     /// An event, a delivery, or a job at OpenRouter
@@ -314,6 +315,9 @@ pub struct Status {
     /// List signed callbacks that were not events
     #[arg(long, conflicts_with_all = ["id", "route", "job", "state", "since", "until"])]
     pub quarantined: bool,
+    /// List routes with their circuit breakers and pauses
+    #[arg(long, conflicts_with_all = ["id", "route", "job", "state", "since", "until", "quarantined", "payload"])]
+    pub routes: bool,
     /// Show payloads too
     #[arg(long)]
     pub payload: bool,

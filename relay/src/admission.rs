@@ -87,6 +87,7 @@ impl Admission {
     /// An attempt ended.
     pub fn learn(
         &mut self,
+        route: &Route,
         task: &DeliveryTask,
         id: DeliveryId,
         next: &Next,
@@ -107,7 +108,7 @@ impl Admission {
                 (Sign::Well, now)
             }
         };
-        let change = self.breaker.learn(sign, id, why, now);
+        let change = self.breaker.learn(route.breaker, sign, id, why, now);
         let not_before = match (&self.breaker, next) {
             (Breaker::Shut(shut), Next::RouteFault) => breaker::own_turn(shut.until, task.route_faults),
             _ => not_before,

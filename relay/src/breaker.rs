@@ -14,9 +14,6 @@ use talaria_bus::time::after;
 use talaria_core::id::DeliveryId;
 use talaria_proto::v1::BreakerCause;
 
-/// So many failures in a row shut a route.
-const FAILURES: u32 = 5;
-
 /// How far behind the others a delivery goes that met a fault of the configuration itself, at first.
 const OWN_FIRST: Duration = Duration::from_secs(1);
 
@@ -124,8 +121,15 @@ impl Breaker {
         }
     }
 
-    /// A delivery's attempt ended so.
-    pub fn learn(&mut self, sign: Sign, delivery: DeliveryId, why: &str, now: Timestamp) -> Option<Change> {
+    /// A delivery's attempt ended so. As many failures in a row as `enough` shut the route, and none where it is `None`.
+    pub fn learn(
+        &mut self,
+        enough: Option<u32>,
+        sign: Sign,
+        delivery: DeliveryId,
+        why: &str,
+        now: Timestamp,
+    ) -> Option<Change> {
         let cause = match sign {
             Sign::Well => return self.close(),
             Sign::Misconfigured => Cause::Configuration,
@@ -135,7 +139,7 @@ impl Breaker {
             Self::Admitting { failures, last } => {
                 if cause == Cause::Failures {
                     *failures += u32::from(last.replace(delivery) != Some(delivery));
-                    if *failures < FAILURES {
+                    if enough.is_none_or(|enough| *failures < enough) {
                         return None;
                     }
                 }
@@ -190,37 +194,49 @@ mod tests {
     fn a_fault_of_the_configuration_shuts_at_once_and_a_single_delivery_probes() {
         let mut breaker = Breaker::default();
         assert!(breaker.admit(at(0)));
-        assert_eq!(until(breaker.learn(Sign::Misconfigured, id("a"), "401", at(0))), Some(at(30)));
-        assert_eq!(breaker.learn(Sign::Misconfigured, id("b"), "401", at(1)), None, "it was under way");
+        assert_eq!(until(breaker.learn(Some(5), Sign::Misconfigured, id("a"), "401", at(0))), Some(at(30)));
+        assert_eq!(
+            breaker.learn(Some(5), Sign::Misconfigured, id("b"), "401", at(1)),
+            None,
+            "it was under way"
+        );
         assert!(!breaker.admit(at(29)));
         assert!(breaker.admit(at(30)), "the probe");
         assert!(!breaker.admit(at(30)) && !breaker.admit(at(9_999)), "nobody beside it");
-        assert_eq!(until(breaker.learn(Sign::Misconfigured, id("a"), "404", at(31))), Some(at(91)));
+        assert_eq!(until(breaker.learn(Some(5), Sign::Misconfigured, id("a"), "404", at(31))), Some(at(91)));
         let mut now = at(91);
         for _ in 0..10 {
             assert!(breaker.admit(now));
-            now = until(breaker.learn(Sign::Misconfigured, id("a"), "401", now)).unwrap();
+            now = until(breaker.learn(Some(5), Sign::Misconfigured, id("a"), "401", now)).unwrap();
         }
         assert!(breaker.admit(now));
         let longest = after(now, Duration::from_secs(900));
-        assert_eq!(until(breaker.learn(Sign::Misconfigured, id("a"), "401", now)), Some(longest));
+        assert_eq!(until(breaker.learn(Some(5), Sign::Misconfigured, id("a"), "401", now)), Some(longest));
     }
 
     #[test]
     fn failures_of_several_deliveries_in_a_row_shut_and_those_of_one_do_not() {
         let mut breaker = Breaker::default();
         for _ in 0..100 {
-            assert_eq!(breaker.learn(Sign::Failed, id("poison"), "500", at(0)), None);
+            assert_eq!(breaker.learn(Some(5), Sign::Failed, id("poison"), "500", at(0)), None);
         }
         for name in ["a", "b", "c"] {
-            assert_eq!(breaker.learn(Sign::Failed, id(name), "500", at(0)), None);
+            assert_eq!(breaker.learn(Some(5), Sign::Failed, id(name), "500", at(0)), None);
         }
-        assert_eq!(until(breaker.learn(Sign::Failed, id("d"), "500", at(0))), Some(at(5)));
+        assert_eq!(until(breaker.learn(Some(5), Sign::Failed, id("d"), "500", at(0))), Some(at(5)));
         let mut breaker = Breaker::default();
         for name in ["a", "b", "c", "d"].repeat(9) {
-            assert_eq!(breaker.learn(Sign::Failed, id(name), "500", at(0)), None);
+            assert_eq!(breaker.learn(None, Sign::Failed, id(name), "500", at(0)), None, "they never do");
+        }
+        assert!(
+            breaker.learn(None, Sign::Misconfigured, id("a"), "401", at(0)).is_some(),
+            "that always does"
+        );
+        let mut breaker = Breaker::default();
+        for name in ["a", "b", "c", "d"].repeat(9) {
+            assert_eq!(breaker.learn(Some(5), Sign::Failed, id(name), "500", at(0)), None);
             if name == "d" {
-                assert_eq!(breaker.learn(Sign::Well, id("e"), "", at(0)), None, "the row is broken");
+                assert_eq!(breaker.learn(Some(5), Sign::Well, id("e"), "", at(0)), None, "the row is broken");
             }
         }
     }
@@ -228,11 +244,11 @@ mod tests {
     #[test]
     fn any_other_answer_lets_everything_go() {
         let mut breaker = Breaker::default();
-        breaker.learn(Sign::Misconfigured, id("a"), "401", at(0));
+        breaker.learn(Some(5), Sign::Misconfigured, id("a"), "401", at(0));
         assert!(breaker.admit(at(30)));
-        assert_eq!(breaker.learn(Sign::Well, id("a"), "", at(30)), Some(Change::Admitting));
+        assert_eq!(breaker.learn(Some(5), Sign::Well, id("a"), "", at(30)), Some(Change::Admitting));
         assert!(breaker.admit(at(31)) && breaker.admit(at(31)));
-        let again = breaker.learn(Sign::Misconfigured, id("a"), "401", at(32));
+        let again = breaker.learn(Some(5), Sign::Misconfigured, id("a"), "401", at(32));
         assert_eq!(until(again), Some(at(62)), "and the pauses start anew");
     }
 
@@ -241,13 +257,13 @@ mod tests {
         let mut breaker =
             Breaker::Shut(Shut { until: at(0), cause: Cause::Failures, tries: 9, why: "".into() });
         assert!(breaker.admit(at(0)));
-        assert_eq!(until(breaker.learn(Sign::Misconfigured, id("a"), "401", at(1))), Some(at(31)));
+        assert_eq!(until(breaker.learn(Some(5), Sign::Misconfigured, id("a"), "401", at(1))), Some(at(31)));
     }
 
     #[test]
     fn a_probe_that_was_not_sent_leaves_the_turn_to_another() {
         let mut breaker = Breaker::default();
-        breaker.learn(Sign::Misconfigured, id("a"), "401", at(0));
+        breaker.learn(Some(5), Sign::Misconfigured, id("a"), "401", at(0));
         assert!(breaker.admit(at(30)));
         breaker.withdraw();
         assert!(breaker.admit(at(30)));

@@ -4,7 +4,10 @@
 //! [`crate::plan`] decides it, by the configuration as it is. Where the two differ, the configuration was changed in
 //! between, and that is said.
 
-use crate::retry::{is_too_old, too_old};
+use crate::{
+    barrier::Barrier,
+    retry::{is_too_old, too_old},
+};
 use jiff::Timestamp;
 use std::collections::{BTreeMap, BTreeSet};
 use talaria_bus::time::{from_proto, to_proto};
@@ -27,19 +30,10 @@ pub struct Known<'a> {
     pub tenant: Option<&'a Tenant>,
     /// What was planned when it came: each delivery with its attempts.
     pub planned: Vec<(Delivery, Vec<Attempt>)>,
-    /// The tenant's routes that are held, by name.
-    pub holds: &'a BTreeMap<String, Held>,
+    /// What stands before the deliveries of the tenant's routes, by name.
+    pub barriers: &'a BTreeMap<String, Barrier>,
     /// How many callbacks came for it with another body.
     pub conflicts: usize,
-}
-
-/// A route that is held.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Held {
-    /// Why.
-    pub because: String,
-    /// When it is tried again.
-    pub until: Timestamp,
 }
 
 /// Explains an event.
@@ -53,10 +47,9 @@ pub fn explain(known: Known<'_>, now: Timestamp) -> Explanation {
         let route = known.tenant.and_then(|tenant| tenant.routes.get(&name)).map(AsRef::as_ref);
         let (matches, why) = wanted(route, known.tenant.is_some(), known.event_type, known.payload);
         let (delivery, attempts) = planned.remove(&name).unzip();
-        // One whose time has come is held no more, or its probe is under way.
-        let held = known.holds.get(&name).filter(|held| held.until > now);
+        let barrier = known.barriers.get(&name);
         let (next, next_at) = match &delivery {
-            Some(delivery) => next(delivery, route, held, now),
+            Some(delivery) => next(delivery, route, barrier, now),
             None if matches == RouteMatch::Yes => {
                 ("nothing by itself: an event is planned once, when it comes".to_owned(), None)
             }
@@ -68,8 +61,8 @@ pub fn explain(known: Known<'_>, now: Timestamp) -> Explanation {
             difference: difference(delivery.as_ref(), matches).to_owned(),
             delivery,
             attempts: attempts.unwrap_or_default(),
-            held_because: held.map(|held| held.because.clone()).unwrap_or_default(),
-            held_until: held.map(|held| to_proto(held.until)),
+            held_because: barrier.map(Barrier::because).unwrap_or_default(),
+            held_until: barrier.and_then(Barrier::until).map(to_proto),
             next,
             next_at: next_at.map(to_proto),
             route: name,
@@ -132,14 +125,20 @@ fn difference(planned: Option<&Delivery>, matches: RouteMatch) -> &'static str {
 fn next(
     delivery: &Delivery,
     route: Option<&Route>,
-    held: Option<&Held>,
+    barrier: Option<&Barrier>,
     now: Timestamp,
 ) -> (String, Option<Timestamp>) {
     let replay = format!("replay it with `talaria replay {}`", delivery.id);
     let said = match delivery.state() {
         DeliveryState::Waiting => {
             let at = from_proto(delivery.next_attempt_at.as_ref());
-            return (waiting(delivery, route, held, at, now), Some(at));
+            let next = waiting(delivery, route, barrier, at, now);
+            return match barrier {
+                // Nobody knows when.
+                Some(Barrier::Paused(_)) => (next, None),
+                Some(Barrier::Shut(shut)) => (next, Some(shut.until.max(at))),
+                None => (next, Some(at)),
+            };
         }
         DeliveryState::Delivered => "nothing more: Hermes has it".to_owned(),
         DeliveryState::Ignored => {
@@ -162,7 +161,7 @@ fn next(
 fn waiting(
     delivery: &Delivery,
     route: Option<&Route>,
-    held: Option<&Held>,
+    barrier: Option<&Barrier>,
     at: Timestamp,
     now: Timestamp,
 ) -> String {
@@ -170,14 +169,18 @@ fn waiting(
         return "it is parked, because the route is not configured any more; put it back before, and this goes on"
             .to_owned();
     };
-    if is_too_old(&route.retry, from_proto(delivery.received_at.as_ref()), at.max(now)) {
+    let number = delivery.attempts + 1;
+    if let Some(barrier @ Barrier::Paused(_)) = barrier {
+        return barrier.next(number, now);
+    }
+    let received_at = from_proto(delivery.received_at.as_ref());
+    let was_too_old = is_too_old(&route.retry, received_at, from_proto(delivery.updated_at.as_ref()));
+    // One that went on past its age was replayed or resumed, and its age counts anew.
+    if is_too_old(&route.retry, received_at, at.max(now)) && !was_too_old {
         return format!("it is parked: {}", too_old(&route.retry));
     }
-    let number = delivery.attempts + 1;
-    if held.is_some() {
-        return format!(
-            "it looks whether the route is still held, and if not, attempt {number}; mend what holds the route"
-        );
+    if let Some(barrier) = barrier {
+        return barrier.next(number, now);
     }
     let schedule = route.retry.schedule.len();
     let used = usize::try_from(delivery.counted_attempts).unwrap_or(usize::MAX);

@@ -17,13 +17,14 @@
 //! - [`retry`]: when a failed attempt is repeated.
 //! - [`conclude`]: what an attempt leaves behind.
 //! - [`fold`]: where a delivery stands, from the facts about it.
-//! - [`explain`]: why an event arrived or did not, and what happens next.
+//! - [`explain`]: why an event arrived or did not, and what happens next; [`barrier`]: what stands before it.
 //! - [`pause`] and [`replay`]: what operators hold up, and what they do to deliveries.
 //!
 //! Shells around them: `fanout`, `dispatch` with `routes` and [`forward`] over [`outbound`], `projector` with [`view`],
 //! `keeper`, `status`, and `control`, by which operators intervene.
 
 pub mod admission;
+pub mod barrier;
 pub mod breaker;
 pub mod classify;
 pub mod conclude;

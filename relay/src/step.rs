@@ -128,7 +128,7 @@ pub fn after(
         other_secret: admission.has_other_secret(route, secret, &exchange),
     };
     let verdict = classify(&exchange, context);
-    let lesson = admission.learn(task, id, &verdict.next, &verdict.detail, now);
+    let lesson = admission.learn(route, task, id, &verdict.next, &verdict.detail, now);
     let ended = Ended {
         started_at,
         took: Some(took),

@@ -107,7 +107,8 @@ fn show_route(
     }
     if !route.held_because.is_empty() {
         let (until, held) = (moment(route.held_until.as_ref(), now), state_style(DeliveryState::Parked));
-        writeln!(out, "  {held}held{held:#} until {until}: {}", one_line(&route.held_because))?;
+        let until = if route.held_until.is_some() { format!(" until {until}") } else { String::new() };
+        writeln!(out, "  {held}held{held:#}{until}: {}", one_line(&route.held_because))?;
     }
     if !route.next.is_empty() {
         let when = match &route.next_at {

@@ -10,6 +10,7 @@ pub(crate) mod jobs;
 pub(crate) mod pause;
 pub(crate) mod render;
 pub(crate) mod replay;
+mod routes;
 pub(crate) mod send;
 pub(crate) mod status;
 pub(crate) mod up;

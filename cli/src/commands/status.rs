@@ -1,6 +1,6 @@
 //! `talaria status`: what became of callbacks.
 
-use super::{actions, pause};
+use super::{actions, pause, routes};
 use crate::{
     Failure,
     args::{Filter, Status},
@@ -21,12 +21,13 @@ use talaria_proto::v1::{
 };
 use tonic::transport::Channel;
 
-type Relay = StatusServiceClient<Channel>;
+pub(super) type Relay = StatusServiceClient<Channel>;
 
 pub(crate) async fn run(config: &Path, args: Status) -> Result<(), Failure> {
     let mut relay = client::connect(args.ask.relay.as_ref(), config).await?;
     match args.id.as_deref() {
         _ if args.quarantined => quarantined(&mut relay, args).await,
+        _ if args.routes => routes::show(&mut relay, args.filter.tenant.as_deref(), args.ask.json).await,
         Some(id) if id.starts_with("evt_") => event(&mut relay, id, &args).await,
         Some(id) if id.starts_with("qrt_") => {
             Err(Failure::Usage(format!("{id} was no event; talaria status --quarantined lists it")))
@@ -98,7 +99,7 @@ async fn overview(relay: &mut Relay, args: &Status) -> Result<(), Failure> {
             return Ok(writeln!(io::stdout(), "{document:#}")?);
         }
         tenants(&summary.tenants)?;
-        routes(&summary.routes)?;
+        show_routes(&summary.routes)?;
         return show_deliveries(&list);
     }
     let list = list(relay, filter, args).await?;
@@ -124,7 +125,7 @@ fn tenants(tenants: &[TenantSummary]) -> Result<(), Failure> {
     Ok(writeln!(io::stdout())?)
 }
 
-fn routes(routes: &[RouteSummary]) -> Result<(), Failure> {
+fn show_routes(routes: &[RouteSummary]) -> Result<(), Failure> {
     let now = Timestamp::now();
     let row = |route: &RouteSummary| {
         let count = |state: DeliveryState| {
@@ -141,16 +142,6 @@ fn routes(routes: &[RouteSummary]) -> Result<(), Failure> {
         });
         let oldest = route.oldest_waiting_received_at.as_ref();
         let oldest = oldest.map_or("-".to_owned(), |at| print::duration(since(now, from_proto(Some(at)))));
-        let held = match route.held_until.as_ref() {
-            _ if route.pause.is_some() => route.pause.as_ref().map_or(String::new(), |pause| {
-                let whose = if pause.route.is_empty() { "tenant " } else { "" };
-                format!("{whose}{}", pause::told(pause, now))
-            }),
-            Some(until) if !route.held_because.is_empty() => {
-                format!("held until {}: {}", print::clock_time(Some(until), now), route.held_because)
-            }
-            _ => String::new(),
-        };
         vec![
             Cell::from(format!("{}/{}", route.tenant, route.route)),
             count(DeliveryState::Waiting),
@@ -161,7 +152,7 @@ fn routes(routes: &[RouteSummary]) -> Result<(), Failure> {
             Cell::from(route.success_share.map_or("-".to_owned(), |share| format!("{:.1} %", share * 100.0))),
             Cell::from(latency),
             Cell::from(oldest),
-            Cell::styled(held, state_style(DeliveryState::Parked)),
+            Cell::styled(routes::in_the_way(route, now), state_style(DeliveryState::Parked)),
         ]
     };
     let heads = [

@@ -7,8 +7,8 @@ use super::{
     raw, secret,
     secret::Origin,
     value::{
-        DAY, HOUR, MINUTE, SECOND, body_limit, duration, event_pattern, exchanges, extra, hermes_url, listen,
-        pace, percent, public_url,
+        DAY, HOUR, MINUTE, SECOND, body_limit, breaker, duration, event_pattern, exchanges, extra,
+        hermes_url, listen, pace, percent, public_url,
     },
 };
 use crate::{
@@ -35,6 +35,8 @@ const DEFAULT_PACE: Pace = Pace { count: 30, window: MINUTE };
 /// Hermes' own default for `max_body_bytes`, and ours.
 const DEFAULT_MAX_BODY: usize = 1_048_576;
 
+/// Failures in a row that shut a route.
+const DEFAULT_BREAKER: u32 = 5;
 /// Exchanges of all routes together.
 const DEFAULT_IN_FLIGHT: usize = 4096;
 
@@ -262,6 +264,7 @@ fn compile_route(
         deliver_only: raw.deliver_only,
         extra: p.or(raw.extra.as_ref(), Value::Object(Object::new()), extra),
         pace: p.or(raw.pace.as_ref(), Some(DEFAULT_PACE), |text| pace(text)),
+        breaker: p.or(raw.breaker.as_ref(), Some(DEFAULT_BREAKER), |text| breaker(text)),
         timeout: duration(p, raw.timeout.as_ref(), "timeout", 30 * SECOND, SECOND / 10..=LONGEST_TIMEOUT),
         in_flight,
         max_body_bytes: p.or(raw.max_body_bytes.as_ref(), DEFAULT_MAX_BODY, |n| body_limit(*n)),

@@ -147,6 +147,7 @@ pub(super) struct Route {
     pub extra: Option<Spanned<Value>>,
     pub pace: Option<Spanned<String>>,
     pub timeout: Option<Spanned<String>>,
+    pub breaker: Option<Spanned<String>>,
     pub in_flight: Option<Spanned<u16>>,
     pub max_body_bytes: Option<Spanned<usize>>,
     #[serde(default)]

@@ -50,6 +50,8 @@ pub struct Route {
     pub extra: Value,
     /// How fast requests may follow each other; `None` without bound.
     pub pace: Option<Pace>,
+    /// So many failures in a row shut the route for a while; `None` where failures never do.
+    pub breaker: Option<u32>,
     /// How long one exchange may take, from the look-up of the name to the last byte of the answer.
     pub timeout: Duration,
     /// How many exchanges may be under way at once.

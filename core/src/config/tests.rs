@@ -96,6 +96,7 @@ fn each_fault_says_what_and_where() {
         ("colour: red", "9:9: unknown field `colour`"),
         ("body: pdf", "9:15: unknown body"),
         ("in_flight: 0", "9:20: in_flight is out of range"),
+        ("breaker: 0", "9:18: not a number of failures"),
         ("max_body_bytes: -1", "9:25: invalid"),
         ("extra: {chat_id: \"\"}", "9:16: extra.chat_id is empty"),
         ("extra: {kind: \"{event_type}\"}", "9:16: extra.kind uses {event_type}"),

@@ -160,6 +160,17 @@ pub(super) fn pace(text: &str) -> Result<Option<Pace>, Fault> {
     read().map(Some).ok_or_else(|| ("not a pace".into(), "write 30/min, 5/s, 100/h or off".into()))
 }
 
+pub(super) fn breaker(text: &str) -> Result<Option<u32>, Fault> {
+    match (text, text.parse()) {
+        ("off", _) => Ok(None),
+        (_, Ok(failures @ 1..=1_000)) => Ok(Some(failures)),
+        _ => Err((
+            "not a number of failures".into(),
+            "write a number from 1 to 1000, such as 5, or off".into(),
+        )),
+    }
+}
+
 pub(super) fn percent(text: &str) -> Result<f64, Fault> {
     let number: Option<f64> = text.strip_suffix('%').and_then(|number| number.trim().parse().ok());
     match number {

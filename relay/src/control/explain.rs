@@ -2,9 +2,13 @@
 
 use super::Operator;
 use crate::{
-    explain::{Held, Known, explain as decide},
+    barrier::Barrier,
+    explain::{Known, explain as decide},
     status::{ask, request},
-    view::query::{self, EventFilter, Period},
+    view::{
+        query::{self, EventFilter, Period},
+        recall,
+    },
 };
 use rusqlite::Connection;
 use std::collections::BTreeMap;
@@ -25,7 +29,7 @@ struct Found {
     seq: u64,
     event: Event,
     planned: Vec<(Delivery, Vec<Attempt>)>,
-    holds: BTreeMap<String, Held>,
+    barriers: BTreeMap<String, Barrier>,
     conflicts: usize,
 }
 
@@ -89,7 +93,7 @@ fn find(connection: &Connection, asked: &Asked) -> rusqlite::Result<(Vec<Found>,
         Ok(Found {
             seq,
             planned: planned.collect::<rusqlite::Result<_>>()?,
-            holds: query::holds(connection, &event.tenant)?,
+            barriers: recall::barriers(connection, &event.tenant)?,
             conflicts: query::conflicts_of(connection, seq)?.len(),
             event,
         })
@@ -110,7 +114,7 @@ async fn explain_one(server: &Operator, found: Found) -> Result<Explanation, Sta
         payload,
         tenant: server.config.tenants.get(&found.event.tenant).map(AsRef::as_ref),
         planned: found.planned,
-        holds: &found.holds,
+        barriers: &found.barriers,
         conflicts: found.conflicts,
         event: found.event,
     };

@@ -1,5 +1,8 @@
 use super::*;
-use crate::testing;
+use crate::{
+    breaker::{Cause, Shut},
+    testing,
+};
 use std::time::Duration;
 use talaria_bus::time::after;
 use talaria_core::{
@@ -19,11 +22,15 @@ struct Case {
     config: Config,
     payload: bool,
     planned: Vec<(Delivery, Vec<Attempt>)>,
-    holds: BTreeMap<String, Held>,
+    barriers: BTreeMap<String, Barrier>,
 }
 
 fn case(route: &str) -> Case {
-    Case { config: testing::config(route), payload: true, planned: Vec::new(), holds: BTreeMap::new() }
+    Case { config: testing::config(route), payload: true, planned: Vec::new(), barriers: BTreeMap::new() }
+}
+
+fn shut(why: &str, until: u64) -> Barrier {
+    Barrier::Shut(Shut { until: at(until), cause: Cause::Configuration, tries: 1, why: why.into() })
 }
 
 fn delivery_to(route: &str, state: DeliveryState) -> Delivery {
@@ -61,7 +68,7 @@ impl Case {
             payload: self.payload.then(|| document.root()),
             tenant: self.config.tenants.get(tenant).map(AsRef::as_ref),
             planned: self.planned,
-            holds: &self.holds,
+            barriers: &self.barriers,
             conflicts: 2,
         };
         explain(known, now)
@@ -144,16 +151,15 @@ fn a_waiting_delivery_says_what_it_waits_for_and_until_when() {
 fn a_held_route_is_named_until_its_time_has_come() {
     let held = |until| {
         let mut case = case("").waits(|delivery| delivery.reason = "the route is held: 401".into());
-        case.holds.insert("video".into(), Held { because: "401".into(), until: at(until) });
-        case.holds.insert("other".into(), Held { because: "404".into(), until: at(99) });
+        case.barriers.insert("video".into(), shut("401", until));
+        case.barriers.insert("other".into(), shut("404", 99));
         case.route()
     };
     let route = held(30);
-    assert_eq!((route.held_because.as_str(), route.held_until), ("401", Some(to_proto(at(30)))));
-    assert!(route.next.starts_with("it looks whether the route is still held, and if not, attempt 1"));
-    let route = held(10);
-    assert_eq!((route.held_because.as_str(), route.held_until), ("", None));
-    assert_eq!(route.next, "attempt 1 (the route is held: 401)");
+    let because = "the route is shut: 401";
+    assert_eq!((route.held_because.as_str(), route.held_until), (because, Some(to_proto(at(30)))));
+    assert!(route.next.starts_with("a single delivery probes the route"), "{}", route.next);
+    assert!(held(10).next.starts_with("a single delivery is probing the route"));
 }
 
 #[test]

@@ -1,6 +1,5 @@
 //! Rows to answers.
 
-use crate::explain::Held;
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension as _, Row};
 use std::{collections::BTreeMap, time::Duration};
@@ -328,15 +327,6 @@ pub(super) fn lanes(
         })
     })?;
     rows.collect()
-}
-
-/// A tenant's routes that are held, by name.
-pub fn holds(connection: &Connection, tenant: &str) -> rusqlite::Result<BTreeMap<String, Held>> {
-    let held = lanes(connection, Some(tenant), None)?.into_iter().filter_map(|lane| {
-        let until = lane.held_until.and_then(|until| Timestamp::from_microsecond(until).ok())?;
-        Some((lane.route, Held { because: lane.held_because, until }))
-    });
-    Ok(held.collect())
 }
 
 /// A page of quarantined callbacks.

@@ -1,9 +1,16 @@
 //! What whoever takes a route over has to know of it.
 
-use super::query::{LaneRow, lanes};
-use crate::breaker::{Cause, Shut};
+use super::{
+    control,
+    query::{LaneRow, lanes},
+};
+use crate::{
+    barrier::Barrier,
+    breaker::{Cause, Shut},
+};
 use jiff::Timestamp;
 use rusqlite::Connection;
+use std::collections::{BTreeMap, HashMap};
 use talaria_bus::time::{from_proto, to_proto};
 use talaria_proto::v1::{BreakerCause, Delivery, DeliveryState};
 
@@ -48,14 +55,30 @@ pub(super) fn shut(lane: &LaneRow) -> Option<Shut> {
     Some(Shut { until, cause, tries: lane.tries.max(1), why: lane.held_because.clone() })
 }
 
-/// Says of deliveries that wait behind a shut route what they wait for; nothing is journalled of each of them.
+/// What stands before the deliveries of a tenant's routes, by route.
+pub fn barriers(connection: &Connection, tenant: &str) -> rusqlite::Result<BTreeMap<String, Barrier>> {
+    let pauses = control::paused(connection)?;
+    let pause = |route: &str| pauses.get(&(tenant.to_owned(), route.to_owned())).cloned();
+    let barrier = |lane: LaneRow| {
+        let pause = pause(&lane.route).or_else(|| pause("")).map(Barrier::Paused);
+        let barrier = pause.or_else(|| shut(&lane).map(Barrier::Shut))?;
+        Some((lane.route, barrier))
+    };
+    Ok(lanes(connection, Some(tenant), None)?.into_iter().filter_map(barrier).collect())
+}
+
+/// Says of deliveries that wait behind a barrier what they wait for; nothing is journalled of each of them.
 pub fn explain_waiting(connection: &Connection, deliveries: &mut [Delivery]) -> rusqlite::Result<()> {
+    let mut known = HashMap::new();
     for delivery in deliveries.iter_mut().filter(|delivery| delivery.state() == DeliveryState::Waiting) {
-        let lane = lanes(connection, Some(&delivery.tenant), Some(&delivery.route))?.pop();
-        if let Some(shut) = lane.as_ref().and_then(shut) {
-            delivery.reason = format!("the route is shut: {}", shut.why);
-            let next = from_proto(delivery.next_attempt_at.as_ref()).max(shut.until);
-            delivery.next_attempt_at = Some(to_proto(next));
+        if !known.contains_key(&delivery.tenant) {
+            known.insert(delivery.tenant.clone(), barriers(connection, &delivery.tenant)?);
+        }
+        let barriers = known.get(&delivery.tenant);
+        if let Some(barrier) = barriers.and_then(|barriers| barriers.get(&delivery.route)) {
+            delivery.reason = barrier.because();
+            let next = from_proto(delivery.next_attempt_at.as_ref());
+            delivery.next_attempt_at = barrier.until().map(|until| to_proto(until.max(next)));
         }
     }
     Ok(())

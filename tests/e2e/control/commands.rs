@@ -27,7 +27,7 @@ fn json(stack: &Stack, arguments: &[&str]) -> Value {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_operator_intervenes_and_sees_what_was_done() {
     let sink = Sink::start().await;
-    let keys = "pace: off\nretry: {schedule: [1ms]}";
+    let keys = "pace: off\nbreaker: off\nretry: {schedule: [1ms]}";
     let stack = stack()
         .tenant("acme", |t| t.route("a", &sink.url("a"), keys).route("b", &sink.url("b"), "pace: off"))
         .start()

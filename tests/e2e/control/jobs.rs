@@ -21,7 +21,7 @@ on_both_buses! {
     a_job_that_is_called_off_goes_no_further
 }
 
-const PARKS: &str = "pace: off\nretry: {schedule: [1ms]}";
+const PARKS: &str = "pace: off\nbreaker: off\nretry: {schedule: [1ms]}";
 
 fn all_of(route: &str) -> ReplayDeliveriesRequest {
     ReplayDeliveriesRequest {

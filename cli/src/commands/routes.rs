@@ -1,0 +1,69 @@
+//! `talaria status --routes`: whether each route lets deliveries through, and what stands in the way.
+
+use super::pause;
+use crate::{
+    Failure,
+    print::{self, Cell, DIM, state_style},
+};
+use jiff::Timestamp;
+use std::io::Write as _;
+use talaria_bus::time::{from_proto, since};
+use talaria_proto::v1::{BreakerState, DeliveryState, GetSummaryRequest, RouteSummary};
+
+pub(crate) async fn show(
+    relay: &mut super::status::Relay,
+    tenant: Option<&str>,
+    json: bool,
+) -> Result<(), Failure> {
+    let request = GetSummaryRequest { tenant: tenant.unwrap_or_default().to_owned() };
+    let summary = relay.get_summary(request).await?.into_inner();
+    if json {
+        return Ok(print::json_document(&summary)?);
+    }
+    if summary.routes.is_empty() {
+        return Ok(writeln!(anstream::stdout(), "{DIM}No route has had a delivery yet.{DIM:#}")?);
+    }
+    let now = Timestamp::now();
+    let row = |route: &RouteSummary| {
+        let oldest = route.oldest_waiting_received_at.as_ref();
+        let oldest = oldest.map_or("-".to_owned(), |at| print::duration(since(now, from_proto(Some(at)))));
+        let waiting = match route.backlog {
+            0 => Cell::styled("-", DIM),
+            backlog => Cell::styled(backlog, state_style(DeliveryState::Waiting)),
+        };
+        vec![
+            Cell::from(format!("{}/{}", route.tenant, route.route)),
+            breaker(route),
+            waiting,
+            Cell::from(oldest),
+            Cell::styled(in_the_way(route, now), state_style(DeliveryState::Parked)),
+        ]
+    };
+    let rows = summary.routes.iter().map(row).collect();
+    Ok(print::table(&["ROUTE", "BREAKER", "WAITING", "OLDEST", "WHY"], rows)?)
+}
+
+fn breaker(route: &RouteSummary) -> Cell {
+    let bad = state_style(DeliveryState::Parked);
+    match route.breaker() {
+        BreakerState::Shut => Cell::styled("shut", bad),
+        BreakerState::Probing => Cell::styled("probing", bad),
+        // An older relay says nothing of it.
+        BreakerState::Admitting | BreakerState::Unspecified => Cell::from("admitting"),
+    }
+}
+
+/// Why nothing goes out to a route; nothing where something does.
+pub(super) fn in_the_way(route: &RouteSummary, now: Timestamp) -> String {
+    if let Some(paused) = &route.pause {
+        let whose = if paused.route.is_empty() { "tenant " } else { "" };
+        return format!("{whose}{}", pause::told(paused, now));
+    }
+    match (route.breaker(), route.held_until.as_ref()) {
+        (BreakerState::Probing, _) => format!("probing: {}", route.held_because),
+        (BreakerState::Shut, until) => {
+            format!("shut until {}: {}", print::clock_time(until, now), route.held_because)
+        }
+        _ => String::new(),
+    }
+}
