@@ -51,8 +51,9 @@ Examples:
   talaria pause acme/video --reason 'Hermes is being moved'
   talaria pause acme                      every route of the tenant
 
-Nothing of it is sent until it is resumed, by any relay, also after restarts. Callbacks are taken as always, and what
-they bring waits; the time does not count towards retry.max_age. An attempt that is under way ends.")]
+Nothing of it is sent until it is resumed, by any relay, also after restarts. Callbacks are taken as
+always, and what they bring waits; the time does not count towards retry.max_age. An attempt that is
+under way ends.")]
 pub struct Pause {
     /// A route as TENANT/ROUTE, or a whole tenant
     pub target: Target,
@@ -69,7 +70,7 @@ pub struct Pause {
 #[command(after_help = "\
 Examples:
   talaria resume acme/video
-  talaria resume acme                     ends the tenant's pause; a route that was paused by itself stays so
+  talaria resume acme           ends the tenant's pause; a route that was paused by itself stays so
 
 What waited goes out at the route's pace.")]
 pub struct Resume {
@@ -89,8 +90,8 @@ pub struct Resume {
 Examples:
   talaria cancel dlv_… --reason 'sent by hand'
 
-Only what waits can be called off. While an attempt is under way this fails with exit code 1: try again when it has
-ended. What was cancelled can be replayed.")]
+Only what waits can be called off. While an attempt is under way this fails with exit code 1: try
+again when it has ended. What was cancelled can be replayed.")]
 pub struct Cancel {
     /// The delivery, dlv_…
     pub id: String,
@@ -106,15 +107,16 @@ pub struct Cancel {
 #[derive(ClapArgs, Debug)]
 #[command(after_help = "\
 Examples:
-  talaria replay dlv_…                                whatever it came to; one that waits is sent at once
+  talaria replay dlv_…                            whatever it came to, also what waits
   talaria replay --tenant acme --route video --dry-run
-  talaria replay --tenant acme --route video          what is parked
+  talaria replay --tenant acme --route video      what is parked
   talaria replay --state parked --state ambiguous --since 24h --rate 60/min
   talaria replay --all --detach
 
-Each is sent under a new id, so Hermes runs it again, even where it ran before. Without --state, what is parked is meant;
-what waits is never meant, only by its id. Goes from the oldest event to the newest, as a job that any relay goes on
-with: Ctrl-C ends the waiting and not the job. `talaria jobs` shows and cancels jobs.")]
+Each is sent under a new id, so Hermes runs it again, even where it ran before. Without --state, what
+is parked is meant; what waits is sent at once by its id, and never meant by options. Goes from the
+oldest event to the newest, as a job that any relay goes on with: Ctrl-C ends the waiting and not the
+job. `talaria jobs` shows jobs and cancels them.")]
 pub struct Replay {
     /// The delivery, dlv_…; or say with options which
     #[arg(conflicts_with_all = ["tenant", "route", "job", "state", "since", "until", "event_type", "all", "dry_run", "rate", "detach"])]
@@ -176,7 +178,8 @@ Examples:
   talaria actions
   talaria actions --tenant acme --since 24h
 
-Kept for as long as events are. What a replay job did to each delivery is shown with the delivery: talaria status dlv_…")]
+Kept for as long as events are. What a replay job did to each delivery is shown with the delivery:
+talaria status dlv_…")]
 pub struct Actions {
     /// Only of this tenant
     #[arg(long, value_name = "NAME")]

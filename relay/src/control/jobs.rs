@@ -25,44 +25,24 @@ use talaria_proto::v1::{
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
-/// How many are counted in one go.
-const PAGE: usize = 1000;
-
 /// How long to wait for a bus that does not work, and how often to look whether this relay leads by now.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// Why a delivery cannot be replayed.
-enum Unfit {
-    EventNotKept,
-    RouteNotConfigured,
-}
-
-/// A delivery, its place, and whether it can be replayed.
-type Candidate = (Place, Delivery, Result<(), Unfit>);
-
 impl Operator {
-    /// Deliveries behind a place, oldest first.
+    /// Deliveries behind a place, oldest first, and whether each can be replayed.
     async fn candidates(
         &self,
         filter: &ReplayFilter,
         behind: Place,
         last: u64,
         max: usize,
-    ) -> Result<Vec<Candidate>, Status> {
+    ) -> Result<Vec<(Place, Delivery, bool)>, Status> {
         let filter = filter.clone();
         let found = self.ask(move |c| replayable::deliveries(c, &filter, behind, last, max)).await?;
-        let events: HashSet<u64> = found.iter().map(|((seq, _), _)| seq.cast_unsigned()).collect();
-        let kept =
-            if events.is_empty() { events } else { self.bus.kept(events).await.map_err(unavailable)? };
+        let kept = self.kept(found.iter().map(|((seq, _), _)| seq.cast_unsigned()).collect()).await?;
         let judged = |(place, delivery): (Place, Delivery)| {
-            let fit = if !kept.contains(&place.0.cast_unsigned()) {
-                Err(Unfit::EventNotKept)
-            } else if self.config.route(&delivery.tenant, &delivery.route).is_none() {
-                Err(Unfit::RouteNotConfigured)
-            } else {
-                Ok(())
-            };
-            (place, delivery, fit)
+            let is_configured = self.config.route(&delivery.tenant, &delivery.route).is_some();
+            (place, delivery, is_configured && kept.contains(&place.0.cast_unsigned()))
         };
         Ok(found.into_iter().map(judged).collect())
     }
@@ -73,23 +53,29 @@ impl Operator {
         filter: &ReplayFilter,
         last: u64,
     ) -> Result<ReplayDeliveriesResponse, Status> {
-        let (mut counts, mut behind) = (ReplayDeliveriesResponse::default(), BOTTOM);
-        loop {
-            let page = self.candidates(filter, behind, last, PAGE).await?;
-            let Some((last_of_page, ..)) = page.last() else { return Ok(counts) };
-            behind = *last_of_page;
-            for (_, _, fit) in &page {
+        let filter = filter.clone();
+        let found = self.ask(move |connection| replayable::events(connection, &filter, last)).await?;
+        let kept = self.kept(found.values().flatten().copied().collect()).await?;
+        let mut counts = ReplayDeliveriesResponse::default();
+        for ((tenant, route), events) in found {
+            let is_configured = self.config.route(&tenant, &route).is_some();
+            for event in events {
                 counts.matching += 1;
-                match fit {
-                    Ok(()) => counts.replayable += 1,
-                    Err(Unfit::EventNotKept) => counts.event_not_kept += 1,
-                    Err(Unfit::RouteNotConfigured) => counts.route_not_configured += 1,
+                match (is_configured, kept.contains(&event)) {
+                    (false, _) => counts.route_not_configured += 1,
+                    (true, false) => counts.event_not_kept += 1,
+                    (true, true) => counts.replayable += 1,
                 }
             }
-            if page.len() < PAGE {
-                return Ok(counts);
-            }
         }
+        Ok(counts)
+    }
+
+    async fn kept(&self, events: HashSet<u64>) -> Result<HashSet<u64>, Status> {
+        if events.is_empty() {
+            return Ok(events);
+        }
+        self.bus.kept(events).await.map_err(unavailable)
     }
 
     /// Begins a job for what `count` found.
@@ -150,9 +136,9 @@ impl Operator {
             let is_last = candidates.len() < size;
             let mut stepped = job.clone();
             let (mut facts, mut tasks) = (Vec::new(), Vec::new());
-            for ((seq, route), delivery, fit) in &candidates {
+            for ((seq, route), delivery, is_fit) in &candidates {
                 stepped.cursor = Some(ReplayCursor { event_seq: seq.cast_unsigned(), route: *route });
-                if fit.is_err() {
+                if !is_fit {
                     stepped.skipped += 1;
                     continue;
                 }
@@ -167,17 +153,17 @@ impl Operator {
             stepped.updated_at = Some(to_proto(now));
             if is_last {
                 end(&mut stepped, ReplayJobState::Done, now);
-                tracing::info!(
-                    job = id,
-                    replayed = stepped.replayed,
-                    skipped = stepped.skipped,
-                    "a replay is done"
-                );
             }
-            facts.push(fact(now, What::ReplayJob(stepped)));
+            facts.push(fact(now, What::ReplayJob(stepped.clone())));
             match self.bus.decide(turn, facts, tasks).await {
-                // Nothing follows on another decision but to look again.
-                Ok(_) => return self.shown().await,
+                Ok(decided) => {
+                    if decided && is_last {
+                        let ReplayJob { replayed, skipped, .. } = stepped;
+                        tracing::info!(job = id, replayed, skipped, "a replay is done");
+                    }
+                    // Where somebody else decided first there is nothing to do but to look again.
+                    return self.shown().await;
+                }
                 Err(error) if error.is_too_large() && size > 1 => {
                     size /= 2;
                     candidates.truncate(size);

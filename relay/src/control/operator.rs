@@ -9,6 +9,7 @@ use crate::{
     view::{View, control, replayable},
 };
 use jiff::Timestamp;
+use metrics::counter;
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 use talaria_bus::{Bus, Clock, Error, Leased, Turn, time::to_proto};
 use talaria_core::{
@@ -166,6 +167,7 @@ impl Operator {
                 facts.push(replay::cancelled(&task, wish).fact);
                 self.bus.settle(leased.lease, facts).await.map_err(unavailable)?;
                 tracing::info!(delivery = %id, by = asker.by, reason = asker.reason, "cancelled");
+                counter!("talaria_deliveries_total", "state" => "cancelled").increment(1);
                 self.shown().await?;
                 return self.known(id).await.map(|(_, _, delivery)| delivery);
             }

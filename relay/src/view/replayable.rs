@@ -57,6 +57,9 @@ pub fn deliveries(
     let DeliveryFilter { tenant, route, states, .. } = &filter.deliveries;
     for lane in lanes(connection, tenant.as_deref(), route.as_deref())? {
         for state in states {
+            // Nothing behind the last of those that were found is wanted, if there are enough.
+            let last =
+                found.last_key_value().filter(|_| found.len() >= max).map_or(last, |(place, _)| place.0);
             let bounds = (lane.number, i32::from(*state), behind.0, behind.1, behind.0, last);
             found.extend(take_matching(
                 &mut statement.query(bounds)?,
@@ -69,6 +72,37 @@ pub fn deliveries(
         }
     }
     Ok(found.into_iter().collect())
+}
+
+/// The places of the events that have such deliveries, by tenant and route.
+pub fn events(
+    connection: &Connection,
+    filter: &ReplayFilter,
+    last: u64,
+) -> rusqlite::Result<BTreeMap<(String, String), Vec<u64>>> {
+    let mut found: BTreeMap<_, Vec<u64>> = BTreeMap::new();
+    let DeliveryFilter { tenant, route, states, job_id, .. } = &filter.deliveries;
+    if job_id.is_some() {
+        for ((seq, _), delivery) in deliveries(connection, filter, BOTTOM, last, usize::MAX)? {
+            found.entry((delivery.tenant, delivery.route)).or_default().push(seq.cast_unsigned());
+        }
+        return Ok(found);
+    }
+    let select = "SELECT event_seq, delivery FROM deliveries WHERE lane = ? AND state = ? AND event_seq <= ?";
+    let mut statement = connection.prepare_cached(select)?;
+    let last = i64::try_from(last).unwrap_or(i64::MAX);
+    for lane in lanes(connection, tenant.as_deref(), route.as_deref())? {
+        let events = found.entry((lane.tenant, lane.route)).or_default();
+        for state in states {
+            let mut rows = statement.query((lane.number, i32::from(*state), last))?;
+            while let Some(row) = rows.next()? {
+                if filter.matches(&message(row, 1)?) {
+                    events.push(row.get(0)?);
+                }
+            }
+        }
+    }
+    Ok(found)
 }
 
 /// A delivery with its event's place and its step.

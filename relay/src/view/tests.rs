@@ -557,6 +557,9 @@ async fn what_a_replay_means_comes_oldest_first_and_once_on_any_page_size() {
                 }
             }
             assert_eq!(places.len(), expected, "{filter:?}");
+            let asked = filter.clone();
+            let counted = view.read(move |c| replayable::events(c, &asked, last)).await.unwrap();
+            assert_eq!(counted.values().map(Vec::len).sum::<usize>(), expected, "{filter:?}");
             assert!(places.is_sorted_by(|a, b| a < b), "{filter:?}");
         }
     }

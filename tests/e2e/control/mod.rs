@@ -4,6 +4,7 @@
 //! - [`one`]: one delivery that is called off or sent again.
 //! - [`jobs`]: many that are sent again.
 //! - [`decisions`]: what the bus makes of a decision whose answer is lost.
+//! - [`random`]: all of it in random order, with kills between.
 //! - [`commands`]: the same from the command line.
 
 mod commands;
@@ -11,6 +12,7 @@ mod decisions;
 mod jobs;
 mod one;
 mod pausing;
+mod random;
 
 use talaria_proto::v1::{Delivery, DeliveryState, PauseRequest, ReplayDeliveryRequest, ResumeRequest};
 use talaria_tests::{

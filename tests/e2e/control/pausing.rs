@@ -14,6 +14,7 @@ on_both_buses! {
     a_pause_holds_a_route_across_a_kill_and_everything_goes_out_after_it
     a_tenants_pause_holds_every_route_and_a_routes_own_one_stays
     time_that_was_spent_paused_ages_nothing
+    a_pause_outlives_the_retention_and_a_status_that_is_made_anew
     what_is_under_way_when_its_route_is_paused_ends_and_what_was_interrupted_waits
 }
 
@@ -202,10 +203,9 @@ async fn a_pause_holds_on_every_relay_and_any_of_them_ends_it() {
 }
 
 /// The journal forgets what is older than the retention; what is paused it is told again before.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_pause_outlives_the_retention_and_a_status_that_is_made_anew() {
+async fn a_pause_outlives_the_retention_and_a_status_that_is_made_anew(builder: Builder) {
     let sink = Sink::start().await;
-    let mut stack = talaria_tests::stack::stack()
+    let mut stack = builder
         .with("retention: 2s")
         .tenant("acme", |t| t.route("a", &sink.url("a"), "pace: off\nretry: {max_age: 2s}"))
         .start()
@@ -216,13 +216,16 @@ async fn a_pause_outlives_the_retention_and_a_status_that_is_made_anew() {
     stack.delivery_when(&event, "a", |delivery| delivery.state() == State::Waiting).await;
     let long_ago = jiff::Timestamp::now() + Duration::from_secs(5);
     until("twice the retention to pass", async || (jiff::Timestamp::now() > long_ago).then_some(())).await;
-    let view = stack.written.path().join("talaria-data/view.db");
     stack.terminate().await;
-    std::fs::remove_file(view).unwrap();
+    for derived in ["view.db", "replica.db"] {
+        // Over NATS both.
+        let _ = std::fs::remove_file(stack.written.path().join("talaria-data").join(derived));
+    }
     stack.restart_with(|text| text).await;
     until("it to know everything again", async || (stack.admin_get("/readyz").await.0 == 200).then_some(()))
         .await;
     assert_eq!(summary(&stack, "a").await.pause.unwrap().since, since);
+    stack.delivery_when(&event, "a", |delivery| delivery.state() == State::Waiting).await;
     assert!(sink.requests().is_empty());
     resume(&stack, "acme", "a").await;
     until("the request", async || (sink.requests_to("a").len() == 1).then_some(())).await;
