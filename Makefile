@@ -25,7 +25,10 @@ SECONDS := 60
 SEED :=
 PROFILE := dev
 
-.PHONY: help build test chaos lint fmt hermes nats nats-image demo bench bench-nats clean
+# How many weeks `make simulate` lives through.
+SEEDS := 1000
+
+.PHONY: help build test chaos simulate lint fmt hermes nats nats-image demo bench bench-nats clean
 
 help: ## Say what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -42,6 +45,10 @@ test: hermes nats ## Run every test there is
 chaos: nats ## Let random faults happen under load, for SECONDS=60, from SEED=
 	TALARIA_CHAOS_SECONDS=$(SECONDS) TALARIA_TEST_SEED=$(SEED) $(CARGO) test --locked --profile $(PROFILE) \
 	--package talaria-tests --test e2e -- --ignored --nocapture chaos::
+
+simulate: ## Live through simulated weeks, SEEDS=1000 of them
+	TALARIA_SEEDS=$(SEEDS) TALARIA_TEST_SEED=$(SEED) $(CARGO) test --release --locked --package talaria-relay --lib \
+	simulation:: -- --nocapture
 
 hermes: $(VENV)/.installed ## Install the real Hermes for the tests, under target/
 

@@ -194,7 +194,12 @@ impl Inner {
         match before {
             Before::Attempt => {}
             Before::GiveBack => return Step::GiveBack,
-            Before::Conclude(conclusion) => return Step::Record(conclusion, None),
+            Before::Conclude(conclusion) => {
+                if conclusion.task.as_ref().is_some_and(|task| task.slot_reserved) {
+                    counter!("talaria_pace_waits_total").increment(1);
+                }
+                return Step::Record(conclusion, None);
+            }
         }
         let event = self.event(task.event_seq).await;
         // The last look before what cannot be undone. It may take long, and a signature has its time.

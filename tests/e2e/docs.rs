@@ -51,11 +51,15 @@ async fn the_metrics_in_the_documents_are_the_ones_that_there_are() {
         .map(|name| format!("talaria_{name}"))
         .collect();
     let sink = Sink::start().await;
-    let stack = stack().tenant("acme", |tenant| tenant.route("r", &sink.url("r"), "")).start().await;
+    let stack = stack().tenant("acme", |tenant| tenant.route("r", &sink.url("r"), "pace: 1/h")).start().await;
     let stranger = OpenRouter::new(stack.ingress(), "acme", "another secret");
     assert_eq!(stranger.try_send("j", "completed").await, Some(401));
     stack.openrouter("acme").send("j", "completed").await;
     stack.finished(&event_id("acme", "j", "completed"), "r").await;
+    // Beyond the pace.
+    stack.openrouter("acme").send("later", "completed").await;
+    let later = event_id("acme", "later", "completed");
+    stack.delivery_when(&later, "r", |delivery| delivery.reason.contains("waiting for its turn")).await;
     let (_, metrics) = stack.admin_get("/metrics").await;
     let exported: BTreeSet<String> = metrics
         .lines()

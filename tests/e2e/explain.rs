@@ -204,12 +204,12 @@ async fn explain_says_that_a_route_is_held_and_what_holds_it() {
         ", not counted, generation 1\n",
         "\n  held until ",
         "\n  next at ",
-        ": it looks whether the route is still held, and if not, attempt 2; mend what holds the route\n",
+        ": a single delivery probes the route, and if that gets through, attempt 2; mend what shut it\n",
     ] {
         assert!(text.contains(part), "{part}: {text}");
     }
     let document = explain_json(&stack, "job");
     let route = route(&document, "r");
-    assert!(route["heldBecause"].as_str().unwrap().starts_with("401"), "{route:#}");
+    assert!(route["heldBecause"].as_str().unwrap().starts_with("the route is shut: 401"), "{route:#}");
     assert!(route["heldUntil"].is_string(), "{route:#}");
 }

@@ -176,7 +176,7 @@ async fn a_misconfigured_route_is_held_and_burns_no_attempt() {
     );
 }
 
-/// Hermes' limit is lower than ours: the route is held, but a delivery that fits is let through and clears it.
+/// Hermes' limit is lower than ours: the route is shut, but a delivery that fits is let through and clears it.
 #[tokio::test(flavor = "multi_thread")]
 async fn too_large_for_hermes_is_held_and_too_large_for_both_is_parked() {
     let hermes = Gateway::start_with(json!({"r": route(&json!({}))}), json!({"max_body_bytes": 5000})).await;

@@ -2,6 +2,7 @@
 //!
 //! - [`promises`]: the promises of the README, a test of its own name for each.
 //! - [`hermes`]: against the real Hermes.
+//! - [`breaker`]: routes that fail are shut, and open again.
 //! - [`pace`]: how fast a route's backlog goes out.
 //! - [`exactness`]: our rendering and filtering beside the real Hermes' own.
 //! - [`status`]: the gRPC services.
@@ -30,6 +31,7 @@
 )]
 
 mod architecture;
+mod breaker;
 mod broker;
 mod chaos;
 mod commands;

@@ -133,7 +133,7 @@ async fn a_name_that_leads_to_a_forbidden_network_holds_its_route_and_says_what_
     );
     let delivery = found.delivery.unwrap();
     assert_eq!((delivery.state(), delivery.counted_attempts), (State::Waiting, 0), "no attempt is used up");
-    assert!(delivery.reason.starts_with("the route is held: "), "{}", delivery.reason);
+    assert!(delivery.reason.starts_with("the route is shut: "), "{}", delivery.reason);
 }
 
 /// Answers over TLS, with a certificate for this name.

@@ -150,7 +150,7 @@ fn a_waiting_delivery_says_what_it_waits_for_and_until_when() {
 #[test]
 fn a_held_route_is_named_until_its_time_has_come() {
     let held = |until| {
-        let mut case = case("").waits(|delivery| delivery.reason = "the route is held: 401".into());
+        let mut case = case("").waits(|delivery| delivery.reason = "the route is shut: 401".into());
         case.barriers.insert("video".into(), shut("401", until));
         case.barriers.insert("other".into(), shut("404", 99));
         case.route()

@@ -1,0 +1,62 @@
+//! Routes whose Hermes fails are shut, and open again.
+
+use serde_json::json;
+use talaria_proto::v1::{BreakerCause, BreakerState, DeliveryState, GetSummaryRequest, RouteSummary};
+use talaria_tests::{
+    binary::run,
+    sink::{Does, Sink},
+    stack::{Stack, stack},
+    until,
+};
+
+const EVENTS: usize = 40;
+
+async fn summary(stack: &Stack) -> RouteSummary {
+    let summary = stack.status().await.get_summary(GetSummaryRequest::default()).await.unwrap().into_inner();
+    summary.routes.into_iter().find(|route| route.route == "r").unwrap_or_default()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn failures_shut_a_route_over_a_restart_until_a_probe_gets_through() {
+    let sink = Sink::start().await;
+    sink.set("r", Does::Answer(500, json!({})));
+    let mut stack = stack().tenant("acme", |t| t.route("r", &sink.url("r"), "pace: off")).start().await;
+    let openrouter = stack.openrouter("acme");
+    for index in 0..EVENTS {
+        openrouter.send(&format!("job {index}"), "completed").await;
+    }
+    let shut = until("the route to be shut", async || {
+        Some(summary(&stack).await).filter(|route| route.breaker() == BreakerState::Shut)
+    })
+    .await;
+    assert_eq!((shut.breaker_cause(), shut.backlog), (BreakerCause::Failures, EVENTS as u64));
+    assert!(shut.held_because.contains("500") && shut.held_until.is_some(), "{shut:?}");
+    let shown = run(stack.written.path(), &["status", "--routes", "--relay", &stack.relay()]);
+    let shown = String::from_utf8(shown.stdout).unwrap();
+    assert!(shown.contains("acme/r") && shown.contains("shut") && shown.contains("500"), "{shown}");
+    let (_, metrics) = stack.admin_get("/metrics").await;
+    assert!(metrics.contains("talaria_route_shut{tenant=\"acme\",route=\"r\"} 1"), "{metrics}");
+
+    // Another process knows it from the journal, and does not find out again with every delivery.
+    stack.kill_and_restart().await;
+    let tried = sink.requests_to("r").len();
+    let probes = until("two probes", async || {
+        let requests = sink.requests_to("r").len();
+        (requests >= tried + 2).then_some(requests - tried)
+    })
+    .await;
+    assert!(probes <= 3, "{probes} requests, one after another");
+    assert_ne!(summary(&stack).await.breaker(), BreakerState::Admitting);
+
+    sink.set("r", Does::Accept);
+    until("everything to go out", async || {
+        let deliveries = stack.deliveries().await;
+        let delivered = deliveries.iter().filter(|delivery| delivery.state() == DeliveryState::Delivered);
+        (delivered.count() == EVENTS).then_some(())
+    })
+    .await;
+    let open = summary(&stack).await;
+    assert_eq!((open.breaker(), open.held_because.as_str()), (BreakerState::Admitting, ""));
+    let attempts: u32 = stack.deliveries().await.iter().map(|delivery| delivery.counted_attempts).sum();
+    assert!(attempts < 40, "{attempts} attempts burnt, for {EVENTS} deliveries");
+}
