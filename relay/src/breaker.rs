@@ -255,7 +255,7 @@ mod tests {
     #[test]
     fn a_probe_that_finds_another_cause_starts_its_pauses_anew() {
         let mut breaker =
-            Breaker::Shut(Shut { until: at(0), cause: Cause::Failures, tries: 9, why: "".into() });
+            Breaker::Shut(Shut { until: at(0), cause: Cause::Failures, tries: 9, why: String::new() });
         assert!(breaker.admit(at(0)));
         assert_eq!(until(breaker.learn(Some(5), Sign::Misconfigured, id("a"), "401", at(1))), Some(at(31)));
     }

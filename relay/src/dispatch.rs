@@ -49,7 +49,7 @@ struct Inner {
 /// What becomes of a delivery that was taken.
 enum Step {
     /// This is recorded.
-    Record(Box<Conclusion>, Option<Fact>),
+    Record(Box<Conclusion>, Option<Box<Fact>>),
     /// It waits on untouched.
     GiveBack,
     /// It is in somebody else's hands.
@@ -114,9 +114,11 @@ impl Dispatcher {
 /// What is paused has a window of nothing.
 fn windows(config: &Config, pauses: &Pauses) -> Windows {
     let count = config.routes().count();
-    let window = |tenant: &str, route: &Route| match pauses.hold(tenant, &route.name) {
-        true => 0,
-        false => window(route.in_flight, count, config.relay.in_flight),
+    let window = |tenant: &str, route: &Route| {
+        if pauses.hold(tenant, &route.name) {
+            return 0;
+        }
+        window(route.in_flight, count, config.relay.in_flight)
     };
     let windows =
         config.routes().map(|(tenant, route)| (lane(&tenant.name, &route.name), window(&tenant.name, route)));
@@ -239,7 +241,7 @@ impl Inner {
         let (exchange, timings) = self.forwarder.exchange(route, request).await;
         let (took, now) = (start.elapsed(), self.clock.now());
         let http_status = exchange.status();
-        let sent = Sent { started_at, took, exchange, timings, guarded, secret };
+        let sent = Sent { started_at, took, exchange, timings, secret, guarded };
         let mut admission = self.routes.admission(in_hand).await;
         let After { conclusion, change, verdict } =
             step::after(delivery, sent, &mut admission, now, rand::random());
@@ -262,10 +264,8 @@ impl Inner {
             Some(change) => Some(self.routes.changed(in_hand, change).await),
             None => None,
         };
-        let changed = changed.map(|it| Fact {
-            at: Some(to_proto(now)),
-            event_seq: 0,
-            what: Some(What::RouteChanged(it)),
+        let changed = changed.map(|it| {
+            Box::new(Fact { at: Some(to_proto(now)), event_seq: 0, what: Some(What::RouteChanged(it)) })
         });
         Step::Record(Box::new(conclusion), changed)
     }
@@ -301,9 +301,9 @@ impl Inner {
     }
 
     /// Records until the bus takes it: what happened must not be forgotten.
-    async fn record(&self, leased: &Leased, conclusion: Conclusion, more: Option<Fact>) {
+    async fn record(&self, leased: &Leased, conclusion: Conclusion, more: Option<Box<Fact>>) {
         let state = standing_of(&conclusion.fact).map(Standing::state);
-        let facts: Vec<Fact> = [conclusion.fact].into_iter().chain(more).collect();
+        let facts: Vec<Fact> = [conclusion.fact].into_iter().chain(more.map(|fact| *fact)).collect();
         loop {
             let recorded = match &conclusion.task {
                 Some(task) => self.bus.later(leased.lease, task.clone(), facts.clone()).await,

@@ -29,7 +29,7 @@ async fn all_are_delivered(stack: &Stack, count: usize, patience: Duration) -> V
         let request = GetDeliveryRequest { delivery_id: delivery.id };
         attempts.extend(stack.status().await.get_delivery(request).await.unwrap().into_inner().attempts);
     }
-    attempts.sort_by_key(|attempt| started_at(attempt));
+    attempts.sort_by_key(started_at);
     attempts
 }
 
