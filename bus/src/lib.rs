@@ -68,8 +68,10 @@
 pub mod clock;
 #[cfg(any(test, feature = "conformance"))]
 pub mod conformance;
+mod delivery;
 pub mod derived;
 mod embedded;
+mod error;
 mod nats;
 mod partition;
 mod queue;
@@ -81,63 +83,15 @@ mod tail;
 pub mod time;
 
 pub use clock::Clock;
+pub use delivery::{LEASE, Lane, Lease, Leased, Survey, Windows};
+pub use error::Error;
 
 use bytes::Bytes;
 use jiff::Timestamp;
-use std::{
-    collections::{HashMap, HashSet},
-    path::Path,
-    sync::Arc,
-};
+use std::{collections::HashSet, path::Path, sync::Arc};
 use talaria_core::{config, id::DeliveryId};
 use talaria_proto::v1::{DeliveryTask, Event, Fact};
-use thiserror::Error;
 use tokio_util::sync::CancellationToken;
-
-/// How long a delivery may be held before it counts as abandoned. Longer than the longest timeout of a route.
-pub const LEASE: std::time::Duration = std::time::Duration::from_secs(15 * 60);
-
-/// Why the bus could not do what was asked. Nothing was changed; asking again later is right.
-#[derive(Clone, Debug, Error)]
-#[error("the bus is unavailable: {reason}")]
-pub struct Error {
-    reason: String,
-    too_large: bool,
-}
-
-impl Error {
-    #[expect(clippy::needless_pass_by_value, reason = "so that it can be given to map_err")]
-    pub(crate) fn new(reason: impl ToString) -> Self {
-        Self { reason: reason.to_string(), too_large: false }
-    }
-
-    pub(crate) fn too_large(size: usize, limit: usize) -> Self {
-        let reason = format!("{size} bytes are more than its largest message of {limit}");
-        Self { reason, too_large: true }
-    }
-
-    /// Whether it can never take this, because it is too large.
-    pub fn is_too_large(&self) -> bool {
-        self.too_large
-    }
-}
-
-impl From<sqlite::Error> for Error {
-    fn from(error: sqlite::Error) -> Self {
-        if error.is_damage() {
-            return Self::new(format_args!(
-                "{error}; restore bus.db from a backup, or move it away to begin anew"
-            ));
-        }
-        Self::new(error)
-    }
-}
-
-impl From<rusqlite::Error> for Error {
-    fn from(error: rusqlite::Error) -> Self {
-        sqlite::Error::from(error).into()
-    }
-}
 
 /// What became of a published event.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -174,59 +128,6 @@ pub struct Plan {
     pub facts: Vec<Fact>,
     /// What is to be delivered.
     pub deliveries: Vec<DeliveryTask>,
-}
-
-/// A tenant's route, as the queue sees it.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Lane {
-    /// The tenant.
-    pub tenant: Arc<str>,
-    /// The route's name within the tenant.
-    pub route: Arc<str>,
-}
-
-/// How many deliveries of each lane may be out at once; lanes that are not named have [`Windows::DEFAULT`].
-#[derive(Clone, Debug, Default)]
-pub struct Windows(pub HashMap<Lane, usize>);
-
-impl Windows {
-    /// The window of lanes that no configuration names any more.
-    pub const DEFAULT: usize = 16;
-
-    fn of(&self, lane: &Lane) -> usize {
-        self.0.get(lane).copied().unwrap_or(Self::DEFAULT)
-    }
-}
-
-/// The right to work on a delivery, until it is used, given back or [`LEASE`] is over.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Lease {
-    event_seq: u64,
-    route: i64,
-    token: i64,
-}
-
-/// A delivery in somebody's hands.
-#[derive(Clone, Debug)]
-pub struct Leased {
-    /// The right to work on it.
-    pub lease: Lease,
-    /// What it is.
-    pub task: DeliveryTask,
-    /// Whether an earlier holder vanished: it may have sent the request.
-    pub interrupted: bool,
-    /// Tells apart the times for which this process has had the lane: with another number than before, others may have
-    /// worked on it in between.
-    pub term: u64,
-}
-
-/// What was found among the deliveries of a lane.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Survey<T> {
-    /// In what waits, in the order of being due.
-    pub found: Vec<T>,
-    /// How many other processes hold.
-    pub held_elsewhere: usize,
 }
 
 /// A piece of the journal.

@@ -1,7 +1,8 @@
 //! Weeks of a relay in seconds: the real decisions and the real queue, with a clock that is turned from one thing that
 //! happens to the next, and Hermes' stand-ins that fail in all the ways that were seen.
 //!
-//! - [`world`]: what happens, and in which order.
+//! - [`agenda`]: what happens, and when.
+//! - [`world`]: what it leads to, and what has to hold all the while.
 //! - [`hermes`]: who is sent to.
 //! - [`journal`]: what was recorded, and whether it adds up.
 //!
@@ -9,6 +10,7 @@
 
 #![allow(clippy::print_stdout, reason = "a seed that fails has to be known")]
 
+mod agenda;
 mod hermes;
 mod journal;
 mod world;

@@ -110,6 +110,10 @@ impl Lanes {
             Ours::All => HashMap::new(),
             Ours::These(known) => known.clone(),
         };
+        // What was known of a lane before somebody else had it is over.
+        for state in self.states.values_mut().filter(|state| !known.contains_key(&state.partition)) {
+            state.gate = Gate::OPEN;
+        }
         let since = |partition| (partition, known.get(&partition).copied().unwrap_or(membership));
         self.ours = Ours::These(partitions.iter().copied().map(since).collect());
         self.by_due.clear();
@@ -229,5 +233,32 @@ impl Lanes {
         self.touched.sort_unstable();
         self.touched.dedup();
         mem::take(&mut self.touched)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_gate_lasts_for_as_long_as_the_lane_is_ours_and_a_term_tells_each_time_apart() {
+        let connection = Connection::open_in_memory().unwrap();
+        connection.execute_batch(crate::queue::TABLES).unwrap();
+        let lane = Lane { tenant: "acme".into(), route: "r".into() };
+        let partition = Partition::of(&lane);
+        let mut lanes = Lanes::default();
+        lanes.own(&[partition], 1);
+        let number = lanes.number(&connection, &lane).unwrap();
+        lanes.expect(number, 5);
+        lanes.set_gate(&lane, 100, 1);
+        let turns = |lanes: &Lanes| lanes.due(1_000).collect::<Vec<_>>();
+        // Another membership, and still ours.
+        lanes.own(&[partition], 2);
+        assert_eq!((lanes.term(number), turns(&lanes), lanes.room(number, 0)), (1, vec![(100, number)], 1));
+        lanes.own(&[], 3);
+        assert!(turns(&lanes).is_empty());
+        lanes.own(&[partition], 4);
+        assert_eq!((lanes.term(number), turns(&lanes)), (4, vec![(5, number)]));
+        assert_eq!(lanes.room(number, 0), Windows::DEFAULT);
     }
 }

@@ -1,6 +1,7 @@
-//! What happens: events, troubles, restarts, changes of the configuration; and what has to hold all the while.
+//! A relay and those it sends to, from one thing that happens to the next; and what has to hold all the while.
 
 use super::{
+    agenda::{CONFIGS, DELIVER_ONLY, Happening, QUIET, ROUTES, TENANTS, WEEK, a_week},
     hermes::{Hermes, Trouble, some_trouble},
     journal::Journal,
 };
@@ -18,9 +19,7 @@ use rand::{Rng as _, SeedableRng as _, rngs::StdRng};
 use std::{
     cmp::Reverse,
     collections::{BTreeMap, BinaryHeap, HashMap, HashSet, VecDeque},
-    fmt::Write as _,
-    fs,
-    sync::{Arc, LazyLock},
+    sync::Arc,
     time::Duration,
 };
 use talaria_bus::{
@@ -34,72 +33,9 @@ use talaria_core::{
 };
 use talaria_proto::v1::{DeliveryState, DeliveryTask, Event};
 
-const WEEK: Duration = Duration::from_secs(7 * 86_400);
-const TENANTS: usize = 300;
-const ROUTES: usize = 4;
-/// These tenants' routes never have trouble, and so few events that nothing ever waits.
-const QUIET: usize = 20;
-/// The name of routes that deliver without an agent.
-const DELIVER_ONLY: &str = "r1";
 const IN_HAND: usize = 1024;
 /// From the relay to Hermes, and back: less than the pace's margin.
 const ON_ITS_WAY: Duration = Duration::from_millis(900);
-
-/// As it is; without one tenant's last route; with other paces.
-static CONFIGS: LazyLock<[Arc<Config>; 3]> = LazyLock::new(|| {
-    [
-        ["30/min", "10/min", "2/s", "off"],
-        ["30/min", "10/min", "2/s", ""],
-        ["12/min", "3/min", "1/s", "60/min"],
-    ]
-    .map(|paces| Arc::new(compile(paces)))
-});
-
-fn compile(paces: [&str; ROUTES]) -> Config {
-    let directory = tempfile::tempdir().unwrap();
-    fs::write(directory.path().join("secret"), "secret").unwrap();
-    let mut text = "tenants:\n".to_owned();
-    for tenant in 0..TENANTS {
-        write!(text, "  t{tenant}:\n    openrouter: {{secrets: [{{file: secret}}]}}\n    routes:\n").unwrap();
-        for (route, pace) in paces.iter().enumerate().filter(|(_, pace)| !pace.is_empty()) {
-            writeln!(
-                text,
-                "      r{route}: {{url: 'https://hermes.example/webhooks/r', secret: {{file: secret}}, pace: {pace}, \
-                 deliver_only: {}}}",
-                format!("r{route}") == DELIVER_ONLY
-            )
-            .unwrap();
-        }
-    }
-    let file = directory.path().join("talaria.yaml");
-    fs::write(&file, text).unwrap();
-    config::load(&file).unwrap()
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Happening {
-    Event {
-        tenant: usize,
-    },
-    Trouble {
-        tenant: usize,
-        route: usize,
-    },
-    Healed {
-        tenant: usize,
-        route: usize,
-    },
-    /// The relay dies, and comes back with this configuration.
-    Restart {
-        config: usize,
-    },
-    Arrives {
-        flight: u64,
-    },
-    Ends {
-        flight: u64,
-    },
-}
 
 /// A request under way.
 struct Flight {
@@ -160,46 +96,10 @@ impl World {
             config,
         };
         world.set_windows();
-        world.plan_a_week();
+        for (at, what) in a_week(&mut world.rng) {
+            world.schedule(after(begin, at), what);
+        }
         world
-    }
-
-    fn plan_a_week(&mut self) {
-        let week = WEEK.as_secs();
-        for tenant in 0..QUIET {
-            for _ in 0..3 {
-                let at = self.rng.random_range(0..week);
-                self.at(at, Happening::Event { tenant });
-            }
-        }
-        // Singles, and bursts that fill a route for minutes or hours.
-        for _ in 0..400 {
-            let (tenant, at) = (self.rng.random_range(QUIET..TENANTS), self.rng.random_range(0..week));
-            let burst = if self.rng.random_range(0..40) == 0 { self.rng.random_range(1..150) } else { 1 };
-            for _ in 0..burst {
-                self.at(at, Happening::Event { tenant });
-            }
-        }
-        for _ in 0..400 {
-            let (tenant, route) = (self.rng.random_range(QUIET..TENANTS), self.rng.random_range(0..ROUTES));
-            let at = self.rng.random_range(0..week);
-            self.at(at, Happening::Trouble { tenant, route });
-            // Trouble matters where something comes.
-            for _ in 0..self.rng.random_range(0..12) {
-                let later = at + self.rng.random_range(0..3_600);
-                self.at(later, Happening::Event { tenant });
-            }
-        }
-        for _ in 0..60 {
-            let (at, config) = (self.rng.random_range(0..week), self.rng.random_range(0..CONFIGS.len()));
-            self.at(at, Happening::Restart { config });
-        }
-        self.at(week, Happening::Restart { config: 0 });
-    }
-
-    fn at(&mut self, second: u64, what: Happening) {
-        let micros = self.rng.random_range(0..1_000_000);
-        self.schedule(after(self.begin, Duration::from_micros(second * 1_000_000 + micros)), what);
     }
 
     fn schedule(&mut self, at: Timestamp, what: Happening) {

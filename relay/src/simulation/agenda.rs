@@ -1,0 +1,115 @@
+//! What happens in a week: the configurations that there are, and when events, troubles and restarts come.
+
+use rand::{Rng as _, rngs::StdRng};
+use std::{
+    fmt::Write as _,
+    fs,
+    sync::{Arc, LazyLock},
+    time::Duration,
+};
+use talaria_core::config::{self, Config};
+
+pub(super) const WEEK: Duration = Duration::from_secs(7 * 86_400);
+pub(super) const TENANTS: usize = 600;
+pub(super) const ROUTES: usize = 4;
+/// These tenants' routes never have trouble, and so few events that nothing ever waits.
+pub(super) const QUIET: usize = 20;
+/// The name of routes that deliver without an agent.
+pub(super) const DELIVER_ONLY: &str = "r1";
+
+/// As it is; without one tenant's last route; with other paces.
+pub(super) static CONFIGS: LazyLock<[Arc<Config>; 3]> = LazyLock::new(|| {
+    [
+        ["30/min", "10/min", "2/s", "off"],
+        ["30/min", "10/min", "2/s", ""],
+        ["12/min", "3/min", "1/s", "60/min"],
+    ]
+    .map(|paces| Arc::new(compile(paces)))
+});
+
+fn compile(paces: [&str; ROUTES]) -> Config {
+    let directory = tempfile::tempdir().unwrap();
+    fs::write(directory.path().join("secret"), "secret").unwrap();
+    let mut text = "tenants:\n".to_owned();
+    for tenant in 0..TENANTS {
+        write!(text, "  t{tenant}:\n    openrouter: {{secrets: [{{file: secret}}]}}\n    routes:\n").unwrap();
+        for (route, pace) in paces.iter().enumerate().filter(|(_, pace)| !pace.is_empty()) {
+            writeln!(
+                text,
+                "      r{route}: {{url: 'https://hermes.example/webhooks/r', secret: {{file: secret}}, pace: {pace}, \
+                 deliver_only: {}}}",
+                format!("r{route}") == DELIVER_ONLY
+            )
+            .unwrap();
+        }
+    }
+    let file = directory.path().join("talaria.yaml");
+    fs::write(&file, text).unwrap();
+    config::load(&file).unwrap()
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Happening {
+    Event {
+        tenant: usize,
+    },
+    Trouble {
+        tenant: usize,
+        route: usize,
+    },
+    Healed {
+        tenant: usize,
+        route: usize,
+    },
+    /// The relay dies, and comes back with this configuration.
+    Restart {
+        config: usize,
+    },
+    Arrives {
+        flight: u64,
+    },
+    Ends {
+        flight: u64,
+    },
+}
+
+/// What happens in a week, and when.
+pub(super) fn a_week(rng: &mut StdRng) -> Vec<(Duration, Happening)> {
+    let week = WEEK.as_secs();
+    let mut agenda = Vec::new();
+    let mut at = |second: u64, what| agenda.push((Duration::from_secs(second), what));
+    for tenant in 0..QUIET {
+        for _ in 0..3 {
+            let begin = rng.random_range(0..week);
+            at(begin, Happening::Event { tenant });
+        }
+    }
+    // Singles, and bursts that fill a route for minutes or hours.
+    for _ in 0..400 {
+        let (tenant, begin) = (rng.random_range(QUIET..TENANTS), rng.random_range(0..week));
+        let burst = if rng.random_range(0..40) == 0 { rng.random_range(1..150) } else { 1 };
+        for _ in 0..burst {
+            at(begin, Happening::Event { tenant });
+        }
+    }
+    for _ in 0..400 {
+        let (tenant, route) = (rng.random_range(QUIET..TENANTS), rng.random_range(0..ROUTES));
+        let begin = rng.random_range(0..week);
+        at(begin, Happening::Trouble { tenant, route });
+        // Trouble matters where something comes.
+        for _ in 0..rng.random_range(0..12) {
+            let later = begin + rng.random_range(0..3_600);
+            at(later, Happening::Event { tenant });
+        }
+    }
+    for _ in 0..60 {
+        let (begin, config) = (rng.random_range(0..week), rng.random_range(0..CONFIGS.len()));
+        at(begin, Happening::Restart { config });
+    }
+    at(week, Happening::Restart { config: 0 });
+    // Nothing happens on the second.
+    for (at, _) in &mut agenda {
+        *at += Duration::from_micros(rng.random_range(0..1_000_000));
+    }
+    agenda
+}
