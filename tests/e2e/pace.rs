@@ -3,10 +3,15 @@
 use crate::hermes::{one_route, route};
 use jiff::Timestamp;
 use serde_json::json;
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 use talaria_bus::time::{from_proto, since};
 use talaria_proto::v1::{Attempt, AttemptOutcome, Delivery, DeliveryState, GetDeliveryRequest};
-use talaria_tests::{hermes::Gateway, stack::Stack, until_within};
+use talaria_tests::{
+    hermes::Gateway,
+    nats,
+    stack::{Stack, Tenant, stack},
+    until, until_within,
+};
 
 const LIMIT: u32 = 30;
 
@@ -37,6 +42,27 @@ fn started_at(attempt: &Attempt) -> Timestamp {
     from_proto(attempt.started_at.as_ref())
 }
 
+/// The places that twenty deliveries have reserved, once they have.
+fn twenty_places(deliveries: Vec<Delivery>) -> Option<BTreeMap<String, Timestamp>> {
+    let waits = |delivery: &Delivery| {
+        delivery.state() == DeliveryState::Waiting && delivery.reason.contains("waiting for its turn")
+    };
+    let waiting = deliveries.into_iter().filter(waits);
+    let places: BTreeMap<_, _> =
+        waiting.map(|delivery| (delivery.id, from_proto(delivery.next_attempt_at.as_ref()))).collect();
+    (places.len() == 20).then_some(places)
+}
+
+fn no_window_has_more_than_hermes_allows(attempts: &[Attempt]) {
+    assert!(
+        attempts.iter().all(|attempt| attempt.outcome() == AttemptOutcome::Accepted),
+        "nobody was refused"
+    );
+    for window in attempts.windows(LIMIT as usize + 1) {
+        assert!(since(started_at(&window[LIMIT as usize]), started_at(&window[0])) > Duration::from_secs(60));
+    }
+}
+
 /// Three windows' worth: two whole windows have to go by between the first and the last, and little more does.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_backlog_goes_out_as_fast_as_hermes_allows_and_no_faster() {
@@ -59,32 +85,43 @@ async fn a_restart_keeps_the_pace_and_the_places() {
     let hermes = Gateway::start(json!({"r": route(&json!({}))}), LIMIT).await;
     let mut stack = one_route(&hermes.url("r"), "prompt: '{data.id}'").await;
     send(&stack, 50).await;
-    let places = |deliveries: Vec<Delivery>| {
-        let waits = |delivery: &Delivery| delivery.reason.contains("waiting for its turn");
-        let mut places: Vec<_> = deliveries
-            .into_iter()
-            .filter(|delivery| delivery.state() == DeliveryState::Waiting && waits(delivery))
-            .map(|delivery| (delivery.id, from_proto(delivery.next_attempt_at.as_ref())))
-            .collect();
-        places.sort();
-        (places.len() == 20).then_some(places)
-    };
-    let reserved =
-        until_within(Duration::from_secs(30), "twenty places", async || places(stack.deliveries().await))
-            .await;
+    let reserved = until("twenty places", async || twenty_places(stack.deliveries().await)).await;
     stack.kill_and_restart().await;
-    assert_eq!(places(stack.deliveries().await), Some(reserved));
+    assert_eq!(twenty_places(stack.deliveries().await), Some(reserved));
     // What comes now comes behind them, and not at once because nobody remembers.
     let openrouter = stack.openrouter("acme");
     for index in 0..5 {
         openrouter.send(&format!("later {index}"), "completed").await;
     }
-    let attempts = all_are_delivered(&stack, 55, Duration::from_secs(150)).await;
-    assert!(
-        attempts.iter().all(|attempt| attempt.outcome() == AttemptOutcome::Accepted),
-        "nobody was refused"
+    no_window_has_more_than_hermes_allows(&all_are_delivered(&stack, 55, Duration::from_secs(150)).await);
+}
+
+/// The same over NATS, where another relay takes the route over.
+#[tokio::test(flavor = "multi_thread")]
+async fn another_owner_keeps_the_pace_and_the_places() {
+    let hermes = Gateway::start(json!({"r": route(&json!({}))}), LIMIT).await;
+    let bus = format!(
+        "bus: {{nats: {{servers: [\"{}\"], prefix: pace-{:016x}}}}}",
+        nats::shared().await,
+        rand::random::<u64>()
     );
-    for window in attempts.windows(LIMIT as usize + 1) {
-        assert!(since(started_at(&window[LIMIT as usize]), started_at(&window[0])) > Duration::from_secs(60));
+    let start = async || {
+        let tenant = |t: Tenant| t.route("r", &hermes.url("r"), "prompt: '{data.id}'");
+        stack().with(&bus).tenant("acme", tenant).start().await
+    };
+    let first = start().await;
+    send(&first, 50).await;
+    let reserved = until("twenty places", async || twenty_places(first.deliveries().await)).await;
+    let second = start().await;
+    until("the second one to know everything", async || {
+        (second.admin_get("/readyz").await.0 == 200).then_some(())
+    })
+    .await;
+    drop(first);
+    let attempts = all_are_delivered(&second, 50, Duration::from_secs(150)).await;
+    no_window_has_more_than_hermes_allows(&attempts);
+    for attempt in attempts {
+        let (delivery, _) = attempt.idempotency_key.rsplit_once('.').unwrap();
+        assert!(reserved.get(delivery).is_none_or(|place| started_at(&attempt) >= *place), "{attempt:?}");
     }
 }

@@ -61,6 +61,16 @@ pub(super) enum Happening {
         tenant: usize,
         route: usize,
     },
+    /// An operator pauses a route.
+    Paused {
+        tenant: usize,
+        route: usize,
+    },
+    /// And resumes it.
+    Resumed {
+        tenant: usize,
+        route: usize,
+    },
     /// The relay dies, and comes back with this configuration.
     Restart {
         config: usize,
@@ -100,6 +110,15 @@ pub(super) fn a_week(rng: &mut StdRng) -> Vec<(Duration, Happening)> {
         for _ in 0..rng.random_range(0..12) {
             let later = begin + rng.random_range(0..3_600);
             at(later, Happening::Event { tenant });
+        }
+    }
+    for _ in 0..100 {
+        let (tenant, route) = (rng.random_range(QUIET..TENANTS), rng.random_range(0..ROUTES));
+        let (begin, lasts) = (rng.random_range(0..week), rng.random_range(1..5 * 86_400));
+        at(begin, Happening::Paused { tenant, route });
+        at(begin + lasts, Happening::Resumed { tenant, route });
+        for _ in 0..rng.random_range(0..12) {
+            at(begin + rng.random_range(0..lasts), Happening::Event { tenant });
         }
     }
     for _ in 0..60 {

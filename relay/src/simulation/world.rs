@@ -11,6 +11,7 @@ use crate::{
     conclude,
     outbound::timings::Timings,
     pace::Remembered,
+    pause::Pauses,
     plan::plan,
     step::{self, Before, InHand, Sent},
 };
@@ -56,6 +57,7 @@ pub(super) struct World {
     config: Arc<Config>,
     queue: SimulatedQueue,
     journal: Journal,
+    pauses: Pauses,
     admissions: HashMap<Lane, (u64, Admission)>,
     flights: HashMap<u64, Flight>,
     hermes: BTreeMap<(usize, usize), Hermes>,
@@ -85,6 +87,7 @@ impl World {
             happened: 0,
             queue: SimulatedQueue::default(),
             journal: Journal::default(),
+            pauses: Pauses::default(),
             admissions: HashMap::new(),
             flights: HashMap::new(),
             hermes: all.map(|name| (name, hermes(name))).collect(),
@@ -109,7 +112,9 @@ impl World {
 
     fn set_windows(&mut self) {
         let window = |(tenant, route): (&Arc<config::Tenant>, &Arc<Route>)| {
-            (crate::routes::lane(&tenant.name, &route.name), usize::from(route.in_flight))
+            let is_paused = self.pauses.hold(&tenant.name, &route.name);
+            let window = if is_paused { 0 } else { usize::from(route.in_flight) };
+            (crate::routes::lane(&tenant.name, &route.name), window)
         };
         self.queue.set_windows(Windows(self.config.routes().map(window).collect()));
     }
@@ -150,6 +155,16 @@ impl World {
             }
             Happening::Healed { tenant, route } => {
                 self.hermes.get_mut(&(tenant, route)).unwrap().trouble = Trouble::Nothing;
+            }
+            Happening::Paused { tenant, route } => {
+                let lane = lane_of(tenant, route);
+                self.pauses.pause(&lane.tenant, &lane.route);
+                self.set_windows();
+            }
+            Happening::Resumed { tenant, route } => {
+                let lane = lane_of(tenant, route);
+                self.pauses.resume(&lane.tenant, &lane.route, self.now);
+                self.set_windows();
             }
             Happening::Restart { config } => {
                 self.config = Arc::clone(&CONFIGS[config]);
@@ -199,7 +214,7 @@ impl World {
             return self.conclude(&leased, &gone);
         };
         let lane = crate::routes::lane(&task.tenant, &task.route);
-        let age_from = from_proto(task.received_at.as_ref());
+        let age_from = self.pauses.age_from(task);
         let in_hand = InHand { task, id: task.delivery_id.parse().unwrap(), route: &route, age_from };
         let (now, random) = (self.now, self.rng.random());
         let admission = self.admission(&lane, &route, leased.term);
@@ -232,6 +247,7 @@ impl World {
 
     fn send(&mut self, leased: Leased, lane: Lane, pace: Option<Pace>) {
         self.requests += 1;
+        assert!(!self.pauses.hold(&lane.tenant, &lane.route), "{lane:?} is paused");
         let tenant: usize = leased.task.tenant[1..].parse().unwrap();
         if tenant < QUIET && leased.task.attempts == 0 {
             let waited = since(self.now, from_proto(leased.task.received_at.as_ref()));
@@ -279,7 +295,7 @@ impl World {
         let task = &leased.task;
         // The configuration changes with the process, and this one has lived since.
         let route = self.config.route(&task.tenant, &task.route).map(Arc::clone).unwrap();
-        let age_from = from_proto(task.received_at.as_ref());
+        let age_from = self.pauses.age_from(task);
         let in_hand = InHand { task, id: task.delivery_id.parse().unwrap(), route: &route, age_from };
         let took = since(self.now, flight.started_at);
         let exchange = flight.exchange.unwrap();
