@@ -13,8 +13,7 @@ use talaria_core::config;
 use talaria_proto::v1::DeliveryState;
 
 const AFTER_HELP: &str = "\
-Exit codes: 0 done, 1 it did not work, 2 wrong command line, 3 wrong configuration, 4 not known,
-            5 nobody answers.
+Exit codes: 0 done, 1 it did not work, 2 wrong command line, 3 wrong configuration, 4 not known, 5 nobody answers.
 
 Start here:
   talaria demo      shows the whole way of a callback, with a stand-in Hermes
@@ -55,7 +54,7 @@ pub enum Command {
     Check(Check),
     /// Run ingress and relay in this process, until Ctrl-C or SIGTERM
     #[command(after_help = "\
-Logs go to standard error: for people on a terminal, as JSON lines elsewhere. RUST_LOG sets their level, for
+Logs go to standard error: for people on a terminal, as JSON lines elsewhere. RUST_LOG sets their level, for \
 example RUST_LOG=debug or RUST_LOG=info,talaria_ingress=debug.")]
     Up,
     /// Take callbacks in this process and leave the rest to a relay; needs NATS
@@ -64,7 +63,7 @@ Examples:
   talaria check --role ingress      is the file valid, and can an ingress' secrets be read?
   talaria ingress
 
-Takes callbacks and answers once they are on the bus, which has to be NATS. Needs neither the data directory
+Takes callbacks and answers once they are on the bus, which has to be NATS. Needs neither the data directory \
 nor the routes' secrets, so it is given none. Run as many as you like, until Ctrl-C or SIGTERM.
 
 Logs go to standard error, as with `talaria up`.")]
@@ -74,11 +73,11 @@ Logs go to standard error, as with `talaria up`.")]
 Examples:
   talaria check --role relay        is the file valid, and can a relay's secrets be read?
   talaria relay
-  talaria relay --data-dir two --grpc 127.0.0.1:50052 --admin 127.0.0.1:9092    a second one beside it
+  talaria relay --data-dir two --grpc 127.0.0.1:50052 --admin 127.0.0.1:9092
 
-Takes events from the bus, which has to be NATS, forwards them to Hermes and answers `talaria status`. Does not
-need OpenRouter's secrets, so it is given none. Keeps its status in data_dir. Run as many as you like, each with
-a data directory of its own, until Ctrl-C or SIGTERM.
+The last one is a second relay beside it. Takes events from the bus, which has to be NATS, forwards them to Hermes \
+and answers `talaria status`. Does not need OpenRouter's secrets, so it is given none. Keeps its status in data_dir. \
+Run as many as you like, each with a data directory of its own, until Ctrl-C or SIGTERM.
 
 Logs go to standard error, as with `talaria up`.")]
     Relay(Relay),
@@ -148,10 +147,10 @@ pub struct Init {
     #[arg(long, default_value = "me", value_name = "NAME")]
     pub tenant: String,
     /// Where Hermes' gateway listens for webhooks
-    #[arg(long, default_value = "http://127.0.0.1:8644", value_name = "URL")]
+    #[arg(long, default_value = "http://127.0.0.1:8644", value_name = "URL", value_parser = http_url)]
     pub hermes: url::Url,
     /// What OpenRouter will reach this machine by
-    #[arg(long, value_name = "URL")]
+    #[arg(long, value_name = "URL", value_parser = http_url)]
     pub public_url: Option<url::Url>,
     /// Replace a configuration that is there already; secrets that are there are kept
     #[arg(long)]
@@ -195,7 +194,7 @@ impl From<Role> for config::Role {
 /// `talaria demo`
 #[derive(ClapArgs, Debug)]
 #[command(after_help = "\
-Starts everything on free loopback ports and in a directory that is removed again, sends one signed callback
+Starts everything on free loopback ports and in a directory that is removed again, sends one signed callback \
 for each terminal status, and succeeds only if Hermes received all of them.")]
 pub struct Demo {
     /// Give up after so many seconds
@@ -230,7 +229,7 @@ pub struct Send {
     #[arg(long, value_name = "FILE")]
     pub payload: Option<PathBuf>,
     /// Where to send it; the configured ingress where it is left out
-    #[arg(long, value_name = "URL")]
+    #[arg(long, value_name = "URL", value_parser = http_url)]
     pub url: Option<url::Url>,
     /// Answer as JSON
     #[arg(long)]
@@ -241,7 +240,7 @@ pub struct Send {
 #[derive(ClapArgs, Debug)]
 pub struct Ask {
     /// The relay's status service; the configured one where it is left out
-    #[arg(long, value_name = "URL")]
+    #[arg(long, value_name = "URL", value_parser = http_url)]
     pub relay: Option<url::Url>,
     /// Answer as JSON
     #[arg(long)]
@@ -300,12 +299,13 @@ impl From<State> for DeliveryState {
 #[derive(ClapArgs, Debug)]
 #[command(after_help = "\
 Examples:
-  talaria status                          every route, and the latest deliveries
-  talaria status job_7                    what became of a job at OpenRouter
-  talaria status evt_…, talaria status dlv_…   an event, or a delivery with its attempts
+  talaria status                  every route that took something, and the latest deliveries
+  talaria status job_7            what became of a job at OpenRouter
+  talaria status evt_…            an event, with its deliveries
+  talaria status dlv_…            a delivery, with its attempts
   talaria status --state parked --since 24h
-  talaria status --routes                 which routes let deliveries through, and what stands in the way
-  talaria status --quarantined            signed callbacks that were not events")]
+  talaria status --routes         which routes let deliveries through, and why others do not
+  talaria status --quarantined    signed callbacks that were not events")]
 pub struct Status {
     /// An event, a delivery, or a job at OpenRouter
     pub id: Option<String>,
@@ -356,7 +356,9 @@ Examples:
   talaria render acme/video                           with OpenRouter's documented payload
   talaria render acme/video --payload callback.json
   talaria render --template 'Video {data.id}' --payload -
-  talaria render --jsonl < cases.jsonl                lines of {\"template\",\"body\",\"event_type\",\"route\"}")]
+  talaria render --jsonl < cases.jsonl
+
+A line of cases.jsonl is an object with template, body, event_type and route.")]
 pub struct Render {
     /// The route, as TENANT/ROUTE; needed where the configuration has more than one
     #[arg(conflicts_with_all = ["template", "jsonl"])]
@@ -405,6 +407,13 @@ fn loopback(text: &str) -> Result<SocketAddr, String> {
     }
 }
 
+/// Where something listens.
+fn http_url(text: &str) -> Result<url::Url, String> {
+    let url: Option<url::Url> = text.parse().ok();
+    url.filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host())
+        .ok_or_else(|| "expected a URL that begins with http:// or https://".to_owned())
+}
+
 /// A time, or how long ago.
 fn moment(text: &str) -> Result<Timestamp, String> {
     if let Ok(ago) = humantime::parse_duration(text) {
@@ -422,6 +431,29 @@ mod tests {
     #[test]
     fn the_command_line_is_sound() {
         Args::command().debug_assert();
+    }
+
+    #[test]
+    fn texts_wrap_where_the_terminal_ends_and_examples_fit_on_a_line() {
+        let command = Args::command();
+        for command in command.get_subcommands().chain([&command]) {
+            let Some(text) = command.get_after_help() else { continue };
+            let text = text.to_string();
+            for (line, next) in text.lines().zip(text.lines().skip(1).chain([""])) {
+                let (name, fits) = (command.get_name(), line.chars().count() <= 100);
+                assert!(fits || !line.starts_with(' '), "{name}: too long for an example: {line}");
+                let prose = |line: &str| !line.is_empty() && !line.starts_with(' ');
+                assert!(!(prose(line) && prose(next)), "{name}: one paragraph in two lines: {line}");
+            }
+        }
+    }
+
+    #[test]
+    fn an_address_is_no_url() {
+        assert!(http_url("http://127.0.0.1:50051").is_ok());
+        for wrong in ["127.0.0.1:50051", "localhost:50051", "ftp://x", ""] {
+            assert!(http_url(wrong).is_err(), "{wrong}");
+        }
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //! 0 done; 1 it did not work; 2 the command line is wrong; 3 the configuration is wrong; 4 not known; 5 nobody
 //! answers. They are part of the interface: `talaria --help` lists them.
 
-use std::{io, process::ExitCode};
+use std::{error::Error as _, io, process::ExitCode};
 use talaria_core::config;
 use thiserror::Error;
 
@@ -76,6 +76,16 @@ impl From<tonic::Status> for Failure {
             tonic::Code::NotFound => Self::Unknown(status.message().to_owned()),
             tonic::Code::InvalidArgument => Self::Usage(status.message().to_owned()),
             tonic::Code::Unavailable => Self::Unreachable(status.message().to_owned()),
+            // What a relay says itself has no source; a connection that breaks has.
+            tonic::Code::Cancelled | tonic::Code::Internal | tonic::Code::Unknown
+                if status.source().is_some() =>
+            {
+                Self::Unreachable(format!(
+                    "what listens there hung up, or is no relay: {}\n  help: the relay's address is relay.grpc, \
+                 http://127.0.0.1:50051 by default",
+                    status.message()
+                ))
+            }
             _ => Self::Other(anyhow::anyhow!("the relay says: {}", status.message())),
         }
     }

@@ -130,6 +130,11 @@ fn class_v6(address: Ipv6Addr) -> Class {
 pub struct Networks(Arc<[Network]>);
 
 impl Networks {
+    /// Whether there are none, so that requests go to public addresses alone.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// Whether requests may go to an address, and otherwise whose it is.
     pub fn allow(&self, address: IpAddr) -> Result<(), Class> {
         match class(address) {

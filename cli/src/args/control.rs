@@ -51,9 +51,8 @@ Examples:
   talaria pause acme/video --reason 'Hermes is being moved'
   talaria pause acme                      every route of the tenant
 
-Nothing of it is sent until it is resumed, by any relay, also after restarts. Callbacks are taken as
-always, and what they bring waits; the time does not count towards retry.max_age. An attempt that is
-under way ends.")]
+Nothing of it is sent until it is resumed, by any relay, also after restarts. Callbacks are taken as always, \
+and what they bring waits; the time does not count towards retry.max_age. An attempt that is under way ends.")]
 pub struct Pause {
     /// A route as TENANT/ROUTE, or a whole tenant
     pub target: Target,
@@ -90,7 +89,7 @@ pub struct Resume {
 Examples:
   talaria cancel dlv_… --reason 'sent by hand'
 
-Only what waits can be called off. While an attempt is under way this fails with exit code 1: try
+Only what waits can be called off. While an attempt is under way this fails with exit code 1: try \
 again when it has ended. What was cancelled can be replayed.")]
 pub struct Cancel {
     /// The delivery, dlv_…
@@ -113,9 +112,9 @@ Examples:
   talaria replay --state parked --state ambiguous --since 24h --rate 60/min
   talaria replay --all --detach
 
-Each is sent under a new id, so Hermes runs it again, even where it ran before. Without --state, what
-is parked is meant; what waits is sent at once by its id, and never meant by options. Goes from the
-oldest event to the newest, as a job that any relay goes on with: Ctrl-C ends the waiting and not the
+Each is sent under a new id, so Hermes runs it again, even where it ran before. Without --state, what \
+is parked is meant; what waits is sent at once by its id, and never meant by options. Goes from the \
+oldest event to the newest, as a job that any relay goes on with: Ctrl-C ends the waiting and not the \
 job. `talaria jobs` shows jobs and cancels them.")]
 pub struct Replay {
     /// The delivery, dlv_…; or say with options which
@@ -178,7 +177,7 @@ Examples:
   talaria actions
   talaria actions --tenant acme --since 24h
 
-Kept for as long as events are. What a replay job did to each delivery is shown with the delivery:
+Kept for as long as events are. What a replay job did to each delivery is shown with the delivery: \
 talaria status dlv_…")]
 pub struct Actions {
     /// Only of this tenant

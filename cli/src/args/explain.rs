@@ -11,8 +11,8 @@ Examples:
   talaria explain evt_…                   one event: every route of its tenant
   talaria explain dlv_… --json            one delivery: its route alone
 
-Says of each route whether it takes the event and why, by the configuration that the relay has now, and where that
-differs from what was planned when the event came; of each delivery where it stands and every attempt; and what
+Says of each route whether it takes the event and why, by the configuration that the relay has now, and where that \
+differs from what was planned when the event came; of each delivery where it stands and every attempt; and what \
 happens next.")]
 pub struct Explain {
     /// An event, a delivery, or a job at OpenRouter

@@ -27,6 +27,9 @@ pub(crate) async fn run(config: &Path, args: Explain) -> Result<(), Failure> {
         id if id.starts_with("qrt_") => {
             return Err(Failure::Usage(format!("{id} was no event; talaria status --quarantined lists it")));
         }
+        id if id.starts_with("rpl_") => {
+            return Err(Failure::Usage(format!("{id} is a replay job; talaria jobs {id} shows it")));
+        }
         id if id.starts_with("evt_") => Subject::EventId(id),
         id if id.starts_with("dlv_") => Subject::DeliveryId(id),
         id => Subject::JobId(id),
@@ -57,7 +60,8 @@ fn show(out: &mut impl Write, explanation: &Explanation, now: Timestamp) -> io::
     writeln!(out, "  {}", explanation.summary)?;
     if explanation.conflicts > 0 {
         let count = explanation.conflicts;
-        writeln!(out, "  conflict: came {count} more time(s) with another body; the first one stands")?;
+        let times = if count == 1 { "time" } else { "times" };
+        writeln!(out, "  conflict: came {count} more {times} with another body; the first one stands")?;
     }
     if !explanation.payload_kept {
         writeln!(out, "  its payload is not kept any more")?;
@@ -98,14 +102,16 @@ fn show_route(
         show_attempt(out, attempt, attempt.idempotency_key != sent_as, now)?;
         sent_as = &attempt.idempotency_key;
     }
-    // What it waits for is mostly said by what happens next.
-    if let Some(delivery) = route.delivery.as_ref().filter(|delivery| !route.next.contains(&delivery.reason))
-    {
+    // What it waits for is mostly said by what holds it, or by what happens next.
+    let said = |reason: &str| reason == route.held_because || route.next.contains(reason);
+    if let Some(delivery) = route.delivery.as_ref().filter(|delivery| !said(&delivery.reason)) {
         let (state, style) = (state_name(delivery.state()), state_style(delivery.state()));
         let at = print::clock_time(delivery.updated_at.as_ref(), now);
         writeln!(out, "  {DIM}{at}{DIM:#}  {style}{state}{style:#}: {}", one_line(&delivery.reason))?;
     }
-    if !route.held_because.is_empty() {
+    // It holds what waits, and nothing that has ended or was never planned.
+    let waits = route.delivery.as_ref().is_some_and(|delivery| delivery.state() == DeliveryState::Waiting);
+    if waits && !route.held_because.is_empty() {
         let (until, held) = (moment(route.held_until.as_ref(), now), state_style(DeliveryState::Parked));
         let until = if route.held_until.is_some() { format!(" until {until}") } else { String::new() };
         writeln!(out, "  {held}held{held:#}{until}: {}", one_line(&route.held_because))?;
@@ -268,10 +274,21 @@ mod tests {
             "guard: a leading / defused\n",
             "in 30 s: x\\n",
             "in 31 s: x\\n",
-            "conflict: came 1 more time(s)",
+            "conflict: came 1 more time with",
             "its payload is not kept any more",
         ] {
             assert!(said.contains(part), "{part}: {said}");
+        }
+        assert_eq!(said.matches("  held until ").count(), 1, "{said}");
+        assert!(!said.contains("WAITING: "), "what holds it is said once: {said}");
+        let mut ended = explanation.clone();
+        if let Some(delivery) = &mut ended.routes[0].delivery {
+            delivery.set_state(DeliveryState::Delivered);
+        }
+        let mut never_planned = explanation;
+        never_planned.routes[0].delivery = None;
+        for explanation in [ended, never_planned] {
+            assert!(!shown(&explanation, now).contains("held"), "nothing is held any more");
         }
     }
 }

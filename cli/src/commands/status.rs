@@ -32,6 +32,9 @@ pub(crate) async fn run(config: &Path, args: Status) -> Result<(), Failure> {
         Some(id) if id.starts_with("qrt_") => {
             Err(Failure::Usage(format!("{id} was no event; talaria status --quarantined lists it")))
         }
+        Some(id) if id.starts_with("rpl_") => {
+            Err(Failure::Usage(format!("{id} is a replay job; talaria jobs {id} shows it")))
+        }
         Some(_) if args.payload => {
             Err(Failure::Usage("--payload needs an event (evt_…) or --quarantined".to_owned()))
         }
@@ -52,7 +55,9 @@ async fn job(relay: &mut Relay, job: &str, args: &Status) -> Result<(), Failure>
     };
     let events = relay.list_events(request).await?.into_inner();
     if events.events.is_empty() {
-        return Err(Failure::Unknown(format!("nothing is known of a job {job}, or it is not kept any more")));
+        return Err(Failure::Unknown(format!(
+            "no job {job} is known: it never came, waits to be planned, or is not kept any more"
+        )));
     }
     let list = list(relay, filter, args).await?;
     if args.ask.json {
@@ -98,8 +103,12 @@ async fn overview(relay: &mut Relay, args: &Status) -> Result<(), Failure> {
             print::merge(&mut document, print::json(&list)?);
             return Ok(writeln!(io::stdout(), "{document:#}")?);
         }
-        tenants(&summary.tenants)?;
-        show_routes(&summary.routes)?;
+        if !summary.tenants.is_empty() {
+            tenants(&summary.tenants)?;
+        }
+        if !summary.routes.is_empty() {
+            show_routes(&summary.routes)?;
+        }
         return show_deliveries(&list);
     }
     let list = list(relay, filter, args).await?;
@@ -363,7 +372,10 @@ async fn quarantined(relay: &mut Relay, args: Status) -> Result<(), Failure> {
         return Ok(print::json_document(&list)?);
     }
     let mut out = anstream::stdout().lock();
-    writeln!(out, "{} signed callback(s) were not events.", list.total)?;
+    match list.total {
+        1 => writeln!(out, "1 signed callback was not an event.")?,
+        n => writeln!(out, "{n} signed callbacks were not events.")?,
+    }
     let now = Timestamp::now();
     for callback in &list.callbacks {
         let at = print::clock_time(callback.received_at.as_ref(), now);

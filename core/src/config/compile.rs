@@ -170,7 +170,7 @@ fn compile_tenant(
     let mut keys = HashMap::new();
     for (route_name, route) in raw.routes.0 {
         check_name(p, &route_name, "route");
-        let route = compile_route(p, warnings, name, &route_name, &route, &networks, scope);
+        let route = compile_route(p, warnings, name, &route_name, &route, networks.as_ref(), scope);
         if let Some(other) = keys.insert(route.key, route_name.value.clone()) {
             let what = format!("the route names {other} and {} come to the same key", route_name.value);
             p.add(&route_name, what, "rename one of them");
@@ -201,12 +201,12 @@ fn compile_route(
     tenant: &str,
     name: &Spanned<String>,
     raw: &raw::Route,
-    networks: &Networks,
+    networks: Option<&Networks>,
     scope: Scope<'_>,
 ) -> Route {
     let nowhere = || Url::parse("http://127.0.0.1").ok();
     let written_url = p.or(Some(&raw.url), None, |text| hermes_url(text).map(Some));
-    if let Some(url) = &written_url {
+    if let (Some(url), Some(networks)) = (&written_url, networks) {
         outbound::check_url(p, tenant, &name.value, &raw.url, url, networks);
     }
     #[expect(clippy::expect_used, reason = "a constant that parses")]
@@ -242,7 +242,7 @@ fn compile_route(
     Route {
         key: RouteKey::new(&name.value),
         name: name.value.clone(),
-        networks: networks.clone(),
+        networks: networks.cloned().unwrap_or_default(),
         tls: outbound::tls(p, warnings, raw.tls.as_ref(), &url, scope.base, scope.role),
         url,
         signing,

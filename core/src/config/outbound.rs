@@ -56,16 +56,19 @@ pub struct Header {
     pub value: SecretString,
 }
 
-pub(super) fn networks(p: &mut Problems, raw: &[Spanned<String>]) -> Networks {
+/// The networks, unless one of them cannot be read: then nobody knows which the others would be enough for.
+pub(super) fn networks(p: &mut Problems, raw: &[Spanned<String>]) -> Option<Networks> {
     const HELP: &str =
         "write loopback, private, carrier, link-local, or addresses such as 10.1.0.0/16 or \"fd12::/16\"";
-    raw.iter()
-        .filter_map(|written| {
+    let networks: Vec<Option<Network>> = raw
+        .iter()
+        .map(|written| {
             p.or(Some(written), None, |text| {
                 text.parse::<Network>().map(Some).map_err(|what| (what, HELP.to_owned()))
             })
         })
-        .collect()
+        .collect();
+    networks.into_iter().collect()
 }
 
 /// A URL that names an address which its tenant does not allow would only fail later.
@@ -82,9 +85,13 @@ pub(super) fn check_url(
             "route {tenant}/{name} leads to {address}, which is {class}, and its tenant does not allow that"
         );
         let allowed = to_allow(address, class);
-        let help = format!(
-            "if Hermes is there, write networks: [{allowed}] under tenant {tenant}, beside openrouter"
-        );
+        let help = if networks.is_empty() {
+            format!(
+                "if Hermes is there, write networks: [{allowed}] under tenant {tenant}, beside openrouter"
+            )
+        } else {
+            format!("if Hermes is there, add {allowed} to the networks of tenant {tenant}")
+        };
         p.add(written, what, help);
     }
 }

@@ -283,10 +283,27 @@ pub(super) fn parse(path: &Path, text: &str) -> Result<Config, Error> {
     let options = serde_saphyr::options! { with_snippet: false };
     serde_saphyr::from_str_with_options(text, options).map_err(|error| {
         let location = error.location().unwrap_or(serde_saphyr::Location::UNKNOWN);
-        let message = error.without_snippet().to_string();
-        let place = format!(" at line {}, column {}", location.line(), location.column());
-        let what = message.strip_suffix(&place).unwrap_or(&message).to_owned();
+        let what = in_words(error.without_snippet()).unwrap_or_else(|| {
+            let message = error.without_snippet().to_string();
+            let place = format!(" at line {}, column {}", location.line(), location.column());
+            message.strip_suffix(&place).unwrap_or(&message).to_owned()
+        });
         let help = "deploy/talaria.example.yaml shows every key with its form";
         Error::invalid(path, vec![Problem::at(location, what, help)])
+    })
+}
+
+/// What the parser says in words of its own trade, in the operator's.
+fn in_words(error: &serde_saphyr::Error) -> Option<String> {
+    use serde_saphyr::Error as E;
+    Some(match error {
+        E::Unexpected { expected: "sequence start", .. } => "expected a list, such as [one, two]".to_owned(),
+        E::Unexpected { expected: "mapping start", .. } => {
+            "expected keys with their values, such as {key: value}".to_owned()
+        }
+        E::InvalidScalar { ty, .. } if ty.starts_with(['u', 'i']) => "expected a whole number".to_owned(),
+        E::DuplicateMappingKey { key: Some(key), .. } => format!("the key {key} is there twice"),
+        E::DuplicateMappingKey { key: None, .. } => "a key is there twice".to_owned(),
+        _ => return None,
     })
 }

@@ -119,7 +119,7 @@ fn sizes_are_plain_or_have_a_binary_unit() {
 fn each_fault_of_the_bus_says_what_and_where() {
     for (keys, expected) in [
         ("replicas: 2", "4:15: replicas must be 1 or 3"),
-        ("replicas: three", "4:15: invalid"),
+        ("replicas: three", "4:15: expected a whole number"),
         ("prefix: Talaria.x", "4:13: \"Talaria.x\" is not a prefix\n  help: use 1 to 63 of a-z"),
         ("prefix: ''", "4:13: \"\" is not a prefix"),
         ("max_bytes: 10GB", "4:16: max_bytes is not a number of bytes\n  help: write 1MiB or more"),

@@ -46,6 +46,13 @@ fn a_url_that_its_tenant_does_not_allow_is_an_error_that_says_what_to_add() {
                     allow that\n  help: if Hermes is there, write networks: [loopback] under tenant acme, beside \
                     openrouter";
     assert_eq!(error, expected);
+    let error = load_text(&with_route("").replace(from, "networks: [10.0.0.0/8]")).unwrap_err();
+    assert!(error.contains("add loopback to the networks of tenant acme"), "{error}");
+    let error = load_text(&with_route("").replace(from, "networks: [lopback]")).unwrap_err();
+    assert!(
+        error.contains("is not a network") && !error.contains("leads to"),
+        "nothing that follows: {error}"
+    );
     for (host, allowed) in [
         ("localhost", "loopback"),
         ("10.1.2.3", "private"),
