@@ -110,6 +110,10 @@ impl Lanes {
             Ours::All => HashMap::new(),
             Ours::These(known) => known.clone(),
         };
+        // What holds a lane back was learnt while it was ours, and others may have opened it since.
+        for state in self.states.values_mut().filter(|state| !known.contains_key(&state.partition)) {
+            state.gate = Gate::OPEN;
+        }
         let since = |partition| (partition, known.get(&partition).copied().unwrap_or(membership));
         self.ours = Ours::These(partitions.iter().copied().map(since).collect());
         self.by_due.clear();
