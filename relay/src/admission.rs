@@ -42,9 +42,13 @@ pub struct Lesson {
 }
 
 impl Admission {
-    /// A route of which this is known from before.
-    pub fn new(route: &Route, remembered: Remembered, shut: Option<Shut>) -> Self {
-        let breaker = shut.map_or_else(Breaker::default, Breaker::Shut);
+    /// A route of which this is known from before. A clock that was ahead then holds nothing up for longer than if it
+    /// had been right.
+    pub fn new(route: &Route, mut remembered: Remembered, shut: Option<Shut>, now: Timestamp) -> Self {
+        for sent in &mut remembered.sent {
+            *sent = now.min(*sent);
+        }
+        let breaker = shut.map_or_else(Breaker::default, |shut| Breaker::Shut(shut.known_at(now)));
         Self { pace: Pace::new(route.pace, remembered), breaker, rotation: Rotation::default() }
     }
 
@@ -128,4 +132,35 @@ impl Admission {
 /// Whose turn a delivery's attempt is.
 pub fn turn(task: &DeliveryTask) -> Turn {
     if task.counted_attempts == 0 && task.generation <= 1 { Turn::First } else { Turn::Again }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{breaker::Cause, testing::route};
+    use std::time::Duration;
+    use talaria_bus::time::{after, to_proto};
+
+    #[test]
+    fn a_clock_that_was_set_back_holds_a_route_up_no_longer_than_one_that_was_right() {
+        let now = Timestamp::from_second(1_777_000_000).unwrap();
+        let ahead = after(now, Duration::from_secs(7_200));
+        let (route, task) = (route("pace: 2/min"), DeliveryTask::default());
+        let remembered = || Remembered { sent: vec![ahead; 2], reserved: Vec::new() };
+        let mut admission = Admission::new(&route, remembered(), None, now);
+        assert_eq!(admission.admit(&task, now), Answer::At(after(now, Duration::from_secs(61))));
+        for (cause, longest) in [(Cause::Failures, 300), (Cause::Configuration, 900)] {
+            let shut = Shut { until: ahead, cause, tries: 1, why: "500".into() };
+            let admission = Admission::new(&route, remembered(), Some(shut), now);
+            assert_eq!(admission.gate(), (after(now, Duration::from_secs(longest)), 1));
+        }
+        let soon = after(now, Duration::from_secs(9));
+        let shut = Shut { until: soon, cause: Cause::Failures, tries: 1, why: "500".into() };
+        assert_eq!(Admission::new(&route, remembered(), Some(shut), now).gate(), (soon, 1));
+        let reserved = DeliveryTask { due_at: Some(to_proto(now)), slot_reserved: true, ..task };
+        assert_eq!(
+            Admission::new(&route, Remembered::default(), None, now).admit(&reserved, now),
+            Answer::Go
+        );
+    }
 }

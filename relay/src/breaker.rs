@@ -59,6 +59,15 @@ pub struct Shut {
     pub why: String,
 }
 
+impl Shut {
+    /// As whoever learns of it now takes it: no pause is longer than the longest, whatever the clock was then.
+    #[must_use]
+    pub fn known_at(self, now: Timestamp) -> Self {
+        let (_, longest) = self.cause.pauses();
+        Self { until: self.until.min(after(now, longest)), ..self }
+    }
+}
+
 /// Whether a route lets deliveries through.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Breaker {

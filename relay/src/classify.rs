@@ -19,6 +19,9 @@ use talaria_proto::v1::AttemptOutcome;
 /// How much of an answer is shown.
 const SHOWN: usize = 200;
 
+/// What is shown instead of a secret.
+const HIDDEN: &str = "(secret)";
+
 /// What came of a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Exchange {
@@ -68,6 +71,27 @@ pub struct Context<'a> {
     pub lost_attempt: Option<u32>,
     /// Whether the route has another secret that Hermes has not refused.
     pub other_secret: bool,
+    /// What went along and is nobody's to read: an answer may repeat it.
+    pub secrets: &'a [&'a str],
+}
+
+impl Context<'_> {
+    /// A stranger's text, on one line, not too long, and without our secrets.
+    fn shown(&self, text: &str) -> String {
+        // Before it is cut off, which could leave half a secret.
+        let text = self.secrets.iter().fold(text.to_owned(), |text, secret| text.replace(secret, HIDDEN));
+        let mut shown: String =
+            text.chars().take(SHOWN).map(|c| if c.is_control() { ' ' } else { c }).collect();
+        if text.chars().nth(SHOWN).is_some() {
+            shown.push('…');
+        }
+        shown
+    }
+
+    fn with_body(&self, text: &str, answer: &Answer) -> String {
+        let body = String::from_utf8_lossy(&answer.body);
+        if body.trim().is_empty() { text.to_owned() } else { format!("{text}: {}", self.shown(body.trim())) }
+    }
 }
 
 /// What to make of it.
@@ -148,24 +172,26 @@ fn answered(answer: &Answer, context: Context<'_>) -> Verdict {
         (200..=299, Some(why)) => lost(format!("{status}, but its body did not arrive whole: {why}"), None),
         (200..=299, None) => taken(answer, &body, context),
         (300..=399, _) => {
-            let target = answer.location.as_deref().map_or(String::new(), |to| format!(" to {}", shown(to)));
+            let target =
+                answer.location.as_deref().map_or(String::new(), |to| format!(" to {}", context.shown(to)));
             fault(format!(
                 "{status}: redirects{target}, which is not followed; set the route's url to where Hermes is"
             ))
         }
         (401, _) if context.other_secret => Verdict {
             outcome: AttemptOutcome::RouteFault,
-            detail: with_body(
-                "401: Hermes does not accept this secret; the route's next one is tried",
-                answer,
-            ),
+            detail: context
+                .with_body("401: Hermes does not accept this secret; the route's next one is tried", answer),
             next: Next::OtherSecret,
         },
-        (401, _) => {
-            fault(with_body("401: Hermes does not accept the signature; compare the route's secret", answer))
+        (401, _) => fault(
+            context
+                .with_body("401: Hermes does not accept the signature; compare the route's secret", answer),
+        ),
+        (403..=405, _) => {
+            fault(context.with_body(&format!("{status}: Hermes does not serve this route"), answer))
         }
-        (403..=405, _) => fault(with_body(&format!("{status}: Hermes does not serve this route"), answer)),
-        (413, _) => fault(with_body("413: longer than Hermes takes; compare max_body_bytes", answer)),
+        (413, _) => fault(context.with_body("413: longer than Hermes takes; compare max_body_bytes", answer)),
         (429, _) => Verdict {
             outcome: AttemptOutcome::RateLimited,
             detail: "429: faster than Hermes allows".into(),
@@ -176,11 +202,11 @@ fn answered(answer: &Answer, context: Context<'_>) -> Verdict {
         }
         // A gateway in between gave up on Hermes, which may have gone on.
         (502 | 504 | 520..=599, _) => lost(
-            with_body(&format!("{status} from a gateway in front of Hermes"), answer),
+            context.with_body(&format!("{status} from a gateway in front of Hermes"), answer),
             answer.retry_after,
         ),
         // Hermes answers 500 and 400 before it records the id.
-        _ => failed(with_body(&status.to_string(), answer), answer.retry_after, IdAfter::Unused),
+        _ => failed(context.with_body(&status.to_string(), answer), answer.retry_after, IdAfter::Unused),
     }
 }
 
@@ -189,7 +215,10 @@ fn taken(answer: &Answer, body: &Body, context: Context<'_>) -> Verdict {
     let status = answer.status;
     let foreign = body.delivery_id.as_deref().filter(|id| *id != context.idempotency_key);
     let beside = foreign.map_or(String::new(), |id| {
-        format!("; it saw the id {:?} instead of ours, so something in between rewrites headers", shown(id))
+        format!(
+            "; it saw the id {:?} instead of ours, so something in between rewrites headers",
+            context.shown(id)
+        )
     });
     match body.status.as_deref() {
         Some("accepted") => Verdict {
@@ -211,8 +240,8 @@ fn taken(answer: &Answer, body: &Body, context: Context<'_>) -> Verdict {
         }
         Some("ignored") => {
             let by = match (&body.reason, &body.event) {
-                (Some(reason), _) => format!("by its {}", shown(reason)),
-                (None, Some(event)) => format!("because {} is not in its events", shown(event)),
+                (Some(reason), _) => format!("by its {}", context.shown(reason)),
+                (None, Some(event)) => format!("because {} is not in its events", context.shown(event)),
                 (None, None) => "without a reason".into(),
             };
             Verdict {
@@ -224,7 +253,7 @@ fn taken(answer: &Answer, body: &Body, context: Context<'_>) -> Verdict {
         Some("duplicate") => duplicate(status, foreign.is_some(), &beside, context),
         _ => Verdict {
             outcome: AttemptOutcome::NotUnderstood,
-            detail: with_body(&format!("{status}, but not one of Hermes' answers"), answer),
+            detail: context.with_body(&format!("{status}, but not one of Hermes' answers"), answer),
             next: Next::Ambiguous,
         },
     }
@@ -263,20 +292,6 @@ fn failed(detail: String, retry_after: Option<Duration>, id: IdAfter) -> Verdict
 fn lost(detail: String, retry_after: Option<Duration>) -> Verdict {
     let next = Next::Retry { retry_after, id: IdAfter::Unknown };
     Verdict { outcome: AttemptOutcome::AnswerLost, detail, next }
-}
-
-fn with_body(text: &str, answer: &Answer) -> String {
-    let body = String::from_utf8_lossy(&answer.body);
-    if body.trim().is_empty() { text.to_owned() } else { format!("{text}: {}", shown(body.trim())) }
-}
-
-/// A stranger's text, on one line and not too long.
-fn shown(text: &str) -> String {
-    let mut shown: String = text.chars().take(SHOWN).map(|c| if c.is_control() { ' ' } else { c }).collect();
-    if text.chars().nth(SHOWN).is_some() {
-        shown.push('…');
-    }
-    shown
 }
 
 #[cfg(test)]

@@ -128,7 +128,7 @@ impl Routes {
         recalled.sent.extend(iter::repeat_n(now, survey.held_elsewhere));
         let remembered = Remembered { sent: recalled.sent, reserved: survey.found };
         show(&route.lane, recalled.shut.is_some());
-        Ok(Admission::new(&route.route, remembered, recalled.shut))
+        Ok(Admission::new(&route.route, remembered, recalled.shut, now))
     }
 
     async fn set_gate(&self, lane: &Lane, (until, window): (Timestamp, usize)) {

@@ -9,12 +9,16 @@ use crate::{
     retry::{is_too_old, too_old, within_age},
 };
 use jiff::Timestamp;
+use secrecy::ExposeSecret;
 use std::time::Duration;
 use talaria_core::{
     config::{Retry, Route},
     id::DeliveryId,
 };
 use talaria_proto::v1::DeliveryTask;
+
+/// What is shorter is a word that an answer may well contain, such as `Bearer` or `prod`.
+const SHORTEST_SECRET: usize = 8;
 
 /// A delivery in hand.
 #[derive(Clone, Copy, Debug)]
@@ -121,7 +125,9 @@ pub fn after(
     random: f64,
 ) -> After {
     let Sent { started_at, took, exchange, timings, secret, guarded } = sent;
+    let secrets: Vec<&str> = secrets(route).collect();
     let context = Context {
+        secrets: &secrets,
         deliver_only: route.deliver_only,
         idempotency_key: &id.idempotency_key(task.generation),
         lost_attempt: (task.lost_attempt > 0).then_some(task.lost_attempt),
@@ -140,6 +146,13 @@ pub fn after(
     let not_before = within_age(&route.retry, age_from, lesson.not_before);
     let timing = Timing { now, retry: &route.retry, random, not_before, age_from };
     After { conclusion: conclude::attempt(task, id, ended, timing), change: lesson.change, verdict }
+}
+
+/// What of a request is nobody's to read: of a header each word, because whoever refuses `Bearer TOKEN` names the token.
+fn secrets(route: &Route) -> impl Iterator<Item = &str> {
+    let headers = route.headers.iter().flat_map(|header| header.value.expose_secret().split(' '));
+    let secrets = route.secrets.iter().map(ExposeSecret::expose_secret);
+    secrets.chain(headers).filter(|secret| secret.len() >= SHORTEST_SECRET)
 }
 
 #[cfg(test)]

@@ -381,3 +381,24 @@ async fn a_relay_on_its_way_out_finishes_what_it_holds_and_one_that_is_gone_does
         assert_eq!(due(&task), start().as_microsecond());
     }
 }
+
+#[tokio::test]
+async fn what_held_a_lane_back_is_forgotten_when_others_have_had_it() {
+    let mut journal = Journal::default();
+    let (mut one, other) = (Relay::new(), Relay::new());
+    let lane = Lane { tenant: "acme".into(), route: "route 0".into() };
+    let owner =
+        |relay: &Relay| What::Membership(membership(vec![relay.replica.me().clone()], &Routes::new()));
+    journal.append(owner(&one));
+    journal.append(What::Planned(planned(1, 1, start())));
+    one.follow(&journal, 9).await;
+    one.replica.set_gate(lane, i64::MAX, 1).await.unwrap();
+    journal.append(owner(&one));
+    one.follow(&journal, 9).await;
+    assert!(one.replica.choose(start(), 9).await.unwrap().is_err(), "it was its own all the time");
+    // The other one may have opened the route, and nobody looks before something of it is in hand.
+    journal.append(owner(&other));
+    journal.append(owner(&one));
+    one.follow(&journal, 9).await;
+    assert!(one.replica.choose(start(), 9).await.unwrap().is_ok());
+}

@@ -110,7 +110,7 @@ impl Lanes {
             Ours::All => HashMap::new(),
             Ours::These(known) => known.clone(),
         };
-        // What was known of a lane before somebody else had it is over.
+        // What holds a lane back was learnt while it was ours, and others may have opened it since.
         for state in self.states.values_mut().filter(|state| !known.contains_key(&state.partition)) {
             state.gate = Gate::OPEN;
         }

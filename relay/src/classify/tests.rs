@@ -1,8 +1,13 @@
 use super::*;
 
 const KEY: &str = "dlv_x.1";
-const AGENT: Context<'_> =
-    Context { deliver_only: false, idempotency_key: KEY, lost_attempt: None, other_secret: false };
+const AGENT: Context<'_> = Context {
+    deliver_only: false,
+    idempotency_key: KEY,
+    lost_attempt: None,
+    other_secret: false,
+    secrets: &[],
+};
 const DIRECT: Context<'_> = Context { deliver_only: true, ..AGENT };
 
 fn answer(status: u16, body: &str) -> Exchange {
@@ -147,4 +152,20 @@ fn a_401_is_a_fault_of_the_route_once_no_other_secret_is_left() {
     assert_eq!(verdict(401, "{}", rotating), (AttemptOutcome::RouteFault, Next::OtherSecret));
     assert_eq!(verdict(401, "{}", AGENT), (AttemptOutcome::RouteFault, Next::RouteFault));
     assert_eq!(verdict(403, "{}", rotating).1, Next::RouteFault, "which no secret mends");
+}
+
+#[test]
+fn what_an_answer_repeats_of_our_secrets_is_not_shown() {
+    let secrets = ["token-0123456789"];
+    let context = Context { secrets: &secrets, ..AGENT };
+    let echo = format!("{}token-0123456789 is not valid", "x".repeat(SHOWN - 5));
+    for body in ["bad token-0123456789", r#"{"status":"ignored","reason":"token-0123456789"}"#, &echo] {
+        for status in [200, 401, 403, 413, 500, 504] {
+            let shown = classify(&answer(status, body), context).detail;
+            assert!(!shown.contains("token"), "{status}: {shown}");
+        }
+    }
+    let location = Some("https://elsewhere/?key=token-0123456789".to_owned());
+    let redirect = Exchange::Answered(Answer { status: 302, location, ..Answer::default() });
+    assert!(classify(&redirect, context).detail.contains("?key=(secret), which"));
 }

@@ -55,11 +55,13 @@ pub(super) fn rate(asked: u32) -> Result<u32, Status> {
     }
 }
 
-/// What is journalled of a filter: with the states that it means.
+/// What is journalled of a filter: with the states that it means, each once.
 pub(super) fn with_states(mut filter: v1::ReplayFilter) -> v1::ReplayFilter {
     if filter.states.is_empty() {
         filter.states.push(DeliveryState::Parked.into());
     }
+    filter.states.sort_unstable();
+    filter.states.dedup();
     filter
 }
 
@@ -135,6 +137,10 @@ mod tests {
             ..v1::ReplayFilter::default()
         };
         assert!(replay_filter(&states(DeliveryState::Delivered)).is_ok());
+        let [parked, ignored] = [DeliveryState::Parked, DeliveryState::Ignored];
+        let twice = [parked, ignored, parked].map(Into::into).to_vec();
+        let twice = replay_filter(&v1::ReplayFilter { states: twice, ..Default::default() }).unwrap();
+        assert_eq!(twice.deliveries.states.len(), 2, "what is named twice is counted once");
         assert!(replay_filter(&states(DeliveryState::Waiting)).is_err());
         assert!(replay_filter(&states(DeliveryState::Unspecified)).is_err());
         let of_type =

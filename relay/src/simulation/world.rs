@@ -239,7 +239,8 @@ impl World {
             let sent =
                 sent.into_iter().filter(|at| since(self.now, *at) < Duration::from_secs(7_200)).collect();
             let remembered = Remembered { sent, reserved: survey.found };
-            let admission = Admission::new(route, remembered, self.journal.shut.get(lane).cloned());
+            let shut = self.journal.shut.get(lane).cloned();
+            let admission = Admission::new(route, remembered, shut, self.now);
             self.admissions.insert(lane.clone(), (term, admission));
         }
         &mut self.admissions.get_mut(lane).unwrap().1
