@@ -48,7 +48,8 @@ impl Admission {
         for sent in &mut remembered.sent {
             *sent = now.min(*sent);
         }
-        let breaker = shut.map_or_else(Breaker::default, |shut| Breaker::Shut(shut.known_at(now)));
+        let breaker =
+            shut.map_or_else(Breaker::default, |shut| Breaker::Shut(shut.recalled(route.breaker, now)));
         Self { pace: Pace::new(route.pace, remembered), breaker, rotation: Rotation::default() }
     }
 
@@ -149,11 +150,9 @@ mod tests {
         let remembered = || Remembered { sent: vec![ahead; 2], reserved: Vec::new() };
         let mut admission = Admission::new(&route, remembered(), None, now);
         assert_eq!(admission.admit(&task, now), Answer::At(after(now, Duration::from_secs(61))));
-        for (cause, longest) in [(Cause::Failures, 300), (Cause::Configuration, 900)] {
-            let shut = Shut { until: ahead, cause, tries: 1, why: "500".into() };
-            let admission = Admission::new(&route, remembered(), Some(shut), now);
-            assert_eq!(admission.gate(), (after(now, Duration::from_secs(longest)), 1));
-        }
+        let shut = Shut { until: ahead, cause: Cause::Failures, tries: 1, why: "500".into() };
+        let admission = Admission::new(&route, remembered(), Some(shut), now);
+        assert_eq!(admission.gate(), (after(now, Duration::from_secs(300)), 1));
         let soon = after(now, Duration::from_secs(9));
         let shut = Shut { until: soon, cause: Cause::Failures, tries: 1, why: "500".into() };
         assert_eq!(Admission::new(&route, remembered(), Some(shut), now).gate(), (soon, 1));

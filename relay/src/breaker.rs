@@ -60,11 +60,16 @@ pub struct Shut {
 }
 
 impl Shut {
-    /// As whoever learns of it now takes it: no pause is longer than the longest, whatever the clock was then.
+    /// As whoever takes the route over now goes on with it, with as many failures in a row as `enough`. No pause is longer
+    /// than the longest, whatever the clock was then; and what a new configuration may have mended is probed at once.
     #[must_use]
-    pub fn known_at(self, now: Timestamp) -> Self {
+    pub fn recalled(self, enough: Option<u32>, now: Timestamp) -> Self {
         let (_, longest) = self.cause.pauses();
-        Self { until: self.until.min(after(now, longest)), ..self }
+        let latest = match self.cause {
+            Cause::Failures if enough.is_some() => after(now, longest),
+            Cause::Failures | Cause::Configuration => now,
+        };
+        Self { until: self.until.min(latest), ..self }
     }
 }
 
@@ -156,6 +161,8 @@ impl Breaker {
             }
             // Others that were already under way when the route was shut do not make it longer.
             Self::Shut(_) => return None,
+            // Shut before it was configured that failures never do.
+            Self::Probing(_) if cause == Cause::Failures && enough.is_none() => return self.close(),
             Self::Probing(shut) if shut.cause == cause => shut.tries.saturating_add(1),
             Self::Probing(_) => 1,
         };
@@ -267,6 +274,19 @@ mod tests {
             Breaker::Shut(Shut { until: at(0), cause: Cause::Failures, tries: 9, why: String::new() });
         assert!(breaker.admit(at(0)));
         assert_eq!(until(breaker.learn(Some(5), Sign::Misconfigured, id("a"), "401", at(1))), Some(at(31)));
+    }
+
+    #[test]
+    fn what_a_new_configuration_may_have_mended_is_probed_at_once() {
+        let shut = |cause| Shut { until: at(300), cause, tries: 3, why: "so".into() };
+        let recalled = |cause, enough| shut(cause).recalled(enough, at(10)).until;
+        assert_eq!(recalled(Cause::Configuration, Some(5)), at(10));
+        assert_eq!(recalled(Cause::Failures, Some(5)), at(300));
+        assert_eq!(recalled(Cause::Failures, None), at(10));
+        let mut breaker = Breaker::Shut(shut(Cause::Failures).recalled(None, at(10)));
+        assert!(breaker.admit(at(10)));
+        let opened = breaker.learn(None, Sign::Failed, id("a"), "500", at(11));
+        assert_eq!(opened, Some(Change::Admitting), "failures never shut it any more");
     }
 
     #[test]

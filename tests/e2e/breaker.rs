@@ -61,3 +61,22 @@ async fn failures_shut_a_route_over_a_restart_until_a_probe_gets_through() {
     let attempts: u32 = stack.deliveries().await.iter().map(|delivery| delivery.counted_attempts).sum();
     assert!(attempts < 40, "{attempts} attempts burnt, for {EVENTS} deliveries");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_mended_in_the_configuration_is_probed_at_once_after_a_restart() {
+    let sink = Sink::start().await;
+    sink.set("wrong", Does::Answer(404, json!({"error": "Unknown route: wrong"})));
+    let mut stack = stack().tenant("acme", |t| t.route("r", &sink.url("wrong"), "pace: off")).start().await;
+    let event = stack.openrouter("acme").send("job", "completed").await;
+    until("the route to be shut", async || {
+        let route = summary(&stack).await;
+        (route.breaker_cause() == BreakerCause::Configuration).then_some(())
+    })
+    .await;
+    let before = summary(&stack).await.held_until;
+    stack.restart_with(|text| text.replace("webhooks/wrong", "webhooks/right")).await;
+    let found = stack.finished(&event, "r").await;
+    assert_eq!(found.delivery.unwrap().state(), DeliveryState::Delivered);
+    let sent = found.attempts.last().unwrap().started_at.unwrap();
+    assert!((sent.seconds, sent.nanos) < before.map(|at| (at.seconds, at.nanos)).unwrap(), "it did not wait");
+}

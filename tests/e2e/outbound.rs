@@ -127,7 +127,7 @@ async fn a_name_that_leads_to_a_forbidden_network_holds_its_route_and_says_what_
     assert!(
         said.contains(
             "not sent: hooks.acme.test leads to 169.254.169.254, which is link-local, and the tenant does not allow \
-             that; if Hermes is there, add networks: [link-local] to the tenant"
+             that; if Hermes is there, add link-local to the tenant's networks"
         ),
         "{said}"
     );

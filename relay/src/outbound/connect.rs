@@ -154,7 +154,7 @@ impl Inner {
                     format!("{host} leads to {address}, which is {class}")
                 };
                 let networks = to_allow(address, class);
-                let help = format!("if Hermes is there, add networks: [{networks}] to the tenant");
+                let help = format!("if Hermes is there, add {networks} to the tenant's networks");
                 Err((format!("{leads}, and the tenant does not allow that; {help}"), true))
             }
             _ if allowed.is_empty() => Err((format!("{host} has no address"), false)),

@@ -65,14 +65,14 @@ async fn a_name_that_leads_to_what_is_not_allowed_is_refused_with_its_reason() {
         (
             "169.254.169.254",
             "hooks.example leads to 169.254.169.254, which is link-local, and the tenant does not allow that; if Hermes \
-             is there, add networks: [link-local] to the tenant",
+             is there, add link-local to the tenant's networks",
         ),
-        ("127.0.0.1", "add networks: [loopback] to the tenant"),
+        ("127.0.0.1", "add loopback to the tenant's networks"),
         ("::ffff:10.0.0.1", "leads to ::ffff:10.0.0.1, which is private"),
         ("64:ff9b::7f00:1", "which is loopback"),
         (
             "192.0.2.1",
-            "which is reserved, and the tenant does not allow that; if Hermes is there, add networks: [192.0.2.1]",
+            "which is reserved, and the tenant does not allow that; if Hermes is there, add 192.0.2.1",
         ),
     ] {
         let route = to("hooks.example", 80, &[]);
