@@ -67,12 +67,15 @@ async fn what_was_mended_in_the_configuration_is_probed_at_once_after_a_restart(
     let sink = Sink::start().await;
     sink.set("wrong", Does::Answer(404, json!({"error": "Unknown route: wrong"})));
     let mut stack = stack().tenant("acme", |t| t.route("r", &sink.url("wrong"), "pace: off")).start().await;
-    let event = stack.openrouter("acme").send("job", "completed").await;
+    stack.openrouter("acme").send("met it", "completed").await;
     until("the route to be shut", async || {
         let route = summary(&stack).await;
         (route.breaker_cause() == BreakerCause::Configuration).then_some(())
     })
     .await;
+    // Whoever met the fault has a later turn of its own.
+    let event = stack.openrouter("acme").send("came behind", "completed").await;
+    stack.delivery_when(&event, "r", |delivery| delivery.reason.contains("is shut")).await;
     let before = summary(&stack).await.held_until;
     stack.restart_with(|text| text.replace("webhooks/wrong", "webhooks/right")).await;
     let found = stack.finished(&event, "r").await;
