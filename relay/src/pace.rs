@@ -27,6 +27,12 @@ const MARGIN: Duration = Duration::from_secs(1);
 /// thousand, do not hold up new ones. Routes with fewer seats serve whoever comes first.
 const KEPT: u32 = 4;
 
+/// How long Hermes counts a request. Whatever window is configured, what it refused says no more than that.
+const HERMES_COUNTS: Duration = Duration::from_secs(60);
+
+/// A pace that was corrected is back after so many windows of Hermes' without a refusal.
+const BACK_AFTER: u32 = 30;
+
 /// Whose turn it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Turn {
@@ -125,7 +131,7 @@ impl Pace {
             None => (Duration::from_secs(1), Duration::from_secs(60)),
             Some(bounds) => {
                 bounds.correct(now);
-                (bounds.span / bounds.limit, bounds.span)
+                (bounds.trial() / bounds.limit, bounds.trial())
             }
         };
         let pause = step.saturating_mul(1 << self.refusals.min(16)).min(longest);
@@ -195,12 +201,18 @@ impl Bounds {
         Ok(())
     }
 
-    /// Hermes refused a request: what it took of this window is what it allows, unless others send to it too.
+    /// Hermes refused a request: what it took of its window is what it allows, unless others send to it too.
     fn correct(&mut self, now: Timestamp) {
         self.refused.push_back(now);
         self.forget(now);
-        let taken = self.sent.len().saturating_sub(self.refused.len());
-        let limit = u32::try_from(taken).unwrap_or(u32::MAX).clamp(1, self.limit);
+        let trial = self.trial();
+        let recent = |times: &VecDeque<Timestamp>| {
+            times.iter().rev().take_while(|time| **time > before(now, trial)).count()
+        };
+        let taken = recent(&self.sent).saturating_sub(recent(&self.refused));
+        // As much in each of its windows that ours has.
+        let windows = u32::try_from(self.span.as_secs() / trial.as_secs().max(1)).unwrap_or(u32::MAX);
+        let limit = u32::try_from(taken.max(1)).unwrap_or(u32::MAX).saturating_mul(windows).min(self.limit);
         for _ in limit..self.limit {
             if self.open.len() > 1 {
                 self.open.pop();
@@ -218,11 +230,17 @@ impl Bounds {
         }
     }
 
-    /// One more is tried after each window without a refusal.
+    /// How long a corrected pace is tried before more is: a window, but no longer than Hermes counts.
+    fn trial(&self) -> Duration {
+        self.span.min(HERMES_COUNTS + MARGIN)
+    }
+
+    /// Some more are tried after each trial without a refusal.
     fn widen(&mut self, now: Timestamp) {
-        if self.limit < self.configured && since(now, self.corrected_at) >= self.span {
-            self.limit += 1;
-            self.open.push(Reverse(now));
+        if self.limit < self.configured && since(now, self.corrected_at) >= self.trial() {
+            let more = (self.configured / BACK_AFTER).clamp(1, self.configured - self.limit);
+            self.limit += more;
+            self.open.extend((0..more).map(|_| Reverse(now)));
             self.corrected_at = now;
         }
     }

@@ -136,6 +136,25 @@ fn a_refusal_corrects_the_pace_to_what_hermes_takes_and_it_grows_back() {
 }
 
 #[test]
+fn a_refusal_costs_a_slow_pace_no_more_than_it_does_hermes() {
+    let hour = Duration::from_secs(3_600);
+    let mut pace = Pace::new(Some(config::Pace { count: 100, window: hour }), Remembered::default());
+    // Others had used Hermes' minute up.
+    assert_eq!(pace.admit(start(), Turn::First, None), Ok(()));
+    assert!(pace.refused(start(), Turn::First, None) <= at(2), "and not in an hour");
+    let mut waiting = vec![(start(), None); 100];
+    let sent = (0..120).map(|minute| {
+        let (now, before) = (at(minute * 60), waiting.len());
+        waiting.retain_mut(|(due, place)| {
+            let told = if *due <= now { pace.admit(now, Turn::First, *place) } else { Err(*due) };
+            told.inspect_err(|later| (*due, *place) = (*later, Some(*later))).is_err()
+        });
+        before - waiting.len()
+    });
+    assert_eq!(sent.sum::<usize>(), 100, "an hour's worth in two");
+}
+
+#[test]
 fn no_pace_never_waits() {
     let mut pace = Pace::new(None, Remembered::default());
     assert!((0..10_000).all(|_| pace.admit(start(), Turn::First, None).is_ok()));
