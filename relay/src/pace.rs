@@ -106,7 +106,7 @@ impl Pace {
         let place = match reserved {
             // Late by more than a window it was forgotten, as over a stop of hours: all of them together would crowd
             // out those whose places come now.
-            Some(place) if not_before <= now && now <= after(place, bounds.span) => place,
+            Some(place) if now <= after(place, bounds.span) => place.max(not_before),
             _ => bounds.reserve(now.max(not_before), turn),
         };
         if place > now {

@@ -124,6 +124,12 @@ pub(super) fn config(raw: raw::Config, base: &Path, role: Role) -> Result<Config
         let help = "add one under tenants:, as deploy/talaria.example.yaml shows".to_owned();
         p.0.push(Problem { line: 0, column: 0, what, help });
     }
+    let count = config.routes().count();
+    if let Some(written) = raw.relay.in_flight.as_ref().filter(|written| written.value < count) {
+        let what =
+            format!("relay.in_flight is less than the {count} routes: those that hang can stop the others");
+        warnings.add(written, what, "write as many as there are routes, or more");
+    }
     config.warnings = warnings.0;
     if problems.0.is_empty() { Ok(config) } else { Err(problems.0) }
 }

@@ -179,6 +179,9 @@ fn what_looks_wrong_is_warned_of() {
             .contains("9:17: the prompt of route acme/video starts with /")
     );
     assert!(warnings("prompt: /stop\n        guard: {commands: false}").is_empty());
+    let other = "\n      other:\n        url: http://127.0.0.1:8644/webhooks/o\n        secret: {file: secrets/acme-hermes}\n";
+    let two = with_route("").replace("tenants:", "relay: {in_flight: 1}\ntenants:") + other;
+    assert!(load_text(&two).unwrap().warnings[0].what.contains("less than the 2 routes"));
     assert!(warnings("prompt: x\n        body: raw")[0].what.contains("never used"));
     let (directory, path) = write(&with_route(""));
     write_secret(&directory.path().join("secrets/acme-hermes"), "s", 0o644);

@@ -155,6 +155,16 @@ fn a_refusal_costs_a_slow_pace_no_more_than_it_does_hermes() {
 }
 
 #[test]
+fn a_refusal_moves_reserved_places_and_burns_none() {
+    let mut pace = hermes();
+    let places = places(&mut pace, Turn::First, 90);
+    let later = pace.refused(at(60), Turn::First, None);
+    let moved = pace.admit(at(61), Turn::First, Some(places[30])).unwrap_err();
+    assert!(moved > at(61) && moved < at(65), "its own place, once it is time again: {moved}");
+    assert_eq!(later, at(183), "behind the others, for whoever was refused");
+}
+
+#[test]
 fn no_pace_never_waits() {
     let mut pace = Pace::new(None, Remembered::default());
     assert!((0..10_000).all(|_| pace.admit(start(), Turn::First, None).is_ok()));
