@@ -28,7 +28,7 @@ PROFILE := dev
 # How many weeks `make simulate` lives through.
 SEEDS := 1000
 
-.PHONY: help build test chaos simulate lint fmt hermes nats nats-image demo bench bench-nats clean
+.PHONY: help build test chaos simulate lint fmt hermes nats nats-image demo bench bench-nats bench-engine clean
 
 help: ## Say what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -90,6 +90,9 @@ bench: nats ## Measure, and write the figures into docs/performance.md (some fif
 
 bench-nats: nats ## Measure what runs over NATS alone (some six minutes)
 	$(CARGO) bench --locked --package talaria-tests --bench load -- nats
+
+bench-engine: ## Measure many routes and a million waiting deliveries, not part of `make bench` (some ten minutes)
+	$(CARGO) bench --locked --package talaria-tests --bench load -- engine
 
 fmt: ## Lay the code out
 	$(CARGO) fmt --all

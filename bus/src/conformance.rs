@@ -574,6 +574,7 @@ macro_rules! conformance_suite {
             i06_an_event_for_many_routes_is_planned_for_all_of_them_at_once
             i08_tenants_take_turns_however_many_lanes_they_have
             i08_a_gate_holds_a_lane_back_and_no_other
+            i08_a_window_that_changes_counts_what_is_out
             i08_a_survey_finds_what_waits_and_not_what_is_held_here
             i08_a_lane_has_no_more_out_than_its_window_and_holds_up_no_other
             i09_settling_and_putting_off_keep_facts_and_due_times

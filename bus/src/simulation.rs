@@ -34,7 +34,7 @@ impl SimulatedQueue {
 
     /// As [`crate::Bus::set_windows`].
     pub fn set_windows(&mut self, windows: Windows) {
-        self.queue.lanes.windows = windows;
+        self.queue.lanes.set_windows(windows);
     }
 
     /// As [`crate::Bus::set_gate`].
@@ -81,9 +81,9 @@ impl SimulatedQueue {
     pub fn restart(&mut self) {
         let interrupt = "UPDATE deliveries SET due = 0 WHERE lease IS NOT NULL";
         self.connection.execute(interrupt, ()).unwrap();
-        let windows = std::mem::take(&mut self.queue.lanes.windows);
+        let windows = self.queue.lanes.windows().clone();
         self.queue = Queue::default();
-        self.queue.lanes.windows = windows;
+        self.queue.lanes.set_windows(windows);
         self.queue.lanes.load(&self.connection).unwrap();
         self.term += 1;
     }

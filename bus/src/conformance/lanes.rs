@@ -1,7 +1,7 @@
 //! What is beyond a lane's window: turns among tenants, gates, and surveys.
 
 use super::{Backend, Fixture, SECOND, never, routes};
-use crate::{Lane, Windows, time};
+use crate::{LEASE, Lane, Windows, time};
 use talaria_core::id::{DeliveryId, EventId};
 use talaria_proto::v1::DeliveryTask;
 
@@ -62,6 +62,37 @@ pub async fn i08_a_gate_holds_a_lane_back_and_no_other(backend: &impl Backend) {
     assert!(f.nothing_is_due().await, "other windows leave the gate");
     f.bus.set_gate(lane("acme", "gated"), f.clock.now(), usize::MAX).await.unwrap();
     assert_eq!(routes(&f.take().await), ["gated"; 2]);
+}
+
+pub async fn i08_a_window_that_changes_counts_what_is_out(backend: &impl Backend) {
+    let f = Fixture::open(backend).await;
+    let window =
+        async |window| f.bus.set_windows(Windows([(lane("acme", "r"), window)].into())).await.unwrap();
+    window(0).await;
+    for index in 0..6 {
+        f.plan(&index.to_string(), &["r"], f.clock.now()).await;
+    }
+    assert!(f.nothing_is_due().await, "it has no window");
+    window(3).await;
+    let taken = f.take().await;
+    assert_eq!(taken.len(), 3);
+    window(2).await;
+    f.bus.settle(taken[0].lease, vec![]).await.unwrap();
+    assert!(f.nothing_is_due().await, "two are out still");
+    f.bus.settle(taken[1].lease, vec![]).await.unwrap();
+    assert_eq!(f.take().await.len(), 1);
+    assert!(f.nothing_is_due().await);
+    // Nobody brings the two back. Whoever waits is woken when their leases are over.
+    let bus = f.bus.clone();
+    let waiting = tokio::spawn(async move { bus.take(100, &never()).await.unwrap() });
+    f.clock.advance(LEASE);
+    let again = waiting.await.unwrap();
+    assert_eq!(again.len(), 2);
+    assert!(!again.iter().any(|leased| leased.interrupted), "they have waited longest");
+    window(9).await;
+    let rest = f.take().await;
+    assert_eq!(rest.len(), 2);
+    assert!(rest.iter().all(|leased| leased.interrupted));
 }
 
 pub async fn i08_a_survey_finds_what_waits_and_not_what_is_held_here(backend: &impl Backend) {

@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 impl Embedded {
     pub(crate) async fn set_windows(&self, windows: Windows) -> Result<(), Error> {
         self.write(move |store| {
-            store.queue.lanes.windows = windows;
+            store.queue.lanes.set_windows(windows);
             store.queue.changed = true;
             Ok(())
         })

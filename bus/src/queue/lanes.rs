@@ -14,12 +14,13 @@ use std::{
 pub(crate) struct Lanes {
     numbers: HashMap<Lane, i64>,
     states: HashMap<i64, LaneState>,
-    /// Every lane of ours that has deliveries, by the time before which none is due.
+    /// Every lane of ours of which something may go out, by the time before which nothing does. What has no room is not
+    /// here until it has: whoever looks for what is due passes by no lane that he cannot take from.
     by_due: BTreeSet<(i64, i64)>,
     /// Lanes of which rows were held since somebody looked.
     touched: Vec<i64>,
     ours: Ours,
-    pub windows: Windows,
+    windows: Windows,
 }
 
 /// Whose deliveries are taken here.
@@ -36,8 +37,12 @@ struct LaneState {
     partition: Partition,
     /// Before it nothing is due; `None` while the lane is empty.
     due: Option<i64>,
+    /// Where the lane stands in `by_due`.
+    turn: Option<i64>,
     /// What is out, and until when.
     out: HashMap<Key, i64>,
+    /// How much may be out at once.
+    window: usize,
     gate: Gate,
 }
 
@@ -55,13 +60,24 @@ impl Gate {
 }
 
 impl LaneState {
-    fn new(lane: Lane) -> Self {
-        Self { partition: Partition::of(&lane), lane, due: None, out: HashMap::new(), gate: Gate::OPEN }
+    fn new(lane: Lane, window: usize) -> Self {
+        let (partition, out) = (Partition::of(&lane), HashMap::new());
+        Self { partition, lane, due: None, turn: None, out, window, gate: Gate::OPEN }
     }
 
-    /// Where the lane stands in `by_due`.
-    fn turn(&self) -> Option<i64> {
-        self.due.map(|due| due.max(self.gate.until))
+    /// How much may be out now.
+    fn window(&self) -> usize {
+        self.window.min(self.gate.window)
+    }
+
+    /// Before this nothing of the lane goes out.
+    fn next_turn(&self) -> Option<i64> {
+        let turn = self.due?.max(self.gate.until);
+        if self.out.len() < self.window() {
+            return Some(turn);
+        }
+        // If nothing comes back, there is room when the first lease is over.
+        self.out.values().min().map(|end| turn.max(*end))
     }
 }
 
@@ -79,8 +95,11 @@ impl Lanes {
             self.numbers.insert(lane.clone(), number);
             let state = match known.remove(&number) {
                 // Places in the order went with `by_due`.
-                Some(known) => LaneState { due: None, ..known },
-                None => LaneState::new(lane),
+                Some(known) => LaneState { due: None, turn: None, ..known },
+                None => {
+                    let window = self.windows.of(&lane);
+                    LaneState::new(lane, window)
+                }
             };
             self.states.insert(number, state);
             self.look(connection, number)?;
@@ -101,6 +120,7 @@ impl Lanes {
                 state.out.insert((row.get(1)?, row.get(2)?), row.get(3)?);
             }
         }
+        self.place_all();
         Ok(())
     }
 
@@ -116,11 +136,20 @@ impl Lanes {
         }
         let since = |partition| (partition, known.get(&partition).copied().unwrap_or(membership));
         self.ours = Ours::These(partitions.iter().copied().map(since).collect());
-        self.by_due.clear();
-        let turns: Vec<_> = self.states.iter().map(|(number, state)| (*number, state.due)).collect();
-        for (number, due) in turns {
-            self.set_due(number, due);
+        self.place_all();
+    }
+
+    /// How much of each lane may be out at once.
+    pub(crate) fn set_windows(&mut self, windows: Windows) {
+        self.windows = windows;
+        for state in self.states.values_mut() {
+            state.window = self.windows.of(&state.lane);
         }
+        self.place_all();
+    }
+
+    pub(crate) fn windows(&self) -> &Windows {
+        &self.windows
     }
 
     /// Since when the lane has been ours without a break, as the number of a membership.
@@ -134,13 +163,10 @@ impl Lanes {
     /// Nothing of the lane goes out before `until`, and then no more than `window` at once.
     pub(crate) fn set_gate(&mut self, lane: &Lane, until: i64, window: usize) {
         let Some(number) = self.numbers.get(lane).copied() else { return };
-        let Some(state) = self.states.get_mut(&number) else { return };
-        if let Some(turn) = state.turn() {
-            self.by_due.remove(&(turn, number));
+        if let Some(state) = self.states.get_mut(&number) {
+            state.gate = Gate { until, window };
         }
-        state.gate = Gate { until, window };
-        let due = state.due;
-        self.set_due(number, due);
+        self.place(number);
     }
 
     pub(super) fn tenant(&self, number: i64) -> Option<Arc<str>> {
@@ -155,22 +181,41 @@ impl Lanes {
         let insert = "INSERT INTO lanes (tenant, route) VALUES (?, ?) RETURNING lane";
         let number = connection.query_row(insert, (&*lane.tenant, &*lane.route), |row| row.get(0))?;
         self.numbers.insert(lane.clone(), number);
-        self.states.insert(number, LaneState::new(lane.clone()));
+        self.states.insert(number, LaneState::new(lane.clone(), self.windows.of(lane)));
         Ok(number)
     }
 
     fn set_due(&mut self, number: i64, due: Option<i64>) {
+        if let Some(state) = self.states.get_mut(&number) {
+            state.due = due;
+        }
+        self.place(number);
+    }
+
+    /// Puts the lane where it belongs in `by_due`, after anything that this depends on has changed.
+    fn place(&mut self, number: i64) {
         let Some(state) = self.states.get_mut(&number) else { return };
         let ours = match &self.ours {
             Ours::All => true,
             Ours::These(partitions) => partitions.contains_key(&state.partition),
         };
-        if let Some(old) = state.turn() {
+        let turn = state.next_turn().filter(|_| ours);
+        if turn == state.turn {
+            return;
+        }
+        if let Some(old) = state.turn {
             self.by_due.remove(&(old, number));
         }
-        state.due = due;
-        if let Some(turn) = state.turn().filter(|_| ours) {
+        if let Some(turn) = turn {
             self.by_due.insert((turn, number));
+        }
+        state.turn = turn;
+    }
+
+    fn place_all(&mut self) {
+        let numbers: Vec<i64> = self.states.keys().copied().collect();
+        for number in numbers {
+            self.place(number);
         }
     }
 
@@ -195,19 +240,23 @@ impl Lanes {
         self.by_due.iter().take_while(move |(due, _)| *due <= now).copied()
     }
 
-    /// When the first of these lanes may have something due.
-    pub(super) fn next_due(&self, which: impl Fn(i64) -> bool) -> i64 {
-        self.by_due.iter().find(|(_, lane)| which(*lane)).map_or(i64::MAX, |(due, _)| *due)
+    /// When something may go out next.
+    pub(super) fn next_due(&self) -> i64 {
+        self.by_due.first().map_or(i64::MAX, |(due, _)| *due)
     }
 
     /// How many more of the lane may go out. What was not brought back in time is not out any more.
     pub(super) fn room(&mut self, number: i64, now: i64) -> usize {
         let Some(state) = self.states.get_mut(&number) else { return 0 };
-        let window = self.windows.of(&state.lane).min(state.gate.window);
+        let window = state.window();
         if state.out.len() >= window {
             state.out.retain(|_, end| *end > now);
         }
-        window.saturating_sub(state.out.len())
+        let room = window.saturating_sub(state.out.len());
+        if room == 0 {
+            self.place(number);
+        }
+        room
     }
 
     pub(super) fn went_out(&mut self, number: i64, key: Key, end: i64) {
@@ -227,6 +276,7 @@ impl Lanes {
         if let Some(state) = self.states.get_mut(&number) {
             state.out.remove(&key);
         }
+        self.place(number);
     }
 
     pub(super) fn take_touched(&mut self) -> Vec<i64> {

@@ -20,7 +20,7 @@ use prost::Message as _;
 use rusqlite::{Connection, OptionalExtension as _};
 use std::{
     cmp::Reverse,
-    collections::{BinaryHeap, HashMap, HashSet},
+    collections::{BinaryHeap, HashMap},
 };
 use talaria_core::id::DeliveryId;
 use talaria_proto::v1::DeliveryTask;
@@ -154,8 +154,6 @@ impl Queue {
         let mut waiting: BinaryHeap<_> =
             self.lanes.due(now).map(|(due, lane)| Reverse((0, 0, due, lane))).collect();
         let (mut turns, mut chosen) = (HashMap::new(), HashMap::new());
-        // Looked at again when one of its deliveries comes back.
-        let mut full = HashSet::new();
         let mut select = connection.prepare_cached(
             "SELECT event_seq, route FROM deliveries WHERE lane = ? AND due <= ? ORDER BY due LIMIT ? OFFSET ?",
         )?;
@@ -173,7 +171,6 @@ impl Queue {
             let room = self.lanes.room(lane, now).saturating_sub(*already);
             let turn = room.min(TURN).min(max - keys.len());
             if turn == 0 {
-                full.insert(lane);
                 continue;
             }
             let rows = select
@@ -189,7 +186,7 @@ impl Queue {
             *already += rows.len();
             keys.extend(rows);
         }
-        let next_due = self.lanes.next_due(|lane| !full.contains(&lane));
+        let next_due = self.lanes.next_due();
         Ok(Choice { keys, next_due: Timestamp::from_microsecond(next_due).unwrap_or(Timestamp::MAX) })
     }
 

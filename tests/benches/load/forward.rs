@@ -33,6 +33,7 @@ pub async fn run() -> Vec<Row> {
         let bodies = jobs.map(|body| body.to_string().into()).collect();
         let beside = bare::forward(hermes.address, SECRET, bodies, CONNECTIONS).await;
         let load = Load {
+            tenants: Load::one_tenant(),
             name: round.to_string(),
             status: "completed",
             connections: CONNECTIONS,

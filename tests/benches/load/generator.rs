@@ -7,9 +7,13 @@ use jiff::Timestamp;
 use secrecy::SecretString;
 use std::{
     net::SocketAddr,
+    sync::Arc,
     time::{Duration, Instant},
 };
-use talaria_core::openrouter::signature;
+use talaria_core::{
+    id::{DeliveryId, EventId},
+    openrouter::signature,
+};
 use talaria_tests::{openrouter::payload, stack::openrouter_secret};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -20,6 +24,8 @@ use tokio::{
 /// What is sent, and how.
 #[derive(Clone, Debug)]
 pub struct Load {
+    /// Whose callbacks they are, in turn.
+    pub tenants: Arc<[String]>,
     /// What the jobs' ids begin with. No two loads on one Talaria share it.
     pub name: String,
     /// The status that the callbacks tell.
@@ -30,6 +36,35 @@ pub struct Load {
     pub each: usize,
     /// How long it sends at most.
     pub time: Duration,
+}
+
+impl Load {
+    /// The tenant of every run whose load is one tenant's.
+    pub fn one_tenant() -> Arc<[String]> {
+        [TENANT.to_owned()].into()
+    }
+
+    /// Whose callback it is that a connection sends after so many.
+    fn tenant(&self, connection: usize, index: usize) -> &str {
+        &self.tenants[(index * self.connections + connection) % self.tenants.len()]
+    }
+}
+
+/// A callback that was sent at a pace.
+#[derive(Debug)]
+pub struct Sent {
+    tenant: String,
+    job: String,
+    /// In microseconds since 1970.
+    pub at: u64,
+}
+
+impl Sent {
+    /// What its delivery to the tenant's route "r" is called at Hermes.
+    pub fn delivery(&self) -> String {
+        let event = EventId::new(&self.tenant, &self.job, "video.generation.completed");
+        DeliveryId::new(event, "r").idempotency_key(1)
+    }
 }
 
 /// What came of it.
@@ -74,7 +109,8 @@ async fn send(ingress: SocketAddr, load: Load, number: usize, start: Instant) ->
     let mut run = Run::default();
     while run.acknowledged.len() < load.each && start.elapsed() < load.time {
         let job = format!("{}-{number}-{}", load.name, run.acknowledged.len());
-        let request = connection.request(&job, load.status);
+        let tenant = load.tenant(number, run.acknowledged.len());
+        let request = request(tenant, &job, load.status);
         let sent = Instant::now();
         connection.exchange(&request).await;
         run.latencies.push(sent.elapsed());
@@ -83,9 +119,9 @@ async fn send(ingress: SocketAddr, load: Load, number: usize, start: Instant) ->
     run
 }
 
-/// Sends so many a second, the connections in turn, and gives each job with the microsecond in which it was sent. While
+/// Sends so many a second, the connections in turn, and tells of each callback when it was sent. While
 /// a connection is still busy, its next callback counts from when it was due: who is slow must not slow the clock.
-pub async fn paced(ingress: SocketAddr, load: &Load, rate: f64) -> Vec<(String, u64)> {
+pub async fn paced(ingress: SocketAddr, load: &Load, rate: f64) -> Vec<Sent> {
     let start = tokio::time::Instant::now() + Duration::from_millis(50);
     let connections = (0..load.connections).map(|number| {
         let load = load.clone();
@@ -94,12 +130,13 @@ pub async fn paced(ingress: SocketAddr, load: &Load, rate: f64) -> Vec<(String, 
             let mut sent = Vec::new();
             for index in 0..load.each {
                 let job = format!("{}-{number}-{index}", load.name);
-                let request = connection.request(&job, load.status);
+                let tenant = load.tenant(number, index).to_owned();
+                let request = request(&tenant, &job, load.status);
                 let turn = index * load.connections + number;
                 let due = start + Duration::from_secs_f64(turn as f64 / rate);
                 let late = due.elapsed();
                 tokio::time::sleep_until(due).await;
-                sent.push((job, now() - u64::try_from(late.as_micros()).unwrap()));
+                sent.push(Sent { tenant, job, at: now() - u64::try_from(late.as_micros()).unwrap() });
                 connection.exchange(&request).await;
             }
             sent
@@ -111,25 +148,13 @@ pub async fn paced(ingress: SocketAddr, load: &Load, rate: f64) -> Vec<(String, 
 struct Connection {
     stream: TcpStream,
     answer: Vec<u8>,
-    secret: SecretString,
 }
 
 impl Connection {
     async fn open(ingress: SocketAddr) -> Self {
         let stream = TcpStream::connect(ingress).await.unwrap();
         stream.set_nodelay(true).unwrap();
-        Self { stream, answer: vec![0; 4096], secret: openrouter_secret(TENANT).into() }
-    }
-
-    fn request(&self, job: &str, status: &str) -> String {
-        let body = payload(job, status).to_string();
-        let signature = signature::sign(&self.secret, Timestamp::now(), body.as_bytes());
-        format!(
-            "POST /callbacks/{TENANT} HTTP/1.1\r\nHost: talaria\r\nContent-Type: application/json\r\n\
-             X-OpenRouter-Idempotency-Key: {job}-{status}\r\nX-OpenRouter-Signature: {signature}\r\n\
-             Content-Length: {}\r\n\r\n{body}",
-            body.len()
-        )
+        Self { stream, answer: vec![0; 4096] }
     }
 
     /// Sends a request, which has to be accepted.
@@ -143,4 +168,16 @@ impl Connection {
         }
         assert!(answer.starts_with(b"HTTP/1.1 204 "), "{}", String::from_utf8_lossy(&answer[..read]));
     }
+}
+
+fn request(tenant: &str, job: &str, status: &str) -> String {
+    let secret = SecretString::from(openrouter_secret(tenant));
+    let body = payload(job, status).to_string();
+    let signature = signature::sign(&secret, Timestamp::now(), body.as_bytes());
+    format!(
+        "POST /callbacks/{tenant} HTTP/1.1\r\nHost: talaria\r\nContent-Type: application/json\r\n\
+         X-OpenRouter-Idempotency-Key: {job}-{status}\r\nX-OpenRouter-Signature: {signature}\r\n\
+         Content-Length: {}\r\n\r\n{body}",
+        body.len()
+    )
 }

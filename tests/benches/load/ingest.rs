@@ -63,6 +63,7 @@ async fn compare(
     let [mut rates, mut bare_rates, mut ratios, mut p99s, mut bare_p99s] = [const { Vec::new() }; 5];
     for round in 0..ROUNDS {
         let load = Load {
+            tenants: Load::one_tenant(),
             name: format!("{connections}-{round}"),
             status: "completed",
             connections,

@@ -1,5 +1,6 @@
-//! What Talaria costs, beside what it is compared with, side by side in one run. `make bench` runs it, and
-//! `make bench-nats` the part over NATS alone; the argument is `up` or `nats`, or nothing for both.
+//! What Talaria costs, beside what it is compared with, side by side in one run. `make bench` runs it but
+//! for the last part, `make bench-nats` and `make bench-engine` run a part alone; the arguments are those of `up`, `nats`
+//! and `engine` that are asked for, or nothing for the first two.
 //!
 //! Everything goes over loopback, to processes that the run itself starts, and is bounded in number or time. Each
 //! acknowledged callback is looked for at the end, after a kill -9.
@@ -8,7 +9,9 @@
 //! - [`forward`]: callbacks a second all the way to Hermes.
 //! - [`stored`]: CPU time an event with few and with many events stored.
 //! - [`nats`]: separate processes over NATS.
+//! - [`engine`]: many routes, broken ones, and a million waiting deliveries.
 //! - [`bare`]: what Talaria is compared with. [`generator`]: who sends. [`hermes`]: who is sent to.
+//!   [`arrived`]: what came there.
 //! - [`measure`]: CPU time and memory of a process. [`report`]: the tables.
 
 #![allow(
@@ -23,7 +26,9 @@
     reason = "a benchmark stops at the first surprise, prints, and is no library"
 )]
 
+mod arrived;
 mod bare;
+mod engine;
 mod forward;
 mod generator;
 mod hermes;
@@ -53,6 +58,7 @@ async fn main() {
         (None, parts) => measure(parts).await,
         (Some(role::BARE), _) => bare::serve(&openrouter_secret(TENANT)).await,
         (Some(role::HERMES), _) => hermes::serve().await,
+        (Some(role::BROKEN), _) => engine::broken::serve().await,
         (Some(role::OBVIOUS_INGRESS), [nats]) => {
             nats::obvious::ingress(&openrouter_secret(TENANT), nats).await;
         }
@@ -65,10 +71,11 @@ async fn main() {
 
 /// Measures the parts that are asked for, and writes down what came of each.
 async fn measure(parts: &[&str]) {
-    if let Some(other) = parts.iter().find(|part| !["up", "nats"].contains(part)) {
-        panic!("{other} is neither up nor nats");
+    if let Some(other) = parts.iter().find(|part| !["up", "nats", "engine"].contains(part)) {
+        panic!("{other} is none of up, nats and engine");
     }
-    let asked = |part| parts.is_empty() || parts.contains(&part);
+    // The engine alone takes as long as the others together.
+    let asked = |part| parts.contains(&part) || parts.is_empty() && part != "engine";
     // On the disk that the project is on: /tmp may be memory.
     tempfile::env::override_temp_dir(Path::new(env!("CARGO_TARGET_TMPDIR"))).unwrap();
     if asked("up") {
@@ -79,6 +86,9 @@ async fn measure(parts: &[&str]) {
     }
     if asked("nats") {
         report::write_nats(&nats::run().await);
+    }
+    if asked("engine") {
+        report::write_engine(&engine::run().await);
     }
 }
 

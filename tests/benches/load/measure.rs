@@ -24,9 +24,18 @@ pub fn peak_memory(pid: u32) -> f64 {
     status(pid, "VmHWM:")
 }
 
+/// Resident memory of a process that is mapped from no file, in MB.
+pub fn anonymous(pid: u32) -> f64 {
+    megabytes(&format!("/proc/{pid}/smaps_rollup"), "Anonymous:")
+}
+
 fn status(pid: u32, name: &str) -> f64 {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-    let line = status.lines().find(|line| line.starts_with(name)).unwrap();
+    megabytes(&format!("/proc/{pid}/status"), name)
+}
+
+fn megabytes(file: &str, name: &str) -> f64 {
+    let text = fs::read_to_string(file).unwrap();
+    let line = text.lines().find(|line| line.starts_with(name)).unwrap();
     let kib: f64 = line.split_whitespace().nth(1).unwrap().parse().unwrap();
     kib * 1024.0 / 1e6
 }

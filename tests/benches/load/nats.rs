@@ -17,21 +17,13 @@ mod side;
 mod through;
 
 use crate::{
-    report::Row,
+    report::Measured,
     role::{self, Other},
 };
 use side::Side;
 
 /// The stream of events. Every server is new, so the names can stay.
 const EVENTS: &str = "talaria-events";
-
-/// A measurement: what it is in a sentence, and what came of it.
-pub struct Measured {
-    /// The sentence.
-    pub how: String,
-    /// The lines of the table.
-    pub rows: Vec<Row>,
-}
 
 pub async fn run() -> Vec<Measured> {
     let hermes = Other::start(role::HERMES);

@@ -1,17 +1,26 @@
 //! The tables in docs/performance.md.
 
-use crate::{measure::median, nats::Measured};
+use crate::measure::median;
 use serde_json::Value;
 use std::{fs, thread};
 use talaria_tests::binary::workspace;
 
 const BEGIN: &str = "<!-- Written by `make bench` from here -->\n";
 const BEGIN_NATS: &str = "<!-- Written by `make bench-nats` from here -->\n";
+const BEGIN_ENGINE: &str = "<!-- Written by `make bench-engine` from here -->\n";
 const END: &str = "<!-- to here -->\n";
 
 /// The page's longest line, and what an item's lines begin with.
 const LINE: usize = 120;
 const INDENT: usize = 2;
+
+/// A measurement: what it is in a sentence, and what came of it.
+pub struct Measured {
+    /// The sentence.
+    pub how: String,
+    /// The lines of the table.
+    pub rows: Vec<Row>,
+}
 
 /// A line of the table.
 pub struct Row {
@@ -33,6 +42,12 @@ impl Row {
         let ratios = ours.iter().zip(theirs).map(|(ours, theirs)| ours / theirs).collect();
         let [ours, theirs] = [ours, theirs].map(|values| write(median(values.to_vec())));
         Self::new(what, ours).beside(theirs).ratio(median(ratios))
+    }
+
+    /// The medians of two sides' rounds, and their ratio: for what varies more from round to round than between sides.
+    pub fn of_medians(what: &str, ours: &[f64], theirs: &[f64], write: fn(f64) -> String) -> Self {
+        let [ours, theirs] = [ours, theirs].map(|values| median(values.to_vec()));
+        Self::new(what, write(ours)).beside(write(theirs)).ratio(ours / theirs)
     }
 
     /// What was measured beside it.
@@ -92,9 +107,18 @@ pub fn write(rows: &[Row]) {
 
 /// Writes what processes do over NATS into the page, and to standard output.
 pub fn write_nats(measured: &[Measured]) {
+    put(BEGIN_NATS, &explained("over NATS", measured));
+}
+
+/// Writes what many routes and much that waits do to the engine into the page, and to standard output.
+pub fn write_engine(measured: &[Measured]) {
+    put(BEGIN_ENGINE, &explained("Talaria", measured));
+}
+
+fn explained(ours: &str, measured: &[Measured]) -> String {
     let how: String = measured.iter().map(|measured| format!("- {}\n", wrapped(&measured.how))).collect();
     let rows = measured.iter().flat_map(|measured| &measured.rows);
-    put(BEGIN_NATS, &format!("{how}\n{}\n{}", measured_on(), table("over NATS", rows)));
+    format!("{how}\n{}\n{}", measured_on(), table(ours, rows))
 }
 
 fn measured_on() -> String {

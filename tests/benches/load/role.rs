@@ -18,6 +18,9 @@ pub const BARE: &str = "bare";
 /// The stand-in Hermes.
 pub const HERMES: &str = "hermes";
 
+/// The stand-in Hermes that serves nobody.
+pub const BROKEN: &str = "broken";
+
 /// The ingress that one would write at first.
 pub const OBVIOUS_INGRESS: &str = "obvious-ingress";
 

@@ -59,6 +59,7 @@ async fn filled(hermes: &Other, events: usize) -> (TempDir, Stack) {
         .await;
     let connections = 250;
     let load = Load {
+        tenants: Load::one_tenant(),
         name: "stored".into(),
         status: "failed",
         connections,
@@ -73,6 +74,7 @@ async fn filled(hermes: &Other, events: usize) -> (TempDir, Stack) {
 /// Microseconds of CPU time an event, until everything about it is written.
 async fn cost(hermes: &Other, talaria: &Stack, name: &str, stored: usize) -> f64 {
     let load = Load {
+        tenants: Load::one_tenant(),
         name: name.into(),
         status: "completed",
         connections: CONNECTIONS,

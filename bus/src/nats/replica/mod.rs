@@ -148,7 +148,7 @@ impl Replica {
 
     pub(super) async fn set_windows(&self, windows: Windows) -> Result<(), sqlite::Error> {
         self.with(move |inner, store| {
-            store.queue.lanes.windows = windows;
+            store.queue.lanes.set_windows(windows);
             inner.deliveries.notify_waiters();
             Ok(())
         })
@@ -181,7 +181,7 @@ impl Replica {
     pub(super) async fn routes(&self) -> Result<Routes, sqlite::Error> {
         self.with(|_, store| {
             let mut routes = Routes::new();
-            for lane in store.queue.lanes.windows.0.keys() {
+            for lane in store.queue.lanes.windows().0.keys() {
                 *routes.entry(Partition::of(lane)).or_default() += 1;
             }
             Ok(routes)

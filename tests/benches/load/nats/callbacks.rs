@@ -1,10 +1,10 @@
 //! Durable callbacks a second and their latency, beside an ingress that publishes each by itself. No relay runs.
 
-use super::{EVENTS, Measured, Side};
+use super::{EVENTS, Side};
 use crate::{
     generator::{self, Load, Run},
     measure::median,
-    report::{Row, millis, per_second},
+    report::{Measured, Row, millis, per_second},
 };
 use async_nats::jetstream;
 use std::time::Duration;
@@ -61,7 +61,14 @@ pub async fn run() -> Measured {
 
 async fn load(side: Side, nats: &Server, connections: usize) -> Run {
     let ingress = side.ingress(nats);
-    let load = Load { name: "job".into(), status: "completed", connections, each: usize::MAX, time: TIME };
+    let load = Load {
+        tenants: Load::one_tenant(),
+        name: "job".into(),
+        status: "completed",
+        connections,
+        each: usize::MAX,
+        time: TIME,
+    };
     generator::run(ingress.address, &load).await
 }
 

@@ -1,12 +1,13 @@
 //! Forwards a second of one relay from a stream that is full of events, beside a relay that keeps no account.
 
-use super::{Measured, Side};
+use super::Side;
 use crate::{
+    arrived,
     generator::{self, Load},
     hermes,
-    report::{Row, per_second},
+    report::{Measured, Row, per_second},
 };
-use std::{collections::HashSet, net::SocketAddr, time::Duration};
+use std::{net::SocketAddr, time::Duration};
 use talaria_tests::nats::{Server, server};
 
 const ROUNDS: usize = 3;
@@ -23,7 +24,7 @@ pub async fn run(hermes: SocketAddr) -> Measured {
             let events = fill(&nats, EACH).await;
             hermes::arrivals(hermes, 0).await;
             let _relay = side.relay(&nats, hermes, AT_ONCE);
-            let rate = forwarded(hermes, events).await;
+            let rate = arrived::rate(hermes, events).await;
             eprintln!("forwards, {side:?}: {rate:.0}/s");
             rates[side as usize].push(rate);
         }
@@ -44,17 +45,13 @@ pub async fn run(hermes: SocketAddr) -> Measured {
 /// Fills the stream through Talaria's ingress, for whoever reads it. How many events there are then.
 pub async fn fill(nats: &Server, each: usize) -> usize {
     let ingress = Side::Talaria.ingress(nats);
-    let load =
-        Load { name: "job".into(), status: "completed", connections: CONNECTIONS, each, time: Duration::MAX };
+    let load = Load {
+        tenants: Load::one_tenant(),
+        name: "job".into(),
+        status: "completed",
+        connections: CONNECTIONS,
+        each,
+        time: Duration::MAX,
+    };
     generator::run(ingress.address, &load).await.acknowledged.len()
-}
-
-/// Waits until so many deliveries have arrived, each once. How many a second it was.
-pub async fn forwarded(hermes: SocketAddr, deliveries: usize) -> f64 {
-    let arrivals = hermes::arrivals(hermes, deliveries).await;
-    let ids: HashSet<&str> = arrivals.iter().map(|(id, _)| id.as_str()).collect();
-    assert_eq!((ids.len(), arrivals.len()), (deliveries, deliveries), "each has to arrive once");
-    let times = arrivals.iter().map(|(_, at)| *at);
-    let took = times.clone().max().unwrap() - times.min().unwrap();
-    deliveries as f64 / Duration::from_micros(took).as_secs_f64()
 }

@@ -1,9 +1,9 @@
 //! Forwards a second of one relay, and of three that share the same work.
 
-use super::{Measured, forwards, side};
+use super::{forwards, side};
 use crate::{
-    hermes,
-    report::{Row, per_second},
+    arrived, hermes,
+    report::{Measured, Row, per_second},
     role::Other,
 };
 use async_nats::jetstream;
@@ -32,7 +32,7 @@ pub async fn run(hermes: SocketAddr) -> Measured {
             let _relays = start(&nats, hermes, relays).await;
             hermes::arrivals(hermes, 0).await;
             deliveries = forwards::fill(&nats, EACH).await * ROUTES;
-            let rate = forwards::forwarded(hermes, deliveries).await;
+            let rate = arrived::rate(hermes, deliveries).await;
             eprintln!("{relays} relays: {rate:.0}/s");
             rates.push(rate);
         }

@@ -1,14 +1,13 @@
 //! How long a callback takes from its sending to its arrival at Hermes, when so many come a second.
 
-use super::{Measured, Side};
+use super::Side;
 use crate::{
-    TENANT,
+    arrived::{self, Journeys},
     generator::{self, Load},
     hermes,
-    report::{Row, millis},
+    report::{Measured, Row, millis},
 };
-use std::{collections::HashMap, net::SocketAddr, time::Duration};
-use talaria_core::id::{DeliveryId, EventId};
+use std::{net::SocketAddr, time::Duration};
 use talaria_tests::nats::server;
 
 const ROUNDS: usize = 3;
@@ -71,20 +70,7 @@ async fn carried(hermes: SocketAddr) -> usize {
     }
 }
 
-struct Run {
-    /// Milliseconds, in order.
-    latencies: Vec<f64>,
-    /// How long after the last sending the last one arrived.
-    last: Duration,
-}
-
-impl Run {
-    fn at(&self, percent: usize) -> f64 {
-        self.latencies[self.latencies.len() * percent / 100]
-    }
-}
-
-async fn send(side: Side, hermes: SocketAddr, rate: usize, time: Duration) -> Run {
+async fn send(side: Side, hermes: SocketAddr, rate: usize, time: Duration) -> Journeys {
     let nats = server().start().await;
     let ingress = side.ingress(&nats);
     let _relay = side.relay(&nats, hermes, AT_ONCE);
@@ -92,13 +78,7 @@ async fn send(side: Side, hermes: SocketAddr, rate: usize, time: Duration) -> Ru
     let each = rate * usize::try_from(time.as_secs()).unwrap() / CONNECTIONS;
     let load = load("job", each);
     let sent = generator::paced(ingress.address, &load, rate as f64).await;
-    let arrivals: HashMap<String, u64> = hermes::arrivals(hermes, sent.len()).await.into_iter().collect();
-    let mut latencies: Vec<f64> =
-        sent.iter().map(|(job, at)| arrivals[&delivery(job)].saturating_sub(*at) as f64 / 1000.0).collect();
-    latencies.sort_unstable_by(f64::total_cmp);
-    let last_sent = sent.iter().map(|(_, at)| *at).max().unwrap();
-    let last = arrivals.values().max().unwrap().saturating_sub(last_sent);
-    Run { latencies, last: Duration::from_micros(last) }
+    arrived::journeys(hermes, &sent).await
 }
 
 /// A few callbacks go through before the time counts, so that every connection is there and a relay works.
@@ -109,11 +89,12 @@ async fn warm_up(ingress: SocketAddr, hermes: SocketAddr) {
 }
 
 fn load(name: &str, each: usize) -> Load {
-    Load { name: name.into(), status: "completed", connections: CONNECTIONS, each, time: Duration::MAX }
-}
-
-/// What a job's delivery is called at Hermes.
-fn delivery(job: &str) -> String {
-    let event = EventId::new(TENANT, job, "video.generation.completed");
-    DeliveryId::new(event, "r").idempotency_key(1)
+    Load {
+        tenants: Load::one_tenant(),
+        name: name.into(),
+        status: "completed",
+        connections: CONNECTIONS,
+        each,
+        time: Duration::MAX,
+    }
 }
