@@ -72,7 +72,7 @@ impl Embedded {
         task: DeliveryTask,
         facts: Vec<Fact>,
     ) -> Result<(), Error> {
-        self.write(move |store| {
+        self.write_patiently(move |store| {
             store.append(facts)?;
             store.queue.put_back(&store.connection, lease, due(&task), Some(&task))
         })

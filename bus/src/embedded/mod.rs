@@ -107,6 +107,14 @@ impl Embedded {
         self.inner.writer.run(Urgency::Ordinary, work).await
     }
 
+    /// Writes something that nobody waits for.
+    async fn write_patiently<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut store::Store) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Result<T, Error> {
+        self.inner.writer.run(Urgency::Patient, work).await
+    }
+
     /// Writes something that somebody outside waits for.
     async fn write_urgently<T: Send + 'static>(
         &self,

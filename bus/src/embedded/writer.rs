@@ -4,8 +4,9 @@
 //! transaction, commits, and answers everybody. While a commit waits for the disk the next group gathers, so the
 //! group is as large as the load asks for and nobody waits when there is none.
 //!
-//! Callbacks wait for their answer, the relay can wait: every group takes all the urgent work there is, and
-//! ordinary work only for [`ORDINARY_SHARE`], so that neither starves the other.
+//! Callbacks wait for their answer, the relay can wait: every group takes all the urgent work there is, and other
+//! work only for [`ORDINARY_SHARE`], so that neither starves the other. Deliveries that are put off wait longest: when a
+//! hundred routes' timeouts end in the same moment, what is planned and taken for others does not stand behind them.
 
 use super::{Signals, checkpoint::Checkpointer, store::Store};
 use crate::Error;
@@ -38,7 +39,12 @@ pub(super) enum Urgency {
     Urgent,
     /// Only we wait.
     Ordinary,
+    /// Nobody waits: it is for later anyway.
+    Patient,
 }
+
+/// One piece of other work in so many is patient, as long as there is any, so that none waits for ever.
+const PATIENT_TURN: usize = 8;
 
 pub(super) struct Writer {
     inbox: Arc<Inbox>,
@@ -93,9 +99,30 @@ struct Inbox {
 struct Waiting {
     urgent: VecDeque<Box<dyn Work>>,
     ordinary: VecDeque<Box<dyn Work>>,
+    patient: VecDeque<Box<dyn Work>>,
+    /// Ordinary pieces since the last patient one.
+    ahead: usize,
     closed: bool,
     /// How much urgent work the last group had.
     last_group: usize,
+}
+
+impl Waiting {
+    fn len(&self) -> usize {
+        self.urgent.len() + self.ordinary.len() + self.patient.len()
+    }
+
+    /// The next piece of work that is not urgent.
+    fn next(&mut self) -> Option<Box<dyn Work>> {
+        if self.ahead + 1 < PATIENT_TURN
+            && let Some(work) = self.ordinary.pop_front()
+        {
+            self.ahead += 1;
+            return Some(work);
+        }
+        self.ahead = 0;
+        self.patient.pop_front().or_else(|| self.ordinary.pop_front())
+    }
 }
 
 impl Inbox {
@@ -109,8 +136,9 @@ impl Inbox {
         match urgency {
             Urgency::Urgent => waiting.urgent.push_back(work),
             Urgency::Ordinary => waiting.ordinary.push_back(work),
+            Urgency::Patient => waiting.patient.push_back(work),
         }
-        let first = waiting.urgent.len() + waiting.ordinary.len() == 1;
+        let first = waiting.len() == 1;
         let enough = first || waiting.urgent.len() >= waiting.last_group;
         drop(waiting);
         if enough {
@@ -125,16 +153,14 @@ impl Inbox {
 
     /// Waits for work, and takes what is urgent. `None` when there is none and there will be none.
     fn urgent(&self) -> Option<Vec<Box<dyn Work>>> {
-        let idle = |waiting: &mut Waiting| {
-            waiting.urgent.is_empty() && waiting.ordinary.is_empty() && !waiting.closed
-        };
+        let idle = |waiting: &mut Waiting| waiting.len() == 0 && !waiting.closed;
         let few = |waiting: &mut Waiting| waiting.urgent.len() < waiting.last_group && !waiting.closed;
         let waiting = self.changed.wait_while(self.lock(), idle).unwrap_or_else(PoisonError::into_inner);
         // One alone is not waited for: a quiet bus adds no delay.
         let gathering = if waiting.last_group > 1 { GATHERING } else { Duration::ZERO };
         let (mut waiting, _) =
             self.changed.wait_timeout_while(waiting, gathering, few).unwrap_or_else(PoisonError::into_inner);
-        if waiting.urgent.is_empty() && waiting.ordinary.is_empty() {
+        if waiting.len() == 0 {
             return None;
         }
         let group = waiting.urgent.len().min(LARGEST_GROUP);
@@ -142,8 +168,8 @@ impl Inbox {
         Some(waiting.urgent.drain(..group).collect())
     }
 
-    fn ordinary(&self) -> Option<Box<dyn Work>> {
-        self.lock().ordinary.pop_front()
+    fn next(&self) -> Option<Box<dyn Work>> {
+        self.lock().next()
     }
 }
 
@@ -215,7 +241,7 @@ fn write_group(store: &mut Store, group: &mut Vec<Box<dyn Work>>, inbox: &Inbox)
         let start = Instant::now();
         while start.elapsed() < ORDINARY_SHARE
             && group.len() < LARGEST_GROUP
-            && let Some(mut work) = inbox.ordinary()
+            && let Some(mut work) = inbox.next()
         {
             let done = work.run(store);
             group.push(work);
@@ -242,5 +268,38 @@ fn announce(store: &mut Store, signals: &Signals) {
     }
     if mem::take(&mut store.queue.changed) {
         signals.deliveries.notify_waiters();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Says its number when it is answered.
+    struct Numbered(u32, Arc<Mutex<Vec<u32>>>);
+
+    impl Work for Numbered {
+        fn run(&mut self, _: &mut Store) -> rusqlite::Result<()> {
+            Ok(())
+        }
+
+        fn answer(self: Box<Self>, _: Result<(), Error>) {
+            self.1.lock().unwrap().push(self.0);
+        }
+    }
+
+    #[test]
+    fn what_is_for_later_goes_behind_the_rest_and_never_waits_for_ever() {
+        let (inbox, order) = (Inbox::default(), Arc::default());
+        for number in 0..20 {
+            inbox.push(Urgency::Patient, Box::new(Numbered(100 + number, Arc::clone(&order))));
+            inbox.push(Urgency::Ordinary, Box::new(Numbered(number, Arc::clone(&order))));
+        }
+        while let Some(work) = inbox.next() {
+            work.answer(Ok(()));
+        }
+        let order = order.lock().unwrap();
+        assert_eq!(order[..10], [0, 1, 2, 3, 4, 5, 6, 100, 7, 8]);
+        assert_eq!((order.len(), order[39]), (40, 119), "and when nothing else is there, one after another");
     }
 }
