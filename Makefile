@@ -25,7 +25,7 @@ SECONDS := 60
 SEED :=
 PROFILE := dev
 
-# How many weeks `make simulate` lives through.
+# How many weeks `make simulate` lives through; one takes some two seconds of four cores.
 SEEDS := 1000
 
 .PHONY: help build test chaos simulate lint fmt hermes nats nats-image demo bench bench-nats bench-engine clean
