@@ -2,15 +2,16 @@
 
 mod control;
 mod explain;
+mod status;
 
 pub use control::{Actions, Cancel, Jobs, Pause, Replay, Resume, Target, Who};
 pub use explain::Explain;
+pub use status::{Ask, Filter, State, Status, Watch};
+use status::{http_url, moment};
 
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
-use jiff::Timestamp;
 use std::{net::SocketAddr, path::PathBuf};
 use talaria_core::config;
-use talaria_proto::v1::DeliveryState;
 
 const AFTER_HELP: &str = "\
 Exit codes: 0 done, 1 it did not work, 2 wrong command line, 3 wrong configuration, 4 not known, 5 nobody answers.
@@ -236,119 +237,6 @@ pub struct Send {
     pub json: bool,
 }
 
-/// Where to ask.
-#[derive(ClapArgs, Debug)]
-pub struct Ask {
-    /// The relay's status service; the configured one where it is left out
-    #[arg(long, value_name = "URL", value_parser = http_url)]
-    pub relay: Option<url::Url>,
-    /// Answer as JSON
-    #[arg(long)]
-    pub json: bool,
-}
-
-/// Which deliveries.
-#[derive(ClapArgs, Debug, Default)]
-pub struct Filter {
-    /// Only of this tenant
-    #[arg(long, value_name = "NAME")]
-    pub tenant: Option<String>,
-    /// Only to this route
-    #[arg(long, value_name = "NAME")]
-    pub route: Option<String>,
-    /// Only of this job
-    #[arg(long, value_name = "ID")]
-    pub job: Option<String>,
-    /// Only in this state; may be repeated
-    #[arg(long, value_name = "STATE")]
-    pub state: Vec<State>,
-    /// Only received since: a time such as 2026-04-24T12:00:00Z, or how long ago, such as 2h
-    #[arg(long, value_name = "WHEN", value_parser = moment)]
-    pub since: Option<Timestamp>,
-    /// Only received before
-    #[arg(long, value_name = "WHEN", value_parser = moment)]
-    pub until: Option<Timestamp>,
-}
-
-/// A delivery's state.
-#[derive(Clone, Copy, Debug, ValueEnum)]
-#[expect(missing_docs, reason = "the proto says what they mean")]
-pub enum State {
-    Waiting,
-    Delivered,
-    Ignored,
-    Parked,
-    Cancelled,
-    Ambiguous,
-}
-
-impl From<State> for DeliveryState {
-    fn from(state: State) -> Self {
-        match state {
-            State::Waiting => Self::Waiting,
-            State::Delivered => Self::Delivered,
-            State::Ignored => Self::Ignored,
-            State::Parked => Self::Parked,
-            State::Cancelled => Self::Cancelled,
-            State::Ambiguous => Self::Ambiguous,
-        }
-    }
-}
-
-/// `talaria status`
-#[derive(ClapArgs, Debug)]
-#[command(after_help = "\
-Examples:
-  talaria status                  every route that took something, and the latest deliveries
-  talaria status job_7            what became of a job at OpenRouter
-  talaria status evt_…            an event, with its deliveries
-  talaria status dlv_…            a delivery, with its attempts
-  talaria status --state parked --since 24h
-  talaria status --routes         which routes let deliveries through, and why others do not
-  talaria status --quarantined    signed callbacks that were not events")]
-pub struct Status {
-    /// An event, a delivery, or a job at OpenRouter
-    pub id: Option<String>,
-    #[command(flatten)]
-    #[expect(missing_docs, reason = "flattened")]
-    pub filter: Filter,
-    /// List signed callbacks that were not events
-    #[arg(long, conflicts_with_all = ["id", "route", "job", "state", "since", "until"])]
-    pub quarantined: bool,
-    /// List routes with their circuit breakers and pauses
-    #[arg(long, conflicts_with_all = ["id", "route", "job", "state", "since", "until", "quarantined", "payload"])]
-    pub routes: bool,
-    /// Show payloads too
-    #[arg(long)]
-    pub payload: bool,
-    /// List so many
-    #[arg(long, default_value_t = 20, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
-    pub limit: u32,
-    #[command(flatten)]
-    #[expect(missing_docs, reason = "flattened")]
-    pub ask: Ask,
-}
-
-/// `talaria watch`
-#[derive(ClapArgs, Debug)]
-#[command(after_help = "\
-Examples:
-  talaria watch
-  talaria watch --tenant acme --state parked --json
-
-Goes on where it was when the relay is restarted. Ends with Ctrl-C.")]
-pub struct Watch {
-    #[command(flatten)]
-    #[expect(missing_docs, reason = "flattened")]
-    pub filter: Filter,
-    /// Begin with what is now, and not with the next change
-    #[arg(long)]
-    pub snapshot: bool,
-    #[command(flatten)]
-    #[expect(missing_docs, reason = "flattened")]
-    pub ask: Ask,
-}
-
 /// `talaria render`
 #[derive(ClapArgs, Debug)]
 #[command(after_help = "\
@@ -407,22 +295,6 @@ fn loopback(text: &str) -> Result<SocketAddr, String> {
     }
 }
 
-/// Where something listens.
-fn http_url(text: &str) -> Result<url::Url, String> {
-    let url: Option<url::Url> = text.parse().ok();
-    url.filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host())
-        .ok_or_else(|| "expected a URL that begins with http:// or https://".to_owned())
-}
-
-/// A time, or how long ago.
-fn moment(text: &str) -> Result<Timestamp, String> {
-    if let Ok(ago) = humantime::parse_duration(text) {
-        return Ok(talaria_bus::time::before(Timestamp::now(), ago));
-    }
-    text.parse()
-        .map_err(|_| "expected a time such as 2026-04-24T12:00:00Z, or how long ago, such as 2h".to_owned())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -449,25 +321,9 @@ mod tests {
     }
 
     #[test]
-    fn an_address_is_no_url() {
-        assert!(http_url("http://127.0.0.1:50051").is_ok());
-        for wrong in ["127.0.0.1:50051", "localhost:50051", "ftp://x", ""] {
-            assert!(http_url(wrong).is_err(), "{wrong}");
-        }
-    }
-
-    #[test]
     fn the_services_log_and_everything_else_answers() {
         let quiet = |command| Args::parse_from(["talaria", command]).quiet_logs();
         assert!(!quiet("up") && !quiet("ingress") && !quiet("relay"));
         assert!(quiet("check") && quiet("status"));
-    }
-
-    #[test]
-    fn moments_are_times_or_ages() {
-        assert_eq!(moment("2026-04-24T12:00:00Z").unwrap().as_second(), 1_777_032_000);
-        let ago = Timestamp::now().as_second() - moment("2h").unwrap().as_second();
-        assert!((7_199..=7_201).contains(&ago));
-        assert!(moment("yesterday").is_err());
     }
 }
