@@ -8,6 +8,7 @@ use talaria_bus::{Bus, Clock};
 use talaria_core::config::{BusKind, Config, Role};
 use talaria_ingress::Ingress;
 use talaria_relay::{Readiness, Relay};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 /// What the role asks for, listening but not yet working.
@@ -41,10 +42,11 @@ impl Stack {
     /// Opens the bus and listens on every address of the role.
     pub async fn bind(config: Config, role: Role, metrics: PrometheusHandle) -> anyhow::Result<Self> {
         let config = Arc::new(config);
+        let (_, current) = watch::channel(Arc::clone(&config));
         let bus = open_bus(&config, role).await?;
-        let ingress = if role.has_ingress() { Some(bind_ingress(&config, &bus).await?) } else { None };
+        let ingress = if role.has_ingress() { Some(bind_ingress(&current, &bus).await?) } else { None };
         let relay = if role.has_relay() {
-            Some(Relay::bind(Arc::clone(&config), bus.clone(), Clock::System).await?)
+            Some(Relay::bind(current, bus.clone(), Clock::System).await?)
         } else {
             None
         };
@@ -87,9 +89,9 @@ async fn open_bus(config: &Config, role: Role) -> anyhow::Result<Bus> {
     }
 }
 
-async fn bind_ingress(config: &Arc<Config>, bus: &Bus) -> anyhow::Result<Ingress> {
-    let bound: io::Result<Ingress> = Ingress::bind(Arc::clone(config), bus.clone(), Clock::System).await;
-    bound.with_context(|| cannot_listen(config.ingress.listen, "ingress.listen"))
+async fn bind_ingress(config: &watch::Receiver<Arc<Config>>, bus: &Bus) -> anyhow::Result<Ingress> {
+    let bound: io::Result<Ingress> = Ingress::bind(config.clone(), bus.clone(), Clock::System).await;
+    bound.with_context(|| cannot_listen(config.borrow().ingress.listen, "ingress.listen"))
 }
 
 fn cannot_listen(address: SocketAddr, key: &str) -> String {

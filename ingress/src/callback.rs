@@ -22,6 +22,7 @@ use talaria_core::{
     openrouter::{IDEMPOTENCY_KEY_HEADER, signature},
 };
 use talaria_proto::v1::{Event, EventConflict, Fact, QuarantinedCallback, fact::What};
+use tokio::sync::watch;
 
 /// A bus that takes longer than this to store something counts as unavailable. The sender tries again, and what
 /// was stored after all is then a duplicate.
@@ -31,7 +32,8 @@ const STORE_DEADLINE: Duration = Duration::from_secs(10);
 const LONGEST_NAME: usize = 64;
 
 pub(crate) struct State {
-    pub config: Arc<Config>,
+    /// As it is now.
+    pub config: watch::Receiver<Arc<Config>>,
     pub bus: Bus,
     pub clock: Clock,
 }
@@ -62,7 +64,8 @@ type Refused = (&'static str, Problem);
 
 impl State {
     async fn handle(&self, tenant: &str, headers: &HeaderMap, body: Body) -> Result<&'static str, Refused> {
-        let ingress = &self.config.ingress;
+        let config = Arc::clone(&self.config.borrow());
+        let ingress = &config.ingress;
         let body =
             body::read(body, ingress.max_body_bytes, ingress.body_timeout).await.map_err(|unread| {
                 match unread {
@@ -81,7 +84,7 @@ impl State {
             body,
             received_at: self.clock.now(),
         };
-        match accept(&self.config.tenants, callback) {
+        match accept(&config.tenants, callback) {
             Ok(event) => self.publish(Arc::new(event)).await,
             Err(Refusal::Stranger(why)) => {
                 counter!("talaria_callbacks_refused_total", "reason" => why.label()).increment(1);

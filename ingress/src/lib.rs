@@ -24,7 +24,7 @@ mod trace;
 use std::{io, net::SocketAddr, sync::Arc};
 use talaria_bus::{Bus, Clock};
 use talaria_core::config::Config;
-use tokio::net::TcpListener;
+use tokio::{net::TcpListener, sync::watch};
 use tokio_util::sync::CancellationToken;
 
 /// The ingress, listening but not yet serving.
@@ -34,9 +34,11 @@ pub struct Ingress {
 }
 
 impl Ingress {
-    /// Listens on the configured address.
-    pub async fn bind(config: Arc<Config>, bus: Bus, clock: Clock) -> io::Result<Self> {
-        let listener = TcpListener::bind(config.ingress.listen).await?;
+    /// Listens on the configured address. Each callback is taken by the configuration as it then is; the address and
+    /// the deadline of a head stay as they were at the start.
+    pub async fn bind(config: watch::Receiver<Arc<Config>>, bus: Bus, clock: Clock) -> io::Result<Self> {
+        let address = config.borrow().ingress.listen;
+        let listener = TcpListener::bind(address).await?;
         Ok(Self { listener, state: callback::State { config, bus, clock } })
     }
 
@@ -47,7 +49,7 @@ impl Ingress {
 
     /// Serves until it is told to stop, and then finishes what has begun.
     pub async fn serve(self, stop: CancellationToken) {
-        let deadline = self.state.config.ingress.body_timeout;
+        let deadline = self.state.config.borrow().ingress.body_timeout;
         server::serve(self.listener, callback::router(self.state), deadline, stop).await;
     }
 }

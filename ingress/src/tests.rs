@@ -10,6 +10,7 @@ use tempfile::TempDir;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
+    sync::watch,
     task::JoinHandle,
 };
 use tokio_util::sync::CancellationToken;
@@ -33,7 +34,7 @@ impl Running {
                     tenants: {acme: {openrouter: {secrets: [{file: secret}]}}}";
         let file = directory.path().join("talaria.yaml");
         fs::write(&file, text).unwrap();
-        let config = Arc::new(config::load(&file).unwrap());
+        let config = watch::Sender::new(Arc::new(config::load(&file).unwrap())).subscribe();
         let bus = Bus::embedded(directory.path(), Clock::System).await.unwrap();
         let ingress = Ingress::bind(config, bus.clone(), Clock::System).await.unwrap();
         let address = ingress.address().unwrap();

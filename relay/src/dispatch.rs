@@ -38,7 +38,8 @@ pub(crate) struct Dispatcher {
 }
 
 struct Inner {
-    config: Arc<Config>,
+    /// As it is now.
+    config: watch::Receiver<Arc<Config>>,
     bus: Bus,
     clock: Clock,
     forwarder: Forwarder,
@@ -63,9 +64,15 @@ impl Step {
 }
 
 impl Dispatcher {
-    pub(crate) fn new(config: Arc<Config>, bus: Bus, clock: Clock, forwarder: Forwarder, view: View) -> Self {
+    pub(crate) fn new(
+        config: watch::Receiver<Arc<Config>>,
+        bus: Bus,
+        clock: Clock,
+        forwarder: Forwarder,
+        view: View,
+    ) -> Self {
         let pauses = view.pauses();
-        let routes = Routes::new(&config, bus.clone(), view, clock.clone());
+        let routes = Routes::new(&config.borrow(), bus.clone(), view, clock.clone());
         Self { inner: Arc::new(Inner { config, bus, clock, forwarder, routes, pauses }) }
     }
 
@@ -73,7 +80,7 @@ impl Dispatcher {
     pub(crate) async fn run(self, stop: CancellationToken) {
         let inner = &self.inner;
         let (tracker, give_up) = (TaskTracker::new(), CancellationToken::new());
-        let hands = Arc::new(tokio::sync::Semaphore::new(inner.config.relay.in_flight + SPARE));
+        let hands = Arc::new(tokio::sync::Semaphore::new(inner.config().relay.in_flight + SPARE));
         let mut pauses = inner.pauses.clone();
         inner.set_windows(&mut pauses).await;
         let following = CancellationToken::new();
@@ -103,7 +110,7 @@ impl Dispatcher {
             }
         }
         tracker.close();
-        if tokio::time::timeout(inner.config.relay.drain, tracker.wait()).await.is_err() {
+        if tokio::time::timeout(inner.config().relay.drain, tracker.wait()).await.is_err() {
             tracing::warn!(attempts = tracker.len(), "giving up on attempts that did not finish in time");
             give_up.cancel();
             tracker.wait().await;
@@ -144,10 +151,14 @@ impl Dispatcher {
 }
 
 impl Inner {
+    fn config(&self) -> Arc<Config> {
+        Arc::clone(&self.config.borrow())
+    }
+
     /// Sets them until the bus takes it.
     async fn set_windows(&self, pauses: &mut watch::Receiver<Arc<Pauses>>) {
         loop {
-            let windows = windows(&self.config, &pauses.borrow_and_update());
+            let windows = windows(&self.config(), &pauses.borrow_and_update());
             match self.bus.set_windows(windows).await {
                 Ok(()) => return,
                 Err(error) => tracing::error!(%error, "cannot set up the queue"),
@@ -168,7 +179,8 @@ impl Inner {
             tracing::error!(delivery = task.delivery_id, "a delivery without a valid id");
             return;
         };
-        let step = match self.config.route(&task.tenant, &task.route) {
+        let config = self.config();
+        let step = match config.route(&task.tenant, &task.route) {
             None => Step::record(step::without_route(task, id, leased.interrupted, self.clock.now())),
             Some(_) if self.is_paused(task) && !leased.interrupted => Step::GiveBack,
             Some(route) => self.go_on(&leased, id, route).await,

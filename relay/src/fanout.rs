@@ -4,6 +4,7 @@ use crate::plan::plan;
 use std::{sync::Arc, time::Duration};
 use talaria_bus::{Bus, Clock, Error, Stored};
 use talaria_core::config::Config;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 /// How many events are planned in one go.
@@ -13,7 +14,12 @@ const BATCH: usize = 256;
 const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Works until it is told to stop.
-pub(crate) async fn run(config: Arc<Config>, bus: Bus, clock: Clock, stop: CancellationToken) {
+pub(crate) async fn run(
+    config: watch::Receiver<Arc<Config>>,
+    bus: Bus,
+    clock: Clock,
+    stop: CancellationToken,
+) {
     let work = async {
         loop {
             if let Err(error) = next(&config, &bus, &clock).await {
@@ -26,8 +32,9 @@ pub(crate) async fn run(config: Arc<Config>, bus: Bus, clock: Clock, stop: Cance
     tokio::select! { () = stop.cancelled() => {}, () = work => {} }
 }
 
-async fn next(config: &Config, bus: &Bus, clock: &Clock) -> Result<(), Error> {
+async fn next(config: &watch::Receiver<Arc<Config>>, bus: &Bus, clock: &Clock) -> Result<(), Error> {
     let events = bus.unplanned(BATCH).await?;
+    let config = Arc::clone(&config.borrow());
     let now = clock.now();
     let plan_one =
         |stored: &Stored| plan(stored, config.tenants.get(&stored.event.tenant).map(AsRef::as_ref), now);

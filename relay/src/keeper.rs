@@ -1,8 +1,10 @@
 //! Removes what is older than the configured retention, from the bus and from the view.
 
 use crate::{control::Operator, view::View};
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 use talaria_bus::{Bus, Clock, time::before};
+use talaria_core::config::Config;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 /// Works until it is told to stop.
@@ -11,14 +13,14 @@ pub(crate) async fn run(
     bus: Bus,
     view: View,
     clock: Clock,
-    retention: Duration,
+    config: watch::Receiver<Arc<Config>>,
     stop: CancellationToken,
 ) {
-    // Often enough that nothing is kept a hundredth longer than it should be, and no more than once a second.
-    let pause = (retention / 100).clamp(Duration::from_secs(1), Duration::from_secs(600));
     let work = async {
         loop {
-            clock.sleep(pause).await;
+            let retention = config.borrow().retention;
+            // Often enough that nothing is kept a hundredth longer than it should be, and no more than once a second.
+            clock.sleep((retention / 100).clamp(Duration::from_secs(1), Duration::from_secs(600))).await;
             let now = clock.now();
             // Long before it would go: what is paused stays paused, for however long.
             if let Err(error) = operator.renew_pauses(before(now, retention / 2)).await {

@@ -101,7 +101,8 @@ pub enum Error {
 
 /// The relay, listening but not yet working.
 pub struct Relay {
-    config: Arc<Config>,
+    /// As it is now.
+    config: watch::Receiver<Arc<Config>>,
     bus: Bus,
     clock: Clock,
     view: view::View,
@@ -113,12 +114,15 @@ pub struct Relay {
 
 impl Relay {
     /// Opens the view and listens on the configured address.
-    pub async fn bind(config: Arc<Config>, bus: Bus, clock: Clock) -> Result<Self, Error> {
+    pub async fn bind(config: watch::Receiver<Arc<Config>>, bus: Bus, clock: Clock) -> Result<Self, Error> {
         let journal = bus.journal_bounds().await?;
-        let view = view::View::open(&config.data_dir, &journal)?;
+        let (directory, address) = {
+            let config = config.borrow();
+            (config.data_dir.clone(), config.relay.grpc)
+        };
+        let view = view::View::open(&directory, &journal)?;
         let newest_fact = journal.newest;
         let forwarder = forward::Forwarder::default();
-        let address = config.relay.grpc;
         let listener =
             TcpListener::bind(address).await.map_err(|source| Error::Listen { address, source })?;
         Ok(Self { config, bus, clock, view, forwarder, listener, newest_fact })
@@ -145,7 +149,7 @@ impl Relay {
         // What answers and follows goes on while attempts finish, so that their end can still be seen.
         let (end, mut others) = (CancellationToken::new(), JoinSet::new());
         others.spawn(projector::run(bus.clone(), view.clone(), clock.clone(), end.clone()));
-        let operator = control::Operator::new(Arc::clone(&config), bus.clone(), view.clone(), clock.clone());
+        let operator = control::Operator::new(config.clone(), bus.clone(), view.clone(), clock.clone());
         // What was paused before the start is paused from the start: until that is known nothing is done, and over NATS
         // no share of the work is asked for.
         let known = || projector::caught_up(view.position(), newest_fact);
@@ -154,11 +158,11 @@ impl Relay {
             bus.clone(),
             view.clone(),
             clock.clone(),
-            config.retention,
+            config.clone(),
             stop.clone(),
         );
         others.spawn(once(known(), stop.clone(), keep));
-        let plan = fanout::run(Arc::clone(&config), bus.clone(), clock.clone(), stop.clone());
+        let plan = fanout::run(config.clone(), bus.clone(), clock.clone(), stop.clone());
         others.spawn(once(known(), stop.clone(), plan));
         others.spawn(control::run_jobs(operator.clone(), stop.clone()));
         let (health, health_service) = tonic_health::server::health_reporter();

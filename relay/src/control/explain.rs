@@ -109,10 +109,11 @@ async fn explain_one(server: &Operator, found: Found) -> Result<Explanation, Sta
     let payload = payload.as_ref().map(|read| read.as_ref().map_or(&Value::Null, |document| document.root()));
     let event_type =
         stored.as_ref().map_or_else(|| found.event.r#type.clone(), |stored| stored.r#type.clone());
+    let config = server.config();
     let known = Known {
         event_type: &event_type,
         payload,
-        tenant: server.config.tenants.get(&found.event.tenant).map(AsRef::as_ref),
+        tenant: config.tenants.get(&found.event.tenant).map(AsRef::as_ref),
         planned: found.planned,
         barriers: &found.barriers,
         conflicts: found.conflicts,

@@ -40,8 +40,9 @@ impl Operator {
         let filter = filter.clone();
         let found = self.ask(move |c| replayable::deliveries(c, &filter, behind, last, max)).await?;
         let kept = self.kept(found.iter().map(|((seq, _), _)| seq.cast_unsigned()).collect()).await?;
+        let config = self.config();
         let judged = |(place, delivery): (Place, Delivery)| {
-            let is_configured = self.config.route(&delivery.tenant, &delivery.route).is_some();
+            let is_configured = config.route(&delivery.tenant, &delivery.route).is_some();
             (place, delivery, is_configured && kept.contains(&place.0.cast_unsigned()))
         };
         Ok(found.into_iter().map(judged).collect())
@@ -56,9 +57,10 @@ impl Operator {
         let filter = filter.clone();
         let found = self.ask(move |connection| replayable::events(connection, &filter, last)).await?;
         let kept = self.kept(found.values().flatten().copied().collect()).await?;
+        let config = self.config();
         let mut counts = ReplayDeliveriesResponse::default();
         for ((tenant, route), events) in found {
-            let is_configured = self.config.route(&tenant, &route).is_some();
+            let is_configured = config.route(&tenant, &route).is_some();
             for event in events {
                 counts.matching += 1;
                 match (is_configured, kept.contains(&event)) {

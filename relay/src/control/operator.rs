@@ -19,6 +19,7 @@ use talaria_core::{
 use talaria_proto::v1::{
     ControlKind, Delivery, DeliveryState, DeliveryTask, Fact, Pause, PauseChanged, Standing, fact::What,
 };
+use tokio::sync::watch;
 use tonic::Status;
 
 /// How long the bus and the view may take to show everything from before a request.
@@ -36,7 +37,8 @@ const MOST_NAMES: usize = 20;
 /// Does what operators ask for. Clones share what they do it with.
 #[derive(Clone)]
 pub(crate) struct Operator {
-    pub(super) config: Arc<Config>,
+    /// As it is now.
+    config: watch::Receiver<Arc<Config>>,
     pub(super) bus: Bus,
     pub(super) view: View,
     pub(super) clock: Clock,
@@ -48,8 +50,13 @@ pub(super) fn unavailable(error: Error) -> Status {
 }
 
 impl Operator {
-    pub(crate) fn new(config: Arc<Config>, bus: Bus, view: View, clock: Clock) -> Self {
+    pub(crate) fn new(config: watch::Receiver<Arc<Config>>, bus: Bus, view: View, clock: Clock) -> Self {
         Self { config, bus, view, clock }
+    }
+
+    /// The configuration as it is now.
+    pub(super) fn config(&self) -> Arc<Config> {
+        Arc::clone(&self.config.borrow())
     }
 
     pub(super) async fn ask<T: Send + 'static>(
@@ -138,11 +145,12 @@ impl Operator {
     /// Whether there is such a route, or such a tenant: configured, or with deliveries from when it was.
     async fn exists(&self, tenant: &str, route: &str) -> Result<(), Status> {
         let mut routes = self.ask(control::routes).await?;
-        for tenant in self.config.tenants.values() {
+        let config = self.config();
+        for tenant in config.tenants.values() {
             routes.extend(tenant.routes.keys().map(|route| (tenant.name.clone(), route.clone())));
         }
         let known = if route.is_empty() {
-            self.config.tenants.contains_key(tenant) || routes.iter().any(|(name, _)| name == tenant)
+            config.tenants.contains_key(tenant) || routes.iter().any(|(name, _)| name == tenant)
         } else {
             routes.contains(&(tenant.to_owned(), route.to_owned()))
         };
@@ -186,7 +194,7 @@ impl Operator {
             if !self.bus.kept([event_seq].into()).await.map_err(unavailable)?.contains(&event_seq) {
                 return Err(Status::failed_precondition(format!("the event of {id} is not kept any more")));
             }
-            if self.config.route(&delivery.tenant, &delivery.route).is_none() {
+            if self.config().route(&delivery.tenant, &delivery.route).is_none() {
                 return Err(Status::failed_precondition(format!(
                     "the route {}/{} is not configured; replay once it is back",
                     delivery.tenant, delivery.route
@@ -241,7 +249,8 @@ impl Operator {
         }
         let now = self.clock.now();
         let gone = Retry { schedule: Vec::new(), jitter: 0.0, max_age: Duration::MAX };
-        let retry = self.config.route(&task.tenant, &task.route).map_or(&gone, |route| &route.retry);
+        let config = self.config();
+        let retry = config.route(&task.tenant, &task.route).map_or(&gone, |route| &route.retry);
         let timing = Timing { now, retry, random: 0.5, not_before: now, age_from: now };
         let conclusion = conclude::interrupted(task, id, timing);
         let mut next = task.clone();
