@@ -84,6 +84,7 @@ pub mod time;
 
 pub use clock::Clock;
 pub use delivery::{LEASE, Lane, Lease, Leased, Survey, Windows};
+pub use embedded::backup::{Backup, BackupError, backup};
 pub use error::Error;
 
 use bytes::Bytes;

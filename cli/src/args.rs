@@ -104,6 +104,8 @@ Logs go to standard error, as with `talaria up`.")]
     Jobs(Jobs),
     /// Show what operators did
     Actions(Actions),
+    /// Copy the embedded bus into a file, while it works
+    Backup(Backup),
     /// Show the prompt that a route makes of a payload
     Render(Render),
     /// Show how to subscribe a route at Hermes, or do it
@@ -232,6 +234,25 @@ pub struct Send {
     /// Where to send it; the configured ingress where it is left out
     #[arg(long, value_name = "URL", value_parser = http_url)]
     pub url: Option<url::Url>,
+    /// Answer as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `talaria backup`
+#[derive(ClapArgs, Debug)]
+#[command(after_help = "\
+Examples:
+  talaria backup /backups/talaria-$(date +%F).db
+  talaria --config /etc/talaria/talaria.yaml backup talaria.db --json
+
+The copy holds everything that was answered 204 before it began; it can be taken at any time. It holds payloads, \
+so it is readable by you alone. To go back to it, stop Talaria, empty data_dir, put the copy there as bus.db, \
+and start again. Over NATS there is nothing to copy here: back up the streams.")]
+pub struct Backup {
+    /// The file to write, which must not be there yet
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
     /// Answer as JSON
     #[arg(long)]
     pub json: bool,

@@ -41,6 +41,7 @@ pub async fn run(args: Args) -> Result<(), Failure> {
         Command::Replay(args) => commands::replay::run(&config, args).await,
         Command::Jobs(args) => commands::jobs::run(&config, args).await,
         Command::Actions(args) => commands::actions::run(&config, args).await,
+        Command::Backup(args) => commands::backup::run(&config, &args),
         Command::Render(args) => commands::render::run(&config, &args),
         Command::Hermes(args) => commands::hermes::run(&config, &args),
     }

@@ -2,6 +2,7 @@
 //!
 //! - [`promises`]: the promises of the README, a test of its own name for each.
 //! - [`hermes`]: against the real Hermes.
+//! - [`backup`]: copies of the embedded bus, and going back to one.
 //! - [`breaker`]: routes that fail are shut, and open again.
 //! - [`pace`]: how fast a route's backlog goes out.
 //! - [`exactness`]: our rendering and filtering beside the real Hermes' own.
@@ -31,6 +32,7 @@
 )]
 
 mod architecture;
+mod backup;
 mod breaker;
 mod broker;
 mod chaos;

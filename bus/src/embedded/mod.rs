@@ -8,8 +8,10 @@
 //! - [`store`]: the writer's state: the connection, the next places, the lanes.
 //! - [`checkpoint`]: moves what was committed from the log into the file, beside the writer.
 //! - [`ids`]: which events there are.
+//! - [`backup`]: a copy, taken while it works.
 //! - [`events`], [`deliveries`], [`journal`], [`retention`], [`control`]: the contract, a part each.
 
+pub(crate) mod backup;
 mod checkpoint;
 mod control;
 mod deliveries;

@@ -1,6 +1,7 @@
 //! The commands, a file each.
 
 pub(crate) mod actions;
+pub(crate) mod backup;
 pub(crate) mod check;
 pub(crate) mod demo;
 pub(crate) mod explain;

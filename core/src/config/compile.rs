@@ -20,7 +20,7 @@ use crate::{
 use serde_saphyr::{Location, Spanned};
 use std::{
     collections::{BTreeMap, HashMap},
-    path::Path,
+    path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
 };
@@ -63,6 +63,16 @@ pub(super) fn addresses(raw: &raw::Config) -> Result<Addresses, Vec<Problem>> {
     if problems.0.is_empty() { Ok(addresses) } else { Err(problems.0) }
 }
 
+/// `None` where the bus is NATS.
+pub(super) fn data_dir(raw: &raw::Config, base: &Path) -> Option<PathBuf> {
+    let is_embedded = raw.bus.as_ref().is_none_or(|bus| matches!(bus.value, raw::Bus::Embedded));
+    is_embedded.then(|| directory(raw, base))
+}
+
+fn directory(raw: &raw::Config, base: &Path) -> PathBuf {
+    base.join(raw.data_dir.as_ref().map_or("talaria-data", |path| path.value.as_str()))
+}
+
 pub(super) fn config(raw: raw::Config, base: &Path, role: Role) -> Result<Config, Vec<Problem>> {
     let mut problems = Problems::default();
     let mut warnings = Problems::default();
@@ -95,7 +105,7 @@ pub(super) fn config(raw: raw::Config, base: &Path, role: Role) -> Result<Config
         },
         admin: Admin { listen: listen(p, raw.admin.listen.as_ref(), "admin.listen", 9090) },
         bus: compile_bus(p, &mut warnings, raw.bus.as_ref(), scope),
-        data_dir: base.join(raw.data_dir.as_ref().map_or("talaria-data", |path| path.value.as_str())),
+        data_dir: directory(&raw, base),
         retention,
         tenants: BTreeMap::new(),
         warnings: Vec::new(),

@@ -161,6 +161,13 @@ pub fn load_addresses(path: &Path) -> Result<Addresses, Error> {
     compile::addresses(&raw::parse(path, &text)?).map_err(|problems| Error::invalid(path, problems))
 }
 
+/// Where the embedded bus keeps its files, read without the secrets and whatever else may be wrong in the file. `None`
+/// where the bus is NATS.
+pub fn load_data_dir(path: &Path) -> Result<Option<PathBuf>, Error> {
+    let raw = raw::parse(path, &read(path)?)?;
+    Ok(compile::data_dir(&raw, &directory(path)))
+}
+
 /// What is longer than this is no configuration but the wrong file.
 const LONGEST: u64 = 16 << 20;
 

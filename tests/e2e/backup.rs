@@ -1,0 +1,122 @@
+//! Copies of the embedded bus, and going back to one, as docs/operations.md says it.
+
+use serde_json::Value;
+use std::{
+    fs,
+    path::Path,
+    sync::atomic::{AtomicBool, Ordering},
+};
+use talaria_proto::v1::DeliveryState as State;
+use talaria_tests::{
+    binary,
+    openrouter::event_id,
+    sink::{Does, Sink},
+    stack::stack,
+};
+
+fn said(output: &std::process::Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_copy_under_load_has_everything_that_was_answered_before_and_starts() {
+    let sink = Sink::start().await;
+    sink.set("later", Does::Answer(503, serde_json::json!({})));
+    let mut stack = stack()
+        .tenant("acme", |t| {
+            t.route("now", &sink.url("now"), "pace: off").route(
+                "later",
+                &sink.url("later"),
+                "pace: off\nretry: {schedule: [1s, 1s, 1s, 1s, 1s, 1s, 1s]}",
+            )
+        })
+        .start()
+        .await;
+    let openrouter = stack.openrouter("acme");
+    for job in 0..50 {
+        openrouter.send(&format!("before{job}"), "completed").await;
+    }
+    let (stop, copy) = (AtomicBool::new(false), stack.written.path().join("copy.db"));
+    let load = async {
+        let mut job = 0;
+        while !stop.load(Ordering::Relaxed) {
+            openrouter.send(&format!("during{job}"), "completed").await;
+            job += 1;
+        }
+    };
+    let backup = async {
+        let (directory, to) = (stack.written.path().to_path_buf(), copy.display().to_string());
+        let run = move || binary::run(&directory, &["backup", &to, "--json"]);
+        let output = tokio::task::spawn_blocking(run).await.unwrap();
+        stop.store(true, Ordering::Relaxed);
+        output
+    };
+    let ((), output) = tokio::join!(load, backup);
+    assert!(output.status.success(), "{}", said(&output));
+    let saved: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert!(saved["events"].as_u64().unwrap() >= 50, "{saved}");
+    assert_eq!(saved["bytes"].as_u64().unwrap(), fs::metadata(&copy).unwrap().len());
+    assert_eq!(mode(&copy), 0o600, "it holds payloads");
+    assert!(!copy.with_extension("db.partial").exists());
+
+    // Back to it: everything else is gone.
+    stack.terminate().await;
+    let data = stack.written.path().join("talaria-data");
+    fs::remove_dir_all(&data).unwrap();
+    fs::create_dir(&data).unwrap();
+    fs::copy(&copy, data.join("bus.db")).unwrap();
+    sink.set("later", Does::Accept);
+    stack.restart_with(|text| text).await;
+    for job in 0..50 {
+        let event = event_id("acme", &format!("before{job}"), "completed");
+        for route in ["now", "later"] {
+            let found = stack.finished(&event, route).await;
+            assert_eq!(found.delivery.unwrap().state(), State::Delivered, "{job} {route}");
+        }
+    }
+    // Whatever went out again went out under the ids that Hermes had seen, so that no agent ran twice.
+    let ran = sink.requests_to("now").into_iter().filter(|request| request.ran);
+    let mut ids: Vec<String> = ran.map(|request| request.id).collect();
+    let count = ids.len();
+    ids.sort();
+    ids.dedup();
+    assert_eq!(ids.len(), count);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_copy_replaces_nothing_and_says_what_is_missing() {
+    let written = stack().tenant("acme", |t| t).write();
+    let run = |args: &[&str]| binary::run(written.path(), args);
+    let nothing = run(&["backup", "copy.db"]);
+    assert_eq!(nothing.status.code(), Some(1));
+    assert!(said(&nothing).contains("bus.db: there is none; `talaria up` makes it"), "{}", said(&nothing));
+
+    fs::create_dir(written.path().join("talaria-data")).unwrap();
+    fs::write(written.path().join("talaria-data/bus.db"), "no database, and long enough to be looked at")
+        .unwrap();
+    let damaged = run(&["backup", "copy.db"]);
+    assert_eq!(damaged.status.code(), Some(1));
+    assert!(said(&damaged).contains("file is not a database"), "{}", said(&damaged));
+    for left in ["copy.db", "copy.db.partial"] {
+        assert!(!written.path().join(left).exists(), "{left}");
+    }
+
+    fs::write(written.path().join("copy.db"), "somebody's").unwrap();
+    let there = run(&["backup", "copy.db"]);
+    assert_eq!(there.status.code(), Some(1));
+    assert!(said(&there).contains("it is there already"), "{}", said(&there));
+    assert_eq!(fs::read_to_string(written.path().join("copy.db")).unwrap(), "somebody's");
+
+    let text = fs::read_to_string(&written.config).unwrap();
+    fs::write(&written.config, format!("bus: {{nats: {{servers: [nats://127.0.0.1:4222]}}}}\n{text}"))
+        .unwrap();
+    let nats = run(&["backup", "other.db"]);
+    assert_eq!(nats.status.code(), Some(2));
+    assert!(said(&nats).contains("the bus is NATS"), "{}", said(&nats));
+}
+
+#[cfg(unix)]
+fn mode(file: &Path) -> u32 {
+    use std::os::unix::fs::PermissionsExt as _;
+    fs::metadata(file).unwrap().permissions().mode() & 0o777
+}
