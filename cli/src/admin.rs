@@ -1,17 +1,12 @@
 //! The admin port: `/healthz`, `/readyz` and `/metrics`.
 
 use axum::{Router, extract::State, http::StatusCode, response::IntoResponse, routing::get};
-use metrics::{Unit, describe_counter, describe_gauge, describe_histogram};
-use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
+use metrics_exporter_prometheus::PrometheusHandle;
 use std::{io, net::SocketAddr, time::Duration};
 use talaria_bus::Bus;
 use talaria_relay::Readiness;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
-
-/// From the fastest answer to the longest timeout of a route, in seconds.
-const BUCKETS: [f64; 16] =
-    [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 30.0, 120.0, 600.0];
 
 /// How often old samples are folded away.
 const UPKEEP: Duration = Duration::from_secs(5);
@@ -100,28 +95,4 @@ impl Admin {
 
 async fn ready(State(health): State<Health>) -> impl IntoResponse {
     health.ready().await
-}
-
-/// Starts collecting metrics for this process.
-pub(crate) fn metrics() -> anyhow::Result<PrometheusHandle> {
-    let builder =
-        PrometheusBuilder::new().set_buckets_for_metric(Matcher::Suffix("_seconds".into()), &BUCKETS)?;
-    let handle = builder.install_recorder()?;
-    describe_counter!("talaria_callbacks_total", "Callbacks by what became of them");
-    describe_counter!("talaria_callbacks_refused_total", "Callbacks that were not believed, by why");
-    describe_histogram!("talaria_callback_seconds", Unit::Seconds, "From a callback's head to its answer");
-    describe_counter!("talaria_attempts_total", "Requests to Hermes by what they came to");
-    describe_histogram!(
-        "talaria_attempt_seconds",
-        Unit::Seconds,
-        "From a request to Hermes to its whole answer"
-    );
-    describe_counter!("talaria_deliveries_total", "Deliveries that came to their end, by how");
-    describe_histogram!(
-        "talaria_delivery_seconds",
-        Unit::Seconds,
-        "From a callback to the end of its delivery"
-    );
-    describe_gauge!("talaria_deliveries_in_hand", "Deliveries that are being worked on");
-    Ok(handle)
 }

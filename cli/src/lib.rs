@@ -4,6 +4,7 @@
 //! - `commands`: a file for each.
 //! - [`stack`]: ingress, relay or both, and the admin port, in one process.
 //! - [`standin`]: a stand-in for Hermes, for `talaria demo` and for benchmarks.
+//! - [`metrics`]: what it counts and measures.
 //! - [`failure`]: what goes wrong, and the exit code that says so.
 
 mod admin;
@@ -12,6 +13,7 @@ mod client;
 mod commands;
 pub mod failure;
 pub mod logging;
+pub mod metrics;
 mod print;
 pub mod stack;
 pub mod standin;

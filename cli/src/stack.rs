@@ -1,6 +1,9 @@
 //! What runs in one process: ingress, relay or both, and beside them the admin port.
 
-use crate::admin::{self, Admin, Health};
+use crate::{
+    admin::{Admin, Health},
+    metrics,
+};
 use anyhow::Context as _;
 use metrics_exporter_prometheus::PrometheusHandle;
 use std::{io, net::SocketAddr, sync::Arc};
@@ -33,14 +36,10 @@ pub struct Addresses {
     pub admin: SocketAddr,
 }
 
-/// Starts collecting metrics; once in a process.
-pub fn metrics() -> anyhow::Result<PrometheusHandle> {
-    admin::metrics()
-}
-
 impl Stack {
     /// Opens the bus and listens on every address of the role.
     pub async fn bind(config: Config, role: Role, metrics: PrometheusHandle) -> anyhow::Result<Self> {
+        metrics::begin(role, matches!(config.bus, BusKind::Nats(_)));
         let config = Arc::new(config);
         let (_, current) = watch::channel(Arc::clone(&config));
         let bus = open_bus(&config, role).await?;

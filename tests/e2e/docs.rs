@@ -1,16 +1,10 @@
 //! The documents speak of what there is.
 
 use std::{
-    collections::BTreeSet,
     fs,
     path::{Path, PathBuf},
 };
-use talaria_tests::{
-    binary::workspace,
-    openrouter::{OpenRouter, event_id},
-    sink::Sink,
-    stack::stack,
-};
+use talaria_tests::binary::workspace;
 
 /// Every document that is kept with the code.
 fn documents() -> Vec<PathBuf> {
@@ -40,30 +34,4 @@ fn links_lead_to_files_that_exist() {
             );
         }
     }
-}
-
-#[tokio::test]
-async fn the_metrics_in_the_documents_are_the_ones_that_there_are() {
-    let text = fs::read_to_string(workspace().join("docs/operations.md")).unwrap();
-    let documented: BTreeSet<String> = text
-        .lines()
-        .filter_map(|line| line.strip_prefix("| `talaria_")?.split('`').next())
-        .map(|name| format!("talaria_{name}"))
-        .collect();
-    let sink = Sink::start().await;
-    let stack = stack().tenant("acme", |tenant| tenant.route("r", &sink.url("r"), "pace: 1/h")).start().await;
-    let stranger = OpenRouter::new(stack.ingress(), "acme", "another secret");
-    assert_eq!(stranger.try_send("j", "completed").await, Some(401));
-    stack.openrouter("acme").send("j", "completed").await;
-    stack.finished(&event_id("acme", "j", "completed"), "r").await;
-    // Beyond the pace.
-    stack.openrouter("acme").send("later", "completed").await;
-    let later = event_id("acme", "later", "completed");
-    stack.delivery_when(&later, "r", |delivery| delivery.reason.contains("waiting for its turn")).await;
-    let (_, metrics) = stack.admin_get("/metrics").await;
-    let exported: BTreeSet<String> = metrics
-        .lines()
-        .filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next().map(str::to_owned))
-        .collect();
-    assert_eq!(documented, exported);
 }

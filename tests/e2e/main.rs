@@ -18,6 +18,7 @@
 //! - [`chaos`]: random faults, from a seed.
 //! - [`broker`]: what the tests' own NATS servers hold.
 //! - [`nats_setup`]: streams, permissions and limits, as docs/nats.md says them.
+//! - [`telemetry`]: what is counted, measured, traced and said of it.
 //! - [`docs`]: the documents speak of what there is.
 //! - [`architecture`]: which crate may know which.
 
@@ -52,3 +53,4 @@ mod promises;
 mod running;
 mod signing;
 mod status;
+mod telemetry;

@@ -7,9 +7,9 @@ use super::{
 use crate::{
     Failure,
     args::Demo,
-    client,
+    client, metrics,
     print::{BOLD, DIM},
-    stack::{self, Stack},
+    stack::Stack,
     standin::{Received, StandIn},
 };
 use anyhow::{Context as _, anyhow};
@@ -48,7 +48,7 @@ async fn demo() -> Result<(), Failure> {
     let (hermes, received) = StandIn::start((Ipv4Addr::LOCALHOST, 0).into(), for_hermes).await?;
     let path = directory.path().join("talaria.yaml");
     fs::write(&path, configuration(&format!("http://{}", hermes.address)))?;
-    let stack = Stack::bind(config::load(&path)?, Role::Both, stack::metrics()?).await?;
+    let stack = Stack::bind(config::load(&path)?, Role::Both, metrics::start()?).await?;
     let (Some(callbacks), Some(grpc)) = (stack.addresses.ingress, stack.addresses.grpc) else {
         return Err(anyhow!("both roles were asked for").into());
     };

@@ -1,7 +1,7 @@
 //! `talaria up`, `talaria ingress` and `talaria relay`: the service, and each half of it.
 
 use crate::{
-    Failure, args, stack,
+    Failure, args, metrics,
     stack::{Addresses, Stack},
 };
 use std::{path::Path, time::Duration};
@@ -41,7 +41,7 @@ async fn run(config: Config, role: Role) -> Result<(), Failure> {
     for warning in &config.warnings {
         tracing::warn!(line = warning.line, column = warning.column, help = warning.help, "{}", warning.what);
     }
-    let stack = Stack::bind(config, role, stack::metrics()?).await?;
+    let stack = Stack::bind(config, role, metrics::start()?).await?;
     let stop = stop_on_signals()?;
     announce(stack.addresses);
     if let Some(readiness) = stack.readiness.clone().filter(|readiness| readiness.behind() > 0) {

@@ -1,0 +1,159 @@
+//! What the process counts and measures, for `/metrics`.
+//!
+//! Counters and histograms are kept by whoever counts, under names that [`CATALOGUE`] describes. Each counter is there from
+//! the start with every value that its labels can have, so that rates and alerts need no first event.
+
+mod catalogue;
+
+pub use catalogue::CATALOGUE;
+
+use metrics::{Unit, describe_counter, describe_gauge, describe_histogram};
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
+use talaria_core::config::Role;
+
+/// From the fastest answer to the longest timeout of a route, in seconds.
+const BUCKETS: [f64; 16] =
+    [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 30.0, 120.0, 600.0];
+
+/// From the fastest delivery to the last retry, in seconds.
+const AGES: [f64; 16] = [
+    0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0, 600.0, 3_600.0, 21_600.0, 86_400.0,
+    259_200.0,
+];
+
+/// Those that are measured from the callback on.
+const SINCE_CALLBACK: [&str; 2] = ["talaria_first_attempt_seconds", "talaria_delivery_seconds"];
+
+/// A metric.
+#[derive(Clone, Copy, Debug)]
+pub struct Metric {
+    /// Who has it.
+    pub of: Of,
+    /// Its name.
+    pub name: &'static str,
+    /// How it behaves.
+    pub kind: Kind,
+    /// What tells its series apart.
+    pub labels: &'static [Label],
+    /// What it says.
+    pub help: &'static str,
+}
+
+/// Whose a metric is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Of {
+    /// Every process.
+    Every,
+    /// A process that takes callbacks.
+    Ingress,
+    /// A process that forwards them.
+    Relay,
+    /// A process whose bus is NATS.
+    Nats,
+}
+
+/// How a metric behaves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// It only rises, until the process ends.
+    Counter,
+    /// It rises and falls.
+    Gauge,
+    /// How many measurements lie below each bound.
+    Histogram,
+}
+
+impl Kind {
+    /// As Prometheus calls it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Counter => "counter",
+            Self::Gauge => "gauge",
+            Self::Histogram => "histogram",
+        }
+    }
+}
+
+/// What tells a metric's series apart.
+#[derive(Clone, Copy, Debug)]
+pub struct Label {
+    /// Its name.
+    pub name: &'static str,
+    /// What it can be.
+    pub values: Values,
+}
+
+/// What a label can be.
+#[derive(Clone, Copy, Debug)]
+pub enum Values {
+    /// One of these.
+    Known(&'static [&'static str]),
+    /// A name out of the configuration, or a version.
+    Named,
+}
+
+const fn counter(of: Of, name: &'static str, labels: &'static [Label], help: &'static str) -> Metric {
+    Metric { of, name, kind: Kind::Counter, labels, help }
+}
+
+const fn gauge(of: Of, name: &'static str, labels: &'static [Label], help: &'static str) -> Metric {
+    Metric { of, name, kind: Kind::Gauge, labels, help }
+}
+
+const fn histogram(of: Of, name: &'static str, labels: &'static [Label], help: &'static str) -> Metric {
+    Metric { of, name, kind: Kind::Histogram, labels, help }
+}
+
+impl Metric {
+    fn describe(&self) {
+        let unit = if self.name.contains("_seconds") {
+            Unit::Seconds
+        } else if self.name.contains("_bytes") {
+            Unit::Bytes
+        } else {
+            Unit::Count
+        };
+        match self.kind {
+            Kind::Counter => describe_counter!(self.name, unit, self.help),
+            Kind::Gauge => describe_gauge!(self.name, unit, self.help),
+            Kind::Histogram => describe_histogram!(self.name, unit, self.help),
+        }
+    }
+
+    /// Begins at 0 what is counted under labels of which every value is known.
+    fn begin(&self) {
+        match (self.kind, self.labels) {
+            (Kind::Counter, []) => metrics::counter!(self.name).increment(0),
+            (Kind::Counter, [Label { name, values: Values::Known(values) }]) => {
+                for value in *values {
+                    metrics::counter!(self.name, *name => *value).increment(0);
+                }
+            }
+            (Kind::Histogram, []) => drop(metrics::histogram!(self.name)),
+            _ => {}
+        }
+    }
+}
+
+/// Starts collecting metrics; once in a process.
+pub fn start() -> anyhow::Result<PrometheusHandle> {
+    let mut builder =
+        PrometheusBuilder::new().set_buckets_for_metric(Matcher::Suffix("_seconds".into()), &BUCKETS)?;
+    for name in SINCE_CALLBACK {
+        builder = builder.set_buckets_for_metric(Matcher::Full(name.into()), &AGES)?;
+    }
+    let handle = builder.install_recorder()?;
+    CATALOGUE.iter().for_each(Metric::describe);
+    Ok(handle)
+}
+
+/// Begins what a process of this role counts.
+pub fn begin(role: Role, nats: bool) {
+    let is_ours = |of| match of {
+        Of::Every => true,
+        Of::Ingress => role.has_ingress(),
+        Of::Relay => role.has_relay(),
+        Of::Nats => nats,
+    };
+    CATALOGUE.iter().filter(|metric| is_ours(metric.of)).for_each(Metric::begin);
+}

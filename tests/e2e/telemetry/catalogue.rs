@@ -1,0 +1,53 @@
+//! The catalogue of metrics beside docs/metrics.md.
+
+use std::{collections::BTreeMap, fs};
+use talaria::metrics::{CATALOGUE, Metric, Of};
+use talaria_tests::binary::workspace;
+
+/// Name, type, labels, whose.
+type Row = (String, String, Vec<String>, String);
+
+fn row(metric: &Metric) -> Row {
+    let of = match metric.of {
+        Of::Every => "every",
+        Of::Ingress => "ingress",
+        Of::Relay => "relay",
+        Of::Nats => "NATS",
+    };
+    let labels = metric.labels.iter().map(|label| label.name.to_owned()).collect();
+    (metric.name.into(), metric.kind.name().into(), labels, of.into())
+}
+
+fn documented() -> Vec<Row> {
+    let text = fs::read_to_string(workspace().join("docs/metrics.md")).unwrap();
+    let names = |cell: &str| cell.split('`').skip(1).step_by(2).map(str::to_owned).collect::<Vec<_>>();
+    let rows = text.lines().filter(|line| line.starts_with("| `") && line.matches(" | ").count() >= 3);
+    rows.map(|line| {
+        let cells: Vec<&str> = line.trim_matches('|').split('|').map(str::trim).collect();
+        (names(cells[0])[0].clone(), cells[1].to_owned(), names(cells[2]), cells[3].to_owned())
+    })
+    .collect()
+}
+
+#[test]
+fn docs_and_catalogue_name_the_same_metrics() {
+    let by_name =
+        |rows: Vec<Row>| rows.into_iter().map(|row| (row.0.clone(), row)).collect::<BTreeMap<_, _>>();
+    assert_eq!(by_name(documented()), by_name(CATALOGUE.iter().map(row).collect()));
+}
+
+#[test]
+fn names_say_what_they_count_and_labels_are_bounded() {
+    for metric in CATALOGUE {
+        let name = metric.name;
+        assert!(name.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'_')), "{name}");
+        assert_eq!(name.ends_with("_total"), metric.kind.name() == "counter", "{name}");
+        assert!(metric.kind.name() != "histogram" || name.ends_with("_seconds"), "{name}");
+        assert!(!metric.help.is_empty() && !metric.help.ends_with('.'), "{name}");
+        let named = ["tenant", "route", "version"];
+        for label in metric.labels {
+            let is_known = matches!(label.values, talaria::metrics::Values::Known(_));
+            assert_ne!(is_known, named.contains(&label.name), "{name}: {}", label.name);
+        }
+    }
+}

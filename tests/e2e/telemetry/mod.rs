@@ -1,0 +1,3 @@
+//! What is counted and measured, and what docs, dashboard and alerts say of it.
+
+mod catalogue;
