@@ -65,11 +65,12 @@ impl Admin {
         self.listener.local_addr()
     }
 
-    pub(crate) async fn serve(self, stop: CancellationToken) {
+    /// Serves until it is told to stop. Nothing is ready any more once it is leaving.
+    pub(crate) async fn serve(self, leaving: CancellationToken, stop: CancellationToken) {
         let metrics = self.metrics.clone();
         let router = Router::new()
             .route("/healthz", get(|| async { "ok\n" }))
-            .route("/readyz", get(ready).with_state(self.health))
+            .route("/readyz", get(ready).with_state((self.health, leaving)))
             .route("/metrics", get(move || async move { metrics.render() }));
         let upkeep = async {
             loop {
@@ -93,6 +94,9 @@ impl Admin {
     }
 }
 
-async fn ready(State(health): State<Health>) -> impl IntoResponse {
+async fn ready(State((health, leaving)): State<(Health, CancellationToken)>) -> impl IntoResponse {
+    if leaving.is_cancelled() {
+        return (StatusCode::SERVICE_UNAVAILABLE, "stopping\n".to_owned());
+    }
     health.ready().await
 }

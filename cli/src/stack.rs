@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 /// What the role asks for, listening but not yet working.
 pub struct Stack {
+    config: watch::Receiver<Arc<Config>>,
     ingress: Option<Ingress>,
     relay: Option<Relay>,
     admin: Admin,
@@ -45,7 +46,7 @@ impl Stack {
         let bus = open_bus(&config, role).await?;
         let ingress = if role.has_ingress() { Some(bind_ingress(&current, &bus).await?) } else { None };
         let relay = if role.has_relay() {
-            Some(Relay::bind(current, bus.clone(), Clock::System).await?)
+            Some(Relay::bind(current.clone(), bus.clone(), Clock::System).await?)
         } else {
             None
         };
@@ -58,14 +59,26 @@ impl Stack {
             grpc: relay.as_ref().map(Relay::address).transpose()?,
             admin: admin.address()?,
         };
-        Ok(Self { ingress, relay, admin, addresses, readiness })
+        Ok(Self { config: current, ingress, relay, admin, addresses, readiness })
     }
 
-    /// Works until it is told to stop, and then finishes what has begun.
-    pub async fn run(self, stop: CancellationToken) -> anyhow::Result<()> {
+    /// Works until it is told to leave, and then finishes what has begun. With an ingress everything first goes on for
+    /// `ingress.linger`, while whoever sends callbacks here learns from `/readyz` not to.
+    pub async fn run(self, leave: CancellationToken) -> anyhow::Result<()> {
+        let stop = CancellationToken::new();
+        let lingers = self.ingress.is_some();
+        let linger = async {
+            leave.cancelled().await;
+            let linger = self.config.borrow().ingress.linger;
+            if lingers && !linger.is_zero() {
+                tracing::info!(?linger, "callbacks are still taken for a while");
+                tokio::time::sleep(linger).await;
+            }
+            stop.cancel();
+        };
         let ingress = async {
             if let Some(ingress) = self.ingress {
-                ingress.serve(stop.clone()).await;
+                ingress.serve(leave.clone(), stop.clone()).await;
             }
         };
         let relay = async {
@@ -74,7 +87,8 @@ impl Stack {
                 None => Ok(()),
             }
         };
-        let ((), (), relayed) = tokio::join!(ingress, self.admin.serve(stop.clone()), relay);
+        let admin = self.admin.serve(leave.clone(), stop.clone());
+        let ((), (), (), relayed) = tokio::join!(linger, ingress, admin, relay);
         Ok(relayed?)
     }
 }

@@ -21,6 +21,8 @@ mod server;
 mod tests;
 mod trace;
 
+use axum::{middleware::map_response, response::Response};
+use http::{HeaderValue, header::CONNECTION};
 use std::{io, net::SocketAddr, sync::Arc};
 use talaria_bus::{Bus, Clock};
 use talaria_core::config::Config;
@@ -47,9 +49,16 @@ impl Ingress {
         self.listener.local_addr()
     }
 
-    /// Serves until it is told to stop, and then finishes what has begun.
-    pub async fn serve(self, stop: CancellationToken) {
+    /// Serves until it is told to stop, and then finishes what has begun. Once it is leaving, each answer ends its
+    /// connection, so that the sender's next one goes to somebody who stays.
+    pub async fn serve(self, leaving: CancellationToken, stop: CancellationToken) {
         let deadline = self.state.config.borrow().ingress.body_timeout;
-        server::serve(self.listener, callback::router(self.state), deadline, stop).await;
+        let router = callback::router(self.state).layer(map_response(move |mut response: Response| {
+            if leaving.is_cancelled() {
+                response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+            }
+            std::future::ready(response)
+        }));
+        server::serve(self.listener, router, deadline, stop).await;
     }
 }

@@ -22,6 +22,7 @@ struct Running {
     address: std::net::SocketAddr,
     bus: Bus,
     directory: TempDir,
+    leaving: CancellationToken,
     stop: CancellationToken,
     server: JoinHandle<()>,
 }
@@ -38,9 +39,9 @@ impl Running {
         let bus = Bus::embedded(directory.path(), Clock::System).await.unwrap();
         let ingress = Ingress::bind(config, bus.clone(), Clock::System).await.unwrap();
         let address = ingress.address().unwrap();
-        let stop = CancellationToken::new();
-        let server = tokio::spawn(ingress.serve(stop.clone()));
-        Self { address, bus, directory, stop, server }
+        let (leaving, stop) = (CancellationToken::new(), CancellationToken::new());
+        let server = tokio::spawn(ingress.serve(leaving.clone(), stop.clone()));
+        Self { address, bus, directory, leaving, stop, server }
     }
 
     fn path(&self) -> &Path {
@@ -307,6 +308,38 @@ async fn draining_finishes_what_has_begun() {
     running.stop.cancel();
     stream.write_all(rest.as_bytes()).await.unwrap();
     assert_eq!(Answer::read(&mut stream).await.status, 204);
+    running.server.await.unwrap();
+    assert!(TcpStream::connect(running.address).await.is_err(), "nobody listens any more");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn callbacks_are_taken_while_it_leaves_and_each_answer_ends_its_connection() {
+    let running = Running::start().await;
+    let request = |body: &str| {
+        let (signature, length) = (signed("s3cret", body, 0), body.len());
+        format!(
+            "POST /callbacks/acme HTTP/1.1\r\nHost: h\r\nContent-Length: {length}\r\n{signature}\r\n{body}"
+        )
+    };
+    let mut kept = TcpStream::connect(running.address).await.unwrap();
+    kept.write_all(request(EVENT).as_bytes()).await.unwrap();
+    let before = Answer::read(&mut kept).await;
+    assert!(before.status == 204 && !before.head.contains("connection: close"), "{before:?}");
+    running.leaving.cancel();
+    // On the connection from before, and on new ones; whatever the answer is.
+    kept.write_all(request(EVENT).as_bytes()).await.unwrap();
+    let answers = [
+        (204, Answer::read(&mut kept).await),
+        (204, running.exchange(request(EVENT).as_bytes()).await),
+        (422, running.callback("{}").await),
+        (401, running.post("/callbacks/acme", "", EVENT).await),
+        (404, running.post("/elsewhere", "", "").await),
+    ];
+    for (status, answer) in answers {
+        assert!(answer.status == status && answer.head.contains("connection: close"), "{answer:?}");
+    }
+    assert_eq!(kept.read(&mut [0]).await.unwrap(), 0, "hung up on");
+    running.stop.cancel();
     running.server.await.unwrap();
     assert!(TcpStream::connect(running.address).await.is_err(), "nobody listens any more");
 }

@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 use talaria_tests::{
-    fleet::{Fleet, Ledger, Load, fleet},
+    fleet::{Balancer, Fleet, Ledger, Load, fleet},
     gate::Gate,
     nats::Server,
     until,
@@ -129,6 +129,39 @@ async fn relays_join_and_leave_under_load() {
     load.goes_on(200).await;
     let account = fleet.account(&ledger, &load.stop().await).await;
     assert_eq!(account.repeats, 0, "whoever leaves finishes what it began");
+}
+
+/// As Kubernetes does it: one after another is told to stop, while connections still come to it for a while, and the
+/// next one only when the one before is ready again.
+#[tokio::test(flavor = "multi_thread")]
+async fn each_ingress_and_each_relay_is_restarted_in_turn_and_no_callback_fails() {
+    let (server, ledger) = (Server::start().await, Ledger::start().await);
+    let mut fleet = fleet(&ledger).over(&[server.url()]).relays(2).linger("3s").start().await;
+    let balancer = Balancer::start().await;
+    for ingress in &fleet.ingresses {
+        balancer.add(ingress).await;
+    }
+    let load = fleet.load_through(&balancer).per_second(200).connections(16).start();
+    load.goes_on(200).await;
+    for ingress in &mut fleet.ingresses {
+        let late = balancer.late();
+        assert_eq!(ingress.terminate().await, Some(0));
+        assert!(balancer.late() > late, "connections came to an ingress that was stopping");
+        ingress.start_again().await;
+        balancer.add(ingress).await;
+        load.goes_on(200).await;
+    }
+    for relay in &mut fleet.relays {
+        assert_eq!(relay.terminate().await, Some(0));
+        relay.start_again().await;
+        until("it to be ready", async || (relay.admin_get("/readyz").await.0 == 200).then_some(())).await;
+        load.goes_on(200).await;
+    }
+    let sent = load.stop().await;
+    assert_eq!((sent.refused, sent.unanswered), (0, 0), "each callback was taken at the first try");
+    let account = fleet.account(&ledger, &sent).await;
+    assert_eq!(account.repeats, 0, "whoever leaves finishes what it began");
+    took_over_in_time(account.longest_wait);
 }
 
 #[tokio::test(flavor = "multi_thread")]

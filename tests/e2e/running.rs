@@ -75,6 +75,28 @@ async fn sigterm_finishes_what_has_begun_and_exits_with_0() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn sigterm_is_shown_at_once_and_callbacks_are_taken_for_as_long_as_it_lingers() {
+    let sink = Sink::start().await;
+    let lingers = |time| {
+        let ingress = format!("ingress: {{listen: 127.0.0.1:0, linger: {time}}}");
+        stack().with(&ingress).tenant("acme", |t| t.route("r", &sink.url("r"), "pace: off")).start()
+    };
+    let mut stack = lingers("1h").await;
+    stack.signal("-TERM");
+    until("it to say so", async || {
+        (stack.admin_get("/readyz").await == (503, "stopping\n".into())).then_some(())
+    })
+    .await;
+    assert_eq!(stack.admin_get("/healthz").await.0, 200, "nobody has to end it");
+    let event = stack.openrouter("acme").send("job", "completed").await;
+    assert_eq!(stack.finished(&event, "r").await.delivery.unwrap().state(), State::Delivered);
+    // A second signal does not wait for anything.
+    assert_eq!(stack.terminate().await, Some(130));
+    // And without one it ends by itself.
+    assert_eq!(lingers("500ms").await.terminate().await, Some(0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn silent_clients_do_not_keep_it_from_stopping() {
     use tokio::{io::AsyncWriteExt as _, net::TcpStream};
     let mut stack = stack().tenant("acme", |t| t).start().await;

@@ -11,14 +11,17 @@
 //! - [`Part`]: one of the processes, which can be killed, frozen and started again.
 //! - [`Ledger`]: the Hermes of all routes, which always accepts and writes down who came.
 //! - [`Load`]: signed callbacks, each of another job, at a steady rate.
+//! - [`Balancer`]: what a cluster puts before the ingresses.
 //! - [`Fleet::account`]: whatever was acknowledged came to one end, and every relay says the same of it.
 
 mod account;
+mod balancer;
 mod ledger;
 mod load;
 mod part;
 
 pub use account::Account;
+pub use balancer::Balancer;
 pub use ledger::Ledger;
 pub use load::{Load, Sent};
 pub use part::Part;
@@ -28,7 +31,7 @@ use std::{
     env, fs,
     net::SocketAddr,
     path::PathBuf,
-    sync::Arc,
+    sync::{Arc, RwLock},
     time::{Duration, Instant},
 };
 use tokio::sync::{Semaphore, SemaphorePermit};
@@ -52,6 +55,7 @@ pub struct Builder {
     routes: usize,
     ingresses: usize,
     relays: usize,
+    linger: &'static str,
 }
 
 /// Begins a fleet whose routes all lead to this ledger: two ingresses and three relays, if nothing else is asked for.
@@ -64,6 +68,7 @@ pub fn fleet(ledger: &Ledger) -> Builder {
         routes: 4,
         ingresses: 2,
         relays: 3,
+        linger: "0s",
     }
 }
 
@@ -103,10 +108,18 @@ impl Builder {
         self
     }
 
+    /// How long ingresses take callbacks after they were told to stop.
+    #[must_use]
+    pub fn linger(mut self, linger: &'static str) -> Self {
+        self.linger = linger;
+        self
+    }
+
     /// Starts all processes at the same time, and waits until each of them listens.
     pub async fn start(self) -> Fleet {
         let turn = TURNS.acquire().await.unwrap();
-        let mut config = stack::stack();
+        let ingress = format!("ingress: {{listen: 127.0.0.1:0, linger: {}}}", self.linger);
+        let mut config = stack::stack().with(&ingress);
         let tenants: Vec<String> = (0..self.tenants).map(|number| format!("tenant-{number}")).collect();
         for tenant in &tenants {
             config = config.tenant(tenant, |mut tenant| {
@@ -184,6 +197,12 @@ impl Fleet {
     pub fn load(&self) -> load::Builder {
         let entrances = self.ingresses.iter().map(|ingress| Arc::clone(&ingress.entrance)).collect();
         load::Builder::new(entrances, Arc::clone(&self.tenants))
+    }
+
+    /// Begins a load on a balancer.
+    pub fn load_through(&self, balancer: &Balancer) -> load::Builder {
+        let entrance = Arc::new(RwLock::new(Some(balancer.address)));
+        load::Builder::new(vec![entrance], Arc::clone(&self.tenants))
     }
 
     /// Waits until everything has been delivered that is acknowledged now; how long that took.

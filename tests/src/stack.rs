@@ -261,10 +261,14 @@ impl Stack {
         self.kill_and_restart().await;
     }
 
+    /// Sends it a signal, such as `-TERM`.
+    pub fn signal(&self, signal: &str) {
+        assert!(Command::new("kill").args([signal, &self.pid().to_string()]).status().unwrap().success());
+    }
+
     /// Asks it to stop, waits until it has, and gives its exit code.
     pub async fn terminate(&mut self) -> Option<i32> {
-        let pid = self.pid().to_string();
-        assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+        self.signal("-TERM");
         until("talaria to stop", async || self.process.child.try_wait().unwrap()).await.code()
     }
 

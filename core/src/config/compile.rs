@@ -97,6 +97,7 @@ pub(super) fn config(raw: raw::Config, base: &Path, role: Role) -> Result<Config
                 10 * SECOND,
                 SECOND / 10..=HOUR,
             ),
+            linger: duration(p, raw.ingress.linger.as_ref(), "linger", Duration::ZERO, Duration::ZERO..=HOUR),
         },
         relay: Relay {
             grpc,

@@ -76,6 +76,8 @@ pub struct Ingress {
     pub max_body_bytes: usize,
     /// A body must have arrived whole in this time, and so must a request's head.
     pub body_timeout: Duration,
+    /// How long callbacks are still taken after it was told to stop, so that whoever sends them here can learn of it.
+    pub linger: Duration,
 }
 
 /// Where status is asked.

@@ -34,6 +34,7 @@ pub(super) struct Ingress {
     pub public_url: Option<Spanned<String>>,
     pub max_body_bytes: Option<Spanned<usize>>,
     pub body_timeout: Option<Spanned<String>>,
+    pub linger: Option<Spanned<String>>,
 }
 
 #[derive(Deserialize, Default)]

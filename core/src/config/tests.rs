@@ -42,6 +42,7 @@ fn the_shortest_configuration_has_the_documented_defaults() {
     let config = load_text(&with_route("")).unwrap();
     assert_eq!(config.ingress.listen, "127.0.0.1:8080".parse().unwrap());
     assert_eq!(config.ingress.max_body_bytes, 1_048_576);
+    assert_eq!(config.ingress.linger, Duration::ZERO);
     assert_eq!(config.relay.grpc, "127.0.0.1:50051".parse().unwrap());
     assert_eq!(config.admin.listen, "127.0.0.1:9090".parse().unwrap());
     assert_eq!(config.retention, Duration::from_secs(7 * 86_400));

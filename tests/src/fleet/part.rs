@@ -145,6 +145,11 @@ impl Part {
         complaints.iter().rev().map(|line| format!("{line}\n")).collect()
     }
 
+    /// Where it takes callbacks, and where it says whether it is ready.
+    pub(super) fn listens_on(&self) -> (SocketAddr, SocketAddr) {
+        (self.entrance.read().unwrap().unwrap(), self.admin.unwrap())
+    }
+
     /// A client of its status service.
     pub async fn status(&self) -> StatusServiceClient<Channel> {
         let url = format!("http://{}", self.grpc.unwrap());
