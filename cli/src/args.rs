@@ -42,7 +42,7 @@ impl Args {
     /// Whether only warnings belong on standard error: everything but the service itself answers on standard
     /// output.
     pub fn quiet_logs(&self) -> bool {
-        !matches!(self.command, Command::Up | Command::Ingress(_) | Command::Relay(_))
+        !matches!(self.command, Command::Up(_) | Command::Ingress(_) | Command::Relay(_))
     }
 }
 
@@ -55,9 +55,13 @@ pub enum Command {
     Check(Check),
     /// Run ingress and relay in this process, until Ctrl-C or SIGTERM
     #[command(after_help = "\
+Examples:
+  talaria up
+  talaria up --tunnel       and says which callback URL to paste into OpenRouter
+
 Logs go to standard error: for people on a terminal, as JSON lines elsewhere. RUST_LOG sets their level, for \
 example RUST_LOG=debug or RUST_LOG=info,talaria_ingress=debug.")]
-    Up,
+    Up(Up),
     /// Take callbacks in this process and leave the rest to a relay; needs NATS
     #[command(after_help = "\
 Examples:
@@ -112,9 +116,20 @@ Logs go to standard error, as with `talaria up`.")]
     Hermes(Hermes),
 }
 
+/// `talaria up`
+#[derive(ClapArgs, Debug)]
+pub struct Up {
+    /// Let OpenRouter reach this machine through a tunnel of Cloudflare's; needs cloudflared
+    #[arg(long)]
+    pub tunnel: bool,
+}
+
 /// `talaria ingress`
 #[derive(ClapArgs, Debug)]
 pub struct Ingress {
+    /// Let OpenRouter reach this machine through a tunnel of Cloudflare's; needs cloudflared
+    #[arg(long)]
+    pub tunnel: bool,
     /// Listen for callbacks here instead of at ingress.listen
     #[arg(long, value_name = "ADDRESS")]
     pub listen: Option<SocketAddr>,

@@ -5,6 +5,7 @@
 //! - [`stack`]: ingress, relay or both, and the admin port, in one process.
 //! - [`standin`]: a stand-in for Hermes, for `talaria demo` and for benchmarks.
 //! - [`metrics`]: what it counts and measures.
+//! - `tunnel`: cloudflared, which `--tunnel` runs.
 //! - [`failure`]: what goes wrong, and the exit code that says so.
 
 mod admin;
@@ -17,6 +18,7 @@ pub mod metrics;
 mod print;
 pub mod stack;
 pub mod standin;
+mod tunnel;
 
 pub use args::Args;
 pub use failure::Failure;
@@ -29,7 +31,7 @@ pub async fn run(args: Args) -> Result<(), Failure> {
     match args.command {
         Command::Init(args) => commands::init::run(&config, &args),
         Command::Check(args) => commands::check::run(&config, &args),
-        Command::Up => commands::up::both(&config).await,
+        Command::Up(args) => commands::up::both(&config, args).await,
         Command::Ingress(args) => commands::up::ingress(&config, args).await,
         Command::Relay(args) => commands::up::relay(&config, args).await,
         Command::Demo(args) => commands::demo::run(&args).await,

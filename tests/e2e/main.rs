@@ -19,6 +19,7 @@
 //! - [`broker`]: what the tests' own NATS servers hold.
 //! - [`nats_setup`]: streams, permissions and limits, as docs/nats.md says them.
 //! - [`telemetry`]: what is counted, measured, traced and said of it.
+//! - [`tunnel`]: cloudflared, which `--tunnel` runs.
 //! - [`docs`]: the documents speak of what there is.
 //! - [`architecture`]: which crate may know which.
 
@@ -54,3 +55,4 @@ mod running;
 mod signing;
 mod status;
 mod telemetry;
+mod tunnel;

@@ -34,6 +34,7 @@ pub struct Builder {
     tenants: Vec<Tenant>,
     environment: Vec<(String, String)>,
     under: Vec<String>,
+    flags: Vec<String>,
 }
 
 /// A tenant in the making.
@@ -96,6 +97,13 @@ impl Builder {
         self
     }
 
+    /// Starts the process with this on its command line.
+    #[must_use]
+    pub fn flag(mut self, flag: &str) -> Self {
+        self.flags.push(flag.into());
+        self
+    }
+
     /// Adds a tenant.
     #[must_use]
     pub fn tenant(mut self, name: &str, build: impl FnOnce(Tenant) -> Tenant) -> Self {
@@ -124,7 +132,7 @@ impl Builder {
         fs::write(directory.path().join("hermes"), sink::SECRET).unwrap();
         let config = directory.path().join("talaria.yaml");
         fs::write(&config, text).unwrap();
-        Written { directory, config, environment: self.environment, under: self.under }
+        Written { directory, config, environment: self.environment, under: self.under, flags: self.flags }
     }
 
     /// Writes the configuration and starts a process on it.
@@ -141,6 +149,7 @@ pub struct Written {
     pub config: PathBuf,
     environment: Vec<(String, String)>,
     under: Vec<String>,
+    flags: Vec<String>,
 }
 
 impl Written {
@@ -184,7 +193,7 @@ impl Process {
             }
         };
         command.args(["up", "--config"]).arg(&written.config).stdout(Stdio::piped()).stderr(Stdio::piped());
-        command.env_remove("RUST_LOG").envs(written.environment.iter().cloned());
+        command.args(&written.flags).env_remove("RUST_LOG").envs(written.environment.iter().cloned());
         let mut child = command.spawn().unwrap();
         let log = Arc::<Mutex<Vec<String>>>::default();
         let (out, err) = (child.stdout.take().unwrap(), child.stderr.take().unwrap());

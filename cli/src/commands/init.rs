@@ -59,7 +59,10 @@ pub(crate) fn run(path: &Path, args: &Init) -> Result<(), Failure> {
     let name = args.public_url.as_ref().map_or("a public name".to_owned(), Url::to_string);
     let listen = loaded.ingress.listen;
     writeln!(out, "1. OpenRouter calls over HTTPS, so lead {name} to http://{listen},")?;
-    writeln!(out, "   with a tunnel or a reverse proxy. The callback URL is then\n")?;
+    writeln!(
+        out,
+        "   with a reverse proxy, or by `talaria up --tunnel`, which says its name. The callback URL is then\n"
+    )?;
     writeln!(out, "     {callback}\n")?;
     writeln!(out, "2. Give OpenRouter this signing secret, in the settings of your workspace:\n")?;
     writeln!(out, "     {for_openrouter}\n")?;

@@ -3,6 +3,7 @@
 use crate::{
     Failure, args, metrics,
     stack::{Addresses, Stack},
+    tunnel::Tunnel,
 };
 use std::{path::Path, time::Duration};
 use talaria_core::config::{self, Config, Role};
@@ -16,15 +17,15 @@ const PROGRESS: Duration = Duration::from_secs(5);
 /// As a shell reports a process that Ctrl-C ended.
 const INTERRUPTED: i32 = 130;
 
-pub(crate) async fn both(path: &Path) -> Result<(), Failure> {
-    run(config::load(path)?, Role::Both).await
+pub(crate) async fn both(path: &Path, args: args::Up) -> Result<(), Failure> {
+    run(config::load(path)?, Role::Both, args.tunnel).await
 }
 
 pub(crate) async fn ingress(path: &Path, args: args::Ingress) -> Result<(), Failure> {
     let mut config = config::load_for(path, Role::Ingress)?;
     config.ingress.listen = args.listen.unwrap_or(config.ingress.listen);
     config.admin.listen = args.admin.unwrap_or(config.admin.listen);
-    run(config, Role::Ingress).await
+    run(config, Role::Ingress, args.tunnel).await
 }
 
 pub(crate) async fn relay(path: &Path, args: args::Relay) -> Result<(), Failure> {
@@ -34,20 +35,33 @@ pub(crate) async fn relay(path: &Path, args: args::Relay) -> Result<(), Failure>
     if let Some(directory) = args.data_dir {
         config.data_dir = std::path::absolute(directory)?;
     }
-    run(config, Role::Relay).await
+    run(config, Role::Relay, false).await
 }
 
-async fn run(config: Config, role: Role) -> Result<(), Failure> {
+async fn run(config: Config, role: Role, tunnel: bool) -> Result<(), Failure> {
     for warning in &config.warnings {
         tracing::warn!(line = warning.line, column = warning.column, help = warning.help, "{}", warning.what);
     }
+    let tunnel = if tunnel { Some(Tunnel::find(&config).await?) } else { None };
     let stack = Stack::bind(config, role, metrics::start()?).await?;
     let stop = stop_on_signals()?;
     announce(stack.addresses);
     if let Some(readiness) = stack.readiness.clone().filter(|readiness| readiness.behind() > 0) {
         tokio::spawn(follow_progress(readiness));
     }
-    stack.run(stop).await?;
+    let ingress = stack.addresses.ingress;
+    let lead_here = async {
+        if let (Some(tunnel), Some(ingress)) = (tunnel, ingress) {
+            tunnel.run(ingress, stop.clone()).await;
+        }
+    };
+    let work = async {
+        let done = stack.run(stop.clone()).await;
+        stop.cancel();
+        done
+    };
+    let (done, ()) = tokio::join!(work, lead_here);
+    done?;
     tracing::info!("stopped");
     Ok(())
 }

@@ -6,6 +6,7 @@ use super::{
     problem::Problems,
     raw, secret,
     secret::Origin,
+    tunnel,
     value::{
         DAY, HOUR, MINUTE, SECOND, body_limit, breaker, duration, event_pattern, exchanges, extra,
         hermes_url, listen, pace, percent, public_url,
@@ -85,10 +86,13 @@ pub(super) fn config(raw: raw::Config, base: &Path, role: Role) -> Result<Config
         let help = "the status service has no authentication in this version: use 127.0.0.1 or [::1]";
         p.add(written, "relay.grpc must be a loopback address", help);
     }
+    let public_url = p.or(raw.ingress.public_url.as_ref(), None, |text| public_url(text).map(Some));
+    let for_tunnel = (raw.ingress.public_url.is_some(), public_url.as_ref());
     let mut config = Config {
+        tunnel: tunnel::compile(p, &mut warnings, &raw.tunnel, for_tunnel, base, role),
         ingress: Ingress {
             listen: listen(p, raw.ingress.listen.as_ref(), "ingress.listen", 8080),
-            public_url: p.or(raw.ingress.public_url.as_ref(), None, |text| public_url(text).map(Some)),
+            public_url,
             max_body_bytes: p.or(raw.ingress.max_body_bytes.as_ref(), DEFAULT_MAX_BODY, |n| body_limit(*n)),
             body_timeout: duration(
                 p,

@@ -15,6 +15,7 @@
 //! - [`outbound`]: how requests leave: networks, TLS, headers, signatures.
 //! - [`problem`]: errors with line, column and what to do.
 //! - [`route`]: tenants' routes.
+//! - [`tunnel`]: how OpenRouter reaches a machine without a public address.
 
 mod compile;
 mod name;
@@ -25,6 +26,7 @@ mod raw;
 mod role;
 mod route;
 mod secret;
+mod tunnel;
 mod value;
 
 pub use name::{NAMES, is_name};
@@ -34,6 +36,7 @@ pub use problem::{Error, Problem};
 pub use role::Role;
 pub use route::{BodyMode, EventPattern, Guard, Pace, Retry, Route, Wanted};
 pub use secret::Origin as SecretOrigin;
+pub use tunnel::{NamedTunnel, Tunnel};
 
 use secrecy::SecretString;
 use std::{
@@ -53,6 +56,8 @@ pub struct Config {
     pub relay: Relay,
     /// Where health and metrics are asked.
     pub admin: Admin,
+    /// What `--tunnel` opens.
+    pub tunnel: Tunnel,
     /// What stands between ingress and relay.
     pub bus: BusKind,
     /// Where the embedded bus and the relay's view keep their files. An ingress on NATS keeps none.

@@ -21,6 +21,7 @@ pub(super) struct Config {
     pub ingress: Ingress,
     pub relay: Relay,
     pub admin: Admin,
+    pub tunnel: Tunnel,
     pub bus: Option<Spanned<Bus>>,
     pub data_dir: Option<Spanned<String>>,
     pub retention: Option<Spanned<String>>,
@@ -49,6 +50,13 @@ pub(super) struct Relay {
 #[serde(deny_unknown_fields, default)]
 pub(super) struct Admin {
     pub listen: Option<Spanned<String>>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Tunnel {
+    pub cloudflared: Option<Spanned<String>>,
+    pub token: Option<Spanned<Origin>>,
 }
 
 /// `embedded`, or a map with the one key `nats`.

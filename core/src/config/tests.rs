@@ -1,5 +1,6 @@
 mod bus;
 mod outbound;
+mod tunnel;
 
 use super::*;
 use secrecy::ExposeSecret as _;

@@ -1,0 +1,325 @@
+//! `--tunnel`: an installed cloudflared, kept running, so that OpenRouter reaches this machine.
+//!
+//! It is looked for before anything else starts, and started once callbacks are listened for, on the address that
+//! they really come in at. What it logs tells the public URL of a quick tunnel ([`line`]), which is shown
+//! ([`announce`]) each time it is another one. When it dies it is started again, after a pause ([`restart`]). It ends
+//! with this process; after a hard kill of this process it ends by itself as it logs the next line, which nobody reads.
+
+mod announce;
+mod line;
+mod restart;
+
+use crate::Failure;
+use anyhow::anyhow;
+use line::{Level, Line, News};
+use restart::Restarts;
+use rustix::process::{Pid, Signal, kill_process_group};
+use secrecy::ExposeSecret as _;
+use std::{
+    env, io,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    path::Path,
+    process::{ExitStatus, Stdio},
+    time::Duration,
+};
+use talaria_core::config::{self, NamedTunnel};
+use tokio::{
+    io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader},
+    process::{Child, ChildStderr, Command},
+    sync::mpsc,
+    time::{Instant, sleep, sleep_until, timeout},
+};
+use tokio_util::sync::CancellationToken;
+
+/// `cloudflared --version` answers in this time, if it is what its name says.
+const VERSION: Duration = Duration::from_secs(10);
+/// A quick tunnel has its URL by then: cloudflared itself waits 15 s for Cloudflare and ends.
+const NAMED: Duration = Duration::from_secs(20);
+/// Refusals in a row, with longer pauses each time, by which a quick tunnel is gone for good. A fresh one may be refused
+/// once or twice, until it is known everywhere.
+const REFUSALS: u32 = 5;
+/// How long it may take to end.
+const GRACE: Duration = Duration::from_secs(5);
+/// How long what it said last is waited for.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+/// Longer lines are taken in pieces of so many bytes.
+const LONGEST_LINE: u64 = 8192;
+
+/// What it needs of our environment: where it finds what it calls and whom it trusts, and how it gets out. Nothing else is
+/// handed on: there may be secrets in it, and other settings for other tunnels.
+const ENVIRONMENT: [&str; 16] = [
+    "PATH",
+    "HOME",
+    "TMPDIR",
+    "SSL_CERT_FILE",
+    "SSL_CERT_DIR",
+    "HTTP_PROXY",
+    "HTTPS_PROXY",
+    "NO_PROXY",
+    "http_proxy",
+    "https_proxy",
+    "no_proxy",
+    "TUNNEL_TRANSPORT_PROTOCOL",
+    "TUNNEL_EDGE_IP_VERSION",
+    "TUNNEL_EDGE_BIND_ADDRESS",
+    "TUNNEL_REGION",
+    "TUNNEL_POST_QUANTUM",
+];
+
+const HOW_TO_GET_IT: &str = "install it: on macOS with `brew install cloudflared`, on Debian, Ubuntu and Fedora as the package \
+    cloudflared from Cloudflare's package repository, elsewhere from the releases of cloudflare/cloudflared on GitHub; or \
+    say where it is with tunnel: {cloudflared: PATH}; or leave --tunnel out and lead a public name here yourself";
+
+/// A tunnel that can be opened.
+pub(crate) struct Tunnel {
+    config: config::Tunnel,
+    tenants: Vec<String>,
+    /// The public URL that was announced last.
+    announced: Option<String>,
+}
+
+/// Why the program does not run any more.
+enum End {
+    /// We were told to stop.
+    Stopped,
+    /// It ended.
+    Ended(io::Result<ExitStatus>),
+    /// It could not be started.
+    NotStarted(io::Error),
+    /// It was ended, because it had no URL.
+    Nameless,
+    /// It was ended, because Cloudflare does not know its tunnel any more.
+    Forgotten,
+}
+
+impl Tunnel {
+    /// Makes sure that the program is there.
+    pub(crate) async fn find(config: &config::Config) -> Result<Self, Failure> {
+        let program = &config.tunnel.cloudflared;
+        let asked = timeout(VERSION, command(program).arg("--version").output()).await;
+        let shown = program.display();
+        match asked {
+            Ok(Ok(answer)) if answer.status.success() => {
+                let version = String::from_utf8_lossy(&answer.stdout).trim().to_owned();
+                tracing::info!(version, "found cloudflared");
+            }
+            Ok(Ok(answer)) => {
+                return Err(
+                    anyhow!("`{shown} --version` failed: {}; is it cloudflared?", answer.status).into()
+                );
+            }
+            Err(_) => return Err(anyhow!("`{shown} --version` does not answer; is it cloudflared?").into()),
+            Ok(Err(error)) if error.kind() == io::ErrorKind::NotFound => {
+                let missing = if program.components().count() == 1 {
+                    "--tunnel needs the program cloudflared, and it is not on the PATH".to_owned()
+                } else {
+                    format!("there is no {shown}, which tunnel.cloudflared names")
+                };
+                return Err(anyhow!("{missing}\n  help: {HOW_TO_GET_IT}").into());
+            }
+            Ok(Err(error)) => {
+                return Err(anyhow!("cannot run {shown}: {error}\n  help: {HOW_TO_GET_IT}").into());
+            }
+        }
+        let tenants = config.tenants.keys().cloned().collect();
+        Ok(Self { config: config.tunnel.clone(), tenants, announced: None })
+    }
+
+    /// Keeps the tunnel open that leads to this address, until it is told to stop.
+    pub(crate) async fn run(mut self, ingress: SocketAddr, stop: CancellationToken) {
+        let origin = origin(ingress);
+        if let Some(named) = self.config.named.clone() {
+            tracing::info!("a tunnel that was set up at Cloudflare has to lead to {origin} there");
+            self.announce(named.public_url, announce::Url::Lasting);
+        }
+        let mut restarts = Restarts::default();
+        loop {
+            let started = Instant::now();
+            let mut last_words = String::new();
+            let end = self.once(&origin, &stop, &mut last_words).await;
+            let why = match end {
+                End::Stopped => break,
+                End::Ended(Ok(status)) => format!("cloudflared ended ({status})"),
+                End::Ended(Err(error)) => format!("cloudflared was lost: {error}"),
+                End::NotStarted(error) => format!("cloudflared could not be started: {error}"),
+                End::Nameless => format!("cloudflared had no public URL after {NAMED:?} and was ended"),
+                End::Forgotten => {
+                    "Cloudflare does not know the tunnel any more: cloudflared was ended".to_owned()
+                }
+            };
+            let pause = restarts.after(started.elapsed());
+            tracing::warn!(said = last_words, "{why}; it is started again in {pause:?}");
+            tokio::select! {
+                () = stop.cancelled() => break,
+                () = sleep(pause) => {}
+            }
+        }
+    }
+
+    /// Runs it once, to its end.
+    async fn once(&mut self, origin: &str, stop: &CancellationToken, last_words: &mut String) -> End {
+        let mut child = match self.program(origin).spawn() {
+            Ok(child) => child,
+            Err(error) => return End::NotStarted(error),
+        };
+        let mut lines = lines(child.stderr.take());
+        let (mut logs, mut connected, mut refusals) = (true, false, 0);
+        let mut url = self.config.named.as_ref().map(|named| named.public_url.clone());
+        let deadline = Instant::now() + NAMED;
+        loop {
+            let line = tokio::select! {
+                biased;
+                () = stop.cancelled() => {
+                    end(child).await;
+                    return End::Stopped;
+                }
+                line = lines.recv(), if logs => line,
+                status = child.wait() => {
+                    let rest = async { while let Some(line) = lines.recv().await { self.forward(&line, last_words); } };
+                    let _ = timeout(LAST_WORDS, rest).await;
+                    return End::Ended(status);
+                }
+                () = sleep_until(deadline), if url.is_none() => {
+                    end(child).await;
+                    return End::Nameless;
+                }
+            };
+            let Some(line) = line else {
+                logs = false;
+                continue;
+            };
+            match self.forward(&line, last_words) {
+                Some(News::Url(found)) if self.config.named.is_none() && url.as_ref() != Some(&found) => {
+                    url = Some(found.clone());
+                    let changed = self.announced.as_ref().is_some_and(|before| *before != found);
+                    self.announce(
+                        found,
+                        if changed { announce::Url::Changed } else { announce::Url::Passing },
+                    );
+                }
+                Some(News::Connected) => {
+                    refusals = 0;
+                    if !connected {
+                        tracing::info!("the tunnel is connected to Cloudflare");
+                    }
+                    connected = true;
+                }
+                Some(News::Refused) => {
+                    refusals += 1;
+                    // What was set up at Cloudflare does not come back under another name.
+                    if refusals >= REFUSALS && self.config.named.is_none() {
+                        end(child).await;
+                        return End::Forgotten;
+                    }
+                }
+                Some(News::Url(_)) | None => {}
+            }
+        }
+    }
+
+    /// Without the user's own configuration of it: the rules of another tunnel in there would answer our callbacks.
+    fn program(&self, origin: &str) -> Command {
+        let mut command = command(&self.config.cloudflared);
+        // Any free port for its own metrics, which nobody asks here.
+        command.args(["tunnel", "--config=", "--no-autoupdate", "--metrics", "127.0.0.1:0"]);
+        match &self.config.named {
+            None => command.args(["--url", origin]),
+            // Every user of the machine can see a command line.
+            Some(NamedTunnel { token, .. }) => command.arg("run").env("TUNNEL_TOKEN", token.expose_secret()),
+        };
+        command.stderr(Stdio::piped());
+        command
+    }
+
+    fn announce(&mut self, public: String, url: announce::Url) {
+        announce::announce(&public, self.tenants.iter().map(String::as_str), url);
+        self.announced = Some(public);
+    }
+
+    /// Hands on a line of its log. What it complained of last is kept.
+    fn forward(&self, line: &str, last_words: &mut String) -> Option<News> {
+        let Line { level, mut text, news } = line::read(line);
+        if let Some(named) = &self.config.named {
+            text = text.replace(named.token.expose_secret(), "(secret)");
+        }
+        match level {
+            _ if text.is_empty() => {}
+            Level::Info => tracing::debug!("cloudflared: {text}"),
+            Level::Plain => {
+                tracing::debug!("cloudflared: {text}");
+                *last_words = text;
+            }
+            Level::Error => {
+                tracing::warn!("cloudflared: {text}");
+                *last_words = text;
+            }
+        }
+        news
+    }
+}
+
+/// The program with nothing but what it needs, in a group of its own: Ctrl-C on the terminal comes to us alone.
+fn command(program: &Path) -> Command {
+    let mut command = Command::new(program);
+    command.env_clear().envs(ENVIRONMENT.iter().filter_map(|name| Some((name, env::var_os(name)?))));
+    command.stdin(Stdio::null()).stdout(Stdio::null()).process_group(0).kill_on_drop(true);
+    command
+}
+
+/// What it logs, line by line. They are read until it has no more, and a few wait.
+fn lines(log: Option<ChildStderr>) -> mpsc::Receiver<String> {
+    let (sender, lines) = mpsc::channel(64);
+    if let Some(log) = log {
+        tokio::spawn(async move {
+            let mut log = BufReader::new(log);
+            let mut line = Vec::new();
+            while matches!((&mut log).take(LONGEST_LINE).read_until(b'\n', &mut line).await, Ok(1..)) {
+                if sender.send(String::from_utf8_lossy(&line).into_owned()).await.is_err() {
+                    break;
+                }
+                line.clear();
+            }
+        });
+    }
+    lines
+}
+
+/// Ends it with everything that it started: first it is asked, then it is made to.
+async fn end(mut child: Child) {
+    // A process that was not waited for keeps its number.
+    let group = child.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?));
+    if let Some(group) = group {
+        let _ = kill_process_group(group, Signal::TERM);
+        if timeout(GRACE, child.wait()).await.is_err() {
+            let _ = kill_process_group(group, Signal::KILL);
+        }
+    }
+    let _ = child.wait().await;
+}
+
+/// Where callbacks come in, as it is reached from this machine.
+fn origin(ingress: SocketAddr) -> String {
+    let ip = match ingress.ip() {
+        IpAddr::V4(Ipv4Addr::UNSPECIFIED) => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(Ipv6Addr::UNSPECIFIED) => Ipv6Addr::LOCALHOST.into(),
+        ip => ip,
+    };
+    format!("http://{}", SocketAddr::new(ip, ingress.port()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_origin_is_an_address_that_can_be_connected_to() {
+        for (ingress, expected) in [
+            ("127.0.0.1:8080", "http://127.0.0.1:8080"),
+            ("0.0.0.0:80", "http://127.0.0.1:80"),
+            ("[::]:8080", "http://[::1]:8080"),
+            ("192.0.2.7:8080", "http://192.0.2.7:8080"),
+        ] {
+            assert_eq!(origin(ingress.parse().unwrap()), expected);
+        }
+    }
+}
