@@ -32,7 +32,7 @@ impl From<sqlite::Error> for Error {
     fn from(error: sqlite::Error) -> Self {
         if error.is_damage() {
             return Self::new(format_args!(
-                "{error}; restore bus.db from a backup, or move it away to begin anew"
+                "{error}; restore bus.db from a backup, or move it away to begin anew; see docs/errors/bus-damaged.md"
             ));
         }
         Self::new(error)

@@ -68,7 +68,8 @@ const ENVIRONMENT: [&str; 16] = [
 
 const HOW_TO_GET_IT: &str = "install it: on macOS with `brew install cloudflared`, on Debian, Ubuntu and Fedora as the package \
     cloudflared from Cloudflare's package repository, elsewhere from the releases of cloudflare/cloudflared on GitHub; or \
-    say where it is with tunnel: {cloudflared: PATH}; or leave --tunnel out and lead a public name here yourself";
+    say where it is with tunnel: {cloudflared: PATH}; or leave --tunnel out and lead a public name here yourself; see \
+    docs/errors/cloudflared-missing.md";
 
 /// A tunnel that can be opened.
 pub(crate) struct Tunnel {

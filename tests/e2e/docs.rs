@@ -13,8 +13,11 @@ fn documents() -> Vec<PathBuf> {
         files.map(move |file| Path::new(directory).join(file.unwrap().file_name()))
     };
     let is_document = |file: &PathBuf| file.extension().is_some_and(|extension| extension == "md");
-    let documents: Vec<_> =
-        ["", "docs", "docs/adr"].into_iter().flat_map(in_directory).filter(is_document).collect();
+    let documents: Vec<_> = ["", "docs", "docs/adr", "docs/errors"]
+        .into_iter()
+        .flat_map(in_directory)
+        .filter(is_document)
+        .collect();
     assert!(documents.contains(&"README.md".into()) && documents.contains(&"docs/operations.md".into()));
     documents
 }

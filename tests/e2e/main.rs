@@ -21,6 +21,7 @@
 //! - [`telemetry`]: what is counted, measured, traced and said of it.
 //! - [`tunnel`]: cloudflared, which `--tunnel` runs.
 //! - [`docs`]: the documents speak of what there is.
+//! - [`errors`]: docs/errors, in the words of the program.
 //! - [`architecture`]: which crate may know which.
 
 #![allow(
@@ -42,6 +43,7 @@ mod commands;
 mod conformance;
 mod control;
 mod docs;
+mod errors;
 mod exactness;
 mod explain;
 mod fleet;

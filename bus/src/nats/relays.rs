@@ -25,8 +25,8 @@ const INTERVAL: Duration = Duration::from_secs(1);
 const BELIEF: Duration = Duration::from_secs(3);
 
 /// What is wrong when two processes have the same name.
-pub(super) const COPIED: &str =
-    "another relay runs on a copy of this one's data directory: stop it, and give it a directory of its own";
+pub(super) const COPIED: &str = "another relay runs on a copy of this one's data directory: stop it, and give it a directory of its own; see \
+     docs/errors/relay-copied.md";
 
 /// So many announcements of another run under this relay's name are no leftovers of the run before. Of the two, the one
 /// with the higher number goes on, so that they do not take each other's work for ever.

@@ -105,7 +105,8 @@ async fn ensure_once(connection: &Connection, wanted: Stream, limit_bytes: bool)
     if let Some(difference) = incompatible(&found, &wanted) {
         let error = Error::new(format_args!(
             "the stream {name} exists and {difference}; it was left as it is. Set it back \
-             with `nats stream edit`; another bus.nats.prefix, or removing the stream, begins with nothing"
+             with `nats stream edit`; another bus.nats.prefix, or removing the stream, begins with nothing; see \
+             docs/errors/nats-stream-differs.md"
         ));
         return Err(Failed { error, may_pass: false });
     }
