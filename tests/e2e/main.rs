@@ -20,6 +20,7 @@
 //! - [`nats_setup`]: streams, permissions and limits, as docs/nats.md says them.
 //! - [`telemetry`]: what is counted, measured, traced and said of it.
 //! - [`tunnel`]: cloudflared, which `--tunnel` runs.
+//! - [`kubernetes`]: the overlays for Kubernetes, run without a cluster.
 //! - [`docs`]: the documents speak of what there is.
 //! - [`errors`]: docs/errors, in the words of the program.
 //! - [`architecture`]: which crate may know which.
@@ -48,6 +49,7 @@ mod exactness;
 mod explain;
 mod fleet;
 mod hermes;
+mod kubernetes;
 mod nats_setup;
 mod outages;
 mod outbound;

@@ -7,6 +7,7 @@
 //! - [`lossy`]: a wire that loses answers.
 //! - [`nats`]: real NATS servers, alone and in a cluster.
 //! - [`openrouter`]: callbacks, signed as OpenRouter signs them.
+//! - [`podman`]: pods, without a cluster.
 //! - [`sink`]: a Hermes that does what a test tells it, and remembers every request.
 //! - [`hermes`]: the real Hermes, out of its virtual environment.
 
@@ -26,6 +27,7 @@ pub mod hermes;
 pub mod lossy;
 pub mod nats;
 pub mod openrouter;
+pub mod podman;
 pub mod sink;
 pub mod stack;
 

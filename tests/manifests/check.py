@@ -1,0 +1,113 @@
+"""Holds the Kubernetes manifests and the Helm chart to what they promise. `make manifests` runs it.
+
+1. Every object of every overlay, and of the chart with each of its examples, is valid: by the schemas of the oldest and the
+   newest Kubernetes that is supported, unknown keys refused, and what is not Kubernetes' own by its operator's definitions.
+2. Objects fit one another, and pods ask for no more than they need (rules.py).
+3. The chart passes `helm lint --strict`, and its values schema refuses what it does not know.
+4. The chart and the overlays install the same (same.py).
+"""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import kubernetes_validate
+import yaml
+from helm_python import Chart, HelmError
+from helm_python.chart import lint
+
+import render
+import rules
+import same
+
+VERSIONS = ("1.29", "1.37")
+# Whose schemas are not Kubernetes' own.
+OPERATORS = ("monitoring.coreos.com/", "keda.sh/")
+# Overlays and examples that are the same installation.
+PAIRS = ("single", "ha", "ha-operators")
+# Values that are mistakes, each for another reason.
+MISTAKES = [
+    {"mode": "cluster"},
+    {"replicas": 2},
+    {"relay": {"keda": {"enable": True}}},
+    {"config": {"tenants": []}},
+    {"secrets": {"openrouter": ""}},
+    {"publicName": {"enabled": True}},
+    {"nats": {"credentials": {"ingress": "one"}}},
+    {"nats": {"servers": ["nats://user:secret@nats:4222"]}},
+    {"mode": "ha", "nats": {"bundled": False}},
+    {"single": {"storage": {"size": 10}}},
+]
+
+
+def main():
+    modules = Path(sys.argv[1])
+    installations = {}
+    for path in render.overlays():
+        installations[f"overlay {path.name}"] = render.kustomize(path)
+    faults = []
+    for path in render.examples():
+        values = render.values(path)
+        installations[f"example {path.stem}"] = render.helm(values)
+        faults += linted(path.stem, values)
+    faults += linted("the defaults", {})
+    for where, objects in installations.items():
+        faults += [f"{where}: {fault}" for one in objects for fault in invalid(one)]
+        faults += [f"{where}: {fault}" for fault in rules.faults(objects)]
+    faults += custom(installations, modules)
+    for pair in PAIRS:
+        overlay, example = installations[f"overlay {pair}"], installations[f"example {pair}"]
+        faults += [f"{pair}: {fault}" for fault in same.differences(overlay, example)]
+    faults += accepted_mistakes()
+    for fault in faults:
+        print(fault, file=sys.stderr)
+    count = sum(map(len, installations.values()))
+    print(f"{count} objects in {len(installations)} installations, {len(faults)} faults")
+    sys.exit(bool(faults))
+
+
+def invalid(one):
+    if one["apiVersion"].startswith(OPERATORS):
+        return
+    for version in VERSIONS:
+        try:
+            kubernetes_validate.validate(one, version, strict=True)
+        except (kubernetes_validate.ValidationError, kubernetes_validate.SchemaNotFoundError) as error:
+            path = ".".join(str(step) for step in getattr(error, "absolute_path", []))
+            yield f"{rules.name(one)} in Kubernetes {version}: {path}: {error.message}"
+
+
+def custom(installations, modules):
+    objects = [
+        (where, one)
+        for where, all_of_them in installations.items()
+        for one in all_of_them
+        if one["apiVersion"].startswith(OPERATORS)
+    ]
+    script = Path(__file__).with_name("custom.mjs")
+    answer = subprocess.run(
+        ["node", str(script), str(modules)], input=json.dumps(objects), capture_output=True, text=True
+    )
+    if answer.returncode:
+        raise SystemExit(answer.stderr)
+    return json.loads(answer.stdout)
+
+
+def linted(who, values):
+    report = lint(render.CHART, values, strict=True)
+    messages = [f"{one['path']}: {one['error']}" for one in report["messages"] if one["severity"] > 1]
+    return [f"lint with {who}: {message}" for message in [*messages, *report["errors"]]]
+
+
+def accepted_mistakes():
+    with Chart.load(render.CHART) as chart:
+        for values in MISTAKES:
+            try:
+                chart.render(values=values, name="talaria")
+            except HelmError:
+                continue
+            yield f"the chart takes the values {values}"
+
+
+main()

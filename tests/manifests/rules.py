@@ -1,0 +1,165 @@
+"""What schemas do not say: that objects fit one another, and that pods ask for no more than they need."""
+
+from collections import Counter
+
+WORKLOADS = ("Deployment", "StatefulSet")
+
+
+def faults(objects):
+    """What is wrong with objects that are installed together, a sentence each."""
+    return [*names(objects), *selectors(objects), *pods(objects), *references(objects)]
+
+
+def name(one):
+    return f"{one['kind']} {one['metadata']['name']}"
+
+
+def of(objects, *kinds):
+    return [one for one in objects if one["kind"] in kinds]
+
+
+def containers(workload):
+    return workload["spec"]["template"]["spec"]["containers"]
+
+
+def matches(selector, labels):
+    if extra := set(selector) - {"matchLabels"}:
+        raise SystemExit(f"selectors by {extra} are not understood here")
+    return set(selector.get("matchLabels", {}).items()) <= set(labels.items())
+
+
+def names(objects):
+    for who, count in Counter((one["apiVersion"], name(one)) for one in objects).items():
+        if count > 1:
+            yield f"{who} is there {count} times"
+    for one in objects:
+        if one["kind"] != "Namespace" and one["metadata"].get("namespace") != "talaria":
+            yield f"{name(one)} is in no namespace, or in another"
+
+
+def selectors(objects):
+    """Everything that selects pods selects some."""
+    labels = {name(one): one["spec"]["template"]["metadata"]["labels"] for one in of(objects, *WORKLOADS)}
+
+    def selects(selector):
+        return [who for who, its in labels.items() if matches(selector, its)]
+
+    for one in of(objects, *WORKLOADS):
+        if selects(one["spec"]["selector"]) != [name(one)]:
+            yield f"{name(one)} selects {selects(one['spec']['selector'])}"
+        for spread in one["spec"]["template"]["spec"].get("topologySpreadConstraints", []):
+            if selects(spread["labelSelector"]) != [name(one)]:
+                yield f"{name(one)} is spread among {selects(spread['labelSelector'])}"
+    for one in of(objects, "PodDisruptionBudget"):
+        if len(selects(one["spec"]["selector"])) != 1:
+            yield f"{name(one)} selects {selects(one['spec']['selector'])}"
+    for one in of(objects, "Service"):
+        if not selects({"matchLabels": one["spec"]["selector"]}):
+            yield f"{name(one)} leads nowhere"
+    for one in of(objects, "NetworkPolicy"):
+        rules = one["spec"].get("ingress", []) + one["spec"].get("egress", [])
+        peers = [peer for rule in rules for peer in rule.get("from", []) + rule.get("to", [])]
+        chosen = [one["spec"]["podSelector"]]
+        chosen += [peer["podSelector"] for peer in peers if "podSelector" in peer and "namespaceSelector" not in peer]
+        for selector in chosen:
+            if not selects(selector):
+                yield f"{name(one)} selects nobody by {selector}"
+        kinds = {kind for kind in ("Ingress", "Egress") if kind.lower() in one["spec"]}
+        if kinds and kinds != set(one["spec"]["policyTypes"]):
+            yield f"{name(one)} has rules for {kinds}, and is for {one['spec']['policyTypes']}"
+    closed = [one for one in of(objects, "NetworkPolicy") if not {"ingress", "egress"} & set(one["spec"])]
+    for who, its in labels.items():
+        if not any(matches(one["spec"]["podSelector"], its) for one in closed):
+            yield f"{who} is closed by no NetworkPolicy"
+
+
+def pods(objects):
+    """The restricted Pod Security Standard, and what a service should have beside."""
+    for one in of(objects, *WORKLOADS):
+        pod, who = one["spec"]["template"]["spec"], name(one)
+        security = pod.get("securityContext", {})
+        if security.get("runAsNonRoot") is not True or security.get("seccompProfile") != {"type": "RuntimeDefault"}:
+            yield f"{who} may be root, or call what it likes of the kernel"
+        if pod.get("automountServiceAccountToken") is not False:
+            yield f"{who} gets a token that it does not need"
+        if {"hostNetwork", "hostPID", "hostIPC", "initContainers"} & set(pod):
+            yield f"{who} asks for its host"
+        for volume in pod.get("volumes", []):
+            if not {"configMap", "secret", "persistentVolumeClaim", "emptyDir"} & set(volume):
+                yield f"{who} has a volume that is not allowed: {volume}"
+        for container in pod["containers"]:
+            mine = container.get("securityContext", {})
+            wanted = {
+                "allowPrivilegeEscalation": False,
+                "readOnlyRootFilesystem": True,
+                "capabilities": {"drop": ["ALL"]},
+            }
+            if mine != wanted:
+                yield f"{who}'s container {container['name']} is not restricted: {mine}"
+            for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
+                if probe not in container:
+                    yield f"{who}'s container {container['name']} has no {probe}"
+            resources = container.get("resources", {})
+            if not {"cpu", "memory"} <= set(resources.get("requests", {})) or "memory" not in resources.get("limits", {}):
+                yield f"{who}'s container {container['name']} takes what it likes"
+            if any("subPath" in mount for mount in container["volumeMounts"]):
+                yield f"{who}'s container {container['name']} mounts a file, which would never change"
+            if ":" not in container["image"] or container["image"].endswith(":latest"):
+                yield f"{who}'s container {container['name']} runs whatever {container['image']} is"
+
+
+def references(objects):
+    """What is named is there."""
+    there = {name(one) for one in objects}
+    ports = {port["name"] for one in of(objects, *WORKLOADS) for its in containers(one) for port in its["ports"]}
+    for one in of(objects, *WORKLOADS):
+        pod, who = one["spec"]["template"]["spec"], name(one)
+        wanted = [f"ServiceAccount {pod['serviceAccountName']}"]
+        if one["kind"] == "StatefulSet":
+            wanted.append(f"Service {one['spec']['serviceName']}")
+        for volume in pod.get("volumes", []):
+            if "configMap" in volume:
+                wanted.append(f"ConfigMap {volume['configMap']['name']}")
+            if "persistentVolumeClaim" in volume:
+                wanted.append(f"PersistentVolumeClaim {volume['persistentVolumeClaim']['claimName']}")
+        for what in wanted:
+            if what not in there:
+                yield f"{who} wants {what}, which is not there"
+        volumes = {its["name"] for its in pod.get("volumes", [])}
+        volumes |= {its["metadata"]["name"] for its in one["spec"].get("volumeClaimTemplates", [])}
+        for container in pod["containers"]:
+            mounted = {mount["name"] for mount in container["volumeMounts"]}
+            if mounted != volumes:
+                yield f"{who} mounts {mounted} of {volumes}"
+            mine = {port["name"] for port in container["ports"]}
+            for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
+                if (port := container[probe]["httpGet"]["port"]) not in mine:
+                    yield f"{who} is probed at its port {port}, which it has not"
+    for one in of(objects, "HorizontalPodAutoscaler", "ScaledObject"):
+        target = one["spec"]["scaleTargetRef"]
+        scaled = [other for other in objects if name(other) == f"{target['kind']} {target['name']}"]
+        if not scaled:
+            yield f"{name(one)} scales {target}, which is not there"
+        elif "replicas" in scaled[0]["spec"]:
+            yield f"{name(one)} and {name(scaled[0])} both say how many there are"
+    for one in of(objects, "Service"):
+        for port in one["spec"]["ports"]:
+            if port["targetPort"] not in ports:
+                yield f"{name(one)} leads to the port {port['targetPort']}, which nobody has"
+    for one in of(objects, "NetworkPolicy"):
+        for rule in one["spec"].get("ingress", []):
+            for port in rule.get("ports", []):
+                if isinstance(port["port"], str) and port["port"] not in ports:
+                    yield f"{name(one)} is for the port {port['port']}, which nobody has"
+    for one in of(objects, "ServiceMonitor"):
+        services = [its for its in of(objects, "Service") if matches(one["spec"]["selector"], its["metadata"]["labels"])]
+        if len(services) != 1:
+            yield f"{name(one)} selects {[name(its) for its in services]}"
+        for endpoint in one["spec"]["endpoints"]:
+            if endpoint["port"] not in {port["name"] for its in services for port in its["spec"]["ports"]}:
+                yield f"{name(one)} scrapes the port {endpoint['port']}, which its service has not"
+    for one in of(objects, "Ingress"):
+        for rule in one["spec"]["rules"]:
+            for path in rule["http"]["paths"]:
+                if f"Service {path['backend']['service']['name']}" not in there:
+                    yield f"{name(one)} leads to {path['backend']}, which is not there"
