@@ -77,6 +77,8 @@ pub(crate) struct Tunnel {
     tenants: Vec<String>,
     /// The public URL that was announced last.
     announced: Option<String>,
+    /// What it complained of last.
+    last_words: String,
 }
 
 /// Why the program does not run any more.
@@ -123,7 +125,7 @@ impl Tunnel {
             }
         }
         let tenants = config.tenants.keys().cloned().collect();
-        Ok(Self { config: config.tunnel.clone(), tenants, announced: None })
+        Ok(Self { config: config.tunnel.clone(), tenants, announced: None, last_words: String::new() })
     }
 
     /// Keeps the tunnel open that leads to this address, until it is told to stop.
@@ -136,9 +138,7 @@ impl Tunnel {
         let mut restarts = Restarts::default();
         loop {
             let started = Instant::now();
-            let mut last_words = String::new();
-            let end = self.once(&origin, &stop, &mut last_words).await;
-            let why = match end {
+            let why = match self.once(&origin, &stop).await {
                 End::Stopped => break,
                 End::Ended(Ok(status)) => format!("cloudflared ended ({status})"),
                 End::Ended(Err(error)) => format!("cloudflared was lost: {error}"),
@@ -149,7 +149,10 @@ impl Tunnel {
                 }
             };
             let pause = restarts.after(started.elapsed());
-            tracing::warn!(said = last_words, "{why}; it is started again in {pause:?}");
+            tracing::warn!(
+                said = std::mem::take(&mut self.last_words),
+                "{why}; it is started again in {pause:?}"
+            );
             tokio::select! {
                 () = stop.cancelled() => break,
                 () = sleep(pause) => {}
@@ -158,14 +161,14 @@ impl Tunnel {
     }
 
     /// Runs it once, to its end.
-    async fn once(&mut self, origin: &str, stop: &CancellationToken, last_words: &mut String) -> End {
+    async fn once(&mut self, origin: &str, stop: &CancellationToken) -> End {
         let mut child = match self.program(origin).spawn() {
             Ok(child) => child,
             Err(error) => return End::NotStarted(error),
         };
         let mut lines = lines(child.stderr.take());
         let (mut logs, mut connected, mut refusals) = (true, false, 0);
-        let mut url = self.config.named.as_ref().map(|named| named.public_url.clone());
+        let mut has_url = self.config.named.is_some();
         let deadline = Instant::now() + NAMED;
         loop {
             let line = tokio::select! {
@@ -176,11 +179,11 @@ impl Tunnel {
                 }
                 line = lines.recv(), if logs => line,
                 status = child.wait() => {
-                    let rest = async { while let Some(line) = lines.recv().await { self.forward(&line, last_words); } };
+                    let rest = async { while let Some(line) = lines.recv().await { self.forward(&line); } };
                     let _ = timeout(LAST_WORDS, rest).await;
                     return End::Ended(status);
                 }
-                () = sleep_until(deadline), if url.is_none() => {
+                () = sleep_until(deadline), if !has_url => {
                     end(child).await;
                     return End::Nameless;
                 }
@@ -189,14 +192,14 @@ impl Tunnel {
                 logs = false;
                 continue;
             };
-            match self.forward(&line, last_words) {
-                Some(News::Url(found)) if self.config.named.is_none() && url.as_ref() != Some(&found) => {
-                    url = Some(found.clone());
-                    let changed = self.announced.as_ref().is_some_and(|before| *before != found);
-                    self.announce(
-                        found,
-                        if changed { announce::Url::Changed } else { announce::Url::Passing },
-                    );
+            match self.forward(&line) {
+                Some(News::Url(found)) if !has_url => {
+                    has_url = true;
+                    match &self.announced {
+                        None => self.announce(found, announce::Url::Passing),
+                        Some(before) if *before != found => self.announce(found, announce::Url::Changed),
+                        Some(_) => {}
+                    }
                 }
                 Some(News::Connected) => {
                     refusals = 0;
@@ -237,23 +240,21 @@ impl Tunnel {
         self.announced = Some(public);
     }
 
-    /// Hands on a line of its log. What it complained of last is kept.
-    fn forward(&self, line: &str, last_words: &mut String) -> Option<News> {
+    /// Hands on a line of its log.
+    fn forward(&mut self, line: &str) -> Option<News> {
         let Line { level, mut text, news } = line::read(line);
         if let Some(named) = &self.config.named {
             text = text.replace(named.token.expose_secret(), "(secret)");
         }
+        if text.is_empty() {
+            return news;
+        }
         match level {
-            _ if text.is_empty() => {}
-            Level::Info => tracing::debug!("cloudflared: {text}"),
-            Level::Plain => {
-                tracing::debug!("cloudflared: {text}");
-                *last_words = text;
-            }
-            Level::Error => {
-                tracing::warn!("cloudflared: {text}");
-                *last_words = text;
-            }
+            Level::Error => tracing::warn!("cloudflared: {text}"),
+            Level::Info | Level::Plain => tracing::debug!("cloudflared: {text}"),
+        }
+        if level != Level::Info {
+            self.last_words = text;
         }
         news
     }

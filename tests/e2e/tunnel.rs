@@ -4,7 +4,8 @@ use serde_json::Value;
 use std::{
     fs,
     os::unix::fs::symlink,
-    path::{Path, PathBuf},
+    path::PathBuf,
+    process::{Command, Stdio},
 };
 use talaria_tests::{
     binary::{self, workspace},
@@ -49,7 +50,8 @@ impl Cloudflared {
     }
 
     fn lives(&self, call: usize) -> bool {
-        Path::new(&format!("/proc/{}", self.calls()[call]["pid"])).exists()
+        let pid = self.calls()[call]["pid"].to_string();
+        Command::new("kill").args(["-0", &pid]).stderr(Stdio::null()).status().unwrap().success()
     }
 }
 
@@ -228,7 +230,7 @@ async fn a_tunnel_with_a_token_gets_it_where_nobody_sees_it() {
 async fn a_missing_cloudflared_says_how_to_get_it_before_anything_starts() {
     let written = stack().tenant("acme", |t| t).write();
     let said = |path: &str| {
-        let mut talaria = std::process::Command::new(binary::talaria());
+        let mut talaria = Command::new(binary::talaria());
         let output =
             talaria.args(["up", "--tunnel"]).current_dir(written.path()).env("PATH", path).output().unwrap();
         assert_eq!(output.status.code(), Some(1));
