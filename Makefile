@@ -37,7 +37,8 @@ PROFILE := dev
 # How many weeks `make simulate` lives through; one takes some two seconds of four cores.
 SEEDS := 1000
 
-.PHONY: help build test test-kubernetes chaos simulate lint manifests fmt hermes nats nats-image demo bench bench-nats bench-engine clean
+.PHONY: help build test test-kubernetes test-stack stack-images chaos simulate lint manifests fmt hermes nats nats-image demo bench \
+	bench-nats bench-engine clean
 
 help: ## Say what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -60,6 +61,17 @@ test-kubernetes: $(MANIFESTS)/.installed ## Run what Kubernetes would of the ove
 chaos: nats ## Let random faults happen under load, for SECONDS=60, from SEED=
 	TALARIA_CHAOS_SECONDS=$(SECONDS) TALARIA_TEST_SEED=$(SEED) $(CARGO) test --locked --profile $(PROFILE) \
 	--package talaria-tests --test e2e -- --ignored --nocapture chaos::
+
+test-stack: stack-images ## Bring deploy/compose.yaml up, and kill each of its containers under load, from SEED=
+	TALARIA_TEST_SEED=$(SEED) $(CARGO) test --locked --package talaria-tests --test e2e -- --ignored --nocapture compose::
+
+# What can be pulled is; what cannot is built from what this machine has. By the plain builder, which everybody has.
+stack-images: nats-image ## Build the images of deploy/compose.yaml
+	tests/images/base rust:1.95-bookworm
+	tests/images/base python:3.11-slim-bookworm
+	DOCKER_BUILDKIT=0 docker build --network host --tag talaria:0.1.0 --file deploy/Dockerfile .
+	DOCKER_BUILDKIT=0 docker build --network host --tag talaria-hermes:0.19.0 --file deploy/compose/hermes.Dockerfile \
+	deploy/compose
 
 simulate: ## Live through simulated weeks, SEEDS=1000 of them
 	TALARIA_SEEDS=$(SEEDS) TALARIA_TEST_SEED=$(SEED) $(CARGO) test --release --locked --package talaria-relay --lib \

@@ -54,6 +54,8 @@ pub enum Command {
     Init(Init),
     /// Say whether a configuration is valid, and what is wrong with it where
     Check(Check),
+    /// Write the signing secrets that a configuration names and that are not there yet
+    Secrets(Secrets),
     /// Run ingress and relay in this process, until Ctrl-C or SIGTERM
     #[command(after_help = "\
 Examples:
@@ -87,6 +89,8 @@ Run as many as you like, each with a data directory of its own, until Ctrl-C or 
 
 Logs go to standard error, as with `talaria up`.")]
     Relay(Relay),
+    /// Say whether the process on this machine is ready
+    Healthcheck(Healthcheck),
     /// Show the whole way of a callback in the open, with a stand-in Hermes
     Demo(Demo),
     /// Send a signed callback to a running ingress, as OpenRouter would
@@ -160,7 +164,7 @@ Examples:
   talaria init
   talaria init --tenant acme --public-url https://hooks.example.com --hermes http://127.0.0.1:8644
 
-This is the one command that shows a secret: the one to paste into OpenRouter.")]
+It shows the secret to paste into OpenRouter. `talaria secrets --show` shows it again.")]
 pub struct Init {
     /// The tenant's name, as in /callbacks/NAME
     #[arg(long, default_value = "me", value_name = "NAME")]
@@ -208,6 +212,43 @@ impl From<Role> for config::Role {
             Role::Relay => Self::Relay,
         }
     }
+}
+
+/// `talaria secrets`
+#[derive(ClapArgs, Debug)]
+#[command(after_help = "\
+Examples:
+  talaria secrets                   what is missing is written, and nothing is shown
+  talaria secrets --show acme       the secret to paste into OpenRouter
+  talaria secrets --show acme/video the one to give to Hermes
+
+Writes secrets of 256 random bits, each into the file that the configuration names for it. Files that are there \
+stay as they are, and so do environment variables.")]
+pub struct Secrets {
+    /// Print the newest secret of a tenant or a route, and write nothing
+    #[arg(long, value_name = "TENANT[/ROUTE]", conflicts_with = "json")]
+    pub show: Option<String>,
+    /// Answer as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `talaria healthcheck`
+#[derive(ClapArgs, Debug)]
+#[command(after_help = "\
+Examples:
+  talaria healthcheck
+  talaria healthcheck --url http://127.0.0.1:9091
+
+Asks /readyz of the configured admin.listen and needs no secrets. Exits with 0 when it is ready, with 1 and the \
+reason when it is not, and with 5 when nobody answers.")]
+pub struct Healthcheck {
+    /// The admin port; the configured one where it is left out
+    #[arg(long, value_name = "URL", value_parser = http_url)]
+    pub url: Option<url::Url>,
+    /// Answer as JSON
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// `talaria demo`

@@ -3,6 +3,7 @@
 use crate::Failure;
 use std::{
     env, iter,
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
     path::Path,
     process::{Command, Stdio},
 };
@@ -34,6 +35,16 @@ pub(crate) async fn control(
     Ok(ControlServiceClient::new(channel).max_decoding_message_size(LARGEST_ANSWER))
 }
 
+/// Where a process on this machine is asked that listens there: loopback, for one that listens on every address.
+pub(crate) fn from_here(mut listens: SocketAddr) -> SocketAddr {
+    match listens {
+        SocketAddr::V4(v4) if v4.ip().is_unspecified() => listens.set_ip(Ipv4Addr::LOCALHOST.into()),
+        SocketAddr::V6(v6) if v6.ip().is_unspecified() => listens.set_ip(Ipv6Addr::LOCALHOST.into()),
+        _ => {}
+    }
+    listens
+}
+
 /// Who asks: as they call themselves, or as the system does.
 pub(crate) fn asker(name: Option<&str>) -> Result<String, Failure> {
     if let Some(name) = name {
@@ -53,7 +64,7 @@ pub(crate) fn asker(name: Option<&str>) -> Result<String, Failure> {
 async fn channel(relay: Option<&Url>, config: &Path) -> Result<Channel, Failure> {
     let url = match relay {
         Some(url) => url.to_string(),
-        None => format!("http://{}", config::load_addresses(config)?.grpc),
+        None => format!("http://{}", from_here(config::load_addresses(config)?.grpc)),
     };
     let unreachable = |error: tonic::transport::Error| {
         let error = anyhow::Error::from(error);

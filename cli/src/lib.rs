@@ -34,6 +34,8 @@ pub async fn run(args: Args) -> Result<(), Failure> {
         Command::Up(args) => commands::up::both(&config, args).await,
         Command::Ingress(args) => commands::up::ingress(&config, args).await,
         Command::Relay(args) => commands::up::relay(&config, args).await,
+        Command::Secrets(args) => commands::secrets::run(&config, &args),
+        Command::Healthcheck(args) => commands::healthcheck::run(&config, &args).await,
         Command::Demo(args) => commands::demo::run(&args).await,
         Command::Send(args) => commands::send::run(&config, &args).await,
         Command::Status(args) => commands::status::run(&config, args).await,

@@ -11,6 +11,7 @@ use talaria_core::json::parse;
 use talaria_proto::v1::DeliveryState;
 use talaria_tests::{
     binary::{run, run_with_input, talaria, workspace},
+    nats::server,
     openrouter::payload,
     sink::{Does, Sink},
     stack::stack,
@@ -363,6 +364,64 @@ async fn an_ingress_is_no_relay_and_nothing_came_yet() {
 }
 
 #[test]
+fn secrets_that_are_missing_are_written_and_shown_to_whoever_asks() {
+    let directory = tempfile::tempdir().unwrap();
+    let directory = directory.path();
+    let text = "\
+tenants:
+  acme:
+    openrouter: {secrets: [{file: secrets/openrouter}]}
+    networks: [loopback]
+    routes:
+      r: {url: 'http://127.0.0.1:1/webhooks/r', secret: [{file: secrets/new}, {env: TALARIA_TEST_OLD}]}
+";
+    fs::write(directory.join("talaria.yaml"), text).unwrap();
+    let output = run(directory, &["secrets", "--show", "acme"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(err(&output).contains("secrets/openrouter: No such file"), "{}", err(&output));
+    fs::create_dir(directory.join("secrets")).unwrap();
+    fs::write(directory.join("secrets/openrouter"), "kept").unwrap();
+    let said = works(directory, &["secrets"]);
+    let secret = fs::read_to_string(directory.join("secrets/new")).unwrap();
+    assert!(secret.len() == 43 && !said.contains(&secret), "256 bits, and not shown: {said}");
+    let mode = fs::metadata(directory.join("secrets/new")).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+    let found = json(directory, &["secrets", "--json"]);
+    let told =
+        |entry: &Value| (entry["of"].as_str().unwrap().to_owned(), entry["written"].as_bool().unwrap());
+    let told: Vec<_> = found["secrets"].as_array().unwrap().iter().map(told).collect();
+    assert_eq!(told, [("acme".into(), false), ("acme/r".into(), false), ("acme/r".into(), false)], "{found}");
+    assert_eq!(works(directory, &["secrets", "--show", "acme"]), "kept\n");
+    assert_eq!(works(directory, &["secrets", "--show", "acme/r"]), format!("{secret}\n"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_healthcheck_needs_no_secrets_and_says_what_is_not_ready() {
+    let server = server().start().await;
+    let nats = format!("bus: {{nats: {{servers: ['{}']}}}}", server.url());
+    let running = stack().with(&nats).tenant("acme", |tenant| tenant).start().await;
+    let directory = running.written.path();
+    let address = running.admin();
+    fs::remove_file(directory.join("openrouter-acme")).unwrap();
+    let text = fs::read_to_string(&running.written.config).unwrap();
+    let text = text
+        .replace("admin: {listen: 127.0.0.1:0}", &format!("admin: {{listen: 0.0.0.0:{}}}", address.port()));
+    fs::write(&running.written.config, text).unwrap();
+    assert_eq!(works(directory, &["healthcheck"]), "ready\n");
+    let url = format!("http://{address}/");
+    let found = json(directory, &["healthcheck", "--json", "--url", &url]);
+    assert_eq!(found, serde_json::json!({"ready": true, "status": 200, "said": "ready"}));
+    drop(server);
+    let output = until("it to be noticed", async || {
+        Some(run(directory, &["healthcheck"])).filter(|output| !output.status.success())
+    })
+    .await;
+    assert_eq!(output.status.code(), Some(1), "{}", err(&output));
+    let why = "/readyz answered 503 Service Unavailable: ";
+    assert!(err(&output).contains(why) && err(&output).contains("NATS"), "{}", err(&output));
+}
+
+#[test]
 fn exit_codes_tell_what_went_wrong() {
     let written = stack()
         .tenant("acme", |t| t.route("r", "http://127.0.0.1:1/webhooks/r", ""))
@@ -385,6 +444,8 @@ fn exit_codes_tell_what_went_wrong() {
         (&["explain", "rpl_1"], 2, "talaria jobs rpl_1 shows it"),
         (&["status", "--since", "yesterday"], 2, "how long ago, such as 2h"),
         (&["status", "--limit", "0"], 2, "1..=1000"),
+        (&["secrets", "--show", "nobody"], 4, "there is: acme, acme/r, other, other/r"),
+        (&["healthcheck", "--url", "http://127.0.0.1:1"], 5, "nobody answers at http://127.0.0.1:1/readyz"),
         (&["check", "--role", "bystander"], 2, "possible values: ingress, relay"),
         (&["check", "--config", "nowhere"], 3, "cannot read nowhere"),
         (&["render", "acme/r", "--payload", "nowhere"], 1, "cannot read nowhere"),
@@ -396,8 +457,20 @@ fn exit_codes_tell_what_went_wrong() {
     let help = works(directory, &["--help"]);
     assert!(help.contains("Exit codes: 0 done") && help.contains("talaria demo"), "{help}");
     for command in [
-        "init", "check", "up", "ingress", "relay", "demo", "send", "status", "explain", "watch", "render",
+        "init",
+        "check",
+        "up",
+        "ingress",
+        "relay",
+        "demo",
+        "send",
+        "status",
+        "explain",
+        "watch",
+        "render",
         "hermes",
+        "secrets",
+        "healthcheck",
     ] {
         let help = works(directory, &[command, "--help"]);
         assert!(help.contains("--config"), "{help}");

@@ -41,6 +41,7 @@ mod breaker;
 mod broker;
 mod chaos;
 mod commands;
+mod compose;
 mod conformance;
 mod control;
 mod docs;

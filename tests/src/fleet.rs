@@ -23,7 +23,7 @@ mod part;
 pub use account::Account;
 pub use balancer::Balancer;
 pub use ledger::Ledger;
-pub use load::{Load, Sent};
+pub use load::{Load, Sent, load_on};
 pub use part::Part;
 
 use crate::stack::{self, Written};

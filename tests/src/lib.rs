@@ -2,6 +2,7 @@
 //!
 //! - [`binary`]: the real `talaria`, built when it has to be.
 //! - [`stack`]: a configuration in a directory of its own, and the process that runs it.
+//! - [`compose`]: the stack of containers.
 //! - [`fleet`]: several ingresses and relays over NATS, with load and an account at the end.
 //! - [`gate`]: a wire that can be cut.
 //! - [`lossy`]: a wire that loses answers.
@@ -21,6 +22,7 @@
 )]
 
 pub mod binary;
+pub mod compose;
 pub mod fleet;
 pub mod gate;
 pub mod hermes;
@@ -31,8 +33,12 @@ pub mod podman;
 pub mod sink;
 pub mod stack;
 
-use rand::{SeedableRng as _, rngs::StdRng};
-use std::{env, time::Duration};
+use rand::{Rng as _, SeedableRng as _, rngs::StdRng};
+use std::{
+    env,
+    net::{Ipv4Addr, TcpListener},
+    time::Duration,
+};
 use tokio::time::{Instant, sleep};
 
 /// How long a condition may take to come true. Long, because machines are shared; tests wait for conditions and
@@ -64,6 +70,17 @@ pub async fn until_within<T>(
         }
         assert!(Instant::now() < end, "waited {patience:?} for {what}");
         sleep(Duration::from_millis(5)).await;
+    }
+}
+
+/// A port that nobody listens on. Below those that systems give to whoever connects or asks for any port, so that it is
+/// still free when a server that was killed comes back to it.
+pub fn free_port() -> u16 {
+    loop {
+        let port = rand::rng().random_range(10_000..32_000);
+        if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
+            return port;
+        }
     }
 }
 

@@ -1,12 +1,12 @@
 //! `talaria init`: a configuration with fresh secrets, and what to do next.
 
+use super::secrets::write_if_missing;
 use crate::{Failure, args::Init};
 use anyhow::{Context as _, anyhow};
-use data_encoding::BASE64URL_NOPAD;
 use std::{
-    fs::{self, OpenOptions},
+    fs,
     io::{self, Write as _},
-    os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _},
+    os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
 };
 use talaria_core::{
@@ -14,9 +14,6 @@ use talaria_core::{
     network::{Networks, to_allow},
 };
 use url::Url;
-
-/// 256 bits.
-const SECRET_BYTES: usize = 32;
 
 pub(crate) fn run(path: &Path, args: &Init) -> Result<(), Failure> {
     if path.exists() && !args.force {
@@ -98,18 +95,9 @@ fn check(args: &Init) -> Result<(), Failure> {
 
 /// Writes a fresh secret, or reads the one that is there.
 fn secret(path: &Path) -> Result<String, Failure> {
-    let fresh = BASE64URL_NOPAD.encode(&rand::random::<[u8; SECRET_BYTES]>());
-    match OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
-        Ok(mut file) => {
-            file.write_all(fresh.as_bytes()).with_context(|| format!("cannot write {}", path.display()))?;
-            Ok(fresh)
-        }
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-            let kept = fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
-            Ok(kept.trim_end_matches(['\n', '\r']).to_owned())
-        }
-        Err(error) => Err(anyhow!("cannot write {}: {error}", path.display()).into()),
-    }
+    write_if_missing(path)?;
+    let kept = fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+    Ok(kept.trim_end_matches(['\n', '\r']).to_owned())
 }
 
 fn configuration(args: &Init, openrouter: &Path, hermes: &Path) -> String {

@@ -1,6 +1,6 @@
 //! `talaria send`: a callback as OpenRouter would send it.
 
-use crate::{Failure, args::Send};
+use crate::{Failure, args::Send, client::from_here};
 use anyhow::{Context as _, anyhow};
 use jiff::Timestamp;
 use reqwest::header::HeaderValue;
@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 use talaria_core::{
-    config,
+    config::{self, Role},
     id::EventId,
     openrouter::{IDEMPOTENCY_KEY_HEADER, event::Envelope, signature},
 };
@@ -21,7 +21,7 @@ use url::Url;
 const DOCUMENTED_TIME: Timestamp = Timestamp::constant(1_777_032_000, 0);
 
 pub(crate) async fn run(path: &Path, args: &Send) -> Result<(), Failure> {
-    let config = config::load(path)?;
+    let config = config::load_for(path, Role::Sender)?;
     let tenant = super::tenant(&config, args.tenant.as_deref())?;
     let body = match &args.payload {
         Some(payload) => super::read_input(payload)?,
@@ -37,7 +37,7 @@ pub(crate) async fn run(path: &Path, args: &Send) -> Result<(), Failure> {
     let secret = tenant.secrets.first().ok_or_else(|| anyhow!("the tenant has no secret"))?;
     let url = match &args.url {
         Some(url) => url.clone(),
-        None => Url::parse(&format!("http://{}/callbacks/{}", config.ingress.listen, tenant.name))
+        None => Url::parse(&format!("http://{}/callbacks/{}", from_here(config.ingress.listen), tenant.name))
             .context("the configured ingress has no URL")?,
     };
     let answer = post(&url, secret, &body).await?;

@@ -60,6 +60,7 @@ pub(super) fn addresses(raw: &raw::Config) -> Result<Addresses, Vec<Problem>> {
     let addresses = Addresses {
         ingress: listen(&mut problems, raw.ingress.listen.as_ref(), "ingress.listen", 8080),
         grpc: listen(&mut problems, raw.relay.grpc.as_ref(), "relay.grpc", 50051),
+        admin: listen(&mut problems, raw.admin.listen.as_ref(), "admin.listen", 9090),
     };
     if problems.0.is_empty() { Ok(addresses) } else { Err(problems.0) }
 }
@@ -158,7 +159,7 @@ fn compile_bus(
     match raw.map(|bus| &bus.value) {
         Some(raw::Bus::Nats(nats)) => BusKind::Nats(Arc::new(nats::compile(p, warnings, nats, scope.base))),
         None | Some(raw::Bus::Embedded) => {
-            if scope.role != Role::Both {
+            if scope.role.is_alone() {
                 let place = raw.map_or(Location::UNKNOWN, |bus| bus.referenced);
                 let help = "run `talaria up`, or name a NATS server under bus.nats";
                 p.0.push(Problem::at(place, "the embedded bus is for one process", help));

@@ -15,6 +15,7 @@
 //! - [`outbound`]: how requests leave: networks, TLS, headers, signatures.
 //! - [`problem`]: errors with line, column and what to do.
 //! - [`route`]: tenants' routes.
+//! - [`signers`]: who signs, and where their secrets are.
 //! - [`tunnel`]: how OpenRouter reaches a machine without a public address.
 
 mod compile;
@@ -26,6 +27,7 @@ mod raw;
 mod role;
 mod route;
 mod secret;
+mod signers;
 mod tunnel;
 mod value;
 
@@ -36,6 +38,7 @@ pub use problem::{Error, Problem};
 pub use role::Role;
 pub use route::{BodyMode, EventPattern, Guard, Pace, Retry, Route, Wanted};
 pub use secret::Origin as SecretOrigin;
+pub use signers::Signers;
 pub use tunnel::{NamedTunnel, Tunnel};
 
 use secrecy::SecretString;
@@ -146,6 +149,8 @@ pub struct Addresses {
     pub ingress: SocketAddr,
     /// Where status is asked.
     pub grpc: SocketAddr,
+    /// Where health and metrics are asked.
+    pub admin: SocketAddr,
 }
 
 /// Reads a configuration file and everything that it refers to. Relative paths in it start at its directory.
@@ -173,6 +178,11 @@ pub fn load_addresses(path: &Path) -> Result<Addresses, Error> {
 pub fn load_data_dir(path: &Path) -> Result<Option<PathBuf>, Error> {
     let raw = raw::parse(path, &read(path)?)?;
     Ok(compile::data_dir(&raw, &directory(path)))
+}
+
+/// Reads out of a configuration file who signs, without the secrets themselves.
+pub fn load_signers(path: &Path) -> Result<Signers, Error> {
+    Ok(signers::signers(&raw::parse(path, &read(path)?)?, &directory(path)))
 }
 
 /// What is longer than this is no configuration but the wrong file.

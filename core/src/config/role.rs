@@ -9,16 +9,23 @@ pub enum Role {
     Ingress,
     /// Forwards them; reads what Hermes expects to be signed with.
     Relay,
+    /// Sends callbacks as OpenRouter would, to whoever takes them; reads what OpenRouter signs with.
+    Sender,
 }
 
 impl Role {
-    /// Whether callbacks come in here.
+    /// Whether callbacks come in here, or are made here as they come in.
     pub fn has_ingress(self) -> bool {
         self != Self::Relay
     }
 
     /// Whether deliveries go out from here.
     pub fn has_relay(self) -> bool {
-        self != Self::Ingress
+        matches!(self, Self::Both | Self::Relay)
+    }
+
+    /// Whether it is one of two processes that meet on a bus.
+    pub fn is_alone(self) -> bool {
+        matches!(self, Self::Ingress | Self::Relay)
     }
 }

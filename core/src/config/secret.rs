@@ -25,7 +25,7 @@ impl Origin {
     }
 
     /// Reads a secret of one line, or says what is missing and what to do.
-    pub(super) fn read(&self) -> Result<SecretString, Fault> {
+    pub fn read(&self) -> Result<SecretString, (String, String)> {
         let text = self.text()?;
         if text.contains(char::is_control) {
             let what = format!("the secret in {self} has a line break or another control character in it");

@@ -193,9 +193,22 @@ fn what_looks_wrong_is_warned_of() {
 #[test]
 fn addresses_need_no_secrets() {
     let text = with_route("").replace("{file: secrets/acme-hermes}", "{env: TALARIA_TEST_NOT_SET}")
-        + "relay: {grpc: 127.0.0.1:7}\n";
+        + "relay: {grpc: 127.0.0.1:7}\nadmin: {listen: 0.0.0.0:8}\n";
     let (_directory, path) = write(&text);
-    assert_eq!(load_addresses(&path).unwrap().grpc.port(), 7);
+    let addresses = load_addresses(&path).unwrap();
+    assert_eq!((addresses.grpc.port(), addresses.admin.port()), (7, 8));
+}
+
+#[test]
+fn who_signs_is_known_before_there_are_secrets() {
+    let text = with_route("").replace("{file: secrets/acme-hermes}", "[{file: new}, {env: OLD}]");
+    let (directory, path) = write(&text);
+    fs::remove_file(directory.path().join("secrets/acme-openrouter")).unwrap();
+    let [(tenant, openrouter), (route, hermes)] = &load_signers(&path).unwrap()[..] else { panic!() };
+    assert_eq!((tenant.as_str(), route.as_str()), ("acme", "acme/video"));
+    let file = |name: &str| SecretOrigin::File(directory.path().join(name));
+    assert_eq!(openrouter[..], [file("secrets/acme-openrouter")]);
+    assert_eq!(hermes[..], [file("new"), SecretOrigin::Env("OLD".into())]);
 }
 
 #[test]

@@ -59,9 +59,14 @@ pub struct Line {
 impl Ledger {
     /// Listens on a free port.
     pub async fn start() -> Self {
+        Self::start_on("127.0.0.1:0".parse().unwrap()).await
+    }
+
+    /// Listens on this address.
+    pub async fn start_on(address: SocketAddr) -> Self {
         let inner = Arc::<Inner>::default();
         let router = Router::new().route("/webhooks/{route}", post(webhook)).with_state(Arc::clone(&inner));
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let listener = TcpListener::bind(address).await.unwrap();
         let address = listener.local_addr().unwrap();
         let server = tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
         Self { address, inner, server }

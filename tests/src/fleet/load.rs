@@ -10,7 +10,7 @@ use std::{
     mem,
     net::SocketAddr,
     sync::{
-        Arc, Mutex,
+        Arc, Mutex, RwLock,
         atomic::{AtomicBool, Ordering::Relaxed},
     },
     time::{Duration, Instant},
@@ -25,6 +25,12 @@ const PAUSE: Duration = Duration::from_millis(50);
 
 /// Longer than any answer takes.
 const NO_ANSWER: Duration = Duration::from_secs(15);
+
+/// Begins a load of these tenants' callbacks on one ingress, which is there or comes back.
+pub fn load_on(ingress: SocketAddr, tenants: &[&str]) -> Builder {
+    let tenants = tenants.iter().map(|&tenant| tenant.into()).collect();
+    Builder::new(vec![Arc::new(RwLock::new(Some(ingress)))], tenants)
+}
 
 /// A load in the making.
 #[derive(Debug)]

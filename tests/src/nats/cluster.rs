@@ -1,7 +1,7 @@
 //! Several servers that replicate.
 
-use super::server::{Server, free_port, server};
-use crate::until;
+use super::server::{Server, server};
+use crate::{free_port, until};
 
 /// A running cluster on loopback.
 #[derive(Debug)]

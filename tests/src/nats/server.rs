@@ -1,11 +1,10 @@
 //! One server for one test.
 
 use super::{at_the_end_of_this_process, program};
-use crate::until;
-use rand::Rng as _;
+use crate::{free_port, until};
 use std::{
     fs::{self, OpenOptions},
-    net::{Ipv4Addr, TcpListener},
+    net::Ipv4Addr,
     path::PathBuf,
     process::{Child, Command, Stdio},
 };
@@ -177,15 +176,4 @@ fn run(directory: &TempDir) -> Child {
 
 fn log_of(directory: &TempDir) -> PathBuf {
     directory.path().join("log")
-}
-
-/// A port that nobody listens on. Below those that systems give to whoever connects or asks for any port, so that it is
-/// still free when a server that was killed comes back to it.
-pub(super) fn free_port() -> u16 {
-    loop {
-        let port = rand::rng().random_range(10_000..32_000);
-        if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
-            return port;
-        }
-    }
 }

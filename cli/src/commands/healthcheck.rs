@@ -1,0 +1,43 @@
+//! `talaria healthcheck`: is the process here ready?
+
+use crate::{Failure, args::Healthcheck, client};
+use anyhow::{Context as _, anyhow};
+use serde_json::json;
+use std::{
+    io::{self, Write as _},
+    path::Path,
+    time::Duration,
+};
+use talaria_core::config;
+
+/// Whoever runs this gives up after a while, too, and then nobody hears why.
+const DEADLINE: Duration = Duration::from_secs(4);
+
+pub(crate) async fn run(config: &Path, args: &Healthcheck) -> Result<(), Failure> {
+    let admin = match &args.url {
+        Some(url) => url.to_string(),
+        None => format!("http://{}", client::from_here(config::load_addresses(config)?.admin)),
+    };
+    let url = format!("{}/readyz", admin.trim_end_matches('/'));
+    let client = reqwest::Client::builder().no_proxy().timeout(DEADLINE).build();
+    let client = client.context("cannot set up the HTTP client")?;
+    let unreachable = |error: reqwest::Error| {
+        let error = anyhow::Error::from(error.without_url());
+        let cause = error.root_cause();
+        Failure::Unreachable(format!(
+            "nobody answers at {url}: {cause}\n  help: is Talaria running there? Its address is admin.listen, \
+             http://127.0.0.1:9090 by default"
+        ))
+    };
+    let response = client.get(&url).send().await.map_err(unreachable)?;
+    let status = response.status();
+    let said = response.text().await.map_err(unreachable)?;
+    let said = said.trim();
+    let mut out = io::stdout().lock();
+    if args.json {
+        writeln!(out, "{}", json!({"ready": status.is_success(), "status": status.as_u16(), "said": said}))?;
+    } else if status.is_success() {
+        writeln!(out, "{said}")?;
+    }
+    if status.is_success() { Ok(()) } else { Err(anyhow!("{url} answered {status}: {said}").into()) }
+}

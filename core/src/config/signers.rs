@@ -1,0 +1,25 @@
+//! Who signs, and where their secrets are to be found, which need not be there yet.
+
+use super::{raw, secret::Origin};
+use std::path::Path;
+
+/// Every signer with its secrets, the newest first: tenants, for OpenRouter, by their names, and routes as TENANT/ROUTE.
+pub type Signers = Vec<(String, Vec<Origin>)>;
+
+pub(super) fn signers(raw: &raw::Config, base: &Path) -> Signers {
+    let below = |origins: &[serde_saphyr::Spanned<Origin>]| {
+        origins.iter().map(|origin| origin.value.below(base)).collect::<Vec<_>>()
+    };
+    let mut signers = Signers::new();
+    for (name, tenant) in &raw.tenants.0 {
+        signers.push((name.value.clone(), below(&tenant.openrouter.secrets.value)));
+        for (route, written) in &tenant.routes.0 {
+            let origins = match &written.secret.value {
+                raw::Secrets::One(origin) => vec![origin.below(base)],
+                raw::Secrets::Several(origins) => below(origins),
+            };
+            signers.push((format!("{}/{}", name.value, route.value), origins));
+        }
+    }
+    signers
+}

@@ -1,0 +1,160 @@
+//! `deploy/compose.yaml` in a real Docker engine, as a project of its own.
+//!
+//! `make test-stack` builds the images first; those of others that cannot be pulled are built from what the machine has.
+
+use crate::{binary, free_port, until_within};
+use jiff::Timestamp;
+use serde_json::Value;
+use std::{
+    net::{IpAddr, SocketAddr},
+    path::{Path, PathBuf},
+    process::{Command, Output, Stdio},
+    sync::OnceLock,
+    time::Duration,
+};
+
+/// How long containers may take to come up, or to come back. Hermes takes its time.
+const PATIENCE: Duration = Duration::from_secs(240);
+
+/// An image with an interpreter, to kill processes from: only whoever sees the engine's processes can end one without
+/// the engine's knowing, and the engine's knowing would be the end of it.
+const KILLER: &str = "talaria-hermes:0.19.0";
+
+/// The stack. Its containers, networks and volumes are removed when it is dropped.
+#[derive(Debug)]
+pub struct Compose {
+    project: String,
+    port: u16,
+    config: PathBuf,
+}
+
+impl Compose {
+    /// One of its own on a port of its own, with the configuration in this directory.
+    pub fn new(config: &Path) -> Self {
+        let project = format!("talaria-test-{:08x}", rand::random::<u32>());
+        Self { project, port: free_port(), config: config.into() }
+    }
+
+    /// Starts it, and waits until everything is healthy.
+    pub async fn up(config: &Path) -> Self {
+        let stack = Self::new(config);
+        stack.works(&["up", "--detach", "--no-build"]);
+        for service in ["nats", "ingress", "relay", "hermes"] {
+            stack.is_healthy(service).await;
+        }
+        stack
+    }
+
+    /// Where callbacks come in.
+    pub fn ingress(&self) -> SocketAddr {
+        SocketAddr::from(([127, 0, 0, 1], self.port))
+    }
+
+    /// Runs compose to its end.
+    pub fn compose(&self, arguments: &[&str]) -> Output {
+        let (program, first) = program();
+        let mut command = Command::new(program);
+        command.args(first).args(["--file", "compose.yaml", "--project-name", &self.project]).args(arguments);
+        command.current_dir(binary::workspace().join("deploy")).stdin(Stdio::null());
+        command.env("TALARIA_CONFIG_DIR", &self.config).env("TALARIA_HTTP_PORT", self.port.to_string());
+        command.output().unwrap()
+    }
+
+    /// Runs compose, which has to succeed; what it said on standard output.
+    pub fn works(&self, arguments: &[&str]) -> String {
+        let output = self.compose(arguments);
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "compose {arguments:?}: {said}\n{}", self.logs());
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    /// Runs `talaria` in a service's container.
+    pub fn talaria(&self, service: &str, arguments: &[&str]) -> String {
+        self.works(&[&["exec", "-T", service, "talaria"], arguments].concat())
+    }
+
+    /// What Docker knows of a service's container.
+    pub fn inspect(&self, service: &str) -> Value {
+        let id = self.works(&["ps", "--all", "--quiet", service]);
+        let known: Value = serde_json::from_str(&docker(&["inspect", id.trim()])).unwrap();
+        known[0].clone()
+    }
+
+    /// Waits until a service runs and, where its image can say that, is healthy.
+    pub async fn is_healthy(&self, service: &str) {
+        until_within(PATIENCE, &format!("{service} to be healthy"), async || {
+            let state = self.inspect(service)["State"].clone();
+            let healthy = state["Health"].is_null() || state["Health"]["Status"] == "healthy";
+            (state["Running"] == true && healthy).then_some(())
+        })
+        .await;
+    }
+
+    /// When a service's container was last started, and when it last ended.
+    pub fn times(&self, service: &str) -> (Timestamp, Timestamp) {
+        let state = self.inspect(service)["State"].clone();
+        let time = |name: &str| state[name].as_str().unwrap().parse().unwrap();
+        (time("StartedAt"), time("FinishedAt"))
+    }
+
+    /// Ends a service's process as `kill -9` does, and waits until the engine has brought it back.
+    pub async fn kill(&self, service: &str) {
+        let state = self.inspect(service)["State"].clone();
+        let script = format!("import os; os.kill({}, 9)", state["Pid"]);
+        let around =
+            ["run", "--rm", "--pid", "host", "--user", "0", "--cap-drop", "ALL", "--cap-add", "KILL"];
+        docker(&[&around[..], &["--entrypoint", "python3", KILLER, "-c", &script]].concat());
+        until_within(PATIENCE, &format!("{service} to be started again"), async || {
+            let now = self.inspect(service)["State"].clone();
+            (now["Running"] == true && now["StartedAt"] != state["StartedAt"]).then_some(())
+        })
+        .await;
+        self.is_healthy(service).await;
+    }
+
+    /// The last that all services said.
+    pub fn logs(&self) -> String {
+        String::from_utf8_lossy(&self.compose(&["logs", "--no-color", "--tail", "30"]).stdout).into_owned()
+    }
+}
+
+impl Drop for Compose {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            print(&self.logs());
+        }
+        let output = self.compose(&["down", "--volumes", "--remove-orphans", "--timeout", "5"]);
+        print(&String::from_utf8_lossy(&output.stderr));
+    }
+}
+
+/// The address by which containers know this machine, as `host.docker.internal`.
+pub fn host() -> IpAddr {
+    let format = "{{(index .IPAM.Config 0).Gateway}}";
+    docker(&["network", "inspect", "bridge", "--format", format]).trim().parse().unwrap()
+}
+
+/// Runs docker, which has to succeed; what it said on standard output.
+pub fn docker(arguments: &[&str]) -> String {
+    let output = Command::new("docker").args(arguments).stdin(Stdio::null()).output().unwrap();
+    assert!(output.status.success(), "docker {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// `docker compose`, or docker-compose where that is what there is.
+fn program() -> (&'static str, &'static [&'static str]) {
+    static PROGRAM: OnceLock<(&str, &[&str])> = OnceLock::new();
+    *PROGRAM.get_or_init(|| {
+        let plugin = Command::new("docker").args(["compose", "version"]).output();
+        if plugin.is_ok_and(|output| output.status.success()) {
+            ("docker", &["compose"])
+        } else {
+            ("docker-compose", &[])
+        }
+    })
+}
+
+#[expect(clippy::print_stderr, reason = "tests show what they found")]
+fn print(text: &str) {
+    eprintln!("{text}");
+}
