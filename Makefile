@@ -52,7 +52,8 @@ demo: ## Show the whole way of a callback, with a stand-in Hermes
 test: hermes nats ## Run every test there is
 	$(CARGO) test --workspace --locked
 
-# In a network of its own, where no port is taken and nothing is to be reached.
+# In a network of its own, where no port is taken and nothing is to be reached. TALARIA_IMAGE names an image of Docker's that
+# is to be run, such as `make stack-images` builds; without it one is made of the debug build.
 test-kubernetes: $(MANIFESTS)/.installed ## Run what Kubernetes would of the overlay `single`, in podman; needs root
 	$(CARGO) test --locked --package talaria-tests --test e2e --no-run
 	unshare --net sh -c 'ip link set lo up && exec "$$@"' sh \

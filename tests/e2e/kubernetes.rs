@@ -21,6 +21,9 @@ use talaria_tests::{
 /// Where the overlays expect Hermes.
 const HERMES: &str = "http://hermes.hermes.svc.cluster.local:8644";
 
+/// What the image is called here.
+const IMAGE: &str = "localhost/talaria:test";
+
 /// The tenant of the overlays' example.
 const TENANT: &str = "acme";
 
@@ -59,7 +62,7 @@ async fn the_single_overlay_runs_and_what_it_took_outlives_its_pod() {
     // The pod reaches us by another address than loopback, in a network that is nobody else's.
     let sink = Sink::start_on(SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0))).await;
     let podman = Podman::new();
-    podman.build("localhost/talaria:test", image().path());
+    provide_image(&podman);
     // Below target/, because kustomize takes relative paths alone.
     let directory = tempfile::tempdir_in(binary::workspace().join("target")).unwrap();
     let manifests = write_overlay(directory.path(), sink.address.port());
@@ -143,6 +146,14 @@ images:
     let manifests = directory.join("manifests.yaml");
     fs::write(&manifests, rendered.stdout).unwrap();
     manifests
+}
+
+/// What deploy/Dockerfile builds, if TALARIA_IMAGE says what Docker calls it, or else an image that is like it.
+fn provide_image(podman: &Podman) {
+    match env::var("TALARIA_IMAGE") {
+        Ok(built) => podman.load(&built, IMAGE),
+        Err(_) => podman.build(IMAGE, image().path()),
+    }
 }
 
 /// The binary of these tests in an empty image like deploy/Dockerfile's, with the libraries that it is linked to.

@@ -98,6 +98,23 @@ async fn a_cluster_loses_the_leaders_of_its_streams_one_after_another() {
     recovered(&fleet, &ledger, load).await;
 }
 
+/// As an upgrade does it.
+#[tokio::test(flavor = "multi_thread")]
+async fn each_server_of_a_cluster_is_restarted_in_turn() {
+    let (mut cluster, ledger) = (Cluster::start(3).await, Ledger::start().await);
+    let fleet = fleet(&ledger).over(&cluster.urls()).replicas(3).start().await;
+    let load = fleet.load().start();
+    for server in 0..3 {
+        load.goes_on(200).await;
+        cluster.node(server).stop().await;
+        load.goes_on(200).await;
+        cluster.node(server).start_again().await;
+        cluster.healthy().await;
+    }
+    load.goes_on(200).await;
+    recovered(&fleet, &ledger, load).await;
+}
+
 /// Whether everybody is ready again, and the account balances.
 async fn recovered(fleet: &Fleet, ledger: &Ledger, load: Load) -> Sent {
     for part in fleet.ingresses.iter().chain(fleet.live_relays()) {

@@ -54,5 +54,8 @@ def unequal(where, ours, theirs):
     if isinstance(ours, dict) and isinstance(theirs, dict):
         for key in sorted(ours.keys() | theirs.keys()):
             yield from unequal(f"{where}.{key}", ours.get(key), theirs.get(key))
+    elif isinstance(ours, list) and isinstance(theirs, list) and len(ours) == len(theirs):
+        for number, pair in enumerate(zip(ours, theirs)):
+            yield from unequal(f"{where}[{number}]", *pair)
     elif ours != theirs:
         yield f"{where}: the overlay has {ours}, the chart {theirs}"

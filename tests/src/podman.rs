@@ -40,6 +40,17 @@ impl Podman {
         self.run(&["build", "--quiet", "--tag", image, directory.to_str().unwrap()]);
     }
 
+    /// Takes an image over from Docker, under another name.
+    pub fn load(&self, from_docker: &str, image: &str) {
+        let archive = self.directory.path().join("image.tar");
+        let saved =
+            Command::new("docker").arg("save").arg("--output").arg(&archive).arg(from_docker).output();
+        let saved = saved.unwrap_or_else(|error| panic!("docker: {error}"));
+        assert!(saved.status.success(), "{}", String::from_utf8_lossy(&saved.stderr));
+        let said = self.run(&["load", "--quiet", "--input", archive.to_str().unwrap()]);
+        self.run(&["tag", said.trim().trim_start_matches("Loaded image: "), image]);
+    }
+
     /// Runs what manifests say, and waits until a pod has this container.
     pub async fn play(&self, manifests: &Path, container: &str) -> Container<'_> {
         self.run(&["kube", "play", manifests.to_str().unwrap()]);
