@@ -3,18 +3,21 @@
 mod control;
 mod explain;
 mod status;
+mod token;
 
 pub use control::{Actions, Cancel, Jobs, Pause, Replay, Resume, Target, Who};
 pub use explain::Explain;
 pub use status::{Ask, Filter, State, Status, Watch};
 use status::{http_url, moment};
+pub use token::{Scope, Token};
 
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 use std::{net::SocketAddr, path::PathBuf};
 use talaria_core::config;
 
 const AFTER_HELP: &str = "\
-Exit codes: 0 done, 1 it did not work, 2 wrong command line, 3 wrong configuration, 4 not known, 5 nobody answers.
+Exit codes: 0 done, 1 it did not work, 2 wrong command line, 3 wrong configuration, 4 not known, 5 nobody answers, \
+6 not allowed.
 What each error means and what to do about it: docs/errors/README.md, a page each.
 
 Start here:
@@ -115,6 +118,8 @@ Logs go to standard error, as with `talaria up`.")]
     Actions(Actions),
     /// Copy the embedded bus into a file, while it works
     Backup(Backup),
+    /// Make a token by which somebody shows a relay who they are
+    Token(Token),
     /// Show the prompt that a route makes of a payload
     Render(Render),
     /// Show how to subscribe a route at Hermes, or do it
@@ -149,8 +154,8 @@ pub struct Relay {
     /// Keep the files here instead of in data_dir
     #[arg(long, value_name = "DIR")]
     pub data_dir: Option<PathBuf>,
-    /// Answer status here instead of at relay.grpc; a loopback address
-    #[arg(long, value_name = "ADDRESS", value_parser = loopback)]
+    /// Answer status here instead of at relay.grpc; a loopback address, unless there are tokens or client certificates
+    #[arg(long, value_name = "ADDRESS")]
     pub grpc: Option<SocketAddr>,
     /// Answer /healthz, /readyz and /metrics here instead of at admin.listen
     #[arg(long, value_name = "ADDRESS")]
@@ -360,17 +365,6 @@ pub struct Hermes {
     /// Where Hermes delivers the agent's answer, or on a deliver_only route the prompt
     #[arg(long, value_name = "TARGET")]
     pub deliver: Option<String>,
-}
-
-/// The status service has no authentication yet.
-fn loopback(text: &str) -> Result<SocketAddr, String> {
-    let address: SocketAddr =
-        text.parse().map_err(|_| "expected an address and a port, such as 127.0.0.1:50052".to_owned())?;
-    if address.ip().is_loopback() {
-        Ok(address)
-    } else {
-        Err("the status service has no authentication in this version: use 127.0.0.1 or [::1]".to_owned())
-    }
 }
 
 #[cfg(test)]

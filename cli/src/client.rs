@@ -1,38 +1,60 @@
 //! Asks a relay.
 
-use crate::Failure;
+use crate::{Failure, args::Ask, tls};
+use rustls::pki_types::{CertificateDer, pem::PemObject as _};
+use secrecy::{ExposeSecret as _, SecretString};
 use std::{
-    env, iter,
+    env, fs, iter,
     net::{Ipv4Addr, Ipv6Addr, SocketAddr},
     path::Path,
     process::{Command, Stdio},
+    time::Duration,
 };
 use talaria_core::config;
 use talaria_proto::v1::{
     control_service_client::ControlServiceClient, status_service_client::StatusServiceClient,
 };
-use tonic::transport::{Channel, Endpoint};
-use url::Url;
+use tonic::{
+    Request, Status,
+    metadata::{Ascii, MetadataValue},
+    service::{Interceptor, interceptor::InterceptedService},
+    transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity},
+};
 
 /// Payloads of quarantined callbacks come a thousand at a time at most, and are a mebibyte long by default.
 const LARGEST_ANSWER: usize = 1 << 30;
 
-/// Connects to the relay at this URL, or to the configured one, to ask.
-pub(crate) async fn connect(
-    relay: Option<&Url>,
-    config: &Path,
-) -> Result<StatusServiceClient<Channel>, Failure> {
-    let channel = channel(relay, config).await?;
-    Ok(StatusServiceClient::new(channel).max_decoding_message_size(LARGEST_ANSWER))
+/// How long a relay may take to take a connection.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// A connection on which each request shows who asks.
+pub(crate) type Shown = InterceptedService<Channel, Bearer>;
+
+/// What each request shows: a token, or nothing.
+#[derive(Clone)]
+pub(crate) struct Bearer(Option<MetadataValue<Ascii>>);
+
+impl Interceptor for Bearer {
+    fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
+        if let Some(token) = &self.0 {
+            request.metadata_mut().insert("authorization", token.clone());
+        }
+        Ok(request)
+    }
+}
+
+/// Connects to the relay that is meant, to ask.
+pub(crate) async fn connect(ask: &Ask, config: &Path) -> Result<StatusServiceClient<Shown>, Failure> {
+    let (channel, bearer) = channel(ask, config).await?;
+    let client = StatusServiceClient::with_interceptor(channel, bearer);
+    Ok(client.max_decoding_message_size(LARGEST_ANSWER))
 }
 
 /// The same, to intervene.
-pub(crate) async fn control(
-    relay: Option<&Url>,
-    config: &Path,
-) -> Result<ControlServiceClient<Channel>, Failure> {
-    let channel = channel(relay, config).await?;
-    Ok(ControlServiceClient::new(channel).max_decoding_message_size(LARGEST_ANSWER))
+pub(crate) async fn control(ask: &Ask, config: &Path) -> Result<ControlServiceClient<Shown>, Failure> {
+    let (channel, bearer) = channel(ask, config).await?;
+    let client = ControlServiceClient::with_interceptor(channel, bearer);
+    Ok(client.max_decoding_message_size(LARGEST_ANSWER))
 }
 
 /// Where a process on this machine is asked that listens there: loopback, for one that listens on every address.
@@ -61,18 +83,78 @@ pub(crate) fn asker(name: Option<&str>) -> Result<String, Failure> {
         .ok_or_else(|| Failure::Usage("this system does not tell who you are: say it with --as NAME".into()))
 }
 
-async fn channel(relay: Option<&Url>, config: &Path) -> Result<Channel, Failure> {
-    let url = match relay {
+async fn channel(ask: &Ask, config: &Path) -> Result<(Channel, Bearer), Failure> {
+    let url = match &ask.relay {
         Some(url) => url.to_string(),
-        None => format!("http://{}", from_here(config::load_addresses(config)?.grpc)),
+        None => {
+            let addresses = config::load_addresses(config)?;
+            let scheme = if addresses.grpc_tls { "https" } else { "http" };
+            format!("{scheme}://{}", from_here(addresses.grpc))
+        }
     };
+    let bearer = Bearer(token(ask)?.as_ref().map(header).transpose()?);
     let unreachable = |error: tonic::transport::Error| {
+        if let Some(failure) = tls::failure(&error) {
+            return failure;
+        }
         let error = anyhow::Error::from(error);
         let cause = error.root_cause();
         Failure::Unreachable(format!(
             "cannot reach the relay at {url}: {cause}\n  help: is `talaria up` or `talaria relay` running there?"
         ))
     };
-    let endpoint = Endpoint::from_shared(url.clone()).map_err(unreachable)?;
-    endpoint.connect_timeout(std::time::Duration::from_secs(5)).connect().await.map_err(unreachable)
+    let mut endpoint = Endpoint::from_shared(url.clone()).map_err(unreachable)?.connect_timeout(PATIENCE);
+    if url.starts_with("https:") {
+        endpoint = endpoint.tls_config(client_tls(ask)?).map_err(|error| tls::unusable(ask, &error))?;
+    }
+    Ok((endpoint.connect().await.map_err(unreachable)?, bearer))
+}
+
+fn client_tls(ask: &Ask) -> Result<ClientTlsConfig, Failure> {
+    let mut tls = match &ask.ca {
+        Some(path) => {
+            let pem = read("--ca", path)?;
+            if !CertificateDer::pem_slice_iter(&pem).any(|found| found.is_ok()) {
+                let what = format!("--ca cannot be used: no certificate in PEM is in {}", path.display());
+                return Err(Failure::Usage(what));
+            }
+            ClientTlsConfig::new().ca_certificate(Certificate::from_pem(pem))
+        }
+        None => ClientTlsConfig::new().with_native_roots(),
+    };
+    if let (Some(cert), Some(key)) = (&ask.cert, &ask.key) {
+        tls = tls.identity(Identity::from_pem(read("--cert", cert)?, read("--key", key)?));
+    }
+    Ok(tls.timeout(PATIENCE))
+}
+
+/// The token to show: in a file that is named, in a variable, or in a file that a variable names.
+fn token(ask: &Ask) -> Result<Option<SecretString>, Failure> {
+    let variable = |name| env::var(name).ok().filter(|value| !value.is_empty());
+    let in_file = |option: &str, path: &Path| {
+        let bytes = read(option, path)?;
+        Ok(String::from_utf8_lossy(&bytes).trim().into())
+    };
+    match (&ask.token_file, variable("TALARIA_TOKEN"), variable("TALARIA_TOKEN_FILE")) {
+        (Some(path), ..) => in_file("--token-file", path).map(Some),
+        (None, Some(token), _) => Ok(Some(token.trim().into())),
+        (None, None, Some(path)) => in_file("TALARIA_TOKEN_FILE", Path::new(&path)).map(Some),
+        (None, None, None) => Ok(None),
+    }
+}
+
+fn header(token: &SecretString) -> Result<MetadataValue<Ascii>, Failure> {
+    let text = token.expose_secret();
+    let mut header: MetadataValue<Ascii> = format!("Bearer {text}")
+        .parse()
+        .ok()
+        .filter(|_| !text.is_empty())
+        .ok_or_else(|| Failure::Usage("the token is not one: it is a line such as tlr_…".into()))?;
+    header.set_sensitive(true);
+    Ok(header)
+}
+
+fn read(option: &str, path: &Path) -> Result<Vec<u8>, Failure> {
+    fs::read(path)
+        .map_err(|error| Failure::Usage(format!("{option}: cannot read {}: {error}", path.display())))
 }

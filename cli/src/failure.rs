@@ -1,8 +1,9 @@
 //! What goes wrong, and the exit code that says so.
 //!
 //! 0 done; 1 it did not work; 2 the command line is wrong; 3 the configuration is wrong; 4 not known; 5 nobody
-//! answers. They are part of the interface: `talaria --help` lists them.
+//! answers; 6 not allowed. They are part of the interface: `talaria --help` lists them.
 
+use crate::tls;
 use std::{error::Error as _, io, process::ExitCode};
 use talaria_core::config;
 use thiserror::Error;
@@ -25,6 +26,9 @@ pub enum Failure {
     /// Nobody answers.
     #[error("{0}")]
     Unreachable(String),
+    /// The relay does not know who asks, or they may not.
+    #[error("{0}")]
+    NotAllowed(String),
 }
 
 impl Failure {
@@ -36,6 +40,7 @@ impl Failure {
             Self::Config(_) => 3,
             Self::Unknown(_) => 4,
             Self::Unreachable(_) => 5,
+            Self::NotAllowed(_) => 6,
         }
     }
 
@@ -72,20 +77,37 @@ impl From<io::Error> for Failure {
 
 impl From<tonic::Status> for Failure {
     fn from(status: tonic::Status) -> Self {
+        if let Some(failure) = tls::failure(&status) {
+            return failure;
+        }
         match status.code() {
+            tonic::Code::Unauthenticated => Self::NotAllowed(format!(
+                "the relay says: {}\n  help: name a file with a token with --token-file, or set TALARIA_TOKEN_FILE or \
+                 TALARIA_TOKEN; `talaria token` makes one",
+                status.message()
+            )),
+            tonic::Code::PermissionDenied => Self::NotAllowed(format!(
+                "the relay says: {}\n  help: ask with another token",
+                status.message()
+            )),
             tonic::Code::NotFound => Self::Unknown(status.message().to_owned()),
             tonic::Code::InvalidArgument => Self::Usage(status.message().to_owned()),
-            tonic::Code::Unavailable => Self::Unreachable(status.message().to_owned()),
-            // What a relay says itself has no source; a connection that breaks has.
-            tonic::Code::Cancelled | tonic::Code::Internal | tonic::Code::Unknown
+            // What a relay says itself has no source; a connection that breaks has. With TLS 1.3 that is also how a client
+            // hears that its certificate is missing: after the handshake.
+            tonic::Code::Cancelled
+            | tonic::Code::Internal
+            | tonic::Code::Unavailable
+            | tonic::Code::Unknown
                 if status.source().is_some() =>
             {
                 Self::Unreachable(format!(
                     "what listens there hung up, or is no relay: {}\n  help: the relay's address is relay.grpc, \
-                 http://127.0.0.1:50051 by default",
+                 http://127.0.0.1:50051 by default; with relay.tls it is https://, and with its client_ca it takes a \
+                 certificate: --cert and --key",
                     status.message()
                 ))
             }
+            tonic::Code::Unavailable => Self::Unreachable(status.message().to_owned()),
             _ => Self::Other(anyhow::anyhow!("the relay says: {}", status.message())),
         }
     }

@@ -18,6 +18,7 @@ pub mod metrics;
 mod print;
 pub mod stack;
 pub mod standin;
+mod tls;
 mod tunnel;
 
 pub use args::Args;
@@ -48,6 +49,7 @@ pub async fn run(args: Args) -> Result<(), Failure> {
         Command::Jobs(args) => commands::jobs::run(&config, args).await,
         Command::Actions(args) => commands::actions::run(&config, args).await,
         Command::Backup(args) => commands::backup::run(&config, &args),
+        Command::Token(args) => commands::token::run(&args),
         Command::Render(args) => commands::render::run(&config, &args),
         Command::Hermes(args) => commands::hermes::run(&config, &args),
     }

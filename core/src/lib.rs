@@ -7,6 +7,7 @@
 //! - [`hermes`]: the way out. Hermes' templates, filters and signature, exactly.
 //! - [`json`]: payloads as Python reads them, which is what "exactly" rests on.
 //! - [`network`]: whose an IP address is, and which of them requests may go to.
+//! - [`token`]: by which programs and people show a relay who they are, and what is kept of it.
 //! - [`config`]: the operator's file, what it says and what it means.
 
 pub mod config;
@@ -16,3 +17,4 @@ pub mod json;
 mod mac;
 pub mod network;
 pub mod openrouter;
+pub mod token;

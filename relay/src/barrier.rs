@@ -1,6 +1,6 @@
 //! What keeps a route's deliveries from going out, and how that is said.
 
-use crate::breaker::Shut;
+use crate::{breaker::Shut, replay::who};
 use jiff::Timestamp;
 use talaria_bus::time::from_proto;
 use talaria_proto::v1::Pause;
@@ -23,7 +23,8 @@ impl Barrier {
                 let since = from_proto(pause.since.as_ref());
                 let reason =
                     if pause.reason.is_empty() { String::new() } else { format!(": {}", pause.reason) };
-                format!("the {what} is paused by {} since {since:.0}{reason}", pause.requested_by)
+                let by = who(&pause.requested_by, &pause.token_name);
+                format!("the {what} is paused by {by} since {since:.0}{reason}")
             }
             Self::Shut(shut) => format!("the route is shut: {}", shut.why),
         }
@@ -73,6 +74,7 @@ mod tests {
                 route: route.into(),
                 since: Some(to_proto(at)),
                 requested_by: "ann".into(),
+                token_name: String::new(),
                 reason: reason.into(),
             })
         };

@@ -21,8 +21,9 @@
 //! - [`pause`] and [`replay`]: what operators hold up, and what they do to deliveries.
 //!
 //! Shells around them: `fanout`, `dispatch` with `routes` and [`forward`] over [`outbound`], `projector` with [`view`],
-//! `keeper`, `status`, and `control`, by which operators intervene.
+//! `keeper`, `status`, and `control`, by which operators intervene, both behind `access`: who may ask what.
 
+mod access;
 pub mod admission;
 pub mod barrier;
 pub mod breaker;
@@ -66,11 +67,13 @@ use talaria_proto::{
 };
 use thiserror::Error;
 use tokio::{net::TcpListener, sync::watch, task::JoinSet};
-use tokio_stream::wrappers::TcpListenerStream;
 use tokio_util::sync::CancellationToken;
 
 /// What health is told of: all services at once, and each.
 const SERVICES: [&str; 3] = ["", status_service_server::SERVICE_NAME, control_service_server::SERVICE_NAME];
+
+/// How often a client that says nothing is asked whether it is still there; one that is gone gives its place back.
+const KEEPALIVE: Duration = Duration::from_secs(60);
 
 /// How long, once all attempts have ended, whoever watches may take to hear of it.
 const LAST_WORDS: Duration = Duration::from_secs(5);
@@ -177,14 +180,23 @@ impl Relay {
                 .register_encoded_file_descriptor_set(FILE_DESCRIPTOR_SET)
                 .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
         };
+        let refusals = access::Refusals::default();
+        if let Ok(address) = listener.local_addr() {
+            access::announce(&config.borrow().relay, address);
+        }
         let grpc = tonic::transport::Server::builder()
+            .http2_keepalive_interval(Some(KEEPALIVE))
+            .layer(access::Gate::new(config.clone(), refusals.clone()))
             .add_service(health_service)
             .add_service(reflection().build_v1()?)
             // grpcurl before 1.9 asks in the older dialect.
             .add_service(reflection().build_v1alpha()?)
             .add_service(status)
             .add_service(ControlServiceServer::new(operator))
-            .serve_with_incoming_shutdown(TcpListenerStream::new(listener), end.clone().cancelled_owned());
+            .serve_with_incoming_shutdown(
+                access::listen(listener, config.clone(), refusals),
+                end.clone().cancelled_owned(),
+            );
         let (ended, caught_up) = (end.clone(), view.position());
         others.spawn(async move {
             use tonic_health::ServingStatus::{NotServing, Serving};

@@ -20,8 +20,10 @@ const LARGEST_STEP: u32 = 100;
 pub struct Wish<'a> {
     /// When.
     pub now: Timestamp,
-    /// Who.
+    /// Who, as they call themselves.
     pub by: &'a str,
+    /// The name of the token that they showed, or empty.
+    pub token: &'a str,
     /// Why; may be empty.
     pub reason: &'a str,
     /// The replay job that does it, or empty.
@@ -35,6 +37,7 @@ impl Wish<'_> {
             kind: kind.into(),
             at: Some(to_proto(self.now)),
             requested_by: self.by.to_owned(),
+            token_name: self.token.to_owned(),
             reason: self.reason.to_owned(),
             tenant: tenant.to_owned(),
             route: route.to_owned(),
@@ -43,13 +46,22 @@ impl Wish<'_> {
         }
     }
 
-    /// "cancelled by ana: no longer wanted".
+    /// "cancelled by ana with token ops: no longer wanted".
     fn told(&self, what: &str) -> String {
+        let by = who(self.by, self.token);
         match (self.job, self.reason) {
-            ("", "") => format!("{what} by {}", self.by),
-            ("", reason) => format!("{what} by {}: {reason}", self.by),
-            (job, _) => format!("{what} by {} ({job})", self.by),
+            ("", "") => format!("{what} by {by}"),
+            ("", reason) => format!("{what} by {by}: {reason}"),
+            (job, _) => format!("{what} by {by} ({job})"),
         }
+    }
+}
+
+/// "ana", or "ana with token ops": as they call themselves, and what was verified of them.
+pub fn who(requested_by: &str, token_name: &str) -> String {
+    match token_name {
+        "" => requested_by.to_owned(),
+        token => format!("{requested_by} with token {token}"),
     }
 }
 
@@ -161,7 +173,7 @@ mod tests {
         (moved.standing.unwrap(), moved.action.unwrap())
     }
 
-    const WISH: Wish<'_> = Wish { now: Timestamp::UNIX_EPOCH, by: "ana", reason: "", job: "" };
+    const WISH: Wish<'_> = Wish { now: Timestamp::UNIX_EPOCH, by: "ana", token: "", reason: "", job: "" };
 
     #[test]
     fn what_is_sent_again_has_a_new_id_and_begins_anew() {
@@ -177,6 +189,10 @@ mod tests {
         assert_eq!(standing.next_attempt_at, Some(to_proto(now())));
         assert_eq!(standing.reason, "replayed by ana: Hermes is mended");
         assert_eq!((action.kind(), action.delivery_id.as_str()), (ControlKind::Replayed, "dlv_x"));
+        let with_token = Wish { now: now(), token: "ops", reason: "x", ..WISH };
+        let (standing, action) = moved(&again(&task(), with_token));
+        assert_eq!(standing.reason, "replayed by ana with token ops: x");
+        assert_eq!((action.requested_by.as_str(), action.token_name.as_str()), ("ana", "ops"));
         let (standing, action) = moved(&again(&task(), Wish { now: now(), job: "rpl_1", ..WISH }));
         assert_eq!(
             (standing.reason.as_str(), action.replay_job_id.as_str()),

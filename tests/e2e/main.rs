@@ -8,6 +8,7 @@
 //! - [`exactness`]: our rendering and filtering beside the real Hermes' own.
 //! - [`status`]: the gRPC services.
 //! - [`control`]: pausing, calling off and sending again.
+//! - [`access`]: who may ask what: tokens, tenants, TLS.
 //! - [`commands`]: the command line.
 //! - [`explain`]: why an event arrived or did not.
 //! - [`running`]: retention, draining, restarts with another configuration.
@@ -18,6 +19,7 @@
 //! - [`chaos`]: random faults, from a seed.
 //! - [`broker`]: what the tests' own NATS servers hold.
 //! - [`nats_setup`]: streams, permissions and limits, as docs/nats.md says them.
+//! - [`certificates`]: by which servers and clients know each other.
 //! - [`telemetry`]: what is counted, measured, traced and said of it.
 //! - [`tunnel`]: cloudflared, which `--tunnel` runs.
 //! - [`kubernetes`]: the overlays for Kubernetes, run without a cluster.
@@ -35,10 +37,12 @@
     reason = "tests stop at the first surprise"
 )]
 
+mod access;
 mod architecture;
 mod backup;
 mod breaker;
 mod broker;
+mod certificates;
 mod chaos;
 mod commands;
 mod compose;

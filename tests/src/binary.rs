@@ -44,6 +44,11 @@ pub fn run(directory: &Path, args: &[&str]) -> Output {
     command(directory, args).output().unwrap()
 }
 
+/// Runs a command to its end with these variables.
+pub fn run_with(directory: &Path, environment: &[(&str, &str)], args: &[&str]) -> Output {
+    command(directory, args).envs(environment.iter().copied()).output().unwrap()
+}
+
 /// Runs a command to its end with this on its standard input.
 pub fn run_with_input(directory: &Path, args: &[&str], input: &[u8]) -> Output {
     let mut child = command(directory, args)
@@ -63,6 +68,10 @@ pub fn run_with_input(directory: &Path, args: &[&str], input: &[u8]) -> Output {
 
 fn command(directory: &Path, args: &[&str]) -> Command {
     let mut command = Command::new(talaria());
-    command.args(args).current_dir(directory).env_remove("RUST_LOG").env_remove("TALARIA_CONFIG");
+    command.args(args).current_dir(directory).env_remove("RUST_LOG");
+    // Nothing of whoever runs the tests is meant.
+    for name in ["CONFIG", "RELAY", "TOKEN", "TOKEN_FILE", "CA", "CERT", "KEY"] {
+        command.env_remove(format!("TALARIA_{name}"));
+    }
     command
 }

@@ -2,14 +2,28 @@
 
 use clap::{Args as ClapArgs, ValueEnum};
 use jiff::Timestamp;
+use std::path::PathBuf;
 use talaria_proto::v1::DeliveryState;
 
-/// Where to ask.
+/// Where to ask, and as whom. The token itself is in TALARIA_TOKEN or in a file, and never on a command line, where others
+/// on the machine could read it.
 #[derive(ClapArgs, Debug)]
 pub struct Ask {
     /// The relay's status service; the configured one where it is left out
-    #[arg(long, value_name = "URL", value_parser = http_url)]
+    #[arg(long, value_name = "URL", value_parser = http_url, env = "TALARIA_RELAY")]
     pub relay: Option<url::Url>,
+    /// The token to show, in a file; TALARIA_TOKEN or the file in TALARIA_TOKEN_FILE where it is left out
+    #[arg(long, value_name = "FILE")]
+    pub token_file: Option<PathBuf>,
+    /// Trust this authority instead of the system's, with https://
+    #[arg(long, value_name = "FILE", env = "TALARIA_CA")]
+    pub ca: Option<PathBuf>,
+    /// The certificate to show, where the relay asks for one
+    #[arg(long, value_name = "FILE", env = "TALARIA_CERT", requires = "key")]
+    pub cert: Option<PathBuf>,
+    /// Its key
+    #[arg(long, value_name = "FILE", env = "TALARIA_KEY", requires = "cert")]
+    pub key: Option<PathBuf>,
     /// Answer as JSON
     #[arg(long)]
     pub json: bool,

@@ -10,6 +10,7 @@ use jiff::Timestamp;
 use std::{io::Write as _, path::Path};
 use talaria_bus::time::to_proto;
 use talaria_proto::v1::{ControlAction, ControlKind, ListControlActionsRequest};
+use talaria_relay::replay::who;
 
 pub(crate) async fn run(config: &Path, args: Actions) -> Result<(), Failure> {
     let request = ListControlActionsRequest {
@@ -18,7 +19,7 @@ pub(crate) async fn run(config: &Path, args: Actions) -> Result<(), Failure> {
         page_size: args.limit,
         page_token: String::new(),
     };
-    let mut relay = client::control(args.ask.relay.as_ref(), config).await?;
+    let mut relay = client::control(&args.ask, config).await?;
     let answer = relay.list_control_actions(request).await?.into_inner();
     if args.ask.json {
         return Ok(print::json_document(&answer)?);
@@ -30,7 +31,7 @@ pub(crate) async fn run(config: &Path, args: Actions) -> Result<(), Failure> {
     let row = |action: &ControlAction| {
         vec![
             Cell::styled(print::clock_time(action.at.as_ref(), now), DIM),
-            Cell::from(&action.requested_by),
+            Cell::from(who(&action.requested_by, &action.token_name)),
             Cell::from(verb(action.kind())),
             Cell::from(object(action)),
             Cell::from(&action.reason),
@@ -68,7 +69,11 @@ pub(crate) fn line(action: &ControlAction) -> String {
         if action.replay_job_id.is_empty() { String::new() } else { format!(" ({})", action.replay_job_id) };
     let reason =
         if action.reason.is_empty() { String::new() } else { format!(": {}", one_line(&action.reason)) };
-    format!("{} by {}{job}{reason}", verb(action.kind()), one_line(&action.requested_by))
+    format!(
+        "{} by {}{job}{reason}",
+        verb(action.kind()),
+        one_line(&who(&action.requested_by, &action.token_name))
+    )
 }
 
 #[cfg(test)]
@@ -85,11 +90,14 @@ mod tests {
             route: route.into(),
             delivery_id: delivery.into(),
             replay_job_id: job.into(),
+            token_name: String::new(),
             at: None,
         };
         assert_eq!(object(&action("acme", "a", "dlv_x", "rpl_1")), "acme/a dlv_x");
         assert_eq!(object(&action("", "", "", "rpl_1")), "rpl_1");
         assert_eq!(object(&action("acme", "", "", "")), "acme");
         assert_eq!(line(&action("acme", "a", "dlv_x", "rpl_1")), "replayed by ana (rpl_1): mended");
+        let verified = ControlAction { token_name: "ops".into(), ..action("acme", "a", "dlv_x", "") };
+        assert_eq!(line(&verified), "replayed by ana with token ops: mended");
     }
 }

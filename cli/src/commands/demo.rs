@@ -7,7 +7,7 @@ use super::{
 use crate::{
     Failure,
     args::Demo,
-    client, metrics,
+    metrics,
     print::{BOLD, DIM},
     stack::Stack,
     standin::{Received, StandIn},
@@ -15,7 +15,7 @@ use crate::{
 use anyhow::{Context as _, anyhow};
 use jiff::Timestamp;
 use secrecy::SecretString;
-use std::{collections::BTreeMap, fs, io::Write as _, net::Ipv4Addr, path::Path, time::Duration};
+use std::{collections::BTreeMap, fs, io::Write as _, net::Ipv4Addr, time::Duration};
 use talaria_core::config::{self, Role};
 use talaria_proto::v1::{
     Delivery, DeliveryState, GetDeliveryRequest, WatchDeliveriesRequest, WatchKind,
@@ -59,8 +59,8 @@ async fn demo() -> Result<(), Failure> {
     ))?;
     let stop = CancellationToken::new();
     let running = tokio::spawn(stack.run(stop.clone()));
-    let relay = Url::parse(&format!("http://{grpc}")).context("the status service's address")?;
-    let relay = client::connect(Some(&relay), Path::new("")).await?;
+    let relay = StatusServiceClient::connect(format!("http://{grpc}")).await;
+    let relay = relay.context("the status service")?;
     let ingress =
         Url::parse(&format!("http://{callbacks}/callbacks/demo")).context("the ingress' address")?;
     let delivered = show(relay, &ingress, &for_openrouter, received).await;

@@ -34,7 +34,7 @@ pub(crate) async fn run(config: &Path, args: Explain) -> Result<(), Failure> {
         id if id.starts_with("dlv_") => Subject::DeliveryId(id),
         id => Subject::JobId(id),
     };
-    let mut relay = client::control(args.ask.relay.as_ref(), config).await?;
+    let mut relay = client::control(&args.ask, config).await?;
     let request = ExplainRequest { subject: Some(subject), tenant: args.tenant.unwrap_or_default() };
     let answer = relay.explain(request).await?.into_inner();
     if args.ask.json {

@@ -4,7 +4,7 @@ use super::watch::may_come_back;
 use crate::{
     Failure,
     args::Jobs,
-    client,
+    client::{self, Shown},
     print::{self, Cell, DIM},
 };
 use jiff::Timestamp;
@@ -17,13 +17,13 @@ use talaria_proto::v1::{
     CancelReplayJobRequest, DeliveryState, GetReplayJobRequest, ListReplayJobsRequest, ReplayFilter,
     ReplayJob, ReplayJobState, control_service_client::ControlServiceClient,
 };
-use tonic::transport::Channel;
+use talaria_relay::replay::who;
 
 /// How often a job is looked at that is waited for.
 const LOOK: Duration = Duration::from_millis(500);
 
 pub(crate) async fn run(config: &Path, args: Jobs) -> Result<(), Failure> {
-    let mut relay = client::control(args.ask.relay.as_ref(), config).await?;
+    let mut relay = client::control(&args.ask, config).await?;
     match args.id {
         Some(job_id) if args.cancel => {
             let requested_by = client::asker(args.who.name.as_deref())?;
@@ -46,7 +46,7 @@ pub(crate) async fn run(config: &Path, args: Jobs) -> Result<(), Failure> {
 
 /// Waits until a job has ended, and shows on a terminal how far it is.
 pub(crate) async fn wait(
-    relay: &mut ControlServiceClient<Channel>,
+    relay: &mut ControlServiceClient<Shown>,
     mut job: ReplayJob,
     quietly: bool,
 ) -> Result<ReplayJob, Failure> {
@@ -96,7 +96,7 @@ fn table(jobs: &[ReplayJob]) -> Result<(), Failure> {
             Cell::from(state(job)),
             Cell::from(progress(job)),
             Cell::styled(ended, DIM),
-            Cell::from(&job.requested_by),
+            Cell::from(who(&job.requested_by, &job.token_name)),
             Cell::from(meant(&job.filter.clone().unwrap_or_default())),
             Cell::from(&job.reason),
         ]

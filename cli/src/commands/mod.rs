@@ -16,6 +16,7 @@ mod routes;
 pub(crate) mod secrets;
 pub(crate) mod send;
 pub(crate) mod status;
+pub(crate) mod token;
 pub(crate) mod up;
 pub(crate) mod watch;
 

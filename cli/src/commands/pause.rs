@@ -12,6 +12,7 @@ use std::{
     path::Path,
 };
 use talaria_proto::v1::{Pause, PauseRequest, ResumeRequest};
+use talaria_relay::replay::who;
 
 pub(crate) async fn pause(config: &Path, args: PauseArgs) -> Result<(), Failure> {
     let request = PauseRequest {
@@ -20,7 +21,7 @@ pub(crate) async fn pause(config: &Path, args: PauseArgs) -> Result<(), Failure>
         requested_by: client::asker(args.who.name.as_deref())?,
         reason: args.who.reason.unwrap_or_default(),
     };
-    let mut relay = client::control(args.ask.relay.as_ref(), config).await?;
+    let mut relay = client::control(&args.ask, config).await?;
     let answer = relay.pause(request).await?.into_inner();
     if args.ask.json {
         return Ok(print::json_document(&answer)?);
@@ -36,7 +37,7 @@ pub(crate) async fn resume(config: &Path, args: ResumeArgs) -> Result<(), Failur
         requested_by: client::asker(args.who.name.as_deref())?,
         reason: args.who.reason.unwrap_or_default(),
     };
-    let mut relay = client::control(args.ask.relay.as_ref(), config).await?;
+    let mut relay = client::control(&args.ask, config).await?;
     let answer = relay.resume(request).await?.into_inner();
     if args.ask.json {
         return Ok(print::json_document(&answer)?);
@@ -58,5 +59,5 @@ pub(crate) fn told(pause: &Pause, now: Timestamp) -> String {
     let since = print::clock_time(pause.since.as_ref(), now);
     let reason =
         if pause.reason.is_empty() { String::new() } else { format!(": {}", one_line(&pause.reason)) };
-    format!("paused since {since} by {}{reason}", one_line(&pause.requested_by))
+    format!("paused since {since} by {}{reason}", one_line(&who(&pause.requested_by, &pause.token_name)))
 }

@@ -7,7 +7,8 @@ use super::{
 use crate::{
     Failure,
     args::{Cancel, Replay},
-    client, print,
+    client::{self, Shown},
+    print,
 };
 use std::{
     io::{self, Write as _},
@@ -17,9 +18,8 @@ use talaria_proto::v1::{
     CancelDeliveryRequest, ReplayDeliveriesRequest, ReplayDeliveriesResponse, ReplayDeliveryRequest,
     ReplayFilter, ReplayJob, ReplayJobState, control_service_client::ControlServiceClient,
 };
-use tonic::transport::Channel;
 
-type Relay = ControlServiceClient<Channel>;
+type Relay = ControlServiceClient<Shown>;
 
 pub(crate) async fn cancel(config: &Path, args: Cancel) -> Result<(), Failure> {
     let request = CancelDeliveryRequest {
@@ -27,7 +27,7 @@ pub(crate) async fn cancel(config: &Path, args: Cancel) -> Result<(), Failure> {
         requested_by: client::asker(args.who.name.as_deref())?,
         reason: args.who.reason.unwrap_or_default(),
     };
-    let mut relay = client::control(args.ask.relay.as_ref(), config).await?;
+    let mut relay = client::control(&args.ask, config).await?;
     let answer = relay.cancel_delivery(request).await?.into_inner();
     if args.ask.json {
         return Ok(print::json_document(&answer)?);
@@ -37,7 +37,7 @@ pub(crate) async fn cancel(config: &Path, args: Cancel) -> Result<(), Failure> {
 
 pub(crate) async fn run(config: &Path, args: Replay) -> Result<(), Failure> {
     let requested_by = client::asker(args.who.name.as_deref())?;
-    let mut relay = client::control(args.ask.relay.as_ref(), config).await?;
+    let mut relay = client::control(&args.ask, config).await?;
     match &args.id {
         Some(id) => one(&mut relay, id, requested_by, args.who.reason.clone(), args.ask.json).await,
         None => many(&mut relay, args, requested_by).await,

@@ -4,7 +4,7 @@ use super::{actions, pause, routes};
 use crate::{
     Failure,
     args::{Filter, Status},
-    client,
+    client::{self, Shown},
     print::{self, BOLD, Cell, DIM, one_line, state_name, state_style, visible},
 };
 use jiff::Timestamp;
@@ -19,12 +19,11 @@ use talaria_proto::v1::{
     ListDeliveriesRequest, ListDeliveriesResponse, ListEventsRequest, ListQuarantinedRequest, RouteSummary,
     TenantSummary, status_service_client::StatusServiceClient,
 };
-use tonic::transport::Channel;
 
-pub(super) type Relay = StatusServiceClient<Channel>;
+pub(super) type Relay = StatusServiceClient<Shown>;
 
 pub(crate) async fn run(config: &Path, args: Status) -> Result<(), Failure> {
-    let mut relay = client::connect(args.ask.relay.as_ref(), config).await?;
+    let mut relay = client::connect(&args.ask, config).await?;
     match args.id.as_deref() {
         _ if args.quarantined => quarantined(&mut relay, args).await,
         _ if args.routes => routes::show(&mut relay, args.filter.tenant.as_deref(), args.ask.json).await,

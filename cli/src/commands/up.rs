@@ -31,6 +31,10 @@ pub(crate) async fn ingress(path: &Path, args: args::Ingress) -> Result<(), Fail
 pub(crate) async fn relay(path: &Path, args: args::Relay) -> Result<(), Failure> {
     let mut config = config::load_for(path, Role::Relay)?;
     config.relay.grpc = args.grpc.unwrap_or(config.relay.grpc);
+    config
+        .relay
+        .may_listen(config.relay.grpc.ip())
+        .map_err(|(what, help)| Failure::Usage(format!("--grpc: {what}\n  help: {help}")))?;
     config.admin.listen = args.admin.unwrap_or(config.admin.listen);
     if let Some(directory) = args.data_dir {
         config.data_dir = std::path::absolute(directory)?;

@@ -13,7 +13,7 @@ use talaria_proto::v1::{WatchDeliveriesRequest, WatchDeliveriesResponse, WatchKi
 const PAUSE: Duration = Duration::from_secs(1);
 
 pub(crate) async fn run(config: &Path, args: Watch) -> Result<(), Failure> {
-    let mut relay = client::connect(args.ask.relay.as_ref(), config).await?;
+    let mut relay = client::connect(&args.ask, config).await?;
     let mut request = WatchDeliveriesRequest {
         filter: Some(request_filter(&args.filter)),
         resume_token: String::new(),

@@ -29,6 +29,18 @@ const REASON: &[Label] = &[Label {
     name: "reason",
     values: Known(&["unknown_tenant", "missing", "malformed", "stale", "mismatch"]),
 }];
+const REFUSAL: &[Label] = &[Label {
+    name: "reason",
+    values: Known(&[
+        "no_token",
+        "unknown_token",
+        "scope",
+        "old_connection",
+        "unguarded",
+        "no_such_method",
+        "handshake",
+    ]),
+}];
 const OUTCOME: &[Label] = &[Label {
     name: "outcome",
     values: Known(&[
@@ -126,8 +138,8 @@ pub const CATALOGUE: &[Metric] = &[
     counter(
         Relay,
         "talaria_grpc_refused_total",
-        &[Label { name: "reason", values: Known(&[]) }],
-        "gRPC requests that were refused, by why",
+        REFUSAL,
+        "gRPC requests and connections that were refused, by why",
     ),
     gauge(
         Every,

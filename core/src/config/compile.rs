@@ -2,7 +2,7 @@
 
 use super::{
     Addresses, Admin, BodyMode, BusKind, Config, DEFAULT_TOLERANCE, EventPattern, Guard, Ingress, NAMES,
-    Pace, Problem, Relay, Retry, Role, Route, Tenant, is_name, nats, outbound,
+    Pace, Problem, Relay, Retry, Role, Route, Tenant, access, is_name, nats, outbound,
     problem::Problems,
     raw, secret,
     secret::Origin,
@@ -60,6 +60,7 @@ pub(super) fn addresses(raw: &raw::Config) -> Result<Addresses, Vec<Problem>> {
     let addresses = Addresses {
         ingress: listen(&mut problems, raw.ingress.listen.as_ref(), "ingress.listen", 8080),
         grpc: listen(&mut problems, raw.relay.grpc.as_ref(), "relay.grpc", 50051),
+        grpc_tls: raw.relay.tls.is_some(),
         admin: listen(&mut problems, raw.admin.listen.as_ref(), "admin.listen", 9090),
     };
     if problems.0.is_empty() { Ok(addresses) } else { Err(problems.0) }
@@ -82,13 +83,9 @@ pub(super) fn config(raw: raw::Config, base: &Path, role: Role) -> Result<Config
 
     let retention = duration(p, raw.retention.as_ref(), "retention", 7 * DAY, SECOND..=3_650 * DAY);
     let scope = Scope { base, role, retention };
-    let grpc = listen(p, raw.relay.grpc.as_ref(), "relay.grpc", 50051);
-    if let Some(written) = raw.relay.grpc.as_ref().filter(|_| !grpc.ip().is_loopback()) {
-        let help = "the status service has no authentication in this version: use 127.0.0.1 or [::1]";
-        p.add(written, "relay.grpc must be a loopback address", help);
-    }
     let public_url = p.or(raw.ingress.public_url.as_ref(), None, |text| public_url(text).map(Some));
     let for_tunnel = (raw.ingress.public_url.is_some(), public_url.as_ref());
+    let tenants = raw.tenants.0.iter().map(|(name, _)| name.value.as_str()).collect();
     let mut config = Config {
         tunnel: tunnel::compile(p, &mut warnings, &raw.tunnel, for_tunnel, base, role),
         ingress: Ingress {
@@ -105,7 +102,9 @@ pub(super) fn config(raw: raw::Config, base: &Path, role: Role) -> Result<Config
             linger: duration(p, raw.ingress.linger.as_ref(), "linger", Duration::ZERO, Duration::ZERO..=HOUR),
         },
         relay: Relay {
-            grpc,
+            grpc: listen(p, raw.relay.grpc.as_ref(), "relay.grpc", 50051),
+            tls: access::tls(p, &mut warnings, raw.relay.tls.as_ref(), base, role),
+            tokens: access::tokens(p, &mut warnings, &raw.relay.tokens, &tenants),
             drain: duration(p, raw.relay.drain.as_ref(), "drain", 30 * SECOND, Duration::ZERO..=HOUR),
             in_flight: p.or(raw.relay.in_flight.as_ref(), DEFAULT_IN_FLIGHT, |n| exchanges(*n)),
         },
@@ -116,6 +115,7 @@ pub(super) fn config(raw: raw::Config, base: &Path, role: Role) -> Result<Config
         tenants: BTreeMap::new(),
         warnings: Vec::new(),
     };
+    access::check(p, &mut warnings, &config.relay, &raw.relay);
     let listens = [
         ("ingress.listen", raw.ingress.listen.as_ref(), config.ingress.listen),
         ("relay.grpc", raw.relay.grpc.as_ref(), config.relay.grpc),

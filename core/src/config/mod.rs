@@ -10,18 +10,22 @@
 //! the [`role`] that needs it.
 //!
 //! - [`value`]: what single values mean, such as times and addresses.
+//! - [`access`]: who may ask a relay, and over what.
 //! - [`nats`]: the bus between processes.
 //! - [`name`]: what a tenant or a route may be called.
 //! - [`outbound`]: how requests leave: networks, TLS, headers, signatures.
+//! - [`pem`]: certificates and keys.
 //! - [`problem`]: errors with line, column and what to do.
 //! - [`route`]: tenants' routes.
 //! - [`signers`]: who signs, and where their secrets are.
 //! - [`tunnel`]: how OpenRouter reaches a machine without a public address.
 
+mod access;
 mod compile;
 mod name;
 mod nats;
 mod outbound;
+mod pem;
 mod problem;
 mod raw;
 mod role;
@@ -31,9 +35,11 @@ mod signers;
 mod tunnel;
 mod value;
 
+pub use access::{RelayTls, Scope, Token};
 pub use name::{NAMES, is_name};
 pub use nats::{Credentials, Nats, Tls};
 pub use outbound::{Header, RouteTls};
+pub use pem::Identity;
 pub use problem::{Error, Problem};
 pub use role::Role;
 pub use route::{BodyMode, EventPattern, Guard, Pace, Retry, Route, Wanted};
@@ -93,6 +99,10 @@ pub struct Ingress {
 pub struct Relay {
     /// The address of the gRPC services.
     pub grpc: SocketAddr,
+    /// What they are served over; in plain text where there is none.
+    pub tls: Option<Arc<RelayTls>>,
+    /// Who may ask. Without any, and without `tls.client_ca`, everybody on this machine, and nobody from elsewhere.
+    pub tokens: Vec<Token>,
     /// How long attempts may go on after the relay was told to stop.
     pub drain: Duration,
     /// How many exchanges of all routes may be under way at once, in one process.
@@ -149,6 +159,8 @@ pub struct Addresses {
     pub ingress: SocketAddr,
     /// Where status is asked.
     pub grpc: SocketAddr,
+    /// Whether that is over TLS.
+    pub grpc_tls: bool,
     /// Where health and metrics are asked.
     pub admin: SocketAddr,
 }

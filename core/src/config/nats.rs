@@ -1,7 +1,7 @@
 //! The bus between processes: where NATS is, how it knows us, and what we ask of it.
 
 use super::{
-    NAMES, is_name,
+    NAMES, is_name, pem,
     problem::{Fault, Problems},
     raw,
     secret::{Origin, warn_if_open},
@@ -141,10 +141,6 @@ fn tls(p: &mut Problems, warnings: &mut Problems, raw: &raw::Tls, base: &Path) -
     if let (Some(written), Some(path)) = (&raw.key, &key) {
         warn_if_open(warnings, written, &Origin::File(path.clone()));
     }
-    match (&raw.cert, &raw.key) {
-        (Some(alone), None) => p.add(alone, "tls.cert has no tls.key", "name both, or neither"),
-        (None, Some(alone)) => p.add(alone, "tls.key has no tls.cert", "name both, or neither"),
-        _ => {}
-    }
+    pem::pair(p, "tls", raw.cert.as_ref(), raw.key.as_ref());
     Tls { ca, client: cert.zip(key) }
 }

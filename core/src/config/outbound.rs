@@ -3,7 +3,7 @@
 //! Files are read here, and secrets only by a process with a relay.
 
 use super::{
-    Role,
+    Role, pem,
     problem::{Fault, Problems},
     raw,
     secret::{self, Origin, warn_if_open},
@@ -12,16 +12,10 @@ use crate::{
     hermes::signature::{Scheme, is_svix_secret},
     network::{Network, Networks, to_allow},
 };
-use rustls::{
-    RootCertStore,
-    crypto::ring,
-    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
-    sign::CertifiedKey,
-};
+use rustls::pki_types::CertificateDer;
 use secrecy::{ExposeSecret as _, SecretString};
 use serde_saphyr::Spanned;
 use std::{
-    fs,
     hash::{Hash, Hasher},
     path::Path,
     sync::Arc,
@@ -37,7 +31,7 @@ pub struct RouteTls {
     /// Whom we trust beside the system's own authorities.
     pub ca: Vec<CertificateDer<'static>>,
     /// Our certificate with those that vouch for it, and its key, for servers that ask.
-    pub client: Option<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>)>,
+    pub client: Option<pem::Identity>,
 }
 
 impl Hash for RouteTls {
@@ -248,62 +242,11 @@ pub(super) fn tls(
             "write https://, or leave tls out",
         );
     }
-    match (&raw.cert, &raw.key) {
-        (Some(alone), None) => p.add(alone, "tls.cert has no tls.key", "name both, or neither"),
-        (None, Some(alone)) => p.add(alone, "tls.key has no tls.cert", "name both, or neither"),
-        _ => {}
-    }
+    pem::pair(p, "tls", raw.cert.as_ref(), raw.key.as_ref());
     if !role.has_relay() {
         return None;
     }
-    let ca = p.or(raw.ca.as_ref(), Vec::new(), |path| {
-        let path = base.join(path);
-        let found = certificates(&path)?;
-        for certificate in &found {
-            let added = RootCertStore::empty().add(certificate.clone());
-            added.map_err(|error| not_pem(&path, &error.to_string()))?;
-        }
-        Ok(found)
-    });
-    let cert = p.or(raw.cert.as_ref(), Vec::new(), |path| certificates(&base.join(path)));
-    let client = p.or(raw.key.as_ref(), None, |path| {
-        let path = base.join(path);
-        if let Some(written) = &raw.key {
-            warn_if_open(warnings, written, &Origin::File(path.clone()));
-        }
-        let key = PrivateKeyDer::from_pem_slice(&read(&path)?)
-            .map_err(|_| not_pem(&path, "no private key is in it"))?;
-        if cert.is_empty() {
-            return Ok(None);
-        }
-        CertifiedKey::from_der(cert.clone(), key.clone_key(), &ring::default_provider()).map_err(
-            |error| {
-                let what = format!("{} is not the key of tls.cert: {error}", path.display());
-                (what, "name a certificate and the key that belongs to it".to_owned())
-            },
-        )?;
-        Ok(Some((cert, key)))
-    });
+    let ca = p.or(raw.ca.as_ref(), Vec::new(), |path| pem::authorities(&base.join(path)));
+    let client = pem::identity(p, warnings, "tls", (raw.cert.as_ref(), raw.key.as_ref()), base);
     Some(Arc::new(RouteTls { ca, client }))
-}
-
-fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, Fault> {
-    let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&read(path)?).collect();
-    match found {
-        Ok(found) if !found.is_empty() => Ok(found),
-        Ok(_) => Err(not_pem(path, "no certificate is in it")),
-        Err(error) => Err(not_pem(path, &error.to_string())),
-    }
-}
-
-fn read(path: &Path) -> Result<Vec<u8>, Fault> {
-    fs::read(path).map_err(|error| {
-        let help = "name a file in PEM that this user may read; relative paths start at the configuration";
-        (format!("cannot read {}: {error}", path.display()), help.to_owned())
-    })
-}
-
-fn not_pem(path: &Path, why: &str) -> Fault {
-    let help = "name a file in PEM, whose parts begin with a line such as -----BEGIN CERTIFICATE-----";
-    (format!("{} cannot be used: {why}", path.display()), help.to_owned())
 }

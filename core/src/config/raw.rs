@@ -42,8 +42,27 @@ pub(super) struct Ingress {
 #[serde(deny_unknown_fields, default)]
 pub(super) struct Relay {
     pub grpc: Option<Spanned<String>>,
+    pub tls: Option<Spanned<RelayTls>>,
+    pub tokens: Vec<Token>,
     pub drain: Option<Spanned<String>>,
     pub in_flight: Option<Spanned<usize>>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct RelayTls {
+    pub cert: Option<Spanned<String>>,
+    pub key: Option<Spanned<String>>,
+    pub client_ca: Option<Spanned<String>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Token {
+    pub name: Spanned<String>,
+    pub scope: Spanned<String>,
+    pub tenant: Option<Spanned<String>>,
+    pub hashes: Spanned<Vec<Spanned<String>>>,
 }
 
 #[derive(Deserialize, Default)]

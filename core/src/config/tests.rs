@@ -1,3 +1,4 @@
+mod access;
 mod bus;
 mod outbound;
 mod tunnel;
@@ -84,8 +85,8 @@ talaria.yaml:11:18: not an event pattern
   help: write a whole type, or its beginning and .* as in video.generation.*, or * for all
 talaria.yaml:12:19: ingress.listen is not an address
   help: write an IP address and a port, such as 127.0.0.1:8080 or [::1]:8080
-talaria.yaml:13:15: relay.grpc must be a loopback address
-  help: the status service has no authentication in this version: use 127.0.0.1 or [::1]
+talaria.yaml:13:15: relay.grpc: whoever reaches this address could read and control everything
+  help: make a token with `talaria token` and name its hash under relay.tokens, or name the authority of your clients with relay.tls.client_ca, or use 127.0.0.1 or [::1]
 talaria.yaml:14:12: retention is out of range
   help: write a time from 1s to 3650d, such as 500ms, 30s, 5m, 2h or 7d";
     assert_eq!(error, expected);

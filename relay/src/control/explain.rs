@@ -2,6 +2,7 @@
 
 use super::Operator;
 use crate::{
+    access::Caller,
     barrier::Barrier,
     explain::{Known, explain as decide},
     status::{ask, request},
@@ -35,17 +36,22 @@ struct Found {
 
 /// What is asked for, checked.
 enum Asked {
-    Event(EventId),
+    Event(EventId, Caller),
     Job(EventFilter),
 }
 
-pub(super) async fn explain(server: &Operator, asked: ExplainRequest) -> Result<ExplainResponse, Status> {
-    let tenant = request::given(asked.tenant);
+pub(super) async fn explain(
+    server: &Operator,
+    caller: &Caller,
+    asked: ExplainRequest,
+) -> Result<ExplainResponse, Status> {
+    let tenant = caller.narrow(&asked.tenant)?;
+    let event = |id: EventId| Asked::Event(id, caller.clone());
     let (asked, only, what) = match asked.subject {
-        Some(Subject::EventId(id)) => (Asked::Event(request::id(&id)?), None, format!("event {id}")),
+        Some(Subject::EventId(id)) => (event(request::id(&id)?), None, format!("event {id}")),
         Some(Subject::DeliveryId(text)) => {
             let id: DeliveryId = request::id(&text)?;
-            (Asked::Event(id.event), Some(id.route), format!("delivery {text}"))
+            (event(id.event), Some(id.route), format!("delivery {text}"))
         }
         Some(Subject::JobId(job)) if !job.is_empty() => {
             let shown: String = job.chars().take(request::LONGEST_ID).collect();
@@ -78,7 +84,10 @@ pub(super) async fn explain(server: &Operator, asked: ExplainRequest) -> Result<
 
 fn find(connection: &Connection, asked: &Asked) -> rusqlite::Result<(Vec<Found>, bool)> {
     let (events, more) = match asked {
-        Asked::Event(id) => (query::event(connection, *id)?.into_iter().collect(), false),
+        Asked::Event(id, caller) => {
+            let seen = query::event(connection, *id)?.filter(|(_, event)| caller.sees(&event.tenant));
+            (seen.into_iter().collect(), false)
+        }
         Asked::Job(filter) => {
             let (events, more) = query::events(connection, filter, i64::MAX, EVENTS)?;
             (events.into_iter().map(|(seq, event)| (seq.unsigned_abs(), event)).collect(), more)

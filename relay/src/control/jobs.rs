@@ -9,6 +9,7 @@ use super::{
     request::{self, Asker},
 };
 use crate::{
+    access::Caller,
     replay::{self, Wish, fact},
     view::{
         control,
@@ -88,7 +89,13 @@ impl Operator {
             (job.started_at, job.updated_at) = (Some(to_proto(now)), Some(to_proto(now)));
             let facts = job_facts(now, &job, ControlKind::ReplayJobStarted, asker);
             if self.bus.decide(turn, facts, Vec::new()).await.map_err(unavailable)? {
-                tracing::info!(job = job.id, by = asker.by, matched = job.matched, "a replay has begun");
+                tracing::info!(
+                    job = job.id,
+                    by = asker.by,
+                    token = asker.token_name(),
+                    matched = job.matched,
+                    "a replay has begun"
+                );
                 self.shown().await?;
                 return self.job(&job.id).await;
             }
@@ -99,7 +106,7 @@ impl Operator {
     pub(super) async fn cancel_job(&self, id: &str, asker: &Asker) -> Result<ReplayJob, Status> {
         loop {
             let turn = self.turn().await?;
-            let mut job = self.job(id).await?;
+            let mut job = self.job_for(&asker.caller, id).await?;
             if job.state() != ReplayJobState::Running {
                 return Err(Status::failed_precondition(format!("{id} has ended already")));
             }
@@ -107,17 +114,31 @@ impl Operator {
             end(&mut job, ReplayJobState::Cancelled, now);
             let facts = job_facts(now, &job, ControlKind::ReplayJobCancelled, asker);
             if self.bus.decide(turn, facts, Vec::new()).await.map_err(unavailable)? {
-                tracing::info!(job = id, by = asker.by, "a replay was called off");
+                tracing::info!(
+                    job = id,
+                    by = asker.by,
+                    token = asker.token_name(),
+                    "a replay was called off"
+                );
                 self.shown().await?;
                 return Ok(job);
             }
         }
     }
 
-    pub(super) async fn job(&self, id: &str) -> Result<ReplayJob, Status> {
+    /// For somebody who asks: one that they may not see is as unknown to them as one that there is not.
+    pub(super) async fn job_for(&self, caller: &Caller, id: &str) -> Result<ReplayJob, Status> {
+        self.job_if(id, |job| caller.sees_job(job)).await
+    }
+
+    async fn job(&self, id: &str) -> Result<ReplayJob, Status> {
+        self.job_if(id, |_| true).await
+    }
+
+    async fn job_if(&self, id: &str, is_seen: impl Fn(&ReplayJob) -> bool) -> Result<ReplayJob, Status> {
         let asked = id.to_owned();
         let job = self.ask(move |connection| control::job(connection, &asked)).await?;
-        job.ok_or_else(|| {
+        job.filter(is_seen).ok_or_else(|| {
             let shown: String = id.chars().take(100).collect();
             Status::not_found(format!("no replay job {shown} is known, or it is not kept any more"))
         })
@@ -146,7 +167,13 @@ impl Operator {
                 }
                 let place = (*seq, *route);
                 let step = self.ask(move |connection| replayable::step(connection, place)).await?;
-                let wish = Wish { now, by: &job.requested_by, reason: &job.reason, job: &job.id };
+                let wish = Wish {
+                    now,
+                    by: &job.requested_by,
+                    token: &job.token_name,
+                    reason: &job.reason,
+                    job: &job.id,
+                };
                 let again = replay::again(&replay::ended(delivery, seq.cast_unsigned(), step), wish);
                 facts.push(again.fact);
                 tasks.extend(again.task);
@@ -189,8 +216,7 @@ fn job_facts(
     asker: &Asker,
 ) -> Vec<talaria_proto::v1::Fact> {
     let filter = job.filter.clone().unwrap_or_default();
-    let wish = Wish { now, by: &asker.by, reason: &asker.reason, job: &job.id };
-    let action = wish.action(kind, &filter.tenant, &filter.route);
+    let action = asker.wish(now, &job.id).action(kind, &filter.tenant, &filter.route);
     vec![fact(now, What::ReplayJob(job.clone())), fact(now, What::Acted(action))]
 }
 

@@ -14,7 +14,8 @@ pub(crate) use jobs::run as run_jobs;
 pub(crate) use operator::Operator;
 
 use crate::{
-    status::request::{action_page, action_token, given, id, job_page, job_token, page_size},
+    access::caller,
+    status::request::{action_page, action_token, id, job_page, job_token, page_size},
     view::{control, replayable},
 };
 use request::Asker;
@@ -48,12 +49,15 @@ async fn done<T: Send + 'static>(
 #[tonic::async_trait]
 impl ControlService for Operator {
     async fn explain(&self, request: Request<ExplainRequest>) -> Result<Response<ExplainResponse>, Status> {
-        explain::explain(self, request.into_inner()).await.map(Response::new)
+        let caller = caller(&request)?;
+        explain::explain(self, &caller, request.into_inner()).await.map(Response::new)
     }
 
     async fn pause(&self, request: Request<PauseRequest>) -> Result<Response<PauseResponse>, Status> {
+        let caller = caller(&request)?;
         let PauseRequest { tenant, route, requested_by, reason } = request.into_inner();
-        let (asker, operator) = (Asker::read(requested_by, reason)?, self.clone());
+        let (asker, operator) = (Asker::read(caller, requested_by, reason)?, self.clone());
+        asker.caller.narrow(&tenant)?;
         done(async move {
             let pause = operator.pause(&tenant, &route, &asker).await?;
             Ok(PauseResponse { pause: Some(pause) })
@@ -62,8 +66,10 @@ impl ControlService for Operator {
     }
 
     async fn resume(&self, request: Request<ResumeRequest>) -> Result<Response<ResumeResponse>, Status> {
+        let caller = caller(&request)?;
         let ResumeRequest { tenant, route, requested_by, reason } = request.into_inner();
-        let (asker, operator) = (Asker::read(requested_by, reason)?, self.clone());
+        let (asker, operator) = (Asker::read(caller, requested_by, reason)?, self.clone());
+        asker.caller.narrow(&tenant)?;
         done(async move {
             let ended = operator.resume(&tenant, &route, &asker).await?;
             let remaining = if route.is_empty() { None } else { operator.pause_of(&tenant, "").await? };
@@ -76,8 +82,9 @@ impl ControlService for Operator {
         &self,
         request: Request<CancelDeliveryRequest>,
     ) -> Result<Response<CancelDeliveryResponse>, Status> {
+        let caller = caller(&request)?;
         let CancelDeliveryRequest { delivery_id, requested_by, reason } = request.into_inner();
-        let (asker, operator) = (Asker::read(requested_by, reason)?, self.clone());
+        let (asker, operator) = (Asker::read(caller, requested_by, reason)?, self.clone());
         let id: DeliveryId = id(&delivery_id)?;
         done(async move { Ok(CancelDeliveryResponse { delivery: Some(operator.cancel(id, &asker).await?) }) })
             .await
@@ -87,8 +94,9 @@ impl ControlService for Operator {
         &self,
         request: Request<ReplayDeliveryRequest>,
     ) -> Result<Response<ReplayDeliveryResponse>, Status> {
+        let caller = caller(&request)?;
         let ReplayDeliveryRequest { delivery_id, requested_by, reason } = request.into_inner();
-        let (asker, operator) = (Asker::read(requested_by, reason)?, self.clone());
+        let (asker, operator) = (Asker::read(caller, requested_by, reason)?, self.clone());
         let id: DeliveryId = id(&delivery_id)?;
         done(async move { Ok(ReplayDeliveryResponse { delivery: Some(operator.replay(id, &asker).await?) }) })
             .await
@@ -98,16 +106,19 @@ impl ControlService for Operator {
         &self,
         request: Request<ReplayDeliveriesRequest>,
     ) -> Result<Response<ReplayDeliveriesResponse>, Status> {
+        let caller = caller(&request)?;
         let asked = request.into_inner();
-        let (asker, operator) = (Asker::read(asked.requested_by, asked.reason)?, self.clone());
+        let (asker, operator) = (Asker::read(caller, asked.requested_by, asked.reason)?, self.clone());
         let rate_per_minute = request::rate(asked.rate_per_minute)?;
-        let filter = request::with_states(asked.filter.unwrap_or_default());
-        let meant = request::replay_filter(&filter)?;
+        let mut filter = request::with_states(asked.filter.unwrap_or_default());
+        let mut meant = request::replay_filter(&filter)?;
         if request::is_everything(&filter) && !asked.all {
             return Err(Status::invalid_argument(
                 "this would replay everything there is: restrict it, or ask for all",
             ));
         }
+        meant.deliveries.tenant = asker.caller.narrow(&filter.tenant)?;
+        filter.tenant = meant.deliveries.tenant.clone().unwrap_or_default();
         done(async move {
             operator.turn().await?;
             let last = operator.ask(replayable::newest_event).await?;
@@ -117,6 +128,7 @@ impl ControlService for Operator {
                     id: format!("rpl_{:016x}", rand::random::<u64>()),
                     filter: Some(filter),
                     requested_by: asker.by.clone(),
+                    token_name: asker.token_name().to_owned(),
                     reason: asker.reason.clone(),
                     rate_per_minute,
                     state: ReplayJobState::Running.into(),
@@ -135,12 +147,13 @@ impl ControlService for Operator {
         &self,
         request: Request<GetReplayJobRequest>,
     ) -> Result<Response<GetReplayJobResponse>, Status> {
+        let caller = caller(&request)?;
         let id = request.into_inner().job_id;
-        let mut job = self.job(&id).await;
+        let mut job = self.job_for(&caller, &id).await;
         if job.as_ref().is_err_and(|error| error.code() == Code::NotFound) {
             // Another relay may have begun it a moment ago.
             self.turn().await?;
-            job = self.job(&id).await;
+            job = self.job_for(&caller, &id).await;
         }
         Ok(Response::new(GetReplayJobResponse { job: Some(job?) }))
     }
@@ -149,11 +162,13 @@ impl ControlService for Operator {
         &self,
         request: Request<ListReplayJobsRequest>,
     ) -> Result<Response<ListReplayJobsResponse>, Status> {
+        let tenant = caller(&request)?.narrow("")?;
         let request = request.into_inner();
         let size = page_size(request.page_size)?;
         let (started_at, id) = job_page(&request.page_token)?;
-        let (jobs, more) =
-            self.ask(move |connection| control::jobs(connection, (started_at, &id), size)).await?;
+        let (jobs, more) = self
+            .ask(move |connection| control::jobs(connection, tenant.as_deref(), (started_at, &id), size))
+            .await?;
         let next_page_token = jobs.last().filter(|_| more).map(job_token).unwrap_or_default();
         Ok(Response::new(ListReplayJobsResponse { jobs, next_page_token }))
     }
@@ -162,8 +177,9 @@ impl ControlService for Operator {
         &self,
         request: Request<CancelReplayJobRequest>,
     ) -> Result<Response<CancelReplayJobResponse>, Status> {
+        let caller = caller(&request)?;
         let CancelReplayJobRequest { job_id, requested_by, reason } = request.into_inner();
-        let (asker, operator) = (Asker::read(requested_by, reason)?, self.clone());
+        let (asker, operator) = (Asker::read(caller, requested_by, reason)?, self.clone());
         done(async move {
             Ok(CancelReplayJobResponse { job: Some(operator.cancel_job(&job_id, &asker).await?) })
         })
@@ -174,10 +190,11 @@ impl ControlService for Operator {
         &self,
         request: Request<ListControlActionsRequest>,
     ) -> Result<Response<ListControlActionsResponse>, Status> {
+        let caller = caller(&request)?;
         let request = request.into_inner();
         let size = page_size(request.page_size)?;
         let below = action_page(&request.page_token)?;
-        let (tenant, since) = (given(request.tenant), request::since(request.since)?);
+        let (tenant, since) = (caller.narrow(&request.tenant)?, request::since(request.since)?);
         let (found, more) = self
             .ask(move |connection| control::actions(connection, tenant.as_deref(), since, below, size))
             .await?;

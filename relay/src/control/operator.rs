@@ -3,6 +3,7 @@
 
 use super::request::Asker;
 use crate::{
+    access::Caller,
     conclude::{self, Timing},
     projector,
     replay::{self, Wish, fact},
@@ -89,7 +90,7 @@ impl Operator {
     }
 
     pub(super) async fn pause(&self, tenant: &str, route: &str, asker: &Asker) -> Result<Pause, Status> {
-        self.exists(tenant, route).await?;
+        self.exists(tenant, route, &asker.caller).await?;
         loop {
             let turn = self.turn().await?;
             let known = self.pause_of(tenant, route).await?;
@@ -99,11 +100,19 @@ impl Operator {
                 route: route.to_owned(),
                 since: known.and_then(|known| known.since).or(Some(to_proto(now))),
                 requested_by: asker.by.clone(),
+                token_name: asker.token_name().to_owned(),
                 reason: asker.reason.clone(),
             };
-            let facts = changed(now, pause.clone(), true);
+            let facts = changed(asker.wish(now, ""), pause.clone(), true);
             if self.bus.decide(turn, facts, Vec::new()).await.map_err(unavailable)? {
-                tracing::info!(tenant, route, by = asker.by, reason = asker.reason, "paused");
+                tracing::info!(
+                    tenant,
+                    route,
+                    by = asker.by,
+                    token = asker.token_name(),
+                    reason = asker.reason,
+                    "paused"
+                );
                 self.shown().await?;
                 return Ok(pause);
             }
@@ -117,7 +126,7 @@ impl Operator {
         route: &str,
         asker: &Asker,
     ) -> Result<Option<Pause>, Status> {
-        self.exists(tenant, route).await?;
+        self.exists(tenant, route, &asker.caller).await?;
         loop {
             let turn = self.turn().await?;
             let Some(ended) = self.pause_of(tenant, route).await? else { return Ok(None) };
@@ -125,12 +134,20 @@ impl Operator {
             let resumed = Pause {
                 since: Some(to_proto(now)),
                 requested_by: asker.by.clone(),
+                token_name: asker.token_name().to_owned(),
                 reason: asker.reason.clone(),
                 ..ended.clone()
             };
-            let facts = changed(now, resumed, false);
+            let facts = changed(asker.wish(now, ""), resumed, false);
             if self.bus.decide(turn, facts, Vec::new()).await.map_err(unavailable)? {
-                tracing::info!(tenant, route, by = asker.by, reason = asker.reason, "resumed");
+                tracing::info!(
+                    tenant,
+                    route,
+                    by = asker.by,
+                    token = asker.token_name(),
+                    reason = asker.reason,
+                    "resumed"
+                );
                 self.shown().await?;
                 return Ok(Some(ended));
             }
@@ -142,13 +159,15 @@ impl Operator {
         self.ask(move |connection| control::pause(connection, &tenant, &route)).await
     }
 
-    /// Whether there is such a route, or such a tenant: configured, or with deliveries from when it was.
-    async fn exists(&self, tenant: &str, route: &str) -> Result<(), Status> {
+    /// Whether there is such a route, or such a tenant: configured, or with deliveries from when it was. Of others' nothing
+    /// is said.
+    async fn exists(&self, tenant: &str, route: &str, caller: &Caller) -> Result<(), Status> {
         let mut routes = self.ask(control::routes).await?;
         let config = self.config();
         for tenant in config.tenants.values() {
             routes.extend(tenant.routes.keys().map(|route| (tenant.name.clone(), route.clone())));
         }
+        routes.retain(|(tenant, _)| caller.sees(tenant));
         let known = if route.is_empty() {
             config.tenants.contains_key(tenant) || routes.iter().any(|(name, _)| name == tenant)
         } else {
@@ -161,7 +180,7 @@ impl Operator {
     pub(super) async fn cancel(&self, id: DeliveryId, asker: &Asker) -> Result<Delivery, Status> {
         for look in 0..LOOKS {
             self.turn().await?;
-            let (event_seq, _, delivery) = self.known(id).await?;
+            let (event_seq, _, delivery) = self.known(id, &asker.caller).await?;
             if delivery.state() != DeliveryState::Waiting {
                 return Err(Status::failed_precondition(format!(
                     "{id} does not wait any more: it is {}: {}",
@@ -171,13 +190,12 @@ impl Operator {
             }
             if let Some(leased) = self.bus.claim(event_seq, id).await.map_err(unavailable)? {
                 let (mut facts, task) = self.accounted(&leased, id);
-                let wish = Wish { now: self.clock.now(), by: &asker.by, reason: &asker.reason, job: "" };
-                facts.push(replay::cancelled(&task, wish).fact);
+                facts.push(replay::cancelled(&task, asker.wish(self.clock.now(), "")).fact);
                 self.bus.settle(leased.lease, facts).await.map_err(unavailable)?;
-                tracing::info!(delivery = %id, by = asker.by, reason = asker.reason, "cancelled");
+                tracing::info!(delivery = %id, by = asker.by, token = asker.token_name(), reason = asker.reason, "cancelled");
                 counter!("talaria_deliveries_total", "state" => "cancelled").increment(1);
                 self.shown().await?;
-                return self.known(id).await.map(|(_, _, delivery)| delivery);
+                return self.known(id, &asker.caller).await.map(|(_, _, delivery)| delivery);
             }
             self.before_next(look).await;
         }
@@ -186,11 +204,10 @@ impl Operator {
 
     /// Sends a delivery again: one that has ended, or one that waits, and then now instead of when it is due.
     pub(super) async fn replay(&self, id: DeliveryId, asker: &Asker) -> Result<Delivery, Status> {
-        let wish = |now| Wish { now, by: &asker.by, reason: &asker.reason, job: "" };
         let mut looks = 0;
         while looks < LOOKS {
             let turn = self.turn().await?;
-            let (event_seq, step, delivery) = self.known(id).await?;
+            let (event_seq, step, delivery) = self.known(id, &asker.caller).await?;
             if !self.bus.kept([event_seq].into()).await.map_err(unavailable)?.contains(&event_seq) {
                 return Err(Status::failed_precondition(format!("the event of {id} is not kept any more")));
             }
@@ -204,7 +221,7 @@ impl Operator {
                 let claimed = self.bus.claim(event_seq, id).await.map_err(unavailable)?;
                 if let Some(leased) = &claimed {
                     let (mut facts, task) = self.accounted(leased, id);
-                    let again = replay::again(&task, wish(self.clock.now()));
+                    let again = replay::again(&task, asker.wish(self.clock.now(), ""));
                     facts.push(again.fact);
                     let task = again.task.unwrap_or(task);
                     self.bus.later(leased.lease, task, facts).await.map_err(unavailable)?;
@@ -214,14 +231,17 @@ impl Operator {
                 }
                 claimed.is_some()
             } else {
-                let again = replay::again(&replay::ended(&delivery, event_seq, step), wish(self.clock.now()));
+                let again = replay::again(
+                    &replay::ended(&delivery, event_seq, step),
+                    asker.wish(self.clock.now(), ""),
+                );
                 let tasks = again.task.into_iter().collect();
                 self.bus.decide(turn, vec![again.fact], tasks).await.map_err(unavailable)?
             };
             if done {
-                tracing::info!(delivery = %id, by = asker.by, reason = asker.reason, "replayed");
+                tracing::info!(delivery = %id, by = asker.by, token = asker.token_name(), reason = asker.reason, "replayed");
                 self.shown().await?;
-                return self.known(id).await.map(|(_, _, delivery)| delivery);
+                return self.known(id, &asker.caller).await.map(|(_, _, delivery)| delivery);
             }
         }
         Err(under_way(id))
@@ -234,9 +254,9 @@ impl Operator {
     }
 
     /// A delivery with its event's place and its step.
-    async fn known(&self, id: DeliveryId) -> Result<(u64, u32, Delivery), Status> {
+    async fn known(&self, id: DeliveryId, caller: &Caller) -> Result<(u64, u32, Delivery), Status> {
         let known = self.ask(move |connection| replayable::delivery(connection, id)).await?;
-        known.ok_or_else(|| {
+        known.filter(|(_, _, delivery)| caller.sees(&delivery.tenant)).ok_or_else(|| {
             Status::not_found(format!("no delivery {id} is known, or it is not kept any more"))
         })
     }
@@ -279,12 +299,11 @@ impl Operator {
     }
 }
 
-fn changed(now: Timestamp, pause: Pause, paused: bool) -> Vec<Fact> {
+fn changed(wish: Wish<'_>, pause: Pause, paused: bool) -> Vec<Fact> {
     let kind = if paused { ControlKind::Paused } else { ControlKind::Resumed };
-    let wish = Wish { now, by: &pause.requested_by, reason: &pause.reason, job: "" };
     let action = wish.action(kind, &pause.tenant, &pause.route);
     let changed = PauseChanged { pause: Some(pause), paused };
-    vec![fact(now, What::PauseChanged(changed)), fact(now, What::Acted(action))]
+    vec![fact(wish.now, What::PauseChanged(changed)), fact(wish.now, What::Acted(action))]
 }
 
 fn under_way(id: DeliveryId) -> Status {

@@ -1,6 +1,8 @@
 //! What was asked for, checked.
 
 use crate::{
+    access::Caller,
+    replay::Wish,
     status::request::{given, period},
     view::{query::DeliveryFilter, replayable::ReplayFilter},
 };
@@ -22,12 +24,15 @@ const LONGEST_REASON: usize = 500;
 /// Who asks, and why.
 #[derive(Clone, Debug)]
 pub(super) struct Asker {
+    /// As we know them.
+    pub caller: Caller,
+    /// As they call themselves.
     pub by: String,
     pub reason: String,
 }
 
 impl Asker {
-    pub(super) fn read(by: String, reason: String) -> Result<Self, Status> {
+    pub(super) fn read(caller: Caller, by: String, reason: String) -> Result<Self, Status> {
         let refuse = |name: &str, longest: usize| {
             Status::invalid_argument(format!("{name} is one line of at most {longest} characters"))
         };
@@ -41,7 +46,16 @@ impl Asker {
         if !fits(&reason, LONGEST_REASON) {
             return Err(refuse("reason", LONGEST_REASON));
         }
-        Ok(Self { by, reason })
+        Ok(Self { caller, by, reason })
+    }
+
+    pub(super) fn token_name(&self) -> &str {
+        &self.caller.token
+    }
+
+    /// As what they ask for is journalled.
+    pub(super) fn wish<'a>(&'a self, now: Timestamp, job: &'a str) -> Wish<'a> {
+        Wish { now, by: &self.by, token: self.token_name(), reason: &self.reason, job }
     }
 }
 
@@ -119,7 +133,7 @@ mod tests {
 
     #[test]
     fn whoever_asks_has_a_name() {
-        let read = |by: &str, reason: &str| Asker::read(by.into(), reason.into());
+        let read = |by: &str, reason: &str| Asker::read(Caller::anybody(), by.into(), reason.into());
         assert_eq!(read("ana", "").unwrap().by, "ana");
         for (by, reason) in
             [("", ""), ("  ", ""), ("a\nb", ""), (&"x".repeat(101), ""), ("ana", &"x".repeat(501))]

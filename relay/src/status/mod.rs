@@ -6,7 +6,10 @@
 pub(crate) mod request;
 mod watch;
 
-use crate::view::{View, control, query, recall, summary};
+use crate::{
+    access::{caller, pass},
+    view::{View, control, query, recall, summary},
+};
 use std::pin::Pin;
 use talaria_bus::{Bus, Clock};
 use talaria_core::id::{DeliveryId, EventId};
@@ -60,10 +63,12 @@ impl StatusService for StatusServer {
         &self,
         request: Request<GetEventRequest>,
     ) -> Result<Response<GetEventResponse>, Status> {
+        let caller = caller(&request)?;
         let request = request.into_inner();
         let id: EventId = request::id(&request.event_id)?;
         let found = self.ask(move |connection| {
-            let Some((seq, event)) = query::event(connection, id)? else { return Ok(None) };
+            let seen = query::event(connection, id)?.filter(|(_, event)| caller.sees(&event.tenant));
+            let Some((seq, event)) = seen else { return Ok(None) };
             let mut deliveries = query::deliveries_of(connection, seq)?;
             recall::explain_waiting(connection, &mut deliveries)?;
             Ok(Some((seq, event, deliveries, query::conflicts_of(connection, seq)?)))
@@ -82,10 +87,11 @@ impl StatusService for StatusServer {
         &self,
         request: Request<ListEventsRequest>,
     ) -> Result<Response<ListEventsResponse>, Status> {
+        let caller = caller(&request)?;
         let request = request.into_inner();
         let size = request::page_size(request.page_size)?;
         let below = request::event_page(&request.page_token)?;
-        let filter = request::event_filter(request)?;
+        let filter = request::event_filter(request, &caller)?;
         let (events, more) =
             self.ask(move |connection| query::events(connection, &filter, below, size)).await?;
         let next_page_token = events.last().filter(|_| more).map(|(seq, _)| request::event_token(*seq));
@@ -99,30 +105,36 @@ impl StatusService for StatusServer {
         &self,
         request: Request<GetDeliveryRequest>,
     ) -> Result<Response<GetDeliveryResponse>, Status> {
+        let caller = caller(&request)?;
         let id: DeliveryId = request::id(&request.into_inner().delivery_id)?;
         let found = self.ask(move |connection| {
-            let mut delivery = query::delivery(connection, id)?;
-            recall::explain_waiting(connection, delivery.as_mut_slice())?;
-            Ok((delivery, query::attempts(connection, id)?, control::actions_of(connection, id)?))
+            let seen = query::delivery(connection, id)?.filter(|delivery| caller.sees(&delivery.tenant));
+            let Some(mut delivery) = seen else { return Ok(None) };
+            recall::explain_waiting(connection, std::slice::from_mut(&mut delivery))?;
+            let mut actions = control::actions_of(connection, id)?;
+            for action in actions.iter_mut().filter(|action| !action.replay_job_id.is_empty()) {
+                // Why a job was begun is said to those who may see the job.
+                let job = control::job(connection, &action.replay_job_id)?.unwrap_or_default();
+                if !caller.sees_job(&job) {
+                    action.reason.clear();
+                }
+            }
+            let attempts = query::attempts(connection, id)?;
+            Ok(Some(GetDeliveryResponse { delivery: Some(delivery), attempts, actions }))
         });
-        match found.await? {
-            (None, ..) => {
-                Err(Status::not_found(format!("no delivery {id} is known, or it is not kept any more")))
-            }
-            (delivery, attempts, actions) => {
-                Ok(Response::new(GetDeliveryResponse { delivery, attempts, actions }))
-            }
-        }
+        let unknown = || Status::not_found(format!("no delivery {id} is known, or it is not kept any more"));
+        found.await?.map(Response::new).ok_or_else(unknown)
     }
 
     async fn list_deliveries(
         &self,
         request: Request<ListDeliveriesRequest>,
     ) -> Result<Response<ListDeliveriesResponse>, Status> {
+        let caller = caller(&request)?;
         let request = request.into_inner();
         let size = request::page_size(request.page_size)?;
         let below = request::delivery_page(&request.page_token)?;
-        let filter = request::delivery_filter(request.filter.unwrap_or_default())?;
+        let filter = request::delivery_filter(request.filter.unwrap_or_default(), &caller)?;
         let question = move |connection: &rusqlite::Connection| {
             let (found, more) = query::deliveries(connection, &filter, below, size)?;
             let last = found.last().filter(|_| more).map(|(place, _)| *place);
@@ -144,7 +156,8 @@ impl StatusService for StatusServer {
         &self,
         request: Request<WatchDeliveriesRequest>,
     ) -> Result<Response<Self::WatchDeliveriesStream>, Status> {
-        let stream = watch::watch(self.clone(), request.into_inner()).await?;
+        let pass = pass(&request)?;
+        let stream = watch::watch(self.clone(), pass, request.into_inner()).await?;
         Ok(Response::new(Box::pin(stream)))
     }
 
@@ -152,7 +165,7 @@ impl StatusService for StatusServer {
         &self,
         request: Request<GetSummaryRequest>,
     ) -> Result<Response<GetSummaryResponse>, Status> {
-        let tenant = request::given(request.into_inner().tenant);
+        let tenant = caller(&request)?.narrow(&request.into_inner().tenant)?;
         let now = self.clock.now();
         let sums = self.ask(move |connection| {
             Ok(GetSummaryResponse {
@@ -167,10 +180,11 @@ impl StatusService for StatusServer {
         &self,
         request: Request<ListQuarantinedRequest>,
     ) -> Result<Response<ListQuarantinedResponse>, Status> {
+        let caller = caller(&request)?;
         let request = request.into_inner();
         let size = request::page_size(request.page_size)?;
         let (received_at, id) = request::quarantine_page(&request.page_token)?;
-        let tenant = request::given(request.tenant);
+        let tenant = caller.narrow(&request.tenant)?;
         let question = move |connection: &rusqlite::Connection| {
             query::quarantined(connection, tenant.as_deref(), (received_at, &id), size)
         };

@@ -3,7 +3,10 @@
 //! Tokens are base64url of `<what for>:<place>`, so that one for a list is not taken for a place in another.
 //! They hold no secret and no promise but to go on where a page ended.
 
-use crate::view::query::{DeliveryFilter, EventFilter, Period, Place, TOP};
+use crate::{
+    access::Caller,
+    view::query::{DeliveryFilter, EventFilter, Period, Place, TOP},
+};
 use data_encoding::BASE64URL_NOPAD;
 use jiff::Timestamp;
 use std::{fmt::Display, str::FromStr};
@@ -53,22 +56,22 @@ pub(crate) fn period(
     Ok(Period { since: read(since, "since")?, until: read(until, "until")? })
 }
 
-pub(super) fn event_filter(request: ListEventsRequest) -> Result<EventFilter, Status> {
+pub(super) fn event_filter(request: ListEventsRequest, caller: &Caller) -> Result<EventFilter, Status> {
     Ok(EventFilter {
-        tenant: given(request.tenant),
+        tenant: caller.narrow(&request.tenant)?,
         job_id: given(request.job_id),
         period: period(request.since, request.until)?,
     })
 }
 
-pub(super) fn delivery_filter(filter: v1::DeliveryFilter) -> Result<DeliveryFilter, Status> {
+pub(super) fn delivery_filter(filter: v1::DeliveryFilter, caller: &Caller) -> Result<DeliveryFilter, Status> {
     let states = filter.states.iter().map(|state| match DeliveryState::try_from(*state) {
         Ok(state) if state != DeliveryState::Unspecified => Ok(state),
         _ => Err(Status::invalid_argument(format!("{state} is not a state that a delivery can be in"))),
     });
     Ok(DeliveryFilter {
         states: states.collect::<Result<_, _>>()?,
-        tenant: given(filter.tenant),
+        tenant: caller.narrow(&filter.tenant)?,
         route: given(filter.route),
         job_id: given(filter.job_id),
         period: period(filter.since, filter.until)?,
@@ -180,9 +183,10 @@ mod tests {
         assert!(page_size(1001).unwrap_err().message().contains("at most 1000"));
         assert!(id::<EventId>("evt_no").unwrap_err().message().contains("not an event id: evt_ and 32"));
         let states = v1::DeliveryFilter { states: vec![99], ..v1::DeliveryFilter::default() };
-        assert!(delivery_filter(states).unwrap_err().message().contains("99 is not a state"));
+        let caller = Caller::anybody();
+        assert!(delivery_filter(states, &caller).unwrap_err().message().contains("99 is not a state"));
         let since = Some(prost_types::Timestamp { seconds: i64::MAX, nanos: 0 });
         let time = v1::DeliveryFilter { since, ..v1::DeliveryFilter::default() };
-        assert!(delivery_filter(time).unwrap_err().message().starts_with("since"));
+        assert!(delivery_filter(time, &caller).unwrap_err().message().starts_with("since"));
     }
 }

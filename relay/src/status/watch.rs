@@ -4,7 +4,10 @@
 //! nothing comes twice, as long as the journal still has that place.
 
 use super::{StatusServer, request};
-use crate::view::query::{self, DeliveryFilter, TOP};
+use crate::{
+    access::Pass,
+    view::query::{self, DeliveryFilter, TOP},
+};
 use std::{collections::HashMap, sync::Arc};
 use talaria_bus::time::from_proto;
 use talaria_core::id::DeliveryId;
@@ -38,10 +41,11 @@ impl From<Status> for End {
 
 pub(super) async fn watch(
     server: StatusServer,
+    pass: Pass,
     asked: WatchDeliveriesRequest,
 ) -> Result<ReceiverStream<Message>, Status> {
     let resume = request::watch_place(&asked.resume_token)?;
-    let filter = request::delivery_filter(asked.filter.unwrap_or_default())?;
+    let filter = request::delivery_filter(asked.filter.unwrap_or_default(), pass.caller())?;
     if let Some(place) = resume {
         let bounds =
             server.bus.journal_bounds().await.map_err(|error| Status::unavailable(error.to_string()))?;
@@ -54,7 +58,10 @@ pub(super) async fn watch(
     let (sender, receiver) = mpsc::channel(AHEAD);
     let mut watch = Watch { server, filter, sender };
     tokio::spawn(async move {
-        let ended = watch.run(resume, asked.changes_only).await;
+        let ended = tokio::select! {
+            ended = watch.run(resume, asked.changes_only) => ended,
+            () = pass.revoked() => Err(Status::unauthenticated("who may ask was changed: ask again").into()),
+        };
         if let Err(End::Failed(status)) = ended {
             let _ = watch.sender.send(Err(status)).await;
         }

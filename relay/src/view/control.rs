@@ -64,18 +64,29 @@ pub fn job(connection: &Connection, id: &str) -> rusqlite::Result<Option<ReplayJ
     connection.prepare_cached(select)?.query_row([id], |row| message(row, 0)).optional()
 }
 
-/// Replay jobs below a place (when it began, and its id), newest first, and whether there are more.
+/// Replay jobs below a place (when it began, and its id), newest first, and whether there are more; with a tenant, those
+/// that name it.
 pub fn jobs(
     connection: &Connection,
+    tenant: Option<&str>,
     below: (i64, &str),
     max: usize,
 ) -> rusqlite::Result<(Vec<ReplayJob>, bool)> {
     let select = "SELECT job FROM replay_jobs WHERE (started_at, id) < (?, ?)
-                  ORDER BY started_at DESC, id DESC LIMIT ?";
+                  ORDER BY started_at DESC, id DESC";
     let mut statement = connection.prepare_cached(select)?;
-    let rows =
-        statement.query_map((below.0, below.1, limit(max.saturating_add(1))), |row| message(row, 0))?;
-    Ok(cut(rows.collect::<Result<_, _>>()?, max))
+    let mut rows = statement.query((below.0, below.1))?;
+    let mut found = Vec::new();
+    while found.len() <= max
+        && let Some(row) = rows.next()?
+    {
+        let job: ReplayJob = message(row, 0)?;
+        let of = job.filter.as_ref().map_or("", |filter| &filter.tenant);
+        if tenant.is_none_or(|tenant| tenant == of) {
+            found.push(job);
+        }
+    }
+    Ok(cut(found, max))
 }
 
 /// What operators did below a place in the journal, newest first, and whether there is more.

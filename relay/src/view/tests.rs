@@ -110,10 +110,10 @@ impl History {
             route: route.into(),
             since: Some(to_proto(time)),
             requested_by: "ana".into(),
-            reason: String::new(),
+            ..Pause::default()
         };
         self.fact(time, 0, What::PauseChanged(PauseChanged { pause: Some(pause), paused }));
-        let wish = Wish { now: time, by: "ana", reason: "", job: "" };
+        let wish = Wish { now: time, by: "ana", token: "", reason: "", job: "" };
         let kind = if paused { ControlKind::Paused } else { ControlKind::Resumed };
         self.fact(time, 0, What::Acted(wish.action(kind, tenant, route)));
     }
@@ -121,7 +121,7 @@ impl History {
     /// Something that ended is sent again, by hand or by a job.
     fn again(&mut self, task: &DeliveryTask, job: &str) -> DeliveryTask {
         let now = at(self.facts.len() as u64 + 1_000);
-        let again = replay::again(task, Wish { now, by: "ana", reason: "", job });
+        let again = replay::again(task, Wish { now, by: "ana", token: "", reason: "", job });
         self.facts.push(again.fact);
         again.task.unwrap()
     }
@@ -510,14 +510,14 @@ async fn actions_and_jobs_are_listed_newest_first_and_those_of_a_job_with_their_
     let delivery = DeliveryId::new(id, "a");
     let done = view.read(move |c| control::actions_of(c, delivery)).await.unwrap();
     assert_eq!(done.iter().map(|action| action.replay_job_id.as_str()).collect::<Vec<_>>(), ["rpl_1", ""]);
-    let (jobs, more) = view.read(|c| control::jobs(c, (i64::MAX, ""), 9)).await.unwrap();
+    let (jobs, more) = view.read(|c| control::jobs(c, None, (i64::MAX, ""), 9)).await.unwrap();
     let jobs: Vec<_> = jobs.iter().map(|job| (job.id.as_str(), job.replayed)).collect();
     assert_eq!((jobs, more), (vec![("rpl_2", 0), ("rpl_1", 5)], false));
     let running: Vec<_> = view.jobs().borrow().iter().map(|job| job.id.clone()).collect();
     assert_eq!(running, ["rpl_2"]);
     // What still goes on stays.
     view.expire(at(99_999)).await.unwrap();
-    let (jobs, _) = view.read(|c| control::jobs(c, (i64::MAX, ""), 9)).await.unwrap();
+    let (jobs, _) = view.read(|c| control::jobs(c, None, (i64::MAX, ""), 9)).await.unwrap();
     assert_eq!((jobs.len(), list(None, i64::MAX, 9).await.0.len()), (1, 0));
 }
 

@@ -1,10 +1,10 @@
 //! Servers that are not there, not ours, or not enough: one plain sentence, and exit code 1.
 
 use super::{
-    certificates::Authority,
     on_nats,
     process::{Ended, Process},
 };
+use crate::certificates::Authority;
 use std::{
     fs,
     net::{Ipv4Addr, TcpListener},

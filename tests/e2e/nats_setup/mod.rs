@@ -1,6 +1,5 @@
 //! Setting up NATS, as `docs/nats.md` says it: the names, the permissions, and what happens where something is wrong.
 //!
-//! - [`certificates`]: who is who.
 //! - [`credentials`]: users that show a JWT, and files that are not good or not good any more.
 //! - [`set_up`]: streams that are missing, that are out of date, and that are something else.
 //! - [`connecting`]: servers that are not there, not ours, or not enough.
@@ -9,7 +8,6 @@
 //! - [`page`]: the page names what there is.
 //! - [`process`]: `talaria ingress` and `talaria relay` as processes of their own.
 
-mod certificates;
 mod connecting;
 mod credentials;
 mod limits;

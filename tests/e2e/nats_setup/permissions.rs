@@ -1,6 +1,7 @@
 //! The users of `docs/nats.md`: enough for what each does, and for nothing else.
 
-use super::{certificates::Authority, config, on_nats, process::Process, state, streams};
+use super::{config, on_nats, process::Process, state, streams};
+use crate::certificates::Authority;
 use async_nats::{
     Client, ConnectOptions, Event as Happening,
     jetstream::{self, consumer::pull, stream},

@@ -7,24 +7,24 @@ use rcgen::{
 use std::{fs, path::Path};
 
 /// Who signs certificates.
-pub(super) struct Authority(CertifiedIssuer<'static, KeyPair>);
+pub(crate) struct Authority(CertifiedIssuer<'static, KeyPair>);
 
 impl Authority {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let mut params = named("an authority of tests");
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         Self(CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap())
     }
 
     /// Writes the authority's own certificate and those of a server on loopback.
-    pub(super) fn write_server(&self, directory: &Path) {
+    pub(crate) fn write_server(&self, directory: &Path) {
         let mut params = CertificateParams::new(["127.0.0.1".to_owned(), "localhost".to_owned()]).unwrap();
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
         self.write(directory, "server", &params);
     }
 
     /// Writes the authority's own certificate and that of a client of this name.
-    pub(super) fn write_client(&self, directory: &Path, name: &str) {
+    pub(crate) fn write_client(&self, directory: &Path, name: &str) {
         let mut params = named(name);
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
         self.write(directory, "client", &params);

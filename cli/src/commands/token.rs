@@ -1,0 +1,68 @@
+//! `talaria token`: a fresh token, and what to write into the configuration.
+
+use crate::{
+    Failure,
+    args::{Scope, Token},
+};
+use anyhow::Context as _;
+use secrecy::ExposeSecret as _;
+use serde_json::{Map, json};
+use std::{
+    fs::OpenOptions,
+    io::{self, Write as _},
+    os::unix::fs::OpenOptionsExt as _,
+};
+use talaria_core::{
+    config::{NAMES, is_name},
+    token::{TokenHash, token},
+};
+
+pub(crate) fn run(args: &Token) -> Result<(), Failure> {
+    for (option, name) in [("--name", Some(&args.name)), ("--tenant", args.tenant.as_ref())] {
+        if let Some(name) = name.filter(|name| !is_name(name)) {
+            return Err(Failure::Usage(format!("{option} {name:?} is no name: use {NAMES}")));
+        }
+    }
+    let fresh = token(&rand::random());
+    let hash = TokenHash::of(fresh.expose_secret().as_bytes());
+    if let Some(path) = &args.out {
+        let write = || {
+            let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+            writeln!(file, "{}", fresh.expose_secret())
+        };
+        write().with_context(|| format!("cannot write {}", path.display()))?;
+    }
+    let scope = match args.scope {
+        Scope::Read => "read",
+        Scope::Control => "control",
+    };
+    let shown = args.out.is_none().then(|| fresh.expose_secret());
+    let mut out = io::stdout().lock();
+    if args.json {
+        let mut entry =
+            Map::from_iter([("name".to_owned(), json!(args.name)), ("scope".to_owned(), json!(scope))]);
+        if let Some(tenant) = &args.tenant {
+            entry.insert("tenant".to_owned(), json!(tenant));
+        }
+        entry.insert("hashes".to_owned(), json!([hash.to_string()]));
+        let document = json!({"token": shown, "file": args.out, "hash": hash.to_string(), "entry": entry});
+        return Ok(writeln!(out, "{document:#}")?);
+    }
+    if let Some(token) = shown {
+        writeln!(out, "The token, which is shown this once and kept nowhere:\n\n  {token}\n")?;
+    }
+    if let Some(path) = &args.out {
+        writeln!(out, "Wrote the token into {}.\n", path.display())?;
+    }
+    writeln!(out, "What to write into the relay's configuration, and then reload or restart it:\n")?;
+    writeln!(out, "relay:\n  tokens:\n    - name: {}\n      scope: {scope}", args.name)?;
+    if let Some(tenant) = &args.tenant {
+        writeln!(out, "      tenant: {tenant}")?;
+    }
+    writeln!(out, "      hashes: [\"{hash}\"]\n")?;
+    writeln!(
+        out,
+        "To replace a token of this name, add the hash to its others; take the old one out once nobody uses it."
+    )?;
+    Ok(())
+}

@@ -1,0 +1,209 @@
+//! Who may ask a relay, and over what: TLS, and tokens.
+
+use super::{
+    NAMES, Relay, Role, is_name, pem,
+    problem::{Fault, Problems},
+    raw,
+};
+use crate::token::TokenHash;
+use rustls::{
+    RootCertStore, ServerConfig,
+    crypto::ring,
+    pki_types::CertificateDer,
+    server::{WebPkiClientVerifier, danger::ClientCertVerifier},
+};
+use serde_saphyr::Spanned;
+use std::{
+    collections::{BTreeSet, HashSet},
+    net::IpAddr,
+    path::Path,
+    sync::Arc,
+};
+
+/// What the gRPC services are served over.
+#[derive(Clone, Debug)]
+pub struct RelayTls {
+    /// With our certificate and its key, and with whom we trust.
+    pub server: Arc<ServerConfig>,
+    /// By whom clients' certificates are signed; empty where they need none.
+    pub client_ca: Vec<CertificateDer<'static>>,
+}
+
+/// What a token may be used for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Scope {
+    /// To look.
+    Read,
+    /// To intervene, and to look.
+    Control,
+}
+
+/// By which somebody shows who he is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Token {
+    /// What is recorded of whoever asks with it.
+    pub name: String,
+    /// What it may be used for.
+    pub scope: Scope,
+    /// The one tenant that it is for; all where there is none.
+    pub tenant: Option<String>,
+    /// Of the tokens that go by this name, never none: several while one is replaced.
+    pub hashes: Vec<TokenHash>,
+}
+
+impl Relay {
+    /// Whether somebody has to show who he is: by a token, or by a certificate.
+    pub fn is_guarded(&self) -> bool {
+        !self.tokens.is_empty() || self.tls.as_ref().is_some_and(|tls| !tls.client_ca.is_empty())
+    }
+
+    /// Whether the services may listen on this address: on loopback, or where not everybody may ask.
+    pub fn may_listen(&self, address: IpAddr) -> Result<(), Fault> {
+        if address.is_loopback() || self.is_guarded() {
+            return Ok(());
+        }
+        let help = "make a token with `talaria token` and name its hash under relay.tokens, or name the authority of \
+                    your clients with relay.tls.client_ca, or use 127.0.0.1 or [::1]";
+        Err(("whoever reaches this address could read and control everything".into(), help.into()))
+    }
+}
+
+pub(super) fn tls(
+    p: &mut Problems,
+    warnings: &mut Problems,
+    raw: Option<&Spanned<raw::RelayTls>>,
+    base: &Path,
+    role: Role,
+) -> Option<Arc<RelayTls>> {
+    let written = raw?;
+    let raw::RelayTls { cert, key, client_ca } = &written.value;
+    if cert.is_none() && key.is_none() {
+        p.add(written, "relay.tls has no certificate", "name one and its key: {cert: PATH, key: PATH}");
+    }
+    pem::pair(p, "relay.tls", cert.as_ref(), key.as_ref());
+    if !role.has_relay() {
+        return None;
+    }
+    let authorities = p.or(client_ca.as_ref(), Vec::new(), |path| pem::authorities(&base.join(path)));
+    let identity = pem::identity(p, warnings, "relay.tls", (cert.as_ref(), key.as_ref()), base)?;
+    // Who named an authority that cannot be used has an error already, and must not get a server that asks nobody.
+    if client_ca.is_some() && authorities.is_empty() {
+        return None;
+    }
+    p.or(Some(written), None, |_| {
+        let server = server(identity, &authorities);
+        let server = server
+            .map_err(|why| (format!("relay.tls cannot be used: {why}"), "compare its files".to_owned()))?;
+        Ok(Some(Arc::new(RelayTls { server, client_ca: authorities })))
+    })
+}
+
+fn server(
+    (certificates, key): pem::Identity,
+    authorities: &[CertificateDer<'static>],
+) -> Result<Arc<ServerConfig>, String> {
+    let provider = Arc::new(ring::default_provider());
+    let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
+        .with_safe_default_protocol_versions()
+        .map_err(|error| error.to_string())?;
+    let builder = if authorities.is_empty() {
+        builder.with_no_client_auth()
+    } else {
+        let mut roots = RootCertStore::empty();
+        roots.add_parsable_certificates(authorities.iter().cloned());
+        let verifier: Arc<dyn ClientCertVerifier> =
+            WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider)
+                .build()
+                .map_err(|error| error.to_string())?;
+        builder.with_client_cert_verifier(verifier)
+    };
+    let mut server =
+        builder.with_single_cert(certificates, key).map_err(|error: rustls::Error| error.to_string())?;
+    server.alpn_protocols = vec![b"h2".to_vec()];
+    Ok(Arc::new(server))
+}
+
+pub(super) fn tokens(
+    p: &mut Problems,
+    warnings: &mut Problems,
+    raw: &[raw::Token],
+    tenants: &BTreeSet<&str>,
+) -> Vec<Token> {
+    let (mut names, mut hashes) = (HashSet::new(), HashSet::new());
+    let compile = |raw: &raw::Token| {
+        let name = &raw.name;
+        if !is_name(&name.value) {
+            p.add(name, format!("{:?} is not a token's name", name.value), format!("use {NAMES}"));
+        } else if !names.insert(name.value.clone()) {
+            let help = "give each its own name; one that is replaced has both hashes under the one name";
+            p.add(name, format!("two tokens are named {}", name.value), help);
+        }
+        if let Some(tenant) = raw.tenant.as_ref().filter(|tenant| !tenants.contains(tenant.value.as_str())) {
+            if is_name(&tenant.value) {
+                let what =
+                    format!("token {} is for the tenant {}, which there is not", name.value, tenant.value);
+                warnings.add(tenant, what, "compare the names under tenants");
+            } else {
+                let help = "name one, or leave tenant out where the token is for all";
+                p.add(tenant, format!("{:?} is not a tenant's name", tenant.value), help);
+            }
+        }
+        if raw.hashes.value.is_empty() {
+            let help = "name one that `talaria token` has printed, or remove the token";
+            p.add(&raw.hashes, format!("token {} has no hash", name.value), help);
+        }
+        let hash = |written: &Spanned<String>| {
+            let hash = p.or(Some(written), None, |text| hash(text).map(Some))?;
+            if !hashes.insert(hash.to_string()) {
+                p.add(written, "this hash is there twice", "make each token anew with `talaria token`");
+            }
+            Some(hash)
+        };
+        let hashes = raw.hashes.value.iter().filter_map(hash).collect();
+        Token {
+            name: name.value.clone(),
+            scope: p.or(Some(&raw.scope), Scope::Read, |text| scope(text)),
+            tenant: raw.tenant.as_ref().map(|tenant| tenant.value.clone()),
+            hashes,
+        }
+    };
+    raw.iter().map(compile).collect()
+}
+
+/// Faults never repeat the text: somebody may have written the token itself.
+fn hash(text: &str) -> Result<TokenHash, Fault> {
+    text.parse().map_err(|error: crate::token::NotAHash| {
+        (error.to_string(), "write what `talaria token` prints as the hash, and never the token".to_owned())
+    })
+}
+
+fn scope(text: &str) -> Result<Scope, Fault> {
+    match text {
+        "read" => Ok(Scope::Read),
+        "control" => Ok(Scope::Control),
+        _ => Err((
+            "unknown scope".into(),
+            "write scope: read, to look, or scope: control, to intervene, too".into(),
+        )),
+    }
+}
+
+/// That what is compiled fits together.
+pub(super) fn check(p: &mut Problems, warnings: &mut Problems, relay: &Relay, raw: &raw::Relay) {
+    let Some(written) = &raw.grpc else { return };
+    // What was written counts, also where it has an error of its own, or belongs to another role.
+    let client_ca = raw.tls.as_ref().is_some_and(|tls| tls.value.client_ca.is_some());
+    if let (true, Err((what, help))) =
+        (raw.tokens.is_empty() && !client_ca, relay.may_listen(relay.grpc.ip()))
+    {
+        p.add(written, format!("relay.grpc: {what}"), help);
+    }
+    if !relay.grpc.ip().is_loopback() && raw.tls.is_none() {
+        let what = "tokens come to relay.grpc in plain text, so whoever hears the network has them";
+        warnings.add(
+            written,
+            what,
+            "name a certificate under relay.tls, unless the network itself is encrypted",
+        );
+    }
+}

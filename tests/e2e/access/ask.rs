@@ -1,0 +1,136 @@
+//! Clients that show a token.
+
+use bytes::{Buf as _, BufMut as _, Bytes};
+use talaria_proto::v1::{
+    control_service_client::ControlServiceClient, status_service_client::StatusServiceClient,
+};
+use tonic::{
+    Code, Request, Status,
+    client::Grpc,
+    codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder},
+    service::{Interceptor, interceptor::InterceptedService},
+    transport::Channel,
+};
+
+/// Shows a token, or none.
+#[derive(Clone, Debug)]
+pub(super) struct Shows(Option<String>);
+
+impl Interceptor for Shows {
+    fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
+        if let Some(token) = &self.0 {
+            request.metadata_mut().insert("authorization", format!("Bearer {token}").parse().unwrap());
+        }
+        Ok(request)
+    }
+}
+
+type Shown = InterceptedService<Channel, Shows>;
+
+/// Somebody who asks a relay.
+#[derive(Clone, Debug)]
+pub(super) struct Somebody {
+    channel: Channel,
+    shows: Shows,
+}
+
+impl Somebody {
+    pub(super) async fn with(relay: &str, token: Option<&str>) -> Self {
+        let channel = Channel::from_shared(relay.to_owned()).unwrap().connect().await.unwrap();
+        Self::on(channel, token)
+    }
+
+    pub(super) fn on(channel: Channel, token: Option<&str>) -> Self {
+        Self { channel, shows: Shows(token.map(str::to_owned)) }
+    }
+
+    pub(super) fn status(&self) -> StatusServiceClient<Shown> {
+        StatusServiceClient::with_interceptor(self.channel.clone(), self.shows.clone())
+    }
+
+    pub(super) fn control(&self) -> ControlServiceClient<Shown> {
+        ControlServiceClient::with_interceptor(self.channel.clone(), self.shows.clone())
+    }
+
+    /// Asks any method, as the bytes that it is asked and answers with: up to the first message that is the last one
+    /// wanted.
+    pub(super) async fn bytes(&self, path: &str, request: Bytes, is_last: impl Fn(&Bytes) -> bool) -> Answer {
+        let mut grpc = Grpc::new(InterceptedService::new(self.channel.clone(), self.shows.clone()));
+        grpc.ready().await.unwrap();
+        let mut messages = Vec::new();
+        let ended = async {
+            let answer = grpc.server_streaming(Request::new(request), path.parse().unwrap(), Raw).await?;
+            let mut stream = answer.into_inner();
+            while let Some(message) = stream.message().await? {
+                let last = is_last(&message);
+                messages.push(message);
+                if last {
+                    break;
+                }
+            }
+            Ok(())
+        };
+        let ended: Result<(), Status> = ended.await;
+        let (code, text) = match ended {
+            Ok(()) => (Code::Ok, String::new()),
+            Err(status) => (status.code(), format!("{} {:?}", status.message(), status.metadata())),
+        };
+        Answer { messages, code, text }
+    }
+}
+
+/// What a method answered.
+#[derive(Debug)]
+pub(super) struct Answer {
+    pub(super) messages: Vec<Bytes>,
+    pub(super) code: Code,
+    pub(super) text: String,
+}
+
+impl Answer {
+    /// Whether this stands anywhere in it.
+    pub(super) fn mentions(&self, text: &str) -> bool {
+        let within = |bytes: &[u8]| {
+            bytes.windows(text.len()).any(|window| window.eq_ignore_ascii_case(text.as_bytes()))
+        };
+        self.messages.iter().any(|message| within(message)) || within(self.text.as_bytes())
+    }
+}
+
+/// Messages as they are.
+#[derive(Default)]
+struct Raw;
+
+impl Codec for Raw {
+    type Encode = Bytes;
+    type Decode = Bytes;
+    type Encoder = Self;
+    type Decoder = Self;
+
+    fn encoder(&mut self) -> Self {
+        Self
+    }
+
+    fn decoder(&mut self) -> Self {
+        Self
+    }
+}
+
+impl Encoder for Raw {
+    type Item = Bytes;
+    type Error = Status;
+
+    fn encode(&mut self, item: Bytes, buffer: &mut EncodeBuf<'_>) -> Result<(), Status> {
+        buffer.put(item);
+        Ok(())
+    }
+}
+
+impl Decoder for Raw {
+    type Item = Bytes;
+    type Error = Status;
+
+    fn decode(&mut self, buffer: &mut DecodeBuf<'_>) -> Result<Option<Bytes>, Status> {
+        Ok(Some(buffer.copy_to_bytes(buffer.remaining())))
+    }
+}

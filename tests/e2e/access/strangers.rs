@@ -1,0 +1,35 @@
+//! Connections of those who never show who they are: they are closed, and whoever is known stays.
+
+use super::{ask::Somebody, entry};
+use bytes::Bytes;
+use talaria_proto::v1::GetSummaryRequest;
+use talaria_tests::stack::stack;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+};
+use tonic::Code;
+
+/// What every HTTP/2 connection begins with, and an empty SETTINGS frame.
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_never_shows_a_token_does_not_keep_a_connection() {
+    let tokens = format!("relay: {{grpc: 127.0.0.1:0, tokens: [{}]}}", entry("ops", "read", None, &["t"]));
+    let stack = stack().with(&tokens).tenant("acme", |t| t).start().await;
+    let known = Somebody::with(&stack.relay(), Some("t")).await;
+    known.status().get_summary(GetSummaryRequest::default()).await.unwrap();
+    let asking = Somebody::with(&stack.relay(), None).await;
+    let health = async || asking.bytes("/grpc.health.v1.Health/Check", Bytes::new(), |_| false).await.code;
+    assert_eq!(health().await, Code::Ok);
+    let address = stack.relay();
+    for said in [&b""[..], b"GET / HTTP/1.1\r\n", PREFACE] {
+        let mut silent = TcpStream::connect(address.trim_start_matches("http://")).await.unwrap();
+        silent.write_all(said).await.unwrap();
+        // Returns when it is closed; the test ends by itself either way.
+        let _ = silent.read_to_end(&mut Vec::new()).await;
+    }
+    // By now all of them had longer than a stranger may take.
+    known.status().get_summary(GetSummaryRequest::default()).await.unwrap();
+    assert_ne!(health().await, Code::Unauthenticated, "a health check asks again on another connection");
+}
