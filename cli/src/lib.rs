@@ -3,6 +3,7 @@
 //! - [`args`]: the command line.
 //! - `commands`: a file for each.
 //! - [`stack`]: ingress, relay or both, and the admin port, in one process.
+//! - `files`: how many files the process may have open.
 //! - [`standin`]: a stand-in for Hermes, for `talaria demo` and for benchmarks.
 //! - [`metrics`]: what it counts and measures.
 //! - `tunnel`: cloudflared, which `--tunnel` runs.
@@ -13,6 +14,7 @@ pub mod args;
 mod client;
 mod commands;
 pub mod failure;
+mod files;
 pub mod logging;
 pub mod metrics;
 mod print;

@@ -6,6 +6,8 @@
 //!
 //! An IPv6 address that carries an IPv4 one (mapped, compatible, NAT64, 6to4, Teredo) ends up at the latter, and is
 //! judged as that.
+//!
+//! The same names say which proxies are believed; [`Networks::contain`] says how that differs.
 
 use std::{
     fmt,
@@ -125,7 +127,7 @@ fn class_v6(address: Ipv6Addr) -> Class {
     }
 }
 
-/// The networks, beside the public one, that requests may go to.
+/// Networks: those, beside the public one, that requests may go to, or those that proxies are in.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Networks(Arc<[Network]>);
 
@@ -133,6 +135,20 @@ impl Networks {
     /// Whether there are none, so that requests go to public addresses alone.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
+    }
+
+    /// Whether an address is in one of them. What it may carry within does not count, unlike for where a request ends up:
+    /// who comes from an address is known by that address alone.
+    pub fn contain(&self, address: IpAddr) -> bool {
+        let address = address.to_canonical();
+        let class = match address {
+            IpAddr::V4(v4) => class_v4(v4),
+            IpAddr::V6(v6) => class_v6(v6),
+        };
+        self.0.iter().any(|network| match *network {
+            Network::Class(named) => named == class,
+            Network::Block { first, bits } => begins(address, first, bits),
+        })
     }
 
     /// Whether requests may go to an address, and otherwise whose it is.
@@ -178,7 +194,7 @@ pub fn to_allow(address: IpAddr, class: Class) -> String {
     if Class::NAMED.contains(&class) { class.to_string() } else { effective(address).to_string() }
 }
 
-/// A network that requests may go to: a class by its name, or the addresses that begin with the same bits.
+/// A network: a class by its name, or the addresses that begin with the same bits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Network {
     /// `loopback`.
@@ -197,13 +213,20 @@ impl Network {
         match *self {
             Self::Class(class) => class == its_class,
             Self::Block { first, bits } => {
-                let begins = |address: IpAddr| {
-                    address.is_ipv4() == first.is_ipv4() && masked(address, bits) == masked(first, bits)
-                };
-                begins(address) || begins(effective(address))
+                begins(address, first, bits) || begins(effective(address), first, bits)
             }
         }
     }
+
+    /// Whether it is every address of its kind.
+    pub fn is_everybody(self) -> bool {
+        matches!(self, Self::Block { bits: 0, .. })
+    }
+}
+
+/// Whether the first bits of both are the same.
+fn begins(address: IpAddr, first: IpAddr, bits: u8) -> bool {
+    address.is_ipv4() == first.is_ipv4() && masked(address, bits) == masked(first, bits)
 }
 
 /// An address' first bits, with zeros behind them.

@@ -1,5 +1,6 @@
-//! Reads a request's body within a limit and a deadline.
+//! Reads a request's body within a limit, a deadline and the room that there is for all of them.
 
+use crate::budget::Held;
 use axum::body::Body;
 use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt as _;
@@ -17,17 +18,31 @@ const LINGER_BYTES: usize = 1 << 20;
 pub(crate) enum Unread {
     TooLarge,
     TooSlow,
+    /// All bodies together would take more than they may.
+    NoRoom,
     /// The sender went away or broke HTTP's rules.
     Broken,
 }
 
 /// The whole body. A declared length is believed when it is too much, and is no reason to make room for it: a
-/// stranger may promise a megabyte and send a byte.
-pub(crate) async fn read(mut body: Body, limit: usize, deadline: Duration) -> Result<Bytes, Unread> {
+/// stranger may promise a megabyte and send a byte. Room is taken by what has come, for all that it takes in memory,
+/// out of `room` bytes for all bodies.
+pub(crate) async fn read(
+    mut body: Body,
+    limit: usize,
+    deadline: Duration,
+    held: &mut Held<'_>,
+    room: usize,
+) -> Result<Bytes, Unread> {
     let declared = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
-    if declared > limit {
+    let refused = if declared > limit {
+        Some(Unread::TooLarge)
+    } else {
+        (declared > held.room(room)).then_some(Unread::NoRoom)
+    };
+    if let Some(refused) = refused {
         linger(body);
-        return Err(Unread::TooLarge);
+        return Err(refused);
     }
     let end = Instant::now() + deadline;
     let mut read = BytesMut::new();
@@ -40,11 +55,15 @@ pub(crate) async fn read(mut body: Body, limit: usize, deadline: Duration) -> Re
             return Err(Unread::TooLarge);
         }
         read.extend_from_slice(&data);
+        if !held.grow_to(read.capacity(), room) {
+            linger(body);
+            return Err(Unread::NoRoom);
+        }
     }
 }
 
-/// Lets the sender run into the refusal.
-fn linger(mut body: Body) {
+/// Lets a sender whose body is not read run into the refusal.
+pub(crate) fn linger(mut body: Body) {
     tokio::spawn(timeout(LINGER, async move {
         let mut left = LINGER_BYTES;
         while let Some(Ok(frame)) = body.frame().await {

@@ -1,28 +1,30 @@
 //! `POST /callbacks/{tenant}`.
 
 use crate::{
-    accept::{Callback, Refusal, accept},
+    accept::{Callback, Refusal, Why, accept},
+    address::{self, Client, Sender},
     body::{self, Unread},
+    connections::Place,
+    limits::{self, Limit, Limits},
     problem::Problem,
+    quiet::Quiet,
     trace,
 };
 use axum::{
-    Router,
     body::Body,
-    extract::State as Extract,
     response::{IntoResponse as _, Response},
-    routing::post,
 };
-use http::{HeaderMap, StatusCode, Uri};
+use http::{HeaderMap, Method, Request, StatusCode, request};
+use hyper::body::Incoming;
 use metrics::{counter, histogram};
-use std::{future::Future, sync::Arc, time::Duration, time::Instant};
+use std::{future::Future, net::IpAddr, sync::Arc, time::Duration};
 use talaria_bus::{Bus, Clock, Published, time::to_proto};
 use talaria_core::{
     config::Config,
     openrouter::{IDEMPOTENCY_KEY_HEADER, signature},
 };
 use talaria_proto::v1::{Event, EventConflict, Fact, QuarantinedCallback, fact::What};
-use tokio::sync::watch;
+use tokio::{sync::watch, time::Instant};
 
 /// A bus that takes longer than this to store something counts as unavailable. The sender tries again, and what
 /// was stored after all is then a duplicate.
@@ -34,46 +36,82 @@ const LONGEST_NAME: usize = 64;
 pub(crate) struct State {
     /// As it is now.
     pub config: watch::Receiver<Arc<Config>>,
-    pub bus: Bus,
-    pub clock: Clock,
-}
-
-pub(crate) fn router(state: State) -> Router {
-    Router::new()
-        .route("/callbacks/{tenant}", post(callback).fallback(|| async { Problem::method_not_allowed() }))
-        .fallback(|| async { Problem::not_found() })
-        // Each request has a clone of its own.
-        .with_state(Arc::new(state))
-}
-
-async fn callback(Extract(state): Extract<Arc<State>>, uri: Uri, headers: HeaderMap, body: Body) -> Response {
-    let start = Instant::now();
-    // A tenant's name needs no decoding, and what would need it is no tenant's name.
-    let tenant = uri.path().strip_prefix("/callbacks/").unwrap_or_default();
-    let (result, response) = match state.handle(tenant, &headers, body).await {
-        Ok(result) => (result, StatusCode::NO_CONTENT.into_response()),
-        Err((result, problem)) => (result, problem.into_response()),
-    };
-    counter!("talaria_callbacks_total", "result" => result).increment(1);
-    histogram!("talaria_callback_seconds", "result" => result).record(start.elapsed());
-    response
+    bus: Bus,
+    clock: Clock,
+    limits: Limits,
+    quiet: Quiet,
 }
 
 /// A label for metrics, and what the sender is told.
 type Refused = (&'static str, Problem);
 
+/// A request as it is when its head has come.
+struct Asked<'a> {
+    tenant: &'a str,
+    headers: &'a HeaderMap,
+    client: Client,
+    place: &'a Place,
+}
+
 impl State {
-    async fn handle(&self, tenant: &str, headers: &HeaderMap, body: Body) -> Result<&'static str, Refused> {
-        let config = Arc::clone(&self.config.borrow());
+    pub(crate) fn new(config: watch::Receiver<Arc<Config>>, bus: Bus, clock: Clock) -> Self {
+        Self { config, bus, clock, limits: Limits::default(), quiet: Quiet::default() }
+    }
+
+    /// Answers a request that came over the connection at this place.
+    pub(crate) async fn answer(&self, peer: IpAddr, place: &Place, request: Request<Incoming>) -> Response {
+        let start = Instant::now();
+        let (head, body) = request.into_parts();
+        let (config, body) = (Arc::clone(&self.config.borrow()), Body::new(body));
+        let client = address::client(peer, &head.headers, &config.ingress);
+        let limits = &config.ingress.limits;
+        let answered = match (self.limits.admit(client, start, limits), tenant(&head)) {
+            (Err((limit, wait)), _) => {
+                body::linger(body);
+                Err(self.limited(limit, client, Problem::too_many(wait).unread()))
+            }
+            (Ok(()), Err(problem)) => {
+                self.limits.refused(client, start, limits);
+                place.waits();
+                return problem.into_response();
+            }
+            (Ok(()), Ok(tenant)) => {
+                let asked = Asked { tenant, headers: &head.headers, client, place };
+                self.take(&config, asked, body).await
+            }
+        };
+        place.waits();
+        let (result, response) = match answered {
+            Ok(result) => (result, StatusCode::NO_CONTENT.into_response()),
+            Err((result, problem)) => (result, problem.into_response()),
+        };
+        counter!("talaria_callbacks_total", "result" => result).increment(1);
+        histogram!("talaria_callback_seconds", "result" => result).record(start.elapsed());
+        response
+    }
+
+    async fn take(&self, config: &Config, asked: Asked<'_>, body: Body) -> Result<&'static str, Refused> {
         let ingress = &config.ingress;
-        let body =
-            body::read(body, ingress.max_body_bytes, ingress.body_timeout).await.map_err(|unread| {
-                match unread {
-                    Unread::TooLarge => ("too_large", Problem::too_large(ingress.max_body_bytes)),
-                    Unread::TooSlow => ("too_slow", Problem::too_slow()),
-                    Unread::Broken => ("broken", Problem::broken()),
-                }
-            })?;
+        let Asked { tenant, headers, client, place } = asked;
+        let refused = |label, problem| {
+            self.limits.refused(client, Instant::now(), &ingress.limits);
+            (label, problem)
+        };
+        // Whoever is told so before his body is read has not sent it for nothing.
+        if self.limits.storing.room(ingress.limits.storing) == 0 {
+            body::linger(body);
+            return Err(self.shed(Limit::Storing, client, Problem::overloaded().unread()));
+        }
+        let mut held = self.limits.bodies.nothing();
+        let room = self.limits.share_of_bodies(client, Instant::now(), &ingress.limits);
+        let body = body::read(body, ingress.max_body_bytes, ingress.body_timeout, &mut held, room).await;
+        place.works();
+        let body = body.map_err(|unread| match unread {
+            Unread::NoRoom => self.shed(Limit::Bodies, client, Problem::overloaded().unread()),
+            Unread::TooLarge => refused("too_large", Problem::too_large(ingress.max_body_bytes)),
+            Unread::TooSlow => refused("too_slow", Problem::too_slow()),
+            Unread::Broken => refused("broken", Problem::broken()),
+        })?;
         let signature = joined(headers, signature::HEADER);
         let idempotency_key = joined(headers, IDEMPOTENCY_KEY_HEADER);
         let callback = Callback {
@@ -84,17 +122,56 @@ impl State {
             body,
             received_at: self.clock.now(),
         };
-        match accept(&config.tenants, callback) {
-            Ok(event) => self.publish(Arc::new(event)).await,
+        let signed = match accept(&config.tenants, callback) {
             Err(Refusal::Stranger(why)) => {
-                counter!("talaria_callbacks_refused_total", "reason" => why.label()).increment(1);
-                // A stranger's path may be long, and he may come often.
-                let tenant: String = tenant.chars().take(LONGEST_NAME).collect();
-                tracing::info!(tenant, reason = why.label(), "callback refused");
-                Err(("unauthorized", Problem::unauthorized()))
+                self.stranger(why, tenant, client);
+                return Err(refused("unauthorized", Problem::unauthorized()));
             }
-            Err(Refusal::NotAnEvent(quarantined)) => self.quarantine(*quarantined).await,
+            Err(Refusal::NotAnEvent(quarantined)) => Err(quarantined),
+            Ok(event) => Ok(Arc::new(event)),
+        };
+        self.limits
+            .verified(client, tenant, Instant::now(), &ingress.limits)
+            .map_err(|(limit, wait)| self.limited(limit, client, Problem::too_many(wait)))?;
+        let mut storing = self.limits.storing.nothing();
+        if !storing.grow_to(1, ingress.limits.storing) {
+            return Err(self.shed(Limit::Storing, client, Problem::overloaded()));
         }
+        match signed {
+            Ok(event) => self.publish(event).await,
+            Err(quarantined) => self.quarantine(*quarantined).await,
+        }
+    }
+
+    fn stranger(&self, why: Why, tenant: &str, client: Client) {
+        counter!("talaria_callbacks_refused_total", "reason" => why.label()).increment(1);
+        if let Some(left_out) = self.line_about(client) {
+            // A stranger's path may be long.
+            let tenant: String = tenant.chars().take(LONGEST_NAME).collect();
+            tracing::info!(tenant, reason = why.label(), client = %client.address, left_out, "callback refused");
+        }
+    }
+
+    fn limited(&self, limit: Limit, client: Client, problem: Problem) -> Refused {
+        limits::reached(limit);
+        if let Some(left_out) = self.line_about(client) {
+            tracing::warn!(limit = limit.key(), client = %client.address, left_out, "callback limited");
+        }
+        ("limited", problem)
+    }
+
+    fn shed(&self, limit: Limit, client: Client, problem: Problem) -> Refused {
+        limits::reached(limit);
+        if let Some(left_out) = self.line_about(client) {
+            let limit = limit.key();
+            tracing::warn!(limit, client = %client.address, left_out, "no room for a callback");
+        }
+        ("shed", problem)
+    }
+
+    /// Whether a line about a client is written, and then how many about clients were left out before it.
+    fn line_about(&self, client: Client) -> Option<u64> {
+        self.quiet.writes(Sender::from(client.address), Instant::now())
     }
 
     async fn publish(&self, event: Arc<Event>) -> Result<&'static str, Refused> {
@@ -142,6 +219,14 @@ impl State {
         let fact = Fact { at: Some(to_proto(self.clock.now())), event_seq, what: Some(what) };
         stored(self.bus.record(vec![fact])).await
     }
+}
+
+/// The tenant that a request names, or what else it asks for. A tenant's name needs no decoding, and what would need it
+/// is no tenant's name.
+fn tenant(head: &request::Parts) -> Result<&str, Problem> {
+    let name = head.uri.path().strip_prefix("/callbacks/");
+    let name = name.filter(|name| !name.is_empty() && !name.contains('/')).ok_or_else(Problem::not_found)?;
+    if head.method == Method::POST { Ok(name) } else { Err(Problem::method_not_allowed()) }
 }
 
 async fn stored<T>(work: impl Future<Output = Result<T, talaria_bus::Error>>) -> Result<T, Refused> {

@@ -1,28 +1,40 @@
 //! The way in: verifies OpenRouter's callbacks and makes them durable before it answers.
 //!
 //! ```text
-//! socket ▶ body, bounded ▶ accept: verify, normalize ▶ publish ▶ 204
-//!            413, 408           401, 422                 503
+//! socket ▶ limits ▶ body, bounded ▶ accept: verify, normalize ▶ limits ▶ publish ▶ 204
+//!          429, 503   413, 408           401, 422               429       503
 //! ```
 //!
+//! - [`server`]: the listening loop with its deadlines, and draining.
+//! - [`connections`]: places for connections, and who has to leave when there are none.
+//! - [`taken`]: a connection that ends when its client takes nothing of his answers for too long.
+//! - [`address`]: whose a request is, by its peer and by what trusted proxies say.
+//! - [`limits`]: who is let in, before a body is read and after it was verified. It stands on [`rate`], how much of an
+//!   allowance is left, [`recent`], what is known of senders for a while, and [`budget`], how much is in use at once.
+//! - [`quiet`]: how many lines strangers may have in the log.
 //! - [`accept`]: the decision, pure: who signed this, and is it an event?
 //! - [`body`]: reads a body within its limit and its deadline.
-//! - [`callback`]: `POST /callbacks/{tenant}`, which asks the one and then the other.
+//! - [`callback`]: `POST /callbacks/{tenant}`, which asks them all.
 //! - [`trace`]: the trace that a callback belongs to.
 //! - [`problem`]: the errors, as RFC 9457 problem documents.
-//! - [`server`]: the listening loop with its deadlines, and draining.
 
 mod accept;
+mod address;
 mod body;
+mod budget;
 mod callback;
+mod connections;
+mod limits;
 mod problem;
+mod quiet;
+mod rate;
+mod recent;
 mod server;
+mod taken;
 #[cfg(test)]
 mod tests;
 mod trace;
 
-use axum::{middleware::map_response, response::Response};
-use http::{HeaderValue, header::CONNECTION};
 use std::{io, net::SocketAddr, sync::Arc};
 use talaria_bus::{Bus, Clock};
 use talaria_core::config::Config;
@@ -36,12 +48,12 @@ pub struct Ingress {
 }
 
 impl Ingress {
-    /// Listens on the configured address. Each callback is taken by the configuration as it then is; the address and
-    /// the deadline of a head stay as they were at the start.
+    /// Listens on the configured address, which stays as it was at the start. Each connection and each callback is
+    /// taken by the configuration as it then is.
     pub async fn bind(config: watch::Receiver<Arc<Config>>, bus: Bus, clock: Clock) -> io::Result<Self> {
         let address = config.borrow().ingress.listen;
         let listener = TcpListener::bind(address).await?;
-        Ok(Self { listener, state: callback::State { config, bus, clock } })
+        Ok(Self { listener, state: callback::State::new(config, bus, clock) })
     }
 
     /// Where it listens.
@@ -52,13 +64,6 @@ impl Ingress {
     /// Serves until it is told to stop, and then finishes what has begun. Once it is leaving, each answer ends its
     /// connection, so that the sender's next one goes to somebody who stays.
     pub async fn serve(self, leaving: CancellationToken, stop: CancellationToken) {
-        let deadline = self.state.config.borrow().ingress.body_timeout;
-        let router = callback::router(self.state).layer(map_response(move |mut response: Response| {
-            if leaving.is_cancelled() {
-                response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
-            }
-            std::future::ready(response)
-        }));
-        server::serve(self.listener, router, deadline, stop).await;
+        server::serve(self.listener, Arc::new(self.state), leaving, stop).await;
     }
 }

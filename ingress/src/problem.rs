@@ -3,23 +3,29 @@
 use axum::response::{IntoResponse, Response};
 use http::{HeaderName, HeaderValue, StatusCode, header};
 use serde_json::json;
+use std::time::Duration;
 
 /// An error that a sender is told.
 #[derive(Clone, Debug)]
 pub(crate) struct Problem {
     status: StatusCode,
     detail: String,
-    header: Option<(HeaderName, HeaderValue)>,
+    headers: Vec<(HeaderName, HeaderValue)>,
 }
 
 impl Problem {
     fn new(status: StatusCode, detail: impl Into<String>) -> Self {
-        Self { status, detail: detail.into(), header: None }
+        Self { status, detail: detail.into(), headers: Vec::new() }
     }
 
     fn with(mut self, name: HeaderName, value: &'static str) -> Self {
-        self.header = Some((name, HeaderValue::from_static(value)));
+        self.headers.push((name, HeaderValue::from_static(value)));
         self
+    }
+
+    /// The sender's body is not read, so nothing can follow it.
+    pub(crate) fn unread(self) -> Self {
+        self.with(header::CONNECTION, "close")
     }
 
     /// One and the same for an unknown tenant and for every fault of a signature.
@@ -36,7 +42,7 @@ impl Problem {
 
     pub(crate) fn too_large(limit: usize) -> Self {
         let detail = format!("The body is longer than {limit} bytes.");
-        Self::new(StatusCode::PAYLOAD_TOO_LARGE, detail).with(header::CONNECTION, "close")
+        Self::new(StatusCode::PAYLOAD_TOO_LARGE, detail).unread()
     }
 
     pub(crate) fn too_large_for_bus() -> Self {
@@ -44,16 +50,29 @@ impl Problem {
     }
 
     pub(crate) fn too_slow() -> Self {
-        Self::new(StatusCode::REQUEST_TIMEOUT, "The body did not arrive in time.")
-            .with(header::CONNECTION, "close")
+        Self::new(StatusCode::REQUEST_TIMEOUT, "The body did not arrive in time.").unread()
     }
 
     pub(crate) fn broken() -> Self {
-        Self::new(StatusCode::BAD_REQUEST, "The body could not be read.").with(header::CONNECTION, "close")
+        Self::new(StatusCode::BAD_REQUEST, "The body could not be read.").unread()
     }
 
     pub(crate) fn unavailable() -> Self {
         let detail = "The callback could not be stored. It was not accepted; send it again.";
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, detail).with(header::RETRY_AFTER, "5")
+    }
+
+    /// After a limit was reached that is the sender's or the tenant's own. Says nothing of which.
+    pub(crate) fn too_many(wait: Duration) -> Self {
+        let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
+        let mut problem = Self::new(StatusCode::TOO_MANY_REQUESTS, "Too many requests. Send it again later.");
+        problem.headers.push((header::RETRY_AFTER, seconds.max(1).into()));
+        problem
+    }
+
+    /// There is more to do than can be done.
+    pub(crate) fn overloaded() -> Self {
+        let detail = "There is no room for the callback now. It was not accepted; send it again.";
         Self::new(StatusCode::SERVICE_UNAVAILABLE, detail).with(header::RETRY_AFTER, "5")
     }
 
@@ -76,7 +95,7 @@ impl IntoResponse for Problem {
         });
         let content_type = (header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         let mut response = (self.status, [content_type], document.to_string()).into_response();
-        response.headers_mut().extend(self.header);
+        response.headers_mut().extend(self.headers);
         response
     }
 }

@@ -1,49 +1,44 @@
-//! The listening loop: HTTP/1.1 with a deadline for a request's head, and draining.
+//! The listening loop: HTTP/1.1 with a deadline for a request's head, a place for each connection, and draining.
 
-use axum::Router;
-use hyper::server::conn::http1;
+use crate::{
+    address::Sender,
+    callback::State,
+    connections::{Full, Place, Places},
+    taken::Taken,
+};
+use http::{HeaderValue, header::CONNECTION};
+use hyper::{server::conn::http1, service::service_fn};
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
     server::graceful::GracefulShutdown,
-    service::TowerToHyperService,
 };
-use std::{io, sync::Arc, time::Duration};
-use tokio::{
-    net::{TcpListener, TcpStream},
-    sync::Semaphore,
-};
+use std::{convert::Infallible, io, net::IpAddr, sync::Arc, time::Duration};
+use talaria_core::config::Ingress;
+use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 
-/// More than any callback's head needs.
-const LARGEST_HEAD: usize = 64 * 1024;
-
-/// Connections at once; who comes after that waits in front of the listener. With the bound of a body this bounds
-/// what strangers can make us hold.
-const CONNECTIONS: usize = 1024;
-
-/// How long connections may take to finish after `stop`, beside the deadline of a body.
+/// How long connections may take to finish after `stop`, beside the deadlines of a head and a body.
 const DRAIN: Duration = Duration::from_secs(15);
 
 pub(crate) async fn serve(
     listener: TcpListener,
-    router: Router,
-    head_deadline: Duration,
+    state: Arc<State>,
+    leaving: CancellationToken,
     stop: CancellationToken,
 ) {
-    let mut http = http1::Builder::new();
-    http.timer(TokioTimer::new()).header_read_timeout(head_deadline).max_buf_size(LARGEST_HEAD);
     let connections = GracefulShutdown::new();
-    let places = Arc::new(Semaphore::new(CONNECTIONS));
+    let places = Arc::new(Places::default());
     loop {
         let accept = async {
-            // Never closed.
-            let place = Arc::clone(&places).acquire_owned().await.ok();
-            listener.accept().await.map(|(stream, _)| (stream, place))
+            let (stream, peer) = listener.accept().await?;
+            Ok((stream, peer.ip(), place(&state, &places, peer.ip()).await))
         };
-        let (stream, place) = tokio::select! {
+        let (stream, peer, place) = tokio::select! {
             () = stop.cancelled() => break,
             accepted = accept => match accepted {
-                Ok(accepted) => accepted,
+                Ok((stream, peer, Some(place))) => (stream, peer, place),
+                // Its address has its share already.
+                Ok((_, _, None)) => continue,
                 Err(error) => {
                     pause_after(&error).await;
                     continue;
@@ -52,19 +47,63 @@ pub(crate) async fn serve(
         };
         // Answers are small and should not wait to be joined with others.
         let _ = TcpStream::set_nodelay(&stream, true);
-        let service = TowerToHyperService::new(router.clone());
-        let connection = connections.watch(http.serve_connection(TokioIo::new(stream), service));
+        let (state, leaving, watcher) = (Arc::clone(&state), leaving.clone(), connections.watcher());
         tokio::spawn(async move {
-            if let Err(error) = connection.await {
-                tracing::debug!(%error, "connection ended");
+            let answer = service_fn(|request| async {
+                let mut response = state.answer(peer, &place, request).await;
+                if leaving.is_cancelled() {
+                    response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+                }
+                Ok::<_, Infallible>(response)
+            });
+            let (http, deadline) = {
+                let ingress = &state.config.borrow().ingress;
+                (http(ingress), ingress.head_timeout)
+            };
+            let stream = TokioIo::new(Taken::new(stream, deadline));
+            let connection = http.serve_connection(stream, answer);
+            tokio::select! {
+                ended = watcher.watch(connection) => if let Err(error) = ended {
+                    tracing::debug!(%error, "connection ended");
+                },
+                () = place.let_go() => tracing::debug!(%peer, "connection closed to make room for another"),
             }
-            drop(place);
         });
     }
     drop(listener);
-    if tokio::time::timeout(head_deadline + DRAIN, connections.shutdown()).await.is_err() {
+    let deadline = {
+        let ingress = &state.config.borrow().ingress;
+        ingress.head_timeout.max(ingress.body_timeout) + DRAIN
+    };
+    if tokio::time::timeout(deadline, connections.shutdown()).await.is_err() {
         tracing::warn!("connections were still open when the ingress had to stop");
     }
+}
+
+/// A connection's place, once there is one; none if its address has its share.
+async fn place(state: &State, places: &Arc<Places>, peer: IpAddr) -> Option<Place> {
+    loop {
+        let config = Arc::clone(&state.config.borrow());
+        let is_proxy = config.ingress.trusted_proxies.contain(peer);
+        let sender = (!is_proxy).then(|| Sender::from(peer));
+        match places.enter(sender, &config.ingress.limits) {
+            Ok(place) => break Some(place),
+            Err(Full::Share) => break None,
+            Err(Full::All) => places.changed().await,
+        }
+    }
+}
+
+fn http(ingress: &Ingress) -> http1::Builder {
+    let mut http = http1::Builder::new();
+    http.timer(TokioTimer::new())
+        .header_read_timeout(ingress.head_timeout)
+        .max_buf_size(ingress.max_head_bytes);
+    // Only where it is asked for: hyper then makes room for the headers of each request anew.
+    if let Some(most) = ingress.max_headers {
+        http.max_headers(most);
+    }
+    http
 }
 
 /// Errors of one connection pass; when the process has no more files, waiting is all that helps.

@@ -1,10 +1,12 @@
 //! Every answer that a sender can get, over real sockets.
 
+mod limits;
+
 use crate::Ingress;
 use jiff::Timestamp;
 use std::{fs, path::Path, sync::Arc, time::Duration};
 use talaria_bus::{Bus, Clock};
-use talaria_core::{config, openrouter::signature::sign};
+use talaria_core::{config, config::Config, openrouter::signature::sign};
 use talaria_proto::v1::fact::What;
 use tempfile::TempDir;
 use tokio::{
@@ -17,9 +19,10 @@ use tokio_util::sync::CancellationToken;
 
 const EVENT: &str = r#"{"type":"video.generation.completed","data":{"id":"job_test","status":"completed"}}"#;
 
-/// An ingress with one tenant, acme, whose secret is "s3cret".
+/// An ingress with the tenants acme and other, whose secret is "s3cret".
 struct Running {
     address: std::net::SocketAddr,
+    config: watch::Sender<Arc<Config>>,
     bus: Bus,
     directory: TempDir,
     leaving: CancellationToken,
@@ -29,19 +32,25 @@ struct Running {
 
 impl Running {
     async fn start() -> Self {
+        Self::start_with("max_body_bytes: 1000, body_timeout: 300ms").await
+    }
+
+    /// With these keys under `ingress`.
+    async fn start_with(keys: &str) -> Self {
         let directory = tempfile::tempdir().unwrap();
         fs::write(directory.path().join("secret"), "s3cret").unwrap();
-        let text = "ingress: {listen: 127.0.0.1:0, max_body_bytes: 1000, body_timeout: 300ms}\n\
-                    tenants: {acme: {openrouter: {secrets: [{file: secret}]}}}";
-        let file = directory.path().join("talaria.yaml");
-        fs::write(&file, text).unwrap();
-        let config = watch::Sender::new(Arc::new(config::load(&file).unwrap())).subscribe();
+        let config = watch::Sender::new(configured(directory.path(), keys));
         let bus = Bus::embedded(directory.path(), Clock::System).await.unwrap();
-        let ingress = Ingress::bind(config, bus.clone(), Clock::System).await.unwrap();
+        let ingress = Ingress::bind(config.subscribe(), bus.clone(), Clock::System).await.unwrap();
         let address = ingress.address().unwrap();
         let (leaving, stop) = (CancellationToken::new(), CancellationToken::new());
         let server = tokio::spawn(ingress.serve(leaving.clone(), stop.clone()));
-        Self { address, bus, directory, leaving, stop, server }
+        Self { address, config, bus, directory, leaving, stop, server }
+    }
+
+    /// Goes on with these keys instead.
+    fn reload(&self, keys: &str) {
+        self.config.send_replace(configured(self.path(), keys));
     }
 
     fn path(&self) -> &Path {
@@ -73,6 +82,15 @@ impl Running {
         let facts = self.bus.journal(0, 100).await.unwrap();
         facts.facts.into_iter().filter_map(|(_, fact)| fact.what.clone()).collect()
     }
+}
+
+fn configured(directory: &Path, keys: &str) -> Arc<Config> {
+    let tenant = "{openrouter: {secrets: [{file: secret}]}}";
+    let text =
+        format!("ingress: {{listen: 127.0.0.1:0, {keys}}}\ntenants: {{acme: {tenant}, other: {tenant}}}");
+    let file = directory.join("talaria.yaml");
+    fs::write(&file, text).unwrap();
+    Arc::new(config::load(&file).unwrap())
 }
 
 fn signed(secret: &str, body: &str, age: i64) -> String {

@@ -1,7 +1,7 @@
 //! `talaria up`, `talaria ingress` and `talaria relay`: the service, and each half of it.
 
 use crate::{
-    Failure, args, metrics,
+    Failure, args, files, metrics,
     stack::{Addresses, Stack},
     tunnel::Tunnel,
 };
@@ -46,6 +46,7 @@ async fn run(config: Config, role: Role, tunnel: bool) -> Result<(), Failure> {
     for warning in &config.warnings {
         tracing::warn!(line = warning.line, column = warning.column, help = warning.help, "{}", warning.what);
     }
+    files::raise_limit(&config, role);
     let tunnel = if tunnel { Some(Tunnel::find(&config).await?) } else { None };
     let stack = Stack::bind(config, role, metrics::start()?).await?;
     let stop = stop_on_signals()?;

@@ -22,6 +22,8 @@ const RESULT: &[Label] = &[Label {
         "too_large",
         "too_slow",
         "broken",
+        "limited",
+        "shed",
         "unavailable",
     ]),
 }];
@@ -39,6 +41,18 @@ const REFUSAL: &[Label] = &[Label {
         "unguarded",
         "no_such_method",
         "handshake",
+    ]),
+}];
+const LIMIT: &[Label] = &[Label {
+    name: "limit",
+    values: Known(&[
+        "connections",
+        "connections_per_address",
+        "bodies",
+        "storing",
+        "per_address",
+        "refused_per_address",
+        "per_tenant",
     ]),
 }];
 const OUTCOME: &[Label] = &[Label {
@@ -68,7 +82,7 @@ pub const CATALOGUE: &[Metric] = &[
     counter(
         Ingress,
         "talaria_callbacks_limited_total",
-        &[Label { name: "limit", values: Known(&[]) }],
+        LIMIT,
         "Callbacks and connections that were turned away by a limit, by which",
     ),
     gauge(Ingress, "talaria_ingress_connections", &[], "Connections of senders that are open"),
@@ -78,6 +92,7 @@ pub const CATALOGUE: &[Metric] = &[
         &[],
         "Bytes of bodies that are held while they arrive and are stored",
     ),
+    gauge(Ingress, "talaria_ingress_storing", &[], "Callbacks that wait for the bus"),
     counter(
         Relay,
         "talaria_events_planned_total",

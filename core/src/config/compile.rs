@@ -1,15 +1,15 @@
 //! From what was written to what it means. Collects every problem instead of stopping at the first.
 
 use super::{
-    Addresses, Admin, BodyMode, BusKind, Config, DEFAULT_TOLERANCE, EventPattern, Guard, Ingress, NAMES,
-    Pace, Problem, Relay, Retry, Role, Route, Tenant, access, is_name, nats, outbound,
+    Addresses, Admin, BodyMode, BusKind, Config, DEFAULT_TOLERANCE, EventPattern, Guard, NAMES, Pace,
+    Problem, Relay, Retry, Role, Route, Tenant, access, ingress, is_name, nats, outbound,
     problem::Problems,
     raw, secret,
     secret::Origin,
     tunnel,
     value::{
         DAY, HOUR, MINUTE, SECOND, body_limit, breaker, duration, event_pattern, exchanges, extra,
-        hermes_url, listen, pace, percent, public_url,
+        hermes_url, listen, pace, percent,
     },
 };
 use crate::{
@@ -34,7 +34,7 @@ const DEFAULT_MAX_AGE: Duration = Duration::from_secs(3 * 86_400);
 /// Hermes' own default limit.
 const DEFAULT_PACE: Pace = Pace { count: 30, window: MINUTE };
 /// Hermes' own default for `max_body_bytes`, and ours.
-const DEFAULT_MAX_BODY: usize = 1_048_576;
+pub(super) const DEFAULT_MAX_BODY: usize = 1_048_576;
 
 /// Failures in a row that shut a route.
 const DEFAULT_BREAKER: u32 = 5;
@@ -83,24 +83,12 @@ pub(super) fn config(raw: raw::Config, base: &Path, role: Role) -> Result<Config
 
     let retention = duration(p, raw.retention.as_ref(), "retention", 7 * DAY, SECOND..=3_650 * DAY);
     let scope = Scope { base, role, retention };
-    let public_url = p.or(raw.ingress.public_url.as_ref(), None, |text| public_url(text).map(Some));
-    let for_tunnel = (raw.ingress.public_url.is_some(), public_url.as_ref());
+    let ingress = ingress::compile(p, &mut warnings, &raw.ingress);
+    let for_tunnel = (raw.ingress.public_url.is_some(), ingress.public_url.as_ref());
     let tenants = raw.tenants.0.iter().map(|(name, _)| name.value.as_str()).collect();
     let mut config = Config {
         tunnel: tunnel::compile(p, &mut warnings, &raw.tunnel, for_tunnel, base, role),
-        ingress: Ingress {
-            listen: listen(p, raw.ingress.listen.as_ref(), "ingress.listen", 8080),
-            public_url,
-            max_body_bytes: p.or(raw.ingress.max_body_bytes.as_ref(), DEFAULT_MAX_BODY, |n| body_limit(*n)),
-            body_timeout: duration(
-                p,
-                raw.ingress.body_timeout.as_ref(),
-                "body_timeout",
-                10 * SECOND,
-                SECOND / 10..=HOUR,
-            ),
-            linger: duration(p, raw.ingress.linger.as_ref(), "linger", Duration::ZERO, Duration::ZERO..=HOUR),
-        },
+        ingress,
         relay: Relay {
             grpc: listen(p, raw.relay.grpc.as_ref(), "relay.grpc", 50051),
             tls: access::tls(p, &mut warnings, raw.relay.tls.as_ref(), base, role),

@@ -9,6 +9,7 @@
 //! Secrets never stand in the file: they are named there ([`secret`]) and read while it is compiled, each only by
 //! the [`role`] that needs it.
 //!
+//! - [`ingress`]: where callbacks come in, whose address is believed, and what strangers may use up.
 //! - [`value`]: what single values mean, such as times and addresses.
 //! - [`access`]: who may ask a relay, and over what.
 //! - [`nats`]: the bus between processes.
@@ -22,6 +23,7 @@
 
 mod access;
 mod compile;
+mod ingress;
 mod name;
 mod nats;
 mod outbound;
@@ -36,6 +38,7 @@ mod tunnel;
 mod value;
 
 pub use access::{RelayTls, Scope, Token};
+pub use ingress::{Ingress, Limits};
 pub use name::{NAMES, is_name};
 pub use nats::{Credentials, Nats, Tls};
 pub use outbound::{Header, RouteTls};
@@ -77,21 +80,6 @@ pub struct Config {
     pub tenants: BTreeMap<String, Arc<Tenant>>,
     /// What is allowed and yet looks wrong.
     pub warnings: Vec<Problem>,
-}
-
-/// Where callbacks come in.
-#[derive(Clone, Debug)]
-pub struct Ingress {
-    /// The address that is listened on.
-    pub listen: SocketAddr,
-    /// What OpenRouter reaches that address by, without a trailing slash.
-    pub public_url: Option<String>,
-    /// A longer body is refused.
-    pub max_body_bytes: usize,
-    /// A body must have arrived whole in this time, and so must a request's head.
-    pub body_timeout: Duration,
-    /// How long callbacks are still taken after it was told to stop, so that whoever sends them here can learn of it.
-    pub linger: Duration,
 }
 
 /// Where status is asked.

@@ -101,7 +101,7 @@ pub(super) fn compile(p: &mut Problems, warnings: &mut Problems, raw: &raw::Nats
             let fault = || (format!("{text:?} is not a prefix"), format!("use {NAMES}"));
             is_name(text).then(|| text.clone()).ok_or_else(fault)
         }),
-        max_bytes: p.or(raw.max_bytes.as_ref(), None, |text| bytes(text).map(Some)),
+        max_bytes: p.or(raw.max_bytes.as_ref(), None, |text| bytes(text, "max_bytes").map(Some)),
     }
 }
 

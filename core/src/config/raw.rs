@@ -36,6 +36,24 @@ pub(super) struct Ingress {
     pub max_body_bytes: Option<Spanned<usize>>,
     pub body_timeout: Option<Spanned<String>>,
     pub linger: Option<Spanned<String>>,
+    pub max_head_bytes: Option<Spanned<usize>>,
+    pub max_headers: Option<Spanned<usize>>,
+    pub head_timeout: Option<Spanned<String>>,
+    pub trusted_proxies: Option<Vec<Spanned<String>>>,
+    pub client_address: Option<Spanned<String>>,
+    pub limits: Limits,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Limits {
+    pub connections: Option<Spanned<usize>>,
+    pub connections_per_address: Option<Spanned<usize>>,
+    pub bodies: Option<Spanned<String>>,
+    pub storing: Option<Spanned<usize>>,
+    pub per_address: Option<Spanned<String>>,
+    pub refused_per_address: Option<Spanned<String>>,
+    pub per_tenant: Option<Spanned<String>>,
 }
 
 #[derive(Deserialize, Default)]

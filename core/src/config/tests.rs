@@ -1,5 +1,6 @@
 mod access;
 mod bus;
+mod ingress;
 mod outbound;
 mod tunnel;
 

@@ -17,7 +17,7 @@ pub(super) const MINUTE: Duration = Duration::from_secs(60);
 pub(super) const HOUR: Duration = Duration::from_secs(3_600);
 pub(super) const DAY: Duration = Duration::from_secs(86_400);
 
-/// The smallest number of bytes that a stream may be limited to.
+/// The smallest number of bytes that can be written as a limit.
 const LEAST_BYTES: u64 = 1 << 20;
 /// NATS counts bytes in signed numbers.
 const MOST_BYTES: u64 = i64::MAX.unsigned_abs();
@@ -180,7 +180,7 @@ pub(super) fn percent(text: &str) -> Result<f64, Fault> {
 }
 
 /// A number of bytes, plain or with a binary unit.
-pub(super) fn bytes(text: &str) -> Result<u64, Fault> {
+pub(super) fn bytes(text: &str, key: &str) -> Result<u64, Fault> {
     let help = || "write 1MiB or more, such as 512MiB, 10GiB, 1TiB or a plain number of bytes".to_owned();
     let text = text.trim();
     let (number, unit) = [("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30), ("TiB", 1 << 40)]
@@ -188,12 +188,12 @@ pub(super) fn bytes(text: &str) -> Result<u64, Fault> {
         .find_map(|(name, unit)| Some((text.strip_suffix(name)?.trim_end(), unit)))
         .unwrap_or((text, 1_u64));
     if number.is_empty() || !number.bytes().all(|b| b.is_ascii_digit()) {
-        return Err(("max_bytes is not a number of bytes".into(), help()));
+        return Err((format!("{key} is not a number of bytes"), help()));
     }
     number
         .parse::<u64>()
         .ok()
         .and_then(|number| number.checked_mul(unit))
         .filter(|bytes| (LEAST_BYTES..=MOST_BYTES).contains(bytes))
-        .ok_or_else(|| ("max_bytes is out of range".into(), help()))
+        .ok_or_else(|| (format!("{key} is out of range"), help()))
 }

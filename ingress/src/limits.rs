@@ -1,0 +1,231 @@
+//! Who is let in, before a body is read and after it was verified.
+//!
+//! OpenRouter's callbacks come from few addresses, for all tenants, and anybody may have it call any path here. So what
+//! an address may do wrong is limited, and what it does right is not:
+//!
+//! - An address that had too many requests refused is answered 429 before anything of the next one's body is read. What
+//!   is refused counts only once it was refused.
+//! - An address that has sent a verified callback is none that this is for: a tenant whose secret is wrong must not stop
+//!   the others, and nobody can get OpenRouter shut out by having it call here.
+//! - A tenant's callbacks count once they are verified, so that nobody uses up an allowance by naming its owner; and a
+//!   name that nobody has is treated as one that somebody has.
+//! - A trusted proxy that does not say for whom it asks is nobody who can be blamed.
+
+use crate::{
+    address::{Client, Sender},
+    budget::Budget,
+    rate,
+    recent::Recent,
+};
+use metrics::{counter, gauge};
+use std::time::Duration;
+use talaria_core::config;
+use tokio::time::Instant;
+
+/// For how long an address is believed after a verified callback. Jobs may be a day apart.
+const PROVEN: Duration = Duration::from_secs(24 * 3_600);
+
+/// A limit that was reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Limit {
+    Connections,
+    ConnectionsPerAddress,
+    PerAddress,
+    RefusedPerAddress,
+    PerTenant,
+    Bodies,
+    Storing,
+}
+
+impl Limit {
+    /// Its key in the configuration, under `ingress.limits`.
+    pub(crate) fn key(self) -> &'static str {
+        match self {
+            Self::Connections => "connections",
+            Self::ConnectionsPerAddress => "connections_per_address",
+            Self::PerAddress => "per_address",
+            Self::RefusedPerAddress => "refused_per_address",
+            Self::PerTenant => "per_tenant",
+            Self::Bodies => "bodies",
+            Self::Storing => "storing",
+        }
+    }
+}
+
+pub(crate) struct Limits {
+    asked: Recent<Sender>,
+    refused: Recent<Sender>,
+    proven: Recent<Sender>,
+    tenants: Recent<String>,
+    /// Bytes of bodies in memory.
+    pub bodies: Budget,
+    /// Callbacks that wait for the bus.
+    pub storing: Budget,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            asked: Recent::default(),
+            refused: Recent::default(),
+            proven: Recent::default(),
+            tenants: Recent::default(),
+            bodies: Budget::new(gauge!("talaria_ingress_body_bytes")),
+            storing: Budget::new(gauge!("talaria_ingress_storing")),
+        }
+    }
+}
+
+impl Limits {
+    /// Whether a request may go on to its body; otherwise which limit it reached, and how long until there is room.
+    pub(crate) fn admit(
+        &self,
+        client: Client,
+        now: Instant,
+        limits: &config::Limits,
+    ) -> Result<(), (Limit, Duration)> {
+        if client.is_proxy {
+            return Ok(());
+        }
+        let sender = Sender::from(client.address);
+        if let Some(rate) = limits.refused_per_address
+            && let Some(wait) = rate::wait(self.refused.until(sender, now), now, rate)
+            && !self.is_proven(client, now)
+        {
+            return Err((Limit::RefusedPerAddress, wait));
+        }
+        if let Some(rate) = limits.per_address {
+            take(&self.asked, sender, now, rate).map_err(|wait| (Limit::PerAddress, wait))?;
+        }
+        Ok(())
+    }
+
+    /// A request was refused for what it is.
+    pub(crate) fn refused(&self, client: Client, now: Instant, limits: &config::Limits) {
+        if let Some(rate) = limits.refused_per_address.filter(|_| !client.is_proxy) {
+            let charge = |until| (rate::take(until, now, rate), ());
+            self.refused.change(Sender::from(client.address), now, charge);
+        }
+    }
+
+    /// A callback was verified. How long until its tenant may have one more, if that is not now.
+    pub(crate) fn verified(
+        &self,
+        client: Client,
+        tenant: &str,
+        now: Instant,
+        limits: &config::Limits,
+    ) -> Result<(), (Limit, Duration)> {
+        self.proven.change(Sender::from(client.address), now, |_| (now + PROVEN, ()));
+        if let Some(rate) = limits.per_tenant {
+            take(&self.tenants, tenant.to_owned(), now, rate).map_err(|wait| (Limit::PerTenant, wait))?;
+        }
+        Ok(())
+    }
+
+    /// How many bytes all bodies may take when this client sends one: a quarter of them is left for those who have
+    /// proven who they are.
+    pub(crate) fn share_of_bodies(&self, client: Client, now: Instant, limits: &config::Limits) -> usize {
+        if self.is_proven(client, now) { limits.bodies } else { limits.bodies / 4 * 3 }
+    }
+
+    fn is_proven(&self, client: Client, now: Instant) -> bool {
+        self.proven.until(Sender::from(client.address), now) > now
+    }
+}
+
+/// Takes one of an allowance, or says how long until there is one.
+fn take<K: std::hash::Hash + Eq>(
+    recent: &Recent<K>,
+    key: K,
+    now: Instant,
+    rate: config::Pace,
+) -> Result<(), Duration> {
+    recent.change(key, now, |until| match rate::wait(until, now, rate) {
+        Some(wait) => (until, Err(wait)),
+        None => (rate::take(until, now, rate), Ok(())),
+    })
+}
+
+/// Counts that a limit was reached.
+pub(crate) fn reached(limit: Limit) {
+    counter!("talaria_callbacks_limited_total", "limit" => limit.key()).increment(1);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::IpAddr;
+    use talaria_core::config::Pace;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn config() -> config::Limits {
+        config::Limits {
+            connections: 8,
+            connections_per_address: 8,
+            bodies: 400,
+            storing: 8,
+            per_address: None,
+            refused_per_address: Some(Pace { count: 3, window: 3 * SECOND }),
+            per_tenant: None,
+        }
+    }
+
+    fn at(address: &str) -> Client {
+        Client { address: address.parse::<IpAddr>().unwrap(), is_proxy: false }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_refused_counts_and_what_is_verified_clears() {
+        let (limits, config) = (Limits::default(), config());
+        let admit = |client| limits.admit(client, Instant::now(), &config);
+        let (stranger, other, proxy) =
+            (at("192.0.2.1"), at("192.0.2.2"), Client { is_proxy: true, ..at("127.0.0.1") });
+        for _ in 0..3 {
+            assert_eq!(admit(stranger), Ok(()));
+            limits.refused(stranger, Instant::now(), &config);
+            limits.refused(proxy, Instant::now(), &config);
+        }
+        assert_eq!(admit(stranger), Err((Limit::RefusedPerAddress, SECOND)));
+        assert_eq!((admit(other), admit(proxy)), (Ok(()), Ok(())));
+        tokio::time::advance(SECOND).await;
+        assert_eq!(admit(stranger), Ok(()));
+        limits.refused(stranger, Instant::now(), &config);
+        assert!(admit(stranger).is_err());
+        // It turns out to be one whom a tenant has given its secret.
+        assert_eq!(limits.verified(stranger, "acme", Instant::now(), &config), Ok(()));
+        for _ in 0..100 {
+            limits.refused(stranger, Instant::now(), &config);
+            assert_eq!(admit(stranger), Ok(()));
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_absolute_limit_counts_everything_and_a_tenants_what_is_verified() {
+        let two = Some(Pace { count: 2, window: 2 * SECOND });
+        let (limits, config) =
+            (Limits::default(), config::Limits { per_address: two, per_tenant: two, ..config() });
+        let (client, now) = (at("2001:db8::1"), Instant::now());
+        for _ in 0..2 {
+            assert_eq!(limits.admit(client, now, &config), Ok(()));
+            assert_eq!(limits.verified(client, "acme", now, &config), Ok(()));
+        }
+        assert_eq!(limits.admit(at("2001:db8::2"), now, &config), Err((Limit::PerAddress, SECOND)));
+        assert_eq!(limits.verified(client, "acme", now, &config), Err((Limit::PerTenant, SECOND)));
+        assert_eq!(limits.verified(client, "other", now, &config), Ok(()));
+        // What finds no room takes nothing, so who waits is served.
+        tokio::time::advance(SECOND).await;
+        assert_eq!(limits.admit(client, Instant::now(), &config), Ok(()));
+        assert_eq!(limits.verified(client, "acme", Instant::now(), &config), Ok(()));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_quarter_of_the_bodies_is_left_for_those_who_are_known() {
+        let (limits, config, now) = (Limits::default(), config(), Instant::now());
+        limits.verified(at("192.0.2.1"), "acme", now, &config).unwrap();
+        let share = |address, now| limits.share_of_bodies(at(address), now, &config);
+        assert_eq!((share("192.0.2.1", now), share("192.0.2.2", now)), (400, 300));
+        assert_eq!(share("192.0.2.1", now + PROVEN), 300);
+    }
+}

@@ -1,0 +1,95 @@
+//! How much of an allowance is left: the generic cell rate algorithm.
+//!
+//! All that is kept of a sender is one time, at which he will have his whole allowance again. Each request moves it on
+//! by the time in which one grows back; there is room for one more as long as it is no further away than the whole
+//! window takes.
+//!
+//! `governor` has the same algorithm and does not fit: it cannot look without taking, which a limit that only refused
+//! requests count towards needs, and the number of its keys has no bound, which matters where strangers choose them.
+
+use std::time::Duration;
+use talaria_core::config::Pace;
+use tokio::time::Instant;
+
+/// How long it is until there is room for one more, if there is none now.
+pub(crate) fn wait(whole_at: Instant, now: Instant, rate: Pace) -> Option<Duration> {
+    let missing = missing(whole_at, now, rate) + one(rate);
+    missing.checked_sub(rate.window).filter(|wait| !wait.is_zero())
+}
+
+/// When the allowance will be whole again after one more. Who takes more than there is owes no more than all of it.
+pub(crate) fn take(whole_at: Instant, now: Instant, rate: Pace) -> Instant {
+    now + (missing(whole_at, now, rate) + one(rate)).min(rate.window)
+}
+
+/// What is missing of the allowance, as the time in which it grows back. A rate that was changed makes no old debt
+/// larger than the new allowance.
+fn missing(whole_at: Instant, now: Instant, rate: Pace) -> Duration {
+    whole_at.saturating_duration_since(now).min(rate.window)
+}
+
+/// In how long one grows back.
+fn one(rate: Pace) -> Duration {
+    rate.window / rate.count
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    #[tokio::test(start_paused = true)]
+    async fn an_allowance_is_used_up_and_grows_back() {
+        let rate = Pace { count: 3, window: 3 * SECOND };
+        let mut whole_at = Instant::now();
+        for _ in 0..3 {
+            assert_eq!(wait(whole_at, Instant::now(), rate), None);
+            whole_at = take(whole_at, Instant::now(), rate);
+        }
+        assert_eq!(wait(whole_at, Instant::now(), rate), Some(SECOND));
+        tokio::time::advance(SECOND / 2).await;
+        assert_eq!(wait(whole_at, Instant::now(), rate), Some(SECOND / 2));
+        tokio::time::advance(SECOND / 2).await;
+        assert_eq!(wait(whole_at, Instant::now(), rate), None);
+        whole_at = take(whole_at, Instant::now(), rate);
+        assert_eq!(wait(whole_at, Instant::now(), rate), Some(SECOND));
+        // Who goes on all the same does not wait longer for it.
+        for _ in 0..100 {
+            whole_at = take(whole_at, Instant::now(), rate);
+        }
+        assert_eq!(wait(whole_at, Instant::now(), rate), Some(SECOND));
+        // A stricter rate, and a looser one.
+        assert_eq!(wait(whole_at, Instant::now(), Pace { count: 1, window: SECOND }), Some(SECOND));
+        assert_eq!(wait(whole_at, Instant::now(), Pace { count: 100, window: 60 * SECOND }), None);
+    }
+
+    proptest! {
+        /// Whoever asks only when there is room gets the allowance at once, and then no more than grows back.
+        #[test]
+        fn no_more_than_the_rate(count in 1_u32..50, window in 1_u64..100, steps in proptest::collection::vec(0_u64..5_000, 1..400)) {
+            let rate = Pace { count, window: Duration::from_secs(window) };
+            let start = Instant::now();
+            let (mut now, mut whole_at, mut taken) = (start, start, 0_u32);
+            for step in steps {
+                now += Duration::from_millis(step);
+                if wait(whole_at, now, rate).is_none() {
+                    whole_at = take(whole_at, now, rate);
+                    taken += 1;
+                }
+                let grown = (now - start).as_secs_f64() * f64::from(count) / rate.window.as_secs_f64();
+                prop_assert!(f64::from(taken) <= f64::from(count) + grown + 0.001);
+            }
+        }
+
+        #[test]
+        fn who_waits_as_long_as_he_is_told_is_served(count in 1_u32..100_000, window in 1_u64..4_000, taken in 0_u32..200) {
+            let rate = Pace { count, window: Duration::from_secs(window) };
+            let now = Instant::now();
+            let whole_at = (0..taken).fold(now, |whole_at, _| take(whole_at, now, rate));
+            let told = wait(whole_at, now, rate).unwrap_or_default();
+            prop_assert_eq!(wait(whole_at, now + told, rate), None);
+        }
+    }
+}
