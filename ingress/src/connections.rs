@@ -198,30 +198,31 @@ mod tests {
         }
     }
 
-    fn sender(number: u32) -> Option<Sender> {
-        Some(IpAddr::from(Ipv4Addr::from_bits(number)).into())
+    fn sender(number: u32) -> Sender {
+        IpAddr::from(Ipv4Addr::from_bits(number)).into()
     }
 
     #[test]
     fn who_has_waited_longest_has_to_leave() {
         let (places, limits) = (Arc::new(Places::default()), limits(3, 3));
-        let [first, second, third] = [1, 2, 3].map(|number| places.enter(sender(number), &limits).unwrap());
+        let [first, second, third] =
+            [1, 2, 3].map(|number| places.enter(Some(sender(number)), &limits).unwrap());
         // The first one's request came, was worked for and answered; the second one's is worked for.
         first.works();
         first.waits();
         second.works();
         let gone = |place: &Place| place.let_go.is_cancelled();
-        let fourth = places.enter(sender(4), &limits).unwrap();
+        let fourth = places.enter(Some(sender(4)), &limits).unwrap();
         assert!(gone(&third) && !gone(&first));
-        let fifth = places.enter(sender(5), &limits).unwrap();
+        let fifth = places.enter(Some(sender(5)), &limits).unwrap();
         assert!(gone(&first) && !gone(&fourth));
         // What has left counts no more, and leaves only once.
         drop((first, third));
         fourth.works();
         fifth.works();
-        assert_eq!(places.enter(sender(6), &limits).err(), Some(Full::All));
+        assert_eq!(places.enter(Some(sender(6)), &limits).err(), Some(Full::All));
         drop(fourth);
-        assert!(places.enter(sender(6), &limits).is_ok());
+        assert!(places.enter(Some(sender(6)), &limits).is_ok());
         drop((second, fifth));
         let open = places.lock();
         assert!(open.connections.is_empty() && open.waiting.is_empty() && open.of.is_empty());
@@ -230,14 +231,14 @@ mod tests {
     #[test]
     fn an_address_that_has_its_share_gives_one_of_its_own() {
         let (places, limits) = (Arc::new(Places::default()), limits(10, 2));
-        let other = places.enter(sender(9), &limits).unwrap();
-        let first = places.enter(sender(1), &limits).unwrap();
-        let second = places.enter(sender(1), &limits).unwrap();
-        let third = places.enter(sender(1), &limits).unwrap();
+        let other = places.enter(Some(sender(9)), &limits).unwrap();
+        let first = places.enter(Some(sender(1)), &limits).unwrap();
+        let second = places.enter(Some(sender(1)), &limits).unwrap();
+        let third = places.enter(Some(sender(1)), &limits).unwrap();
         assert!(first.let_go.is_cancelled() && !other.let_go.is_cancelled());
         second.works();
         third.works();
-        assert_eq!(places.enter(sender(1), &limits).err(), Some(Full::Share));
+        assert_eq!(places.enter(Some(sender(1)), &limits).err(), Some(Full::Share));
         let proxys: Vec<_> = (0..6).map(|_| places.enter(None, &limits).unwrap()).collect();
         assert!(!other.let_go.is_cancelled());
         drop(proxys);
@@ -246,8 +247,9 @@ mod tests {
     #[test]
     fn a_limit_that_was_lowered_holds_for_who_comes_next() {
         let places = Arc::new(Places::default());
-        let all: Vec<_> = (0..8).map(|number| places.enter(sender(number), &limits(8, 8)).unwrap()).collect();
-        let next = places.enter(sender(9), &limits(3, 3)).unwrap();
+        let all: Vec<_> =
+            (0..8).map(|number| places.enter(Some(sender(number)), &limits(8, 8)).unwrap()).collect();
+        let next = places.enter(Some(sender(9)), &limits(3, 3)).unwrap();
         assert_eq!(all.iter().filter(|place| place.let_go.is_cancelled()).count(), 6);
         assert_eq!(places.lock().connections.len(), 3);
         drop((all, next));
@@ -256,12 +258,12 @@ mod tests {
     #[tokio::test]
     async fn whoever_waits_for_a_place_learns_that_there_is_one() {
         let (places, limits) = (Arc::new(Places::default()), limits(1, 1));
-        let place = places.enter(sender(1), &limits).unwrap();
+        let place = places.enter(Some(sender(1)), &limits).unwrap();
         place.works();
-        assert_eq!(places.enter(sender(2), &limits).err(), Some(Full::All));
+        assert_eq!(places.enter(Some(sender(2)), &limits).err(), Some(Full::All));
         place.waits();
         places.changed().await;
-        let next = places.enter(sender(2), &limits).unwrap();
+        let next = places.enter(Some(sender(2)), &limits).unwrap();
         tokio::time::timeout(std::time::Duration::from_secs(5), place.let_go()).await.unwrap();
         drop(next);
     }

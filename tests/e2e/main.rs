@@ -16,6 +16,7 @@
 //! - [`outbound`]: endpoints, addresses and certificates that are not what they should be.
 //! - [`signing`]: every scheme and rotated secrets, against the real Hermes.
 //! - [`outages`]: ingresses and relays whose NATS fails.
+//! - [`flood`]: callbacks beside a flood of junk.
 //! - [`chaos`]: random faults, from a seed.
 //! - [`broker`]: what the tests' own NATS servers hold.
 //! - [`nats_setup`]: streams, permissions and limits, as docs/nats.md says them.
@@ -53,6 +54,7 @@ mod errors;
 mod exactness;
 mod explain;
 mod fleet;
+mod flood;
 mod hermes;
 mod kubernetes;
 mod nats_setup;

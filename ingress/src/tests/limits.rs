@@ -230,7 +230,7 @@ async fn connections_that_let_us_wait_make_room_for_one_that_does_not() {
         closed(stream).await;
     }
     // One that was served and went idle makes room as well.
-    let mut idle = running.send(&format!("GET /callbacks/acme HTTP/1.1\r\nHost: h\r\n\r\n")).await;
+    let mut idle = running.send("GET /callbacks/acme HTTP/1.1\r\nHost: h\r\n\r\n").await;
     assert_eq!(Answer::read(&mut idle).await.status, 405);
     let mut more = Vec::new();
     for _ in 0..4 {
