@@ -82,6 +82,9 @@ def pods(objects):
             yield f"{who} may be root, or call what it likes of the kernel"
         if pod.get("automountServiceAccountToken") is not False:
             yield f"{who} gets a token that it does not need"
+        labels = one["spec"]["template"]["metadata"]["labels"]
+        if changing := {"helm.sh/chart", "app.kubernetes.io/version"} & set(labels):
+            yield f"{who}'s pods have labels that each version changes, so that it starts them again: {sorted(changing)}"
         if {"hostNetwork", "hostPID", "hostIPC", "initContainers"} & set(pod):
             yield f"{who} asks for its host"
         for volume in pod.get("volumes", []):

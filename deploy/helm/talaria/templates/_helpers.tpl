@@ -16,9 +16,14 @@ app.kubernetes.io/component: {{ . }}
 {{- end }}
 {{- end -}}
 
-{{- define "talaria.labels" -}}
+{{/* What pods are called by. No version: a new chart would start every pod again, NATS' too. */}}
+{{- define "talaria.podLabels" -}}
 {{ include "talaria.selector" . }}
 app.kubernetes.io/part-of: talaria
+{{- end -}}
+
+{{- define "talaria.labels" -}}
+{{ include "talaria.podLabels" . }}
 app.kubernetes.io/version: {{ .root.Chart.AppVersion | quote }}
 app.kubernetes.io/managed-by: {{ .root.Release.Service }}
 helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version }}
@@ -195,7 +200,7 @@ annotations:
   {{- toYaml . | nindent 2 }}
 {{- end }}
 labels:
-  {{- include "talaria.labels" . | nindent 2 }}
+  {{- include "talaria.podLabels" . | nindent 2 }}
   {{- range .does }}
   talaria/{{ . }}: "true"
   {{- end }}
