@@ -73,6 +73,7 @@ pub mod derived;
 mod embedded;
 mod error;
 mod nats;
+mod observe;
 mod partition;
 mod queue;
 #[cfg(feature = "conformance")]
@@ -81,11 +82,13 @@ pub mod simulation;
 pub mod sqlite;
 mod tail;
 pub mod time;
+pub mod trace;
 
 pub use clock::Clock;
 pub use delivery::{LEASE, Lane, Lease, Leased, Survey, Windows};
 pub use embedded::backup::{Backup, BackupError, backup};
 pub use error::Error;
+pub use observe::Owned;
 
 use bytes::Bytes;
 use jiff::Timestamp;

@@ -1,10 +1,11 @@
 //! The admin port: `/healthz`, `/readyz` and `/metrics`.
 
+use crate::metrics::sampled::Sampled;
 use axum::{Router, extract::State, http::StatusCode, response::IntoResponse, routing::get};
 use metrics_exporter_prometheus::PrometheusHandle;
-use std::{io, net::SocketAddr, time::Duration};
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 use talaria_bus::Bus;
-use talaria_relay::Readiness;
+use talaria_relay::{Readiness, gauges::Gauges};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
@@ -18,7 +19,7 @@ const LAST_WORDS: Duration = Duration::from_secs(5);
 pub(crate) struct Admin {
     listener: TcpListener,
     pub health: Health,
-    metrics: PrometheusHandle,
+    metrics: Sampled,
 }
 
 #[derive(Clone)]
@@ -57,7 +58,9 @@ impl Admin {
         address: SocketAddr,
         health: Health,
         metrics: PrometheusHandle,
+        relay: Option<Gauges>,
     ) -> io::Result<Self> {
+        let metrics = Sampled::new(metrics, health.clone(), relay);
         Ok(Self { listener: TcpListener::bind(address).await?, health, metrics })
     }
 
@@ -67,15 +70,16 @@ impl Admin {
 
     /// Serves until it is told to stop. Nothing is ready any more once it is leaving.
     pub(crate) async fn serve(self, leaving: CancellationToken, stop: CancellationToken) {
-        let metrics = self.metrics.clone();
+        let metrics = Arc::new(self.metrics);
+        let (shown, left) = (Arc::clone(&metrics), leaving.clone());
         let router = Router::new()
             .route("/healthz", get(|| async { "ok\n" }))
             .route("/readyz", get(ready).with_state((self.health, leaving)))
-            .route("/metrics", get(move || async move { metrics.render() }));
+            .route("/metrics", get(move || async move { shown.text(left.is_cancelled()).await }));
         let upkeep = async {
             loop {
                 tokio::time::sleep(UPKEEP).await;
-                self.metrics.run_upkeep();
+                metrics.upkeep();
             }
         };
         let serve = axum::serve(self.listener, router).with_graceful_shutdown(stop.clone().cancelled_owned());

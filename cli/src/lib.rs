@@ -7,6 +7,7 @@
 //! - [`standin`]: a stand-in for Hermes, for `talaria demo` and for benchmarks.
 //! - [`metrics`]: what it counts and measures.
 //! - `tunnel`: cloudflared, which `--tunnel` runs.
+//! - `traces`: spans, handed to a collector.
 //! - [`failure`]: what goes wrong, and the exit code that says so.
 
 mod admin;
@@ -21,6 +22,7 @@ mod print;
 pub mod stack;
 pub mod standin;
 mod tls;
+mod traces;
 mod tunnel;
 
 pub use args::Args;

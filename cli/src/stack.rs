@@ -52,7 +52,8 @@ impl Stack {
         };
         let readiness = relay.as_ref().map(Relay::readiness);
         let health = Health { bus, readiness: readiness.clone() };
-        let admin = Admin::bind(config.admin.listen, health, metrics).await;
+        let gauges = relay.as_ref().map(Relay::gauges);
+        let admin = Admin::bind(config.admin.listen, health, metrics, gauges).await;
         let admin = admin.with_context(|| cannot_listen(config.admin.listen, "admin.listen"))?;
         let addresses = Addresses {
             ingress: ingress.as_ref().map(Ingress::address).transpose()?,

@@ -25,7 +25,7 @@ pub(crate) struct Callback<'a> {
     pub signature: Option<&'a str>,
     /// OpenRouter's idempotency key. Not signed.
     pub idempotency_key: Option<&'a str>,
-    /// The trace that it belongs to.
+    /// The trace that it belongs to, if its sender says so and is right; not signed.
     pub traceparent: String,
     /// The body, byte for byte.
     pub body: Bytes,

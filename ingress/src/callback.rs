@@ -8,7 +8,6 @@ use crate::{
     limits::{self, Limit, Limits},
     problem::Problem,
     quiet::Quiet,
-    trace,
 };
 use axum::{
     body::Body,
@@ -17,8 +16,18 @@ use axum::{
 use http::{HeaderMap, Method, Request, StatusCode, request};
 use hyper::body::Incoming;
 use metrics::{counter, histogram};
-use std::{future::Future, net::IpAddr, sync::Arc, time::Duration};
-use talaria_bus::{Bus, Clock, Published, time::to_proto};
+use opentelemetry::KeyValue;
+use std::{
+    future::Future,
+    net::IpAddr,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+use talaria_bus::{
+    Bus, Clock, Published,
+    time::{from_proto, since, to_proto},
+    trace::{self, Kind, Span, Tracer},
+};
 use talaria_core::{
     config::Config,
     openrouter::{IDEMPOTENCY_KEY_HEADER, signature},
@@ -40,6 +49,7 @@ pub(crate) struct State {
     clock: Clock,
     limits: Limits,
     quiet: Quiet,
+    tracer: Tracer,
 }
 
 /// A label for metrics, and what the sender is told.
@@ -55,7 +65,14 @@ struct Asked<'a> {
 
 impl State {
     pub(crate) fn new(config: watch::Receiver<Arc<Config>>, bus: Bus, clock: Clock) -> Self {
-        Self { config, bus, clock, limits: Limits::default(), quiet: Quiet::default() }
+        Self {
+            config,
+            bus,
+            clock,
+            limits: Limits::default(),
+            quiet: Quiet::default(),
+            tracer: Tracer::default(),
+        }
     }
 
     /// Answers a request that came over the connection at this place.
@@ -118,7 +135,7 @@ impl State {
             tenant,
             signature: signature.as_deref(),
             idempotency_key: idempotency_key.as_deref(),
-            traceparent: trace::parent(joined(headers, trace::HEADER).as_deref(), rand::random),
+            traceparent: joined(headers, trace::HEADER).unwrap_or_default(),
             body,
             received_at: self.clock.now(),
         };
@@ -128,7 +145,7 @@ impl State {
                 return Err(refused("unauthorized", Problem::unauthorized()));
             }
             Err(Refusal::NotAnEvent(quarantined)) => Err(quarantined),
-            Ok(event) => Ok(Arc::new(event)),
+            Ok(event) => Ok(event),
         };
         self.limits
             .verified(client, tenant, Instant::now(), &ingress.limits)
@@ -138,7 +155,7 @@ impl State {
             return Err(self.shed(Limit::Storing, client, Problem::overloaded()));
         }
         match signed {
-            Ok(event) => self.publish(event).await,
+            Ok(event) => self.store(event, client).await,
             Err(quarantined) => self.quarantine(*quarantined).await,
         }
     }
@@ -174,19 +191,72 @@ impl State {
         self.quiet.writes(Sender::from(client.address), Instant::now())
     }
 
-    async fn publish(&self, event: Arc<Event>) -> Result<&'static str, Refused> {
+    /// What is signed has a span and a line in the log, whatever becomes of it.
+    async fn store(&self, mut event: Event, client: Client) -> Result<&'static str, Refused> {
+        let received_at = from_proto(event.received_at.as_ref());
+        let mut span = self.tracer.span("callback", Kind::Server, &event.traceparent, received_at.into());
+        let mut publish = self.tracer.span(
+            "publish",
+            Kind::Producer,
+            &span.traceparent().unwrap_or_default(),
+            SystemTime::now(),
+        );
+        event.traceparent = publish.traceparent().unwrap_or_else(|| {
+            let (trace, parent) = rand::random();
+            trace::invented(trace, parent)
+        });
+        let event = Arc::new(event);
+        span.say(|| described(&event));
+        publish.say(|| {
+            vec![
+                KeyValue::new("messaging.operation.type", "send"),
+                KeyValue::new("messaging.destination.name", "events"),
+                KeyValue::new("messaging.message.id", event.id.clone()),
+            ]
+        });
+        let taken = self.publish(Arc::clone(&event), publish).await;
+        let (result, status) = match &taken {
+            Ok(result) => (*result, StatusCode::NO_CONTENT),
+            Err((result, problem)) => (*result, problem.status()),
+        };
+        span.say(|| {
+            vec![
+                KeyValue::new("talaria.result", result),
+                KeyValue::new("http.response.status_code", i64::from(status.as_u16())),
+            ]
+        });
+        if status.is_server_error() {
+            span.fail(result);
+        }
+        let took = since(self.clock.now(), received_at);
+        tracing::info!(
+            event = event.id,
+            tenant = event.tenant,
+            kind = event.r#type,
+            job = event.job_id,
+            client = %client.address,
+            result,
+            status = status.as_u16(),
+            ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
+            trace = trace::trace_id(&event.traceparent),
+            "callback"
+        );
+        taken
+    }
+
+    async fn publish(&self, event: Arc<Event>, mut span: Span) -> Result<&'static str, Refused> {
         let (id, tenant, kind, job) = (&event.id, &event.tenant, &event.r#type, &event.job_id);
-        let log = tracing::debug_span!("callback", event = %id, tenant, kind, job);
         if let Some(key) = event.idempotency_key.as_ref().filter(|_| !event.idempotency_key_matches) {
             tracing::warn!(event = %id, tenant, job, key, "the unsigned idempotency key does not name this job and status");
         }
-        match stored(self.bus.publish(Arc::clone(&event))).await? {
-            Published::New { seq } => {
-                tracing::debug!(parent: &log, seq, "callback accepted");
-                Ok("accepted")
-            }
+        let published = stored(self.bus.publish(Arc::clone(&event))).await;
+        if published.is_err() {
+            span.fail("unavailable");
+        }
+        drop(span);
+        match published? {
+            Published::New { .. } => Ok("accepted"),
             Published::Duplicate { payload_sha256, .. } if payload_sha256 == event.payload_sha256 => {
-                tracing::debug!(parent: &log, "callback repeated");
                 Ok("repeated")
             }
             Published::Duplicate { seq, .. } => {
@@ -241,6 +311,18 @@ async fn stored<T>(work: impl Future<Output = Result<T, talaria_bus::Error>>) ->
     };
     tracing::error!(reason, "callback not stored");
     Err(("unavailable", Problem::unavailable()))
+}
+
+/// What a trace says of an event.
+fn described(event: &Event) -> Vec<KeyValue> {
+    vec![
+        KeyValue::new("http.request.method", "POST"),
+        KeyValue::new("http.route", "/callbacks/{tenant}"),
+        KeyValue::new("talaria.tenant", event.tenant.clone()),
+        KeyValue::new("talaria.event.id", event.id.clone()),
+        KeyValue::new("talaria.event.type", event.r#type.clone()),
+        KeyValue::new("talaria.job.id", event.job_id.clone()),
+    ]
 }
 
 /// All lines of a header, joined as HTTP says that they may be. What is not text counts as empty.

@@ -15,7 +15,6 @@
 //! - [`accept`]: the decision, pure: who signed this, and is it an event?
 //! - [`body`]: reads a body within its limit and its deadline.
 //! - [`callback`]: `POST /callbacks/{tenant}`, which asks them all.
-//! - [`trace`]: the trace that a callback belongs to.
 //! - [`problem`]: the errors, as RFC 9457 problem documents.
 
 mod accept;
@@ -33,7 +32,6 @@ mod server;
 mod taken;
 #[cfg(test)]
 mod tests;
-mod trace;
 
 use std::{io, net::SocketAddr, sync::Arc};
 use talaria_bus::{Bus, Clock};

@@ -18,6 +18,10 @@ impl Problem {
         Self { status, detail: detail.into(), headers: Vec::new() }
     }
 
+    pub(crate) fn status(&self) -> StatusCode {
+        self.status
+    }
+
     fn with(mut self, name: HeaderName, value: &'static str) -> Self {
         self.headers.push((name, HeaderValue::from_static(value)));
         self

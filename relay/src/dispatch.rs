@@ -12,16 +12,18 @@ use crate::{
     view::View,
 };
 use metrics::{counter, gauge, histogram};
+use opentelemetry::KeyValue;
 use std::{
     sync::Arc,
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 use talaria_bus::{
     Bus, Clock, Lease, Leased, Windows,
     time::{from_proto, since, to_proto},
+    trace::{Kind, Span, Tracer, trace_id},
 };
 use talaria_core::{config::Config, config::Route, id::DeliveryId};
-use talaria_proto::v1::{DeliveryTask, Event, Fact, Standing, fact::What};
+use talaria_proto::v1::{AttemptOutcome, DeliveryTask, Event, Fact, Standing, fact::What};
 use tokio::sync::watch;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -45,6 +47,7 @@ struct Inner {
     forwarder: Forwarder,
     routes: Routes,
     pauses: watch::Receiver<Arc<Pauses>>,
+    tracer: Tracer,
 }
 
 /// What becomes of a delivery that was taken.
@@ -72,8 +75,20 @@ impl Dispatcher {
         view: View,
     ) -> Self {
         let pauses = view.pauses();
-        let routes = Routes::new(&config.borrow(), bus.clone(), view, clock.clone());
-        Self { inner: Arc::new(Inner { config, bus, clock, forwarder, routes, pauses }) }
+        // Seen before the first one comes.
+        gauge!("talaria_deliveries_in_hand").set(0.0);
+        let routes = Routes::new(bus.clone(), view, clock.clone());
+        Self {
+            inner: Arc::new(Inner {
+                config,
+                bus,
+                clock,
+                forwarder,
+                routes,
+                pauses,
+                tracer: Tracer::default(),
+            }),
+        }
     }
 
     /// Works until it is told to stop; then what is under way has the configured time to finish.
@@ -185,6 +200,9 @@ impl Inner {
             Some(_) if self.is_paused(task) && !leased.interrupted => Step::GiveBack,
             Some(route) => self.go_on(&leased, id, route).await,
         };
+        if leased.interrupted && matches!(step, Step::Record(..)) {
+            counter!("talaria_attempts_total", "outcome" => "interrupted").increment(1);
+        }
         match step {
             Step::Record(conclusion, more) => self.record(&leased, *conclusion, more).await,
             Step::GiveBack => self.give_back(&leased).await,
@@ -227,13 +245,20 @@ impl Inner {
         }
         let secret = self.routes.admission(&in_hand).await.secret(route);
         let signing = prepare::Signing { secret, now: self.clock.now() };
-        let prepared = match event {
-            Some(event) => prepare::request(route, &event, task, id, signing),
+        let traceparent = event.as_ref().map_or("", |event| event.traceparent.as_str());
+        // As part of the event's trace, however long after it, and the request as part of this.
+        let mut span = self.tracer.span("attempt", Kind::Client, traceparent, SystemTime::now());
+        let prepared = match &event {
+            Some(event) => {
+                let traceparent = span.traceparent().unwrap_or_default();
+                prepare::request(route, event, task, id, &traceparent, signing)
+            }
             None => Err("its event is not kept any more".to_owned()),
         };
         match prepared {
-            Ok(request) => self.attempt(delivery, &in_hand, request, secret).await,
+            Ok(request) => self.attempt(delivery, &in_hand, request, secret, span).await,
             Err(why) => {
+                span.fail("not_sent");
                 self.routes.admission(&in_hand).await.withdraw();
                 Step::record(conclude::park(task, self.clock.now(), format!("cannot be sent: {why}")))
             }
@@ -246,9 +271,16 @@ impl Inner {
         in_hand: &RouteInHand,
         request: prepare::Request,
         secret: usize,
+        mut span: Span,
     ) -> Step {
         let InHand { task, route, .. } = delivery;
         let (started_at, start) = (self.clock.now(), Instant::now());
+        if task.attempts == 0 {
+            let lag = since(started_at, from_proto(task.received_at.as_ref()));
+            histogram!("talaria_first_attempt_seconds").record(lag);
+        }
+        span.say(|| described(task, route));
+        let traceparent = span.traceparent();
         let guarded = request.guarded.clone();
         let (exchange, timings) = self.forwarder.exchange(route, request).await;
         let (took, now) = (start.elapsed(), self.clock.now());
@@ -258,7 +290,16 @@ impl Inner {
         let After { conclusion, change, verdict } =
             step::after(delivery, sent, &mut admission, now, rand::random());
         drop(admission);
-        let outcome = verdict.outcome.as_str_name().trim_start_matches("ATTEMPT_OUTCOME_").to_lowercase();
+        let outcome = outcome(verdict.outcome);
+        span.say(|| {
+            let status =
+                http_status.map(|status| KeyValue::new("http.response.status_code", i64::from(status)));
+            [KeyValue::new("talaria.outcome", outcome)].into_iter().chain(status).collect()
+        });
+        if is_failure(verdict.outcome) {
+            span.fail(outcome);
+        }
+        drop(span);
         tracing::info!(
             delivery = task.delivery_id,
             tenant = task.tenant,
@@ -268,6 +309,7 @@ impl Inner {
             http_status,
             ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
             detail = verdict.detail,
+            trace = traceparent.as_deref().and_then(trace_id),
             "attempt"
         );
         histogram!("talaria_attempt_seconds").record(took);
@@ -336,6 +378,43 @@ impl Inner {
             histogram!("talaria_delivery_seconds").record(age);
         }
     }
+}
+
+/// What a trace says of an attempt. The URL may hold secrets behind its host.
+fn described(task: &DeliveryTask, route: &Route) -> Vec<KeyValue> {
+    let url = &route.url;
+    vec![
+        KeyValue::new("http.request.method", "POST"),
+        KeyValue::new("url.scheme", url.scheme().to_owned()),
+        KeyValue::new("server.address", url.host_str().unwrap_or_default().to_owned()),
+        KeyValue::new("server.port", i64::from(url.port_or_known_default().unwrap_or_default())),
+        KeyValue::new("talaria.tenant", task.tenant.clone()),
+        KeyValue::new("talaria.route", task.route.clone()),
+        KeyValue::new("talaria.delivery.id", task.delivery_id.clone()),
+        KeyValue::new("talaria.attempt", i64::from(task.attempts) + 1),
+    ]
+}
+
+/// The contract's name, in lower case and without what all of them begin with.
+fn outcome(outcome: AttemptOutcome) -> &'static str {
+    match outcome {
+        AttemptOutcome::Unspecified => "unspecified",
+        AttemptOutcome::Accepted => "accepted",
+        AttemptOutcome::Delivered => "delivered",
+        AttemptOutcome::Duplicate => "duplicate",
+        AttemptOutcome::Ignored => "ignored",
+        AttemptOutcome::RateLimited => "rate_limited",
+        AttemptOutcome::RouteFault => "route_fault",
+        AttemptOutcome::Failed => "failed",
+        AttemptOutcome::AnswerLost => "answer_lost",
+        AttemptOutcome::Interrupted => "interrupted",
+        AttemptOutcome::NotUnderstood => "not_understood",
+    }
+}
+
+fn is_failure(outcome: AttemptOutcome) -> bool {
+    use AttemptOutcome::{AnswerLost, Failed, NotUnderstood, RateLimited, RouteFault};
+    matches!(outcome, AnswerLost | Failed | NotUnderstood | RateLimited | RouteFault)
 }
 
 fn standing_of(fact: &Fact) -> Option<&Standing> {

@@ -21,7 +21,8 @@
 //! - [`pause`] and [`replay`]: what operators hold up, and what they do to deliveries.
 //!
 //! Shells around them: `fanout`, `dispatch` with `routes` and [`forward`] over [`outbound`], `projector` with [`view`],
-//! `keeper`, `status`, and `control`, by which operators intervene, both behind `access`: who may ask what.
+//! `keeper`, `status`, and `control`, by which operators intervene, both behind `access`: who may ask what. And
+//! [`gauges`]: how things stand.
 
 mod access;
 pub mod admission;
@@ -35,6 +36,7 @@ pub mod explain;
 mod fanout;
 pub mod fold;
 pub mod forward;
+pub mod gauges;
 pub mod guard;
 mod keeper;
 pub mod outbound;
@@ -143,6 +145,16 @@ impl Relay {
             position: self.view.position(),
             newest_fact: self.newest_fact,
             damage: self.view.damage(),
+        }
+    }
+
+    /// How things stand, for metrics.
+    pub fn gauges(&self) -> gauges::Gauges {
+        gauges::Gauges {
+            config: self.config.clone(),
+            bus: self.bus.clone(),
+            view: self.view.clone(),
+            clock: self.clock.clone(),
         }
     }
 

@@ -6,6 +6,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, header};
 use jiff::Timestamp;
 use secrecy::ExposeSecret as _;
 use serde_json::json;
+use talaria_bus::trace;
 use talaria_core::{
     config::{BodyMode, Route},
     hermes::{template::Prompt, template::render_extra},
@@ -47,12 +48,13 @@ pub fn prompt(route: &Route, event_type: &str, payload: &Document) -> (Text, Vec
     guard::defuse(prompt, route.guard)
 }
 
-/// The request for the task's next attempt, or why there can never be one.
+/// The request for the task's next attempt, which belongs to this trace, or why there can never be one.
 pub fn request(
     route: &Route,
     event: &Event,
     task: &DeliveryTask,
     id: DeliveryId,
+    traceparent: &str,
     signing: Signing,
 ) -> Result<Request, String> {
     let payload = parse(&event.payload).map_err(|error| format!("the payload is not JSON: {error}"))?;
@@ -74,6 +76,12 @@ pub fn request(
         ));
     }
     let mut headers = headers(event, task, id);
+    headers.extend(
+        HeaderValue::from_str(traceparent)
+            .ok()
+            .filter(|value| !value.is_empty())
+            .map(|value| (HeaderName::from_static(trace::HEADER), value)),
+    );
     sign(&mut headers, route, &id.idempotency_key(task.generation), signing, &body)?;
     for own in &route.headers {
         insert(&mut headers, &own.name, own.value.expose_secret())?;
@@ -164,6 +172,8 @@ mod tests {
 
     const BODY: &str = "{\"type\":\"video.generation.failed\", \"data\":{\"id\":\"j1\",\"cost\":1E2,\"big\":18446744073709551616123},\"prompt\":\"theirs\" }\n";
 
+    const TRACE: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+
     fn now() -> Timestamp {
         Timestamp::from_second(1_777_000_000).unwrap()
     }
@@ -188,7 +198,7 @@ mod tests {
             attempts: 4,
             ..DeliveryTask::default()
         };
-        request(&route, event, &task, id, Signing { secret: 0, now: now() })
+        request(&route, event, &task, id, TRACE, Signing { secret: 0, now: now() })
     }
 
     #[test]
@@ -225,6 +235,7 @@ mod tests {
         assert_eq!(header("x-github-delivery"), header("x-request-id"));
         assert_eq!(header("x-github-event"), "video.generation.failed");
         assert_eq!(header("content-type"), "application/json");
+        assert_eq!(header("traceparent"), TRACE);
     }
 
     #[test]
@@ -257,8 +268,9 @@ mod tests {
         route.secrets.push("the old one".to_owned().into());
         let event = event(BODY);
         let id = DeliveryId::new(event.id.parse().unwrap(), &route.name);
-        let make =
-            |secret| request(&route, &event, &DeliveryTask::default(), id, Signing { secret, now: now() });
+        let make = |secret| {
+            request(&route, &event, &DeliveryTask::default(), id, "", Signing { secret, now: now() })
+        };
         for (index, secret) in [testing::SECRET, "the old one"].into_iter().enumerate() {
             let request = make(index).unwrap();
             let signature = request.headers["x-hub-signature-256"].to_str().unwrap();

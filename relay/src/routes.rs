@@ -9,7 +9,6 @@ use crate::{
     view::{View, recall},
 };
 use jiff::Timestamp;
-use metrics::gauge;
 use std::{
     collections::HashMap,
     iter,
@@ -20,7 +19,7 @@ use talaria_bus::{
     Bus, Clock, Error, Lane,
     time::{before, from_proto, to_proto},
 };
-use talaria_core::config::{Config, Route};
+use talaria_core::config::Route;
 use talaria_proto::v1::RouteChanged;
 use tokio::sync::MappedMutexGuard;
 
@@ -47,10 +46,7 @@ pub(crate) struct RouteInHand {
 }
 
 impl Routes {
-    pub(crate) fn new(config: &Config, bus: Bus, view: View, clock: Clock) -> Self {
-        for (tenant, route) in config.routes() {
-            show(&lane(&tenant.name, &route.name), false);
-        }
+    pub(crate) fn new(bus: Bus, view: View, clock: Clock) -> Self {
         Self { bus, view, clock, known: Mutex::default() }
     }
 
@@ -84,7 +80,6 @@ impl Routes {
         let Lane { tenant, route: name } = &route.lane;
         let mut changed =
             RouteChanged { tenant: tenant.to_string(), route: name.to_string(), ..RouteChanged::default() };
-        show(&route.lane, matches!(change, Change::Shut(_)));
         match change {
             Change::Admitting => tracing::info!(%tenant, route = %name, "the route is open again"),
             Change::Shut(Shut { until, cause, tries, why }) => {
@@ -127,7 +122,6 @@ impl Routes {
         let survey = survey.await?;
         recalled.sent.extend(iter::repeat_n(now, survey.held_elsewhere));
         let remembered = Remembered { sent: recalled.sent, reserved: survey.found };
-        show(&route.lane, recalled.shut.is_some());
         Ok(Admission::new(&route.route, remembered, recalled.shut, now))
     }
 
@@ -141,9 +135,4 @@ impl Routes {
 
 pub(crate) fn lane(tenant: &str, route: &str) -> Lane {
     Lane { tenant: tenant.into(), route: route.into() }
-}
-
-fn show(lane: &Lane, shut: bool) {
-    let labels = [("tenant", lane.tenant.to_string()), ("route", lane.route.to_string())];
-    gauge!("talaria_route_shut", &labels).set(if shut { 1.0 } else { 0.0 });
 }

@@ -306,7 +306,7 @@ async fn promise_6_nothing_unsigned_stale_or_replayed_gets_in_and_a_refusal_tell
         // The operator is told what the sender is not.
         let (_, metrics) = stack.admin_get("/metrics").await;
         assert!(
-            metrics.contains(&format!("talaria_callbacks_refused_total{{reason=\"{reason}\"}}")),
+            !metrics.contains(&format!("talaria_callbacks_refused_total{{reason=\"{reason}\"}} 0\n")),
             "{metrics}"
         );
         assert!(

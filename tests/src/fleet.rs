@@ -26,7 +26,10 @@ pub use ledger::Ledger;
 pub use load::{Load, Sent, load_on};
 pub use part::Part;
 
-use crate::stack::{self, Written};
+use crate::{
+    openrouter::OpenRouter,
+    stack::{self, Written},
+};
 use std::{
     env, fs,
     net::SocketAddr,
@@ -56,12 +59,21 @@ pub struct Builder {
     ingresses: usize,
     relays: usize,
     linger: &'static str,
+    top: String,
+    environment: Vec<(String, String)>,
 }
 
 /// Begins a fleet whose routes all lead to this ledger: two ingresses and three relays, if nothing else is asked for.
 pub fn fleet(ledger: &Ledger) -> Builder {
+    leading_to(ledger.address)
+}
+
+/// Begins a fleet whose routes all lead to the Hermes at this address.
+pub fn leading_to(hermes: SocketAddr) -> Builder {
     Builder {
-        hermes: ledger.address,
+        hermes,
+        top: String::new(),
+        environment: Vec::new(),
         servers: Vec::new(),
         replicas: 1,
         tenants: 4,
@@ -108,6 +120,27 @@ impl Builder {
         self
     }
 
+    /// Sets a variable of every process' environment.
+    #[must_use]
+    pub fn environment(mut self, name: &str, value: &str) -> Self {
+        self.environment.push((name.into(), value.into()));
+        self
+    }
+
+    /// How many ingresses there are.
+    #[must_use]
+    pub fn ingresses(mut self, ingresses: usize) -> Self {
+        self.ingresses = ingresses;
+        self
+    }
+
+    /// Adds top-level keys, a line each.
+    #[must_use]
+    pub fn with(mut self, keys: &str) -> Self {
+        self.top += &format!("{keys}\n");
+        self
+    }
+
     /// How long ingresses take callbacks after they were told to stop.
     #[must_use]
     pub fn linger(mut self, linger: &'static str) -> Self {
@@ -119,7 +152,7 @@ impl Builder {
     pub async fn start(self) -> Fleet {
         let turn = TURNS.acquire().await.unwrap();
         let ingress = format!("ingress: {{listen: 127.0.0.1:0, linger: {}}}", self.linger);
-        let mut config = stack::stack().with(&ingress);
+        let mut config = stack::stack().with(&ingress).with(&self.top);
         let tenants: Vec<String> = (0..self.tenants).map(|number| format!("tenant-{number}")).collect();
         for tenant in &tenants {
             config = config.tenant(tenant, |mut tenant| {
@@ -141,8 +174,10 @@ impl Builder {
             _turn: turn,
         };
         let servers = fleet.servers.clone();
-        fleet.ingresses = (0..self.ingresses).map(|_| fleet.part("ingress", &servers, Vec::new())).collect();
-        fleet.relays = (0..self.relays).map(|_| fleet.part("relay", &servers, Vec::new())).collect();
+        fleet.ingresses =
+            (0..self.ingresses).map(|_| fleet.part("ingress", &servers, self.environment.clone())).collect();
+        fleet.relays =
+            (0..self.relays).map(|_| fleet.part("relay", &servers, self.environment.clone())).collect();
         for part in fleet.parts() {
             part.launch();
         }
@@ -191,6 +226,12 @@ impl Fleet {
         relay.launch();
         relay.listens().await;
         self.relays.push(relay);
+    }
+
+    /// A sender of a tenant's callbacks, to the first ingress.
+    pub fn openrouter(&self, tenant: &str) -> OpenRouter {
+        let (ingress, _) = self.ingresses[0].listens_on();
+        OpenRouter::new(ingress, tenant, &stack::openrouter_secret(tenant))
     }
 
     /// Begins a load on all ingresses.

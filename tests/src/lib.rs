@@ -9,6 +9,8 @@
 //! - [`nats`]: real NATS servers, alone and in a cluster.
 //! - [`openrouter`]: callbacks, signed as OpenRouter signs them.
 //! - [`podman`]: pods, without a cluster.
+//! - [`collector`]: a collector of traces.
+//! - [`scrape`]: what a process shows at `/metrics`, taken apart.
 //! - [`sink`]: a Hermes that does what a test tells it, and remembers every request.
 //! - [`hermes`]: the real Hermes, out of its virtual environment.
 
@@ -22,6 +24,7 @@
 )]
 
 pub mod binary;
+pub mod collector;
 pub mod compose;
 pub mod fleet;
 pub mod gate;
@@ -30,6 +33,7 @@ pub mod lossy;
 pub mod nats;
 pub mod openrouter;
 pub mod podman;
+pub mod scrape;
 pub mod sink;
 pub mod stack;
 

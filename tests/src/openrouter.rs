@@ -16,6 +16,7 @@ pub struct OpenRouter {
     url: String,
     tenant: String,
     secret: SecretString,
+    traceparent: Option<String>,
 }
 
 /// The documented payload of a job in a terminal state.
@@ -45,7 +46,14 @@ impl OpenRouter {
     /// Sends over the connections of this client.
     pub fn with(client: reqwest::Client, ingress: SocketAddr, tenant: &str, secret: &str) -> Self {
         let url = format!("http://{ingress}/callbacks/{tenant}");
-        Self { client, url, tenant: tenant.into(), secret: secret.into() }
+        Self { client, url, tenant: tenant.into(), secret: secret.into(), traceparent: None }
+    }
+
+    /// Sends as part of a trace.
+    #[must_use]
+    pub fn within(mut self, traceparent: &str) -> Self {
+        self.traceparent = Some(traceparent.into());
+        self
     }
 
     /// Sends a job's callback; the status of the answer, or `None` when there was none.
@@ -68,7 +76,10 @@ impl OpenRouter {
     pub async fn send_bytes(&self, body: Vec<u8>) -> Option<u16> {
         let signature = signature::sign(&self.secret, Timestamp::now(), &body);
         let request = self.client.post(&self.url).header(signature::HEADER, signature);
-        let request = request.header(IDEMPOTENCY_KEY_HEADER, "recorded-not-trusted").body(body);
+        let mut request = request.header(IDEMPOTENCY_KEY_HEADER, "recorded-not-trusted").body(body);
+        if let Some(traceparent) = &self.traceparent {
+            request = request.header("traceparent", traceparent);
+        }
         Some(request.send().await.ok()?.status().as_u16())
     }
 }

@@ -126,11 +126,17 @@ impl Embedded {
     }
 
     /// Reads what is committed.
-    async fn read<T: Send + 'static>(
+    pub(crate) async fn read<T: Send + 'static>(
         &self,
         query: impl FnOnce(&rusqlite::Connection) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T, Error> {
         Ok(self.inner.readers.read(query).await?)
+    }
+
+    pub(crate) fn unplanned_events(&self) -> u64 {
+        let signals = &self.inner.signals;
+        let planned = *signals.planned.borrow();
+        signals.events.borrow().saturating_sub(planned)
     }
 
     pub(crate) async fn check(&self) -> Result<(), Error> {

@@ -5,6 +5,7 @@ use crate::Error;
 use async_nats::{
     Client, ConnectError, ConnectErrorKind, ConnectOptions, Event, connection::State, jetstream,
 };
+use metrics::{counter, gauge};
 use std::{
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
@@ -169,8 +170,15 @@ fn options(config: &Config, complaint: Arc<Mutex<Option<String>>>) -> Result<Con
 
 fn heard(event: &Event, complaint: &Mutex<Option<String>>) {
     match event {
-        Event::Connected => tracing::info!("connected to NATS"),
-        Event::Disconnected => tracing::warn!("the connection to NATS is lost; trying to connect again"),
+        Event::Connected => {
+            gauge!("talaria_nats_connected").set(1.0);
+            tracing::info!("connected to NATS");
+        }
+        Event::Disconnected => {
+            gauge!("talaria_nats_connected").set(0.0);
+            counter!("talaria_nats_disconnects_total").increment(1);
+            tracing::warn!("the connection to NATS is lost; trying to connect again");
+        }
         Event::SlowConsumer(subscription) => {
             tracing::warn!(subscription, "NATS sends faster than it is read; what was missed is read again");
         }

@@ -43,13 +43,15 @@ mod streams;
 #[cfg(test)]
 mod tests;
 
-use crate::{Clock, Error, Lane, Lease, Leased, Published, Survey, Windows, tail::Tail, time};
+use crate::{
+    Clock, Error, Lane, Lease, Leased, Published, Survey, Windows, partition::Partition, tail::Tail, time,
+};
 use append::{Appender, TRIES_A_LINE};
 use connection::Connection;
 use follow::Following;
 use relays::{Pulse, Wish};
 use replica::Replica;
-use std::{fs, fs::File, mem, path::Path, sync::Arc, time::Duration};
+use std::{collections::HashSet, fs, fs::File, mem, path::Path, sync::Arc, time::Duration};
 use talaria_core::config::Nats as Config;
 use talaria_proto::v1::{
     Commit, DeliveryTask, Event, Fact, GivenBack, LeaseRef, PutOff, Recorded, Settled, operation::What,
@@ -310,6 +312,24 @@ impl Relay {
             self.barrier().await?;
         }
         Ok(!self.replica.is_void(lease))
+    }
+
+    /// What this relay owns.
+    pub(crate) fn owned(&self) -> HashSet<Partition> {
+        let run = self.replica.me().run;
+        self.replica.membership().borrow().owned_by(run).into_iter().collect()
+    }
+
+    pub(crate) async fn read<T: Send + 'static>(
+        &self,
+        query: impl FnOnce(&rusqlite::Connection) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Result<T, Error> {
+        Ok(self.replica.read(query).await?)
+    }
+
+    pub(crate) async fn unplanned_events(&self) -> Result<u64, Error> {
+        let (_, last, _) = self.connection.extent(&self.connection.names.events()).await?;
+        Ok(last.saturating_sub(*self.replica.planned().borrow()))
     }
 
     /// Owns nothing from now on, and goes on with what it holds.

@@ -3,6 +3,7 @@
 use crate::{
     Failure, args, files, metrics,
     stack::{Addresses, Stack},
+    traces,
     tunnel::Tunnel,
 };
 use std::{path::Path, time::Duration};
@@ -48,7 +49,10 @@ async fn run(config: Config, role: Role, tunnel: bool) -> Result<(), Failure> {
     }
     files::raise_limit(&config, role);
     let tunnel = if tunnel { Some(Tunnel::find(&config).await?) } else { None };
-    let stack = Stack::bind(config, role, metrics::start()?).await?;
+    let metrics = metrics::start()?;
+    // Before anything takes a tracer.
+    let traces = config.telemetry.as_ref().map(|telemetry| traces::start(telemetry, role)).transpose()?;
+    let stack = Stack::bind(config, role, metrics).await?;
     let stop = stop_on_signals()?;
     announce(stack.addresses);
     if let Some(readiness) = stack.readiness.clone().filter(|readiness| readiness.behind() > 0) {
@@ -61,11 +65,15 @@ async fn run(config: Config, role: Role, tunnel: bool) -> Result<(), Failure> {
         }
     };
     let work = async {
-        let done = stack.run(stop.clone()).await;
+        // It is large, and moved about on the way here.
+        let done = Box::pin(stack.run(stop.clone())).await;
         stop.cancel();
         done
     };
     let (done, ()) = tokio::join!(work, lead_here);
+    if let Some(traces) = traces {
+        traces.stop().await;
+    }
     done?;
     tracing::info!("stopped");
     Ok(())

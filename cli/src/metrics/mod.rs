@@ -1,9 +1,11 @@
 //! What the process counts and measures, for `/metrics`.
 //!
 //! Counters and histograms are kept by whoever counts, under names that [`CATALOGUE`] describes. Each counter is there from
-//! the start with every value that its labels can have, so that rates and alerts need no first event.
+//! the start with every value that its labels can have, so that rates and alerts need no first event. What can be asked for
+//! at any time is not kept: [`sampled`] asks when somebody looks.
 
 mod catalogue;
+pub(crate) mod sampled;
 
 pub use catalogue::CATALOGUE;
 
@@ -120,7 +122,7 @@ impl Metric {
         }
     }
 
-    /// Begins at 0 what is counted under labels of which every value is known.
+    /// Begins at 0 what is counted and measured under labels of which every value is known.
     fn begin(&self) {
         match (self.kind, self.labels) {
             (Kind::Counter, []) => metrics::counter!(self.name).increment(0),
@@ -130,6 +132,11 @@ impl Metric {
                 }
             }
             (Kind::Histogram, []) => drop(metrics::histogram!(self.name)),
+            (Kind::Histogram, [Label { name, values: Values::Known(values) }]) => {
+                for value in *values {
+                    drop(metrics::histogram!(self.name, *name => *value));
+                }
+            }
             _ => {}
         }
     }

@@ -6,7 +6,7 @@ use super::{
     problem::Problems,
     raw, secret,
     secret::Origin,
-    tunnel,
+    telemetry, tunnel,
     value::{
         DAY, HOUR, MINUTE, SECOND, body_limit, breaker, duration, event_pattern, exchanges, extra,
         hermes_url, listen, pace, percent,
@@ -100,6 +100,13 @@ pub(super) fn config(raw: raw::Config, base: &Path, role: Role) -> Result<Config
         bus: compile_bus(p, &mut warnings, raw.bus.as_ref(), scope),
         data_dir: directory(&raw, base),
         retention,
+        telemetry: raw
+            .telemetry
+            .as_ref()
+            // A command leaves no trace, and needs nothing for it.
+            .filter(|_| role != Role::Sender)
+            .and_then(|raw| telemetry::compile(p, &mut warnings, raw, base))
+            .map(Arc::new),
         tenants: BTreeMap::new(),
         warnings: Vec::new(),
     };

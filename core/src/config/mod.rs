@@ -20,6 +20,7 @@
 //! - [`route`]: tenants' routes.
 //! - [`signers`]: who signs, and where their secrets are.
 //! - [`tunnel`]: how OpenRouter reaches a machine without a public address.
+//! - [`telemetry`]: where traces go.
 
 mod access;
 mod compile;
@@ -34,6 +35,7 @@ mod role;
 mod route;
 mod secret;
 mod signers;
+mod telemetry;
 mod tunnel;
 mod value;
 
@@ -48,6 +50,7 @@ pub use role::Role;
 pub use route::{BodyMode, EventPattern, Guard, Pace, Retry, Route, Wanted};
 pub use secret::Origin as SecretOrigin;
 pub use signers::Signers;
+pub use telemetry::Telemetry;
 pub use tunnel::{NamedTunnel, Tunnel};
 
 use secrecy::SecretString;
@@ -76,6 +79,8 @@ pub struct Config {
     pub data_dir: PathBuf,
     /// How long events and finished deliveries are kept.
     pub retention: Duration,
+    /// Where traces go; nowhere where there is none.
+    pub telemetry: Option<Arc<Telemetry>>,
     /// The tenants, by name.
     pub tenants: BTreeMap<String, Arc<Tenant>>,
     /// What is allowed and yet looks wrong.

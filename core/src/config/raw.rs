@@ -25,6 +25,7 @@ pub(super) struct Config {
     pub bus: Option<Spanned<Bus>>,
     pub data_dir: Option<Spanned<String>>,
     pub retention: Option<Spanned<String>>,
+    pub telemetry: Option<Telemetry>,
     pub tenants: Named<Tenant>,
 }
 
@@ -94,6 +95,16 @@ pub(super) struct Admin {
 pub(super) struct Tunnel {
     pub cloudflared: Option<Spanned<String>>,
     pub token: Option<Spanned<Origin>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Telemetry {
+    pub otlp: Spanned<String>,
+    pub sample: Option<Spanned<String>>,
+    #[serde(default)]
+    pub headers: Named<Spanned<HeaderValue>>,
+    pub ca: Option<Spanned<String>>,
 }
 
 /// `embedded`, or a map with the one key `nats`.

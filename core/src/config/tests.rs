@@ -2,6 +2,7 @@ mod access;
 mod bus;
 mod ingress;
 mod outbound;
+mod telemetry;
 mod tunnel;
 
 use super::*;

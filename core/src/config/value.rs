@@ -179,6 +179,15 @@ pub(super) fn percent(text: &str) -> Result<f64, Fault> {
     }
 }
 
+/// A share of something, as a number from 0 to 1.
+pub(super) fn share(text: &str) -> Result<f64, Fault> {
+    let number: Option<f64> = text.strip_suffix('%').and_then(|number| number.trim().parse().ok());
+    match number {
+        Some(number) if (0.0..=100.0).contains(&number) => Ok(number / 100.0),
+        _ => Err(("not a share".into(), "write a percentage from 0% to 100%, such as 10%".into())),
+    }
+}
+
 /// A number of bytes, plain or with a binary unit.
 pub(super) fn bytes(text: &str, key: &str) -> Result<u64, Fault> {
     let help = || "write 1MiB or more, such as 512MiB, 10GiB, 1TiB or a plain number of bytes".to_owned();

@@ -5,7 +5,7 @@
 //! when the power failed ([`talaria_bus::derived`]).
 //!
 //! - [`apply`]: facts to rows.
-//! - [`query`] and [`summary`], [`control`] and [`replayable`]: rows to answers.
+//! - [`query`] and [`summary`], [`waiting`], [`control`] and [`replayable`]: rows to answers.
 //! - [`recall`]: what whoever takes a route over has to know of it.
 //! - [`retention`]: what is old goes.
 
@@ -19,6 +19,7 @@ mod schema;
 pub mod summary;
 #[cfg(test)]
 mod tests;
+pub mod waiting;
 
 use crate::pause::Pauses;
 use rusqlite::Connection;

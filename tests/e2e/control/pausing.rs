@@ -175,7 +175,8 @@ async fn a_pause_holds_on_every_relay_and_any_of_them_ends_it() {
         }
         let mut both = true;
         for relay in [&*one, &*other] {
-            both &= relay.admin_get("/metrics").await.1.contains("talaria_attempts_total{");
+            let metrics = relay.admin_get("/metrics").await.1;
+            both &= !metrics.contains("talaria_attempts_total{outcome=\"accepted\"} 0\n");
         }
         both.then_some(())
     })

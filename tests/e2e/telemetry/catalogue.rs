@@ -21,7 +21,8 @@ fn row(metric: &Metric) -> Row {
 fn documented() -> Vec<Row> {
     let text = fs::read_to_string(workspace().join("docs/metrics.md")).unwrap();
     let names = |cell: &str| cell.split('`').skip(1).step_by(2).map(str::to_owned).collect::<Vec<_>>();
-    let rows = text.lines().filter(|line| line.starts_with("| `") && line.matches(" | ").count() >= 3);
+    let (table, _) = text.split_once("\n## ").unwrap();
+    let rows = table.lines().filter(|line| line.starts_with("| `") && line.matches(" | ").count() >= 3);
     rows.map(|line| {
         let cells: Vec<&str> = line.trim_matches('|').split('|').map(str::trim).collect();
         (names(cells[0])[0].clone(), cells[1].to_owned(), names(cells[2]), cells[3].to_owned())

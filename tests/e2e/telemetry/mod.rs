@@ -1,3 +1,6 @@
-//! What is counted and measured, and what docs, dashboard and alerts say of it.
+//! What is counted, measured, traced and logged, and what docs, dashboard and alerts say of it.
 
+mod asked;
 mod catalogue;
+mod scrape;
+mod traces;
