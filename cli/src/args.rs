@@ -18,6 +18,7 @@ use talaria_core::config;
 const AFTER_HELP: &str = "\
 Exit codes: 0 done, 1 it did not work, 2 wrong command line, 3 wrong configuration, 4 not known, 5 nobody answers, \
 6 not allowed.
+
 What each error means and what to do about it: docs/errors/README.md, a page each.
 
 Start here:

@@ -189,6 +189,29 @@ async fn everything_that_happens_is_counted_and_how_things_stand_is_shown() {
     .await;
 }
 
+/// What relays are scaled by: what could be sent and is in nobody's hands.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_due_and_not_in_hand_is_counted_apart() {
+    let sink = Sink::start().await;
+    sink.set("r", Does::Hang);
+    let keys = "pace: off\nin_flight: 1\ntimeout: 60s";
+    let stack = stack().tenant("acme", |tenant| tenant.route("r", &sink.url("r"), keys)).start().await;
+    for job in 0..3 {
+        stack.openrouter("acme").send(&job.to_string(), "completed").await;
+    }
+    look_until("two to be due behind the one in hand", &stack, |scrape| {
+        of(scrape, "talaria_backlog", "r") == 3.0
+            && of(scrape, "talaria_backlog_due", "r") == 2.0
+            && scrape.sum("talaria_deliveries_in_hand", None) == 1.0
+    })
+    .await;
+    sink.set("r", Does::Accept);
+    look_until("all to be sent", &stack, |scrape| {
+        of(scrape, "talaria_backlog", "r") == 0.0 && of(scrape, "talaria_backlog_due", "r") == 0.0
+    })
+    .await;
+}
+
 async fn look_at(part: &Part) -> Scrape {
     Scrape::read(&part.admin_get("/metrics").await.1)
 }
