@@ -1,7 +1,10 @@
-//! The admin port: `/healthz`, `/readyz` and `/metrics`.
+//! The admin port: `/healthz`, `/readyz`, `/metrics` and `/config`.
 
-use crate::metrics::sampled::Sampled;
-use axum::{Router, extract::State, http::StatusCode, response::IntoResponse, routing::get};
+use crate::{
+    metrics::sampled::Sampled,
+    reload::{Live, Shown},
+};
+use axum::{Json, Router, extract::State, http::StatusCode, response::IntoResponse, routing::get};
 use metrics_exporter_prometheus::PrometheusHandle;
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 use talaria_bus::Bus;
@@ -19,6 +22,7 @@ const LAST_WORDS: Duration = Duration::from_secs(5);
 pub(crate) struct Admin {
     listener: TcpListener,
     pub health: Health,
+    live: Live,
     metrics: Sampled,
 }
 
@@ -57,11 +61,12 @@ impl Admin {
     pub(crate) async fn bind(
         address: SocketAddr,
         health: Health,
+        live: Live,
         metrics: PrometheusHandle,
         relay: Option<Gauges>,
     ) -> io::Result<Self> {
         let metrics = Sampled::new(metrics, health.clone(), relay);
-        Ok(Self { listener: TcpListener::bind(address).await?, health, metrics })
+        Ok(Self { listener: TcpListener::bind(address).await?, health, live, metrics })
     }
 
     pub(crate) fn address(&self) -> io::Result<SocketAddr> {
@@ -72,10 +77,12 @@ impl Admin {
     pub(crate) async fn serve(self, leaving: CancellationToken, stop: CancellationToken) {
         let metrics = Arc::new(self.metrics);
         let (shown, left) = (Arc::clone(&metrics), leaving.clone());
+        let (live, salt) = (self.live, rand::random());
         let router = Router::new()
             .route("/healthz", get(|| async { "ok\n" }))
             .route("/readyz", get(ready).with_state((self.health, leaving)))
-            .route("/metrics", get(move || async move { shown.text(left.is_cancelled()).await }));
+            .route("/metrics", get(move || async move { shown.text(left.is_cancelled()).await }))
+            .route("/config", get(async move || Json(Shown::new(&live, &salt))));
         let upkeep = async {
             loop {
                 tokio::time::sleep(UPKEEP).await;

@@ -192,11 +192,22 @@ pub struct Init {
 Examples:
   talaria check
   talaria check --config /etc/talaria/talaria.yaml --json
-  talaria check --role relay        where only a relay's secrets are")]
+  talaria check --role relay        where only a relay's secrets are
+  talaria check --running           is it what the process runs that was started with it?
+  talaria check --running --admin http://127.0.0.1:9092
+
+With --running it exits with 0 if what runs is what the file says, and with 1 and a list of the keys if it is not. \
+Values are not asked for and not shown.")]
 pub struct Check {
     /// Check it for a process with this role alone, which reads no other secrets and needs NATS
     #[arg(long, value_name = "ROLE")]
     pub role: Option<Role>,
+    /// Compare it with what a process runs, as that one's role would read it
+    #[arg(long)]
+    pub running: bool,
+    /// The process' admin port; the configured one where it is left out
+    #[arg(long, value_name = "URL", value_parser = http_url, requires = "running")]
+    pub admin: Option<url::Url>,
     /// Answer as JSON
     #[arg(long)]
     pub json: bool,

@@ -2,6 +2,7 @@
 //!
 //! - [`args`]: the command line.
 //! - `commands`: a file for each.
+//! - [`mod@reload`]: the configuration, which may change while they run.
 //! - [`stack`]: ingress, relay or both, and the admin port, in one process.
 //! - `files`: how many files the process may have open.
 //! - [`standin`]: a stand-in for Hermes, for `talaria demo` and for benchmarks.
@@ -19,6 +20,7 @@ mod files;
 pub mod logging;
 pub mod metrics;
 mod print;
+pub mod reload;
 pub mod stack;
 pub mod standin;
 mod tls;
@@ -35,7 +37,7 @@ pub async fn run(args: Args) -> Result<(), Failure> {
     let config = args.config;
     match args.command {
         Command::Init(args) => commands::init::run(&config, &args),
-        Command::Check(args) => commands::check::run(&config, &args),
+        Command::Check(args) => commands::check::run(&config, args).await,
         Command::Up(args) => commands::up::both(&config, args).await,
         Command::Ingress(args) => commands::up::ingress(&config, args).await,
         Command::Relay(args) => commands::up::relay(&config, args).await,

@@ -3,6 +3,7 @@
 use crate::{
     admin::{Admin, Health},
     metrics,
+    reload::{self, Live},
 };
 use anyhow::Context as _;
 use metrics_exporter_prometheus::PrometheusHandle;
@@ -39,21 +40,22 @@ pub struct Addresses {
 
 impl Stack {
     /// Opens the bus and listens on every address of the role.
-    pub async fn bind(config: Config, role: Role, metrics: PrometheusHandle) -> anyhow::Result<Self> {
+    pub async fn bind(live: Live, metrics: PrometheusHandle) -> anyhow::Result<Self> {
+        let (role, current) = (live.role, live.config.clone());
+        let config = Arc::clone(&current.borrow());
         metrics::begin(role, matches!(config.bus, BusKind::Nats(_)));
-        let config = Arc::new(config);
-        let (_, current) = watch::channel(Arc::clone(&config));
+        reload::measure(&live.standing.borrow());
         let bus = open_bus(&config, role).await?;
         let ingress = if role.has_ingress() { Some(bind_ingress(&current, &bus).await?) } else { None };
         let relay = if role.has_relay() {
-            Some(Relay::bind(current.clone(), bus.clone(), Clock::System).await?)
+            Some(Relay::bind(current.clone(), live.standing.clone(), bus.clone(), Clock::System).await?)
         } else {
             None
         };
         let readiness = relay.as_ref().map(Relay::readiness);
         let health = Health { bus, readiness: readiness.clone() };
         let gauges = relay.as_ref().map(Relay::gauges);
-        let admin = Admin::bind(config.admin.listen, health, metrics, gauges).await;
+        let admin = Admin::bind(config.admin.listen, health, live, metrics, gauges).await;
         let admin = admin.with_context(|| cannot_listen(config.admin.listen, "admin.listen"))?;
         let addresses = Addresses {
             ingress: ingress.as_ref().map(Ingress::address).transpose()?,
@@ -115,10 +117,10 @@ fn cannot_listen(address: SocketAddr, key: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::reload::{Reloader, Source};
     use axum::http::StatusCode;
     use metrics_exporter_prometheus::PrometheusBuilder;
     use std::fs;
-    use talaria_core::config;
 
     const CONFIGURATION: &str = "\
 ingress: {listen: 127.0.0.1:0}
@@ -138,7 +140,9 @@ tenants: {acme: {openrouter: {secrets: [{file: secret}]}}}
             let path = directory.path().join("talaria.yaml");
             fs::write(&path, CONFIGURATION).unwrap();
             let metrics = PrometheusBuilder::new().build_recorder().handle();
-            let stack = Stack::bind(config::load(&path).unwrap(), role, metrics).await.unwrap();
+            let (_reloader, mut live) = Reloader::start(Source::new(&path, Role::Both)).unwrap();
+            live.role = role;
+            let stack = Stack::bind(live, metrics).await.unwrap();
             assert_eq!(stack.addresses.ingress.is_some(), callbacks, "{role:?}");
             assert_eq!(
                 (stack.addresses.grpc.is_some(), stack.readiness.is_some()),

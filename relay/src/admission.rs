@@ -6,12 +6,17 @@ use crate::{
     breaker::{self, Breaker, Change, Shut, Sign},
     classify::{Exchange, Next},
     pace::{Pace, Remembered, Turn},
+    retry::LONGEST_RETRY_AFTER,
     rotation::Rotation,
 };
 use jiff::Timestamp;
-use talaria_bus::time::from_proto;
+use std::time::Duration;
+use talaria_bus::time::{after, from_proto};
 use talaria_core::{config::Route, id::DeliveryId};
 use talaria_proto::v1::DeliveryTask;
+
+/// What the bus holds deliveries back with where nothing does: a time before which none goes out, and how many do then.
+pub const OPEN: (Timestamp, usize) = (Timestamp::MIN, usize::MAX);
 
 /// What is known of a route, by whoever has its deliveries in hand.
 #[derive(Debug)]
@@ -39,6 +44,18 @@ pub struct Lesson {
     pub not_before: Timestamp,
     /// Whether the route was shut or lets everything through again.
     pub change: Option<Change>,
+}
+
+impl Lesson {
+    /// Of a route that was removed or configured otherwise while the attempt was under way: what became of it says
+    /// nothing of the new one, which the delivery may try at once.
+    pub fn superseded(next: &Next, now: Timestamp) -> Self {
+        let pause = match next {
+            Next::Slower { retry_after } => retry_after.unwrap_or_default().min(LONGEST_RETRY_AFTER),
+            _ => Duration::ZERO,
+        };
+        Self { not_before: after(now, pause), change: None }
+    }
 }
 
 impl Admission {
@@ -124,7 +141,7 @@ impl Admission {
     /// What the bus should hold the route's deliveries back with: nothing before a time, and then so many at once.
     pub fn gate(&self) -> (Timestamp, usize) {
         match &self.breaker {
-            Breaker::Admitting { .. } => (Timestamp::MIN, usize::MAX),
+            Breaker::Admitting { .. } => OPEN,
             Breaker::Shut(shut) | Breaker::Probing(shut) => (shut.until, 1),
         }
     }
@@ -139,8 +156,7 @@ pub fn turn(task: &DeliveryTask) -> Turn {
 mod tests {
     use super::*;
     use crate::{breaker::Cause, testing::route};
-    use std::time::Duration;
-    use talaria_bus::time::{after, to_proto};
+    use talaria_bus::time::to_proto;
 
     #[test]
     fn a_clock_that_was_set_back_holds_a_route_up_no_longer_than_one_that_was_right() {

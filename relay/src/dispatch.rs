@@ -7,7 +7,7 @@ use crate::{
     forward::Forwarder,
     pause::Pauses,
     prepare,
-    routes::{RouteInHand, Routes, lane},
+    routes::{Hold, RouteInHand, Routes, lane},
     step::{self, After, Before, InHand, Sent},
     view::View,
 };
@@ -24,7 +24,7 @@ use talaria_bus::{
 };
 use talaria_core::{config::Config, config::Route, id::DeliveryId};
 use talaria_proto::v1::{AttemptOutcome, DeliveryTask, Event, Fact, Standing, fact::What};
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 /// Beside `relay.in_flight`: deliveries of routes that were removed, which are parked at once.
@@ -52,8 +52,8 @@ struct Inner {
 
 /// What becomes of a delivery that was taken.
 enum Step {
-    /// This is recorded.
-    Record(Box<Conclusion>, Option<Box<Fact>>),
+    /// This is recorded, with what changed about its route, which is held until it is.
+    Record(Box<Conclusion>, Option<Box<(Fact, Hold)>>),
     /// It waits on untouched.
     GiveBack,
     /// It is in somebody else's hands.
@@ -77,7 +77,7 @@ impl Dispatcher {
         let pauses = view.pauses();
         // Seen before the first one comes.
         gauge!("talaria_deliveries_in_hand").set(0.0);
-        let routes = Routes::new(bus.clone(), view, clock.clone());
+        let routes = Routes::new(config.clone(), bus.clone(), view, clock.clone());
         Self {
             inner: Arc::new(Inner {
                 config,
@@ -95,16 +95,22 @@ impl Dispatcher {
     pub(crate) async fn run(self, stop: CancellationToken) {
         let inner = &self.inner;
         let (tracker, give_up) = (TaskTracker::new(), CancellationToken::new());
-        let hands = Arc::new(tokio::sync::Semaphore::new(inner.config().relay.in_flight + SPARE));
-        let mut pauses = inner.pauses.clone();
-        inner.set_windows(&mut pauses).await;
+        let mut changes = Changes { config: inner.config.clone(), pauses: inner.pauses.clone() };
+        let config = inner.set_windows(&mut changes).await;
+        let hands = Arc::new(Semaphore::new(in_hand(&config)));
         let following = CancellationToken::new();
         let _end = following.clone().drop_guard();
-        tokio::spawn(self.clone().follow_pauses(pauses, following));
+        let follow = self.clone().follow(changes, Arc::clone(&config));
+        tokio::spawn(following.clone().run_until_cancelled_owned(follow));
+        tokio::spawn(following.run_until_cancelled_owned(resize(
+            Arc::clone(&hands),
+            in_hand(&config),
+            inner.config.clone(),
+        )));
         while !stop.is_cancelled() {
             let Ok(hand) = Arc::clone(&hands).acquire_owned().await else { break };
             drop(hand);
-            let taken = match inner.bus.take(hands.available_permits(), &stop).await {
+            let taken = match inner.bus.take(hands.available_permits().max(1), &stop).await {
                 Ok(taken) => taken,
                 Err(error) => {
                     tracing::error!(%error, "cannot take deliveries");
@@ -153,15 +159,58 @@ fn window(in_flight: u16, routes: usize, in_hand: usize) -> usize {
     usize::from(in_flight).min(in_hand / routes.max(1)).max(1)
 }
 
-impl Dispatcher {
-    /// Sets the windows anew whenever something is paused or resumed.
-    async fn follow_pauses(self, mut pauses: watch::Receiver<Arc<Pauses>>, end: CancellationToken) {
-        let follow = async {
-            while pauses.changed().await.is_ok() {
-                self.inner.set_windows(&mut pauses).await;
+/// How many deliveries are in hand at once.
+fn in_hand(config: &Config) -> usize {
+    config.relay.in_flight + SPARE
+}
+
+/// Keeps as many hands as are configured, at first this many. Where there are to be fewer, those that are busy go when they
+/// are done.
+async fn resize(hands: Arc<Semaphore>, mut size: usize, mut config: watch::Receiver<Arc<Config>>) {
+    loop {
+        let wanted = in_hand(&config.borrow_and_update());
+        hands.add_permits(wanted.saturating_sub(size));
+        size = size.max(wanted);
+        let fewer = u32::try_from(size - wanted).unwrap_or(u32::MAX);
+        let changed = tokio::select! {
+            Ok(gone) = hands.acquire_many(fewer), if fewer > 0 => {
+                gone.forget();
+                size = wanted;
+                continue;
             }
+            changed = config.changed() => changed,
         };
-        tokio::select! { () = end.cancelled() => {}, () = follow => {} }
+        if changed.is_err() {
+            return;
+        }
+    }
+}
+
+/// What is followed while deliveries go out.
+struct Changes {
+    config: watch::Receiver<Arc<Config>>,
+    pauses: watch::Receiver<Arc<Pauses>>,
+}
+
+impl Dispatcher {
+    /// Goes along with what is paused and resumed and with the configuration, from this one on.
+    async fn follow(self, mut changes: Changes, mut before: Arc<Config>) {
+        loop {
+            let changed = tokio::select! {
+                changed = changes.pauses.changed() => changed,
+                // Where nobody changes it any more, it stays.
+                Ok(()) = changes.config.changed() => Ok(()),
+            };
+            if changed.is_err() {
+                return;
+            }
+            let now = self.inner.set_windows(&mut changes).await;
+            if !Arc::ptr_eq(&before, &now) {
+                self.inner.routes.configured_anew().await;
+                self.inner.forwarder.keep_only(&now);
+                before = now;
+            }
+        }
     }
 }
 
@@ -170,12 +219,13 @@ impl Inner {
         Arc::clone(&self.config.borrow())
     }
 
-    /// Sets them until the bus takes it.
-    async fn set_windows(&self, pauses: &mut watch::Receiver<Arc<Pauses>>) {
+    /// Sets them until the bus takes it, by the configuration that this gives.
+    async fn set_windows(&self, changes: &mut Changes) -> Arc<Config> {
         loop {
-            let windows = windows(&self.config(), &pauses.borrow_and_update());
+            let config = Arc::clone(&changes.config.borrow_and_update());
+            let windows = windows(&config, &changes.pauses.borrow_and_update());
             match self.bus.set_windows(windows).await {
-                Ok(()) => return,
+                Ok(()) => return config,
                 Err(error) => tracing::error!(%error, "cannot set up the queue"),
             }
             self.clock.sleep(PATIENCE).await;
@@ -194,17 +244,24 @@ impl Inner {
             tracing::error!(delivery = task.delivery_id, "a delivery without a valid id");
             return;
         };
-        let config = self.config();
-        let step = match config.route(&task.tenant, &task.route) {
-            None => Step::record(step::without_route(task, id, leased.interrupted, self.clock.now())),
-            Some(_) if self.is_paused(task) && !leased.interrupted => Step::GiveBack,
-            Some(route) => self.go_on(&leased, id, route).await,
+        let gone = || Step::record(step::without_route(task, id, leased.interrupted, self.clock.now()));
+        let is_configured = self.config().route(&task.tenant, &task.route).is_some();
+        // Kept until what became of it is journalled.
+        let mut in_hand = None;
+        let step = if is_configured && self.is_paused(task) && !leased.interrupted {
+            Step::GiveBack
+        } else if is_configured
+            && let Some((route, hold)) = self.routes.open(lane(&task.tenant, &task.route), leased.term).await
+        {
+            self.go_on(&leased, id, in_hand.insert(route), hold).await
+        } else {
+            gone()
         };
         if leased.interrupted && matches!(step, Step::Record(..)) {
             counter!("talaria_attempts_total", "outcome" => "interrupted").increment(1);
         }
         match step {
-            Step::Record(conclusion, more) => self.record(&leased, *conclusion, more).await,
+            Step::Record(conclusion, changed) => self.record(&leased, *conclusion, changed).await,
             Step::GiveBack => self.give_back(&leased).await,
             Step::TakenOver => {
                 tracing::warn!(delivery = task.delivery_id, "another relay has taken the delivery over");
@@ -213,18 +270,14 @@ impl Inner {
     }
 
     /// One step of a delivery: put off, parked, or attempted.
-    async fn go_on(&self, leased: &Leased, id: DeliveryId, route: &Arc<Route>) -> Step {
-        let task = &leased.task;
-        let in_hand = self.routes.route(lane(&task.tenant, &task.route), route, leased.term);
+    async fn go_on(&self, leased: &Leased, id: DeliveryId, in_hand: &RouteInHand, mut hold: Hold) -> Step {
+        let (task, route) = (&leased.task, &*in_hand.route);
         let age_from = self.pauses.borrow().age_from(task);
         let delivery = InHand { task, id, route, age_from };
-        let mut admission = self.routes.admission(&in_hand).await;
         // Recalling a route takes a moment, so the time is asked for here.
-        let before =
-            step::before(delivery, leased.interrupted, &mut admission, self.clock.now(), rand::random());
-        drop(admission);
-        match before {
-            Before::Attempt => {}
+        let now = self.clock.now();
+        match step::before(delivery, leased.interrupted, &mut hold, now, rand::random()) {
+            Before::Attempt => in_hand.sends(now),
             Before::GiveBack => return Step::GiveBack,
             Before::Conclude(conclusion) => {
                 if conclusion.task.as_ref().is_some_and(|task| task.slot_reserved) {
@@ -233,17 +286,18 @@ impl Inner {
                 return Step::Record(conclusion, None);
             }
         }
+        drop(hold);
         let event = self.event(task.event_seq).await;
         // The last look before what cannot be undone. It may take long, and a signature has its time.
         if !self.holds(leased.lease).await {
-            self.routes.admission(&in_hand).await.withdraw();
+            self.withdraw(in_hand).await;
             return Step::TakenOver;
         }
         if self.is_paused(task) {
-            self.routes.admission(&in_hand).await.withdraw();
+            self.withdraw(in_hand).await;
             return Step::GiveBack;
         }
-        let secret = self.routes.admission(&in_hand).await.secret(route);
+        let secret = self.routes.again(in_hand).await.map_or(0, |hold| hold.secret(route));
         let signing = prepare::Signing { secret, now: self.clock.now() };
         let traceparent = event.as_ref().map_or("", |event| event.traceparent.as_str());
         // As part of the event's trace, however long after it, and the request as part of this.
@@ -256,12 +310,19 @@ impl Inner {
             None => Err("its event is not kept any more".to_owned()),
         };
         match prepared {
-            Ok(request) => self.attempt(delivery, &in_hand, request, secret, span).await,
+            Ok(request) => self.attempt(delivery, in_hand, request, secret, span).await,
             Err(why) => {
                 span.fail("not_sent");
-                self.routes.admission(&in_hand).await.withdraw();
+                self.withdraw(in_hand).await;
                 Step::record(conclude::park(task, self.clock.now(), format!("cannot be sent: {why}")))
             }
+        }
+    }
+
+    /// A delivery that was admitted is not sent after all.
+    async fn withdraw(&self, in_hand: &RouteInHand) {
+        if let Some(mut hold) = self.routes.again(in_hand).await {
+            hold.withdraw();
         }
     }
 
@@ -286,10 +347,9 @@ impl Inner {
         let (took, now) = (start.elapsed(), self.clock.now());
         let http_status = exchange.status();
         let sent = Sent { started_at, took, exchange, timings, secret, guarded };
-        let mut admission = self.routes.admission(in_hand).await;
+        let mut hold = self.routes.again(in_hand).await;
         let After { conclusion, change, verdict } =
-            step::after(delivery, sent, &mut admission, now, rand::random());
-        drop(admission);
+            step::after(delivery, sent, hold.as_deref_mut(), now, rand::random());
         let outcome = outcome(verdict.outcome);
         span.say(|| {
             let status =
@@ -314,13 +374,13 @@ impl Inner {
         );
         histogram!("talaria_attempt_seconds").record(took);
         counter!("talaria_attempts_total", "outcome" => outcome).increment(1);
-        let changed = match change {
-            Some(change) => Some(self.routes.changed(in_hand, change).await),
+        let changed = match change.zip(hold) {
+            Some((change, hold)) => {
+                let what = What::RouteChanged(self.routes.changed(in_hand, &hold, change).await);
+                Some(Box::new((Fact { at: Some(to_proto(now)), event_seq: 0, what: Some(what) }, hold)))
+            }
             None => None,
         };
-        let changed = changed.map(|it| {
-            Box::new(Fact { at: Some(to_proto(now)), event_seq: 0, what: Some(What::RouteChanged(it)) })
-        });
         Step::Record(Box::new(conclusion), changed)
     }
 
@@ -355,9 +415,10 @@ impl Inner {
     }
 
     /// Records until the bus takes it: what happened must not be forgotten.
-    async fn record(&self, leased: &Leased, conclusion: Conclusion, more: Option<Box<Fact>>) {
+    async fn record(&self, leased: &Leased, conclusion: Conclusion, changed: Option<Box<(Fact, Hold)>>) {
         let state = standing_of(&conclusion.fact).map(Standing::state);
-        let facts: Vec<Fact> = [conclusion.fact].into_iter().chain(more.map(|fact| *fact)).collect();
+        let (changed, _hold) = changed.map(|changed| *changed).unzip();
+        let facts: Vec<Fact> = [conclusion.fact].into_iter().chain(changed).collect();
         loop {
             let recorded = match &conclusion.task {
                 Some(task) => self.bus.later(leased.lease, task.clone(), facts.clone()).await,
@@ -446,5 +507,31 @@ mod tests {
             assert_eq!(window(in_flight, routes, 4096), expected, "{routes} routes");
             assert!(routes > 4096 || window(in_flight, routes, 4096) * routes <= 4096);
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn there_are_as_many_hands_as_are_configured_once_those_that_are_busy_are_done() {
+        let config = |in_flight| {
+            let mut config = crate::testing::config("");
+            config.relay.in_flight = in_flight;
+            Arc::new(config)
+        };
+        let (change, changes) = watch::channel(config(4));
+        let hands = Arc::new(Semaphore::new(4 + SPARE));
+        tokio::spawn(resize(Arc::clone(&hands), 4 + SPARE, changes));
+        let settle = || tokio::time::sleep(Duration::from_secs(1));
+        change.send_replace(config(9));
+        settle().await;
+        assert_eq!(hands.available_permits(), 9 + SPARE);
+        let busy = Arc::clone(&hands).acquire_many_owned(8 + 64).await.unwrap();
+        change.send_replace(config(2));
+        settle().await;
+        // Changed again while hands are waited for.
+        change.send_replace(config(3));
+        settle().await;
+        assert!(hands.try_acquire().is_err(), "none for new deliveries");
+        drop(busy);
+        settle().await;
+        assert_eq!(hands.available_permits(), 3 + SPARE);
     }
 }

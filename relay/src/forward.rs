@@ -23,7 +23,7 @@ use std::{
     sync::Arc,
     time::{Duration, Instant, SystemTime},
 };
-use talaria_core::config::Route;
+use talaria_core::config::{Config, Route};
 use tokio::time::timeout_at;
 
 /// Hermes' answers have a few hundred bytes; what is longer is not Hermes'.
@@ -45,6 +45,11 @@ impl Default for Forwarder {
 impl Forwarder {
     fn with(resolver: Arc<Resolver>) -> Self {
         Self { clients: Arc::new(Clients::new(resolver)) }
+    }
+
+    /// Keeps connections of this configuration's kinds, and no others; what is under way goes on.
+    pub(crate) fn keep_only(&self, config: &Config) {
+        self.clients.keep_only(config);
     }
 
     /// Sends a route's request and waits for the whole answer, together at most for the route's `timeout`.

@@ -59,7 +59,7 @@ pub mod view;
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 use talaria_bus::{Bus, Clock};
-use talaria_core::config::Config;
+use talaria_core::config::{Config, Standing};
 use talaria_proto::{
     FILE_DESCRIPTOR_SET,
     v1::{
@@ -108,6 +108,7 @@ pub enum Error {
 pub struct Relay {
     /// As it is now.
     config: watch::Receiver<Arc<Config>>,
+    standing: watch::Receiver<Arc<Standing>>,
     bus: Bus,
     clock: Clock,
     view: view::View,
@@ -118,8 +119,14 @@ pub struct Relay {
 }
 
 impl Relay {
-    /// Opens the view and listens on the configured address.
-    pub async fn bind(config: watch::Receiver<Arc<Config>>, bus: Bus, clock: Clock) -> Result<Self, Error> {
+    /// Opens the view and listens on the configured address. The configuration may change from then on; its standing is
+    /// told to whoever asks for the status.
+    pub async fn bind(
+        config: watch::Receiver<Arc<Config>>,
+        standing: watch::Receiver<Arc<Standing>>,
+        bus: Bus,
+        clock: Clock,
+    ) -> Result<Self, Error> {
         let journal = bus.journal_bounds().await?;
         let (directory, address) = {
             let config = config.borrow();
@@ -130,7 +137,7 @@ impl Relay {
         let forwarder = forward::Forwarder::default();
         let listener =
             TcpListener::bind(address).await.map_err(|source| Error::Listen { address, source })?;
-        Ok(Self { config, bus, clock, view, forwarder, listener, newest_fact })
+        Ok(Self { config, standing, bus, clock, view, forwarder, listener, newest_fact })
     }
 
     /// Where the status service listens.
@@ -160,7 +167,7 @@ impl Relay {
 
     /// Works until it is told to stop, and then lets attempts finish that have begun.
     pub async fn run(self, stop: CancellationToken) -> Result<(), Error> {
-        let Self { config, bus, clock, view, forwarder, listener, newest_fact } = self;
+        let Self { config, standing, bus, clock, view, forwarder, listener, newest_fact } = self;
         // What answers and follows goes on while attempts finish, so that their end can still be seen.
         let (end, mut others) = (CancellationToken::new(), JoinSet::new());
         others.spawn(projector::run(bus.clone(), view.clone(), clock.clone(), end.clone()));
@@ -185,6 +192,7 @@ impl Relay {
             view.clone(),
             bus.clone(),
             clock.clone(),
+            standing,
             end.clone(),
         ));
         let reflection = || {

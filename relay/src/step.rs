@@ -1,7 +1,7 @@
 //! One step of a delivery that was taken, decided: what becomes of it before a request, and what after.
 
 use crate::{
-    admission::{Admission, Answer},
+    admission::{Admission, Answer, Lesson},
     breaker::Change,
     classify::{Context, Exchange, Verdict, classify},
     conclude::{self, Conclusion, Ended, Timing},
@@ -116,11 +116,11 @@ pub fn without_route(task: &DeliveryTask, id: DeliveryId, interrupted: bool, now
     )
 }
 
-/// After a request.
+/// After a request. Without an admission the route was removed or configured otherwise meanwhile.
 pub fn after(
     InHand { task, id, route, age_from }: InHand<'_>,
     sent: Sent,
-    admission: &mut Admission,
+    mut admission: Option<&mut Admission>,
     now: Timestamp,
     random: f64,
 ) -> After {
@@ -131,10 +131,15 @@ pub fn after(
         deliver_only: route.deliver_only,
         idempotency_key: &id.idempotency_key(task.generation),
         lost_attempt: (task.lost_attempt > 0).then_some(task.lost_attempt),
-        other_secret: admission.has_other_secret(route, secret, &exchange),
+        other_secret: admission
+            .as_mut()
+            .is_some_and(|admission| admission.has_other_secret(route, secret, &exchange)),
     };
     let verdict = classify(&exchange, context);
-    let lesson = admission.learn(route, task, id, &verdict.next, &verdict.detail, now);
+    let lesson = match admission {
+        Some(admission) => admission.learn(route, task, id, &verdict.next, &verdict.detail, now),
+        None => Lesson::superseded(&verdict.next, now),
+    };
     let ended = Ended {
         started_at,
         took: Some(took),
@@ -158,7 +163,7 @@ fn secrets(route: &Route) -> impl Iterator<Item = &str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use talaria_bus::time::to_proto;
+    use talaria_bus::time::{from_proto, to_proto};
     use talaria_core::id::EventId;
     use talaria_proto::v1::{AttemptOutcome, DeliveryState, fact::What};
 
@@ -180,5 +185,31 @@ mod tests {
         let Some(What::DeliveryMoved(moved)) = then.fact.what else { panic!() };
         let standing = moved.standing.unwrap();
         assert_eq!((standing.state(), standing.attempts, then.task), (DeliveryState::Parked, 1, None));
+    }
+
+    #[test]
+    fn what_a_route_met_that_is_configured_otherwise_since_is_tried_at_once_and_shuts_nothing() {
+        use crate::{classify::Answer, testing::route};
+        let now = Timestamp::from_second(1_777_000_000).unwrap();
+        let id = DeliveryId::new(EventId::new("acme", "j", "t"), "video");
+        let task = DeliveryTask { delivery_id: id.to_string(), generation: 1, ..DeliveryTask::default() };
+        let route = route("");
+        let after = |status, retry_after| {
+            let exchange = Exchange::Answered(Answer { status, retry_after, ..Answer::default() });
+            let (timings, guarded) = (Timings::default(), Vec::new());
+            let sent = Sent { started_at: now, took: Duration::ZERO, exchange, timings, secret: 0, guarded };
+            let in_hand = InHand { task: &task, id, route: &route, age_from: now };
+            let after = after(in_hand, sent, None, now, 0.5);
+            assert_eq!(after.change, None);
+            let task = after.conclusion.task.unwrap();
+            (from_proto(task.due_at.as_ref()), task.counted_attempts)
+        };
+        for status in [401, 404, 413] {
+            assert_eq!(after(status, None), (now, 0), "{status}");
+        }
+        let minute = Duration::from_secs(60);
+        assert_eq!(after(429, Some(minute)), (talaria_bus::time::after(now, minute), 0));
+        let (next, counted) = after(500, None);
+        assert!(next > now && counted == 1, "a failure has its pause, whoever failed");
     }
 }

@@ -11,6 +11,7 @@
 //! - [`access`]: who may ask what: tokens, tenants, TLS.
 //! - [`commands`]: the command line.
 //! - [`explain`]: why an event arrived or did not.
+//! - [`reload`]: configurations that change while a process runs.
 //! - [`running`]: retention, draining, restarts with another configuration.
 //! - [`fleet`]: several ingresses and relays, one after another of which fails.
 //! - [`outbound`]: endpoints, addresses and certificates that are not what they should be.
@@ -62,6 +63,7 @@ mod outages;
 mod outbound;
 mod pace;
 mod promises;
+mod reload;
 mod running;
 mod signing;
 mod status;

@@ -270,6 +270,34 @@ impl Stack {
         self.kill_and_restart().await;
     }
 
+    /// Replaces the configuration as editors do, and leaves it to the process to notice. What was written.
+    pub fn rewrite(&self, change: impl FnOnce(String) -> String) -> String {
+        let (config, new) = (&self.written.config, self.written.path().join(".talaria.yaml.new"));
+        let text = change(fs::read_to_string(config).unwrap());
+        fs::write(&new, &text).unwrap();
+        fs::rename(new, config).unwrap();
+        text
+    }
+
+    /// What it says of its configuration.
+    pub async fn config(&self) -> Value {
+        let (status, body) = self.admin_get("/config").await;
+        assert_eq!(status, 200, "{body}");
+        serde_json::from_str(&body).unwrap()
+    }
+
+    /// Waits until its configuration stands so.
+    pub async fn config_when(&self, what: &str, is_so: impl Fn(&Value) -> bool) -> Value {
+        until(what, async || Some(self.config().await).filter(|config| is_so(config))).await
+    }
+
+    /// Waits until so many configurations have come into force.
+    pub async fn generation(&self, generation: u64) -> Value {
+        let what = format!("configuration {generation}");
+        self.config_when(&what, |config| config["generation"] == generation && config["fault"].is_null())
+            .await
+    }
+
     /// Sends it a signal, such as `-TERM`.
     pub fn signal(&self, signal: &str) {
         assert!(Command::new("kill").args([signal, &self.pid().to_string()]).status().unwrap().success());

@@ -1,45 +1,58 @@
-//! `talaria check`: is the configuration valid?
+//! `talaria check`: is the configuration valid, and is it the one that runs?
 
-use crate::{Failure, args::Check};
+mod running;
+
+use crate::{Failure, args::Check, reload::problems};
 use serde_json::{Value, json};
 use std::{
     io::{self, Write as _},
     path::Path,
 };
-use talaria_core::config::{self, Problem, Role};
+use talaria_core::config::{self, Config, Reading, Role};
 
-pub(crate) fn run(path: &Path, args: &Check) -> Result<(), Failure> {
-    let loaded = config::load_for(path, args.role.map_or(Role::Both, Role::from));
+pub(crate) async fn run(path: &Path, args: Check) -> Result<(), Failure> {
+    let role = args.role.map(Role::from);
+    let shown = if args.running { Some(running::ask(path, args.admin.as_ref(), role).await?) } else { None };
+    let role = shown.as_ref().map(|(role, _)| *role).or(role).unwrap_or(Role::Both);
+    let Reading { settings, config } = config::read_for(path, role);
+    let running = shown.map(|(role, shown)| running::compare(role, shown, &settings)).transpose()?;
     if args.json {
-        let document = match &loaded {
+        let mut document = match &config {
             Ok(config) => json!({"valid": true, "errors": [], "warnings": problems(&config.warnings)}),
             Err(config::Error::Invalid { problems: found, .. }) => {
                 json!({"valid": false, "errors": problems(found), "warnings": []})
             }
             Err(error) => json!({"valid": false, "errors": [{"what": error.to_string()}], "warnings": []}),
         };
+        if let (Value::Object(document), Some(running)) = (&mut document, &running) {
+            // Of a file that is not valid nobody can say what it would be.
+            document.insert("running".into(), running.json(config.is_ok()));
+        }
         writeln!(io::stdout().lock(), "{document:#}")?;
     }
-    let config = loaded?;
+    let config = config?;
     if !args.json {
-        let mut out = io::stdout().lock();
-        for warning in &config.warnings {
-            writeln!(out, "warning: {}:{warning}", path.display())?;
-        }
-        let routes: usize = config.tenants.values().map(|tenant| tenant.routes.len()).sum();
-        let (tenants, s) = (config.tenants.len(), |n: usize| if n == 1 { "" } else { "s" });
-        writeln!(
-            out,
-            "{} is valid: {tenants} tenant{}, {routes} route{}",
-            path.display(),
-            s(tenants),
-            s(routes)
-        )?;
+        tell(path, &config)?;
     }
-    Ok(())
+    match running {
+        None => Ok(()),
+        Some(running) => running.conclude(args.json),
+    }
 }
 
-fn problems(problems: &[Problem]) -> Vec<Value> {
-    let one = |p: &Problem| json!({"line": p.line, "column": p.column, "what": p.what, "help": p.help});
-    problems.iter().map(one).collect()
+fn tell(path: &Path, config: &Config) -> Result<(), Failure> {
+    let mut out = io::stdout().lock();
+    for warning in &config.warnings {
+        writeln!(out, "warning: {}:{warning}", path.display())?;
+    }
+    let (tenants, routes) = (config.tenants.len(), config.routes().count());
+    let s = |n: usize| if n == 1 { "" } else { "s" };
+    writeln!(
+        out,
+        "{} is valid: {tenants} tenant{}, {routes} route{}",
+        path.display(),
+        s(tenants),
+        s(routes)
+    )?;
+    Ok(())
 }

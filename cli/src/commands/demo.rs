@@ -9,6 +9,7 @@ use crate::{
     args::Demo,
     metrics,
     print::{BOLD, DIM},
+    reload::{Reloader, Source},
     stack::Stack,
     standin::{Received, StandIn},
 };
@@ -16,7 +17,7 @@ use anyhow::{Context as _, anyhow};
 use jiff::Timestamp;
 use secrecy::SecretString;
 use std::{collections::BTreeMap, fs, io::Write as _, net::Ipv4Addr, time::Duration};
-use talaria_core::config::{self, Role};
+use talaria_core::config::Role;
 use talaria_proto::v1::{
     Delivery, DeliveryState, GetDeliveryRequest, WatchDeliveriesRequest, WatchKind,
     status_service_client::StatusServiceClient,
@@ -48,7 +49,9 @@ async fn demo() -> Result<(), Failure> {
     let (hermes, received) = StandIn::start((Ipv4Addr::LOCALHOST, 0).into(), for_hermes).await?;
     let path = directory.path().join("talaria.yaml");
     fs::write(&path, configuration(&format!("http://{}", hermes.address)))?;
-    let stack = Stack::bind(config::load(&path)?, Role::Both, metrics::start()?).await?;
+    // Nobody changes it.
+    let (_, live) = Reloader::start(Source::new(&path, Role::Both))?;
+    let stack = Stack::bind(live, metrics::start()?).await?;
     let (Some(callbacks), Some(grpc)) = (stack.addresses.ingress, stack.addresses.grpc) else {
         return Err(anyhow!("both roles were asked for").into());
     };

@@ -14,7 +14,7 @@ use std::{
 };
 use talaria_bus::time::{duration_from_proto, from_proto, since, to_proto};
 use talaria_proto::v1::{
-    Attempt, AttemptOutcome, ControlAction, Delivery, DeliveryFilter, DeliveryState, Event,
+    Attempt, AttemptOutcome, Configuration, ControlAction, Delivery, DeliveryFilter, DeliveryState, Event,
     GetDeliveryRequest, GetDeliveryResponse, GetEventRequest, GetEventResponse, GetSummaryRequest,
     ListDeliveriesRequest, ListDeliveriesResponse, ListEventsRequest, ListQuarantinedRequest, RouteSummary,
     TenantSummary, status_service_client::StatusServiceClient,
@@ -102,6 +102,9 @@ async fn overview(relay: &mut Relay, args: &Status) -> Result<(), Failure> {
             print::merge(&mut document, print::json(&list)?);
             return Ok(writeln!(io::stdout(), "{document:#}")?);
         }
+        if let Some(configuration) = &summary.configuration {
+            show_configuration(configuration)?;
+        }
         if !summary.tenants.is_empty() {
             tenants(&summary.tenants)?;
         }
@@ -112,6 +115,30 @@ async fn overview(relay: &mut Relay, args: &Status) -> Result<(), Failure> {
     }
     let list = list(relay, filter, args).await?;
     if args.ask.json { Ok(print::json_document(&list)?) } else { show_deliveries(&list) }
+}
+
+/// Which configuration is in force; in red what is not.
+fn show_configuration(configuration: &Configuration) -> Result<(), Failure> {
+    let mut out = anstream::stdout().lock();
+    let (bad, now) = (state_style(DeliveryState::Parked), Timestamp::now());
+    let loaded = print::clock_time(configuration.loaded_at.as_ref(), now);
+    let Configuration { generation, needs_restart, fault, .. } = configuration;
+    writeln!(out, "{DIM}configuration {generation}, read at {loaded}{DIM:#}")?;
+    if !needs_restart.is_empty() {
+        writeln!(out, "{bad}needs a restart: {}{bad:#}", needs_restart.join(", "))?;
+    }
+    if let Some(fault) = fault {
+        let at = print::clock_time(fault.at.as_ref(), now);
+        writeln!(out, "{bad}the file that was read at {at} is not valid and not in force:{bad:#}")?;
+        for problem in &fault.problems {
+            let place = match problem.line {
+                0 => String::new(),
+                line => format!("{line}:{}: ", problem.column),
+            };
+            writeln!(out, "  {place}{}\n    help: {}", one_line(&problem.what), one_line(&problem.help))?;
+        }
+    }
+    Ok(writeln!(out)?)
 }
 
 fn tenants(tenants: &[TenantSummary]) -> Result<(), Failure> {

@@ -2,12 +2,13 @@
 
 use crate::{
     Failure, args, files, metrics,
+    reload::{self, Overrides, Reloader, Source},
     stack::{Addresses, Stack},
     traces,
     tunnel::Tunnel,
 };
-use std::{path::Path, time::Duration};
-use talaria_core::config::{self, Config, Role};
+use std::{path::Path, sync::Arc, time::Duration};
+use talaria_core::config::Role;
 use talaria_relay::Readiness;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -19,41 +20,41 @@ const PROGRESS: Duration = Duration::from_secs(5);
 const INTERRUPTED: i32 = 130;
 
 pub(crate) async fn both(path: &Path, args: args::Up) -> Result<(), Failure> {
-    run(config::load(path)?, Role::Both, args.tunnel).await
+    run(Source { tunnel: args.tunnel, ..Source::new(path, Role::Both) }).await
 }
 
 pub(crate) async fn ingress(path: &Path, args: args::Ingress) -> Result<(), Failure> {
-    let mut config = config::load_for(path, Role::Ingress)?;
-    config.ingress.listen = args.listen.unwrap_or(config.ingress.listen);
-    config.admin.listen = args.admin.unwrap_or(config.admin.listen);
-    run(config, Role::Ingress, args.tunnel).await
+    let overrides = Overrides { ingress: args.listen, admin: args.admin, ..Overrides::default() };
+    run(Source { overrides, tunnel: args.tunnel, ..Source::new(path, Role::Ingress) }).await
 }
 
 pub(crate) async fn relay(path: &Path, args: args::Relay) -> Result<(), Failure> {
-    let mut config = config::load_for(path, Role::Relay)?;
-    config.relay.grpc = args.grpc.unwrap_or(config.relay.grpc);
-    config
-        .relay
-        .may_listen(config.relay.grpc.ip())
-        .map_err(|(what, help)| Failure::Usage(format!("--grpc: {what}\n  help: {help}")))?;
-    config.admin.listen = args.admin.unwrap_or(config.admin.listen);
-    if let Some(directory) = args.data_dir {
-        config.data_dir = std::path::absolute(directory)?;
-    }
-    run(config, Role::Relay, false).await
+    let data_dir = args.data_dir.map(std::path::absolute).transpose()?;
+    let overrides = Overrides { grpc: args.grpc, admin: args.admin, data_dir, ..Overrides::default() };
+    run(Source { overrides, ..Source::new(path, Role::Relay) }).await
 }
 
-async fn run(config: Config, role: Role, tunnel: bool) -> Result<(), Failure> {
-    for warning in &config.warnings {
-        tracing::warn!(line = warning.line, column = warning.column, help = warning.help, "{}", warning.what);
+async fn run(source: Source) -> Result<(), Failure> {
+    // Before anything is read: whoever asks for a reload from then on is heard.
+    let hangup = signal(SignalKind::hangup())?;
+    let tunnel = source.tunnel;
+    let (reloader, live) = Reloader::start(source)?;
+    let config = Arc::clone(&live.config.borrow());
+    if live.role.has_relay() {
+        // The file's own address has been looked at.
+        let allowed = config.relay.may_listen(config.relay.grpc.ip());
+        allowed.map_err(|(what, help)| Failure::Usage(format!("--grpc: {what}\n  help: {help}")))?;
     }
+    reload::warn(&config);
+    let role = live.role;
     files::raise_limit(&config, role);
     let tunnel = if tunnel { Some(Tunnel::find(&config).await?) } else { None };
     let metrics = metrics::start()?;
     // Before anything takes a tracer.
     let traces = config.telemetry.as_ref().map(|telemetry| traces::start(telemetry, role)).transpose()?;
-    let stack = Stack::bind(config, role, metrics).await?;
+    let stack = Stack::bind(live, metrics).await?;
     let stop = stop_on_signals()?;
+    tokio::spawn(reloader.run(hangup, stop.clone()));
     announce(stack.addresses);
     if let Some(readiness) = stack.readiness.clone().filter(|readiness| readiness.behind() > 0) {
         tokio::spawn(follow_progress(readiness));

@@ -21,6 +21,8 @@
 //! - [`signers`]: who signs, and where their secrets are.
 //! - [`tunnel`]: how OpenRouter reaches a machine without a public address.
 //! - [`telemetry`]: where traces go.
+//! - [`settings`]: what was written, by keys, to compare.
+//! - [`mod@reload`]: what becomes of a configuration that is read while another is in force; [`standing`]: how that stands.
 
 mod access;
 mod compile;
@@ -31,10 +33,13 @@ mod outbound;
 mod pem;
 mod problem;
 mod raw;
+pub mod reload;
 mod role;
 mod route;
 mod secret;
+pub mod settings;
 mod signers;
+mod standing;
 mod telemetry;
 mod tunnel;
 mod value;
@@ -46,10 +51,13 @@ pub use nats::{Credentials, Nats, Tls};
 pub use outbound::{Header, RouteTls};
 pub use pem::Identity;
 pub use problem::{Error, Problem};
+pub use reload::{Changes, Reloaded, reload};
 pub use role::Role;
 pub use route::{BodyMode, EventPattern, Guard, Pace, Retry, Route, Wanted};
 pub use secret::Origin as SecretOrigin;
+pub use settings::{Difference, Settings};
 pub use signers::Signers;
+pub use standing::{Fault, Standing};
 pub use telemetry::Telemetry;
 pub use tunnel::{NamedTunnel, Tunnel};
 
@@ -110,7 +118,7 @@ pub struct Admin {
 }
 
 /// What stands between ingress and relay.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum BusKind {
     /// SQLite in the data directory, for one process.
     Embedded,
@@ -167,9 +175,34 @@ pub fn load(path: &Path) -> Result<Config, Error> {
 /// own and no others. All else is valid for one role if it is for the other, except that the embedded bus joins no
 /// two processes.
 pub fn load_for(path: &Path, role: Role) -> Result<Config, Error> {
-    let text = read(path)?;
-    compile::config(raw::parse(path, &text)?, &directory(path), role)
+    compiled(path, &read(path)?, role)
+}
+
+fn compiled(path: &Path, text: &str, role: Role) -> Result<Config, Error> {
+    compile::config(raw::parse(path, text)?, &directory(path), role)
         .map_err(|problems| Error::invalid(path, problems))
+}
+
+/// A file as it was read, valid or not.
+#[derive(Debug)]
+pub struct Reading {
+    /// What stands in it, and which files it names.
+    pub settings: Settings,
+    /// What it means, or why it means nothing.
+    pub config: Result<Config, Error>,
+}
+
+/// The same with the settings, to compare them with those of another reading. What changes while it is read differs
+/// in the next reading from this one.
+pub fn read_for(path: &Path, role: Role) -> Reading {
+    let text = match read(path) {
+        Ok(text) => text,
+        Err(error) => return Reading { settings: Settings::default(), config: Err(error) },
+    };
+    let base = directory(path);
+    // First, so that they are never newer than the configuration.
+    let settings = Settings::read(&text, &base, role);
+    Reading { settings, config: compiled(path, &text, role) }
 }
 
 /// Reads the addresses out of a configuration file, without its secrets.

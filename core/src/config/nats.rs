@@ -18,7 +18,7 @@ use url::Url;
 const DEFAULT_PREFIX: &str = "talaria";
 
 /// A NATS with JetStream.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Nats {
     /// The servers to begin with, as `nats://` or `tls://` URLs without user and password; never empty.
     pub servers: Vec<String>,

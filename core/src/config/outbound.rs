@@ -50,6 +50,12 @@ pub struct Header {
     pub value: SecretString,
 }
 
+impl PartialEq for Header {
+    fn eq(&self, other: &Self) -> bool {
+        self.name == other.name && self.value.expose_secret() == other.value.expose_secret()
+    }
+}
+
 /// The networks, unless one of them cannot be read: then nobody knows which the others would be enough for.
 pub(super) fn networks(p: &mut Problems, raw: &[Spanned<String>]) -> Option<Networks> {
     const HELP: &str =

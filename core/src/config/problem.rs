@@ -30,6 +30,19 @@ impl Error {
         problems.sort_by_key(|problem| (problem.line, problem.column));
         Self::Invalid { path: path.into(), problems }
     }
+
+    /// Everything that is wrong; at least one thing.
+    pub fn into_problems(self) -> Vec<Problem> {
+        match self {
+            Self::Invalid { problems, .. } => problems,
+            Self::Unreadable { path, source } => vec![Problem {
+                line: 0,
+                column: 0,
+                what: format!("cannot read {}: {source}", path.display()),
+                help: "put it back, readable by the user that Talaria runs as".into(),
+            }],
+        }
+    }
 }
 
 /// One thing that is wrong. Values are never repeated in it where they may be secrets.

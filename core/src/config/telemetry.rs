@@ -14,7 +14,7 @@ use url::Url;
 const DEFAULT_SAMPLE: f64 = 1.0;
 
 /// A collector of traces.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Telemetry {
     /// Its address, `http://` or `https://`, for OTLP over gRPC.
     pub otlp: Url,

@@ -2,6 +2,7 @@ mod access;
 mod bus;
 mod ingress;
 mod outbound;
+mod reload;
 mod telemetry;
 mod tunnel;
 

@@ -5,7 +5,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 use std::path::{Path, PathBuf};
 
 /// How `cloudflared` is run.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tunnel {
     /// The program; looked for on the PATH where it is a bare name.
     pub cloudflared: PathBuf,
@@ -21,6 +21,14 @@ pub struct NamedTunnel {
     /// Its public name, which is `ingress.public_url`, without a trailing slash.
     pub public_url: String,
 }
+
+impl PartialEq for NamedTunnel {
+    fn eq(&self, other: &Self) -> bool {
+        self.public_url == other.public_url && self.token.expose_secret() == other.token.expose_secret()
+    }
+}
+
+impl Eq for NamedTunnel {}
 
 /// `public_url` is what was written there and what came of it.
 pub(super) fn compile(

@@ -26,12 +26,12 @@ use hyper_util::{
 };
 use resolve::Resolver;
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     sync::{Arc, Mutex, OnceLock, PoisonError},
     time::Duration,
 };
 use talaria_core::{
-    config::{Route, RouteTls},
+    config::{Config, Route, RouteTls},
     network::Networks,
 };
 
@@ -57,20 +57,33 @@ struct Policy {
     tls: Option<Arc<RouteTls>>,
 }
 
+impl Policy {
+    fn of(route: &Route) -> Self {
+        let is_https = route.url.scheme() == "https";
+        Self { networks: route.networks.clone(), is_https, tls: route.tls.clone() }
+    }
+}
+
 impl Clients {
     pub(crate) fn new(resolver: Arc<Resolver>) -> Self {
         Self { resolver, by_policy: Mutex::default(), system: OnceLock::new() }
     }
 
+    /// Forgets the clients that no route of this configuration needs; what they have under way goes on.
+    pub(crate) fn keep_only(&self, config: &Config) {
+        let needed: HashSet<Policy> = config.routes().map(|(_, route)| Policy::of(route)).collect();
+        let mut clients = self.by_policy.lock().unwrap_or_else(PoisonError::into_inner);
+        clients.retain(|policy, _| needed.contains(policy));
+    }
+
     /// The client for a route, or what is wrong with its `tls`, which the configuration has looked at.
     pub(crate) fn of(&self, route: &Route) -> Result<Client, String> {
-        let is_https = route.url.scheme() == "https";
-        let policy = Policy { networks: route.networks.clone(), is_https, tls: route.tls.clone() };
+        let policy = Policy::of(route);
         let mut clients = self.by_policy.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(client) = clients.get(&policy) {
             return Ok(client.clone());
         }
-        let tls = if is_https {
+        let tls = if policy.is_https {
             Some(tls::connector(self.system.get_or_init(tls::system), policy.tls.as_deref())?)
         } else {
             None

@@ -7,7 +7,7 @@ use std::{
     sync::{Arc, LazyLock},
     time::Duration,
 };
-use talaria_core::config::{self, Config};
+use talaria_core::config::{self, Config, Reading, Role, Settings};
 
 pub(super) const WEEK: Duration = Duration::from_secs(7 * 86_400);
 pub(super) const TENANTS: usize = 600;
@@ -18,16 +18,16 @@ pub(super) const QUIET: usize = 20;
 pub(super) const DELIVER_ONLY: &str = "r1";
 
 /// As it is; without one tenant's last route; with other paces.
-pub(super) static CONFIGS: LazyLock<[Arc<Config>; 3]> = LazyLock::new(|| {
+pub(super) static CONFIGS: LazyLock<[(Arc<Config>, Settings); 3]> = LazyLock::new(|| {
     [
         ["30/min", "10/min", "2/s", "off"],
         ["30/min", "10/min", "2/s", ""],
         ["12/min", "3/min", "1/s", "60/min"],
     ]
-    .map(|paces| Arc::new(compile(paces)))
+    .map(compile)
 });
 
-fn compile(paces: [&str; ROUTES]) -> Config {
+fn compile(paces: [&str; ROUTES]) -> (Arc<Config>, Settings) {
     let directory = tempfile::tempdir().unwrap();
     fs::write(directory.path().join("secret"), "secret").unwrap();
     let mut text = "tenants:\n".to_owned();
@@ -45,7 +45,8 @@ fn compile(paces: [&str; ROUTES]) -> Config {
     }
     let file = directory.path().join("talaria.yaml");
     fs::write(&file, text).unwrap();
-    config::load(&file).unwrap()
+    let Reading { settings, config } = config::read_for(&file, Role::Both);
+    (Arc::new(config.unwrap()), settings)
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -73,6 +74,10 @@ pub(super) enum Happening {
     },
     /// The relay dies, and comes back with this configuration.
     Restart {
+        config: usize,
+    },
+    /// This configuration comes into force while the relay works.
+    Reload {
         config: usize,
     },
     Arrives {
@@ -124,6 +129,10 @@ pub(super) fn a_week(rng: &mut StdRng) -> Vec<(Duration, Happening)> {
     for _ in 0..60 {
         let (begin, config) = (rng.random_range(0..week), rng.random_range(0..CONFIGS.len()));
         at(begin, Happening::Restart { config });
+    }
+    for _ in 0..60 {
+        let (begin, config) = (rng.random_range(0..week), rng.random_range(0..CONFIGS.len()));
+        at(begin, Happening::Reload { config });
     }
     at(week, Happening::Restart { config: 0 });
     // Nothing happens on the second.

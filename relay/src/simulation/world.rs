@@ -6,7 +6,7 @@ use super::{
     journal::Journal,
 };
 use crate::{
-    admission::{Admission, turn},
+    admission::{Admission, OPEN, turn},
     classify::Exchange,
     conclude,
     outbound::timings::Timings,
@@ -29,7 +29,7 @@ use talaria_bus::{
     time::{after, from_proto, since, to_proto},
 };
 use talaria_core::{
-    config::{self, Config, Pace, Route},
+    config::{self, Config, Pace, Role, Route, Settings},
     id::{DeliveryId, EventId},
 };
 use talaria_proto::v1::{DeliveryState, DeliveryTask, Event};
@@ -42,6 +42,8 @@ const ON_ITS_WAY: Duration = Duration::from_millis(900);
 struct Flight {
     leased: Leased,
     lane: Lane,
+    /// As it was when the request was made.
+    route: Arc<Route>,
     started_at: Timestamp,
     exchange: Option<Exchange>,
     /// The relay that sent it still lives.
@@ -55,10 +57,11 @@ pub(super) struct World {
     agenda: BinaryHeap<Reverse<(Timestamp, u64, Happening)>>,
     happened: u64,
     config: Arc<Config>,
+    settings: Settings,
     queue: SimulatedQueue,
     journal: Journal,
     pauses: Pauses,
-    admissions: HashMap<Lane, (u64, Admission)>,
+    admissions: HashMap<Lane, (u64, Arc<Route>, Admission)>,
     flights: HashMap<u64, Flight>,
     hermes: BTreeMap<(usize, usize), Hermes>,
     /// Routes whose Hermes was stricter than agreed at some time.
@@ -73,7 +76,7 @@ pub(super) struct World {
 impl World {
     pub(super) fn new(seed: u64) -> Self {
         let begin = Timestamp::from_second(1_777_000_000).unwrap();
-        let config = Arc::clone(&CONFIGS[0]);
+        let (config, settings) = CONFIGS[0].clone();
         let hermes = |(tenant, route): (usize, usize)| {
             let route = config.route(&format!("t{tenant}"), &format!("r{route}")).unwrap();
             Hermes::new(route.pace, route.deliver_only)
@@ -97,6 +100,7 @@ impl World {
             planned: 0,
             requests: 0,
             config,
+            settings,
         };
         world.set_windows();
         for (at, what) in a_week(&mut world.rng) {
@@ -167,14 +171,30 @@ impl World {
                 self.set_windows();
             }
             Happening::Restart { config } => {
-                self.config = Arc::clone(&CONFIGS[config]);
+                (self.config, self.settings) = CONFIGS[config].clone();
                 self.queue.restart();
                 self.set_windows();
                 self.admissions.clear();
                 self.flights.values_mut().for_each(|flight| flight.awaited = false);
             }
+            Happening::Reload { config } => self.reload(&CONFIGS[config]),
             Happening::Arrives { flight } => self.arrives(flight),
             Happening::Ends { flight } => self.ends(flight),
+        }
+    }
+
+    fn reload(&mut self, (config, settings): &(Arc<Config>, Settings)) {
+        let differences = settings.since(&self.settings);
+        let read = Config::clone(config);
+        let reloaded = config::reload(Role::Both, &self.config, read, &differences).unwrap();
+        (self.config, self.settings) = (Arc::new(reloaded.config), settings.clone());
+        self.set_windows();
+        let anew = |lane: &Lane, route: &Arc<Route>| {
+            let now = self.config.route(&lane.tenant, &lane.route);
+            now.is_none_or(|now| !Arc::ptr_eq(now, route))
+        };
+        for (lane, _) in self.admissions.extract_if(|lane, (_, route, _)| anew(lane, route)) {
+            self.queue.set_gate(&lane, OPEN.0, OPEN.1);
         }
     }
 
@@ -220,7 +240,7 @@ impl World {
         let admission = self.admission(&lane, &route, leased.term);
         let before = step::before(in_hand, leased.interrupted, admission, now, random);
         match before {
-            Before::Attempt => self.send(leased, lane, route.pace),
+            Before::Attempt => self.send(leased, lane, &route),
             Before::Conclude(conclusion) => self.conclude(&leased, &conclusion),
             Before::GiveBack => {
                 let (until, window) = self.admission(&lane, &route, leased.term).gate();
@@ -230,23 +250,25 @@ impl World {
         }
     }
 
-    fn admission(&mut self, lane: &Lane, route: &Route, term: u64) -> &mut Admission {
-        if self.admissions.get(lane).is_none_or(|(known, _)| *known != term) {
+    fn admission(&mut self, lane: &Lane, route: &Arc<Route>, term: u64) -> &mut Admission {
+        if self.admissions.get(lane).is_none_or(|(known, ..)| *known != term) {
             let survey = self.queue.survey(lane, |task: &DeliveryTask| {
                 task.slot_reserved.then(|| (from_proto(task.due_at.as_ref()), turn(task)))
             });
             let sent = self.journal.starts.get(lane).cloned().unwrap_or_default();
+            let flights = self.flights.values().filter(|flight| flight.awaited && flight.lane == *lane);
+            let sent = sent.into_iter().chain(flights.map(|flight| flight.started_at));
             let sent =
                 sent.into_iter().filter(|at| since(self.now, *at) < Duration::from_secs(7_200)).collect();
             let remembered = Remembered { sent, reserved: survey.found };
             let shut = self.journal.shut.get(lane).cloned();
             let admission = Admission::new(route, remembered, shut, self.now);
-            self.admissions.insert(lane.clone(), (term, admission));
+            self.admissions.insert(lane.clone(), (term, Arc::clone(route), admission));
         }
-        &mut self.admissions.get_mut(lane).unwrap().1
+        &mut self.admissions.get_mut(lane).unwrap().2
     }
 
-    fn send(&mut self, leased: Leased, lane: Lane, pace: Option<Pace>) {
+    fn send(&mut self, leased: Leased, lane: Lane, route: &Arc<Route>) {
         self.requests += 1;
         assert!(!self.pauses.hold(&lane.tenant, &lane.route), "{lane:?} is paused");
         let tenant: usize = leased.task.tenant[1..].parse().unwrap();
@@ -257,7 +279,7 @@ impl World {
                 "a first attempt with nothing before it waited {waited:?}"
             );
         }
-        if let Some(Pace { count, window }) = pace {
+        if let Some(Pace { count, window }) = route.pace {
             let sent = self.sent.entry(lane.clone()).or_default();
             sent.push_back(self.now);
             while sent.front().is_some_and(|first| since(self.now, *first) > window) {
@@ -267,8 +289,17 @@ impl World {
         }
         let flight = self.happened + 1;
         let arrives = after(self.now, self.rng.random_range(Duration::ZERO..ON_ITS_WAY));
-        self.flights
-            .insert(flight, Flight { leased, lane, started_at: self.now, exchange: None, awaited: true });
+        self.flights.insert(
+            flight,
+            Flight {
+                leased,
+                lane,
+                route: Arc::clone(route),
+                started_at: self.now,
+                exchange: None,
+                awaited: true,
+            },
+        );
         self.schedule(arrives, Happening::Arrives { flight });
     }
 
@@ -294,8 +325,7 @@ impl World {
         }
         let (leased, lane) = (flight.leased, flight.lane);
         let task = &leased.task;
-        // The configuration changes with the process, and this one has lived since.
-        let route = self.config.route(&task.tenant, &task.route).map(Arc::clone).unwrap();
+        let route = flight.route;
         let age_from = self.pauses.age_from(task);
         let in_hand = InHand { task, id: task.delivery_id.parse().unwrap(), route: &route, age_from };
         let took = since(self.now, flight.started_at);
@@ -303,8 +333,13 @@ impl World {
         let (timings, guarded) = (Timings::default(), Vec::new());
         let sent = Sent { started_at: flight.started_at, took, exchange, timings, secret: 0, guarded };
         let (now, random) = (self.now, self.rng.random());
+        let now_configured = self.config.route(&task.tenant, &task.route);
+        if now_configured.is_none_or(|now| !Arc::ptr_eq(now, &route)) {
+            let after = step::after(in_hand, sent, None, now, random);
+            return self.conclude(&leased, &after.conclusion);
+        }
         let admission = self.admission(&lane, &route, leased.term);
-        let after = step::after(in_hand, sent, admission, now, random);
+        let after = step::after(in_hand, sent, Some(admission), now, random);
         if let Some(change) = after.change {
             let (until, window) = admission.gate();
             self.queue.set_gate(&lane, until, window);

@@ -1,8 +1,10 @@
 //! `StatusService`: answers out of the view.
 //!
+//! - [`configuration`]: how the configuration stands.
 //! - [`request`]: what was asked, checked.
 //! - [`watch`]: the stream of changes.
 
+mod configuration;
 pub(crate) mod request;
 mod watch;
 
@@ -10,15 +12,19 @@ use crate::{
     access::{caller, pass},
     view::{View, control, query, recall, summary},
 };
-use std::pin::Pin;
+use std::{pin::Pin, sync::Arc};
 use talaria_bus::{Bus, Clock};
-use talaria_core::id::{DeliveryId, EventId};
+use talaria_core::{
+    config::Standing,
+    id::{DeliveryId, EventId},
+};
 use talaria_proto::v1::{
     Delivery, GetDeliveryRequest, GetDeliveryResponse, GetEventRequest, GetEventResponse, GetSummaryRequest,
     GetSummaryResponse, ListDeliveriesRequest, ListDeliveriesResponse, ListEventsRequest, ListEventsResponse,
     ListQuarantinedRequest, ListQuarantinedResponse, WatchDeliveriesRequest, WatchDeliveriesResponse,
     status_service_server::StatusService,
 };
+use tokio::sync::watch::Receiver;
 use tokio_stream::Stream;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
@@ -29,13 +35,20 @@ pub(crate) struct StatusServer {
     view: View,
     bus: Bus,
     clock: Clock,
+    standing: Receiver<Arc<Standing>>,
     /// Ends the watches: a server waits for its streams.
     stop: CancellationToken,
 }
 
 impl StatusServer {
-    pub(crate) fn new(view: View, bus: Bus, clock: Clock, stop: CancellationToken) -> Self {
-        Self { view, bus, clock, stop }
+    pub(crate) fn new(
+        view: View,
+        bus: Bus,
+        clock: Clock,
+        standing: Receiver<Arc<Standing>>,
+        stop: CancellationToken,
+    ) -> Self {
+        Self { view, bus, clock, standing, stop }
     }
 
     async fn ask<T: Send + 'static>(
@@ -165,10 +178,14 @@ impl StatusService for StatusServer {
         &self,
         request: Request<GetSummaryRequest>,
     ) -> Result<Response<GetSummaryResponse>, Status> {
-        let tenant = caller(&request)?.narrow(&request.into_inner().tenant)?;
+        let caller = caller(&request)?;
+        let tenant = caller.narrow(&request.into_inner().tenant)?;
         let now = self.clock.now();
+        // It names what is of others.
+        let configuration = caller.sees("").then(|| configuration::configuration(&self.standing.borrow()));
         let sums = self.ask(move |connection| {
             Ok(GetSummaryResponse {
+                configuration,
                 routes: summary::route_summaries(connection, tenant.as_deref(), now)?,
                 tenants: summary::tenant_summaries(connection, tenant.as_deref())?,
             })

@@ -4,7 +4,7 @@ use super::{ask::Somebody, entry};
 use crate::certificates::Authority;
 use std::{fs, path::Path, sync::Arc};
 use talaria_bus::{Bus, Clock};
-use talaria_core::config::{self, Config};
+use talaria_core::config::{self, Config, Standing};
 use talaria_proto::v1::{GetSummaryRequest, WatchDeliveriesRequest, WatchKind};
 use talaria_relay::Relay;
 use tempfile::TempDir;
@@ -33,7 +33,8 @@ impl Running {
         let (config, current) = watch::channel(Arc::new(config));
         let data = directory.path().join("data");
         let bus = Bus::embedded(&data, Clock::System).await.unwrap();
-        let relay = Relay::bind(current, bus, Clock::System).await.unwrap();
+        let (_, standing) = watch::channel(Arc::new(Standing::first(Clock::System.now())));
+        let relay = Relay::bind(current, standing, bus, Clock::System).await.unwrap();
         let (address, stop) = (relay.address().unwrap(), CancellationToken::new());
         let stopped = stop.clone();
         let task = tokio::spawn(async move { relay.run(stopped).await.unwrap() });

@@ -1,0 +1,210 @@
+//! What becomes of a configuration that was read while another is in force.
+//!
+//! Everything that can change does. What was bound or opened at the start cannot ([`FIXED`]): it stays as it is, and
+//! somebody is told that a restart is needed for it. Tenants and routes whose settings did not change stay the very same
+//! values, so that nobody has to find out anew how they are.
+
+use super::{
+    Config, Problem, Role, Tenant,
+    settings::{Difference, is_below},
+};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    sync::Arc,
+};
+
+/// How many names of each kind are told.
+const TOLD: usize = 20;
+
+/// A setting that stays as it was at the start.
+struct Fixed {
+    key: &'static str,
+    concerns: fn(Role) -> bool,
+    is_same: fn(&Config, &Config) -> bool,
+    /// Takes it over from the configuration in force.
+    keep: fn(&mut Config, &Config),
+}
+
+const FIXED: [Fixed; 7] = [
+    Fixed {
+        key: "ingress.listen",
+        concerns: Role::has_ingress,
+        is_same: |one, other| one.ingress.listen == other.ingress.listen,
+        keep: |config, running| config.ingress.listen = running.ingress.listen,
+    },
+    Fixed {
+        key: "relay.grpc",
+        concerns: Role::has_relay,
+        is_same: |one, other| one.relay.grpc == other.relay.grpc,
+        keep: |config, running| config.relay.grpc = running.relay.grpc,
+    },
+    Fixed {
+        key: "admin.listen",
+        concerns: |_| true,
+        is_same: |one, other| one.admin.listen == other.admin.listen,
+        keep: |config, running| config.admin.listen = running.admin.listen,
+    },
+    Fixed {
+        key: "tunnel",
+        concerns: Role::has_ingress,
+        is_same: |one, other| one.tunnel == other.tunnel,
+        keep: |config, running| config.tunnel = running.tunnel.clone(),
+    },
+    Fixed {
+        key: "telemetry",
+        concerns: |_| true,
+        is_same: |one, other| one.telemetry == other.telemetry,
+        keep: |config, running| config.telemetry.clone_from(&running.telemetry),
+    },
+    Fixed {
+        key: "bus",
+        concerns: |_| true,
+        is_same: |one, other| one.bus == other.bus,
+        keep: |config, running| config.bus = running.bus.clone(),
+    },
+    Fixed {
+        key: "data_dir",
+        concerns: Role::has_relay,
+        is_same: |one, other| one.data_dir == other.data_dir,
+        keep: |config, running| config.data_dir.clone_from(&running.data_dir),
+    },
+];
+
+/// Whether a setting of this key only changes with a restart of a process with this role.
+pub fn needs_restart(key: &str, role: Role) -> bool {
+    FIXED.iter().any(|fixed| (fixed.concerns)(role) && is_below(key, fixed.key))
+}
+
+/// What is in force from now on.
+#[derive(Clone, Debug)]
+pub struct Reloaded {
+    /// The new configuration, with what cannot change as it was.
+    pub config: Config,
+    /// The keys of what cannot change and should have.
+    pub needs_restart: Vec<&'static str>,
+    /// What changed, to tell the operator.
+    pub changes: Changes,
+}
+
+/// Goes from the configuration in force to one that was read since, of which this differs; or says why it must not be.
+pub fn reload(
+    role: Role,
+    running: &Config,
+    mut read: Config,
+    differences: &BTreeMap<String, Difference>,
+) -> Result<Reloaded, Problem> {
+    let changes = Changes::new(running, &read, differences);
+    let mut needs_restart = Vec::new();
+    for fixed in FIXED {
+        if !(fixed.is_same)(running, &read) {
+            if (fixed.concerns)(role) {
+                needs_restart.push(fixed.key);
+            }
+            (fixed.keep)(&mut read, running);
+        }
+    }
+    // What guards the address may go while the address stays.
+    if role.has_relay()
+        && let Err((what, help)) = read.relay.may_listen(read.relay.grpc.ip())
+    {
+        let what = format!("relay.grpc stays {} until a restart, and {what}", read.relay.grpc);
+        return Err(Problem { line: 0, column: 0, what, help });
+    }
+    for (name, tenant) in &mut read.tenants {
+        if let Some(known) = running.tenants.get(name) {
+            keep_what_is_the_same(known, tenant, differences);
+        }
+    }
+    Ok(Reloaded { config: read, needs_restart, changes })
+}
+
+fn keep_what_is_the_same(
+    known: &Arc<Tenant>,
+    tenant: &mut Arc<Tenant>,
+    differences: &BTreeMap<String, Difference>,
+) {
+    let mine = format!("tenants.{}", tenant.name);
+    if differences.keys().all(|key| is_below(key, "tenants") && !is_below(key, &mine)) {
+        *tenant = Arc::clone(known);
+        return;
+    }
+    // A route's defaults may come from anywhere but from other routes and from what is OpenRouter's.
+    let (routes, openrouter) = (format!("{mine}.routes"), format!("{mine}.openrouter"));
+    let concerns = |key: &str, route: &str| {
+        if !is_below(key, &mine) {
+            return !is_below(key, "tenants");
+        }
+        !is_below(key, &openrouter)
+            && (!is_below(key, &routes) || is_below(key, &format!("{routes}.{route}")))
+    };
+    let same = |route: &str| differences.keys().all(|key| !concerns(key, route));
+    for (name, route) in &mut Arc::make_mut(tenant).routes {
+        if let Some(known) = known.routes.get(name).filter(|_| same(name)) {
+            *route = Arc::clone(known);
+        }
+    }
+}
+
+/// What changed, by name: `tenant acme`, `route acme/video`, `retention`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Changes {
+    /// Tenants and routes that were not there.
+    pub added: BTreeSet<String>,
+    /// Tenants, routes and settings that were otherwise.
+    pub changed: BTreeSet<String>,
+    /// Tenants and routes that are not there any more.
+    pub removed: BTreeSet<String>,
+}
+
+impl Changes {
+    fn new(older: &Config, newer: &Config, differences: &BTreeMap<String, Difference>) -> Self {
+        let mut changes = Self::default();
+        for key in differences.keys() {
+            let mut parts = key.splitn(5, '.');
+            let name = match [(); 4].map(|()| parts.next()) {
+                [Some("tenants"), Some(tenant), more @ ..] => {
+                    let route = match more {
+                        [Some("routes"), Some(route)] => Some(route),
+                        _ => None,
+                    };
+                    Some((tenant, route))
+                }
+                _ => None,
+            };
+            let Some((tenant, route)) = name else {
+                changes.changed.insert(key.clone());
+                continue;
+            };
+            let is_in = |config: &Config| match route {
+                Some(route) => config.route(tenant, route).is_some(),
+                None => config.tenants.contains_key(tenant),
+            };
+            let names = match (is_in(older), is_in(newer)) {
+                (false, true) => &mut changes.added,
+                (true, false) => &mut changes.removed,
+                _ => &mut changes.changed,
+            };
+            names.insert(match route {
+                Some(route) => format!("route {tenant}/{route}"),
+                None => format!("tenant {tenant}"),
+            });
+        }
+        changes
+    }
+}
+
+/// In a line: `added route acme/new; changed retention`.
+impl fmt::Display for Changes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let kinds = [("added", &self.added), ("changed", &self.changed), ("removed", &self.removed)];
+        for (index, (kind, names)) in kinds.into_iter().filter(|(_, names)| !names.is_empty()).enumerate() {
+            let told = names.iter().take(TOLD).map(String::as_str).collect::<Vec<_>>().join(", ");
+            write!(f, "{}{kind} {told}", if index == 0 { "" } else { "; " })?;
+            if names.len() > TOLD {
+                write!(f, " and {} more", names.len() - TOLD)?;
+            }
+        }
+        Ok(())
+    }
+}

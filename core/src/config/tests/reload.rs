@@ -1,0 +1,238 @@
+//! What is told of two files, and what becomes of one while the other is in force.
+
+use super::*;
+
+const TWO: &str = "\
+retention: 7d
+tenants:
+  acme:
+    openrouter: {secrets: [{file: secrets/acme-openrouter}]}
+    routes:
+      video: {url: 'https://hermes.example/webhooks/v', secret: {file: secrets/acme-hermes}, headers: {X-A: b}}
+      other: {url: 'https://hermes.example/webhooks/o', secret: {file: secrets/acme-hermes}, prompt: '{data.id}'}
+  else:
+    openrouter: {secrets: [{file: secrets/acme-openrouter}]}
+    routes: {r: {url: 'https://hermes.example/webhooks/r', secret: {env: PATH}}}
+";
+
+/// Two files in the same directory, the second one made of the first, and what differs.
+struct Both {
+    directory: TempDir,
+    path: PathBuf,
+}
+
+impl Both {
+    fn new() -> Self {
+        let (directory, path) = write(TWO);
+        Self { directory, path }
+    }
+
+    fn read(&self, role: Role) -> (Settings, Config) {
+        let Reading { settings, config } = read_for(&self.path, role);
+        (settings, config.unwrap())
+    }
+
+    fn changed(&self, from: &str, to: &str) -> (Config, BTreeMap<String, Difference>, Reloaded) {
+        let (older, running) = self.read(Role::Both);
+        assert!(TWO.contains(from), "{from}");
+        fs::write(&self.path, TWO.replace(from, to)).unwrap();
+        let (newer, read) = self.read(Role::Both);
+        let differences = newer.since(&older);
+        let reloaded = reload(Role::Both, &running, read, &differences).unwrap();
+        (running, differences, reloaded)
+    }
+}
+
+fn keys(differences: &BTreeMap<String, Difference>) -> Vec<(&str, Difference)> {
+    differences.iter().map(|(key, difference)| (key.as_str(), *difference)).collect()
+}
+
+/// Which routes are the very same as before.
+fn same(before: &Config, after: &Config) -> Vec<String> {
+    let is_same = |t: &str, r: &str| Arc::ptr_eq(before.route(t, r).unwrap(), after.route(t, r).unwrap());
+    let routes = after.routes().filter(|(t, r)| before.route(&t.name, &r.name).is_some());
+    routes.filter(|(t, r)| is_same(&t.name, &r.name)).map(|(t, r)| format!("{}/{}", t.name, r.name)).collect()
+}
+
+#[test]
+fn another_order_style_or_comment_is_the_same() {
+    for (from, to) in [
+        ("prompt: '{data.id}'", "prompt: \"{data.id}\""),
+        ("retention: 7d\n", "# So.\n\nretention:   7d # and so\n"),
+        (
+            "url: 'https://hermes.example/webhooks/o', secret: {file: secrets/acme-hermes}",
+            "secret: {file: secrets/acme-hermes}, url: https://hermes.example/webhooks/o",
+        ),
+    ] {
+        let (running, differences, reloaded) = Both::new().changed(from, to);
+        assert!(differences.is_empty(), "{to}: {differences:?}");
+        assert_eq!(same(&running, &reloaded.config).len(), 3);
+    }
+}
+
+#[test]
+fn what_changed_is_known_by_its_key_and_what_did_not_stays_the_very_same() {
+    use Difference::{Added, Changed, Removed};
+    let (running, differences, reloaded) = Both::new().changed("prompt: '{data.id}'", "pace: off");
+    let expected = [("tenants.acme.routes.other.pace", Added), ("tenants.acme.routes.other.prompt", Removed)];
+    assert_eq!(keys(&differences), expected);
+    assert_eq!(reloaded.changes.to_string(), "changed route acme/other");
+    assert_eq!(same(&running, &reloaded.config), ["acme/video", "else/r"]);
+    assert!(Arc::ptr_eq(&running.tenants["else"], &reloaded.config.tenants["else"]));
+    assert_eq!(reloaded.config.route("acme", "other").unwrap().pace, None);
+
+    let (running, differences, reloaded) = Both::new().changed("headers: {X-A: b}", "headers: {X-A: c}");
+    assert_eq!(keys(&differences), [("tenants.acme.routes.video.headers.X-A", Changed)]);
+    assert_eq!(same(&running, &reloaded.config), ["acme/other", "else/r"]);
+
+    // What OpenRouter signs with says nothing about routes; which networks there are does, and so does a default.
+    let (running, _, reloaded) =
+        Both::new().changed("  acme:\n    openrouter: {", "  acme:\n    openrouter: {tolerance: 1m, ");
+    assert_eq!(reloaded.changes.to_string(), "changed tenant acme");
+    assert_eq!(same(&running, &reloaded.config), ["acme/other", "acme/video", "else/r"]);
+    assert_eq!(reloaded.config.tenants["acme"].tolerance, Duration::from_secs(60));
+    let (running, _, reloaded) = Both::new().changed("  acme:\n", "  acme:\n    networks: [private]\n");
+    assert_eq!(same(&running, &reloaded.config), ["else/r"]);
+    let (running, _, reloaded) = Both::new().changed("retention: 7d", "retention: 2d");
+    assert_eq!(reloaded.changes.to_string(), "changed retention");
+    assert!(same(&running, &reloaded.config).is_empty());
+    let max_age = |config: &Config| config.route("else", "r").unwrap().retry.max_age;
+    assert!(max_age(&reloaded.config) < max_age(&running));
+}
+
+#[test]
+fn tenants_and_routes_come_and_go_by_name() {
+    let (before, _, reloaded) = Both::new().changed("      other: {", "      another: {");
+    assert_eq!(reloaded.changes.to_string(), "added route acme/another; removed route acme/other");
+    assert_eq!(same(&before, &reloaded.config), ["acme/video", "else/r"]);
+    let (_, _, reloaded) = Both::new().changed("  else:\n", "  new:\n");
+    assert_eq!(
+        reloaded.changes.to_string(),
+        "added route new/r, tenant new; removed route else/r, tenant else"
+    );
+}
+
+#[test]
+fn a_secret_that_is_rotated_in_its_file_is_a_change_for_those_who_read_it() {
+    for (role, secret, expected) in [
+        (
+            Role::Relay,
+            "acme-hermes",
+            &["tenants.acme.routes.other.secret", "tenants.acme.routes.video.secret"][..],
+        ),
+        (Role::Ingress, "acme-hermes", &[]),
+        (
+            Role::Ingress,
+            "acme-openrouter",
+            &["tenants.acme.openrouter.secrets", "tenants.else.openrouter.secrets"],
+        ),
+        (Role::Relay, "acme-openrouter", &[]),
+    ] {
+        let both = Both::new();
+        let read = || Settings::read(TWO, both.directory.path(), role);
+        let before = read();
+        fs::write(both.directory.path().join("secrets").join(secret), "rotated").unwrap();
+        let differences = read().since(&before);
+        assert_eq!(differences.keys().collect::<Vec<_>>(), expected, "{role:?} {secret}");
+        let of_role = if role == Role::Relay { "acme-hermes" } else { "acme-openrouter" };
+        assert_eq!(before.files(), [both.directory.path().join("secrets").join(of_role)], "{role:?}");
+    }
+}
+
+#[test]
+fn what_was_opened_at_the_start_stays_and_is_named() {
+    let both = Both::new();
+    let (running, _, reloaded) = both.changed(
+        "retention: 7d",
+        "retention: 1d\nrelay: {grpc: 127.0.0.1:1, in_flight: 9}\ningress: {listen: 127.0.0.1:2}\nadmin: {listen: 127.0.0.1:3}\ndata_dir: elsewhere\nbus: {nats: {servers: [nats://n:4222]}}",
+    );
+    assert_eq!(reloaded.needs_restart, ["ingress.listen", "relay.grpc", "admin.listen", "bus", "data_dir"]);
+    assert_eq!(reloaded.config.relay.grpc, running.relay.grpc);
+    assert_eq!(reloaded.config.data_dir, running.data_dir);
+    assert!(matches!(reloaded.config.bus, BusKind::Embedded));
+    assert_eq!(
+        (reloaded.config.relay.in_flight, reloaded.config.retention),
+        (9, Duration::from_secs(86_400))
+    );
+    // Whoever does not listen there needs no restart.
+    let (_, read) = both.read(Role::Both);
+    assert_eq!(
+        reload(Role::Ingress, &running, read.clone(), &BTreeMap::new()).unwrap().needs_restart,
+        ["ingress.listen", "admin.listen", "bus"]
+    );
+    assert_eq!(
+        reload(Role::Relay, &running, read, &BTreeMap::new()).unwrap().needs_restart,
+        ["relay.grpc", "admin.listen", "bus", "data_dir"]
+    );
+    assert!(super::super::reload::needs_restart("bus.nats.servers", Role::Ingress));
+    assert!(!super::super::reload::needs_restart("relay.grpc", Role::Ingress));
+    assert!(!super::super::reload::needs_restart("business", Role::Both));
+    // The default, written down, is no other address.
+    let (_, differences, reloaded) = Both::new().changed("retention: 7d", "relay: {grpc: 127.0.0.1:50051}");
+    assert!(!differences.is_empty() && reloaded.needs_restart.is_empty());
+}
+
+#[test]
+fn fingerprints_tell_what_is_the_same_and_nothing_else() {
+    let both = Both::new();
+    let (settings, _) = both.read(Role::Both);
+    let shown = settings.fingerprints(&[7; settings::SALT]);
+    assert_eq!(shown, settings.fingerprints(&[7; settings::SALT]));
+    let other = settings.fingerprints(&[8; settings::SALT]);
+    assert!(shown.iter().all(|(key, fingerprint)| other[key] != *fingerprint || fingerprint.len() == 4));
+    let long = |key: &str| shown[key].len();
+    assert_eq!((long("retention"), long("tenants.acme.routes.video.url")), (16, 16));
+    // Of what may be a secret hardly anything.
+    assert_eq!(long("tenants.acme.routes.video.secret"), 4);
+    assert_eq!(long("tenants.acme.openrouter.secrets"), 4);
+    assert_eq!(long("tenants.acme.routes.video.headers.X-A"), 4);
+    assert!(!format!("{settings:?} {shown:?}").contains("acme-hermes-secret"));
+    // What a key keeps from before, it keeps with everything below it.
+    fs::write(&both.path, TWO.replace("retention: 7d", "bus: {nats: {servers: [nats://n:4222]}}\nbusy: 1"))
+        .unwrap();
+    let newer = Settings::read(&fs::read_to_string(&both.path).unwrap(), both.directory.path(), Role::Both);
+    let kept = newer.with_older("bus", &settings);
+    assert_eq!(
+        keys(&kept.since(&settings)),
+        [("busy", Difference::Added), ("retention", Difference::Removed)]
+    );
+}
+
+#[test]
+fn what_cannot_be_read_or_parsed_has_settings_all_the_same() {
+    let both = Both::new();
+    let (settings, _) = both.read(Role::Both);
+    fs::write(&both.path, "tenants: [").unwrap();
+    let Reading { settings: broken, config } = read_for(&both.path, Role::Both);
+    assert!(!broken.since(&settings).is_empty());
+    let problems = config.unwrap_err().into_problems();
+    assert_eq!((problems.len(), problems[0].line), (1, 1), "{problems:?}");
+    // A file that is not valid names files that may mend it.
+    fs::write(&both.path, TWO.replace("secrets/acme-hermes", "secrets/later")).unwrap();
+    let Reading { settings, config } = read_for(&both.path, Role::Both);
+    assert!(config.is_err() && settings.files().contains(&both.directory.path().join("secrets/later")));
+    fs::remove_file(&both.path).unwrap();
+    let problems = read_for(&both.path, Role::Both).config.unwrap_err().into_problems();
+    assert!(problems[0].line == 0 && problems[0].what.contains("cannot read"), "{problems:?}");
+}
+
+#[test]
+fn what_guards_an_address_does_not_go_while_the_address_stays() {
+    let both = Both::new();
+    let token = crate::token::TokenHash::of(b"a token");
+    let guarded = format!(
+        "relay: {{grpc: 0.0.0.0:50051, tokens: [{{name: ops, scope: read, hashes: ['{token}']}}]}}\n{TWO}"
+    );
+    fs::write(&both.path, guarded).unwrap();
+    let (older, running) = both.read(Role::Both);
+    fs::write(&both.path, TWO).unwrap();
+    let (newer, read) = both.read(Role::Both);
+    let differences = newer.since(&older);
+    let problem = reload(Role::Both, &running, read.clone(), &differences).unwrap_err();
+    assert!(
+        problem.what.starts_with("relay.grpc stays 0.0.0.0:50051 until a restart, and whoever"),
+        "{problem}"
+    );
+    // Whoever does not listen there has nothing to guard.
+    assert!(reload(Role::Ingress, &running, read, &differences).is_ok());
+}

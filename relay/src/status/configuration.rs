@@ -1,0 +1,21 @@
+//! How the configuration stands, as the contract says it.
+
+use talaria_bus::time::to_proto;
+use talaria_core::config::{Problem, Standing};
+use talaria_proto::v1::{Configuration, ConfigurationFault, ConfigurationProblem};
+
+pub(super) fn configuration(standing: &Standing) -> Configuration {
+    Configuration {
+        generation: standing.generation,
+        loaded_at: Some(to_proto(standing.loaded_at)),
+        needs_restart: standing.needs_restart.iter().map(ToString::to_string).collect(),
+        fault: standing.fault.as_ref().map(|fault| ConfigurationFault {
+            at: Some(to_proto(fault.at)),
+            problems: fault.problems.iter().map(problem).collect(),
+        }),
+    }
+}
+
+fn problem(Problem { line, column, what, help }: &Problem) -> ConfigurationProblem {
+    ConfigurationProblem { line: *line, column: *column, what: what.clone(), help: help.clone() }
+}
