@@ -37,7 +37,7 @@ PROFILE := dev
 # How many weeks `make simulate` lives through; one takes some two seconds of four cores.
 SEEDS := 1000
 
-.PHONY: help build test test-kubernetes test-stack stack-images chaos simulate lint manifests fmt hermes nats nats-image demo bench \
+.PHONY: help build test test-kubernetes test-stack stack-images chaos simulate lint manifests alerts fmt hermes nats nats-image demo bench \
 	bench-nats bench-engine clean
 
 help: ## Say what there is
@@ -111,6 +111,9 @@ lint: manifests $(CARGO_DENY)/bin/cargo-deny ## Hold code, contracts and depende
 
 manifests: $(MANIFESTS)/.installed ## Hold the Kubernetes manifests and the Helm chart to what they promise
 	$(MANIFESTS)/bin/python -B tests/manifests/check.py $(MANIFESTS)
+
+alerts: $(MANIFESTS)/.installed ## Put the alert rules into the manifests and the chart
+	$(MANIFESTS)/bin/python -B tests/manifests/alerts.py
 
 $(MANIFESTS)/.installed: Makefile
 	rm -rf $(MANIFESTS)

@@ -5,6 +5,7 @@
 2. Objects fit one another, and pods ask for no more than they need (rules.py).
 3. The chart passes `helm lint --strict`, and its values schema refuses what it does not know.
 4. The chart and the overlays install the same (same.py).
+5. The alert rules are those of deploy/observability.
 """
 
 import json
@@ -60,6 +61,7 @@ def main():
         overlay, example = installations[f"overlay {pair}"], installations[f"example {pair}"]
         faults += [f"{pair}: {fault}" for fault in same.differences(overlay, example)]
     faults += accepted_mistakes()
+    faults += alerts(installations)
     for fault in faults:
         print(fault, file=sys.stderr)
     count = sum(map(len, installations.values()))
@@ -108,6 +110,14 @@ def accepted_mistakes():
             except HelmError:
                 continue
             yield f"the chart takes the values {values}"
+
+
+def alerts(installations):
+    written = yaml.safe_load((render.ROOT / "deploy/observability/alerts.yaml").read_text())
+    for where, objects in installations.items():
+        for one in rules.of(objects, "PrometheusRule"):
+            if one["spec"] != written:
+                yield f"{where}: its alert rules are not those of deploy/observability: `make alerts` puts them there"
 
 
 main()
