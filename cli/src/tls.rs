@@ -43,6 +43,13 @@ fn untrusted(error: &CertificateError) -> String {
         CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
             "is not valid yet\n  help: compare the clocks".into()
         }
+        // What verifies it has no other name for it: `openssl req -x509` makes such a one unless told otherwise.
+        CertificateError::Other(other) if other.0.to_string() == "CaUsedAsEndEntity" => {
+            "is an authority's, which no server may show\n  help: make the relay one of its own, with \
+             basicConstraints=CA:FALSE: docs/access.md#tls"
+                .into()
+        }
+        CertificateError::Other(other) => format!("is not valid: {}", other.0),
         other => format!("is not valid: {other}"),
     }
 }

@@ -4,7 +4,7 @@ use crate::{
     Failure,
     args::{Scope, Token},
 };
-use anyhow::Context as _;
+use anyhow::anyhow;
 use secrecy::ExposeSecret as _;
 use serde_json::{Map, json};
 use std::{
@@ -30,7 +30,11 @@ pub(crate) fn run(args: &Token) -> Result<(), Failure> {
             let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
             writeln!(file, "{}", fresh.expose_secret())
         };
-        write().with_context(|| format!("cannot write {}", path.display()))?;
+        let there = "it is there already, and no token replaces another: name another file";
+        write().map_err(|error| match error.kind() {
+            io::ErrorKind::AlreadyExists => anyhow!("cannot write {}: {there}", path.display()),
+            _ => anyhow!("cannot write {}: {error}", path.display()),
+        })?;
     }
     let scope = match args.scope {
         Scope::Read => "read",

@@ -4,7 +4,7 @@ use super::problem::{Fault, Problems};
 use secrecy::SecretString;
 use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, Visitor};
 use serde_saphyr::Spanned;
-use std::{env, fmt, fs, path::Path, path::PathBuf};
+use std::{env, fmt, fs, io, path::Path, path::PathBuf};
 
 /// Where a secret is to be found.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -54,10 +54,17 @@ impl Origin {
                 }
                 Err(error) => {
                     let what = format!("cannot read the secret in {}: {error}", path.display());
-                    return Err((
-                        what,
-                        "write the secret into that file, readable by this user alone".into(),
-                    ));
+                    let help = match error.kind() {
+                        io::ErrorKind::NotFound => {
+                            "write the secret into that file, readable by this user alone; `talaria secrets` writes \
+                             signing secrets that are missing"
+                        }
+                        io::ErrorKind::PermissionDenied => {
+                            "let the user that this runs as read it, and nobody else"
+                        }
+                        _ => "write the secret into that file, readable by this user alone",
+                    };
+                    return Err((what, help.into()));
                 }
             },
         };

@@ -59,6 +59,12 @@ pub(super) fn sentence(host: &str, error: &io::Error) -> String {
             CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
                 "is not valid yet; compare the clocks".into()
             }
+            // What verifies it has no other name for it: `openssl req -x509` makes such a one unless told otherwise.
+            CertificateError::Other(other) if other.0.to_string() == "CaUsedAsEndEntity" => {
+                "is an authority's, which no server may show; give it one with basicConstraints=CA:FALSE"
+                    .into()
+            }
+            CertificateError::Other(other) => format!("is not valid: {}", other.0),
             other => format!("is not valid: {other}"),
         }),
         Some(Tls::InvalidMessage(InvalidMessage::InvalidContentType)) => {
