@@ -18,8 +18,13 @@ impl Authority {
 
     /// Writes the authority's own certificate and those of a server on loopback.
     pub(crate) fn write_server(&self, directory: &Path) {
-        let mut params = CertificateParams::new(["127.0.0.1".to_owned(), "localhost".to_owned()]).unwrap();
-        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+        self.write(directory, "server", &on_loopback());
+    }
+
+    /// The same, with a certificate that is an authority's, as `openssl req -x509` makes them.
+    pub(crate) fn write_wrong_server(&self, directory: &Path) {
+        let mut params = on_loopback();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         self.write(directory, "server", &params);
     }
 
@@ -37,6 +42,12 @@ impl Authority {
         fs::write(directory.join(format!("{file}.pem")), certificate.pem()).unwrap();
         fs::write(directory.join(format!("{file}-key.pem")), key.serialize_pem()).unwrap();
     }
+}
+
+fn on_loopback() -> CertificateParams {
+    let mut params = CertificateParams::new(["127.0.0.1".to_owned(), "localhost".to_owned()]).unwrap();
+    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+    params
 }
 
 fn named(name: &str) -> CertificateParams {

@@ -165,6 +165,20 @@ async fn what_goes_wrong_with_tls_is_said_in_a_sentence() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_shows_an_authoritys_certificate_is_told_so() {
+    let files = tempfile::tempdir().unwrap();
+    Authority::new().write_wrong_server(files.path());
+    let at = files.path().display();
+    let relay =
+        format!("relay: {{grpc: 127.0.0.1:0, tls: {{cert: {at}/server.pem, key: {at}/server-key.pem}}}}");
+    let stack = stack().with(&relay).tenant("acme", |t| t).start().await;
+    let relay = stack.relay().replace("http:", "https:");
+    let ca = format!("{at}/ca.pem");
+    let (code, _, err) = run(files.path(), &[], &["status", "--relay", &relay, "--ca", &ca]);
+    assert!(code == Some(5) && err.contains("basicConstraints=CA:FALSE"), "{err}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn with_a_client_authority_nobody_is_answered_without_a_certificate() {
     let (stack, files) = over_tls(", client_ca: FILES/own/ca.pem").await;
     let relay = stack.relay().replace("http://127.0.0.1", "https://localhost");
