@@ -9,7 +9,7 @@ use crate::{
 };
 use data_encoding::BASE64URL_NOPAD;
 use jiff::Timestamp;
-use std::{fmt::Display, str::FromStr};
+use std::{collections::BTreeSet, fmt::Display, str::FromStr};
 use talaria_bus::time::from_proto;
 use talaria_proto::v1::{self, DeliveryState, ListEventsRequest, ReplayJob};
 use tonic::Status;
@@ -69,8 +69,10 @@ pub(super) fn delivery_filter(filter: v1::DeliveryFilter, caller: &Caller) -> Re
         Ok(state) if state != DeliveryState::Unspecified => Ok(state),
         _ => Err(Status::invalid_argument(format!("{state} is not a state that a delivery can be in"))),
     });
+    // Each once: every one that is named is looked for, and a request has room for millions.
+    let states: BTreeSet<_> = states.collect::<Result<_, _>>()?;
     Ok(DeliveryFilter {
-        states: states.collect::<Result<_, _>>()?,
+        states: states.into_iter().collect(),
         tenant: caller.narrow(&filter.tenant)?,
         route: given(filter.route),
         job_id: given(filter.job_id),
@@ -185,6 +187,8 @@ mod tests {
         let states = v1::DeliveryFilter { states: vec![99], ..v1::DeliveryFilter::default() };
         let caller = Caller::anybody();
         assert!(delivery_filter(states, &caller).unwrap_err().message().contains("99 is not a state"));
+        let often = v1::DeliveryFilter { states: [3, 1].repeat(1000), ..v1::DeliveryFilter::default() };
+        assert_eq!(delivery_filter(often, &caller).unwrap().states.len(), 2, "each is looked for once");
         let since = Some(prost_types::Timestamp { seconds: i64::MAX, nanos: 0 });
         let time = v1::DeliveryFilter { since, ..v1::DeliveryFilter::default() };
         assert!(delivery_filter(time, &caller).unwrap_err().message().starts_with("since"));
