@@ -77,6 +77,10 @@ const SERVICES: [&str; 3] = ["", status_service_server::SERVICE_NAME, control_se
 /// How often a client that says nothing is asked whether it is still there; one that is gone gives its place back.
 const KEEPALIVE: Duration = Duration::from_secs(60);
 
+/// Requests of one gRPC connection at once, watches among them; more wait at the client. As few as RFC 9113, section
+/// 6.5.2, recommends at least: a stranger may begin as many health watches, and tonic sets no bound by itself.
+const STREAMS: u32 = 100;
+
 /// How long, once all attempts have ended, whoever watches may take to hear of it.
 const LAST_WORDS: Duration = Duration::from_secs(5);
 
@@ -206,6 +210,7 @@ impl Relay {
         }
         let grpc = tonic::transport::Server::builder()
             .http2_keepalive_interval(Some(KEEPALIVE))
+            .max_concurrent_streams(STREAMS)
             .layer(access::Gate::new(config.clone(), refusals.clone()))
             .add_service(health_service)
             .add_service(reflection().build_v1()?)

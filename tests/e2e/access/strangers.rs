@@ -33,3 +33,18 @@ async fn who_never_shows_a_token_does_not_keep_a_connection() {
     known.status().get_summary(GetSummaryRequest::default()).await.unwrap();
     assert_ne!(health().await, Code::Unauthenticated, "a health check asks again on another connection");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_connection_has_room_for_so_many_requests_and_says_so() {
+    let stack = stack().tenant("acme", |t| t).start().await;
+    let mut connection = TcpStream::connect(stack.relay().trim_start_matches("http://")).await.unwrap();
+    connection.write_all(PREFACE).await.unwrap();
+    // The first frame is the server's SETTINGS: a head of nine bytes, then six bytes for each, RFC 9113, section 6.5.
+    let mut head = [0; 9];
+    connection.read_exact(&mut head).await.unwrap();
+    assert_eq!(head[3], 4, "SETTINGS");
+    let mut settings = vec![0; usize::from(u16::from_be_bytes([head[1], head[2]]))];
+    connection.read_exact(&mut settings).await.unwrap();
+    let streams = settings.chunks_exact(6).find(|setting| setting[..2] == [0, 3]);
+    assert_eq!(streams.map(|setting| &setting[2..]), Some(&[0, 0, 0, 100][..]), "{settings:?}");
+}
