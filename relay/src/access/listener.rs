@@ -162,20 +162,29 @@ impl Connected for Socket {
     }
 }
 
-impl AsyncRead for Socket {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
+impl Socket {
+    /// Whether nobody who is known has asked in time. Looked at whatever is waited for: as long as a stranger does not take
+    /// what is written for him, nothing of his is read.
+    fn in_time(&mut self, context: &mut Context<'_>) -> io::Result<()> {
         if self.connection.is_kept() {
             self.deadline = None;
         }
         if let Some(deadline) = &mut self.deadline
             && deadline.as_mut().poll(context).is_ready()
         {
-            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+            return Err(io::ErrorKind::TimedOut.into());
         }
+        Ok(())
+    }
+}
+
+impl AsyncRead for Socket {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        self.in_time(context)?;
         match &mut self.stream {
             Wired::Plain(stream) => Pin::new(stream).poll_read(context, buffer),
             Wired::Tls(stream) => Pin::new(stream).poll_read(context, buffer),
@@ -189,6 +198,7 @@ impl AsyncWrite for Socket {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
+        self.in_time(context)?;
         match &mut self.stream {
             Wired::Plain(stream) => Pin::new(stream).poll_write(context, bytes),
             Wired::Tls(stream) => Pin::new(stream).poll_write(context, bytes),
@@ -196,6 +206,7 @@ impl AsyncWrite for Socket {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.in_time(context)?;
         match &mut self.stream {
             Wired::Plain(stream) => Pin::new(stream).poll_flush(context),
             Wired::Tls(stream) => Pin::new(stream).poll_flush(context),
@@ -203,9 +214,39 @@ impl AsyncWrite for Socket {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.in_time(context)?;
         match &mut self.stream {
             Wired::Plain(stream) => Pin::new(stream).poll_shutdown(context),
             Wired::Tls(stream) => Pin::new(stream).poll_shutdown(context),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::io::AsyncWriteExt as _;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_stranger_who_takes_nothing_of_what_is_written_does_not_keep_his_connection() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (stream, peer) = listener.accept().await.unwrap();
+        let place = Arc::new(Semaphore::new(1)).acquire_owned().await.unwrap();
+        let wire = Wire { loopback: true, tls: None };
+        let mut socket = Socket {
+            stream: Wired::Plain(stream),
+            connection: Connection(Arc::new(About { peer, wire, kept: false.into() })),
+            deadline: Some(Box::pin(sleep(DEADLINE))),
+            _place: place,
+        };
+        let written = async {
+            loop {
+                socket.write_all(&[0; 4096]).await?;
+            }
+        };
+        let ended: io::Result<()> = timeout(2 * DEADLINE, written).await.expect("it ends by itself");
+        assert_eq!(ended.unwrap_err().kind(), io::ErrorKind::TimedOut);
+        drop(client);
     }
 }
