@@ -1,17 +1,17 @@
 //! `talaria secrets`: the signing secrets that a configuration names, written where they are missing.
 
 use crate::{Failure, args::Secrets};
-use anyhow::{Context as _, anyhow};
+use anyhow::anyhow;
 use data_encoding::BASE64URL_NOPAD;
 use secrecy::ExposeSecret as _;
 use serde_json::json;
 use std::{
-    fs::{self, OpenOptions},
+    fs,
     io::{self, Write as _},
-    os::unix::fs::OpenOptionsExt as _,
     path::Path,
 };
 use talaria_core::config::{self, SecretOrigin};
+use tempfile::NamedTempFile;
 
 /// 256 bits.
 const BYTES: usize = 32;
@@ -50,19 +50,53 @@ pub(crate) fn run(path: &Path, args: &Secrets) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Writes a fresh secret, readable by its owner alone, unless there is one; whether it did.
+/// Writes a fresh secret, readable by its owner alone, unless there is one; whether it did. Where there is none it is
+/// there whole or not at all, even if the disk is full: what is there is never written again.
 pub(super) fn write_if_missing(file: &Path) -> Result<bool, Failure> {
-    let cannot_write = || format!("cannot write {}", file.display());
-    if let Some(directory) = file.parent() {
-        fs::create_dir_all(directory).with_context(cannot_write)?;
+    if file.symlink_metadata().is_ok() {
+        return Ok(false);
     }
-    let fresh = BASE64URL_NOPAD.encode(&rand::random::<[u8; BYTES]>());
-    match OpenOptions::new().write(true).create_new(true).mode(0o600).open(file) {
-        Ok(mut opened) => {
-            opened.write_all(fresh.as_bytes()).with_context(cannot_write)?;
-            Ok(true)
-        }
+    let write = || {
+        let directory = file.parent().filter(|directory| !directory.as_os_str().is_empty());
+        let directory = directory.unwrap_or(Path::new("."));
+        fs::create_dir_all(directory)?;
+        let mut written = NamedTempFile::new_in(directory)?;
+        written.write_all(BASE64URL_NOPAD.encode(&rand::random::<[u8; BYTES]>()).as_bytes())?;
+        written.as_file().sync_all()?;
+        written.persist_noclobber(file).map_err(|error| error.error)
+    };
+    match write() {
+        Ok(_) => Ok(true),
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
-        Err(error) => Err(anyhow::Error::from(error).context(cannot_write()).into()),
+        Err(error) => {
+            Err(anyhow::Error::from(error).context(format!("cannot write {}", file.display())).into())
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::{os::unix::fs::PermissionsExt as _, thread};
+
+    #[test]
+    fn whoever_finds_a_secret_finds_all_of_it() {
+        for _ in 0..100 {
+            let directory = tempfile::tempdir().unwrap();
+            let file = directory.path().join("secrets/acme");
+            let write = || (write_if_missing(&file).unwrap_or_else(|_| panic!()), fs::read(&file).unwrap());
+            let found: Vec<(bool, Vec<u8>)> = thread::scope(|scope| {
+                let runs: Vec<_> = (0..4).map(|_| scope.spawn(write)).collect();
+                runs.into_iter().map(|run| run.join().unwrap()).collect()
+            });
+            assert_eq!(found.iter().filter(|(is_new, _)| *is_new).count(), 1);
+            assert!(found.iter().all(|(_, secret)| *secret == found[0].1 && secret.len() == 43), "{found:?}");
+            assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
+            assert_eq!(
+                fs::read_dir(directory.path().join("secrets")).unwrap().count(),
+                1,
+                "nothing else is left"
+            );
+        }
     }
 }
