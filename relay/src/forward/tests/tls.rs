@@ -125,7 +125,7 @@ async fn what_is_wrong_with_a_certificate_is_said_in_a_sentence() {
     let why = send(server(old, None).await, trusting(&authority)).await.0;
     assert_eq!(not_sent(&why), "the certificate of hermes.test has expired");
 
-    let ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    let ca = IsCa::Ca(BasicConstraints::Unconstrained);
     let own = authority.issue("hermes.test", |params| params.is_ca = ca);
     let why = send(server(own, None).await, trusting(&authority)).await.0;
     assert!(not_sent(&why).contains("is an authority's, which no server may show"), "{why:?}");
