@@ -11,6 +11,7 @@ use super::{
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt,
+    ops::Bound::{Included, Unbounded},
     sync::Arc,
 };
 
@@ -111,9 +112,10 @@ pub fn reload(
         let what = format!("relay.grpc stays {} until a restart, and {what}", read.relay.grpc);
         return Err(Problem { line: 0, column: 0, what, help });
     }
+    let everywhere = differences.keys().any(|key| !is_below(key, "tenants"));
     for (name, tenant) in &mut read.tenants {
         if let Some(known) = running.tenants.get(name) {
-            keep_what_is_the_same(known, tenant, differences);
+            keep_what_is_the_same(known, tenant, everywhere, differences);
         }
     }
     Ok(Reloaded { config: read, needs_restart, changes })
@@ -122,28 +124,35 @@ pub fn reload(
 fn keep_what_is_the_same(
     known: &Arc<Tenant>,
     tenant: &mut Arc<Tenant>,
+    everywhere: bool,
     differences: &BTreeMap<String, Difference>,
 ) {
     let mine = format!("tenants.{}", tenant.name);
-    if differences.keys().all(|key| is_below(key, "tenants") && !is_below(key, &mine)) {
+    if !everywhere && below(differences, &mine).next().is_none() {
         *tenant = Arc::clone(known);
         return;
     }
     // A route's defaults may come from anywhere but from other routes and from what is OpenRouter's.
     let (routes, openrouter) = (format!("{mine}.routes"), format!("{mine}.openrouter"));
-    let concerns = |key: &str, route: &str| {
-        if !is_below(key, &mine) {
-            return !is_below(key, "tenants");
-        }
-        !is_below(key, &openrouter)
-            && (!is_below(key, &routes) || is_below(key, &format!("{routes}.{route}")))
-    };
-    let same = |route: &str| differences.keys().all(|key| !concerns(key, route));
+    let concerns_all = |key: &String| !is_below(key, &routes) && !is_below(key, &openrouter);
+    if everywhere || below(differences, &mine).any(concerns_all) {
+        return;
+    }
     for (name, route) in &mut Arc::make_mut(tenant).routes {
-        if let Some(known) = known.routes.get(name).filter(|_| same(name)) {
+        let is_same = below(differences, &format!("{routes}.{name}")).next().is_none();
+        if let Some(known) = known.routes.get(name).filter(|_| is_same) {
             *route = Arc::clone(known);
         }
     }
+}
+
+/// What differs at a key or below it.
+fn below<'a>(
+    differences: &'a BTreeMap<String, Difference>,
+    key: &'a str,
+) -> impl Iterator<Item = &'a String> {
+    let from_here = differences.range::<str, _>((Included(key), Unbounded)).map(|(other, _)| other);
+    from_here.take_while(move |other| other.starts_with(key)).filter(move |other| is_below(other, key))
 }
 
 /// What changed, by name: `tenant acme`, `route acme/video`, `retention`.

@@ -85,6 +85,10 @@ fn what_changed_is_known_by_its_key_and_what_did_not_stays_the_very_same() {
     assert_eq!(keys(&differences), [("tenants.acme.routes.video.headers.X-A", Changed)]);
     assert_eq!(same(&running, &reloaded.config), ["acme/other", "else/r"]);
 
+    // Names that begin alike are names of their own.
+    let (running, _, reloaded) = Both::new().changed("      other: {", "      video-2: {");
+    assert_eq!(same(&running, &reloaded.config), ["acme/video", "else/r"]);
+
     // What OpenRouter signs with says nothing about routes; which networks there are does, and so does a default.
     let (running, _, reloaded) =
         Both::new().changed("  acme:\n    openrouter: {", "  acme:\n    openrouter: {tolerance: 1m, ");
