@@ -102,7 +102,12 @@ async fn overview(relay: &mut Relay, args: &Status) -> Result<(), Failure> {
             print::merge(&mut document, print::json(&list)?);
             return Ok(writeln!(io::stdout(), "{document:#}")?);
         }
-        if let Some(configuration) = &summary.configuration {
+        // Who has changed nothing needs not be told of it.
+        if let Some(configuration) = summary
+            .configuration
+            .as_ref()
+            .filter(|it| it.generation > 1 || it.fault.is_some() || !it.needs_restart.is_empty())
+        {
             show_configuration(configuration)?;
         }
         if !summary.tenants.is_empty() {
