@@ -44,3 +44,30 @@ impl From<rusqlite::Error> for Error {
         sqlite::Error::from(error).into()
     }
 }
+
+/// Why a commit is not in a partition's journal, and never will be.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum AppendError {
+    /// Somebody else appended: whoever appends here owns the partition no more.
+    #[error("another relay has taken the partition over")]
+    Overtaken,
+    /// The journal ends before a commit that was acknowledged: the stream lost its end, or it was restored.
+    #[error("the journal ends at {last}, and {acknowledged} was acknowledged: the stream lost its end")]
+    LostEnd {
+        /// The last commit that is there, 0 for none.
+        last: u64,
+        /// The last one that was acknowledged.
+        acknowledged: u64,
+    },
+    /// It is larger than the bus takes.
+    #[error("a commit of {size} bytes is larger than the bus takes, which is {limit}")]
+    TooLarge {
+        /// Its size in bytes.
+        size: usize,
+        /// The most that it may have.
+        limit: usize,
+    },
+    /// The bus has stopped.
+    #[error("the bus has stopped")]
+    Stopped,
+}

@@ -1,36 +1,51 @@
-//! Partitions: the shares of the work that relays divide among themselves.
+//! Partitions: the shares into which tenants are divided.
 //!
-//! A lane's partition is a hash of its names, the same on every machine and in every version: what one relay puts
-//! into a partition another one finds there.
+//! Everything of a tenant belongs to one partition, which is a hash of its name, the same on every machine and in every
+//! version.
 
-use crate::Lane;
+use std::fmt;
 
-/// How many there are. Many more than relays, so that shares come out even, and few enough to list them.
-pub(crate) const PARTITIONS: u16 = 256;
+/// How many partitions there are on NATS. Many more than relays, so that shares come out even, and few enough to list.
+pub(crate) const NATS_PARTITIONS: u16 = 64;
 
-/// One share of the work. The planning of events is a share of its own.
+/// One share of the tenants.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) struct Partition(pub u16);
+pub struct Partition(u16);
 
 impl Partition {
-    /// The planning of events.
-    pub(crate) const PLANNING: Self = Self(PARTITIONS);
+    /// The only partition of the embedded bus.
+    pub const ONLY: Self = Self(0);
 
-    /// The lane's.
-    pub(crate) fn of(lane: &Lane) -> Self {
-        let hash = hash([lane.tenant.as_bytes(), lane.route.as_bytes()]);
-        Self(u16::try_from(hash % u64::from(PARTITIONS)).unwrap_or_default())
+    /// The partition of a tenant among `count`.
+    pub fn of(tenant: &str, count: u16) -> Self {
+        Self(u16::try_from(hash([tenant.as_bytes()]) % u64::from(count.max(1))).unwrap_or_default())
     }
 
-    /// Every share there is.
-    pub(crate) fn all() -> impl Iterator<Item = Self> {
-        (0..=PARTITIONS).map(Self)
+    /// All of `count` partitions.
+    pub fn all(count: u16) -> impl Iterator<Item = Self> {
+        (0..count).map(Self)
+    }
+
+    /// From 0 to one less than there are.
+    pub fn number(self) -> u16 {
+        self.0
+    }
+
+    /// The partition of this number, if there are so many.
+    pub fn new(number: u16, count: u16) -> Option<Self> {
+        (number < count).then_some(Self(number))
+    }
+}
+
+impl fmt::Display for Partition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:02}", self.0)
     }
 }
 
 /// 64 bits of FNV-1a over the parts, each closed by a zero byte, and then mixed as murmur3 ends: cheap, the same
 /// everywhere, and even enough for sharing work. Nothing that is secret depends on it.
-pub(crate) fn hash<const N: usize>(parts: [&[u8]; N]) -> u64 {
+pub fn hash<const N: usize>(parts: [&[u8]; N]) -> u64 {
     let bytes = parts.into_iter().flat_map(|part| part.iter().chain(&[0]));
     let mut hash = bytes.fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
         (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3)
@@ -46,12 +61,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_lanes_partition_never_changes() {
-        let partition =
-            |tenant: &str, route: &str| Partition::of(&Lane { tenant: tenant.into(), route: route.into() }).0;
-        assert_eq!(
-            (partition("acme", "video"), partition("me", "video"), partition("acmev", "ideo")),
-            (250, 174, 214)
-        );
+    fn a_tenants_partition_never_changes() {
+        let numbers = ["acme", "me", "other"].map(|tenant| Partition::of(tenant, 64).number());
+        assert_eq!(numbers, [0, 0, 0]);
     }
 }
