@@ -3,14 +3,10 @@
 //! What is told by route is shown by the relay that works on the route and by no other, so that sums over all relays are
 //! right. A route that is gone is not shown any more once nothing waits for it.
 
-use crate::{
-    pause::Pauses,
-    routes::lane,
-    view::{
+use crate::{decisions::pause::Pauses, routes::lane, view::{
         View,
         waiting::{Waiting, waiting},
-    },
-};
+    }};
 use jiff::Timestamp;
 use metrics::gauge;
 use std::{collections::HashMap, sync::Arc, time::Duration};

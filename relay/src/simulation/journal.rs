@@ -1,9 +1,6 @@
 //! What was recorded, folded as the view folds it.
 
-use crate::{
-    breaker::{Change, Shut},
-    fold::Folded,
-};
+use crate::{decisions::breaker::{Change, Shut}, decisions::fold::Folded};
 use jiff::Timestamp;
 use std::collections::HashMap;
 use talaria_bus::{Lane, time::from_proto};

@@ -5,16 +5,7 @@ use super::{
     hermes::{Hermes, Trouble, some_trouble},
     journal::Journal,
 };
-use crate::{
-    admission::{Admission, OPEN, turn},
-    classify::Exchange,
-    conclude,
-    outbound::timings::Timings,
-    pace::Remembered,
-    pause::Pauses,
-    plan::plan,
-    step::{self, Before, InHand, Sent},
-};
+use crate::{decisions::admission::{Admission, OPEN, turn}, decisions::classify::Exchange, decisions::conclude, delivery::outbound::timings::Timings, decisions::pace::Remembered, decisions::pause::Pauses, decisions::plan::plan, decisions::step::{self, Before, InHand, Sent}};
 use jiff::Timestamp;
 use rand::{Rng as _, SeedableRng as _, rngs::StdRng};
 use std::{

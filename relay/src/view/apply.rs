@@ -1,26 +1,23 @@
-//! Facts to rows. Applying a fact again, or in another order, gives the same rows.
+//! Records to rows. Applying a record again, or in another order, gives the same rows.
 //!
-//! What operators did last is told by the fact's place in the journal and not by anybody's clock: of two who pause and
+//! What operators did last is told by the record's place in the journal and not by anybody's clock: of two who pause and
 //! resume at once, at two relays, all agree on who came last.
 
 use super::control;
-use crate::{
-    fold::{self, Folded},
-    pause::Pauses,
-};
+use crate::{decisions::fold::{self, Folded}, decisions::pause::Pauses};
 use jiff::Timestamp;
 use prost::Message as _;
 use rusqlite::{Connection, OptionalExtension as _, Transaction};
 use std::collections::HashMap;
 use talaria_bus::{
-    Facts,
+    Records,
     sqlite::message,
     time::{from_proto, since},
 };
 use talaria_core::id::{DeliveryId, EventId};
 use talaria_proto::v1::{
-    Attempt, ControlAction, DeliveryRef, DeliveryState, EventConflict, EventPlanned, Fact, PauseChanged,
-    QuarantinedCallback, ReplayJob, ReplayJobState, RouteChanged, Standing, fact::What,
+    Attempt, ControlAction, DeliveryRef, DeliveryState, EventConflict, EventPlanned, Record, PauseChanged,
+    QuarantinedCallback, ReplayJob, ReplayJobState, RouteChanged, DeliveryStatus, record::What,
 };
 
 /// What operators changed, as it is now; `None` where they changed nothing.
@@ -30,17 +27,17 @@ pub(super) struct Changed {
     pub jobs: Option<Vec<ReplayJob>>,
 }
 
-/// All of the facts, or none, together with the place up to which they go.
-pub(super) fn apply(connection: &mut Connection, facts: &Facts) -> rusqlite::Result<Changed> {
+/// All of the records, or none, together with the place up to which they go.
+pub(super) fn apply(connection: &mut Connection, records: &Records) -> rusqlite::Result<Changed> {
     let transaction = connection.transaction()?;
     let (lanes, counts) = (HashMap::new(), Counts::default());
     let mut batch = Batch { transaction: &transaction, lanes, counts, pauses: false, jobs: false };
-    for (place, fact) in &facts.facts {
-        batch.fact(*place, fact)?;
+    for (place, record) in &records.records {
+        batch.record(*place, record)?;
     }
     let Batch { counts, pauses, jobs, .. } = batch;
     counts.write(&transaction)?;
-    transaction.prepare_cached("UPDATE position SET seq = ?")?.execute([facts.through])?;
+    transaction.prepare_cached("UPDATE position SET seq = ?")?.execute([records.through])?;
     let changed = Changed {
         pauses: pauses.then(|| control::pauses(&transaction)).transpose()?,
         jobs: jobs.then(|| control::running_jobs(&transaction)).transpose()?,
@@ -100,23 +97,23 @@ impl Counts {
 }
 
 impl Batch<'_> {
-    fn fact(&mut self, place: u64, fact: &Fact) -> rusqlite::Result<()> {
-        let at = from_proto(fact.at.as_ref());
-        let seq = fact.event_seq;
-        match &fact.what {
+    fn record(&mut self, place: u64, record: &Record) -> rusqlite::Result<()> {
+        let at = from_proto(record.at.as_ref());
+        let seq = record.event_seq;
+        match &record.what {
             Some(What::EventPlanned(planned)) => self.planned(seq, planned, at),
             Some(What::AttemptFinished(finished)) => {
-                let (Some(delivery), Some(standing)) = (&finished.delivery, &finished.standing) else {
+                let (Some(delivery), Some(status)) = (&finished.delivery, &finished.status) else {
                     return Ok(());
                 };
-                self.stands(seq, delivery, standing, at)?;
+                self.stands(seq, delivery, status, at)?;
                 finished.attempt.iter().try_for_each(|attempt| self.attempted(seq, delivery, attempt))
             }
             Some(What::DeliveryMoved(moved)) => {
-                let (Some(delivery), Some(standing)) = (&moved.delivery, &moved.standing) else {
+                let (Some(delivery), Some(status)) = (&moved.delivery, &moved.status) else {
                     return Ok(());
                 };
-                self.stands(seq, delivery, standing, at)?;
+                self.stands(seq, delivery, status, at)?;
                 moved.action.iter().try_for_each(|action| self.acted(place, seq, action, at))
             }
             Some(What::EventConflict(conflict)) => self.conflict(seq, conflict),
@@ -154,10 +151,10 @@ impl Batch<'_> {
         &mut self,
         seq: u64,
         delivery: &DeliveryRef,
-        standing: &Standing,
+        status: &DeliveryStatus,
         at: Timestamp,
     ) -> rusqlite::Result<()> {
-        self.fold(seq, delivery, |folded| folded.stand(standing, at))
+        self.fold(seq, delivery, |folded| folded.stand(status, at))
     }
 
     fn fold(

@@ -1,6 +1,6 @@
 //! What operators did: pauses, replay jobs, actions.
 
-use crate::pause::Pauses;
+use crate::decisions::pause::Pauses;
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension as _, Row};
 use std::collections::{BTreeMap, BTreeSet};

@@ -4,7 +4,7 @@
 //! transaction, and is made anew when its file is lost, damaged, of another version, of another journal, or was in use
 //! when the power failed ([`talaria_bus::derived`]).
 //!
-//! - [`apply`]: facts to rows.
+//! - [`apply`]: records to rows.
 //! - [`query`] and [`summary`], [`waiting`], [`control`] and [`replayable`]: rows to answers.
 //! - [`recall`]: what whoever takes a route over has to know of it.
 //! - [`retention`]: what is old goes.
@@ -21,7 +21,7 @@ pub mod summary;
 mod tests;
 pub mod waiting;
 
-use crate::pause::Pauses;
+use crate::decisions::pause::Pauses;
 use rusqlite::Connection;
 use std::{
     fs,
@@ -32,7 +32,7 @@ use std::{
     },
 };
 use talaria_bus::{
-    Bounds, Facts, derived,
+    Bounds, Records, derived,
     sqlite::{Error, Readers},
 };
 use talaria_proto::v1::ReplayJob;
@@ -123,9 +123,9 @@ impl View {
     }
 
     /// Folds a piece of the journal in.
-    pub async fn apply(&self, facts: Facts) -> Result<(), Error> {
-        let through = facts.through;
-        let changed = self.write(move |connection| apply::apply(connection, &facts)).await?;
+    pub async fn apply(&self, records: Records) -> Result<(), Error> {
+        let through = records.through;
+        let changed = self.write(move |connection| apply::apply(connection, &records)).await?;
         // Before the position: whoever waits for that finds them.
         if let Some(pauses) = changed.pauses {
             self.pauses.send_replace(Arc::new(pauses));

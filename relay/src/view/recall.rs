@@ -4,10 +4,7 @@ use super::{
     control,
     query::{LaneRow, lanes},
 };
-use crate::{
-    barrier::Barrier,
-    breaker::{Cause, Shut},
-};
+use crate::{decisions::route_block::RouteBlock, decisions::breaker::{Cause, Shut}};
 use jiff::Timestamp;
 use rusqlite::Connection;
 use std::collections::{BTreeMap, HashMap};
@@ -56,29 +53,29 @@ pub(super) fn shut(lane: &LaneRow) -> Option<Shut> {
 }
 
 /// What stands before the deliveries of a tenant's routes, by route.
-pub fn barriers(connection: &Connection, tenant: &str) -> rusqlite::Result<BTreeMap<String, Barrier>> {
+pub fn blocks(connection: &Connection, tenant: &str) -> rusqlite::Result<BTreeMap<String, RouteBlock>> {
     let pauses = control::paused(connection)?;
     let pause = |route: &str| pauses.get(&(tenant.to_owned(), route.to_owned())).cloned();
-    let barrier = |lane: LaneRow| {
-        let pause = pause(&lane.route).or_else(|| pause("")).map(Barrier::Paused);
-        let barrier = pause.or_else(|| shut(&lane).map(Barrier::Shut))?;
-        Some((lane.route, barrier))
+    let block = |lane: LaneRow| {
+        let pause = pause(&lane.route).or_else(|| pause("")).map(RouteBlock::Paused);
+        let block = pause.or_else(|| shut(&lane).map(RouteBlock::Shut))?;
+        Some((lane.route, block))
     };
-    Ok(lanes(connection, Some(tenant), None)?.into_iter().filter_map(barrier).collect())
+    Ok(lanes(connection, Some(tenant), None)?.into_iter().filter_map(block).collect())
 }
 
-/// Says of deliveries that wait behind a barrier what they wait for; nothing is journalled of each of them.
+/// Says of deliveries that wait behind a block what they wait for; nothing is journalled of each of them.
 pub fn explain_waiting(connection: &Connection, deliveries: &mut [Delivery]) -> rusqlite::Result<()> {
     let mut known = HashMap::new();
     for delivery in deliveries.iter_mut().filter(|delivery| delivery.state() == DeliveryState::Waiting) {
         if !known.contains_key(&delivery.tenant) {
-            known.insert(delivery.tenant.clone(), barriers(connection, &delivery.tenant)?);
+            known.insert(delivery.tenant.clone(), blocks(connection, &delivery.tenant)?);
         }
-        let barriers = known.get(&delivery.tenant);
-        if let Some(barrier) = barriers.and_then(|barriers| barriers.get(&delivery.route)) {
-            delivery.reason = barrier.because();
+        let blocks = known.get(&delivery.tenant);
+        if let Some(block) = blocks.and_then(|blocks| blocks.get(&delivery.route)) {
+            delivery.reason = block.because();
             let next = from_proto(delivery.next_attempt_at.as_ref());
-            delivery.next_attempt_at = barrier.until().map(|until| to_proto(until.max(next)));
+            delivery.next_attempt_at = block.until().map(|until| to_proto(until.max(next)));
         }
     }
     Ok(())

@@ -77,7 +77,7 @@ CREATE TABLE quarantined (
     callback BLOB NOT NULL
 ) WITHOUT ROWID;
 CREATE INDEX quarantined_received ON quarantined (received_at, id);
--- What was done last to each route and, with an empty name, to each tenant: `place` is the fact's.
+-- What was done last to each route and, with an empty name, to each tenant: `place` is the record's.
 CREATE TABLE pauses (
     tenant TEXT NOT NULL,
     route TEXT NOT NULL,
@@ -87,7 +87,7 @@ CREATE TABLE pauses (
     pause BLOB NOT NULL,
     PRIMARY KEY (tenant, route)
 ) WITHOUT ROWID;
--- What operators did, by the place of the fact; what a replay job did to each delivery is not listed.
+-- What operators did, by the place of the record; what a replay job did to each delivery is not listed.
 CREATE TABLE actions (
     place INTEGER PRIMARY KEY,
     at INTEGER NOT NULL,
@@ -99,7 +99,7 @@ CREATE TABLE actions (
 );
 CREATE INDEX actions_listed ON actions (place) WHERE listed;
 CREATE INDEX actions_delivery ON actions (event_seq, route);
--- Replay jobs, as of the place of the last fact about each.
+-- Replay jobs, as of the place of the last record about each.
 CREATE TABLE replay_jobs (
     id TEXT PRIMARY KEY,
     place INTEGER NOT NULL,

@@ -3,10 +3,10 @@ use super::{
     replayable::{BOTTOM, ReplayFilter},
     *,
 };
-use crate::breaker::{Cause, Shut};
-use crate::classify::{IdAfter, Next, Verdict};
-use crate::conclude::{self, Ended, Timing};
-use crate::replay::{self, Wish};
+use crate::decisions::breaker::{Cause, Shut};
+use crate::decisions::classify::{IdAfter, Next, Verdict};
+use crate::decisions::conclude::{self, Ended, Timing};
+use crate::decisions::replay::{self, Wish};
 use jiff::Timestamp;
 use proptest::prelude::*;
 use std::time::Duration;
@@ -14,8 +14,8 @@ use talaria_bus::time::{after, to_proto};
 use talaria_core::{config::EventPattern, config::Retry, id::DeliveryId, id::EventId};
 use talaria_proto::v1::{
     AttemptOutcome, BreakerCause, BreakerState, ControlKind, DeliveryState, DeliveryTask, Event,
-    EventConflict, EventPlanned, Fact, Pause, PauseChanged, QuarantinedCallback, ReplayJobState,
-    RouteChanged, fact::What,
+    EventConflict, EventPlanned, Record, Pause, PauseChanged, QuarantinedCallback, ReplayJobState,
+    RouteChanged, record::What,
 };
 use tempfile::TempDir;
 
@@ -25,16 +25,16 @@ fn at(seconds: u64) -> Timestamp {
     after(Timestamp::from_second(1_777_000_000).unwrap(), Duration::from_secs(seconds))
 }
 
-/// Facts as the services write them, one event after another.
+/// Records as the services write them, one event after another.
 #[derive(Default)]
 struct History {
-    facts: Vec<Fact>,
+    records: Vec<Record>,
     events: u64,
 }
 
 impl History {
-    fn fact(&mut self, time: Timestamp, event_seq: u64, what: What) {
-        self.facts.push(Fact { at: Some(to_proto(time)), event_seq, what: Some(what) });
+    fn record(&mut self, time: Timestamp, event_seq: u64, what: What) {
+        self.records.push(Record { at: Some(to_proto(time)), event_seq, what: Some(what) });
     }
 
     /// An event of job "job <n>", received in second n, and its deliveries' tasks.
@@ -63,13 +63,13 @@ impl History {
             ..DeliveryTask::default()
         };
         let tasks = routes.iter().map(task).collect();
-        self.fact(at(seq), seq, What::EventPlanned(EventPlanned { event: Some(event), routes }));
+        self.record(at(seq), seq, What::EventPlanned(EventPlanned { event: Some(event), routes }));
         (id, tasks)
     }
 
-    /// An attempt with this outcome, one second after the last fact; the task as it goes on.
+    /// An attempt with this outcome, one second after the last record; the task as it goes on.
     fn attempt(&mut self, task: &DeliveryTask, next: Next) -> Option<DeliveryTask> {
-        let now = at(self.facts.len() as u64 + 1_000);
+        let now = at(self.records.len() as u64 + 1_000);
         let outcome = match next {
             Next::Delivered => AttemptOutcome::Accepted,
             Next::Ignored => AttemptOutcome::Ignored,
@@ -99,7 +99,7 @@ impl History {
             age_from: now,
         };
         let conclusion = conclude::attempt(task, task.delivery_id.parse().unwrap(), ended, timing);
-        self.facts.push(conclusion.fact);
+        self.records.push(conclusion.record);
         conclusion.task
     }
 
@@ -112,17 +112,17 @@ impl History {
             requested_by: "ana".into(),
             ..Pause::default()
         };
-        self.fact(time, 0, What::PauseChanged(PauseChanged { pause: Some(pause), paused }));
+        self.record(time, 0, What::PauseChanged(PauseChanged { pause: Some(pause), paused }));
         let wish = Wish { now: time, by: "ana", token: "", reason: "", job: "" };
         let kind = if paused { ControlKind::Paused } else { ControlKind::Resumed };
-        self.fact(time, 0, What::Acted(wish.action(kind, tenant, route)));
+        self.record(time, 0, What::Acted(wish.action(kind, tenant, route)));
     }
 
     /// Something that ended is sent again, by hand or by a job.
     fn again(&mut self, task: &DeliveryTask, job: &str) -> DeliveryTask {
-        let now = at(self.facts.len() as u64 + 1_000);
+        let now = at(self.records.len() as u64 + 1_000);
         let again = replay::again(task, Wish { now, by: "ana", token: "", reason: "", job });
-        self.facts.push(again.fact);
+        self.records.push(again.record);
         again.task.unwrap()
     }
 
@@ -136,11 +136,11 @@ impl History {
             updated_at: Some(to_proto(at(started + replayed))),
             ..ReplayJob::default()
         };
-        self.fact(at(started + replayed), 0, What::ReplayJob(job));
+        self.record(at(started + replayed), 0, What::ReplayJob(job));
     }
 
-    fn placed(&self) -> Vec<(u64, Arc<Fact>)> {
-        (1..).zip(self.facts.iter().cloned().map(Arc::new)).collect()
+    fn placed(&self) -> Vec<(u64, Arc<Record>)> {
+        (1..).zip(self.records.iter().cloned().map(Arc::new)).collect()
     }
 }
 
@@ -148,15 +148,15 @@ fn journal(newest: u64) -> Bounds {
     Bounds { source: "bus.db".into(), oldest: 1, newest }
 }
 
-fn page(facts: Vec<(u64, Arc<Fact>)>) -> Facts {
-    let through = facts.last().map_or(0, |(place, _)| *place);
-    Facts { facts, through }
+fn page(records: Vec<(u64, Arc<Record>)>) -> Records {
+    let through = records.last().map_or(0, |(place, _)| *place);
+    Records { records, through }
 }
 
-async fn view_of(facts: Vec<(u64, Arc<Fact>)>) -> (TempDir, View) {
+async fn view_of(records: Vec<(u64, Arc<Record>)>) -> (TempDir, View) {
     let directory = tempfile::tempdir().unwrap();
     let view = View::open(directory.path(), &journal(u64::MAX)).unwrap();
-    view.apply(page(facts)).await.unwrap();
+    view.apply(page(records)).await.unwrap();
     (directory, view)
 }
 
@@ -238,7 +238,7 @@ fn history(choices: &[u8]) -> History {
                     payload_sha256: vec![choice[0]].into(),
                     payload: "x".into(),
                 };
-                history.fact(at(received), seq, What::EventConflict(conflict));
+                history.record(at(received), seq, What::EventConflict(conflict));
             }
             let callback = QuarantinedCallback {
                 id: format!("qrt_{}", choice[0]),
@@ -246,14 +246,14 @@ fn history(choices: &[u8]) -> History {
                 received_at: Some(to_proto(at(seq))),
                 ..QuarantinedCallback::default()
             };
-            history.fact(at(seq), 0, What::CallbackQuarantined(callback));
+            history.record(at(seq), 0, What::CallbackQuarantined(callback));
             let held = RouteChanged {
                 tenant: "acme".into(),
                 route: "a".into(),
                 held_because: format!("{seq}"),
                 ..RouteChanged::default()
             };
-            history.fact(at(u64::from(choice[0] % 5)), 0, What::RouteChanged(held));
+            history.record(at(u64::from(choice[0] % 5)), 0, What::RouteChanged(held));
         }
     }
     history
@@ -262,7 +262,7 @@ fn history(choices: &[u8]) -> History {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
-    /// Facts in any order, any of them twice, in batches of any size, give the same view.
+    /// Records in any order, any of them twice, in batches of any size, give the same view.
     #[test]
     fn any_order_of_duplicated_facts_gives_the_same_view(
         choices in prop::collection::vec(any::<u8>(), 1..24),
@@ -271,12 +271,12 @@ proptest! {
     ) {
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         runtime.block_on(async {
-            let facts = history(&choices).placed();
-            let (_kept, straight) = view_of(facts.clone()).await;
-            // Every fact at least once, some again, shuffled by drawing places.
-            let mut shuffled: Vec<(u64, Arc<Fact>)> = facts.clone();
+            let records = history(&choices).placed();
+            let (_kept, straight) = view_of(records.clone()).await;
+            // Every record at least once, some again, shuffled by drawing places.
+            let mut shuffled: Vec<(u64, Arc<Record>)> = records.clone();
             for index in &order {
-                shuffled.push(facts[index.index(facts.len())].clone());
+                shuffled.push(records[index.index(records.len())].clone());
                 let other = index.index(shuffled.len());
                 let last = shuffled.len() - 1;
                 shuffled.swap(other, last);
@@ -425,7 +425,7 @@ async fn summaries_count_and_measure() {
         cause: BreakerCause::Failures.into(),
         tries: 3,
     };
-    history.fact(at(5), 0, What::RouteChanged(held));
+    history.record(at(5), 0, What::RouteChanged(held));
     history.event("acme", &[]);
     let (_kept, view) = view_of(history.placed()).await;
     let routes = view.read(|c| summary::route_summaries(c, None, at(60))).await.unwrap();
@@ -599,9 +599,9 @@ async fn old_and_finished_goes_and_waiting_stays() {
 
 #[tokio::test]
 async fn a_view_goes_on_where_it_was_and_is_made_anew_when_it_cannot() {
-    let facts = crowd().placed();
-    let newest = facts.last().unwrap().0;
-    let (kept, view) = view_of(facts).await;
+    let records = crowd().placed();
+    let newest = records.last().unwrap().0;
+    let (kept, view) = view_of(records).await;
     drop(view);
     let open = |newest| View::open(kept.path(), &journal(newest)).unwrap();
     assert_eq!(*open(newest).position().borrow(), newest);

@@ -1,0 +1,2 @@
+//! A partition and its owner.
+pub(crate) mod handle;
