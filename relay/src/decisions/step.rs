@@ -179,10 +179,10 @@ mod tests {
             ..DeliveryTask::default()
         };
         let first = without_route(&task, id, true, now);
-        let Some(What::AttemptFinished(finished)) = first.record.what else { panic!() };
+        let Some(What::AttemptFinished(finished)) = first.record.what.clone() else { panic!() };
         assert_eq!(finished.attempt.unwrap().outcome(), AttemptOutcome::Interrupted);
-        let then = without_route(&first.task().unwrap().clone(), id, false, now);
-        let Some(What::DeliveryMoved(moved)) = then.record.what else { panic!() };
+        let then = without_route(first.task().unwrap(), id, false, now);
+        let Some(What::DeliveryMoved(moved)) = then.record.what.clone() else { panic!() };
         let status = moved.status.unwrap();
         assert_eq!((status.state(), status.attempts, then.task().cloned()), (DeliveryState::Parked, 1, None));
     }
