@@ -70,6 +70,21 @@ pub(crate) enum Action {
     Reply(oneshot::Sender<Done>),
 }
 
+/// What became of what came in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Planned {
+    /// It has deliveries.
+    ForRoutes,
+    /// No route wants it.
+    ForNone,
+    /// The event came before.
+    Repeated,
+    /// The event came before with another body.
+    Conflict,
+    /// It is no event, or was planned before.
+    Nothing,
+}
+
 /// How an attempt came to its end.
 pub(crate) enum Outcome {
     /// A request was sent, or could not be.
@@ -212,29 +227,35 @@ impl Machine {
     }
 
     /// Plans what came in. What was planned before is passed over.
-    pub(crate) fn event(&mut self, stored: &Stored, now: Timestamp) {
+    pub(crate) fn event(&mut self, stored: &Stored, now: Timestamp) -> Planned {
         if stored.seq <= self.state.planned_through() {
-            return;
+            return Planned::Nothing;
         }
         match &stored.what {
             Incoming::Event(event) => self.plan(stored.seq, event, now),
             Incoming::Quarantined(callback) => {
                 self.push_what(now, stored.seq, What::CallbackQuarantined((**callback).clone()));
+                Planned::Nothing
             }
-            Incoming::Unreadable => {}
+            Incoming::Unreadable => Planned::Nothing,
         }
     }
 
-    fn plan(&mut self, seq: u64, event: &Event, now: Timestamp) {
+    fn plan(&mut self, seq: u64, event: &Event, now: Timestamp) -> Planned {
         let Ok(id) = event.id.parse::<EventId>() else {
             tracing::error!(seq, partition = %self.partition, "event without a valid id passed over");
-            return;
+            return Planned::Nothing;
         };
         let Some(known) = self.state.known(id) else {
             let tenant = self.config.tenants.get(&event.tenant).map(AsRef::as_ref);
-            return self.push(plan(seq, event, tenant, now));
+            let record = plan(seq, event, tenant, now);
+            let has_routes =
+                matches!(&record.what, Some(What::EventPlanned(planned)) if !planned.routes.is_empty());
+            self.push(record);
+            return if has_routes { Planned::ForRoutes } else { Planned::ForNone };
         };
-        let conflict = (known.digest != super::state::digest(&event.payload_sha256)).then(|| {
+        let is_conflict = known.digest != super::state::digest(&event.payload_sha256);
+        let conflict = is_conflict.then(|| {
             let fits = event.payload.len() + ROOM <= self.largest;
             EventConflict {
                 event_id: event.id.clone(),
@@ -250,6 +271,7 @@ impl Machine {
             conflict,
         };
         self.push_what(now, seq, What::EventRepeated(repeated));
+        if is_conflict { Planned::Conflict } else { Planned::Repeated }
     }
 
     fn task(&self, key: Key) -> Option<(DeliveryTask, DeliveryId)> {

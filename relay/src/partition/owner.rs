@@ -5,7 +5,7 @@
 use super::{
     clock_guard::{ClockGuard, Look},
     handle::{Owner, Request},
-    machine::{Account, Action, Attempt, Machine, Outcome},
+    machine::{Account, Action, Attempt, Machine, Outcome, Planned},
     state::{Payload, State},
 };
 use crate::{
@@ -15,14 +15,14 @@ use crate::{
 use jiff::Timestamp;
 use metrics::{counter, gauge, histogram};
 use opentelemetry::KeyValue;
-use std::{collections::VecDeque, future::Future, ops::ControlFlow, pin::Pin, sync::Arc, time::Duration};
+use std::{collections::VecDeque, future::Future, ops::ControlFlow, pin::Pin, sync::Arc, time::{Duration, SystemTime}};
 use talaria_bus::{
-    AppendError, Bus, Clock, Error, Events, Floors, Journal, Partition, Stored,
+    AppendError, Bus, Clock, Error, Floors, Incoming, Journal, Partition, Stored,
     time::{from_proto, since},
-    trace::trace_id,
+    trace::{Kind, Span, Tracer, trace_id},
 };
 use talaria_core::config::Config;
-use talaria_proto::v1::{AttemptOutcome, Commit, EventCarried};
+use talaria_proto::v1::{AttemptOutcome, Commit, Event, EventCarried};
 use tokio::{sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch}, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
@@ -116,6 +116,9 @@ pub(crate) struct Running {
     carrying: mpsc::Sender<(u64, EventCarried)>,
     /// Read ahead, and carried; they end with the owner.
     tasks: JoinSet<()>,
+    tracer: Tracer,
+    /// Of the plans in the commit that is being built.
+    spans: Vec<Span>,
 }
 
 /// Attempts that are under way.
@@ -201,6 +204,8 @@ pub(crate) async fn take_over(
         carried,
         carrying,
         tasks,
+        tracer: Tracer::default(),
+        spans: Vec::new(),
         tools,
     };
     Ok((running, Owner::new(partition, requests, committed_now), floors_now))
@@ -339,8 +344,10 @@ impl Running {
             && let Some(mut journal) = self.journal.take()
         {
             let (commit, actions) = self.machine.take_commit();
+            let spans = std::mem::take(&mut self.spans);
             self.appending = Some(Box::pin(async move {
                 let appended = journal.append(&commit).await;
+                drop(spans);
                 Appended { journal, commit: Arc::new(commit), actions, appended }
             }));
         }
@@ -446,7 +453,39 @@ impl Running {
 
     fn plan(&mut self, stored: &[Stored]) {
         let now = self.tools.clock.now();
-        stored.iter().for_each(|stored| self.machine.event(stored, now));
+        for stored in stored {
+            let planned = self.machine.event(stored, now);
+            let Incoming::Event(event) = &stored.what else { continue };
+            match planned {
+                Planned::ForRoutes => counter!("talaria_events_planned_total", "routes" => "some").increment(1),
+                Planned::ForNone => counter!("talaria_events_planned_total", "routes" => "none").increment(1),
+                Planned::Repeated => counter!("talaria_events_repeated_total", "body" => "same").increment(1),
+                Planned::Conflict => {
+                    counter!("talaria_events_repeated_total", "body" => "other").increment(1);
+                    tracing::warn!(
+                        event = event.id, tenant = event.tenant, kind = event.r#type, job = event.job_id,
+                        "event repeated with another body; the first one stands"
+                    );
+                }
+                Planned::Nothing => continue,
+            }
+            self.spans.push(self.span(event));
+        }
+    }
+
+    /// The span of an event's plan, which ends when that is durable.
+    fn span(&self, event: &Event) -> Span {
+        let mut span = self.tracer.span("plan", Kind::Consumer, &event.traceparent, SystemTime::now());
+        span.say(|| {
+            vec![
+                KeyValue::new("messaging.operation.type", "process"),
+                KeyValue::new("messaging.destination.name", "events"),
+                KeyValue::new("messaging.message.id", event.id.clone()),
+                KeyValue::new("talaria.tenant", event.tenant.clone()),
+                KeyValue::new("talaria.event.id", event.id.clone()),
+            ]
+        });
+        span
     }
 
     fn request(&mut self, request: Request) {
