@@ -27,6 +27,7 @@ use crate::decisions::{
     step::{self, After, Before, InHand, Sent},
 };
 use jiff::Timestamp;
+use metrics::counter;
 use prost::Message as _;
 use std::{collections::HashMap, mem, sync::Arc, time::Duration};
 use talaria_bus::{
@@ -344,6 +345,9 @@ impl Machine {
         match step::before(in_hand, false, admission, now, random) {
             Before::Attempt => {}
             Before::Conclude(conclusion) => {
+                if conclusion.task().is_some_and(|task| task.slot_reserved) {
+                    counter!("talaria_pace_waits_total").increment(1);
+                }
                 self.push(conclusion.record);
                 return false;
             }
