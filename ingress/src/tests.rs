@@ -5,7 +5,7 @@ mod limits;
 use crate::Ingress;
 use jiff::Timestamp;
 use std::{fs, path::Path, sync::Arc, time::Duration};
-use talaria_bus::{Bus, Clock};
+use talaria_bus::{Bus, Clock, Incoming, Partition};
 use talaria_core::{config, config::Config, openrouter::signature::sign};
 use talaria_proto::v1::fact::What;
 use tempfile::TempDir;
@@ -40,8 +40,8 @@ impl Running {
         let directory = tempfile::tempdir().unwrap();
         fs::write(directory.path().join("secret"), "s3cret").unwrap();
         let config = watch::Sender::new(configured(directory.path(), keys));
-        let bus = Bus::embedded(directory.path(), Clock::System).await.unwrap();
-        let ingress = Ingress::bind(config.subscribe(), bus.clone(), Clock::System).await.unwrap();
+        let bus = Bus::embedded(directory.path()).await.unwrap();
+        let ingress = Ingress::bind(config.subscribe(), bus.publisher(), Clock::System).await.unwrap();
         let address = ingress.address().unwrap();
         let (leaving, stop) = (CancellationToken::new(), CancellationToken::new());
         let server = tokio::spawn(ingress.serve(leaving.clone(), stop.clone()));
@@ -77,10 +77,31 @@ impl Running {
         self.post("/callbacks/acme", &signed("s3cret", body, 0), body).await
     }
 
-    /// The newest facts in the journal.
-    async fn facts(&self) -> Vec<What> {
-        let facts = self.bus.journal(0, 100).await.unwrap();
-        facts.facts.into_iter().filter_map(|(_, fact)| fact.what.clone()).collect()
+    /// What was stored, oldest first.
+    async fn stored(&self) -> Vec<Incoming> {
+        let count = self.bus.bounds().await.unwrap().last_event;
+        let mut events = self.bus.events(Partition::ONLY, 0).await.unwrap();
+        let mut stored = Vec::new();
+        while (stored.len() as u64) < count {
+            stored.extend(events.next(1000).await.unwrap().into_iter().map(|stored| stored.what));
+        }
+        stored
+    }
+
+    async fn events(&self) -> Vec<Arc<Event>> {
+        let event = |stored| match stored {
+            Incoming::Event(event) => Some(event),
+            _ => None,
+        };
+        self.stored().await.into_iter().filter_map(event).collect()
+    }
+
+    async fn quarantined(&self) -> Vec<Arc<QuarantinedCallback>> {
+        let callback = |stored| match stored {
+            Incoming::Quarantined(callback) => Some(callback),
+            _ => None,
+        };
+        self.stored().await.into_iter().filter_map(callback).collect()
     }
 }
 
@@ -199,22 +220,21 @@ async fn signed_bodies_that_are_no_events_are_kept_and_told_why() {
         assert_eq!(answer.status, 422);
         assert!(answer.detail().contains(why), "{answer:?}");
     }
-    let facts = running.facts().await;
-    assert_eq!(facts.len(), 4);
-    let What::CallbackQuarantined(first) = &facts[0] else { panic!("{facts:?}") };
+    let quarantined = running.quarantined().await;
+    assert_eq!(quarantined.len(), 4);
+    let first = &quarantined[0];
     assert_eq!((first.tenant.as_str(), first.payload.as_ref()), ("acme", b"not json".as_slice()));
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_same_event_with_another_body_is_accepted_and_kept_as_a_conflict() {
+async fn the_same_event_with_another_body_is_accepted_and_both_are_kept() {
     let running = Running::start().await;
     assert_eq!(running.callback(EVENT).await.status, 204);
     let other = EVENT.replace("{\"id\"", "{\"extra\":1,\"id\"");
     assert_eq!(running.callback(&other).await.status, 204);
-    assert_eq!(running.bus.unplanned(10).await.unwrap()[0].event.payload, EVENT, "the first one stands");
-    let facts = running.facts().await;
-    let [What::EventConflict(conflict)] = facts.as_slice() else { panic!("{facts:?}") };
-    assert_eq!(conflict.payload, other);
+    let events = running.events().await;
+    assert_eq!((events.len(), &events[0].id), (2, &events[1].id));
+    assert_eq!((&events[0].payload[..], &events[1].payload[..]), (EVENT.as_bytes(), other.as_bytes()));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -424,7 +424,7 @@ fn nothing_in_a_guarded_prompt_is_live_for_hermes() {
         let template = Template::new(&(*templates.choose(&mut random).unwrap()).into());
         let prompt = template.render(read(body.as_bytes()).root(), &"t".into(), &"r".into());
         let (prompt, notes) =
-            talaria_relay::guard::defuse(prompt, Guard { commands: true, references: true });
+            talaria_relay::defuse(prompt, Guard { commands: true, references: true });
         defused += usize::from(!notes.is_empty());
         let answer =
             read(&oracle.ask(&format!("{{\"ask\": \"references\", \"prompt\": {}}}", dump_text(&prompt))));

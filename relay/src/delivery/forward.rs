@@ -24,7 +24,7 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 use talaria_core::config::{Config, Route};
-use tokio::time::timeout_at;
+use tokio::{sync::watch, time::timeout_at};
 
 /// Hermes' answers have a few hundred bytes; what is longer is not Hermes'.
 const LARGEST_ANSWER: usize = 64 * 1024;
@@ -50,6 +50,16 @@ impl Forwarder {
     /// Keeps connections of this configuration's kinds, and no others; what is under way goes on.
     pub(crate) fn keep_only(&self, config: &Config) {
         self.clients.keep_only(config);
+    }
+
+    /// Keeps connections of the kinds of the configuration in force.
+    pub(crate) async fn follow(self, mut config: watch::Receiver<Arc<Config>>) {
+        while config.changed().await.is_ok() {
+            let now = Arc::clone(&config.borrow_and_update());
+            self.keep_only(&now);
+        }
+        // It never changes again.
+        std::future::pending().await
     }
 
     /// Sends a route's request and waits for the whole answer, together at most for the route's `timeout`.

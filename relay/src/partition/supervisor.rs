@@ -45,6 +45,20 @@ pub(crate) struct Health {
     pub fault: Option<String>,
 }
 
+impl Health {
+    /// Why the relay does not work, in one sentence; `None` when it does.
+    pub(crate) fn fault(&self) -> Option<String> {
+        match (&self.fault, self.wanted) {
+            (Some(fault), _) => Some(fault.clone()),
+            (None, None) => Some("the other relays are not known yet".to_owned()),
+            (None, Some(wanted)) if self.owned < wanted => {
+                Some(format!("{} of {wanted} partitions are taken over", self.owned))
+            }
+            (None, Some(_)) => None,
+        }
+    }
+}
+
 /// A partition in this relay: it is being taken over, owned, or given up.
 struct Slot {
     stop: CancellationToken,
