@@ -614,6 +614,11 @@ impl Machine {
         self.push_what(now, 0, What::Closed(Closed { relay, run }));
     }
 
+    #[cfg(test)]
+    pub(crate) fn state(&self) -> &State {
+        &self.state
+    }
+
     pub(crate) fn floors(&self) -> Floors {
         self.state.floors()
     }

@@ -24,3 +24,13 @@ pub(crate) mod supervisor;
 
 pub(crate) use machine::{Attempt, Outcome};
 pub(crate) use state::Payload;
+
+/// What the simulation plays with.
+#[cfg(test)]
+pub(crate) mod testing {
+    pub(crate) use super::{
+        clock_guard::{ClockGuard, Look},
+        machine::{Action, Machine},
+        state::State,
+    };
+}
