@@ -31,7 +31,7 @@ pub(crate) struct Sender {
     bus: Bus,
     clock: Clock,
     forwarder: Forwarder,
-    tracer: Tracer,
+    tracer: Arc<Tracer>,
 }
 
 /// An attempt that was made.
@@ -45,7 +45,7 @@ pub(crate) struct Made {
 
 impl Sender {
     pub(crate) fn new(bus: Bus, clock: Clock, forwarder: Forwarder) -> Self {
-        Self { bus, clock, forwarder, tracer: Tracer::default() }
+        Self { bus, clock, forwarder, tracer: Arc::default() }
     }
 
     pub(crate) fn forwarder(&self) -> &Forwarder {

@@ -25,6 +25,7 @@ pub(super) struct Journal {
     pub started: HashSet<(DeliveryId, u32)>,
     /// Some commits were lost after they had been acknowledged.
     pub has_lost: bool,
+    pub was_trimmed: bool,
 }
 
 impl Journal {
@@ -76,10 +77,10 @@ impl Journal {
                 let number = finished.attempt.as_ref().unwrap().number;
                 let key = (delivery.id.parse().unwrap(), number);
                 assert!(self.started.contains(&key) || self.has_lost, "{key:?} ended and never began");
-                self.folded(delivery).update(finished.status.as_ref().unwrap(), at);
+                self.folded(delivery).stand(finished.status.as_ref().unwrap(), at);
             }
             What::DeliveryMoved(moved) => {
-                self.folded(moved.delivery.as_ref().unwrap()).update(moved.status.as_ref().unwrap(), at);
+                self.folded(moved.delivery.as_ref().unwrap()).stand(moved.status.as_ref().unwrap(), at);
             }
             _ => {}
         }
@@ -107,7 +108,9 @@ impl Journal {
     }
 
     pub(super) fn trim(&mut self, before: u64) {
+        let commits = self.commits.len();
         self.commits.retain(|(seq, ..)| *seq >= before);
+        self.was_trimmed |= self.commits.len() < commits;
     }
 
     /// The last commits are gone, as after a restored backup.

@@ -12,6 +12,8 @@
 
 mod apply;
 mod commits;
+#[cfg(test)]
+mod compare;
 mod keeping;
 mod kept;
 mod lanes;
