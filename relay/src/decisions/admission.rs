@@ -91,6 +91,11 @@ impl Admission {
         self.breaker.withdraw();
     }
 
+    /// A delivery that was admitted goes out only now; or, where the pace does not allow that any more, then.
+    pub fn delayed(&mut self, admitted: Timestamp, now: Timestamp) -> Result<(), Timestamp> {
+        self.pace.delayed(admitted, now)
+    }
+
     /// Somebody vanished with a request that may have gone out.
     pub fn sent(&mut self, now: Timestamp) {
         self.pace.sent(now);

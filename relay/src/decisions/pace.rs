@@ -115,6 +115,19 @@ impl Pace {
         bounds.send(now)
     }
 
+    /// A request that was admitted at `admitted` goes out only now: the window counts it from now on. If the window is full
+    /// by now, this is when it has room.
+    pub fn delayed(&mut self, admitted: Timestamp, now: Timestamp) -> Result<(), Timestamp> {
+        let Some(bounds) = &mut self.bounds else { return Ok(()) };
+        if let Some(index) = bounds.sent.iter().position(|sent| *sent == admitted) {
+            bounds.sent.remove(index);
+        }
+        bounds.send(now).inspect_err(|slot| {
+            let index = bounds.sent.partition_point(|sent| sent <= slot);
+            bounds.sent.insert(index, *slot);
+        })
+    }
+
     /// A request went out that nobody could admit: one of somebody who vanished.
     pub fn sent(&mut self, now: Timestamp) {
         if let Some(bounds) = &mut self.bounds {

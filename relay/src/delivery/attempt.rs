@@ -55,6 +55,9 @@ impl Sender {
     /// Makes an attempt. Dropped on its way, the request may have been sent.
     pub(crate) async fn send(&self, attempt: &Attempt) -> Made {
         let Attempt { task, id, route, secret, .. } = attempt;
+        while let Some(slot) = attempt.not_before.filter(|slot| *slot > self.clock.now()) {
+            self.clock.sleep_towards(slot).await;
+        }
         let event = self.event(attempt).await;
         let traceparent = event.as_ref().map_or("", |event| event.traceparent.as_str());
         // Part of the event's trace, however long after it; the request is part of this.

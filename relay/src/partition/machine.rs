@@ -61,6 +61,10 @@ pub(crate) struct Attempt {
     pub payload: Payload,
     /// Which of the route's secrets signs the request.
     pub secret: usize,
+    /// When it was admitted.
+    pub admitted: Timestamp,
+    /// The request goes out then, and not before.
+    pub not_before: Option<Timestamp>,
 }
 
 /// What is to be done once the records before it are durable.
@@ -369,7 +373,8 @@ impl Machine {
         };
         self.push_what(now, task.event_seq, What::AttemptStarted(started));
         let payload = self.state.payload(task.event_seq);
-        let attempt = Attempt { key, task, id, route, payload, secret };
+        let attempt =
+            Attempt { key, task, id, route, payload, secret, admitted: now, not_before: None };
         self.actions.push(Action::Attempt(Box::new(attempt)));
         true
     }
@@ -381,6 +386,19 @@ impl Machine {
         }
         self.refresh();
         self.agenda.next_due()
+    }
+
+    /// An attempt is durable and goes out. If that took so long that its route's pace has moved on, it goes out at its new
+    /// slot.
+    pub(crate) fn goes_out(&mut self, attempt: &mut Attempt, now: Timestamp) {
+        let took = talaria_bus::time::since(now, attempt.admitted);
+        if took >= DURABLE_AT_ONCE
+            && let Some(lane) = self.state.lane_of(attempt.key)
+            && let Some(known) = self.routes.get_mut(&lane)
+            && Arc::ptr_eq(&known.route, &attempt.route)
+        {
+            attempt.not_before = known.admission.delayed(attempt.admitted, now).err();
+        }
     }
 
     /// An attempt ended.
@@ -651,6 +669,9 @@ impl Machine {
         }
     }
 }
+
+/// What is durable sooner than this after it was admitted goes out in its slot: the pace leaves as much room.
+const DURABLE_AT_ONCE: Duration = Duration::from_millis(100);
 
 /// How many deliveries are chosen at a time.
 const CHOSEN: usize = 64;

@@ -372,7 +372,10 @@ impl Running {
         self.committed.send_replace(seq);
         for action in actions {
             match action {
-                Action::Attempt(attempt) => self.attempt(attempt),
+                Action::Attempt(mut attempt) => {
+                    self.machine.goes_out(&mut attempt, self.tools.clock.now());
+                    self.attempt(attempt);
+                }
                 // The caller may have gone.
                 Action::Reply(reply) => drop(reply.send(Ok(seq))),
             }

@@ -20,7 +20,8 @@ pub(super) struct Journal {
     next: u64,
     owner: Option<Author>,
     pub deliveries: HashMap<DeliveryId, Folded>,
-    planned: HashSet<EventId>,
+    /// Events that are kept, with the sequence of the record that they are kept by.
+    planned: HashMap<EventId, u64>,
     /// Attempts that were recorded before they were made: delivery and number.
     pub started: HashSet<(DeliveryId, u32)>,
     /// Some commits were lost after they had been acknowledged.
@@ -57,7 +58,8 @@ impl Journal {
             What::EventPlanned(planned) => {
                 let event = planned.event.as_ref().unwrap();
                 let id: EventId = event.id.parse().unwrap();
-                assert!(self.planned.insert(id) || self.has_lost, "{id} is planned twice");
+                let known = self.planned.insert(id, self.next);
+                assert!(known.is_none() || self.has_lost, "{id} is planned twice");
                 for route in &planned.routes {
                     let delivery = DeliveryRef {
                         id: DeliveryId::new(id, route).to_string(),
@@ -82,6 +84,10 @@ impl Journal {
             What::DeliveryMoved(moved) => {
                 self.folded(moved.delivery.as_ref().unwrap()).stand(moved.status.as_ref().unwrap(), at);
             }
+            What::EventCarried(carried) => {
+                self.planned.insert(carried.event.as_ref().unwrap().id.parse().unwrap(), self.next);
+            }
+            What::EventsForgotten(forgotten) => self.planned.retain(|_, seq| *seq >= forgotten.before),
             _ => {}
         }
     }

@@ -442,12 +442,14 @@ impl World {
                 self.paused.insert((pause.tenant.clone(), pause.route.clone()));
             }
         }
-        let run = relay.run;
-        for action in actions {
-            if let Action::Attempt(attempt) = action {
-                self.begin_flight(number, run, attempt);
-            }
-        }
+        let (run, wall) = (relay.run, now.saturating_add(self.ahead).unwrap());
+        let attempts = actions.into_iter().filter_map(|action| match action {
+            Action::Attempt(attempt) => Some(attempt),
+            Action::Reply(_) => None,
+        });
+        let mut attempts: Vec<_> = attempts.collect();
+        attempts.iter_mut().for_each(|attempt| relay.machine.goes_out(attempt, wall));
+        attempts.into_iter().for_each(|attempt| self.begin_flight(number, run, attempt));
         if is_closed {
             self.relays[number] = None;
             let relay = self.rng.random_range(0..RELAYS);
@@ -477,8 +479,9 @@ impl World {
         let flight = self.happened + 1;
         let key = (attempt.id, attempt.task.attempts + 1);
         assert!(self.journal.started.contains(&key), "an attempt that is not recorded: {key:?}");
+        let at = attempt.not_before.map_or(self.now, |slot| after(self.now, since(slot, self.wall())));
         self.flights.insert(flight, Flight { attempt, relay, run, started_at: self.now, exchange: None });
-        self.schedule(self.now, Happening::Sent { flight });
+        self.schedule(at, Happening::Sent { flight });
     }
 
     fn send(&mut self, number: u64, what: Happening) {
