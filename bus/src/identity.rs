@@ -1,0 +1,103 @@
+//! A relay's data directory: one process uses it at a time, and the relay has the same name after each start.
+//!
+//!  1. `lock` is locked as long as a process uses the directory.
+//!  2. `relay-id` has the relay's name and the number of its last run. The number rises with each start. It is at least the
+//!     time in microseconds, so that two copies of one directory do not start with the same number.
+
+use crate::{Error, Identity};
+use jiff::Timestamp;
+use std::{
+    fs::{self, File},
+    io::{self, ErrorKind, Write as _},
+    path::Path,
+};
+
+const LOCK: &str = "lock";
+const RELAY_ID: &str = "relay-id";
+
+/// Creates the directory if need be, locks it, and begins a run. The lock ends when the file is dropped.
+pub(crate) fn open(directory: &Path) -> Result<(Identity, File), Error> {
+    let cannot = |what: &str, why: &dyn std::fmt::Display| {
+        Error::new(format_args!("cannot {what} {}: {why}", directory.display()))
+    };
+    fs::create_dir_all(directory).map_err(|error| cannot("create", &error))?;
+    let lock = File::create(directory.join(LOCK)).map_err(|error| cannot("write in", &error))?;
+    if lock.try_lock().is_err() {
+        return Err(cannot("use", &"another Talaria is running in this data directory"));
+    }
+    let identity = match read(directory).map_err(|error| cannot("read relay-id in", &error))? {
+        Some(Identity { relay, run }) => Identity { relay, run: next_run(run) },
+        None => Identity { relay: format!("relay-{:08x}", rand::random::<u32>()), run: next_run(0) },
+    };
+    write(directory, &identity).map_err(|error| cannot("write relay-id in", &error))?;
+    Ok((identity, lock))
+}
+
+fn next_run(last: u64) -> u64 {
+    let now = u64::try_from(Timestamp::now().as_microsecond()).unwrap_or_default();
+    now.max(last.saturating_add(1))
+}
+
+fn read(directory: &Path) -> io::Result<Option<Identity>> {
+    let text = match fs::read_to_string(directory.join(RELAY_ID)) {
+        Ok(text) => text,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    parse(&text).map(Some).ok_or_else(|| {
+        io::Error::other(
+            "it is damaged: remove it, and the relay gets another name and is otherwise the same",
+        )
+    })
+}
+
+fn parse(text: &str) -> Option<Identity> {
+    let (relay, run) = text.trim_end().split_once(' ')?;
+    let fits = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
+    let is_name = (1..=64).contains(&relay.len()) && relay.bytes().all(fits);
+    Some(Identity { relay: is_name.then(|| relay.to_owned())?, run: run.parse().ok()? })
+}
+
+/// Replaces the file as a whole.
+fn write(directory: &Path, identity: &Identity) -> io::Result<()> {
+    let mut file = tempfile::Builder::new().prefix(RELAY_ID).tempfile_in(directory)?;
+    writeln!(file, "{} {}", identity.relay, identity.run)?;
+    file.as_file().sync_all()?;
+    file.persist(directory.join(RELAY_ID))?;
+    File::open(directory)?.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_name_stays_and_the_run_rises() {
+        let directory = tempfile::tempdir().unwrap();
+        let (first, lock) = open(directory.path()).unwrap();
+        let error = open(directory.path()).unwrap_err().to_string();
+        assert!(error.ends_with("another Talaria is running in this data directory"), "{error}");
+        drop(lock);
+        let (second, lock) = open(directory.path()).unwrap();
+        assert_eq!(first.relay, second.relay);
+        assert!(second.run > first.run);
+        drop(lock);
+
+        // The clock was far ahead in the run before.
+        let ahead = u64::MAX / 2;
+        write(directory.path(), &Identity { run: ahead, ..first }).unwrap();
+        assert_eq!(open(directory.path()).unwrap().0.run, ahead + 1);
+    }
+
+    #[test]
+    fn a_damaged_file_is_an_error_that_says_what_to_do() {
+        let directory = tempfile::tempdir().unwrap();
+        for text in ["", "relay-1", "relay.1 2", "relay-1 x", " 7"] {
+            fs::write(directory.path().join(RELAY_ID), text).unwrap();
+            let error = open(directory.path()).unwrap_err().to_string();
+            assert!(error.contains("it is damaged: remove it"), "{text:?}: {error}");
+        }
+        fs::remove_file(directory.path().join(RELAY_ID)).unwrap();
+        open(directory.path()).unwrap();
+    }
+}
