@@ -56,6 +56,7 @@ pub mod conformance;
 pub mod derived;
 mod embedded;
 mod error;
+mod identity;
 mod nats;
 mod partition;
 pub mod sqlite;
