@@ -159,11 +159,11 @@ mod tests {
         let names = Names::new("talaria");
         assert_eq!(
             names.event("acme", "video.generation.completed"),
-            "talaria.events.00.acme.video.generation.completed"
+            "talaria.events.25.acme.video.generation.completed"
         );
-        assert_eq!(names.event("acme", "a b.*.>..ü"), "talaria.events.00.acme.a%20b.%2A.%3E.%.%C3%BC");
-        assert_eq!(names.event("acme", ""), "talaria.events.00.acme.%");
-        assert_eq!(names.quarantined("acme"), "talaria.quarantine.00.acme");
+        assert_eq!(names.event("acme", "a b.*.>..ü"), "talaria.events.25.acme.a%20b.%2A.%3E.%.%C3%BC");
+        assert_eq!(names.event("acme", ""), "talaria.events.25.acme.%");
+        assert_eq!(names.quarantined("acme"), "talaria.quarantine.25.acme");
         for long in ["x".repeat(100_000), "x.".repeat(100_000), ".".repeat(100_000)] {
             assert!(names.event("acme", &long).len() < 1_000);
         }
