@@ -1,53 +1,201 @@
-//! Stub.
-#![allow(missing_docs, unused_variables, clippy::todo)]
-use crate::{AppendError, Bounds, Committed, Error, Floors, Identity, Partition, Question, Stored};
+//! The bus over NATS JetStream, for separate services and many of them.
+//!
+//! ```text
+//! ingress ── publish ──▶ PREFIX.events.PP.…  ── follow ──▶ owner of partition PP ── append ──▶ PREFIX.journal.PP
+//!                        PREFIX.quarantine.PP.…              ▲                                      │
+//!                                                            └────── read (start, takeover) ◀───────┤
+//!                                                                     watches ◀── follow ───────────┘
+//! ```
+//!
+//! Two streams: `PREFIX-events` and `PREFIX-journal`. One stream for all journals and not one for each partition, because
+//! servers are made for thousands of subjects and not for thousands of streams with replicas, because one stream gives
+//! all commits one order, which a watch follows with one consumer, and because it is trimmed as a whole.
+//!
+//! - [`names`]: every name on NATS.
+//! - [`connection`], [`credentials`]: connecting, and the texts of errors.
+//! - [`streams`]: the streams and their settings.
+//! - [`store`]: one message in a stream, and what the answer means.
+//! - [`cloudevent`], [`publish`]: callbacks in.
+//! - [`append`] with the decisions of [`resolve`]: commits in.
+//! - [`read`], [`follow`]: events and commits out.
+//! - [`relays`]: announcements and questions.
+
+mod append;
+mod cloudevent;
+mod connection;
+mod credentials;
+mod follow;
+mod names;
+mod publish;
+mod read;
+mod relays;
+mod resolve;
+mod store;
+mod streams;
+
+pub(crate) use append::Journal;
+pub(crate) use follow::{Events, Following};
+pub(crate) use publish::Publisher;
+pub(crate) use relays::{Announcements, Questions, Reply};
+
+use crate::{Bounds, Committed, Error, Floors, Identity, Partition, identity};
 use bytes::Bytes;
-use std::{path::Path, sync::Arc};
+use connection::Connection;
+use names::Names;
+use std::{fmt::Display, fs::File, ops::Deref, path::Path, sync::Arc};
+use store::Store;
+use streams::Wanted;
 use talaria_core::config::Nats as Config;
-use talaria_proto::v1::{Commit, Event, QuarantinedCallback};
-pub struct Publisher;
-impl Publisher {
-    pub(crate) async fn open(config: &Config) -> Result<Self, Error> { todo!() }
-    pub(crate) async fn publish(&self, event: Arc<Event>) -> Result<(), Error> { todo!() }
-    pub(crate) async fn quarantine(&self, callback: QuarantinedCallback) -> Result<(), Error> { todo!() }
-    pub(crate) async fn check(&self) -> Result<(), Error> { todo!() }
-}
+use talaria_proto::v1::{Commit, Event};
+
+/// The bus of a relay. Clones share it.
 #[derive(Clone)]
-pub struct Nats;
+pub struct Nats(Arc<Shared>);
+
+/// See [`Nats`].
+pub struct Shared {
+    connection: Connection,
+    publisher: Arc<Publisher>,
+    journal: Store,
+    journal_wanted: Wanted,
+    replicas: usize,
+    identity: Identity,
+    /// Keeps a second process out of the data directory.
+    _lock: File,
+}
+
+impl Deref for Nats {
+    type Target = Shared;
+
+    fn deref(&self) -> &Shared {
+        &self.0
+    }
+}
+
+impl Publisher {
+    pub(crate) async fn open(config: &Config) -> Result<Self, Error> {
+        let names = Names::new(&config.prefix);
+        let inbox = names.ingress_inbox();
+        set_up_events(&Connection::open(config, names, inbox).await?, config).await
+    }
+}
+
+async fn set_up_events(connection: &Connection, config: &Config) -> Result<Publisher, Error> {
+    let wanted = Wanted::events(connection, config);
+    wanted.set_up(connection).await?;
+    Ok(Publisher::new(connection, wanted))
+}
+
 impl Nats {
-    pub(crate) async fn open(config: &Config, directory: &Path) -> Result<Self, Error> { todo!() }
-    pub(crate) fn publisher(&self) -> Arc<Publisher> { todo!() }
-    pub(crate) fn identity(&self) -> &Identity { todo!() }
-    pub(crate) fn largest_commit(&self) -> usize { todo!() }
-    pub(crate) async fn read(&self, partition: Partition, after: u64, max: usize) -> Result<Vec<Committed>, Error> { todo!() }
-    pub(crate) async fn event(&self, seq: u64) -> Result<Option<Arc<Event>>, Error> { todo!() }
-    pub(crate) async fn commit(&self, seq: u64) -> Result<Option<Commit>, Error> { todo!() }
-    pub(crate) async fn bounds(&self) -> Result<Bounds, Error> { todo!() }
-    pub(crate) async fn trim(&self, floors: Floors) -> Result<(u64, u64), Error> { todo!() }
-    pub(crate) async fn announce(&self, announcement: Bytes) -> Result<(), Error> { todo!() }
-    pub(crate) async fn announcements(&self) -> Result<crate::Announcements, Error> { todo!() }
-    pub(crate) async fn ask(&self, relay: &str, question: Bytes) -> Result<Bytes, Error> { todo!() }
-    pub(crate) async fn questions(&self) -> Result<crate::Questions, Error> { todo!() }
-    pub(crate) async fn check(&self) -> Result<(), Error> { todo!() }
+    pub(crate) async fn open(config: &Config, directory: &Path) -> Result<Self, Error> {
+        let (identity, lock) = identity::open(directory)?;
+        let names = Names::new(&config.prefix);
+        let inbox = names.relay_inbox();
+        let connection = Connection::open(config, names, inbox).await?;
+        let publisher = Arc::new(set_up_events(&connection, config).await?);
+        let journal_wanted = Wanted::journal(&connection, config);
+        journal_wanted.set_up(&connection).await?;
+        let journal = Store::new(&connection, connection.names.journal());
+        tracing::info!(relay = identity.relay, run = identity.run, "this relay's id among the others");
+        Ok(Self(Arc::new(Shared {
+            connection,
+            publisher,
+            journal,
+            journal_wanted,
+            replicas: config.replicas,
+            identity,
+            _lock: lock,
+        })))
+    }
+
+    pub(crate) fn publisher(&self) -> Arc<Publisher> {
+        Arc::clone(&self.publisher)
+    }
+
+    pub(crate) fn identity(&self) -> &Identity {
+        &self.identity
+    }
+
+    pub(crate) fn largest_commit(&self) -> usize {
+        self.connection.largest_data()
+    }
+
+    pub(crate) async fn read(
+        &self,
+        partition: Partition,
+        after: u64,
+        max: usize,
+    ) -> Result<Vec<Committed>, Error> {
+        read::commits(&self.connection, partition, after, max).await
+    }
+
+    pub(crate) async fn event(&self, seq: u64) -> Result<Option<Arc<Event>>, Error> {
+        let data = read::at(&self.connection, &self.connection.names.events(), seq).await?;
+        data.map(|data| read::decode(data).map(Arc::new)).transpose()
+    }
+
+    pub(crate) async fn commit(&self, seq: u64) -> Result<Option<Commit>, Error> {
+        let data = read::at(&self.connection, &self.journal.stream, seq).await?;
+        data.map(read::decode).transpose()
+    }
+
+    pub(crate) async fn bounds(&self) -> Result<Bounds, Error> {
+        let events = streams::info(&self.connection, &self.connection.names.events()).await?;
+        let journal = streams::info(&self.connection, &self.journal.stream).await?;
+        let [events_created, journal_created] =
+            [&events, &journal].map(|info| info.created.unix_timestamp_nanos());
+        Ok(Bounds {
+            source: format!("{} {events_created} {journal_created}", self.journal.stream),
+            first_event: events.state.first_sequence,
+            last_event: events.state.last_sequence,
+            first_commit: journal.state.first_sequence,
+            last_commit: journal.state.last_sequence,
+        })
+    }
+
+    pub(crate) async fn trim(&self, floors: Floors) -> Result<(u64, u64), Error> {
+        let events = self.purge(&self.connection.names.events(), floors.events).await?;
+        let commits = self.purge(&self.journal.stream, floors.journal).await?;
+        Ok((events, commits))
+    }
+
+    /// Removes what stands before a sequence, and tells how much it was.
+    async fn purge(&self, name: &str, before: u64) -> Result<u64, Error> {
+        let failed = |why: &dyn Display| {
+            self.connection.error(&format_args!("cannot remove what is old from the stream {name}"), why)
+        };
+        let state = streams::info(&self.connection, name).await?.state;
+        // Behind its end, the stream would go on at another sequence.
+        let before = before.min(state.last_sequence + 1);
+        // A request without a sequence, or with 0, would remove everything.
+        if before <= state.first_sequence || before < 2 {
+            return Ok(0);
+        }
+        let stream = self.connection.jetstream.get_stream_no_info(name).await;
+        let stream = stream.map_err(|error| failed(&error))?;
+        let purged = stream.purge().sequence(before).await.map_err(|error| failed(&error))?;
+        Ok(purged.purged)
+    }
+
+    pub(crate) async fn announce(&self, announcement: Bytes) -> Result<(), Error> {
+        relays::announce(&self.connection, &self.identity.relay, announcement).await
+    }
+
+    pub(crate) async fn announcements(&self) -> Result<crate::Announcements, Error> {
+        relays::announcements(&self.connection).await
+    }
+
+    pub(crate) async fn ask(&self, relay: &str, question: Bytes) -> Result<Bytes, Error> {
+        relays::ask(&self.connection, relay, question).await
+    }
+
+    pub(crate) async fn questions(&self) -> Result<crate::Questions, Error> {
+        relays::questions(&self.connection, &self.identity.relay).await
+    }
+
+    pub(crate) async fn check(&self) -> Result<(), Error> {
+        self.publisher.check().await?;
+        self.journal.check()?;
+        self.journal_wanted.check(&self.connection).await
+    }
 }
-pub struct Journal;
-impl Journal {
-    pub(crate) fn new(bus: &Nats, partition: Partition, last: u64) -> Self { todo!() }
-    pub(crate) async fn append(&mut self, commit: &Commit) -> Result<u64, AppendError> { todo!() }
-}
-pub struct Events;
-impl Events {
-    pub(crate) async fn open(bus: &Nats, partition: Partition, after: u64) -> Result<Self, Error> { todo!() }
-    pub(crate) async fn next(&mut self, max: usize) -> Result<Vec<Stored>, Error> { todo!() }
-}
-pub struct Following;
-impl Following {
-    pub(crate) async fn open(bus: &Nats, after: u64) -> Result<Self, Error> { todo!() }
-    pub(crate) async fn next(&mut self, max: usize) -> Result<Vec<Committed>, Error> { todo!() }
-}
-pub struct Announcements;
-impl Announcements { pub(crate) async fn next(&mut self) -> Result<(String, Bytes), Error> { todo!() } }
-pub struct Questions;
-impl Questions { pub(crate) async fn next(&mut self) -> Result<Question, Error> { todo!() } }
-pub struct Reply;
-impl Reply { pub(crate) async fn send(self, answer: Bytes) -> Result<(), Error> { todo!() } }

@@ -1,0 +1,190 @@
+//! Following a stream from a sequence on, without a gap: events of a partition, and commits of all partitions.
+//!
+//! **Each owned partition has a consumer of its own**, in the server's memory, without acknowledgements, filtered by the
+//! partition's subjects. The server wakes a consumer only for messages that match its filter, so 64 of them do not cost
+//! 64 times the work of one. The alternatives: one consumer for all owned partitions would have to be created again with
+//! each change of ownership, would begin at the oldest of their cursors, and a partition that is slow to take its events
+//! would hold up the others, or its events would have to be kept in memory without bound. One unfiltered consumer would
+//! send each event to each relay.
+
+use super::{Nats, connection::Connection, read};
+use crate::{Committed, Error, Partition, Stored};
+use async_nats::jetstream::{
+    Message,
+    consumer::{AckPolicy, DeliverPolicy, PullConsumer, pull},
+};
+use futures_util::{FutureExt as _, StreamExt as _};
+use std::{fmt::Display, time::Duration};
+
+/// How often the server says that it is still there when there is nothing to send. Two times without it and the consumer
+/// is created again: one in memory does not outlive its server.
+const HEARTBEAT: Duration = Duration::from_millis(1_500);
+
+/// How long one request for messages stands.
+const EXPIRY: Duration = Duration::from_secs(30);
+
+/// The server forgets a consumer that is not asked for so long.
+const FORGOTTEN: Duration = Duration::from_secs(30);
+
+/// The most messages that a consumer sends ahead.
+const AHEAD: usize = 256;
+
+/// The most bytes that a consumer sends ahead, or two messages. A server hangs up on a client that lets 64 MiB wait.
+const BYTES_AHEAD: usize = 1 << 20;
+
+/// What comes into a partition.
+pub struct Events {
+    reader: Reader,
+    partition: Partition,
+}
+
+impl Events {
+    pub(crate) async fn open(bus: &Nats, partition: Partition, after: u64) -> Result<Self, Error> {
+        let names = &bus.connection.names;
+        let mut reader = Reader::new(&bus.connection, names.events(), names.incoming(partition), after);
+        reader.open().await?;
+        Ok(Self { reader, partition })
+    }
+
+    pub(crate) async fn next(&mut self, max: usize) -> Result<Vec<Stored>, Error> {
+        let messages = self.reader.next(max).await?;
+        let (names, partition) = (&self.reader.connection.names, self.partition);
+        let decode = |(seq, message): Numbered| read::incoming(names, partition, seq, message);
+        Ok(messages.into_iter().map(decode).collect())
+    }
+}
+
+/// The commits of all partitions.
+pub struct Following(Reader);
+
+impl Following {
+    pub(crate) async fn open(bus: &Nats, after: u64) -> Result<Self, Error> {
+        let mut reader = Reader::new(&bus.connection, bus.connection.names.journal(), Vec::new(), after);
+        reader.open().await?;
+        Ok(Self(reader))
+    }
+
+    pub(crate) async fn next(&mut self, max: usize) -> Result<Vec<Committed>, Error> {
+        loop {
+            let messages = self.0.next(max).await?;
+            let names = &self.0.connection.names;
+            let decode = |(seq, message): Numbered| {
+                let partition = names.partition(&message.subject)?;
+                Some(read::committed(partition, seq, message.message.payload))
+            };
+            let commits: Vec<_> = messages.into_iter().filter_map(decode).collect();
+            if !commits.is_empty() {
+                return Ok(commits);
+            }
+        }
+    }
+}
+
+/// A message with its sequence.
+type Numbered = (u64, Message);
+
+/// Messages of a stream behind a sequence, in order.
+struct Reader {
+    connection: Connection,
+    stream: String,
+    /// All subjects if there are none.
+    filters: Vec<String>,
+    /// The last message that was given out.
+    position: u64,
+    consumer: Option<Consumer>,
+}
+
+struct Consumer {
+    messages: pull::Stream,
+    /// How many messages it has sent.
+    sent: u64,
+}
+
+impl Reader {
+    fn new(connection: &Connection, stream: String, filters: Vec<String>, after: u64) -> Self {
+        Self { connection: connection.clone(), stream, filters, position: after, consumer: None }
+    }
+
+    /// The next messages, at least one and at most `max`; waits for the first. After an error it can be called again and
+    /// goes on where it was. Dropping the future loses nothing: messages are taken without waiting in between.
+    async fn next(&mut self, max: usize) -> Result<Vec<Numbered>, Error> {
+        let is_old = self.consumer.is_some();
+        match self.try_next(max).await {
+            Err(error) if is_old => {
+                // Its server was restarted, or another one leads the stream now.
+                tracing::debug!(%error, "a consumer is created again");
+                self.consumer = None;
+                self.try_next(max).await.inspect_err(|_| self.consumer = None)
+            }
+            Err(error) => {
+                self.consumer = None;
+                Err(error)
+            }
+            messages => messages,
+        }
+    }
+
+    async fn try_next(&mut self, max: usize) -> Result<Vec<Numbered>, Error> {
+        self.open().await?;
+        let failed = |why: &dyn Display| failed(&self.connection, &self.stream, why);
+        let Some(consumer) = &mut self.consumer else { return Err(failed(&"there is no consumer")) };
+        let mut next = consumer.messages.next().await;
+        let mut taken = Vec::new();
+        while let Some(message) = next {
+            let message = message.map_err(|error| failed(&error))?;
+            let info = message.info().map_err(|error| failed(&error))?;
+            let (seq, number) = (info.stream_sequence, info.consumer_sequence);
+            consumer.sent += 1;
+            if number != consumer.sent {
+                return Err(failed(&"a message was lost on its way"));
+            }
+            // A consumer that should begin behind the stream's end begins at its end.
+            if seq <= self.position {
+                let position = self.position;
+                return Err(failed(&format_args!(
+                    "it ends before {position}, which was read: the stream lost its end, or was restored"
+                )));
+            }
+            taken.push((seq, message));
+            next = if taken.len() < max { consumer.messages.next().now_or_never().flatten() } else { None };
+        }
+        let (last, _) = taken.last().ok_or_else(|| failed(&"the consumer is gone"))?;
+        self.position = *last;
+        Ok(taken)
+    }
+
+    /// Creates the consumer unless there is one.
+    async fn open(&mut self) -> Result<(), Error> {
+        if self.consumer.is_some() {
+            return Ok(());
+        }
+        let failed = |why: &dyn Display| failed(&self.connection, &self.stream, why);
+        self.connection.is_connected()?;
+        let config = pull::Config {
+            deliver_policy: DeliverPolicy::ByStartSequence { start_sequence: self.position + 1 },
+            ack_policy: AckPolicy::None,
+            filter_subjects: self.filters.clone(),
+            memory_storage: true,
+            num_replicas: 1,
+            inactive_threshold: FORGOTTEN,
+            ..pull::Config::default()
+        };
+        let consumer = self.connection.jetstream.create_consumer_on_stream(config, &self.stream).await;
+        let consumer: PullConsumer = consumer.map_err(|error| failed(&error))?;
+        let messages = consumer
+            .stream()
+            .max_messages_per_batch(AHEAD)
+            // One message that is larger than all that is asked for would never come.
+            .max_bytes_per_batch(BYTES_AHEAD.max(self.connection.client.max_payload() * 2))
+            .heartbeat(HEARTBEAT)
+            .expires(EXPIRY)
+            .messages();
+        let messages = messages.await.map_err(|error| failed(&error))?;
+        self.consumer = Some(Consumer { messages, sent: 0 });
+        Ok(())
+    }
+}
+
+fn failed(connection: &Connection, stream: &str, why: &dyn Display) -> Error {
+    connection.error(&format_args!("cannot follow the stream {stream}"), why)
+}

@@ -1,0 +1,190 @@
+//! Every name on NATS: streams, subjects, headers, metadata. docs/nats.md lists them.
+
+use crate::{Partition, partition::NATS_PARTITIONS};
+use std::fmt::Write as _;
+
+/// The longest type that stands in a subject; a longer one is cut off there, and whole in `ce-type`.
+const LONGEST_TYPE: usize = 200;
+
+/// Key of a stream's metadata: the number of partitions.
+pub(super) const PARTITIONS: &str = "talaria-partitions";
+
+/// On each commit: a random number by which its writer finds it again.
+pub(super) const COMMIT: &str = "Talaria-Commit";
+
+// Headers of JetStream.
+pub(super) const EXPECTED_LAST_SUBJECT_SEQUENCE: &str = "Nats-Expected-Last-Subject-Sequence";
+pub(super) const MESSAGE_ID: &str = "Nats-Msg-Id";
+pub(super) const BATCH_ID: &str = "Nats-Batch-Id";
+pub(super) const BATCH_SEQUENCE: &str = "Nats-Batch-Sequence";
+pub(super) const BATCH_COMMIT: &str = "Nats-Batch-Commit";
+pub(super) const SUBJECT: &str = "Nats-Subject";
+pub(super) const SEQUENCE: &str = "Nats-Sequence";
+
+/// The names behind one prefix, so that several installations can share a NATS.
+#[derive(Clone, Debug)]
+pub(super) struct Names {
+    prefix: String,
+}
+
+impl Names {
+    pub(super) fn new(prefix: &str) -> Self {
+        Self { prefix: prefix.to_owned() }
+    }
+
+    /// The stream of events.
+    pub(super) fn events(&self) -> String {
+        format!("{}-events", self.prefix)
+    }
+
+    /// The stream of commits.
+    pub(super) fn journal(&self) -> String {
+        format!("{}-journal", self.prefix)
+    }
+
+    /// All subjects of the stream of events.
+    pub(super) fn events_subjects(&self) -> Vec<String> {
+        vec![format!("{}.events.*.*.>", self.prefix), format!("{}.quarantine.*.*", self.prefix)]
+    }
+
+    /// All subjects of the stream of commits.
+    pub(super) fn journal_subjects(&self) -> Vec<String> {
+        vec![format!("{}.journal.*", self.prefix)]
+    }
+
+    /// The subjects that the streams had before there were partitions.
+    pub(super) fn unpartitioned(&self) -> [String; 2] {
+        ["events", "journal"].map(|stream| format!("{}.{stream}.>", self.prefix))
+    }
+
+    /// Where an event goes: its partition and tenant, and its type with a token for each of its words.
+    pub(super) fn event(&self, tenant: &str, kind: &str) -> String {
+        let partition = Partition::of(tenant, NATS_PARTITIONS);
+        let mut subject = format!("{}.events.{partition}.{tenant}.", self.prefix);
+        append_type(&mut subject, kind);
+        subject
+    }
+
+    /// Where a signed callback goes that is not an event.
+    pub(super) fn quarantined(&self, tenant: &str) -> String {
+        let partition = Partition::of(tenant, NATS_PARTITIONS);
+        format!("{}.quarantine.{partition}.{tenant}", self.prefix)
+    }
+
+    /// What comes into a partition.
+    pub(super) fn incoming(&self, partition: Partition) -> Vec<String> {
+        vec![
+            format!("{}.events.{partition}.>", self.prefix),
+            format!("{}.quarantine.{partition}.*", self.prefix),
+        ]
+    }
+
+    /// Whether a subject of the events stream is of callbacks that are not events.
+    pub(super) fn is_quarantine(&self, subject: &str) -> bool {
+        subject.strip_prefix(&self.prefix).is_some_and(|rest| rest.starts_with(".quarantine."))
+    }
+
+    /// A partition's journal.
+    pub(super) fn commits(&self, partition: Partition) -> String {
+        format!("{}.journal.{partition}", self.prefix)
+    }
+
+    /// Whose journal a subject is; `None` for a subject that is none.
+    pub(super) fn partition(&self, subject: &str) -> Option<Partition> {
+        let number = subject.strip_prefix(&self.prefix)?.strip_prefix(".journal.")?;
+        Partition::new(number.parse().ok()?, NATS_PARTITIONS)
+    }
+
+    /// Where a relay announces itself.
+    pub(super) fn announcement(&self, relay: &str) -> String {
+        format!("{}.relays.{relay}", self.prefix)
+    }
+
+    /// Where all relays announce themselves.
+    pub(super) fn announcements(&self) -> String {
+        self.announcement("*")
+    }
+
+    /// Where a relay is asked.
+    pub(super) fn ask(&self, relay: &str) -> String {
+        format!("{}.ask.{relay}", self.prefix)
+    }
+
+    /// What the subjects of answers to an ingress begin with. Different from a relay's, so that permissions can keep an
+    /// ingress from the answers to relays, which hold events and commits.
+    pub(super) fn ingress_inbox(&self) -> String {
+        format!("_INBOX_{}_ingress", self.prefix)
+    }
+
+    /// What the subjects of answers to a relay begin with.
+    pub(super) fn relay_inbox(&self) -> String {
+        format!("_INBOX_{}_relay", self.prefix)
+    }
+}
+
+/// Whether a text is one token of a subject, without wildcards.
+pub(super) fn is_token(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_')
+}
+
+/// Appends an event's type as tokens of a subject. Bytes that a token cannot hold are written %XX.
+fn append_type(subject: &mut String, kind: &str) {
+    let start = subject.len();
+    for (index, word) in kind.split('.').enumerate() {
+        if subject.len() - start > LONGEST_TYPE {
+            break;
+        }
+        if index > 0 {
+            subject.push('.');
+        }
+        if word.is_empty() {
+            subject.push('%');
+        }
+        for byte in word.bytes().take(LONGEST_TYPE) {
+            match byte {
+                b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' => subject.push(char::from(byte)),
+                // Writing into a String cannot fail.
+                _ => drop(write!(subject, "%{byte:02X}")),
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_events_subject_has_its_partition_and_a_token_for_each_word_of_its_type() {
+        let names = Names::new("talaria");
+        assert_eq!(
+            names.event("acme", "video.generation.completed"),
+            "talaria.events.25.acme.video.generation.completed"
+        );
+        assert_eq!(names.event("acme", "a b.*.>..ü"), "talaria.events.25.acme.a%20b.%2A.%3E.%.%C3%BC");
+        assert_eq!(names.event("acme", ""), "talaria.events.25.acme.%");
+        assert_eq!(names.quarantined("acme"), "talaria.quarantine.25.acme");
+        for long in ["x".repeat(100_000), "x.".repeat(100_000), ".".repeat(100_000)] {
+            assert!(names.event("acme", &long).len() < 1_000);
+        }
+    }
+
+    #[test]
+    fn a_partition_is_read_from_a_journals_subject() {
+        let names = Names::new("talaria");
+        for partition in Partition::all(NATS_PARTITIONS) {
+            assert_eq!(names.partition(&names.commits(partition)), Some(partition));
+        }
+        for subject in ["talaria.journal.64", "talaria.journal.", "talaria.journal.x", "other.journal.00"] {
+            assert_eq!(names.partition(subject), None, "{subject}");
+        }
+    }
+
+    #[test]
+    fn a_relays_id_is_one_token() {
+        assert!(is_token("0123456789abcdef"));
+        for text in ["", "a.b", "*", ">", "a b"] {
+            assert!(!is_token(text), "{text}");
+        }
+    }
+}

@@ -1,0 +1,206 @@
+//! Reading single messages and a partition's commits, and decoding them.
+//!
+//! A partition's commits are read with *batched direct gets* (ADR 31 of NATS): a request names the subject, the first
+//! sequence and how many, and a replica sends them in a row. Unlike a consumer, a request leaves nothing behind in the
+//! server, tells when there are no more, and does not wait when commits are trimmed under way. Any replica may answer, and
+//! one that lags does not know the newest commits; so only the leader is believed when it says that there are no more.
+
+use super::{
+    connection::{ANSWER_DEADLINE, Connection},
+    names::{Names, SEQUENCE, SUBJECT},
+};
+use crate::{Committed, Error, Incoming, Partition, Stored, partition::NATS_PARTITIONS};
+use async_nats::{
+    StatusCode,
+    jetstream::{
+        message::StreamMessage,
+        stream::{DirectGetErrorKind, LastRawMessageErrorKind, RawMessageErrorKind, Stream},
+    },
+};
+use bytes::Bytes;
+use futures_util::StreamExt as _;
+use prost::Message;
+use std::{
+    fmt::Display,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+use talaria_proto::v1::{Commit, Event, QuarantinedCallback};
+
+/// The most commits that a replica sends in a row.
+const LARGEST_READ: usize = 1000;
+
+/// The most bytes that a replica sends in a row, or one commit.
+const LARGEST_READ_BYTES: usize = 4 << 20;
+
+/// The pause before another replica is asked that may lag less.
+const LAG_PAUSE: Duration = Duration::from_millis(50);
+
+/// Status of a message that ends a row.
+const END_OF_ROW: u16 = 204;
+
+async fn stream(connection: &Connection, name: &str) -> Result<Stream<()>, Error> {
+    connection.is_connected()?;
+    connection
+        .jetstream
+        .get_stream_no_info(name)
+        .await
+        .map_err(|error| connection.error(&"cannot read", &error))
+}
+
+/// The message at a sequence; `None` when it is not kept any more.
+pub(super) async fn at(connection: &Connection, name: &str, seq: u64) -> Result<Option<Bytes>, Error> {
+    let failed =
+        |why: &dyn Display| connection.error(&format_args!("cannot read message {seq} of {name}"), why);
+    let stream = stream(connection, name).await?;
+    match stream.direct_get(seq).await {
+        Ok(message) => return Ok(Some(message.payload)),
+        // This replica may lag.
+        Err(error) if error.kind() == DirectGetErrorKind::NotFound => {}
+        Err(error) => return Err(failed(&error)),
+    }
+    match stream.get_raw_message(seq).await {
+        Ok(message) => Ok(Some(message.payload)),
+        Err(error) => match error.kind() {
+            RawMessageErrorKind::NoMessageFound => Ok(None),
+            _ => Err(failed(&error)),
+        },
+    }
+}
+
+/// The last message of a subject, as the stream's leader knows it.
+pub(super) async fn last(
+    connection: &Connection,
+    name: &str,
+    subject: &str,
+) -> Result<Option<StreamMessage>, Error> {
+    let stream = stream(connection, name).await?;
+    match stream.get_last_raw_message_by_subject(subject).await {
+        Ok(message) => Ok(Some(message)),
+        Err(error) => match error.kind() {
+            LastRawMessageErrorKind::NoMessageFound => Ok(None),
+            _ => Err(connection.error(&format_args!("cannot read the last message of {subject}"), &error)),
+        },
+    }
+}
+
+/// A partition's commits behind a sequence; none when the leader knows no more.
+pub(super) async fn commits(
+    connection: &Connection,
+    partition: Partition,
+    after: u64,
+    max: usize,
+) -> Result<Vec<Committed>, Error> {
+    let (name, subject) = (connection.names.journal(), connection.names.commits(partition));
+    let start = Instant::now();
+    loop {
+        let found = row(connection, &name, &subject, after, max).await?;
+        if !found.is_empty() {
+            return Ok(found.into_iter().map(|(seq, data)| committed(partition, seq, data)).collect());
+        }
+        let last = last(connection, &name, &subject).await?;
+        if last.is_none_or(|last| last.sequence <= after) {
+            return Ok(Vec::new());
+        }
+        if start.elapsed() >= ANSWER_DEADLINE {
+            let why = "the replicas that answer lag behind the leader";
+            return Err(connection.error(&format_args!("cannot read {subject}"), &why));
+        }
+        tokio::time::sleep(LAG_PAUSE).await;
+    }
+}
+
+/// Messages of a subject behind a sequence, as some replica knows them.
+async fn row(
+    connection: &Connection,
+    name: &str,
+    subject: &str,
+    after: u64,
+    max: usize,
+) -> Result<Vec<(u64, Bytes)>, Error> {
+    let failed = |why: &dyn Display| connection.error(&format_args!("cannot read {subject}"), why);
+    connection.is_connected()?;
+    let client = &connection.client;
+    let inbox = client.new_inbox();
+    let mut answers = client.subscribe(inbox.clone()).await.map_err(|error| failed(&error))?;
+    let request = serde_json::json!({
+        "seq": after + 1,
+        "next_by_subj": subject,
+        "batch": max.clamp(1, LARGEST_READ),
+        "max_bytes": LARGEST_READ_BYTES,
+    });
+    let api = format!("$JS.API.DIRECT.GET.{name}");
+    let sent = client.publish_with_reply(api, inbox, request.to_string().into()).await;
+    sent.map_err(|error| failed(&error))?;
+    let mut found = Vec::new();
+    loop {
+        let next = tokio::time::timeout(ANSWER_DEADLINE, answers.next()).await;
+        let Some(message) = next.map_err(|_| failed(&"timed out"))? else {
+            return Err(failed(&"the connection was closed"));
+        };
+        match message.status {
+            None => {}
+            Some(StatusCode::NOT_FOUND) => return Ok(found),
+            Some(status) if status.as_u16() == END_OF_ROW => return Ok(found),
+            Some(StatusCode::NO_RESPONDERS) => return Err(failed(&"no responders (allow_direct)")),
+            Some(status) => {
+                return Err(failed(&format_args!("{status} {}", message.description.unwrap_or_default())));
+            }
+        }
+        let header = |name| message.headers.as_ref().and_then(|headers| headers.get(name));
+        let seq = header(SEQUENCE).and_then(|seq| seq.as_str().parse().ok());
+        let is_ours = header(SUBJECT).is_some_and(|found| found.as_str() == subject);
+        let position = found.last().map_or(after, |(seq, _)| *seq);
+        match seq {
+            Some(seq) if is_ours && seq > position => found.push((seq, message.payload)),
+            _ => return Err(failed(&"an answer out of order")),
+        }
+    }
+}
+
+/// A commit with its sequence. A message that is no commit does nothing; but the next commit has to expect it.
+pub(super) fn committed(partition: Partition, seq: u64, data: Bytes) -> Committed {
+    let commit = Commit::decode(data).unwrap_or_else(|error| {
+        tracing::error!(%error, seq, %partition, "a message of the journal is not a commit and is passed over");
+        Commit::default()
+    });
+    Committed { seq, partition, commit: Arc::new(commit) }
+}
+
+/// What a message of the events stream is.
+pub(super) fn incoming(
+    names: &Names,
+    partition: Partition,
+    seq: u64,
+    message: async_nats::jetstream::Message,
+) -> Stored {
+    let message = message.message;
+    let decoded = if names.is_quarantine(&message.subject) {
+        decode(message.payload).map(|callback: QuarantinedCallback| {
+            (callback.tenant.clone(), Incoming::Quarantined(Arc::new(callback)))
+        })
+    } else {
+        decode(message.payload).map(|event: Event| (event.tenant.clone(), Incoming::Event(Arc::new(event))))
+    };
+    let what = match decoded {
+        Ok((tenant, what)) if Partition::of(&tenant, NATS_PARTITIONS) == partition => what,
+        Ok((tenant, _)) => {
+            unreadable(seq, &format_args!("its tenant {tenant:?} belongs to another partition"))
+        }
+        Err(error) => unreadable(seq, &error),
+    };
+    Stored { seq, what }
+}
+
+fn unreadable(seq: u64, why: &dyn Display) -> Incoming {
+    tracing::error!(
+        seq,
+        "a message of the events stream was not written by Talaria and is passed over: {why}"
+    );
+    Incoming::Unreadable
+}
+
+/// Decodes a message.
+pub(super) fn decode<M: Message + Default>(data: Bytes) -> Result<M, Error> {
+    M::decode(data).map_err(|error| Error::new(format_args!("a message cannot be decoded: {error}")))
+}

@@ -1,0 +1,151 @@
+//! Storing one message in a stream, and what the server's answer means.
+
+use super::connection::{ANSWER_DEADLINE, Connection};
+use crate::Error;
+use async_nats::{
+    HeaderMap, Request,
+    jetstream::{ErrorCode, publish::PublishAck, response::Response},
+};
+use bytes::Bytes;
+use std::{
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+/// How long a stream counts as full after it refused a message for want of room. The server does not tell how much room
+/// there is, so only the next message finds out.
+const FULL: Duration = Duration::from_secs(10);
+
+/// What a server answers that has no room: the stream's own limit, the server's, the account's.
+const NO_ROOM: [ErrorCode; 3] = [
+    ErrorCode::STREAM_STORE_FAILED,
+    ErrorCode::INSUFFICIENT_RESOURCES,
+    ErrorCode::ACCOUNT_RESOURCES_EXCEEDED,
+];
+
+/// A message that is to be stored.
+#[derive(Clone, Debug)]
+pub(super) struct Message {
+    pub subject: String,
+    pub headers: HeaderMap,
+    pub data: Bytes,
+}
+
+/// Why a message is not known to be stored.
+#[derive(Clone, Debug)]
+pub(super) enum NotStored {
+    /// The server refused it.
+    Refused(ErrorCode, Error),
+    /// There was no answer: it may be stored, now or a little later, or never.
+    Unknown(Error),
+}
+
+impl NotStored {
+    pub(super) fn into_error(self) -> Error {
+        match self {
+            Self::Refused(_, error) | Self::Unknown(error) => error,
+        }
+    }
+}
+
+/// Stores messages in one stream. Clones share what they know of it.
+#[derive(Clone)]
+pub(super) struct Store {
+    pub connection: Connection,
+    pub stream: String,
+    full: Arc<Full>,
+}
+
+#[derive(Default)]
+struct Full {
+    /// Whether there is a last refusal, so that a success costs no lock.
+    is_set: AtomicBool,
+    last: Mutex<Option<(Instant, String)>>,
+}
+
+impl Store {
+    pub(super) fn new(connection: &Connection, stream: String) -> Self {
+        Self { connection: connection.clone(), stream, full: Arc::default() }
+    }
+
+    /// Sends a message and waits until the server has stored it; gives its sequence.
+    pub(super) async fn send(&self, message: Message) -> Result<u64, NotStored> {
+        self.connection.is_connected().map_err(NotStored::Unknown)?;
+        let request =
+            Request::new().headers(message.headers).payload(message.data).timeout(Some(ANSWER_DEADLINE));
+        let answer = self.connection.client.send_request(message.subject, request).await;
+        let answer = answer.map_err(|error| NotStored::Unknown(self.error(&error)))?;
+        match read(&answer.payload) {
+            Ok(Ok(ack)) => {
+                self.has_room();
+                Ok(ack.sequence)
+            }
+            Ok(Err(error)) => {
+                if NO_ROOM.contains(&error.error_code()) {
+                    self.has_no_room(&error.to_string());
+                }
+                Err(NotStored::Refused(error.error_code(), self.error(&error)))
+            }
+            Err(error) => Err(NotStored::Unknown(self.error(&error))),
+        }
+    }
+
+    pub(super) fn error(&self, why: &dyn std::fmt::Display) -> Error {
+        self.connection.error(&format_args!("NATS did not store a message in {}", self.stream), why)
+    }
+
+    /// Fails for a while after a message was refused for want of room.
+    pub(super) fn check(&self) -> Result<(), Error> {
+        match &*self.full.last.lock().unwrap_or_else(PoisonError::into_inner) {
+            Some((at, why)) if at.elapsed() < FULL => {
+                Err(Error::new(format_args!("the stream {} is full, or its server: {why}", self.stream)))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn has_no_room(&self, why: &str) {
+        *self.full.last.lock().unwrap_or_else(PoisonError::into_inner) =
+            Some((Instant::now(), why.to_owned()));
+        self.full.is_set.store(true, Ordering::Relaxed);
+    }
+
+    fn has_room(&self) {
+        if self.full.is_set.swap(false, Ordering::Relaxed) {
+            self.full.last.lock().unwrap_or_else(PoisonError::into_inner).take();
+        }
+    }
+}
+
+/// Reads an answer. An error's answer holds a sequence of 0 too, so only a larger one is an acknowledgement.
+fn read(answer: &[u8]) -> Result<Result<PublishAck, async_nats::jetstream::Error>, serde_json::Error> {
+    // Much cheaper than the choice between the two, and what nearly every answer is.
+    if let Ok(ack) = serde_json::from_slice::<PublishAck>(answer)
+        && ack.sequence > 0
+    {
+        return Ok(Ok(ack));
+    }
+    Ok(match serde_json::from_slice(answer)? {
+        Response::Ok(ack) => Ok(ack),
+        Response::Err { error } => Err(error),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_is_no_acknowledgement_though_it_looks_like_one() {
+        let stored = read(br#"{"stream":"s","seq":7}"#).unwrap().unwrap();
+        assert_eq!((stored.sequence, stored.duplicate), (7, false));
+        assert!(read(br#"{"stream":"s","seq":7,"duplicate":true}"#).unwrap().unwrap().duplicate);
+        let error = br#"{"error":{"code":400,"err_code":10071,"description":"wrong last sequence: 5"},"stream":"s","seq":0}"#;
+        let error = read(error).unwrap().unwrap_err();
+        assert_eq!(error.error_code(), ErrorCode::STREAM_WRONG_LAST_SEQUENCE);
+        assert!(read(b"no").is_err());
+    }
+}

@@ -1,0 +1,263 @@
+//! The streams: created where they are missing, brought up to date where that harms nothing, and refused where a setting
+//! would break a promise.
+
+use super::{
+    connection::{Connection, START_DEADLINE, START_PAUSE},
+    names::PARTITIONS,
+};
+use crate::{Error, partition::NATS_PARTITIONS};
+use async_nats::jetstream::{
+    ErrorCode,
+    context::{CreateStreamError, CreateStreamErrorKind, GetStreamError, GetStreamErrorKind},
+    stream::{Config as Settings, DiscardPolicy, Info, PersistenceMode, RetentionPolicy, StorageType},
+};
+use std::{
+    fmt::{Debug, Display},
+    time::{Duration, Instant},
+};
+use talaria_core::config::Nats as Config;
+
+/// How long the server remembers message ids. It costs memory for each message of that time; later repeats are found by
+/// the partition's owner.
+const DUPLICATE_WINDOW: Duration = Duration::from_secs(120);
+
+/// A stream as it has to be.
+#[derive(Clone, Debug)]
+pub(super) struct Wanted {
+    settings: Settings,
+    /// Whether the configuration says how large it may be; otherwise its size is the operator's to set.
+    limits_bytes: bool,
+    /// The subjects that streams had before there were partitions.
+    unpartitioned: [String; 2],
+}
+
+impl Wanted {
+    pub(super) fn events(connection: &Connection, config: &Config) -> Self {
+        let names = &connection.names;
+        let max_bytes = config.max_bytes.map_or(-1, |bytes| i64::try_from(bytes).unwrap_or(i64::MAX));
+        let settings = Settings {
+            description: Some("OpenRouter's callbacks, verified and normalized, as CloudEvents".into()),
+            max_bytes,
+            allow_atomic_publish: true,
+            ..settings(names.events(), names.events_subjects(), config)
+        };
+        Self { settings, limits_bytes: config.max_bytes.is_some(), unpartitioned: names.unpartitioned() }
+    }
+
+    pub(super) fn journal(connection: &Connection, config: &Config) -> Self {
+        let names = &connection.names;
+        let settings = Settings {
+            description: Some("What relays recorded, a subject for each partition".into()),
+            ..settings(names.journal(), names.journal_subjects(), config)
+        };
+        Self { settings, limits_bytes: false, unpartitioned: names.unpartitioned() }
+    }
+
+    /// Creates the stream, or brings it up to date. A server or a cluster that has just started is asked again for a
+    /// while.
+    pub(super) async fn set_up(&self, connection: &Connection) -> Result<(), Error> {
+        let start = Instant::now();
+        loop {
+            match self.try_to_set_up(connection).await {
+                Err(Failed { may_pass: true, .. }) if start.elapsed() < START_DEADLINE => {
+                    tokio::time::sleep(START_PAUSE).await;
+                }
+                done => return done.map_err(|failed| failed.error),
+            }
+        }
+    }
+
+    async fn try_to_set_up(&self, connection: &Connection) -> Result<(), Failed> {
+        let name = &self.settings.name;
+        let what = format!("cannot set up the stream {name}");
+        let failed = |error: &CreateStreamError| {
+            let may_pass = match error.kind() {
+                CreateStreamErrorKind::TimedOut | CreateStreamErrorKind::Response => true,
+                CreateStreamErrorKind::JetStream(error) => {
+                    error.error_code() == ErrorCode::CLUSTER_NOT_AVAILABLE
+                }
+                _ => false,
+            };
+            Failed { error: connection.error(&what, error), may_pass }
+        };
+        let found = match connection.jetstream.get_stream(name).await {
+            Ok(stream) => stream.cached_info().config.clone(),
+            Err(error) if is_missing(&error) => {
+                // Another process may create the same one at the same time, which is no error.
+                let created = connection.jetstream.create_stream(self.settings.clone()).await;
+                return created.map(drop).map_err(|error| failed(&error));
+            }
+            Err(error) => {
+                let may_pass = match error.kind() {
+                    GetStreamErrorKind::JetStream(error) => {
+                        error.error_code() == ErrorCode::CLUSTER_NOT_AVAILABLE
+                    }
+                    GetStreamErrorKind::Request => true,
+                    _ => false,
+                };
+                return Err(Failed { error: connection.error(&what, &explain(&error)), may_pass });
+            }
+        };
+        self.compare(&found).map_err(|error| Failed { error, may_pass: false })?;
+        let updated = self.updated(&found);
+        if updated == found {
+            return Ok(());
+        }
+        tracing::info!(stream = name, "bringing the stream up to date with bus.nats");
+        connection.jetstream.update_stream(updated).await.map(drop).map_err(|error| failed(&error))
+    }
+
+    /// Fails when the stream is not there, is not as it has to be, or is full.
+    pub(super) async fn check(&self, connection: &Connection) -> Result<(), Error> {
+        let info = info(connection, &self.settings.name).await?;
+        self.compare(&info.config)?;
+        let name = &self.settings.name;
+        if !info.config.allow_direct {
+            return Err(Error::new(format_args!(
+                "the stream {name} does not answer direct questions (allow_direct); a restart sets it back"
+            )));
+        }
+        let reached =
+            |limit: i64, now: u64| u64::try_from(limit).is_ok_and(|limit| limit > 0 && now >= limit);
+        if reached(info.config.max_bytes, info.state.bytes)
+            || reached(info.config.max_messages, info.state.messages)
+        {
+            return Err(Error::new(format_args!("the stream {name} is full")));
+        }
+        Ok(())
+    }
+
+    fn updated(&self, found: &Settings) -> Settings {
+        let mut updated = Settings {
+            num_replicas: self.settings.num_replicas,
+            duplicate_window: self.settings.duplicate_window,
+            allow_direct: true,
+            allow_atomic_publish: found.allow_atomic_publish || self.settings.allow_atomic_publish,
+            ..found.clone()
+        };
+        if self.limits_bytes {
+            updated.max_bytes = self.settings.max_bytes;
+        }
+        updated
+    }
+
+    /// Fails when a stream has a setting with which promises would not hold.
+    fn compare(&self, found: &Settings) -> Result<(), Error> {
+        let name = &self.settings.name;
+        if let [subject] = found.subjects.as_slice()
+            && self.unpartitioned.contains(subject)
+        {
+            return Err(Error::new(format_args!(
+                "the stream {name} was made by a version of Talaria from before the first release, whose data cannot be \
+                 taken over: choose another bus.nats.prefix, or remove its two streams with `nats stream rm`; see \
+                 docs/errors/nats-stream-differs.md"
+            )));
+        }
+        match self.difference(found) {
+            None => Ok(()),
+            Some(difference) => Err(Error::new(format_args!(
+                "the stream {name} exists and {difference}; it was left as it is. Set it back with `nats stream edit`; \
+                 another bus.nats.prefix, or removing the stream, begins with nothing; see \
+                 docs/errors/nats-stream-differs.md"
+            ))),
+        }
+    }
+
+    fn difference(&self, found: &Settings) -> Option<String> {
+        let differs = |what: &str, found: &dyn Debug, wanted: &dyn Debug| {
+            Some(format!("its {what} is {found:?} instead of {wanted:?}"))
+        };
+        let wanted = &self.settings;
+        if found.mirror.is_some() || found.sources.is_some() {
+            return Some("is a copy of another one (mirror or sources)".to_owned());
+        }
+        if found.subjects != wanted.subjects {
+            return differs("list of subjects", &found.subjects, &wanted.subjects);
+        }
+        if found.retention != wanted.retention {
+            return differs("retention", &found.retention, &wanted.retention);
+        }
+        if found.storage != wanted.storage {
+            return differs("storage", &found.storage, &wanted.storage);
+        }
+        if found.discard != wanted.discard {
+            return differs("discard policy", &found.discard, &wanted.discard);
+        }
+        let partitions = [found, wanted].map(|stream| stream.metadata.get(PARTITIONS).map(String::as_str));
+        if let [found, Some(wanted)] = partitions
+            && found != Some(wanted)
+        {
+            let found = found.unwrap_or("missing");
+            return Some(format!(
+                "its number of partitions ({PARTITIONS} in its metadata) is {found} instead of {wanted}"
+            ));
+        }
+        [
+            (!found.max_age.is_zero(), "drops messages by age (max_age)"),
+            (found.max_messages_per_subject > 0, "drops messages by subject (max_msgs_per_subject)"),
+            (found.subject_transform.is_some(), "renames subjects (subject_transform)"),
+            (found.no_ack, "does not acknowledge (no_ack)"),
+            (found.sealed, "is sealed"),
+            (found.deny_purge, "cannot be purged (deny_purge)"),
+            (
+                matches!(found.persist_mode, Some(PersistenceMode::Async)),
+                "acknowledges before it writes (persist_mode)",
+            ),
+        ]
+        .into_iter()
+        .find_map(|(is, what)| is.then(|| what.to_owned()))
+    }
+}
+
+/// Why a stream is not as it should be.
+struct Failed {
+    error: Error,
+    /// Whether the next try may succeed.
+    may_pass: bool,
+}
+
+fn settings(name: String, subjects: Vec<String>, config: &Config) -> Settings {
+    Settings {
+        name,
+        subjects,
+        retention: RetentionPolicy::Limits,
+        // Full means that publishing fails, and never that something old is lost.
+        discard: DiscardPolicy::New,
+        storage: StorageType::File,
+        num_replicas: config.replicas,
+        duplicate_window: DUPLICATE_WINDOW,
+        max_bytes: -1,
+        max_messages: -1,
+        max_messages_per_subject: -1,
+        max_consumers: -1,
+        max_message_size: -1,
+        allow_direct: true,
+        metadata: [(PARTITIONS.to_owned(), NATS_PARTITIONS.to_string())].into(),
+        ..Settings::default()
+    }
+}
+
+/// A stream's state and settings, as its leader knows them.
+pub(super) async fn info(connection: &Connection, name: &str) -> Result<Info, Error> {
+    let failed = |why: &dyn Display| connection.error(&format_args!("cannot ask for the stream {name}"), why);
+    connection.is_connected()?;
+    match connection.jetstream.get_stream(name).await {
+        Ok(stream) => Ok(stream.cached_info().clone()),
+        Err(error) if is_missing(&error) => Err(failed(&"it is gone; restart a relay, which creates it")),
+        Err(error) => Err(failed(&error)),
+    }
+}
+
+fn is_missing(error: &GetStreamError) -> bool {
+    matches!(error.kind(), GetStreamErrorKind::JetStream(error) if error.error_code() == ErrorCode::STREAM_NOT_FOUND)
+}
+
+/// An error with advice about its most frequent cause.
+fn explain(error: &GetStreamError) -> String {
+    let text = error.to_string();
+    let causes = ["no responders", "resource does not exist", "not enabled"];
+    if causes.iter().any(|cause| text.contains(cause)) {
+        return format!("{text}; does the server have JetStream enabled, and this account too?");
+    }
+    text
+}
