@@ -12,6 +12,8 @@
 
 mod apply;
 mod commits;
+#[cfg(test)]
+mod compare;
 mod keeping;
 mod kept;
 mod lanes;
@@ -279,3 +281,6 @@ impl State {
         self.of_event(kept).find(|(_, waiting)| is_it(waiting)).map(|(_, waiting)| (kept, waiting))
     }
 }
+
+#[cfg(test)]
+mod tests;
