@@ -7,7 +7,7 @@
 
 use super::slab::{Ix, Slab};
 use hashbrown::HashTable;
-use std::{hash::BuildHasher as _, hash::RandomState, iter};
+use std::{collections::BTreeSet, hash::BuildHasher as _, hash::RandomState, iter};
 use talaria_core::id::EventId;
 
 /// The sequence of the commit that holds a base record; until that is known, the commit's number among those of this state.
@@ -77,6 +77,11 @@ impl Kept {
     pub(super) fn waits(&self) -> bool {
         self.first != Ix::NONE
     }
+
+    /// Whether it is as it was planned.
+    fn is_plain(&self) -> bool {
+        !self.is_carried && !self.is_orphan
+    }
 }
 
 /// All of them.
@@ -88,8 +93,10 @@ pub(super) struct KeptEvents {
     hasher: RandomState,
     oldest: Ix,
     newest: Ix,
-    /// The first, in the order of base records, whose payload is not in its base record.
+    /// The first, in the order of base records, that is plain.
     first_plain: Ix,
+    /// The sequences of the orphans.
+    orphans: BTreeSet<u64>,
 }
 
 impl Default for KeptEvents {
@@ -102,6 +109,7 @@ impl Default for KeptEvents {
             oldest: Ix::NONE,
             newest: Ix::NONE,
             first_plain: Ix::NONE,
+            orphans: BTreeSet::new(),
         }
     }
 }
@@ -144,10 +152,11 @@ impl KeptEvents {
         self.get(kept.later).map(|later| (kept.later, later))
     }
 
-    /// The first one whose payload is not in its base record. Events are planned in the order of their sequences, so no such
-    /// event has a lower sequence.
-    pub(super) fn first_plain(&self) -> Option<&Kept> {
-        self.get(self.first_plain)
+    /// The lowest sequence of an event whose payload is not in its base record.
+    pub(super) fn first_in_stream(&self) -> Option<u64> {
+        // Events are planned in the order of their sequences, so that the first plain one has the lowest of them.
+        let plain = self.get(self.first_plain).map(|kept| kept.event_seq);
+        plain.into_iter().chain(self.orphans.first().copied()).min()
     }
 
     pub(super) fn len(&self) -> usize {
@@ -160,7 +169,9 @@ impl KeptEvents {
         let Self { events, by_seq, hasher, .. } = self;
         let hash_of = |ix: &Ix| hasher.hash_one(events.get(*ix).map_or(0, |kept| kept.event_seq));
         by_seq.insert_unique(hash_of(&ix), ix, hash_of);
-        if !kept.is_orphan {
+        if kept.is_orphan {
+            self.orphans.insert(kept.event_seq);
+        } else {
             self.index_id(ix, kept.id);
         }
         self.link(ix);
@@ -174,6 +185,7 @@ impl KeptEvents {
         if let Some(kept) = self.events.get_mut(ix) {
             change(kept);
             (kept.id, kept.is_orphan) = (id, false);
+            self.orphans.remove(&kept.event_seq);
         }
         self.index_id(ix, id);
         self.link(ix);
@@ -187,6 +199,7 @@ impl KeptEvents {
                 self.by_seq.find_entry(self.hasher.hash_one(kept.event_seq), |other| *other == ix)
         {
             entry.remove();
+            self.orphans.remove(&kept.event_seq);
         }
         self.events.remove(ix);
     }
@@ -228,7 +241,7 @@ impl KeptEvents {
         let earlier = self.newest;
         let Some(kept) = self.events.get_mut(ix) else { return };
         (kept.earlier, kept.later) = (earlier, Ix::NONE);
-        if !kept.is_carried && self.first_plain == Ix::NONE {
+        if kept.is_plain() && self.first_plain == Ix::NONE {
             self.first_plain = ix;
         }
         match self.events.get_mut(earlier) {
@@ -242,7 +255,7 @@ impl KeptEvents {
         let Some(&Kept { earlier, later, .. }) = self.events.get(ix) else { return };
         if self.first_plain == ix {
             self.first_plain = later;
-            while let Some(kept) = self.events.get(self.first_plain).filter(|kept| kept.is_carried) {
+            while let Some(kept) = self.events.get(self.first_plain).filter(|kept| !kept.is_plain()) {
                 self.first_plain = kept.later;
             }
         }

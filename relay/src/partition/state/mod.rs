@@ -292,3 +292,6 @@ impl State {
         self.of_event(kept).find(|(_, waiting)| is_it(waiting)).map(|(_, waiting)| (kept, waiting))
     }
 }
+
+#[cfg(test)]
+mod tests;
