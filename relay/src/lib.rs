@@ -3,5 +3,6 @@
 mod decisions;
 mod delivery;
 mod partition;
+mod view;
 #[cfg(test)]
 mod testing;
