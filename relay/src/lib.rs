@@ -4,6 +4,7 @@ mod decisions;
 mod delivery;
 mod hands;
 mod partition;
+mod view;
 #[cfg(test)]
 mod testing;
 mod view {
