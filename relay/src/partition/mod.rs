@@ -1,2 +1,3 @@
 //! A partition and its owner.
 pub(crate) mod handle;
+pub(crate) mod share;
