@@ -11,6 +11,7 @@ const FILES: [&str; 7] = [
     "talaria/v1/relay.proto",
     "talaria/v1/status.proto",
     "talaria/v1/control.proto",
+    "talaria/v1/cluster.proto",
 ];
 
 fn main() -> Result<(), Box<dyn Error>> {

@@ -7,6 +7,7 @@
 //! - `talaria/v1/action.proto`: what operators ask for: pauses, replays.
 //! - `talaria/v1/status.proto`: `StatusService`, which answers what became of everything.
 //! - `talaria/v1/control.proto`: `ControlService`, by which an operator intervenes, and which explains.
+//! - `talaria/v1/cluster.proto`: what relays ask each other, so that any of them answers for all.
 
 /// Version 1 of the contracts.
 #[allow(clippy::pedantic, missing_docs, unreachable_pub, unused_qualifications, reason = "generated")]

@@ -1,21 +1,255 @@
-//! The way out.
-#![allow(dead_code, unused_imports, unreachable_pub, missing_docs)]
+//! The way out: matches events against their tenant's routes, sends each delivery to Hermes, and answers what became of it.
+//!
+//! ```text
+//! [events of a partition] ─▶ its owner: plan ▶ begin an attempt ─▶ [journal of the partition] ─▶ POST ▶ classify ▶ conclude ─┐
+//!                              ▲                                        │                                                  │
+//!                              └────────────────────────────────────────┼──────────────────────────────────────────────────┘
+//!                                                                       └▶ projector: fold ▶ view ▶ status (gRPC)
+//! ```
+//!
+//! - [`decisions`]: pure functions, each a file.
+//! - [`partition`]: the owner of a partition, its state and its journal; which relay owns what.
+//! - [`delivery`]: the HTTP exchange with Hermes.
+//! - [`view`]: what became of everything, in SQLite.
+//! - [`services`]: who may ask, status, control, and questions between relays; [`server`]: gRPC.
+//! - [`gauges`]: the state of everything, for metrics.
+//!
+//! Dependencies point one way: services → partition, view → delivery → decisions.
+
 mod decisions;
 mod delivery;
+pub mod gauges;
 mod hands;
 mod partition;
-mod view;
-#[cfg(test)]
-mod testing;
-mod view {
-    use talaria_proto::v1::*;
-    #[derive(Clone)] pub(crate) struct View;
-    impl View { pub(crate) async fn carried(&self, _seq: u64) -> Option<EventCarried> { None } }
-    pub(crate) mod projector {
-        #[derive(Clone)] pub(crate) struct Feed;
-        impl Feed { pub(crate) fn send(&self, _fed: Fed) {} }
-        pub(crate) enum Fed { Owned { partition: talaria_bus::Partition, last: u64 }, Committed { partition: talaria_bus::Partition, previous: u64, seq: u64, commit: std::sync::Arc<talaria_proto::v1::Commit> }, Lost { partition: talaria_bus::Partition } }
-    }
-}
+mod server;
+mod services;
 #[cfg(test)]
 mod simulation;
+#[cfg(test)]
+mod testing;
+mod view;
+
+pub use decisions::{guard::defuse, replay::who};
+
+use delivery::{attempt::Sender, forward::Forwarder};
+use partition::{
+    handle::Owners,
+    owner::Tools,
+    supervisor::{self, Health},
+};
+use services::{Parts, Services, cluster, control};
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+use talaria_bus::{Bus, Clock, time::before};
+use talaria_core::config::{Config, Standing};
+use thiserror::Error;
+use tokio::{net::TcpListener, sync::watch, task::JoinSet};
+use tokio_util::sync::CancellationToken;
+
+/// How long the view may take at the end to show the last attempts to those who watch, and these to hear of it.
+const LAST_WORDS: Duration = Duration::from_secs(5);
+
+/// Why a relay could not be started, or ended.
+#[derive(Debug, Error)]
+pub enum Error {
+    /// The status service's address.
+    #[error(
+        "cannot listen on {address} (relay.grpc); is another process there? name another address, or end it"
+    )]
+    Listen {
+        /// The configured address.
+        address: SocketAddr,
+        /// Why not.
+        source: io::Error,
+    },
+    /// The status view.
+    #[error("cannot open the status view: {0}")]
+    View(#[from] rusqlite::Error),
+    /// The bus.
+    #[error(transparent)]
+    Bus(#[from] talaria_bus::Error),
+    /// gRPC reflection.
+    #[error("cannot set up gRPC reflection: {0}")]
+    Reflection(#[from] tonic_reflection::server::Error),
+    /// A task without which the relay does not work.
+    #[error("{task} ended, and a relay does not work without it; the log says why, and a restart is needed")]
+    Ended {
+        /// Which.
+        task: &'static str,
+    },
+}
+
+/// The relay, listening but not yet working.
+pub struct Relay {
+    /// As it is now.
+    config: watch::Receiver<Arc<Config>>,
+    bus: Bus,
+    clock: Clock,
+    view: view::View,
+    listener: TcpListener,
+    owners: Owners,
+    ownership: watch::Sender<Arc<partition::handle::Ownership>>,
+    services: Services,
+    /// Ends what answers and follows.
+    end: CancellationToken,
+    health: watch::Sender<Health>,
+}
+
+impl Relay {
+    /// Opens the view and listens on the configured address. The configuration may change from then on; its standing is
+    /// shown in the status.
+    pub async fn bind(
+        config: watch::Receiver<Arc<Config>>,
+        standing: watch::Receiver<Arc<Standing>>,
+        bus: Bus,
+        clock: Clock,
+    ) -> Result<Self, Error> {
+        let journal = bus.bounds().await?;
+        let (directory, address) = {
+            let config = config.borrow();
+            (config.data_dir.clone(), config.relay.grpc)
+        };
+        let view = view::View::open(&directory, &journal)?;
+        let listener =
+            TcpListener::bind(address).await.map_err(|source| Error::Listen { address, source })?;
+        let (ownership, health) = (watch::Sender::default(), watch::Sender::default());
+        let (owners, end) = (Owners::default(), CancellationToken::new());
+        let services = Services::new(Parts {
+            config: config.clone(),
+            standing,
+            bus: bus.clone(),
+            view: view.clone(),
+            clock: clock.clone(),
+            owners: owners.clone(),
+            ownership: ownership.subscribe(),
+            stop: end.clone(),
+        });
+        Ok(Self { config, bus, clock, view, listener, owners, ownership, services, end, health })
+    }
+
+    /// Where the status service listens.
+    pub fn address(&self) -> io::Result<SocketAddr> {
+        self.listener.local_addr()
+    }
+
+    /// Whether the relay works.
+    pub fn readiness(&self) -> Readiness {
+        Readiness { health: self.health.subscribe(), view: self.view.clone() }
+    }
+
+    /// The state of everything, for metrics.
+    pub fn gauges(&self) -> gauges::Gauges {
+        gauges::Gauges { cluster: self.services.cluster.clone() }
+    }
+
+    /// Works until it is told to stop, and then lets attempts end that have begun. An error when something ended without
+    /// which a relay does not work.
+    pub async fn run(self, stop: CancellationToken) -> Result<(), Error> {
+        let Self { config, bus, clock, view, listener, owners, services, end, .. } = self;
+        let Services { status, control, operator, .. } = services;
+        let hands = hands::Hands::new(config.clone());
+        let forwarder = Forwarder::default();
+        let tools = Tools {
+            bus: bus.clone(),
+            clock: clock.clone(),
+            config: config.clone(),
+            sender: Sender::new(bus.clone(), clock.clone(), forwarder.clone()),
+            hands: hands.semaphore(),
+            feed: view.feed(),
+            view: view.clone(),
+        };
+        let grpc = server::serve(listener, config.clone(), status, control, self.health.subscribe(), end.clone())?;
+        let mut tasks: JoinSet<&'static str> = JoinSet::new();
+        let mut essential = |name: &'static str, task: Task| {
+            tasks.spawn(async move {
+                task.await;
+                name
+            });
+        };
+        // What answers and follows goes on while attempts end, so that their end can still be seen.
+        essential("the gRPC server", Box::pin(grpc));
+        essential("the projector of the status view", Box::pin(view::projector::run(bus, view.clone(), end.clone())));
+        essential("the answers to other relays", Box::pin(cluster::answer_questions(operator.clone(), end.clone())));
+        let until_end = |task: Task| -> Task {
+            let end = end.clone();
+            Box::pin(async move { drop(end.run_until_cancelled(task).await) })
+        };
+        let jobs = control::run_jobs(operator, stop.clone());
+        let ended = end.clone();
+        essential("the replay jobs", Box::pin(async move {
+            jobs.await;
+            ended.cancelled().await;
+        }));
+        essential("the hands", until_end(Box::pin(hands.follow())));
+        essential("the connections", until_end(Box::pin(forwarder.follow(config.clone()))));
+        essential("the retention of the status view", until_end(Box::pin(retain(view.clone(), clock, config))));
+        let supervisor = supervisor::run(tools, owners, self.ownership, self.health, stop.clone());
+        let mut supervisor = tokio::spawn(supervisor);
+        let ended = tokio::select! {
+            supervised = &mut supervisor => match supervised {
+                Ok(()) if stop.is_cancelled() => None,
+                _ => Some("the supervisor of the partitions"),
+            },
+            Some(ended) = tasks.join_next() => Some(ended.unwrap_or("a task of the relay")),
+        };
+        if let Some(task) = ended {
+            tracing::error!(task, "essential task ended");
+            return Err(Error::Ended { task });
+        }
+        // Watchers see the last attempts end before they are disconnected.
+        let _ = tokio::time::timeout(LAST_WORDS, view.folded()).await;
+        end.cancel();
+        // A client that connected and said nothing would otherwise keep the relay for ever.
+        let all = async { while tasks.join_next().await.is_some() {} };
+        if tokio::time::timeout(LAST_WORDS, all).await.is_err() {
+            tasks.shutdown().await;
+        }
+        if let Err(error) = view.close().await {
+            tracing::warn!(%error, "the status view was not closed in order and may be rebuilt at the next start");
+        }
+        Ok(())
+    }
+}
+
+type Task = std::pin::Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// Removes from the view what was kept for long enough and belongs to no event.
+async fn retain(view: view::View, clock: Clock, config: watch::Receiver<Arc<Config>>) {
+    loop {
+        let retention = config.borrow().retention;
+        // Often enough that nothing is kept a hundredth longer than it should be, and no more than once a second.
+        clock.sleep((retention / 100).clamp(Duration::from_secs(1), Duration::from_secs(600))).await;
+        if let Err(error) = view.expire(before(clock.now(), retention)).await {
+            tracing::warn!(%error, "status view cleanup failed");
+        }
+    }
+}
+
+/// Whether a relay works: it owns its partitions and dispatches.
+#[derive(Clone)]
+pub struct Readiness {
+    health: watch::Receiver<Health>,
+    view: view::View,
+}
+
+impl Readiness {
+    /// Why it does not work, in one sentence; `None` when it does.
+    pub fn fault(&self) -> Option<String> {
+        self.health.borrow().fault()
+    }
+
+    /// Whether the status view turned out to be damaged, which only a restart mends.
+    pub fn is_damaged(&self) -> bool {
+        self.view.damage().was_found()
+    }
+
+    /// How many commits the status is behind.
+    pub fn behind(&self) -> u64 {
+        self.view.behind()
+    }
+
+    /// Returns once it works.
+    pub async fn wait(&self) {
+        // The relay outlives those who wait for it.
+        let _ = self.health.clone().wait_for(|health| health.fault().is_none()).await;
+    }
+}

@@ -11,7 +11,7 @@
 //!   of it goes next).
 //! - [`owner`]: the task that feeds the machine and does what it decides; [`clock_guard`]: whether the wall clock is believed.
 //! - [`assignment`]: which relay should own which partition; [`supervisor`]: acts on it.
-//! - [`handle`]: by which the rest of the relay talks to owners.
+//! - [`handle`]: by which the rest of the relay talks to owners; [`share`]: a set of partitions.
 
 mod agenda;
 mod assignment;
@@ -19,6 +19,7 @@ mod clock_guard;
 pub(crate) mod handle;
 mod machine;
 pub(crate) mod owner;
+pub(crate) mod share;
 mod state;
 pub(crate) mod supervisor;
 

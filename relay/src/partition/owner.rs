@@ -10,19 +10,19 @@ use super::{
 };
 use crate::{
     delivery::attempt::{Made, Sender, read_event},
-    view::{View, projector::{Fed, Feed}},
+    view::{Fed, Feed, View, query},
 };
 use jiff::Timestamp;
 use metrics::{counter, gauge, histogram};
 use opentelemetry::KeyValue;
-use std::{collections::VecDeque, future::Future, ops::ControlFlow, pin::Pin, sync::Arc, time::{Duration, SystemTime}};
+use std::{collections::{HashMap, VecDeque}, future::Future, ops::ControlFlow, pin::Pin, sync::Arc, time::{Duration, SystemTime}};
 use talaria_bus::{
     AppendError, Bus, Clock, Error, Floors, Incoming, Journal, Partition, Stored,
     time::{from_proto, since},
     trace::{Kind, Span, Tracer, trace_id},
 };
 use talaria_core::config::Config;
-use talaria_proto::v1::{AttemptOutcome, Commit, Event, EventCarried};
+use talaria_proto::v1::{Attempt as Attempted, AttemptOutcome, CarriedDelivery, Commit, Delivery, DeliveryState, DeliveryTask, Event, EventCarried};
 use tokio::{sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch}, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
@@ -521,8 +521,9 @@ impl Running {
         for seq in self.machine.keep(now, CARRIED) {
             let (bus, view) = (self.tools.bus.clone(), self.tools.view.clone());
             let (payload, carrying) = (self.machine.payload(seq), self.carrying.clone());
+            let tasks = self.machine.tasks_of(seq);
             self.tasks.spawn(async move {
-                if let Some(carried) = read_carried(&bus, &view, seq, payload).await {
+                if let Some(carried) = read_carried(&bus, &view, seq, payload, tasks).await {
                     // The owner may have gone.
                     let _ = carrying.send((seq, carried)).await;
                 }
@@ -602,10 +603,16 @@ async fn read_ahead(bus: Bus, partition: Partition, mut after: u64, incoming: mp
     }
 }
 
-/// An event with its payload, and with what the view knows of its deliveries.
-async fn read_carried(bus: &Bus, view: &View, seq: u64, payload: Payload) -> Option<EventCarried> {
+/// An event with its payload, and its deliveries with what the view knows of them.
+async fn read_carried(
+    bus: &Bus,
+    view: &View,
+    seq: u64,
+    payload: Payload,
+    tasks: Vec<DeliveryTask>,
+) -> Option<EventCarried> {
     let event = match read_event(bus, seq, payload).await {
-        Ok(Some(event)) => event,
+        Ok(Some(event)) => (*event).clone(),
         Ok(None) => {
             tracing::error!(seq, "an event that still waits is not kept any more");
             return None;
@@ -615,8 +622,21 @@ async fn read_carried(bus: &Bus, view: &View, seq: u64, payload: Payload) -> Opt
             return None;
         }
     };
-    let carried = view.carried(seq).await.unwrap_or_default();
-    Some(EventCarried { event: Some((*event).clone()), ..carried })
+    let known = view.read(move |connection| query::with_attempts(connection, seq)).await;
+    let mut known: HashMap<String, (Delivery, Vec<Attempted>)> = known
+        .inspect_err(|error| tracing::warn!(%error, seq, "the status view cannot tell what is carried"))
+        .unwrap_or_default()
+        .into_iter()
+        .map(|(delivery, attempts)| (delivery.id.clone(), (delivery, attempts)))
+        .collect();
+    let waiting = tasks.into_iter().map(|task| {
+        let (delivery, attempts) = known.remove(&task.delivery_id).unzip();
+        CarriedDelivery { task: Some(task), delivery, attempts: attempts.unwrap_or_default() }
+    });
+    let waiting = waiting.collect();
+    let done = known.into_values().map(|(delivery, _)| delivery);
+    let done = done.filter(|delivery| delivery.state() != DeliveryState::Waiting).collect();
+    Some(EventCarried { event: Some(event), waiting, done })
 }
 
 /// The contract's name, in lower case and without what all of them begin with.

@@ -1,6 +1,7 @@
 //! What operators did: pauses, replay jobs, actions.
 
 use super::query;
+use crate::partition::share::Share;
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension as _};
 use std::collections::{BTreeMap, BTreeSet};
@@ -29,32 +30,26 @@ pub(crate) fn routes(connection: &Connection) -> rusqlite::Result<BTreeSet<(Stri
     statement.query_map((), |row| Ok((row.get(0)?, row.get(1)?)))?.collect()
 }
 
-/// Replay jobs that run, oldest first. Of a job in several partitions, the parts that are here are merged.
-pub(crate) fn running_jobs(connection: &Connection) -> rusqlite::Result<Vec<ReplayJob>> {
-    let mut jobs = all_jobs(connection)?;
-    jobs.retain(|job| job.state() == ReplayJobState::Running);
-    jobs.sort_by(|a, b| started(a).cmp(&started(b)));
-    Ok(jobs)
-}
-
-/// A replay job, merged of the parts that are here.
-pub(crate) fn job(connection: &Connection, id: &str) -> rusqlite::Result<Option<ReplayJob>> {
-    let select = "SELECT job FROM replay_jobs WHERE id = ? ORDER BY partition";
+/// A replay job, merged of its parts in these partitions: rows of a partition that another relay owns may still be here.
+pub(crate) fn job(connection: &Connection, share: &Share, id: &str) -> rusqlite::Result<Option<ReplayJob>> {
+    let select = "SELECT partition, job FROM replay_jobs WHERE id = ? ORDER BY partition";
     let mut statement = connection.prepare_cached(select)?;
-    let parts: Vec<ReplayJob> =
-        statement.query_map([id], |row| message(row, 0))?.collect::<Result<_, _>>()?;
-    Ok(parts.into_iter().reduce(merged))
+    let rows = statement.query_map([id], |row| Ok((row.get(0)?, message(row, 1)?)))?;
+    let parts: Vec<(u16, ReplayJob)> = rows.collect::<Result<_, _>>()?;
+    let parts = parts.into_iter().filter(|(partition, _)| share.has_number(*partition));
+    Ok(parts.map(|(_, part)| part).reduce(merged))
 }
 
 /// Replay jobs below a position (when it began, and its id), newest first, and whether there are more; with a tenant,
 /// those that name it.
 pub(crate) fn jobs(
     connection: &Connection,
+    share: &Share,
     tenant: Option<&str>,
     below: (i64, &str),
     max: usize,
 ) -> rusqlite::Result<(Vec<ReplayJob>, bool)> {
-    let mut jobs = all_jobs(connection)?;
+    let mut jobs = all_jobs(connection, share)?;
     jobs.retain(|job| {
         let of = job.filter.as_ref().map_or("", |filter| &filter.tenant);
         started(job) < below && tenant.is_none_or(|tenant| tenant == of)
@@ -69,12 +64,16 @@ fn started(job: &ReplayJob) -> (i64, &str) {
 }
 
 /// Few, because each was started by hand.
-fn all_jobs(connection: &Connection) -> rusqlite::Result<Vec<ReplayJob>> {
-    let mut statement = connection.prepare_cached("SELECT job FROM replay_jobs ORDER BY id, partition")?;
+fn all_jobs(connection: &Connection, share: &Share) -> rusqlite::Result<Vec<ReplayJob>> {
+    let select = "SELECT partition, job FROM replay_jobs ORDER BY id, partition";
+    let mut statement = connection.prepare_cached(select)?;
     let mut rows = statement.query(())?;
     let mut jobs: Vec<ReplayJob> = Vec::new();
     while let Some(row) = rows.next()? {
-        let part: ReplayJob = message(row, 0)?;
+        if !share.has_number(row.get(0)?) {
+            continue;
+        }
+        let part: ReplayJob = message(row, 1)?;
         match jobs.pop_if(|job| job.id == part.id) {
             Some(job) => jobs.push(merged(job, part)),
             None => jobs.push(part),
@@ -99,6 +98,7 @@ pub(crate) fn merged(one: ReplayJob, other: ReplayJob) -> ReplayJob {
         .unwrap_or(one.state());
     ReplayJob {
         state: state.into(),
+        rate_per_minute: one.rate_per_minute.saturating_add(other.rate_per_minute),
         matched: one.matched + other.matched,
         replayed: one.replayed + other.replayed,
         skipped: one.skipped + other.skipped,

@@ -1,6 +1,7 @@
 //! Rows to answers.
 
 use super::schema::{Attempts, job_key, span};
+use crate::partition::share::Share;
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension as _, Row};
 use std::collections::BTreeMap;
@@ -404,13 +405,14 @@ pub(crate) struct Quarantined {
     pub callbacks: Vec<((i64, String), QuarantinedCallback)>,
     /// Whether there are more.
     pub more: bool,
-    /// How many are kept in all.
+    /// How many of the share are kept in all.
     pub total: u64,
 }
 
 /// Quarantined callbacks below a position (when it was received, and its id), newest first.
 pub(crate) fn quarantined(
     connection: &Connection,
+    share: &Share,
     tenant: Option<&str>,
     below: (i64, &str),
     max: usize,
@@ -425,7 +427,12 @@ pub(crate) fn quarantined(
     let mut callbacks: Vec<_> = rows.collect::<Result<_, _>>()?;
     let more = callbacks.len() > max;
     callbacks.truncate(max);
-    let count = "SELECT count(*) FROM quarantined WHERE ?1 IS NULL OR tenant = ?1";
-    let total = connection.prepare_cached(count)?.query_row([tenant], |row| row.get(0))?;
+    let count =
+        "SELECT partition, count(*) FROM quarantined WHERE ?1 IS NULL OR tenant = ?1 GROUP BY partition";
+    let mut statement = connection.prepare_cached(count)?;
+    let rows = statement.query_map([tenant], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    let counts: Vec<(u16, u64)> = rows.collect::<Result<_, _>>()?;
+    let total =
+        counts.iter().filter(|(partition, _)| share.has_number(*partition)).map(|(_, count)| count).sum();
     Ok(Quarantined { callbacks, more, total })
 }

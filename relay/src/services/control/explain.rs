@@ -1,10 +1,16 @@
 //! Gathers what is known of an event out of the view and the bus, and has it explained.
 
-use super::Operator;
-use crate::{services::access::Caller, decisions::route_block::RouteBlock, decisions::explain::{Known, explain as decide}, services::status::{ask, request}, view::{
+use crate::{
+    decisions::{
+        explain::{Known, explain as decide},
+        route_block::RouteBlock,
+    },
+    services::{access::Caller, cluster::Cluster, error::Error, local::Local, status::request},
+    view::{
+        blocks,
         query::{self, EventFilter, Period},
-        recall,
-    }};
+    },
+};
 use rusqlite::Connection;
 use std::collections::BTreeMap;
 use talaria_core::{
@@ -12,9 +18,9 @@ use talaria_core::{
     json::{Value, parse},
 };
 use talaria_proto::v1::{
-    Attempt, Delivery, Event, ExplainRequest, ExplainResponse, Explanation, explain_request::Subject,
+    Attempt, ClusterMethod, Delivery, Event, ExplainPart, ExplainRequest, ExplainResponse, Explanation,
+    PlacedExplanation, explain_request::Subject,
 };
-use tonic::Status;
 
 /// How many events of a job are explained: each one's payload is read.
 const EVENTS: usize = 20;
@@ -34,11 +40,50 @@ enum Asked {
     Job(EventFilter),
 }
 
-pub(super) async fn explain(
-    server: &Operator,
+impl Cluster {
+    /// Over all relays: a job's events may be of several tenants.
+    pub(super) async fn explain(
+        &self,
+        caller: &Caller,
+        request: ExplainRequest,
+    ) -> Result<ExplainResponse, Error> {
+        let own = explain(self.local(), caller, request.clone()).await;
+        let method = ClusterMethod::Explain;
+        if !matches!(request.subject, Some(Subject::JobId(_))) {
+            let part = self.find(caller, method, &request, own).await?;
+            return Ok(merged([part], false));
+        }
+        let own = match own {
+            Err(error) if !error.is_not_found() => return Err(error),
+            own => own,
+        };
+        let tenant = caller.narrow(&request.tenant)?;
+        let others = self.gather(caller, method, &request, tenant.as_deref()).await?;
+        match own {
+            Err(error) if others.answers.is_empty() => Err(error.of_all(others.behind, others.missing)),
+            own => Ok(merged(others.answers.into_iter().chain(own), !others.missing.is_empty())),
+        }
+    }
+}
+
+/// The newest of all parts. An event that two relays have, while its partition goes from one to the other, is there once.
+fn merged(parts: impl IntoIterator<Item = ExplainPart>, incomplete: bool) -> ExplainResponse {
+    let (mut all, mut more) = (BTreeMap::new(), false);
+    for part in parts {
+        more |= part.more;
+        all.extend(part.explanations.into_iter().map(|placed| (placed.event_seq, placed.explanation)));
+    }
+    more |= all.len() > EVENTS;
+    let explanations = all.into_values().rev().take(EVENTS).flatten().collect();
+    ExplainResponse { explanations, more, incomplete }
+}
+
+/// Of what this relay owns.
+pub(in crate::services) async fn explain(
+    local: &Local,
     caller: &Caller,
     asked: ExplainRequest,
-) -> Result<ExplainResponse, Status> {
+) -> Result<ExplainPart, Error> {
     let tenant = caller.narrow(&asked.tenant)?;
     let event = |id: EventId| Asked::Event(id, caller.clone());
     let (asked, only, what) = match asked.subject {
@@ -54,26 +99,31 @@ pub(super) async fn explain(
             (Asked::Job(filter), None, format!("job {shown}"))
         }
         _ => {
-            return Err(Status::invalid_argument(
-                "name what is to be explained: event_id, delivery_id or job_id",
-            ));
+            return Err(Error::Refused {
+                code: tonic::Code::InvalidArgument,
+                message: "name what is to be explained: event_id, delivery_id or job_id".to_owned(),
+            });
         }
     };
-    let (found, more) = ask(&server.view, move |connection| find(connection, &asked)).await?;
+    let own = local.own();
+    let (mut found, more) = local.read(move |connection| find(connection, &asked)).await?;
+    found.retain(|found| own.has(&found.event.tenant));
     let mut explanations = Vec::new();
     for found in found {
-        let mut explanation = explain_one(server, found).await?;
+        let event_seq = found.seq;
+        let mut explanation = explain_one(local, found).await?;
         if let Some(only) = only {
             explanation.routes.retain(|route| RouteKey::new(&route.route) == only);
         }
         if only.is_none() || !explanation.routes.is_empty() {
-            explanations.push(explanation);
+            explanations.push(PlacedExplanation { event_seq, explanation: Some(explanation) });
         }
     }
     if explanations.is_empty() {
-        return Err(not_known(server, &what).await);
+        // The view knows an event from when it is planned.
+        return Err(Error::NeverCame { what, behind: local.behind() });
     }
-    Ok(ExplainResponse { explanations, more })
+    Ok(ExplainPart { explanations, more })
 }
 
 fn find(connection: &Connection, asked: &Asked) -> rusqlite::Result<(Vec<Found>, bool)> {
@@ -88,15 +138,11 @@ fn find(connection: &Connection, asked: &Asked) -> rusqlite::Result<(Vec<Found>,
         }
     };
     let found = |(seq, event): (u64, Event)| {
-        let with_attempts = |delivery: Delivery| {
-            let attempts = delivery.id.parse().map(|id| query::attempts(connection, id));
-            Ok((delivery, attempts.unwrap_or(Ok(Vec::new()))?))
-        };
-        let planned = query::deliveries_of(connection, seq)?.into_iter().map(with_attempts);
+        let planned = query::histories_of(connection, seq)?.into_iter();
         Ok(Found {
             seq,
-            planned: planned.collect::<rusqlite::Result<_>>()?,
-            blocks: recall::blocks(connection, &event.tenant)?,
+            planned: planned.map(|history| (history.delivery, history.attempts)).collect(),
+            blocks: blocks::blocks(connection, &event.tenant)?,
             conflicts: query::conflicts_of(connection, seq)?.len(),
             event,
         })
@@ -105,14 +151,14 @@ fn find(connection: &Connection, asked: &Asked) -> rusqlite::Result<(Vec<Found>,
     Ok((events.into_iter().map(found).collect::<rusqlite::Result<_>>()?, more))
 }
 
-async fn explain_one(server: &Operator, found: Found) -> Result<Explanation, Status> {
-    let stored = server.bus.event(found.seq).await.map_err(|error| Status::unavailable(error.to_string()))?;
+async fn explain_one(local: &Local, found: Found) -> Result<Explanation, Error> {
+    let stored = local.bus.event(found.seq).await?;
     // Ingress read it before it was taken; what cannot be read has no fields, for planning as for this.
     let payload = stored.as_ref().map(|stored| parse(&stored.payload).ok());
     let payload = payload.as_ref().map(|read| read.as_ref().map_or(&Value::Null, |document| document.root()));
     let event_type =
         stored.as_ref().map_or_else(|| found.event.r#type.clone(), |stored| stored.r#type.clone());
-    let config = server.config();
+    let config = local.config();
     let known = Known {
         event_type: &event_type,
         payload,
@@ -122,18 +168,32 @@ async fn explain_one(server: &Operator, found: Found) -> Result<Explanation, Sta
         conflicts: found.conflicts,
         event: found.event,
     };
-    Ok(decide(known, server.clock.now()))
+    Ok(decide(known, local.clock.now()))
 }
 
-/// The view knows an event from when it is planned.
-async fn not_known(server: &Operator, what: &str) -> Status {
-    let behind = match server.bus.journal_bounds().await {
-        Ok(journal) => server.bus.entries_between(*server.view.position().borrow(), journal.newest),
-        Err(_) => 0,
-    };
-    let hint = match behind {
-        0 => "it never came, waits to be planned, or is not kept any more".to_owned(),
-        n => format!("the status is {n} entries of the journal behind; ask again soon"),
-    };
-    Status::not_found(format!("no {what} is known: {hint}"))
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_all_that_the_relays_explain_the_newest_are_shown() {
+        let part = |seqs: &[u64], more| {
+            let placed = |seq: &u64| {
+                let explanation = Explanation { summary: seq.to_string(), ..Explanation::default() };
+                PlacedExplanation { event_seq: *seq, explanation: Some(explanation) }
+            };
+            ExplainPart { explanations: seqs.iter().map(placed).collect(), more }
+        };
+        let summaries = |response: &ExplainResponse| {
+            response.explanations.iter().map(|it| it.summary.parse().unwrap()).collect::<Vec<u64>>()
+        };
+        let few = merged([part(&[9, 3], false), part(&[7, 3], false)], true);
+        assert_eq!((summaries(&few), few.more, few.incomplete), (vec![9, 7, 3], false, true));
+        let many: Vec<u64> = (0..15).map(|n| 2 * n).rev().collect();
+        let other: Vec<u64> = (0..15).map(|n| 2 * n + 1).rev().collect();
+        let cut = merged([part(&many, false), part(&other, false)], false);
+        assert_eq!(summaries(&cut), (10..30).rev().collect::<Vec<u64>>());
+        assert!(cut.more && !cut.incomplete);
+        assert!(merged([part(&[1], true)], false).more);
+    }
 }

@@ -1,248 +1,261 @@
-//! Replays of many: counting, beginning, going on, calling off.
+//! Replays of many, as far as they are in the partitions that this relay owns: counting, beginning, calling off.
 //!
-//! All that there is of a job is in the journal. Each step is one decision: the deliveries that go into the queue, the
-//! records about them, and how far the job has come. So a step is done as a whole or not at all, by one relay, whichever
-//! dies when; and whoever leads goes on behind the last one.
+//! A job has a part in each partition with anything that matches, and all that there is of a part is in the partition's
+//! journal. Its owner goes on with it ([`super::runner`]).
 
 use super::{
-    operator::{Operator, unavailable},
+    operator::Operator,
     request::{self, Asker},
 };
-use crate::{services::access::Caller, decisions::replay::{self, Wish, record}, view::{
-        control,
-        query::Place,
-        replayable::{self, BOTTOM, ReplayFilter},
-    }};
-use jiff::Timestamp;
-use std::{collections::HashSet, time::Duration};
-use talaria_bus::time::to_proto;
-use talaria_proto::v1::{
-    ControlKind, Delivery, ReplayCursor, ReplayDeliveriesResponse, ReplayJob, ReplayJobState, record::What,
+use crate::{
+    decisions::replay::{Wish, record},
+    partition::handle::Owner,
+    services::{access::Caller, cluster::Page, error::Error, local::Local, status},
+    view::{control, replayable},
 };
-use tokio_util::sync::CancellationToken;
-use tonic::Status;
+use jiff::Timestamp;
+use talaria_bus::{
+    Partition,
+    time::{from_proto, to_proto},
+};
+use talaria_proto::v1::{
+    CancelReplay, CancelReplayJobRequest, CancelReplayJobResponse, ControlAction, ControlKind,
+    GetReplayJobRequest, GetReplayJobResponse, ListControlActionsRequest, ListReplayJobsRequest,
+    PartitionReplayCount, Record, ReplayCount, ReplayDeliveriesRequest, ReplayJob, ReplayJobState,
+    ReplayPart, StartReplay, StartedReplay, record::What,
+};
 
-/// How long to wait for a bus that does not work, and how often to look whether this relay leads by now.
-const PATIENCE: Duration = Duration::from_secs(1);
+/// The longest id of a job that an error repeats.
+const LONGEST_ID: usize = 100;
 
-impl Operator {
-    /// Deliveries behind a place, oldest first, and whether each can be replayed.
-    async fn candidates(
-        &self,
-        filter: &ReplayFilter,
-        behind: Place,
-        last: u64,
-        max: usize,
-    ) -> Result<Vec<(Place, Delivery, bool)>, Status> {
-        let filter = filter.clone();
-        let found = self.ask(move |c| replayable::deliveries(c, &filter, behind, last, max)).await?;
-        let kept = self.kept(found.iter().map(|((seq, _), _)| seq.cast_unsigned()).collect()).await?;
-        let config = self.config();
-        let judged = |(place, delivery): (Place, Delivery)| {
-            let is_configured = config.route(&delivery.tenant, &delivery.route).is_some();
-            (place, delivery, is_configured && kept.contains(&place.0.cast_unsigned()))
-        };
-        Ok(found.into_iter().map(judged).collect())
-    }
-
-    /// How many match, and how many of them can be replayed.
-    pub(super) async fn count(
-        &self,
-        filter: &ReplayFilter,
-        last: u64,
-    ) -> Result<ReplayDeliveriesResponse, Status> {
-        let filter = filter.clone();
-        let found = self.ask(move |connection| replayable::events(connection, &filter, last)).await?;
-        let kept = self.kept(found.values().flatten().copied().collect()).await?;
-        let config = self.config();
-        let mut counts = ReplayDeliveriesResponse::default();
-        for ((tenant, route), events) in found {
-            let is_configured = config.route(&tenant, &route).is_some();
-            for event in events {
-                counts.matching += 1;
-                match (is_configured, kept.contains(&event)) {
-                    (false, _) => counts.route_not_configured += 1,
-                    (true, false) => counts.event_not_kept += 1,
-                    (true, true) => counts.replayable += 1,
-                }
-            }
-        }
-        Ok(counts)
-    }
-
-    async fn kept(&self, events: HashSet<u64>) -> Result<HashSet<u64>, Status> {
-        if events.is_empty() {
-            return Ok(events);
-        }
-        self.bus.kept(events).await.map_err(unavailable)
-    }
-
-    /// Begins a job for what `count` found.
-    pub(super) async fn start_job(&self, mut job: ReplayJob, asker: &Asker) -> Result<ReplayJob, Status> {
-        loop {
-            let turn = self.turn().await?;
-            let now = self.clock.now();
-            (job.started_at, job.updated_at) = (Some(to_proto(now)), Some(to_proto(now)));
-            let records = job_facts(now, &job, ControlKind::ReplayJobStarted, asker);
-            if self.bus.decide(turn, records, Vec::new()).await.map_err(unavailable)? {
-                tracing::info!(
-                    job = job.id,
-                    by = asker.by,
-                    token = asker.token_name(),
-                    matched = job.matched,
-                    "a replay has begun"
-                );
-                self.shown().await?;
-                return self.job(&job.id).await;
-            }
-        }
-    }
-
-    /// Calls a job off.
-    pub(super) async fn cancel_job(&self, id: &str, asker: &Asker) -> Result<ReplayJob, Status> {
-        loop {
-            let turn = self.turn().await?;
-            let mut job = self.job_for(&asker.caller, id).await?;
-            if job.state() != ReplayJobState::Running {
-                return Err(Status::failed_precondition(format!("{id} has ended already")));
-            }
-            let now = self.clock.now();
-            end(&mut job, ReplayJobState::Cancelled, now);
-            let records = job_facts(now, &job, ControlKind::ReplayJobCancelled, asker);
-            if self.bus.decide(turn, records, Vec::new()).await.map_err(unavailable)? {
-                tracing::info!(
-                    job = id,
-                    by = asker.by,
-                    token = asker.token_name(),
-                    "a replay was called off"
-                );
-                self.shown().await?;
-                return Ok(job);
-            }
-        }
-    }
-
-    /// For somebody who asks: one that they may not see is as unknown to them as one that there is not.
-    pub(super) async fn job_for(&self, caller: &Caller, id: &str) -> Result<ReplayJob, Status> {
-        self.job_if(id, |job| caller.sees_job(job)).await
-    }
-
-    async fn job(&self, id: &str) -> Result<ReplayJob, Status> {
-        self.job_if(id, |_| true).await
-    }
-
-    async fn job_if(&self, id: &str, is_seen: impl Fn(&ReplayJob) -> bool) -> Result<ReplayJob, Status> {
-        let asked = id.to_owned();
-        let job = self.ask(move |connection| control::job(connection, &asked)).await?;
-        job.filter(is_seen).ok_or_else(|| {
-            let shown: String = id.chars().take(100).collect();
-            Status::not_found(format!("no replay job {shown} is known, or it is not kept any more"))
+impl Local {
+    /// Events of which the payload can be read: those from this sequence on. Of an event that was carried the owner has the
+    /// payload for as long as something of it waits, and what waits is not replayed by jobs.
+    pub(super) async fn first_kept(&self) -> Result<u64, Error> {
+        Ok(match self.bus.bounds().await?.first_event {
+            // There are none.
+            0 => u64::MAX,
+            first => first,
         })
     }
 
-    /// One step of a job, if it is time for one.
-    async fn go_on(&self, id: &str) -> Result<(), Status> {
-        let turn = self.turn().await?;
-        let (job, now) = (self.job(id).await?, self.clock.now());
-        if job.state() != ReplayJobState::Running || replay::next_step(&job, now) > now {
-            return Ok(());
-        }
-        let filter = request::replay_filter(&job.filter.clone().unwrap_or_default())?;
-        let behind = job.cursor.map_or(BOTTOM, |cursor| (cursor.event_seq.cast_signed(), cursor.route));
-        let (mut size, _) = replay::step(job.rate_per_minute);
-        let mut candidates = self.candidates(&filter, behind, job.last_event_seq, size).await?;
-        loop {
-            let is_last = candidates.len() < size;
-            let mut stepped = job.clone();
-            let (mut records, mut tasks) = (Vec::new(), Vec::new());
-            for ((seq, route), delivery, is_fit) in &candidates {
-                stepped.cursor = Some(ReplayCursor { event_seq: seq.cast_unsigned(), route: *route });
-                if !is_fit {
-                    stepped.skipped += 1;
-                    continue;
-                }
-                let place = (*seq, *route);
-                let step = self.ask(move |connection| replayable::step(connection, place)).await?;
-                let wish = Wish {
-                    now,
-                    by: &job.requested_by,
-                    token: &job.token_name,
-                    reason: &job.reason,
-                    job: &job.id,
-                };
-                let again = replay::again(&replay::ended(delivery, seq.cast_unsigned(), step), wish);
-                records.push(again.record);
-                tasks.extend(again.task);
-                stepped.replayed += 1;
-            }
-            stepped.updated_at = Some(to_proto(now));
-            if is_last {
-                end(&mut stepped, ReplayJobState::Done, now);
-            }
-            records.push(record(now, What::ReplayJob(stepped.clone())));
-            match self.bus.decide(turn, records, tasks).await {
-                Ok(decided) => {
-                    if decided && is_last {
-                        let ReplayJob { replayed, skipped, .. } = stepped;
-                        tracing::info!(job = id, replayed, skipped, "a replay is done");
-                    }
-                    // Where somebody else decided first there is nothing to do but to look again.
-                    return self.shown().await;
-                }
-                Err(error) if error.is_too_large() && size > 1 => {
-                    size /= 2;
-                    candidates.truncate(size);
-                }
-                Err(error) => return Err(unavailable(error)),
-            }
+    pub(in crate::services) async fn jobs(
+        &self,
+        caller: &Caller,
+        request: ListReplayJobsRequest,
+    ) -> Result<Page<(i64, String), ReplayJob>, Error> {
+        let tenant = caller.narrow("")?;
+        let size = status::request::page_size(request.page_size)?;
+        let (started_at, id) = status::request::job_page(&request.page_token)?;
+        let own = self.own();
+        let question = move |connection: &rusqlite::Connection| {
+            control::jobs(connection, &own, tenant.as_deref(), (started_at, &id), size)
+        };
+        let (jobs, more) = self.read(question).await?;
+        let position =
+            |job: &ReplayJob| (from_proto(job.started_at.as_ref()).as_microsecond(), job.id.clone());
+        Ok(Page::new((jobs.into_iter().map(|job| (position(&job), job)).collect(), more)))
+    }
+
+    pub(in crate::services) async fn actions(
+        &self,
+        caller: &Caller,
+        request: ListControlActionsRequest,
+    ) -> Result<Page<i64, ControlAction>, Error> {
+        let size = status::request::page_size(request.page_size)?;
+        let below = status::request::action_page(&request.page_token)?;
+        let (tenant, since) = (caller.narrow(&request.tenant)?, request::since(request.since)?);
+        let question = move |connection: &rusqlite::Connection| {
+            control::actions(connection, tenant.as_deref(), since, below, size)
+        };
+        self.read(question).await.map(Page::new)
+    }
+
+    /// For somebody who asks: one that they may not see is as unknown to them as one that there is not.
+    pub(in crate::services) async fn job(
+        &self,
+        caller: &Caller,
+        request: GetReplayJobRequest,
+    ) -> Result<GetReplayJobResponse, Error> {
+        let id = request.job_id;
+        let asked = id.clone();
+        let own = self.own();
+        let job = self.read(move |connection| control::job(connection, &own, &asked)).await?;
+        match job.filter(|job| caller.sees_job(job)) {
+            Some(job) => Ok(GetReplayJobResponse { job: Some(job), incomplete: false }),
+            None => Err(not_known(&id, self.behind())),
         }
     }
 }
 
-fn end(job: &mut ReplayJob, state: ReplayJobState, now: Timestamp) {
+fn not_known(id: &str, behind: u64) -> Error {
+    let shown: String = id.chars().take(LONGEST_ID).collect();
+    Error::NotKnown { what: format!("replay job {shown}"), behind }
+}
+
+impl Operator {
+    /// How many match in each of the own partitions, and how many of them can be replayed.
+    pub(in crate::services) async fn count_replay(
+        &self,
+        caller: &Caller,
+        asked: ReplayDeliveriesRequest,
+    ) -> Result<ReplayCount, Error> {
+        let (filter, _) = request::replay(&asked, caller)?;
+        let share = self.local.own();
+        self.local.caught_up(&share).await?;
+        let first_kept = self.local.first_kept().await?;
+        let meant = request::replay_filter(&filter)?;
+        let found = self
+            .local
+            .read(move |connection| {
+                let mut found = Vec::new();
+                for partition in share.partitions {
+                    let last = replayable::newest_event(connection, partition)?;
+                    let events = replayable::events(connection, partition, &meant, last)?;
+                    found.push((partition, last, events));
+                }
+                Ok(found)
+            })
+            .await?;
+        let config = self.local.config();
+        let mut counts = Vec::new();
+        for (partition, last_event_seq, routes) in found {
+            let mut count = PartitionReplayCount {
+                partition: partition.number().into(),
+                last_event_seq,
+                ..PartitionReplayCount::default()
+            };
+            for ((tenant, route), events) in routes {
+                let is_configured = config.route(&tenant, &route).is_some();
+                for event in events {
+                    count.matching += 1;
+                    match (is_configured, event >= first_kept) {
+                        (false, _) => count.route_not_configured += 1,
+                        (true, false) => count.event_not_kept += 1,
+                        (true, true) => count.replayable += 1,
+                    }
+                }
+            }
+            counts.push(count);
+        }
+        counts.retain(|count| count.matching > 0);
+        Ok(ReplayCount { partitions: counts })
+    }
+
+    /// Begins the parts of a job that are in own partitions.
+    pub(in crate::services) async fn start_replay(
+        &self,
+        caller: &Caller,
+        asked: StartReplay,
+    ) -> Result<StartedReplay, Error> {
+        let (mut started, mut seqs, mut failed) = (Vec::new(), Vec::new(), Error::NotOwned);
+        let mut record_action = asked.record_action;
+        for part in asked.parts {
+            let partition = wire_partition(part.partition, self.local.bus.partitions());
+            let Some(owner) = partition.and_then(|partition| self.local.owners.of(partition)) else {
+                continue;
+            };
+            let now = self.local.clock.now();
+            let job = ReplayJob {
+                token_name: caller.token.clone(),
+                state: ReplayJobState::Running.into(),
+                updated_at: Some(to_proto(now)),
+                ..part.job.unwrap_or_default()
+            };
+            let kind = record_action.then_some(ControlKind::ReplayJobStarted);
+            match self.append(&owner, job_records(now, &job, kind)).await {
+                Ok(seq) => {
+                    record_action = false;
+                    let (by, token) = (&job.requested_by, &job.token_name);
+                    tracing::info!(
+                        job = job.id,
+                        partition = %owner.partition,
+                        by,
+                        token,
+                        matched = job.matched,
+                        "a replay has begun"
+                    );
+                    started.push(ReplayPart { partition: part.partition, job: Some(job) });
+                    seqs.push((owner, seq));
+                }
+                Err(error) => failed = error,
+            }
+        }
+        self.job_began.notify_one();
+        for (owner, seq) in &seqs {
+            self.shown(owner, *seq).await;
+        }
+        if started.is_empty() { Err(failed) } else { Ok(StartedReplay { parts: started }) }
+    }
+
+    /// Calls off the parts of a job that run in own partitions.
+    pub(in crate::services) async fn cancel_replay(
+        &self,
+        caller: &Caller,
+        asked: CancelReplay,
+    ) -> Result<CancelReplayJobResponse, Error> {
+        let CancelReplayJobRequest { job_id, requested_by, reason } = asked.request.unwrap_or_default();
+        let asker = Asker::read(caller.clone(), requested_by, reason)?;
+        let mut record_action = asked.record_action;
+        let mut seqs = Vec::new();
+        for owner in self.local.owners.all() {
+            if part_of(&owner, &job_id, caller).await.is_none() {
+                continue;
+            }
+            // Not between what a step reads and what it records. The view is not asked.
+            let turn = owner.turn().await;
+            let Some(mut job) = part_of(&owner, &job_id, caller).await else { continue };
+            let now = self.local.clock.now();
+            end(&mut job, ReplayJobState::Cancelled, now);
+            let mut records = vec![record(now, What::ReplayJob(job.clone()))];
+            if record_action {
+                let filter = job.filter.unwrap_or_default();
+                let wish = asker.wish(now, &job.id);
+                let action = wish.action(ControlKind::ReplayJobCancelled, &filter.tenant, &filter.route);
+                records.push(record(now, What::Acted(action)));
+            }
+            let seq = self.append(&owner, records).await?;
+            drop(turn);
+            record_action = false;
+            let (by, token) = (&asker.by, asker.token_name());
+            tracing::info!(job = job_id, partition = %owner.partition, by, token, "a replay was called off");
+            seqs.push((owner, seq));
+        }
+        for (owner, seq) in &seqs {
+            self.shown(owner, *seq).await;
+        }
+        let job = self.local.job(caller, GetReplayJobRequest { job_id: job_id.clone() }).await?.job;
+        if seqs.is_empty() {
+            return Err(Error::JobEnded(job_id));
+        }
+        Ok(CancelReplayJobResponse { job, incomplete: false })
+    }
+}
+
+pub(super) fn wire_partition(number: u32, count: u16) -> Option<Partition> {
+    Partition::new(u16::try_from(number).ok()?, count)
+}
+
+/// The part of a job that runs in a partition.
+async fn part_of(owner: &Owner, id: &str, caller: &Caller) -> Option<ReplayJob> {
+    let jobs = owner.jobs().await.unwrap_or_default();
+    jobs.into_iter().find(|job| job.id == id && caller.sees_job(job))
+}
+
+pub(super) fn end(job: &mut ReplayJob, state: ReplayJobState, now: Timestamp) {
     job.set_state(state);
     job.updated_at = Some(to_proto(now));
     job.ended_at = job.updated_at;
 }
 
-fn job_facts(
-    now: Timestamp,
-    job: &ReplayJob,
-    kind: ControlKind,
-    asker: &Asker,
-) -> Vec<talaria_proto::v1::Record> {
-    let filter = job.filter.clone().unwrap_or_default();
-    let action = asker.wish(now, &job.id).action(kind, &filter.tenant, &filter.route);
-    vec![record(now, What::ReplayJob(job.clone())), record(now, What::Acted(action))]
-}
-
-/// Goes on with the jobs that have not ended while this relay leads, until it is told to stop.
-pub(crate) async fn run(operator: Operator, stop: CancellationToken) {
-    let work = async {
-        let mut jobs = operator.view.jobs();
-        loop {
-            let running = jobs.borrow_and_update().clone();
-            let now = operator.clock.now();
-            let next = running.iter().map(|job| (replay::next_step(job, now), &job.id)).min();
-            let Some((at, id)) = next else {
-                if jobs.changed().await.is_err() {
-                    return;
-                }
-                continue;
-            };
-            if !operator.bus.leads() {
-                tokio::time::sleep(PATIENCE).await;
-                continue;
-            }
-            if at > now {
-                tokio::select! { () = operator.clock.sleep_towards(at) => {}, _ = jobs.changed() => {} }
-                continue;
-            }
-            if let Err(error) = operator.go_on(id).await {
-                tracing::error!(error = error.message(), job = id, "a replay cannot go on; trying again");
-                tokio::time::sleep(PATIENCE).await;
-            }
-        }
-    };
-    tokio::select! { () = stop.cancelled() => {}, () = work => {} }
+/// What is journalled when a part of a job begins, with the operator's action where that is recorded here.
+fn job_records(now: Timestamp, job: &ReplayJob, kind: Option<ControlKind>) -> Vec<Record> {
+    let mut records = vec![record(now, What::ReplayJob(job.clone()))];
+    if let Some(kind) = kind {
+        let filter = job.filter.clone().unwrap_or_default();
+        let wish =
+            Wish { now, by: &job.requested_by, token: &job.token_name, reason: &job.reason, job: &job.id };
+        records.push(record(now, What::Acted(wish.action(kind, &filter.tenant, &filter.route))));
+    }
+    records
 }

@@ -1,6 +1,13 @@
 //! What was asked for, checked.
 
-use crate::{services::access::Caller, decisions::replay::Wish, services::status::request::{given, period}, view::{query::DeliveryFilter, replayable::ReplayFilter}};
+use crate::{
+    decisions::replay::Wish,
+    services::{
+        access::Caller,
+        status::request::{given, period},
+    },
+    view::{query::DeliveryFilter, replayable::ReplayFilter},
+};
 use jiff::Timestamp;
 use talaria_core::config::EventPattern;
 use talaria_proto::v1::{self, DeliveryState};
@@ -54,7 +61,7 @@ impl Asker {
     }
 }
 
-pub(super) fn rate(asked: u32) -> Result<u32, Status> {
+fn rate(asked: u32) -> Result<u32, Status> {
     match asked {
         0 => Ok(DEFAULT_RATE),
         1..=LARGEST_RATE => Ok(asked),
@@ -65,7 +72,7 @@ pub(super) fn rate(asked: u32) -> Result<u32, Status> {
 }
 
 /// What is journalled of a filter: with the states that it means, each once.
-pub(super) fn with_states(mut filter: v1::ReplayFilter) -> v1::ReplayFilter {
+fn with_states(mut filter: v1::ReplayFilter) -> v1::ReplayFilter {
     if filter.states.is_empty() {
         filter.states.push(DeliveryState::Parked.into());
     }
@@ -110,8 +117,25 @@ fn event_type(text: &str) -> Result<Option<EventPattern>, Status> {
     }
 }
 
+/// What a request for a replay means, checked: the filter as it is journalled, and the rate.
+pub(super) fn replay(
+    asked: &v1::ReplayDeliveriesRequest,
+    caller: &Caller,
+) -> Result<(v1::ReplayFilter, u32), Status> {
+    let rate = rate(asked.rate_per_minute)?;
+    let mut filter = with_states(asked.filter.clone().unwrap_or_default());
+    replay_filter(&filter)?;
+    if is_everything(&filter) && !asked.all {
+        return Err(Status::invalid_argument(
+            "this would replay everything there is: restrict it, or ask for all",
+        ));
+    }
+    filter.tenant = caller.narrow(&filter.tenant)?.unwrap_or_default();
+    Ok((filter, rate))
+}
+
 /// Whether a filter restricts nothing but the state.
-pub(super) fn is_everything(filter: &v1::ReplayFilter) -> bool {
+fn is_everything(filter: &v1::ReplayFilter) -> bool {
     let v1::ReplayFilter { tenant, route, job_id, event_type, states: _, since, until } = filter;
     let names = [tenant, route, job_id, event_type];
     names.into_iter().all(String::is_empty) && since.is_none() && until.is_none()

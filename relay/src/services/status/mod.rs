@@ -1,25 +1,27 @@
-//! `StatusService`: answers out of the view.
+//! `StatusService`: what became of every callback.
 //!
+//! - [`answers`]: what this relay's view says.
 //! - [`configuration`]: how the configuration stands.
 //! - [`request`]: what was asked, checked.
 //! - [`watch`]: the stream of changes.
 
+mod answers;
 mod configuration;
-pub(crate) mod request;
+pub(super) mod request;
 mod watch;
 
-use crate::{services::access::{caller, pass}, view::{View, control, query, recall, summary}};
-use std::{pin::Pin, sync::Arc};
-use talaria_bus::{Bus, Clock};
-use talaria_core::{
-    config::Standing,
-    id::{DeliveryId, EventId},
+use super::{
+    access::{caller, pass},
+    cluster::{Cluster, Deliveries, Events, Quarantined},
+    error::Error,
 };
+use std::{collections::BTreeMap, pin::Pin, sync::Arc};
+use talaria_core::config::Standing;
 use talaria_proto::v1::{
-    Delivery, GetDeliveryRequest, GetDeliveryResponse, GetEventRequest, GetEventResponse, GetSummaryRequest,
-    GetSummaryResponse, ListDeliveriesRequest, ListDeliveriesResponse, ListEventsRequest, ListEventsResponse,
-    ListQuarantinedRequest, ListQuarantinedResponse, WatchDeliveriesRequest, WatchDeliveriesResponse,
-    status_service_server::StatusService,
+    ClusterMethod, GetDeliveryRequest, GetDeliveryResponse, GetEventRequest, GetEventResponse,
+    GetSummaryRequest, GetSummaryResponse, ListDeliveriesRequest, ListDeliveriesResponse, ListEventsRequest,
+    ListEventsResponse, ListQuarantinedRequest, ListQuarantinedResponse, WatchDeliveriesRequest,
+    WatchDeliveriesResponse, status_service_server::StatusService,
 };
 use tokio::sync::watch::Receiver;
 use tokio_stream::Stream;
@@ -29,42 +31,33 @@ use tonic::{Request, Response, Status};
 /// The service. Clones share it.
 #[derive(Clone)]
 pub(crate) struct StatusServer {
-    view: View,
-    bus: Bus,
-    clock: Clock,
+    cluster: Cluster,
     standing: Receiver<Arc<Standing>>,
     /// Ends the watches: a server waits for its streams.
     stop: CancellationToken,
 }
 
 impl StatusServer {
-    pub(crate) fn new(
-        view: View,
-        bus: Bus,
-        clock: Clock,
-        standing: Receiver<Arc<Standing>>,
-        stop: CancellationToken,
-    ) -> Self {
-        Self { view, bus, clock, standing, stop }
-    }
-
-    async fn ask<T: Send + 'static>(
-        &self,
-        question: impl FnOnce(&rusqlite::Connection) -> rusqlite::Result<T> + Send + 'static,
-    ) -> Result<T, Status> {
-        ask(&self.view, question).await
+    pub(super) fn new(cluster: Cluster, standing: Receiver<Arc<Standing>>, stop: CancellationToken) -> Self {
+        Self { cluster, standing, stop }
     }
 }
 
-/// Asks the view; whoever asked is told no more than that it cannot be read.
-pub(crate) async fn ask<T: Send + 'static>(
-    view: &View,
-    question: impl FnOnce(&rusqlite::Connection) -> rusqlite::Result<T> + Send + 'static,
-) -> Result<T, Status> {
-    view.read(question).await.map_err(|error| {
-        tracing::error!(%error, "cannot read the status view");
-        Status::internal("the status view cannot be read; the log says why")
-    })
+/// The sums of all relays: each has those of its tenants. What two have at once, while a partition goes from one to the other,
+/// is taken from the one that is named first.
+fn merged(sums: impl IntoIterator<Item = GetSummaryResponse>) -> GetSummaryResponse {
+    let (mut routes, mut tenants, mut view_behind) = (BTreeMap::new(), BTreeMap::new(), 0);
+    for sum in sums {
+        for route in sum.routes {
+            routes.entry((route.tenant.clone(), route.route.clone())).or_insert(route);
+        }
+        for tenant in sum.tenants {
+            tenants.entry(tenant.tenant.clone()).or_insert(tenant);
+        }
+        view_behind = sum.view_behind.max(view_behind);
+    }
+    let (routes, tenants) = (routes.into_values().collect(), tenants.into_values().collect());
+    GetSummaryResponse { routes, tenants, view_behind, ..GetSummaryResponse::default() }
 }
 
 #[tonic::async_trait]
@@ -75,22 +68,17 @@ impl StatusService for StatusServer {
     ) -> Result<Response<GetEventResponse>, Status> {
         let caller = caller(&request)?;
         let request = request.into_inner();
-        let id: EventId = request::id(&request.event_id)?;
-        let found = self.ask(move |connection| {
-            let seen = query::event(connection, id)?.filter(|(_, event)| caller.sees(&event.tenant));
-            let Some((seq, event)) = seen else { return Ok(None) };
-            let mut deliveries = query::deliveries_of(connection, seq)?;
-            recall::explain_waiting(connection, &mut deliveries)?;
-            Ok(Some((seq, event, deliveries, query::conflicts_of(connection, seq)?)))
-        });
-        let Some((seq, mut event, deliveries, conflicts)) = found.await? else {
-            return Err(Status::not_found(format!("no event {id} is known, or it is not kept any more")));
-        };
-        if request.include_payload {
-            let stored = self.bus.event(seq).await.map_err(|error| Status::unavailable(error.to_string()))?;
+        let local = self.cluster.local();
+        let own = local.event(&caller, request.clone()).await;
+        let found = self.cluster.find(&caller, ClusterMethod::GetEvent, &request, own).await?;
+        let mut answer = found.found.unwrap_or_default();
+        if request.include_payload
+            && let Some(event) = &mut answer.event
+        {
+            let stored = local.bus.event(found.event_seq).await.map_err(Error::from)?;
             event.payload = stored.map(|stored| stored.payload.clone()).unwrap_or_default();
         }
-        Ok(Response::new(GetEventResponse { event: Some(event), deliveries, conflicts }))
+        Ok(Response::new(answer))
     }
 
     async fn list_events(
@@ -98,16 +86,11 @@ impl StatusService for StatusServer {
         request: Request<ListEventsRequest>,
     ) -> Result<Response<ListEventsResponse>, Status> {
         let caller = caller(&request)?;
-        let request = request.into_inner();
-        let size = request::page_size(request.page_size)?;
-        let below = request::event_page(&request.page_token)?;
-        let filter = request::event_filter(request, &caller)?;
-        let (events, more) =
-            self.ask(move |connection| query::events(connection, &filter, below, size)).await?;
-        let next_page_token = events.last().filter(|_| more).map(|(seq, _)| request::event_token(*seq));
+        let listed = self.cluster.list::<Events>(&caller, request.into_inner(), 0).await?;
         Ok(Response::new(ListEventsResponse {
-            events: events.into_iter().map(|(_, event)| event).collect(),
-            next_page_token: next_page_token.unwrap_or_default(),
+            events: listed.items,
+            next_page_token: listed.next_page_token,
+            incomplete: listed.incomplete,
         }))
     }
 
@@ -116,24 +99,10 @@ impl StatusService for StatusServer {
         request: Request<GetDeliveryRequest>,
     ) -> Result<Response<GetDeliveryResponse>, Status> {
         let caller = caller(&request)?;
-        let id: DeliveryId = request::id(&request.into_inner().delivery_id)?;
-        let found = self.ask(move |connection| {
-            let seen = query::delivery(connection, id)?.filter(|delivery| caller.sees(&delivery.tenant));
-            let Some(mut delivery) = seen else { return Ok(None) };
-            recall::explain_waiting(connection, std::slice::from_mut(&mut delivery))?;
-            let mut actions = control::actions_of(connection, id)?;
-            for action in actions.iter_mut().filter(|action| !action.replay_job_id.is_empty()) {
-                // Why a job was begun is said to those who may see the job.
-                let job = control::job(connection, &action.replay_job_id)?.unwrap_or_default();
-                if !caller.sees_job(&job) {
-                    action.reason.clear();
-                }
-            }
-            let attempts = query::attempts(connection, id)?;
-            Ok(Some(GetDeliveryResponse { delivery: Some(delivery), attempts, actions }))
-        });
-        let unknown = || Status::not_found(format!("no delivery {id} is known, or it is not kept any more"));
-        found.await?.map(Response::new).ok_or_else(unknown)
+        let request = request.into_inner();
+        let own = self.cluster.local().delivery(&caller, request.clone()).await;
+        let found = self.cluster.find(&caller, ClusterMethod::GetDelivery, &request, own).await?;
+        Ok(Response::new(found))
     }
 
     async fn list_deliveries(
@@ -141,22 +110,11 @@ impl StatusService for StatusServer {
         request: Request<ListDeliveriesRequest>,
     ) -> Result<Response<ListDeliveriesResponse>, Status> {
         let caller = caller(&request)?;
-        let request = request.into_inner();
-        let size = request::page_size(request.page_size)?;
-        let below = request::delivery_page(&request.page_token)?;
-        let filter = request::delivery_filter(request.filter.unwrap_or_default(), &caller)?;
-        let question = move |connection: &rusqlite::Connection| {
-            let (found, more) = query::deliveries(connection, &filter, below, size)?;
-            let last = found.last().filter(|_| more).map(|(place, _)| *place);
-            let mut deliveries: Vec<Delivery> = found.into_iter().map(|(_, delivery)| delivery).collect();
-            recall::explain_waiting(connection, &mut deliveries)?;
-            Ok((deliveries, last))
-        };
-        let (deliveries, last) = self.ask(question).await?;
-        let next_page_token = last.map(request::delivery_token);
+        let listed = self.cluster.list::<Deliveries>(&caller, request.into_inner(), 0).await?;
         Ok(Response::new(ListDeliveriesResponse {
-            deliveries,
-            next_page_token: next_page_token.unwrap_or_default(),
+            deliveries: listed.items,
+            next_page_token: listed.next_page_token,
+            incomplete: listed.incomplete,
         }))
     }
 
@@ -176,18 +134,17 @@ impl StatusService for StatusServer {
         request: Request<GetSummaryRequest>,
     ) -> Result<Response<GetSummaryResponse>, Status> {
         let caller = caller(&request)?;
-        let tenant = caller.narrow(&request.into_inner().tenant)?;
-        let now = self.clock.now();
-        // It names what is of others.
-        let configuration = caller.sees("").then(|| configuration::configuration(&self.standing.borrow()));
-        let sums = self.ask(move |connection| {
-            Ok(GetSummaryResponse {
-                configuration,
-                routes: summary::route_summaries(connection, tenant.as_deref(), now)?,
-                tenants: summary::tenant_summaries(connection, tenant.as_deref())?,
-            })
-        });
-        sums.await.map(Response::new)
+        let request = request.into_inner();
+        let tenant = caller.narrow(&request.tenant)?;
+        let method = ClusterMethod::GetSummary;
+        let others = self.cluster.gather(&caller, method, &request, tenant.as_deref()).await?;
+        let own = self.cluster.local().summary(&caller, request).await?;
+        Ok(Response::new(GetSummaryResponse {
+            // It names what is of others.
+            configuration: caller.sees("").then(|| configuration::configuration(&self.standing.borrow())),
+            incomplete: !others.missing.is_empty(),
+            ..merged([own].into_iter().chain(others.answers))
+        }))
     }
 
     async fn list_quarantined(
@@ -195,26 +152,47 @@ impl StatusService for StatusServer {
         request: Request<ListQuarantinedRequest>,
     ) -> Result<Response<ListQuarantinedResponse>, Status> {
         let caller = caller(&request)?;
-        let request = request.into_inner();
-        let size = request::page_size(request.page_size)?;
-        let (received_at, id) = request::quarantine_page(&request.page_token)?;
-        let tenant = caller.narrow(&request.tenant)?;
-        let question = move |connection: &rusqlite::Connection| {
-            query::quarantined(connection, tenant.as_deref(), (received_at, &id), size)
-        };
-        let page = self.ask(question).await?;
-        let next_page_token =
-            page.callbacks.last().filter(|_| page.more).map(|(place, _)| request::quarantine_token(place));
-        let callbacks = page.callbacks.into_iter().map(|(_, mut callback)| {
-            if !request.include_payload {
-                callback.payload.clear();
-            }
-            callback
-        });
+        let listed = self.cluster.list::<Quarantined>(&caller, request.into_inner(), 0).await?;
         Ok(Response::new(ListQuarantinedResponse {
-            callbacks: callbacks.collect(),
-            next_page_token: next_page_token.unwrap_or_default(),
-            total: page.total,
+            callbacks: listed.items,
+            next_page_token: listed.next_page_token,
+            total: listed.total,
+            incomplete: listed.incomplete,
         }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use talaria_proto::v1::{RouteSummary, TenantSummary};
+
+    #[test]
+    fn the_sums_of_all_relays_stand_by_tenant_and_route() {
+        let sums = |backlog, names: &[(&str, &str)], view_behind| GetSummaryResponse {
+            routes: names
+                .iter()
+                .map(|(tenant, route)| RouteSummary {
+                    tenant: (*tenant).into(),
+                    route: (*route).into(),
+                    backlog,
+                    ..RouteSummary::default()
+                })
+                .collect(),
+            tenants: names
+                .iter()
+                .map(|(tenant, _)| TenantSummary { tenant: (*tenant).into(), ..TenantSummary::default() })
+                .collect(),
+            view_behind,
+            ..GetSummaryResponse::default()
+        };
+        let own = sums(1, &[("b", "x"), ("d", "x")], 2);
+        let other = sums(2, &[("a", "y"), ("a", "z"), ("b", "x")], 9);
+        let all = merged([own, other]);
+        let routes: Vec<_> =
+            all.routes.iter().map(|it| (it.tenant.as_str(), it.route.as_str(), it.backlog)).collect();
+        assert_eq!(routes, [("a", "y", 2), ("a", "z", 2), ("b", "x", 1), ("d", "x", 1)]);
+        let tenants: Vec<_> = all.tenants.iter().map(|it| it.tenant.as_str()).collect();
+        assert_eq!((tenants, all.view_behind), (vec!["a", "b", "d"], 9));
     }
 }

@@ -3,12 +3,14 @@
 //! Tokens are base64url of `<what for>:<place>`, so that one for a list is not taken for a place in another.
 //! They hold no secret and no promise but to go on where a page ended.
 
-use crate::{services::access::Caller, view::query::{DeliveryFilter, EventFilter, Period, Place, TOP}};
+use crate::{
+    services::access::Caller,
+    view::query::{DeliveryFilter, EventFilter, Period, Place, TOP},
+};
 use data_encoding::BASE64URL_NOPAD;
 use jiff::Timestamp;
 use std::{collections::BTreeSet, fmt::Display, str::FromStr};
-use talaria_bus::time::from_proto;
-use talaria_proto::v1::{self, DeliveryState, ListEventsRequest, ReplayJob};
+use talaria_proto::v1::{self, DeliveryState, ListEventsRequest};
 use tonic::Status;
 
 const DEFAULT_PAGE: usize = 50;
@@ -53,7 +55,7 @@ pub(crate) fn period(
     Ok(Period { since: read(since, "since")?, until: read(until, "until")? })
 }
 
-pub(super) fn event_filter(request: ListEventsRequest, caller: &Caller) -> Result<EventFilter, Status> {
+pub(crate) fn event_filter(request: ListEventsRequest, caller: &Caller) -> Result<EventFilter, Status> {
     Ok(EventFilter {
         tenant: caller.narrow(&request.tenant)?,
         job_id: given(request.job_id),
@@ -61,7 +63,7 @@ pub(super) fn event_filter(request: ListEventsRequest, caller: &Caller) -> Resul
     })
 }
 
-pub(super) fn delivery_filter(filter: v1::DeliveryFilter, caller: &Caller) -> Result<DeliveryFilter, Status> {
+pub(crate) fn delivery_filter(filter: v1::DeliveryFilter, caller: &Caller) -> Result<DeliveryFilter, Status> {
     let states = filter.states.iter().map(|state| match DeliveryState::try_from(*state) {
         Ok(state) if state != DeliveryState::Unspecified => Ok(state),
         _ => Err(Status::invalid_argument(format!("{state} is not a state that a delivery can be in"))),
@@ -94,19 +96,19 @@ fn place<T>(token: &str, kind: &str, read: impl FnOnce(&str) -> Option<T>) -> Re
     }
 }
 
-pub(super) fn event_token(seq: i64) -> String {
+pub(crate) fn event_token(seq: i64) -> String {
     token("e", seq)
 }
 
-pub(super) fn event_page(token: &str) -> Result<i64, Status> {
+pub(crate) fn event_page(token: &str) -> Result<i64, Status> {
     Ok(place(token, "e", |text| text.parse().ok())?.unwrap_or(i64::MAX))
 }
 
-pub(super) fn delivery_token((seq, route): Place) -> String {
+pub(crate) fn delivery_token((seq, route): Place) -> String {
     token("d", format_args!("{seq}.{route}"))
 }
 
-pub(super) fn delivery_page(token: &str) -> Result<Place, Status> {
+pub(crate) fn delivery_page(token: &str) -> Result<Place, Status> {
     let read = |text: &str| {
         let (seq, route) = text.split_once('.')?;
         Some((seq.parse().ok()?, route.parse().ok()?))
@@ -114,11 +116,11 @@ pub(super) fn delivery_page(token: &str) -> Result<Place, Status> {
     Ok(place(token, "d", read)?.unwrap_or(TOP))
 }
 
-pub(super) fn quarantine_token((received_at, id): &(i64, String)) -> String {
+pub(crate) fn quarantine_token((received_at, id): &(i64, String)) -> String {
     token("q", format_args!("{received_at}.{id}"))
 }
 
-pub(super) fn quarantine_page(token: &str) -> Result<(i64, String), Status> {
+pub(crate) fn quarantine_page(token: &str) -> Result<(i64, String), Status> {
     let read = |text: &str| {
         let (received_at, id) = text.split_once('.')?;
         Some((received_at.parse().ok()?, id.to_owned()))
@@ -126,9 +128,8 @@ pub(super) fn quarantine_page(token: &str) -> Result<(i64, String), Status> {
     Ok(place(token, "q", read)?.unwrap_or(NEWEST))
 }
 
-pub(crate) fn job_token(job: &ReplayJob) -> String {
-    let started_at = from_proto(job.started_at.as_ref()).as_microsecond();
-    token("j", format_args!("{started_at}.{}", job.id))
+pub(crate) fn job_token((started_at, id): &(i64, String)) -> String {
+    token("j", format_args!("{started_at}.{id}"))
 }
 
 pub(crate) fn job_page(token: &str) -> Result<(i64, String), Status> {
@@ -147,7 +148,7 @@ pub(crate) fn action_page(token: &str) -> Result<i64, Status> {
     Ok(place(token, "a", |text| text.parse().ok())?.unwrap_or(i64::MAX))
 }
 
-pub(super) fn watch_token(place: u64) -> String {
+pub(crate) fn watch_token(place: u64) -> String {
     token("w", place)
 }
 
