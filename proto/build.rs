@@ -3,7 +3,7 @@
 use prost::Message as _;
 use std::{env, error::Error, fs, path::PathBuf};
 
-const FILES: [&str; 7] = [
+const FILES: [&str; 8] = [
     "talaria/v1/event.proto",
     "talaria/v1/delivery.proto",
     "talaria/v1/action.proto",

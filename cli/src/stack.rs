@@ -48,9 +48,7 @@ impl Stack {
         let (publisher, bus) = open_bus(&config, role).await?;
         let ingress = if role.has_ingress() { Some(bind_ingress(&current, &publisher).await?) } else { None };
         let relay = match bus.clone().filter(|_| role.has_relay()) {
-            Some(bus) => {
-                Some(Relay::bind(current.clone(), live.standing.clone(), bus, Clock::System).await?)
-            }
+            Some(bus) => Some(Relay::bind(current.clone(), live.standing.clone(), bus, Clock::System).await?),
             None => None,
         };
         let readiness = relay.as_ref().map(Relay::readiness);

@@ -157,7 +157,8 @@ impl Relay {
             feed: view.feed(),
             view: view.clone(),
         };
-        let grpc = server::serve(listener, config.clone(), status, control, self.health.subscribe(), end.clone())?;
+        let grpc =
+            server::serve(listener, config.clone(), status, control, self.health.subscribe(), end.clone())?;
         let mut tasks: JoinSet<&'static str> = JoinSet::new();
         let mut essential = |name: &'static str, task: Task| {
             tasks.spawn(async move {
@@ -167,21 +168,33 @@ impl Relay {
         };
         // What answers and follows goes on while attempts end, so that their end can still be seen.
         essential("the gRPC server", Box::pin(grpc));
-        essential("the projector of the status view", Box::pin(view::projector::run(bus, view.clone(), end.clone())));
-        essential("the answers to other relays", Box::pin(cluster::answer_questions(operator.clone(), end.clone())));
+        essential(
+            "the projector of the status view",
+            Box::pin(view::projector::run(bus, view.clone(), end.clone())),
+        );
+        essential(
+            "the answers to other relays",
+            Box::pin(cluster::answer_questions(operator.clone(), end.clone())),
+        );
         let until_end = |task: Task| -> Task {
             let end = end.clone();
             Box::pin(async move { drop(end.run_until_cancelled(task).await) })
         };
         let jobs = control::run_jobs(operator, stop.clone());
         let ended = end.clone();
-        essential("the replay jobs", Box::pin(async move {
-            jobs.await;
-            ended.cancelled().await;
-        }));
+        essential(
+            "the replay jobs",
+            Box::pin(async move {
+                jobs.await;
+                ended.cancelled().await;
+            }),
+        );
         essential("the hands", until_end(Box::pin(hands.follow())));
         essential("the connections", until_end(Box::pin(forwarder.follow(config.clone()))));
-        essential("the retention of the status view", until_end(Box::pin(retain(view.clone(), clock, config))));
+        essential(
+            "the retention of the status view",
+            until_end(Box::pin(retain(view.clone(), clock, config))),
+        );
         let supervisor = supervisor::run(tools, owners, self.ownership, self.health, stop.clone());
         let mut supervisor = tokio::spawn(supervisor);
         let ended = tokio::select! {

@@ -2,10 +2,7 @@
 
 use super::forward::Forwarder;
 use crate::{
-    decisions::{
-        prepare,
-        step::Sent,
-    },
+    decisions::{prepare, step::Sent},
     partition::{Attempt, Outcome, Payload},
 };
 use metrics::histogram;
@@ -75,7 +72,12 @@ impl Sender {
             Ok(request) => request,
             Err(why) => {
                 span.fail("not_sent");
-                return Made { outcome: Outcome::NotSent(why), span, http_status: None, took: Duration::ZERO };
+                return Made {
+                    outcome: Outcome::NotSent(why),
+                    span,
+                    http_status: None,
+                    took: Duration::ZERO,
+                };
             }
         };
         if task.attempts == 0 {
@@ -96,7 +98,9 @@ impl Sender {
         loop {
             match read_event(&self.bus, attempt.task.event_seq, attempt.payload).await {
                 Ok(event) => return event,
-                Err(error) => tracing::warn!(%error, delivery = attempt.task.delivery_id, "event read failed"),
+                Err(error) => {
+                    tracing::warn!(%error, delivery = attempt.task.delivery_id, "event read failed")
+                }
             }
             tokio::time::sleep(delay).await;
             delay = (2 * delay).min(longest);

@@ -81,12 +81,8 @@ impl Hearing {
             let floors = Floors { events: owned.events_floor, journal: owned.journal_floor };
             Some((Partition::new(number, self.partitions)?, floors))
         });
-        let heard = Heard {
-            run: announced.run,
-            is_leaving: announced.leaving,
-            owned: owned.collect(),
-            missed: 0,
-        };
+        let heard =
+            Heard { run: announced.run, is_leaving: announced.leaving, owned: owned.collect(), missed: 0 };
         match self.others.insert(relay.to_owned(), heard.clone()) {
             Some(known) if known.run > heard.run => {
                 // A late one of an earlier run.
@@ -114,7 +110,8 @@ impl Hearing {
 
     /// What the other relays own, by relay.
     pub(crate) fn owned_by_others(&self) -> BTreeMap<String, Vec<Partition>> {
-        let owned = |(relay, heard): (&String, &Heard)| (relay.clone(), heard.owned.keys().copied().collect());
+        let owned =
+            |(relay, heard): (&String, &Heard)| (relay.clone(), heard.owned.keys().copied().collect());
         self.alive().map(owned).collect()
     }
 

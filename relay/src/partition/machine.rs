@@ -373,8 +373,7 @@ impl Machine {
         };
         self.push_what(now, task.event_seq, What::AttemptStarted(started));
         let payload = self.state.payload(task.event_seq);
-        let attempt =
-            Attempt { key, task, id, route, payload, secret, admitted: now, not_before: None };
+        let attempt = Attempt { key, task, id, route, payload, secret, admitted: now, not_before: None };
         self.actions.push(Action::Attempt(Box::new(attempt)));
         true
     }
@@ -428,7 +427,8 @@ impl Machine {
                 let in_hand = InHand { task: &task, id: *id, route, age_from };
                 // What an old configuration meets says nothing about the new one.
                 let admission = is_current.then(|| self.admission(lane, route, now));
-                let After { conclusion, change, verdict } = step::after(in_hand, *sent, admission, now, random);
+                let After { conclusion, change, verdict } =
+                    step::after(in_hand, *sent, admission, now, random);
                 if let Some(change) = change {
                     self.route_changed(lane, change, now);
                 }
@@ -450,7 +450,8 @@ impl Machine {
     fn route_changed(&mut self, lane: LaneId, change: Change, now: Timestamp) {
         let lane = self.state.lane(lane);
         let (tenant, route) = (&*lane.tenant, &*lane.route);
-        let mut changed = RouteChanged { tenant: tenant.into(), route: route.into(), ..RouteChanged::default() };
+        let mut changed =
+            RouteChanged { tenant: tenant.into(), route: route.into(), ..RouteChanged::default() };
         match change {
             Change::Admitting => tracing::info!(tenant, route, "the route is open again"),
             Change::Shut(shut) => {

@@ -15,15 +15,28 @@ use crate::{
 use jiff::Timestamp;
 use metrics::{counter, gauge, histogram};
 use opentelemetry::KeyValue;
-use std::{collections::{HashMap, VecDeque}, future::Future, ops::ControlFlow, pin::Pin, sync::Arc, time::{Duration, SystemTime}};
+use std::{
+    collections::{HashMap, VecDeque},
+    future::Future,
+    ops::ControlFlow,
+    pin::Pin,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 use talaria_bus::{
     AppendError, Bus, Clock, Error, Floors, Incoming, Journal, Partition, Stored,
     time::{from_proto, since},
     trace::{Kind, Span, Tracer, trace_id},
 };
 use talaria_core::config::Config;
-use talaria_proto::v1::{Attempt as Attempted, AttemptOutcome, CarriedDelivery, Commit, Delivery, DeliveryState, DeliveryTask, Event, EventCarried};
-use tokio::{sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch}, task::JoinSet};
+use talaria_proto::v1::{
+    Attempt as Attempted, AttemptOutcome, CarriedDelivery, Commit, Delivery, DeliveryState, DeliveryTask,
+    Event, EventCarried,
+};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch},
+    task::JoinSet,
+};
 use tokio_util::sync::CancellationToken;
 
 /// Commits that are read in one go at a takeover.
@@ -240,14 +253,8 @@ async fn check_events(bus: &Bus, partition: Partition, state: &State) -> Result<
 }
 
 impl Running {
-    /// Works until it is told to stop, and then gives the partition up: what is under way has `drain` to end.
+    /// Works until it is told to stop, and then gives the partition up: what is under way has `relay.drain` to end.
     pub(crate) async fn run(mut self, stop: CancellationToken) -> Ended {
-        let ended = self.work(&stop).await;
-        self.tools.feed.send(Fed::Lost { partition: self.partition });
-        ended
-    }
-
-    async fn work(&mut self, stop: &CancellationToken) -> Ended {
         let mut config = self.tools.config.clone();
         let (mut looks, mut drained) = (tokio::time::interval(LOOK), None);
         looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -415,7 +422,8 @@ impl Running {
         let Made { outcome, mut span, http_status, took } = made;
         let now = self.tools.clock.now();
         let was_sent = matches!(outcome, Outcome::Sent(_));
-        let Some(Account { task, verdict, ended }) = self.machine.ended(attempt, outcome, now, rand::random())
+        let Some(Account { task, verdict, ended }) =
+            self.machine.ended(attempt, outcome, now, rand::random())
         else {
             return;
         };
@@ -460,13 +468,18 @@ impl Running {
             let planned = self.machine.event(stored, now);
             let Incoming::Event(event) = &stored.what else { continue };
             match planned {
-                Planned::ForRoutes => counter!("talaria_events_planned_total", "routes" => "some").increment(1),
+                Planned::ForRoutes => {
+                    counter!("talaria_events_planned_total", "routes" => "some").increment(1)
+                }
                 Planned::ForNone => counter!("talaria_events_planned_total", "routes" => "none").increment(1),
                 Planned::Repeated => counter!("talaria_events_repeated_total", "body" => "same").increment(1),
                 Planned::Conflict => {
                     counter!("talaria_events_repeated_total", "body" => "other").increment(1);
                     tracing::warn!(
-                        event = event.id, tenant = event.tenant, kind = event.r#type, job = event.job_id,
+                        event = event.id,
+                        tenant = event.tenant,
+                        kind = event.r#type,
+                        job = event.job_id,
                         "event repeated with another body; the first one stands"
                     );
                 }
@@ -622,12 +635,12 @@ async fn read_carried(
             return None;
         }
     };
-    let known = view.read(move |connection| query::with_attempts(connection, seq)).await;
+    let known = view.read(move |connection| query::histories_of(connection, seq)).await;
     let mut known: HashMap<String, (Delivery, Vec<Attempted>)> = known
         .inspect_err(|error| tracing::warn!(%error, seq, "the status view cannot tell what is carried"))
         .unwrap_or_default()
         .into_iter()
-        .map(|(delivery, attempts)| (delivery.id.clone(), (delivery, attempts)))
+        .map(|history| (history.delivery.id.clone(), (history.delivery, history.attempts)))
         .collect();
     let waiting = tasks.into_iter().map(|task| {
         let (delivery, attempts) = known.remove(&task.delivery_id).unzip();

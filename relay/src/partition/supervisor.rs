@@ -6,6 +6,7 @@ use super::{
     handle::{Owners, Ownership},
     owner::{Ended, TakeOverError, Tools, take_over},
 };
+use crate::view::Fed;
 use metrics::gauge;
 use prost::Message as _;
 use std::{
@@ -180,7 +181,8 @@ impl Supervisor {
     }
 
     fn floors(&self) -> BTreeMap<Partition, Floors> {
-        let floors = |(partition, slot): (&Partition, &Slot)| Some((*partition, *slot.floors.as_ref()?.borrow()));
+        let floors =
+            |(partition, slot): (&Partition, &Slot)| Some((*partition, *slot.floors.as_ref()?.borrow()));
         self.slots.iter().filter_map(floors).collect()
     }
 
@@ -293,7 +295,9 @@ impl Supervisor {
                 };
                 match taken.await {
                     Ok(taken) => break taken,
-                    Err(TakeOverError::Append(talaria_bus::AppendError::Overtaken)) => return (partition, None),
+                    Err(TakeOverError::Append(talaria_bus::AppendError::Overtaken)) => {
+                        return (partition, None);
+                    }
                     Err(error) => {
                         tracing::error!(%error, %partition, "partition takeover failed; trying again");
                         // The supervisor ends after its tasks.
@@ -328,22 +332,35 @@ impl Supervisor {
     async fn ended(&mut self, ended: Option<(Partition, Option<Ended>)>, is_leaving: bool) {
         let Some((partition, ended)) = ended else {
             // Its panic is in the log; the partition stays claimed, and nothing pretends to work.
-            self.health.send_modify(|health| health.fault = Some("the owner of a partition ended".to_owned()));
+            self.health
+                .send_modify(|health| health.fault = Some("the owner of a partition ended".to_owned()));
             return;
         };
         self.slots.remove(&partition);
         self.faults.remove(&partition);
+        if !is_leaving {
+            // After a restart the view goes on where it was.
+            self.tools.feed.send(Fed::Lost { partition });
+        }
         match ended {
             None | Some(Ended::Closed | Ended::GivenUp) => {}
-            Some(Ended::Overtaken) => tracing::warn!(%partition, "another relay has taken the partition over"),
-            Some(Ended::Broken(error)) => tracing::error!(%error, %partition, "partition lost; opening it again"),
+            Some(Ended::Overtaken) => {
+                tracing::warn!(%partition, "another relay has taken the partition over")
+            }
+            Some(Ended::Broken(error)) => {
+                tracing::error!(%error, %partition, "partition lost; opening it again")
+            }
         }
         self.announce(is_leaving).await;
     }
 
     /// Removes what no partition needs, if that is this relay's turn; says when to look again.
     async fn trim(&mut self) -> Duration {
-        let floors = if self.is_alone { self.floors().into_values().next() } else { self.hearing.floors(&self.floors()) };
+        let floors = if self.is_alone {
+            self.floors().into_values().next()
+        } else {
+            self.hearing.floors(&self.floors())
+        };
         if let Some(floors) = floors {
             match self.tools.bus.trim(floors).await {
                 Ok((0, 0)) => {}

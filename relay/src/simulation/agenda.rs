@@ -165,11 +165,14 @@ pub(super) fn a_week(rng: &mut StdRng) -> Vec<(Duration, Happening)> {
     }
     for _ in 0..60 {
         let begin = rng.random_range(0..week);
-        at(begin, match rng.random_range(0..3) {
-            0 => Happening::Killed,
-            1 => Happening::Frozen { seconds: rng.random_range(6..600) },
-            _ => Happening::Moved,
-        });
+        at(
+            begin,
+            match rng.random_range(0..3) {
+                0 => Happening::Killed,
+                1 => Happening::Frozen { seconds: rng.random_range(6..600) },
+                _ => Happening::Moved,
+            },
+        );
         // Troubles come together.
         if rng.random_ratio(1, 3) {
             at(begin + rng.random_range(0..12), Happening::Killed);

@@ -61,12 +61,8 @@ impl Journal {
                 let known = self.planned.insert(id, self.next);
                 assert!(known.is_none() || self.has_lost, "{id} is planned twice");
                 for route in &planned.routes {
-                    let delivery = DeliveryRef {
-                        id: DeliveryId::new(id, route).to_string(),
-                        tenant: event.tenant.clone(),
-                        route: route.clone(),
-                    };
-                    self.folded(&delivery).plan(event, at);
+                    let id = DeliveryId::new(id, route);
+                    self.deliveries.insert(id, Folded::planned(id.to_string(), route, event, at));
                 }
             }
             What::AttemptStarted(started) => {
@@ -79,10 +75,10 @@ impl Journal {
                 let number = finished.attempt.as_ref().unwrap().number;
                 let key = (delivery.id.parse().unwrap(), number);
                 assert!(self.started.contains(&key) || self.has_lost, "{key:?} ended and never began");
-                self.folded(delivery).stand(finished.status.as_ref().unwrap(), at);
+                self.folded(delivery).apply(finished.status.as_ref().unwrap(), at);
             }
             What::DeliveryMoved(moved) => {
-                self.folded(moved.delivery.as_ref().unwrap()).stand(moved.status.as_ref().unwrap(), at);
+                self.folded(moved.delivery.as_ref().unwrap()).apply(moved.status.as_ref().unwrap(), at);
             }
             What::EventCarried(carried) => {
                 self.planned.insert(carried.event.as_ref().unwrap().id.parse().unwrap(), self.next);
@@ -93,8 +89,7 @@ impl Journal {
     }
 
     fn folded(&mut self, delivery: &DeliveryRef) -> &mut Folded {
-        let folded = self.deliveries.entry(delivery.id.parse().unwrap());
-        let folded = folded.or_insert_with(|| Folded::new(delivery));
+        let folded = self.deliveries.entry(delivery.id.parse().unwrap()).or_default();
         let state = folded.delivery.state();
         assert!(state == DeliveryState::Waiting || self.has_lost, "{} moves on from its end", delivery.id);
         folded

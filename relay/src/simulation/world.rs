@@ -319,7 +319,8 @@ impl World {
 
     fn repeat(&mut self) {
         let known: Vec<&Stored> = self.events.iter().collect();
-        let Some(Incoming::Event(event)) = known.choose(&mut self.rng).map(|stored| stored.what.clone()) else {
+        let Some(Incoming::Event(event)) = known.choose(&mut self.rng).map(|stored| stored.what.clone())
+        else {
             return;
         };
         self.store((*event).clone());
@@ -438,7 +439,8 @@ impl World {
         relay.machine.committed(seq);
         let is_closed = commit.records.iter().any(|record| matches!(record.what, Some(What::Closed(_))));
         for record in &commit.records {
-            if let Some(What::PauseChanged(PauseChanged { pause: Some(pause), paused: true })) = &record.what {
+            if let Some(What::PauseChanged(PauseChanged { pause: Some(pause), paused: true })) = &record.what
+            {
                 self.paused.insert((pause.tenant.clone(), pause.route.clone()));
             }
         }
@@ -469,7 +471,8 @@ impl World {
         if relay.machine.has_records()
             || self.journal.last() != relay.last
             || self.was_clock_set
-            || self.journal.was_trimmed {
+            || self.journal.was_trimmed
+        {
             return;
         }
         assert_eq!(*relay.machine.state(), replayed);
@@ -502,7 +505,10 @@ impl World {
         let attempt = &flight.attempt;
         match attempt.payload {
             Payload::Event(seq) => {
-                assert!(self.events.binary_search_by_key(&seq, |stored| stored.seq).is_ok(), "event {seq} is gone");
+                assert!(
+                    self.events.binary_search_by_key(&seq, |stored| stored.seq).is_ok(),
+                    "event {seq} is gone"
+                );
             }
             Payload::Carried(seq) => {
                 let found = self.journal.commits.iter().any(|(known, ..)| *known == seq);
@@ -523,8 +529,7 @@ impl World {
             while sent.front().is_some_and(|first| since(self.now, *first) > window) {
                 sent.pop_front();
             }
-            let is_exact =
-                !self.surprised.contains(&lane) && !self.was_clock_set && !self.journal.has_lost;
+            let is_exact = !self.surprised.contains(&lane) && !self.was_clock_set && !self.journal.has_lost;
             assert!(
                 sent.len() <= count as usize || !is_exact,
                 "{lane:?} sent {} within {window:?}",
@@ -588,7 +593,8 @@ impl World {
                 }
             };
             let waiting = relay.machine.tasks_of(seq).into_iter();
-            let waiting = waiting.map(|task| CarriedDelivery { task: Some(task), ..CarriedDelivery::default() });
+            let waiting =
+                waiting.map(|task| CarriedDelivery { task: Some(task), ..CarriedDelivery::default() });
             let carried = EventCarried { event: Some(event), waiting: waiting.collect(), done: Vec::new() };
             relay.machine.carry(seq, carried, wall);
         }
@@ -639,7 +645,10 @@ impl World {
             assert!(known != [true, false] || unheard, "{delivery:?} was never taken");
             assert!(known != [false, true] || lost, "{delivery:?} was never sent");
             let said = delivery.reason.contains("twice") || delivery.state() != DeliveryState::Delivered;
-            assert!(times <= 1 || said || self.was_clock_set, "{delivery:?} ran {times} times, and nothing says so");
+            assert!(
+                times <= 1 || said || self.was_clock_set,
+                "{delivery:?} ran {times} times, and nothing says so"
+            );
         }
         assert!(ran.is_empty(), "Hermes ran what was not planned: {ran:?}");
         said

@@ -134,6 +134,13 @@ impl View {
         feed.last().map(missing).max().unwrap_or(0)
     }
 
+    /// Returns once no commit is missing.
+    pub(crate) async fn folded(&self) {
+        let mut positions = self.positions.subscribe();
+        // The sender lives as long as the view.
+        while self.behind() > 0 && positions.changed().await.is_ok() {}
+    }
+
     pub(crate) fn damage(&self) -> Damage {
         self.damage.clone()
     }
