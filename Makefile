@@ -2,6 +2,9 @@
 
 CARGO ?= cargo
 PYTHON ?= python3
+# The end-to-end tests. Of the whole workspace, as in `make test`: a package that is tested alone is built with fewer
+# features of its dependencies, so that they are compiled once more.
+E2E := $(CARGO) test --workspace --locked --test e2e
 # The real Hermes, which the tests run against. The base install lacks aiohttp and then never listens.
 HERMES := hermes-agent==0.19.0 aiohttp==3.14.1
 VENV := target/hermes
@@ -52,16 +55,15 @@ test: hermes nats ## Run every test there is
 # In a network of its own, where no port is taken and nothing is to be reached. TALARIA_IMAGE names an image of Docker's that
 # is to be run, such as `make stack-images` builds; without it one is made of the debug build.
 test-kubernetes: $(TOOLS)/.installed ## Run what Kubernetes would of the overlay `single`, in podman; needs root
-	$(CARGO) test --locked --package talaria-tests --test e2e --no-run
+	$(E2E) --no-run
 	unshare --net sh -c 'ip link set lo up && exec "$$@"' sh \
-	$(CARGO) test --locked --package talaria-tests --test e2e -- --ignored --nocapture kubernetes::
+	$(E2E) -- --ignored --nocapture kubernetes::
 
 chaos: nats ## Let random faults happen under load, for SECONDS=60, from SEED=
-	TALARIA_CHAOS_SECONDS=$(SECONDS) TALARIA_TEST_SEED=$(SEED) $(CARGO) test --locked --profile $(PROFILE) \
-	--package talaria-tests --test e2e -- --ignored --nocapture chaos::
+	TALARIA_CHAOS_SECONDS=$(SECONDS) TALARIA_TEST_SEED=$(SEED) $(E2E) --profile $(PROFILE) -- --ignored --nocapture chaos::
 
 test-stack: stack-images ## Bring deploy/compose.yaml up, and kill each of its containers under load, from SEED=
-	TALARIA_TEST_SEED=$(SEED) $(CARGO) test --locked --package talaria-tests --test e2e -- --ignored --nocapture compose::
+	TALARIA_TEST_SEED=$(SEED) $(E2E) -- --ignored --nocapture compose::
 
 # What can be pulled is; what cannot is built from what this machine has. By the plain builder, which everybody has.
 stack-images: nats-image ## Build the images of deploy/compose.yaml
