@@ -267,6 +267,16 @@ impl Bus {
         }
     }
 
+    /// A sequence up to which no event of a partition stands behind `after`: `after` itself, or where the events ended when
+    /// this was asked. By it a partition to which nothing comes lets the stream be trimmed.
+    pub async fn quiet_through(&self, partition: Partition, after: u64) -> Result<u64, Error> {
+        match self {
+            // Every event is of the one partition.
+            Self::Embedded(_) => Ok(after),
+            Self::Nats(bus) => bus.quiet_through(partition, after).await,
+        }
+    }
+
     /// The commit at a sequence; `None` when it is not kept any more.
     pub async fn commit(&self, seq: u64) -> Result<Option<Commit>, Error> {
         match self {

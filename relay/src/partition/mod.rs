@@ -31,7 +31,7 @@ pub(crate) use state::Payload;
 pub(crate) mod testing {
     pub(crate) use super::{
         clock_guard::{ClockGuard, Look},
-        machine::{Action, Machine},
+        machine::{Action, Keeping, Machine},
         state::State,
     };
 }

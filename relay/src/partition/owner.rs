@@ -5,7 +5,7 @@
 use super::{
     clock_guard::{ClockGuard, Look},
     handle::{Owner, Request},
-    machine::{Account, Action, Attempt, Machine, Outcome, Planned},
+    machine::{Account, Action, Attempt, Keeping, Machine, Outcome, Planned},
     state::{Payload, State},
 };
 use crate::{
@@ -77,6 +77,19 @@ pub(crate) struct Tools {
     pub view: View,
 }
 
+/// What a partition needs of the streams.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Needs {
+    /// Nothing before these sequences.
+    pub floors: Floors,
+    /// Its events up to this sequence were planned: a stream of events that ends before lost its end.
+    pub planned_through: u64,
+}
+
+fn needs(machine: &Machine) -> Needs {
+    Needs { floors: machine.floors(), planned_through: machine.planned_through() }
+}
+
 /// Why a partition is not owned any more.
 #[derive(Debug)]
 pub(crate) enum Ended {
@@ -117,7 +130,7 @@ pub(crate) struct Running {
     appending: Option<Appending>,
     last: u64,
     committed: watch::Sender<u64>,
-    floors: watch::Sender<Floors>,
+    needs: watch::Sender<Needs>,
     requests: mpsc::Receiver<Request>,
     attempts: Attempts,
     clock_guard: ClockGuard,
@@ -127,6 +140,8 @@ pub(crate) struct Running {
     events: mpsc::Receiver<Vec<Stored>>,
     carried: mpsc::Receiver<(u64, EventCarried)>,
     carrying: mpsc::Sender<(u64, EventCarried)>,
+    renewed: mpsc::Receiver<u64>,
+    renewing: mpsc::Sender<u64>,
     /// Read ahead, and carried; they end with the owner.
     tasks: JoinSet<()>,
     tracer: Tracer,
@@ -152,7 +167,7 @@ impl Drop for Attempts {
 pub(crate) async fn take_over(
     tools: Tools,
     partition: Partition,
-) -> Result<(Running, Owner, watch::Receiver<Floors>), TakeOverError> {
+) -> Result<(Running, Owner, watch::Receiver<Needs>), TakeOverError> {
     let (mut state, mut last) = (State::default(), 0);
     loop {
         let commits = tools.bus.read(partition, last, REPLAYED).await?;
@@ -192,12 +207,13 @@ pub(crate) async fn take_over(
     }
     let (requests, receiver) = mpsc::channel(REQUESTS);
     let (committed, committed_now) = watch::channel(last);
-    let (floors, floors_now) = watch::channel(machine.floors());
+    let (needed, needed_now) = watch::channel(needs(&machine));
     let (ended, endings) = mpsc::unbounded_channel();
     tools.feed.send(Fed::Owned { partition, last });
     let clock_guard = ClockGuard::new(now, tools.clock.since_boot());
     let (incoming, events) = mpsc::channel(1);
     let (carrying, carried) = mpsc::channel(CARRIED);
+    let (renewing, renewed) = mpsc::channel(1);
     let mut tasks = JoinSet::new();
     tasks.spawn(read_ahead(tools.bus.clone(), partition, machine.planned_through(), incoming));
     let running = Running {
@@ -207,7 +223,7 @@ pub(crate) async fn take_over(
         appending: None,
         last,
         committed,
-        floors,
+        needs: needed,
         requests: receiver,
         attempts: Attempts { give_up: CancellationToken::new(), ended, endings },
         clock_guard,
@@ -216,12 +232,14 @@ pub(crate) async fn take_over(
         events,
         carried,
         carrying,
+        renewed,
+        renewing,
         tasks,
         tracer: Tracer::default(),
         spans: Vec::new(),
         tools,
     };
-    Ok((running, Owner::new(partition, requests, committed_now), floors_now))
+    Ok((running, Owner::new(partition, requests, committed_now), needed_now))
 }
 
 /// Why a partition could not be taken over.
@@ -290,6 +308,10 @@ impl Running {
                 }
                 Some((seq, carried)) = self.carried.recv(), if takes => {
                     self.machine.carry(seq, carried, self.tools.clock.now());
+                    ControlFlow::Continue(())
+                }
+                Some(quiet) = self.renewed.recv(), if takes => {
+                    self.machine.renew(quiet, self.tools.clock.now());
                     ControlFlow::Continue(())
                 }
                 _ = looks.tick() => {
@@ -531,7 +553,19 @@ impl Running {
             }
         }
         self.machine.set_clock_settled(self.clock_guard.is_settled());
-        for seq in self.machine.keep(now, CARRIED) {
+        let Keeping { renew, carry } = self.machine.keep(now, CARRIED);
+        if renew {
+            let (bus, partition, renewing) = (self.tools.bus.clone(), self.partition, self.renewing.clone());
+            let planned = self.machine.planned_through();
+            self.tasks.spawn(async move {
+                match bus.quiet_through(partition, planned).await {
+                    // The owner may have gone.
+                    Ok(quiet) => drop(renewing.send(quiet).await),
+                    Err(error) => tracing::warn!(%error, %partition, "cannot tell what was planned"),
+                }
+            });
+        }
+        for seq in carry {
             let (bus, view) = (self.tools.bus.clone(), self.tools.view.clone());
             let (payload, carrying) = (self.machine.payload(seq), self.carrying.clone());
             let tasks = self.machine.tasks_of(seq);
@@ -543,8 +577,8 @@ impl Running {
             });
         }
         while self.tasks.try_join_next().is_some() {}
-        let floors = self.machine.floors();
-        self.floors.send_if_modified(|known| std::mem::replace(known, floors) != floors);
+        let now = needs(&self.machine);
+        self.needs.send_if_modified(|known| std::mem::replace(known, now) != now);
     }
 
     /// Appends that the partition is given up in order.
