@@ -4,10 +4,11 @@
 //! sequence and how many, and a replica sends them in a row. Unlike a consumer, a request leaves nothing behind in the
 //! server, tells when there are no more, and does not wait when commits are trimmed under way. Any replica may answer, and
 //! one that lags does not know the newest commits; so only the leader is believed when it says that there are no more.
+//! Each answer names the one before it, so that a lost one is noticed.
 
 use super::{
     connection::{ANSWER_DEADLINE, Connection},
-    names::{Names, SEQUENCE, SUBJECT},
+    names::{LAST_SEQUENCE, Names, SEQUENCE},
 };
 use crate::{Committed, Error, Incoming, Partition, Stored, partition::NATS_PARTITIONS};
 use async_nats::{
@@ -132,28 +133,28 @@ async fn row(
     let api = format!("$JS.API.DIRECT.GET.{name}");
     let sent = client.publish_with_reply(api, inbox, request.to_string().into()).await;
     sent.map_err(|error| failed(&error))?;
-    let mut found = Vec::new();
+    let mut found: Vec<(u64, Bytes)> = Vec::new();
     loop {
         let next = tokio::time::timeout(ANSWER_DEADLINE, answers.next()).await;
         let Some(message) = next.map_err(|_| failed(&"timed out"))? else {
             return Err(failed(&"the connection was closed"));
         };
+        let number = |name: &str| message.headers.as_ref()?.get(name)?.as_str().parse::<u64>().ok();
+        // Of the one before in the row: what lies between two servers may lose some of a row and not its end.
+        let is_next = number(LAST_SEQUENCE) == Some(found.last().map_or(0, |(seq, _)| *seq));
         match message.status {
-            None => {}
+            None => match number(SEQUENCE) {
+                Some(seq) if seq > after && is_next => found.push((seq, message.payload)),
+                _ => return Err(failed(&"an answer was lost on its way")),
+            },
             Some(StatusCode::NOT_FOUND) => return Ok(found),
-            Some(status) if status.as_u16() == END_OF_ROW => return Ok(found),
+            Some(status) if status.as_u16() == END_OF_ROW => {
+                return if is_next { Ok(found) } else { Err(failed(&"an answer was lost on its way")) };
+            }
             Some(StatusCode::NO_RESPONDERS) => return Err(failed(&"no responders (allow_direct)")),
             Some(status) => {
                 return Err(failed(&format_args!("{status} {}", message.description.unwrap_or_default())));
             }
-        }
-        let header = |name| message.headers.as_ref().and_then(|headers| headers.get(name));
-        let seq = header(SEQUENCE).and_then(|seq| seq.as_str().parse().ok());
-        let is_ours = header(SUBJECT).is_some_and(|found| found.as_str() == subject);
-        let position = found.last().map_or(after, |(seq, _)| *seq);
-        match seq {
-            Some(seq) if is_ours && seq > position => found.push((seq, message.payload)),
-            _ => return Err(failed(&"an answer out of order")),
         }
     }
 }
