@@ -54,13 +54,13 @@ pub(super) async fn at(connection: &Connection, name: &str, seq: u64) -> Result<
     let failed =
         |why: &dyn Display| connection.error(&format_args!("cannot read message {seq} of {name}"), why);
     let stream = stream(connection, name).await?;
-    match stream.direct_get(seq).await {
+    match connection.unless_lost(stream.direct_get(seq)).await? {
         Ok(message) => return Ok(Some(message.payload)),
         // This replica may lag.
         Err(error) if error.kind() == DirectGetErrorKind::NotFound => {}
         Err(error) => return Err(failed(&error)),
     }
-    match stream.get_raw_message(seq).await {
+    match connection.unless_lost(stream.get_raw_message(seq)).await? {
         Ok(message) => Ok(Some(message.payload)),
         Err(error) => match error.kind() {
             RawMessageErrorKind::NoMessageFound => Ok(None),
@@ -76,7 +76,7 @@ pub(super) async fn last(
     subject: &str,
 ) -> Result<Option<StreamMessage>, Error> {
     let stream = stream(connection, name).await?;
-    match stream.get_last_raw_message_by_subject(subject).await {
+    match connection.unless_lost(stream.get_last_raw_message_by_subject(subject)).await? {
         Ok(message) => Ok(Some(message)),
         Err(error) => match error.kind() {
             LastRawMessageErrorKind::NoMessageFound => Ok(None),
@@ -135,8 +135,8 @@ async fn row(
     sent.map_err(|error| failed(&error))?;
     let mut found: Vec<(u64, Bytes)> = Vec::new();
     loop {
-        let next = tokio::time::timeout(ANSWER_DEADLINE, answers.next()).await;
-        let Some(message) = next.map_err(|_| failed(&"timed out"))? else {
+        let next = tokio::time::timeout(ANSWER_DEADLINE, answers.next());
+        let Some(message) = connection.unless_lost(next).await?.map_err(|_| failed(&"timed out"))? else {
             return Err(failed(&"the connection was closed"));
         };
         let number = |name: &str| message.headers.as_ref()?.get(name)?.as_str().parse::<u64>().ok();
