@@ -99,7 +99,7 @@ enum State {
     /// Kept here, so that a caller that drops `next` again and again does not keep a consumer from being created.
     Opening(BoxFuture<'static, Result<pull::Stream, Error>>),
     Open {
-        messages: pull::Stream,
+        messages: Box<pull::Stream>,
         /// How many messages the consumer has sent.
         sent: u64,
     },
@@ -168,7 +168,7 @@ impl Reader {
         if let State::Opening(create) = &mut self.state {
             let created = create.await;
             self.state = State::Closed;
-            self.state = State::Open { messages: created?, sent: 0 };
+            self.state = State::Open { messages: Box::new(created?), sent: 0 };
         }
         Ok(())
     }
