@@ -1,6 +1,7 @@
 //! What went wrong, as callers hear it.
 
 use crate::sqlite;
+use std::fmt::Display;
 use thiserror::Error;
 
 /// Why the bus could not do what was asked. Nothing was changed; asking again later is right.
@@ -22,6 +23,12 @@ impl Error {
         Self { reason, too_large: true }
     }
 
+    pub(crate) fn damaged(error: &impl Display) -> Self {
+        Self::new(format_args!(
+            "{error}; restore bus.db from a backup, or move it away to begin anew; see docs/errors/bus-damaged.md"
+        ))
+    }
+
     /// Whether it can never take this, because it is too large.
     pub fn is_too_large(&self) -> bool {
         self.too_large
@@ -30,12 +37,7 @@ impl Error {
 
 impl From<sqlite::Error> for Error {
     fn from(error: sqlite::Error) -> Self {
-        if error.is_damage() {
-            return Self::new(format_args!(
-                "{error}; restore bus.db from a backup, or move it away to begin anew; see docs/errors/bus-damaged.md"
-            ));
-        }
-        Self::new(error)
+        if error.is_damage() { Self::damaged(&error) } else { Self::new(error) }
     }
 }
 

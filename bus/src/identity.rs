@@ -1,60 +1,69 @@
-//! Which relay this is: a file in its data directory.
+//! A relay's data directory: one process uses it at a time, and the relay has the same name after each start.
+//!
+//!  1. `lock` is locked as long as a process uses the directory.
+//!  2. `relay-id` has the relay's name and the number of its last run. The number rises with each start. It is at least the
+//!     time in microseconds, so that two copies of one directory do not start with the same number.
 
 use crate::{Error, Identity};
+use jiff::Timestamp;
 use std::{
-    fmt::Display,
     fs::{self, File},
-    io::Write as _,
+    io::{self, ErrorKind, Write as _},
     path::Path,
-    time::SystemTime,
 };
 
-/// The file: the relay's id and the number of its last run.
-const FILE: &str = "relay-id";
-
-/// Keeps a second process out of the directory.
 const LOCK: &str = "lock";
+const RELAY_ID: &str = "relay-id";
 
-/// Locks the directory, which is created if need be, and counts this run of its relay. The lock is held until the file is
-/// dropped.
+/// Creates the directory if need be, locks it, and begins a run. The lock ends when the file is dropped.
 pub(crate) fn open(directory: &Path) -> Result<(Identity, File), Error> {
-    let at = |what: &str, why: &dyn Display| {
+    let cannot = |what: &str, why: &dyn std::fmt::Display| {
         Error::new(format_args!("cannot {what} {}: {why}", directory.display()))
     };
-    fs::create_dir_all(directory).map_err(|error| at("create", &error))?;
-    let lock = File::create(directory.join(LOCK)).map_err(|error| at("write in", &error))?;
+    fs::create_dir_all(directory).map_err(|error| cannot("create", &error))?;
+    let lock = File::create(directory.join(LOCK)).map_err(|error| cannot("write in", &error))?;
     if lock.try_lock().is_err() {
-        return Err(at("use", &"another Talaria is running in this data directory; give this one its own"));
+        return Err(cannot("use", &"another Talaria is running in this data directory"));
     }
-    let last = match fs::read_to_string(directory.join(FILE)) {
-        Ok(text) => parse(&text).ok_or_else(|| at("use", &format_args!("{FILE} is damaged; remove it")))?,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            Identity { relay: format!("{:016x}", rand::random::<u64>()), run: 0 }
-        }
-        Err(error) => return Err(at(&format!("read {FILE} in"), &error)),
+    let identity = match read(directory).map_err(|error| cannot("read relay-id in", &error))? {
+        Some(Identity { relay, run }) => Identity { relay, run: next_run(run) },
+        None => Identity { relay: format!("relay-{:08x}", rand::random::<u32>()), run: next_run(0) },
     };
-    // The time, so that a directory that was restored from a copy does not repeat a run.
-    let now = SystemTime::UNIX_EPOCH.elapsed().map_or(0, |elapsed| elapsed.as_millis());
-    let run = u64::try_from(now).unwrap_or_default().max(last.run + 1);
-    let identity = Identity { run, ..last };
-    write(directory, &identity).map_err(|error| at(&format!("write {FILE} in"), &error))?;
+    write(directory, &identity).map_err(|error| cannot("write relay-id in", &error))?;
     Ok((identity, lock))
+}
+
+fn next_run(last: u64) -> u64 {
+    let now = u64::try_from(Timestamp::now().as_microsecond()).unwrap_or_default();
+    now.max(last.saturating_add(1))
+}
+
+fn read(directory: &Path) -> io::Result<Option<Identity>> {
+    let text = match fs::read_to_string(directory.join(RELAY_ID)) {
+        Ok(text) => text,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    parse(&text).map(Some).ok_or_else(|| {
+        io::Error::other(
+            "it is damaged: remove it, and the relay gets another name and is otherwise the same",
+        )
+    })
 }
 
 fn parse(text: &str) -> Option<Identity> {
     let (relay, run) = text.trim_end().split_once(' ')?;
-    let is_id = relay.len() == 16 && relay.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
-    let run = run.parse().ok().filter(|run| *run < u64::MAX)?;
-    is_id.then(|| Identity { relay: relay.to_owned(), run })
+    let fits = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
+    let is_name = (1..=64).contains(&relay.len()) && relay.bytes().all(fits);
+    Some(Identity { relay: is_name.then(|| relay.to_owned())?, run: run.parse().ok()? })
 }
 
-/// Replaces the file as a whole, durably.
-fn write(directory: &Path, identity: &Identity) -> std::io::Result<()> {
-    let temporary = directory.join(format!("{FILE}.new"));
-    let mut file = File::create(&temporary)?;
+/// Replaces the file as a whole.
+fn write(directory: &Path, identity: &Identity) -> io::Result<()> {
+    let mut file = tempfile::Builder::new().prefix(RELAY_ID).tempfile_in(directory)?;
     writeln!(file, "{} {}", identity.relay, identity.run)?;
-    file.sync_all()?;
-    fs::rename(&temporary, directory.join(FILE))?;
+    file.as_file().sync_all()?;
+    file.persist(directory.join(RELAY_ID))?;
     File::open(directory)?.sync_all()
 }
 
@@ -63,26 +72,32 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_id_stays_and_the_run_rises() {
+    fn the_name_stays_and_the_run_rises() {
         let directory = tempfile::tempdir().unwrap();
         let (first, lock) = open(directory.path()).unwrap();
-        assert!(open(directory.path()).is_err(), "it is locked");
+        let error = open(directory.path()).unwrap_err().to_string();
+        assert!(error.ends_with("another Talaria is running in this data directory"), "{error}");
         drop(lock);
         let (second, lock) = open(directory.path()).unwrap();
         assert_eq!(first.relay, second.relay);
-        assert!(first.run < second.run);
+        assert!(second.run > first.run);
         drop(lock);
-        fs::remove_file(directory.path().join(FILE)).unwrap();
-        let (other, _lock) = open(directory.path()).unwrap();
-        assert_ne!(first.relay, other.relay);
+
+        // The clock was far ahead in the run before.
+        let ahead = u64::MAX / 2;
+        write(directory.path(), &Identity { run: ahead, ..first }).unwrap();
+        assert_eq!(open(directory.path()).unwrap().0.run, ahead + 1);
     }
 
     #[test]
-    fn a_damaged_file_is_named() {
+    fn a_damaged_file_is_an_error_that_says_what_to_do() {
         let directory = tempfile::tempdir().unwrap();
-        for text in ["", "x 1", "0123456789abcdef", "0123456789abcdef -1", "0123456789ABCDEF 1"] {
-            fs::write(directory.path().join(FILE), text).unwrap();
-            assert!(open(directory.path()).unwrap_err().to_string().contains(FILE), "{text}");
+        for text in ["", "relay-1", "relay.1 2", "relay-1 x", " 7"] {
+            fs::write(directory.path().join(RELAY_ID), text).unwrap();
+            let error = open(directory.path()).unwrap_err().to_string();
+            assert!(error.contains("it is damaged: remove it"), "{text:?}: {error}");
         }
+        fs::remove_file(directory.path().join(RELAY_ID)).unwrap();
+        open(directory.path()).unwrap();
     }
 }

@@ -225,12 +225,7 @@ impl Bus {
     }
 
     /// A partition's commits behind a sequence, at most about `max`; none when there were no more. See invariant 8.
-    pub async fn read(
-        &self,
-        partition: Partition,
-        after: u64,
-        max: usize,
-    ) -> Result<Vec<Committed>, Error> {
+    pub async fn read(&self, partition: Partition, after: u64, max: usize) -> Result<Vec<Committed>, Error> {
         match self {
             Self::Embedded(bus) => bus.read(after, max).await,
             Self::Nats(bus) => bus.read(partition, after, max).await,
@@ -258,7 +253,9 @@ impl Bus {
     pub async fn events(&self, partition: Partition, after: u64) -> Result<Events, Error> {
         match self {
             Self::Embedded(bus) => Ok(Events::Embedded(embedded::Events::new(bus, after))),
-            Self::Nats(bus) => nats::Events::open(bus, partition, after).await.map(|events| Events::Nats(Box::new(events))),
+            Self::Nats(bus) => {
+                nats::Events::open(bus, partition, after).await.map(|events| Events::Nats(Box::new(events)))
+            }
         }
     }
 
@@ -282,7 +279,9 @@ impl Bus {
     pub async fn follow(&self, after: u64) -> Result<Following, Error> {
         match self {
             Self::Embedded(bus) => Ok(Following::Embedded(embedded::Following::new(bus, after))),
-            Self::Nats(bus) => nats::Following::open(bus, after).await.map(|following| Following::Nats(Box::new(following))),
+            Self::Nats(bus) => {
+                nats::Following::open(bus, after).await.map(|following| Following::Nats(Box::new(following)))
+            }
         }
     }
 
@@ -354,10 +353,10 @@ pub enum Journal {
 impl Journal {
     /// Appends a commit, and gives its sequence once it is durable. Dropped before that, it may be there or not, and this
     /// `Journal` must not be used any more. See invariants 5 to 7.
-    pub async fn append(&mut self, commit: &Commit) -> Result<u64, AppendError> {
+    pub async fn append(&mut self, commit: impl Into<Arc<Commit>>) -> Result<u64, AppendError> {
         match self {
-            Self::Embedded(journal) => journal.append(commit).await,
-            Self::Nats(journal) => journal.append(commit).await,
+            Self::Embedded(journal) => journal.append(commit.into()).await,
+            Self::Nats(journal) => journal.append(&commit.into()).await,
         }
     }
 }

@@ -1,37 +1,50 @@
-//! The newest entries of a stream, in memory: whoever follows it closely need not read them back.
+//! The newest entries of a stream, in memory, so that a reader that keeps up reads nothing back from the disk.
 
 use std::{
     collections::VecDeque,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Mutex, MutexGuard, PoisonError},
 };
 
-/// How much is kept, in bytes as they are on disk.
+/// How many bytes of entries are kept, by their size on disk.
 const CAPACITY: usize = 8 << 20;
 
-/// What an entry takes beside its bytes, about.
+/// What an entry takes in memory beside its bytes, about.
 const OVERHEAD: usize = 128;
 
-/// The newest entries, without a gap, each with its place.
+/// The newest entries of a stream, without a gap.
 #[derive(Debug)]
 pub(crate) struct Tail<T>(Mutex<Kept<T>>);
 
 #[derive(Debug)]
 struct Kept<T> {
-    /// Every entry behind this place is here, …
+    /// Every entry with a sequence above this one …
     floor: u64,
-    /// … up to this one.
+    /// … and up to this one is in `entries`.
     through: u64,
-    entries: VecDeque<(u64, Arc<T>, usize)>,
+    entries: VecDeque<Entry<T>>,
     size: usize,
 }
 
-/// Entries with their places, and the place up to which there are no others.
-pub(crate) type Found<T> = (Vec<(u64, Arc<T>)>, u64);
+#[derive(Debug)]
+struct Entry<T> {
+    seq: u64,
+    value: T,
+    size: usize,
+}
 
-impl<T> Tail<T> {
-    /// Empty, behind this place.
-    pub(crate) fn behind(place: u64) -> Self {
-        Self(Mutex::new(Kept { floor: place, through: place, entries: VecDeque::new(), size: 0 }))
+impl<T> Kept<T> {
+    fn drop_first(&mut self) -> bool {
+        let Some(first) = self.entries.pop_front() else { return false };
+        self.size -= first.size;
+        self.floor = first.seq;
+        true
+    }
+}
+
+impl<T: Clone> Tail<T> {
+    /// An empty tail of a stream whose last entry has this sequence.
+    pub(crate) fn behind(last: u64) -> Self {
+        Self(Mutex::new(Kept { floor: last, through: last, entries: VecDeque::new(), size: 0 }))
     }
 
     fn lock(&self) -> MutexGuard<'_, Kept<T>> {
@@ -39,51 +52,41 @@ impl<T> Tail<T> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Appends entries, each with its place and size, up to a place; the oldest ones make room.
-    pub(crate) fn extend(&self, new: impl IntoIterator<Item = (u64, Arc<T>, usize)>, through: u64) {
+    /// Appends the entries that follow, each with its sequence and its size on disk. The oldest entries make room.
+    pub(crate) fn extend(&self, new: impl IntoIterator<Item = (u64, T, usize)>) {
         let mut tail = self.lock();
-        for (place, entry, size) in new {
+        for (seq, value, size) in new {
+            debug_assert!(seq > tail.through, "sequences rise");
             let size = size + OVERHEAD;
             tail.size += size;
-            tail.entries.push_back((place, entry, size));
+            tail.through = seq;
+            tail.entries.push_back(Entry { seq, value, size });
         }
-        tail.through = through;
-        while tail.size > CAPACITY
-            && let Some((place, _, size)) = tail.entries.pop_front()
-        {
-            tail.size -= size;
-            tail.floor = place;
-        }
+        while tail.size > CAPACITY && tail.drop_first() {}
     }
 
-    /// Forgets what it has, because some of it may be gone from the disk too.
-    pub(crate) fn clear(&self) {
+    /// Drops the entries before a sequence.
+    pub(crate) fn trim(&self, before: u64) {
         let mut tail = self.lock();
-        tail.floor = tail.through;
-        tail.size = 0;
-        tail.entries.clear();
+        while tail.entries.front().is_some_and(|first| first.seq < before) && tail.drop_first() {}
     }
 
-    /// The entry at a place, if it is here.
-    pub(crate) fn get(&self, place: u64) -> Option<Arc<T>> {
+    /// The entry with a sequence, if it is in the tail.
+    pub(crate) fn get(&self, seq: u64) -> Option<T> {
         let tail = self.lock();
-        let index = tail.entries.binary_search_by_key(&place, |(place, ..)| *place).ok()?;
-        tail.entries.get(index).map(|(_, entry, _)| Arc::clone(entry))
+        let index = tail.entries.binary_search_by_key(&seq, |entry| entry.seq).ok()?;
+        tail.entries.get(index).map(|entry| entry.value.clone())
     }
 
-    /// The entries behind a place, if there are any and they are here.
-    pub(crate) fn after(&self, place: u64, max: usize) -> Option<Found<T>> {
+    /// The entries behind a sequence, at most `max`. `None` when there are none, or when the next one is not in the tail.
+    pub(crate) fn after(&self, seq: u64, max: usize) -> Option<Vec<(u64, T)>> {
         let tail = self.lock();
-        if place < tail.floor || place >= tail.through {
+        if seq < tail.floor || seq >= tail.through {
             return None;
         }
-        let skip = tail.entries.partition_point(|(entry, ..)| *entry <= place);
-        let entries = tail.entries.iter().skip(skip);
-        let found: Vec<_> = entries.take(max).map(|(place, entry, _)| (*place, Arc::clone(entry))).collect();
-        let cut = tail.entries.len() > skip + found.len();
-        let last = found.last().map(|(place, _)| *place);
-        let through = last.filter(|_| cut).unwrap_or(tail.through);
-        Some((found, through))
+        let skip = tail.entries.partition_point(|entry| entry.seq <= seq);
+        let entries = tail.entries.iter().skip(skip).take(max);
+        Some(entries.map(|entry| (entry.seq, entry.value.clone())).collect())
     }
 }
 
@@ -91,43 +94,47 @@ impl<T> Tail<T> {
 mod tests {
     use super::*;
 
-    fn add(tail: &Tail<u64>, places: impl IntoIterator<Item = u64>, size: usize, through: u64) {
-        tail.extend(places.into_iter().map(|place| (place, Arc::new(place), size)), through);
+    fn add(tail: &Tail<u64>, seqs: impl IntoIterator<Item = u64>, size: usize) {
+        tail.extend(seqs.into_iter().map(|seq| (seq, seq, size)));
     }
 
-    fn places(found: Option<Found<u64>>) -> Option<(Vec<u64>, u64)> {
-        let place = |(place, entry): (u64, Arc<u64>)| (place == *entry).then_some(place).unwrap();
-        found.map(|(found, through)| (found.into_iter().map(place).collect(), through))
+    fn after(tail: &Tail<u64>, seq: u64, max: usize) -> Option<Vec<u64>> {
+        let found = tail.after(seq, max)?;
+        assert!(found.iter().all(|(seq, value)| seq == value));
+        Some(found.into_iter().map(|(seq, _)| seq).collect())
     }
 
     #[test]
-    fn gives_what_it_has_and_nothing_else() {
+    fn gives_the_entries_behind_a_sequence_and_none_where_the_next_one_is_missing() {
         let tail = Tail::behind(7);
-        assert_eq!(places(tail.after(7, 9)), None);
-        add(&tail, [8, 9, 14, 15], 1, 20);
-        assert_eq!(places(tail.after(7, 9)), Some((vec![8, 9, 14, 15], 20)));
-        assert_eq!(places(tail.after(9, 1)), Some((vec![14], 14)), "cut off");
-        assert_eq!(places(tail.after(15, 9)), Some((vec![], 20)), "nothing, and one knows how far");
-        assert_eq!((places(tail.after(20, 9)), places(tail.after(6, 9))), (None, None));
-        assert_eq!((tail.get(8).as_deref(), tail.get(7), tail.get(10)), (Some(&8), None, None));
+        assert_eq!(after(&tail, 7, 9), None);
+        add(&tail, [8, 9, 14, 15], 1);
+        assert_eq!(after(&tail, 7, 9), Some(vec![8, 9, 14, 15]));
+        assert_eq!(after(&tail, 9, 1), Some(vec![14]));
+        assert_eq!((after(&tail, 15, 9), after(&tail, 6, 9)), (None, None));
+        assert_eq!((tail.get(8), tail.get(7), tail.get(10)), (Some(8), None, None));
     }
 
     #[test]
-    fn what_was_cleared_is_gone_and_what_comes_behind_it_has_its_place() {
+    fn trimmed_entries_are_gone_and_the_others_stay() {
         let tail = Tail::behind(0);
-        add(&tail, 1..4, 1, 3);
-        tail.clear();
-        add(&tail, 4..6, 1, 5);
-        assert_eq!((tail.get(3), tail.get(4).as_deref()), (None, Some(&4)));
-        assert_eq!((places(tail.after(2, 9)), places(tail.after(3, 9))), (None, Some((vec![4, 5], 5))));
+        add(&tail, 1..4, 1);
+        tail.trim(3);
+        assert_eq!((tail.get(2), tail.get(3)), (None, Some(3)));
+        assert_eq!((after(&tail, 1, 9), after(&tail, 2, 9)), (None, Some(vec![3])));
+        tail.trim(100);
+        assert_eq!((after(&tail, 2, 9), after(&tail, 3, 9)), (None, None));
+        add(&tail, 4..6, 1);
+        assert_eq!((after(&tail, 2, 9), after(&tail, 3, 9)), (None, Some(vec![4, 5])));
+        assert_eq!(tail.lock().size, 2 * (1 + OVERHEAD));
     }
 
     #[test]
     fn the_oldest_make_room() {
         let tail = Tail::behind(0);
-        add(&tail, 1..=10, CAPACITY / 4 - OVERHEAD, 10);
-        assert_eq!(places(tail.after(6, 9)), Some((vec![7, 8, 9, 10], 10)));
-        assert_eq!(places(tail.after(5, 9)), None, "not without a gap");
+        add(&tail, 1..=10, CAPACITY / 4 - OVERHEAD);
+        assert_eq!(after(&tail, 6, 9), Some(vec![7, 8, 9, 10]));
+        assert_eq!(after(&tail, 5, 9), None, "6 is not in memory any more");
         assert_eq!(tail.get(6), None);
     }
 }

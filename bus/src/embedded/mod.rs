@@ -1,36 +1,195 @@
-//! Stub.
-#![allow(missing_docs, unused_variables, clippy::todo)]
-pub(crate) mod backup { #[derive(Debug)] pub struct Backup { pub events: u64, pub commits: u64, pub bytes: u64 } #[derive(Debug, thiserror::Error)] pub enum BackupError { #[error("stub")] Stub } pub fn backup(directory: &std::path::Path, file: &std::path::Path) -> Result<Backup, BackupError> { todo!() } }
-use crate::{AppendError, Bounds, Committed, Error, Floors, Identity, Stored};
-use std::{path::Path, sync::Arc};
+//! The embedded bus: SQLite in write-ahead mode with `synchronous=FULL`, for one process, with one partition.
+//!
+//! ```text
+//! publish, append, trim, check ──▶ writer: one thread, group commit ──▶ bus.db ──▶ read, event, commit
+//!                                                 │                                        ▲ what is not in a tail
+//!                                                 └──▶ streams: sequences and tails ───────┴──▶ Events, Following
+//! ```
+//!
+//! - [`schema`] has the tables.
+//! - [`store`] is the writer's state, and does to the file what is written.
+//! - [`writer`] is the thread.
+//! - [`checkpoint`] moves committed pages from the log into the file.
+//! - [`journal`] appends.
+//! - [`follow`] reads both streams.
+//! - [`backup`] copies the file while the bus works.
+
+pub(crate) mod backup;
+mod checkpoint;
+mod follow;
+mod journal;
+mod schema;
+mod store;
+#[cfg(test)]
+mod tests;
+mod writer;
+
+pub(crate) use follow::{Events, Following};
+pub(crate) use journal::{Journal, LARGEST_COMMIT};
+
+use crate::{Bounds, Error, Floors, Identity, Incoming, identity, sqlite::Readers, tail::Tail, time};
+use prost::Message as _;
+use std::{
+    fs::File,
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+use store::Reach;
 use talaria_proto::v1::{Commit, Event, QuarantinedCallback};
-pub(crate) const LARGEST_COMMIT: usize = 4 << 20;
+use tokio::sync::watch;
+use writer::{Kind, Reply, Write};
+
+/// The file in the data directory.
+const FILE: &str = "bus.db";
+
+/// The embedded bus. Clones share it; it is closed when the last one is dropped.
 #[derive(Clone)]
-pub struct Embedded;
+pub struct Embedded {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    writer: writer::Writer,
+    readers: Readers,
+    streams: Arc<Streams>,
+    identity: Identity,
+    source: String,
+    /// Keeps a second process out. Dropped after the writer.
+    _lock: File,
+}
+
+/// What can be read.
+struct Streams {
+    events: Stream<Incoming>,
+    commits: Stream<Arc<Commit>>,
+}
+
+struct Stream<T> {
+    /// The first sequence that is not trimmed.
+    first: AtomicU64,
+    last: watch::Sender<u64>,
+    tail: Tail<T>,
+}
+
+impl<T: Clone> Stream<T> {
+    fn new(reach: Reach) -> Self {
+        Self {
+            first: AtomicU64::new(reach.first),
+            last: watch::Sender::new(reach.last),
+            tail: Tail::behind(reach.last),
+        }
+    }
+
+    /// The writer committed entries or trimmed some.
+    fn advance(&self, reach: Reach, new: impl Iterator<Item = (u64, T, usize)>) {
+        if reach.last > self.last() {
+            self.tail.extend(new);
+            // After the tail, in which the readers that this wakes look first.
+            self.last.send_replace(reach.last);
+        }
+        if self.first.swap(reach.first, Ordering::AcqRel) != reach.first {
+            self.tail.trim(reach.first);
+        }
+    }
+
+    fn first(&self) -> u64 {
+        self.first.load(Ordering::Acquire)
+    }
+
+    fn last(&self) -> u64 {
+        *self.last.borrow()
+    }
+
+    /// The first and the last sequence; 0 and 0 when there never were any.
+    fn bounds(&self) -> (u64, u64) {
+        // In this order: the last one only rises, so it is never before the first one but by one.
+        let first = self.first();
+        let last = self.last();
+        (if last == 0 { 0 } else { first }, last)
+    }
+}
+
 impl Embedded {
-    pub(crate) async fn open(directory: &Path) -> Result<Self, Error> { todo!() }
-    pub(crate) async fn publish(&self, event: Arc<Event>) -> Result<(), Error> { todo!() }
-    pub(crate) async fn quarantine(&self, callback: QuarantinedCallback) -> Result<(), Error> { todo!() }
-    pub(crate) fn identity(&self) -> &Identity { todo!() }
-    pub(crate) async fn read(&self, after: u64, max: usize) -> Result<Vec<Committed>, Error> { todo!() }
-    pub(crate) async fn event(&self, seq: u64) -> Result<Option<Arc<Event>>, Error> { todo!() }
-    pub(crate) async fn commit(&self, seq: u64) -> Result<Option<Commit>, Error> { todo!() }
-    pub(crate) async fn bounds(&self) -> Result<Bounds, Error> { todo!() }
-    pub(crate) async fn trim(&self, floors: Floors) -> Result<(u64, u64), Error> { todo!() }
-    pub(crate) async fn check(&self) -> Result<(), Error> { todo!() }
-}
-pub struct Journal;
-impl Journal {
-    pub(crate) fn new(bus: &Embedded, last: u64) -> Self { todo!() }
-    pub(crate) async fn append(&mut self, commit: &Commit) -> Result<u64, AppendError> { todo!() }
-}
-pub struct Events;
-impl Events {
-    pub(crate) fn new(bus: &Embedded, after: u64) -> Self { todo!() }
-    pub(crate) async fn next(&mut self, max: usize) -> Result<Vec<Stored>, Error> { todo!() }
-}
-pub struct Following;
-impl Following {
-    pub(crate) fn new(bus: &Embedded, after: u64) -> Self { todo!() }
-    pub(crate) async fn next(&mut self, max: usize) -> Result<Vec<Committed>, Error> { todo!() }
+    pub(crate) async fn open(directory: &Path) -> Result<Self, Error> {
+        let directory = directory.to_path_buf();
+        tokio::task::spawn_blocking(move || Self::open_blocking(&directory)).await.map_err(Error::new)?
+    }
+
+    fn open_blocking(directory: &Path) -> Result<Self, Error> {
+        let (identity, lock) = identity::open(directory)?;
+        let open = |error: Error| {
+            Error::new(format_args!("cannot open the bus in {}: {}", directory.display(), error.reason))
+        };
+        let file = directory.join(FILE);
+        let store = store::Store::open(&file).map_err(open)?;
+        let source = store.source().map_err(open)?;
+        let streams =
+            Arc::new(Streams { events: Stream::new(store.events), commits: Stream::new(store.commits) });
+        let readers = Readers::open(&file).map_err(|error| open(error.into()))?;
+        let checkpointer = checkpoint::Checkpointer::start(&file).map_err(open)?;
+        let writer = writer::Writer::start(store, checkpointer, Arc::clone(&streams));
+        let writer = writer.map_err(|error| open(Error::new(error)))?;
+        Ok(Self { inner: Arc::new(Inner { writer, readers, streams, identity, source, _lock: lock }) })
+    }
+
+    async fn write<T>(&self, write: impl FnOnce(Reply<T>) -> Write) -> Result<T, Error> {
+        self.inner.writer.write(write).await.unwrap_or_else(|| Err(Error::new("the bus has stopped")))
+    }
+
+    pub(crate) async fn publish(&self, event: Arc<Event>) -> Result<(), Error> {
+        let received_at = time::from_proto(event.received_at.as_ref()).as_microsecond();
+        let bytes = event.encode_to_vec();
+        let stored = Incoming::Event(event);
+        self.write(|reply| Write::Store { kind: Kind::Event, received_at, bytes, stored, seq: 0, reply })
+            .await
+    }
+
+    pub(crate) async fn quarantine(&self, callback: QuarantinedCallback) -> Result<(), Error> {
+        let received_at = time::from_proto(callback.received_at.as_ref()).as_microsecond();
+        let bytes = callback.encode_to_vec();
+        let stored = Incoming::Quarantined(Arc::new(callback));
+        self.write(|reply| Write::Store {
+            kind: Kind::Quarantined,
+            received_at,
+            bytes,
+            stored,
+            seq: 0,
+            reply,
+        })
+        .await
+    }
+
+    pub(crate) fn identity(&self) -> &Identity {
+        &self.inner.identity
+    }
+
+    /// From memory: the writer is the only one that changes the file.
+    #[expect(clippy::unused_async, reason = "the other backend asks a server")]
+    pub(crate) async fn bounds(&self) -> Result<Bounds, Error> {
+        let (first_event, last_event) = self.inner.streams.events.bounds();
+        let (first_commit, last_commit) = self.inner.streams.commits.bounds();
+        let source = self.inner.source.clone();
+        Ok(Bounds { source, first_event, last_event, first_commit, last_commit })
+    }
+
+    /// In steps, between which other writes have their turn.
+    pub(crate) async fn trim(&self, floors: Floors) -> Result<(u64, u64), Error> {
+        let (mut events, mut commits) = (0, 0);
+        loop {
+            let step = |reply| Write::Trim { floors, outcome: writer::Trimmed::default(), reply };
+            let step = self.write(step).await?;
+            events += step.events;
+            commits += step.commits;
+            if !step.more {
+                return Ok((events, commits));
+            }
+        }
+    }
+
+    pub(crate) async fn check(&self) -> Result<(), Error> {
+        self.write(|reply| Write::Check { reply }).await
+    }
 }

@@ -1,0 +1,153 @@
+//! A copy of the embedded bus, taken while it works.
+//!
+//! `VACUUM INTO` reads one snapshot in one transaction, so the copy has everything that was committed before it began, and
+//! no part of a later transaction. SQLite's backup interface starts again whenever another process writes, and would not end
+//! under load.
+//!
+//! The copy gets an identity of its own: a bus that is restored from it gives sequences again that the original gave too, and
+//! what was derived from the original does not fit it any more.
+
+use super::{FILE, schema};
+use rusqlite::{Connection, OpenFlags};
+use std::{error::Error, fmt::Display, fs::File, io::ErrorKind, path::Path, time::Duration};
+
+/// Why there is no copy: names the file, and says what to do.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct BackupError(String);
+
+/// How long a lock of another process is waited for.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
+
+const EXISTS: &str = "it is there already, and a backup replaces nothing: name another";
+
+/// What a copy has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Backup {
+    /// Events and quarantined callbacks that are kept.
+    pub events: u64,
+    /// Commits of the journal that are kept.
+    pub commits: u64,
+    /// The file's length.
+    pub bytes: u64,
+}
+
+/// Copies the bus in a directory into a file that does not exist yet, whether or not a process uses it. The copy is complete
+/// and on the disk when this returns, and only its owner can read it: it has payloads.
+pub fn backup(directory: &Path, to: &Path) -> Result<Backup, BackupError> {
+    let cannot = |what: &str, at: &Path, why: &dyn Display| {
+        BackupError(format!("cannot {what} {}: {why}", at.display()))
+    };
+    let file = directory.join(FILE);
+    if !file.exists() {
+        let why = "there is none; `talaria up` makes it where data_dir says";
+        return Err(cannot("back up", &file, &why));
+    }
+    // A link whose target does not exist is there, too.
+    if to.symlink_metadata().is_ok() {
+        return Err(cannot("write", to, &EXISTS));
+    }
+    let source = open(&file).map_err(|error| cannot("read", &file, &error))?;
+    copy(&source, to).map_err(|why| cannot("back up the bus into", to, &why))
+}
+
+/// For reading; as a writer because only one may look into the log of a process that was killed.
+fn open(file: &Path) -> rusqlite::Result<Connection> {
+    let source = Connection::open_with_flags(file, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+    source.busy_timeout(BUSY_TIMEOUT)?;
+    Ok(source)
+}
+
+/// Writes a file with a random name beside `to`, and renames it when it is complete. Other files, such as those of another
+/// backup or a link with a name that could be guessed, are not touched.
+fn copy(source: &Connection, to: &Path) -> Result<Backup, Box<dyn Error>> {
+    let directory = to.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let mut name = to.file_name().ok_or("this is no file's name")?.to_owned();
+    name.push(".");
+    // Readable by its owner alone; removed when this returns an error. SQLite takes an empty file as if there were none.
+    let partial = tempfile::Builder::new().prefix(&name).suffix(".partial").tempfile_in(directory)?;
+    source.execute("VACUUM INTO ?1", [partial.path().to_str().ok_or("the path is not UTF-8")?])?;
+    let (events, commits) = finish(partial.path())?;
+    partial.as_file().sync_all()?;
+    let bytes = partial.as_file().metadata()?.len();
+    partial.persist_noclobber(to).map_err(|error| match error.error.kind() {
+        ErrorKind::AlreadyExists => EXISTS.into(),
+        _ => Box::<dyn Error>::from(error.error),
+    })?;
+    // The name has to be durable, too.
+    File::open(directory)?.sync_all()?;
+    Ok(Backup { events, commits, bytes })
+}
+
+/// Checks the copy, gives it its identity, and counts its events and commits.
+fn finish(file: &Path) -> Result<(u64, u64), Box<dyn Error>> {
+    let copy = Connection::open_with_flags(file, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+    let check: String = copy.query_row("PRAGMA quick_check(1)", (), |row| row.get(0))?;
+    if check != "ok" {
+        return Err(format!("the copy is damaged, and so may be the bus: {check}").into());
+    }
+    // Without a file beside it: if this fails, the copy is removed.
+    copy.execute_batch("PRAGMA journal_mode = MEMORY")?;
+    copy.execute(schema::RENAME, ())?;
+    let count = |table: &str| copy.query_row(&format!("SELECT COUNT(*) FROM {table}"), (), |row| row.get(0));
+    Ok((count("events")?, count("commits")?))
+}
+
+#[cfg(test)]
+#[cfg(unix)]
+mod tests {
+    use super::*;
+    use std::{fs, os::unix::fs::symlink};
+
+    /// A bus with one event in it.
+    fn bus() -> tempfile::TempDir {
+        let directory = tempfile::tempdir().unwrap();
+        let connection = schema::open(&directory.path().join(FILE)).unwrap();
+        connection.execute("INSERT INTO events VALUES (1, 0, 0, x'')", ()).unwrap();
+        directory
+    }
+
+    fn names(directory: &Path) -> Vec<String> {
+        let names = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().file_name());
+        names.map(|name| name.into_string().unwrap()).collect()
+    }
+
+    #[test]
+    fn links_are_not_followed() {
+        let (bus, to) = (bus(), tempfile::tempdir().unwrap());
+        let [copy, precious] = ["copy.db", "precious"].map(|name| to.path().join(name));
+        fs::write(&precious, "somebody's").unwrap();
+        symlink(&precious, to.path().join("copy.db.partial")).unwrap();
+        assert_eq!(backup(bus.path(), &copy).unwrap().events, 1);
+        assert_eq!(fs::read_to_string(&precious).unwrap(), "somebody's");
+        assert!(!copy.symlink_metadata().unwrap().is_symlink());
+
+        let nowhere = to.path().join("nowhere.db");
+        symlink(to.path().join("gone"), &nowhere).unwrap();
+        let error = backup(bus.path(), &nowhere).unwrap_err();
+        assert!(error.to_string().contains("it is there already"), "{error}");
+        assert!(nowhere.symlink_metadata().unwrap().is_symlink());
+    }
+
+    #[test]
+    fn of_several_at_once_one_writes_the_copy_and_the_others_are_refused() {
+        let bus = bus();
+        for _ in 0..20 {
+            let to = tempfile::tempdir().unwrap();
+            let copy = to.path().join("copy.db");
+            let saved: Vec<_> = std::thread::scope(|scope| {
+                let runs: Vec<_> = (0..4).map(|_| scope.spawn(|| backup(bus.path(), &copy))).collect();
+                runs.into_iter().map(|run| run.join().unwrap()).collect()
+            });
+            let (done, refused): (Vec<_>, Vec<_>) = saved.into_iter().partition(Result::is_ok);
+            assert_eq!(done.len(), 1, "{done:?} {refused:?}");
+            for error in refused.into_iter().filter_map(Result::err) {
+                assert!(error.to_string().contains("it is there already"), "{error}");
+            }
+            let read = Connection::open_with_flags(&copy, OpenFlags::SQLITE_OPEN_READ_ONLY).unwrap();
+            let count = |row: &rusqlite::Row<'_>| row.get::<_, u64>(0);
+            assert_eq!(read.query_row("SELECT COUNT(*) FROM events", (), count).unwrap(), 1);
+            assert_eq!(names(to.path()), ["copy.db"]);
+        }
+    }
+}

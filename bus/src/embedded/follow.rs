@@ -1,0 +1,201 @@
+//! Reading both streams: the newest entries from memory, older ones from the file.
+//!
+//!  1. A reader that waits for sequence `n` sees it after its commit, in a tail or in the file: the writer announces it then.
+//!  2. Futures of `next` can be dropped: a position moves on only where nothing is awaited after it.
+
+use super::{Embedded, Stream, Streams, writer::Kind};
+use crate::{Committed, Error, Incoming, Partition, Stored, sqlite, sqlite::limit};
+use bytes::Bytes;
+use rusqlite::{Connection, OptionalExtension as _, Row, types::Type};
+use std::sync::Arc;
+use talaria_proto::v1::{Commit, Event, QuarantinedCallback};
+use tokio::sync::watch;
+
+/// A page from the file ends behind the entry with which it has this many bytes.
+const PAGE_BYTES: usize = 8 << 20;
+
+/// What comes into the only partition.
+pub struct Events(Reader<Incoming>);
+
+impl Events {
+    pub(crate) fn new(bus: &Embedded, after: u64) -> Self {
+        Self(Reader::new(bus, &EVENTS, after))
+    }
+
+    pub(crate) async fn next(&mut self, max: usize) -> Result<Vec<Stored>, Error> {
+        Ok(self.0.next(max).await?.into_iter().map(|(seq, what)| Stored { seq, what }).collect())
+    }
+}
+
+/// The commits as they come.
+pub struct Following(Reader<Arc<Commit>>);
+
+impl Following {
+    pub(crate) fn new(bus: &Embedded, after: u64) -> Self {
+        Self(Reader::new(bus, &COMMITS, after))
+    }
+
+    pub(crate) async fn next(&mut self, max: usize) -> Result<Vec<Committed>, Error> {
+        Ok(self.0.next(max).await?.into_iter().map(committed).collect())
+    }
+}
+
+fn committed((seq, commit): (u64, Arc<Commit>)) -> Committed {
+    Committed { seq, partition: Partition::ONLY, commit }
+}
+
+/// Where a stream's entries are.
+struct Source<T: 'static> {
+    stream: fn(&Streams) -> &Stream<T>,
+    /// The rows behind a sequence: their sequences, their bytes, and what `decode` needs beside them.
+    after: &'static str,
+    /// The row with a sequence.
+    at: &'static str,
+    decode: fn(&Row<'_>) -> rusqlite::Result<T>,
+}
+
+static EVENTS: Source<Incoming> = Source {
+    stream: |streams| &streams.events,
+    after: "SELECT seq, bytes, kind FROM events WHERE seq > ? ORDER BY seq LIMIT ?",
+    at: "SELECT seq, bytes, kind FROM events WHERE seq = ?",
+    decode: |row| {
+        if row.get::<_, i64>(2)? == Kind::Event as i64 {
+            message::<Event>(row).map(|event| Incoming::Event(Arc::new(event)))
+        } else {
+            message::<QuarantinedCallback>(row).map(|callback| Incoming::Quarantined(Arc::new(callback)))
+        }
+    },
+};
+
+static COMMITS: Source<Arc<Commit>> = Source {
+    stream: |streams| &streams.commits,
+    after: "SELECT seq, bytes FROM commits WHERE seq > ? ORDER BY seq LIMIT ?",
+    at: "SELECT seq, bytes FROM commits WHERE seq = ?",
+    decode: |row| message::<Commit>(row).map(Arc::new),
+};
+
+/// Reads a stream from a position on.
+struct Reader<T: 'static> {
+    bus: Embedded,
+    source: &'static Source<T>,
+    last: watch::Receiver<u64>,
+    after: u64,
+}
+
+impl<T: Clone + Send> Reader<T> {
+    fn new(bus: &Embedded, source: &'static Source<T>, after: u64) -> Self {
+        let last = (source.stream)(&bus.inner.streams).last.subscribe();
+        Self { bus: bus.clone(), source, last, after }
+    }
+
+    /// The next entries, at least one. Waits for the first.
+    async fn next(&mut self, max: usize) -> Result<Vec<(u64, T)>, Error> {
+        loop {
+            let after = self.after;
+            let announced = *self.last.wait_for(|last| *last > after).await.map_err(Error::new)?;
+            let found = self.bus.after(self.source, after, max).await?;
+            // Up to `announced` all were committed before this looked: if there are none, they were trimmed.
+            self.after = found.last().map_or(announced, |(seq, _)| *seq);
+            if !found.is_empty() {
+                return Ok(found);
+            }
+        }
+    }
+}
+
+impl Embedded {
+    pub(crate) async fn read(&self, after: u64, max: usize) -> Result<Vec<Committed>, Error> {
+        if after >= self.inner.streams.commits.last() {
+            return Ok(Vec::new());
+        }
+        Ok(self.after(&COMMITS, after, max).await?.into_iter().map(committed).collect())
+    }
+
+    pub(crate) async fn event(&self, seq: u64) -> Result<Option<Arc<Event>>, Error> {
+        match self.at(&EVENTS, seq).await? {
+            Some(Incoming::Event(event)) => Ok(Some(event)),
+            Some(Incoming::Quarantined(_) | Incoming::Unreadable) | None => Ok(None),
+        }
+    }
+
+    pub(crate) async fn commit(&self, seq: u64) -> Result<Option<Commit>, Error> {
+        Ok(self.at(&COMMITS, seq).await?.map(Arc::unwrap_or_clone))
+    }
+
+    /// The entries behind a sequence, from the tail or from the file.
+    async fn after<T>(
+        &self,
+        source: &'static Source<T>,
+        after: u64,
+        max: usize,
+    ) -> Result<Vec<(u64, T)>, Error>
+    where
+        T: Clone + Send,
+    {
+        let max = max.max(1);
+        match (source.stream)(&self.inner.streams).tail.after(after, max) {
+            Some(found) => Ok(found),
+            None => self.query(move |connection| page(connection, source, after, max)).await,
+        }
+    }
+
+    /// The entry at a sequence, from the tail or from the file.
+    async fn at<T>(&self, source: &'static Source<T>, seq: u64) -> Result<Option<T>, Error>
+    where
+        T: Clone + Send,
+    {
+        if let Some(found) = (source.stream)(&self.inner.streams).tail.get(seq) {
+            return Ok(Some(found));
+        }
+        // No row has a sequence that SQLite cannot hold.
+        let Ok(seq) = i64::try_from(seq) else { return Ok(None) };
+        self.query(move |connection| {
+            connection.prepare_cached(source.at)?.query_row([seq], source.decode).optional()
+        })
+        .await
+    }
+
+    /// Reads what is committed.
+    async fn query<T: Send + 'static>(
+        &self,
+        query: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Result<T, Error> {
+        self.inner.readers.read(query).await.map_err(|error| match error {
+            // A row that this bus wrote cannot be read: something else changed it.
+            sqlite::Error::Sqlite(rusqlite::Error::FromSqlConversionFailure(_, _, error)) => {
+                Error::damaged(&error)
+            }
+            error => error.into(),
+        })
+    }
+}
+
+/// Rows behind a sequence, at most `max`.
+fn page<T>(
+    connection: &Connection,
+    source: &Source<T>,
+    after: u64,
+    max: usize,
+) -> rusqlite::Result<Vec<(u64, T)>> {
+    let after = i64::try_from(after).unwrap_or(i64::MAX);
+    let mut statement = connection.prepare_cached(source.after)?;
+    let mut rows = statement.query((after, limit(max)))?;
+    let (mut found, mut bytes) = (Vec::new(), 0);
+    while bytes < PAGE_BYTES
+        && let Some(row) = rows.next()?
+    {
+        bytes += row.get_ref(1)?.as_blob()?.len();
+        found.push((row.get(0)?, (source.decode)(row)?));
+    }
+    Ok(found)
+}
+
+/// The message in the second column. Its payload shares the one copy of the row.
+fn message<M: prost::Message + Default>(row: &Row<'_>) -> rusqlite::Result<M> {
+    let bytes = Bytes::copy_from_slice(row.get_ref(1)?.as_blob()?);
+    M::decode(bytes).map_err(|error| {
+        let seq: i64 = row.get(0).unwrap_or_default();
+        let error = format!("the entry {seq} cannot be read: {error}");
+        rusqlite::Error::FromSqlConversionFailure(1, Type::Blob, error.into())
+    })
+}
