@@ -363,10 +363,10 @@ pub enum Journal {
 impl Journal {
     /// Appends a commit, and gives its sequence once it is durable. Dropped before that, it may be there or not, and this
     /// `Journal` must not be used any more. See invariants 5 to 7.
-    pub async fn append(&mut self, commit: &Commit) -> Result<u64, AppendError> {
+    pub async fn append(&mut self, commit: impl Into<Arc<Commit>>) -> Result<u64, AppendError> {
         match self {
-            Self::Embedded(journal) => journal.append(commit).await,
-            Self::Nats(journal) => journal.append(commit).await,
+            Self::Embedded(journal) => journal.append(commit.into()).await,
+            Self::Nats(journal) => journal.append(&commit.into()).await,
         }
     }
 }

@@ -11,7 +11,7 @@ async fn fill(bus: &Bus, tenant: &str, journal: &mut Journal, jobs: &[&str]) -> 
     let mut commits = Vec::new();
     for job in jobs {
         publish(bus, event(tenant, job)).await;
-        commits.push(journal.append(&commit(job)).await.unwrap());
+        commits.push(journal.append(commit(job)).await.unwrap());
     }
     (seqs(&events_after(bus, tenant, before, jobs.len()).await), commits)
 }
@@ -93,7 +93,7 @@ pub async fn i10_everything_can_be_trimmed_and_sequences_go_on(backend: &impl Ba
     let mut other = bus.journal(partition, 0);
     let (events, commits) = fill(&bus, tenant, &mut journal, &["e", "f"]).await;
     assert!(events[0] > before.last_event && commits[0] > before.last_commit);
-    assert_eq!(other.append(&commit("refused")).await, Err(AppendError::Overtaken));
+    assert_eq!(other.append(commit("refused")).await, Err(AppendError::Overtaken));
     assert_eq!(names(&commits_after(&bus, tenant, 0).await), ["e", "f"]);
     assert_eq!(name(&events_after(&bus, tenant, 0, 1).await[0]), "e");
 }
@@ -105,16 +105,16 @@ pub async fn i10_a_partition_whose_commits_were_trimmed_goes_on(backend: &impl B
         return;
     }
     let [mut journal, mut others] = [tenant, other].map(|tenant| bus.journal(partition(&bus, tenant), 0));
-    journal.append(&commit("a")).await.unwrap();
-    let floor = others.append(&commit("b")).await.unwrap();
+    journal.append(commit("a")).await.unwrap();
+    let floor = others.append(commit("b")).await.unwrap();
     assert_eq!(bus.trim(Floors { events: 0, journal: floor }).await.unwrap(), (0, 1));
     assert!(commits_after(&bus, tenant, 0).await.is_empty());
-    journal.append(&commit("c")).await.unwrap();
-    others.append(&commit("d")).await.unwrap();
-    let floor = journal.append(&commit("e")).await.unwrap();
+    journal.append(commit("c")).await.unwrap();
+    others.append(commit("d")).await.unwrap();
+    let floor = journal.append(commit("e")).await.unwrap();
     bus.trim(Floors { events: 0, journal: floor }).await.unwrap();
     let mut again = bus.journal(partition(&bus, other), 0);
-    again.append(&commit("f")).await.unwrap();
+    again.append(commit("f")).await.unwrap();
     assert_eq!(names(&commits_after(&bus, tenant, 0).await), ["e"]);
     assert_eq!(names(&commits_after(&bus, other, 0).await), ["f"]);
 }

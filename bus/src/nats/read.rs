@@ -4,10 +4,11 @@
 //! sequence and how many, and a replica sends them in a row. Unlike a consumer, a request leaves nothing behind in the
 //! server, tells when there are no more, and does not wait when commits are trimmed under way. Any replica may answer, and
 //! one that lags does not know the newest commits; so only the leader is believed when it says that there are no more.
+//! Each answer names the one before it, so that a lost one is noticed.
 
 use super::{
     connection::{ANSWER_DEADLINE, Connection},
-    names::{Names, SEQUENCE, SUBJECT},
+    names::{LAST_SEQUENCE, Names, SEQUENCE},
 };
 use crate::{Committed, Error, Incoming, Partition, Stored, partition::NATS_PARTITIONS};
 use async_nats::{
@@ -53,13 +54,13 @@ pub(super) async fn at(connection: &Connection, name: &str, seq: u64) -> Result<
     let failed =
         |why: &dyn Display| connection.error(&format_args!("cannot read message {seq} of {name}"), why);
     let stream = stream(connection, name).await?;
-    match stream.direct_get(seq).await {
+    match connection.unless_lost(stream.direct_get(seq)).await? {
         Ok(message) => return Ok(Some(message.payload)),
         // This replica may lag.
         Err(error) if error.kind() == DirectGetErrorKind::NotFound => {}
         Err(error) => return Err(failed(&error)),
     }
-    match stream.get_raw_message(seq).await {
+    match connection.unless_lost(stream.get_raw_message(seq)).await? {
         Ok(message) => Ok(Some(message.payload)),
         Err(error) => match error.kind() {
             RawMessageErrorKind::NoMessageFound => Ok(None),
@@ -75,7 +76,7 @@ pub(super) async fn last(
     subject: &str,
 ) -> Result<Option<StreamMessage>, Error> {
     let stream = stream(connection, name).await?;
-    match stream.get_last_raw_message_by_subject(subject).await {
+    match connection.unless_lost(stream.get_last_raw_message_by_subject(subject)).await? {
         Ok(message) => Ok(Some(message)),
         Err(error) => match error.kind() {
             LastRawMessageErrorKind::NoMessageFound => Ok(None),
@@ -153,28 +154,28 @@ async fn row(
     let api = format!("$JS.API.DIRECT.GET.{name}");
     let sent = client.publish_with_reply(api, inbox, request.to_string().into()).await;
     sent.map_err(|error| failed(&error))?;
-    let mut found = Vec::new();
+    let mut found: Vec<(u64, Bytes)> = Vec::new();
     loop {
-        let next = tokio::time::timeout(ANSWER_DEADLINE, answers.next()).await;
-        let Some(message) = next.map_err(|_| failed(&"timed out"))? else {
+        let next = tokio::time::timeout(ANSWER_DEADLINE, answers.next());
+        let Some(message) = connection.unless_lost(next).await?.map_err(|_| failed(&"timed out"))? else {
             return Err(failed(&"the connection was closed"));
         };
+        let number = |name: &str| message.headers.as_ref()?.get(name)?.as_str().parse::<u64>().ok();
+        // Of the one before in the row: what lies between two servers may lose some of a row and not its end.
+        let is_next = number(LAST_SEQUENCE) == Some(found.last().map_or(0, |(seq, _)| *seq));
         match message.status {
-            None => {}
+            None => match number(SEQUENCE) {
+                Some(seq) if seq > after && is_next => found.push((seq, message.payload)),
+                _ => return Err(failed(&"an answer was lost on its way")),
+            },
             Some(StatusCode::NOT_FOUND) => return Ok(found),
-            Some(status) if status.as_u16() == END_OF_ROW => return Ok(found),
+            Some(status) if status.as_u16() == END_OF_ROW => {
+                return if is_next { Ok(found) } else { Err(failed(&"an answer was lost on its way")) };
+            }
             Some(StatusCode::NO_RESPONDERS) => return Err(failed(&"no responders (allow_direct)")),
             Some(status) => {
                 return Err(failed(&format_args!("{status} {}", message.description.unwrap_or_default())));
             }
-        }
-        let header = |name| message.headers.as_ref().and_then(|headers| headers.get(name));
-        let seq = header(SEQUENCE).and_then(|seq| seq.as_str().parse().ok());
-        let is_ours = header(SUBJECT).is_some_and(|found| found.as_str() == subject);
-        let position = found.last().map_or(after, |(seq, _)| *seq);
-        match seq {
-            Some(seq) if is_ours && seq > position => found.push((seq, message.payload)),
-            _ => return Err(failed(&"an answer out of order")),
         }
     }
 }

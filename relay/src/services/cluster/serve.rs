@@ -34,8 +34,8 @@ pub(crate) async fn answer_questions(operator: Operator, stop: CancellationToken
     let work = async {
         loop {
             match operator.local.bus.questions().await {
-                // On a bus for one process.
-                Ok(None) => return,
+                // On a bus for one process none comes.
+                Ok(None) => return std::future::pending().await,
                 Ok(Some(mut questions)) => serve(&operator, &pieces, &mut questions).await,
                 Err(error) => tracing::warn!(%error, "cannot hear what other relays ask"),
             }
