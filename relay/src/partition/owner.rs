@@ -193,7 +193,7 @@ pub(crate) async fn take_over(
         let (interrupted, more) = machine.interrupt(now, rand::random());
         counter!("talaria_attempts_total", "outcome" => "interrupted").increment(interrupted);
         let (commit, _) = machine.take_commit();
-        last = journal.append(&commit).await.map_err(TakeOverError::Append)?;
+        last = journal.append(commit).await.map_err(TakeOverError::Append)?;
         machine.committed(last);
         if !more {
             break;
@@ -375,9 +375,10 @@ impl Running {
             let (commit, actions) = self.machine.take_commit();
             let spans = std::mem::take(&mut self.spans);
             self.appending = Some(Box::pin(async move {
-                let appended = journal.append(&commit).await;
+                let commit = Arc::new(commit);
+                let appended = journal.append(Arc::clone(&commit)).await;
                 drop(spans);
-                Appended { journal, commit: Arc::new(commit), actions, appended }
+                Appended { journal, commit, actions, appended }
             }));
         }
     }
