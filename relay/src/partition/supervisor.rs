@@ -30,7 +30,7 @@ const ANNOUNCED: Duration = Duration::from_secs(1);
 const INTRODUCED: Duration = Duration::from_millis(150);
 
 /// Partitions that are taken over at once: each reads its journal.
-const TAKEOVERS: usize = 8;
+const TAKEOVERS: usize = 16;
 
 /// How often it is looked whether the events end before what was planned.
 const LOOK: Duration = Duration::from_secs(5);
@@ -129,6 +129,7 @@ pub(crate) async fn run(
         }
         tokio::select! {
             _ = beats.tick() => {
+                supervisor.number += 1;
                 supervisor.announce(is_leaving).await;
                 if !supervisor.hearing.has_listened() && !supervisor.is_alone {
                     beats.reset_after(INTRODUCED);
@@ -198,7 +199,6 @@ impl Supervisor {
         if self.is_displaced {
             return;
         }
-        self.number += 1;
         let floors = self.floors();
         let owned = self.slots.keys().map(|partition| {
             // Until it is known what it needs, all of it is.

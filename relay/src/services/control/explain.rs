@@ -47,13 +47,13 @@ impl Cluster {
         caller: &Caller,
         request: ExplainRequest,
     ) -> Result<ExplainResponse, Error> {
-        let own = explain(self.local(), caller, request.clone()).await;
+        let own = explain(self.local(), caller, request.clone());
         let method = ClusterMethod::Explain;
         if !matches!(request.subject, Some(Subject::JobId(_))) {
             let part = self.find(caller, method, &request, own).await?;
             return Ok(merged([part], false));
         }
-        let own = match own {
+        let own = match own.await {
             Err(error) if !error.is_not_found() => return Err(error),
             own => own,
         };

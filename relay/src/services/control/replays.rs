@@ -23,8 +23,8 @@ impl Cluster {
     ) -> Result<ReplayDeliveriesResponse, Error> {
         let (filter, rate) = request::replay(&request, caller)?;
         let tenant = Some(filter.tenant.as_str()).filter(|tenant| !tenant.is_empty());
-        let own = self.operator.count_replay(caller, request.clone()).await?;
         let others = self.gather::<ReplayCount>(caller, ClusterMethod::CountReplay, &request, tenant).await?;
+        let own = self.operator.count_replay(caller, request.clone()).await?;
         // While a partition goes from one relay to another, both may have counted it.
         let counts: BTreeMap<u32, PartitionReplayCount> = others
             .answers
@@ -72,7 +72,7 @@ impl Cluster {
             .into_iter()
             .filter_map(|part| Some((wire_partition(part.partition, count)?, part)))
             .collect();
-        let targets = self.targets_of(parts.keys().copied());
+        let targets = self.targets_of(parts.keys().copied()).await;
         let of = |partitions: &BTreeSet<Partition>| {
             partitions.iter().filter_map(|partition| parts.get(partition).cloned()).collect::<Vec<_>>()
         };
@@ -106,10 +106,10 @@ impl Cluster {
         caller: &Caller,
         request: GetReplayJobRequest,
     ) -> Result<GetReplayJobResponse, Error> {
-        let own = self.local().job(caller, request.clone()).await;
         let method = ClusterMethod::GetReplayJob;
         let others =
             self.gather::<GetReplayJobResponse>(caller, method, &request, caller.tenant.as_deref()).await?;
+        let own = self.local().job(caller, request.clone()).await;
         let parts = others.answers.into_iter().chain(own.clone()).filter_map(|answer| answer.job);
         match (parts.reduce(merged), own) {
             (Some(job), _) => {
@@ -127,7 +127,7 @@ impl Cluster {
         request: CancelReplayJobRequest,
     ) -> Result<CancelReplayJobResponse, Error> {
         request::Asker::read(caller.clone(), request.requested_by.clone(), request.reason.clone())?;
-        let targets = self.targets(caller.tenant.as_deref());
+        let targets = self.targets(caller.tenant.as_deref()).await;
         let mut missing: BTreeSet<Partition> = targets.unowned;
         let asked = |record_action| CancelReplay { request: Some(request.clone()), record_action };
         let own = self.operator.cancel_replay(caller, asked(true)).await;

@@ -69,7 +69,7 @@ impl StatusService for StatusServer {
         let caller = caller(&request)?;
         let request = request.into_inner();
         let local = self.cluster.local();
-        let own = local.event(&caller, request.clone()).await;
+        let own = local.event(&caller, request.clone());
         let found = self.cluster.find(&caller, ClusterMethod::GetEvent, &request, own).await?;
         let mut answer = found.found.unwrap_or_default();
         if request.include_payload
@@ -100,7 +100,7 @@ impl StatusService for StatusServer {
     ) -> Result<Response<GetDeliveryResponse>, Status> {
         let caller = caller(&request)?;
         let request = request.into_inner();
-        let own = self.cluster.local().delivery(&caller, request.clone()).await;
+        let own = self.cluster.local().delivery(&caller, request.clone());
         let found = self.cluster.find(&caller, ClusterMethod::GetDelivery, &request, own).await?;
         Ok(Response::new(found))
     }
