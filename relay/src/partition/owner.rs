@@ -5,6 +5,7 @@
 use super::{
     clock_guard::{ClockGuard, Look},
     handle::{Owner, Request},
+    recent::RecentEvents,
     machine::{Account, Action, Attempt, Keeping, Machine, Outcome, Planned},
     state::{Payload, State},
 };
@@ -134,6 +135,7 @@ pub(crate) struct Running {
     requests: mpsc::Receiver<Request>,
     attempts: Attempts,
     clock_guard: ClockGuard,
+    recent: RecentEvents,
     /// Hands that are free, and those of attempts whose commit is not durable yet, in their order.
     permits: Vec<OwnedSemaphorePermit>,
     promised: VecDeque<OwnedSemaphorePermit>,
@@ -227,6 +229,7 @@ pub(crate) async fn take_over(
         requests: receiver,
         attempts: Attempts { give_up: CancellationToken::new(), ended, endings },
         clock_guard,
+        recent: RecentEvents::default(),
         permits: Vec::new(),
         promised: VecDeque::new(),
         events,
@@ -421,11 +424,11 @@ impl Running {
         // Attempts and permits are in the same order.
         let Some(permit) = self.promised.pop_front() else { return };
         let (sender, ended) = (self.tools.sender.clone(), self.attempts.ended.clone());
-        let give_up = self.attempts.give_up.clone();
+        let (give_up, event) = (self.attempts.give_up.clone(), self.recent.get(attempt.key.event_seq));
         gauge!("talaria_deliveries_in_hand").increment(1);
         tokio::spawn(async move {
             // What is given up stays under way for the next owner, which marks it as interrupted.
-            if let Some(made) = give_up.run_until_cancelled(sender.send(&attempt)).await {
+            if let Some(made) = give_up.run_until_cancelled(sender.send(&attempt, event)).await {
                 // The owner may have gone.
                 let _ = ended.send(AttemptEnded { attempt, made, _permit: permit });
             }
