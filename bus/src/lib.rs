@@ -28,7 +28,8 @@
 //!  5. `Journal::append` returns a commit's sequence after the commit is durable, all of it. Sequences rise over all partitions
 //!     and are never given twice.
 //!  6. A commit follows the one that its `Journal` knows to be the partition's last, or it is refused: of two writers at most
-//!     one goes on. A refused commit is not in the journal.
+//!     one goes on. A refused commit is not in the journal, unless its acknowledgement was lost and another writer went on
+//!     behind it, which has read it.
 //!  7. `append` repeats what failed until it is durable or refused, with pauses, and says so once and then rarely. A commit
 //!     whose acknowledgement was lost stands in the journal once.
 //!  8. `read` gives a partition's commits behind a sequence, in order. An empty answer means that there were no more when

@@ -183,7 +183,7 @@ async fn create(
     let failed = |why: &dyn Display| failed(&connection, &stream, why);
     connection.is_connected()?;
     let config = pull::Config {
-        deliver_policy: DeliverPolicy::ByStartSequence { start_sequence: after + 1 },
+        deliver_policy: DeliverPolicy::ByStartSequence { start_sequence: after.saturating_add(1) },
         ack_policy: AckPolicy::None,
         filter_subjects: filters,
         memory_storage: true,

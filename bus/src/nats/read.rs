@@ -50,18 +50,25 @@ async fn stream(connection: &Connection, name: &str) -> Result<Stream<()>, Error
 }
 
 /// The message at a sequence; `None` when it is not kept any more.
-pub(super) async fn at(connection: &Connection, name: &str, seq: u64) -> Result<Option<Bytes>, Error> {
+pub(super) async fn at(
+    connection: &Connection,
+    name: &str,
+    seq: u64,
+) -> Result<Option<StreamMessage>, Error> {
+    if seq == 0 {
+        return Ok(None);
+    }
     let failed =
         |why: &dyn Display| connection.error(&format_args!("cannot read message {seq} of {name}"), why);
     let stream = stream(connection, name).await?;
     match connection.unless_lost(stream.direct_get(seq)).await? {
-        Ok(message) => return Ok(Some(message.payload)),
+        Ok(message) => return Ok(Some(message)),
         // This replica may lag.
         Err(error) if error.kind() == DirectGetErrorKind::NotFound => {}
         Err(error) => return Err(failed(&error)),
     }
     match connection.unless_lost(stream.get_raw_message(seq)).await? {
-        Ok(message) => Ok(Some(message.payload)),
+        Ok(message) => Ok(Some(message)),
         Err(error) => match error.kind() {
             RawMessageErrorKind::NoMessageFound => Ok(None),
             _ => Err(failed(&error)),
@@ -146,7 +153,7 @@ async fn row(
     let inbox = client.new_inbox();
     let mut answers = client.subscribe(inbox.clone()).await.map_err(|error| failed(&error))?;
     let request = serde_json::json!({
-        "seq": after + 1,
+        "seq": after.saturating_add(1),
         "next_by_subj": subject,
         "batch": max.clamp(1, LARGEST_READ),
         "max_bytes": LARGEST_READ_BYTES,
@@ -198,11 +205,10 @@ pub(super) fn incoming(
 ) -> Stored {
     let message = message.message;
     let decoded = if names.is_quarantine(&message.subject) {
-        decode(message.payload).map(|callback: QuarantinedCallback| {
-            (callback.tenant.clone(), Incoming::Quarantined(Arc::new(callback)))
-        })
+        QuarantinedCallback::decode(message.payload)
+            .map(|callback| (callback.tenant.clone(), Incoming::Quarantined(Arc::new(callback))))
     } else {
-        decode(message.payload).map(|event: Event| (event.tenant.clone(), Incoming::Event(Arc::new(event))))
+        Event::decode(message.payload).map(|event| (event.tenant.clone(), Incoming::Event(Arc::new(event))))
     };
     let what = match decoded {
         Ok((tenant, what)) if Partition::of(&tenant, NATS_PARTITIONS) == partition => what,
@@ -222,7 +228,8 @@ fn unreadable(seq: u64, why: &dyn Display) -> Incoming {
     Incoming::Unreadable
 }
 
-/// Decodes a message.
-pub(super) fn decode<M: Message + Default>(data: Bytes) -> Result<M, Error> {
-    M::decode(data).map_err(|error| Error::new(format_args!("a message cannot be decoded: {error}")))
+/// Decodes the message at a sequence; `None` for one that Talaria did not write.
+pub(super) fn decode_at<M: Message + Default>(seq: u64, data: Bytes) -> Option<M> {
+    let decoded = M::decode(data);
+    decoded.inspect_err(|error| tracing::error!(%error, seq, "a message cannot be decoded")).ok()
 }
