@@ -107,7 +107,7 @@ pub struct Committed {
 }
 
 /// Which streams there are, and how far they reach. 0 for the first and the last sequence of an empty stream that never held
-/// anything; a trimmed stream keeps its last sequence.
+/// anything. A trimmed stream keeps its last sequence; when all of it was trimmed, the first one is the next that will be given.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Bounds {
     /// Tells these streams from every other pair of streams.
