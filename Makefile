@@ -37,7 +37,7 @@ PROFILE := dev
 # How many weeks `make simulate` lives through; one takes some two seconds of four cores.
 SEEDS := 1000
 
-.PHONY: help build test test-kubernetes test-stack stack-images chaos simulate lint manifests alerts fmt hermes nats \
+.PHONY: help build test test-kubernetes test-nats test-stack stack-images chaos simulate lint manifests alerts fmt hermes nats \
 	nats-image demo bench bench-nats bench-engine clean
 
 help: ## Say what there is
@@ -61,6 +61,10 @@ test-kubernetes: $(TOOLS)/.installed ## Run what Kubernetes would of the overlay
 
 chaos: nats ## Let random faults happen under load, for SECONDS=60, from SEED=
 	TALARIA_CHAOS_SECONDS=$(SECONDS) TALARIA_TEST_SEED=$(SEED) $(E2E) --profile $(PROFILE) -- --ignored --nocapture chaos::
+
+test-nats: nats-image ## Test the NATS server that tests share, in a container and as a process
+	TALARIA_NATS=docker $(E2E) -- broker::the_shared_server
+	TALARIA_NATS=wheel $(E2E) -- broker::
 
 test-stack: stack-images ## Bring deploy/compose.yaml up, and kill each of its containers under load, from SEED=
 	TALARIA_TEST_SEED=$(SEED) $(E2E) -- --ignored --nocapture compose::
