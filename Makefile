@@ -5,6 +5,8 @@ PYTHON ?= python3
 # The end-to-end tests. Of the whole workspace, as in `make test`: a package that is tested alone is built with fewer
 # features of its dependencies, so that they are compiled once more.
 E2E := $(CARGO) test --workspace --locked --test e2e
+# How many tests run at once: two for each core, because most of them wait for what other processes do.
+export RUST_TEST_THREADS ?= $(shell expr 2 '*' $$(getconf _NPROCESSORS_ONLN))
 # The real Hermes, which the tests run against. The base install lacks aiohttp and then never listens.
 HERMES := hermes-agent==0.19.0 aiohttp==3.14.1
 VENV := target/hermes
