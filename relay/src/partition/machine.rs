@@ -613,21 +613,26 @@ impl Machine {
 
     /// Records an event anew of which something still waits, with what the view knows about its deliveries.
     pub(crate) fn carry(&mut self, event_seq: u64, carried: EventCarried, now: Timestamp) {
-        let waiting = carried.waiting.into_iter().filter_map(|carried| {
-            let id: DeliveryId = carried.task.as_ref()?.delivery_id.parse().ok()?;
-            // As it is by now.
-            let task = self.state.task(Key { event_seq, route: id.route.to_i64() })?;
-            Some(CarriedDelivery { task: Some(task), ..carried })
+        // As they are by now, if none of them is under way.
+        let Some(tasks) = self.state.carried(event_seq) else { return };
+        let mut known: HashMap<String, CarriedDelivery> = carried
+            .waiting
+            .into_iter()
+            .filter_map(|known| Some((known.task.as_ref()?.delivery_id.clone(), known)))
+            .collect();
+        let waiting = tasks.into_iter().map(|task| {
+            let known = known.remove(&task.delivery_id).unwrap_or_default();
+            CarriedDelivery { task: Some(task), ..known }
         });
         let carried = EventCarried { waiting: waiting.collect(), ..carried };
-        if !carried.waiting.is_empty() && carried.encoded_len() + ROOM <= self.largest {
+        if carried.encoded_len() + ROOM <= self.largest {
             self.push_what(now, event_seq, What::EventCarried(carried));
         }
     }
 
     /// The deliveries of an event that wait.
     pub(crate) fn tasks_of(&self, event_seq: u64) -> Vec<DeliveryTask> {
-        self.state.tasks_of(event_seq)
+        self.state.carried(event_seq).unwrap_or_default()
     }
 
     /// Begins nothing new from here on.

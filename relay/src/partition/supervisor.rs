@@ -7,7 +7,6 @@ use super::{
     owner::{Ended, Needs, TakeOverError, Tools, take_over},
 };
 use crate::view::Fed;
-use metrics::gauge;
 use prost::Message as _;
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -276,7 +275,6 @@ impl Supervisor {
             self.open(partition);
         }
         let owned = self.slots.values().filter(|slot| slot.needs.is_some()).count();
-        gauge!("talaria_partitions_owned").set(u32::try_from(owned).unwrap_or(u32::MAX));
         let wanted = (self.is_alone || self.hearing.has_listened()).then_some(wanted);
         let fault = self.faults.values().next().cloned();
         self.health.send_if_modified(|health| {

@@ -22,7 +22,7 @@ const SETTLE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// How long the view may take to show what is in the journal already. Shorter than another relay waits for an answer, so that
 /// it is told.
-const CATCH_UP_TIMEOUT: Duration = Duration::from_secs(4);
+pub(super) const CATCH_UP_TIMEOUT: Duration = Duration::from_secs(4);
 
 /// How many commits are read at once to find a partition's last one.
 const READ_AT_ONCE: usize = 64;

@@ -19,7 +19,11 @@ on_both_buses! {
 }
 
 async fn summary(stack: &Stack, route: &str) -> RouteSummary {
-    let summary = stack.status().await.get_summary(GetSummaryRequest::default()).await.unwrap().into_inner();
+    let summary = until("every partition to have an owner", async || {
+        let summary = stack.status().await.get_summary(GetSummaryRequest::default()).await.ok()?.into_inner();
+        (!summary.incomplete && summary.view_behind == 0).then_some(summary)
+    })
+    .await;
     summary.routes.into_iter().find(|summary| summary.route == route).unwrap()
 }
 

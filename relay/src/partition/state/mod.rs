@@ -124,13 +124,6 @@ impl State {
         self.task_of(kept, waiting)
     }
 
-    /// The deliveries of an event that wait.
-    pub(crate) fn tasks_of(&self, event_seq: u64) -> Vec<DeliveryTask> {
-        let kept = self.kept.by_seq(event_seq).into_iter();
-        kept.flat_map(|kept| self.of_event(kept).filter_map(|(_, waiting)| self.task_of(kept, waiting)))
-            .collect()
-    }
-
     /// How many attempts were started and have not ended.
     pub(crate) fn under_way_count(&self) -> usize {
         self.lanes.iter().map(|lane| lane.under_way.len()).sum()
