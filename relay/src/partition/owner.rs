@@ -499,7 +499,8 @@ impl Running {
             let Incoming::Event(event) = &stored.what else { continue };
             match planned {
                 Planned::ForRoutes => {
-                    counter!("talaria_events_planned_total", "routes" => "some").increment(1)
+                    self.recent.insert(stored.seq, event);
+                    counter!("talaria_events_planned_total", "routes" => "some").increment(1);
                 }
                 Planned::ForNone => counter!("talaria_events_planned_total", "routes" => "none").increment(1),
                 Planned::Repeated => counter!("talaria_events_repeated_total", "body" => "same").increment(1),
