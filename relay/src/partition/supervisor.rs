@@ -258,9 +258,10 @@ impl Supervisor {
         let (take, give, wanted) = if self.is_alone {
             let all: BTreeSet<Partition> = Partition::all(self.tools.bus.partitions()).collect();
             let owned = self.owned();
-            match is_leaving {
-                true => (BTreeSet::new(), owned, 0),
-                false => (all.difference(&owned).copied().collect(), BTreeSet::new(), all.len()),
+            if is_leaving {
+                (BTreeSet::new(), owned, 0)
+            } else {
+                (all.difference(&owned).copied().collect(), BTreeSet::new(), all.len())
             }
         } else {
             let assignment = self.hearing.assign(&self.owned(), is_leaving);
@@ -351,10 +352,10 @@ impl Supervisor {
         match ended {
             None | Some(Ended::Closed | Ended::GivenUp) => {}
             Some(Ended::Overtaken) => {
-                tracing::warn!(%partition, "another relay has taken the partition over")
+                tracing::warn!(%partition, "another relay has taken the partition over");
             }
             Some(Ended::Broken(error)) => {
-                tracing::error!(%error, %partition, "partition lost; opening it again")
+                tracing::error!(%error, %partition, "partition lost; opening it again");
             }
         }
         self.announce(is_leaving).await;

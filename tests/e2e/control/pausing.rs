@@ -171,10 +171,8 @@ async fn a_pause_holds_on_every_relay_and_any_of_them_ends_it() {
     let [one, other] = &mut relays[..] else { panic!() };
     // Either may own the tenant's partition, and either answers for it.
     for relay in [&*one, &*other] {
-        until("it to own its partitions", async || {
-            (relay.admin_get("/readyz").await.0 == 200).then_some(())
-        })
-        .await;
+        until("it to own its partitions", async || (relay.admin_get("/readyz").await.0 == 200).then_some(()))
+            .await;
     }
     let event = one.openrouter("acme").send("first", "completed").await;
     for route in routes {

@@ -93,10 +93,6 @@ pub(crate) fn digest(payload_sha256: &[u8]) -> u64 {
 }
 
 impl State {
-    pub(crate) fn new() -> Self {
-        Self::default()
-    }
-
     /// The highest sequence of an event that was planned, repeated or quarantined.
     pub(crate) fn planned_through(&self) -> u64 {
         self.planned_through
@@ -159,6 +155,7 @@ impl State {
         self.lanes.get(id).map_or_else(unknown, |lane| lane.lane.clone())
     }
 
+    #[cfg(test)]
     pub(crate) fn lane_id(&self, tenant: &str, route: &str) -> Option<LaneId> {
         self.lanes.find(tenant, route)
     }
@@ -227,6 +224,7 @@ impl State {
     }
 
     /// The pause of this route alone; with an empty route, the tenant's.
+    #[cfg(test)]
     pub(crate) fn paused(&self, tenant: &str, route: &str) -> Option<&Pause> {
         self.paused.of(tenant, route)
     }
@@ -237,6 +235,7 @@ impl State {
     }
 
     /// Sequence of the durable commit with the last `Opened`.
+    #[cfg(test)]
     pub(crate) fn opened_at(&self) -> Option<u64> {
         self.opened_at
     }

@@ -29,7 +29,7 @@ pub(super) use merge::Page;
 pub(crate) use serve::answer_questions;
 
 use super::{access::Caller, control::Operator, error::Error, local::Local, status::request};
-use crate::partition::handle::{ANSWER_DEADLINE, Ownership};
+use crate::partition::handle::Ownership;
 use merge::Merge;
 use prost::Message;
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
@@ -120,7 +120,8 @@ impl Cluster {
         let give_up = tokio::time::sleep(OWNER_TIMEOUT);
         tokio::pin!(give_up);
         loop {
-            (drop(owners.borrow_and_update()), drop(ownership.borrow_and_update()));
+            owners.mark_unchanged();
+            ownership.mark_unchanged();
             let own = self.local().own().partitions;
             let targets = Targets::new(wanted.iter().copied(), &own, &self.ownership.borrow());
             if targets.unowned.is_empty() {

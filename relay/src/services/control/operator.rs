@@ -268,6 +268,7 @@ fn key(event_seq: u64, id: DeliveryId) -> Key {
 
 /// The commit of a command about a delivery; nothing where the delivery has to be looked at again: an attempt is under way, or
 /// ended a moment ago, which the view does not show yet.
+#[expect(clippy::needless_pass_by_value, reason = "it is used up")]
 fn finished(done: Result<u64, NotDone>, id: DeliveryId) -> Result<Option<u64>, Error> {
     match done {
         Ok(seq) => Ok(Some(seq)),

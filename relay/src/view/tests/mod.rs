@@ -122,3 +122,16 @@ async fn states(view: &View) -> Vec<DeliveryState> {
     let found = view.read(|c| query::deliveries(c, &filter(), query::TOP, 100)).await.unwrap();
     found.0.into_iter().map(|(_, delivery)| delivery.state()).collect()
 }
+
+/// All partitions there are in these tests.
+fn everything() -> crate::partition::share::Share {
+    crate::partition::share::Share::new(Partition::all(2), 2)
+}
+
+/// The replay jobs of which a part runs.
+fn running_jobs(connection: &Connection) -> rusqlite::Result<Vec<talaria_proto::v1::ReplayJob>> {
+    let (mut jobs, _) = control::jobs(connection, &everything(), None, (i64::MAX, ""), 9)?;
+    jobs.retain(|job| job.state() == talaria_proto::v1::ReplayJobState::Running);
+    jobs.sort_by(|a, b| a.id.cmp(&b.id));
+    Ok(jobs)
+}
