@@ -136,7 +136,7 @@ pub(crate) fn record(now: Timestamp, what: What) -> Record {
 mod tests {
     use super::*;
     use talaria_bus::time::before;
-    use talaria_proto::v1::{DeliveryMoved, DeliveryStatus, ReplayCursor};
+    use talaria_proto::v1::{DeliveryStatus, ReplayCursor};
 
     fn now() -> Timestamp {
         Timestamp::from_second(1_777_000_000).unwrap()

@@ -59,7 +59,7 @@ impl Forwarder {
             self.keep_only(&now);
         }
         // It never changes again.
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 
     /// Sends a route's request and waits for the whole answer, together at most for the route's `timeout`.

@@ -163,7 +163,7 @@ pub(super) fn a_week(rng: &mut StdRng) -> Vec<(Duration, Happening)> {
             at(begin + rng.random_range(0..lasts), Happening::Event { tenant });
         }
     }
-    for _ in 0..60 {
+    for _ in 0..40 {
         let begin = rng.random_range(0..week);
         at(
             begin,

@@ -27,6 +27,8 @@ pub(super) struct Journal {
     /// Some commits were lost after they had been acknowledged.
     pub has_lost: bool,
     pub was_trimmed: bool,
+    /// Deliveries of events that came again after they were forgotten.
+    pub planned_again: HashSet<DeliveryId>,
 }
 
 impl Journal {
@@ -62,13 +64,20 @@ impl Journal {
                 assert!(known.is_none() || self.has_lost, "{id} is planned twice");
                 for route in &planned.routes {
                     let id = DeliveryId::new(id, route);
-                    self.deliveries.insert(id, Folded::planned(id.to_string(), route, event, at));
+                    let folded = Folded::planned(id.to_string(), route, event, at);
+                    if self.deliveries.insert(id, folded).is_some() {
+                        self.planned_again.insert(id);
+                    }
                 }
             }
             What::AttemptStarted(started) => {
                 let id = started.delivery.as_ref().unwrap().id.parse().unwrap();
                 let is_new = self.started.insert((id, started.number));
-                assert!(is_new || self.has_lost, "attempt {} of {id} is begun twice", started.number);
+                assert!(
+                    is_new || self.has_lost || self.planned_again.contains(&id),
+                    "attempt {} of {id} is begun twice",
+                    started.number
+                );
             }
             What::AttemptFinished(finished) => {
                 let delivery = finished.delivery.as_ref().unwrap();

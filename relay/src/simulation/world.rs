@@ -52,8 +52,15 @@ struct Appending {
     commit: Arc<Commit>,
     actions: Vec<Action>,
     after: u64,
-    /// Where it stands, once it does; `Some(None)` when it was refused.
-    answer: Option<Option<u64>>,
+    answer: Answer,
+}
+
+/// What became of a commit at the journal.
+#[derive(Clone, Copy)]
+enum Answer {
+    Unknown,
+    Refused,
+    At(u64),
 }
 
 /// A relay that owns the partition, or believes so.
@@ -67,6 +74,8 @@ struct Relay {
     ended: VecDeque<(u64, Outcome)>,
     clock_guard: ClockGuard,
     is_leaving: bool,
+    /// When it looks for work next, as far as that is on the agenda.
+    looks: Timestamp,
 }
 
 /// A request under way.
@@ -104,7 +113,6 @@ pub(super) struct World {
     sent: HashMap<Lane, VecDeque<Timestamp>>,
     /// Until then something was wrong with the owner.
     disturbed: Timestamp,
-    jobs: u64,
     requests: u64,
 }
 
@@ -136,7 +144,6 @@ impl World {
             surprised: HashSet::new(),
             sent: HashMap::new(),
             disturbed: begin,
-            jobs: 0,
             requests: 0,
             config,
             settings,
@@ -196,8 +203,8 @@ impl World {
             Happening::Healed { tenant, route } => {
                 self.hermes.get_mut(&(tenant, route)).unwrap().trouble = Trouble::Nothing;
             }
-            Happening::Paused { tenant, route } => self.pause(what, lane_of(tenant, route), true),
-            Happening::Resumed { tenant, route } => self.pause(what, lane_of(tenant, route), false),
+            Happening::Paused { tenant, route } => self.pause(what, &lane_of(tenant, route), true),
+            Happening::Resumed { tenant, route } => self.pause(what, &lane_of(tenant, route), false),
             Happening::Killed => {
                 if let Some(relay) = self.owner() {
                     self.relays[relay] = None;
@@ -269,7 +276,7 @@ impl World {
             return;
         }
         self.runs += 1;
-        let times = self.rng.random_range(1..3);
+        let times = if self.rng.random_ratio(1, 8) { 2 } else { 1 };
         let state = self.journal.replayed(times);
         if times == 2 {
             let once = self.journal.replayed(1);
@@ -290,6 +297,7 @@ impl World {
             ended: VecDeque::new(),
             clock_guard,
             is_leaving: false,
+            looks: Timestamp::MAX,
         });
         self.pump(relay);
     }
@@ -332,7 +340,7 @@ impl World {
         self.owner().into_iter().for_each(|relay| self.pump(relay));
     }
 
-    fn pause(&mut self, what: Happening, lane: Lane, paused: bool) {
+    fn pause(&mut self, what: Happening, lane: &Lane, paused: bool) {
         let Some(owner) = self.owner() else { return self.soon(Duration::from_secs(9), what) };
         let now = self.wall();
         let (tenant, route) = lane.clone();
@@ -343,7 +351,7 @@ impl World {
         // Whether it counts is known when it is answered; a pause that was lost with its owner is none.
         relay.machine.command(Command::Append(vec![record]), oneshot::channel().0, now);
         if !paused {
-            self.paused.remove(&lane);
+            self.paused.remove(lane);
         }
         self.pump(owner);
     }
@@ -368,6 +376,9 @@ impl World {
             return;
         }
         relay.frozen = None;
+        if relay.looks <= now {
+            relay.looks = Timestamp::MAX;
+        }
         let machine = &mut relay.machine;
         if !relay.is_leaving {
             let planned = machine.planned_through();
@@ -393,11 +404,14 @@ impl World {
         if machine.has_records() && relay.appending.is_none() {
             let (commit, actions) = machine.take_commit();
             let (commit, after) = (Arc::new(commit), relay.last);
-            relay.appending = Some(Appending { commit, actions, after, answer: None });
+            relay.appending = Some(Appending { commit, actions, after, answer: Answer::Unknown });
             self.soon(APPENDED, Happening::Append { relay: number, run });
         } else if let Some(due) = machine.next_due().filter(|due| *due > wall) {
             let due = after(now, since(due, wall));
-            self.schedule(due, Happening::Pump { relay: number, run });
+            if due < relay.looks {
+                relay.looks = due;
+                self.schedule(due, Happening::Pump { relay: number, run });
+            }
         }
     }
 
@@ -410,10 +424,11 @@ impl World {
             return self.soon(Duration::from_secs(5), Happening::Append { relay: number, run });
         }
         let author = (number, run);
-        let known = appending.answer.flatten();
         // One that comes again is found where it stands.
-        let seq = known.or_else(|| self.journal.append(author, appending.after, &appending.commit));
-        appending.answer = Some(seq);
+        if let Answer::Unknown | Answer::Refused = appending.answer {
+            let appended = self.journal.append(author, appending.after, &appending.commit);
+            appending.answer = appended.map_or(Answer::Refused, Answer::At);
+        }
         if self.rng.random_ratio(1, 200) {
             return self.soon(Duration::from_secs(5), Happening::Append { relay: number, run });
         }
@@ -427,7 +442,7 @@ impl World {
             return self.schedule(wakes, what);
         }
         let Some(Appending { commit, actions, answer, .. }) = relay.appending.take() else { return };
-        let Some(seq) = answer.flatten() else {
+        let Answer::At(seq) = answer else {
             // Another relay owns the partition, or the journal lost its end: whatever this one knew is worth nothing.
             self.relays[number] = None;
             if self.journal.has_lost && self.owner().is_none() {
@@ -450,8 +465,12 @@ impl World {
             Action::Reply(_) => None,
         });
         let mut attempts: Vec<_> = attempts.collect();
-        attempts.iter_mut().for_each(|attempt| relay.machine.goes_out(attempt, wall));
-        attempts.into_iter().for_each(|attempt| self.begin_flight(number, run, attempt));
+        for attempt in &mut attempts {
+            relay.machine.goes_out(attempt, wall);
+        }
+        for attempt in attempts {
+            self.begin_flight(number, run, attempt);
+        }
         if is_closed {
             self.relays[number] = None;
             let relay = self.rng.random_range(0..RELAYS);
@@ -463,7 +482,7 @@ impl World {
 
     /// What a relay knows is what the journal says.
     fn check(&mut self, number: usize) {
-        if !self.rng.random_ratio(1, 400) {
+        if !self.rng.random_ratio(1, 4_000) {
             return;
         }
         let replayed = self.journal.replayed(1);
@@ -483,6 +502,10 @@ impl World {
         let key = (attempt.id, attempt.task.attempts + 1);
         assert!(self.journal.started.contains(&key), "an attempt that is not recorded: {key:?}");
         let at = attempt.not_before.map_or(self.now, |slot| after(self.now, since(slot, self.wall())));
+        if since(self.wall(), attempt.admitted) >= Duration::from_millis(100) {
+            // It goes out later than the journal says, and the next owner takes the journal's word.
+            self.surprised.insert((attempt.task.tenant.clone(), attempt.task.route.clone()));
+        }
         self.flights.insert(flight, Flight { attempt, relay, run, started_at: self.now, exchange: None });
         self.schedule(at, Happening::Sent { flight });
     }
@@ -641,6 +664,11 @@ impl World {
             }
         }
         for (id, folded) in &self.journal.deliveries {
+            if self.journal.planned_again.contains(id) {
+                // Its event came again after it was forgotten.
+                ran.remove(id);
+                continue;
+            }
             let (times, delivery) = (ran.remove(id).unwrap_or(0), &folded.delivery);
             let known = [delivery.state() == DeliveryState::Delivered, times > 0];
             let lost = delivery.attempts > 0;

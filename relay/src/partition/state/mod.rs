@@ -38,7 +38,9 @@ use slab::{Ix, Slab};
 use std::{collections::BTreeMap, iter, time::Duration};
 use talaria_bus::time::after;
 use talaria_core::id::EventId;
-use talaria_proto::v1::{DeliveryTask, Pause, ReplayJob};
+#[cfg(test)]
+use talaria_proto::v1::Pause;
+use talaria_proto::v1::{DeliveryTask, ReplayJob};
 use time::{nanos, timestamp};
 use waiting::Waiting;
 

@@ -207,7 +207,7 @@ mod tests {
                 .iter()
                 .rev()
                 .enumerate()
-                .map(|(at, size)| ((at as i64, String::new()), callback(*size)))
+                .map(|(at, size)| ((i64::try_from(at).unwrap(), String::new()), callback(*size)))
                 .rev()
                 .collect(),
             end,

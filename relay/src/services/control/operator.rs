@@ -15,7 +15,6 @@ use crate::{
     },
     view::{control, replayable},
 };
-use jiff::Timestamp;
 use metrics::counter;
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 use talaria_bus::time::to_proto;

@@ -209,7 +209,7 @@ async fn the_last_record_counts_whatever_the_clocks_say() {
     assert_eq!(states(&view).await, [DeliveryState::Parked]);
     let routes = view.read(|c| summary::route_summaries(c, None, at(0))).await.unwrap();
     assert_eq!(routes[0].held_because, "second");
-    let jobs = view.read(super::running_jobs).await.unwrap();
+    let jobs = view.read(running_jobs).await.unwrap();
     assert_eq!(jobs.iter().map(|job| job.replayed).collect::<Vec<_>>(), [3]);
 }
 
@@ -328,5 +328,5 @@ async fn an_owner_that_opens_says_what_is_paused_shut_and_replayed() {
     let routes = view.read(|c| summary::route_summaries(c, Some("acme"), at(0))).await.unwrap();
     let held: Vec<_> = routes.iter().map(|route| route.held_because.as_str()).collect();
     assert_eq!(held, ["", "500"]);
-    assert_eq!(view.read(super::running_jobs).await.unwrap().len(), 1);
+    assert_eq!(view.read(running_jobs).await.unwrap().len(), 1);
 }

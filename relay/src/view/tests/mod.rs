@@ -3,7 +3,6 @@ mod history;
 mod keeping;
 mod projecting;
 mod querying;
-mod speed;
 
 use super::{query::DeliveryFilter, query::Period, *};
 use history::{History, at};
