@@ -74,6 +74,22 @@ fn routes(count: usize) -> Vec<String> {
     (0..count).map(|index| format!("r{index}")).collect()
 }
 
+/// How many of a lane were chosen, one lane after another.
+fn turns(chosen: Vec<(u64, String)>) -> Vec<(String, usize)> {
+    let mut turns = Vec::<(String, usize)>::new();
+    for (_, name) in chosen {
+        match turns.last_mut().filter(|(last, _)| *last == name) {
+            Some((_, count)) => *count += 1,
+            None => turns.push((name, 1)),
+        }
+    }
+    turns
+}
+
+fn named(turns: &[(&str, usize)]) -> Vec<(String, usize)> {
+    turns.iter().map(|(name, count)| ((*name).to_owned(), *count)).collect()
+}
+
 #[test]
 fn of_a_lane_the_longest_due_go_first() {
     let mut f = Fixture::default();
@@ -114,14 +130,6 @@ fn lanes_take_turns_of_sixteen() {
         let lane = f.lane(tenant, route);
         f.agenda.set_window(lane, 100);
     }
-    let mut turns = Vec::<(String, usize)>::new();
-    for (_, name) in f.choose(at(999), 100) {
-        match turns.last_mut().filter(|(last, _)| *last == name) {
-            Some((_, count)) => *count += 1,
-            None => turns.push((name, 1)),
-        }
-    }
-    let turns: Vec<_> = turns.iter().map(|(name, count)| (name.as_str(), *count)).collect();
     let expected = [
         ("acme/early", 16),
         ("other/r", 16),
@@ -131,7 +139,34 @@ fn lanes_take_turns_of_sixteen() {
         ("other/r", 8),
         ("acme/late", 12),
     ];
-    assert_eq!(turns, expected);
+    assert_eq!(turns(f.choose(at(999), 100)), named(&expected));
+}
+
+#[test]
+fn a_lane_that_has_nothing_left_takes_no_turn_of_its_tenant() {
+    let mut f = Fixture::default();
+    for index in 0..40 {
+        if index < 16 {
+            f.plan("acme", &["early"], at(0));
+        }
+        if index < 32 {
+            f.plan("acme", &["late"], at(100));
+        }
+        f.plan("other", &["r"], at(200));
+    }
+    for (tenant, route) in [("acme", "late"), ("acme", "early"), ("other", "r")] {
+        let lane = f.lane(tenant, route);
+        f.agenda.set_window(lane, 100);
+    }
+    let expected = [
+        ("acme/early", 16),
+        ("other/r", 16),
+        ("acme/late", 16),
+        ("other/r", 16),
+        ("acme/late", 16),
+        ("other/r", 8),
+    ];
+    assert_eq!(turns(f.choose(at(999), 100)), named(&expected));
 }
 
 #[test]

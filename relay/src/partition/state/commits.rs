@@ -38,9 +38,7 @@ impl Commits {
 
     /// Adds an event that the commit carries, and where its payload is until then.
     pub(super) fn carry(&mut self, event_seq: u64, payload: Payload) {
-        if let Some(open) = &mut self.open
-            && !open.carried.iter().any(|(carried, _)| *carried == event_seq)
-        {
+        if let Some(open) = &mut self.open {
             open.carried.push((event_seq, payload));
         }
     }

@@ -80,3 +80,25 @@ impl<T> Slab<T> {
         self.chunks.len().saturating_sub(1) * CHUNK + last
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_of_removed_items_are_used_again_and_the_last_one_frees_the_memory() {
+        let mut slab = Slab::default();
+        let numbers: Vec<Ix> = (0..=CHUNK * 2).map(|item| slab.insert(item)).collect();
+        assert_eq!((slab.len(), slab.chunks.len()), (CHUNK * 2 + 1, 3));
+        assert!(numbers.iter().enumerate().all(|(item, ix)| slab.get(*ix) == Some(&item)));
+        assert_eq!(slab.get(Ix::NONE), None);
+        slab.remove(numbers[7]);
+        assert_eq!((slab.insert(99), slab.len()), (numbers[7], CHUNK * 2 + 1));
+        *slab.get_mut(numbers[8]).unwrap() = 88;
+        assert_eq!([7, 8, 9].map(|index: usize| *slab.get(numbers[index]).unwrap()), [99, 88, 9]);
+        for ix in numbers {
+            slab.remove(ix);
+        }
+        assert_eq!((slab.len(), slab.chunks.len(), slab.free.capacity()), (0, 0, 0));
+    }
+}

@@ -4,6 +4,7 @@
 
 mod cases;
 pub(in crate::partition) mod driver;
+mod keeping;
 mod model;
 mod size;
 
