@@ -67,7 +67,7 @@ impl Cluster {
     async fn tenant_of(&self, caller: &Caller, delivery_id: &str) -> Result<String, Error> {
         let _: DeliveryId = status::request::id(delivery_id)?;
         let request = GetDeliveryRequest { delivery_id: delivery_id.to_owned() };
-        let own = self.local().delivery(caller, request.clone()).await;
+        let own = self.local().delivery(caller, request.clone());
         let found = self.find(caller, ClusterMethod::GetDelivery, &request, own).await?;
         Ok(found.delivery.unwrap_or_default().tenant)
     }

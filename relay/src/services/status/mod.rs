@@ -69,7 +69,7 @@ impl StatusService for StatusServer {
         let caller = caller(&request)?;
         let request = request.into_inner();
         let local = self.cluster.local();
-        let own = local.event(&caller, request.clone()).await;
+        let own = local.event(&caller, request.clone());
         let found = self.cluster.find(&caller, ClusterMethod::GetEvent, &request, own).await?;
         let mut answer = found.found.unwrap_or_default();
         if request.include_payload
@@ -100,7 +100,7 @@ impl StatusService for StatusServer {
     ) -> Result<Response<GetDeliveryResponse>, Status> {
         let caller = caller(&request)?;
         let request = request.into_inner();
-        let own = self.cluster.local().delivery(&caller, request.clone()).await;
+        let own = self.cluster.local().delivery(&caller, request.clone());
         let found = self.cluster.find(&caller, ClusterMethod::GetDelivery, &request, own).await?;
         Ok(Response::new(found))
     }
@@ -137,13 +137,13 @@ impl StatusService for StatusServer {
         let request = request.into_inner();
         let tenant = caller.narrow(&request.tenant)?;
         let method = ClusterMethod::GetSummary;
-        let others = self.cluster.gather(&caller, method, &request, tenant.as_deref()).await?;
-        let own = self.cluster.local().summary(&caller, request).await?;
+        let own = self.cluster.local().summary(&caller, request.clone());
+        let all = self.cluster.gather(&caller, method, &request, tenant.as_deref(), own).await?;
         Ok(Response::new(GetSummaryResponse {
             // It names what is of others.
             configuration: caller.sees("").then(|| configuration::configuration(&self.standing.borrow())),
-            incomplete: !others.missing.is_empty(),
-            ..merged([own].into_iter().chain(others.answers))
+            incomplete: !all.missing.is_empty(),
+            ..merged([all.own?].into_iter().chain(all.others))
         }))
     }
 
