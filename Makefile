@@ -5,6 +5,8 @@ PYTHON ?= python3
 # The end-to-end tests. Of the whole workspace, as in `make test`: a package that is tested alone is built with fewer
 # features of its dependencies, so that they are compiled once more.
 E2E := $(CARGO) test --workspace --locked --test e2e
+# How many tests run at once: two for each core, because most of them wait for what other processes do.
+export RUST_TEST_THREADS ?= $(shell expr 2 '*' $$(getconf _NPROCESSORS_ONLN))
 # The real Hermes, which the tests run against. The base install lacks aiohttp and then never listens.
 HERMES := hermes-agent==0.19.0 aiohttp==3.14.1
 VENV := target/hermes
@@ -37,7 +39,7 @@ PROFILE := dev
 # How many weeks `make simulate` lives through; one takes some two seconds of four cores.
 SEEDS := 1000
 
-.PHONY: help build test test-kubernetes test-stack stack-images chaos simulate lint manifests alerts fmt hermes nats \
+.PHONY: help build test test-kubernetes test-nats test-stack stack-images chaos simulate lint manifests alerts fmt hermes nats \
 	nats-image demo bench bench-nats bench-engine clean
 
 help: ## Say what there is
@@ -61,6 +63,10 @@ test-kubernetes: $(TOOLS)/.installed ## Run what Kubernetes would of the overlay
 
 chaos: nats ## Let random faults happen under load, for SECONDS=60, from SEED=
 	TALARIA_CHAOS_SECONDS=$(SECONDS) TALARIA_TEST_SEED=$(SEED) $(E2E) --profile $(PROFILE) -- --ignored --nocapture chaos::
+
+test-nats: nats-image ## Test the NATS server that tests share, in a container and as a process
+	TALARIA_NATS=docker $(E2E) -- broker::the_shared_server
+	TALARIA_NATS=wheel $(E2E) -- broker::
 
 test-stack: stack-images ## Bring deploy/compose.yaml up, and kill each of its containers under load, from SEED=
 	TALARIA_TEST_SEED=$(SEED) $(E2E) -- --ignored --nocapture compose::

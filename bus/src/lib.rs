@@ -28,7 +28,8 @@
 //!  5. `Journal::append` returns a commit's sequence after the commit is durable, all of it. Sequences rise over all partitions
 //!     and are never given twice.
 //!  6. A commit follows the one that its `Journal` knows to be the partition's last, or it is refused: of two writers at most
-//!     one goes on. A refused commit is not in the journal.
+//!     one goes on. A refused commit is not in the journal, unless its acknowledgement was lost and another writer went on
+//!     behind it, which has read it.
 //!  7. `append` repeats what failed until it is durable or refused, with pauses, and says so once and then rarely. A commit
 //!     whose acknowledgement was lost stands in the journal once.
 //!  8. `read` gives a partition's commits behind a sequence, in order. An empty answer means that there were no more when
@@ -106,7 +107,7 @@ pub struct Committed {
 }
 
 /// Which streams there are, and how far they reach. 0 for the first and the last sequence of an empty stream that never held
-/// anything; a trimmed stream keeps its last sequence.
+/// anything. A trimmed stream keeps its last sequence; when all of it was trimmed, the first one is the next that will be given.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Bounds {
     /// Tells these streams from every other pair of streams.
@@ -267,6 +268,16 @@ impl Bus {
         }
     }
 
+    /// A sequence up to which no event of a partition stands behind `after`: `after` itself, or where the events ended when
+    /// this was asked. By it a partition to which nothing comes lets the stream be trimmed.
+    pub async fn quiet_through(&self, partition: Partition, after: u64) -> Result<u64, Error> {
+        match self {
+            // Every event is of the one partition.
+            Self::Embedded(_) => Ok(after),
+            Self::Nats(bus) => bus.quiet_through(partition, after).await,
+        }
+    }
+
     /// The commit at a sequence; `None` when it is not kept any more.
     pub async fn commit(&self, seq: u64) -> Result<Option<Commit>, Error> {
         match self {
@@ -353,10 +364,10 @@ pub enum Journal {
 impl Journal {
     /// Appends a commit, and gives its sequence once it is durable. Dropped before that, it may be there or not, and this
     /// `Journal` must not be used any more. See invariants 5 to 7.
-    pub async fn append(&mut self, commit: &Commit) -> Result<u64, AppendError> {
+    pub async fn append(&mut self, commit: impl Into<Arc<Commit>>) -> Result<u64, AppendError> {
         match self {
-            Self::Embedded(journal) => journal.append(commit).await,
-            Self::Nats(journal) => journal.append(commit).await,
+            Self::Embedded(journal) => journal.append(commit.into()).await,
+            Self::Nats(journal) => journal.append(&commit.into()).await,
         }
     }
 }

@@ -13,10 +13,10 @@ const OVERHEAD: usize = 128;
 
 /// The newest entries of a stream, without a gap.
 #[derive(Debug)]
-pub(crate) struct Tail<T>(Mutex<Entries<T>>);
+pub(crate) struct Tail<T>(Mutex<Kept<T>>);
 
 #[derive(Debug)]
-struct Entries<T> {
+struct Kept<T> {
     /// Every entry with a sequence above this one …
     floor: u64,
     /// … and up to this one is in `entries`.
@@ -32,7 +32,7 @@ struct Entry<T> {
     size: usize,
 }
 
-impl<T> Entries<T> {
+impl<T> Kept<T> {
     fn drop_first(&mut self) -> bool {
         let Some(first) = self.entries.pop_front() else { return false };
         self.size -= first.size;
@@ -44,10 +44,10 @@ impl<T> Entries<T> {
 impl<T: Clone> Tail<T> {
     /// An empty tail of a stream whose last entry has this sequence.
     pub(crate) fn behind(last: u64) -> Self {
-        Self(Mutex::new(Entries { floor: last, through: last, entries: VecDeque::new(), size: 0 }))
+        Self(Mutex::new(Kept { floor: last, through: last, entries: VecDeque::new(), size: 0 }))
     }
 
-    fn lock(&self) -> MutexGuard<'_, Entries<T>> {
+    fn lock(&self) -> MutexGuard<'_, Kept<T>> {
         // Nothing panics while it holds the lock.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }

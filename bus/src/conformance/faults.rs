@@ -8,18 +8,18 @@ pub async fn i07_an_append_survives_broken_writes(backend: &impl Backend) {
     let bus = backend.open().await;
     let [tenant, _] = &tenants(&bus);
     let mut journal = bus.journal(partition(&bus, tenant), 0);
-    let before = journal.append(&commit("before")).await.unwrap();
+    let before = journal.append(commit("before")).await.unwrap();
     if !backend.break_writes(&bus).await {
         return;
     }
-    let appending = tokio::spawn(async move { (journal.append(&commit("during")).await.unwrap(), journal) });
+    let appending = tokio::spawn(async move { (journal.append(commit("during")).await.unwrap(), journal) });
     for _ in 0..3 {
         bus.publisher().publish(event(tenant, "refused")).await.unwrap_err();
     }
     assert!(!appending.is_finished());
     backend.mend(&bus).await;
     let (during, mut journal) = appending.await.unwrap();
-    let after = journal.append(&commit("after")).await.unwrap();
+    let after = journal.append(commit("after")).await.unwrap();
     let found = commits_after(&bus, tenant, 0).await;
     assert_eq!(names(&found), ["before", "during", "after"]);
     assert_eq!(found.iter().map(|committed| committed.seq).collect::<Vec<_>>(), [before, during, after]);

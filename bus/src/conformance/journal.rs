@@ -18,7 +18,7 @@ pub async fn i05_a_commit_is_durable_as_a_whole(backend: &impl Backend) {
     let large = Commit { records: (0..2_000).map(|index| records(format!("{index:0250}"))).collect() };
     let empty = Commit::default();
     let mut journal = bus.journal(partition(&bus, tenant), 0);
-    let seqs = [journal.append(&large).await.unwrap(), journal.append(&empty).await.unwrap()];
+    let seqs = [journal.append(large.clone()).await.unwrap(), journal.append(empty.clone()).await.unwrap()];
     drop((bus, journal));
     let bus = backend.open().await;
     let found = commits_after(&bus, tenant, 0).await;
@@ -34,7 +34,7 @@ pub async fn i05_sequences_of_commits_rise_over_all_partitions_and_restarts(back
         let bus = backend.open().await;
         for _ in 0..3 {
             for tenant in tenants(&bus) {
-                seqs.push(journal(&bus, &tenant).await.append(&commit("a")).await.unwrap());
+                seqs.push(journal(&bus, &tenant).await.append(commit("a")).await.unwrap());
             }
         }
     }
@@ -46,11 +46,11 @@ pub async fn i05_a_commit_that_is_too_large_is_refused_and_the_next_one_is_not(b
     let [tenant, _] = &tenants(&bus);
     let mut journal = bus.journal(partition(&bus, tenant), 0);
     let limit = bus.largest_commit();
-    let refused = journal.append(&commit(&"x".repeat(limit))).await.unwrap_err();
+    let refused = journal.append(commit(&"x".repeat(limit))).await.unwrap_err();
     assert!(matches!(refused, AppendError::TooLarge { size, limit: of } if size > limit && of == limit));
     let largest = commit(&"x".repeat(limit - 100));
-    let seq = journal.append(&largest).await.unwrap();
-    journal.append(&commit("last")).await.unwrap();
+    let seq = journal.append(largest.clone()).await.unwrap();
+    journal.append(commit("last")).await.unwrap();
     let found = commits_after(&bus, tenant, 0).await;
     assert_eq!((found.len(), found[0].seq, names(&found[1..])), (2, seq, vec!["last"]));
     assert!(*found[0].commit == largest);
@@ -62,20 +62,20 @@ pub async fn i06_of_two_writers_one_goes_on(backend: &impl Backend) {
     let partition = partition(&bus, tenant);
     let mut first = bus.journal(partition, 0);
     let mut second = bus.journal(partition, 0);
-    let last = first.append(&commit("a")).await.unwrap();
-    assert_eq!(second.append(&commit("refused")).await, Err(AppendError::Overtaken));
-    let last = first.append(&commit("b")).await.map(|seq| seq.max(last)).unwrap();
+    let last = first.append(commit("a")).await.unwrap();
+    assert_eq!(second.append(commit("refused")).await, Err(AppendError::Overtaken));
+    let last = first.append(commit("b")).await.map(|seq| seq.max(last)).unwrap();
     let mut third = bus.journal(partition, last);
-    third.append(&commit("c")).await.unwrap();
+    third.append(commit("c")).await.unwrap();
     for _ in 0..2 {
-        assert_eq!(first.append(&commit("refused")).await, Err(AppendError::Overtaken));
-        assert_eq!(second.append(&commit("refused")).await, Err(AppendError::Overtaken));
+        assert_eq!(first.append(commit("refused")).await, Err(AppendError::Overtaken));
+        assert_eq!(second.append(commit("refused")).await, Err(AppendError::Overtaken));
     }
-    third.append(&commit("d")).await.unwrap();
+    third.append(commit("d")).await.unwrap();
     assert_eq!(names(&commits_after(&bus, tenant, 0).await), ["a", "b", "c", "d"]);
     if bus.partitions() > 1 {
-        journal(&bus, other).await.append(&commit("of another partition")).await.unwrap();
-        third.append(&commit("e")).await.unwrap();
+        journal(&bus, other).await.append(commit("of another partition")).await.unwrap();
+        third.append(commit("e")).await.unwrap();
     }
 }
 
@@ -89,7 +89,7 @@ pub async fn i06_of_many_writers_at_once_one_goes_on(backend: &impl Backend) {
         for writer in 0..16 {
             let mut journal = bus.journal(partition(&bus, tenant), last);
             let name = format!("{round} {writer}");
-            appending.spawn(async move { journal.append(&commit(&name)).await.map(|_| name) });
+            appending.spawn(async move { journal.append(commit(&name)).await.map(|_| name) });
         }
         let (ended, refused): (Vec<_>, Vec<_>) =
             appending.join_all().await.into_iter().partition(Result::is_ok);
@@ -105,20 +105,20 @@ pub async fn i06_a_second_relay_overtakes_the_first(backend: &impl Backend) {
     let Some(second) = backend.open_second().await else { return };
     let [tenant, _] = &tenants(&bus);
     let mut before = journal(&bus, tenant).await;
-    before.append(&commit("a")).await.unwrap();
+    before.append(commit("a")).await.unwrap();
     let mut after = journal(&second, tenant).await;
-    after.append(&commit("b")).await.unwrap();
-    assert_eq!(before.append(&commit("refused")).await, Err(AppendError::Overtaken));
+    after.append(commit("b")).await.unwrap();
+    assert_eq!(before.append(commit("refused")).await, Err(AppendError::Overtaken));
     assert_eq!(names(&commits_after(&bus, tenant, 0).await), ["a", "b"]);
 }
 
 pub async fn i06_a_journal_that_ends_too_early_has_lost_its_end(backend: &impl Backend) {
     let bus = backend.open().await;
     let [tenant, _] = &tenants(&bus);
-    let last = journal(&bus, tenant).await.append(&commit("a")).await.unwrap();
+    let last = journal(&bus, tenant).await.append(commit("a")).await.unwrap();
     let mut ahead = bus.journal(partition(&bus, tenant), last + 10);
     let lost = AppendError::LostEnd { last, acknowledged: last + 10 };
-    assert_eq!(ahead.append(&commit("refused")).await, Err(lost));
+    assert_eq!(ahead.append(commit("refused")).await, Err(lost));
     assert_eq!(names(&commits_after(&bus, tenant, 0).await), ["a"]);
 }
 
@@ -126,12 +126,12 @@ pub async fn i07_a_commit_whose_acknowledgement_was_lost_is_there_once(backend: 
     let bus = backend.open().await;
     let [tenant, _] = &tenants(&bus);
     let mut journal = journal(&bus, tenant).await;
-    journal.append(&commit("a")).await.unwrap();
+    journal.append(commit("a")).await.unwrap();
     if !backend.lose_acknowledgement(&bus).await {
         return;
     }
-    let seq = journal.append(&commit("b")).await.unwrap();
-    journal.append(&commit("c")).await.unwrap();
+    let seq = journal.append(commit("b")).await.unwrap();
+    journal.append(commit("c")).await.unwrap();
     let found = commits_after(&bus, tenant, 0).await;
     assert_eq!((names(&found), found[1].seq), (vec!["a", "b", "c"], seq));
 }
@@ -145,7 +145,7 @@ pub async fn i07_a_dropped_append_is_there_as_a_whole_or_not_at_all(backend: &im
         let patience = Duration::from_micros(50 * (index % 30));
         let seq = loop {
             let mut journal = journal(&bus, tenant).await;
-            match tokio::time::timeout(patience, journal.append(&commit(&name))).await {
+            match tokio::time::timeout(patience, journal.append(commit(&name))).await {
                 // The one that was dropped before came after its end was read.
                 Ok(Err(AppendError::Overtaken)) => {}
                 Ok(appended) => break Some(appended.unwrap()),
@@ -155,7 +155,7 @@ pub async fn i07_a_dropped_append_is_there_as_a_whole_or_not_at_all(backend: &im
         expected.push((seq, name));
     }
     // Overtakes a dropped one that is still under way.
-    while journal(&bus, tenant).await.append(&commit("last")).await.is_err() {}
+    while journal(&bus, tenant).await.append(commit("last")).await.is_err() {}
     let found = commits_after(&bus, tenant, 0).await;
     let mut found = names(&found).into_iter().zip(found.iter().map(|committed| committed.seq)).peekable();
     for (seq, name) in expected {
@@ -174,14 +174,14 @@ pub async fn i08_read_gives_commits_in_order_and_misses_none(backend: &impl Back
     let (mut last, mut expected) = (0, Vec::new());
     for index in 0..50 {
         let name = index.to_string();
-        let seq = appending.append(&commit(&name)).await.unwrap();
+        let seq = appending.append(commit(&name)).await.unwrap();
         // At once after the acknowledgement.
         let found = bus.read(partition, last, 10).await.unwrap();
         assert_eq!((names(&found), found[0].seq), (vec![name.as_str()], seq));
         assert!(bus.read(partition, seq, 10).await.unwrap().is_empty());
         (last, expected) = (seq, [expected, vec![name]].concat());
         if bus.partitions() > 1 && index % 10 == 0 {
-            journal(&bus, other).await.append(&commit("of another partition")).await.unwrap();
+            journal(&bus, other).await.append(commit("of another partition")).await.unwrap();
         }
     }
     assert_eq!(names(&commits_after(&bus, tenant, 0).await), expected);
@@ -214,7 +214,7 @@ pub async fn i09_all_commits_are_followed_in_order(backend: &impl Backend) {
     for index in 0..30 {
         let tenant = &tenants[index % 2];
         let name = index.to_string();
-        let seq = journal(&bus, tenant).await.append(&commit(&name)).await.unwrap();
+        let seq = journal(&bus, tenant).await.append(commit(&name)).await.unwrap();
         expected.push((seq, partition(&bus, tenant), name));
     }
     let (mut found, mut following) = waiting.await.unwrap();
@@ -243,7 +243,7 @@ pub async fn i09_a_dropped_next_loses_no_commit(backend: &impl Backend) {
     let appending = tokio::spawn(async move {
         let mut seqs = Vec::new();
         for index in 0..200 {
-            seqs.push(journal.append(&commit(&index.to_string())).await.unwrap());
+            seqs.push(journal.append(commit(&index.to_string())).await.unwrap());
         }
         seqs
     });

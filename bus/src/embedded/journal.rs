@@ -6,6 +6,7 @@
 
 use super::{Embedded, writer::Write};
 use crate::AppendError;
+use bytes::Bytes;
 use prost::Message as _;
 use std::{
     sync::Arc,
@@ -14,7 +15,7 @@ use std::{
 use talaria_proto::v1::Commit;
 
 /// The most bytes of a commit. Bounds the memory of a reader's page and the time of one write.
-pub const LARGEST_COMMIT: usize = 4 << 20;
+pub(crate) const LARGEST_COMMIT: usize = 4 << 20;
 
 const FIRST_RETRY: Duration = Duration::from_millis(200);
 const LONGEST_RETRY: Duration = Duration::from_secs(5);
@@ -36,13 +37,12 @@ impl Journal {
         Self { bus: bus.clone(), last: if last == 0 { trimmed } else { last } }
     }
 
-    pub(crate) async fn append(&mut self, commit: &Commit) -> Result<u64, AppendError> {
+    pub(crate) async fn append(&mut self, commit: Arc<Commit>) -> Result<u64, AppendError> {
         let size = commit.encoded_len();
         if size > LARGEST_COMMIT {
             return Err(AppendError::TooLarge { size, limit: LARGEST_COMMIT });
         }
-        let bytes = bytes::Bytes::from(commit.encode_to_vec());
-        let commit = Arc::new(commit.clone());
+        let bytes = Bytes::from(commit.encode_to_vec());
         let mut failures = Failures::default();
         let appended = loop {
             let (bytes, commit, expected) = (bytes.clone(), Arc::clone(&commit), self.last);

@@ -6,13 +6,13 @@
 //!                                                 └──▶ streams: sequences and tails ───────┴──▶ Events, Following
 //! ```
 //!
-//! - [`schema`]: the tables.
-//! - [`store`]: the writer's state and what a write does to the file.
-//! - [`writer`]: the thread.
-//! - [`checkpoint`]: moves committed pages from the log into the file.
-//! - [`journal`]: appending.
-//! - [`follow`]: reading both streams.
-//! - [`backup`]: a copy, taken while the bus works.
+//! - [`schema`] has the tables.
+//! - [`store`] is the writer's state, and does to the file what is written.
+//! - [`writer`] is the thread.
+//! - [`checkpoint`] moves committed pages from the log into the file.
+//! - [`journal`] appends.
+//! - [`follow`] reads both streams.
+//! - [`backup`] copies the file while the bus works.
 
 pub(crate) mod backup;
 mod checkpoint;
@@ -24,8 +24,8 @@ mod store;
 mod tests;
 mod writer;
 
-pub use follow::{Events, Following};
-pub use journal::{Journal, LARGEST_COMMIT};
+pub(crate) use follow::{Events, Following};
+pub(crate) use journal::{Journal, LARGEST_COMMIT};
 
 use crate::{Bounds, Error, Floors, Identity, Incoming, identity, sqlite::Readers, tail::Tail, time};
 use prost::Message as _;

@@ -5,9 +5,9 @@
 
 use super::{
     schema,
-    writer::{Trimmed, Write},
+    writer::{LARGEST_GROUP, Trimmed, Write},
 };
-use crate::{AppendError, Error, Floors};
+use crate::{AppendError, Error};
 use rusqlite::Connection;
 use std::path::Path;
 
@@ -68,56 +68,77 @@ impl Store {
         Ok(self.connection.query_row(select, (), |row| row.get(0))?)
     }
 
-    /// Does all of the group in one transaction, or none of it.
-    pub(super) fn write(&mut self, group: &mut [Write]) -> Result<(), Error> {
-        self.transact(group).map_err(|error| {
+    /// Does the writes of the group, and those that `more` adds to it, in one transaction. On an error none was done.
+    pub(super) fn write(
+        &mut self,
+        group: &mut Vec<Write>,
+        more: impl FnMut() -> Option<Write>,
+    ) -> Result<(), Error> {
+        self.transact(group, more).map_err(|error| {
             self.roll_back();
             error.into()
         })
     }
 
-    fn transact(&mut self, group: &mut [Write]) -> rusqlite::Result<()> {
-        #[cfg(test)]
-        super::tests::look(&mut self.connection, group)?;
-        let connection = &self.connection;
-        connection.prepare_cached("BEGIN IMMEDIATE")?.execute(())?;
+    fn transact(
+        &mut self,
+        group: &mut Vec<Write>,
+        mut more: impl FnMut() -> Option<Write>,
+    ) -> rusqlite::Result<()> {
+        self.connection.prepare_cached("BEGIN IMMEDIATE")?.execute(())?;
         if self.stale {
-            (self.events, self.commits) = (EVENTS.reach(connection)?, COMMITS.reach(connection)?);
+            self.events = EVENTS.reach(&self.connection)?;
+            self.commits = COMMITS.reach(&self.connection)?;
             self.stale = false;
         }
-        let mut insert_event = connection.prepare_cached("INSERT INTO events VALUES (?, ?, ?, ?)")?;
-        for write in group {
-            match write {
-                Write::Store { kind, received_at, bytes, seq, .. } => {
-                    *seq = self.events.last + 1;
-                    insert_event.execute((*seq, *kind as i64, *received_at, &bytes[..]))?;
-                    self.events.last = *seq;
-                }
-                Write::Append { bytes, expected, outcome, .. } => {
-                    let refusal = refusal(self.commits.last, *expected);
-                    if refusal.is_none() {
-                        let seq = self.commits.last + 1;
-                        let insert = "INSERT INTO commits VALUES (?, ?)";
-                        connection.prepare_cached(insert)?.execute((seq, &bytes[..]))?;
-                        self.commits.last = seq;
-                    }
-                    *outcome = Some(refusal.map_or(Ok(self.commits.last), Err));
-                }
-                Write::Trim { floors, outcome, .. } => {
-                    let Floors { events, journal } = *floors;
-                    let (events, more_events) = EVENTS.trim(connection, &mut self.events, events)?;
-                    let (commits, more_commits) = COMMITS.trim(connection, &mut self.commits, journal)?;
-                    *outcome = Trimmed { events, commits, more: more_events || more_commits };
-                }
-                Write::Check { .. } => {
-                    let update = "UPDATE marks SET value = value + 1 WHERE name = 'checked'";
-                    connection.prepare_cached(update)?.execute(())?;
-                }
-                #[cfg(test)]
-                Write::Inspect { .. } => {}
+        let mut done = 0;
+        while let Some(write) = group.get_mut(done) {
+            self.apply(write)?;
+            done += 1;
+            if done == group.len() && done < LARGEST_GROUP {
+                group.extend(more());
             }
         }
-        connection.prepare_cached("COMMIT")?.execute(()).map(drop)
+        self.connection.prepare_cached("COMMIT")?.execute(()).map(drop)
+    }
+
+    fn apply(&mut self, write: &mut Write) -> rusqlite::Result<()> {
+        let connection = &self.connection;
+        match write {
+            Write::Store { kind, received_at, bytes, seq, .. } => {
+                *seq = self.events.last + 1;
+                let insert = "INSERT INTO events VALUES (?, ?, ?, ?)";
+                let row = (*seq, *kind as i64, *received_at, &bytes[..]);
+                connection.prepare_cached(insert)?.execute(row)?;
+                self.events.last = *seq;
+            }
+            Write::Append { bytes, expected, outcome, .. } => {
+                let refusal = refusal(self.commits.last, *expected);
+                if refusal.is_none() {
+                    let seq = self.commits.last + 1;
+                    let insert = "INSERT INTO commits VALUES (?, ?)";
+                    connection.prepare_cached(insert)?.execute((seq, &bytes[..]))?;
+                    self.commits.last = seq;
+                }
+                *outcome = Some(refusal.map_or(Ok(self.commits.last), Err));
+            }
+            Write::Trim { floors, outcome, .. } => {
+                let (events, more_events) = EVENTS.trim(connection, &mut self.events, floors.events)?;
+                let (commits, more_commits) = COMMITS.trim(connection, &mut self.commits, floors.journal)?;
+                *outcome = Trimmed { events, commits, more: more_events || more_commits };
+            }
+            Write::Check { .. } => {
+                let update = "UPDATE marks SET value = value + 1 WHERE name = 'checked'";
+                connection.prepare_cached(update)?.execute(())?;
+            }
+            #[cfg(test)]
+            Write::Inspect { look, .. } => {
+                if let Some(look) = look.take() {
+                    look(&mut self.connection)?;
+                }
+            }
+        }
+        Ok(())
     }
 
     fn roll_back(&mut self) {

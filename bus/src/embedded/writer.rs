@@ -1,8 +1,9 @@
 //! The one writer: group commit.
 //!
-//! A caller hands in a [`Write`] and waits. The thread takes all writes that wait, does them in one transaction, commits, and
-//! answers all of them. While a commit waits for the disk the next group gathers, so a group is as large as the load makes
-//! it, and a single write waits for nothing but the disk. Callers encode their messages before they hand them in.
+//! A caller hands in a [`Write`] and waits. The thread does all writes that wait, and those that come meanwhile, in one
+//! transaction, commits, and answers all of them. While a commit waits for the disk the next group gathers, so a group is as
+//! large as the load makes it, and a single write waits for nothing but the disk. Callers encode their messages before they
+//! hand them in.
 
 use super::{Streams, checkpoint::Checkpointer, store::Store};
 use crate::{AppendError, Error, Floors, Incoming};
@@ -12,7 +13,7 @@ use talaria_proto::v1::Commit;
 use tokio::sync::{mpsc, oneshot};
 
 /// The most writes in one transaction, so that the first of them does not wait long for the others.
-const LARGEST_GROUP: usize = 1024;
+pub(super) const LARGEST_GROUP: usize = 1024;
 
 /// How many writes wait for the thread. Callers beyond that wait outside, so memory is bounded.
 const QUEUE: usize = 4096;
@@ -121,8 +122,9 @@ fn write_groups(
     streams: &Streams,
 ) {
     let mut group = Vec::with_capacity(LARGEST_GROUP);
-    while writes.blocking_recv_many(&mut group, LARGEST_GROUP) > 0 {
-        let committed = store.write(&mut group);
+    while let Some(first) = writes.blocking_recv() {
+        group.push(first);
+        let committed = store.write(&mut group, || writes.try_recv().ok());
         if committed.is_ok() {
             streams.publish(&store, &group);
         }

@@ -12,6 +12,7 @@ use std::{
     time::{Duration, Instant},
 };
 use talaria_core::config::Nats as Config;
+use tokio::sync::watch;
 
 /// The oldest server whose atomic batches take message ids: 2.12.0 refuses them (10177).
 const OLDEST_SERVER: (i64, i64, i64) = (2, 12, 1);
@@ -40,17 +41,25 @@ pub(super) struct Connection {
     pub client: Client,
     pub jetstream: jetstream::Context,
     pub names: Names,
+    events: Arc<Events>,
+}
+
+/// What happened to the connection.
+#[derive(Default)]
+struct Events {
     /// The server's last complaint, such as a missing permission: a request that it refuses so has no answer.
-    complaint: Arc<Mutex<Option<String>>>,
+    complaint: Mutex<Option<String>>,
+    /// How often the connection was lost.
+    losses: watch::Sender<u64>,
 }
 
 impl Connection {
     /// Connects; answers come to subjects that begin with `inbox`.
     pub(super) async fn open(config: &Config, names: Names, inbox: String) -> Result<Self, Error> {
-        let complaint = Arc::<Mutex<Option<String>>>::default();
+        let events = Arc::<Events>::default();
         let start = Instant::now();
         let client = loop {
-            let options = options(config, inbox.clone(), Arc::clone(&complaint))?;
+            let options = options(config, inbox.clone(), Arc::clone(&events))?;
             match options.connect(config.servers.clone()).await {
                 Ok(client) => break client,
                 // A server that is started together with this process may come later.
@@ -71,12 +80,12 @@ impl Connection {
             .timeout(ANSWER_DEADLINE)
             .ack_timeout(ANSWER_DEADLINE)
             .build(client.clone());
-        Ok(Self { client, jetstream, names, complaint })
+        Ok(Self { client, jetstream, names, events })
     }
 
     /// Why something failed, with the server's complaint since the last error.
     pub(super) fn error(&self, what: &dyn Display, why: &dyn Display) -> Error {
-        let complaint = self.complaint.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let complaint = self.events.complaint.lock().unwrap_or_else(PoisonError::into_inner).take();
         match complaint {
             Some(complaint) => Error::new(format_args!("{what}: {why}; the server says: {complaint}")),
             None => Error::new(format_args!("{what}: {why}")),
@@ -88,6 +97,17 @@ impl Connection {
         match self.client.connection_state() {
             State::Connected => Ok(()),
             _ => Err(Error::new("there is no connection to NATS")),
+        }
+    }
+
+    /// Waits for an answer. Fails as soon as the connection is lost: the answer went with it.
+    pub(super) async fn unless_lost<T>(&self, answer: impl Future<Output = T>) -> Result<T, Error> {
+        let mut losses = self.events.losses.subscribe();
+        tokio::select! {
+            biased;
+            answer = answer => Ok(answer),
+            // The sender is in self.
+            _ = losses.changed() => Err(Error::new("the connection to NATS was lost")),
         }
     }
 
@@ -115,11 +135,7 @@ fn cannot_connect(config: &Config, error: &ConnectError) -> Error {
     }
 }
 
-fn options(
-    config: &Config,
-    inbox: String,
-    complaint: Arc<Mutex<Option<String>>>,
-) -> Result<ConnectOptions, Error> {
+fn options(config: &Config, inbox: String, events: Arc<Events>) -> Result<ConnectOptions, Error> {
     let options = match &config.creds {
         Some(creds) => credentials::options(creds.clone())?,
         None => ConnectOptions::new(),
@@ -136,8 +152,8 @@ fn options(
             Duration::from_millis(20).saturating_mul(1 << tries.min(10)).min(LONGEST_PAUSE)
         })
         .event_callback(move |event| {
-            let complaint = Arc::clone(&complaint);
-            async move { observe(&event, &complaint) }
+            let events = Arc::clone(&events);
+            async move { events.observe(&event) }
         });
     if let Some(tls) = &config.tls {
         options = options.require_tls(true);
@@ -151,24 +167,30 @@ fn options(
     Ok(options)
 }
 
-fn observe(event: &Event, complaint: &Mutex<Option<String>>) {
-    match event {
-        Event::Connected => {
-            gauge!("talaria_nats_connected").set(1.0);
-            tracing::info!("connected to NATS");
+impl Events {
+    fn observe(&self, event: &Event) {
+        match event {
+            Event::Connected => {
+                gauge!("talaria_nats_connected").set(1.0);
+                tracing::info!("connected to NATS");
+            }
+            Event::Disconnected => {
+                gauge!("talaria_nats_connected").set(0.0);
+                counter!("talaria_nats_disconnects_total").increment(1);
+                self.losses.send_modify(|losses| *losses += 1);
+                tracing::warn!("the connection to NATS is lost; trying to connect again");
+            }
+            Event::SlowConsumer(subscription) => {
+                tracing::warn!(
+                    subscription,
+                    "NATS sends faster than it is read; what was missed is read again"
+                );
+            }
+            Event::ServerError(error) => {
+                tracing::warn!(%error, "NATS complains");
+                *self.complaint.lock().unwrap_or_else(PoisonError::into_inner) = Some(error.to_string());
+            }
+            other => tracing::debug!("NATS: {other}"),
         }
-        Event::Disconnected => {
-            gauge!("talaria_nats_connected").set(0.0);
-            counter!("talaria_nats_disconnects_total").increment(1);
-            tracing::warn!("the connection to NATS is lost; trying to connect again");
-        }
-        Event::SlowConsumer(subscription) => {
-            tracing::warn!(subscription, "NATS sends faster than it is read; what was missed is read again");
-        }
-        Event::ServerError(error) => {
-            tracing::warn!(%error, "NATS complains");
-            *complaint.lock().unwrap_or_else(PoisonError::into_inner) = Some(error.to_string());
-        }
-        other => tracing::debug!("NATS: {other}"),
     }
 }

@@ -13,7 +13,7 @@ use async_nats::jetstream::{
     Message,
     consumer::{AckPolicy, DeliverPolicy, PullConsumer, pull},
 };
-use futures_util::{FutureExt as _, StreamExt as _};
+use futures_util::{FutureExt as _, StreamExt as _, future::BoxFuture};
 use std::{fmt::Display, time::Duration};
 
 /// How often the server says that it is still there when there is nothing to send. Two times without it and the consumer
@@ -91,33 +91,38 @@ struct Reader {
     filters: Vec<String>,
     /// The last message that was given out.
     position: u64,
-    consumer: Option<Consumer>,
+    state: State,
 }
 
-struct Consumer {
-    messages: pull::Stream,
-    /// How many messages it has sent.
-    sent: u64,
+enum State {
+    Closed,
+    /// Kept here, so that a caller that drops `next` again and again does not keep a consumer from being created.
+    Opening(BoxFuture<'static, Result<pull::Stream, Error>>),
+    Open {
+        messages: Box<pull::Stream>,
+        /// How many messages the consumer has sent.
+        sent: u64,
+    },
 }
 
 impl Reader {
     fn new(connection: &Connection, stream: String, filters: Vec<String>, after: u64) -> Self {
-        Self { connection: connection.clone(), stream, filters, position: after, consumer: None }
+        Self { connection: connection.clone(), stream, filters, position: after, state: State::Closed }
     }
 
     /// The next messages, at least one and at most `max`; waits for the first. After an error it can be called again and
     /// goes on where it was. Dropping the future loses nothing: messages are taken without waiting in between.
     async fn next(&mut self, max: usize) -> Result<Vec<Numbered>, Error> {
-        let is_old = self.consumer.is_some();
+        let was_open = matches!(self.state, State::Open { .. });
         match self.try_next(max).await {
-            Err(error) if is_old => {
+            Err(error) if was_open => {
                 // Its server was restarted, or another one leads the stream now.
                 tracing::debug!(%error, "a consumer is created again");
-                self.consumer = None;
-                self.try_next(max).await.inspect_err(|_| self.consumer = None)
+                self.state = State::Closed;
+                self.try_next(max).await.inspect_err(|_| self.state = State::Closed)
             }
             Err(error) => {
-                self.consumer = None;
+                self.state = State::Closed;
                 Err(error)
             }
             messages => messages,
@@ -127,15 +132,15 @@ impl Reader {
     async fn try_next(&mut self, max: usize) -> Result<Vec<Numbered>, Error> {
         self.open().await?;
         let failed = |why: &dyn Display| failed(&self.connection, &self.stream, why);
-        let Some(consumer) = &mut self.consumer else { return Err(failed(&"there is no consumer")) };
-        let mut next = consumer.messages.next().await;
+        let State::Open { messages, sent } = &mut self.state else { return Err(failed(&"it is not open")) };
+        let mut next = messages.next().await;
         let mut taken = Vec::new();
         while let Some(message) = next {
             let message = message.map_err(|error| failed(&error))?;
             let info = message.info().map_err(|error| failed(&error))?;
             let (seq, number) = (info.stream_sequence, info.consumer_sequence);
-            consumer.sent += 1;
-            if number != consumer.sent {
+            *sent += 1;
+            if number != *sent {
                 return Err(failed(&"a message was lost on its way"));
             }
             // A consumer that should begin behind the stream's end begins at its end.
@@ -146,7 +151,7 @@ impl Reader {
                 )));
             }
             taken.push((seq, message));
-            next = if taken.len() < max { consumer.messages.next().now_or_never().flatten() } else { None };
+            next = if taken.len() < max { messages.next().now_or_never().flatten() } else { None };
         }
         let (last, _) = taken.last().ok_or_else(|| failed(&"the consumer is gone"))?;
         self.position = *last;
@@ -155,34 +160,48 @@ impl Reader {
 
     /// Creates the consumer unless there is one.
     async fn open(&mut self) -> Result<(), Error> {
-        if self.consumer.is_some() {
-            return Ok(());
+        if matches!(self.state, State::Closed) {
+            let (connection, stream) = (self.connection.clone(), self.stream.clone());
+            let create = create(connection, stream, self.filters.clone(), self.position);
+            self.state = State::Opening(create.boxed());
         }
-        let failed = |why: &dyn Display| failed(&self.connection, &self.stream, why);
-        self.connection.is_connected()?;
-        let config = pull::Config {
-            deliver_policy: DeliverPolicy::ByStartSequence { start_sequence: self.position + 1 },
-            ack_policy: AckPolicy::None,
-            filter_subjects: self.filters.clone(),
-            memory_storage: true,
-            num_replicas: 1,
-            inactive_threshold: FORGOTTEN,
-            ..pull::Config::default()
-        };
-        let consumer = self.connection.jetstream.create_consumer_on_stream(config, &self.stream).await;
-        let consumer: PullConsumer = consumer.map_err(|error| failed(&error))?;
-        let messages = consumer
-            .stream()
-            .max_messages_per_batch(AHEAD)
-            // One message that is larger than all that is asked for would never come.
-            .max_bytes_per_batch(BYTES_AHEAD.max(self.connection.client.max_payload() * 2))
-            .heartbeat(HEARTBEAT)
-            .expires(EXPIRY)
-            .messages();
-        let messages = messages.await.map_err(|error| failed(&error))?;
-        self.consumer = Some(Consumer { messages, sent: 0 });
+        if let State::Opening(create) = &mut self.state {
+            let created = create.await;
+            self.state = State::Closed;
+            self.state = State::Open { messages: Box::new(created?), sent: 0 };
+        }
         Ok(())
     }
+}
+
+async fn create(
+    connection: Connection,
+    stream: String,
+    filters: Vec<String>,
+    after: u64,
+) -> Result<pull::Stream, Error> {
+    let failed = |why: &dyn Display| failed(&connection, &stream, why);
+    connection.is_connected()?;
+    let config = pull::Config {
+        deliver_policy: DeliverPolicy::ByStartSequence { start_sequence: after.saturating_add(1) },
+        ack_policy: AckPolicy::None,
+        filter_subjects: filters,
+        memory_storage: true,
+        num_replicas: 1,
+        inactive_threshold: FORGOTTEN,
+        ..pull::Config::default()
+    };
+    let create = connection.jetstream.create_consumer_on_stream(config, &stream);
+    let consumer: PullConsumer = connection.unless_lost(create).await?.map_err(|error| failed(&error))?;
+    let messages = consumer
+        .stream()
+        .max_messages_per_batch(AHEAD)
+        // A message that is larger than all that is asked for would never come.
+        .max_bytes_per_batch(BYTES_AHEAD.max(connection.client.max_payload() * 2))
+        .heartbeat(HEARTBEAT)
+        .expires(EXPIRY)
+        .messages();
+    messages.await.map_err(|error| failed(&error))
 }
 
 fn failed(connection: &Connection, stream: &str, why: &dyn Display) -> Error {

@@ -39,6 +39,7 @@ pub(crate) use publish::Publisher;
 pub(crate) use relays::{Announcements, Questions, Reply};
 
 use crate::{Bounds, Committed, Error, Floors, Identity, Partition, identity};
+use async_nats::jetstream::message::StreamMessage;
 use bytes::Bytes;
 use connection::Connection;
 use names::Names;
@@ -130,13 +131,25 @@ impl Nats {
     }
 
     pub(crate) async fn event(&self, seq: u64) -> Result<Option<Arc<Event>>, Error> {
-        let data = read::at(&self.connection, &self.connection.names.events(), seq).await?;
-        data.map(|data| read::decode(data).map(Arc::new)).transpose()
+        let names = &self.connection.names;
+        let found = read::at(&self.connection, &names.events(), seq).await?;
+        let is_event = |message: &StreamMessage| !names.is_quarantine(&message.subject);
+        Ok(found.filter(is_event).and_then(|message| read::decode_at(seq, message.payload)).map(Arc::new))
     }
 
     pub(crate) async fn commit(&self, seq: u64) -> Result<Option<Commit>, Error> {
-        let data = read::at(&self.connection, &self.journal.stream, seq).await?;
-        data.map(read::decode).transpose()
+        let found = read::at(&self.connection, &self.journal.stream, seq).await?;
+        Ok(found.and_then(|message| read::decode_at(seq, message.payload)))
+    }
+
+    pub(crate) async fn quiet_through(&self, partition: Partition, after: u64) -> Result<u64, Error> {
+        let names = &self.connection.names;
+        let name = names.events();
+        // First: what comes meanwhile stands behind it.
+        let last = streams::info(&self.connection, &name).await?.state.last_sequence;
+        let stands =
+            read::stands_between(&self.connection, &name, &names.incoming(partition), after, last).await?;
+        Ok(if stands { after } else { after.max(last) })
     }
 
     pub(crate) async fn bounds(&self) -> Result<Bounds, Error> {

@@ -18,8 +18,8 @@ pub(super) const MESSAGE_ID: &str = "Nats-Msg-Id";
 pub(super) const BATCH_ID: &str = "Nats-Batch-Id";
 pub(super) const BATCH_SEQUENCE: &str = "Nats-Batch-Sequence";
 pub(super) const BATCH_COMMIT: &str = "Nats-Batch-Commit";
-pub(super) const SUBJECT: &str = "Nats-Subject";
 pub(super) const SEQUENCE: &str = "Nats-Sequence";
+pub(super) const LAST_SEQUENCE: &str = "Nats-Last-Sequence";
 
 /// The names behind one prefix, so that several installations can share a NATS.
 #[derive(Clone, Debug)]

@@ -4,10 +4,11 @@
 //! sequence and how many, and a replica sends them in a row. Unlike a consumer, a request leaves nothing behind in the
 //! server, tells when there are no more, and does not wait when commits are trimmed under way. Any replica may answer, and
 //! one that lags does not know the newest commits; so only the leader is believed when it says that there are no more.
+//! Each answer names the one before it, so that a lost one is noticed.
 
 use super::{
     connection::{ANSWER_DEADLINE, Connection},
-    names::{Names, SEQUENCE, SUBJECT},
+    names::{LAST_SEQUENCE, Names, SEQUENCE},
 };
 use crate::{Committed, Error, Incoming, Partition, Stored, partition::NATS_PARTITIONS};
 use async_nats::{
@@ -49,18 +50,25 @@ async fn stream(connection: &Connection, name: &str) -> Result<Stream<()>, Error
 }
 
 /// The message at a sequence; `None` when it is not kept any more.
-pub(super) async fn at(connection: &Connection, name: &str, seq: u64) -> Result<Option<Bytes>, Error> {
+pub(super) async fn at(
+    connection: &Connection,
+    name: &str,
+    seq: u64,
+) -> Result<Option<StreamMessage>, Error> {
+    if seq == 0 {
+        return Ok(None);
+    }
     let failed =
         |why: &dyn Display| connection.error(&format_args!("cannot read message {seq} of {name}"), why);
     let stream = stream(connection, name).await?;
-    match stream.direct_get(seq).await {
-        Ok(message) => return Ok(Some(message.payload)),
+    match connection.unless_lost(stream.direct_get(seq)).await? {
+        Ok(message) => return Ok(Some(message)),
         // This replica may lag.
         Err(error) if error.kind() == DirectGetErrorKind::NotFound => {}
         Err(error) => return Err(failed(&error)),
     }
-    match stream.get_raw_message(seq).await {
-        Ok(message) => Ok(Some(message.payload)),
+    match connection.unless_lost(stream.get_raw_message(seq)).await? {
+        Ok(message) => Ok(Some(message)),
         Err(error) => match error.kind() {
             RawMessageErrorKind::NoMessageFound => Ok(None),
             _ => Err(failed(&error)),
@@ -75,13 +83,34 @@ pub(super) async fn last(
     subject: &str,
 ) -> Result<Option<StreamMessage>, Error> {
     let stream = stream(connection, name).await?;
-    match stream.get_last_raw_message_by_subject(subject).await {
+    match connection.unless_lost(stream.get_last_raw_message_by_subject(subject)).await? {
         Ok(message) => Ok(Some(message)),
         Err(error) => match error.kind() {
             LastRawMessageErrorKind::NoMessageFound => Ok(None),
             _ => Err(connection.error(&format_args!("cannot read the last message of {subject}"), &error)),
         },
     }
+}
+
+/// Whether a message of one of these subjects stands behind a sequence and up to another one, as the stream's leader knows.
+pub(super) async fn stands_between(
+    connection: &Connection,
+    name: &str,
+    subjects: &[String],
+    after: u64,
+    last: u64,
+) -> Result<bool, Error> {
+    let stream = stream(connection, name).await?;
+    for subject in subjects {
+        let next = stream.raw_message_builder().sequence(after + 1).next_by_subject(subject).send();
+        match next.await {
+            Ok(message) if message.sequence <= last => return Ok(true),
+            Ok(_) => {}
+            Err(error) if error.kind() == RawMessageErrorKind::NoMessageFound => {}
+            Err(error) => return Err(connection.error(&format_args!("cannot read {subject}"), &error)),
+        }
+    }
+    Ok(false)
 }
 
 /// A partition's commits behind a sequence; none when the leader knows no more.
@@ -124,7 +153,7 @@ async fn row(
     let inbox = client.new_inbox();
     let mut answers = client.subscribe(inbox.clone()).await.map_err(|error| failed(&error))?;
     let request = serde_json::json!({
-        "seq": after + 1,
+        "seq": after.saturating_add(1),
         "next_by_subj": subject,
         "batch": max.clamp(1, LARGEST_READ),
         "max_bytes": LARGEST_READ_BYTES,
@@ -132,28 +161,28 @@ async fn row(
     let api = format!("$JS.API.DIRECT.GET.{name}");
     let sent = client.publish_with_reply(api, inbox, request.to_string().into()).await;
     sent.map_err(|error| failed(&error))?;
-    let mut found = Vec::new();
+    let mut found: Vec<(u64, Bytes)> = Vec::new();
     loop {
-        let next = tokio::time::timeout(ANSWER_DEADLINE, answers.next()).await;
-        let Some(message) = next.map_err(|_| failed(&"timed out"))? else {
+        let next = tokio::time::timeout(ANSWER_DEADLINE, answers.next());
+        let Some(message) = connection.unless_lost(next).await?.map_err(|_| failed(&"timed out"))? else {
             return Err(failed(&"the connection was closed"));
         };
+        let number = |name: &str| message.headers.as_ref()?.get(name)?.as_str().parse::<u64>().ok();
+        // Of the one before in the row: what lies between two servers may lose some of a row and not its end.
+        let is_next = number(LAST_SEQUENCE) == Some(found.last().map_or(0, |(seq, _)| *seq));
         match message.status {
-            None => {}
+            None => match number(SEQUENCE) {
+                Some(seq) if seq > after && is_next => found.push((seq, message.payload)),
+                _ => return Err(failed(&"an answer was lost on its way")),
+            },
             Some(StatusCode::NOT_FOUND) => return Ok(found),
-            Some(status) if status.as_u16() == END_OF_ROW => return Ok(found),
+            Some(status) if status.as_u16() == END_OF_ROW => {
+                return if is_next { Ok(found) } else { Err(failed(&"an answer was lost on its way")) };
+            }
             Some(StatusCode::NO_RESPONDERS) => return Err(failed(&"no responders (allow_direct)")),
             Some(status) => {
                 return Err(failed(&format_args!("{status} {}", message.description.unwrap_or_default())));
             }
-        }
-        let header = |name| message.headers.as_ref().and_then(|headers| headers.get(name));
-        let seq = header(SEQUENCE).and_then(|seq| seq.as_str().parse().ok());
-        let is_ours = header(SUBJECT).is_some_and(|found| found.as_str() == subject);
-        let position = found.last().map_or(after, |(seq, _)| *seq);
-        match seq {
-            Some(seq) if is_ours && seq > position => found.push((seq, message.payload)),
-            _ => return Err(failed(&"an answer out of order")),
         }
     }
 }
@@ -176,11 +205,10 @@ pub(super) fn incoming(
 ) -> Stored {
     let message = message.message;
     let decoded = if names.is_quarantine(&message.subject) {
-        decode(message.payload).map(|callback: QuarantinedCallback| {
-            (callback.tenant.clone(), Incoming::Quarantined(Arc::new(callback)))
-        })
+        QuarantinedCallback::decode(message.payload)
+            .map(|callback| (callback.tenant.clone(), Incoming::Quarantined(Arc::new(callback))))
     } else {
-        decode(message.payload).map(|event: Event| (event.tenant.clone(), Incoming::Event(Arc::new(event))))
+        Event::decode(message.payload).map(|event| (event.tenant.clone(), Incoming::Event(Arc::new(event))))
     };
     let what = match decoded {
         Ok((tenant, what)) if Partition::of(&tenant, NATS_PARTITIONS) == partition => what,
@@ -200,7 +228,8 @@ fn unreadable(seq: u64, why: &dyn Display) -> Incoming {
     Incoming::Unreadable
 }
 
-/// Decodes a message.
-pub(super) fn decode<M: Message + Default>(data: Bytes) -> Result<M, Error> {
-    M::decode(data).map_err(|error| Error::new(format_args!("a message cannot be decoded: {error}")))
+/// Decodes the message at a sequence; `None` for one that Talaria did not write.
+pub(super) fn decode_at<M: Message + Default>(seq: u64, data: Bytes) -> Option<M> {
+    let decoded = M::decode(data);
+    decoded.inspect_err(|error| tracing::error!(%error, seq, "a message cannot be decoded")).ok()
 }

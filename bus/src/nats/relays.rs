@@ -27,7 +27,8 @@ pub(super) async fn ask(connection: &Connection, relay: &str, question: Bytes) -
     }
     connection.is_connected()?;
     let request = Request::new().payload(question).timeout(Some(ANSWER_DEADLINE));
-    let answer = connection.client.send_request(connection.names.ask(relay), request).await;
+    let answer = connection.client.send_request(connection.names.ask(relay), request);
+    let answer = connection.unless_lost(answer).await?;
     let failed = |error| connection.error(&format_args!("cannot ask relay {relay}"), &error);
     answer.map(|message| message.payload).map_err(failed)
 }

@@ -76,7 +76,8 @@ impl Store {
         self.connection.is_connected().map_err(NotStored::Unknown)?;
         let request =
             Request::new().headers(message.headers).payload(message.data).timeout(Some(ANSWER_DEADLINE));
-        let answer = self.connection.client.send_request(message.subject, request).await;
+        let answer = self.connection.client.send_request(message.subject, request);
+        let answer = self.connection.unless_lost(answer).await.map_err(NotStored::Unknown)?;
         let answer = answer.map_err(|error| NotStored::Unknown(self.error(&error)))?;
         match read(&answer.payload) {
             Ok(Ok(ack)) => {

@@ -241,7 +241,7 @@ fn settings(name: String, subjects: Vec<String>, config: &Config) -> Settings {
 pub(super) async fn info(connection: &Connection, name: &str) -> Result<Info, Error> {
     let failed = |why: &dyn Display| connection.error(&format_args!("cannot ask for the stream {name}"), why);
     connection.is_connected()?;
-    match connection.jetstream.get_stream(name).await {
+    match connection.unless_lost(connection.jetstream.get_stream(name)).await? {
         Ok(stream) => Ok(stream.cached_info().clone()),
         Err(error) if is_missing(&error) => Err(failed(&"it is gone; restart a relay, which creates it")),
         Err(error) => Err(failed(&error)),

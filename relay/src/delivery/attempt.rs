@@ -49,13 +49,16 @@ impl Sender {
         &self.forwarder
     }
 
-    /// Makes an attempt. Dropped on its way, the request may have been sent.
-    pub(crate) async fn send(&self, attempt: &Attempt) -> Made {
+    /// Makes an attempt, with its event if that is at hand. Dropped on its way, the request may have been sent.
+    pub(crate) async fn send(&self, attempt: &Attempt, event: Option<Arc<Event>>) -> Made {
         let Attempt { task, id, route, secret, .. } = attempt;
         while let Some(slot) = attempt.not_before.filter(|slot| *slot > self.clock.now()) {
             self.clock.sleep_towards(slot).await;
         }
-        let event = self.event(attempt).await;
+        let event = match event {
+            Some(event) => Some(event),
+            None => self.event(attempt).await,
+        };
         let traceparent = event.as_ref().map_or("", |event| event.traceparent.as_str());
         // Part of the event's trace, however long after it; the request is part of this.
         let mut span = self.tracer.span("attempt", Kind::Client, traceparent, SystemTime::now());

@@ -1,9 +1,11 @@
 //! Which waiting deliveries go next.
 //!
-//! A lane has a **window**, how many of its deliveries may be under way at once, and a **gate**, before which none goes out and
-//! behind which only so many do. Tenants take turns, so that one with many routes and a long backlog has no more of them than
-//! another; so do a tenant's lanes, and of a lane the longest due go first. A lane that has nothing due, no room or a closed gate
-//! costs nothing: it is not among those that are looked at.
+//! A lane has a **window**: the number of its deliveries that may be under way at once. And it has a **gate**: a time before
+//! which none goes out, and the window after that time.
+//!
+//! Tenants take turns, so that a tenant with many routes and a long backlog gets no more turns than others. The lanes of a
+//! tenant take turns too, and in a lane the longest due go first. A lane without due deliveries, without room or before its
+//! gate costs nothing, because `choose` does not look at it.
 
 use super::{
     handle::Key,
@@ -19,32 +21,32 @@ use std::{
     sync::Arc,
 };
 
-/// How many of one lane are chosen before the next lane has its turn.
+/// The most deliveries of a lane that are chosen in one turn.
 const TURN: usize = 16;
 
-/// The window of a lane for which none was set.
+/// The window of a lane before `set_window`.
 const DEFAULT_WINDOW: usize = 16;
 
-/// The lanes with their windows and gates.
+/// Windows, gates and turns of the lanes.
 #[derive(Debug, Default)]
 pub(crate) struct Agenda {
     lanes: Vec<LaneTurn>,
-    /// The lanes of which something may go out, by when.
+    /// The lanes with room and waiting deliveries, by the time when the first may go out.
     by_due: BTreeSet<(i64, LaneId)>,
 }
 
-/// What is known of a lane.
+/// A lane in the agenda.
 #[derive(Debug)]
 struct LaneTurn {
-    /// Missing while the state has told nothing of the lane.
+    /// `None` before `refresh` saw the lane.
     tenant: Option<Arc<str>>,
-    /// When its first delivery is due that is not under way.
+    /// Due time of the first delivery that is not under way.
     first_due: Option<i64>,
     under_way: usize,
     window: usize,
     gate_until: i64,
     gate_window: usize,
-    /// Where it stands in `by_due`.
+    /// Its time in `by_due`.
     turn: Option<i64>,
 }
 
@@ -67,7 +69,7 @@ impl LaneTurn {
         self.window.min(self.gate_window).saturating_sub(self.under_way)
     }
 
-    /// When something of it may go out.
+    /// When its first delivery may go out.
     fn next_turn(&self) -> Option<i64> {
         let due = self.first_due.filter(|_| self.room() > 0)?;
         Some(due.max(self.gate_until))
@@ -75,17 +77,17 @@ impl LaneTurn {
 }
 
 impl Agenda {
-    /// No more than `window` deliveries of the lane may be under way at once; none with 0, as while it is paused.
+    /// Sets how many deliveries of the lane may be under way at once; 0 for a lane that is paused.
     pub(crate) fn set_window(&mut self, lane: LaneId, window: usize) {
         self.change(lane, |turn| turn.window = window);
     }
 
-    /// Nothing of the lane goes out before `until`, and then no more than `window` at once.
+    /// Sets the time before which no delivery of the lane goes out, and how many may be under way at once after it.
     pub(crate) fn set_gate(&mut self, lane: LaneId, until: Timestamp, window: usize) {
         self.change(lane, |turn| (turn.gate_until, turn.gate_window) = (nanos(until), window));
     }
 
-    /// Takes over what changed in the state.
+    /// Reads the lanes that changed in the state.
     pub(crate) fn refresh(&mut self, state: &mut State) {
         for lane in state.take_changed() {
             let (first_due, under_way) = (state.first_due(lane).map(nanos), state.under_way_in(lane));
@@ -96,12 +98,12 @@ impl Agenda {
         }
     }
 
-    /// At most `max` deliveries that are due, within the lanes' windows and gates, in the order in which they should go out.
-    /// The state is the one that `refresh` saw last.
+    /// At most `max` due deliveries within the windows and gates of their lanes, in the order in which they should go out. Call
+    /// `refresh` after each change of the state.
     pub(crate) fn choose(&mut self, state: &State, now: Timestamp, max: usize) -> Vec<Key> {
         let mut keys = Vec::new();
         let due = self.by_due.range(..=(nanos(now), LaneId::LAST));
-        // By how many turns the tenant and the lane have had, and since when something is due.
+        // Ordered by the turns of the tenant, the turns of the lane, and the time when its first delivery could go out.
         let mut waiting: BinaryHeap<_> = due.map(|(due, lane)| Reverse((0, 0, *due, *lane))).collect();
         let mut turns: HashMap<&str, usize> = HashMap::new();
         let mut begun = HashMap::new();
@@ -111,7 +113,7 @@ impl Agenda {
             let Some(turn) = self.lanes.get(lane.index()) else { continue };
             let had = turns.entry(turn.tenant.as_deref().unwrap_or_default()).or_default();
             if *had != of_tenant {
-                // Another lane of the tenant had its turn meanwhile.
+                // Another lane of the tenant had a turn meanwhile.
                 waiting.push(Reverse((*had, of_lane, due, lane)));
                 continue;
             }
@@ -129,12 +131,12 @@ impl Agenda {
         keys
     }
 
-    /// When `choose` may give something, if nothing changes until then. It may be in the past.
+    /// When `choose` gives something if nothing changes until then. It may be in the past.
     pub(crate) fn next_due(&self) -> Option<Timestamp> {
         self.by_due.first().map(|(due, _)| timestamp(*due))
     }
 
-    /// Changes a lane, and puts it where it belongs then.
+    /// Changes a lane and its time in `by_due`.
     fn change(&mut self, lane: LaneId, change: impl FnOnce(&mut LaneTurn)) {
         let index = lane.index();
         if self.lanes.len() <= index {
@@ -155,3 +157,6 @@ impl Agenda {
         state.turn = turn;
     }
 }
+
+#[cfg(test)]
+mod tests;

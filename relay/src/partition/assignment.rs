@@ -6,11 +6,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use talaria_bus::{Floors, Identity, Partition, hash};
 use talaria_proto::v1::RelayAnnouncement;
 
-/// A relay is gone when so many of this relay's own announcements came back since its last one. Counted so, and not by a
+/// A relay is gone when so many beats of this relay came back since its last announcement. Counted so, and not by a
 /// clock: while the broker is away no announcement comes, and no relay is gone.
 const MISSED: u32 = 5;
 
-/// A relay that has just started takes nothing before so many of its announcements came back: the others answer the first
+/// A relay that has just started takes nothing before so many of its beats came back: the others answer the first
 /// one at once with what they own.
 const LISTENS: u32 = 2;
 
@@ -20,7 +20,7 @@ struct Heard {
     run: u64,
     is_leaving: bool,
     owned: BTreeMap<Partition, Floors>,
-    /// This relay's own announcements that came back since.
+    /// This relay's own beats that came back since.
     missed: u32,
 }
 
@@ -29,8 +29,9 @@ struct Heard {
 pub(crate) struct Hearing {
     me: Identity,
     others: BTreeMap<String, Heard>,
-    /// This relay's own announcements that came back.
+    /// This relay's own beats that came back.
     own: u32,
+    last_beat: u64,
     partitions: u16,
 }
 
@@ -60,7 +61,7 @@ pub(crate) struct Assignment {
 
 impl Hearing {
     pub(crate) fn new(me: Identity, partitions: u16) -> Self {
-        Self { me, others: BTreeMap::new(), own: 0, partitions }
+        Self { me, others: BTreeMap::new(), own: 0, last_beat: 0, partitions }
     }
 
     /// An announcement came.
@@ -69,7 +70,10 @@ impl Hearing {
             return match announced.run {
                 run if run > self.me.run => News::Displaced,
                 run if run < self.me.run => News::Nothing,
+                // Said between two beats.
+                _ if announced.number <= self.last_beat => News::Nothing,
                 _ => {
+                    self.last_beat = announced.number;
                     self.own = self.own.saturating_add(1);
                     self.others.values_mut().for_each(|heard| heard.missed = heard.missed.saturating_add(1));
                     News::Nothing

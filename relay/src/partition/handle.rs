@@ -4,7 +4,7 @@ use crate::decisions::replay::Wish;
 use jiff::Timestamp;
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::Arc,
     time::Duration,
 };
 use talaria_bus::Partition;
@@ -156,12 +156,16 @@ impl Owner {
 
 /// The owners in this relay. Clones share them.
 #[derive(Clone, Default)]
-pub(crate) struct Owners(Arc<Mutex<BTreeMap<Partition, Owner>>>);
+pub(crate) struct Owners(Arc<watch::Sender<BTreeMap<Partition, Owner>>>);
 
 impl Owners {
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<Partition, Owner>> {
-        // Nothing panics while it holds the lock.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> watch::Ref<'_, BTreeMap<Partition, Owner>> {
+        self.0.borrow()
+    }
+
+    /// Changes whenever a partition is taken over or given up.
+    pub(crate) fn changes(&self) -> watch::Receiver<BTreeMap<Partition, Owner>> {
+        self.0.subscribe()
     }
 
     /// The owner of a partition, if it is owned here.
@@ -174,11 +178,11 @@ impl Owners {
     }
 
     pub(super) fn insert(&self, owner: Owner) {
-        self.lock().insert(owner.partition, owner);
+        self.0.send_modify(|owners| drop(owners.insert(owner.partition, owner)));
     }
 
     pub(super) fn remove(&self, partition: Partition) {
-        self.lock().remove(&partition);
+        self.0.send_modify(|owners| drop(owners.remove(&partition)));
     }
 }
 

@@ -107,6 +107,15 @@ pub(crate) struct Account {
     pub ended: Option<talaria_proto::v1::DeliveryState>,
 }
 
+/// What the retention asks for beside what the machine did by itself.
+#[derive(Debug, Default)]
+pub(crate) struct Keeping {
+    /// The small state is to be repeated: see [`Machine::renew`].
+    pub renew: bool,
+    /// The sequences of events that are to be carried: each comes back to [`Machine::carry`] with its payload.
+    pub carry: Vec<u64>,
+}
+
 /// What is known of a route while its deliveries go out.
 struct InForce {
     route: Arc<Route>,
@@ -167,7 +176,7 @@ impl Machine {
         };
         machine.clamp(now);
         machine.set_windows();
-        machine.repeat_small_state(now);
+        machine.renew(0, now);
         machine
     }
 
@@ -571,25 +580,29 @@ impl Machine {
         self.is_clock_settled = is_settled;
     }
 
-    /// Keeps what the retention asks for: repeats the small state in time and forgets what was kept for long enough. Gives
-    /// the sequences of events that are to be carried: each comes back to [`Machine::carry`] with its payload.
-    pub(crate) fn keep(&mut self, now: Timestamp, max: usize) -> Vec<u64> {
+    /// Keeps what the retention asks for: forgets what was kept for long enough, and says what else is to be done.
+    pub(crate) fn keep(&mut self, now: Timestamp, max: usize) -> Keeping {
         if !self.is_clock_settled || self.is_draining {
-            return Vec::new();
+            return Keeping::default();
         }
         let retention = self.config.retention;
-        if self.opened_at < before(now, retention / 4) {
-            self.repeat_small_state(now);
-        }
         if let Some(seq) = self.state.forgettable(before(now, retention)) {
             self.push_what(now, 0, What::EventsForgotten(EventsForgotten { before: seq }));
         }
-        self.state.to_carry(before(now, retention / 2), max)
+        Keeping {
+            renew: self.opened_at < before(now, retention / 4),
+            carry: self.state.to_carry(before(now, retention / 2), max),
+        }
     }
 
-    fn repeat_small_state(&mut self, now: Timestamp) {
+    /// Repeats the small state, so that nothing before is needed for it. No event of the partition stands between what was
+    /// planned last and `quiet_through`.
+    pub(crate) fn renew(&mut self, quiet_through: u64, now: Timestamp) {
         self.opened_at = now;
-        let record = self.state.opened(&self.identity, now);
+        let mut record = self.state.opened(&self.identity, now);
+        if let Some(What::Opened(opened)) = &mut record.what {
+            opened.planned_through = opened.planned_through.max(quiet_through);
+        }
         self.push(record);
     }
 

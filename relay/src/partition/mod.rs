@@ -9,7 +9,8 @@
 //!
 //! - [`machine`]: what the owner decides; pure, over [`state`] (what waits; computed from the journal) and [`agenda`] (which
 //!   of it goes next).
-//! - [`owner`]: the task that feeds the machine and does what it decides; [`clock_guard`]: whether the wall clock is believed.
+//! - [`owner`]: the task that feeds the machine and does what it decides; [`clock_guard`]: whether the wall clock
+//!   is believed; [`recent`]: events that need not be read back.
 //! - [`assignment`]: which relay should own which partition; [`supervisor`]: acts on it.
 //! - [`handle`]: by which the rest of the relay talks to owners; [`share`]: a set of partitions.
 
@@ -19,6 +20,7 @@ mod clock_guard;
 pub(crate) mod handle;
 mod machine;
 pub(crate) mod owner;
+mod recent;
 pub(crate) mod share;
 mod state;
 pub(crate) mod supervisor;
@@ -31,7 +33,7 @@ pub(crate) use state::Payload;
 pub(crate) mod testing {
     pub(crate) use super::{
         clock_guard::{ClockGuard, Look},
-        machine::{Action, Machine},
+        machine::{Action, Keeping, Machine},
         state::State,
     };
 }

@@ -5,7 +5,8 @@
 use super::{
     clock_guard::{ClockGuard, Look},
     handle::{Owner, Request},
-    machine::{Account, Action, Attempt, Machine, Outcome, Planned},
+    recent::RecentEvents,
+    machine::{Account, Action, Attempt, Keeping, Machine, Outcome, Planned},
     state::{Payload, State},
 };
 use crate::{
@@ -77,6 +78,19 @@ pub(crate) struct Tools {
     pub view: View,
 }
 
+/// What a partition needs of the streams.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Needs {
+    /// Nothing before these sequences.
+    pub floors: Floors,
+    /// Its events up to this sequence were planned: a stream of events that ends before lost its end.
+    pub planned_through: u64,
+}
+
+fn needs(machine: &Machine) -> Needs {
+    Needs { floors: machine.floors(), planned_through: machine.planned_through() }
+}
+
 /// Why a partition is not owned any more.
 #[derive(Debug)]
 pub(crate) enum Ended {
@@ -117,16 +131,19 @@ pub(crate) struct Running {
     appending: Option<Appending>,
     last: u64,
     committed: watch::Sender<u64>,
-    floors: watch::Sender<Floors>,
+    needs: watch::Sender<Needs>,
     requests: mpsc::Receiver<Request>,
     attempts: Attempts,
     clock_guard: ClockGuard,
+    recent: RecentEvents,
     /// Hands that are free, and those of attempts whose commit is not durable yet, in their order.
     permits: Vec<OwnedSemaphorePermit>,
     promised: VecDeque<OwnedSemaphorePermit>,
     events: mpsc::Receiver<Vec<Stored>>,
     carried: mpsc::Receiver<(u64, EventCarried)>,
     carrying: mpsc::Sender<(u64, EventCarried)>,
+    renewed: mpsc::Receiver<u64>,
+    renewing: mpsc::Sender<u64>,
     /// Read ahead, and carried; they end with the owner.
     tasks: JoinSet<()>,
     tracer: Tracer,
@@ -152,7 +169,7 @@ impl Drop for Attempts {
 pub(crate) async fn take_over(
     tools: Tools,
     partition: Partition,
-) -> Result<(Running, Owner, watch::Receiver<Floors>), TakeOverError> {
+) -> Result<(Running, Owner, watch::Receiver<Needs>), TakeOverError> {
     let (mut state, mut last) = (State::default(), 0);
     loop {
         let commits = tools.bus.read(partition, last, REPLAYED).await?;
@@ -178,7 +195,7 @@ pub(crate) async fn take_over(
         let (interrupted, more) = machine.interrupt(now, rand::random());
         counter!("talaria_attempts_total", "outcome" => "interrupted").increment(interrupted);
         let (commit, _) = machine.take_commit();
-        last = journal.append(&commit).await.map_err(TakeOverError::Append)?;
+        last = journal.append(commit).await.map_err(TakeOverError::Append)?;
         machine.committed(last);
         if !more {
             break;
@@ -192,12 +209,13 @@ pub(crate) async fn take_over(
     }
     let (requests, receiver) = mpsc::channel(REQUESTS);
     let (committed, committed_now) = watch::channel(last);
-    let (floors, floors_now) = watch::channel(machine.floors());
+    let (needed, needed_now) = watch::channel(needs(&machine));
     let (ended, endings) = mpsc::unbounded_channel();
     tools.feed.send(Fed::Owned { partition, last });
     let clock_guard = ClockGuard::new(now, tools.clock.since_boot());
     let (incoming, events) = mpsc::channel(1);
     let (carrying, carried) = mpsc::channel(CARRIED);
+    let (renewing, renewed) = mpsc::channel(1);
     let mut tasks = JoinSet::new();
     tasks.spawn(read_ahead(tools.bus.clone(), partition, machine.planned_through(), incoming));
     let running = Running {
@@ -207,21 +225,24 @@ pub(crate) async fn take_over(
         appending: None,
         last,
         committed,
-        floors,
+        needs: needed,
         requests: receiver,
         attempts: Attempts { give_up: CancellationToken::new(), ended, endings },
         clock_guard,
+        recent: RecentEvents::default(),
         permits: Vec::new(),
         promised: VecDeque::new(),
         events,
         carried,
         carrying,
+        renewed,
+        renewing,
         tasks,
         tracer: Tracer::default(),
         spans: Vec::new(),
         tools,
     };
-    Ok((running, Owner::new(partition, requests, committed_now), floors_now))
+    Ok((running, Owner::new(partition, requests, committed_now), needed_now))
 }
 
 /// Why a partition could not be taken over.
@@ -241,11 +262,15 @@ pub(crate) enum TakeOverError {
 /// Fails when the events end before what was planned: what comes now would pass for planned. Says so when events are gone
 /// that were never planned.
 async fn check_events(bus: &Bus, partition: Partition, state: &State) -> Result<(), TakeOverError> {
-    let (bounds, planned) = (bus.bounds().await?, state.planned_through());
+    let planned = state.planned_through();
+    if planned == 0 {
+        return Ok(());
+    }
+    let bounds = bus.bounds().await?;
     if bounds.last_event < planned {
         return Err(TakeOverError::EventsLost { last: bounds.last_event, planned });
     }
-    if bounds.first_event > planned + 1 && planned > 0 {
+    if bounds.first_event > planned + 1 {
         tracing::error!(%partition, planned, first = bounds.first_event, "events were removed before they were planned");
         counter!("talaria_events_lost_total").increment(1);
     }
@@ -290,6 +315,10 @@ impl Running {
                 }
                 Some((seq, carried)) = self.carried.recv(), if takes => {
                     self.machine.carry(seq, carried, self.tools.clock.now());
+                    ControlFlow::Continue(())
+                }
+                Some(quiet) = self.renewed.recv(), if takes => {
+                    self.machine.renew(quiet, self.tools.clock.now());
                     ControlFlow::Continue(())
                 }
                 _ = looks.tick() => {
@@ -353,9 +382,10 @@ impl Running {
             let (commit, actions) = self.machine.take_commit();
             let spans = std::mem::take(&mut self.spans);
             self.appending = Some(Box::pin(async move {
-                let appended = journal.append(&commit).await;
+                let commit = Arc::new(commit);
+                let appended = journal.append(Arc::clone(&commit)).await;
                 drop(spans);
-                Appended { journal, commit: Arc::new(commit), actions, appended }
+                Appended { journal, commit, actions, appended }
             }));
         }
     }
@@ -394,11 +424,11 @@ impl Running {
         // Attempts and permits are in the same order.
         let Some(permit) = self.promised.pop_front() else { return };
         let (sender, ended) = (self.tools.sender.clone(), self.attempts.ended.clone());
-        let give_up = self.attempts.give_up.clone();
+        let (give_up, event) = (self.attempts.give_up.clone(), self.recent.get(attempt.key.event_seq));
         gauge!("talaria_deliveries_in_hand").increment(1);
         tokio::spawn(async move {
             // What is given up stays under way for the next owner, which marks it as interrupted.
-            if let Some(made) = give_up.run_until_cancelled(sender.send(&attempt)).await {
+            if let Some(made) = give_up.run_until_cancelled(sender.send(&attempt, event)).await {
                 // The owner may have gone.
                 let _ = ended.send(AttemptEnded { attempt, made, _permit: permit });
             }
@@ -531,7 +561,19 @@ impl Running {
             }
         }
         self.machine.set_clock_settled(self.clock_guard.is_settled());
-        for seq in self.machine.keep(now, CARRIED) {
+        let Keeping { renew, carry } = self.machine.keep(now, CARRIED);
+        if renew {
+            let (bus, partition, renewing) = (self.tools.bus.clone(), self.partition, self.renewing.clone());
+            let planned = self.machine.planned_through();
+            self.tasks.spawn(async move {
+                match bus.quiet_through(partition, planned).await {
+                    // The owner may have gone.
+                    Ok(quiet) => drop(renewing.send(quiet).await),
+                    Err(error) => tracing::warn!(%error, %partition, "cannot tell what was planned"),
+                }
+            });
+        }
+        for seq in carry {
             let (bus, view) = (self.tools.bus.clone(), self.tools.view.clone());
             let (payload, carrying) = (self.machine.payload(seq), self.carrying.clone());
             let tasks = self.machine.tasks_of(seq);
@@ -543,8 +585,8 @@ impl Running {
             });
         }
         while self.tasks.try_join_next().is_some() {}
-        let floors = self.machine.floors();
-        self.floors.send_if_modified(|known| std::mem::replace(known, floors) != floors);
+        let now = needs(&self.machine);
+        self.needs.send_if_modified(|known| std::mem::replace(known, now) != now);
     }
 
     /// Appends that the partition is given up in order.

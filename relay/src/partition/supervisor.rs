@@ -4,7 +4,7 @@
 use super::{
     assignment::{Hearing, News},
     handle::{Owners, Ownership},
-    owner::{Ended, TakeOverError, Tools, take_over},
+    owner::{Ended, Needs, TakeOverError, Tools, take_over},
 };
 use crate::view::Fed;
 use metrics::gauge;
@@ -30,7 +30,10 @@ const ANNOUNCED: Duration = Duration::from_secs(1);
 const INTRODUCED: Duration = Duration::from_millis(150);
 
 /// Partitions that are taken over at once: each reads its journal.
-const TAKEOVERS: usize = 8;
+const TAKEOVERS: usize = 16;
+
+/// How often it is looked whether the events end before what was planned.
+const LOOK: Duration = Duration::from_secs(5);
 
 /// The pause before a partition is taken over again that could not be, and the longest.
 const RETRY_DELAYS: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(10));
@@ -63,12 +66,12 @@ impl Health {
 /// A partition in this relay: it is being taken over, owned, or given up.
 struct Slot {
     stop: CancellationToken,
-    floors: Option<watch::Receiver<Floors>>,
+    needs: Option<watch::Receiver<Needs>>,
 }
 
 /// What a slot's task reports.
 enum Report {
-    Owned(Partition, watch::Receiver<Floors>),
+    Owned(Partition, watch::Receiver<Needs>),
     Failed(Partition, String),
 }
 
@@ -115,7 +118,8 @@ pub(crate) async fn run(
         is_displaced: false,
     };
     let mut announcements = supervisor.listen().await;
-    let (mut beats, mut trims) = (interval(ANNOUNCED), Instant::now() + ANNOUNCED);
+    let mut beats = interval(ANNOUNCED);
+    let (mut trims, mut looks) = (Instant::now() + ANNOUNCED, Instant::now() + LOOK);
     beats.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut is_leaving = stop.is_cancelled();
     supervisor.assign(is_leaving);
@@ -125,9 +129,14 @@ pub(crate) async fn run(
         }
         tokio::select! {
             _ = beats.tick() => {
+                supervisor.number += 1;
                 supervisor.announce(is_leaving).await;
                 if !supervisor.hearing.has_listened() && !supervisor.is_alone {
                     beats.reset_after(INTRODUCED);
+                }
+                if looks <= Instant::now() {
+                    looks = Instant::now() + LOOK;
+                    supervisor.check_events().await;
                 }
                 if trims <= Instant::now() {
                     trims = Instant::now() + supervisor.trim().await;
@@ -182,7 +191,7 @@ impl Supervisor {
 
     fn floors(&self) -> BTreeMap<Partition, Floors> {
         let floors =
-            |(partition, slot): (&Partition, &Slot)| Some((*partition, *slot.floors.as_ref()?.borrow()));
+            |(partition, slot): (&Partition, &Slot)| Some((*partition, slot.needs.as_ref()?.borrow().floors));
         self.slots.iter().filter_map(floors).collect()
     }
 
@@ -190,7 +199,6 @@ impl Supervisor {
         if self.is_displaced {
             return;
         }
-        self.number += 1;
         let floors = self.floors();
         let owned = self.slots.keys().map(|partition| {
             // Until it is known what it needs, all of it is.
@@ -267,7 +275,7 @@ impl Supervisor {
         for partition in take {
             self.open(partition);
         }
-        let owned = self.slots.values().filter(|slot| slot.floors.is_some()).count();
+        let owned = self.slots.values().filter(|slot| slot.needs.is_some()).count();
         gauge!("talaria_partitions_owned").set(u32::try_from(owned).unwrap_or(u32::MAX));
         let wanted = (self.is_alone || self.hearing.has_listened()).then_some(wanted);
         let fault = self.faults.values().next().cloned();
@@ -279,12 +287,12 @@ impl Supervisor {
 
     fn open(&mut self, partition: Partition) {
         let stop = CancellationToken::new();
-        self.slots.insert(partition, Slot { stop: stop.clone(), floors: None });
+        self.slots.insert(partition, Slot { stop: stop.clone(), needs: None });
         let (tools, owners) = (self.tools.clone(), self.owners.clone());
         let (takeovers, reports) = (Arc::clone(&self.takeovers), self.reports.clone());
         self.tasks.spawn(async move {
             let mut delay = RETRY_DELAYS.0;
-            let (running, owner, floors) = loop {
+            let (running, owner, needs) = loop {
                 if stop.is_cancelled() {
                     return (partition, None);
                 }
@@ -307,7 +315,7 @@ impl Supervisor {
                 tokio::select! { () = tokio::time::sleep(delay) => {}, () = stop.cancelled() => {} }
                 delay = (2 * delay).min(RETRY_DELAYS.1);
             };
-            let _ = reports.send(Report::Owned(partition, floors));
+            let _ = reports.send(Report::Owned(partition, needs));
             owners.insert(owner);
             let ended = running.run(stop).await;
             owners.remove(partition);
@@ -317,10 +325,10 @@ impl Supervisor {
 
     async fn reported(&mut self, report: Report, is_leaving: bool) {
         match report {
-            Report::Owned(partition, floors) => {
+            Report::Owned(partition, needs) => {
                 self.faults.remove(&partition);
                 if let Some(slot) = self.slots.get_mut(&partition) {
-                    slot.floors = Some(floors);
+                    slot.needs = Some(needs);
                 }
                 self.announce(is_leaving).await;
             }
@@ -352,6 +360,21 @@ impl Supervisor {
             }
         }
         self.announce(is_leaving).await;
+    }
+
+    /// Stops planning where the events end before what was planned: what comes then would pass for planned. Taking the
+    /// partition over again says what to do.
+    async fn check_events(&mut self) {
+        let planned = |slot: &Slot| Some(slot.needs.as_ref()?.borrow().planned_through);
+        let Some(planned) = self.slots.values().filter_map(planned).max() else { return };
+        match self.tools.bus.bounds().await {
+            Ok(bounds) if bounds.last_event < planned => {
+                tracing::error!(last = bounds.last_event, planned, "the events end before what was planned");
+                self.slots.values().for_each(|slot| slot.stop.cancel());
+            }
+            Ok(_) => {}
+            Err(error) => tracing::debug!(%error, "cannot tell where the events end"),
+        }
     }
 
     /// Removes what no partition needs, if that is this relay's turn; says when to look again.

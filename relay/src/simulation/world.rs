@@ -12,7 +12,7 @@ use crate::{
     partition::{
         Attempt, Outcome, Payload,
         handle::Command,
-        testing::{Action, ClockGuard, Look, Machine},
+        testing::{Action, ClockGuard, Keeping, Look, Machine},
     },
 };
 use jiff::{SignedDuration, Timestamp};
@@ -576,7 +576,11 @@ impl World {
         let wall = self.wall();
         let Some(owner) = self.owner() else { return };
         let Some(relay) = &mut self.relays[owner] else { return };
-        for seq in relay.machine.keep(wall, 16) {
+        let Keeping { renew, carry } = relay.machine.keep(wall, 16);
+        if renew {
+            relay.machine.renew(relay.machine.planned_through(), wall);
+        }
+        for seq in carry {
             let event = match relay.machine.payload(seq) {
                 Payload::Event(seq) => {
                     let index = self.events.binary_search_by_key(&seq, |stored| stored.seq).unwrap();

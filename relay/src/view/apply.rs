@@ -230,20 +230,19 @@ impl<'a> Batch<'a> {
 
     fn planned(&mut self, seq: u64, planned: &'a EventPlanned, at: Timestamp) -> rusqlite::Result<()> {
         let Some(event) = &planned.event else { return Ok(()) };
-        if !self.event(seq, event, !planned.routes.is_empty())? {
-            return Ok(());
-        }
+        let Some(id) = self.event(seq, event, !planned.routes.is_empty())? else { return Ok(()) };
         for route in &planned.routes {
             let lane = self.lane(&event.tenant, route)?;
-            let folded = Folded::planned(delivery_id(event, lane.key), route, event, at);
+            let id = DeliveryId { event: id, route: lane.key }.to_string();
+            let folded = Folded::planned(id, route, event, at);
             self.insert(seq, lane, Row::new(lane, folded));
         }
         Ok(())
     }
 
-    /// Writes an event; says whether it has an id.
-    fn event(&mut self, seq: u64, event: &'a Event, matched: bool) -> rusqlite::Result<bool> {
-        let Ok(id) = event.id.parse::<EventId>() else { return Ok(false) };
+    /// Writes an event. Gives its id, if it has one.
+    fn event(&mut self, seq: u64, event: &'a Event, matched: bool) -> rusqlite::Result<Option<EventId>> {
+        let Ok(id) = event.id.parse::<EventId>() else { return Ok(None) };
         self.buffer.clear();
         if event.payload.is_empty() {
             event.encode_raw(&mut self.buffer);
@@ -257,7 +256,7 @@ impl<'a> Batch<'a> {
         let (low, high) = self.spans.entry(received).or_insert((seq, seq));
         (*low, *high) = ((*low).min(seq), (*high).max(seq));
         self.counts.event(&event.tenant, matched, 1);
-        Ok(true)
+        Ok(Some(id))
     }
 
     fn insert(&mut self, seq: u64, lane: Lane, row: Row) {
@@ -315,7 +314,7 @@ impl<'a> Batch<'a> {
         let update = "UPDATE events SET base = ? WHERE seq = ?";
         let is_known = self.connection.prepare_cached(update)?.execute((self.seq, seq))? > 0;
         let matched = !carried.waiting.is_empty() || !carried.done.is_empty();
-        if !is_known && !self.event(seq, event, matched)? {
+        if !is_known && self.event(seq, event, matched)?.is_none() {
             return Ok(());
         }
         for waiting in &carried.waiting {
@@ -434,10 +433,16 @@ impl<'a> Batch<'a> {
             Entry::Occupied(known) => return Ok(*known.get()),
             Entry::Vacant(entry) => entry,
         };
-        let insert = "INSERT INTO lanes (partition, tenant, route) VALUES (?, ?, ?)
-                      ON CONFLICT DO UPDATE SET partition = excluded.partition RETURNING lane";
-        let mut statement = self.connection.prepare_cached(insert)?;
-        let number = statement.query_row((self.partition, tenant, route), |row| row.get(0))?;
+        let select = "SELECT lane FROM lanes WHERE tenant = ? AND route = ?";
+        let known = self.connection.prepare_cached(select)?.query_row((tenant, route), |row| row.get(0));
+        let number = match known.optional()? {
+            Some(number) => number,
+            None => {
+                let insert = "INSERT INTO lanes (partition, tenant, route) VALUES (?, ?, ?) RETURNING lane";
+                let mut statement = self.connection.prepare_cached(insert)?;
+                statement.query_row((self.partition, tenant, route), |row| row.get(0))?
+            }
+        };
         Ok(*entry.insert(Lane { number, key: RouteKey::new(route) }))
     }
 
@@ -527,12 +532,6 @@ impl Row {
     fn done(lane: Lane, done: &Delivery) -> Self {
         Self::new(lane, Folded { delivery: done.clone(), step: done.attempts })
     }
-}
-
-/// The id of an event's delivery.
-fn delivery_id(event: &Event, route: RouteKey) -> String {
-    let id = event.id.parse::<EventId>().map(|event| DeliveryId { event, route }.to_string());
-    id.unwrap_or_default()
 }
 
 /// From the event's receipt to its delivery, in microseconds.

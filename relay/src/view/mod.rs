@@ -2,7 +2,7 @@
 //!
 //! The view follows the journal and decides nothing. It can be thrown away: it holds how far each partition was folded,
 //! written in the same transaction as the rows, and is rebuilt from the journal when its file is lost, damaged, of another
-//! version, of another journal, or was in use when the power failed ([`talaria_bus::derived`]).
+//! version, of another journal, or was in use when the power failed ([`file`]).
 //!
 //! - [`feed`]: what the owners of partitions hand over; [`projector`]: the task that folds it.
 //! - [`apply`]: commits to rows. [`remove`]: rows that nobody needs any more.
@@ -12,12 +12,15 @@ mod apply;
 pub(crate) mod blocks;
 pub(crate) mod control;
 mod feed;
+mod file;
 pub(crate) mod projector;
 pub(crate) mod query;
 mod remove;
 pub(crate) mod replayable;
 mod schema;
 pub(crate) mod summary;
+#[cfg(test)]
+mod tests;
 
 pub(crate) use feed::{Fed, Feed};
 
@@ -33,7 +36,7 @@ use std::{
     },
 };
 use talaria_bus::{
-    Bounds, Committed, Partition, derived,
+    Bounds, Committed, Partition,
     sqlite::{Error, Readers},
 };
 use tokio::sync::watch;
@@ -85,7 +88,7 @@ impl View {
         if mark.exists() {
             let _ = fs::remove_file(&file);
         }
-        let connection = schema::open(&file, journal)?;
+        let connection = file::open(&file, journal)?;
         let _ = fs::remove_file(&mark);
         let positions = cursors(&connection)?;
         let positions = positions.into_iter().filter_map(|(number, seq)| Some((number, seq?))).collect();
@@ -100,7 +103,7 @@ impl View {
 
     /// Brings everything to the disk. Without it the view does not outlive the machine's boot.
     pub(crate) async fn close(&self) -> Result<(), Error> {
-        self.write(|connection| derived::close(connection)).await
+        self.write(|connection| file::close(connection)).await
     }
 
     /// Where owners hand over what the view has to follow.

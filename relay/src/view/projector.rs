@@ -12,7 +12,7 @@ use std::{collections::BTreeSet, future::Future, time::Duration};
 use talaria_bus::{Bounds, Bus, Committed, Error, Partition};
 use tokio::{
     task::JoinSet,
-    time::{Instant, sleep, timeout},
+    time::{Instant, sleep, sleep_until},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -38,8 +38,8 @@ const LOG_INTERVAL: Duration = Duration::from_secs(300);
 /// How long after its start a relay keeps the rows of a partition that it does not own: it may be about to own it again.
 const GRACE: Duration = Duration::from_secs(30);
 
-/// How long folding may fail after the relay was told to stop.
-const LAST_TRIES: Duration = Duration::from_secs(2);
+/// How long folding may take after the relay was told to stop.
+const LAST_TRIES: Duration = Duration::from_secs(5);
 
 /// Where commits are read.
 pub(super) trait Source: Clone + Send + Sync + 'static {
@@ -79,10 +79,22 @@ pub(super) async fn follow(source: impl Source, partitions: u16, view: View, sto
         fold_failures: Failures::new("write the status view"),
         forgotten: BTreeSet::new(),
         disown_at: Some(Instant::now() + GRACE),
-        stop,
+        stop: stop.clone(),
     };
-    projector.begin(partitions).await;
-    projector.work().await;
+    let work = async {
+        projector.begin(partitions).await;
+        projector.work().await;
+    };
+    let too_late = async {
+        stop.cancelled().await;
+        sleep(LAST_TRIES).await;
+    };
+    tokio::select! {
+        () = work => {}
+        () = too_late => {
+            tracing::warn!("the status view stops behind the journal, and catches up at the next start");
+        }
+    }
 }
 
 struct Projector<S> {
@@ -107,12 +119,7 @@ impl<S: Source> Projector<S> {
         let stored = loop {
             match self.view.stored().await {
                 Ok(stored) => break stored,
-                Err(error) => {
-                    let delay = self.fold_failures.delay(&error);
-                    if self.stop.run_until_cancelled(sleep(delay)).await.is_none() {
-                        return;
-                    }
-                }
+                Err(error) => sleep(self.fold_failures.delay(&error)).await,
             }
         };
         for (number, is_stale) in stored {
@@ -139,18 +146,12 @@ impl<S: Source> Projector<S> {
                 self.wait().await;
             }
         }
-        self.reading.abort_all();
-        let folded = async {
-            loop {
-                let batch = self.feed.lock().batch(BATCH);
-                if batch.is_empty() {
-                    return;
-                }
-                self.fold(batch).await;
+        loop {
+            let batch = self.feed.lock().batch(BATCH);
+            if batch.is_empty() {
+                return;
             }
-        };
-        if timeout(LAST_TRIES, folded).await.is_err() {
-            tracing::warn!("the status view stops behind the journal, and catches up at the next start");
+            self.fold(batch).await;
         }
     }
 
@@ -159,7 +160,7 @@ impl<S: Source> Projector<S> {
         let read_at = (self.reading.is_empty() && self.read_at > Instant::now()).then_some(self.read_at);
         let timer = async {
             match self.disown_at.into_iter().chain(read_at).min() {
-                Some(at) => tokio::time::sleep_until(at).await,
+                Some(at) => sleep_until(at).await,
                 None => std::future::pending().await,
             }
         };
@@ -213,7 +214,7 @@ impl<S: Source> Projector<S> {
         }
     }
 
-    /// Repeats what failed until it works, or the relay is told to stop.
+    /// Repeats what failed until it works.
     async fn fold(&mut self, batch: Vec<Committed>) {
         let batch = batch.into();
         loop {

@@ -3,18 +3,14 @@
 //! Rows stand in the order of their events, newest last, so that lists read backwards and new rows go where the last ones
 //! went. Three indexes do not: an event's job, its partition and base, and a route's deliveries by state.
 
-use rusqlite::Connection;
-use std::path::Path;
-use talaria_bus::{
-    Bounds,
-    derived::{self, Schema},
-};
 use talaria_proto::v1::Attempt;
 
 /// Written into the file. A file of another version is thrown away: the view is derived.
-const VERSION: i64 = 4;
+pub(super) const VERSION: i64 = 4;
 
-const TABLES: &str = "
+pub(super) const TABLES: &str = "
+-- What it was folded from, and the boot of the machine in which it is in use.
+CREATE TABLE file (source TEXT NOT NULL, boot TEXT NOT NULL);
 -- Up to which commit each partition's journal was folded. A partition has rows only if it has one here.
 CREATE TABLE cursors (
     partition INTEGER PRIMARY KEY,
@@ -164,15 +160,4 @@ pub(super) fn job_key(prefix: &[u8]) -> i64 {
 /// all partitions.
 pub(super) fn place(seq: u64, index: u16) -> i64 {
     seq.cast_signed() << 16 | i64::from(index)
-}
-
-/// Opens the view of a journal, or begins a new one.
-pub(super) fn open(file: &Path, journal: &Bounds) -> rusqlite::Result<Connection> {
-    let schema = Schema { version: VERSION, tables: TABLES, source: &journal.source };
-    derived::open(file, schema, |connection| {
-        let furthest: Option<u64> =
-            connection.query_row("SELECT max(seq) FROM cursors", (), |row| row.get(0))?;
-        // It was folded from commits that the journal lost.
-        Ok(furthest <= Some(journal.last_commit))
-    })
 }

@@ -9,7 +9,7 @@ use async_nats::jetstream::{
     },
 };
 use std::{future::Future, pin::Pin, time::Duration};
-use talaria_bus::{Bus, Clock};
+use talaria_bus::{Bus, Publisher};
 use talaria_core::config::Nats;
 use talaria_tests::{
     nats::{self, Cluster, Server},
@@ -39,9 +39,10 @@ async fn either_service_makes_what_is_missing_and_finds_it_again() {
     for roles in [["ingress", "relay"], ["relay", "ingress"], ["up", "ingress"]] {
         let prefix = prefix("order");
         let first = start(roles[0], url, &prefix, "").await;
-        let made = configs(&jetstream, &prefix).await;
+        let events = config(&jetstream, &streams(&prefix)[0]).await;
         let second = start(roles[1], url, &prefix, "").await;
-        assert_eq!(configs(&jetstream, &prefix).await, made, "{roles:?}");
+        let made = configs(&jetstream, &prefix).await;
+        assert_eq!(made[0], events, "{roles:?}");
         let (first, second) = (first.kill(), second.kill());
         drop([Process::start(roles[1], second).await, Process::start(roles[0], first).await]);
         assert_eq!(configs(&jetstream, &prefix).await, made, "{roles:?} again");
@@ -50,7 +51,7 @@ async fn either_service_makes_what_is_missing_and_finds_it_again() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn whoever_starts_at_the_same_moment_gets_the_same_streams() {
-    type Opening = Pin<Box<dyn Future<Output = Result<Bus, talaria_bus::Error>> + Send>>;
+    type Opening = Pin<Box<dyn Future<Output = Result<(), talaria_bus::Error>> + Send>>;
     let url = nats::shared().await;
     for _ in 0..20 {
         let config = Nats {
@@ -64,11 +65,11 @@ async fn whoever_starts_at_the_same_moment_gets_the_same_streams() {
         let opening = (0..8).map(|index| {
             let config = config.clone();
             let opening: Opening = if index % 2 == 0 {
-                Box::pin(async move { Bus::nats_publisher(&config).await })
+                Box::pin(async move { Publisher::nats(&config).await.map(drop) })
             } else {
                 Box::pin(async move {
                     let directory = tempfile::tempdir().unwrap();
-                    Bus::nats(&config, directory.path(), Clock::System).await
+                    Bus::nats(&config, directory.path()).await.map(drop)
                 })
             };
             tokio::spawn(opening)
@@ -93,7 +94,7 @@ async fn what_the_configuration_says_reaches_streams_that_are_there() {
     let [events, journal] = streams(&prefix);
     for (keys, limit) in [("", -1), ("max_bytes: 2MiB", 2 << 20), ("max_bytes: 3MiB", 3 << 20), ("", 3 << 20)]
     {
-        drop(start("ingress", &server.url(), &prefix, keys).await);
+        drop(start("relay", &server.url(), &prefix, keys).await);
         assert_eq!(config(&jetstream, &events).await.max_bytes, limit, "{keys}");
         assert_eq!(config(&jetstream, &journal).await.max_bytes, -1, "{keys}");
     }
@@ -122,9 +123,8 @@ async fn what_the_operator_set_beside_it_stays() {
     let prefix = prefix("operator");
     drop(start("relay", url, &prefix, "").await);
     for stream in &streams(&prefix) {
-        let operators = Config {
+        let mut operators = Config {
             description: Some("ours".into()),
-            metadata: [("owner".into(), "platform".into())].into(),
             max_bytes: 1 << 30,
             max_messages: 1_000_000,
             max_message_size: 1 << 20,
@@ -132,6 +132,7 @@ async fn what_the_operator_set_beside_it_stays() {
             deny_delete: true,
             ..config(&jetstream, stream).await
         };
+        operators.metadata.insert("owner".into(), "platform".into());
         jetstream.update_stream(operators).await.unwrap();
     }
     let changed = configs(&jetstream, &prefix).await;
@@ -144,7 +145,7 @@ async fn what_the_operator_set_beside_it_stays() {
 /// What the error has to name, and what makes a stream so.
 type Wrong = (&'static str, fn(&mut Config));
 
-const WRONG: [Wrong; 13] = [
+const WRONG: [Wrong; 15] = [
     ("subjects", |stream| stream.subjects = vec![format!("{}.other.>", stream.name)]),
     ("subjects", |stream| stream.subjects.push(format!("{}.other.>", stream.name))),
     ("retention", |stream| stream.retention = RetentionPolicy::WorkQueue),
@@ -153,11 +154,17 @@ const WRONG: [Wrong; 13] = [
     ("discard", |stream| stream.discard = DiscardPolicy::Old),
     ("max_age", |stream| stream.max_age = Duration::from_secs(3600)),
     ("max_msgs_per_subject", |stream| stream.max_messages_per_subject = 1000),
+    ("talaria-partitions", |stream| drop(stream.metadata.remove("talaria-partitions"))),
+    ("talaria-partitions", |stream| {
+        stream.metadata.insert("talaria-partitions".into(), "32".into());
+    }),
     ("no_ack", |stream| stream.no_ack = true),
     ("deny_purge", |stream| stream.deny_purge = true),
     ("subject_transform", |stream| {
-        let destination = stream.subjects[0].replace(".>", ".renamed.>");
-        stream.subject_transform = Some(SubjectTransform { source: stream.subjects[0].clone(), destination });
+        let source = stream.subjects[0].clone();
+        let (first, second) = ("{{wildcard(1)}}", "{{wildcard(2)}}");
+        let destination = format!("renamed.{source}").replacen('*', first, 1).replacen('*', second, 1);
+        stream.subject_transform = Some(SubjectTransform { source, destination });
     }),
     ("sources", |stream| {
         stream.sources = Some(vec![Source { name: "elsewhere".into(), ..Source::default() }]);
@@ -196,7 +203,7 @@ async fn left_as_it_is(wrong: &[Wrong]) {
         for (setting, change) in wrong {
             let prefix = prefix("wrong");
             let name = streams(&prefix)[index].clone();
-            let subjects = vec![right.subjects[0].replace(&ours, &prefix)];
+            let subjects = right.subjects.iter().map(|subject| subject.replace(&ours, &prefix)).collect();
             let mut wrong = Config { name: name.clone(), subjects, ..right.clone() };
             change(&mut wrong);
             jetstream.create_stream(wrong).await.unwrap_or_else(|error| panic!("{setting}: {error}"));
@@ -209,5 +216,44 @@ async fn left_as_it_is(wrong: &[Wrong]) {
             assert_eq!(config(&jetstream, &name).await, before, "{setting}");
             jetstream.delete_stream(&name).await.unwrap();
         }
+    }
+}
+
+/// Subjects as they were before there were partitions.
+#[tokio::test(flavor = "multi_thread")]
+async fn streams_without_partitions_are_refused_with_advice() {
+    let url = nats::shared().await;
+    let jetstream = jetstream(url).await;
+    for (role, stream, kind) in [("ingress", 0, "events"), ("relay", 0, "events"), ("relay", 1, "journal")] {
+        let prefix = prefix("former");
+        let name = streams(&prefix)[stream].clone();
+        let subjects = vec![format!("{prefix}.{kind}.>")];
+        let former = Config { name: name.clone(), subjects, ..Config::default() };
+        jetstream.create_stream(former).await.unwrap();
+        let ended = Process::fails(role, configuration(url, &prefix, "").write()).await;
+        assert_eq!((ended.code, ended.error.lines().count()), (Some(1), 1), "{ended:?}");
+        for says in [name.as_str(), "another bus.nats.prefix", "nats stream rm", "nats-stream-differs.md"] {
+            assert!(ended.error.contains(says), "{ended:?}");
+        }
+        jetstream.delete_stream(&name).await.unwrap();
+    }
+}
+
+/// A setting that is changed while a service runs is no less wrong.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_change_while_running_makes_a_service_not_ready() {
+    let server = Server::start().await;
+    let (url, jetstream) = (server.url(), jetstream(&server.url()).await);
+    let prefix = prefix("changed");
+    let relay = start("relay", &url, &prefix, "").await;
+    assert_eq!(relay.readiness().await.0, 200);
+    for stream in &streams(&prefix) {
+        let right = config(&jetstream, stream).await;
+        let wrong = Config { max_age: Duration::from_secs(3600), ..right.clone() };
+        jetstream.update_stream(wrong).await.unwrap();
+        let (status, says) = relay.readiness().await;
+        assert_eq!((status, says.contains(stream), says.contains("max_age")), (503, true, true), "{says}");
+        jetstream.update_stream(right).await.unwrap();
+        assert_eq!(relay.readiness().await.0, 200);
     }
 }

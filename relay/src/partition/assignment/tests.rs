@@ -16,11 +16,17 @@ fn says(run: u64, owned: impl IntoIterator<Item = Partition>, leaving: bool) -> 
     RelayAnnouncement { run, number: 1, leaving, owned: owned.collect() }
 }
 
+/// A beat of the relay's own comes back.
+fn beat(hearing: &mut Hearing) {
+    let number = hearing.last_beat + 1;
+    hearing.hear(&hearing.me.relay.clone(), &RelayAnnouncement { number, ..says(5, [], false) });
+}
+
 /// A relay that has listened for long enough.
 fn hearing(me: &str) -> Hearing {
     let mut hearing = Hearing::new(identity(me, 5), COUNT);
     for _ in 0..LISTENS {
-        hearing.hear(me, &says(5, [], false));
+        beat(&mut hearing);
     }
     hearing
 }
@@ -34,7 +40,7 @@ fn a_relay_alone_takes_everything_once_it_has_listened() {
     let mut hearing = Hearing::new(identity("a", 5), COUNT);
     for came_back in 0..LISTENS {
         assert!(hearing.assign(&BTreeSet::new(), false).take.is_empty(), "{came_back}");
-        hearing.hear("a", &says(5, [], false));
+        beat(&mut hearing);
     }
     let assignment = hearing.assign(&BTreeSet::new(), false);
     assert_eq!((assignment.take, assignment.wanted), (all(), 64));
@@ -56,7 +62,9 @@ fn what_another_relay_claims_is_taken_once_it_gives_it_up_or_is_gone() {
     // Nothing is heard of it any more.
     for missed in 0..MISSED {
         assert!(hearing.assign(&taken, false).take.is_empty(), "{missed}");
-        hearing.hear("a", &says(5, [], false));
+        beat(&mut hearing);
+        // What is said between two beats is none.
+        hearing.hear("a", &RelayAnnouncement { number: hearing.last_beat, ..says(5, [], false) });
     }
     assert_eq!(hearing.assign(&BTreeSet::new(), false).take, all());
 }

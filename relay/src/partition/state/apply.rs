@@ -1,4 +1,4 @@
-//! What each record changes.
+//! The changes that each record makes.
 
 use super::{
     State, digest,
@@ -18,7 +18,7 @@ use talaria_proto::v1::{
 };
 
 impl State {
-    /// Applies a record of the commit that is built or replayed. Records are applied in order.
+    /// Applies a record of the commit that is being built or replayed. Records must be applied in order.
     pub(crate) fn apply(&mut self, record: &Record) {
         let Self { commits, kept, planned_through, opened_at, .. } = self;
         let pending = commits.open(|| super::keeping::floors(kept, *planned_through, *opened_at));
@@ -48,12 +48,13 @@ impl State {
         }
     }
 
-    /// The records that were applied since the last `close` form one commit. Its sequence is not known yet.
+    /// Ends a commit: all records since the last `close`. Its sequence is not known yet. At most one closed commit may wait
+    /// for its sequence.
     pub(crate) fn close(&mut self) {
         self.commits.close();
     }
 
-    /// The closed commit is durable and has this sequence. If none is closed, all that was applied belongs to it.
+    /// Sets the sequence of the closed commit, which is durable now. If no commit is closed, this closes it first.
     pub(crate) fn committed(&mut self, seq: u64) {
         let Some(commit) = self.commits.committed() else { return };
         self.kept.number(commit.base, seq);
@@ -91,7 +92,7 @@ impl State {
             Some((ix, waiting.is_under_way))
         });
         match waiting {
-            // It was counted when it was started.
+            // This start was counted already.
             Some((_, true)) => return,
             Some((ix, false)) => self.update(event_seq, ix, |waiting| waiting.is_under_way = true),
             None => {}
@@ -103,12 +104,12 @@ impl State {
         }
     }
 
-    /// A lane that is not known is of interest only for its pace.
+    /// The lane of a start. A lane that was in no record so far is needed only if the start counts for its pace.
     fn lane_for(&mut self, is_paced: bool, tenant: &str, route: &str) -> Option<LaneId> {
         if is_paced { Some(self.lanes.number(tenant, route)) } else { self.lanes.find(tenant, route) }
     }
 
-    /// Whatever was under way has ended.
+    /// Ends what was under way. The delivery waits with the values of the task, or does not wait any more.
     fn conclude(
         &mut self,
         event_seq: u64,
@@ -130,7 +131,7 @@ impl State {
         }
     }
 
-    /// An event whose base record is missing, made from what waits of it.
+    /// Makes an event whose base record is missing, from a task of one of its deliveries.
     fn adopt(&mut self, event_seq: u64, at: i64, task: &DeliveryTask) -> Option<Ix> {
         let id: DeliveryId = task.delivery_id.parse().ok()?;
         let mut kept = Kept::new(id.event, event_seq, self.commits.base(), at);
@@ -161,7 +162,7 @@ impl State {
             let is_under_way = before.iter().any(|waiting| waiting.lane == *lane && waiting.is_under_way);
             self.set(ix, Waiting { is_under_way, ..Waiting::from_task(*lane, task) });
         }
-        // An attempt that is under way ends by a record of its own.
+        // An attempt that is under way is ended by its own record.
         for waiting in before.iter().filter(|waiting| !waiting.is_under_way) {
             if !tasks.iter().any(|(lane, _)| *lane == waiting.lane) {
                 self.remove(ix, waiting.lane);
@@ -196,7 +197,7 @@ impl State {
         }
     }
 
-    /// A delivery of an event waits so, whatever it did before.
+    /// Adds a waiting delivery to an event, or replaces it.
     fn set(&mut self, event: Ix, waiting: Waiting) {
         let Some(kept) = self.kept.get(event) else { return };
         let (event_seq, first) = (kept.event_seq, kept.first);
@@ -212,7 +213,7 @@ impl State {
         }
     }
 
-    /// Changes a delivery that waits, but for its lane.
+    /// Changes a waiting delivery, but not its lane.
     pub(super) fn update(&mut self, event_seq: u64, ix: Ix, change: impl FnOnce(&mut Waiting)) {
         if let Some(waiting) = self.waiting.get_mut(ix) {
             leave(&mut self.lanes, event_seq, waiting);
@@ -221,7 +222,7 @@ impl State {
         }
     }
 
-    /// A delivery of an event does not wait any more.
+    /// Removes a waiting delivery of an event.
     fn remove(&mut self, event: Ix, lane: LaneId) {
         let Some(kept) = self.kept.get(event) else { return };
         let (event_seq, is_orphan) = (kept.event_seq, kept.is_orphan);
@@ -243,7 +244,7 @@ impl State {
     }
 }
 
-/// Puts a delivery into its lane.
+/// Adds a delivery to its lane.
 fn enter(lanes: &mut Lanes, event_seq: u64, waiting: &Waiting) {
     let Some(lane) = lanes.change(waiting.lane) else { return };
     if waiting.is_under_way {
@@ -254,7 +255,7 @@ fn enter(lanes: &mut Lanes, event_seq: u64, waiting: &Waiting) {
     }
 }
 
-/// Takes a delivery out of its lane.
+/// Removes a delivery from its lane.
 fn leave(lanes: &mut Lanes, event_seq: u64, waiting: &Waiting) {
     let Some(lane) = lanes.change(waiting.lane) else { return };
     if waiting.is_under_way {
@@ -265,7 +266,7 @@ fn leave(lanes: &mut Lanes, event_seq: u64, waiting: &Waiting) {
     }
 }
 
-/// What the breaker did; `None` when everything goes through.
+/// The breaker; `None` when everything goes through.
 fn shut(changed: &RouteChanged) -> Option<Shut> {
     let until = from_proto(Some(changed.held_until.as_ref()?));
     let cause = match changed.cause() {

@@ -6,26 +6,26 @@ use talaria_bus::Floors;
 /// A commit whose sequence is not known.
 #[derive(Clone, Debug)]
 pub(super) struct Pending {
-    /// What its base records have for a sequence.
+    /// Stands for its sequence in its base records.
     pub base: Base,
-    /// What was needed before it. It may never become durable, and then this is what the next owner needs.
+    /// The floors before it. If it never becomes durable, the next owner needs these.
     floors: Floors,
-    /// Whether it holds `Opened`.
+    /// Whether it contains `Opened`.
     pub has_opened: bool,
-    /// Events that it carries, and where their payloads are until it is durable.
+    /// The events that it carries, and where their payloads are until it is durable.
     carried: Vec<(u64, Payload)>,
 }
 
 #[derive(Clone, Debug, Default)]
 pub(super) struct Commits {
-    /// How many were closed.
+    /// The number of commits that were closed.
     count: u64,
     closed: Option<Pending>,
     open: Option<Pending>,
 }
 
 impl Commits {
-    /// The commit that is being built. `floors` says what is needed before it, should it be the first record.
+    /// The commit that is being built. `floors` is called if this is its first record.
     pub(super) fn open(&mut self, floors: impl FnOnce() -> Floors) -> &mut Pending {
         let base = Base::pending(self.count);
         self.open.get_or_insert_with(|| Pending {
@@ -36,7 +36,7 @@ impl Commits {
         })
     }
 
-    /// The commit that is being built carries an event, of which the payload was here.
+    /// Adds an event that the commit carries, and where its payload is until then.
     pub(super) fn carry(&mut self, event_seq: u64, payload: Payload) {
         if let Some(open) = &mut self.open
             && !open.carried.iter().any(|(carried, _)| *carried == event_seq)
@@ -45,26 +45,26 @@ impl Commits {
         }
     }
 
-    /// Where the payload of an event is that is carried by a commit which is not durable.
+    /// Where the payload of an event is whose `EventCarried` is not durable.
     pub(super) fn payload(&self, event_seq: u64) -> Option<Payload> {
         let carried = self.closed.iter().chain(&self.open).flat_map(|pending| &pending.carried);
         carried.filter(|(carried, _)| *carried == event_seq).map(|(_, payload)| *payload).next()
     }
 
-    /// What the base records of the commit that is being built have for a sequence.
+    /// Stands for the sequence of the commit that is being built.
     pub(super) fn base(&self) -> Base {
         Base::pending(self.count)
     }
 
     pub(super) fn close(&mut self) {
-        debug_assert!(self.closed.is_none(), "one commit at a time is appended");
+        debug_assert!(self.closed.is_none(), "only one commit at a time is appended");
         let nothing = Floors { events: u64::MAX, journal: u64::MAX };
         let empty = Pending { base: self.base(), floors: nothing, has_opened: false, carried: Vec::new() };
         self.closed = Some(self.open.take().unwrap_or(empty));
         self.count += 1;
     }
 
-    /// The closed commit, of which the sequence is known now.
+    /// The closed commit, whose sequence is known now.
     pub(super) fn committed(&mut self) -> Option<Pending> {
         if self.closed.is_none() {
             self.close();
@@ -72,7 +72,7 @@ impl Commits {
         self.closed.take()
     }
 
-    /// What the state needs, and what it would need if these commits were lost.
+    /// The floors of the state, lowered to those that count if the commits are lost.
     pub(super) fn lower(&self, floors: Floors) -> Floors {
         let pending = self.closed.iter().chain(&self.open).map(|pending| pending.floors);
         pending.fold(floors, |least, other| Floors {

@@ -25,7 +25,7 @@ struct Event {
     /// Whether it is found by its id.
     is_known: bool,
     is_carried: bool,
-    event_seq: u64,
+    seq: u64,
     digest: u64,
     base: Option<u64>,
     times: [i64; 3],
@@ -64,7 +64,7 @@ impl State {
             id: kept.id.to_string(),
             is_known: self.known(kept.id).is_some_and(|known| known.event_seq == kept.event_seq),
             is_carried: kept.is_carried,
-            event_seq: kept.event_seq,
+            seq: kept.event_seq,
             digest: kept.digest,
             base: kept.base.seq(),
             times: [kept.base_at, kept.last_at, kept.received_at],

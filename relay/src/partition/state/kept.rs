@@ -1,20 +1,21 @@
-//! The events that are kept, by id, by sequence, and in the order of their base records.
+//! The kept events, by id, by sequence, and in the order of their base records.
 //!
-//! An event's **base record** is the one before which nothing is needed for it: `EventPlanned`, or the last `EventCarried`.
-//! The events are a linked list in the order of these records, so that moving one to the end and removing one cost the same
-//! wherever it stands. Ids and sequences are indexed by tables of numbers alone, because a million entries that repeat their
-//! keys would cost more than the events.
+//! The **base record** of an event is `EventPlanned` or its last `EventCarried`: no record before it is needed for the event.
+//! The events are a linked list in the order of their base records. So an event is removed or moved to the end in constant
+//! time, and leaves no gap.
 
 use super::slab::{Ix, Slab};
-use hashbrown::HashTable;
-use std::{collections::BTreeSet, hash::BuildHasher as _, hash::RandomState, iter};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    iter,
+};
 use talaria_core::id::EventId;
 
-/// The sequence of the commit that holds a base record; until that is known, the commit's number among those of this state.
+/// Sequence of the commit with a base record. Until it is known, the number of the commit among those of this state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Base(u64);
 
-/// No sequence reaches this far.
+/// Marks the number of a commit. No sequence is so high.
 const PENDING: u64 = 1 << 63;
 
 impl Base {
@@ -26,23 +27,23 @@ impl Base {
         self.0 >= PENDING
     }
 
-    /// The sequence, once it is known.
+    /// The sequence; `None` while it is not known.
     pub(super) fn seq(self) -> Option<u64> {
         (!self.is_pending()).then_some(self.0)
     }
 }
 
-/// An event that is kept.
+/// A kept event.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Kept {
     pub id: EventId,
-    /// Whether its payload is in the base record.
+    /// Whether its payload is in its base record.
     pub is_carried: bool,
-    /// Its base record is missing from the journal: it was made from a record about one of its deliveries. It has no id, so
-    /// that a repetition counts as new, and is kept only as long as something of it waits.
+    /// Whether its base record is missing, and it was made from a record about one of its deliveries. Then it is not found by
+    /// its id, so that a repetition counts as new, and it is kept only while a delivery of it waits.
     pub is_orphan: bool,
     pub event_seq: u64,
-    /// The first bytes of its payload's SHA-256.
+    /// See [`super::digest`].
     pub digest: u64,
     pub base: Base,
     /// When its base record was written.
@@ -50,7 +51,7 @@ pub(super) struct Kept {
     /// When the last record about it or its deliveries was written.
     pub last_at: i64,
     pub received_at: i64,
-    /// The first of its deliveries that wait.
+    /// Its first waiting delivery.
     pub first: Ix,
     earlier: Ix,
     later: Ix,
@@ -78,22 +79,23 @@ impl Kept {
         self.first != Ix::NONE
     }
 
-    /// Whether it is as it was planned.
+    /// Whether `EventPlanned` is its base record.
     fn is_plain(&self) -> bool {
         !self.is_carried && !self.is_orphan
     }
 }
 
-/// All of them.
+/// The kept events.
 #[derive(Clone, Debug)]
 pub(super) struct KeptEvents {
     events: Slab<Kept>,
-    by_seq: HashTable<Ix>,
-    by_id: HashTable<Ix>,
-    hasher: RandomState,
+    /// Ordered, because new sequences are the highest ones: their end of the tree stays in the processor's cache, unlike the
+    /// entries of a hash table.
+    by_seq: BTreeMap<u64, Ix>,
+    by_id: HashMap<EventId, Ix>,
     oldest: Ix,
     newest: Ix,
-    /// The first, in the order of base records, that is plain.
+    /// The first plain event in the order of base records.
     first_plain: Ix,
     /// The sequences of the orphans.
     orphans: BTreeSet<u64>,
@@ -103,9 +105,8 @@ impl Default for KeptEvents {
     fn default() -> Self {
         Self {
             events: Slab::default(),
-            by_seq: HashTable::new(),
-            by_id: HashTable::new(),
-            hasher: RandomState::new(),
+            by_seq: BTreeMap::new(),
+            by_id: HashMap::new(),
             oldest: Ix::NONE,
             newest: Ix::NONE,
             first_plain: Ix::NONE,
@@ -124,8 +125,7 @@ impl KeptEvents {
     }
 
     pub(super) fn find(&self, event_seq: u64) -> Option<Ix> {
-        let is_it = |ix: &Ix| self.events.get(*ix).is_some_and(|kept| kept.event_seq == event_seq);
-        self.by_seq.find(self.hasher.hash_one(event_seq), is_it).copied()
+        self.by_seq.get(&event_seq).copied()
     }
 
     pub(super) fn by_seq(&self, event_seq: u64) -> Option<&Kept> {
@@ -133,28 +133,27 @@ impl KeptEvents {
     }
 
     pub(super) fn by_id(&self, id: EventId) -> Option<&Kept> {
-        let is_it = |ix: &Ix| self.events.get(*ix).is_some_and(|kept| kept.id == id);
-        self.by_id.find(self.hasher.hash_one(id), is_it).and_then(|ix| self.get(*ix))
+        self.get(*self.by_id.get(&id)?)
     }
 
-    /// In the order of their base records.
+    /// The events in the order of their base records.
     pub(super) fn iter(&self) -> impl Iterator<Item = &Kept> {
         iter::successors(self.get(self.oldest), |kept| self.get(kept.later))
     }
 
-    /// The first one in the order of base records.
+    /// The first event in the order of base records.
     pub(super) fn oldest(&self) -> Option<(Ix, &Kept)> {
         self.get(self.oldest).map(|kept| (self.oldest, kept))
     }
 
-    /// The one behind it in the order of base records.
+    /// The next event in the order of base records.
     pub(super) fn later(&self, kept: &Kept) -> Option<(Ix, &Kept)> {
         self.get(kept.later).map(|later| (kept.later, later))
     }
 
     /// The lowest sequence of an event whose payload is not in its base record.
     pub(super) fn first_in_stream(&self) -> Option<u64> {
-        // Events are planned in the order of their sequences, so that the first plain one has the lowest of them.
+        // Events are planned in the order of their sequences, so the first plain one has the lowest.
         let plain = self.get(self.first_plain).map(|kept| kept.event_seq);
         plain.into_iter().chain(self.orphans.first().copied()).min()
     }
@@ -163,22 +162,20 @@ impl KeptEvents {
         self.events.len()
     }
 
-    /// Adds an event, the last one in the order of base records.
+    /// Adds an event at the end of the order of base records.
     pub(super) fn push(&mut self, kept: Kept) -> Ix {
         let ix = self.events.insert(kept);
-        let Self { events, by_seq, hasher, .. } = self;
-        let hash_of = |ix: &Ix| hasher.hash_one(events.get(*ix).map_or(0, |kept| kept.event_seq));
-        by_seq.insert_unique(hash_of(&ix), ix, hash_of);
+        self.by_seq.insert(kept.event_seq, ix);
         if kept.is_orphan {
             self.orphans.insert(kept.event_seq);
         } else {
-            self.index_id(ix, kept.id);
+            self.by_id.insert(kept.id, ix);
         }
         self.link(ix);
         ix
     }
 
-    /// Gives an event another base record, the last one in their order.
+    /// Changes the base record of an event, which moves it to the end.
     pub(super) fn rebase(&mut self, ix: Ix, id: EventId, change: impl FnOnce(&mut Kept)) {
         self.unlink(ix);
         self.unindex_id(ix);
@@ -187,24 +184,21 @@ impl KeptEvents {
             (kept.id, kept.is_orphan) = (id, false);
             self.orphans.remove(&kept.event_seq);
         }
-        self.index_id(ix, id);
+        self.by_id.insert(id, ix);
         self.link(ix);
     }
 
     pub(super) fn remove(&mut self, ix: Ix) {
         self.unlink(ix);
         self.unindex_id(ix);
-        if let Some(kept) = self.events.get(ix)
-            && let Ok(entry) =
-                self.by_seq.find_entry(self.hasher.hash_one(kept.event_seq), |other| *other == ix)
-        {
-            entry.remove();
+        if let Some(kept) = self.events.get(ix) {
+            self.by_seq.remove(&kept.event_seq);
             self.orphans.remove(&kept.event_seq);
         }
         self.events.remove(ix);
     }
 
-    /// The base records of this commit have this sequence. Those whose sequence is not known are the last ones.
+    /// Sets the sequence of a commit's base records. Those without a sequence are all at the end.
     pub(super) fn number(&mut self, commit: Base, seq: u64) {
         let mut ix = self.newest;
         while let Some(kept) = self.events.get_mut(ix).filter(|kept| kept.base.is_pending()) {
@@ -215,25 +209,12 @@ impl KeptEvents {
         }
     }
 
-    /// Of two events with one id, the later one is found by it.
-    fn index_id(&mut self, ix: Ix, id: EventId) {
-        let Self { events, by_id, hasher, .. } = self;
-        let id_of = |ix: Ix| events.get(ix).map(|kept| kept.id);
-        let hash = hasher.hash_one(id);
-        match by_id.find_mut(hash, |other| id_of(*other) == Some(id)) {
-            Some(known) => *known = ix,
-            None => {
-                let hash_of = |ix: &Ix| id_of(*ix).map_or(0, |id| hasher.hash_one(id));
-                by_id.insert_unique(hash, ix, hash_of);
-            }
-        }
-    }
-
+    /// If another event has the same id, the later one of both is found by it.
     fn unindex_id(&mut self, ix: Ix) {
         if let Some(kept) = self.events.get(ix)
-            && let Ok(entry) = self.by_id.find_entry(self.hasher.hash_one(kept.id), |other| *other == ix)
+            && self.by_id.get(&kept.id) == Some(&ix)
         {
-            entry.remove();
+            self.by_id.remove(&kept.id);
         }
     }
 

@@ -1,4 +1,4 @@
-//! The lanes: which deliveries of a tenant's route are due when, which are under way, and what is known of the route.
+//! The lanes: when the deliveries of a tenant's route are due, which of them are under way, and the memory of the route.
 
 use super::starts::Starts;
 use crate::decisions::breaker::Shut;
@@ -9,12 +9,12 @@ use std::{
 };
 use talaria_core::id::RouteKey;
 
-/// The number of a lane in one state. Another state of the same partition may have other numbers.
+/// The number of a lane in one state. Other states of the same partition may have other numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct LaneId(u32);
 
 impl LaneId {
-    /// Behind all others.
+    /// Greater than all numbers of lanes.
     pub(in crate::partition) const LAST: Self = Self(u32::MAX);
 
     pub(in crate::partition) fn index(self) -> usize {
@@ -29,16 +29,16 @@ pub(crate) struct Lane {
     pub route: Arc<str>,
 }
 
-/// What is known of a lane.
+/// The state of a lane.
 #[derive(Clone, Debug)]
 pub(super) struct LaneState {
     pub lane: Lane,
     pub key: RouteKey,
-    /// What waits and is not under way: when it is due, and its event.
+    /// Due time and event sequence of the waiting deliveries that are not under way.
     pub due: BTreeSet<(i64, u64)>,
-    /// The events of what is under way.
+    /// Event sequences of the deliveries that are under way.
     pub under_way: BTreeSet<u64>,
-    /// How many of those that wait have reserved a slot.
+    /// The number of deliveries in `due` with a reserved slot.
     pub reserved: usize,
     pub starts: Starts,
     pub shut: Option<Shut>,
@@ -52,7 +52,7 @@ pub(super) struct Lanes {
     states: Vec<LaneState>,
     /// By tenant and route.
     numbers: HashMap<Arc<str>, HashMap<Arc<str>, LaneId>>,
-    /// Those whose due times or number under way changed.
+    /// The lanes whose due times or number under way changed.
     changed: Vec<LaneId>,
 }
 
@@ -61,7 +61,7 @@ impl Lanes {
         self.numbers.get(tenant)?.get(route).copied()
     }
 
-    /// The lane's number; a lane that was not known gets one.
+    /// The number of a lane, which is added if it is new.
     pub(super) fn number(&mut self, tenant: &str, route: &str) -> LaneId {
         if let Some(known) = self.find(tenant, route) {
             return known;
@@ -95,7 +95,7 @@ impl Lanes {
         self.states.get_mut(id.index())
     }
 
-    /// The lane, whose due times or number under way are about to change.
+    /// The lane, to change its due times or its number under way.
     pub(super) fn change(&mut self, id: LaneId) -> Option<&mut LaneState> {
         let lane = self.states.get_mut(id.index())?;
         if !mem::replace(&mut lane.is_changed, true) {

@@ -1,4 +1,4 @@
-//! `Opened`: all that has to be known beside the events that are kept.
+//! `Opened`: all of the state that is not in the records about kept events.
 
 use super::{
     State,
@@ -12,7 +12,8 @@ use talaria_bus::{Identity, time::to_proto};
 use talaria_proto::v1::{BreakerCause, Opened, Record, RouteChanged, RouteMemory, record::What};
 
 impl State {
-    /// The record by which a relay opens the partition. It repeats all that stands in no event's records.
+    /// The record with which a relay opens the partition. It repeats all pauses, breakers, running jobs, and the starts of the
+    /// last two hours; the caller may remove the starts that are older than the window of the route's pace.
     pub(crate) fn opened(&self, identity: &Identity, now: Timestamp) -> Record {
         let opened = Opened {
             relay: identity.relay.clone(),
@@ -25,7 +26,7 @@ impl State {
         Record { at: Some(to_proto(now)), event_seq: 0, what: Some(What::Opened(opened)) }
     }
 
-    /// What it says replaces all that was known of it, so that nothing before it counts.
+    /// Replaces all that the record repeats, so that no record before it counts.
     pub(super) fn apply_opened(&mut self, opened: &Opened) {
         self.owner = Some((opened.relay.clone(), opened.run));
         self.passed(opened.planned_through);
@@ -49,7 +50,7 @@ impl State {
     }
 }
 
-/// What a new owner has to know of a lane; `None` if that is nothing.
+/// The memory of a lane's route; `None` if it is empty.
 fn memory(lane: &LaneState, now: Timestamp) -> Option<RouteMemory> {
     let sent: Vec<_> = lane.starts.recent(now).into_iter().map(write).collect();
     let (tenant, route) = (&*lane.lane.tenant, &*lane.lane.route);
@@ -58,7 +59,7 @@ fn memory(lane: &LaneState, now: Timestamp) -> Option<RouteMemory> {
     (memory.shut.is_some() || !memory.sent.is_empty()).then_some(memory)
 }
 
-/// What the journal says of a route's breaker; `None` when it lets everything through.
+/// The record of a route's breaker; `shut` is `None` when everything goes through.
 pub(crate) fn route_changed(tenant: &str, route: &str, shut: Option<&Shut>) -> RouteChanged {
     let (tenant, route) = (tenant.to_owned(), route.to_owned());
     let Some(shut) = shut else { return RouteChanged { tenant, route, ..RouteChanged::default() } };

@@ -1,11 +1,11 @@
-//! What operators paused and resumed last.
+//! The pauses of routes and tenants.
 
 use crate::decisions::pause::Pauses;
 use std::collections::BTreeMap;
 use talaria_bus::time::from_proto;
 use talaria_proto::v1::{Pause, PauseChanged};
 
-/// The last change of each tenant and route. What was resumed is kept too: ages count from then.
+/// The last change of each tenant and route, also if it was resumed: ages count from then.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Paused {
     pub pauses: Pauses,
@@ -24,7 +24,7 @@ impl Paused {
         self.last.entry(tenant.clone()).or_default().insert(route.clone(), changed.clone());
     }
 
-    /// The pause of a route itself, or with an empty name of a tenant.
+    /// The pause of this route alone; with an empty route, the tenant's.
     pub(super) fn of(&self, tenant: &str, route: &str) -> Option<&Pause> {
         self.last.get(tenant)?.get(route).filter(|last| last.paused)?.pause.as_ref()
     }

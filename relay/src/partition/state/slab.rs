@@ -1,6 +1,6 @@
 //! Storage for many small items, each under a number that does not change.
 //!
-//! Items stand in chunks of a fixed size. A `Vec` that grows copies all of its items and may leave half of its room unused;
+//! Items are in chunks of a fixed size. A `Vec` that grows copies all of its items and may leave half of its memory unused;
 //! here growing copies nothing, and at most one chunk is not full.
 
 const CHUNK: usize = 1 << 8;
@@ -19,7 +19,7 @@ impl Ix {
     }
 }
 
-/// The items. A number that was removed is given to a later item, so the caller must not use it any more.
+/// The items. The number of a removed item is used again, so the caller must not keep it.
 #[derive(Clone, Debug)]
 pub(super) struct Slab<T> {
     chunks: Vec<Vec<T>>,
@@ -62,7 +62,7 @@ impl<T> Slab<T> {
         Ix(u32::try_from(number).unwrap_or(u32::MAX))
     }
 
-    /// Removes an item that is there. The memory of all is given back when the last one goes.
+    /// Removes an item, which must exist. Removing the last one frees the memory of all.
     pub(super) fn remove(&mut self, ix: Ix) {
         self.free.push(ix);
         if self.free.len() == self.slots() {

@@ -1,14 +1,14 @@
-//! When requests of a route with a pace went out lately.
+//! When requests of a route with a pace went out in the last two hours.
 
 use super::time::{nanos, timestamp};
 use jiff::Timestamp;
 use std::{collections::VecDeque, time::Duration};
 use talaria_bus::time::before;
 
-/// How long starts are kept: longer than the longest window of a pace, which is an hour.
+/// Longer than the longest window of a pace, which is an hour.
 const KEPT: Duration = Duration::from_secs(2 * 3_600);
 
-/// Which attempt a start is of.
+/// The start of an attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Start {
     pub at: i64,
@@ -16,11 +16,11 @@ pub(super) struct Start {
     pub number: u32,
 }
 
-/// The starts of one lane, in the order of the journal.
+/// The starts of a lane, in the order of the journal.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Starts {
     times: VecDeque<i64>,
-    /// The last one, which does not count twice.
+    /// The last one, to ignore it when its record is applied twice.
     last: Option<Start>,
 }
 
@@ -31,7 +31,7 @@ impl Starts {
         }
         self.last = Some(start);
         self.times.push_back(start.at);
-        // Order is the journal's: after a step of the clock the last start says what time it is.
+        // The order of the journal counts: after a step of the clock, the last start has the right time.
         let kept = i64::try_from(KEPT.as_nanos()).unwrap_or(i64::MAX);
         let is_old = |time: &i64| time.abs_diff(start.at) > kept.cast_unsigned();
         while self.times.front().is_some_and(is_old) {
@@ -52,7 +52,7 @@ impl Starts {
         self.times.iter().copied().map(timestamp).collect()
     }
 
-    /// Those that still matter, oldest first.
+    /// The starts of the last two hours, oldest first.
     pub(super) fn recent(&self, now: Timestamp) -> Vec<i64> {
         let since = nanos(before(now, KEPT));
         let mut times: Vec<i64> = self.times.iter().copied().filter(|time| *time >= since).collect();

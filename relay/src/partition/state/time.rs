@@ -1,12 +1,12 @@
-//! Times as the state keeps them: nanoseconds since 1970 in eight bytes, which lose nothing between 1678 and 2261.
+//! Times as the state keeps them: nanoseconds since 1970 in eight bytes, which are exact from 1678 to 2261.
 
 use jiff::Timestamp;
 use talaria_bus::time::{from_proto, to_proto};
 
-/// Stands for a time that is missing.
+/// No time.
 pub(super) const MISSING: i64 = i64::MIN;
 
-/// A time beyond what eight bytes hold is the first or the last one that they do.
+/// Times outside that range become its first or last one.
 pub(in crate::partition) fn nanos(time: Timestamp) -> i64 {
     let nanos = time.as_nanosecond();
     i64::try_from(nanos).unwrap_or(if nanos < 0 { MISSING + 1 } else { i64::MAX }).max(MISSING + 1)

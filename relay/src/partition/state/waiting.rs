@@ -1,4 +1,4 @@
-//! A delivery that waits, in few bytes: the names are the lane's, the id and the receipt are the event's.
+//! A waiting delivery in few bytes: its lane has the names, its event has the id and the time of receipt.
 
 use super::{
     kept::Kept,
@@ -10,12 +10,12 @@ use crate::decisions::{admission, pace::Turn};
 use talaria_core::id::{DeliveryId, RouteKey};
 use talaria_proto::v1::DeliveryTask;
 
-/// A delivery that waits. What it says is what [`DeliveryTask`] says.
+/// A waiting delivery. The fields mean what those of [`DeliveryTask`] mean.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Waiting {
     pub due: i64,
     pub lane: LaneId,
-    /// The event's next delivery that waits.
+    /// The next waiting delivery of the event.
     pub next: Ix,
     pub lost_at: i64,
     pub age_from: i64,
@@ -31,7 +31,7 @@ pub(super) struct Waiting {
 }
 
 impl Waiting {
-    /// One that was planned now.
+    /// A delivery that was just planned.
     pub(super) fn planned(lane: LaneId, due: i64) -> Self {
         Self {
             due,

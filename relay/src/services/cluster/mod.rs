@@ -33,7 +33,7 @@ use super::{access::Caller, control::Operator, error::Error, local::Local, statu
 use crate::partition::{handle::Ownership, share::Share};
 use merge::Merge;
 use prost::Message;
-use std::{collections::BTreeSet, sync::Arc};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 use talaria_bus::Partition;
 use talaria_proto::v1::{ClusterMethod, ListPart, PlannedThrough};
 use targets::Targets;
@@ -67,6 +67,9 @@ pub(super) struct Gathered<M> {
     /// How far the view is behind that is behind most.
     pub behind: u64,
 }
+
+/// How long a partition without an owner is waited for.
+const OWNER_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// For what answers are missing.
 struct Coverage {
@@ -112,16 +115,32 @@ impl Cluster {
     }
 
     /// Who can be asked of a tenant, or of all.
-    pub(super) fn targets(&self, tenant: Option<&str>) -> Targets {
+    pub(super) async fn targets(&self, tenant: Option<&str>) -> Targets {
         match tenant {
-            Some(tenant) => self.targets_of([self.local().partition_of(tenant)]),
-            None => self.targets_of(Partition::all(self.local().bus.partitions())),
+            Some(tenant) => self.targets_of([self.local().partition_of(tenant)]).await,
+            None => self.targets_of(Partition::all(self.local().bus.partitions())).await,
         }
     }
 
-    /// Who can be asked of these partitions.
-    pub(super) fn targets_of(&self, wanted: impl IntoIterator<Item = Partition>) -> Targets {
-        Targets::new(wanted, &self.local().own().partitions, &self.ownership.borrow())
+    /// Who can be asked of these partitions. One that has no owner has one soon, as a rule: after a start, or after it moved.
+    pub(super) async fn targets_of(&self, wanted: impl IntoIterator<Item = Partition>) -> Targets {
+        let wanted: Vec<Partition> = wanted.into_iter().collect();
+        let (mut owners, mut ownership) = (self.local().owners.changes(), self.ownership.clone());
+        let give_up = tokio::time::sleep(OWNER_TIMEOUT);
+        tokio::pin!(give_up);
+        loop {
+            (drop(owners.borrow_and_update()), drop(ownership.borrow_and_update()));
+            let own = self.local().own().partitions;
+            let targets = Targets::new(wanted.iter().copied(), &own, &self.ownership.borrow());
+            if targets.unowned.is_empty() {
+                return targets;
+            }
+            tokio::select! {
+                Ok(()) = owners.changed() => {}
+                Ok(()) = ownership.changed() => {}
+                () = &mut give_up => return targets,
+            }
+        }
     }
 
     /// Puts a question to the others; answers come in any order. Dropped, nobody is asked any more.
@@ -151,7 +170,7 @@ impl Cluster {
         tenant: Option<&str>,
         own: impl Future<Output = Result<M, Error>>,
     ) -> Result<Gathered<M>, Error> {
-        let targets = self.targets(tenant);
+        let targets = self.targets(tenant).await;
         let mut coverage = Coverage::of(&targets);
         let (mut others, mut behind) = (Vec::new(), self.local().behind());
         let mut asked = self.ask_all(caller, method, request, &targets, 0);
@@ -201,7 +220,7 @@ impl Cluster {
         request: &impl Message,
         own: impl Future<Output = Result<M, Error>>,
     ) -> Result<M, Error> {
-        let targets = self.targets(caller.tenant.as_deref());
+        let targets = self.targets(caller.tenant.as_deref()).await;
         let not_found = match own.await {
             Err(error) if error.is_not_found() => error,
             answered => return answered,
@@ -230,7 +249,7 @@ impl Cluster {
     ) -> Result<Listed<L::Item>, Error> {
         let tenant = caller.narrow(L::tenant(&request))?;
         let size = request::page_size(L::page_size(&request))?;
-        let targets = self.targets(tenant.as_deref());
+        let targets = self.targets(tenant.as_deref()).await;
         let mut coverage = Coverage::of(&targets);
         let mut asked = self.ask_all(caller, L::METHOD, &request, &targets, min_commit);
         let (mut merge, mut relays) = (Merge::new(size, L::join), vec![None]);
@@ -319,7 +338,7 @@ impl Cluster {
         own: impl Future<Output = Result<M, Error>>,
     ) -> Result<M, Error> {
         let partition = self.local().partition_of(tenant);
-        let targets = self.targets(Some(tenant));
+        let targets = self.targets(Some(tenant)).await;
         if !targets.own.is_empty() {
             let lost = || Error::NoOwner(vec![partition]);
             return own.await.map_err(|error| if error == Error::NotOwned { lost() } else { error });

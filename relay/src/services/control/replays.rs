@@ -72,7 +72,7 @@ impl Cluster {
             .into_iter()
             .filter_map(|part| Some((wire_partition(part.partition, count)?, part)))
             .collect();
-        let targets = self.targets_of(parts.keys().copied());
+        let targets = self.targets_of(parts.keys().copied()).await;
         let of = |partitions: &BTreeSet<Partition>| {
             partitions.iter().filter_map(|partition| parts.get(partition).cloned()).collect::<Vec<_>>()
         };
@@ -127,7 +127,7 @@ impl Cluster {
         request: CancelReplayJobRequest,
     ) -> Result<CancelReplayJobResponse, Error> {
         request::Asker::read(caller.clone(), request.requested_by.clone(), request.reason.clone())?;
-        let targets = self.targets(caller.tenant.as_deref());
+        let targets = self.targets(caller.tenant.as_deref()).await;
         let mut missing: BTreeSet<Partition> = targets.unowned;
         let asked = |record_action| CancelReplay { request: Some(request.clone()), record_action };
         let own = self.operator.cancel_replay(caller, asked(true)).await;

@@ -23,7 +23,9 @@ fn state(commits: &[&[Record]]) -> State {
 }
 
 fn commit(state: &mut State, seq: u64, records: &[Record]) {
-    records.iter().for_each(|record| state.apply(record));
+    for record in records {
+        state.apply(record);
+    }
     state.close();
     state.committed(seq);
 }
@@ -74,7 +76,7 @@ fn an_event_is_planned_for_each_of_its_routes() {
 }
 
 #[test]
-fn what_is_no_event_counts_as_planned() {
+fn repetitions_and_quarantined_callbacks_count_as_planned() {
     let mut state = State::new();
     for (seq, what) in [
         (3, What::EventRepeated(EventRepeated::default())),
@@ -129,7 +131,7 @@ fn each_start_counts_for_the_pace_once() {
 }
 
 #[test]
-fn starts_are_kept_for_as_long_as_a_pace_looks_back_by_whatever_clock() {
+fn starts_are_kept_for_two_hours_also_after_steps_of_the_clock() {
     let mut state = state(&[&[record(at(0), 1, planned("acme", 1, &["a"]))]]);
     let lane = state.lane_id("acme", "a").unwrap();
     let mut attempts = 0;
@@ -151,7 +153,7 @@ fn starts_are_kept_for_as_long_as_a_pace_looks_back_by_whatever_clock() {
 }
 
 #[test]
-fn a_lane_remembers_reserved_slots_and_what_shut_it() {
+fn a_lane_remembers_reserved_slots_and_its_breaker() {
     let mut state = state(&[&[record(at(0), 1, planned("acme", 1, &["a"]))]]);
     let lane = state.lane_id("acme", "a").unwrap();
     assert_eq!(state.memory(lane), Memory::default());
@@ -205,7 +207,7 @@ fn a_partition_has_an_owner_until_that_closes_it() {
 }
 
 #[test]
-fn what_opened_says_replaces_what_was_known() {
+fn opened_replaces_the_small_state() {
     let shut = Shut { until: at(60), cause: Cause::Configuration, tries: 1, why: "401".into() };
     let mut state = state(&[&[
         record(at(0), 1, planned("acme", 1, &["a"])),
@@ -224,7 +226,7 @@ fn what_opened_says_replaces_what_was_known() {
 }
 
 #[test]
-fn nothing_is_free_before_it_is_durable() {
+fn floors_rise_only_with_durable_records() {
     let mut state = State::new();
     let floors = |state: &State| (state.floors().events, state.floors().journal);
     state.apply(&opened(&state, at(0)));
@@ -255,7 +257,7 @@ fn nothing_is_free_before_it_is_durable() {
 }
 
 #[test]
-fn what_is_carried_needs_nothing_from_before() {
+fn a_carried_event_needs_no_earlier_record() {
     let mut state = State::new();
     let open = opened(&state, at(0));
     commit(&mut state, 10, &[open, record(at(0), 3, planned("acme", 1, &["a", "b"]))]);
@@ -299,7 +301,7 @@ fn what_is_carried_needs_nothing_from_before() {
 }
 
 #[test]
-fn forgetting_goes_by_the_order_of_the_journal_up_to_what_waits() {
+fn events_are_forgotten_in_the_order_of_the_journal_up_to_one_that_waits() {
     let mut state = State::new();
     let open = opened(&state, at(0));
     commit(&mut state, 10, &[open]);
@@ -334,7 +336,7 @@ fn forgetting_goes_by_the_order_of_the_journal_up_to_what_waits() {
 }
 
 #[test]
-fn a_delivery_whose_plan_is_missing_goes_on_and_leaves_nothing() {
+fn a_delivery_whose_plan_is_missing_goes_on_and_leaves_no_trace() {
     let planned = state(&[&[record(at(0), 7, planned("acme", 1, &["a"]))]]);
     let task = due(&task(&planned, 7, "a"), at(30));
     let mut state = State::new();
@@ -377,7 +379,7 @@ fn after_a_step_of_the_clock_nothing_waits_longer_than_its_longest_pause() {
 }
 
 #[test]
-fn records_that_say_nothing_of_use_are_passed_over() {
+fn records_without_the_necessary_fields_change_nothing() {
     let mut state = State::new();
     let plan = |id: &str| {
         let event = Event { id: id.into(), ..event("acme", 1, start()) };

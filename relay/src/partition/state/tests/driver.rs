@@ -60,20 +60,24 @@ pub(in crate::partition) fn event(tenant: &str, job: u32, received_at: Timestamp
     }
 }
 
-pub(in crate::partition) fn named(task: &DeliveryTask) -> Option<DeliveryRef> {
+pub(in crate::partition) fn named(task: &DeliveryTask) -> DeliveryRef {
     let DeliveryTask { delivery_id, tenant, route, .. } = task.clone();
-    Some(DeliveryRef { id: delivery_id, tenant, route })
+    DeliveryRef { id: delivery_id, tenant, route }
 }
 
 pub(in crate::partition) fn moved(task: &DeliveryTask, waits: bool) -> What {
     let task_now = waits.then(|| task.clone());
-    What::DeliveryMoved(DeliveryMoved { delivery: named(task), task: task_now, ..DeliveryMoved::default() })
+    What::DeliveryMoved(DeliveryMoved {
+        delivery: Some(named(task)),
+        task: task_now,
+        ..DeliveryMoved::default()
+    })
 }
 
 pub(in crate::partition) fn finished(task: &DeliveryTask, waits: bool) -> What {
     let task_now = waits.then(|| task.clone());
     What::AttemptFinished(AttemptFinished {
-        delivery: named(task),
+        delivery: Some(named(task)),
         task: task_now,
         ..AttemptFinished::default()
     })
@@ -81,7 +85,7 @@ pub(in crate::partition) fn finished(task: &DeliveryTask, waits: bool) -> What {
 
 pub(in crate::partition) fn started(task: &DeliveryTask, paced: bool) -> What {
     let (number, generation) = (task.attempts + 1, task.generation);
-    What::AttemptStarted(AttemptStarted { delivery: named(task), number, generation, paced })
+    What::AttemptStarted(AttemptStarted { delivery: Some(named(task)), number, generation, paced })
 }
 
 impl Driver {
@@ -239,7 +243,7 @@ impl Driver {
         if self.chance(2)
             && let Some(task) = self.some_waiting(false)
         {
-            let paced = task.route < "c".to_owned();
+            let paced = task.route.as_str() < "c";
             self.put(task.event_seq, started(&task, paced));
         } else if let Some(task) = self.some_waiting(true) {
             let (task, waits) = (self.otherwise(&task), self.chance(5));

@@ -13,7 +13,8 @@ use std::{collections::BTreeMap, time::Duration};
 use talaria_bus::time::{before, from_proto, since};
 use talaria_core::id::{DeliveryId, EventId, RouteKey};
 use talaria_proto::v1::{
-    BreakerCause, DeliveryTask, PauseChanged, Record, ReplayJob, ReplayJobState, RouteChanged, record::What,
+    BreakerCause, DeliveryTask, EventCarried, Opened, PauseChanged, Record, ReplayJob, ReplayJobState,
+    RouteChanged, record::What,
 };
 
 pub(super) type Name = (String, String);
@@ -107,19 +108,7 @@ impl Model {
             is_orphan: false,
         };
         match record.what.clone().unwrap() {
-            What::Opened(opened) => {
-                self.owner = Some((opened.relay, opened.run));
-                self.planned_through = self.planned_through.max(opened.planned_through);
-                self.pauses.clear();
-                opened.pauses.into_iter().for_each(|changed| self.pause(changed));
-                self.jobs = opened.jobs.into_iter().map(|job| (job.id.clone(), job)).collect();
-                self.routes.clear();
-                for memory in opened.routes {
-                    let sent = memory.sent.iter().map(|sent| from_proto(Some(sent))).collect();
-                    let shut = memory.shut.as_ref().and_then(shut);
-                    self.routes.insert((memory.tenant, memory.route), Route { sent, shut });
-                }
-            }
+            What::Opened(opened) => self.open(opened),
             What::Closed(_) => self.owner = None,
             What::EventPlanned(planned) => {
                 self.planned_through = self.planned_through.max(seq);
@@ -171,20 +160,9 @@ impl Model {
                 self.conclude(seq, name, moved.task, event);
             }
             What::EventCarried(carried) => {
-                let of = carried.event.unwrap();
-                let mut new = event(of.id.parse().unwrap(), of.received_at.as_ref());
-                new.digest = digest(&of.payload_sha256);
-                let old = self.events.iter().position(|event| event.seq == seq);
-                let from = old.map_or(Payload::Event(seq), |old| self.events.remove(old).payload[0]);
-                new.payload = [from, Payload::Carried(0)];
-                self.events.push(new);
-                let before = self.waiting.clone();
-                self.waiting.retain(|key, of| key.event_seq != seq || of.is_under_way);
-                for task in carried.waiting.into_iter().map(|waiting| waiting.task.unwrap()) {
-                    let key = key(seq, &task.route);
-                    let is_under_way = before.get(&key).is_some_and(|of| of.is_under_way);
-                    self.waiting.insert(key, Delivery { task, is_under_way });
-                }
+                let of = carried.event.clone().unwrap();
+                let new = event(of.id.parse().unwrap(), of.received_at.as_ref());
+                self.carry(Event { digest: digest(&of.payload_sha256), ..new }, carried);
             }
             What::RouteChanged(changed) => {
                 let name = (changed.tenant.clone(), changed.route.clone());
@@ -203,6 +181,35 @@ impl Model {
                 let is_kept = |event: &Event| event.base.is_none_or(|base| base >= forgotten.before);
                 self.events.retain(|event| is_kept(event) || waiting.contains(&event.seq));
             }
+        }
+    }
+
+    fn open(&mut self, opened: Opened) {
+        self.owner = Some((opened.relay, opened.run));
+        self.planned_through = self.planned_through.max(opened.planned_through);
+        self.pauses.clear();
+        opened.pauses.into_iter().for_each(|changed| self.pause(changed));
+        self.jobs = opened.jobs.into_iter().map(|job| (job.id.clone(), job)).collect();
+        self.routes.clear();
+        for memory in opened.routes {
+            let sent = memory.sent.iter().map(|sent| from_proto(Some(sent))).collect();
+            let shut = memory.shut.as_ref().and_then(shut);
+            self.routes.insert((memory.tenant, memory.route), Route { sent, shut });
+        }
+    }
+
+    fn carry(&mut self, mut new: Event, carried: EventCarried) {
+        let seq = new.seq;
+        let old = self.events.iter().position(|event| event.seq == seq);
+        let from = old.map_or(Payload::Event(seq), |old| self.events.remove(old).payload[0]);
+        new.payload = [from, Payload::Carried(0)];
+        self.events.push(new);
+        let before = self.waiting.clone();
+        self.waiting.retain(|key, of| key.event_seq != seq || of.is_under_way);
+        for task in carried.waiting.into_iter().map(|waiting| waiting.task.unwrap()) {
+            let key = key(seq, &task.route);
+            let is_under_way = before.get(&key).is_some_and(|of| of.is_under_way);
+            self.waiting.insert(key, Delivery { task, is_under_way });
         }
     }
 
