@@ -24,12 +24,6 @@ pub fn duration_from_proto(duration: Option<&prost_types::Duration>) -> Duration
     duration.and_then(|duration| Duration::try_from(*duration).ok()).unwrap_or_default()
 }
 
-/// The first whole microsecond at or behind a time: what is due then is due.
-pub(crate) fn micros(time: Timestamp) -> i64 {
-    let nanos = time.subsec_nanosecond().rem_euclid(1_000);
-    after(time, Duration::from_nanos(u64::from((1_000 - nanos).cast_unsigned() % 1_000))).as_microsecond()
-}
-
 /// A time moved on by a duration, as far as times go.
 pub fn after(time: Timestamp, duration: Duration) -> Timestamp {
     time.saturating_add(duration).unwrap_or(Timestamp::MAX)

@@ -178,7 +178,9 @@ impl Relay {
         );
         let until_end = |task: Task| -> Task {
             let end = end.clone();
-            Box::pin(async move { drop(end.run_until_cancelled(task).await) })
+            Box::pin(async move {
+                end.run_until_cancelled(task).await;
+            })
         };
         let jobs = control::run_jobs(operator, stop.clone());
         let ended = end.clone();

@@ -16,11 +16,11 @@ use talaria_core::{config::Route, id::DeliveryId};
 use talaria_proto::v1::DeliveryTask;
 
 /// What the bus holds deliveries back with where nothing does: a time before which none goes out, and how many do then.
-pub const OPEN: (Timestamp, usize) = (Timestamp::MIN, usize::MAX);
+pub(crate) const OPEN: (Timestamp, usize) = (Timestamp::MIN, usize::MAX);
 
 /// What is known of a route, by whoever has its deliveries in hand.
 #[derive(Debug)]
-pub struct Admission {
+pub(crate) struct Admission {
     pace: Pace,
     breaker: Breaker,
     rotation: Rotation,
@@ -28,7 +28,7 @@ pub struct Admission {
 
 /// What a delivery is told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Answer {
+pub(crate) enum Answer {
     /// It goes out.
     Go,
     /// It has this place reserved, and waits for it.
@@ -39,7 +39,7 @@ pub enum Answer {
 
 /// What an attempt taught.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Lesson {
+pub(crate) struct Lesson {
     /// When the delivery may go on, where that is the route's to say.
     pub not_before: Timestamp,
     /// Whether the route was shut or lets everything through again.
@@ -49,7 +49,7 @@ pub struct Lesson {
 impl Lesson {
     /// Of a route that was removed or configured otherwise while the attempt was under way: what became of it says
     /// nothing of the new one, which the delivery may try at once.
-    pub fn superseded(next: &Next, now: Timestamp) -> Self {
+    pub(crate) fn superseded(next: &Next, now: Timestamp) -> Self {
         let pause = match next {
             Next::Slower { retry_after } => retry_after.unwrap_or_default().min(LONGEST_RETRY_AFTER),
             _ => Duration::ZERO,
@@ -61,7 +61,7 @@ impl Lesson {
 impl Admission {
     /// A route of which this is known from before. A clock that was ahead then holds nothing up for longer than if it
     /// had been right.
-    pub fn new(route: &Route, mut remembered: Remembered, shut: Option<Shut>, now: Timestamp) -> Self {
+    pub(crate) fn new(route: &Route, mut remembered: Remembered, shut: Option<Shut>, now: Timestamp) -> Self {
         for sent in &mut remembered.sent {
             *sent = now.min(*sent);
         }
@@ -72,7 +72,7 @@ impl Admission {
 
     /// Whether a delivery may go out now. A route that is shut reserves nobody a place, or its backlog would reserve
     /// hours.
-    pub fn admit(&mut self, task: &DeliveryTask, now: Timestamp) -> Answer {
+    pub(crate) fn admit(&mut self, task: &DeliveryTask, now: Timestamp) -> Answer {
         if !self.breaker.admit(now) {
             return Answer::Shut;
         }
@@ -87,32 +87,32 @@ impl Admission {
     }
 
     /// A delivery that was admitted is not sent after all.
-    pub fn withdraw(&mut self) {
+    pub(crate) fn withdraw(&mut self) {
         self.breaker.withdraw();
     }
 
     /// A delivery that was admitted goes out only now; or, where the pace does not allow that any more, then.
-    pub fn delayed(&mut self, admitted: Timestamp, now: Timestamp) -> Result<(), Timestamp> {
+    pub(crate) fn delayed(&mut self, admitted: Timestamp, now: Timestamp) -> Result<(), Timestamp> {
         self.pace.delayed(admitted, now)
     }
 
     /// Somebody vanished with a request that may have gone out.
-    pub fn sent(&mut self, now: Timestamp) {
+    pub(crate) fn sent(&mut self, now: Timestamp) {
         self.pace.sent(now);
     }
 
     /// Which of the route's secrets the next request is signed with.
-    pub fn secret(&self, route: &Route) -> usize {
+    pub(crate) fn secret(&self, route: &Route) -> usize {
         self.rotation.secret(route.secrets.len())
     }
 
     /// What came of a request that was signed with this secret: whether the route has another to try.
-    pub fn has_other_secret(&mut self, route: &Route, secret: usize, exchange: &Exchange) -> bool {
+    pub(crate) fn has_other_secret(&mut self, route: &Route, secret: usize, exchange: &Exchange) -> bool {
         self.rotation.learn(route, secret, exchange)
     }
 
     /// An attempt ended.
-    pub fn learn(
+    pub(crate) fn learn(
         &mut self,
         route: &Route,
         task: &DeliveryTask,
@@ -144,7 +144,7 @@ impl Admission {
     }
 
     /// What the bus should hold the route's deliveries back with: nothing before a time, and then so many at once.
-    pub fn gate(&self) -> (Timestamp, usize) {
+    pub(crate) fn gate(&self) -> (Timestamp, usize) {
         match &self.breaker {
             Breaker::Admitting { .. } => OPEN,
             Breaker::Shut(shut) | Breaker::Probing(shut) => (shut.until, 1),
@@ -153,7 +153,7 @@ impl Admission {
 }
 
 /// Whose turn a delivery's attempt is.
-pub fn turn(task: &DeliveryTask) -> Turn {
+pub(crate) fn turn(task: &DeliveryTask) -> Turn {
     if task.counted_attempts == 0 && task.generation <= 1 { Turn::First } else { Turn::Again }
 }
 

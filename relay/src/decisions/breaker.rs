@@ -19,7 +19,7 @@ const OWN_FIRST: Duration = Duration::from_secs(1);
 
 /// Why a route is shut.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Cause {
+pub(crate) enum Cause {
     /// Hermes does not serve the route as it is configured here or there.
     Configuration,
     /// Hermes does not answer, or fails.
@@ -48,7 +48,7 @@ impl From<Cause> for BreakerCause {
 
 /// A route that lets nothing through.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Shut {
+pub(crate) struct Shut {
     /// Until when.
     pub until: Timestamp,
     /// What for.
@@ -63,7 +63,7 @@ impl Shut {
     /// As whoever takes the route over now goes on with it, with as many failures in a row as `enough`. No pause is longer
     /// than the longest, whatever the clock was then; and what a new configuration may have mended is probed at once.
     #[must_use]
-    pub fn recalled(self, enough: Option<u32>, now: Timestamp) -> Self {
+    pub(crate) fn recalled(self, enough: Option<u32>, now: Timestamp) -> Self {
         let (_, longest) = self.cause.pauses();
         let latest = match self.cause {
             Cause::Failures if enough.is_some() => after(now, longest),
@@ -75,7 +75,7 @@ impl Shut {
 
 /// Whether a route lets deliveries through.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Breaker {
+pub(crate) enum Breaker {
     /// All of them.
     Admitting {
         /// Failures in a row, no two neighbours of the same delivery.
@@ -97,7 +97,7 @@ impl Default for Breaker {
 
 /// What an answer tells about a route.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Sign {
+pub(crate) enum Sign {
     /// Hermes works, whatever it said.
     Well,
     /// It does not serve the route as configured.
@@ -108,7 +108,7 @@ pub enum Sign {
 
 /// What a sign changed.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Change {
+pub(crate) enum Change {
     /// The route is shut, for longer than before.
     Shut(Shut),
     /// It lets everything through again.
@@ -117,7 +117,7 @@ pub enum Change {
 
 impl Breaker {
     /// Whether a delivery may go out. If the route was shut, it is the probe.
-    pub fn admit(&mut self, now: Timestamp) -> bool {
+    pub(crate) fn admit(&mut self, now: Timestamp) -> bool {
         match self {
             Self::Admitting { .. } => true,
             Self::Shut(shut) if shut.until <= now => {
@@ -129,14 +129,14 @@ impl Breaker {
     }
 
     /// A delivery that was admitted did not go out after all: another one may probe.
-    pub fn withdraw(&mut self) {
+    pub(crate) fn withdraw(&mut self) {
         if let Self::Probing(shut) = self {
             *self = Self::Shut(shut.clone());
         }
     }
 
     /// A delivery's attempt ended so. As many failures in a row as `enough` shut the route, and none where it is `None`.
-    pub fn learn(
+    pub(crate) fn learn(
         &mut self,
         enough: Option<u32>,
         sign: Sign,
@@ -182,7 +182,7 @@ impl Breaker {
 
 /// When a delivery that met a fault of the configuration for the `faults`th time (from 0) has its own next turn: behind
 /// the others, so that another one probes first. It may be this delivery alone that Hermes refuses, as with 413.
-pub fn own_turn(until: Timestamp, faults: u32) -> Timestamp {
+pub(crate) fn own_turn(until: Timestamp, faults: u32) -> Timestamp {
     after(until, OWN_FIRST.saturating_mul(1 << faults.min(16)).min(Cause::Configuration.pauses().1))
 }
 

@@ -24,7 +24,7 @@ const HIDDEN: &str = "(secret)";
 
 /// What came of a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Exchange {
+pub(crate) enum Exchange {
     /// It was not sent: no address, no connection, no TLS.
     NotSent(String),
     /// It was not sent, because the tenant does not allow where it would go.
@@ -37,7 +37,7 @@ pub enum Exchange {
 
 impl Exchange {
     /// The HTTP status, where an answer came.
-    pub fn status(&self) -> Option<u16> {
+    pub(crate) fn status(&self) -> Option<u16> {
         match self {
             Self::Answered(answer) => Some(answer.status),
             Self::NotSent(_) | Self::NotAllowed(_) | Self::Lost(_) => None,
@@ -47,7 +47,7 @@ impl Exchange {
 
 /// An HTTP answer.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Answer {
+pub(crate) struct Answer {
     /// The status.
     pub status: u16,
     /// Retry-After, from now.
@@ -62,7 +62,7 @@ pub struct Answer {
 
 /// What is known of the delivery before the exchange.
 #[derive(Clone, Copy, Debug)]
-pub struct Context<'a> {
+pub(crate) struct Context<'a> {
     /// Whether the route delivers without an agent.
     pub deliver_only: bool,
     /// What Hermes saw as the delivery's id.
@@ -96,7 +96,7 @@ impl Context<'_> {
 
 /// What to make of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Verdict {
+pub(crate) struct Verdict {
     /// What the attempt came to.
     pub outcome: AttemptOutcome,
     /// What happened, in one sentence.
@@ -107,7 +107,7 @@ pub struct Verdict {
 
 /// What follows from an attempt.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Next {
+pub(crate) enum Next {
     /// Hermes took it.
     Delivered,
     /// Hermes declined it.
@@ -134,7 +134,7 @@ pub enum Next {
 
 /// What a failed attempt tells about the id that it was sent under.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum IdAfter {
+pub(crate) enum IdAfter {
     /// Hermes has not recorded it.
     Unused,
     /// Hermes may have recorded it, and the agent may have run.
@@ -155,7 +155,7 @@ struct Body {
 }
 
 /// What an exchange means.
-pub fn classify(exchange: &Exchange, context: Context<'_>) -> Verdict {
+pub(crate) fn classify(exchange: &Exchange, context: Context<'_>) -> Verdict {
     match exchange {
         Exchange::NotSent(why) => failed(format!("not sent: {why}"), None, IdAfter::Unused),
         // Waiting does not help; whoever mends it should not find all attempts used up.

@@ -22,14 +22,14 @@ const HERMES_REMEMBERS: Duration = Duration::from_secs(3_600);
 
 /// What becomes of a delivery.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Conclusion {
+pub(crate) struct Conclusion {
     /// What is journalled. It holds the task as it waits on.
     pub record: Record,
 }
 
 impl Conclusion {
     /// The delivery as it waits on; `None` when it is done.
-    pub fn task(&self) -> Option<&DeliveryTask> {
+    pub(crate) fn task(&self) -> Option<&DeliveryTask> {
         match &self.record.what {
             Some(What::AttemptFinished(finished)) => finished.task.as_ref(),
             Some(What::DeliveryMoved(moved)) => moved.task.as_ref(),
@@ -38,7 +38,7 @@ impl Conclusion {
     }
 
     /// The delivery's status now.
-    pub fn status(&self) -> Option<&DeliveryStatus> {
+    pub(crate) fn status(&self) -> Option<&DeliveryStatus> {
         match &self.record.what {
             Some(What::AttemptFinished(finished)) => finished.status.as_ref(),
             Some(What::DeliveryMoved(moved)) => moved.status.as_ref(),
@@ -49,7 +49,7 @@ impl Conclusion {
 
 /// An attempt that has ended.
 #[derive(Clone, Debug)]
-pub struct Ended {
+pub(crate) struct Ended {
     /// When it began.
     pub started_at: Timestamp,
     /// How long it took; `None` where nobody was there to see.
@@ -66,7 +66,7 @@ pub struct Ended {
 
 /// What the route has to say about when.
 #[derive(Clone, Copy, Debug)]
-pub struct Timing<'a> {
+pub(crate) struct Timing<'a> {
     /// Now.
     pub now: Timestamp,
     /// The route's schedule.
@@ -80,7 +80,7 @@ pub struct Timing<'a> {
 }
 
 /// After an attempt.
-pub fn attempt(task: &DeliveryTask, id: DeliveryId, ended: Ended, timing: Timing<'_>) -> Conclusion {
+pub(crate) fn attempt(task: &DeliveryTask, id: DeliveryId, ended: Ended, timing: Timing<'_>) -> Conclusion {
     let Verdict { outcome, mut detail, next } = ended.verdict;
     let number = task.attempts + 1;
     let counted = matches!(next, Next::Retry { .. });
@@ -150,7 +150,7 @@ pub fn attempt(task: &DeliveryTask, id: DeliveryId, ended: Ended, timing: Timing
 }
 
 /// Put off without an attempt.
-pub fn put_off(
+pub(crate) fn put_off(
     task: &DeliveryTask,
     now: Timestamp,
     until: Timestamp,
@@ -162,12 +162,12 @@ pub fn put_off(
 }
 
 /// Parked without an attempt.
-pub fn park(task: &DeliveryTask, now: Timestamp, reason: String) -> Conclusion {
+pub(crate) fn park(task: &DeliveryTask, now: Timestamp, reason: String) -> Conclusion {
     conclude(task.clone(), now, DeliveryState::Parked, reason, None)
 }
 
 /// Somebody held this delivery and vanished: that was an attempt, and its answer is lost.
-pub fn interrupted(task: &DeliveryTask, id: DeliveryId, timing: Timing<'_>) -> Conclusion {
+pub(crate) fn interrupted(task: &DeliveryTask, id: DeliveryId, timing: Timing<'_>) -> Conclusion {
     let verdict = Verdict {
         outcome: AttemptOutcome::Interrupted,
         detail: "the relay stopped before it could record an answer".into(),

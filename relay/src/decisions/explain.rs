@@ -19,7 +19,7 @@ use talaria_proto::v1::{Attempt, Delivery, DeliveryState, Event, Explanation, Ro
 
 /// All that is known of an event.
 #[derive(Clone, Debug)]
-pub struct Known<'a> {
+pub(crate) struct Known<'a> {
     /// As the journal has it, with texts that may be shortened.
     pub event: Event,
     /// Its type, whole.
@@ -37,7 +37,7 @@ pub struct Known<'a> {
 }
 
 /// Explains an event.
-pub fn explain(known: Known<'_>, now: Timestamp) -> Explanation {
+pub(crate) fn explain(known: Known<'_>, now: Timestamp) -> Explanation {
     let summary = summary(&known.planned);
     let mut planned: BTreeMap<String, (Delivery, Vec<Attempt>)> =
         known.planned.into_iter().map(|planned| (planned.0.route.clone(), planned)).collect();

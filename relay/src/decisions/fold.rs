@@ -8,7 +8,7 @@ use talaria_proto::v1::{Delivery, DeliveryState, DeliveryStatus, Event};
 
 /// A delivery as the records so far describe it.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Folded {
+pub(crate) struct Folded {
     /// The delivery.
     pub delivery: Delivery,
     /// The step of the last record that changed its status; 0 for its planning.
@@ -17,7 +17,7 @@ pub struct Folded {
 
 impl Folded {
     /// A delivery of this event, with this id, was planned for a route.
-    pub fn planned(id: String, route: &str, event: &Event, at: Timestamp) -> Self {
+    pub(crate) fn planned(id: String, route: &str, event: &Event, at: Timestamp) -> Self {
         let at = Some(to_proto(at));
         let delivery = Delivery {
             id,
@@ -38,7 +38,7 @@ impl Folded {
     }
 
     /// A record of this time changed the status.
-    pub fn apply(&mut self, status: &DeliveryStatus, at: Timestamp) {
+    pub(crate) fn apply(&mut self, status: &DeliveryStatus, at: Timestamp) {
         self.step = status.step;
         let delivery = &mut self.delivery;
         delivery.state = status.state;

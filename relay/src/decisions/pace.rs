@@ -35,7 +35,7 @@ const BACK_AFTER: u32 = 30;
 
 /// Whose turn it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Turn {
+pub(crate) enum Turn {
     /// None of its attempts has counted yet.
     First,
     /// It has failed before, or is replayed.
@@ -44,7 +44,7 @@ pub enum Turn {
 
 /// What is known of a route's requests from before this process, or this owner, had it.
 #[derive(Clone, Debug, Default)]
-pub struct Remembered {
+pub(crate) struct Remembered {
     /// When requests went out.
     pub sent: Vec<Timestamp>,
     /// Places that waiting deliveries have reserved.
@@ -53,7 +53,7 @@ pub struct Remembered {
 
 /// The pace of one route.
 #[derive(Debug)]
-pub struct Pace {
+pub(crate) struct Pace {
     /// `None` without bound.
     bounds: Option<Bounds>,
     /// Hermes refused: nothing goes out before this.
@@ -86,14 +86,14 @@ type Seats = BinaryHeap<Reverse<Timestamp>>;
 
 impl Pace {
     /// The pace of a route of which this is known.
-    pub fn new(pace: Option<config::Pace>, remembered: Remembered) -> Self {
+    pub(crate) fn new(pace: Option<config::Pace>, remembered: Remembered) -> Self {
         let bounds = pace.map(|pace| Bounds::new(pace, remembered));
         Self { bounds, not_before: Timestamp::MIN, refusals: 0 }
     }
 
     /// Whether a delivery may go out now, and otherwise the place that is reserved for it. `reserved` is the place
     /// that it holds already.
-    pub fn admit(
+    pub(crate) fn admit(
         &mut self,
         now: Timestamp,
         turn: Turn,
@@ -117,7 +117,7 @@ impl Pace {
 
     /// A request that was admitted at `admitted` goes out only now: the window counts it from now on. If the window is full
     /// by now, this is when it has room.
-    pub fn delayed(&mut self, admitted: Timestamp, now: Timestamp) -> Result<(), Timestamp> {
+    pub(crate) fn delayed(&mut self, admitted: Timestamp, now: Timestamp) -> Result<(), Timestamp> {
         let Some(bounds) = &mut self.bounds else { return Ok(()) };
         if let Some(index) = bounds.sent.iter().position(|sent| *sent == admitted) {
             bounds.sent.remove(index);
@@ -129,7 +129,7 @@ impl Pace {
     }
 
     /// A request went out that nobody could admit: one of somebody who vanished.
-    pub fn sent(&mut self, now: Timestamp) {
+    pub(crate) fn sent(&mut self, now: Timestamp) {
         if let Some(bounds) = &mut self.bounds {
             bounds.reserve(now, Turn::First);
             bounds.sent.push_back(now);
@@ -138,7 +138,7 @@ impl Pace {
 
     /// Hermes answered 429 all the same: the place from which on it is tried again. Retry-After counts up to an
     /// hour, or one answer could close a route for good.
-    pub fn refused(&mut self, now: Timestamp, turn: Turn, retry_after: Option<Duration>) -> Timestamp {
+    pub(crate) fn refused(&mut self, now: Timestamp, turn: Turn, retry_after: Option<Duration>) -> Timestamp {
         // One place's worth at first, then twice as much each time; after a whole window Hermes has forgotten us.
         let (step, longest) = match &mut self.bounds {
             None => (Duration::from_secs(1), Duration::from_secs(60)),
@@ -158,7 +158,7 @@ impl Pace {
     }
 
     /// Hermes took a request.
-    pub fn accepted(&mut self) {
+    pub(crate) fn accepted(&mut self) {
         self.refusals = 0;
     }
 }

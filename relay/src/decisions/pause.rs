@@ -9,7 +9,7 @@ use talaria_proto::v1::DeliveryTask;
 
 /// What is paused, and what was resumed when.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Pauses(HashMap<String, HashMap<String, Last>>);
+pub(crate) struct Pauses(HashMap<String, HashMap<String, Last>>);
 
 /// What was done last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,12 +20,12 @@ enum Last {
 
 impl Pauses {
     /// A route, or with an empty name the whole tenant, was paused.
-    pub fn pause(&mut self, tenant: &str, route: &str) {
+    pub(crate) fn pause(&mut self, tenant: &str, route: &str) {
         self.set(tenant, route, Last::Paused);
     }
 
     /// A route, or with an empty name the whole tenant, was resumed.
-    pub fn resume(&mut self, tenant: &str, route: &str, at: Timestamp) {
+    pub(crate) fn resume(&mut self, tenant: &str, route: &str, at: Timestamp) {
         self.set(tenant, route, Last::Resumed(at));
     }
 
@@ -40,13 +40,13 @@ impl Pauses {
     }
 
     /// Whether nothing of a route may be sent.
-    pub fn hold(&self, tenant: &str, route: &str) -> bool {
+    pub(crate) fn hold(&self, tenant: &str, route: &str) -> bool {
         self.last(tenant, route).any(|last| last == Last::Paused)
     }
 
     /// From when on a delivery's age counts: from its event's receipt, from its replay, or from when its route was
     /// resumed, whichever came last.
-    pub fn age_from(&self, task: &DeliveryTask) -> Timestamp {
+    pub(crate) fn age_from(&self, task: &DeliveryTask) -> Timestamp {
         let resumed = self.last(&task.tenant, &task.route).filter_map(|last| match last {
             Last::Resumed(at) => Some(at),
             Last::Paused => None,

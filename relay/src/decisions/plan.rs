@@ -9,7 +9,7 @@ use talaria_proto::v1::{Event, EventPlanned, Record, record::What};
 const LONGEST_TEXT: usize = 16 * 1024;
 
 /// Matches an event against its tenant's routes. A tenant that is not configured any more has none.
-pub fn plan(event_seq: u64, event: &Event, tenant: Option<&Tenant>, now: Timestamp) -> Record {
+pub(crate) fn plan(event_seq: u64, event: &Event, tenant: Option<&Tenant>, now: Timestamp) -> Record {
     let routes: Vec<String> = tenant.map_or(Vec::new(), |tenant| matching(event, tenant));
     let planned = EventPlanned { event: Some(for_the_journal(event)), routes };
     Record { at: Some(to_proto(now)), event_seq, what: Some(What::EventPlanned(planned)) }

@@ -23,7 +23,7 @@ const LONGEST_HEADER: usize = 8190;
 
 /// A request, ready to go.
 #[derive(Debug)]
-pub struct Request {
+pub(crate) struct Request {
     /// Its headers; names are in lower case here and in title case on the wire, where Hermes' filters see them.
     pub headers: HeaderMap,
     /// Its body.
@@ -34,7 +34,7 @@ pub struct Request {
 
 /// What signs a request.
 #[derive(Clone, Copy, Debug)]
-pub struct Signing {
+pub(crate) struct Signing {
     /// The index of the route's secret; a scheme that takes several signatures uses them all.
     pub secret: usize,
     /// When.
@@ -42,14 +42,14 @@ pub struct Signing {
 }
 
 /// A route's prompt for a payload, as it would be sent.
-pub fn prompt(route: &Route, event_type: &str, payload: &Document) -> (Text, Vec<String>) {
+pub(crate) fn prompt(route: &Route, event_type: &str, payload: &Document) -> (Text, Vec<String>) {
     let prompt: Prompt =
         route.prompt.render(payload.root(), &Text::from(event_type), &Text::from(route.name.as_str()));
     guard::defuse(prompt, route.guard)
 }
 
 /// The request for the task's next attempt, which belongs to this trace, or why there can never be one.
-pub fn request(
+pub(crate) fn request(
     route: &Route,
     event: &Event,
     task: &DeliveryTask,

@@ -3,10 +3,9 @@
 use crate::decisions::conclude::{Conclusion, conclude};
 use jiff::Timestamp;
 use std::time::Duration;
-use talaria_bus::time::{after, before, from_proto, to_proto};
+use talaria_bus::time::{after, from_proto, to_proto};
 use talaria_proto::v1::{
-    ControlAction, ControlKind, Delivery, DeliveryMoved, DeliveryState, DeliveryTask, Record, ReplayJob,
-    record::What,
+    ControlAction, ControlKind, Delivery, DeliveryState, DeliveryTask, Record, ReplayJob, record::What,
 };
 
 /// The most that are replayed in one commit, so that it stays small and nothing else waits for it.
@@ -14,7 +13,7 @@ const LARGEST_STEP: u32 = 100;
 
 /// What somebody asked for.
 #[derive(Clone, Copy, Debug)]
-pub struct Wish<'a> {
+pub(crate) struct Wish<'a> {
     /// When.
     pub now: Timestamp,
     /// Who, as they call themselves.
@@ -29,7 +28,7 @@ pub struct Wish<'a> {
 
 impl Wish<'_> {
     /// What is journalled of it.
-    pub fn action(&self, kind: ControlKind, tenant: &str, route: &str) -> ControlAction {
+    pub(crate) fn action(&self, kind: ControlKind, tenant: &str, route: &str) -> ControlAction {
         ControlAction {
             kind: kind.into(),
             at: Some(to_proto(self.now)),
@@ -63,14 +62,14 @@ pub fn who(requested_by: &str, token_name: &str) -> String {
 }
 
 /// A delivery that is called off.
-pub fn cancelled(task: &DeliveryTask, wish: Wish<'_>) -> Conclusion {
+pub(crate) fn cancelled(task: &DeliveryTask, wish: Wish<'_>) -> Conclusion {
     let conclusion = conclude(task.clone(), wish.now, DeliveryState::Cancelled, wish.told("cancelled"), None);
     signed(conclusion, task, wish, ControlKind::Cancelled)
 }
 
 /// A delivery that is sent again. Hermes has to take it for a new one, so it has a new id; its schedule and its age begin
 /// anew; its attempts are counted on, so that each keeps its number.
-pub fn again(task: &DeliveryTask, wish: Wish<'_>) -> Conclusion {
+pub(crate) fn again(task: &DeliveryTask, wish: Wish<'_>) -> Conclusion {
     let task = DeliveryTask {
         generation: task.generation + 1,
         counted_attempts: 0,
@@ -96,7 +95,7 @@ fn signed(mut conclusion: Conclusion, task: &DeliveryTask, wish: Wish<'_>, kind:
 }
 
 /// A delivery that has ended, as the task that it was.
-pub fn ended(delivery: &Delivery, event_seq: u64, step: u32) -> DeliveryTask {
+pub(crate) fn ended(delivery: &Delivery, event_seq: u64, step: u32) -> DeliveryTask {
     DeliveryTask {
         delivery_id: delivery.id.clone(),
         event_seq,
@@ -112,7 +111,7 @@ pub fn ended(delivery: &Delivery, event_seq: u64, step: u32) -> DeliveryTask {
 }
 
 /// How many a job replays in one go, and how long it then waits.
-pub fn step(rate_per_minute: u32) -> (usize, Duration) {
+pub(crate) fn step(rate_per_minute: u32) -> (usize, Duration) {
     let count = (rate_per_minute / 60).clamp(1, LARGEST_STEP);
     let pause = Duration::from_secs(60) * count / rate_per_minute.max(1);
     (usize::try_from(count).unwrap_or(1), pause)
@@ -120,7 +119,7 @@ pub fn step(rate_per_minute: u32) -> (usize, Duration) {
 
 /// When a job goes on: told by what is journalled of it alone, so that another relay goes on no faster. Should that
 /// relay's clock be behind, it waits no longer than one pause.
-pub fn next_step(job: &ReplayJob, now: Timestamp) -> Timestamp {
+pub(crate) fn next_step(job: &ReplayJob, now: Timestamp) -> Timestamp {
     if job.cursor.is_none() {
         return now;
     }
@@ -129,14 +128,15 @@ pub fn next_step(job: &ReplayJob, now: Timestamp) -> Timestamp {
 }
 
 /// A record that is about no event.
-pub fn record(now: Timestamp, what: What) -> Record {
+pub(crate) fn record(now: Timestamp, what: What) -> Record {
     Record { at: Some(to_proto(now)), event_seq: 0, what: Some(what) }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use talaria_proto::v1::{DeliveryStatus, ReplayCursor};
+    use talaria_bus::time::before;
+    use talaria_proto::v1::{DeliveryMoved, DeliveryStatus, ReplayCursor};
 
     fn now() -> Timestamp {
         Timestamp::from_second(1_777_000_000).unwrap()

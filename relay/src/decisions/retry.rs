@@ -10,7 +10,7 @@ pub(crate) const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(3_600);
 
 /// What follows a failed attempt that counts.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum NextAttempt {
+pub(crate) enum NextAttempt {
     /// It is repeated then.
     At(Timestamp),
     /// It is parked, for this reason.
@@ -21,7 +21,7 @@ pub enum NextAttempt {
 ///
 /// The pause is the schedule's, longer or shorter by up to the jitter's share as `random` (0 to 1) falls, and
 /// never shorter than Retry-After asks within an hour and within the delivery's age.
-pub fn next_attempt(
+pub(crate) fn next_attempt(
     retry: &Retry,
     counted: u32,
     age_from: Timestamp,
@@ -47,17 +47,17 @@ pub fn next_attempt(
 }
 
 /// Whether a delivery is past the age at which it is parked.
-pub fn is_too_old(retry: &Retry, age_from: Timestamp, now: Timestamp) -> bool {
+pub(crate) fn is_too_old(retry: &Retry, age_from: Timestamp, now: Timestamp) -> bool {
     now > after(age_from, retry.max_age)
 }
 
 /// The time, or the end of the delivery's age if that comes first: what is parked then need not wait for longer.
-pub fn within_age(retry: &Retry, age_from: Timestamp, time: Timestamp) -> Timestamp {
+pub(crate) fn within_age(retry: &Retry, age_from: Timestamp, time: Timestamp) -> Timestamp {
     time.min(after(age_from, retry.max_age + Duration::from_millis(1)))
 }
 
 /// What is said of one that is.
-pub fn too_old(retry: &Retry) -> String {
+pub(crate) fn too_old(retry: &Retry) -> String {
     format!("not delivered within {} of the event", plainly(retry.max_age))
 }
 

@@ -9,7 +9,7 @@ use talaria_core::config::Route;
 
 /// What is known of a route's secrets while the process runs.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Rotation {
+pub(crate) struct Rotation {
     /// The one to sign with.
     current: usize,
     /// Those that were refused since one worked, or since all were.
@@ -18,13 +18,13 @@ pub struct Rotation {
 
 impl Rotation {
     /// The index of the secret to sign with, of so many.
-    pub fn secret(&self, of: usize) -> usize {
+    pub(crate) fn secret(&self, of: usize) -> usize {
         // A route may come to have fewer.
         if self.current < of { self.current } else { 0 }
     }
 
     /// What came of a request that was signed with this one: whether another is to be tried.
-    pub fn learn(&mut self, route: &Route, secret: usize, exchange: &Exchange) -> bool {
+    pub(crate) fn learn(&mut self, route: &Route, secret: usize, exchange: &Exchange) -> bool {
         match exchange {
             // A request that was signed with them all leaves none.
             Exchange::Answered(answer) if answer.status == 401 && !route.signing.takes_all_secrets() => {

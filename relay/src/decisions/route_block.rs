@@ -7,7 +7,7 @@ use talaria_proto::v1::Pause;
 
 /// What stands before a route's deliveries.
 #[derive(Clone, Debug, PartialEq)]
-pub enum RouteBlock {
+pub(crate) enum RouteBlock {
     /// An operator paused it, or its tenant.
     Paused(Pause),
     /// Its circuit breaker shut it.
@@ -16,7 +16,7 @@ pub enum RouteBlock {
 
 impl RouteBlock {
     /// What it is, in one sentence.
-    pub fn because(&self) -> String {
+    pub(crate) fn because(&self) -> String {
         match self {
             Self::Paused(pause) => {
                 let what = if pause.route.is_empty() { "tenant" } else { "route" };
@@ -31,7 +31,7 @@ impl RouteBlock {
     }
 
     /// When a single delivery probes what is behind it; nobody knows how long a pause lasts.
-    pub fn until(&self) -> Option<Timestamp> {
+    pub(crate) fn until(&self) -> Option<Timestamp> {
         match self {
             Self::Paused(_) => None,
             Self::Shut(shut) => Some(shut.until),
@@ -39,7 +39,7 @@ impl RouteBlock {
     }
 
     /// What happens next to a delivery behind it, whose next attempt has this number, and what to do.
-    pub fn next(&self, number: u32, now: Timestamp) -> String {
+    pub(crate) fn next(&self, number: u32, now: Timestamp) -> String {
         match self {
             Self::Paused(Pause { tenant, route, .. }) => {
                 let slash = if route.is_empty() { "" } else { "/" };

@@ -22,7 +22,7 @@ const SHORTEST_SECRET: usize = 8;
 
 /// A delivery in hand.
 #[derive(Clone, Copy, Debug)]
-pub struct InHand<'a> {
+pub(crate) struct InHand<'a> {
     /// What it is.
     pub task: &'a DeliveryTask,
     /// Its id, read.
@@ -35,7 +35,7 @@ pub struct InHand<'a> {
 
 /// What becomes of it before a request.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Before {
+pub(crate) enum Before {
     /// A request goes out.
     Attempt,
     /// None does, and this is recorded.
@@ -46,7 +46,7 @@ pub enum Before {
 
 /// What became of a request.
 #[derive(Clone, Debug)]
-pub struct Sent {
+pub(crate) struct Sent {
     /// When it went out.
     pub started_at: Timestamp,
     /// How long it took.
@@ -63,7 +63,7 @@ pub struct Sent {
 
 /// What follows from it.
 #[derive(Clone, Debug)]
-pub struct After {
+pub(crate) struct After {
     /// What is recorded of the delivery.
     pub conclusion: Conclusion,
     /// What changed about its route.
@@ -73,7 +73,7 @@ pub struct After {
 }
 
 /// Before a request. `interrupted` says that an earlier holder vanished; `random` is from 0 to 1, for jitter.
-pub fn before(
+pub(crate) fn before(
     InHand { task, id, route, age_from }: InHand<'_>,
     interrupted: bool,
     admission: &mut Admission,
@@ -102,7 +102,12 @@ pub fn before(
 
 /// Instead of a request, where no route is configured any more. What somebody vanished with is recorded first, and
 /// taken again: it may have gone out.
-pub fn without_route(task: &DeliveryTask, id: DeliveryId, interrupted: bool, now: Timestamp) -> Conclusion {
+pub(crate) fn without_route(
+    task: &DeliveryTask,
+    id: DeliveryId,
+    interrupted: bool,
+    now: Timestamp,
+) -> Conclusion {
     if !interrupted {
         let why = "the route is not configured any more; replay once it is back".to_owned();
         return conclude::park(task, now, why);
@@ -117,7 +122,7 @@ pub fn without_route(task: &DeliveryTask, id: DeliveryId, interrupted: bool, now
 }
 
 /// After a request. Without an admission the route was removed or configured otherwise meanwhile.
-pub fn after(
+pub(crate) fn after(
     InHand { task, id, route, age_from }: InHand<'_>,
     sent: Sent,
     mut admission: Option<&mut Admission>,

@@ -45,10 +45,6 @@ impl Sender {
         Self { bus, clock, forwarder, tracer: Arc::default() }
     }
 
-    pub(crate) fn forwarder(&self) -> &Forwarder {
-        &self.forwarder
-    }
-
     /// Makes an attempt, with its event if that is at hand. Dropped on its way, the request may have been sent.
     pub(crate) async fn send(&self, attempt: &Attempt, event: Option<Arc<Event>>) -> Made {
         let Attempt { task, id, route, secret, .. } = attempt;
@@ -102,7 +98,7 @@ impl Sender {
             match read_event(&self.bus, attempt.task.event_seq, attempt.payload).await {
                 Ok(event) => return event,
                 Err(error) => {
-                    tracing::warn!(%error, delivery = attempt.task.delivery_id, "event read failed")
+                    tracing::warn!(%error, delivery = attempt.task.delivery_id, "event read failed");
                 }
             }
             tokio::time::sleep(delay).await;

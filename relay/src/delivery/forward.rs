@@ -31,7 +31,7 @@ const LARGEST_ANSWER: usize = 64 * 1024;
 
 /// Sends requests. Clones share their connections.
 #[derive(Clone)]
-pub struct Forwarder {
+pub(crate) struct Forwarder {
     clients: Arc<Clients>,
 }
 
@@ -63,7 +63,7 @@ impl Forwarder {
     }
 
     /// Sends a route's request and waits for the whole answer, together at most for the route's `timeout`.
-    pub async fn exchange(&self, route: &Route, request: Request) -> (Exchange, Timings) {
+    pub(crate) async fn exchange(&self, route: &Route, request: Request) -> (Exchange, Timings) {
         let start = Instant::now();
         let mut timings = Timings::default();
         let exchange = self.exchange_until(start, route, request, &mut timings).await;

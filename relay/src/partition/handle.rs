@@ -2,11 +2,7 @@
 
 use crate::decisions::replay::Wish;
 use jiff::Timestamp;
-use std::{
-    collections::BTreeMap,
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use talaria_bus::Partition;
 use talaria_proto::v1::{Record, ReplayJob};
 use thiserror::Error;

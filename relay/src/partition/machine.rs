@@ -14,7 +14,7 @@
 use super::{
     agenda::Agenda,
     handle::{AuditInfo, Command, Done, Key, LaneGauges, NotDone, PartitionGauges},
-    state::{LaneId, Payload, State},
+    state::{LaneId, Payload, State, route_changed},
 };
 use crate::decisions::{
     admission::{Admission, OPEN},
@@ -39,8 +39,8 @@ use talaria_core::{
     id::{DeliveryId, EventId},
 };
 use talaria_proto::v1::{
-    AttemptStarted, CarriedDelivery, Closed, Commit, DeliveryRef, DeliveryTask, Event, EventCarried,
-    EventConflict, EventRepeated, EventsForgotten, Record, RouteChanged, record::What,
+    AttemptStarted, CarriedDelivery, Closed, Commit, DeliveryRef, DeliveryStatus, DeliveryTask, Event,
+    EventCarried, EventConflict, EventRepeated, EventsForgotten, Record, record::What,
 };
 use tokio::sync::oneshot;
 
@@ -453,24 +453,23 @@ impl Machine {
     }
 
     fn ended_state(conclusion: &Conclusion) -> Option<talaria_proto::v1::DeliveryState> {
-        if conclusion.task().is_some() { None } else { conclusion.status().map(|status| status.state()) }
+        if conclusion.task().is_some() { None } else { conclusion.status().map(DeliveryStatus::state) }
     }
 
     fn route_changed(&mut self, lane: LaneId, change: Change, now: Timestamp) {
         let lane = self.state.lane(lane);
         let (tenant, route) = (&*lane.tenant, &*lane.route);
-        let mut changed =
-            RouteChanged { tenant: tenant.into(), route: route.into(), ..RouteChanged::default() };
-        match change {
-            Change::Admitting => tracing::info!(tenant, route, "the route is open again"),
-            Change::Shut(shut) => {
+        let shut = match change {
+            Change::Admitting => None,
+            Change::Shut(shut) => Some(shut),
+        };
+        match &shut {
+            None => tracing::info!(tenant, route, "the route is open again"),
+            Some(shut) => {
                 tracing::warn!(tenant, route, reason = shut.why, until = %shut.until, "the route is shut");
-                changed.held_because = shut.why;
-                changed.held_until = Some(to_proto(shut.until));
-                changed.set_cause(shut.cause.into());
-                changed.tries = shut.tries;
             }
         }
+        let changed = route_changed(tenant, route, shut.as_ref());
         self.push_what(now, 0, What::RouteChanged(changed));
     }
 
@@ -494,7 +493,9 @@ impl Machine {
                 if size + ROOM > self.largest {
                     return Err(NotDone::TooLarge);
                 }
-                records.into_iter().for_each(|record| self.push(record));
+                for record in records {
+                    self.push(record);
+                }
             }
             Command::Cancel(key, audit) => {
                 let task = self.waiting(key)?;
@@ -541,7 +542,9 @@ impl Machine {
         self.known_lanes += new.len();
         if !new.is_empty() {
             let share = self.share();
-            new.into_iter().for_each(|lane| self.set_window(lane, share));
+            for lane in new {
+                self.set_window(lane, share);
+            }
         }
         self.agenda.refresh(&mut self.state);
     }
@@ -554,7 +557,9 @@ impl Machine {
     fn set_windows(&mut self) {
         let (share, lanes) = (self.share(), self.state.lanes().collect::<Vec<_>>());
         self.known_lanes = lanes.len();
-        lanes.into_iter().for_each(|lane| self.set_window(lane, share));
+        for lane in lanes {
+            self.set_window(lane, share);
+        }
     }
 
     fn set_window(&mut self, id: LaneId, share: usize) {
@@ -572,7 +577,9 @@ impl Machine {
         let config = Arc::clone(&self.config);
         self.state.clamp(now, |task| longest_pause(config.route(&task.tenant, &task.route), task));
         let lanes: Vec<LaneId> = self.routes.drain().map(|(lane, _)| lane).collect();
-        lanes.into_iter().for_each(|lane| self.update_gate(lane));
+        for lane in lanes {
+            self.update_gate(lane);
+        }
     }
 
     /// Whether the wall clock is believed.
@@ -613,21 +620,26 @@ impl Machine {
 
     /// Records an event anew of which something still waits, with what the view knows about its deliveries.
     pub(crate) fn carry(&mut self, event_seq: u64, carried: EventCarried, now: Timestamp) {
-        let waiting = carried.waiting.into_iter().filter_map(|carried| {
-            let id: DeliveryId = carried.task.as_ref()?.delivery_id.parse().ok()?;
-            // As it is by now.
-            let task = self.state.task(Key { event_seq, route: id.route.to_i64() })?;
-            Some(CarriedDelivery { task: Some(task), ..carried })
+        // As they are by now, if none of them is under way.
+        let Some(tasks) = self.state.carried(event_seq) else { return };
+        let mut known: HashMap<String, CarriedDelivery> = carried
+            .waiting
+            .into_iter()
+            .filter_map(|known| Some((known.task.as_ref()?.delivery_id.clone(), known)))
+            .collect();
+        let waiting = tasks.into_iter().map(|task| {
+            let known = known.remove(&task.delivery_id).unwrap_or_default();
+            CarriedDelivery { task: Some(task), ..known }
         });
         let carried = EventCarried { waiting: waiting.collect(), ..carried };
-        if !carried.waiting.is_empty() && carried.encoded_len() + ROOM <= self.largest {
+        if carried.encoded_len() + ROOM <= self.largest {
             self.push_what(now, event_seq, What::EventCarried(carried));
         }
     }
 
     /// The deliveries of an event that wait.
     pub(crate) fn tasks_of(&self, event_seq: u64) -> Vec<DeliveryTask> {
-        self.state.tasks_of(event_seq)
+        self.state.carried(event_seq).unwrap_or_default()
     }
 
     /// Begins nothing new from here on.

@@ -5,8 +5,8 @@
 use super::{
     clock_guard::{ClockGuard, Look},
     handle::{Owner, Request},
-    recent::RecentEvents,
     machine::{Account, Action, Attempt, Keeping, Machine, Outcome, Planned},
+    recent::RecentEvents,
     state::{Payload, State},
 };
 use crate::{
@@ -116,7 +116,7 @@ struct Appended {
     journal: Journal,
     commit: Arc<Commit>,
     actions: Vec<Action>,
-    appended: Result<u64, AppendError>,
+    outcome: Result<u64, AppendError>,
 }
 
 type Appending = Pin<Box<dyn Future<Output = Appended> + Send>>;
@@ -383,17 +383,17 @@ impl Running {
             let spans = std::mem::take(&mut self.spans);
             self.appending = Some(Box::pin(async move {
                 let commit = Arc::new(commit);
-                let appended = journal.append(Arc::clone(&commit)).await;
+                let outcome = journal.append(Arc::clone(&commit)).await;
                 drop(spans);
-                Appended { journal, commit, actions, appended }
+                Appended { journal, commit, actions, outcome }
             }));
         }
     }
 
     /// A commit is durable, or the partition is lost.
-    fn appended(&mut self, Appended { journal, commit, actions, appended }: Appended) -> ControlFlow<Ended> {
+    fn appended(&mut self, Appended { journal, commit, actions, outcome }: Appended) -> ControlFlow<Ended> {
         self.appending = None;
-        let seq = match appended {
+        let seq = match outcome {
             Ok(seq) => seq,
             Err(AppendError::Overtaken) => return ControlFlow::Break(Ended::Overtaken),
             Err(error) => {
@@ -499,7 +499,8 @@ impl Running {
             let Incoming::Event(event) = &stored.what else { continue };
             match planned {
                 Planned::ForRoutes => {
-                    counter!("talaria_events_planned_total", "routes" => "some").increment(1)
+                    self.recent.insert(stored.seq, event);
+                    counter!("talaria_events_planned_total", "routes" => "some").increment(1);
                 }
                 Planned::ForNone => counter!("talaria_events_planned_total", "routes" => "none").increment(1),
                 Planned::Repeated => counter!("talaria_events_repeated_total", "body" => "same").increment(1),

@@ -7,7 +7,6 @@ use super::{
     owner::{Ended, Needs, TakeOverError, Tools, take_over},
 };
 use crate::view::Fed;
-use metrics::gauge;
 use prost::Message as _;
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -259,9 +258,10 @@ impl Supervisor {
         let (take, give, wanted) = if self.is_alone {
             let all: BTreeSet<Partition> = Partition::all(self.tools.bus.partitions()).collect();
             let owned = self.owned();
-            match is_leaving {
-                true => (BTreeSet::new(), owned, 0),
-                false => (all.difference(&owned).copied().collect(), BTreeSet::new(), all.len()),
+            if is_leaving {
+                (BTreeSet::new(), owned, 0)
+            } else {
+                (all.difference(&owned).copied().collect(), BTreeSet::new(), all.len())
             }
         } else {
             let assignment = self.hearing.assign(&self.owned(), is_leaving);
@@ -276,7 +276,6 @@ impl Supervisor {
             self.open(partition);
         }
         let owned = self.slots.values().filter(|slot| slot.needs.is_some()).count();
-        gauge!("talaria_partitions_owned").set(u32::try_from(owned).unwrap_or(u32::MAX));
         let wanted = (self.is_alone || self.hearing.has_listened()).then_some(wanted);
         let fault = self.faults.values().next().cloned();
         self.health.send_if_modified(|health| {
@@ -353,10 +352,10 @@ impl Supervisor {
         match ended {
             None | Some(Ended::Closed | Ended::GivenUp) => {}
             Some(Ended::Overtaken) => {
-                tracing::warn!(%partition, "another relay has taken the partition over")
+                tracing::warn!(%partition, "another relay has taken the partition over");
             }
             Some(Ended::Broken(error)) => {
-                tracing::error!(%error, %partition, "partition lost; opening it again")
+                tracing::error!(%error, %partition, "partition lost; opening it again");
             }
         }
         self.announce(is_leaving).await;

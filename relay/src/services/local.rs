@@ -17,6 +17,9 @@ use talaria_bus::{Bus, Clock, Partition};
 use talaria_core::config::Config;
 use tokio::{sync::watch, time::timeout};
 
+/// See [`Local::settled`].
+const SETTLE_TIMEOUT: Duration = Duration::from_secs(1);
+
 /// How long the view may take to show what is in the journal already. Shorter than another relay waits for an answer, so that
 /// it is told.
 pub(super) const CATCH_UP_TIMEOUT: Duration = Duration::from_secs(4);
@@ -107,6 +110,12 @@ impl Local {
             }
         };
         timeout(CATCH_UP_TIMEOUT, all).await.map_err(|_| Error::FarBehind)
+    }
+
+    /// Gives the view a moment to show what is durable by now: who asks for something by its id has seen it somewhere.
+    pub(super) async fn settled(&self) {
+        // A view that is far behind says so in the answer.
+        let _ = timeout(SETTLE_TIMEOUT, self.caught_up(&self.own())).await;
     }
 
     /// Returns once the view shows every commit of the own partitions up to this one of the journal.

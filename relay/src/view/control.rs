@@ -84,6 +84,7 @@ fn all_jobs(connection: &Connection, share: &Share) -> rusqlite::Result<Vec<Repl
 
 /// Two parts of a job as one. It runs while one of them does, and was cancelled if one of them was. How far each has come
 /// says nothing about both.
+#[expect(clippy::needless_pass_by_value, reason = "so that it can be given to reduce")]
 pub(crate) fn merged(one: ReplayJob, other: ReplayJob) -> ReplayJob {
     let earlier = |a: Option<prost_types::Timestamp>, b: Option<prost_types::Timestamp>| {
         a.into_iter().chain(b).min_by_key(|at| from_proto(Some(at)))

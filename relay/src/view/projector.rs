@@ -97,12 +97,15 @@ pub(super) async fn follow(source: impl Source, partitions: u16, view: View, sto
     }
 }
 
+/// What was read; `None` where the journal does not reach back far enough.
+type Read = Result<Option<Vec<Committed>>, Error>;
+
 struct Projector<S> {
     source: S,
     view: View,
     feed: Feed,
     /// At most one read.
-    reading: JoinSet<(Missing, Result<Option<Vec<Committed>>, Error>)>,
+    reading: JoinSet<(Missing, Read)>,
     /// The next one begins no earlier.
     read_at: Instant,
     read_failures: Failures,

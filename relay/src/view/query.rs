@@ -192,6 +192,7 @@ pub(crate) fn history(connection: &Connection, id: DeliveryId) -> rusqlite::Resu
 }
 
 /// A delivery.
+#[cfg(test)]
 pub(crate) fn delivery(connection: &Connection, id: DeliveryId) -> rusqlite::Result<Option<Delivery>> {
     let Some(event_seq) = event_seq(connection, id.event)? else { return Ok(None) };
     delivery_at(connection, event_seq, id.route.to_i64())
@@ -208,6 +209,7 @@ pub(crate) fn delivery_at(
 }
 
 /// A delivery's attempts that ended, oldest first.
+#[cfg(test)]
 pub(crate) fn attempts(connection: &Connection, id: DeliveryId) -> rusqlite::Result<Vec<Attempt>> {
     Ok(history(connection, id)?.map_or(Vec::new(), |(_, history)| history.attempts))
 }

@@ -297,8 +297,7 @@ async fn a_route_that_is_gone_is_shown_until_nothing_waits_for_it() {
     let shows = |scrape: &Scrape, route: &str| {
         scrape.series.iter().any(|it| it.labels.get("route").is_some_and(|it| it == route))
     };
-    let scrape = look(&stack).await;
-    assert!(shows(&scrape, "gone") && shows(&scrape, "stays"));
+    look_until("both to be shown", &stack, |scrape| shows(scrape, "gone") && shows(scrape, "stays")).await;
 }
 
 /// Every metric is counted somewhere under its name, and whatever is counted has its place in the catalogue.

@@ -12,7 +12,7 @@
 
 pub(crate) mod connect;
 pub(crate) mod resolve;
-pub mod timings;
+pub(crate) mod timings;
 mod tls;
 
 pub(crate) use tls::{causes, refusal};

@@ -6,7 +6,7 @@ use talaria_proto::v1;
 
 /// Where the time of an exchange went. What it did not come to is `None`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Timings {
+pub(crate) struct Timings {
     /// To make the connection; nothing of it on a reused one.
     pub made: Made,
     /// From the start to the answer's head.
@@ -19,7 +19,7 @@ pub struct Timings {
 
 /// What making a connection took.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Made {
+pub(crate) struct Made {
     /// To look the name up; `None` where the URL names an address.
     pub dns: Option<Duration>,
     /// To connect, to the address that answered.

@@ -158,6 +158,7 @@ impl KeptEvents {
         plain.into_iter().chain(self.orphans.first().copied()).min()
     }
 
+    #[cfg(test)]
     pub(super) fn len(&self) -> usize {
         self.events.len()
     }

@@ -93,10 +93,6 @@ pub(crate) fn digest(payload_sha256: &[u8]) -> u64 {
 }
 
 impl State {
-    pub(crate) fn new() -> Self {
-        Self::default()
-    }
-
     /// The highest sequence of an event that was planned, repeated or quarantined.
     pub(crate) fn planned_through(&self) -> u64 {
         self.planned_through
@@ -122,13 +118,6 @@ impl State {
     pub(crate) fn task(&self, key: Key) -> Option<DeliveryTask> {
         let (kept, waiting) = self.find(key)?;
         self.task_of(kept, waiting)
-    }
-
-    /// The deliveries of an event that wait.
-    pub(crate) fn tasks_of(&self, event_seq: u64) -> Vec<DeliveryTask> {
-        let kept = self.kept.by_seq(event_seq).into_iter();
-        kept.flat_map(|kept| self.of_event(kept).filter_map(|(_, waiting)| self.task_of(kept, waiting)))
-            .collect()
     }
 
     /// How many attempts were started and have not ended.
@@ -166,6 +155,7 @@ impl State {
         self.lanes.get(id).map_or_else(unknown, |lane| lane.lane.clone())
     }
 
+    #[cfg(test)]
     pub(crate) fn lane_id(&self, tenant: &str, route: &str) -> Option<LaneId> {
         self.lanes.find(tenant, route)
     }
@@ -234,6 +224,7 @@ impl State {
     }
 
     /// The pause of this route alone; with an empty route, the tenant's.
+    #[cfg(test)]
     pub(crate) fn paused(&self, tenant: &str, route: &str) -> Option<&Pause> {
         self.paused.of(tenant, route)
     }
@@ -244,6 +235,7 @@ impl State {
     }
 
     /// Sequence of the durable commit with the last `Opened`.
+    #[cfg(test)]
     pub(crate) fn opened_at(&self) -> Option<u64> {
         self.opened_at
     }

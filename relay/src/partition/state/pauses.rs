@@ -25,6 +25,7 @@ impl Paused {
     }
 
     /// The pause of this route alone; with an empty route, the tenant's.
+    #[cfg(test)]
     pub(super) fn of(&self, tenant: &str, route: &str) -> Option<&Pause> {
         self.last.get(tenant)?.get(route).filter(|last| last.paused)?.pause.as_ref()
     }

@@ -70,6 +70,7 @@ impl<T> Slab<T> {
         }
     }
 
+    #[cfg(test)]
     pub(super) fn len(&self) -> usize {
         self.slots() - self.free.len()
     }

@@ -34,7 +34,7 @@ fn planned(tenant: &str, job: u32, routes: &[&str]) -> What {
 
 /// The state that a journal gives, from a sequence on.
 fn replay(journal: &[(u64, Vec<Record>)], from: u64, times: usize) -> State {
-    let mut state = State::new();
+    let mut state = State::default();
     for (seq, records) in journal.iter().filter(|(seq, _)| *seq >= from) {
         for record in records {
             (0..times).for_each(|_| state.apply(record));

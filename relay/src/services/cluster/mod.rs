@@ -129,7 +129,8 @@ impl Cluster {
         let give_up = tokio::time::sleep(OWNER_TIMEOUT);
         tokio::pin!(give_up);
         loop {
-            (drop(owners.borrow_and_update()), drop(ownership.borrow_and_update()));
+            owners.mark_unchanged();
+            ownership.mark_unchanged();
             let own = self.local().own().partitions;
             let targets = Targets::new(wanted.iter().copied(), &own, &self.ownership.borrow());
             if targets.unowned.is_empty() {

@@ -79,6 +79,7 @@ impl Local {
     ) -> Result<GetReplayJobResponse, Error> {
         let id = request.job_id;
         let asked = id.clone();
+        self.settled().await;
         let own = self.own();
         let job = self.read(move |connection| control::job(connection, &own, &asked)).await?;
         match job.filter(|job| caller.sees_job(job)) {

@@ -128,7 +128,7 @@ impl ControlService for ControlServer {
         Asker::read(caller.clone(), request.requested_by.clone(), request.reason.clone())?;
         done(async move {
             let tenant = cluster.tenant_of(&caller, &request.delivery_id).await?;
-            let own = cluster.operator.replay(&caller, request.clone());
+            let own = Box::pin(cluster.operator.replay(&caller, request.clone()));
             cluster.command(&caller, &tenant, ClusterMethod::ReplayDelivery, &request, own).await
         })
         .await

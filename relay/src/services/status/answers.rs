@@ -20,6 +20,7 @@ impl Local {
         request: GetEventRequest,
     ) -> Result<FoundEvent, Error> {
         let id: EventId = request::id(&request.event_id)?;
+        self.settled().await;
         let (own, caller) = (self.own(), caller.clone());
         let found = self.read(move |connection| {
             let found = query::event(connection, id)?;
@@ -42,6 +43,7 @@ impl Local {
         request: GetDeliveryRequest,
     ) -> Result<GetDeliveryResponse, Error> {
         let id: DeliveryId = request::id(&request.delivery_id)?;
+        self.settled().await;
         let (own, caller) = (self.own(), caller.clone());
         let found = self.read(move |connection| {
             let found = query::history(connection, id)?;

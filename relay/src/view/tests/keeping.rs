@@ -107,7 +107,8 @@ async fn the_rest_goes_when_nothing_happened_to_it_for_long() {
     assert_eq!(left("replay_jobs").await, 3, "all parts of a job, or none");
     assert_eq!(left("actions").await, 1, "what was done to a delivery that is kept");
     assert_eq!((left("pauses").await, left("events").await, left("spans").await), (1, 1, 1));
-    let page = view.read(|c| query::quarantined(c, &everywhere(), None, (i64::MAX, ""), 9)).await.unwrap();
+    let page =
+        view.read(|c| query::quarantined(c, &super::everything(), None, (i64::MAX, ""), 9)).await.unwrap();
     assert_eq!(page.callbacks[0].0, (at(10).as_microsecond(), "qrt_2".to_owned()), "as it came first");
     history.forget("acme", 99);
     view.apply(&history.commits.as_slice().into()).await.unwrap();

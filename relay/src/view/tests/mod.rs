@@ -6,7 +6,6 @@ mod querying;
 mod speed;
 
 use super::{query::DeliveryFilter, query::Period, *};
-use crate::partition::share::Share;
 use history::{History, at};
 use talaria_proto::v1::{DeliveryState, EventConflict, QuarantinedCallback};
 use tempfile::TempDir;
@@ -20,11 +19,6 @@ fn journal(last_commit: u64) -> Bounds {
 /// One of two partitions.
 fn partition(number: u16) -> Partition {
     Partition::new(number, 2).unwrap()
-}
-
-/// Both.
-fn everywhere() -> Share {
-    Share::new(Partition::all(2), 2)
 }
 
 /// A view of these commits, folded in batches of this size.
@@ -127,4 +121,17 @@ fn crowd() -> History {
 async fn states(view: &View) -> Vec<DeliveryState> {
     let found = view.read(|c| query::deliveries(c, &filter(), query::TOP, 100)).await.unwrap();
     found.0.into_iter().map(|(_, delivery)| delivery.state()).collect()
+}
+
+/// All partitions there are in these tests.
+fn everything() -> crate::partition::share::Share {
+    crate::partition::share::Share::new(Partition::all(2), 2)
+}
+
+/// The replay jobs of which a part runs.
+fn running_jobs(connection: &Connection) -> rusqlite::Result<Vec<talaria_proto::v1::ReplayJob>> {
+    let (mut jobs, _) = control::jobs(connection, &everything(), None, (i64::MAX, ""), 9)?;
+    jobs.retain(|job| job.state() == talaria_proto::v1::ReplayJobState::Running);
+    jobs.sort_by(|a, b| a.id.cmp(&b.id));
+    Ok(jobs)
 }

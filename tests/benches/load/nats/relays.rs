@@ -6,14 +6,11 @@ use crate::{
     report::{Measured, Row, per_second},
     role::Other,
 };
-use async_nats::jetstream;
+use futures_util::StreamExt as _;
 use prost::Message as _;
-use std::net::SocketAddr;
-use talaria_proto::v1::{Commit, operation::What};
-use talaria_tests::{
-    nats::{Server, server},
-    until,
-};
+use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
+use talaria_proto::v1::RelayAnnouncement;
+use talaria_tests::nats::{Server, server};
 
 const ROUNDS: usize = 3;
 const RELAYS: [usize; 2] = [1, 3];
@@ -53,14 +50,18 @@ pub async fn run(hermes: SocketAddr) -> Measured {
 async fn start(nats: &Server, hermes: SocketAddr, count: usize) -> Vec<Other> {
     let routes: Vec<String> = (0..ROUTES).map(|route| format!("r{route}")).collect();
     let relays = (0..count).map(|_| side::relay(nats, hermes, &routes, AT_ONCE)).collect();
-    let jetstream = jetstream::new(async_nats::connect(nats.url()).await.unwrap());
-    let journal = jetstream.get_stream("talaria-journal").await.unwrap();
-    until("the relays to divide the work", async || {
-        let message = journal.get_last_raw_message_by_subject("talaria.journal.membership").await.ok()?;
-        let commit = Commit::decode(message.payload).unwrap();
-        let What::Membership(membership) = commit.operations.into_iter().next()?.what? else { return None };
-        (membership.members.len() == count).then_some(())
-    })
-    .await;
+    let client = async_nats::connect(nats.url()).await.unwrap();
+    let mut announcements = client.subscribe("talaria.relays.*").await.unwrap();
+    let mut owned: BTreeMap<String, usize> = BTreeMap::new();
+    let divided = async {
+        // All partitions have owners, and each relay has some.
+        while owned.len() < count || owned.values().sum::<usize>() != 64 || owned.values().any(|it| *it == 0)
+        {
+            let message = announcements.next().await.unwrap();
+            let announced = RelayAnnouncement::decode(message.payload).unwrap();
+            owned.insert(message.subject.to_string(), announced.owned.len());
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), divided).await.expect("the relays divide the work");
     relays
 }

@@ -17,7 +17,7 @@ fn at(seconds: u64) -> Timestamp {
 
 /// A state with these records, of which each list is a commit, from sequence 10 on in tens.
 fn state(commits: &[&[Record]]) -> State {
-    let mut state = State::new();
+    let mut state = State::default();
     commits.iter().zip(1..).for_each(|(records, index)| commit(&mut state, index * 10, records));
     state
 }
@@ -77,7 +77,7 @@ fn an_event_is_planned_for_each_of_its_routes() {
 
 #[test]
 fn repetitions_and_quarantined_callbacks_count_as_planned() {
-    let mut state = State::new();
+    let mut state = State::default();
     for (seq, what) in [
         (3, What::EventRepeated(EventRepeated::default())),
         (5, What::CallbackQuarantined(QuarantinedCallback::default())),
@@ -185,7 +185,7 @@ fn pauses_and_resumptions_last() {
     assert_eq!((own(&state, ""), own(&state, "a"), own(&state, "b")), (true, false, false));
     assert!(state.pauses().hold("acme", "a"), "by the tenant's");
     state.apply(&change("acme", "", at(2), false));
-    let mut copy = State::new();
+    let mut copy = State::default();
     copy.apply(&opened(&state, at(50)));
     for state in [state, copy] {
         assert!(!state.pauses().hold("acme", "a"));
@@ -196,7 +196,7 @@ fn pauses_and_resumptions_last() {
 
 #[test]
 fn a_partition_has_an_owner_until_that_closes_it() {
-    let mut state = State::new();
+    let mut state = State::default();
     assert_eq!((state.owner(), state.opened_at()), (None, None));
     state.apply(&opened(&state, at(0)));
     assert_eq!((state.owner(), state.opened_at()), (Some(("relay", 3)), None), "not durable yet");
@@ -220,14 +220,14 @@ fn opened_replaces_the_small_state() {
         (state.memory(state.lane_id("acme", "a").unwrap()), state.jobs().cloned().collect::<Vec<_>>())
     };
     assert_eq!(small(&state), small(&before));
-    state.apply(&opened(&State::new(), at(2)));
+    state.apply(&opened(&State::default(), at(2)));
     assert_eq!(small(&state), (Memory::default(), vec![]));
     assert!(state.task(key(1, "a")).is_some(), "but for what waits");
 }
 
 #[test]
 fn floors_rise_only_with_durable_records() {
-    let mut state = State::new();
+    let mut state = State::default();
     let floors = |state: &State| (state.floors().events, state.floors().journal);
     state.apply(&opened(&state, at(0)));
     state.apply(&record(at(0), 7, planned("acme", 1, &["a"])));
@@ -258,7 +258,7 @@ fn floors_rise_only_with_durable_records() {
 
 #[test]
 fn a_carried_event_needs_no_earlier_record() {
-    let mut state = State::new();
+    let mut state = State::default();
     let open = opened(&state, at(0));
     commit(&mut state, 10, &[open, record(at(0), 3, planned("acme", 1, &["a", "b"]))]);
     commit(&mut state, 20, &[record(at(1), 4, planned("acme", 2, &["a"]))]);
@@ -284,7 +284,7 @@ fn a_carried_event_needs_no_earlier_record() {
     state.committed(50);
     assert_eq!(state.payload(3), Payload::Carried(50));
     assert_eq!((state.floors().events, state.floors().journal), (4, 20), "the second one's");
-    let mut rest = State::new();
+    let mut rest = State::default();
     commit(&mut rest, 50, &[carry.clone(), open]);
     assert_eq!(task(&rest, 3, "a"), task(&state, 3, "a"));
     assert_eq!(
@@ -302,7 +302,7 @@ fn a_carried_event_needs_no_earlier_record() {
 
 #[test]
 fn events_are_forgotten_in_the_order_of_the_journal_up_to_one_that_waits() {
-    let mut state = State::new();
+    let mut state = State::default();
     let open = opened(&state, at(0));
     commit(&mut state, 10, &[open]);
     for (seq, routes) in [(1, vec![]), (2, vec![]), (3, vec!["a"]), (4, vec![])] {
@@ -339,7 +339,7 @@ fn events_are_forgotten_in_the_order_of_the_journal_up_to_one_that_waits() {
 fn a_delivery_whose_plan_is_missing_goes_on_and_leaves_no_trace() {
     let planned = state(&[&[record(at(0), 7, planned("acme", 1, &["a"]))]]);
     let task = due(&task(&planned, 7, "a"), at(30));
-    let mut state = State::new();
+    let mut state = State::default();
     commit(
         &mut state,
         10,
@@ -356,7 +356,7 @@ fn a_delivery_whose_plan_is_missing_goes_on_and_leaves_no_trace() {
 }
 
 fn state_of_nothing(seq: u64) -> State {
-    let mut state = State::new();
+    let mut state = State::default();
     commit(&mut state, seq, &[]);
     state
 }
@@ -380,7 +380,7 @@ fn after_a_step_of_the_clock_nothing_waits_longer_than_its_longest_pause() {
 
 #[test]
 fn records_without_the_necessary_fields_change_nothing() {
-    let mut state = State::new();
+    let mut state = State::default();
     let plan = |id: &str| {
         let event = Event { id: id.into(), ..event("acme", 1, start()) };
         What::EventPlanned(EventPlanned { event: Some(event), routes: vec!["a".into()] })

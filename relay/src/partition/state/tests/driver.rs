@@ -93,7 +93,7 @@ impl Driver {
         let mut driver = Self {
             rng: StdRng::seed_from_u64(seed),
             now: start(),
-            state: State::new(),
+            state: State::default(),
             model: Model::default(),
             journal: Vec::new(),
             closed: None,

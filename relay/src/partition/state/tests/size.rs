@@ -58,7 +58,7 @@ fn plan(number: u64) -> Record {
 fn bytes_and_times_of_a_backlog() {
     let count: u64 = env::var(COUNT).map_or(1_000_000, |count| count.parse().unwrap());
     let all = usize::try_from(count).unwrap();
-    let mut state = State::new();
+    let mut state = State::default();
     let mut took = 0;
     // What an allocator keeps for records is not the state's.
     drop(black_box((0..1_000).map(plan).collect::<Vec<_>>()));
