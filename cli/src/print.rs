@@ -48,6 +48,22 @@ pub(crate) fn json_line<M: Message + Name>(message: &M) -> anyhow::Result<()> {
     Ok(writeln!(io::stdout().lock(), "{}", json(message)?)?)
 }
 
+/// Warns on standard error where something is missing in an answer.
+pub(crate) fn warn_if_incomplete(incomplete: bool) -> io::Result<()> {
+    if incomplete {
+        warn(
+            "something is missing: some partitions have no owner at the moment, or it does not answer; ask again soon",
+        )?;
+    }
+    Ok(())
+}
+
+/// Warns on standard error.
+pub(crate) fn warn(what: &str) -> io::Result<()> {
+    let style = Style::new().bold().fg_color(Some(AnsiColor::Yellow.into()));
+    writeln!(anstream::stderr(), "{style}warning:{style:#} {what}")
+}
+
 /// A state's name.
 pub(crate) fn state_name(state: DeliveryState) -> &'static str {
     state.as_str_name().trim_start_matches("DELIVERY_STATE_")

@@ -24,6 +24,7 @@ pub(crate) async fn run(config: &Path, args: Actions) -> Result<(), Failure> {
     if args.ask.json {
         return Ok(print::json_document(&answer)?);
     }
+    print::warn_if_incomplete(answer.incomplete)?;
     if answer.actions.is_empty() {
         return Ok(writeln!(anstream::stdout(), "{DIM}Nobody did anything.{DIM:#}")?);
     }

@@ -40,6 +40,7 @@ pub(crate) async fn run(config: &Path, args: Explain) -> Result<(), Failure> {
     if args.ask.json {
         return Ok(print::json_document(&answer)?);
     }
+    print::warn_if_incomplete(answer.incomplete)?;
     let mut out = anstream::stdout().lock();
     let now = Timestamp::now();
     for (index, explanation) in answer.explanations.iter().enumerate() {

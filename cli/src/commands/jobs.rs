@@ -30,16 +30,25 @@ pub(crate) async fn run(config: &Path, args: Jobs) -> Result<(), Failure> {
             let reason = args.who.reason.unwrap_or_default();
             let request = CancelReplayJobRequest { job_id, requested_by, reason };
             let answer = relay.cancel_replay_job(request).await?.into_inner();
-            if args.ask.json { Ok(print::json_document(&answer)?) } else { table(answer.job.as_slice()) }
+            if args.ask.json {
+                return Ok(print::json_document(&answer)?);
+            }
+            table(answer.job.as_slice(), answer.incomplete)
         }
         Some(job_id) => {
             let answer = relay.get_replay_job(GetReplayJobRequest { job_id }).await?.into_inner();
-            if args.ask.json { Ok(print::json_document(&answer)?) } else { table(answer.job.as_slice()) }
+            if args.ask.json {
+                return Ok(print::json_document(&answer)?);
+            }
+            table(answer.job.as_slice(), answer.incomplete)
         }
         None => {
             let request = ListReplayJobsRequest { page_size: args.limit, page_token: String::new() };
             let answer = relay.list_replay_jobs(request).await?.into_inner();
-            if args.ask.json { Ok(print::json_document(&answer)?) } else { table(&answer.jobs) }
+            if args.ask.json {
+                return Ok(print::json_document(&answer)?);
+            }
+            table(&answer.jobs, answer.incomplete)
         }
     }
 }
@@ -54,7 +63,13 @@ pub(crate) async fn wait(
     while job.state() == ReplayJobState::Running {
         tokio::time::sleep(LOOK).await;
         match relay.get_replay_job(GetReplayJobRequest { job_id: job.id.clone() }).await {
-            Ok(answer) => job = answer.into_inner().job.unwrap_or(job),
+            Ok(answer) => {
+                let answer = answer.into_inner();
+                // A part that is missing may be the one that still runs.
+                if !answer.incomplete {
+                    job = answer.job.unwrap_or(job);
+                }
+            }
             Err(status) if may_come_back(&status) => {
                 tracing::warn!(reason = status.message(), "the relay hung up; asking again");
             }
@@ -83,7 +98,8 @@ fn state(job: &ReplayJob) -> &'static str {
     job.state().as_str_name().trim_start_matches("REPLAY_JOB_STATE_")
 }
 
-fn table(jobs: &[ReplayJob]) -> Result<(), Failure> {
+fn table(jobs: &[ReplayJob], incomplete: bool) -> Result<(), Failure> {
+    print::warn_if_incomplete(incomplete)?;
     if jobs.is_empty() {
         return Ok(writeln!(anstream::stdout(), "{DIM}No replay jobs.{DIM:#}")?);
     }

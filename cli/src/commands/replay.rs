@@ -112,6 +112,7 @@ async fn many(relay: &mut Relay, args: Replay, requested_by: String) -> Result<(
 }
 
 fn counts(answer: &ReplayDeliveriesResponse) -> io::Result<()> {
+    print::warn_if_incomplete(answer.incomplete)?;
     let mut out = io::stdout().lock();
     writeln!(out, "{} match, {} can be replayed.", answer.matching, answer.replayable)?;
     for (count, why) in [

@@ -20,6 +20,7 @@ pub(crate) async fn show(
     if json {
         return Ok(print::json_document(&summary)?);
     }
+    super::status::warn_of(&summary)?;
     if summary.routes.is_empty() {
         return Ok(writeln!(anstream::stdout(), "{DIM}No route has had a delivery yet.{DIM:#}")?);
     }

@@ -16,11 +16,14 @@ use talaria_bus::time::{duration_from_proto, from_proto, since, to_proto};
 use talaria_proto::v1::{
     Attempt, AttemptOutcome, Configuration, ControlAction, Delivery, DeliveryFilter, DeliveryState, Event,
     GetDeliveryRequest, GetDeliveryResponse, GetEventRequest, GetEventResponse, GetSummaryRequest,
-    ListDeliveriesRequest, ListDeliveriesResponse, ListEventsRequest, ListQuarantinedRequest, RouteSummary,
-    TenantSummary, status_service_client::StatusServiceClient,
+    GetSummaryResponse, ListDeliveriesRequest, ListDeliveriesResponse, ListEventsRequest,
+    ListQuarantinedRequest, RouteSummary, TenantSummary, status_service_client::StatusServiceClient,
 };
 
 pub(super) type Relay = StatusServiceClient<Shown>;
+
+/// The status is always a few commits behind while much happens. From so many on, it is said.
+const FAR_BEHIND: u64 = 1_000;
 
 pub(crate) async fn run(config: &Path, args: Status) -> Result<(), Failure> {
     let mut relay = client::connect(&args.ask, config).await?;
@@ -54,16 +57,26 @@ async fn job(relay: &mut Relay, job: &str, args: &Status) -> Result<(), Failure>
     };
     let events = relay.list_events(request).await?.into_inner();
     if events.events.is_empty() {
-        return Err(Failure::Unknown(format!(
-            "no job {job} is known: it never came, waits to be planned, or is not kept any more"
-        )));
+        return Err(if events.incomplete {
+            Failure::Unreachable(format!(
+                "no job {job} is known to the relays that answer: some partitions have no owner at the moment, or it does not \
+                 answer; ask again soon"
+            ))
+        } else {
+            Failure::Unknown(format!(
+                "no job {job} is known: it never came, waits to be planned, or is not kept any more"
+            ))
+        });
     }
-    let list = list(relay, filter, args).await?;
+    let mut list = list(relay, filter, args).await?;
+    // Both are one answer.
+    list.incomplete |= events.incomplete;
     if args.ask.json {
         let mut document = print::json(&events)?;
         print::merge(&mut document, print::json(&list)?);
         return Ok(writeln!(io::stdout(), "{document:#}")?);
     }
+    print::warn_if_incomplete(list.incomplete)?;
     let now = Timestamp::now();
     let row = |event: &Event| {
         vec![
@@ -94,14 +107,18 @@ async fn overview(relay: &mut Relay, args: &Status) -> Result<(), Failure> {
     let filter = request_filter(&args.filter);
     let by_tenant = DeliveryFilter { tenant: filter.tenant.clone(), ..DeliveryFilter::default() };
     if filter == by_tenant {
-        let summary =
+        let mut summary =
             relay.get_summary(GetSummaryRequest { tenant: filter.tenant.clone() }).await?.into_inner();
-        let list = list(relay, filter, args).await?;
+        let mut list = list(relay, filter, args).await?;
         if args.ask.json {
+            // Both are one answer.
+            list.incomplete |= summary.incomplete;
             let mut document = print::json(&summary)?;
             print::merge(&mut document, print::json(&list)?);
             return Ok(writeln!(io::stdout(), "{document:#}")?);
         }
+        summary.incomplete |= list.incomplete;
+        warn_of(&summary)?;
         // Who has changed nothing needs not be told of it.
         if let Some(configuration) = summary
             .configuration
@@ -119,7 +136,23 @@ async fn overview(relay: &mut Relay, args: &Status) -> Result<(), Failure> {
         return show_deliveries(&list);
     }
     let list = list(relay, filter, args).await?;
-    if args.ask.json { Ok(print::json_document(&list)?) } else { show_deliveries(&list) }
+    if args.ask.json {
+        return Ok(print::json_document(&list)?);
+    }
+    print::warn_if_incomplete(list.incomplete)?;
+    show_deliveries(&list)
+}
+
+/// Warns of what is missing in sums.
+pub(super) fn warn_of(summary: &GetSummaryResponse) -> io::Result<()> {
+    print::warn_if_incomplete(summary.incomplete)?;
+    if summary.view_behind >= FAR_BEHIND {
+        let behind = summary.view_behind;
+        print::warn(&format!(
+            "the status is {behind} commits of the journal behind: what happened last is missing"
+        ))?;
+    }
+    Ok(())
 }
 
 /// Which configuration is in force; in red what is not.
@@ -402,6 +435,7 @@ async fn quarantined(relay: &mut Relay, args: Status) -> Result<(), Failure> {
     if args.ask.json {
         return Ok(print::json_document(&list)?);
     }
+    print::warn_if_incomplete(list.incomplete)?;
     let mut out = anstream::stdout().lock();
     match list.total {
         1 => writeln!(out, "1 signed callback was not an event.")?,

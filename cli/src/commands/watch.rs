@@ -62,7 +62,7 @@ fn show(message: &WatchDeliveriesResponse, json: bool) -> Result<(), Failure> {
         return Ok(print::json_line(message)?);
     }
     if message.kind() == WatchKind::SnapshotDone {
-        return Ok(());
+        return Ok(print::warn_if_incomplete(message.incomplete)?);
     }
     if let Some(delivery) = &message.delivery {
         writeln!(anstream::stdout().lock(), "{}", line(delivery, message.attempt.as_ref()))?;

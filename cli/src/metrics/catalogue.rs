@@ -146,7 +146,12 @@ pub const CATALOGUE: &[Metric] = &[
         ROUTE,
         "1 while an operator pauses the route or its tenant, otherwise 0",
     ),
-    gauge(Relay, "talaria_events_unplanned", &[], "Accepted events that were not matched against routes yet"),
+    gauge(
+        Relay,
+        "talaria_events_unplanned",
+        &[],
+        "Events that were stored behind the last one that was matched against routes in any partition; of the owner of partition 00",
+    ),
     gauge(Relay, "talaria_journal_lag_entries", &[], "Commits of the journal that the status view is behind"),
     counter(
         Relay,
@@ -154,7 +159,7 @@ pub const CATALOGUE: &[Metric] = &[
         &[],
         "Partitions that this relay lost because nothing can be appended to their journal any more",
     ),
-    gauge(Relay, "talaria_replay_jobs", &[], "Replay jobs that have not ended"),
+    gauge(Relay, "talaria_replay_jobs", &[], "Replay jobs that run in partitions of this relay"),
     gauge(
         Relay,
         "talaria_partitions_owned",

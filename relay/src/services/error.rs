@@ -145,12 +145,15 @@ impl From<talaria_bus::Error> for Error {
 
 impl From<&Error> for QuestionFailure {
     fn from(error: &Error) -> Self {
-        Self { code: error.code().into(), message: error.to_string() }
+        Self { code: error.code().into(), message: error.to_string(), not_owned: *error == Error::NotOwned }
     }
 }
 
 impl From<QuestionFailure> for Error {
     fn from(failure: QuestionFailure) -> Self {
+        if failure.not_owned {
+            return Self::NotOwned;
+        }
         Self::Refused { code: Code::from_i32(failure.code), message: failure.message }
     }
 }
@@ -180,6 +183,7 @@ mod tests {
             Error::NotKnown { what: "event evt_x".into(), behind: 3 },
             Error::JobEnded("rpl_1".into()),
             Error::NoOwner(vec![partition]),
+            Error::NotOwned,
             Error::View,
         ] {
             let there = Error::from(QuestionFailure::from(&error));

@@ -11,8 +11,9 @@
 //! - Where partitions were not answered for, lists and sums say that they are incomplete. Where only one partition was in
 //!   question, or nothing was found, that is an error.
 //!
-//! Everything is bounded: a question by [`ANSWER_DEADLINE`], a message of the bus by [`pieces`], an answer's part of a list by
-//! its bytes (the relay that asks goes on from there, see [`wire`]), and all that a relay answers at once by [`serve`].
+//! Everything is bounded: a question in time ([`ANSWER_DEADLINE`](crate::partition::handle::ANSWER_DEADLINE)), a message of
+//! the bus by [`pieces`], a relay's part of a list in bytes (the relay that asks goes on from there, see [`wire`]), and how
+//! many questions a relay answers at once by [`serve`].
 //!
 //! Alternative: each relay folds the journals of all partitions and answers alone. Then each relay writes what all of them
 //! deliver, which is what made relays slower the more there were.
@@ -29,7 +30,7 @@ pub(super) use merge::Page;
 pub(crate) use serve::answer_questions;
 
 use super::{access::Caller, control::Operator, error::Error, local::Local, status::request};
-use crate::partition::handle::Ownership;
+use crate::partition::{handle::Ownership, share::Share};
 use merge::Merge;
 use prost::Message;
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
@@ -55,9 +56,12 @@ pub(super) struct Listed<T> {
     pub incomplete: bool,
 }
 
-/// What the other relays answered.
+/// What all relays answered.
 pub(super) struct Gathered<M> {
-    pub answers: Vec<M>,
+    /// This one.
+    pub own: Result<M, Error>,
+    /// The others.
+    pub others: Vec<M>,
     /// Those for which nobody answered.
     pub missing: Vec<Partition>,
     /// How far the view is behind that is behind most.
@@ -86,6 +90,11 @@ impl Coverage {
         if is_an_answer {
             self.missing.retain(|partition| !heard.answered.contains(partition));
         }
+    }
+
+    /// What this relay lost while it answered may be missing in its answer.
+    fn keep(&mut self, targets: &Targets, own: &Share) {
+        self.missing.extend(targets.own.difference(&own.partitions));
     }
 
     /// What is missing. It is an error where that is all that was asked for.
@@ -153,28 +162,31 @@ impl Cluster {
         asked
     }
 
-    /// What the others answer of a tenant, or of all.
+    /// What all relays answer of a tenant, or of all; `own` is this relay's answer.
     pub(super) async fn gather<M: Message + Default>(
         &self,
         caller: &Caller,
         method: ClusterMethod,
         request: &impl Message,
         tenant: Option<&str>,
+        own: impl Future<Output = Result<M, Error>>,
     ) -> Result<Gathered<M>, Error> {
         let targets = self.targets(tenant).await;
         let mut coverage = Coverage::of(&targets);
-        let (mut answers, mut behind) = (Vec::new(), self.local().behind());
+        let (mut others, mut behind) = (Vec::new(), self.local().behind());
         let mut asked = self.ask_all(caller, method, request, &targets, 0);
+        let own = own.await;
         while let Some(heard) = asked.join_next().await {
             let Ok(mut heard) = heard else { continue };
             match heard.decoded() {
-                Ok(answer) => answers.push(answer),
+                Ok(answer) => others.push(answer),
                 Err(error) => heard.outcome = Err(error),
             }
             coverage.hear(&heard);
             behind = behind.max(heard.behind);
         }
-        Ok(Gathered { answers, missing: coverage.check()?, behind })
+        coverage.keep(&targets, &self.local().own());
+        Ok(Gathered { own, others, missing: coverage.check()?, behind })
     }
 
     /// Puts a question to one relay, about these partitions.
@@ -195,9 +207,10 @@ impl Cluster {
     /// The last event that was planned in any partition; `None` when not all relays answered.
     pub(crate) async fn planned_through(&self) -> Option<u64> {
         let method = ClusterMethod::PlannedThrough;
-        let others = self.gather::<PlannedThrough>(&Caller::anybody(), method, &(), None).await.ok()?;
-        let furthest = others.answers.iter().map(|answer| answer.event_seq).max().unwrap_or(0);
-        others.missing.is_empty().then_some(furthest.max(self.local().planned_through().await))
+        let own = async { Ok(PlannedThrough { event_seq: self.local().planned_through().await }) };
+        let all = self.gather(&Caller::anybody(), method, &(), None, own).await.ok()?;
+        let furthest = all.others.into_iter().chain(all.own).map(|answer| answer.event_seq).max();
+        furthest.filter(|_| all.missing.is_empty())
     }
 
     /// What has an id: of this relay, if it has it, and otherwise of the first other one that does.
@@ -224,6 +237,7 @@ impl Cluster {
             coverage.hear(&heard);
             behind = behind.max(heard.behind);
         }
+        coverage.keep(&targets, &self.local().own());
         Err(not_found.of_all(behind, coverage.missing.into_iter().collect()))
     }
 
@@ -238,11 +252,19 @@ impl Cluster {
         let size = request::page_size(L::page_size(&request))?;
         let targets = self.targets(tenant.as_deref()).await;
         let mut coverage = Coverage::of(&targets);
-        let asked = self.ask_all(caller, L::METHOD, &request, &targets, min_commit);
+        let mut asked = self.ask_all(caller, L::METHOD, &request, &targets, min_commit);
         let (mut merge, mut relays) = (Merge::new(size, L::join), vec![None]);
         // Where nothing is owned here, it checks the request all the same.
-        merge.add(self.own_page::<L>(caller, request.clone(), min_commit).await?);
-        for mut heard in asked.join_all().await {
+        match self.own_page::<L>(caller, request.clone(), min_commit).await {
+            Ok(page) => drop(merge.add(page)),
+            Err(Error::FarBehind) if !targets.others.is_empty() => {
+                merge.add(Page::new((Vec::new(), false)));
+                coverage.missing.extend(&targets.own);
+            }
+            Err(error) => return Err(error),
+        }
+        while let Some(heard) = asked.join_next().await {
+            let Ok(mut heard) = heard else { continue };
             match Self::page_of::<L>(&heard) {
                 Ok(page) => {
                     merge.add(page);
@@ -277,6 +299,7 @@ impl Cluster {
                 }
             }
         }
+        coverage.keep(&targets, &self.local().own());
         let incomplete = !coverage.check()?.is_empty();
         let Page { items, end, total } = merge.finish();
         let items = items.into_iter().map(|(_, item)| item).collect();
@@ -326,8 +349,8 @@ impl Cluster {
             let heard = wire::ask(self.local().bus.clone(), relay, partitions, question.clone()).await;
             match heard.outcome {
                 Ok(_) => return heard.decoded(),
-                // It does not own it any more, and did nothing.
-                Err(Error::Refused { .. }) if heard.answered.is_empty() => {}
+                // It did nothing.
+                Err(Error::NotOwned) => {}
                 Err(error @ Error::Refused { .. }) => return Err(error),
                 Err(_) => return Err(Error::MayBeDone { relay: heard.relay, partition }),
             }
@@ -381,6 +404,17 @@ mod tests {
         one_missing.hear(&heard(&[2, 3], &[2, 3], Ok(Bytes::new())));
         one_missing.hear(&heard(&[4], &[4], Ok(Bytes::new())));
         assert_eq!(one_missing.check(), Ok(list(&[5])));
+    }
+
+    #[test]
+    fn what_was_lost_while_it_was_answered_for_makes_it_incomplete() {
+        let own = Targets { own: some(&[0, 1]), ..Targets::default() };
+        let mut kept = Coverage::of(&own);
+        kept.keep(&own, &Share::new(some(&[0, 1, 5]), 8));
+        assert_eq!(kept.check(), Ok(vec![]));
+        let mut lost = Coverage::of(&own);
+        lost.keep(&own, &Share::new(some(&[1]), 8));
+        assert_eq!(lost.check(), Ok(list(&[0])));
     }
 
     #[test]

@@ -30,13 +30,15 @@ const RETRY_DELAY: Duration = Duration::from_secs(1);
 
 /// Answers what other relays ask until it is told to stop.
 pub(crate) async fn answer_questions(operator: Operator, stop: CancellationToken) {
-    let pieces = Pieces::default();
+    let (pieces, mut answering) = (Pieces::default(), JoinSet::new());
     let work = async {
         loop {
             match operator.local.bus.questions().await {
-                // On a bus for one process none comes.
-                Ok(None) => return std::future::pending().await,
-                Ok(Some(mut questions)) => serve(&operator, &pieces, &mut questions).await,
+                // There are no others on a bus for one process.
+                Ok(None) => std::future::pending().await,
+                Ok(Some(mut questions)) => {
+                    serve(&operator, &pieces, &mut questions, &mut answering).await;
+                }
                 Err(error) => tracing::warn!(%error, "cannot hear what other relays ask"),
             }
             tokio::time::sleep(RETRY_DELAY).await;
@@ -45,11 +47,11 @@ pub(crate) async fn answer_questions(operator: Operator, stop: CancellationToken
     tokio::select! { () = stop.cancelled() => {}, () = work => {} }
 }
 
-/// Until the subscription ends.
-async fn serve(operator: &Operator, pieces: &Pieces, questions: &mut Questions) {
-    let (places, mut answering) = (Arc::new(Semaphore::new(AT_ONCE)), JoinSet::new());
+/// Until the subscription ends. What is being answered then goes on.
+async fn serve(operator: &Operator, pieces: &Pieces, questions: &mut Questions, answering: &mut JoinSet<()>) {
+    let permits = Arc::new(Semaphore::new(AT_ONCE));
     loop {
-        let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
+        let Ok(permit) = Arc::clone(&permits).acquire_owned().await else { return };
         let question = match questions.next().await {
             Ok(question) => question,
             Err(error) => {
@@ -65,7 +67,7 @@ async fn serve(operator: &Operator, pieces: &Pieces, questions: &mut Questions) 
             {
                 tracing::debug!(%error, "cannot answer another relay");
             }
-            drop(place);
+            drop(permit);
         });
         while answering.try_join_next().is_some() {}
     }

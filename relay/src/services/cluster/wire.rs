@@ -202,22 +202,15 @@ mod tests {
             payload: vec![0; payload].into(),
             ..QuarantinedCallback::default()
         };
-        let found = |sizes: &[usize], end| Page {
-            items: sizes
-                .iter()
-                .rev()
-                .enumerate()
-                .map(|(at, size)| ((i64::try_from(at).unwrap(), String::new()), callback(*size)))
-                .rev()
-                .collect(),
-            end,
-            total: 0,
+        let found = |sizes: &[usize]| {
+            let items =
+                (1..).zip(sizes.iter().rev()).map(|(at, size)| ((at, String::new()), callback(*size)));
+            Page { items: items.collect::<Vec<_>>().into_iter().rev().collect(), end: None, total: 0 }
         };
-        let cut =
-            page::<Quarantined>(&list_part::<Quarantined>(found(&[9, LARGEST_LIST, 9, 9], None))).unwrap();
-        assert_eq!((cut.items.len(), cut.end), (2, Some((2, String::new()))), "the rest is asked for again");
-        let single =
-            page::<Quarantined>(&list_part::<Quarantined>(found(&[LARGEST_LIST * 2], None))).unwrap();
+        let cross = |found| page::<Quarantined>(&list_part::<Quarantined>(found)).unwrap();
+        let cut = cross(found(&[9, LARGEST_LIST, 9, 9]));
+        assert_eq!((cut.items.len(), cut.end), (2, Some((3, String::new()))), "the rest is asked for again");
+        let single = cross(found(&[LARGEST_LIST * 2]));
         assert_eq!((single.items.len(), single.end), (1, None), "a single one is given whole");
     }
 }

@@ -53,15 +53,12 @@ impl Cluster {
             let part = self.find(caller, method, &request, own).await?;
             return Ok(merged([part], false));
         }
-        let own = match own.await {
-            Err(error) if !error.is_not_found() => return Err(error),
-            own => own,
-        };
         let tenant = caller.narrow(&request.tenant)?;
-        let others = self.gather(caller, method, &request, tenant.as_deref()).await?;
-        match own {
-            Err(error) if others.answers.is_empty() => Err(error.of_all(others.behind, others.missing)),
-            own => Ok(merged(others.answers.into_iter().chain(own), !others.missing.is_empty())),
+        let all = self.gather(caller, method, &request, tenant.as_deref(), own).await?;
+        match all.own {
+            Err(error) if !error.is_not_found() => Err(error),
+            Err(error) if all.others.is_empty() => Err(error.of_all(all.behind, all.missing)),
+            own => Ok(merged(all.others.into_iter().chain(own), !all.missing.is_empty())),
         }
     }
 }

@@ -6,7 +6,7 @@
 use super::request::Asker;
 use crate::{
     decisions::replay::{self, Wish, record},
-    partition::handle::{AuditInfo, Command, Key, NotDone, Owner, Turn},
+    partition::handle::{AuditInfo, Command, Done, Key, NotDone, Owner, Turn},
     services::{
         access::Caller,
         error::Error,
@@ -182,7 +182,7 @@ impl Operator {
             }
             let done = owner.command(Command::Cancel(key(event_seq, id), asker.audit())).await;
             drop(turn);
-            if let Some(seq) = finished(done, id)? {
+            if let Some(seq) = finished(&done)? {
                 let (by, token, reason) = (&asker.by, asker.token_name(), &asker.reason);
                 tracing::info!(delivery = %id, by, token, reason, "cancelled");
                 counter!("talaria_deliveries_total", "state" => "cancelled").increment(1);
@@ -226,7 +226,7 @@ impl Operator {
             };
             let done = owner.command(command).await;
             drop(turn);
-            if let Some(seq) = finished(done, id)? {
+            if let Some(seq) = finished(&done)? {
                 let (by, token, reason) = (&asker.by, asker.token_name(), &asker.reason);
                 tracing::info!(delivery = %id, by, token, reason, "replayed");
                 self.shown(&owner, seq).await;
@@ -267,14 +267,10 @@ fn key(event_seq: u64, id: DeliveryId) -> Key {
 
 /// The commit of a command about a delivery; nothing where the delivery has to be looked at again: an attempt is under way, or
 /// ended a moment ago, which the view does not show yet.
-#[expect(clippy::needless_pass_by_value, reason = "it is used up")]
-fn finished(done: Result<u64, NotDone>, id: DeliveryId) -> Result<Option<u64>, Error> {
+fn finished(done: &Done) -> Result<Option<u64>, Error> {
     match done {
-        Ok(seq) => Ok(Some(seq)),
-        Err(NotDone::UnderWay | NotDone::NotWaiting) => {
-            tracing::debug!(delivery = %id, "an attempt is under way or has just ended");
-            Ok(None)
-        }
+        Ok(seq) => Ok(Some(*seq)),
+        Err(NotDone::UnderWay | NotDone::NotWaiting) => Ok(None),
         Err(NotDone::TooLarge) => Err(Error::TooLarge),
         Err(NotDone::Lost) => Err(Error::Lost),
     }

@@ -10,8 +10,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use talaria_bus::{Partition, time::to_proto};
 use talaria_proto::v1::{
     CancelReplay, CancelReplayJobRequest, CancelReplayJobResponse, ClusterMethod, GetReplayJobRequest,
-    GetReplayJobResponse, PartitionReplayCount, ReplayCount, ReplayDeliveriesRequest,
-    ReplayDeliveriesResponse, ReplayJob, ReplayPart, StartReplay, StartedReplay,
+    GetReplayJobResponse, PartitionReplayCount, ReplayDeliveriesRequest, ReplayDeliveriesResponse, ReplayJob,
+    ReplayPart, StartReplay, StartedReplay,
 };
 
 impl Cluster {
@@ -23,13 +23,13 @@ impl Cluster {
     ) -> Result<ReplayDeliveriesResponse, Error> {
         let (filter, rate) = request::replay(&request, caller)?;
         let tenant = Some(filter.tenant.as_str()).filter(|tenant| !tenant.is_empty());
-        let others = self.gather::<ReplayCount>(caller, ClusterMethod::CountReplay, &request, tenant).await?;
-        let own = self.operator.count_replay(caller, request.clone()).await?;
+        let own = self.operator.count_replay(caller, request.clone());
+        let all = self.gather(caller, ClusterMethod::CountReplay, &request, tenant, own).await?;
         // While a partition goes from one relay to another, both may have counted it.
-        let counts: BTreeMap<u32, PartitionReplayCount> = others
-            .answers
+        let counts: BTreeMap<u32, PartitionReplayCount> = all
+            .others
             .into_iter()
-            .chain([own])
+            .chain([all.own?])
             .flat_map(|count| count.partitions)
             .map(|count| (count.partition, count))
             .collect();
@@ -41,7 +41,7 @@ impl Cluster {
             event_not_kept: sum(|count| count.event_not_kept),
             route_not_configured: sum(|count| count.route_not_configured),
             job: None,
-            incomplete: !others.missing.is_empty(),
+            incomplete: !all.missing.is_empty(),
         };
         if request.dry_run || answer.replayable == 0 {
             return Ok(answer);
@@ -106,17 +106,17 @@ impl Cluster {
         caller: &Caller,
         request: GetReplayJobRequest,
     ) -> Result<GetReplayJobResponse, Error> {
-        let method = ClusterMethod::GetReplayJob;
-        let others =
-            self.gather::<GetReplayJobResponse>(caller, method, &request, caller.tenant.as_deref()).await?;
-        let own = self.local().job(caller, request.clone()).await;
-        let parts = others.answers.into_iter().chain(own.clone()).filter_map(|answer| answer.job);
-        match (parts.reduce(merged), own) {
-            (Some(job), _) => {
-                Ok(GetReplayJobResponse { job: Some(job), incomplete: !others.missing.is_empty() })
-            }
-            (None, Err(error)) => Err(error.of_all(others.behind, others.missing)),
-            (None, Ok(answer)) => Ok(answer),
+        let own = self.local().job(caller, request.clone());
+        let (method, tenant) = (ClusterMethod::GetReplayJob, caller.tenant.as_deref());
+        let all = self.gather(caller, method, &request, tenant, own).await?;
+        let not_found = match &all.own {
+            Err(error) if !error.is_not_found() => return Err(error.clone()),
+            own => own.clone().err(),
+        };
+        let parts = all.others.into_iter().chain(all.own).filter_map(|answer| answer.job);
+        match (parts.reduce(merged), not_found) {
+            (None, Some(error)) => Err(error.of_all(all.behind, all.missing)),
+            (job, _) => Ok(GetReplayJobResponse { job, incomplete: !all.missing.is_empty() }),
         }
     }
 

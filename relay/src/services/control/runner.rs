@@ -68,9 +68,14 @@ impl Operator {
                 tokio::select! { () = self.local.clock.sleep_towards(at) => {}, () = sleep(LOOK_INTERVAL) => {} }
                 continue;
             }
-            if let Err(error) = self.go_on(owner, id).await {
-                tracing::error!(%error, job = id, partition = %owner.partition, "a replay cannot go on; trying again");
-                sleep(RETRY_DELAY).await;
+            match self.go_on(owner, id).await {
+                Ok(()) => {}
+                // Whoever owns the partition now goes on, or the view catches up.
+                Err(Error::Lost | Error::FarBehind) => sleep(RETRY_DELAY).await,
+                Err(error) => {
+                    tracing::error!(%error, job = id, partition = %owner.partition, "a replay cannot go on; trying again");
+                    sleep(RETRY_DELAY).await;
+                }
             }
         }
     }

@@ -137,13 +137,13 @@ impl StatusService for StatusServer {
         let request = request.into_inner();
         let tenant = caller.narrow(&request.tenant)?;
         let method = ClusterMethod::GetSummary;
-        let others = self.cluster.gather(&caller, method, &request, tenant.as_deref()).await?;
-        let own = self.cluster.local().summary(&caller, request).await?;
+        let own = self.cluster.local().summary(&caller, request.clone());
+        let all = self.cluster.gather(&caller, method, &request, tenant.as_deref(), own).await?;
         Ok(Response::new(GetSummaryResponse {
             // It names what is of others.
             configuration: caller.sees("").then(|| configuration::configuration(&self.standing.borrow())),
-            incomplete: !others.missing.is_empty(),
-            ..merged([own].into_iter().chain(others.answers))
+            incomplete: !all.missing.is_empty(),
+            ..merged([all.own?].into_iter().chain(all.others))
         }))
     }
 
