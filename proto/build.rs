@@ -3,13 +3,15 @@
 use prost::Message as _;
 use std::{env, error::Error, fs, path::PathBuf};
 
-const FILES: [&str; 6] = [
+const FILES: [&str; 8] = [
     "talaria/v1/event.proto",
     "talaria/v1/delivery.proto",
     "talaria/v1/action.proto",
     "talaria/v1/journal.proto",
+    "talaria/v1/relay.proto",
     "talaria/v1/status.proto",
     "talaria/v1/control.proto",
+    "talaria/v1/cluster.proto",
 ];
 
 fn main() -> Result<(), Box<dyn Error>> {

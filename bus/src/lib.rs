@@ -107,7 +107,7 @@ pub struct Committed {
 }
 
 /// Which streams there are, and how far they reach. 0 for the first and the last sequence of an empty stream that never held
-/// anything; a trimmed stream keeps its last sequence.
+/// anything. A trimmed stream keeps its last sequence; when all of it was trimmed, the first one is the next that will be given.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Bounds {
     /// Tells these streams from every other pair of streams.
@@ -265,6 +265,16 @@ impl Bus {
         match self {
             Self::Embedded(bus) => bus.event(seq).await,
             Self::Nats(bus) => bus.event(seq).await,
+        }
+    }
+
+    /// A sequence up to which no event of a partition stands behind `after`: `after` itself, or where the events ended when
+    /// this was asked. By it a partition to which nothing comes lets the stream be trimmed.
+    pub async fn quiet_through(&self, partition: Partition, after: u64) -> Result<u64, Error> {
+        match self {
+            // Every event is of the one partition.
+            Self::Embedded(_) => Ok(after),
+            Self::Nats(bus) => bus.quiet_through(partition, after).await,
         }
     }
 

@@ -7,7 +7,7 @@ use crate::{
 use axum::{Json, Router, extract::State, http::StatusCode, response::IntoResponse, routing::get};
 use metrics_exporter_prometheus::PrometheusHandle;
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
-use talaria_bus::Bus;
+use talaria_bus::{Bus, Publisher};
 use talaria_relay::{Readiness, gauges::Gauges};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -28,31 +28,33 @@ pub(crate) struct Admin {
 
 #[derive(Clone)]
 pub(crate) struct Health {
-    pub bus: Bus,
-    /// The status view's, where there is one.
+    pub publisher: Publisher,
+    /// Where there is a relay.
+    pub bus: Option<Bus>,
+    /// The relay's, where there is one.
     pub readiness: Option<Readiness>,
 }
 
 impl Health {
-    /// Ready when events can be stored and the status, where it is kept here, is complete.
+    /// Ready when events can be stored and, where there is a relay, it owns its partitions and dispatches.
     pub(crate) async fn ready(&self) -> (StatusCode, String) {
-        if let Err(error) = self.bus.check().await {
+        let checked = match &self.bus {
+            Some(bus) => bus.check().await,
+            None => self.publisher.check().await,
+        };
+        if let Err(error) = checked {
             return (StatusCode::SERVICE_UNAVAILABLE, format!("{error}\n"));
         }
         let Some(readiness) = &self.readiness else {
             return (StatusCode::OK, "ready\n".to_owned());
         };
         if readiness.is_damaged() {
-            let what =
-                "the status view is damaged; restart, and it is made anew from the journal\n".to_owned();
+            let what = "the status view is damaged; restart, and it is rebuilt from the journal\n".to_owned();
             return (StatusCode::SERVICE_UNAVAILABLE, what);
         }
-        match readiness.behind() {
-            0 => (StatusCode::OK, "ready\n".to_owned()),
-            behind => (
-                StatusCode::SERVICE_UNAVAILABLE,
-                format!("the status has {behind} entries of the journal to catch up on\n"),
-            ),
+        match readiness.fault() {
+            None => (StatusCode::OK, "ready\n".to_owned()),
+            Some(fault) => (StatusCode::SERVICE_UNAVAILABLE, format!("{fault}\n")),
         }
     }
 }

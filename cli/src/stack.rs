@@ -8,7 +8,7 @@ use crate::{
 use anyhow::Context as _;
 use metrics_exporter_prometheus::PrometheusHandle;
 use std::{io, net::SocketAddr, sync::Arc};
-use talaria_bus::{Bus, Clock};
+use talaria_bus::{Bus, Clock, Publisher};
 use talaria_core::config::{BusKind, Config, Role};
 use talaria_ingress::Ingress;
 use talaria_relay::{Readiness, Relay};
@@ -45,15 +45,14 @@ impl Stack {
         let config = Arc::clone(&current.borrow());
         metrics::begin(role, matches!(config.bus, BusKind::Nats(_)));
         reload::measure(&live.standing.borrow());
-        let bus = open_bus(&config, role).await?;
-        let ingress = if role.has_ingress() { Some(bind_ingress(&current, &bus).await?) } else { None };
-        let relay = if role.has_relay() {
-            Some(Relay::bind(current.clone(), live.standing.clone(), bus.clone(), Clock::System).await?)
-        } else {
-            None
+        let (publisher, bus) = open_bus(&config, role).await?;
+        let ingress = if role.has_ingress() { Some(bind_ingress(&current, &publisher).await?) } else { None };
+        let relay = match bus.clone().filter(|_| role.has_relay()) {
+            Some(bus) => Some(Relay::bind(current.clone(), live.standing.clone(), bus, Clock::System).await?),
+            None => None,
         };
         let readiness = relay.as_ref().map(Relay::readiness);
-        let health = Health { bus, readiness: readiness.clone() };
+        let health = Health { publisher, bus, readiness: readiness.clone() };
         let gauges = relay.as_ref().map(Relay::gauges);
         let admin = Admin::bind(config.admin.listen, health, live, metrics, gauges).await;
         let admin = admin.with_context(|| cannot_listen(config.admin.listen, "admin.listen"))?;
@@ -85,10 +84,16 @@ impl Stack {
             }
         };
         let relay = async {
-            match self.relay {
+            let ran = match self.relay {
                 Some(relay) => relay.run(stop.clone()).await,
                 None => Ok(()),
+            };
+            if ran.is_err() {
+                // Nothing here looks as if it worked.
+                leave.cancel();
+                stop.cancel();
             }
+            ran
         };
         let admin = self.admin.serve(leave.clone(), stop.clone());
         let ((), (), (), relayed) = tokio::join!(linger, ingress, admin, relay);
@@ -96,17 +101,21 @@ impl Stack {
     }
 }
 
-/// The bus as this role uses it: an ingress only publishes, and keeps nothing on disk.
-async fn open_bus(config: &Config, role: Role) -> anyhow::Result<Bus> {
-    match &config.bus {
-        BusKind::Embedded => Ok(Bus::embedded(&config.data_dir, Clock::System).await?),
-        BusKind::Nats(nats) if !role.has_relay() => Ok(Bus::nats_publisher(nats).await?),
-        BusKind::Nats(nats) => Ok(Bus::nats(nats, &config.data_dir, Clock::System).await?),
-    }
+/// The bus as this role uses it: an ingress over NATS only publishes, and keeps nothing on disk.
+async fn open_bus(config: &Config, role: Role) -> anyhow::Result<(Publisher, Option<Bus>)> {
+    let bus = match &config.bus {
+        BusKind::Embedded => Bus::embedded(&config.data_dir).await?,
+        BusKind::Nats(nats) if !role.has_relay() => return Ok((Publisher::nats(nats).await?, None)),
+        BusKind::Nats(nats) => Bus::nats(nats, &config.data_dir).await?,
+    };
+    Ok((bus.publisher(), Some(bus)))
 }
 
-async fn bind_ingress(config: &watch::Receiver<Arc<Config>>, bus: &Bus) -> anyhow::Result<Ingress> {
-    let bound: io::Result<Ingress> = Ingress::bind(config.clone(), bus.clone(), Clock::System).await;
+async fn bind_ingress(
+    config: &watch::Receiver<Arc<Config>>,
+    publisher: &Publisher,
+) -> anyhow::Result<Ingress> {
+    let bound: io::Result<Ingress> = Ingress::bind(config.clone(), publisher.clone(), Clock::System).await;
     bound.with_context(|| cannot_listen(config.borrow().ingress.listen, "ingress.listen"))
 }
 

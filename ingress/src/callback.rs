@@ -24,15 +24,15 @@ use std::{
     time::{Duration, SystemTime},
 };
 use talaria_bus::{
-    Bus, Clock, Published,
-    time::{from_proto, since, to_proto},
+    Clock, Publisher,
+    time::{from_proto, since},
     trace::{self, Kind, Span, Tracer},
 };
 use talaria_core::{
     config::Config,
     openrouter::{IDEMPOTENCY_KEY_HEADER, signature},
 };
-use talaria_proto::v1::{Event, EventConflict, Fact, QuarantinedCallback, fact::What};
+use talaria_proto::v1::{Event, QuarantinedCallback};
 use tokio::{sync::watch, time::Instant};
 
 /// A bus that takes longer than this to store something counts as unavailable. The sender tries again, and what
@@ -45,7 +45,7 @@ const LONGEST_NAME: usize = 64;
 pub(crate) struct State {
     /// As it is now.
     pub config: watch::Receiver<Arc<Config>>,
-    bus: Bus,
+    publisher: Publisher,
     clock: Clock,
     limits: Limits,
     quiet: Quiet,
@@ -64,10 +64,10 @@ struct Asked<'a> {
 }
 
 impl State {
-    pub(crate) fn new(config: watch::Receiver<Arc<Config>>, bus: Bus, clock: Clock) -> Self {
+    pub(crate) fn new(config: watch::Receiver<Arc<Config>>, publisher: Publisher, clock: Clock) -> Self {
         Self {
             config,
-            bus,
+            publisher,
             clock,
             limits: Limits::default(),
             quiet: Quiet::default(),
@@ -245,32 +245,16 @@ impl State {
     }
 
     async fn publish(&self, event: Arc<Event>, mut span: Span) -> Result<&'static str, Refused> {
-        let (id, tenant, kind, job) = (&event.id, &event.tenant, &event.r#type, &event.job_id);
         if let Some(key) = event.idempotency_key.as_ref().filter(|_| !event.idempotency_key_matches) {
+            let Event { id, tenant, job_id: job, .. } = &*event;
             tracing::warn!(event = %id, tenant, job, key, "the unsigned idempotency key does not name this job and status");
         }
-        let published = stored(self.bus.publish(Arc::clone(&event))).await;
+        let published = stored(self.publisher.publish(event)).await;
         if published.is_err() {
             span.fail("unavailable");
         }
         drop(span);
-        match published? {
-            Published::New { .. } => Ok("accepted"),
-            Published::Duplicate { payload_sha256, .. } if payload_sha256 == event.payload_sha256 => {
-                Ok("repeated")
-            }
-            Published::Duplicate { seq, .. } => {
-                tracing::warn!(event = %id, tenant, kind, job, seq, "callback repeated with another body; the first one stands");
-                let conflict = What::EventConflict(EventConflict {
-                    event_id: event.id.clone(),
-                    received_at: event.received_at,
-                    payload_sha256: event.payload_sha256.clone(),
-                    payload: event.payload.clone(),
-                });
-                self.record(seq, conflict).await?;
-                Ok("conflict")
-            }
-        }
+        published.map(|()| "accepted")
     }
 
     async fn quarantine(&self, quarantined: QuarantinedCallback) -> Result<&'static str, Refused> {
@@ -281,13 +265,8 @@ impl State {
             reason = quarantined.reason,
             "callback quarantined"
         );
-        self.record(0, What::CallbackQuarantined(quarantined)).await?;
+        stored(self.publisher.quarantine(quarantined)).await?;
         Err(("quarantined", problem))
-    }
-
-    async fn record(&self, event_seq: u64, what: What) -> Result<(), Refused> {
-        let fact = Fact { at: Some(to_proto(self.clock.now())), event_seq, what: Some(what) };
-        stored(self.bus.record(vec![fact])).await
     }
 }
 

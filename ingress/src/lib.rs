@@ -34,7 +34,7 @@ mod taken;
 mod tests;
 
 use std::{io, net::SocketAddr, sync::Arc};
-use talaria_bus::{Bus, Clock};
+use talaria_bus::{Clock, Publisher};
 use talaria_core::config::Config;
 use tokio::{net::TcpListener, sync::watch};
 use tokio_util::sync::CancellationToken;
@@ -48,10 +48,14 @@ pub struct Ingress {
 impl Ingress {
     /// Listens on the configured address, which stays as it was at the start. Each connection and each callback is
     /// taken by the configuration as it then is.
-    pub async fn bind(config: watch::Receiver<Arc<Config>>, bus: Bus, clock: Clock) -> io::Result<Self> {
+    pub async fn bind(
+        config: watch::Receiver<Arc<Config>>,
+        publisher: Publisher,
+        clock: Clock,
+    ) -> io::Result<Self> {
         let address = config.borrow().ingress.listen;
         let listener = TcpListener::bind(address).await?;
-        Ok(Self { listener, state: callback::State::new(config, bus, clock) })
+        Ok(Self { listener, state: callback::State::new(config, publisher, clock) })
     }
 
     /// Where it listens.

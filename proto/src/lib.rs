@@ -3,9 +3,11 @@
 //! - `talaria/v1/event.proto`: the normalized event, and what was not one.
 //! - `talaria/v1/delivery.proto`: an event on its way to a route, its attempts, its place in the work queue.
 //! - `talaria/v1/journal.proto`: the facts that status is folded from.
+//! - `talaria/v1/relay.proto`: what relays announce to each other.
 //! - `talaria/v1/action.proto`: what operators ask for: pauses, replays.
 //! - `talaria/v1/status.proto`: `StatusService`, which answers what became of everything.
 //! - `talaria/v1/control.proto`: `ControlService`, by which an operator intervenes, and which explains.
+//! - `talaria/v1/cluster.proto`: what relays ask each other, so that any of them answers for all.
 
 /// Version 1 of the contracts.
 #[allow(clippy::pedantic, missing_docs, unreachable_pub, unused_qualifications, reason = "generated")]

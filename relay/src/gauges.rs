@@ -1,26 +1,30 @@
-//! How things stand, for metrics: asked for when somebody looks, and not kept up to date while nobody does.
+//! The state of this relay's partitions, for metrics: computed when a scraper asks for it.
 //!
-//! What is told by route is shown by the relay that works on the route and by no other, so that sums over all relays are
-//! right. A route that is gone is not shown any more once nothing waits for it.
+//! What has the labels of a route is shown by the relay that owns the route's partition and by no other, so that sums over all
+//! relays are right. A route that is gone is not shown any more once nothing waits for it.
+//!
+//! How many events are not planned cannot be said exactly where there are many partitions: events of all partitions share one
+//! sequence, and a partition without events stays behind. What can be said is how many events were stored behind the last one
+//! that any relay planned: 0 while planning goes on anywhere, and rising as soon as it goes on nowhere. The owner of the first
+//! partition shows it, so that it is shown once. With a single partition it is exact.
 
 use crate::{
-    pause::Pauses,
-    routes::lane,
-    view::{
-        View,
-        waiting::{Waiting, waiting},
-    },
+    partition::handle::{LaneGauges, PartitionGauges},
+    services::cluster::Cluster,
 };
 use jiff::Timestamp;
 use metrics::gauge;
-use std::{collections::HashMap, sync::Arc, time::Duration};
-use talaria_bus::{Bus, Clock, Lane, Owned, time::since};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
+use talaria_bus::{Partition, time::since};
 use talaria_core::config::Config;
-use talaria_proto::v1::ReplayJob;
-use tokio::{sync::watch, time::timeout};
+use tokio::time::timeout;
 
-/// Of a route, no more due deliveries than this are counted: whoever needs more relays needs them by then.
-const MOST_DUE: u32 = 10_000;
+/// Of a route, no more due deliveries than this are shown: whoever needs more relays needs them by then.
+const MOST_DUE: u64 = 10_000;
 
 /// What takes longer is left out: whoever asks for metrics does not wait long.
 const DEADLINE: Duration = Duration::from_secs(2);
@@ -28,117 +32,128 @@ const DEADLINE: Duration = Duration::from_secs(2);
 /// Tells how things stand.
 #[derive(Clone)]
 pub struct Gauges {
-    pub(crate) config: watch::Receiver<Arc<Config>>,
-    pub(crate) bus: Bus,
-    pub(crate) view: View,
-    pub(crate) clock: Clock,
+    pub(crate) cluster: Cluster,
 }
 
 /// How things stood.
 #[derive(Debug)]
 pub struct Sample {
-    routes: Vec<Standing>,
+    routes: Vec<RouteGauges>,
     partitions: usize,
     jobs: usize,
     unplanned: Option<u64>,
-    lag: Option<u64>,
+    behind: u64,
 }
 
-/// How one route stood.
+/// How a route was.
 #[derive(Debug, PartialEq)]
-struct Standing {
-    waiting: Waiting,
+struct RouteGauges {
+    tenant: Arc<str>,
+    route: Arc<str>,
+    waiting: u64,
     /// How many could be sent.
     due: u64,
     /// How long the oldest waits.
     age: Duration,
-    paused: bool,
+    is_shut: bool,
+    is_paused: bool,
 }
 
 impl Gauges {
     /// How things stand now. What cannot be known now is left out.
     pub async fn sample(&self) -> Sample {
-        let (now, owned) = (self.clock.now(), self.bus.owned());
-        let (waiting, due, newest, unplanned) = tokio::join!(
-            within(self.view.read(waiting)),
-            within(self.bus.due(now, MOST_DUE)),
-            within(self.bus.journal_bounds()),
-            async { if owned.plans() { within(self.bus.unplanned_events()).await } else { None } },
-        );
-        let (config, pauses) = (Arc::clone(&self.config.borrow()), self.view.pauses().borrow().clone());
-        let due: HashMap<Lane, u64> = due.unwrap_or_default().into_iter().collect();
-        let jobs: Arc<[ReplayJob]> = self.view.jobs().borrow().clone();
-        let position = *self.view.position().borrow();
+        let local = self.cluster.local();
+        let own = local.own();
+        let of_owners = async {
+            let mut all = Vec::new();
+            for owner in local.owners.all() {
+                all.extend(owner.gauges().await);
+            }
+            all
+        };
+        let is_first = own.has_number(Partition::ONLY.number());
+        let unplanned = async { if is_first { self.unplanned().await } else { None } };
+        let (partitions, unplanned) =
+            tokio::join!(timeout(DEADLINE, of_owners), timeout(DEADLINE, unplanned));
+        let partitions = partitions.unwrap_or_default();
+        let jobs: BTreeSet<&str> =
+            partitions.iter().flat_map(|it| &it.jobs).map(|job| job.id.as_str()).collect();
+        let is_own = |tenant: &str| own.has(tenant);
         Sample {
-            routes: waiting
-                .map(|known| standings(&config, known, &due, &owned, &pauses, now))
-                .unwrap_or_default(),
-            partitions: owned.shares(),
+            routes: routes(&local.config(), &partitions, is_own, local.clock.now()),
+            partitions: own.partitions.len(),
             jobs: jobs.len(),
-            unplanned,
-            lag: newest.map(|bounds| self.bus.entries_between(position, bounds.newest)),
+            unplanned: unplanned.ok().flatten(),
+            behind: local.behind(),
         }
+    }
+
+    /// How many events were stored behind the last one that was planned in any partition.
+    async fn unplanned(&self) -> Option<u64> {
+        let bounds = self.cluster.local().bus.bounds().await.ok()?;
+        let planned = self.cluster.planned_through().await?;
+        Some(bounds.last_event.saturating_sub(planned))
     }
 }
 
-async fn within<T, E>(answer: impl Future<Output = Result<T, E>>) -> Option<T> {
-    timeout(DEADLINE, answer).await.ok()?.ok()
-}
-
-/// Those routes that are ours and that are configured, or for which something waits.
-fn standings(
+/// Those routes of own tenants that are configured, or for which something waits.
+fn routes(
     config: &Config,
-    known: Vec<Waiting>,
-    due: &HashMap<Lane, u64>,
-    owned: &Owned,
-    pauses: &Pauses,
+    partitions: &[PartitionGauges],
+    is_own: impl Fn(&str) -> bool,
     now: Timestamp,
-) -> Vec<Standing> {
-    let mut routes: HashMap<Lane, Waiting> =
-        known.into_iter().map(|waiting| (lane(&waiting.tenant, &waiting.route), waiting)).collect();
-    routes.retain(|lane, waiting| waiting.count > 0 || config.route(&lane.tenant, &lane.route).is_some());
-    for (tenant, route) in config.routes() {
-        routes.entry(lane(&tenant.name, &route.name)).or_insert_with(|| Waiting {
-            tenant: tenant.name.clone(),
-            route: route.name.clone(),
-            count: 0,
-            oldest: None,
-            shut: false,
+) -> Vec<RouteGauges> {
+    let mut routes: BTreeMap<(Arc<str>, Arc<str>), RouteGauges> = BTreeMap::new();
+    for lane in partitions.iter().flat_map(|it| &it.lanes) {
+        if lane.waiting > 0 || config.route(&lane.tenant, &lane.route).is_some() {
+            routes.insert((Arc::clone(&lane.tenant), Arc::clone(&lane.route)), of_lane(lane, now));
+        }
+    }
+    for (tenant, route) in config.routes().filter(|(tenant, _)| is_own(&tenant.name)) {
+        let (tenant, route): (Arc<str>, Arc<str>) = (tenant.name.as_str().into(), route.name.as_str().into());
+        routes.entry((Arc::clone(&tenant), Arc::clone(&route))).or_insert(RouteGauges {
+            tenant,
+            route,
+            waiting: 0,
+            due: 0,
+            age: Duration::ZERO,
+            is_shut: false,
+            is_paused: false,
         });
     }
-    let ours = routes.into_iter().filter(|(lane, _)| owned.has(lane));
-    ours.map(|(lane, waiting)| {
-        let paused = pauses.hold(&lane.tenant, &lane.route);
-        let due = due.get(&lane).copied().unwrap_or_default();
-        Standing {
-            due: if paused || waiting.shut { 0 } else { due },
-            age: waiting.oldest.map_or(Duration::ZERO, |oldest| since(now, oldest)),
-            paused,
-            waiting,
-        }
-    })
-    .collect()
+    routes.into_values().collect()
+}
+
+fn of_lane(lane: &LaneGauges, now: Timestamp) -> RouteGauges {
+    let LaneGauges { tenant, route, waiting, due, oldest, is_shut, is_paused } = lane;
+    RouteGauges {
+        tenant: Arc::clone(tenant),
+        route: Arc::clone(route),
+        waiting: *waiting,
+        due: if *is_shut || *is_paused { 0 } else { (*due).min(MOST_DUE) },
+        age: oldest.map_or(Duration::ZERO, |oldest| since(now, oldest)),
+        is_shut: *is_shut,
+        is_paused: *is_paused,
+    }
 }
 
 impl Sample {
     /// Sets the gauges of the recorder that is in force.
     #[expect(clippy::cast_precision_loss, reason = "counts of what fits on a disk are exact below 2^53")]
     pub fn show(&self) {
-        for Standing { waiting, due, age, paused } in &self.routes {
-            let labels = [("tenant", waiting.tenant.clone()), ("route", waiting.route.clone())];
-            gauge!("talaria_backlog", &labels).set(waiting.count as f64);
+        for RouteGauges { tenant, route, waiting, due, age, is_shut, is_paused } in &self.routes {
+            let labels = [("tenant", tenant.to_string()), ("route", route.to_string())];
+            gauge!("talaria_backlog", &labels).set(*waiting as f64);
             gauge!("talaria_backlog_due", &labels).set(*due as f64);
             gauge!("talaria_oldest_waiting_seconds", &labels).set(age.as_secs_f64());
-            gauge!("talaria_route_shut", &labels).set(f64::from(u8::from(waiting.shut)));
-            gauge!("talaria_route_paused", &labels).set(f64::from(u8::from(*paused)));
+            gauge!("talaria_route_shut", &labels).set(f64::from(u8::from(*is_shut)));
+            gauge!("talaria_route_paused", &labels).set(f64::from(u8::from(*is_paused)));
         }
         gauge!("talaria_partitions_owned").set(self.partitions as f64);
         gauge!("talaria_replay_jobs").set(self.jobs as f64);
+        gauge!("talaria_journal_lag_entries").set(self.behind as f64);
         if let Some(unplanned) = self.unplanned {
             gauge!("talaria_events_unplanned").set(unplanned as f64);
-        }
-        if let Some(lag) = self.lag {
-            gauge!("talaria_journal_lag_entries").set(lag as f64);
         }
     }
 }
@@ -147,35 +162,38 @@ impl Sample {
 mod tests {
     use super::*;
 
-    fn standing(route: &str, count: u64, shut: bool, pauses: &Pauses) -> Vec<(String, u64, u64, u64, bool)> {
-        let config = crate::testing::config("");
+    fn shown(lanes: &[(&str, u64, bool, bool)], is_own: bool) -> Vec<(String, u64, u64, u64, bool)> {
         let now = Timestamp::from_second(1_777_000_000).unwrap();
-        let oldest = (count > 0).then(|| now - Duration::from_secs(90));
-        let known = Waiting { tenant: "acme".into(), route: route.into(), count, oldest, shut };
-        let due = [(lane("acme", route), 7)].into();
-        let owned = Owned::everything();
-        let mut all: Vec<_> = standings(&config, vec![known], &due, &owned, pauses, now)
+        let lane = |(route, waiting, is_shut, is_paused): &(&str, u64, bool, bool)| LaneGauges {
+            tenant: "acme".into(),
+            route: (*route).into(),
+            waiting: *waiting,
+            due: 7,
+            oldest: (*waiting > 0).then(|| now - Duration::from_secs(90)),
+            is_shut: *is_shut,
+            is_paused: *is_paused,
+        };
+        let partition =
+            PartitionGauges { lanes: lanes.iter().map(lane).collect(), planned_through: 0, jobs: Vec::new() };
+        routes(&crate::testing::config(""), &[partition], |_| is_own, now)
             .into_iter()
-            .map(|it| (it.waiting.route, it.waiting.count, it.due, it.age.as_secs(), it.paused))
-            .collect();
-        all.sort();
-        all
+            .map(|it| (it.route.to_string(), it.waiting, it.due, it.age.as_secs(), it.is_paused))
+            .collect()
     }
 
     #[test]
     fn what_is_configured_is_shown_and_what_is_gone_for_as_long_as_something_waits() {
-        let none = Pauses::default();
         let idle = ("video".to_owned(), 0, 0, 0, false);
-        assert_eq!(standing("video", 9, false, &none), [("video".to_owned(), 9, 7, 90, false)]);
-        assert_eq!(standing("gone", 9, false, &none), [("gone".to_owned(), 9, 7, 90, false), idle.clone()]);
-        assert_eq!(standing("gone", 0, true, &none), [idle]);
+        assert_eq!(shown(&[("video", 9, false, false)], true), [("video".to_owned(), 9, 7, 90, false)]);
+        let gone = [("gone".to_owned(), 9, 7, 90, false), idle.clone()];
+        assert_eq!(shown(&[("gone", 9, false, false)], true), gone);
+        assert_eq!(shown(&[("gone", 0, true, false)], true), [idle]);
+        assert_eq!(shown(&[], false), [], "of others nothing is shown");
     }
 
     #[test]
     fn what_is_shut_or_paused_is_not_due() {
-        let mut pauses = Pauses::default();
-        assert_eq!(standing("video", 9, true, &pauses), [("video".to_owned(), 9, 0, 90, false)]);
-        pauses.pause("acme", "");
-        assert_eq!(standing("video", 9, false, &pauses), [("video".to_owned(), 9, 0, 90, true)]);
+        assert_eq!(shown(&[("video", 9, true, false)], true), [("video".to_owned(), 9, 0, 90, false)]);
+        assert_eq!(shown(&[("video", 9, false, true)], true), [("video".to_owned(), 9, 0, 90, true)]);
     }
 }

@@ -1,90 +1,54 @@
-//! The way out: fans events out to their tenant's routes, forwards each to Hermes, and answers what became of it.
+//! The way out: matches events against their tenant's routes, sends each delivery to Hermes, and answers what became of it.
 //!
 //! ```text
-//! [events] ▶ fan-out: plan ▶ [deliveries] ▶ dispatch: pace ▶ prepare ▶ forward ▶ classify ▶ conclude ─┐
-//!                 └───────────── facts ──────────────▶ [journal] ◀──────────── facts ────────────────┘
-//!                                                          └▶ projector: fold ▶ view ▶ status (gRPC)
+//! [events of a partition] ─▶ its owner: plan ▶ begin an attempt ─▶ [journal of the partition] ─▶ POST ▶ classify ▶ conclude ─┐
+//!                              ▲                                        │                                                  │
+//!                              └────────────────────────────────────────┼──────────────────────────────────────────────────┘
+//!                                                                       └▶ projector: fold ▶ view ▶ status (gRPC)
 //! ```
 //!
-//! Decisions, pure, each a file:
+//! - [`decisions`]: pure functions, each a file.
+//! - [`partition`]: the owner of a partition, its state and its journal; which relay owns what.
+//! - [`delivery`]: the HTTP exchange with Hermes.
+//! - [`view`]: what became of everything, in SQLite.
+//! - [`services`]: who may ask, status, control, and questions between relays; [`server`]: gRPC.
+//! - [`gauges`]: the state of everything, for metrics.
 //!
-//! - [`step`]: what becomes of a delivery in hand, by all that follow.
-//! - [`plan`]: which routes an event goes to.
-//! - [`admission`], of [`breaker`] and [`pace`]: whether a route's next request may go out, and otherwise when.
-//! - [`prepare`] and [`guard`]: what it says.
-//! - [`rotation`]: which of the route's secrets it is signed with.
-//! - [`classify`]: what Hermes' answer means.
-//! - [`retry`]: when a failed attempt is repeated.
-//! - [`conclude`]: what an attempt leaves behind.
-//! - [`fold`]: where a delivery stands, from the facts about it.
-//! - [`explain`]: why an event arrived or did not, and what happens next; [`barrier`]: what stands before it.
-//! - [`pause`] and [`replay`]: what operators hold up, and what they do to deliveries.
-//!
-//! Shells around them: `fanout`, `dispatch` with `routes` and [`forward`] over [`outbound`], `projector` with [`view`],
-//! `keeper`, `status`, and `control`, by which operators intervene, both behind `access`: who may ask what. And
-//! [`gauges`]: how things stand.
+//! Dependencies point one way: services → partition, view → delivery → decisions.
 
-mod access;
-pub mod admission;
-pub mod barrier;
-pub mod breaker;
-pub mod classify;
-pub mod conclude;
-mod control;
-mod dispatch;
-pub mod explain;
-mod fanout;
-pub mod fold;
-pub mod forward;
+mod decisions;
+mod delivery;
 pub mod gauges;
-pub mod guard;
-mod keeper;
-pub mod outbound;
-pub mod pace;
-pub mod pause;
-pub mod plan;
-pub mod prepare;
-mod projector;
-pub mod replay;
-pub mod retry;
-pub mod rotation;
-mod routes;
+mod hands;
+mod partition;
+mod server;
+mod services;
 #[cfg(test)]
 mod simulation;
-mod status;
-pub mod step;
 #[cfg(test)]
 mod testing;
-pub mod view;
+mod view;
 
-use std::{io, net::SocketAddr, sync::Arc, time::Duration};
-use talaria_bus::{Bus, Clock};
-use talaria_core::config::{Config, Standing};
-use talaria_proto::{
-    FILE_DESCRIPTOR_SET,
-    v1::{
-        control_service_server::{self, ControlServiceServer},
-        status_service_server::{self, StatusServiceServer},
-    },
+pub use decisions::{guard::defuse, replay::who};
+
+use delivery::{attempt::Sender, forward::Forwarder};
+use partition::{
+    handle::Owners,
+    owner::Tools,
+    supervisor::{self, Health},
 };
+use services::{Parts, Services, cluster, control};
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+use talaria_bus::{Bus, Clock, time::before};
+use talaria_core::config::{Config, Standing};
 use thiserror::Error;
 use tokio::{net::TcpListener, sync::watch, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
-/// What health is told of: all services at once, and each.
-const SERVICES: [&str; 3] = ["", status_service_server::SERVICE_NAME, control_service_server::SERVICE_NAME];
-
-/// How often a client that says nothing is asked whether it is still there; one that is gone gives its place back.
-const KEEPALIVE: Duration = Duration::from_secs(60);
-
-/// Requests of one gRPC connection at once, watches among them; more wait at the client. As few as RFC 9113, section
-/// 6.5.2, recommends at least: a stranger may begin as many health watches, and tonic sets no bound by itself.
-const STREAMS: u32 = 100;
-
-/// How long, once all attempts have ended, whoever watches may take to hear of it.
+/// How long the view may take at the end to show the last attempts to those who watch, and these to hear of it.
 const LAST_WORDS: Duration = Duration::from_secs(5);
 
-/// Why a relay could not be started.
+/// Why a relay could not be started, or ended.
 #[derive(Debug, Error)]
 pub enum Error {
     /// The status service's address.
@@ -106,42 +70,60 @@ pub enum Error {
     /// gRPC reflection.
     #[error("cannot set up gRPC reflection: {0}")]
     Reflection(#[from] tonic_reflection::server::Error),
+    /// A task without which the relay does not work.
+    #[error("{task} ended, and a relay does not work without it; the log says why, and a restart is needed")]
+    Ended {
+        /// Which.
+        task: &'static str,
+    },
 }
 
 /// The relay, listening but not yet working.
 pub struct Relay {
     /// As it is now.
     config: watch::Receiver<Arc<Config>>,
-    standing: watch::Receiver<Arc<Standing>>,
     bus: Bus,
     clock: Clock,
     view: view::View,
-    forwarder: forward::Forwarder,
     listener: TcpListener,
-    /// The journal's newest fact at the start: readiness waits for it.
-    newest_fact: u64,
+    owners: Owners,
+    ownership: watch::Sender<Arc<partition::handle::Ownership>>,
+    services: Services,
+    /// Ends what answers and follows.
+    end: CancellationToken,
+    health: watch::Sender<Health>,
 }
 
 impl Relay {
     /// Opens the view and listens on the configured address. The configuration may change from then on; its standing is
-    /// told to whoever asks for the status.
+    /// shown in the status.
     pub async fn bind(
         config: watch::Receiver<Arc<Config>>,
         standing: watch::Receiver<Arc<Standing>>,
         bus: Bus,
         clock: Clock,
     ) -> Result<Self, Error> {
-        let journal = bus.journal_bounds().await?;
+        let journal = bus.bounds().await?;
         let (directory, address) = {
             let config = config.borrow();
             (config.data_dir.clone(), config.relay.grpc)
         };
         let view = view::View::open(&directory, &journal)?;
-        let newest_fact = journal.newest;
-        let forwarder = forward::Forwarder::default();
         let listener =
             TcpListener::bind(address).await.map_err(|source| Error::Listen { address, source })?;
-        Ok(Self { config, standing, bus, clock, view, forwarder, listener, newest_fact })
+        let (ownership, health) = (watch::Sender::default(), watch::Sender::default());
+        let (owners, end) = (Owners::default(), CancellationToken::new());
+        let services = Services::new(Parts {
+            config: config.clone(),
+            standing,
+            bus: bus.clone(),
+            view: view.clone(),
+            clock: clock.clone(),
+            owners: owners.clone(),
+            ownership: ownership.subscribe(),
+            stop: end.clone(),
+        });
+        Ok(Self { config, bus, clock, view, listener, owners, ownership, services, end, health })
     }
 
     /// Where the status service listens.
@@ -149,158 +131,138 @@ impl Relay {
         self.listener.local_addr()
     }
 
-    /// Whether the view knows everything that was journalled before the start.
+    /// Whether the relay works.
     pub fn readiness(&self) -> Readiness {
-        Readiness {
-            bus: self.bus.clone(),
-            position: self.view.position(),
-            newest_fact: self.newest_fact,
-            damage: self.view.damage(),
-        }
+        Readiness { health: self.health.subscribe(), view: self.view.clone() }
     }
 
-    /// How things stand, for metrics.
+    /// The state of everything, for metrics.
     pub fn gauges(&self) -> gauges::Gauges {
-        gauges::Gauges {
-            config: self.config.clone(),
-            bus: self.bus.clone(),
-            view: self.view.clone(),
-            clock: self.clock.clone(),
-        }
+        gauges::Gauges { cluster: self.services.cluster.clone() }
     }
 
-    /// Works until it is told to stop, and then lets attempts finish that have begun.
+    /// Works until it is told to stop, and then lets attempts end that have begun. An error when something ended without
+    /// which a relay does not work.
     pub async fn run(self, stop: CancellationToken) -> Result<(), Error> {
-        let Self { config, standing, bus, clock, view, forwarder, listener, newest_fact } = self;
-        // What answers and follows goes on while attempts finish, so that their end can still be seen.
-        let (end, mut others) = (CancellationToken::new(), JoinSet::new());
-        others.spawn(projector::run(bus.clone(), view.clone(), clock.clone(), end.clone()));
-        let operator = control::Operator::new(config.clone(), bus.clone(), view.clone(), clock.clone());
-        // What was paused before the start is paused from the start: until that is known nothing is done, and over NATS
-        // no share of the work is asked for.
-        let known = || projector::caught_up(view.position(), newest_fact);
-        let keep = keeper::run(
-            operator.clone(),
-            bus.clone(),
-            view.clone(),
-            clock.clone(),
-            config.clone(),
-            stop.clone(),
+        let Self { config, bus, clock, view, listener, owners, services, end, .. } = self;
+        let Services { status, control, operator, .. } = services;
+        let hands = hands::Hands::new(config.clone());
+        let forwarder = Forwarder::default();
+        let tools = Tools {
+            bus: bus.clone(),
+            clock: clock.clone(),
+            config: config.clone(),
+            sender: Sender::new(bus.clone(), clock.clone(), forwarder.clone()),
+            hands: hands.semaphore(),
+            feed: view.feed(),
+            view: view.clone(),
+        };
+        let grpc =
+            server::serve(listener, config.clone(), status, control, self.health.subscribe(), end.clone())?;
+        let mut tasks: JoinSet<&'static str> = JoinSet::new();
+        let mut essential = |name: &'static str, task: Task| {
+            tasks.spawn(async move {
+                task.await;
+                name
+            });
+        };
+        // What answers and follows goes on while attempts end, so that their end can still be seen.
+        essential("the gRPC server", Box::pin(grpc));
+        essential(
+            "the projector of the status view",
+            Box::pin(view::projector::run(bus, view.clone(), end.clone())),
         );
-        others.spawn(once(known(), stop.clone(), keep));
-        let plan = fanout::run(config.clone(), bus.clone(), clock.clone(), stop.clone());
-        others.spawn(once(known(), stop.clone(), plan));
-        others.spawn(control::run_jobs(operator.clone(), stop.clone()));
-        let (health, health_service) = tonic_health::server::health_reporter();
-        let status = StatusServiceServer::new(status::StatusServer::new(
-            view.clone(),
-            bus.clone(),
-            clock.clone(),
-            standing,
-            end.clone(),
-        ));
-        let reflection = || {
-            tonic_reflection::server::Builder::configure()
-                .register_encoded_file_descriptor_set(FILE_DESCRIPTOR_SET)
-                .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+        essential(
+            "the answers to other relays",
+            Box::pin(cluster::answer_questions(operator.clone(), end.clone())),
+        );
+        let until_end = |task: Task| -> Task {
+            let end = end.clone();
+            Box::pin(async move { drop(end.run_until_cancelled(task).await) })
         };
-        let refusals = access::Refusals::default();
-        if let Ok(address) = listener.local_addr() {
-            access::announce(&config.borrow().relay, address);
-        }
-        let grpc = tonic::transport::Server::builder()
-            .http2_keepalive_interval(Some(KEEPALIVE))
-            .max_concurrent_streams(STREAMS)
-            .layer(access::Gate::new(config.clone(), refusals.clone()))
-            .add_service(health_service)
-            .add_service(reflection().build_v1()?)
-            // grpcurl before 1.9 asks in the older dialect.
-            .add_service(reflection().build_v1alpha()?)
-            .add_service(status)
-            .add_service(ControlServiceServer::new(operator))
-            .serve_with_incoming_shutdown(
-                access::listen(listener, config.clone(), refusals),
-                end.clone().cancelled_owned(),
-            );
-        let (ended, caught_up) = (end.clone(), view.position());
-        others.spawn(async move {
-            use tonic_health::ServingStatus::{NotServing, Serving};
-            for service in SERVICES {
-                health.set_service_status(service, NotServing).await;
-            }
-            tokio::select! {
-                () = ended.cancelled() => {}
-                () = projector::caught_up(caught_up, newest_fact) => {
-                    for service in SERVICES {
-                        health.set_service_status(service, Serving).await;
-                    }
-                }
-            }
-        });
-        others.spawn(async move {
-            if let Err(error) = grpc.await {
-                tracing::error!(%error, "the gRPC services ended");
-            }
-        });
-        let retiring = async {
-            stop.cancelled().await;
-            bus.retire();
+        let jobs = control::run_jobs(operator, stop.clone());
+        let ended = end.clone();
+        essential(
+            "the replay jobs",
+            Box::pin(async move {
+                jobs.await;
+                ended.cancelled().await;
+            }),
+        );
+        essential("the hands", until_end(Box::pin(hands.follow())));
+        essential("the connections", until_end(Box::pin(forwarder.follow(config.clone()))));
+        essential(
+            "the retention of the status view",
+            until_end(Box::pin(retain(view.clone(), clock, config))),
+        );
+        let supervisor = supervisor::run(tools, owners, self.ownership, self.health, stop.clone());
+        let mut supervisor = tokio::spawn(supervisor);
+        let ended = tokio::select! {
+            supervised = &mut supervisor => match supervised {
+                Ok(()) if stop.is_cancelled() => None,
+                _ => Some("the supervisor of the partitions"),
+            },
+            Some(ended) = tasks.join_next() => Some(ended.unwrap_or("a task of the relay")),
         };
-        let dispatcher = dispatch::Dispatcher::new(config, bus.clone(), clock, forwarder, view.clone());
-        let dispatch = once(known(), stop.clone(), dispatcher.run(stop.clone()));
-        tokio::join!(dispatch, retiring);
-        // Watchers see the last attempts end before they are hung up on.
-        if let Ok(journal) = bus.journal_bounds().await {
-            let seen = projector::caught_up(view.position(), journal.newest);
-            let _ = tokio::time::timeout(LAST_WORDS, seen).await;
+        if let Some(task) = ended {
+            tracing::error!(task, "essential task ended");
+            return Err(Error::Ended { task });
         }
-        if let Err(error) = bus.close().await {
-            tracing::warn!(%error, "the bus was not closed in order");
-        }
+        // Watchers see the last attempts end before they are disconnected.
+        let _ = tokio::time::timeout(LAST_WORDS, view.folded()).await;
         end.cancel();
-        // A client that connected and said nothing would otherwise keep us for ever.
-        let ended = tokio::time::timeout(LAST_WORDS, async { while others.join_next().await.is_some() {} });
-        if ended.await.is_err() {
-            others.shutdown().await;
+        // A client that connected and said nothing would otherwise keep the relay for ever.
+        let all = async { while tasks.join_next().await.is_some() {} };
+        if tokio::time::timeout(LAST_WORDS, all).await.is_err() {
+            tasks.shutdown().await;
         }
         if let Err(error) = view.close().await {
-            tracing::warn!(%error, "the status view was not closed in order and may be made anew at the next start");
+            tracing::warn!(%error, "the status view was not closed in order and may be rebuilt at the next start");
         }
         Ok(())
     }
 }
 
-/// Works once everything from before the start is known, unless it is told to stop before.
-async fn once(known: impl Future<Output = ()>, stop: CancellationToken, work: impl Future<Output = ()>) {
-    tokio::select! {
-        () = stop.cancelled() => return,
-        () = known => {}
+type Task = std::pin::Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// Removes from the view what was kept for long enough and belongs to no event.
+async fn retain(view: view::View, clock: Clock, config: watch::Receiver<Arc<Config>>) {
+    loop {
+        let retention = config.borrow().retention;
+        // Often enough that nothing is kept a hundredth longer than it should be, and no more than once a second.
+        clock.sleep((retention / 100).clamp(Duration::from_secs(1), Duration::from_secs(600))).await;
+        if let Err(error) = view.expire(before(clock.now(), retention)).await {
+            tracing::warn!(%error, "status view cleanup failed");
+        }
     }
-    work.await;
 }
 
-/// Tells whether the relay's status is complete.
+/// Whether a relay works: it owns its partitions and dispatches.
 #[derive(Clone)]
 pub struct Readiness {
-    bus: Bus,
-    position: watch::Receiver<u64>,
-    newest_fact: u64,
-    damage: view::Damage,
+    health: watch::Receiver<Health>,
+    view: view::View,
 }
 
 impl Readiness {
-    /// Whether the status turned out to be damaged, which only a restart mends.
+    /// Why it does not work, in one sentence; `None` when it does.
+    pub fn fault(&self) -> Option<String> {
+        self.health.borrow().fault()
+    }
+
+    /// Whether the status view turned out to be damaged, which only a restart mends.
     pub fn is_damaged(&self) -> bool {
-        self.damage.was_found()
+        self.view.damage().was_found()
     }
 
-    /// How many entries of the journal from before the start are still to be followed.
+    /// How many commits the status is behind.
     pub fn behind(&self) -> u64 {
-        self.bus.entries_between(*self.position.borrow(), self.newest_fact)
+        self.view.behind()
     }
 
-    /// Returns once none are.
+    /// Returns once it works.
     pub async fn wait(&self) {
-        projector::caught_up(self.position.clone(), self.newest_fact).await;
+        // The relay outlives those who wait for it.
+        let _ = self.health.clone().wait_for(|health| health.fault().is_none()).await;
     }
 }

@@ -407,6 +407,7 @@ async fn a_healthcheck_needs_no_secrets_and_says_what_is_not_ready() {
     let text = text
         .replace("admin: {listen: 127.0.0.1:0}", &format!("admin: {{listen: 0.0.0.0:{}}}", address.port()));
     fs::write(&running.written.config, text).unwrap();
+    until("it to be ready", async || run(directory, &["healthcheck"]).status.success().then_some(())).await;
     assert_eq!(works(directory, &["healthcheck"]), "ready\n");
     let url = format!("http://{address}/");
     let found = json(directory, &["healthcheck", "--json", "--url", &url]);

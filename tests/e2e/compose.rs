@@ -7,7 +7,7 @@ use std::{
 };
 use talaria_tests::{
     binary,
-    compose::{Compose, host},
+    compose::{Compose, docker, host},
     fleet::{Ledger, load_on},
     seeded,
     sink::SECRET,
@@ -181,6 +181,14 @@ fn is_hardened(stack: &Compose, service: &str) {
     for bindings in host["PortBindings"].as_object().into_iter().flat_map(serde_json::Map::values) {
         assert_eq!(bindings[0]["HostIp"], "127.0.0.1", "{service}");
     }
+}
+
+/// What README's first command builds and runs.
+#[test]
+#[ignore = "needs an image that takes minutes to build; `make test-stack` builds it and runs this"]
+fn the_image_shows_the_demo() {
+    let said = docker(&["run", "--rm", "--network", "none", "talaria:0.1.0", "demo"]);
+    assert!(said.contains("4 of 4 delivered."), "{said}");
 }
 
 #[test]

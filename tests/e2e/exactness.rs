@@ -423,8 +423,7 @@ fn nothing_in_a_guarded_prompt_is_live_for_hermes() {
             format!("{{\"v\": {}, \"w\": {}}}", dump_text(&v.as_str().into()), dump_text(&w.as_str().into()));
         let template = Template::new(&(*templates.choose(&mut random).unwrap()).into());
         let prompt = template.render(read(body.as_bytes()).root(), &"t".into(), &"r".into());
-        let (prompt, notes) =
-            talaria_relay::guard::defuse(prompt, Guard { commands: true, references: true });
+        let (prompt, notes) = talaria_relay::defuse(prompt, Guard { commands: true, references: true });
         defused += usize::from(!notes.is_empty());
         let answer =
             read(&oracle.ask(&format!("{{\"ask\": \"references\", \"prompt\": {}}}", dump_text(&prompt))));

@@ -27,9 +27,9 @@ async fn old_events_and_finished_deliveries_go_and_waiting_ones_never() {
         .start()
         .await;
     let openrouter = stack.openrouter("acme");
-    let waits = openrouter.send("waits", "completed").await;
     let done = openrouter.send("done", "completed").await;
     stack.finished(&done, "done").await;
+    let waits = openrouter.send("waits", "completed").await;
     assert_eq!(openrouter.send_bytes(b"no event".to_vec()).await, Some(422));
     let mut status = stack.status().await;
     until("the finished one to go", async || {

@@ -8,6 +8,9 @@ use std::{
 };
 
 /// The binary of the profile that these tests were built with, or the one that TALARIA_BINARY names.
+///
+/// A debug binary has the features of `cargo test --workspace`, so that it is linked from what the tests were linked from and
+/// nothing is compiled again for it. A release binary is what `make build` makes, because it is measured.
 pub fn talaria() -> &'static Path {
     static BINARY: OnceLock<PathBuf> = OnceLock::new();
     BINARY.get_or_init(|| {
@@ -18,10 +21,13 @@ pub fn talaria() -> &'static Path {
         let test = env::current_exe().unwrap();
         let profile = test.parent().and_then(Path::parent).unwrap();
         let mut cargo = Command::new(env!("CARGO"));
-        cargo.args(["build", "--quiet", "--package", "talaria", "--bin", "talaria"]);
+        cargo.args(["build", "--quiet", "--bin", "talaria"]);
         cargo.arg("--target-dir").arg(profile.parent().unwrap()).current_dir(workspace());
         if profile.ends_with("release") {
-            cargo.arg("--release");
+            cargo.args(["--release", "--package", "talaria"]);
+        } else {
+            // Cargo counts the features that tests ask for only where it builds a test, too.
+            cargo.args(["--workspace", "--test", "e2e"]);
         }
         // What `cargo test` says of this package would make a build script or two run again, here and at the next test.
         for (name, _) in env::vars_os() {

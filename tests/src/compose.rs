@@ -16,9 +16,8 @@ use std::{
 /// How long containers may take to come up, or to come back. Hermes takes its time.
 const PATIENCE: Duration = Duration::from_secs(240);
 
-/// An image with an interpreter, to kill processes from: only whoever sees the engine's processes can end one without
-/// the engine's knowing, and the engine's knowing would be the end of it.
-const KILLER: &str = "talaria-hermes:0.19.0";
+/// An image with an interpreter, for containers that do something to the stack or look at it from inside.
+const PYTHON: &str = "talaria-hermes:0.19.0";
 
 /// The stack. Its containers, networks and volumes are removed when it is dropped.
 #[derive(Debug)]
@@ -97,13 +96,14 @@ impl Compose {
         (time("StartedAt"), time("FinishedAt"))
     }
 
-    /// Ends a service's process as `kill -9` does, and waits until the engine has brought it back.
+    /// Ends a service's process as `kill -9` does, and waits until the engine has brought it back. The signal comes from
+    /// another container: a container that the engine kills itself is not started again.
     pub async fn kill(&self, service: &str) {
         let state = self.inspect(service)["State"].clone();
         let script = format!("import os; os.kill({}, 9)", state["Pid"]);
         let around =
             ["run", "--rm", "--pid", "host", "--user", "0", "--cap-drop", "ALL", "--cap-add", "KILL"];
-        docker(&[&around[..], &["--entrypoint", "python3", KILLER, "-c", &script]].concat());
+        docker(&[&around[..], &["--entrypoint", "python3", PYTHON, "-c", &script]].concat());
         until_within(PATIENCE, &format!("{service} to be started again"), async || {
             let now = self.inspect(service)["State"].clone();
             (now["Running"] == true && now["StartedAt"] != state["StartedAt"]).then_some(())
@@ -128,10 +128,13 @@ impl Drop for Compose {
     }
 }
 
-/// The address by which containers know this machine, as `host.docker.internal`.
+/// The address by which containers know this machine, as `host.docker.internal`. A container looks it up, because
+/// `docker network inspect bridge` does not always say it: Docker 20.10 leaves `Gateway` out when it has just made
+/// `docker0`.
 pub fn host() -> IpAddr {
-    let format = "{{(index .IPAM.Config 0).Gateway}}";
-    docker(&["network", "inspect", "bridge", "--format", format]).trim().parse().unwrap()
+    let script = "import socket; print(socket.gethostbyname('host.docker.internal'))";
+    let run = ["run", "--rm", "--add-host", "host.docker.internal:host-gateway", "--entrypoint", "python3"];
+    docker(&[&run[..], &[PYTHON, "-c", script]].concat()).trim().parse().unwrap()
 }
 
 /// Runs docker, which has to succeed; what it said on standard output.

@@ -325,7 +325,11 @@ impl Stack {
         let request = GetEventRequest { event_id: id.into(), include_payload: true };
         until(&format!("{id} to be planned"), async || match status.get_event(request.clone()).await {
             Ok(answer) => Some(answer.into_inner()),
-            Err(status) => (status.code() != tonic::Code::NotFound).then(|| panic!("{status}")),
+            // Unavailable while a partition has no owner, for the moments of a takeover.
+            Err(status) => {
+                let passes = matches!(status.code(), tonic::Code::NotFound | tonic::Code::Unavailable);
+                (!passes).then(|| panic!("{status}"))
+            }
         })
         .await
     }

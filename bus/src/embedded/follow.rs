@@ -199,3 +199,31 @@ fn message<M: prost::Message + Default>(row: &Row<'_>) -> rusqlite::Result<M> {
         rusqlite::Error::FromSqlConversionFailure(1, Type::Blob, error.into())
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Floors;
+    use std::time::Duration;
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_reader_that_waits_behind_trimmed_entries_reads_no_file() {
+        let directory = tempfile::tempdir().unwrap();
+        let bus = Embedded::open(directory.path()).await.unwrap();
+        for _ in 0..3 {
+            bus.publish(Arc::default()).await.unwrap();
+        }
+        bus.trim(Floors { events: 4, journal: 0 }).await.unwrap();
+        let mut reader = Reader::new(&bus, &EVENTS, 0);
+        for _ in 0..500 {
+            let next = tokio::time::timeout(Duration::from_millis(20), reader.next(1)).await;
+            assert!(next.is_err(), "there are no entries");
+            if reader.after == 3 {
+                break;
+            }
+        }
+        assert_eq!(reader.after, 3);
+        bus.publish(Arc::default()).await.unwrap();
+        assert_eq!(reader.next(1).await.unwrap().first().map(|(seq, _)| *seq), Some(4));
+    }
+}

@@ -1,5 +1,8 @@
 use super::*;
-use crate::{AppendError, Bus, Journal as BusJournal, Partition, backup, conformance::Backend};
+use crate::{
+    AppendError, Bus, Journal as BusJournal, Partition, backup,
+    conformance::{Backend, TIMEOUT},
+};
 use rusqlite::Connection;
 use std::{
     fs,
@@ -58,9 +61,7 @@ impl Directory {
 
     /// Waits until so many commits were tried.
     async fn tried(&self, count: usize) {
-        while self.commits() < count {
-            tokio::task::yield_now().await;
-        }
+        until(|| self.commits() >= count).await;
     }
 }
 
@@ -113,9 +114,16 @@ async fn hold_writer(bus: &Bus) -> (mpsc::Sender<()>, tokio::task::JoinHandle<Re
 
 /// Waits until so many writes wait for the writer.
 async fn waiting(bus: &Bus, count: usize) {
-    while embedded(bus).inner.writer.waiting() < count {
-        tokio::task::yield_now().await;
-    }
+    until(|| embedded(bus).inner.writer.waiting() >= count).await;
+}
+
+async fn until(condition: impl Fn() -> bool) {
+    let check = async {
+        while !condition() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(TIMEOUT, check).await.expect("it never happened");
 }
 
 fn event(job: &str) -> Event {
@@ -365,9 +373,7 @@ async fn i11_a_locked_file_and_a_full_disk_are_errors_until_they_are_gone() {
     inspect(&bus, move |connection| connection.rollback_hook(Some(count))).await.unwrap();
     let mut journal = journal(&bus, 0);
     let appending = tokio::spawn(async move { journal.append(commit(&"x".repeat(1 << 20))).await });
-    while failures.load(Ordering::SeqCst) < 2 {
-        tokio::task::yield_now().await;
-    }
+    until(|| failures.load(Ordering::SeqCst) >= 2).await;
     limit(1_000_000).await.unwrap();
     publish(&bus, large).await.unwrap();
     assert_eq!(appending.await.unwrap(), Ok(1));

@@ -143,6 +143,16 @@ impl Nats {
         Ok(found.and_then(|message| read::decode_at(seq, message.payload)))
     }
 
+    pub(crate) async fn quiet_through(&self, partition: Partition, after: u64) -> Result<u64, Error> {
+        let names = &self.connection.names;
+        let name = names.events();
+        // First: what comes meanwhile stands behind it.
+        let last = streams::info(&self.connection, &name).await?.state.last_sequence;
+        let stands =
+            read::stands_between(&self.connection, &name, &names.incoming(partition), after, last).await?;
+        Ok(if stands { after } else { after.max(last) })
+    }
+
     pub(crate) async fn bounds(&self) -> Result<Bounds, Error> {
         let events = streams::info(&self.connection, &self.connection.names.events()).await?;
         let journal = streams::info(&self.connection, &self.journal.stream).await?;

@@ -92,6 +92,27 @@ pub(super) async fn last(
     }
 }
 
+/// Whether a message of one of these subjects stands behind a sequence and up to another one, as the stream's leader knows.
+pub(super) async fn stands_between(
+    connection: &Connection,
+    name: &str,
+    subjects: &[String],
+    after: u64,
+    last: u64,
+) -> Result<bool, Error> {
+    let stream = stream(connection, name).await?;
+    for subject in subjects {
+        let next = stream.raw_message_builder().sequence(after + 1).next_by_subject(subject).send();
+        match next.await {
+            Ok(message) if message.sequence <= last => return Ok(true),
+            Ok(_) => {}
+            Err(error) if error.kind() == RawMessageErrorKind::NoMessageFound => {}
+            Err(error) => return Err(connection.error(&format_args!("cannot read {subject}"), &error)),
+        }
+    }
+    Ok(false)
+}
+
 /// A partition's commits behind a sequence; none when the leader knows no more.
 pub(super) async fn commits(
     connection: &Connection,

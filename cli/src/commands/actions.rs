@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use std::{io::Write as _, path::Path};
 use talaria_bus::time::to_proto;
 use talaria_proto::v1::{ControlAction, ControlKind, ListControlActionsRequest};
-use talaria_relay::replay::who;
+use talaria_relay::who;
 
 pub(crate) async fn run(config: &Path, args: Actions) -> Result<(), Failure> {
     let request = ListControlActionsRequest {

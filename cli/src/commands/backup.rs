@@ -18,12 +18,12 @@ pub(crate) fn run(path: &Path, args: &Backup) -> Result<(), Failure> {
     let mut out = io::stdout().lock();
     if args.json {
         let document = json!({
-            "file": args.file, "events": saved.events, "waiting": saved.waiting, "bytes": saved.bytes,
+            "file": args.file, "events": saved.events, "commits": saved.commits, "bytes": saved.bytes,
         });
         writeln!(out, "{document:#}")?;
     } else {
-        let (file, talaria_bus::Backup { events, waiting, bytes }) = (args.file.display(), saved);
-        writeln!(out, "{file}: {events} events, {waiting} deliveries that wait, {bytes} bytes")?;
+        let (file, talaria_bus::Backup { events, commits, bytes }) = (args.file.display(), saved);
+        writeln!(out, "{file}: {events} events, {commits} commits, {bytes} bytes")?;
     }
     Ok(())
 }

@@ -17,7 +17,7 @@ use talaria_proto::v1::{
     CancelReplayJobRequest, DeliveryState, GetReplayJobRequest, ListReplayJobsRequest, ReplayFilter,
     ReplayJob, ReplayJobState, control_service_client::ControlServiceClient,
 };
-use talaria_relay::replay::who;
+use talaria_relay::who;
 
 /// How often a job is looked at that is waited for.
 const LOOK: Duration = Duration::from_millis(500);

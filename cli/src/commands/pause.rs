@@ -12,7 +12,7 @@ use std::{
     path::Path,
 };
 use talaria_proto::v1::{Pause, PauseRequest, ResumeRequest};
-use talaria_relay::replay::who;
+use talaria_relay::who;
 
 pub(crate) async fn pause(config: &Path, args: PauseArgs) -> Result<(), Failure> {
     let request = PauseRequest {

@@ -11,7 +11,7 @@ use talaria_core::{
     hermes::template::Template,
     json::{Document, Text, Value, parse, print::dump_text},
 };
-use talaria_relay::guard::defuse;
+use talaria_relay::defuse;
 
 /// OpenRouter's documented payload.
 const SAMPLE: &str = r#"{"type":"video.generation.completed","created_at":"2026-04-24T12:00:00.000Z","data":{"id":"abc123","status":"completed","generation_id":"gen-xyz789","model":"google/veo-3.1","unsigned_urls":["https://openrouter.ai/api/v1/videos/abc123/content?index=0"],"usage":{"cost":0.5,"is_byok":false}}}"#;

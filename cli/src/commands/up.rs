@@ -56,7 +56,7 @@ async fn run(source: Source) -> Result<(), Failure> {
     let stop = stop_on_signals()?;
     tokio::spawn(reloader.run(hangup, stop.clone()));
     announce(stack.addresses);
-    if let Some(readiness) = stack.readiness.clone().filter(|readiness| readiness.behind() > 0) {
+    if let Some(readiness) = stack.readiness.clone() {
         tokio::spawn(follow_progress(readiness));
     }
     let ingress = stack.addresses.ingress;
@@ -80,13 +80,10 @@ async fn run(source: Source) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Says now and then how far the status is behind, until it has caught up.
+/// Says now and then why the relay does not work yet, until it does.
 async fn follow_progress(readiness: Readiness) {
-    loop {
-        tracing::info!(entries = readiness.behind(), "the status is catching up with the journal");
-        if tokio::time::timeout(PROGRESS, readiness.wait()).await.is_ok() {
-            break tracing::info!("the status has caught up");
-        }
+    while tokio::time::timeout(PROGRESS, readiness.wait()).await.is_err() {
+        tracing::info!(because = readiness.fault(), "the relay is starting");
     }
 }
 

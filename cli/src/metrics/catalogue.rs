@@ -15,8 +15,6 @@ const RESULT: &[Label] = &[Label {
     name: "result",
     values: Known(&[
         "accepted",
-        "repeated",
-        "conflict",
         "quarantined",
         "unauthorized",
         "too_large",
@@ -99,6 +97,18 @@ pub const CATALOGUE: &[Metric] = &[
         &[Label { name: "routes", values: Known(&["some", "none"]) }],
         "Events that were matched against their tenant's routes, by whether a route wanted them",
     ),
+    counter(
+        Relay,
+        "talaria_events_repeated_total",
+        &[Label { name: "body", values: Known(&["same", "other"]) }],
+        "Events that came again, by whether with the same body or with another one",
+    ),
+    counter(
+        Relay,
+        "talaria_events_lost_total",
+        &[],
+        "Takeovers of partitions whose events were removed before they were planned",
+    ),
     histogram(
         Relay,
         "talaria_first_attempt_seconds",
@@ -137,18 +147,19 @@ pub const CATALOGUE: &[Metric] = &[
         "1 while an operator pauses the route or its tenant, otherwise 0",
     ),
     gauge(Relay, "talaria_events_unplanned", &[], "Accepted events that were not matched against routes yet"),
-    gauge(
+    gauge(Relay, "talaria_journal_lag_entries", &[], "Commits of the journal that the status view is behind"),
+    counter(
         Relay,
-        "talaria_journal_lag_entries",
+        "talaria_journal_lost_total",
         &[],
-        "Entries of the journal that the status has yet to follow",
+        "Partitions that this relay lost because nothing can be appended to their journal any more",
     ),
     gauge(Relay, "talaria_replay_jobs", &[], "Replay jobs that have not ended"),
     gauge(
         Relay,
         "talaria_partitions_owned",
         &[],
-        "Of the 256 shares of all routes, how many this relay works on",
+        "Partitions that this relay owns, of 64; of 1 on the embedded bus",
     ),
     counter(
         Relay,

@@ -93,7 +93,7 @@ async fn an_address_that_is_refused_too_often_is_429_before_its_body_is_read_and
         assert_eq!(running.post("/callbacks/other", KNOWN, EVENT).await.status, 401);
     }
     assert_eq!(running.legitimate("acme", KNOWN, "fifth").await.status, 204);
-    assert_eq!(running.bus.unplanned(10).await.unwrap().len(), 5);
+    assert_eq!(running.events().await.len(), 5);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -132,7 +132,7 @@ async fn a_tenant_has_its_rate_and_what_is_not_verified_uses_up_none_of_it() {
     // A rate that is changed holds from now on.
     running.reload("limits: {per_tenant: off}");
     assert_eq!(running.legitimate("acme", "", "third").await.status, 204);
-    assert_eq!(running.bus.unplanned(10).await.unwrap().len(), 4);
+    assert_eq!(running.events().await.len(), 4);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -308,7 +308,7 @@ async fn requests_in_a_row_are_answered_in_a_row() {
     stream.read_to_string(&mut answers).await.unwrap();
     assert_eq!(answers.matches("HTTP/1.1 204").count(), 50);
     assert_eq!(answers.matches("HTTP/1.1 404").count(), 1);
-    assert_eq!(running.bus.unplanned(100).await.unwrap().len(), 50);
+    assert_eq!(running.events().await.len(), 50);
 }
 
 /// Answers that nobody takes are not kept without bound: at some point no more requests are read, and a deadline ends it.

@@ -72,13 +72,50 @@ pub(super) enum Happening {
         tenant: usize,
         route: usize,
     },
-    /// The relay dies, and comes back with this configuration.
-    Restart {
-        config: usize,
+    /// An event that came before comes again.
+    Repeat,
+    /// The owner dies, and another relay takes the partition over.
+    Killed,
+    /// The owner stands still for so long, and another relay takes the partition over meanwhile.
+    Frozen {
+        seconds: u64,
     },
-    /// This configuration comes into force while the relay works.
+    /// The owner gives the partition up in order.
+    Moved,
+    /// This configuration comes into force.
     Reload {
         config: usize,
+    },
+    /// The wall clock of all relays is set to be so many seconds off.
+    ClockSet {
+        ahead: i64,
+    },
+    /// The journal loses its last commits.
+    LostEnd {
+        commits: usize,
+    },
+    /// What is kept long enough is forgotten, what waits for long is carried, and the streams are trimmed.
+    Kept,
+    TakeOver {
+        relay: usize,
+    },
+    /// A relay looks for work.
+    Pump {
+        relay: usize,
+        run: u64,
+    },
+    /// A commit reaches the journal.
+    Append {
+        relay: usize,
+        run: u64,
+    },
+    /// The answer to an append reaches the relay.
+    Answer {
+        relay: usize,
+        run: u64,
+    },
+    Sent {
+        flight: u64,
     },
     Arrives {
         flight: u64,
@@ -127,14 +164,41 @@ pub(super) fn a_week(rng: &mut StdRng) -> Vec<(Duration, Happening)> {
         }
     }
     for _ in 0..60 {
-        let (begin, config) = (rng.random_range(0..week), rng.random_range(0..CONFIGS.len()));
-        at(begin, Happening::Restart { config });
+        let begin = rng.random_range(0..week);
+        at(
+            begin,
+            match rng.random_range(0..3) {
+                0 => Happening::Killed,
+                1 => Happening::Frozen { seconds: rng.random_range(6..600) },
+                _ => Happening::Moved,
+            },
+        );
+        // Troubles come together.
+        if rng.random_ratio(1, 3) {
+            at(begin + rng.random_range(0..12), Happening::Killed);
+        }
+    }
+    for _ in 0..100 {
+        at(rng.random_range(0..week), Happening::Repeat);
+    }
+    for day in 0..14 {
+        at(day * week / 14, Happening::Kept);
     }
     for _ in 0..60 {
         let (begin, config) = (rng.random_range(0..week), rng.random_range(0..CONFIGS.len()));
         at(begin, Happening::Reload { config });
     }
-    at(week, Happening::Restart { config: 0 });
+    if rng.random_ratio(1, 4) {
+        for _ in 0..4 {
+            let begin = rng.random_range(0..week - 86_400);
+            at(begin, Happening::ClockSet { ahead: rng.random_range(-7_200..864_000) });
+            at(begin + rng.random_range(10..86_400), Happening::ClockSet { ahead: 0 });
+        }
+    }
+    if rng.random_ratio(1, 8) {
+        at(rng.random_range(0..week), Happening::LostEnd { commits: rng.random_range(1..20) });
+    }
+    at(week, Happening::Reload { config: 0 });
     // Nothing happens on the second.
     for (at, _) in &mut agenda {
         *at += Duration::from_micros(rng.random_range(0..1_000_000));

@@ -1,6 +1,6 @@
 //! A Hermes that answers as the real one was seen to, and fails as networks and operators do.
 
-use crate::classify::{Answer, Exchange};
+use crate::decisions::classify::{Answer, Exchange};
 use jiff::Timestamp;
 use rand::{Rng as _, rngs::StdRng};
 use serde_json::json;

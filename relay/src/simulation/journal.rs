@@ -1,66 +1,123 @@
-//! What was recorded, folded as the view folds it.
+//! The partition's journal with its fence, and all that was ever recorded, folded as the view folds it.
 
-use crate::{
-    breaker::{Change, Shut},
-    fold::Folded,
+use crate::{decisions::fold::Folded, partition::testing::State};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
 };
-use jiff::Timestamp;
-use std::collections::HashMap;
-use talaria_bus::{Lane, time::from_proto};
+use talaria_bus::time::from_proto;
 use talaria_core::id::{DeliveryId, EventId};
-use talaria_proto::v1::{DeliveryRef, DeliveryState, Fact, fact::What};
+use talaria_proto::v1::{Commit, DeliveryRef, DeliveryState, record::What};
+
+/// Who appends: a relay, and its run.
+pub(super) type Author = (usize, u64);
 
 #[derive(Default)]
 pub(super) struct Journal {
+    /// What is there, with who appended it.
+    pub commits: Vec<(u64, Author, Arc<Commit>)>,
+    /// The next sequence.
+    next: u64,
+    owner: Option<Author>,
     pub deliveries: HashMap<DeliveryId, Folded>,
-    pub starts: HashMap<Lane, Vec<Timestamp>>,
-    pub shut: HashMap<Lane, Shut>,
+    /// Events that are kept, with the sequence of the record that they are kept by.
+    planned: HashMap<EventId, u64>,
+    /// Attempts that were recorded before they were made: delivery and number.
+    pub started: HashSet<(DeliveryId, u32)>,
+    /// Some commits were lost after they had been acknowledged.
+    pub has_lost: bool,
+    pub was_trimmed: bool,
 }
 
 impl Journal {
-    pub(super) fn record(&mut self, fact: &Fact) {
-        let at = from_proto(fact.at.as_ref());
-        match fact.what.as_ref().unwrap() {
+    pub(super) fn last(&self) -> u64 {
+        self.commits.last().map_or(0, |(seq, ..)| *seq)
+    }
+
+    /// Appends a commit that follows the one at `after`, or refuses it.
+    pub(super) fn append(&mut self, author: Author, after: u64, commit: &Arc<Commit>) -> Option<u64> {
+        if self.last() != after {
+            return None;
+        }
+        self.next += 1;
+        for record in &commit.records {
+            self.record(author, record);
+        }
+        self.commits.push((self.next, author, Arc::clone(commit)));
+        Some(self.next)
+    }
+
+    fn record(&mut self, author: Author, record: &talaria_proto::v1::Record) {
+        let at = from_proto(record.at.as_ref());
+        let what = record.what.as_ref().unwrap();
+        if let What::Opened(_) = what {
+            self.owner = Some(author);
+        }
+        assert_eq!(self.owner, Some(author), "{record:?} is of a relay that does not own the partition");
+        match what {
             What::EventPlanned(planned) => {
                 let event = planned.event.as_ref().unwrap();
                 let id: EventId = event.id.parse().unwrap();
+                let known = self.planned.insert(id, self.next);
+                assert!(known.is_none() || self.has_lost, "{id} is planned twice");
                 for route in &planned.routes {
-                    let delivery = DeliveryRef {
-                        id: DeliveryId::new(id, route).to_string(),
-                        tenant: event.tenant.clone(),
-                        route: route.clone(),
-                    };
-                    self.folded(&delivery).plan(event, at);
+                    let id = DeliveryId::new(id, route);
+                    self.deliveries.insert(id, Folded::planned(id.to_string(), route, event, at));
                 }
+            }
+            What::AttemptStarted(started) => {
+                let id = started.delivery.as_ref().unwrap().id.parse().unwrap();
+                let is_new = self.started.insert((id, started.number));
+                assert!(is_new || self.has_lost, "attempt {} of {id} is begun twice", started.number);
             }
             What::AttemptFinished(finished) => {
                 let delivery = finished.delivery.as_ref().unwrap();
-                self.folded(delivery).stand(finished.standing.as_ref().unwrap(), at);
-                let started_at = from_proto(finished.attempt.as_ref().unwrap().started_at.as_ref());
-                let lane =
-                    Lane { tenant: delivery.tenant.as_str().into(), route: delivery.route.as_str().into() };
-                self.starts.entry(lane).or_default().push(started_at);
+                let number = finished.attempt.as_ref().unwrap().number;
+                let key = (delivery.id.parse().unwrap(), number);
+                assert!(self.started.contains(&key) || self.has_lost, "{key:?} ended and never began");
+                self.folded(delivery).apply(finished.status.as_ref().unwrap(), at);
             }
             What::DeliveryMoved(moved) => {
-                self.folded(moved.delivery.as_ref().unwrap()).stand(moved.standing.as_ref().unwrap(), at);
+                self.folded(moved.delivery.as_ref().unwrap()).apply(moved.status.as_ref().unwrap(), at);
             }
-            other => panic!("{other:?}"),
+            What::EventCarried(carried) => {
+                self.planned.insert(carried.event.as_ref().unwrap().id.parse().unwrap(), self.next);
+            }
+            What::EventsForgotten(forgotten) => self.planned.retain(|_, seq| *seq >= forgotten.before),
+            _ => {}
         }
     }
 
-    pub(super) fn changed(&mut self, lane: &Lane, change: Change) {
-        match change {
-            Change::Shut(shut) => self.shut.insert(lane.clone(), shut),
-            Change::Admitting => self.shut.remove(lane),
-        };
+    fn folded(&mut self, delivery: &DeliveryRef) -> &mut Folded {
+        let folded = self.deliveries.entry(delivery.id.parse().unwrap()).or_default();
+        let state = folded.delivery.state();
+        assert!(state == DeliveryState::Waiting || self.has_lost, "{} moves on from its end", delivery.id);
+        folded
     }
 
-    fn folded(&mut self, delivery: &DeliveryRef) -> &mut Folded {
-        let folded = self.deliveries.entry(delivery.id.parse().unwrap());
-        let folded = folded.or_insert_with(|| Folded::new(delivery));
-        let state = folded.delivery.state();
-        assert_eq!(state, DeliveryState::Waiting, "{} moves on from its end", delivery.id);
-        folded
+    /// What a relay that takes the partition over knows. Each record applied twice changes nothing.
+    pub(super) fn replayed(&self, times: usize) -> State {
+        let mut state = State::default();
+        for (seq, _, commit) in &self.commits {
+            for record in &commit.records {
+                (0..times).for_each(|_| state.apply(record));
+            }
+            state.close();
+            state.committed(*seq);
+        }
+        state
+    }
+
+    pub(super) fn trim(&mut self, before: u64) {
+        let commits = self.commits.len();
+        self.commits.retain(|(seq, ..)| *seq >= before);
+        self.was_trimmed |= self.commits.len() < commits;
+    }
+
+    /// The last commits are gone, as after a restored backup.
+    pub(super) fn lose_end(&mut self, commits: usize) {
+        self.has_lost = true;
+        self.commits.truncate(self.commits.len().saturating_sub(commits));
     }
 
     pub(super) fn count(&self, state: DeliveryState) -> usize {

@@ -1,66 +1,98 @@
-//! Facts to rows. Applying a fact again, or in another order, gives the same rows.
+//! Folds commits into rows.
 //!
-//! What operators did last is told by the fact's place in the journal and not by anybody's clock: of two who pause and
-//! resume at once, at two relays, all agree on who came last.
+//! The deliveries of a batch are folded in memory, and each is written once: one that was planned, started and delivered
+//! within the batch costs one row. Everything else is written in the order of the journal, which alone counts: of two
+//! records about the same thing the later one wins, whatever times they carry. A commit that a cursor has passed is skipped.
 
-use super::control;
-use crate::{
-    fold::{self, Folded},
-    pause::Pauses,
-};
+use super::schema::{Attempts, job_key, place, span};
+use crate::{decisions::fold::Folded, partition::handle::Key};
 use jiff::Timestamp;
 use prost::Message as _;
-use rusqlite::{Connection, OptionalExtension as _, Transaction};
-use std::collections::HashMap;
+use rusqlite::{CachedStatement, Connection, OptionalExtension as _};
+use std::collections::{BTreeMap, HashMap, hash_map::Entry};
 use talaria_bus::{
-    Facts,
+    Committed, Partition,
     sqlite::message,
     time::{from_proto, since},
 };
-use talaria_core::id::{DeliveryId, EventId};
+use talaria_core::id::{DeliveryId, EventId, RouteKey};
 use talaria_proto::v1::{
-    Attempt, ControlAction, DeliveryRef, DeliveryState, EventConflict, EventPlanned, Fact, PauseChanged,
-    QuarantinedCallback, ReplayJob, ReplayJobState, RouteChanged, Standing, fact::What,
+    CarriedDelivery, ControlAction, Delivery, DeliveryRef, DeliveryState, Event, EventCarried, EventPlanned,
+    EventRepeated, Opened, PauseChanged, QuarantinedCallback, Record, ReplayJob, ReplayJobState,
+    RouteChanged, record::What,
 };
 
-/// What operators changed, as it is now; `None` where they changed nothing.
-#[derive(Default)]
-pub(super) struct Changed {
-    pub pauses: Option<Pauses>,
-    pub jobs: Option<Vec<ReplayJob>>,
+/// What a batch came to.
+#[derive(Debug, Default)]
+pub(super) struct Applied {
+    /// The cursors after it.
+    pub cursors: Vec<(Partition, u64)>,
+    /// Partitions with events that are to be removed.
+    pub forgotten: Vec<Partition>,
 }
 
-/// All of the facts, or none, together with the place up to which they go.
-pub(super) fn apply(connection: &mut Connection, facts: &Facts) -> rusqlite::Result<Changed> {
+/// Folds all of the commits, or none, and moves the cursors. The commits of each partition are in order.
+pub(super) fn apply(connection: &mut Connection, commits: &[Committed]) -> rusqlite::Result<Applied> {
     let transaction = connection.transaction()?;
-    let (lanes, counts) = (HashMap::new(), Counts::default());
-    let mut batch = Batch { transaction: &transaction, lanes, counts, pauses: false, jobs: false };
-    for (place, fact) in &facts.facts {
-        batch.fact(*place, fact)?;
+    let mut batch = Batch::new(&transaction)?;
+    for commit in commits {
+        batch.commit(commit)?;
     }
-    let Batch { counts, pauses, jobs, .. } = batch;
-    counts.write(&transaction)?;
-    transaction.prepare_cached("UPDATE position SET seq = ?")?.execute([facts.through])?;
-    let changed = Changed {
-        pauses: pauses.then(|| control::pauses(&transaction)).transpose()?,
-        jobs: jobs.then(|| control::running_jobs(&transaction)).transpose()?,
-    };
+    let applied = batch.write()?;
     transaction.commit()?;
-    Ok(changed)
+    Ok(applied)
 }
 
 struct Batch<'a> {
-    transaction: &'a Transaction<'a>,
-    /// Numbers of lanes that were looked up.
-    lanes: HashMap<(String, String), i64>,
+    connection: &'a Connection,
+    insert_event: CachedStatement<'a>,
+    select_delivery: CachedStatement<'a>,
+    /// The commit that is folded.
+    partition: u16,
+    seq: u64,
+    /// How many actions it had so far.
+    actions: u16,
+    cursors: BTreeMap<Partition, Cursor>,
+    /// By tenant and route.
+    lanes: HashMap<(&'a str, &'a str), Lane>,
+    deliveries: BTreeMap<Key, Box<Row>>,
+    /// The lowest and the highest event of each span of time.
+    spans: BTreeMap<i64, (u64, u64)>,
     counts: Counts,
-    /// Whether something was paused or resumed.
-    pauses: bool,
-    /// Whether a replay job changed.
-    jobs: bool,
+    /// Where messages are encoded.
+    buffer: Vec<u8>,
 }
 
-/// What the batch adds to the counts.
+/// How far a partition is.
+#[derive(Clone, Copy, Default)]
+struct Cursor {
+    seq: Option<u64>,
+    /// Events whose base is before were forgotten within the batch.
+    forgotten: u64,
+    /// Whether a commit was folded.
+    moved: bool,
+}
+
+/// A tenant's route.
+#[derive(Clone, Copy)]
+struct Lane {
+    number: i64,
+    key: RouteKey,
+}
+
+/// A delivery as it will be written.
+struct Row {
+    lane: i64,
+    /// The state that is stored now.
+    stored: Option<i32>,
+    folded: Folded,
+    /// Encoded.
+    attempts: Vec<u8>,
+    /// The attempt under way, and when it was started.
+    started: Option<(u32, i64)>,
+}
+
+/// What a batch adds to the counts.
 #[derive(Default)]
 pub(super) struct Counts {
     /// By lane and state.
@@ -75,20 +107,26 @@ impl Counts {
     }
 
     pub(super) fn event(&mut self, tenant: &str, matched: bool, by: i64) {
-        let (events, unmatched) = self.events.entry(tenant.to_owned()).or_default();
-        *events += by;
-        *unmatched += if matched { 0 } else { by };
+        let unmatched_by = if matched { 0 } else { by };
+        if let Some((events, unmatched)) = self.events.get_mut(tenant) {
+            *events += by;
+            *unmatched += unmatched_by;
+        } else {
+            self.events.insert(tenant.to_owned(), (by, unmatched_by));
+        }
     }
 
-    pub(super) fn write(self, transaction: &Transaction<'_>) -> rusqlite::Result<()> {
-        let mut statement = transaction.prepare_cached(
+    pub(super) fn write(self, connection: &Connection) -> rusqlite::Result<()> {
+        let mut statement = connection.prepare_cached(
             "INSERT INTO delivery_counts VALUES (?1, ?2, ?3)
              ON CONFLICT DO UPDATE SET count = count + excluded.count",
         )?;
         for ((lane, state), by) in self.deliveries {
-            statement.execute((lane, state, by))?;
+            if by != 0 {
+                statement.execute((lane, state, by))?;
+            }
         }
-        let mut statement = transaction.prepare_cached(
+        let mut statement = connection.prepare_cached(
             "INSERT INTO event_counts VALUES (?1, ?2, ?3)
              ON CONFLICT DO UPDATE SET events = events + excluded.events, unmatched = unmatched + excluded.unmatched",
         )?;
@@ -99,208 +137,405 @@ impl Counts {
     }
 }
 
-impl Batch<'_> {
-    fn fact(&mut self, place: u64, fact: &Fact) -> rusqlite::Result<()> {
-        let at = from_proto(fact.at.as_ref());
-        let seq = fact.event_seq;
-        match &fact.what {
-            Some(What::EventPlanned(planned)) => self.planned(seq, planned, at),
-            Some(What::AttemptFinished(finished)) => {
-                let (Some(delivery), Some(standing)) = (&finished.delivery, &finished.standing) else {
-                    return Ok(());
-                };
-                self.stands(seq, delivery, standing, at)?;
-                finished.attempt.iter().try_for_each(|attempt| self.attempted(seq, delivery, attempt))
-            }
-            Some(What::DeliveryMoved(moved)) => {
-                let (Some(delivery), Some(standing)) = (&moved.delivery, &moved.standing) else {
-                    return Ok(());
-                };
-                self.stands(seq, delivery, standing, at)?;
-                moved.action.iter().try_for_each(|action| self.acted(place, seq, action, at))
-            }
-            Some(What::EventConflict(conflict)) => self.conflict(seq, conflict),
-            Some(What::CallbackQuarantined(callback)) => self.quarantined(callback),
-            Some(What::RouteChanged(changed)) => self.route_changed(changed, at),
-            Some(What::PauseChanged(changed)) => self.pause_changed(place, changed, at),
-            Some(What::Acted(action)) => self.acted(place, seq, action, at),
-            Some(What::ReplayJob(job)) => self.replay_job(place, job),
-            // Written by a newer version: the view will be made anew when this one is updated.
-            None => Ok(()),
-        }
+impl<'a> Batch<'a> {
+    fn new(connection: &'a Connection) -> rusqlite::Result<Self> {
+        let insert_event =
+            connection.prepare_cached("INSERT OR REPLACE INTO events VALUES (?, ?, ?, ?, ?, ?)")?;
+        let select_delivery = connection.prepare_cached(
+            "SELECT lane, state, step, started, started_at, delivery, attempts FROM deliveries
+             WHERE event_seq = ? AND route = ?",
+        )?;
+        Ok(Self {
+            connection,
+            insert_event,
+            select_delivery,
+            partition: 0,
+            seq: 0,
+            actions: 0,
+            cursors: BTreeMap::new(),
+            lanes: HashMap::new(),
+            deliveries: BTreeMap::new(),
+            spans: BTreeMap::new(),
+            counts: Counts::default(),
+            buffer: Vec::new(),
+        })
     }
 
-    fn planned(&mut self, seq: u64, planned: &EventPlanned, at: Timestamp) -> rusqlite::Result<()> {
-        let Some(event) = &planned.event else { return Ok(()) };
-        let Ok(id) = event.id.parse::<EventId>() else { return Ok(()) };
-        let received_at = from_proto(event.received_at.as_ref()).as_microsecond();
-        let insert = "INSERT INTO events VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING";
-        let row = (seq, id.as_bytes(), &event.tenant, received_at, event.encode_to_vec());
-        if self.transaction.prepare_cached(insert)?.execute(row)? > 0 {
-            self.counts.event(&event.tenant, !planned.routes.is_empty(), 1);
+    fn commit(&mut self, committed: &'a Committed) -> rusqlite::Result<()> {
+        let cursor = match self.cursors.get_mut(&committed.partition) {
+            Some(cursor) => cursor,
+            None => {
+                let select = "SELECT seq FROM cursors WHERE partition = ?";
+                let mut statement = self.connection.prepare_cached(select)?;
+                let stored =
+                    statement.query_row([committed.partition.number()], |row| row.get(0)).optional()?;
+                let cursor = Cursor { seq: stored.flatten(), ..Cursor::default() };
+                self.cursors.entry(committed.partition).or_insert(cursor)
+            }
+        };
+        if cursor.seq.is_some_and(|seq| seq >= committed.seq) {
+            return Ok(());
         }
-        for route in &planned.routes {
-            let delivery = DeliveryRef {
-                id: DeliveryId::new(id, route).to_string(),
-                tenant: event.tenant.clone(),
-                route: route.clone(),
-            };
-            self.fold(seq, &delivery, |folded| folded.plan(event, at))?;
+        (cursor.seq, cursor.moved) = (Some(committed.seq), true);
+        (self.partition, self.seq, self.actions) = (committed.partition.number(), committed.seq, 0);
+        for record in &committed.commit.records {
+            if let Some(What::EventsForgotten(forgotten)) = &record.what {
+                let cursor = self.cursors.entry(committed.partition).or_default();
+                cursor.forgotten = cursor.forgotten.max(forgotten.before);
+            } else {
+                self.record(record)?;
+            }
         }
         Ok(())
     }
 
-    fn stands(
-        &mut self,
-        seq: u64,
-        delivery: &DeliveryRef,
-        standing: &Standing,
-        at: Timestamp,
-    ) -> rusqlite::Result<()> {
-        self.fold(seq, delivery, |folded| folded.stand(standing, at))
+    fn record(&mut self, record: &'a Record) -> rusqlite::Result<()> {
+        let at = from_proto(record.at.as_ref());
+        let seq = record.event_seq;
+        match &record.what {
+            Some(What::EventPlanned(planned)) => self.planned(seq, planned, at),
+            Some(What::AttemptStarted(started)) => {
+                if let Some(row) = self.row(seq, started.delivery.as_ref(), at)? {
+                    row.started = Some((started.number, at.as_microsecond()));
+                }
+                Ok(())
+            }
+            Some(What::AttemptFinished(finished)) => {
+                if let Some(row) = self.row(seq, finished.delivery.as_ref(), at)? {
+                    row.started = None;
+                    finished.status.iter().for_each(|status| row.folded.apply(status, at));
+                    finished.attempt.iter().for_each(|attempt| Attempts::push(&mut row.attempts, attempt));
+                }
+                Ok(())
+            }
+            Some(What::DeliveryMoved(moved)) => {
+                if let Some(row) = self.row(seq, moved.delivery.as_ref(), at)? {
+                    row.started = None;
+                    moved.status.iter().for_each(|status| row.folded.apply(status, at));
+                }
+                moved.action.iter().try_for_each(|action| self.acted(seq, action, at))
+            }
+            Some(What::EventCarried(carried)) => self.carried(seq, carried, at),
+            Some(What::EventRepeated(repeated)) => self.repeated(repeated, at),
+            Some(What::CallbackQuarantined(callback)) => self.quarantined(callback, at),
+            Some(What::RouteChanged(changed)) => self.route_changed(changed),
+            Some(What::PauseChanged(changed)) => self.pause_changed(changed),
+            Some(What::Acted(action)) => self.acted(seq, action, at),
+            Some(What::ReplayJob(job)) => self.replay_job(job),
+            Some(What::Opened(opened)) => self.opened(opened),
+            // The last is of a newer version: the view is rebuilt when this one is updated.
+            Some(What::Closed(_) | What::EventsForgotten(_)) | None => Ok(()),
+        }
     }
 
-    fn fold(
+    fn planned(&mut self, seq: u64, planned: &'a EventPlanned, at: Timestamp) -> rusqlite::Result<()> {
+        let Some(event) = &planned.event else { return Ok(()) };
+        let Some(id) = self.event(seq, event, !planned.routes.is_empty())? else { return Ok(()) };
+        for route in &planned.routes {
+            let lane = self.lane(&event.tenant, route)?;
+            let id = DeliveryId { event: id, route: lane.key }.to_string();
+            let folded = Folded::planned(id, route, event, at);
+            self.insert(seq, lane, Row::new(lane, folded));
+        }
+        Ok(())
+    }
+
+    /// Writes an event. Gives its id, if it has one.
+    fn event(&mut self, seq: u64, event: &'a Event, matched: bool) -> rusqlite::Result<Option<EventId>> {
+        let Ok(id) = event.id.parse::<EventId>() else { return Ok(None) };
+        self.buffer.clear();
+        if event.payload.is_empty() {
+            event.encode_raw(&mut self.buffer);
+        } else {
+            Event { payload: bytes::Bytes::new(), ..event.clone() }.encode_raw(&mut self.buffer);
+        }
+        let job = job_key(id.as_bytes());
+        let row = (seq, self.partition, self.seq, job, &event.tenant, &self.buffer);
+        self.insert_event.execute(row)?;
+        let received = span(from_proto(event.received_at.as_ref()).as_microsecond());
+        let (low, high) = self.spans.entry(received).or_insert((seq, seq));
+        (*low, *high) = ((*low).min(seq), (*high).max(seq));
+        self.counts.event(&event.tenant, matched, 1);
+        Ok(Some(id))
+    }
+
+    fn insert(&mut self, seq: u64, lane: Lane, row: Row) {
+        self.deliveries.insert(Key { event_seq: seq, route: lane.key.to_i64() }, Box::new(row));
+    }
+
+    /// The row of a delivery; `None` when its event is not known, because it was forgotten before this was folded.
+    fn row(
         &mut self,
         seq: u64,
-        named: &DeliveryRef,
-        change: impl FnOnce(&mut Folded),
-    ) -> rusqlite::Result<()> {
-        let Ok(id) = named.id.parse::<DeliveryId>() else { return Ok(()) };
-        let route = id.route.to_i64();
+        named: Option<&'a DeliveryRef>,
+        at: Timestamp,
+    ) -> rusqlite::Result<Option<&mut Row>> {
+        let Some(named) = named else { return Ok(None) };
         let lane = self.lane(&named.tenant, &named.route)?;
-        let select = "SELECT step, delivery FROM deliveries WHERE event_seq = ? AND route = ?";
-        let known = self
-            .transaction
-            .prepare_cached(select)?
-            .query_row((seq, route), |row| Ok(Folded { step: row.get(0)?, delivery: message(row, 1)? }))
-            .optional()?;
-        let mut folded = known.clone().unwrap_or_else(|| Folded::new(named));
-        change(&mut folded);
-        if known.as_ref() == Some(&folded) {
+        let key = Key { event_seq: seq, route: lane.key.to_i64() };
+        if !self.deliveries.contains_key(&key) {
+            let row = match self.stored(key)? {
+                Some(row) => row,
+                None => match self.stored_event(seq)? {
+                    Some(event) => {
+                        let folded = Folded::planned(named.id.clone(), &named.route, &event, at);
+                        Row::new(lane, folded)
+                    }
+                    None => return Ok(None),
+                },
+            };
+            self.deliveries.insert(key, Box::new(row));
+        }
+        Ok(self.deliveries.get_mut(&key).map(AsMut::as_mut))
+    }
+
+    fn stored(&mut self, key: Key) -> rusqlite::Result<Option<Row>> {
+        let read = |row: &rusqlite::Row<'_>| {
+            let started: Option<u32> = row.get(3)?;
+            Ok(Row {
+                lane: row.get(0)?,
+                stored: Some(row.get(1)?),
+                folded: Folded { step: row.get(2)?, delivery: message(row, 5)? },
+                started: started.zip(row.get(4)?),
+                attempts: row.get(6)?,
+            })
+        };
+        self.select_delivery.query_row((key.event_seq, key.route), read).optional()
+    }
+
+    fn stored_event(&self, seq: u64) -> rusqlite::Result<Option<Event>> {
+        let mut statement = self.connection.prepare_cached("SELECT event FROM events WHERE seq = ?")?;
+        statement.query_row([seq], |row| message(row, 0)).optional()
+    }
+
+    /// The event's base is this commit from here on. What is not known of it, because the journal was trimmed, is added.
+    fn carried(&mut self, seq: u64, carried: &'a EventCarried, at: Timestamp) -> rusqlite::Result<()> {
+        let Some(event) = &carried.event else { return Ok(()) };
+        let update = "UPDATE events SET base = ? WHERE seq = ?";
+        let is_known = self.connection.prepare_cached(update)?.execute((self.seq, seq))? > 0;
+        let matched = !carried.waiting.is_empty() || !carried.done.is_empty();
+        if !is_known && self.event(seq, event, matched)?.is_none() {
             return Ok(());
         }
-        if let Some(known) = &known {
-            self.counts.delivery(lane, known.delivery.state, -1);
-        }
-        self.counts.delivery(lane, folded.delivery.state, 1);
-        let row = (
-            seq,
-            route,
-            lane,
-            folded.delivery.state,
-            folded.step,
-            latency(&folded),
-            folded.delivery.encode_to_vec(),
-        );
-        let write = match known {
-            None => "INSERT INTO deliveries VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
-            Some(_) => {
-                "UPDATE deliveries SET lane = ?3, state = ?4, step = ?5, latency = ?6, delivery = ?7
-                 WHERE event_seq = ?1 AND route = ?2"
+        for waiting in &carried.waiting {
+            let Some(task) = &waiting.task else { continue };
+            let lane = self.lane(&task.tenant, &task.route)?;
+            if !self.is_known(seq, lane)? {
+                self.insert(seq, lane, Row::waiting(lane, waiting, event, at));
             }
-        };
-        self.transaction.prepare_cached(write)?.execute(row).map(drop)
+        }
+        for done in &carried.done {
+            let lane = self.lane(&done.tenant, &done.route)?;
+            if !self.is_known(seq, lane)? {
+                self.insert(seq, lane, Row::done(lane, done));
+            }
+        }
+        Ok(())
     }
 
-    fn attempted(&mut self, seq: u64, delivery: &DeliveryRef, attempt: &Attempt) -> rusqlite::Result<()> {
-        let Ok(id) = delivery.id.parse::<DeliveryId>() else { return Ok(()) };
-        let key = (seq, id.route.to_i64(), attempt.number);
-        let select = "SELECT attempt FROM attempts WHERE event_seq = ? AND route = ? AND number = ?";
-        let known =
-            self.transaction.prepare_cached(select)?.query_row(key, |row| message(row, 0)).optional()?;
-        let kept = fold::attempt(known, attempt.clone());
-        let insert = "INSERT OR REPLACE INTO attempts VALUES (?, ?, ?, ?)";
-        self.transaction.prepare_cached(insert)?.execute((key.0, key.1, key.2, kept.encode_to_vec()))?;
-        let lane = self.lane(&delivery.tenant, &delivery.route)?;
-        let started_at = from_proto(attempt.started_at.as_ref()).as_microsecond();
-        let insert = "INSERT INTO starts VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING";
-        self.transaction.prepare_cached(insert)?.execute((lane, started_at, key.0, key.1)).map(drop)
+    fn is_known(&mut self, seq: u64, lane: Lane) -> rusqlite::Result<bool> {
+        let key = Key { event_seq: seq, route: lane.key.to_i64() };
+        Ok(self.deliveries.contains_key(&key) || self.select_delivery.exists((seq, key.route))?)
     }
 
-    fn conflict(&self, seq: u64, conflict: &EventConflict) -> rusqlite::Result<()> {
-        // The same body may come again: the first time counts.
-        let insert = "INSERT INTO conflicts VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE
-                      SET received_at = excluded.received_at, conflict = excluded.conflict
-                      WHERE excluded.received_at < received_at";
-        let received_at = from_proto(conflict.received_at.as_ref()).as_microsecond();
-        let row = (seq, conflict.payload_sha256.as_ref(), received_at, conflict.encode_to_vec());
-        self.transaction.prepare_cached(insert)?.execute(row).map(drop)
+    fn repeated(&mut self, repeated: &EventRepeated, at: Timestamp) -> rusqlite::Result<()> {
+        let Some(conflict) = &repeated.conflict else { return Ok(()) };
+        // The same body may come again: the first time is shown.
+        let insert =
+            "INSERT INTO conflicts SELECT ?1, ?2, ?3, ?4 WHERE EXISTS (SELECT 1 FROM events WHERE seq = ?1)
+                      ON CONFLICT DO UPDATE SET touched_at = excluded.touched_at";
+        let digest: &[u8] = &conflict.payload_sha256;
+        let row = (repeated.first_seq, digest, at.as_microsecond(), conflict.encode_to_vec());
+        self.connection.prepare_cached(insert)?.execute(row).map(drop)
     }
 
-    fn quarantined(&self, callback: &QuarantinedCallback) -> rusqlite::Result<()> {
-        let insert = "INSERT INTO quarantined VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE
-                      SET received_at = excluded.received_at, callback = excluded.callback
-                      WHERE excluded.received_at < received_at";
+    fn quarantined(&mut self, callback: &QuarantinedCallback, at: Timestamp) -> rusqlite::Result<()> {
+        let insert = "INSERT INTO quarantined VALUES (?1, ?2, ?3, ?4, ?5, ?6)
+                      ON CONFLICT (id) DO UPDATE SET touched_at = excluded.touched_at";
         let received_at = from_proto(callback.received_at.as_ref()).as_microsecond();
-        let row = (&callback.id, &callback.tenant, received_at, callback.encode_to_vec());
-        self.transaction.prepare_cached(insert)?.execute(row).map(drop)
+        let row = (
+            &callback.id,
+            self.partition,
+            &callback.tenant,
+            received_at,
+            at.as_microsecond(),
+            callback.encode_to_vec(),
+        );
+        self.connection.prepare_cached(insert)?.execute(row).map(drop)
     }
 
-    fn route_changed(&mut self, changed: &RouteChanged, at: Timestamp) -> rusqlite::Result<()> {
-        let lane = self.lane(&changed.tenant, &changed.route)?;
+    fn route_changed(&mut self, changed: &'a RouteChanged) -> rusqlite::Result<()> {
+        let lane = self.lane(&changed.tenant, &changed.route)?.number;
         let until = changed.held_until.as_ref().map(|until| from_proto(Some(until)).as_microsecond());
         let update =
-            "UPDATE lanes SET changed_at = ?2, held_because = ?3, held_until = ?4, cause = ?5, tries = ?6
-                      WHERE lane = ?1 AND (changed_at, held_because) < (?2, ?3)";
-        let (cause, tries) = (changed.cause, changed.tries);
-        let row = (lane, at.as_microsecond(), &changed.held_because, until, cause, tries);
-        self.transaction.prepare_cached(update)?.execute(row).map(drop)
+            "UPDATE lanes SET held_because = ?2, held_until = ?3, cause = ?4, tries = ?5 WHERE lane = ?1";
+        let row = (lane, &changed.held_because, until, changed.cause, changed.tries);
+        self.connection.prepare_cached(update)?.execute(row).map(drop)
     }
 
-    fn pause_changed(&mut self, place: u64, changed: &PauseChanged, at: Timestamp) -> rusqlite::Result<()> {
+    fn pause_changed(&mut self, changed: &'a PauseChanged) -> rusqlite::Result<()> {
         let Some(pause) = &changed.pause else { return Ok(()) };
+        if !changed.paused {
+            let delete = "DELETE FROM pauses WHERE tenant = ? AND route = ?";
+            return self.connection.prepare_cached(delete)?.execute((&pause.tenant, &pause.route)).map(drop);
+        }
         // So that it is shown though nothing was ever sent there.
         if !pause.route.is_empty() {
             self.lane(&pause.tenant, &pause.route)?;
         }
-        let insert = "INSERT INTO pauses VALUES (?1, ?2, ?3, ?4, ?5, ?6) ON CONFLICT DO UPDATE
-                      SET place = ?3, at = ?4, paused = ?5, pause = ?6 WHERE place < ?3";
-        let row =
-            (&pause.tenant, &pause.route, place, at.as_microsecond(), changed.paused, pause.encode_to_vec());
-        self.pauses |= self.transaction.prepare_cached(insert)?.execute(row)? > 0;
-        Ok(())
+        let insert = "INSERT OR REPLACE INTO pauses VALUES (?, ?, ?, ?)";
+        let row = (&pause.tenant, &pause.route, self.partition, pause.encode_to_vec());
+        self.connection.prepare_cached(insert)?.execute(row).map(drop)
     }
 
-    fn acted(&self, place: u64, seq: u64, action: &ControlAction, at: Timestamp) -> rusqlite::Result<()> {
+    fn acted(&mut self, seq: u64, action: &ControlAction, at: Timestamp) -> rusqlite::Result<()> {
         let delivery: Option<DeliveryId> = action.delivery_id.parse().ok();
         let listed = delivery.is_none() || action.replay_job_id.is_empty();
         let route = delivery.map_or(0, |id| id.route.to_i64());
-        let insert = "INSERT INTO actions VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING";
-        let row = (place, at.as_microsecond(), &action.tenant, seq, route, listed, action.encode_to_vec());
-        self.transaction.prepare_cached(insert)?.execute(row).map(drop)
+        let insert = "INSERT OR REPLACE INTO actions VALUES (?, ?, ?, ?, ?, ?, ?, ?)";
+        let place = place(self.seq, self.actions);
+        self.actions = self.actions.saturating_add(1);
+        let at = at.as_microsecond();
+        let row = (place, self.partition, at, &action.tenant, seq, route, listed, action.encode_to_vec());
+        self.connection.prepare_cached(insert)?.execute(row).map(drop)
     }
 
-    fn replay_job(&mut self, place: u64, job: &ReplayJob) -> rusqlite::Result<()> {
-        let insert = "INSERT INTO replay_jobs VALUES (?1, ?2, ?3, ?4, ?5, ?6) ON CONFLICT DO UPDATE
-                      SET place = ?2, started_at = ?3, updated_at = ?4, running = ?5, job = ?6 WHERE place < ?2";
+    fn replay_job(&mut self, job: &ReplayJob) -> rusqlite::Result<()> {
+        let insert = "INSERT OR REPLACE INTO replay_jobs VALUES (?, ?, ?, ?, ?)";
         let row = (
             &job.id,
-            place,
-            from_proto(job.started_at.as_ref()).as_microsecond(),
+            self.partition,
             from_proto(job.updated_at.as_ref()).as_microsecond(),
             job.state() == ReplayJobState::Running,
             job.encode_to_vec(),
         );
-        self.jobs |= self.transaction.prepare_cached(insert)?.execute(row)? > 0;
-        Ok(())
+        self.connection.prepare_cached(insert)?.execute(row).map(drop)
     }
 
-    fn lane(&mut self, tenant: &str, route: &str) -> rusqlite::Result<i64> {
-        let name = (tenant.to_owned(), route.to_owned());
-        if let Some(lane) = self.lanes.get(&name) {
-            return Ok(*lane);
+    /// Holds all that is paused, shut or replayed now: whatever the view lacks, because the journal was trimmed, is added,
+    /// and what has ended goes.
+    fn opened(&mut self, opened: &'a Opened) -> rusqlite::Result<()> {
+        for end in [
+            "DELETE FROM pauses WHERE partition = ?",
+            "UPDATE lanes SET held_because = '', held_until = NULL, cause = 0, tries = 0
+             WHERE partition = ? AND held_because != ''",
+        ] {
+            self.connection.prepare_cached(end)?.execute([self.partition])?;
         }
-        let insert = "INSERT INTO lanes (tenant, route) VALUES (?, ?) ON CONFLICT DO UPDATE SET tenant = tenant RETURNING lane";
-        let lane = self.transaction.prepare_cached(insert)?.query_row((tenant, route), |row| row.get(0))?;
-        self.lanes.insert(name, lane);
-        Ok(lane)
+        opened.pauses.iter().try_for_each(|pause| self.pause_changed(pause))?;
+        let mut shut = opened.routes.iter().filter_map(|route| route.shut.as_ref());
+        shut.try_for_each(|shut| self.route_changed(shut))?;
+        opened.jobs.iter().try_for_each(|job| self.replay_job(job))
+    }
+
+    fn lane(&mut self, tenant: &'a str, route: &'a str) -> rusqlite::Result<Lane> {
+        let entry = match self.lanes.entry((tenant, route)) {
+            Entry::Occupied(known) => return Ok(*known.get()),
+            Entry::Vacant(entry) => entry,
+        };
+        let select = "SELECT lane FROM lanes WHERE tenant = ? AND route = ?";
+        let known = self.connection.prepare_cached(select)?.query_row((tenant, route), |row| row.get(0));
+        let number = match known.optional()? {
+            Some(number) => number,
+            None => {
+                let insert = "INSERT INTO lanes (partition, tenant, route) VALUES (?, ?, ?) RETURNING lane";
+                let mut statement = self.connection.prepare_cached(insert)?;
+                statement.query_row((self.partition, tenant, route), |row| row.get(0))?
+            }
+        };
+        Ok(*entry.insert(Lane { number, key: RouteKey::new(route) }))
+    }
+
+    fn write(mut self) -> rusqlite::Result<Applied> {
+        self.write_deliveries()?;
+        let mut statement = self.connection.prepare_cached(
+            "INSERT INTO spans VALUES (?1, ?2, ?3)
+             ON CONFLICT DO UPDATE SET low = min(low, excluded.low), high = max(high, excluded.high)",
+        )?;
+        for (span, (low, high)) in self.spans {
+            statement.execute((span, low, high))?;
+        }
+        self.counts.write(self.connection)?;
+        let mut statement = self.connection.prepare_cached(
+            "INSERT INTO cursors VALUES (?1, ?2, ?3)
+             ON CONFLICT DO UPDATE SET seq = excluded.seq, forgotten = max(forgotten, excluded.forgotten)",
+        )?;
+        let mut applied = Applied::default();
+        for (partition, cursor) in self.cursors {
+            let Some(seq) = cursor.seq.filter(|_| cursor.moved) else { continue };
+            statement.execute((partition.number(), seq, cursor.forgotten))?;
+            applied.cursors.push((partition, seq));
+            if cursor.forgotten > 0 {
+                applied.forgotten.push(partition);
+            }
+        }
+        Ok(applied)
+    }
+
+    fn write_deliveries(&mut self) -> rusqlite::Result<()> {
+        let mut insert = self.connection.prepare_cached(
+            "INSERT OR REPLACE INTO deliveries VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
+        )?;
+        let mut update = self.connection.prepare_cached(
+            "UPDATE deliveries SET lane = ?3, state = ?4, step = ?5, latency = ?6, started = ?7, started_at = ?8,
+                                   delivery = ?9, attempts = ?10
+             WHERE event_seq = ?1 AND route = ?2",
+        )?;
+        for (key, row) in std::mem::take(&mut self.deliveries) {
+            let Folded { delivery, step } = &row.folded;
+            self.buffer.clear();
+            delivery.encode_raw(&mut self.buffer);
+            let (started, started_at) = row.started.unzip();
+            let statement = if row.stored.is_some() { &mut update } else { &mut insert };
+            statement.execute((
+                key.event_seq,
+                key.route,
+                row.lane,
+                delivery.state,
+                step,
+                latency(delivery),
+                started,
+                started_at,
+                &self.buffer,
+                &row.attempts,
+            ))?;
+            if let Some(stored) = row.stored {
+                self.counts.delivery(row.lane, stored, -1);
+            }
+            self.counts.delivery(row.lane, delivery.state, 1);
+        }
+        Ok(())
     }
 }
 
-/// From the callback to its delivery, in microseconds.
-fn latency(folded: &Folded) -> Option<i64> {
-    let delivery = &folded.delivery;
+impl Row {
+    fn new(lane: Lane, folded: Folded) -> Self {
+        Self { lane: lane.number, stored: None, folded, attempts: Vec::new(), started: None }
+    }
+
+    fn waiting(lane: Lane, waiting: &CarriedDelivery, event: &Event, at: Timestamp) -> Self {
+        let task = waiting.task.clone().unwrap_or_default();
+        let delivery = waiting.delivery.clone().unwrap_or_else(|| Delivery {
+            reason: "waits since before what is kept of the journal".to_owned(),
+            generation: task.generation,
+            attempts: task.attempts,
+            counted_attempts: task.counted_attempts,
+            next_attempt_at: task.due_at,
+            ..Folded::planned(task.delivery_id, &task.route, event, at).delivery
+        });
+        let mut row = Self::new(lane, Folded { delivery, step: task.step });
+        waiting.attempts.iter().for_each(|attempt| Attempts::push(&mut row.attempts, attempt));
+        row
+    }
+
+    /// Each of its attempts was a step, and what else happened to it is not known.
+    fn done(lane: Lane, done: &Delivery) -> Self {
+        Self::new(lane, Folded { delivery: done.clone(), step: done.attempts })
+    }
+}
+
+/// From the event's receipt to its delivery, in microseconds.
+fn latency(delivery: &Delivery) -> Option<i64> {
     let received_at = delivery.received_at.as_ref()?;
     (delivery.state() == DeliveryState::Delivered).then(|| {
         let took = since(from_proto(delivery.updated_at.as_ref()), from_proto(Some(received_at)));

@@ -1,96 +1,118 @@
 //! What operators did: pauses, replay jobs, actions.
 
-use crate::pause::Pauses;
+use super::query;
+use crate::partition::share::Share;
 use jiff::Timestamp;
-use rusqlite::{Connection, OptionalExtension as _, Row};
+use rusqlite::{Connection, OptionalExtension as _};
 use std::collections::{BTreeMap, BTreeSet};
 use talaria_bus::{
     sqlite::{limit, message},
     time::from_proto,
 };
 use talaria_core::id::DeliveryId;
-use talaria_proto::v1::{ControlAction, Pause, PauseChanged, ReplayJob};
-
-/// What is paused, and what was resumed when.
-pub fn pauses(connection: &Connection) -> rusqlite::Result<Pauses> {
-    let mut statement = connection.prepare_cached("SELECT paused, pause FROM pauses")?;
-    let mut rows = statement.query(())?;
-    let mut pauses = Pauses::default();
-    while let Some(row) = rows.next()? {
-        let pause: Pause = message(row, 1)?;
-        if row.get(0)? {
-            pauses.pause(&pause.tenant, &pause.route);
-        } else {
-            pauses.resume(&pause.tenant, &pause.route, from_proto(pause.since.as_ref()));
-        }
-    }
-    Ok(pauses)
-}
+use talaria_proto::v1::{ControlAction, Pause, ReplayJob, ReplayJobState};
 
 /// The pause of a route or, with an empty name, of a tenant.
-pub fn pause(connection: &Connection, tenant: &str, route: &str) -> rusqlite::Result<Option<Pause>> {
-    let select = "SELECT pause FROM pauses WHERE tenant = ? AND route = ? AND paused";
+pub(crate) fn pause(connection: &Connection, tenant: &str, route: &str) -> rusqlite::Result<Option<Pause>> {
+    let select = "SELECT pause FROM pauses WHERE tenant = ? AND route = ?";
     connection.prepare_cached(select)?.query_row((tenant, route), |row| message(row, 0)).optional()
 }
 
 /// Every pause that there is, by tenant and route.
 pub(super) fn paused(connection: &Connection) -> rusqlite::Result<BTreeMap<(String, String), Pause>> {
-    let mut statement = connection.prepare_cached("SELECT tenant, route, pause FROM pauses WHERE paused")?;
+    let mut statement = connection.prepare_cached("SELECT tenant, route, pause FROM pauses")?;
     statement.query_map((), |row| Ok(((row.get(0)?, row.get(1)?), message(row, 2)?)))?.collect()
 }
 
-/// The pauses that were journalled before: the journal may forget them.
-pub fn pauses_before(connection: &Connection, before: Timestamp) -> rusqlite::Result<Vec<PauseChanged>> {
-    let mut statement = connection.prepare_cached("SELECT pause FROM pauses WHERE paused AND at < ?")?;
-    let read = |row: &Row<'_>| Ok(PauseChanged { pause: Some(message(row, 0)?), paused: true });
-    statement.query_map([before.as_microsecond()], read)?.collect()
-}
-
 /// Every route that has or had deliveries or was paused.
-pub fn routes(connection: &Connection) -> rusqlite::Result<BTreeSet<(String, String)>> {
+pub(crate) fn routes(connection: &Connection) -> rusqlite::Result<BTreeSet<(String, String)>> {
     let mut statement = connection.prepare_cached("SELECT tenant, route FROM lanes")?;
     statement.query_map((), |row| Ok((row.get(0)?, row.get(1)?)))?.collect()
 }
 
-/// Replay jobs that have not ended, oldest first.
-pub fn running_jobs(connection: &Connection) -> rusqlite::Result<Vec<ReplayJob>> {
-    let select = "SELECT job FROM replay_jobs WHERE running ORDER BY started_at, id";
-    connection.prepare_cached(select)?.query_map((), |row| message(row, 0))?.collect()
+/// A replay job, merged of its parts in these partitions: rows of a partition that another relay owns may still be here.
+pub(crate) fn job(connection: &Connection, share: &Share, id: &str) -> rusqlite::Result<Option<ReplayJob>> {
+    let select = "SELECT partition, job FROM replay_jobs WHERE id = ? ORDER BY partition";
+    let mut statement = connection.prepare_cached(select)?;
+    let rows = statement.query_map([id], |row| Ok((row.get(0)?, message(row, 1)?)))?;
+    let parts: Vec<(u16, ReplayJob)> = rows.collect::<Result<_, _>>()?;
+    let parts = parts.into_iter().filter(|(partition, _)| share.has_number(*partition));
+    Ok(parts.map(|(_, part)| part).reduce(merged))
 }
 
-/// A replay job.
-pub fn job(connection: &Connection, id: &str) -> rusqlite::Result<Option<ReplayJob>> {
-    let select = "SELECT job FROM replay_jobs WHERE id = ?";
-    connection.prepare_cached(select)?.query_row([id], |row| message(row, 0)).optional()
-}
-
-/// Replay jobs below a place (when it began, and its id), newest first, and whether there are more; with a tenant, those
-/// that name it.
-pub fn jobs(
+/// Replay jobs below a position (when it began, and its id), newest first, and whether there are more; with a tenant,
+/// those that name it.
+pub(crate) fn jobs(
     connection: &Connection,
+    share: &Share,
     tenant: Option<&str>,
     below: (i64, &str),
     max: usize,
 ) -> rusqlite::Result<(Vec<ReplayJob>, bool)> {
-    let select = "SELECT job FROM replay_jobs WHERE (started_at, id) < (?, ?)
-                  ORDER BY started_at DESC, id DESC";
-    let mut statement = connection.prepare_cached(select)?;
-    let mut rows = statement.query((below.0, below.1))?;
-    let mut found = Vec::new();
-    while found.len() <= max
-        && let Some(row) = rows.next()?
-    {
-        let job: ReplayJob = message(row, 0)?;
+    let mut jobs = all_jobs(connection, share)?;
+    jobs.retain(|job| {
         let of = job.filter.as_ref().map_or("", |filter| &filter.tenant);
-        if tenant.is_none_or(|tenant| tenant == of) {
-            found.push(job);
-        }
-    }
-    Ok(cut(found, max))
+        started(job) < below && tenant.is_none_or(|tenant| tenant == of)
+    });
+    jobs.sort_by(|a, b| started(b).cmp(&started(a)));
+    Ok(cut(jobs, max))
 }
 
-/// What operators did below a place in the journal, newest first, and whether there is more.
-pub fn actions(
+/// The position of a job in lists.
+fn started(job: &ReplayJob) -> (i64, &str) {
+    (from_proto(job.started_at.as_ref()).as_microsecond(), &job.id)
+}
+
+/// Few, because each was started by hand.
+fn all_jobs(connection: &Connection, share: &Share) -> rusqlite::Result<Vec<ReplayJob>> {
+    let select = "SELECT partition, job FROM replay_jobs ORDER BY id, partition";
+    let mut statement = connection.prepare_cached(select)?;
+    let mut rows = statement.query(())?;
+    let mut jobs: Vec<ReplayJob> = Vec::new();
+    while let Some(row) = rows.next()? {
+        if !share.has_number(row.get(0)?) {
+            continue;
+        }
+        let part: ReplayJob = message(row, 1)?;
+        match jobs.pop_if(|job| job.id == part.id) {
+            Some(job) => jobs.push(merged(job, part)),
+            None => jobs.push(part),
+        }
+    }
+    Ok(jobs)
+}
+
+/// Two parts of a job as one. It runs while one of them does, and was cancelled if one of them was. How far each has come
+/// says nothing about both.
+pub(crate) fn merged(one: ReplayJob, other: ReplayJob) -> ReplayJob {
+    let earlier = |a: Option<prost_types::Timestamp>, b: Option<prost_types::Timestamp>| {
+        a.into_iter().chain(b).min_by_key(|at| from_proto(Some(at)))
+    };
+    let later = |a: Option<prost_types::Timestamp>, b: Option<prost_types::Timestamp>| {
+        a.into_iter().chain(b).max_by_key(|at| from_proto(Some(at)))
+    };
+    let states = [one.state(), other.state()];
+    let state = [ReplayJobState::Running, ReplayJobState::Cancelled]
+        .into_iter()
+        .find(|state| states.contains(state))
+        .unwrap_or(one.state());
+    ReplayJob {
+        state: state.into(),
+        rate_per_minute: one.rate_per_minute.saturating_add(other.rate_per_minute),
+        matched: one.matched + other.matched,
+        replayed: one.replayed + other.replayed,
+        skipped: one.skipped + other.skipped,
+        started_at: earlier(one.started_at, other.started_at),
+        updated_at: later(one.updated_at, other.updated_at),
+        ended_at: later(one.ended_at, other.ended_at).filter(|_| state != ReplayJobState::Running),
+        last_event_seq: one.last_event_seq.max(other.last_event_seq),
+        cursor: None,
+        ..one
+    }
+}
+
+/// What operators did below a position, newest first, and whether there is more.
+pub(crate) fn actions(
     connection: &Connection,
     tenant: Option<&str>,
     since: Option<Timestamp>,
@@ -109,11 +131,11 @@ pub fn actions(
 }
 
 /// What operators did to a delivery, oldest first.
-pub fn actions_of(connection: &Connection, id: DeliveryId) -> rusqlite::Result<Vec<ControlAction>> {
-    let select = "SELECT action FROM actions
-                  WHERE event_seq = (SELECT seq FROM events WHERE id = ?) AND route = ? ORDER BY place";
+pub(crate) fn actions_of(connection: &Connection, id: DeliveryId) -> rusqlite::Result<Vec<ControlAction>> {
+    let Some(event_seq) = query::event_seq(connection, id.event)? else { return Ok(Vec::new()) };
+    let select = "SELECT action FROM actions WHERE event_seq = ? AND route = ? ORDER BY place";
     let mut statement = connection.prepare_cached(select)?;
-    statement.query_map((id.event.as_bytes(), id.route.to_i64()), |row| message(row, 0))?.collect()
+    statement.query_map((event_seq, id.route.to_i64()), |row| message(row, 0))?.collect()
 }
 
 fn cut<T>(mut found: Vec<T>, max: usize) -> (Vec<T>, bool) {

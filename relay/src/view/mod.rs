@@ -1,29 +1,33 @@
-//! What became of everything: the journal, folded into SQLite so that it can be asked.
+//! The status view: the journals of the partitions that this relay owns, folded into SQLite so that they can be queried.
 //!
-//! The view can be thrown away: it is derived from the journal, remembers how far it has followed it in the same
-//! transaction, and is made anew when its file is lost, damaged, of another version, of another journal, or was in use
-//! when the power failed ([`talaria_bus::derived`]).
+//! The view follows the journal and decides nothing. It can be thrown away: it holds how far each partition was folded,
+//! written in the same transaction as the rows, and is rebuilt from the journal when its file is lost, damaged, of another
+//! version, of another journal, or was in use when the power failed ([`file`]).
 //!
-//! - [`apply`]: facts to rows.
-//! - [`query`] and [`summary`], [`waiting`], [`control`] and [`replayable`]: rows to answers.
-//! - [`recall`]: what whoever takes a route over has to know of it.
-//! - [`retention`]: what is old goes.
+//! - [`feed`]: what the owners of partitions hand over; [`projector`]: the task that folds it.
+//! - [`apply`]: commits to rows. [`remove`]: rows that nobody needs any more.
+//! - [`query`], [`summary`], [`control`], [`replayable`] and [`blocks`]: rows to answers.
 
 mod apply;
-pub mod control;
-pub mod query;
-pub mod recall;
-pub mod replayable;
-mod retention;
+pub(crate) mod blocks;
+pub(crate) mod control;
+mod feed;
+mod file;
+pub(crate) mod projector;
+pub(crate) mod query;
+mod remove;
+pub(crate) mod replayable;
 mod schema;
-pub mod summary;
+pub(crate) mod summary;
 #[cfg(test)]
 mod tests;
-pub mod waiting;
 
-use crate::pause::Pauses;
+pub(crate) use feed::{Fed, Feed};
+
+use jiff::Timestamp;
 use rusqlite::Connection;
 use std::{
+    collections::BTreeMap,
     fs,
     path::Path,
     sync::{
@@ -32,10 +36,9 @@ use std::{
     },
 };
 use talaria_bus::{
-    Bounds, Facts, derived,
+    Bounds, Committed, Partition,
     sqlite::{Error, Readers},
 };
-use talaria_proto::v1::ReplayJob;
 use tokio::sync::watch;
 
 /// The file in the data directory.
@@ -46,16 +49,16 @@ const DAMAGED: &str = "view.db-damaged";
 
 /// The view. Clones share it.
 #[derive(Clone)]
-pub struct View {
+pub(crate) struct View {
     writer: Arc<Mutex<Connection>>,
     readers: Readers,
-    position: Arc<watch::Sender<u64>>,
-    pauses: Arc<watch::Sender<Arc<Pauses>>>,
-    jobs: Arc<watch::Sender<Arc<[ReplayJob]>>>,
+    /// The last commit that was folded, by the partition's number.
+    positions: Arc<watch::Sender<BTreeMap<u16, u64>>>,
+    feed: Feed,
     damage: Damage,
 }
 
-/// Whether the file turned out to be damaged, remembered beside it so that the next start makes it anew.
+/// Whether the file turned out to be damaged, remembered beside it so that the next start rebuilds it.
 #[derive(Clone, Debug)]
 pub(crate) struct Damage {
     found: Arc<AtomicBool>,
@@ -69,7 +72,7 @@ impl Damage {
 
     fn look_at(&self, error: &Error) {
         if error.is_damage() && !self.found.swap(true, Ordering::Relaxed) {
-            tracing::error!(%error, "the status view is damaged; restart, and it is made anew from the journal");
+            tracing::error!(%error, "the status view is damaged; restart, and it is rebuilt from the journal");
             if let Err(error) = fs::write(&self.mark, "") {
                 tracing::error!(%error, "cannot write {}", self.mark.display());
             }
@@ -79,62 +82,112 @@ impl Damage {
 
 impl View {
     /// Opens the view of a journal, or begins a new one.
-    pub fn open(directory: &Path, journal: &Bounds) -> rusqlite::Result<Self> {
+    pub(crate) fn open(directory: &Path, journal: &Bounds) -> rusqlite::Result<Self> {
         let file = directory.join(FILE);
         let mark = directory.join(DAMAGED);
         if mark.exists() {
             let _ = fs::remove_file(&file);
         }
-        let (connection, position) = schema::open(&file, journal)?;
+        let connection = file::open(&file, journal)?;
         let _ = fs::remove_file(&mark);
-        let (pauses, jobs) = (control::pauses(&connection)?, control::running_jobs(&connection)?);
+        let positions = cursors(&connection)?;
+        let positions = positions.into_iter().filter_map(|(number, seq)| Some((number, seq?))).collect();
         Ok(Self {
-            pauses: Arc::new(watch::Sender::new(Arc::new(pauses))),
-            jobs: Arc::new(watch::Sender::new(jobs.into())),
             writer: Arc::new(Mutex::new(connection)),
             readers: Readers::open(&file)?,
-            position: Arc::new(watch::Sender::new(position)),
+            positions: Arc::new(watch::Sender::new(positions)),
+            feed: Feed::default(),
             damage: Damage { found: Arc::default(), mark: mark.into() },
         })
     }
 
     /// Brings everything to the disk. Without it the view does not outlive the machine's boot.
-    pub async fn close(&self) -> Result<(), Error> {
-        self.write(|connection| derived::close(connection)).await
+    pub(crate) async fn close(&self) -> Result<(), Error> {
+        self.write(|connection| file::close(connection)).await
     }
 
-    /// Up to which place the journal is in the view.
-    pub fn position(&self) -> watch::Receiver<u64> {
-        self.position.subscribe()
+    /// Where owners hand over what the view has to follow.
+    pub(crate) fn feed(&self) -> Feed {
+        self.feed.clone()
     }
 
-    /// What is paused, as far as the journal is in the view.
-    pub fn pauses(&self) -> watch::Receiver<Arc<Pauses>> {
-        self.pauses.subscribe()
+    /// The last commit of a partition that is in the view; `None` when nothing of it is.
+    pub(crate) fn position(&self, partition: Partition) -> Option<u64> {
+        self.positions.borrow().get(&partition.number()).copied()
     }
 
-    /// The replay jobs that have not ended, oldest first, as far as the journal is in the view.
-    pub fn jobs(&self) -> watch::Receiver<Arc<[ReplayJob]>> {
-        self.jobs.subscribe()
+    /// Returns once a commit of a partition is in the view.
+    pub(crate) async fn caught_up(&self, partition: Partition, seq: u64) {
+        let mut positions = self.positions.subscribe();
+        let is_there = |positions: &BTreeMap<u16, u64>| {
+            positions.get(&partition.number()).is_some_and(|position| *position >= seq)
+        };
+        // The sender lives as long as the view.
+        let _ = positions.wait_for(is_there).await;
+    }
+
+    /// How many commits are missing from the view, in the partition in which most are. Over several partitions, which share
+    /// one sequence, it is no more than this.
+    pub(crate) fn behind(&self) -> u64 {
+        let feed = self.feed.lock();
+        let positions = self.positions.borrow();
+        let missing = |(partition, last): (Partition, u64)| {
+            last.saturating_sub(positions.get(&partition.number()).copied().unwrap_or(0))
+        };
+        feed.last().map(missing).max().unwrap_or(0)
+    }
+
+    /// Returns once no commit is missing.
+    pub(crate) async fn folded(&self) {
+        let mut positions = self.positions.subscribe();
+        // The sender lives as long as the view.
+        while self.behind() > 0 && positions.changed().await.is_ok() {}
     }
 
     pub(crate) fn damage(&self) -> Damage {
         self.damage.clone()
     }
 
-    /// Folds a piece of the journal in.
-    pub async fn apply(&self, facts: Facts) -> Result<(), Error> {
-        let through = facts.through;
-        let changed = self.write(move |connection| apply::apply(connection, &facts)).await?;
-        // Before the position: whoever waits for that finds them.
-        if let Some(pauses) = changed.pauses {
-            self.pauses.send_replace(Arc::new(pauses));
-        }
-        if let Some(jobs) = changed.jobs {
-            self.jobs.send_replace(jobs.into());
-        }
-        self.position.send_replace(through);
-        Ok(())
+    /// Removes what nothing happened to since `before` and what belongs to no event; of events the journal says itself when
+    /// they are forgotten.
+    pub(crate) async fn expire(&self, before: Timestamp) -> Result<(), Error> {
+        let before = before.as_microsecond();
+        self.write(move |connection| remove::expired(connection, before)).await
+    }
+
+    /// Runs a query.
+    pub(crate) async fn read<T: Send + 'static>(
+        &self,
+        query: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Result<T, Error> {
+        self.readers.read(query).await.inspect_err(|error| self.damage.look_at(error))
+    }
+
+    /// Folds commits, each partition's in order. Gives the partitions of which events are to be removed.
+    async fn apply(&self, commits: &Arc<[Committed]>) -> Result<Vec<Partition>, Error> {
+        let commits = Arc::clone(commits);
+        let applied = self.write(move |connection| apply::apply(connection, &commits)).await?;
+        self.positions.send_modify(|positions| {
+            positions.extend(applied.cursors.into_iter().map(|(partition, seq)| (partition.number(), seq)));
+        });
+        Ok(applied.forgotten)
+    }
+
+    /// Removes some of a partition's rows. Says whether it was all of them.
+    async fn remove(&self, partition: Partition) -> Result<bool, Error> {
+        self.positions.send_if_modified(|positions| positions.remove(&partition.number()).is_some());
+        self.write(move |connection| remove::partition(connection, partition.number())).await
+    }
+
+    /// Removes some of a partition's events that were forgotten. Says whether it was all of them.
+    async fn remove_forgotten(&self, partition: Partition) -> Result<bool, Error> {
+        self.write(move |connection| remove::forgotten(connection, partition.number())).await
+    }
+
+    /// The partitions that the file has rows of, by number, and whether those are to be removed.
+    async fn stored(&self) -> Result<Vec<(u16, bool)>, Error> {
+        let cursors = self.write(|connection| cursors(connection)).await?;
+        Ok(cursors.into_iter().map(|(number, seq)| (number, seq.is_none())).collect())
     }
 
     async fn write<T: Send + 'static>(
@@ -147,12 +200,9 @@ impl View {
         let done = async { Ok(tokio::task::spawn_blocking(blocking).await??) };
         done.await.inspect_err(|error| self.damage.look_at(error))
     }
+}
 
-    /// Asks.
-    pub async fn read<T: Send + 'static>(
-        &self,
-        query: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
-    ) -> Result<T, Error> {
-        self.readers.read(query).await.inspect_err(|error| self.damage.look_at(error))
-    }
+fn cursors(connection: &Connection) -> rusqlite::Result<Vec<(u16, Option<u64>)>> {
+    let mut statement = connection.prepare_cached("SELECT partition, seq FROM cursors")?;
+    statement.query_map((), |row| Ok((row.get(0)?, row.get(1)?)))?.collect()
 }

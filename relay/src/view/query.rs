@@ -1,18 +1,16 @@
 //! Rows to answers.
 
+use super::schema::{Attempts, job_key, span};
+use crate::partition::share::Share;
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension as _, Row};
-use std::{collections::BTreeMap, time::Duration};
+use std::collections::BTreeMap;
 use talaria_bus::{
     sqlite::{limit, message},
-    time::{before, from_proto},
+    time::from_proto,
 };
 use talaria_core::id::{DeliveryId, EventId};
 use talaria_proto::v1::{Attempt, Delivery, DeliveryState, Event, EventConflict, QuarantinedCallback};
-
-/// How far the clocks of those who receive callbacks may be apart: places in the stream are in the order of
-/// storing, and times nearly so.
-const SKEW: Duration = Duration::from_secs(60);
 
 /// Every state that a delivery can be in.
 const STATES: [DeliveryState; 6] = [
@@ -26,7 +24,7 @@ const STATES: [DeliveryState; 6] = [
 
 /// Times at which events were received, from and up to but without.
 #[derive(Clone, Copy, Debug)]
-pub struct Period {
+pub(crate) struct Period {
     /// From.
     pub since: Option<Timestamp>,
     /// Up to, but without.
@@ -39,20 +37,21 @@ impl Period {
         self.since.is_none_or(|since| time >= since) && self.until.is_none_or(|until| time < until)
     }
 
-    /// The places in the stream outside of which nothing of the period is.
-    fn places(&self, connection: &Connection) -> rusqlite::Result<(i64, i64)> {
-        let place = |query: &str, time: Timestamp| {
-            connection.prepare_cached(query)?.query_row([time.as_microsecond()], |row| row.get(0)).optional()
+    /// The first and the last sequence that an event of the period can have.
+    fn bounds(&self, connection: &Connection) -> rusqlite::Result<(i64, i64)> {
+        let bound = |query: &str, time: Timestamp, none: i64| {
+            let bound: Option<i64> = connection
+                .prepare_cached(query)?
+                .query_row([span(time.as_microsecond())], |row| row.get(0))?;
+            // Nothing was received then: an empty range.
+            Ok::<_, rusqlite::Error>(bound.unwrap_or(none))
         };
-        let first = "SELECT seq FROM events WHERE received_at >= ? ORDER BY received_at LIMIT 1";
-        let last = "SELECT seq FROM events WHERE received_at < ? ORDER BY received_at DESC LIMIT 1";
         let low = match self.since {
-            // Nothing was received since: an empty range.
-            Some(since) => place(first, before(since, SKEW))?.unwrap_or(i64::MAX),
+            Some(since) => bound("SELECT min(low) FROM spans WHERE span >= ?", since, i64::MAX)?,
             None => 0,
         };
         let high = match self.until {
-            Some(until) => place(last, talaria_bus::time::after(until, SKEW))?.unwrap_or(0),
+            Some(until) => bound("SELECT max(high) FROM spans WHERE span <= ?", until, 0)?,
             None => i64::MAX,
         };
         Ok((low, high))
@@ -61,7 +60,7 @@ impl Period {
 
 /// Which events.
 #[derive(Clone, Debug)]
-pub struct EventFilter {
+pub(crate) struct EventFilter {
     /// Of this tenant.
     pub tenant: Option<String>,
     /// Of this job.
@@ -72,7 +71,7 @@ pub struct EventFilter {
 
 /// Which deliveries.
 #[derive(Clone, Debug)]
-pub struct DeliveryFilter {
+pub(crate) struct DeliveryFilter {
     /// Of this tenant.
     pub tenant: Option<String>,
     /// To this route.
@@ -87,7 +86,7 @@ pub struct DeliveryFilter {
 
 impl DeliveryFilter {
     /// Whether a delivery is meant.
-    pub fn matches(&self, delivery: &Delivery) -> bool {
+    pub(crate) fn matches(&self, delivery: &Delivery) -> bool {
         let is =
             |wanted: &Option<String>, value: &str| wanted.as_deref().is_none_or(|wanted| wanted == value);
         is(&self.tenant, &delivery.tenant)
@@ -98,20 +97,34 @@ impl DeliveryFilter {
     }
 }
 
-/// A delivery's place: lists run from the highest down.
-pub type Place = (i64, i64);
+/// A delivery's position, by its event's sequence and its route's key: lists run from the highest down.
+pub(crate) type Place = (i64, i64);
 
-/// Behind every place.
-pub const TOP: Place = (i64::MAX, i64::MAX);
+/// Behind every position.
+pub(crate) const TOP: Place = (i64::MAX, i64::MAX);
 
-/// An event with its place in the events stream.
-pub fn event(connection: &Connection, id: EventId) -> rusqlite::Result<Option<(u64, Event)>> {
-    let mut statement = connection.prepare_cached("SELECT seq, event FROM events WHERE id = ?")?;
-    statement.query_row([id.as_bytes()], |row| Ok((row.get(0)?, message(row, 1)?))).optional()
+/// An event with its sequence in the events stream.
+pub(crate) fn event(connection: &Connection, id: EventId) -> rusqlite::Result<Option<(u64, Event)>> {
+    let select = "SELECT seq, event FROM events WHERE job = ? ORDER BY seq DESC";
+    let mut statement = connection.prepare_cached(select)?;
+    let mut rows = statement.query([job_key(id.as_bytes())])?;
+    let id = id.to_string();
+    while let Some(row) = rows.next()? {
+        let event: Event = message(row, 1)?;
+        if event.id == id {
+            return Ok(Some((row.get(0)?, event)));
+        }
+    }
+    Ok(None)
+}
+
+/// An event's sequence in the events stream.
+pub(crate) fn event_seq(connection: &Connection, id: EventId) -> rusqlite::Result<Option<u64>> {
+    Ok(event(connection, id)?.map(|(seq, _)| seq))
 }
 
 /// An event's deliveries, by route.
-pub fn deliveries_of(connection: &Connection, event_seq: u64) -> rusqlite::Result<Vec<Delivery>> {
+pub(crate) fn deliveries_of(connection: &Connection, event_seq: u64) -> rusqlite::Result<Vec<Delivery>> {
     let mut statement = connection.prepare_cached("SELECT delivery FROM deliveries WHERE event_seq = ?")?;
     let rows = statement.query_map([event_seq], |row| message(row, 0))?;
     let mut deliveries: Vec<Delivery> = rows.collect::<Result<_, _>>()?;
@@ -120,30 +133,87 @@ pub fn deliveries_of(connection: &Connection, event_seq: u64) -> rusqlite::Resul
 }
 
 /// Later callbacks for an event that had another body, oldest first.
-pub fn conflicts_of(connection: &Connection, event_seq: u64) -> rusqlite::Result<Vec<EventConflict>> {
-    let select = "SELECT conflict FROM conflicts WHERE event_seq = ? ORDER BY received_at, digest";
+pub(crate) fn conflicts_of(connection: &Connection, event_seq: u64) -> rusqlite::Result<Vec<EventConflict>> {
+    let select = "SELECT conflict FROM conflicts WHERE event_seq = ?";
     let mut statement = connection.prepare_cached(select)?;
-    statement.query_map([event_seq], |row| message(row, 0))?.collect()
+    let rows = statement.query_map([event_seq], |row| message(row, 0))?;
+    let mut conflicts: Vec<EventConflict> = rows.collect::<Result<_, _>>()?;
+    conflicts.sort_by_key(|conflict| from_proto(conflict.received_at.as_ref()));
+    Ok(conflicts)
+}
+
+/// An attempt under way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct UnderWay {
+    /// Its number within the delivery.
+    pub number: u32,
+    pub started_at: Timestamp,
+}
+
+/// A delivery with all that is known of its attempts.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct History {
+    pub delivery: Delivery,
+    /// Those that ended, oldest first.
+    pub attempts: Vec<Attempt>,
+    pub under_way: Option<UnderWay>,
+    /// See `DeliveryStatus::step`.
+    pub step: u32,
+}
+
+const HISTORY: &str =
+    "SELECT delivery, attempts, started, started_at, step FROM deliveries WHERE event_seq = ?";
+
+fn history_in(row: &Row<'_>) -> rusqlite::Result<History> {
+    let started: Option<u32> = row.get(2)?;
+    let under_way = started.zip(row.get(3)?).map(|(number, at)| UnderWay {
+        number,
+        started_at: Timestamp::from_microsecond(at).unwrap_or_default(),
+    });
+    let Attempts { attempts } = message(row, 1)?;
+    Ok(History { delivery: message(row, 0)?, attempts, under_way, step: row.get(4)? })
+}
+
+/// The deliveries of an event, by route.
+pub(crate) fn histories_of(connection: &Connection, event_seq: u64) -> rusqlite::Result<Vec<History>> {
+    let mut statement = connection.prepare_cached(HISTORY)?;
+    let mut histories: Vec<History> =
+        statement.query_map([event_seq], history_in)?.collect::<Result<_, _>>()?;
+    histories.sort_by(|a, b| a.delivery.route.cmp(&b.delivery.route));
+    Ok(histories)
+}
+
+/// A delivery, with its event's sequence.
+pub(crate) fn history(connection: &Connection, id: DeliveryId) -> rusqlite::Result<Option<(u64, History)>> {
+    let Some(event_seq) = event_seq(connection, id.event)? else { return Ok(None) };
+    let mut statement = connection.prepare_cached(&format!("{HISTORY} AND route = ?"))?;
+    let found = statement.query_row((event_seq, id.route.to_i64()), history_in).optional()?;
+    Ok(found.map(|history| (event_seq, history)))
 }
 
 /// A delivery.
-pub fn delivery(connection: &Connection, id: DeliveryId) -> rusqlite::Result<Option<Delivery>> {
-    let select = "SELECT delivery FROM deliveries
-                  WHERE event_seq = (SELECT seq FROM events WHERE id = ?) AND route = ?";
-    let mut statement = connection.prepare_cached(select)?;
-    statement.query_row((id.event.as_bytes(), id.route.to_i64()), |row| message(row, 0)).optional()
+pub(crate) fn delivery(connection: &Connection, id: DeliveryId) -> rusqlite::Result<Option<Delivery>> {
+    let Some(event_seq) = event_seq(connection, id.event)? else { return Ok(None) };
+    delivery_at(connection, event_seq, id.route.to_i64())
 }
 
-/// A delivery's attempts, oldest first.
-pub fn attempts(connection: &Connection, id: DeliveryId) -> rusqlite::Result<Vec<Attempt>> {
-    let select = "SELECT attempt FROM attempts
-                  WHERE event_seq = (SELECT seq FROM events WHERE id = ?) AND route = ? ORDER BY number";
-    let mut statement = connection.prepare_cached(select)?;
-    statement.query_map((id.event.as_bytes(), id.route.to_i64()), |row| message(row, 0))?.collect()
+/// The delivery of the event of this sequence to the route of this key.
+pub(crate) fn delivery_at(
+    connection: &Connection,
+    event_seq: u64,
+    route: i64,
+) -> rusqlite::Result<Option<Delivery>> {
+    let select = "SELECT delivery FROM deliveries WHERE event_seq = ? AND route = ?";
+    connection.prepare_cached(select)?.query_row((event_seq, route), |row| message(row, 0)).optional()
 }
 
-/// Events below a place in the stream, newest first, and whether there are more.
-pub fn events(
+/// A delivery's attempts that ended, oldest first.
+pub(crate) fn attempts(connection: &Connection, id: DeliveryId) -> rusqlite::Result<Vec<Attempt>> {
+    Ok(history(connection, id)?.map_or(Vec::new(), |(_, history)| history.attempts))
+}
+
+/// Events below a sequence, newest first, and whether there are more.
+pub(crate) fn events(
     connection: &Connection,
     filter: &EventFilter,
     below: i64,
@@ -154,7 +224,7 @@ pub fn events(
             && filter.job_id.as_ref().is_none_or(|job| *job == event.job_id)
             && filter.period.contains(event.received_at.as_ref())
     };
-    let (low, high) = filter.period.places(connection)?;
+    let (low, high) = filter.period.bounds(connection)?;
     let mut found = Vec::new();
     if let Some(job_id) = &filter.job_id {
         found = events_of_job(connection, job_id)?;
@@ -181,19 +251,17 @@ pub fn events(
 
 /// A job's events, newest first. Ids of other jobs may begin alike.
 fn events_of_job(connection: &Connection, job_id: &str) -> rusqlite::Result<Vec<(i64, Event)>> {
-    let low = EventId::job_prefix(job_id);
-    let high: Vec<u8> = low.iter().copied().chain([0xFF; 20]).collect();
-    let mut statement =
-        connection.prepare_cached("SELECT seq, event FROM events WHERE id BETWEEN ? AND ?")?;
-    let rows = statement.query_map((low.as_slice(), high), |row| Ok((row.get(0)?, message(row, 1)?)))?;
+    let mut statement = connection.prepare_cached("SELECT seq, event FROM events WHERE job = ?")?;
+    let key = job_key(&EventId::job_prefix(job_id));
+    let rows = statement.query_map([key], |row| Ok((row.get(0)?, message(row, 1)?)))?;
     let mut events: Vec<(i64, Event)> = rows.collect::<Result<_, _>>()?;
     events.retain(|(_, event)| event.job_id == job_id);
     events.sort_by_key(|(seq, _)| std::cmp::Reverse(*seq));
     Ok(events)
 }
 
-/// Deliveries below a place, newest first, and whether there are more.
-pub fn deliveries(
+/// Deliveries below a position, newest first, and whether there are more.
+pub(crate) fn deliveries(
     connection: &Connection,
     filter: &DeliveryFilter,
     below: Place,
@@ -236,7 +304,7 @@ fn every_delivery(
     below: Place,
     wanted: usize,
 ) -> rusqlite::Result<Vec<(Place, Delivery)>> {
-    let (low, high) = filter.period.places(connection)?;
+    let (low, high) = filter.period.bounds(connection)?;
     let select = "SELECT event_seq, route, delivery FROM deliveries
                   WHERE (event_seq, route) < (?, ?) AND event_seq BETWEEN ? AND ?
                   ORDER BY event_seq DESC, route DESC";
@@ -270,7 +338,7 @@ fn deliveries_of_lanes(
     below: Place,
     wanted: usize,
 ) -> rusqlite::Result<Vec<(Place, Delivery)>> {
-    let (low, high) = filter.period.places(connection)?;
+    let (low, high) = filter.period.bounds(connection)?;
     let states: &[DeliveryState] = if filter.states.is_empty() { &STATES } else { &filter.states };
     let select = "SELECT event_seq, route, delivery FROM deliveries
                   WHERE lane = ? AND state = ? AND (event_seq, route) < (?, ?) AND event_seq BETWEEN ? AND ?
@@ -299,6 +367,7 @@ fn deliveries_of_lanes(
 /// A tenant's route, and whether it is shut.
 pub(super) struct LaneRow {
     pub number: i64,
+    pub partition: u16,
     pub tenant: String,
     pub route: String,
     pub held_because: String,
@@ -312,36 +381,38 @@ pub(super) fn lanes(
     tenant: Option<&str>,
     route: Option<&str>,
 ) -> rusqlite::Result<Vec<LaneRow>> {
-    let select = "SELECT lane, tenant, route, held_because, held_until, cause, tries FROM lanes
+    let select = "SELECT lane, partition, tenant, route, held_because, held_until, cause, tries FROM lanes
                   WHERE (?1 IS NULL OR tenant = ?1) AND (?2 IS NULL OR route = ?2) ORDER BY tenant, route";
     let mut statement = connection.prepare_cached(select)?;
     let rows = statement.query_map((tenant, route), |row| {
         Ok(LaneRow {
             number: row.get(0)?,
-            tenant: row.get(1)?,
-            route: row.get(2)?,
-            held_because: row.get(3)?,
-            held_until: row.get(4)?,
-            cause: row.get(5)?,
-            tries: row.get(6)?,
+            partition: row.get(1)?,
+            tenant: row.get(2)?,
+            route: row.get(3)?,
+            held_because: row.get(4)?,
+            held_until: row.get(5)?,
+            cause: row.get(6)?,
+            tries: row.get(7)?,
         })
     })?;
     rows.collect()
 }
 
 /// A page of quarantined callbacks.
-pub struct Quarantined {
-    /// Newest first, each with its place.
+pub(crate) struct Quarantined {
+    /// Newest first, each with its position.
     pub callbacks: Vec<((i64, String), QuarantinedCallback)>,
     /// Whether there are more.
     pub more: bool,
-    /// How many are kept in all.
+    /// How many of the share are kept in all.
     pub total: u64,
 }
 
-/// Quarantined callbacks below a place (when it was received, and its id), newest first.
-pub fn quarantined(
+/// Quarantined callbacks below a position (when it was received, and its id), newest first.
+pub(crate) fn quarantined(
     connection: &Connection,
+    share: &Share,
     tenant: Option<&str>,
     below: (i64, &str),
     max: usize,
@@ -356,7 +427,12 @@ pub fn quarantined(
     let mut callbacks: Vec<_> = rows.collect::<Result<_, _>>()?;
     let more = callbacks.len() > max;
     callbacks.truncate(max);
-    let count = "SELECT count(*) FROM quarantined WHERE ?1 IS NULL OR tenant = ?1";
-    let total = connection.prepare_cached(count)?.query_row([tenant], |row| row.get(0))?;
+    let count =
+        "SELECT partition, count(*) FROM quarantined WHERE ?1 IS NULL OR tenant = ?1 GROUP BY partition";
+    let mut statement = connection.prepare_cached(count)?;
+    let rows = statement.query_map([tenant], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    let counts: Vec<(u16, u64)> = rows.collect::<Result<_, _>>()?;
+    let total =
+        counts.iter().filter(|(partition, _)| share.has_number(*partition)).map(|(_, count)| count).sum();
     Ok(Quarantined { callbacks, more, total })
 }

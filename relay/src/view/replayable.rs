@@ -1,18 +1,18 @@
-//! The deliveries that a replay means, oldest events first.
+//! The deliveries that a replay selects, oldest events first: in one partition, as each has its own part of a replay.
 
-use super::query::{DeliveryFilter, Place, deliveries_of_job, lanes, take_matching};
+use super::query::{DeliveryFilter, LaneRow, Place, deliveries_of_job, event_seq, lanes, take_matching};
 use rusqlite::{Connection, OptionalExtension as _};
 use std::collections::BTreeMap;
-use talaria_bus::sqlite::message;
+use talaria_bus::{Partition, sqlite::message};
 use talaria_core::{config::EventPattern, id::DeliveryId};
 use talaria_proto::v1::Delivery;
 
-/// Before every place.
-pub const BOTTOM: Place = (0, i64::MIN);
+/// Before every position.
+pub(crate) const BOTTOM: Place = (0, i64::MIN);
 
 /// Which deliveries.
 #[derive(Clone, Debug)]
-pub struct ReplayFilter {
+pub(crate) struct ReplayFilter {
     /// As in lists; with states.
     pub deliveries: DeliveryFilter,
     /// Of these types; any where there is none.
@@ -26,24 +26,33 @@ impl ReplayFilter {
     }
 }
 
-/// The place of the newest event.
-pub fn newest_event(connection: &Connection) -> rusqlite::Result<u64> {
-    let newest: Option<u64> = connection.query_row("SELECT max(seq) FROM events", (), |row| row.get(0))?;
+/// The sequence of a partition's newest event.
+pub(crate) fn newest_event(connection: &Connection, partition: Partition) -> rusqlite::Result<u64> {
+    let select = "SELECT max(seq) FROM events WHERE partition = ?";
+    let newest: Option<u64> =
+        connection.prepare_cached(select)?.query_row([partition.number()], |row| row.get(0))?;
     Ok(newest.unwrap_or(0))
 }
 
-/// Deliveries behind a place and of no later event than `last`, oldest first.
-pub fn deliveries(
+/// Deliveries of a partition behind a position and of no later event than `last`, oldest first.
+pub(crate) fn deliveries(
     connection: &Connection,
+    partition: Partition,
     filter: &ReplayFilter,
     behind: Place,
     last: u64,
     max: usize,
 ) -> rusqlite::Result<Vec<(Place, Delivery)>> {
     let last = i64::try_from(last).unwrap_or(i64::MAX);
+    let lanes = lanes_of(connection, partition, filter)?;
     if let Some(job_id) = &filter.deliveries.job_id {
         let mut found = deliveries_of_job(connection, job_id)?;
-        found.retain(|(place, delivery)| *place > behind && place.0 <= last && filter.matches(delivery));
+        found.retain(|(place, delivery)| {
+            *place > behind
+                && place.0 <= last
+                && filter.matches(delivery)
+                && lanes.iter().any(|lane| lane.tenant == delivery.tenant && lane.route == delivery.route)
+        });
         found.sort_by_key(|(place, _)| *place);
         found.truncate(max);
         return Ok(found);
@@ -54,9 +63,8 @@ pub fn deliveries(
                   ORDER BY event_seq, route";
     let mut statement = connection.prepare_cached(select)?;
     let mut found: BTreeMap<Place, Delivery> = BTreeMap::new();
-    let DeliveryFilter { tenant, route, states, .. } = &filter.deliveries;
-    for lane in lanes(connection, tenant.as_deref(), route.as_deref())? {
-        for state in states {
+    for lane in lanes {
+        for state in &filter.deliveries.states {
             // Nothing behind the last of those that were found is wanted, if there are enough.
             let last =
                 found.last_key_value().filter(|_| found.len() >= max).map_or(last, |(place, _)| place.0);
@@ -74,16 +82,27 @@ pub fn deliveries(
     Ok(found.into_iter().collect())
 }
 
-/// The places of the events that have such deliveries, by tenant and route.
-pub fn events(
+fn lanes_of(
     connection: &Connection,
+    partition: Partition,
+    filter: &ReplayFilter,
+) -> rusqlite::Result<Vec<LaneRow>> {
+    let DeliveryFilter { tenant, route, .. } = &filter.deliveries;
+    let mut lanes = lanes(connection, tenant.as_deref(), route.as_deref())?;
+    lanes.retain(|lane| lane.partition == partition.number());
+    Ok(lanes)
+}
+
+/// The sequences of a partition's events that have such deliveries, by tenant and route.
+pub(crate) fn events(
+    connection: &Connection,
+    partition: Partition,
     filter: &ReplayFilter,
     last: u64,
 ) -> rusqlite::Result<BTreeMap<(String, String), Vec<u64>>> {
     let mut found: BTreeMap<_, Vec<u64>> = BTreeMap::new();
-    let DeliveryFilter { tenant, route, states, job_id, .. } = &filter.deliveries;
-    if job_id.is_some() {
-        for ((seq, _), delivery) in deliveries(connection, filter, BOTTOM, last, usize::MAX)? {
+    if filter.deliveries.job_id.is_some() {
+        for ((seq, _), delivery) in deliveries(connection, partition, filter, BOTTOM, last, usize::MAX)? {
             found.entry((delivery.tenant, delivery.route)).or_default().push(seq.cast_unsigned());
         }
         return Ok(found);
@@ -91,9 +110,9 @@ pub fn events(
     let select = "SELECT event_seq, delivery FROM deliveries WHERE lane = ? AND state = ? AND event_seq <= ?";
     let mut statement = connection.prepare_cached(select)?;
     let last = i64::try_from(last).unwrap_or(i64::MAX);
-    for lane in lanes(connection, tenant.as_deref(), route.as_deref())? {
+    for lane in lanes_of(connection, partition, filter)? {
         let events = found.entry((lane.tenant, lane.route)).or_default();
-        for state in states {
+        for state in &filter.deliveries.states {
             let mut rows = statement.query((lane.number, i32::from(*state), last))?;
             while let Some(row) = rows.next()? {
                 if filter.matches(&message(row, 1)?) {
@@ -105,17 +124,20 @@ pub fn events(
     Ok(found)
 }
 
-/// A delivery with its event's place and its step.
-pub fn delivery(connection: &Connection, id: DeliveryId) -> rusqlite::Result<Option<(u64, u32, Delivery)>> {
-    let select = "SELECT event_seq, step, delivery FROM deliveries
-                  WHERE event_seq = (SELECT seq FROM events WHERE id = ?) AND route = ?";
+/// A delivery with its event's sequence and its step.
+pub(crate) fn delivery(
+    connection: &Connection,
+    id: DeliveryId,
+) -> rusqlite::Result<Option<(u64, u32, Delivery)>> {
+    let Some(event_seq) = event_seq(connection, id.event)? else { return Ok(None) };
+    let select = "SELECT step, delivery FROM deliveries WHERE event_seq = ? AND route = ?";
     let mut statement = connection.prepare_cached(select)?;
-    let read = |row: &rusqlite::Row<'_>| Ok((row.get(0)?, row.get(1)?, message(row, 2)?));
-    statement.query_row((id.event.as_bytes(), id.route.to_i64()), read).optional()
+    let read = |row: &rusqlite::Row<'_>| Ok((event_seq, row.get(0)?, message(row, 1)?));
+    statement.query_row((event_seq, id.route.to_i64()), read).optional()
 }
 
-/// The step of the delivery at a place.
-pub fn step(connection: &Connection, place: Place) -> rusqlite::Result<u32> {
+/// The step of the delivery at a position.
+pub(crate) fn step(connection: &Connection, place: Place) -> rusqlite::Result<u32> {
     let select = "SELECT step FROM deliveries WHERE event_seq = ? AND route = ?";
     connection.prepare_cached(select)?.query_row(place, |row| row.get(0))
 }

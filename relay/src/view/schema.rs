@@ -1,36 +1,47 @@
 //! The view's tables. Times are microseconds since 1970; messages are protobuf.
 //!
-//! Rows stand in the order of their events, newest last, so that lists read backwards and new rows go where the
-//! last ones went. Two indexes do not: an event's id, whose first bytes are its job's, and a route's deliveries
-//! by state.
+//! Rows stand in the order of their events, newest last, so that lists read backwards and new rows go where the last ones
+//! went. Three indexes do not: an event's job, its partition and base, and a route's deliveries by state.
 
-use rusqlite::Connection;
-use std::path::Path;
-use talaria_bus::{
-    Bounds,
-    derived::{self, Schema},
-};
+use talaria_proto::v1::Attempt;
 
 /// Written into the file. A file of another version is thrown away: the view is derived.
-const VERSION: i64 = 3;
+pub(super) const VERSION: i64 = 4;
 
-const TABLES: &str = "
--- Up to which place the journal was followed.
-CREATE TABLE position (seq INTEGER NOT NULL);
-INSERT INTO position VALUES (0);
+pub(super) const TABLES: &str = "
+-- What it was folded from, and the boot of the machine in which it is in use.
+CREATE TABLE file (source TEXT NOT NULL, boot TEXT NOT NULL);
+-- Up to which commit each partition's journal was folded. A partition has rows only if it has one here.
+CREATE TABLE cursors (
+    partition INTEGER PRIMARY KEY,
+    -- NULL from when on the partition's rows are removed.
+    seq INTEGER,
+    -- Events whose base is before this commit were forgotten, and are removed.
+    forgotten INTEGER NOT NULL
+);
 CREATE TABLE events (
     seq INTEGER PRIMARY KEY,
-    id BLOB NOT NULL UNIQUE,
+    partition INTEGER NOT NULL,
+    -- The commit that planned it, or that carried it last.
+    base INTEGER NOT NULL,
+    -- See `job_key`.
+    job INTEGER NOT NULL,
     tenant TEXT NOT NULL,
-    received_at INTEGER NOT NULL,
     event BLOB NOT NULL
 );
-CREATE INDEX events_received ON events (received_at);
+CREATE INDEX events_base ON events (partition, base);
+CREATE INDEX events_job ON events (job);
+-- The lowest and the highest event that was received in each span of time: see `span`.
+CREATE TABLE spans (
+    span INTEGER PRIMARY KEY,
+    low INTEGER NOT NULL,
+    high INTEGER NOT NULL
+);
 CREATE TABLE lanes (
     lane INTEGER PRIMARY KEY,
+    partition INTEGER NOT NULL,
     tenant TEXT NOT NULL,
     route TEXT NOT NULL,
-    changed_at INTEGER NOT NULL DEFAULT 0,
     held_because TEXT NOT NULL DEFAULT '',
     held_until INTEGER,
     cause INTEGER NOT NULL DEFAULT 0,
@@ -43,53 +54,47 @@ CREATE TABLE deliveries (
     lane INTEGER NOT NULL,
     state INTEGER NOT NULL,
     step INTEGER NOT NULL,
+    -- From the event's receipt to its delivery.
     latency INTEGER,
+    -- The attempt under way, and when it was started.
+    started INTEGER,
+    started_at INTEGER,
     delivery BLOB NOT NULL,
+    -- See `Attempts`.
+    attempts BLOB NOT NULL,
     PRIMARY KEY (event_seq, route)
 ) WITHOUT ROWID;
 CREATE INDEX deliveries_lane ON deliveries (lane, state, event_seq, route, latency);
-CREATE TABLE attempts (
-    event_seq INTEGER NOT NULL,
-    route INTEGER NOT NULL,
-    number INTEGER NOT NULL,
-    attempt BLOB NOT NULL,
-    PRIMARY KEY (event_seq, route, number)
-) WITHOUT ROWID;
--- When attempts began, of the last hours: what a route's pace has to know.
-CREATE TABLE starts (
-    lane INTEGER NOT NULL,
-    at INTEGER NOT NULL,
-    event_seq INTEGER NOT NULL,
-    route INTEGER NOT NULL,
-    PRIMARY KEY (lane, at, event_seq, route)
-) WITHOUT ROWID;
 CREATE TABLE conflicts (
     event_seq INTEGER NOT NULL,
     digest BLOB NOT NULL,
-    received_at INTEGER NOT NULL,
+    -- When the same body was last received.
+    touched_at INTEGER NOT NULL,
     conflict BLOB NOT NULL,
     PRIMARY KEY (event_seq, digest)
 ) WITHOUT ROWID;
 CREATE TABLE quarantined (
     id TEXT PRIMARY KEY,
+    partition INTEGER NOT NULL,
     tenant TEXT NOT NULL,
     received_at INTEGER NOT NULL,
+    -- When the same callback was last received.
+    touched_at INTEGER NOT NULL,
     callback BLOB NOT NULL
-) WITHOUT ROWID;
+);
 CREATE INDEX quarantined_received ON quarantined (received_at, id);
--- What was done last to each route and, with an empty name, to each tenant: `place` is the fact's.
+-- What is paused: routes and, with an empty name, tenants.
 CREATE TABLE pauses (
     tenant TEXT NOT NULL,
     route TEXT NOT NULL,
-    place INTEGER NOT NULL,
-    at INTEGER NOT NULL,
-    paused INTEGER NOT NULL,
+    partition INTEGER NOT NULL,
     pause BLOB NOT NULL,
     PRIMARY KEY (tenant, route)
 ) WITHOUT ROWID;
--- What operators did, by the place of the fact; what a replay job did to each delivery is not listed.
+-- What operators did, by `place`; what a replay job did to each delivery is not listed.
 CREATE TABLE actions (
     place INTEGER PRIMARY KEY,
+    partition INTEGER NOT NULL,
     at INTEGER NOT NULL,
     tenant TEXT NOT NULL,
     event_seq INTEGER NOT NULL,
@@ -99,16 +104,15 @@ CREATE TABLE actions (
 );
 CREATE INDEX actions_listed ON actions (place) WHERE listed;
 CREATE INDEX actions_delivery ON actions (event_seq, route);
--- Replay jobs, as of the place of the last fact about each.
+-- Replay jobs: each partition's part of them.
 CREATE TABLE replay_jobs (
-    id TEXT PRIMARY KEY,
-    place INTEGER NOT NULL,
-    started_at INTEGER NOT NULL,
+    id TEXT NOT NULL,
+    partition INTEGER NOT NULL,
     updated_at INTEGER NOT NULL,
     running INTEGER NOT NULL,
-    job BLOB NOT NULL
+    job BLOB NOT NULL,
+    PRIMARY KEY (id, partition)
 ) WITHOUT ROWID;
-CREATE INDEX replay_jobs_started ON replay_jobs (started_at, id);
 -- Counted while rows come and go, because counting a million of them takes long.
 CREATE TABLE delivery_counts (
     lane INTEGER NOT NULL,
@@ -123,18 +127,37 @@ CREATE TABLE event_counts (
 ) WITHOUT ROWID;
 ";
 
-/// Opens the view of a journal with its position, or begins a new one.
-pub(super) fn open(file: &Path, journal: &Bounds) -> rusqlite::Result<(Connection, u64)> {
-    let schema = Schema { version: VERSION, tables: TABLES, source: &journal.source };
-    let connection = derived::open(file, schema, |connection| {
-        let position = position(connection)?;
-        // Neither ahead of the journal nor so far behind that what comes next is gone.
-        Ok(position <= journal.newest && journal.oldest <= position + 1)
-    })?;
-    let position = position(&connection)?;
-    Ok((connection, position))
+/// The length of a span of time, in microseconds.
+const SPAN: i64 = 10_000_000;
+
+/// A delivery's attempts as its row has them. Encodings can be joined: the attempts stand one behind the other.
+#[derive(Clone, PartialEq, prost::Message)]
+pub(super) struct Attempts {
+    /// Oldest first.
+    #[prost(message, repeated, tag = "1")]
+    pub attempts: Vec<Attempt>,
 }
 
-fn position(connection: &Connection) -> rusqlite::Result<u64> {
-    connection.query_row("SELECT seq FROM position", (), |row| row.get(0))
+impl Attempts {
+    /// Adds an attempt to an encoding.
+    pub(super) fn push(encoded: &mut Vec<u8>, attempt: &Attempt) {
+        prost::encoding::message::encode(1, attempt, encoded);
+    }
+}
+
+/// The span in which a time lies.
+pub(super) fn span(micros: i64) -> i64 {
+    micros.div_euclid(SPAN)
+}
+
+/// The first bytes of an event's id, which are its job's: a number of 48 bits, because SQLite stores one with a sign in
+/// six bytes.
+pub(super) fn job_key(prefix: &[u8]) -> i64 {
+    prefix.iter().take(6).fold(0, |key, byte| key << 8 | i64::from(*byte)) - (1 << 47)
+}
+
+/// The position of an action in lists: of the commit, and of the action within it. Positions rise with the journal, over
+/// all partitions.
+pub(super) fn place(seq: u64, index: u16) -> i64 {
+    seq.cast_signed() << 16 | i64::from(index)
 }

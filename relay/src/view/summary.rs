@@ -1,9 +1,8 @@
 //! Sums per tenant and route.
 
 use super::{
-    control,
+    blocks, control,
     query::{LaneRow, lanes},
-    recall,
 };
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension as _, Row};
@@ -20,7 +19,7 @@ use talaria_proto::v1::{
 const LATENCY_SAMPLES: i64 = 1000;
 
 /// How every route does now.
-pub fn route_summaries(
+pub(crate) fn route_summaries(
     connection: &Connection,
     tenant: Option<&str>,
     now: Timestamp,
@@ -54,7 +53,7 @@ fn route_summary(connection: &Connection, lane: LaneRow, now: Timestamp) -> rusq
         .prepare_cached(oldest)?
         .query_row((lane.number, i32::from(DeliveryState::Waiting)), |row| message(row, 0))
         .optional()?;
-    let (breaker, breaker_cause) = match recall::shut(&lane) {
+    let (breaker, breaker_cause) = match blocks::shut(&lane) {
         None => (BreakerState::Admitting, BreakerCause::Unspecified),
         Some(shut) => {
             let state = if shut.until <= now { BreakerState::Probing } else { BreakerState::Shut };
@@ -101,7 +100,7 @@ fn latency(connection: &Connection, lane: i64) -> rusqlite::Result<Option<Latenc
 }
 
 /// How every tenant does.
-pub fn tenant_summaries(
+pub(crate) fn tenant_summaries(
     connection: &Connection,
     tenant: Option<&str>,
 ) -> rusqlite::Result<Vec<TenantSummary>> {

@@ -32,7 +32,7 @@ impl Running {
         let config = load(directory.path(), relay);
         let (config, current) = watch::channel(Arc::new(config));
         let data = directory.path().join("data");
-        let bus = Bus::embedded(&data, Clock::System).await.unwrap();
+        let bus = Bus::embedded(&data).await.unwrap();
         let (_, standing) = watch::channel(Arc::new(Standing::first(Clock::System.now())));
         let relay = Relay::bind(current, standing, bus, Clock::System).await.unwrap();
         let (address, stop) = (relay.address().unwrap(), CancellationToken::new());

@@ -38,7 +38,13 @@ async fn ask(stack: &Stack, request: ReplayDeliveriesRequest) -> Result<ReplayDe
 
 async fn job(stack: &Stack, id: &str) -> ReplayJob {
     let request = GetReplayJobRequest { job_id: id.into() };
-    stack.control().await.get_replay_job(request).await.unwrap().into_inner().job.unwrap()
+    until("every partition to have an owner", async || {
+        match stack.control().await.get_replay_job(request.clone()).await {
+            Ok(answer) => Some(answer.into_inner()).filter(|answer| !answer.incomplete)?.job,
+            Err(status) => (status.code() != Code::Unavailable).then(|| panic!("{status}")),
+        }
+    })
+    .await
 }
 
 async fn ended(stack: &Stack, id: &str) -> ReplayJob {

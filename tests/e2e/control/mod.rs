@@ -8,7 +8,6 @@
 //! - [`commands`]: the same from the command line.
 
 mod commands;
-mod decisions;
 mod jobs;
 mod one;
 mod pausing;

@@ -26,9 +26,10 @@ fn written(url: &str, keys: &str) -> Written {
     on_nats(url, keys).tenant("acme", |tenant| tenant).write()
 }
 
-/// Both roles have to end with an error of one line that says all of this.
+/// Both roles have to end with an error of one line that says all of this. At the same time, because some of these errors
+/// take a process all the time that it has for connecting.
 async fn refused(url: &str, keys: &str, files: impl Fn(&Path), says: &[&str]) {
-    for role in ["ingress", "relay"] {
+    let refused = async |role| {
         let written = written(url, keys);
         files(written.path());
         let Ended { code, error, .. } = Process::fails(role, written).await;
@@ -37,7 +38,8 @@ async fn refused(url: &str, keys: &str, files: impl Fn(&Path), says: &[&str]) {
         for what in says {
             assert!(error.contains(what), "{role} does not say {what:?}: {error}");
         }
-    }
+    };
+    tokio::join!(refused("ingress"), refused("relay"));
 }
 
 fn no_files(_: &Path) {}
@@ -47,11 +49,14 @@ async fn a_server_that_is_not_there_is_named() {
     // Bound and dropped, so that nobody listens.
     let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
     let url = format!("nats://127.0.0.1:{port}");
-    refused(&url, "", no_files, &["cannot connect to NATS", &url, "bus.nats.servers", "refused"]).await;
+    let says = ["cannot connect to NATS", &url, "bus.nats.servers", "refused"];
+    let nobody = refused(&url, "", no_files, &says);
     // Somebody who takes connections and says nothing.
-    let silent = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-    let url = format!("nats://{}", silent.local_addr().unwrap());
-    refused(&url, "", no_files, &["cannot connect to NATS", &url]).await;
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let url = format!("nats://{}", listener.local_addr().unwrap());
+    let says = ["cannot connect to NATS", &url];
+    let silent = refused(&url, "", no_files, &says);
+    tokio::join!(nobody, silent);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -82,15 +87,17 @@ async fn certificates_that_do_not_fit_are_an_error_that_says_so() {
     let process = written(&url, TLS);
     authority.write_client(process.path(), "talaria");
     drop(Process::start("up", process).await);
-    // We do not know it: signed by somebody else, or by nobody whom the system trusts.
-    let other = |at: &Path| another.write_client(at, "talaria");
-    refused(&url, TLS, other, &["cannot connect to NATS", &url, "certificate"]).await;
-    refused(&url, "", no_files, &["cannot connect to NATS", &url, "certificate"]).await;
-    // It does not know us: no certificate, or another name.
-    let nobody = |at: &Path| authority.write_client(at, "talaria");
-    refused(&url, "tls: {ca: ca.pem}", nobody, &["cannot connect to NATS", &url]).await;
-    let stranger = |at: &Path| authority.write_client(at, "stranger");
-    refused(&url, TLS, stranger, &["cannot connect to NATS", &url, "uthorization"]).await;
+    let (unknown, known) =
+        (["cannot connect to NATS", &url, "certificate"], ["cannot connect to NATS", &url]);
+    let unauthorized = ["cannot connect to NATS", &url, "uthorization"];
+    tokio::join!(
+        // We do not know it: signed by somebody else, or by nobody whom the system trusts.
+        refused(&url, TLS, |at| another.write_client(at, "talaria"), &unknown),
+        refused(&url, "", no_files, &unknown),
+        // It does not know us: no certificate, or another name.
+        refused(&url, "tls: {ca: ca.pem}", |at| authority.write_client(at, "talaria"), &known),
+        refused(&url, TLS, |at| authority.write_client(at, "stranger"), &unauthorized),
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

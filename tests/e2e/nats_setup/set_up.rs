@@ -246,7 +246,10 @@ async fn a_change_while_running_makes_a_service_not_ready() {
     let (url, jetstream) = (server.url(), jetstream(&server.url()).await);
     let prefix = prefix("changed");
     let relay = start("relay", &url, &prefix, "").await;
-    assert_eq!(relay.readiness().await.0, 200);
+    talaria_tests::until("it to own its partitions", async || {
+        (relay.readiness().await.0 == 200).then_some(())
+    })
+    .await;
     for stream in &streams(&prefix) {
         let right = config(&jetstream, stream).await;
         let wrong = Config { max_age: Duration::from_secs(3600), ..right.clone() };

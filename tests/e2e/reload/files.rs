@@ -202,8 +202,8 @@ async fn a_file_that_is_gone_changes_nothing_until_it_is_back() {
     assert_eq!(prompt(&stack, &sink, "1").await, "first 1");
     fs::write(&stack.written.config, &text).unwrap();
     stack.generation(1).await;
-    let said = stack.log().join("\n");
-    assert!(said.contains("valid again, and is the one that is in force"), "{said}");
+    let again = "valid again, and is the one that is in force";
+    until("it to be valid again", async || stack.log().join("\n").contains(again).then_some(())).await;
     // So with a secret that a new configuration names and that comes later, in a directory that comes later.
     let later = stack.written.path().join("later");
     stack.rewrite(|text| second(&text).replace("{file: hermes}", "{file: later/hermes}"));

@@ -1,0 +1,203 @@
+//! Why an event arrived or did not, and what happens next: the answer to whoever asks after a callback.
+//!
+//! The journal knows what was planned when the event came; whether a route would take it now is decided anew, as
+//! [`crate::decisions::plan`] decides it, by the configuration as it is. Where the two differ, the configuration was changed in
+//! between, and that is said.
+
+use crate::{
+    decisions::retry::{is_too_old, too_old},
+    decisions::route_block::RouteBlock,
+};
+use jiff::Timestamp;
+use std::collections::{BTreeMap, BTreeSet};
+use talaria_bus::time::{from_proto, to_proto};
+use talaria_core::{
+    config::{Route, Tenant, Wanted},
+    json::Value,
+};
+use talaria_proto::v1::{Attempt, Delivery, DeliveryState, Event, Explanation, RouteExplanation, RouteMatch};
+
+/// All that is known of an event.
+#[derive(Clone, Debug)]
+pub struct Known<'a> {
+    /// As the journal has it, with texts that may be shortened.
+    pub event: Event,
+    /// Its type, whole.
+    pub event_type: &'a str,
+    /// Its payload, where that is still kept.
+    pub payload: Option<&'a Value>,
+    /// Its tenant, where that is still configured.
+    pub tenant: Option<&'a Tenant>,
+    /// What was planned when it came: each delivery with its attempts.
+    pub planned: Vec<(Delivery, Vec<Attempt>)>,
+    /// What stands before the deliveries of the tenant's routes, by name.
+    pub blocks: &'a BTreeMap<String, RouteBlock>,
+    /// How many callbacks came for it with another body.
+    pub conflicts: usize,
+}
+
+/// Explains an event.
+pub fn explain(known: Known<'_>, now: Timestamp) -> Explanation {
+    let summary = summary(&known.planned);
+    let mut planned: BTreeMap<String, (Delivery, Vec<Attempt>)> =
+        known.planned.into_iter().map(|planned| (planned.0.route.clone(), planned)).collect();
+    let configured = known.tenant.map_or(Vec::new(), |tenant| tenant.routes.keys().cloned().collect());
+    let names: BTreeSet<String> = configured.into_iter().chain(planned.keys().cloned()).collect();
+    let routes = names.into_iter().map(|name| {
+        let route = known.tenant.and_then(|tenant| tenant.routes.get(&name)).map(AsRef::as_ref);
+        let (matches, why) = wanted(route, known.tenant.is_some(), known.event_type, known.payload);
+        let (delivery, attempts) = planned.remove(&name).unzip();
+        let block = known.blocks.get(&name);
+        let (next, next_at) = match &delivery {
+            Some(delivery) => next(delivery, route, block, now),
+            None if matches == RouteMatch::Yes => {
+                ("nothing by itself: an event is planned once, when it comes".to_owned(), None)
+            }
+            None => (String::new(), None),
+        };
+        RouteExplanation {
+            matches: matches.into(),
+            why,
+            difference: difference(delivery.as_ref(), matches).to_owned(),
+            delivery,
+            attempts: attempts.unwrap_or_default(),
+            held_because: block.map(RouteBlock::because).unwrap_or_default(),
+            held_until: block.and_then(RouteBlock::until).map(to_proto),
+            next,
+            next_at: next_at.map(to_proto),
+            route: name,
+        }
+    });
+    Explanation {
+        routes: routes.collect(),
+        summary,
+        payload_kept: known.payload.is_some(),
+        conflicts: u32::try_from(known.conflicts).unwrap_or(u32::MAX),
+        event: Some(known.event),
+    }
+}
+
+fn summary(planned: &[(Delivery, Vec<Attempt>)]) -> String {
+    let mut counts = BTreeMap::<DeliveryState, usize>::new();
+    for (delivery, _) in planned {
+        *counts.entry(delivery.state()).or_default() += 1;
+    }
+    let name =
+        |state: DeliveryState| state.as_str_name().trim_start_matches("DELIVERY_STATE_").to_lowercase();
+    let counts: Vec<String> =
+        counts.into_iter().map(|(state, count)| format!("{count} {}", name(state))).collect();
+    match planned.len() {
+        0 => "no route took it".to_owned(),
+        1 => format!("1 route took it: {}", counts.join(", ")),
+        n => format!("{n} routes took it: {}", counts.join(", ")),
+    }
+}
+
+/// Whether a route takes the event now, and why.
+fn wanted(
+    route: Option<&Route>,
+    has_tenant: bool,
+    event_type: &str,
+    payload: Option<&Value>,
+) -> (RouteMatch, String) {
+    let Some(route) = route else {
+        let what = if has_tenant { "route" } else { "tenant" };
+        return (RouteMatch::NotConfigured, format!("the configuration has no such {what}"));
+    };
+    match route.explain(event_type, payload) {
+        Wanted::Yes(why) => (RouteMatch::Yes, why),
+        Wanted::No(why) => (RouteMatch::No, why),
+        Wanted::Unknown(why) => (RouteMatch::Unknown, why),
+    }
+}
+
+/// Where what is configured differs from what was planned.
+fn difference(planned: Option<&Delivery>, matches: RouteMatch) -> &'static str {
+    match (planned.is_some(), matches) {
+        (true, RouteMatch::NotConfigured) => "it took the event when that came, and was removed since",
+        (true, RouteMatch::No) => "it took the event when that came, and was changed since",
+        (false, RouteMatch::Yes) => "it did not take the event when that came: it was added or changed since",
+        _ => "",
+    }
+}
+
+/// What happens next, and when.
+fn next(
+    delivery: &Delivery,
+    route: Option<&Route>,
+    block: Option<&RouteBlock>,
+    now: Timestamp,
+) -> (String, Option<Timestamp>) {
+    let replay = format!("replay it with `talaria replay {}`", delivery.id);
+    let said = match delivery.state() {
+        DeliveryState::Waiting => {
+            let at = from_proto(delivery.next_attempt_at.as_ref());
+            let next = waiting(delivery, route, block, at, now);
+            return match block {
+                // Nobody knows when.
+                Some(RouteBlock::Paused(_)) => (next, None),
+                Some(RouteBlock::Shut(shut)) => (next, Some(shut.until.max(at))),
+                None => (next, Some(at)),
+            };
+        }
+        DeliveryState::Delivered => "nothing more: Hermes has it".to_owned(),
+        DeliveryState::Ignored => {
+            format!(
+                "nothing more: Hermes declined it; if it should not have, change the route there and {replay}"
+            )
+        }
+        DeliveryState::Parked => format!("nothing by itself: once the cause is mended, {replay}"),
+        DeliveryState::Cancelled => "nothing more: it was called off".to_owned(),
+        DeliveryState::Ambiguous => {
+            format!("nothing by itself: look whether it arrived at the target, and if it did not, {replay}")
+        }
+        // Written by a newer version.
+        DeliveryState::Unspecified => String::new(),
+    };
+    (said, None)
+}
+
+/// What happens to a delivery that is due at this time.
+fn waiting(
+    delivery: &Delivery,
+    route: Option<&Route>,
+    block: Option<&RouteBlock>,
+    at: Timestamp,
+    now: Timestamp,
+) -> String {
+    let Some(route) = route else {
+        return "it is parked, because the route is not configured any more; put it back before, and this goes on"
+            .to_owned();
+    };
+    let number = delivery.attempts + 1;
+    if let Some(block @ RouteBlock::Paused(_)) = block {
+        return block.next(number, now);
+    }
+    let received_at = from_proto(delivery.received_at.as_ref());
+    let was_too_old = is_too_old(&route.retry, received_at, from_proto(delivery.updated_at.as_ref()));
+    // One that went on past its age was replayed or resumed, and its age counts anew.
+    if is_too_old(&route.retry, received_at, at.max(now)) && !was_too_old {
+        return format!("it is parked: {}", too_old(&route.retry));
+    }
+    if let Some(block) = block {
+        return block.next(number, now);
+    }
+    let schedule = route.retry.schedule.len();
+    let used = usize::try_from(delivery.counted_attempts).unwrap_or(usize::MAX);
+    let rest = match used {
+        // The last pause of the schedule is behind us.
+        used if used >= schedule => "; if it fails, the delivery is parked".to_owned(),
+        0 => String::new(),
+        used => format!("; {used} of {} that count are used up", schedule + 1),
+    };
+    if at <= now {
+        let places = route.in_flight;
+        return format!(
+            "attempt {number}, which is under way or begins once one of the route's {places} places is free{rest}"
+        );
+    }
+    format!("attempt {number} ({}){rest}", delivery.reason)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,52 @@
+//! The status of a delivery, folded from the records about it in the order of the journal.
+//!
+//! A record says what is now, so the last one counts, whatever time it carries.
+
+use jiff::Timestamp;
+use talaria_bus::time::to_proto;
+use talaria_proto::v1::{Delivery, DeliveryState, DeliveryStatus, Event};
+
+/// A delivery as the records so far describe it.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Folded {
+    /// The delivery.
+    pub delivery: Delivery,
+    /// The step of the last record that changed its status; 0 for its planning.
+    pub step: u32,
+}
+
+impl Folded {
+    /// A delivery of this event, with this id, was planned for a route.
+    pub fn planned(id: String, route: &str, event: &Event, at: Timestamp) -> Self {
+        let at = Some(to_proto(at));
+        let delivery = Delivery {
+            id,
+            event_id: event.id.clone(),
+            tenant: event.tenant.clone(),
+            route: route.to_owned(),
+            event_type: event.r#type.clone(),
+            job_id: event.job_id.clone(),
+            state: DeliveryState::Waiting.into(),
+            reason: "planned".to_owned(),
+            generation: 1,
+            received_at: event.received_at,
+            updated_at: at,
+            next_attempt_at: at,
+            ..Delivery::default()
+        };
+        Self { delivery, step: 0 }
+    }
+
+    /// A record of this time changed the status.
+    pub fn apply(&mut self, status: &DeliveryStatus, at: Timestamp) {
+        self.step = status.step;
+        let delivery = &mut self.delivery;
+        delivery.state = status.state;
+        delivery.reason.clone_from(&status.reason);
+        delivery.generation = status.generation;
+        delivery.attempts = status.attempts;
+        delivery.counted_attempts = status.counted_attempts;
+        delivery.next_attempt_at = status.next_attempt_at;
+        delivery.updated_at = Some(to_proto(at));
+    }
+}

@@ -1,0 +1,325 @@
+//! From an event and a route to the request that Hermes gets.
+
+use crate::decisions::guard;
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, header};
+use jiff::Timestamp;
+use secrecy::ExposeSecret as _;
+use serde_json::json;
+use talaria_bus::trace;
+use talaria_core::{
+    config::{BodyMode, Route},
+    hermes::{template::Prompt, template::render_extra},
+    id::DeliveryId,
+    json::{
+        Document, Text, Value, parse,
+        print::{dump_line, dump_text},
+    },
+};
+use talaria_proto::v1::{DeliveryTask, Event};
+
+/// aiohttp, which Hermes stands on, answers 400 to a longer header.
+const LONGEST_HEADER: usize = 8190;
+
+/// A request, ready to go.
+#[derive(Debug)]
+pub struct Request {
+    /// Its headers; names are in lower case here and in title case on the wire, where Hermes' filters see them.
+    pub headers: HeaderMap,
+    /// Its body.
+    pub body: Bytes,
+    /// What the guard changed.
+    pub guarded: Vec<String>,
+}
+
+/// What signs a request.
+#[derive(Clone, Copy, Debug)]
+pub struct Signing {
+    /// The index of the route's secret; a scheme that takes several signatures uses them all.
+    pub secret: usize,
+    /// When.
+    pub now: Timestamp,
+}
+
+/// A route's prompt for a payload, as it would be sent.
+pub fn prompt(route: &Route, event_type: &str, payload: &Document) -> (Text, Vec<String>) {
+    let prompt: Prompt =
+        route.prompt.render(payload.root(), &Text::from(event_type), &Text::from(route.name.as_str()));
+    guard::defuse(prompt, route.guard)
+}
+
+/// The request for the task's next attempt, which belongs to this trace, or why there can never be one.
+pub fn request(
+    route: &Route,
+    event: &Event,
+    task: &DeliveryTask,
+    id: DeliveryId,
+    traceparent: &str,
+    signing: Signing,
+) -> Result<Request, String> {
+    let payload = parse(&event.payload).map_err(|error| format!("the payload is not JSON: {error}"))?;
+    if let Some(why) = payload.unreadable_for_hermes() {
+        return Err(why);
+    }
+    let (body, guarded) = match route.body {
+        BodyMode::Raw => (event.payload.clone(), Vec::new()),
+        BodyMode::Prompt => {
+            let (prompt, guarded) = prompt(route, &event.r#type, &payload);
+            (with_prompt(route, event, task, &payload, &prompt)?, guarded)
+        }
+    };
+    if body.len() > route.max_body_bytes {
+        return Err(format!(
+            "the request would have {} bytes, and the route's max_body_bytes is {}",
+            body.len(),
+            route.max_body_bytes
+        ));
+    }
+    let mut headers = headers(event, task, id);
+    headers.extend(
+        HeaderValue::from_str(traceparent)
+            .ok()
+            .filter(|value| !value.is_empty())
+            .map(|value| (HeaderName::from_static(trace::HEADER), value)),
+    );
+    sign(&mut headers, route, &id.idempotency_key(task.generation), signing, &body)?;
+    for own in &route.headers {
+        insert(&mut headers, &own.name, own.value.expose_secret())?;
+    }
+    Ok(Request { headers, body, guarded })
+}
+
+/// The payload's bytes with three members put in at its end. Python takes the last of repeated keys, so ours
+/// count, and everything else reads as OpenRouter wrote it.
+fn with_prompt(
+    route: &Route,
+    event: &Event,
+    task: &DeliveryTask,
+    payload: &Document,
+    prompt: &Text,
+) -> Result<Bytes, String> {
+    let end = event.payload.iter().rposition(|byte| *byte == b'}');
+    let members = end.and_then(|end| event.payload.get(..end));
+    let (Some(members), Value::Object(object)) = (members, payload.root()) else {
+        return Err("the payload is not a JSON object".into());
+    };
+    let talaria = json!({
+        "event_id": event.id,
+        "delivery_id": task.delivery_id,
+        "tenant": task.tenant,
+        "route": task.route,
+        "attempt": task.attempts + 1,
+        "generation": task.generation,
+    });
+    let extra = dump_line(&render_extra(&route.extra, payload.root()));
+    let comma = if object.is_empty() { "" } else { "," };
+    let ours = format!("{comma}\"prompt\":{},\"extra\":{extra},\"talaria\":{talaria}}}", dump_text(prompt));
+    Ok([members, ours.as_bytes()].concat().into())
+}
+
+fn headers(event: &Event, task: &DeliveryTask, id: DeliveryId) -> HeaderMap {
+    // What we write ourselves is ASCII; a name or type that is not a header's value is left out.
+    let value = |text: &str| HeaderValue::from_bytes(text.as_bytes()).ok();
+    let key = id.idempotency_key(task.generation);
+    let mut headers = HeaderMap::new();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers
+        .insert(header::USER_AGENT, HeaderValue::from_static(concat!("talaria/", env!("CARGO_PKG_VERSION"))));
+    // Hermes would otherwise take the type from the payload's `event_type` or `type`.
+    let kind = &event.r#type;
+    if kind.len() <= LONGEST_HEADER && kind.trim() == kind {
+        headers.extend(value(kind).map(|value| (HeaderName::from_static("x-github-event"), value)));
+    }
+    // A proxy may replace X-Request-ID, so the id also goes where none looks.
+    for name in ["x-github-delivery", "x-request-id"] {
+        headers.extend(value(&key).map(|value| (HeaderName::from_static(name), value)));
+    }
+    headers
+}
+
+/// Hermes goes by the first scheme of which it finds a header, so there is one scheme's alone.
+fn sign(
+    headers: &mut HeaderMap,
+    route: &Route,
+    key: &str,
+    signing: Signing,
+    body: &[u8],
+) -> Result<(), String> {
+    let all = &route.secrets;
+    let secrets = if route.signing.takes_all_secrets() { Some(&all[..]) } else { all.get(signing.secret..) };
+    let secrets = secrets.filter(|secrets| !secrets.is_empty()).ok_or("the route has no secret")?;
+    for (name, value) in route.signing.headers(secrets, key, signing.now, body) {
+        insert(headers, name, &value)?;
+    }
+    Ok(())
+}
+
+/// A header that may hold a secret: it is kept out of whatever shows headers.
+fn insert(headers: &mut HeaderMap, name: &str, value: &str) -> Result<(), String> {
+    let unusable = || format!("the header {name} cannot be written");
+    let name = HeaderName::from_bytes(name.as_bytes()).map_err(|_| unusable())?;
+    let mut value = HeaderValue::from_bytes(value.as_bytes()).map_err(|_| unusable())?;
+    value.set_sensitive(true);
+    headers.insert(name, value);
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing;
+    use talaria_core::{hermes::signature, id::EventId};
+
+    const BODY: &str = "{\"type\":\"video.generation.failed\", \"data\":{\"id\":\"j1\",\"cost\":1E2,\"big\":18446744073709551616123},\"prompt\":\"theirs\" }\n";
+
+    const TRACE: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+
+    fn now() -> Timestamp {
+        Timestamp::from_second(1_777_000_000).unwrap()
+    }
+
+    fn event(payload: &str) -> Event {
+        Event {
+            id: EventId::new("acme", "j1", "video.generation.failed").to_string(),
+            r#type: "video.generation.failed".into(),
+            payload: Bytes::copy_from_slice(payload.as_bytes()),
+            ..Event::default()
+        }
+    }
+
+    fn make(route: &str, event: &Event) -> Result<Request, String> {
+        let route = testing::route(route);
+        let id = DeliveryId::new(event.id.parse().unwrap(), &route.name);
+        let task = DeliveryTask {
+            delivery_id: id.to_string(),
+            tenant: "acme".into(),
+            route: route.name.clone(),
+            generation: 2,
+            attempts: 4,
+            ..DeliveryTask::default()
+        };
+        request(&route, event, &task, id, TRACE, Signing { secret: 0, now: now() })
+    }
+
+    #[test]
+    fn a_prompt_body_is_the_payload_with_three_members_more() {
+        let request = make(
+            "prompt: 'Job {data.id} costs {data.cost}, {data.big}'\nextra: {chat_id: '{data.id}', n: 5}",
+            &event(BODY),
+        )
+        .unwrap();
+        let body = std::str::from_utf8(&request.body).unwrap();
+        let (theirs, ours) = body.split_at(BODY.trim_end().len() - 1);
+        assert_eq!(theirs, BODY.trim_end().trim_end_matches('}'), "byte for byte");
+        assert!(ours.starts_with(r#","prompt":"Job j1 costs 100.0, 18446744073709551616123","extra":{"chat_id": "j1", "n": 5},"talaria":{"#), "{ours}");
+        let read = parse(&request.body).unwrap();
+        let talaria = read.root().get("talaria").unwrap();
+        let keys: Vec<_> =
+            talaria.as_object().unwrap().keys().map(|key| key.to_str_lossy().into_owned()).collect();
+        assert_eq!(keys, ["attempt", "delivery_id", "event_id", "generation", "route", "tenant"]);
+        assert_eq!(
+            read.root().get("prompt").unwrap().as_str(),
+            Some("Job j1 costs 100.0, 18446744073709551616123")
+        );
+    }
+
+    #[test]
+    fn a_raw_body_is_the_payload_byte_for_byte_and_its_signature_is_hermes() {
+        let request = make("body: raw", &event(BODY)).unwrap();
+        assert_eq!(request.body, BODY);
+        let header = |name: &str| request.headers[name].to_str().unwrap();
+        assert!(signature::verify(&testing::SECRET.into(), BODY.as_bytes(), header("x-hub-signature-256")));
+        assert!(
+            header("x-github-delivery").starts_with("dlv_") && header("x-github-delivery").ends_with(".2")
+        );
+        assert_eq!(header("x-github-delivery"), header("x-request-id"));
+        assert_eq!(header("x-github-event"), "video.generation.failed");
+        assert_eq!(header("content-type"), "application/json");
+        assert_eq!(header("traceparent"), TRACE);
+    }
+
+    #[test]
+    fn each_scheme_has_its_headers_alone_and_hermes_would_accept_it() {
+        const SIGNATURES: [&str; 4] =
+            ["x-hub-signature-256", "x-webhook-signature-v2", "svix-signature", "x-gitlab-token"];
+        for (name, _) in signature::Scheme::NAMES {
+            let request = make(&format!("signing: {name}"), &event(BODY)).unwrap();
+            let header = |name: &str| request.headers.get(name).and_then(|value| value.to_str().ok());
+            assert_eq!(SIGNATURES.iter().filter(|name| header(name).is_some()).count(), 1, "{name}");
+            assert!(signature::accepts(&testing::SECRET.into(), now(), &request.body, header), "{name}");
+            assert!(!format!("{request:?}").contains(testing::SECRET), "{name}");
+            if name == "svix" {
+                assert_eq!(header("svix-id"), header("x-github-delivery"));
+            }
+        }
+    }
+
+    #[test]
+    fn the_operators_headers_go_along() {
+        let request = make("headers: {X-Env: prod, Authorization: {file: secret}}", &event(BODY)).unwrap();
+        assert_eq!(request.headers["x-env"], "prod");
+        assert_eq!(request.headers["authorization"], testing::SECRET);
+        assert!(!format!("{request:?}").contains(testing::SECRET));
+    }
+
+    #[test]
+    fn a_request_is_signed_with_the_secret_that_it_is_told() {
+        let mut route = Route::clone(&testing::route(""));
+        route.secrets.push("the old one".to_owned().into());
+        let event = event(BODY);
+        let id = DeliveryId::new(event.id.parse().unwrap(), &route.name);
+        let make = |secret| {
+            request(&route, &event, &DeliveryTask::default(), id, "", Signing { secret, now: now() })
+        };
+        for (index, secret) in [testing::SECRET, "the old one"].into_iter().enumerate() {
+            let request = make(index).unwrap();
+            let signature = request.headers["x-hub-signature-256"].to_str().unwrap();
+            assert!(signature::verify(&secret.into(), &request.body, signature), "{secret}");
+        }
+        assert_eq!(make(2).unwrap_err(), "the route has no secret");
+    }
+
+    #[test]
+    fn lone_surrogates_and_quotes_go_through_whole() {
+        let request =
+            make("prompt: '{data.error}'", &event(r#"{"data":{"error":"a\ud83dz \"q\" \u0000"}}"#)).unwrap();
+        let read = parse(&request.body).unwrap();
+        assert_eq!(
+            read.root().get("prompt").unwrap().as_text().unwrap().as_bytes(),
+            b"a\xED\xA0\xBDz \"q\" \0"
+        );
+    }
+
+    #[test]
+    fn the_guard_speaks_in_the_request() {
+        let request =
+            make("prompt: '{data.error}'", &event(r#"{"data":{"error":"/restart @file:x"}}"#)).unwrap();
+        assert_eq!(request.guarded.len(), 2);
+        let read = parse(&request.body).unwrap();
+        assert_eq!(read.root().get("prompt").unwrap().as_str(), Some("> /restart @ file:x"));
+    }
+
+    #[test]
+    fn what_hermes_could_never_read_is_not_sent() {
+        let deep = format!("{{\"a\":{}1{}}}", "[".repeat(980), "]".repeat(980));
+        assert!(make("body: raw", &event(&deep)).unwrap_err().contains("981 levels"));
+        let long = format!("{{\"a\":{}}}", "9".repeat(4301));
+        assert!(make("body: prompt", &event(&long)).unwrap_err().contains("4301 digits"));
+        let large = format!("{{\"a\":\"{}\"}}", "x".repeat(600_000));
+        assert!(make("prompt: '{a}'", &event(&large)).unwrap_err().contains("max_body_bytes is 1048576"));
+        assert!(make("prompt: short", &event(&large)).is_ok());
+    }
+
+    #[test]
+    fn a_type_that_is_no_header_is_left_to_the_payload() {
+        for kind in ["a\nb", " a", "a ", &"x".repeat(9000)] {
+            let event = Event { r#type: kind.into(), ..event(BODY) };
+            assert!(!make("body: raw", &event).unwrap().headers.contains_key("x-github-event"), "{kind:?}");
+        }
+        let event = Event { r#type: "größe".into(), ..event(BODY) };
+        assert_eq!(
+            make("body: raw", &event).unwrap().headers["x-github-event"].as_bytes(),
+            "größe".as_bytes()
+        );
+    }
+}

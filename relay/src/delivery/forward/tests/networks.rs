@@ -1,0 +1,171 @@
+//! Where connections may lead, and how they are kept.
+
+use super::*;
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::{Mutex, atomic::AtomicUsize, atomic::Ordering},
+};
+use talaria_core::network::{Network, Networks};
+use tokio::{
+    net::{TcpSocket, TcpStream},
+    time::timeout,
+};
+
+/// A server that answers every request with 202 and counts connections.
+async fn server(address: &str) -> (SocketAddr, Arc<AtomicUsize>) {
+    let listener = TcpListener::bind(address).await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let connections = Arc::<AtomicUsize>::default();
+    let count = Arc::clone(&connections);
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            count.fetch_add(1, Ordering::Relaxed);
+            tokio::spawn(async move {
+                let mut request = Vec::new();
+                while stream.read_buf(&mut request).await.is_ok_and(|read| read > 0) {
+                    if request.ends_with(b"{}") {
+                        request.clear();
+                        stream
+                            .write_all(b"HTTP/1.1 202 Accepted\r\nContent-Length: 2\r\n\r\nok")
+                            .await
+                            .unwrap();
+                    }
+                }
+            });
+        }
+    });
+    (address, connections)
+}
+
+/// Looks every name up as these addresses, in turn and then always as the last one.
+fn scripted(script: &[&[IpAddr]]) -> Forwarder {
+    let script: Vec<Vec<IpAddr>> = script.iter().map(|addresses| addresses.to_vec()).collect();
+    let next = Mutex::new(0);
+    Forwarder::with(Resolver::asking(move |_| {
+        let mut next = next.lock().unwrap();
+        let found = script[(*next).min(script.len() - 1)].clone();
+        *next += 1;
+        Ok(found)
+    }))
+}
+
+fn to(host: &str, port: u16, networks: &[&str]) -> Route {
+    let url = Url::parse(&format!("http://{host}:{port}/webhooks/r")).unwrap();
+    let networks: Networks = networks.iter().map(|text| text.parse::<Network>().unwrap()).collect();
+    Route { networks, ..route(&url, Duration::from_secs(5)) }
+}
+
+fn at(address: &str) -> IpAddr {
+    address.parse().unwrap()
+}
+
+#[tokio::test]
+async fn a_name_that_leads_to_what_is_not_allowed_is_refused_with_its_reason() {
+    for (address, expected) in [
+        (
+            "169.254.169.254",
+            "hooks.example leads to 169.254.169.254, which is link-local, and the tenant does not allow that; if Hermes \
+             is there, add link-local to the tenant's networks",
+        ),
+        ("127.0.0.1", "add loopback to the tenant's networks"),
+        ("::ffff:10.0.0.1", "leads to ::ffff:10.0.0.1, which is private"),
+        ("64:ff9b::7f00:1", "which is loopback"),
+        (
+            "192.0.2.1",
+            "which is reserved, and the tenant does not allow that; if Hermes is there, add 192.0.2.1",
+        ),
+    ] {
+        let route = to("hooks.example", 80, &[]);
+        let (exchange, timings) = scripted(&[&[at(address)]]).exchange(&route, request()).await;
+        let Exchange::NotAllowed(why) = &exchange else { panic!("{address}: {exchange:?}") };
+        assert!(why.contains(expected), "{why}");
+        assert!(timings.made.dns.is_some() && timings.made.connect.is_none() && timings.first_byte.is_none());
+    }
+    // An address in the URL is judged like one behind a name, however it is written.
+    for host in ["127.0.0.1", "2130706433", "[::1]", "[::ffff:127.0.0.1]", "0.0.0.0"] {
+        let (exchange, _) = Forwarder::default().exchange(&to(host, 80, &[]), request()).await;
+        assert!(
+            matches!(&exchange, Exchange::NotAllowed(why) if why.contains(" is ")),
+            "{host}: {exchange:?}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_connection_goes_to_what_was_judged_for_it_and_to_nothing_else() {
+    let (open, opened) = server("127.0.0.1:0").await;
+    let forbidden = TcpListener::bind(("127.0.0.2", open.port())).await.unwrap();
+    let elsewhere = at("127.0.0.2");
+    // DNS says one thing and then another, as whoever rebinds a name has it say.
+    let forwarder = scripted(&[&[open.ip()], &[elsewhere], &[elsewhere, open.ip()]]);
+    let route = to("hooks.example", open.port(), &["127.0.0.1"]);
+    let (first, timings) = forwarder.exchange(&route, request()).await;
+    assert!(matches!(first, Exchange::Answered(_)), "{first:?}");
+    assert!(timings.made.dns.is_some() && timings.made.connect.is_some() && !timings.reused);
+    // The connection that was judged is used again, and nothing is looked up for it.
+    let (again, timings) = forwarder.exchange(&route, request()).await;
+    assert!(matches!(again, Exchange::Answered(_)) && timings.reused, "{again:?}");
+    assert_eq!(
+        (opened.load(Ordering::Relaxed), timings.made),
+        (1, crate::delivery::outbound::timings::Made::default())
+    );
+    // Another policy has its own connections, and is judged for itself.
+    let other = Route { networks: to("x", 1, &["127.0.0.1", "private"]).networks, ..route.clone() };
+    let (moved, _) = forwarder.exchange(&other, request()).await;
+    assert!(matches!(&moved, Exchange::NotAllowed(why) if why.contains("127.0.0.2")), "{moved:?}");
+    // Of several addresses the ones that are allowed are used.
+    let (mixed, _) = forwarder.exchange(&other, request()).await;
+    assert!(matches!(mixed, Exchange::Answered(_)), "{mixed:?}");
+    let unheard = timeout(Duration::from_millis(50), forbidden.accept()).await;
+    assert!(unheard.is_err(), "nobody came to the address that is not allowed");
+}
+
+#[tokio::test]
+async fn an_address_where_nobody_is_leaves_time_for_the_next() {
+    let (open, _) = server("127.0.0.1:0").await;
+    let nobody = at("127.0.0.3");
+    let route = to("hooks.example", open.port(), &["loopback"]);
+    let (exchange, _) = scripted(&[&[nobody, open.ip()]]).exchange(&route, request()).await;
+    assert!(matches!(exchange, Exchange::Answered(_)), "{exchange:?}");
+    let (exchange, _) = scripted(&[&[nobody]]).exchange(&route, request()).await;
+    assert!(
+        matches!(&exchange, Exchange::NotSent(why) if why.contains("cannot connect to 127.0.0.3") && why.contains("refused")),
+        "{exchange:?}"
+    );
+    let (exchange, _) = scripted(&[&[]]).exchange(&route, request()).await;
+    assert_eq!(exchange, Exchange::NotSent("hooks.example has no address".into()));
+}
+
+/// An address that listens, and never takes anybody in: its queue is full, and who comes gets no answer. It is so for as
+/// long as what comes back with it is kept.
+async fn deaf(address: &str) -> (SocketAddr, (TcpListener, Vec<TcpStream>)) {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind(address.parse().unwrap()).unwrap();
+    let listener = socket.listen(0).unwrap();
+    let (address, mut waiting) = (listener.local_addr().unwrap(), Vec::new());
+    while let Ok(Ok(stream)) = timeout(Duration::from_millis(100), TcpStream::connect(address)).await {
+        waiting.push(stream);
+    }
+    (address, (listener, waiting))
+}
+
+#[tokio::test]
+async fn an_address_that_says_nothing_leaves_time_for_the_next() {
+    let (open, _) = server("127.0.0.1:0").await;
+    let (deaf, _waiting) = deaf(&format!("127.0.0.4:{}", open.port())).await;
+    let route = to("hooks.example", open.port(), &["loopback"]);
+    let (exchange, timings) = scripted(&[&[deaf.ip(), open.ip()]]).exchange(&route, request()).await;
+    assert!(matches!(exchange, Exchange::Answered(_)), "{exchange:?}");
+    assert!(timings.total >= Duration::from_secs(2) && timings.total < route.timeout, "{timings:?}");
+}
+
+/// Nothing can have been sent where there was no connection: that is no lost answer.
+#[tokio::test]
+async fn a_deadline_before_there_is_a_connection_is_no_lost_answer() {
+    let (full, _waiting) = deaf("127.0.0.1:0").await;
+    let mut route = to("127.0.0.1", full.port(), &["loopback"]);
+    route.timeout = Duration::from_millis(200);
+    let (exchange, timings) = Forwarder::default().exchange(&route, request()).await;
+    assert_eq!(exchange, Exchange::NotSent("no connection within 200ms".into()));
+    assert!(timings.total >= route.timeout && timings.first_byte.is_none());
+}

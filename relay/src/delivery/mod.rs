@@ -1,0 +1,8 @@
+//! The way out: one HTTP exchange with Hermes.
+//!
+//! - [`attempt`]: reads the event, makes the request, sends it.
+//! - [`forward`]: the exchange, under one deadline; over [`outbound`], which looks at every address before it connects.
+
+pub(crate) mod attempt;
+pub(crate) mod forward;
+pub(crate) mod outbound;

@@ -1,0 +1,122 @@
+use super::*;
+use talaria_proto::v1::OwnedPartition;
+
+const COUNT: u16 = 64;
+
+fn identity(relay: &str, run: u64) -> Identity {
+    Identity { relay: relay.into(), run }
+}
+
+fn says(run: u64, owned: impl IntoIterator<Item = Partition>, leaving: bool) -> RelayAnnouncement {
+    let owned = owned.into_iter().map(|partition| OwnedPartition {
+        partition: u32::from(partition.number()),
+        events_floor: 7 + u64::from(partition.number()),
+        journal_floor: 9,
+    });
+    RelayAnnouncement { run, number: 1, leaving, owned: owned.collect() }
+}
+
+/// A beat of the relay's own comes back.
+fn beat(hearing: &mut Hearing) {
+    let number = hearing.last_beat + 1;
+    hearing.hear(&hearing.me.relay.clone(), &RelayAnnouncement { number, ..says(5, [], false) });
+}
+
+/// A relay that has listened for long enough.
+fn hearing(me: &str) -> Hearing {
+    let mut hearing = Hearing::new(identity(me, 5), COUNT);
+    for _ in 0..LISTENS {
+        beat(&mut hearing);
+    }
+    hearing
+}
+
+fn all() -> BTreeSet<Partition> {
+    Partition::all(COUNT).collect()
+}
+
+#[test]
+fn a_relay_alone_takes_everything_once_it_has_listened() {
+    let mut hearing = Hearing::new(identity("a", 5), COUNT);
+    for came_back in 0..LISTENS {
+        assert!(hearing.assign(&BTreeSet::new(), false).take.is_empty(), "{came_back}");
+        beat(&mut hearing);
+    }
+    let assignment = hearing.assign(&BTreeSet::new(), false);
+    assert_eq!((assignment.take, assignment.wanted), (all(), 64));
+    assert!(hearing.assign(&all(), false).give.is_empty());
+    assert_eq!(hearing.assign(&all(), true).give, all(), "it leaves");
+}
+
+#[test]
+fn what_another_relay_claims_is_taken_once_it_gives_it_up_or_is_gone() {
+    let mut hearing = hearing("a");
+    assert_eq!(hearing.hear("b", &says(1, all(), false)), News::Newcomer);
+    let wanted = hearing.assign(&BTreeSet::new(), false);
+    assert!(wanted.take.is_empty() && (20..44).contains(&wanted.wanted), "{wanted:?}");
+    // It gives up one after the other.
+    let theirs: BTreeSet<Partition> = all().into_iter().skip(32).collect();
+    assert_eq!(hearing.hear("b", &says(1, theirs, false)), News::Changed);
+    let taken = hearing.assign(&BTreeSet::new(), false).take;
+    assert!(!taken.is_empty() && taken.iter().all(|partition| partition.number() < 32));
+    // Nothing is heard of it any more.
+    for missed in 0..MISSED {
+        assert!(hearing.assign(&taken, false).take.is_empty(), "{missed}");
+        beat(&mut hearing);
+        // What is said between two beats is none.
+        hearing.hear("a", &RelayAnnouncement { number: hearing.last_beat, ..says(5, [], false) });
+    }
+    assert_eq!(hearing.assign(&BTreeSet::new(), false).take, all());
+}
+
+#[test]
+fn a_newcomer_is_given_its_share_and_nothing_else_moves() {
+    let mut a = hearing("a");
+    a.hear("b", &says(1, [], false));
+    let alone = a.assign(&all(), false);
+    a.hear("c", &says(1, [], false));
+    let both = a.assign(&all(), false);
+    assert!(alone.give.is_subset(&both.give), "nothing comes back");
+    assert!((10..33).contains(&(64 - both.give.len())), "{}", both.give.len());
+}
+
+#[test]
+fn all_relays_agree_on_every_owner() {
+    let names = ["a", "b", "c"];
+    let wanted = names.map(|me| {
+        let mut hearing = hearing(me);
+        names
+            .iter()
+            .filter(|name| **name != me)
+            .for_each(|name| drop(hearing.hear(name, &says(1, [], false))));
+        hearing.assign(&BTreeSet::new(), false).take
+    });
+    assert_eq!(wanted.iter().map(BTreeSet::len).sum::<usize>(), 64);
+    assert_eq!(wanted.into_iter().flatten().collect::<BTreeSet<_>>(), all());
+}
+
+#[test]
+fn an_earlier_run_is_gone_at_once_and_a_later_one_of_ours_displaces_us() {
+    let mut hearing = hearing("a");
+    hearing.hear("b", &says(1, all(), false));
+    assert_eq!(hearing.hear("b", &says(2, [], false)), News::Newcomer);
+    assert_eq!(hearing.hear("b", &says(1, all(), false)), News::Nothing, "it was late");
+    assert!(!hearing.assign(&BTreeSet::new(), false).take.is_empty());
+    assert_eq!(hearing.hear("a", &says(4, all(), false)), News::Nothing);
+    assert_eq!(hearing.hear("a", &says(6, [], false)), News::Displaced);
+}
+
+#[test]
+fn the_owner_of_the_first_partition_trims_to_the_lowest_floor() {
+    let own = |numbers: std::ops::Range<u16>| {
+        let own = |partition: Partition| (partition, Floors { events: 100, journal: 50 });
+        all().into_iter().filter(|partition| numbers.contains(&partition.number())).map(own).collect()
+    };
+    let mut hearing = hearing("a");
+    assert_eq!(hearing.floors(&own(0..64)), Some(Floors { events: 100, journal: 50 }));
+    assert_eq!(hearing.floors(&own(0..63)), None, "one has no owner");
+    hearing.hear("b", &says(1, all().into_iter().skip(32), false));
+    assert_eq!(hearing.floors(&own(0..32)), Some(Floors { events: 39, journal: 9 }));
+    hearing.hear("b", &says(1, all().into_iter().take(32), false));
+    assert_eq!(hearing.floors(&own(32..64)), None, "the other one does it");
+}

@@ -1,0 +1,101 @@
+//! States compared by what they know, whatever the numbers of their lanes and items are.
+
+use super::{Memory, State, kept::Kept, lanes::LaneState, waiting::Waiting};
+use crate::decisions::breaker::Shut;
+use std::{collections::BTreeMap, fmt};
+use talaria_proto::v1::{DeliveryTask, PauseChanged, ReplayJob};
+
+/// All that a state knows.
+#[derive(Debug, PartialEq)]
+struct Known<'a> {
+    planned_through: u64,
+    /// In the order of their base records.
+    kept: Vec<Event>,
+    lanes: BTreeMap<(&'a str, &'a str), KnownLane>,
+    pauses: Vec<&'a PauseChanged>,
+    jobs: Vec<&'a ReplayJob>,
+    owner: Option<(&'a str, u64)>,
+    opened_at: Option<u64>,
+    floors: (u64, u64),
+}
+
+#[derive(Debug, PartialEq)]
+struct Event {
+    id: String,
+    /// Whether it is found by its id.
+    is_known: bool,
+    is_carried: bool,
+    seq: u64,
+    digest: u64,
+    base: Option<u64>,
+    times: [i64; 3],
+    waiting: Vec<(DeliveryTask, bool)>,
+}
+
+#[derive(Debug, PartialEq)]
+struct KnownLane {
+    due: Vec<(i64, u64)>,
+    under_way: Vec<u64>,
+    reserved: usize,
+    starts: super::starts::Starts,
+    shut: Option<Shut>,
+    memory: Memory,
+}
+
+impl State {
+    fn all(&self) -> Known<'_> {
+        Known {
+            planned_through: self.planned_through,
+            kept: self.kept.iter().map(|kept| self.event(kept)).collect(),
+            lanes: self.lanes.ids().filter_map(|id| self.known_lane(id)).collect(),
+            pauses: self.paused.all().collect(),
+            jobs: self.jobs().collect(),
+            owner: self.owner(),
+            opened_at: self.opened_at,
+            floors: (self.floors().events, self.floors().journal),
+        }
+    }
+
+    fn event(&self, kept: &Kept) -> Event {
+        let task = |waiting: &Waiting| (self.task_of(kept, waiting).unwrap(), waiting.is_under_way);
+        let mut waiting: Vec<_> = self.of_event(kept).map(|(_, waiting)| task(waiting)).collect();
+        waiting.sort_by(|(one, _), (other, _)| one.delivery_id.cmp(&other.delivery_id));
+        Event {
+            id: kept.id.to_string(),
+            is_known: self.known(kept.id).is_some_and(|known| known.event_seq == kept.event_seq),
+            is_carried: kept.is_carried,
+            seq: kept.event_seq,
+            digest: kept.digest,
+            base: kept.base.seq(),
+            times: [kept.base_at, kept.last_at, kept.received_at],
+            waiting,
+        }
+    }
+
+    /// A lane of which nothing is known is as one that never was.
+    fn known_lane(&self, id: super::LaneId) -> Option<((&str, &str), KnownLane)> {
+        let LaneState { lane, due, under_way, reserved, starts, shut, .. } = self.lanes.get(id)?;
+        let known = KnownLane {
+            due: due.iter().copied().collect(),
+            under_way: under_way.iter().copied().collect(),
+            reserved: *reserved,
+            starts: starts.clone(),
+            shut: shut.clone(),
+            memory: self.memory(id),
+        };
+        let is_empty = due.is_empty() && under_way.is_empty() && starts.all().is_empty() && shut.is_none();
+        (!is_empty).then_some(((&*lane.tenant, &*lane.route), known))
+    }
+}
+
+impl PartialEq for State {
+    fn eq(&self, other: &Self) -> bool {
+        self.all() == other.all()
+    }
+}
+
+impl fmt::Debug for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.all().fmt(f)
+    }
+}

@@ -1,0 +1,74 @@
+//! `Opened`: all of the state that is not in the records about kept events.
+
+use super::{
+    State,
+    lanes::LaneState,
+    pauses::Paused,
+    time::{read, write},
+};
+use crate::decisions::breaker::Shut;
+use jiff::Timestamp;
+use talaria_bus::{Identity, time::to_proto};
+use talaria_proto::v1::{BreakerCause, Opened, Record, RouteChanged, RouteMemory, record::What};
+
+impl State {
+    /// The record with which a relay opens the partition. It repeats all pauses, breakers, running jobs, and the starts of the
+    /// last two hours; the caller may remove the starts that are older than the window of the route's pace.
+    pub(crate) fn opened(&self, identity: &Identity, now: Timestamp) -> Record {
+        let opened = Opened {
+            relay: identity.relay.clone(),
+            run: identity.run,
+            planned_through: self.planned_through,
+            pauses: self.paused.all().cloned().collect(),
+            routes: self.lanes.iter().filter_map(|lane| memory(lane, now)).collect(),
+            jobs: self.jobs.values().cloned().collect(),
+        };
+        Record { at: Some(to_proto(now)), event_seq: 0, what: Some(What::Opened(opened)) }
+    }
+
+    /// Replaces all that the record repeats, so that no record before it counts.
+    pub(super) fn apply_opened(&mut self, opened: &Opened) {
+        self.owner = Some((opened.relay.clone(), opened.run));
+        self.passed(opened.planned_through);
+        self.paused = Paused::default();
+        opened.pauses.iter().for_each(|changed| self.paused.change(changed));
+        self.jobs.clear();
+        opened.jobs.iter().for_each(|job| self.change_job(job));
+        for lane in self.lanes.iter_mut() {
+            lane.starts.clear();
+            lane.shut = None;
+        }
+        for route in &opened.routes {
+            if let Some(changed) = &route.shut {
+                self.change_route(changed);
+            }
+            let lane = self.lanes.number(&route.tenant, &route.route);
+            if let Some(lane) = self.lanes.get_mut(lane) {
+                lane.starts.replace(route.sent.iter().map(|sent| read(Some(sent))));
+            }
+        }
+    }
+}
+
+/// The memory of a lane's route; `None` if it is empty.
+fn memory(lane: &LaneState, now: Timestamp) -> Option<RouteMemory> {
+    let sent: Vec<_> = lane.starts.recent(now).into_iter().map(write).collect();
+    let (tenant, route) = (&*lane.lane.tenant, &*lane.lane.route);
+    let shut = lane.shut.as_ref().map(|shut| route_changed(tenant, route, Some(shut)));
+    let memory = RouteMemory { tenant: tenant.to_owned(), route: route.to_owned(), shut, sent };
+    (memory.shut.is_some() || !memory.sent.is_empty()).then_some(memory)
+}
+
+/// The record of a route's breaker; `shut` is `None` when everything goes through.
+pub(crate) fn route_changed(tenant: &str, route: &str, shut: Option<&Shut>) -> RouteChanged {
+    let (tenant, route) = (tenant.to_owned(), route.to_owned());
+    let Some(shut) = shut else { return RouteChanged { tenant, route, ..RouteChanged::default() } };
+    RouteChanged {
+        tenant,
+        route,
+        held_because: shut.why.clone(),
+        held_until: Some(to_proto(shut.until)),
+        cause: BreakerCause::from(shut.cause).into(),
+        tries: shut.tries,
+    }
+}

@@ -1,0 +1,410 @@
+//! Single cases.
+
+use super::{
+    super::{time::*, *},
+    driver::{finished, moved, start, started},
+    *,
+};
+use crate::decisions::{breaker::Cause, pace::Turn};
+use talaria_proto::v1::{
+    CarriedDelivery, Closed, Event, EventCarried, EventRepeated, EventsForgotten, Opened, PauseChanged,
+    QuarantinedCallback,
+};
+
+fn at(seconds: u64) -> Timestamp {
+    after(start(), Duration::from_secs(seconds))
+}
+
+/// A state with these records, of which each list is a commit, from sequence 10 on in tens.
+fn state(commits: &[&[Record]]) -> State {
+    let mut state = State::new();
+    commits.iter().zip(1..).for_each(|(records, index)| commit(&mut state, index * 10, records));
+    state
+}
+
+fn commit(state: &mut State, seq: u64, records: &[Record]) {
+    for record in records {
+        state.apply(record);
+    }
+    state.close();
+    state.committed(seq);
+}
+
+fn opened(state: &State, now: Timestamp) -> Record {
+    state.opened(&Identity { relay: "relay".into(), run: 3 }, now)
+}
+
+fn task(state: &State, event_seq: u64, route: &str) -> DeliveryTask {
+    state.task(key(event_seq, route)).unwrap()
+}
+
+fn due(task: &DeliveryTask, due: Timestamp) -> DeliveryTask {
+    DeliveryTask { due_at: Some(to_proto(due)), ..task.clone() }
+}
+
+fn carried(state: &State, event_seq: u64, tenant: &str, job: u32) -> What {
+    let waiting = state.carried(event_seq).unwrap().into_iter();
+    let waiting = waiting.map(|task| CarriedDelivery { task: Some(task), ..CarriedDelivery::default() });
+    let event = Some(event(tenant, job, start()));
+    What::EventCarried(EventCarried { event, waiting: waiting.collect(), done: Vec::new() })
+}
+
+fn forgotten(at: Timestamp, before: u64) -> Record {
+    record(at, 0, What::EventsForgotten(EventsForgotten { before }))
+}
+
+#[test]
+fn an_event_is_planned_for_each_of_its_routes() {
+    let state = state(&[&[record(at(5), 7, planned("acme", 1, &["a", "b"]))]]);
+    let expected = DeliveryTask {
+        delivery_id: talaria_core::id::DeliveryId::new(event_id("acme", 1), "b").to_string(),
+        event_seq: 7,
+        tenant: "acme".into(),
+        route: "b".into(),
+        due_at: Some(to_proto(at(5))),
+        received_at: Some(to_proto(start())),
+        generation: 1,
+        ..DeliveryTask::default()
+    };
+    assert_eq!(task(&state, 7, "b"), expected);
+    assert_eq!(state.planned_through(), 7);
+    assert_eq!(state.lanes().count(), 2);
+    let digest = u64::from_be_bytes([1; 8]);
+    assert_eq!(state.known(event_id("acme", 1)), Some(Known { event_seq: 7, digest }));
+    assert_eq!(state.known(event_id("acme", 2)), None);
+    assert_eq!((state.payload(7), state.payload(8)), (Payload::Event(7), Payload::Event(8)));
+}
+
+#[test]
+fn repetitions_and_quarantined_callbacks_count_as_planned() {
+    let mut state = State::new();
+    for (seq, what) in [
+        (3, What::EventRepeated(EventRepeated::default())),
+        (5, What::CallbackQuarantined(QuarantinedCallback::default())),
+        (4, What::EventRepeated(EventRepeated::default())),
+        (0, What::Opened(Opened { planned_through: 2, ..Opened::default() })),
+    ] {
+        state.apply(&record(at(0), seq, what));
+    }
+    assert_eq!(state.planned_through(), 5);
+}
+
+#[test]
+fn a_delivery_is_under_way_from_its_start_to_the_next_record_about_it() {
+    let mut state = state(&[&[record(at(0), 1, planned("acme", 1, &["a"]))]]);
+    let (first, lane) = (task(&state, 1, "a"), state.lane_id("acme", "a").unwrap());
+    let counts =
+        |state: &State| (state.waiting(lane), state.under_way_in(lane), state.due_count(lane, at(99), 9));
+    assert_eq!(counts(&state), (1, 0, 1));
+    state.take_changed();
+    state.apply(&record(at(1), 1, started(&first, false)));
+    assert_eq!(state.take_changed(), [lane]);
+    assert_eq!((counts(&state), state.under_way()), ((1, 1, 0), vec![key(1, "a")]));
+    assert_eq!((state.first_due(lane), state.oldest(lane)), (None, Some(start())));
+    let next = due(&first, at(50));
+    state.apply(&record(at(2), 1, finished(&next, true)));
+    assert_eq!((counts(&state), task(&state, 1, "a")), ((1, 0, 1), next.clone()));
+    assert_eq!(state.first_due(lane), Some(at(50)));
+    state.apply(&record(at(3), 1, moved(&next, false)));
+    assert_eq!((counts(&state), state.task(key(1, "a"))), ((0, 0, 0), None));
+    assert_eq!((state.take_changed(), state.take_changed()), (vec![lane], vec![]));
+    assert!(state.known(event_id("acme", 1)).is_some(), "the event is kept");
+    state.apply(&record(at(4), 1, moved(&next, true)));
+    assert_eq!(counts(&state), (1, 0, 1));
+}
+
+#[test]
+fn each_start_counts_for_the_pace_once() {
+    let mut state = state(&[&[record(at(0), 1, planned("acme", 1, &["a", "b"]))]]);
+    state.apply(&record(at(0), 2, planned("acme", 2, &["a"])));
+    let starts = [1, 2].map(|seq| record(at(9), seq, started(&task(&state, seq, "a"), true)));
+    // Of another owner's event that is not known here.
+    let stranger = DeliveryTask { event_seq: 77, ..task(&state, 1, "a") };
+    let stranger = record(at(9), 77, started(&stranger, true));
+    for start in starts.iter().chain([&stranger, &stranger]).chain(&starts) {
+        state.apply(start);
+    }
+    state.apply(&record(at(9), 1, started(&task(&state, 1, "b"), false)));
+    let sent = |state: &State, route| state.memory(state.lane_id("acme", route).unwrap()).sent;
+    assert_eq!(sent(&state, "a"), [at(9); 3], "at the same time, and each counts");
+    assert_eq!(sent(&state, "b"), [], "it has no pace");
+}
+
+#[test]
+fn starts_are_kept_for_two_hours_also_after_steps_of_the_clock() {
+    let mut state = state(&[&[record(at(0), 1, planned("acme", 1, &["a"]))]]);
+    let lane = state.lane_id("acme", "a").unwrap();
+    let mut attempts = 0;
+    let mut start_at = |state: &mut State, time| {
+        let attempt = DeliveryTask { attempts, ..task(state, 1, "a") };
+        attempts += 1;
+        state.apply(&record(time, 1, started(&attempt, true)));
+        state.apply(&record(time, 1, finished(&attempt, true)));
+        state.memory(lane).sent
+    };
+    start_at(&mut state, at(0));
+    assert_eq!(start_at(&mut state, at(7_200)), [at(0), at(7_200)]);
+    assert_eq!(start_at(&mut state, at(7_201)), [at(7_200), at(7_201)]);
+    let ahead = at(10 * 86_400);
+    assert_eq!(start_at(&mut state, ahead), [ahead]);
+    assert_eq!(start_at(&mut state, at(7_300)), [at(7_300)], "the clock is right again");
+    let What::Opened(opened) = opened(&state, at(90_000)).what.unwrap() else { panic!() };
+    assert_eq!(opened.routes, [], "nobody needs it any more");
+}
+
+#[test]
+fn a_lane_remembers_reserved_slots_and_its_breaker() {
+    let mut state = state(&[&[record(at(0), 1, planned("acme", 1, &["a"]))]]);
+    let lane = state.lane_id("acme", "a").unwrap();
+    assert_eq!(state.memory(lane), Memory::default());
+    let shut = Shut { until: at(60), cause: Cause::Failures, tries: 2, why: "500".into() };
+    let reserved = DeliveryTask { slot_reserved: true, ..due(&task(&state, 1, "a"), at(30)) };
+    state.apply(&record(at(1), 1, moved(&reserved, true)));
+    state.apply(&record(at(1), 0, What::RouteChanged(route_changed("acme", "a", Some(&shut)))));
+    let memory = Memory { sent: vec![], reserved: vec![(at(30), Turn::First)], shut: Some(shut) };
+    assert_eq!(state.memory(lane), memory);
+    let again = DeliveryTask { counted_attempts: 1, ..reserved };
+    state.apply(&record(at(2), 1, moved(&again, true)));
+    assert_eq!(state.memory(lane).reserved, [(at(30), Turn::Again)]);
+    state.apply(&record(at(2), 0, What::RouteChanged(route_changed("acme", "a", None))));
+    state.apply(&record(at(2), 1, started(&again, false)));
+    assert_eq!(state.memory(lane), Memory::default(), "its slot is used");
+}
+
+#[test]
+fn pauses_and_resumptions_last() {
+    let change = |tenant: &str, route: &str, since, paused| {
+        let (tenant, route, since) = (tenant.into(), route.into(), Some(to_proto(since)));
+        let pause = Pause { tenant, route, since, ..Pause::default() };
+        record(at(0), 0, What::PauseChanged(PauseChanged { pause: Some(pause), paused }))
+    };
+    let mut state = state(&[&[change("acme", "", at(1), true), change("acme", "a", at(2), true)]]);
+    state.apply(&change("acme", "a", at(3), false));
+    state.apply(&record(at(0), 0, What::PauseChanged(PauseChanged::default())));
+    let own = |state: &State, route| state.paused("acme", route).is_some();
+    assert_eq!((own(&state, ""), own(&state, "a"), own(&state, "b")), (true, false, false));
+    assert!(state.pauses().hold("acme", "a"), "by the tenant's");
+    state.apply(&change("acme", "", at(2), false));
+    let mut copy = State::new();
+    copy.apply(&opened(&state, at(50)));
+    for state in [state, copy] {
+        assert!(!state.pauses().hold("acme", "a"));
+        let task = DeliveryTask { tenant: "acme".into(), route: "a".into(), ..DeliveryTask::default() };
+        assert_eq!(state.pauses().age_from(&task), at(3));
+    }
+}
+
+#[test]
+fn a_partition_has_an_owner_until_that_closes_it() {
+    let mut state = State::new();
+    assert_eq!((state.owner(), state.opened_at()), (None, None));
+    state.apply(&opened(&state, at(0)));
+    assert_eq!((state.owner(), state.opened_at()), (Some(("relay", 3)), None), "not durable yet");
+    state.close();
+    state.apply(&record(at(1), 0, What::Closed(Closed::default())));
+    state.committed(10);
+    assert_eq!((state.owner(), state.opened_at()), (None, Some(10)));
+}
+
+#[test]
+fn opened_replaces_the_small_state() {
+    let shut = Shut { until: at(60), cause: Cause::Configuration, tries: 1, why: "401".into() };
+    let mut state = state(&[&[
+        record(at(0), 1, planned("acme", 1, &["a"])),
+        record(at(0), 0, What::RouteChanged(route_changed("acme", "a", Some(&shut)))),
+        record(at(0), 0, What::ReplayJob(ReplayJob { id: "rpl_1".into(), state: 1, ..ReplayJob::default() })),
+    ]]);
+    let before = state.clone();
+    state.apply(&opened(&state, at(1)));
+    let small = |state: &State| {
+        (state.memory(state.lane_id("acme", "a").unwrap()), state.jobs().cloned().collect::<Vec<_>>())
+    };
+    assert_eq!(small(&state), small(&before));
+    state.apply(&opened(&State::new(), at(2)));
+    assert_eq!(small(&state), (Memory::default(), vec![]));
+    assert!(state.task(key(1, "a")).is_some(), "but for what waits");
+}
+
+#[test]
+fn floors_rise_only_with_durable_records() {
+    let mut state = State::new();
+    let floors = |state: &State| (state.floors().events, state.floors().journal);
+    state.apply(&opened(&state, at(0)));
+    state.apply(&record(at(0), 7, planned("acme", 1, &["a"])));
+    state.close();
+    assert_eq!(floors(&state), (1, 0));
+    state.committed(10);
+    assert_eq!(floors(&state), (7, 10));
+    let task = task(&state, 7, "a");
+    state.apply(&record(at(1), 7, moved(&task, false)));
+    state.apply(&record(at(1), 9, What::EventRepeated(EventRepeated::default())));
+    state.apply(&opened(&state, at(1)));
+    state.close();
+    state.committed(20);
+    assert_eq!(floors(&state), (7, 10), "the event is kept");
+    assert_eq!((state.forgettable(at(1)), state.forgettable(at(2))), (None, Some(11)));
+    state.apply(&forgotten(at(2), 11));
+    assert_eq!(state.known(event_id("acme", 1)), None);
+    assert_eq!(floors(&state), (7, 10), "another owner would still keep it");
+    state.close();
+    state.apply(&record(at(3), 12, What::CallbackQuarantined(QuarantinedCallback::default())));
+    assert_eq!(floors(&state), (7, 10));
+    state.committed(30);
+    assert_eq!(floors(&state), (10, 20), "the last one is not durable");
+    state.close();
+    state.committed(40);
+    assert_eq!(floors(&state), (13, 20));
+}
+
+#[test]
+fn a_carried_event_needs_no_earlier_record() {
+    let mut state = State::new();
+    let open = opened(&state, at(0));
+    commit(&mut state, 10, &[open, record(at(0), 3, planned("acme", 1, &["a", "b"]))]);
+    commit(&mut state, 20, &[record(at(1), 4, planned("acme", 2, &["a"]))]);
+    let first = task(&state, 3, "a");
+    commit(&mut state, 30, &[record(at(2), 3, started(&first, false))]);
+    assert_eq!(state.to_carry(at(9), 9), [4], "an attempt of the first one is under way");
+    assert_eq!(state.carried(3), None);
+    commit(&mut state, 40, &[record(at(3), 3, finished(&due(&first, at(90)), true))]);
+    assert_eq!((state.to_carry(at(9), 9), state.to_carry(at(9), 1)), (vec![3, 4], vec![3]));
+    assert_eq!((state.to_carry(at(1), 9), state.to_carry(at(0), 9)), (vec![3], vec![]));
+    assert_eq!(state.carried(99), None);
+
+    let done = task(&state, 3, "b");
+    state.apply(&record(at(4), 3, moved(&done, false)));
+    let carry = record(at(5), 3, carried(&state, 3, "acme", 1));
+    state.apply(&carry);
+    let open = opened(&state, at(5));
+    state.apply(&open);
+    assert_eq!(state.payload(3), Payload::Event(3), "until it is durable");
+    assert_eq!(state.carried(3), None, "it is being carried");
+    assert_eq!((state.floors().events, state.floors().journal), (3, 10));
+    state.close();
+    state.committed(50);
+    assert_eq!(state.payload(3), Payload::Carried(50));
+    assert_eq!((state.floors().events, state.floors().journal), (4, 20), "the second one's");
+    let mut rest = State::new();
+    commit(&mut rest, 50, &[carry.clone(), open]);
+    assert_eq!(task(&rest, 3, "a"), task(&state, 3, "a"));
+    assert_eq!(
+        (rest.known(event_id("acme", 1)), rest.payload(3)),
+        (state.known(event_id("acme", 1)), Payload::Carried(50))
+    );
+
+    // Carried once more, what it says counts again, but for an attempt that is under way.
+    let task = task(&state, 3, "a");
+    commit(&mut state, 60, &[record(at(6), 3, moved(&done, true)), record(at(6), 3, started(&task, false))]);
+    commit(&mut state, 70, &[carry]);
+    assert_eq!((state.task(key(3, "b")), state.under_way()), (None, vec![key(3, "a")]));
+    assert_eq!(state.payload(3), Payload::Carried(70));
+}
+
+#[test]
+fn events_are_forgotten_in_the_order_of_the_journal_up_to_one_that_waits() {
+    let mut state = State::new();
+    let open = opened(&state, at(0));
+    commit(&mut state, 10, &[open]);
+    for (seq, routes) in [(1, vec![]), (2, vec![]), (3, vec!["a"]), (4, vec![])] {
+        let job = u32::try_from(seq).unwrap();
+        commit(&mut state, 10 + seq * 10, &[record(at(seq), seq, planned("acme", job, &routes))]);
+    }
+    let kept = |state: &State| [1, 2, 3, 4].map(|job| state.known(event_id("acme", job)).is_some());
+    assert_eq!(state.forgettable(at(1)), None);
+    assert_eq!(state.forgettable(at(2)), Some(30));
+    assert_eq!(state.forgettable(at(99)), Some(40), "the third one waits");
+    let mut other = state.clone();
+    commit(&mut other, 60, &[forgotten(at(9), 99)]);
+    assert_eq!(kept(&other), [false, false, true, false], "what waits is never forgotten");
+    // A record about an event keeps it, whatever the clock says then.
+    let task = task(&state, 3, "a");
+    commit(&mut state, 60, &[record(at(0), 3, moved(&task, false))]);
+    assert_eq!(state.forgettable(at(1)), None, "the first one ends it");
+    assert_eq!(state.forgettable(at(4)), Some(50));
+    commit(&mut state, 70, &[forgotten(at(9), 50)]);
+    assert_eq!(kept(&state), [false, false, false, true]);
+    assert_eq!(state.floors().journal, 10);
+    // The same event comes again, and is another one.
+    commit(&mut state, 80, &[record(at(9), 8, planned("acme", 1, &[]))]);
+    assert_eq!(state.known(event_id("acme", 1)).unwrap().event_seq, 8);
+    commit(
+        &mut state,
+        90,
+        &[record(at(9), 9, planned("acme", 5, &[])), record(at(99), 10, planned("acme", 6, &[]))],
+    );
+    assert_eq!(state.forgettable(at(50)), Some(90), "half of a commit is not before it");
+}
+
+#[test]
+fn a_delivery_whose_plan_is_missing_goes_on_and_leaves_no_trace() {
+    let planned = state(&[&[record(at(0), 7, planned("acme", 1, &["a"]))]]);
+    let task = due(&task(&planned, 7, "a"), at(30));
+    let mut state = State::new();
+    commit(
+        &mut state,
+        10,
+        &[record(at(1), 7, started(&task, false)), record(at(1), 7, finished(&task, false))],
+    );
+    assert_eq!(state, state_of_nothing(10), "nothing is known of it");
+    commit(&mut state, 20, &[record(at(2), 7, finished(&task, true))]);
+    assert_eq!(state.task(key(7, "a")), Some(task.clone()));
+    assert_eq!(state.known(event_id("acme", 1)), None, "and nothing of its body");
+    state.passed(8);
+    assert_eq!(state.floors().events, 7, "its payload is needed");
+    commit(&mut state, 30, &[record(at(3), 7, moved(&task, false))]);
+    assert_eq!((state.kept.len(), state.waiting.len(), state.floors().events), (0, 0, 9));
+}
+
+fn state_of_nothing(seq: u64) -> State {
+    let mut state = State::new();
+    commit(&mut state, seq, &[]);
+    state
+}
+
+#[test]
+fn after_a_step_of_the_clock_nothing_waits_longer_than_its_longest_pause() {
+    let mut state = state(&[&[record(at(0), 1, planned("acme", 1, &["a", "b"]))]]);
+    state.apply(&record(at(0), 2, planned("acme", 2, &["a"])));
+    for (seq, route, time) in [(1, "a", 50_000), (1, "b", 50_000), (2, "a", 90)] {
+        let task = due(&task(&state, seq, route), at(time));
+        state.apply(&record(at(0), seq, moved(&task, true)));
+    }
+    state.take_changed();
+    state.clamp(at(10), |task| seconds(if task.route == "a" { 100 } else { 100_000 }));
+    let due_at = |seq, route| from_proto(task(&state, seq, route).due_at.as_ref());
+    assert_eq!([due_at(1, "a"), due_at(1, "b"), due_at(2, "a")], [at(110), at(50_000), at(90)]);
+    let lane = state.lane_id("acme", "a").unwrap();
+    assert_eq!(state.due(lane, at(110)).collect::<Vec<_>>(), [key(2, "a"), key(1, "a")]);
+    assert_eq!(state.take_changed(), [lane]);
+}
+
+#[test]
+fn records_without_the_necessary_fields_change_nothing() {
+    let mut state = State::new();
+    let plan = |id: &str| {
+        let event = Event { id: id.into(), ..event("acme", 1, start()) };
+        What::EventPlanned(EventPlanned { event: Some(event), routes: vec!["a".into()] })
+    };
+    for what in [
+        plan("no id"),
+        What::EventPlanned(EventPlanned::default()),
+        What::EventCarried(EventCarried::default()),
+        What::AttemptStarted(talaria_proto::v1::AttemptStarted::default()),
+        finished(&DeliveryTask { delivery_id: "no id".into(), ..DeliveryTask::default() }, true),
+        moved(&DeliveryTask::default(), false),
+        What::DeliveryMoved(talaria_proto::v1::DeliveryMoved::default()),
+    ] {
+        state.apply(&record(at(0), 1, what));
+    }
+    state.apply(&Record::default());
+    state.committed(10);
+    assert_eq!((state.kept.len(), state.waiting.len(), state.planned_through()), (0, 0, 1));
+}
+
+#[test]
+fn times_are_kept_to_the_nanosecond() {
+    let time = Timestamp::new(1_777_000_000, 123_456_789).unwrap();
+    assert_eq!(timestamp(nanos(time)), time);
+    assert!(nanos(Timestamp::MIN) < nanos(time) && nanos(Timestamp::MAX) > nanos(time));
+    assert_ne!(nanos(Timestamp::MIN), MISSING);
+}

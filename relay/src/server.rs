@@ -1,0 +1,89 @@
+//! The gRPC server: health, reflection, and the services behind the gate.
+
+use crate::{
+    Error,
+    partition::supervisor::Health,
+    services::{access, control::ControlServer, status::StatusServer},
+};
+use std::{sync::Arc, time::Duration};
+use talaria_core::config::Config;
+use talaria_proto::{
+    FILE_DESCRIPTOR_SET,
+    v1::{
+        control_service_server::{self, ControlServiceServer},
+        status_service_server::{self, StatusServiceServer},
+    },
+};
+use tokio::{net::TcpListener, sync::watch};
+use tokio_util::sync::CancellationToken;
+use tonic_health::{
+    ServingStatus::{NotServing, Serving},
+    server::HealthReporter,
+};
+
+/// What health is told of: all services at once, and each.
+const SERVICES: [&str; 3] = ["", status_service_server::SERVICE_NAME, control_service_server::SERVICE_NAME];
+
+/// How often a client that says nothing is asked whether it is still there; a connection without a client is closed.
+const KEEPALIVE: Duration = Duration::from_secs(60);
+
+/// Requests of one gRPC connection at once, watches among them; more wait at the client. As few as RFC 9113, section
+/// 6.5.2, recommends at least: a stranger may begin as many health watches, and tonic sets no bound by itself.
+const STREAMS: u32 = 100;
+
+/// The server, as a future that ends when it is told to.
+pub(crate) fn serve(
+    listener: TcpListener,
+    config: watch::Receiver<Arc<Config>>,
+    status: StatusServer,
+    control: ControlServer,
+    health: watch::Receiver<Health>,
+    end: CancellationToken,
+) -> Result<impl Future<Output = ()> + Send, Error> {
+    let (reporter, health_service) = tonic_health::server::health_reporter();
+    let reflection = || {
+        tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(FILE_DESCRIPTOR_SET)
+            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+    };
+    let refusals = access::Refusals::default();
+    if let Ok(address) = listener.local_addr() {
+        access::announce(&config.borrow().relay, address);
+    }
+    let grpc = tonic::transport::Server::builder()
+        .http2_keepalive_interval(Some(KEEPALIVE))
+        .max_concurrent_streams(STREAMS)
+        .layer(access::Gate::new(config.clone(), refusals.clone()))
+        .add_service(health_service)
+        .add_service(reflection().build_v1()?)
+        // grpcurl before 1.9 asks in the older dialect.
+        .add_service(reflection().build_v1alpha()?)
+        .add_service(StatusServiceServer::new(status))
+        .add_service(ControlServiceServer::new(control))
+        .serve_with_incoming_shutdown(
+            access::listen(listener, config, refusals),
+            end.clone().cancelled_owned(),
+        );
+    Ok(async move {
+        let report = end.run_until_cancelled(report(reporter, health));
+        let serve = async {
+            if let Err(error) = grpc.await {
+                tracing::error!(%error, "gRPC server ended");
+            }
+        };
+        tokio::join!(serve, report);
+    })
+}
+
+/// Tells the health service whether the relay works.
+async fn report(reporter: HealthReporter, mut health: watch::Receiver<Health>) {
+    loop {
+        let status = if health.borrow_and_update().fault().is_none() { Serving } else { NotServing };
+        for service in SERVICES {
+            reporter.set_service_status(service, status).await;
+        }
+        if health.changed().await.is_err() {
+            return std::future::pending().await;
+        }
+    }
+}

@@ -1,0 +1,167 @@
+//! Answers what other relays ask, by the code that answers clients.
+
+use super::{
+    Actions, Deliveries, Events, Jobs, List, Quarantined,
+    pieces::{LARGEST_ANSWER, Pieces, largest_piece},
+    wire::{decode, list_part, numbers, partitions},
+};
+use crate::services::{
+    access::Caller,
+    control::{Operator, explain},
+    error::Error,
+};
+use bytes::Bytes;
+use prost::Message;
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use talaria_bus::Questions;
+use talaria_core::config::Scope;
+use talaria_proto::v1::{
+    Answer, AnswerPiece, ClusterMethod as Method, PlannedThrough, Question, QuestionFailure, answer::Outcome,
+};
+use tokio::{sync::Semaphore, task::JoinSet};
+use tokio_util::sync::CancellationToken;
+use tonic::Code;
+
+/// Questions that are answered at once; more wait.
+const AT_ONCE: usize = 64;
+
+/// How long to wait after the subscription failed.
+const RETRY_DELAY: Duration = Duration::from_secs(1);
+
+/// Answers what other relays ask until it is told to stop.
+pub(crate) async fn answer_questions(operator: Operator, stop: CancellationToken) {
+    let pieces = Pieces::default();
+    let work = async {
+        loop {
+            match operator.local.bus.questions().await {
+                // On a bus for one process none comes.
+                Ok(None) => return std::future::pending().await,
+                Ok(Some(mut questions)) => serve(&operator, &pieces, &mut questions).await,
+                Err(error) => tracing::warn!(%error, "cannot hear what other relays ask"),
+            }
+            tokio::time::sleep(RETRY_DELAY).await;
+        }
+    };
+    tokio::select! { () = stop.cancelled() => {}, () = work => {} }
+}
+
+/// Until the subscription ends.
+async fn serve(operator: &Operator, pieces: &Pieces, questions: &mut Questions) {
+    let (places, mut answering) = (Arc::new(Semaphore::new(AT_ONCE)), JoinSet::new());
+    loop {
+        let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
+        let question = match questions.next().await {
+            Ok(question) => question,
+            Err(error) => {
+                tracing::warn!(%error, "cannot hear what other relays ask");
+                return;
+            }
+        };
+        let (operator, pieces) = (operator.clone(), pieces.clone());
+        answering.spawn(async move {
+            let piece = piece(&operator, &pieces, &question.question).await;
+            if let Some(piece) = piece
+                && let Err(error) = question.answer(piece.encode_to_vec().into()).await
+            {
+                tracing::debug!(%error, "cannot answer another relay");
+            }
+            drop(place);
+        });
+        while answering.try_join_next().is_some() {}
+    }
+}
+
+/// What is sent back; nothing where the question is not one, or the rest of an answer is not kept any more.
+async fn piece(operator: &Operator, pieces: &Pieces, question: &Bytes) -> Option<AnswerPiece> {
+    let question: Question = decode(question).ok()?;
+    let largest = largest_piece(operator.local.bus.largest_commit());
+    if let Some(rest) = question.rest {
+        return pieces.rest(rest, largest);
+    }
+    let answer = answer(operator, question).await;
+    let mut encoded = answer.encode_to_vec();
+    if encoded.len() > LARGEST_ANSWER {
+        let failure = Outcome::Failure(QuestionFailure::from(&Error::AnswerTooLarge));
+        encoded = Answer { outcome: Some(failure), ..answer }.encode_to_vec();
+    }
+    Some(pieces.first(encoded.into(), largest))
+}
+
+async fn answer(operator: &Operator, question: Question) -> Answer {
+    let local = &operator.local;
+    let own = local.own();
+    let asked = partitions(&question.partitions, local.bus.partitions());
+    let outcome = if own.partitions.is_disjoint(&asked) {
+        Err(Error::NotOwned)
+    } else {
+        respond(operator, &question).await
+    };
+    // What was lost meanwhile may not have been answered for.
+    let still = local.own().partitions;
+    let mut answered: BTreeSet<_> = own.partitions.intersection(&still).copied().collect();
+    if outcome == Err(Error::NotOwned) {
+        answered.clear();
+    }
+    Answer {
+        outcome: Some(match &outcome {
+            Ok(response) => Outcome::Response(response.clone()),
+            Err(error) => Outcome::Failure(error.into()),
+        }),
+        partitions: numbers(&answered),
+        view_behind: local.behind(),
+    }
+}
+
+async fn respond(operator: &Operator, question: &Question) -> Result<Bytes, Error> {
+    let (local, request) = (&operator.local, &question.request);
+    let caller = Caller::from(question.caller.clone().unwrap_or_default());
+    let method = question.method();
+    // The relay that asks has looked; a version of it that did not would do so for everybody.
+    if changes(method) && caller.scope < Scope::Control {
+        let message = "this takes a token of scope control".to_owned();
+        return Err(Error::Refused { code: Code::PermissionDenied, message });
+    }
+    if question.min_commit > 0 {
+        local.shows(&local.own(), question.min_commit).await?;
+    }
+    let caller = &caller;
+    match method {
+        Method::GetEvent => encode(local.event(caller, decode(request)?).await),
+        Method::GetDelivery => encode(local.delivery(caller, decode(request)?).await),
+        Method::ListEvents => list::<Events>(operator, caller, request).await,
+        Method::ListDeliveries => list::<Deliveries>(operator, caller, request).await,
+        Method::ListQuarantined => list::<Quarantined>(operator, caller, request).await,
+        Method::ListReplayJobs => list::<Jobs>(operator, caller, request).await,
+        Method::ListControlActions => list::<Actions>(operator, caller, request).await,
+        Method::GetSummary => encode(local.summary(caller, decode(request)?).await),
+        Method::Explain => encode(explain::explain(local, caller, decode(request)?).await),
+        Method::Pause => encode(operator.pause(caller, decode(request)?).await),
+        Method::Resume => encode(operator.resume(caller, decode(request)?).await),
+        Method::CancelDelivery => encode(operator.cancel(caller, decode(request)?).await),
+        Method::ReplayDelivery => encode(operator.replay(caller, decode(request)?).await),
+        Method::CountReplay => encode(operator.count_replay(caller, decode(request)?).await),
+        Method::StartReplay => encode(operator.start_replay(caller, decode(request)?).await),
+        Method::CancelReplay => encode(operator.cancel_replay(caller, decode(request)?).await),
+        Method::GetReplayJob => encode(local.job(caller, decode(request)?).await),
+        Method::PlannedThrough => {
+            let event_seq = local.planned_through().await;
+            encode(Ok(PlannedThrough { event_seq }))
+        }
+        Method::Unspecified => Err(Error::UnknownQuestion),
+    }
+}
+
+/// Whether what is asked for changes something.
+fn changes(method: Method) -> bool {
+    use Method::{CancelDelivery, CancelReplay, Pause, ReplayDelivery, Resume, StartReplay};
+    matches!(method, CancelDelivery | CancelReplay | Pause | ReplayDelivery | Resume | StartReplay)
+}
+
+async fn list<L: List>(operator: &Operator, caller: &Caller, request: &Bytes) -> Result<Bytes, Error> {
+    let page = L::page(&operator.local, caller, decode(request)?).await?;
+    encode(Ok(list_part::<L>(page)))
+}
+
+fn encode(response: Result<impl Message, Error>) -> Result<Bytes, Error> {
+    response.map(|response| response.encode_to_vec().into())
+}

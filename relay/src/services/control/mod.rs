@@ -1,0 +1,189 @@
+//! `ControlService`: by which an operator intervenes.
+//!
+//! - [`request`]: what was asked for, checked.
+//! - [`operator`]: pausing, resuming, calling off and sending again, in the partitions that this relay owns.
+//! - [`jobs`]: replays of many in these partitions, with which [`runner`] goes on; [`replays`]: over all partitions.
+//! - [`explain`]: why an event arrived or did not.
+
+pub(super) mod explain;
+mod jobs;
+mod operator;
+mod replays;
+mod request;
+mod runner;
+
+pub(crate) use operator::Operator;
+pub(crate) use runner::run as run_jobs;
+
+use super::{
+    access::{Caller, caller},
+    cluster::{Actions, Cluster, Jobs},
+    error::Error,
+    status,
+};
+use request::Asker;
+use std::time::Duration;
+use talaria_core::id::DeliveryId;
+use talaria_proto::v1::{
+    CancelDeliveryRequest, CancelDeliveryResponse, CancelReplayJobRequest, CancelReplayJobResponse,
+    ClusterMethod, ExplainRequest, ExplainResponse, GetDeliveryRequest, GetReplayJobRequest,
+    GetReplayJobResponse, ListControlActionsRequest, ListControlActionsResponse, ListReplayJobsRequest,
+    ListReplayJobsResponse, PauseRequest, PauseResponse, ReplayDeliveriesRequest, ReplayDeliveriesResponse,
+    ReplayDeliveryRequest, ReplayDeliveryResponse, ResumeRequest, ResumeResponse,
+    control_service_server::ControlService,
+};
+use tonic::{Request, Response, Status};
+
+/// How long something may take before the caller is told that it is not known what became of it.
+const DEADLINE: Duration = Duration::from_secs(30);
+
+/// The service. Clones share it.
+#[derive(Clone)]
+pub(crate) struct ControlServer {
+    cluster: Cluster,
+}
+
+/// Does it, whether or not the caller waits for it: what was begun in several partitions has to be brought to its end.
+async fn done<T: Send + 'static>(
+    work: impl Future<Output = Result<T, Error>> + Send + 'static,
+) -> Result<Response<T>, Status> {
+    match tokio::time::timeout(DEADLINE, tokio::spawn(work)).await {
+        Ok(Ok(outcome)) => Ok(Response::new(outcome?)),
+        Ok(Err(_)) => Err(Status::internal("what was asked for broke off; the log says why")),
+        Err(_) => Err(Status::unavailable(
+            "the bus takes long, and it may still be done: see what is there before you ask again",
+        )),
+    }
+}
+
+impl ControlServer {
+    pub(super) fn new(cluster: Cluster) -> Self {
+        Self { cluster }
+    }
+}
+
+impl Cluster {
+    /// The tenant of a delivery: by its id alone nobody knows whom to ask.
+    async fn tenant_of(&self, caller: &Caller, delivery_id: &str) -> Result<String, Error> {
+        let _: DeliveryId = status::request::id(delivery_id)?;
+        let request = GetDeliveryRequest { delivery_id: delivery_id.to_owned() };
+        let own = self.local().delivery(caller, request.clone());
+        let found = self.find(caller, ClusterMethod::GetDelivery, &request, own).await?;
+        Ok(found.delivery.unwrap_or_default().tenant)
+    }
+}
+
+#[tonic::async_trait]
+impl ControlService for ControlServer {
+    async fn explain(&self, request: Request<ExplainRequest>) -> Result<Response<ExplainResponse>, Status> {
+        let caller = caller(&request)?;
+        Ok(Response::new(self.cluster.explain(&caller, request.into_inner()).await?))
+    }
+
+    async fn pause(&self, request: Request<PauseRequest>) -> Result<Response<PauseResponse>, Status> {
+        let (caller, cluster) = (caller(&request)?, self.cluster.clone());
+        let request = request.into_inner();
+        Asker::read(caller.clone(), request.requested_by.clone(), request.reason.clone())?;
+        caller.narrow(&request.tenant)?;
+        done(async move {
+            let own = cluster.operator.pause(&caller, request.clone());
+            cluster.command(&caller, &request.tenant, ClusterMethod::Pause, &request, own).await
+        })
+        .await
+    }
+
+    async fn resume(&self, request: Request<ResumeRequest>) -> Result<Response<ResumeResponse>, Status> {
+        let (caller, cluster) = (caller(&request)?, self.cluster.clone());
+        let request = request.into_inner();
+        Asker::read(caller.clone(), request.requested_by.clone(), request.reason.clone())?;
+        caller.narrow(&request.tenant)?;
+        done(async move {
+            let own = cluster.operator.resume(&caller, request.clone());
+            cluster.command(&caller, &request.tenant, ClusterMethod::Resume, &request, own).await
+        })
+        .await
+    }
+
+    async fn cancel_delivery(
+        &self,
+        request: Request<CancelDeliveryRequest>,
+    ) -> Result<Response<CancelDeliveryResponse>, Status> {
+        let (caller, cluster) = (caller(&request)?, self.cluster.clone());
+        let request = request.into_inner();
+        Asker::read(caller.clone(), request.requested_by.clone(), request.reason.clone())?;
+        done(async move {
+            let tenant = cluster.tenant_of(&caller, &request.delivery_id).await?;
+            let own = cluster.operator.cancel(&caller, request.clone());
+            cluster.command(&caller, &tenant, ClusterMethod::CancelDelivery, &request, own).await
+        })
+        .await
+    }
+
+    async fn replay_delivery(
+        &self,
+        request: Request<ReplayDeliveryRequest>,
+    ) -> Result<Response<ReplayDeliveryResponse>, Status> {
+        let (caller, cluster) = (caller(&request)?, self.cluster.clone());
+        let request = request.into_inner();
+        Asker::read(caller.clone(), request.requested_by.clone(), request.reason.clone())?;
+        done(async move {
+            let tenant = cluster.tenant_of(&caller, &request.delivery_id).await?;
+            let own = cluster.operator.replay(&caller, request.clone());
+            cluster.command(&caller, &tenant, ClusterMethod::ReplayDelivery, &request, own).await
+        })
+        .await
+    }
+
+    async fn replay_deliveries(
+        &self,
+        request: Request<ReplayDeliveriesRequest>,
+    ) -> Result<Response<ReplayDeliveriesResponse>, Status> {
+        let (caller, cluster) = (caller(&request)?, self.cluster.clone());
+        let request = request.into_inner();
+        Asker::read(caller.clone(), request.requested_by.clone(), request.reason.clone())?;
+        done(async move { cluster.replay_many(&caller, request).await }).await
+    }
+
+    async fn get_replay_job(
+        &self,
+        request: Request<GetReplayJobRequest>,
+    ) -> Result<Response<GetReplayJobResponse>, Status> {
+        let caller = caller(&request)?;
+        Ok(Response::new(self.cluster.replay_job(&caller, request.into_inner()).await?))
+    }
+
+    async fn list_replay_jobs(
+        &self,
+        request: Request<ListReplayJobsRequest>,
+    ) -> Result<Response<ListReplayJobsResponse>, Status> {
+        let caller = caller(&request)?;
+        let listed = self.cluster.list::<Jobs>(&caller, request.into_inner(), 0).await?;
+        Ok(Response::new(ListReplayJobsResponse {
+            jobs: listed.items,
+            next_page_token: listed.next_page_token,
+            incomplete: listed.incomplete,
+        }))
+    }
+
+    async fn cancel_replay_job(
+        &self,
+        request: Request<CancelReplayJobRequest>,
+    ) -> Result<Response<CancelReplayJobResponse>, Status> {
+        let (caller, cluster) = (caller(&request)?, self.cluster.clone());
+        let request = request.into_inner();
+        done(async move { cluster.cancel_replay_job(&caller, request).await }).await
+    }
+
+    async fn list_control_actions(
+        &self,
+        request: Request<ListControlActionsRequest>,
+    ) -> Result<Response<ListControlActionsResponse>, Status> {
+        let caller = caller(&request)?;
+        let listed = self.cluster.list::<Actions>(&caller, request.into_inner(), 0).await?;
+        Ok(Response::new(ListControlActionsResponse {
+            actions: listed.items,
+            next_page_token: listed.next_page_token,
+            incomplete: listed.incomplete,
+        }))
+    }
+}

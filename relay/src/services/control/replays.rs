@@ -1,0 +1,256 @@
+//! Replays of many over all partitions: counts everywhere, divides the rate, and begins a part of the job wherever anything
+//! matches.
+
+use super::{jobs::wire_partition, request};
+use crate::{
+    services::{access::Caller, cluster::Cluster, error::Error},
+    view::control::merged,
+};
+use std::collections::{BTreeMap, BTreeSet};
+use talaria_bus::{Partition, time::to_proto};
+use talaria_proto::v1::{
+    CancelReplay, CancelReplayJobRequest, CancelReplayJobResponse, ClusterMethod, GetReplayJobRequest,
+    GetReplayJobResponse, PartitionReplayCount, ReplayCount, ReplayDeliveriesRequest,
+    ReplayDeliveriesResponse, ReplayJob, ReplayPart, StartReplay, StartedReplay,
+};
+
+impl Cluster {
+    /// Begins to replay all that matches, or only counts it.
+    pub(super) async fn replay_many(
+        &self,
+        caller: &Caller,
+        request: ReplayDeliveriesRequest,
+    ) -> Result<ReplayDeliveriesResponse, Error> {
+        let (filter, rate) = request::replay(&request, caller)?;
+        let tenant = Some(filter.tenant.as_str()).filter(|tenant| !tenant.is_empty());
+        let others = self.gather::<ReplayCount>(caller, ClusterMethod::CountReplay, &request, tenant).await?;
+        let own = self.operator.count_replay(caller, request.clone()).await?;
+        // While a partition goes from one relay to another, both may have counted it.
+        let counts: BTreeMap<u32, PartitionReplayCount> = others
+            .answers
+            .into_iter()
+            .chain([own])
+            .flat_map(|count| count.partitions)
+            .map(|count| (count.partition, count))
+            .collect();
+        let counts: Vec<PartitionReplayCount> = counts.into_values().collect();
+        let sum = |of: fn(&PartitionReplayCount) -> u64| counts.iter().map(of).sum::<u64>();
+        let mut answer = ReplayDeliveriesResponse {
+            matching: sum(|count| count.matching),
+            replayable: sum(|count| count.replayable),
+            event_not_kept: sum(|count| count.event_not_kept),
+            route_not_configured: sum(|count| count.route_not_configured),
+            job: None,
+            incomplete: !others.missing.is_empty(),
+        };
+        if request.dry_run || answer.replayable == 0 {
+            return Ok(answer);
+        }
+        let now = self.local().clock.now();
+        let job = ReplayJob {
+            id: format!("rpl_{:016x}", rand::random::<u64>()),
+            filter: Some(filter),
+            requested_by: request.requested_by,
+            token_name: caller.token.clone(),
+            reason: request.reason,
+            started_at: Some(to_proto(now)),
+            ..ReplayJob::default()
+        };
+        let parts = parts(&job, rate, &counts);
+        let wanted = parts.len();
+        let started = self.start(caller, parts).await?;
+        answer.incomplete |= started.len() < wanted;
+        answer.job = started.into_iter().reduce(merged);
+        Ok(answer)
+    }
+
+    /// Begins the parts of a job, each where its partition is owned. One of them records the operator's action, so one relay
+    /// is asked after another.
+    async fn start(&self, caller: &Caller, parts: Vec<ReplayPart>) -> Result<Vec<ReplayJob>, Error> {
+        let count = self.local().bus.partitions();
+        let parts: BTreeMap<Partition, ReplayPart> = parts
+            .into_iter()
+            .filter_map(|part| Some((wire_partition(part.partition, count)?, part)))
+            .collect();
+        let targets = self.targets_of(parts.keys().copied()).await;
+        let of = |partitions: &BTreeSet<Partition>| {
+            partitions.iter().filter_map(|partition| parts.get(partition).cloned()).collect::<Vec<_>>()
+        };
+        let mut started: Vec<ReplayJob> = Vec::new();
+        let mut failed = None;
+        if !targets.own.is_empty() {
+            let asked = StartReplay { parts: of(&targets.own), record_action: true };
+            match self.operator.start_replay(caller, asked).await {
+                Ok(begun) => started.extend(begun.parts.into_iter().filter_map(|part| part.job)),
+                Err(error) => failed = Some(error),
+            }
+        }
+        for (relay, partitions) in targets.others {
+            let asked = StartReplay { parts: of(&partitions), record_action: started.is_empty() };
+            let method = ClusterMethod::StartReplay;
+            match self.hear_one::<StartedReplay>(caller, method, &asked, &relay, &partitions).await.0 {
+                Ok(begun) => started.extend(begun.parts.into_iter().filter_map(|part| part.job)),
+                Err(error) => failed = Some(error),
+            }
+        }
+        match failed {
+            _ if !started.is_empty() => Ok(started),
+            Some(error) => Err(error),
+            None => Err(Error::NoOwner(targets.unowned.into_iter().collect())),
+        }
+    }
+
+    /// A job, of all its parts.
+    pub(super) async fn replay_job(
+        &self,
+        caller: &Caller,
+        request: GetReplayJobRequest,
+    ) -> Result<GetReplayJobResponse, Error> {
+        let method = ClusterMethod::GetReplayJob;
+        let others =
+            self.gather::<GetReplayJobResponse>(caller, method, &request, caller.tenant.as_deref()).await?;
+        let own = self.local().job(caller, request.clone()).await;
+        let parts = others.answers.into_iter().chain(own.clone()).filter_map(|answer| answer.job);
+        match (parts.reduce(merged), own) {
+            (Some(job), _) => {
+                Ok(GetReplayJobResponse { job: Some(job), incomplete: !others.missing.is_empty() })
+            }
+            (None, Err(error)) => Err(error.of_all(others.behind, others.missing)),
+            (None, Ok(answer)) => Ok(answer),
+        }
+    }
+
+    /// Calls a job off, wherever it has a part. One of them records the operator's action, so one relay is asked after another.
+    pub(super) async fn cancel_replay_job(
+        &self,
+        caller: &Caller,
+        request: CancelReplayJobRequest,
+    ) -> Result<CancelReplayJobResponse, Error> {
+        request::Asker::read(caller.clone(), request.requested_by.clone(), request.reason.clone())?;
+        let targets = self.targets(caller.tenant.as_deref()).await;
+        let mut missing: BTreeSet<Partition> = targets.unowned;
+        let asked = |record_action| CancelReplay { request: Some(request.clone()), record_action };
+        let own = self.operator.cancel_replay(caller, asked(true)).await;
+        let (mut done, mut ended, mut behind) = (false, false, 0);
+        let mut not_found = None;
+        match own {
+            Ok(_) => done = true,
+            Err(Error::JobEnded(_)) => ended = true,
+            Err(error) if error.is_not_found() => not_found = Some(error),
+            Err(error) => return Err(error),
+        }
+        for (relay, partitions) in targets.others {
+            let asked = asked(!done);
+            let method = ClusterMethod::CancelReplay;
+            let (outcome, heard) =
+                self.hear_one::<CancelReplayJobResponse>(caller, method, &asked, &relay, &partitions).await;
+            behind = behind.max(heard.behind);
+            match outcome {
+                Ok(_) => done = true,
+                Err(error) if error.code() == tonic::Code::FailedPrecondition => ended = true,
+                Err(error) if error.is_not_found() => {}
+                Err(_) => missing.extend(&partitions),
+            }
+            missing.extend(partitions.difference(&heard.answered));
+        }
+        if !done {
+            return Err(match not_found {
+                _ if ended => Error::JobEnded(request.job_id),
+                Some(error) => error.of_all(behind, missing.into_iter().collect()),
+                None => Error::NotOwned,
+            });
+        }
+        let all = self.replay_job(caller, GetReplayJobRequest { job_id: request.job_id }).await?;
+        Ok(CancelReplayJobResponse { job: all.job, incomplete: all.incomplete || !missing.is_empty() })
+    }
+}
+
+/// A part for each partition in which anything matches. All begin at the same time, so that they stand at the same position in
+/// lists.
+fn parts(job: &ReplayJob, rate: u32, counts: &[PartitionReplayCount]) -> Vec<ReplayPart> {
+    let matching: Vec<_> = counts.iter().filter(|count| count.matching > 0).collect();
+    let rates = divided(rate, &matching.iter().map(|count| count.matching).collect::<Vec<_>>());
+    let part = |(count, rate): (&&PartitionReplayCount, u32)| ReplayPart {
+        partition: count.partition,
+        job: Some(ReplayJob {
+            rate_per_minute: rate,
+            matched: count.matching,
+            last_event_seq: count.last_event_seq,
+            ..job.clone()
+        }),
+    };
+    matching.iter().zip(rates).map(part).collect()
+}
+
+/// A rate, divided in proportion to what matches in each part, with the remainder to those that lose most by rounding; at
+/// least 1 each, so that more parts than the rate has make it a little faster.
+fn divided(rate: u32, matching: &[u64]) -> Vec<u32> {
+    let total: u128 = matching.iter().copied().map(u128::from).sum::<u128>().max(1);
+    let exact = |count: u64| u128::from(rate) * u128::from(count);
+    let floor = |count: u64| u32::try_from(exact(count) / total).unwrap_or(rate);
+    let mut rates: Vec<u32> = matching.iter().map(|count| floor(*count)).collect();
+    let mut rest = rate.saturating_sub(rates.iter().sum());
+    let mut by_loss: Vec<_> = rates.iter_mut().zip(matching).collect();
+    by_loss.sort_by_key(|(_, count)| std::cmp::Reverse(exact(**count) % total));
+    for (rate, _) in by_loss {
+        if rest > 0 {
+            *rate += 1;
+            rest -= 1;
+        }
+        *rate = (*rate).max(1);
+    }
+    rates
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn a_rate_is_divided_by_what_matches() {
+        assert_eq!(divided(600, &[10]), [600]);
+        assert_eq!(divided(600, &[1, 3]), [150, 450]);
+        assert_eq!(divided(10, &[1, 1, 1]), [4, 3, 3], "nothing of it is lost");
+        assert_eq!(divided(100, &[1_000_000, 1]), [100, 1], "the smallest goes on, too");
+        assert_eq!(divided(1, &[5, 5, 5]), [1, 1, 1]);
+        assert_eq!(divided(60_000, &[u64::MAX, u64::MAX]), [30_000, 30_000]);
+        assert!(divided(1, &[]).is_empty());
+    }
+
+    proptest! {
+        #[test]
+        fn a_divided_rate_is_the_rate(rate in 1_u32..60_000, matching in prop::collection::vec(1_u64..1_000_000, 1..64)) {
+            let rates = divided(rate, &matching);
+            let sum: u32 = rates.iter().sum();
+            prop_assert!(rates.iter().all(|rate| *rate >= 1));
+            prop_assert!(sum >= rate && sum < rate + 64, "{sum}");
+            let mut by_count: Vec<_> = matching.iter().zip(&rates).collect();
+            by_count.sort();
+            let is_fair = |two: &[(&u64, &u32)]| two[0].0 == two[1].0 || two[0].1 <= two[1].1;
+            prop_assert!(by_count.windows(2).all(is_fair), "what has more to do is not slower");
+        }
+    }
+
+    #[test]
+    fn there_is_a_part_wherever_anything_matches() {
+        let count = |partition, matching| PartitionReplayCount {
+            partition,
+            matching,
+            last_event_seq: 9,
+            ..PartitionReplayCount::default()
+        };
+        let job = ReplayJob { id: "rpl_1".into(), ..ReplayJob::default() };
+        let parts = parts(&job, 60, &[count(3, 10), count(4, 0), count(7, 20)]);
+        let shown: Vec<_> = parts
+            .iter()
+            .map(|part| (part.partition, part.job.as_ref().unwrap()))
+            .map(|(partition, job)| {
+                (partition, job.id.as_str(), job.rate_per_minute, job.matched, job.last_event_seq)
+            })
+            .collect();
+        assert_eq!(shown, [(3, "rpl_1", 20, 10, 9), (7, "rpl_1", 40, 20, 9)]);
+        let whole = parts.into_iter().filter_map(|part| part.job).reduce(merged).unwrap();
+        assert_eq!((whole.matched, whole.rate_per_minute), (30, 60), "merged it is what was asked for");
+    }
+}

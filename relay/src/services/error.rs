@@ -1,0 +1,211 @@
+//! Why a request is not answered. Says how a caller is told; [`Status`] is made of it where the answer leaves.
+
+use talaria_bus::Partition;
+use talaria_core::id::DeliveryId;
+use talaria_proto::v1::{DeliveryState, QuestionFailure};
+use thiserror::Error;
+use tonic::{Code, Status};
+
+use crate::partition::handle::ANSWER_DEADLINE;
+
+/// Why a request is not answered.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub(crate) enum Error {
+    /// A check of the request refused it, or another relay did.
+    #[error("{message}")]
+    Refused { code: Code, message: String },
+    #[error("no {what} is known{}", hint(*.behind, ", or it is not kept any more"))]
+    NotKnown { what: String, behind: u64 },
+    #[error("no {what} is known{}", hint(*.behind, ": it never came, waits to be planned, or is not kept any more"))]
+    NeverCame { what: String, behind: u64 },
+    #[error("no {what} is known to the relays that answer: {}", unanswered(.missing))]
+    NotKnownYet { what: String, missing: Vec<Partition> },
+    #[error("{0}")]
+    NoSuchRoute(String),
+    #[error("{id} does not wait any more: it is {}: {reason}", plainly(*.state))]
+    NotWaiting { id: DeliveryId, state: DeliveryState, reason: String },
+    #[error(
+        "an attempt of {0} is under way, and whether it arrives cannot be known: try again when it has ended"
+    )]
+    UnderWay(DeliveryId),
+    #[error("the event of {0} is not kept any more")]
+    EventNotKept(DeliveryId),
+    #[error("the route {tenant}/{route} is not configured; replay once it is back")]
+    RouteNotConfigured { tenant: String, route: String },
+    #[error("{0} has ended already")]
+    JobEnded(String),
+    #[error("what is asked for is too large for the bus")]
+    TooLarge,
+    #[error("the bus or the status is far behind; nothing was done, try again")]
+    FarBehind,
+    #[error(
+        "the partition was given to another relay meanwhile, and it may still be done: see what is there before you ask again"
+    )]
+    Lost,
+    #[error("{}", unanswered(.0))]
+    NoOwner(Vec<Partition>),
+    #[error("it did not answer within {ANSWER_DEADLINE:?}")]
+    NoAnswer,
+    #[error(
+        "the relay {relay}, which owns partition {partition}, did not answer, and it may still be done: see what is there before you \
+         ask again"
+    )]
+    MayBeDone { relay: String, partition: Partition },
+    #[error("its answer is not understood; does it run another version?")]
+    NotUnderstood,
+    #[error("the answer is too large to be given by another relay")]
+    AnswerTooLarge,
+    #[error("this relay does not own the partition")]
+    NotOwned,
+    #[error("this relay does not know what is asked")]
+    UnknownQuestion,
+    #[error("{0}")]
+    Bus(String),
+    #[error("the status view cannot be read; the log says why")]
+    View,
+}
+
+/// What to say of something that is not known while the view is so many commits behind.
+fn hint(behind: u64, otherwise: &str) -> String {
+    match behind {
+        0 => otherwise.to_owned(),
+        n => format!(": the status is {n} commits of the journal behind; ask again soon"),
+    }
+}
+
+fn unanswered(partitions: &[Partition]) -> String {
+    let numbers: Vec<String> = partitions.iter().map(ToString::to_string).collect();
+    let which = if numbers.len() == 1 { "partition" } else { "partitions" };
+    format!(
+        "{which} {} cannot be asked: no relay owns it at the moment, or its owner does not answer; try again",
+        numbers.join(", ")
+    )
+}
+
+/// "delivered", not "DELIVERY_STATE_DELIVERED".
+fn plainly(state: DeliveryState) -> String {
+    state.as_str_name().trim_start_matches("DELIVERY_STATE_").to_lowercase()
+}
+
+impl Error {
+    pub(super) fn code(&self) -> Code {
+        match self {
+            Self::Refused { code, .. } => *code,
+            Self::NotKnown { .. } | Self::NeverCame { .. } | Self::NoSuchRoute(_) => Code::NotFound,
+            Self::NotWaiting { .. }
+            | Self::UnderWay(_)
+            | Self::EventNotKept(_)
+            | Self::RouteNotConfigured { .. }
+            | Self::JobEnded(_)
+            | Self::TooLarge => Code::FailedPrecondition,
+            Self::NotKnownYet { .. }
+            | Self::FarBehind
+            | Self::Lost
+            | Self::NoOwner(_)
+            | Self::NoAnswer
+            | Self::NotUnderstood
+            | Self::MayBeDone { .. }
+            | Self::NotOwned
+            | Self::Bus(_) => Code::Unavailable,
+            Self::UnknownQuestion => Code::Unimplemented,
+            Self::AnswerTooLarge => Code::ResourceExhausted,
+            Self::View => Code::Internal,
+        }
+    }
+
+    pub(super) fn is_not_found(&self) -> bool {
+        self.code() == Code::NotFound
+    }
+
+    /// Whether it is an answer: the relay looked, and this is how things are. Otherwise it could not look.
+    pub(super) fn is_an_answer(&self) -> bool {
+        use Code::{FailedPrecondition, InvalidArgument, NotFound, OutOfRange, PermissionDenied};
+        matches!(self.code(), NotFound | FailedPrecondition | InvalidArgument | PermissionDenied | OutOfRange)
+    }
+}
+
+impl From<Error> for Status {
+    fn from(error: Error) -> Self {
+        Self::new(error.code(), error.to_string())
+    }
+}
+
+/// Requests are checked where [`Status`] is the answer.
+impl From<Status> for Error {
+    fn from(status: Status) -> Self {
+        Self::Refused { code: status.code(), message: status.message().to_owned() }
+    }
+}
+
+impl From<talaria_bus::Error> for Error {
+    fn from(error: talaria_bus::Error) -> Self {
+        Self::Bus(error.to_string())
+    }
+}
+
+impl From<&Error> for QuestionFailure {
+    fn from(error: &Error) -> Self {
+        Self { code: error.code().into(), message: error.to_string() }
+    }
+}
+
+impl From<QuestionFailure> for Error {
+    fn from(failure: QuestionFailure) -> Self {
+        Self::Refused { code: Code::from_i32(failure.code), message: failure.message }
+    }
+}
+
+impl Error {
+    /// What was not found here, after all others were asked: with how far the views are behind, and what was not asked.
+    pub(super) fn of_all(self, others_behind: u64, missing: Vec<Partition>) -> Self {
+        match self {
+            Self::NotKnown { what, .. } | Self::NeverCame { what, .. } if !missing.is_empty() => {
+                Self::NotKnownYet { what, missing }
+            }
+            Self::NotKnown { what, behind } => Self::NotKnown { what, behind: behind.max(others_behind) },
+            Self::NeverCame { what, behind } => Self::NeverCame { what, behind: behind.max(others_behind) },
+            other => other,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failure_crosses_the_bus_as_it_is() {
+        let partition = Partition::new(7, 64).unwrap();
+        for error in [
+            Error::NotKnown { what: "event evt_x".into(), behind: 3 },
+            Error::JobEnded("rpl_1".into()),
+            Error::NoOwner(vec![partition]),
+            Error::View,
+        ] {
+            let there = Error::from(QuestionFailure::from(&error));
+            assert_eq!((there.code(), there.to_string()), (error.code(), error.to_string()));
+            let told = Status::from(there);
+            assert_eq!((told.code(), told.message().to_owned()), (error.code(), error.to_string()));
+        }
+    }
+
+    #[test]
+    fn what_is_not_known_says_what_else_it_may_be() {
+        let not_known = |behind| Error::NotKnown { what: "event evt_x".into(), behind }.to_string();
+        assert_eq!(not_known(0), "no event evt_x is known, or it is not kept any more");
+        assert_eq!(
+            not_known(9),
+            "no event evt_x is known: the status is 9 commits of the journal behind; ask again soon"
+        );
+        let missing: Vec<Partition> = Partition::all(64).skip(3).take(2).collect();
+        let yet = Error::NotKnownYet { what: "event evt_x".into(), missing: missing.clone() };
+        assert!(
+            yet.to_string().contains("to the relays that answer: partitions 03, 04 cannot be asked"),
+            "{yet}"
+        );
+        assert_eq!(yet.code(), Code::Unavailable, "it may be there");
+        assert!(
+            Error::NoOwner(missing[..1].to_vec()).to_string().starts_with("partition 03 cannot be asked")
+        );
+    }
+}

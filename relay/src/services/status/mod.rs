@@ -1,0 +1,198 @@
+//! `StatusService`: what became of every callback.
+//!
+//! - [`answers`]: what this relay's view says.
+//! - [`configuration`]: how the configuration stands.
+//! - [`request`]: what was asked, checked.
+//! - [`watch`]: the stream of changes.
+
+mod answers;
+mod configuration;
+pub(super) mod request;
+mod watch;
+
+use super::{
+    access::{caller, pass},
+    cluster::{Cluster, Deliveries, Events, Quarantined},
+    error::Error,
+};
+use std::{collections::BTreeMap, pin::Pin, sync::Arc};
+use talaria_core::config::Standing;
+use talaria_proto::v1::{
+    ClusterMethod, GetDeliveryRequest, GetDeliveryResponse, GetEventRequest, GetEventResponse,
+    GetSummaryRequest, GetSummaryResponse, ListDeliveriesRequest, ListDeliveriesResponse, ListEventsRequest,
+    ListEventsResponse, ListQuarantinedRequest, ListQuarantinedResponse, WatchDeliveriesRequest,
+    WatchDeliveriesResponse, status_service_server::StatusService,
+};
+use tokio::sync::watch::Receiver;
+use tokio_stream::Stream;
+use tokio_util::sync::CancellationToken;
+use tonic::{Request, Response, Status};
+
+/// The service. Clones share it.
+#[derive(Clone)]
+pub(crate) struct StatusServer {
+    cluster: Cluster,
+    standing: Receiver<Arc<Standing>>,
+    /// Ends the watches: a server waits for its streams.
+    stop: CancellationToken,
+}
+
+impl StatusServer {
+    pub(super) fn new(cluster: Cluster, standing: Receiver<Arc<Standing>>, stop: CancellationToken) -> Self {
+        Self { cluster, standing, stop }
+    }
+}
+
+/// The sums of all relays: each has those of its tenants. What two have at once, while a partition goes from one to the other,
+/// is taken from the one that is named first.
+fn merged(sums: impl IntoIterator<Item = GetSummaryResponse>) -> GetSummaryResponse {
+    let (mut routes, mut tenants, mut view_behind) = (BTreeMap::new(), BTreeMap::new(), 0);
+    for sum in sums {
+        for route in sum.routes {
+            routes.entry((route.tenant.clone(), route.route.clone())).or_insert(route);
+        }
+        for tenant in sum.tenants {
+            tenants.entry(tenant.tenant.clone()).or_insert(tenant);
+        }
+        view_behind = sum.view_behind.max(view_behind);
+    }
+    let (routes, tenants) = (routes.into_values().collect(), tenants.into_values().collect());
+    GetSummaryResponse { routes, tenants, view_behind, ..GetSummaryResponse::default() }
+}
+
+#[tonic::async_trait]
+impl StatusService for StatusServer {
+    async fn get_event(
+        &self,
+        request: Request<GetEventRequest>,
+    ) -> Result<Response<GetEventResponse>, Status> {
+        let caller = caller(&request)?;
+        let request = request.into_inner();
+        let local = self.cluster.local();
+        let own = local.event(&caller, request.clone());
+        let found = self.cluster.find(&caller, ClusterMethod::GetEvent, &request, own).await?;
+        let mut answer = found.found.unwrap_or_default();
+        if request.include_payload
+            && let Some(event) = &mut answer.event
+        {
+            let stored = local.bus.event(found.event_seq).await.map_err(Error::from)?;
+            event.payload = stored.map(|stored| stored.payload.clone()).unwrap_or_default();
+        }
+        Ok(Response::new(answer))
+    }
+
+    async fn list_events(
+        &self,
+        request: Request<ListEventsRequest>,
+    ) -> Result<Response<ListEventsResponse>, Status> {
+        let caller = caller(&request)?;
+        let listed = self.cluster.list::<Events>(&caller, request.into_inner(), 0).await?;
+        Ok(Response::new(ListEventsResponse {
+            events: listed.items,
+            next_page_token: listed.next_page_token,
+            incomplete: listed.incomplete,
+        }))
+    }
+
+    async fn get_delivery(
+        &self,
+        request: Request<GetDeliveryRequest>,
+    ) -> Result<Response<GetDeliveryResponse>, Status> {
+        let caller = caller(&request)?;
+        let request = request.into_inner();
+        let own = self.cluster.local().delivery(&caller, request.clone());
+        let found = self.cluster.find(&caller, ClusterMethod::GetDelivery, &request, own).await?;
+        Ok(Response::new(found))
+    }
+
+    async fn list_deliveries(
+        &self,
+        request: Request<ListDeliveriesRequest>,
+    ) -> Result<Response<ListDeliveriesResponse>, Status> {
+        let caller = caller(&request)?;
+        let listed = self.cluster.list::<Deliveries>(&caller, request.into_inner(), 0).await?;
+        Ok(Response::new(ListDeliveriesResponse {
+            deliveries: listed.items,
+            next_page_token: listed.next_page_token,
+            incomplete: listed.incomplete,
+        }))
+    }
+
+    type WatchDeliveriesStream = Pin<Box<dyn Stream<Item = Result<WatchDeliveriesResponse, Status>> + Send>>;
+
+    async fn watch_deliveries(
+        &self,
+        request: Request<WatchDeliveriesRequest>,
+    ) -> Result<Response<Self::WatchDeliveriesStream>, Status> {
+        let pass = pass(&request)?;
+        let stream = watch::watch(self.clone(), pass, request.into_inner()).await?;
+        Ok(Response::new(Box::pin(stream)))
+    }
+
+    async fn get_summary(
+        &self,
+        request: Request<GetSummaryRequest>,
+    ) -> Result<Response<GetSummaryResponse>, Status> {
+        let caller = caller(&request)?;
+        let request = request.into_inner();
+        let tenant = caller.narrow(&request.tenant)?;
+        let method = ClusterMethod::GetSummary;
+        let others = self.cluster.gather(&caller, method, &request, tenant.as_deref()).await?;
+        let own = self.cluster.local().summary(&caller, request).await?;
+        Ok(Response::new(GetSummaryResponse {
+            // It names what is of others.
+            configuration: caller.sees("").then(|| configuration::configuration(&self.standing.borrow())),
+            incomplete: !others.missing.is_empty(),
+            ..merged([own].into_iter().chain(others.answers))
+        }))
+    }
+
+    async fn list_quarantined(
+        &self,
+        request: Request<ListQuarantinedRequest>,
+    ) -> Result<Response<ListQuarantinedResponse>, Status> {
+        let caller = caller(&request)?;
+        let listed = self.cluster.list::<Quarantined>(&caller, request.into_inner(), 0).await?;
+        Ok(Response::new(ListQuarantinedResponse {
+            callbacks: listed.items,
+            next_page_token: listed.next_page_token,
+            total: listed.total,
+            incomplete: listed.incomplete,
+        }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use talaria_proto::v1::{RouteSummary, TenantSummary};
+
+    #[test]
+    fn the_sums_of_all_relays_stand_by_tenant_and_route() {
+        let sums = |backlog, names: &[(&str, &str)], view_behind| GetSummaryResponse {
+            routes: names
+                .iter()
+                .map(|(tenant, route)| RouteSummary {
+                    tenant: (*tenant).into(),
+                    route: (*route).into(),
+                    backlog,
+                    ..RouteSummary::default()
+                })
+                .collect(),
+            tenants: names
+                .iter()
+                .map(|(tenant, _)| TenantSummary { tenant: (*tenant).into(), ..TenantSummary::default() })
+                .collect(),
+            view_behind,
+            ..GetSummaryResponse::default()
+        };
+        let own = sums(1, &[("b", "x"), ("d", "x")], 2);
+        let other = sums(2, &[("a", "y"), ("a", "z"), ("b", "x")], 9);
+        let all = merged([own, other]);
+        let routes: Vec<_> =
+            all.routes.iter().map(|it| (it.tenant.as_str(), it.route.as_str(), it.backlog)).collect();
+        assert_eq!(routes, [("a", "y", 2), ("a", "z", 2), ("b", "x", 1), ("d", "x", 1)]);
+        let tenants: Vec<_> = all.tenants.iter().map(|it| it.tenant.as_str()).collect();
+        assert_eq!((tenants, all.view_behind), (vec!["a", "b", "d"], 9));
+    }
+}

@@ -1,0 +1,329 @@
+//! The stream of changes: what is now, then every record about a delivery, as the journal has them.
+//!
+//! A token is a sequence of the journal, which all partitions share. A watch reads the journal itself, so it needs no owner,
+//! and goes on while partitions go from one relay to another. A client that resumes with a token, at whichever relay, gets what
+//! comes behind it: nothing is missed and nothing comes twice, as long as the journal still reaches back to the token.
+//!
+//! The snapshot is a list over all relays. Each relay gives its part after its view shows everything up to the commit at which
+//! the changes begin. What changes during the snapshot comes again behind it.
+
+use super::{StatusServer, request};
+use crate::{
+    decisions::fold::Folded,
+    services::{access::Pass, cluster::Deliveries, error::Error, local::Local},
+    view::query::{self, DeliveryFilter},
+};
+use std::collections::HashMap;
+use talaria_bus::{Committed, time::from_proto};
+use talaria_core::id::DeliveryId;
+use talaria_proto::v1::{
+    self, Attempt, Delivery, DeliveryRef, DeliveryStatus, Event, ListDeliveriesRequest, Record,
+    WatchDeliveriesRequest, WatchDeliveriesResponse, WatchKind, record::What,
+};
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::Status;
+
+/// How many messages may wait for a slow reader before it is waited for.
+const AHEAD: usize = 64;
+
+/// How many commits or deliveries are read in one go.
+const BATCH: u16 = 256;
+
+/// Of so many events it is remembered what no record about their deliveries says.
+const REMEMBERED: usize = 10_000;
+
+type Message = Result<WatchDeliveriesResponse, Status>;
+
+/// Why a watch ends: the reader has gone, or something has failed and he should know.
+enum End {
+    Gone,
+    Failed(Status),
+}
+
+impl From<Status> for End {
+    fn from(status: Status) -> Self {
+        Self::Failed(status)
+    }
+}
+
+impl From<Error> for End {
+    fn from(error: Error) -> Self {
+        Self::Failed(error.into())
+    }
+}
+
+impl From<talaria_bus::Error> for End {
+    fn from(error: talaria_bus::Error) -> Self {
+        Error::from(error).into()
+    }
+}
+
+pub(super) async fn watch(
+    server: StatusServer,
+    pass: Pass,
+    asked: WatchDeliveriesRequest,
+) -> Result<ReceiverStream<Message>, Status> {
+    let resume = request::watch_place(&asked.resume_token)?;
+    let named = asked.filter.unwrap_or_default();
+    let filter = request::delivery_filter(named.clone(), pass.caller())?;
+    if let Some(token) = resume {
+        let bounds = server.cluster.local().bus.bounds().await.map_err(Error::from)?;
+        if token > bounds.last_commit || token + 1 < bounds.first_commit {
+            return Err(Status::out_of_range(
+                "the journal does not reach back to this token; watch without one",
+            ));
+        }
+    }
+    let (sender, receiver) = mpsc::channel(AHEAD);
+    let facts = Facts::default();
+    let mut watch = Watch { server, pass: pass.clone(), named, filter, sender, facts };
+    tokio::spawn(async move {
+        let ended = tokio::select! {
+            ended = watch.run(resume, asked.changes_only) => ended,
+            () = pass.revoked() => Err(Status::unauthenticated("who may ask was changed: ask again").into()),
+        };
+        if let Err(End::Failed(status)) = ended {
+            let _ = watch.sender.send(Err(status)).await;
+        }
+    });
+    Ok(ReceiverStream::new(receiver))
+}
+
+struct Watch {
+    server: StatusServer,
+    pass: Pass,
+    /// As it was asked for, and as it is meant.
+    named: v1::DeliveryFilter,
+    filter: DeliveryFilter,
+    sender: mpsc::Sender<Message>,
+    facts: Facts,
+}
+
+impl Watch {
+    fn local(&self) -> &Local {
+        self.server.cluster.local()
+    }
+
+    async fn run(&mut self, resume: Option<u64>, changes_only: bool) -> Result<(), End> {
+        let after = match resume {
+            Some(token) => token,
+            None => {
+                // Taken first: what changes during the snapshot comes again behind it.
+                let last = self.local().bus.bounds().await?.last_commit;
+                let incomplete = if changes_only { false } else { self.snapshot(last).await? };
+                let done = WatchDeliveriesResponse {
+                    kind: WatchKind::SnapshotDone.into(),
+                    token: request::watch_token(last),
+                    incomplete,
+                    ..WatchDeliveriesResponse::default()
+                };
+                self.send(done).await?;
+                last
+            }
+        };
+        self.changes(after).await
+    }
+
+    /// Says whether it was incomplete.
+    async fn snapshot(&self, last: u64) -> Result<bool, End> {
+        let mut incomplete = false;
+        let mut page_token = String::new();
+        loop {
+            let request = ListDeliveriesRequest {
+                filter: Some(self.named.clone()),
+                page_size: BATCH.into(),
+                page_token,
+            };
+            let page = self.server.cluster.list::<Deliveries>(self.pass.caller(), request, last).await?;
+            incomplete |= page.incomplete;
+            for delivery in page.items {
+                let message = WatchDeliveriesResponse {
+                    kind: WatchKind::Snapshot.into(),
+                    delivery: Some(delivery),
+                    ..WatchDeliveriesResponse::default()
+                };
+                self.send(message).await?;
+            }
+            if page.next_page_token.is_empty() {
+                return Ok(incomplete);
+            }
+            page_token = page.next_page_token;
+        }
+    }
+
+    async fn changes(&mut self, after: u64) -> Result<(), End> {
+        let mut following = self.local().bus.follow(after).await?;
+        loop {
+            let commits = tokio::select! {
+                () = self.sender.closed() => return Err(End::Gone),
+                () = self.server.stop.cancelled() => {
+                    return Err(Status::unavailable("the relay is stopping; resume with the last token").into());
+                }
+                commits = following.next(BATCH.into()) => commits?,
+            };
+            for Committed { seq, commit, .. } in commits {
+                for record in &commit.records {
+                    for change in self.changes_of(record).await? {
+                        self.send(WatchDeliveriesResponse {
+                            kind: WatchKind::Change.into(),
+                            delivery: Some(change.delivery),
+                            attempt: change.attempt,
+                            token: request::watch_token(seq),
+                            incomplete: false,
+                        })
+                        .await?;
+                    }
+                }
+            }
+        }
+    }
+
+    /// The changes that a record makes to deliveries that are meant.
+    async fn changes_of(&mut self, record: &Record) -> Result<Vec<Change>, End> {
+        if let Some(What::EventPlanned(planned)) = &record.what
+            && let Some(event) = &planned.event
+        {
+            self.facts.remember(record.event_seq, EventFacts::of(event));
+        }
+        let mut changes = changes(record);
+        // What the record says itself rules most out, without a look at the event.
+        changes.retain(|change| might_match(&self.filter, &change.delivery));
+        for change in changes.iter_mut().filter(|change| change.lacks_facts) {
+            let facts = self.facts_of(record.event_seq, &change.delivery).await?;
+            facts.add_to(&mut change.delivery);
+        }
+        changes.retain(|change| self.filter.matches(&change.delivery));
+        Ok(changes)
+    }
+
+    /// What a record about a delivery leaves out: from the view, or else from the event. Where that is gone, nothing is known.
+    async fn facts_of(&mut self, event_seq: u64, delivery: &Delivery) -> Result<EventFacts, Error> {
+        if let Some(known) = self.facts.of(event_seq) {
+            return Ok(known);
+        }
+        let id = delivery.id.parse::<DeliveryId>().ok();
+        let row = match id {
+            Some(id) if self.local().owner_of(&delivery.tenant).is_ok() => {
+                let place = (event_seq, id.route.to_i64());
+                self.local().read(move |connection| query::delivery_at(connection, place.0, place.1)).await?
+            }
+            _ => None,
+        };
+        let facts = match row {
+            Some(row) => {
+                EventFacts { event_type: row.event_type, job_id: row.job_id, received_at: row.received_at }
+            }
+            None => match self.local().bus.event(event_seq).await? {
+                Some(event) => EventFacts::of(&event),
+                None => EventFacts::default(),
+            },
+        };
+        self.facts.remember(event_seq, facts.clone());
+        Ok(facts)
+    }
+
+    async fn send(&self, message: WatchDeliveriesResponse) -> Result<(), End> {
+        self.sender.send(Ok(message)).await.map_err(|_| End::Gone)
+    }
+}
+
+/// What of an event is shown with its deliveries.
+#[derive(Clone, Debug, Default, PartialEq)]
+struct EventFacts {
+    event_type: String,
+    job_id: String,
+    received_at: Option<prost_types::Timestamp>,
+}
+
+impl EventFacts {
+    fn of(event: &Event) -> Self {
+        Self {
+            event_type: event.r#type.clone(),
+            job_id: event.job_id.clone(),
+            received_at: event.received_at,
+        }
+    }
+
+    fn add_to(self, delivery: &mut Delivery) {
+        (delivery.event_type, delivery.job_id) = (self.event_type, self.job_id);
+        delivery.received_at = self.received_at.or(delivery.received_at);
+    }
+}
+
+/// Facts of the events that were seen lately: two generations, of which the older one goes when the younger one is full.
+#[derive(Default)]
+struct Facts {
+    young: HashMap<u64, EventFacts>,
+    old: HashMap<u64, EventFacts>,
+}
+
+impl Facts {
+    fn of(&self, event_seq: u64) -> Option<EventFacts> {
+        self.young.get(&event_seq).or_else(|| self.old.get(&event_seq)).cloned()
+    }
+
+    fn remember(&mut self, event_seq: u64, facts: EventFacts) {
+        if self.young.len() >= REMEMBERED / 2 {
+            self.old = std::mem::take(&mut self.young);
+        }
+        self.young.insert(event_seq, facts);
+    }
+}
+
+#[derive(Debug, PartialEq)]
+struct Change {
+    delivery: Delivery,
+    attempt: Option<Attempt>,
+    /// Whether the record says nothing of the event.
+    lacks_facts: bool,
+}
+
+/// Whether a delivery may be meant of which the event's facts are not known.
+fn might_match(filter: &DeliveryFilter, delivery: &Delivery) -> bool {
+    let is = |wanted: &Option<String>, value: &str| wanted.as_deref().is_none_or(|wanted| wanted == value);
+    is(&filter.tenant, &delivery.tenant)
+        && is(&filter.route, &delivery.route)
+        && (filter.states.is_empty() || filter.states.contains(&delivery.state()))
+}
+
+/// The deliveries of a record, each as it was after it. That an attempt was started, and that an event was carried, changes
+/// nothing that is shown.
+fn changes(record: &Record) -> Vec<Change> {
+    let at = from_proto(record.at.as_ref());
+    let changed =
+        |named: Option<&DeliveryRef>, status: Option<&DeliveryStatus>, attempt: Option<&Attempt>| {
+            let (Some(named), Some(status)) = (named, status) else { return Vec::new() };
+            let event_id = named.id.parse::<DeliveryId>().map(|id| id.event.to_string());
+            let delivery = Delivery {
+                id: named.id.clone(),
+                event_id: event_id.unwrap_or_default(),
+                tenant: named.tenant.clone(),
+                route: named.route.clone(),
+                ..Delivery::default()
+            };
+            let mut folded = Folded { delivery, step: 0 };
+            folded.apply(status, at);
+            vec![Change { delivery: folded.delivery, attempt: attempt.cloned(), lacks_facts: true }]
+        };
+    match &record.what {
+        Some(What::EventPlanned(planned)) => {
+            let event = planned.event.clone().unwrap_or_default();
+            let Ok(event_id) = event.id.parse() else { return Vec::new() };
+            let of_route = |route: &String| {
+                let id = DeliveryId::new(event_id, route).to_string();
+                let delivery = Folded::planned(id, route, &event, at).delivery;
+                Change { delivery, attempt: None, lacks_facts: false }
+            };
+            planned.routes.iter().map(of_route).collect()
+        }
+        Some(What::AttemptFinished(finished)) => {
+            changed(finished.delivery.as_ref(), finished.status.as_ref(), finished.attempt.as_ref())
+        }
+        Some(What::DeliveryMoved(moved)) => changed(moved.delivery.as_ref(), moved.status.as_ref(), None),
+        _ => Vec::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests;

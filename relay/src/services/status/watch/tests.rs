@@ -1,0 +1,113 @@
+use super::*;
+use crate::view::query::Period;
+use talaria_bus::time::to_proto;
+use talaria_core::id::EventId;
+use talaria_proto::v1::{
+    AttemptFinished, AttemptStarted, DeliveryMoved, DeliveryState, EventCarried, EventPlanned,
+};
+
+fn record(what: What) -> Record {
+    let at = jiff::Timestamp::from_second(1_777_000_000).unwrap();
+    Record { at: Some(to_proto(at)), event_seq: 7, what: Some(what) }
+}
+
+fn event() -> Event {
+    Event {
+        id: EventId::new("acme", "job", "video.done").to_string(),
+        tenant: "acme".into(),
+        r#type: "video.done".into(),
+        job_id: "job".into(),
+        received_at: Some(prost_types::Timestamp { seconds: 9, nanos: 0 }),
+        ..Event::default()
+    }
+}
+
+fn named(route: &str) -> DeliveryRef {
+    let id = DeliveryId::new(event().id.parse().unwrap(), route).to_string();
+    DeliveryRef { id, tenant: "acme".into(), route: route.into() }
+}
+
+fn status(state: DeliveryState) -> DeliveryStatus {
+    DeliveryStatus { step: 2, state: state.into(), reason: "so".into(), ..DeliveryStatus::default() }
+}
+
+#[test]
+fn a_record_shows_its_deliveries_as_they_were_after_it() {
+    let planned = EventPlanned { event: Some(event()), routes: vec!["a".into(), "b".into()] };
+    let shown = changes(&record(What::EventPlanned(planned)));
+    let routes: Vec<_> = shown.iter().map(|it| (it.delivery.route.as_str(), it.delivery.state())).collect();
+    assert_eq!(routes, [("a", DeliveryState::Waiting), ("b", DeliveryState::Waiting)]);
+    assert_eq!((shown[0].delivery.job_id.as_str(), shown[0].lacks_facts), ("job", false));
+
+    let finished = AttemptFinished {
+        delivery: Some(named("a")),
+        attempt: Some(Attempt { number: 1, ..Attempt::default() }),
+        status: Some(status(DeliveryState::Delivered)),
+        task: None,
+    };
+    let shown = changes(&record(What::AttemptFinished(finished)));
+    let change = &shown[0];
+    assert_eq!((change.delivery.id.clone(), change.delivery.event_id.clone()), (named("a").id, event().id));
+    assert_eq!((change.delivery.state(), change.delivery.reason.as_str()), (DeliveryState::Delivered, "so"));
+    assert_eq!(change.attempt.as_ref().unwrap().number, 1);
+    assert!(change.lacks_facts, "the record does not name the event's type");
+    let mut delivery = change.delivery.clone();
+    EventFacts::of(&event()).add_to(&mut delivery);
+    assert_eq!((delivery.event_type.as_str(), delivery.received_at), ("video.done", event().received_at));
+
+    let moved = DeliveryMoved {
+        delivery: Some(named("b")),
+        status: Some(status(DeliveryState::Cancelled)),
+        ..DeliveryMoved::default()
+    };
+    assert_eq!(changes(&record(What::DeliveryMoved(moved))).len(), 1);
+}
+
+#[test]
+fn what_changes_nothing_that_is_shown_is_left_out() {
+    for what in [
+        What::AttemptStarted(AttemptStarted { delivery: Some(named("a")), ..AttemptStarted::default() }),
+        What::EventCarried(EventCarried { event: Some(event()), ..EventCarried::default() }),
+        What::EventPlanned(EventPlanned::default()),
+        What::DeliveryMoved(DeliveryMoved::default()),
+    ] {
+        assert_eq!(changes(&record(what)), []);
+    }
+}
+
+#[test]
+fn a_filter_is_applied_as_far_as_it_can_be() {
+    let moved = DeliveryMoved {
+        delivery: Some(named("a")),
+        status: Some(status(DeliveryState::Parked)),
+        ..DeliveryMoved::default()
+    };
+    let shown = changes(&record(What::DeliveryMoved(moved)));
+    let filter = DeliveryFilter {
+        tenant: Some("acme".into()),
+        route: Some("a".into()),
+        job_id: Some("other".into()),
+        states: vec![DeliveryState::Parked],
+        period: Period { since: None, until: None },
+    };
+    assert!(might_match(&filter, &shown[0].delivery), "of the job nothing is known yet");
+    assert!(!filter.matches(&shown[0].delivery));
+    for wrong in [
+        DeliveryFilter { tenant: Some("globex".into()), ..filter.clone() },
+        DeliveryFilter { route: Some("b".into()), ..filter.clone() },
+        DeliveryFilter { states: vec![DeliveryState::Waiting], ..filter.clone() },
+    ] {
+        assert!(!might_match(&wrong, &shown[0].delivery));
+    }
+}
+
+#[test]
+fn the_facts_of_few_events_are_remembered() {
+    let mut facts = Facts::default();
+    for seq in 0..3 * REMEMBERED as u64 {
+        facts.remember(seq, EventFacts::of(&event()));
+        assert!(facts.of(seq).is_some() && facts.of(seq.saturating_sub(100)).is_some());
+    }
+    assert!(facts.young.len() + facts.old.len() <= REMEMBERED);
+    assert_eq!(facts.of(0), None);
+}

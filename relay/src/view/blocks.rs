@@ -1,0 +1,58 @@
+//! What stops the deliveries of routes: pauses and breakers.
+
+use super::{
+    control,
+    query::{LaneRow, lanes},
+};
+use crate::decisions::{
+    breaker::{Cause, Shut},
+    route_block::RouteBlock,
+};
+use jiff::Timestamp;
+use rusqlite::Connection;
+use std::collections::{BTreeMap, HashMap};
+use talaria_bus::time::{from_proto, to_proto};
+use talaria_proto::v1::{BreakerCause, Delivery, DeliveryState};
+
+/// How a route is shut, if it is.
+pub(super) fn shut(lane: &LaneRow) -> Option<Shut> {
+    let cause = match BreakerCause::try_from(lane.cause).ok()? {
+        _ if lane.held_because.is_empty() => return None,
+        BreakerCause::Failures => Cause::Failures,
+        BreakerCause::Configuration | BreakerCause::Unspecified => Cause::Configuration,
+    };
+    let until = Timestamp::from_microsecond(lane.held_until.unwrap_or_default()).unwrap_or_default();
+    Some(Shut { until, cause, tries: lane.tries.max(1), why: lane.held_because.clone() })
+}
+
+/// What stops the deliveries of a tenant's routes, by route.
+pub(crate) fn blocks(
+    connection: &Connection,
+    tenant: &str,
+) -> rusqlite::Result<BTreeMap<String, RouteBlock>> {
+    let pauses = control::paused(connection)?;
+    let pause = |route: &str| pauses.get(&(tenant.to_owned(), route.to_owned())).cloned();
+    let block = |lane: LaneRow| {
+        let pause = pause(&lane.route).or_else(|| pause("")).map(RouteBlock::Paused);
+        let block = pause.or_else(|| shut(&lane).map(RouteBlock::Shut))?;
+        Some((lane.route, block))
+    };
+    Ok(lanes(connection, Some(tenant), None)?.into_iter().filter_map(block).collect())
+}
+
+/// Gives deliveries that wait behind a block the block as the reason: no record says so of each of them.
+pub(crate) fn explain_waiting(connection: &Connection, deliveries: &mut [Delivery]) -> rusqlite::Result<()> {
+    let mut known = HashMap::new();
+    for delivery in deliveries.iter_mut().filter(|delivery| delivery.state() == DeliveryState::Waiting) {
+        if !known.contains_key(&delivery.tenant) {
+            known.insert(delivery.tenant.clone(), blocks(connection, &delivery.tenant)?);
+        }
+        let blocks = known.get(&delivery.tenant);
+        if let Some(block) = blocks.and_then(|blocks| blocks.get(&delivery.route)) {
+            delivery.reason = block.because();
+            let next = from_proto(delivery.next_attempt_at.as_ref());
+            delivery.next_attempt_at = block.until().map(|until| to_proto(until.max(next)));
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,303 @@
+//! Follows the journals of the partitions that this relay owns with the view.
+//!
+//! What owners hand over is folded in batches. What is missing, because the relay has just taken a partition over or the
+//! view was behind, is read from the journal meanwhile, a piece of each such partition in turn. Where the journal does not
+//! reach back to what the file has, the partition's rows are removed, and it is folded from the journal's start.
+
+use super::{
+    View,
+    feed::{Feed, Missing},
+};
+use std::{collections::BTreeSet, future::Future, time::Duration};
+use talaria_bus::{Bounds, Bus, Committed, Error, Partition};
+use tokio::{
+    task::JoinSet,
+    time::{Instant, sleep, sleep_until},
+};
+use tokio_util::sync::CancellationToken;
+
+/// About how many records are folded in one go.
+const BATCH: usize = 4_000;
+
+/// Commits that are read at once.
+const READ: usize = 500;
+
+/// So many records at once mean that more are coming.
+const MANY: usize = 16;
+
+/// How long more records are waited for when there were many. Neighbours change the same pages of the view, and a page that
+/// is written once for all of them is cheaper. The status shows them so much later.
+const GATHERING: Duration = Duration::from_millis(20);
+
+/// The pauses before something that failed is repeated double from one to the other.
+const RETRY_DELAYS: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(10));
+
+/// How often something that goes on failing is logged.
+const LOG_INTERVAL: Duration = Duration::from_secs(300);
+
+/// How long after its start a relay keeps the rows of a partition that it does not own: it may be about to own it again.
+const GRACE: Duration = Duration::from_secs(30);
+
+/// How long folding may take after the relay was told to stop.
+const LAST_TRIES: Duration = Duration::from_secs(5);
+
+/// Where commits are read.
+pub(super) trait Source: Clone + Send + Sync + 'static {
+    fn bounds(&self) -> impl Future<Output = Result<Bounds, Error>> + Send;
+    fn read(
+        &self,
+        partition: Partition,
+        after: u64,
+        max: usize,
+    ) -> impl Future<Output = Result<Vec<Committed>, Error>> + Send;
+}
+
+impl Source for Bus {
+    async fn bounds(&self) -> Result<Bounds, Error> {
+        Self::bounds(self).await
+    }
+
+    async fn read(&self, partition: Partition, after: u64, max: usize) -> Result<Vec<Committed>, Error> {
+        Self::read(self, partition, after, max).await
+    }
+}
+
+/// Works until it is told to stop; then folds what it has.
+pub(crate) async fn run(bus: Bus, view: View, stop: CancellationToken) {
+    let partitions = bus.partitions();
+    follow(bus, partitions, view, stop).await;
+}
+
+pub(super) async fn follow(source: impl Source, partitions: u16, view: View, stop: CancellationToken) {
+    let mut projector = Projector {
+        feed: view.feed(),
+        view,
+        source,
+        reading: JoinSet::new(),
+        read_at: Instant::now(),
+        read_failures: Failures::new("read the journal for the status view"),
+        fold_failures: Failures::new("write the status view"),
+        forgotten: BTreeSet::new(),
+        disown_at: Some(Instant::now() + GRACE),
+        stop: stop.clone(),
+    };
+    let work = async {
+        projector.begin(partitions).await;
+        projector.work().await;
+    };
+    let too_late = async {
+        stop.cancelled().await;
+        sleep(LAST_TRIES).await;
+    };
+    tokio::select! {
+        () = work => {}
+        () = too_late => {
+            tracing::warn!("the status view stops behind the journal, and catches up at the next start");
+        }
+    }
+}
+
+struct Projector<S> {
+    source: S,
+    view: View,
+    feed: Feed,
+    /// At most one read.
+    reading: JoinSet<(Missing, Result<Option<Vec<Committed>>, Error>)>,
+    /// The next one begins no earlier.
+    read_at: Instant,
+    read_failures: Failures,
+    fold_failures: Failures,
+    /// Partitions with events that are to be removed.
+    forgotten: BTreeSet<Partition>,
+    /// When the rows of partitions go that are not owned.
+    disown_at: Option<Instant>,
+    stop: CancellationToken,
+}
+
+impl<S: Source> Projector<S> {
+    async fn begin(&mut self, partitions: u16) {
+        let stored = loop {
+            match self.view.stored().await {
+                Ok(stored) => break stored,
+                Err(error) => sleep(self.fold_failures.delay(&error)).await,
+            }
+        };
+        for (number, is_stale) in stored {
+            if let Some(partition) = Partition::new(number, partitions) {
+                self.feed.lock().found(partition, is_stale);
+                self.forgotten.insert(partition);
+            }
+        }
+    }
+
+    async fn work(&mut self) {
+        while !self.stop.is_cancelled() {
+            self.take_read();
+            self.begin_read();
+            let batch = self.feed.lock().batch(BATCH);
+            let records: usize = batch.iter().map(|commit| commit.commit.records.len()).sum();
+            let (has_folded, has_removed) = (!batch.is_empty(), self.remove_some().await);
+            if has_folded {
+                self.fold(batch).await;
+            }
+            if (MANY..BATCH).contains(&records) {
+                self.stop.run_until_cancelled(sleep(GATHERING)).await;
+            } else if !has_folded && !has_removed {
+                self.wait().await;
+            }
+        }
+        loop {
+            let batch = self.feed.lock().batch(BATCH);
+            if batch.is_empty() {
+                return;
+            }
+            self.fold(batch).await;
+        }
+    }
+
+    /// Returns once there may be something to do.
+    async fn wait(&mut self) {
+        let read_at = (self.reading.is_empty() && self.read_at > Instant::now()).then_some(self.read_at);
+        let timer = async {
+            match self.disown_at.into_iter().chain(read_at).min() {
+                Some(at) => sleep_until(at).await,
+                None => std::future::pending().await,
+            }
+        };
+        let has_read = async {
+            match self.reading.join_next().await {
+                Some(read) => read,
+                None => std::future::pending().await,
+            }
+        };
+        let read = tokio::select! {
+            read = has_read => Some(read),
+            () = self.feed.changed() => None,
+            () = timer => None,
+            () = self.stop.cancelled() => None,
+        };
+        if let Some(Ok((missing, commits))) = read {
+            self.was_read(missing, commits);
+        }
+        if self.disown_at.is_some_and(|at| at <= Instant::now()) {
+            self.disown_at = None;
+            self.feed.lock().disown();
+        }
+    }
+
+    fn begin_read(&mut self) {
+        if !self.reading.is_empty() || self.read_at > Instant::now() {
+            return;
+        }
+        let Some(missing) = self.feed.lock().missing() else { return };
+        let after = missing.after.or_else(|| self.view.position(missing.partition));
+        let source = self.source.clone();
+        self.reading.spawn(async move { (missing, read(&source, missing, after).await) });
+    }
+
+    fn take_read(&mut self) {
+        if let Some(Ok((missing, commits))) = self.reading.try_join_next() {
+            self.was_read(missing, commits);
+        }
+    }
+
+    fn was_read(&mut self, missing: Missing, commits: Result<Option<Vec<Committed>>, Error>) {
+        match commits {
+            Ok(commits) => {
+                self.read_failures.end();
+                if commits.is_none() {
+                    tracing::info!(partition = %missing.partition, "the status view of a partition is rebuilt");
+                }
+                self.feed.lock().read(missing, commits);
+            }
+            Err(error) => self.read_at = Instant::now() + self.read_failures.delay(&error),
+        }
+    }
+
+    /// Repeats what failed until it works.
+    async fn fold(&mut self, batch: Vec<Committed>) {
+        let batch = batch.into();
+        loop {
+            match self.view.apply(&batch).await {
+                Ok(forgotten) => {
+                    self.fold_failures.end();
+                    self.forgotten.extend(forgotten);
+                    return;
+                }
+                Err(error) => sleep(self.fold_failures.delay(&error)).await,
+            }
+        }
+    }
+
+    /// One step of removing rows. Says whether there was something to remove.
+    async fn remove_some(&mut self) -> bool {
+        let stale = self.feed.lock().stale();
+        let removed = if let Some(partition) = stale {
+            let removed = self.view.remove(partition).await;
+            if let Ok(true) = removed {
+                self.feed.lock().removed(partition);
+            }
+            removed
+        } else if let Some(partition) = self.forgotten.first().copied() {
+            let removed = self.view.remove_forgotten(partition).await;
+            if let Ok(true) = removed {
+                self.forgotten.remove(&partition);
+            }
+            removed
+        } else {
+            return false;
+        };
+        if let Err(error) = removed {
+            sleep(self.fold_failures.delay(&error)).await;
+        }
+        true
+    }
+}
+
+/// The commits behind one, or `None` when the journal does not reach back to it.
+async fn read(
+    source: &impl Source,
+    missing: Missing,
+    after: Option<u64>,
+) -> Result<Option<Vec<Committed>>, Error> {
+    if let Some(after) = after {
+        let bounds = source.bounds().await?;
+        // Trimmed behind it, or the journal lost its end.
+        if bounds.first_commit > after + 1 || missing.last < after {
+            return Ok(None);
+        }
+    }
+    source.read(missing.partition, after.unwrap_or(0), READ).await.map(Some)
+}
+
+/// What goes on failing is repeated at growing intervals, and logged once and then rarely.
+struct Failures {
+    what: &'static str,
+    delay: Duration,
+    logged: Option<Instant>,
+}
+
+impl Failures {
+    fn new(what: &'static str) -> Self {
+        Self { what, delay: RETRY_DELAYS.0, logged: None }
+    }
+
+    /// It failed once more: how long to wait.
+    fn delay(&mut self, error: &dyn std::fmt::Display) -> Duration {
+        if self.logged.is_none_or(|at| at.elapsed() >= LOG_INTERVAL) {
+            tracing::error!(%error, "cannot {}; trying again", self.what);
+            self.logged = Some(Instant::now());
+        }
+        let delay = self.delay;
+        self.delay = (delay * 2).min(RETRY_DELAYS.1);
+        delay
+    }
+
+    /// It worked.
+    fn end(&mut self) {
+        if self.logged.take().is_some() {
+            tracing::info!("can {} again", self.what);
+            self.delay = RETRY_DELAYS.0;
+        }
+    }
+}

@@ -1,0 +1,97 @@
+//! Removes rows: of events that were forgotten, of partitions that are not owned any more, and what is older than the
+//! retention. Everything that may be much goes in steps, so that nothing waits for it long.
+
+use super::apply::Counts;
+use rusqlite::{Connection, Transaction};
+
+/// Rows that one step removes.
+const STEP: usize = 500;
+
+/// Removes some of the events that were forgotten. Says whether it was all of them.
+pub(super) fn forgotten(connection: &mut Connection, partition: u16) -> rusqlite::Result<bool> {
+    let transaction = connection.transaction()?;
+    let select = "SELECT seq, tenant FROM events
+                  WHERE partition = ?1 AND base < (SELECT forgotten FROM cursors WHERE partition = ?1) LIMIT ?2";
+    let found = find(&transaction, select, partition)?;
+    // What an operator did is listed for as long as it is young.
+    events(&transaction, &found, "DELETE FROM actions WHERE event_seq = ? AND NOT listed")?;
+    transaction.commit()?;
+    Ok(found.len() < STEP)
+}
+
+/// Removes some of a partition's rows. Says whether it was all of them.
+pub(super) fn partition(connection: &mut Connection, partition: u16) -> rusqlite::Result<bool> {
+    let transaction = connection.transaction()?;
+    // Whatever happens from here on, they are no base to fold anything into.
+    let mark = "UPDATE cursors SET seq = NULL WHERE partition = ? AND seq IS NOT NULL";
+    transaction.prepare_cached(mark)?.execute([partition])?;
+    let found = find(&transaction, "SELECT seq, tenant FROM events WHERE partition = ? LIMIT ?", partition)?;
+    events(&transaction, &found, "DELETE FROM actions WHERE event_seq = ?")?;
+    let mut is_all = found.len() < STEP;
+    if is_all {
+        let delete =
+            "DELETE FROM quarantined WHERE id IN (SELECT id FROM quarantined WHERE partition = ? LIMIT ?)";
+        is_all = transaction.prepare_cached(delete)?.execute((partition, STEP))? < STEP;
+    }
+    if is_all {
+        for delete in [
+            "actions WHERE partition = ?",
+            "replay_jobs WHERE partition = ?",
+            "pauses WHERE partition = ?",
+            "delivery_counts WHERE lane IN (SELECT lane FROM lanes WHERE partition = ?)",
+            "lanes WHERE partition = ?",
+            "cursors WHERE partition = ?",
+        ] {
+            transaction.execute(&format!("DELETE FROM {delete}"), [partition])?;
+        }
+        transaction.execute("DELETE FROM event_counts WHERE events = 0", ())?;
+    }
+    transaction.commit()?;
+    Ok(is_all)
+}
+
+/// Removes what nothing happened to since `before`, of what belongs to no event, and conflicts.
+pub(super) fn expired(connection: &mut Connection, before: i64) -> rusqlite::Result<()> {
+    let transaction = connection.transaction()?;
+    for delete in [
+        "quarantined WHERE touched_at < ?",
+        "conflicts WHERE touched_at < ?",
+        // What was done to a delivery is shown for as long as that is.
+        "actions WHERE at < ? AND event_seq NOT IN (SELECT seq FROM events)",
+        // All parts of a job, or none.
+        "replay_jobs WHERE id NOT IN (SELECT id FROM replay_jobs WHERE running OR updated_at >= ?)",
+    ] {
+        transaction.prepare_cached(&format!("DELETE FROM {delete}"))?.execute([before])?;
+    }
+    let delete = "DELETE FROM spans WHERE high < (SELECT coalesce(min(seq), high + 1) FROM events)";
+    transaction.prepare_cached(delete)?.execute(())?;
+    transaction.commit()
+}
+
+fn find(transaction: &Transaction<'_>, select: &str, partition: u16) -> rusqlite::Result<Vec<(i64, String)>> {
+    let mut statement = transaction.prepare_cached(select)?;
+    statement.query_map((partition, STEP), |row| Ok((row.get(0)?, row.get(1)?)))?.collect()
+}
+
+/// Removes events with all that belongs to them.
+fn events(transaction: &Transaction<'_>, found: &[(i64, String)], actions: &str) -> rusqlite::Result<()> {
+    let mut deliveries =
+        transaction.prepare_cached("DELETE FROM deliveries WHERE event_seq = ? RETURNING lane, state")?;
+    let mut conflicts = transaction.prepare_cached("DELETE FROM conflicts WHERE event_seq = ?")?;
+    let mut actions = transaction.prepare_cached(actions)?;
+    let mut events = transaction.prepare_cached("DELETE FROM events WHERE seq = ?")?;
+    let mut counts = Counts::default();
+    for (seq, tenant) in found {
+        let mut matched = false;
+        let mut rows = deliveries.query([seq])?;
+        while let Some(row) = rows.next()? {
+            counts.delivery(row.get(0)?, row.get(1)?, -1);
+            matched = true;
+        }
+        conflicts.execute([seq])?;
+        actions.execute([seq])?;
+        events.execute([seq])?;
+        counts.event(tenant, matched, -1);
+    }
+    counts.write(transaction)
+}
