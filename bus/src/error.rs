@@ -47,7 +47,7 @@ impl From<rusqlite::Error> for Error {
     }
 }
 
-/// Why a commit is not in a partition's journal, and never will be.
+/// Why a commit does not count: it is not in the partition's journal, or the relay that took the partition over has read it.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum AppendError {
     /// Somebody else appended: whoever appends here owns the partition no more.

@@ -2,10 +2,12 @@
 //!
 //! **Each owned partition has a consumer of its own**, in the server's memory, without acknowledgements, filtered by the
 //! partition's subjects. The server wakes a consumer only for messages that match its filter, so 64 of them do not cost
-//! 64 times the work of one. The alternatives: one consumer for all owned partitions would have to be created again with
-//! each change of ownership, would begin at the oldest of their cursors, and a partition that is slow to take its events
-//! would hold up the others, or its events would have to be kept in memory without bound. One unfiltered consumer would
-//! send each event to each relay.
+//! 64 times the work of one. Measured with server 2.15.1: 64 idle ones cost the server 1.3 % and a relay 0.2 % of a
+//! processor; at 1,000 events a second an event arrives 0.3 ms after it was sent, as with 4 of them.
+//!
+//! The alternatives: one consumer for all owned partitions would have to be created again with each change of ownership,
+//! would begin at the oldest of their cursors, and a partition that is slow to take its events would hold up the others, or
+//! its events would have to be kept in memory without bound. One unfiltered consumer would send each event to each relay.
 
 use super::{Nats, connection::Connection, read};
 use crate::{Committed, Error, Partition, Stored};

@@ -15,7 +15,7 @@
 //! - [`connection`], [`credentials`]: connecting, and the texts of errors.
 //! - [`streams`]: the streams and their settings.
 //! - [`store`]: one message in a stream, and what the answer means.
-//! - [`cloudevent`], [`publish`]: callbacks in.
+//! - [`cloudevent`], [`publish`] with [`cost`]: callbacks in.
 //! - [`append`] with the decisions of [`resolve`]: commits in.
 //! - [`read`], [`follow`]: events and commits out.
 //! - [`relays`]: announcements and questions.
@@ -23,6 +23,7 @@
 mod append;
 mod cloudevent;
 mod connection;
+mod cost;
 mod credentials;
 mod follow;
 mod names;

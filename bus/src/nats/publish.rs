@@ -1,10 +1,11 @@
 //! Storing callbacks: each on its own while that is quick, and in atomic batches while it is not.
 //!
-//! A publisher sends its own message while fewer than [`SINGLES`] are under way, which needs no other task. Later ones wait
-//! in a queue. A server that syncs each write (`sync_interval: always`) is slow for every message and syncs a batch once;
-//! but a batch costs it files that it creates and removes, some 10 ms whatever is in it. So the queue is sent as a batch
-//! when it is so long that its messages would take clearly longer one by one, by what singles took lately; and else as
-//! singles. While a batch is under way no single begins, so the next batch grows meanwhile.
+//! A publisher sends its own message as long as those under way cost the server less than a batch, which needs no lock and no
+//! other task. Later ones wait in a queue. A server that syncs each write (`sync_interval: always`) is slow for every
+//! message and syncs a batch once; but a batch costs it files that it creates and removes, some 10 ms whatever is in it. So
+//! the queue is sent as a batch when its messages would cost clearly more one by one, by what singles and batches took lately
+//! ([`Cost`]); and else as singles. While a batch is under way no single begins, so the next batch grows meanwhile. A server
+//! with the default settings is so fast that the queue stays empty.
 //!
 //! A batch is stored as a whole or not at all. If the server refuses one, for example because it remembers one of the ids,
 //! its messages are sent one by one, and each gets its own answer.
@@ -12,6 +13,7 @@
 use super::{
     cloudevent,
     connection::Connection,
+    cost::Cost,
     names::{BATCH_COMMIT, BATCH_ID, BATCH_SEQUENCE},
     store::{Message, NotStored, Store},
     streams::Wanted,
@@ -21,35 +23,20 @@ use async_nats::HeaderName;
 use futures_util::future::join_all;
 use std::{
     collections::VecDeque,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::{Duration, Instant},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
+    },
+    time::Instant,
 };
 use talaria_proto::v1::{Event, QuarantinedCallback};
 use tokio::sync::oneshot;
-
-/// Messages under way one by one. More do not make a server faster.
-const SINGLES: usize = 128;
-
-/// A shorter queue is never a batch.
-const SMALLEST_BATCH: usize = 16;
 
 /// The most messages in a batch; the server takes no more than 1000.
 const LARGEST_BATCH: usize = 512;
 
 /// The most bytes in a batch.
 const LARGEST_BATCH_BYTES: usize = 4 << 20;
-
-/// A queue is a batch when its messages would take longer than this one by one: twice what a batch costs.
-const WORTH_A_BATCH: Duration = Duration::from_millis(20);
-
-/// With fewer singles under way their time says how far away the server is, and not how much work they are for it.
-const CROWD: usize = 16;
-
-/// The weight of the newest time in the average.
-const NEWEST: f64 = 0.1;
-
-/// Each batch makes singles look cheaper by this factor, so that they are tried again: the disk may be faster now.
-const FADE: f64 = 0.99;
 
 /// Stores callbacks in the events stream.
 pub struct Publisher {
@@ -62,7 +49,13 @@ impl Publisher {
     /// For a connection whose events stream is set up.
     pub(super) fn new(connection: &Connection, wanted: Wanted) -> Self {
         let store = Store::new(connection, connection.names.events());
-        let shared = Arc::new(Shared { store, state: Mutex::default() });
+        let shared = Arc::new(Shared {
+            store,
+            cost: Cost::default(),
+            singles: AtomicUsize::new(0),
+            has_queue: AtomicBool::new(false),
+            queue: Mutex::default(),
+        });
         Self { connection: connection.clone(), wanted, shared }
     }
 
@@ -85,30 +78,32 @@ impl Publisher {
             return Err(Error::too_large(message.data.len(), limit));
         }
         self.connection.is_connected()?;
-        match self.shared.enter(message) {
-            Entered::Now(message, permit) => self.shared.store_single(message, permit).await,
-            Entered::Waits(turn) => match turn.await {
-                Ok(Turn::Alone(message, permit)) => self.shared.store_single(message, permit).await,
-                Ok(Turn::Done(done)) => done,
-                Err(_) => Err(Error::new("the bus has stopped")),
-            },
+        if let Some(permit) = self.shared.permit() {
+            return self.shared.store_single(message, permit).await;
+        }
+        match self.shared.wait(message).await {
+            Ok(Turn::Alone(message, permit)) => self.shared.store_single(message, permit).await,
+            Ok(Turn::Done(done)) => done,
+            Err(_) => Err(Error::new("the bus has stopped")),
         }
     }
 }
 
 struct Shared {
     store: Store,
-    state: Mutex<State>,
+    cost: Cost,
+    /// How many singles are under way.
+    singles: AtomicUsize,
+    /// Whether there is a queue, or a batch is under way.
+    has_queue: AtomicBool,
+    queue: Mutex<Queue>,
 }
 
 #[derive(Default)]
-struct State {
-    /// Singles under way.
-    singles: usize,
+struct Queue {
+    waiting: VecDeque<Waiting>,
     /// Whether a batch is under way.
     batching: bool,
-    waiting: VecDeque<Waiting>,
-    cost: Cost,
 }
 
 struct Waiting {
@@ -124,12 +119,7 @@ enum Turn {
     Done(Result<(), Error>),
 }
 
-enum Entered {
-    Now(Message, Permit),
-    Waits(oneshot::Receiver<Turn>),
-}
-
-/// One of the singles under way, until it is dropped.
+/// A single under way, until it is dropped.
 struct Permit {
     shared: Option<Arc<Shared>>,
     /// How many were under way when it began, with itself.
@@ -139,54 +129,61 @@ struct Permit {
 impl Drop for Permit {
     fn drop(&mut self) {
         if let Some(shared) = self.shared.take() {
-            let mut state = shared.lock();
-            state.singles -= 1;
-            shared.go_on(&mut state);
+            shared.singles.fetch_sub(1, SeqCst);
+            // Either this sees the queue, or who made the queue saw that this one has ended.
+            if shared.has_queue.load(SeqCst) {
+                shared.go_on(&mut shared.lock());
+            }
         }
     }
 }
 
 impl Shared {
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, Queue> {
         // Nothing panics while it holds the lock.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn enter(self: &Arc<Self>, message: Message) -> Entered {
-        let mut state = self.lock();
-        if state.waiting.is_empty() && !state.batching && state.singles < SINGLES {
-            return Entered::Now(message, self.permit(&mut state));
-        }
+    /// For a single, unless others wait or so many are under way that it should wait.
+    fn permit(self: &Arc<Self>) -> Option<Permit> {
+        let may = !self.has_queue.load(SeqCst) && self.singles.load(SeqCst) < self.cost.most_singles();
+        may.then(|| self.begin_single())
+    }
+
+    fn begin_single(self: &Arc<Self>) -> Permit {
+        let crowd = self.singles.fetch_add(1, SeqCst) + 1;
+        Permit { shared: Some(Arc::clone(self)), crowd }
+    }
+
+    fn wait(self: &Arc<Self>, message: Message) -> oneshot::Receiver<Turn> {
         let (turn, waits) = oneshot::channel();
-        state.waiting.push_back(Waiting { message, turn });
-        self.go_on(&mut state);
-        Entered::Waits(waits)
-    }
-
-    fn permit(self: &Arc<Self>, state: &mut State) -> Permit {
-        state.singles += 1;
-        Permit { shared: Some(Arc::clone(self)), crowd: state.singles }
+        let mut queue = self.lock();
+        queue.waiting.push_back(Waiting { message, turn });
+        self.has_queue.store(true, SeqCst);
+        self.go_on(&mut queue);
+        waits
     }
 
     /// Begins what can begin.
-    fn go_on(self: &Arc<Self>, state: &mut State) {
-        if state.batching {
+    fn go_on(self: &Arc<Self>, queue: &mut Queue) {
+        if queue.batching {
             return;
         }
-        if state.cost.is_worth_a_batch(state.waiting.len()) {
-            let group = next_group(&mut state.waiting);
-            state.batching = true;
+        if self.cost.is_worth_a_batch(queue.waiting.len()) {
+            let group = next_group(&mut queue.waiting);
+            queue.batching = true;
             tokio::spawn(Arc::clone(self).store_group(group));
             return;
         }
-        while state.singles < SINGLES
-            && let Some(Waiting { message, turn }) = state.waiting.pop_front()
-        {
-            let permit = self.permit(state);
+        while self.singles.load(SeqCst) < self.cost.most_singles() {
+            let Some(Waiting { message, turn }) = queue.waiting.pop_front() else {
+                self.has_queue.store(false, SeqCst);
+                return;
+            };
             // A publisher that has gone was never told that it was stored.
-            if let Err(Turn::Alone(_, mut permit)) = turn.send(Turn::Alone(message, permit)) {
+            if let Err(Turn::Alone(_, mut permit)) = turn.send(Turn::Alone(message, self.begin_single())) {
                 permit.shared = None;
-                state.singles -= 1;
+                self.singles.fetch_sub(1, SeqCst);
             }
         }
     }
@@ -195,7 +192,7 @@ impl Shared {
         let start = Instant::now();
         let sent = self.store.send(message).await;
         if sent.is_ok() {
-            self.lock().cost.single_took(start.elapsed(), permit.crowd);
+            self.cost.single_took(start.elapsed(), permit.crowd);
         }
         sent.map(drop).map_err(NotStored::into_error)
     }
@@ -203,7 +200,10 @@ impl Shared {
     async fn store_group(self: Arc<Self>, group: Vec<Waiting>) {
         // Goes on, whatever happens.
         let _batching = Batching(Arc::clone(&self));
-        match self.store_batch(&group).await {
+        let start = Instant::now();
+        let stored = self.store_batch(&group).await;
+        self.cost.batch_took(start.elapsed());
+        match stored {
             Ok(()) => Waiting::all_done(group, &Ok(())),
             Err(NotStored::Unknown(error)) => Waiting::all_done(group, &Err(error)),
             Err(NotStored::Refused(_, error)) => {
@@ -244,10 +244,9 @@ struct Batching(Arc<Shared>);
 
 impl Drop for Batching {
     fn drop(&mut self) {
-        let mut state = self.0.lock();
-        state.batching = false;
-        state.cost.made_a_batch();
-        self.0.go_on(&mut state);
+        let mut queue = self.0.lock();
+        queue.batching = false;
+        self.0.go_on(&mut queue);
     }
 }
 
@@ -277,70 +276,4 @@ fn next_group(waiting: &mut VecDeque<Waiting>) -> Vec<Waiting> {
         }
     }
     group
-}
-
-/// What singles cost the server lately.
-#[derive(Debug, Default)]
-struct Cost {
-    /// Seconds for one of many.
-    single: f64,
-}
-
-impl Cost {
-    /// A single took so long, with so many under way. By Little's law the server finished one each time / crowd.
-    fn single_took(&mut self, time: Duration, crowd: usize) {
-        if crowd >= CROWD {
-            self.single += NEWEST * (time.as_secs_f64() / count(crowd) - self.single);
-        }
-    }
-
-    fn made_a_batch(&mut self) {
-        self.single *= FADE;
-    }
-
-    fn is_worth_a_batch(&self, waiting: usize) -> bool {
-        waiting >= SMALLEST_BATCH && self.single * count(waiting) > WORTH_A_BATCH.as_secs_f64()
-    }
-}
-
-fn count(messages: usize) -> f64 {
-    f64::from(u32::try_from(messages).unwrap_or(u32::MAX))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn after_singles(each: Duration) -> Cost {
-        let mut cost = Cost::default();
-        (0..100).for_each(|_| cost.single_took(each * 64, 64));
-        cost
-    }
-
-    #[test]
-    fn a_fast_server_gets_no_batches() {
-        let cost = after_singles(Duration::from_micros(30));
-        assert!((1..600).all(|waiting| !cost.is_worth_a_batch(waiting)));
-        assert!(!Cost::default().is_worth_a_batch(10_000), "nothing is known yet");
-    }
-
-    #[test]
-    fn a_server_that_syncs_each_message_gets_batches_once_enough_wait() {
-        let cost = after_singles(Duration::from_micros(200));
-        assert!(!cost.is_worth_a_batch(90));
-        assert!(cost.is_worth_a_batch(110));
-    }
-
-    #[test]
-    fn singles_are_tried_again_after_many_batches_and_a_lone_one_says_nothing() {
-        let mut cost = after_singles(Duration::from_micros(200));
-        let batches = (0..).take_while(|_| {
-            cost.made_a_batch();
-            cost.is_worth_a_batch(200)
-        });
-        assert!((50..100).contains(&batches.count()));
-        let mut cost = Cost::default();
-        cost.single_took(Duration::from_secs(1), 1);
-        assert!(!cost.is_worth_a_batch(500));
-    }
 }

@@ -102,8 +102,9 @@ pub(super) async fn stands_between(
 ) -> Result<bool, Error> {
     let stream = stream(connection, name).await?;
     for subject in subjects {
-        let next = stream.raw_message_builder().sequence(after + 1).next_by_subject(subject).send();
-        match next.await {
+        let next =
+            stream.raw_message_builder().sequence(after.saturating_add(1)).next_by_subject(subject).send();
+        match connection.unless_lost(next).await? {
             Ok(message) if message.sequence <= last => return Ok(true),
             Ok(_) => {}
             Err(error) if error.kind() == RawMessageErrorKind::NoMessageFound => {}
