@@ -284,14 +284,13 @@ async fn a_nats_that_is_gone_is_shown_and_so_is_its_return() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_route_that_is_gone_is_shown_until_nothing_waits_for_it() {
     let sink = Sink::start().await;
-    let keys = "pace: 1/h";
+    sink.set("gone", Does::Answer(500, serde_json::json!({})));
+    let keys = "retry: {schedule: [1h]}";
     let mut stack = stack()
         .tenant("acme", |t| t.route("stays", &sink.url("stays"), keys).route("gone", &sink.url("gone"), keys))
         .start()
         .await;
-    for job in ["first", "second"] {
-        stack.openrouter("acme").send(job, "completed").await;
-    }
+    stack.openrouter("acme").send("job", "completed").await;
     look_until("one to wait", &stack, |scrape| of(scrape, "talaria_backlog", "gone") == 1.0).await;
     stack.restart_with(|text| text.split_once("      gone:").unwrap().0.to_owned()).await;
     let shows = |scrape: &Scrape, route: &str| {
