@@ -710,7 +710,8 @@ const MOST_DUE: usize = 10_000;
 
 /// The longest pause that any rule can make before a delivery's next attempt.
 fn longest_pause(route: Option<&Arc<Route>>, task: &DeliveryTask) -> Duration {
-    let Some(route) = route else { return Duration::ZERO };
+    // No rule is known to judge the appointment by.
+    let Some(route) = route else { return Duration::MAX };
     let scheduled = route.retry.schedule.get((task.counted_attempts as usize).saturating_sub(1));
     let scheduled = scheduled.copied().unwrap_or_default().mul_f64(1.0 + route.retry.jitter);
     let window = route.pace.map_or(Duration::ZERO, |pace| pace.window);

@@ -291,7 +291,11 @@ async fn a_route_that_is_gone_is_shown_until_nothing_waits_for_it() {
         .start()
         .await;
     stack.openrouter("acme").send("job", "completed").await;
-    look_until("one to wait", &stack, |scrape| of(scrape, "talaria_backlog", "gone") == 1.0).await;
+    until("one to wait for an hour", async || {
+        let deliveries = stack.deliveries().await;
+        deliveries.iter().any(|it| it.route == "gone" && it.reason.contains("500")).then_some(())
+    })
+    .await;
     stack.restart_with(|text| text.split_once("      gone:").unwrap().0.to_owned()).await;
     let shows = |scrape: &Scrape, route: &str| {
         scrape.series.iter().any(|it| it.labels.get("route").is_some_and(|it| it == route))
