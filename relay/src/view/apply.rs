@@ -4,23 +4,22 @@
 //! within the batch costs one row. Everything else is written in the order of the journal, which alone counts: of two
 //! records about the same thing the later one wins, whatever times they carry. A commit that a cursor has passed is skipped.
 
-use super::schema::{Attempts, job_key, place, span};
+mod counts;
+mod direct;
+mod row;
+
+pub(super) use counts::Counts;
+
+use super::schema::{Attempts, job_key, span};
 use crate::{decisions::fold::Folded, partition::handle::Key};
 use jiff::Timestamp;
 use prost::Message as _;
+use row::Row;
 use rusqlite::{CachedStatement, Connection, OptionalExtension as _};
 use std::collections::{BTreeMap, HashMap, hash_map::Entry};
-use talaria_bus::{
-    Committed, Partition,
-    sqlite::message,
-    time::{from_proto, since},
-};
+use talaria_bus::{Committed, Partition, sqlite::message, time::from_proto};
 use talaria_core::id::{DeliveryId, EventId, RouteKey};
-use talaria_proto::v1::{
-    CarriedDelivery, ControlAction, Delivery, DeliveryRef, DeliveryState, Event, EventCarried, EventPlanned,
-    EventRepeated, Opened, PauseChanged, QuarantinedCallback, Record, ReplayJob, ReplayJobState,
-    RouteChanged, record::What,
-};
+use talaria_proto::v1::{DeliveryRef, Event, EventCarried, EventPlanned, Record, record::What};
 
 /// What a batch came to.
 #[derive(Debug, Default)]
@@ -78,63 +77,6 @@ struct Cursor {
 struct Lane {
     number: i64,
     key: RouteKey,
-}
-
-/// A delivery as it will be written.
-struct Row {
-    lane: i64,
-    /// The state that is stored now.
-    stored: Option<i32>,
-    folded: Folded,
-    /// Encoded.
-    attempts: Vec<u8>,
-    /// The attempt under way, and when it was started.
-    started: Option<(u32, i64)>,
-}
-
-/// What a batch adds to the counts.
-#[derive(Default)]
-pub(super) struct Counts {
-    /// By lane and state.
-    deliveries: HashMap<(i64, i32), i64>,
-    /// By tenant: events, and those without a route.
-    events: HashMap<String, (i64, i64)>,
-}
-
-impl Counts {
-    pub(super) fn delivery(&mut self, lane: i64, state: i32, by: i64) {
-        *self.deliveries.entry((lane, state)).or_default() += by;
-    }
-
-    pub(super) fn event(&mut self, tenant: &str, matched: bool, by: i64) {
-        let unmatched_by = if matched { 0 } else { by };
-        if let Some((events, unmatched)) = self.events.get_mut(tenant) {
-            *events += by;
-            *unmatched += unmatched_by;
-        } else {
-            self.events.insert(tenant.to_owned(), (by, unmatched_by));
-        }
-    }
-
-    pub(super) fn write(self, connection: &Connection) -> rusqlite::Result<()> {
-        let mut statement = connection.prepare_cached(
-            "INSERT INTO delivery_counts VALUES (?1, ?2, ?3)
-             ON CONFLICT DO UPDATE SET count = count + excluded.count",
-        )?;
-        for ((lane, state), by) in self.deliveries {
-            if by != 0 {
-                statement.execute((lane, state, by))?;
-            }
-        }
-        let mut statement = connection.prepare_cached(
-            "INSERT INTO event_counts VALUES (?1, ?2, ?3)
-             ON CONFLICT DO UPDATE SET events = events + excluded.events, unmatched = unmatched + excluded.unmatched",
-        )?;
-        for (tenant, (events, unmatched)) in self.events {
-            statement.execute((tenant, events, unmatched))?;
-        }
-        Ok(())
-    }
 }
 
 impl<'a> Batch<'a> {
@@ -338,96 +280,6 @@ impl<'a> Batch<'a> {
         Ok(self.deliveries.contains_key(&key) || self.select_delivery.exists((seq, key.route))?)
     }
 
-    fn repeated(&mut self, repeated: &EventRepeated, at: Timestamp) -> rusqlite::Result<()> {
-        let Some(conflict) = &repeated.conflict else { return Ok(()) };
-        // The same body may come again: the first time is shown.
-        let insert =
-            "INSERT INTO conflicts SELECT ?1, ?2, ?3, ?4 WHERE EXISTS (SELECT 1 FROM events WHERE seq = ?1)
-                      ON CONFLICT DO UPDATE SET touched_at = excluded.touched_at";
-        let digest: &[u8] = &conflict.payload_sha256;
-        let row = (repeated.first_seq, digest, at.as_microsecond(), conflict.encode_to_vec());
-        self.connection.prepare_cached(insert)?.execute(row).map(drop)
-    }
-
-    fn quarantined(&mut self, callback: &QuarantinedCallback, at: Timestamp) -> rusqlite::Result<()> {
-        let insert = "INSERT INTO quarantined VALUES (?1, ?2, ?3, ?4, ?5, ?6)
-                      ON CONFLICT (id) DO UPDATE SET touched_at = excluded.touched_at";
-        let received_at = from_proto(callback.received_at.as_ref()).as_microsecond();
-        let row = (
-            &callback.id,
-            self.partition,
-            &callback.tenant,
-            received_at,
-            at.as_microsecond(),
-            callback.encode_to_vec(),
-        );
-        self.connection.prepare_cached(insert)?.execute(row).map(drop)
-    }
-
-    fn route_changed(&mut self, changed: &'a RouteChanged) -> rusqlite::Result<()> {
-        let lane = self.lane(&changed.tenant, &changed.route)?.number;
-        let until = changed.held_until.as_ref().map(|until| from_proto(Some(until)).as_microsecond());
-        let update =
-            "UPDATE lanes SET held_because = ?2, held_until = ?3, cause = ?4, tries = ?5 WHERE lane = ?1";
-        let row = (lane, &changed.held_because, until, changed.cause, changed.tries);
-        self.connection.prepare_cached(update)?.execute(row).map(drop)
-    }
-
-    fn pause_changed(&mut self, changed: &'a PauseChanged) -> rusqlite::Result<()> {
-        let Some(pause) = &changed.pause else { return Ok(()) };
-        if !changed.paused {
-            let delete = "DELETE FROM pauses WHERE tenant = ? AND route = ?";
-            return self.connection.prepare_cached(delete)?.execute((&pause.tenant, &pause.route)).map(drop);
-        }
-        // So that it is shown though nothing was ever sent there.
-        if !pause.route.is_empty() {
-            self.lane(&pause.tenant, &pause.route)?;
-        }
-        let insert = "INSERT OR REPLACE INTO pauses VALUES (?, ?, ?, ?)";
-        let row = (&pause.tenant, &pause.route, self.partition, pause.encode_to_vec());
-        self.connection.prepare_cached(insert)?.execute(row).map(drop)
-    }
-
-    fn acted(&mut self, seq: u64, action: &ControlAction, at: Timestamp) -> rusqlite::Result<()> {
-        let delivery: Option<DeliveryId> = action.delivery_id.parse().ok();
-        let listed = delivery.is_none() || action.replay_job_id.is_empty();
-        let route = delivery.map_or(0, |id| id.route.to_i64());
-        let insert = "INSERT OR REPLACE INTO actions VALUES (?, ?, ?, ?, ?, ?, ?, ?)";
-        let place = place(self.seq, self.actions);
-        self.actions = self.actions.saturating_add(1);
-        let at = at.as_microsecond();
-        let row = (place, self.partition, at, &action.tenant, seq, route, listed, action.encode_to_vec());
-        self.connection.prepare_cached(insert)?.execute(row).map(drop)
-    }
-
-    fn replay_job(&mut self, job: &ReplayJob) -> rusqlite::Result<()> {
-        let insert = "INSERT OR REPLACE INTO replay_jobs VALUES (?, ?, ?, ?, ?)";
-        let row = (
-            &job.id,
-            self.partition,
-            from_proto(job.updated_at.as_ref()).as_microsecond(),
-            job.state() == ReplayJobState::Running,
-            job.encode_to_vec(),
-        );
-        self.connection.prepare_cached(insert)?.execute(row).map(drop)
-    }
-
-    /// Holds all that is paused, shut or replayed now: whatever the view lacks, because the journal was trimmed, is added,
-    /// and what has ended goes.
-    fn opened(&mut self, opened: &'a Opened) -> rusqlite::Result<()> {
-        for end in [
-            "DELETE FROM pauses WHERE partition = ?",
-            "UPDATE lanes SET held_because = '', held_until = NULL, cause = 0, tries = 0
-             WHERE partition = ? AND held_because != ''",
-        ] {
-            self.connection.prepare_cached(end)?.execute([self.partition])?;
-        }
-        opened.pauses.iter().try_for_each(|pause| self.pause_changed(pause))?;
-        let mut shut = opened.routes.iter().filter_map(|route| route.shut.as_ref());
-        shut.try_for_each(|shut| self.route_changed(shut))?;
-        opened.jobs.iter().try_for_each(|job| self.replay_job(job))
-    }
-
     fn lane(&mut self, tenant: &'a str, route: &'a str) -> rusqlite::Result<Lane> {
         let entry = match self.lanes.entry((tenant, route)) {
             Entry::Occupied(known) => return Ok(*known.get()),
@@ -493,7 +345,7 @@ impl<'a> Batch<'a> {
                 row.lane,
                 delivery.state,
                 step,
-                latency(delivery),
+                row.latency(),
                 started,
                 started_at,
                 &self.buffer,
@@ -506,39 +358,4 @@ impl<'a> Batch<'a> {
         }
         Ok(())
     }
-}
-
-impl Row {
-    fn new(lane: Lane, folded: Folded) -> Self {
-        Self { lane: lane.number, stored: None, folded, attempts: Vec::new(), started: None }
-    }
-
-    fn waiting(lane: Lane, waiting: &CarriedDelivery, event: &Event, at: Timestamp) -> Self {
-        let task = waiting.task.clone().unwrap_or_default();
-        let delivery = waiting.delivery.clone().unwrap_or_else(|| Delivery {
-            reason: "waits since before what is kept of the journal".to_owned(),
-            generation: task.generation,
-            attempts: task.attempts,
-            counted_attempts: task.counted_attempts,
-            next_attempt_at: task.due_at,
-            ..Folded::planned(task.delivery_id, &task.route, event, at).delivery
-        });
-        let mut row = Self::new(lane, Folded { delivery, step: task.step });
-        waiting.attempts.iter().for_each(|attempt| Attempts::push(&mut row.attempts, attempt));
-        row
-    }
-
-    /// Each of its attempts was a step, and what else happened to it is not known.
-    fn done(lane: Lane, done: &Delivery) -> Self {
-        Self::new(lane, Folded { delivery: done.clone(), step: done.attempts })
-    }
-}
-
-/// From the event's receipt to its delivery, in microseconds.
-fn latency(delivery: &Delivery) -> Option<i64> {
-    let received_at = delivery.received_at.as_ref()?;
-    (delivery.state() == DeliveryState::Delivered).then(|| {
-        let took = since(from_proto(delivery.updated_at.as_ref()), from_proto(Some(received_at)));
-        i64::try_from(took.as_micros()).unwrap_or(i64::MAX)
-    })
 }

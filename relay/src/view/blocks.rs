@@ -2,7 +2,7 @@
 
 use super::{
     control,
-    query::{LaneRow, lanes},
+    lanes::{Lane, lanes},
 };
 use crate::decisions::{
     breaker::{Cause, Shut},
@@ -15,7 +15,7 @@ use talaria_bus::time::{from_proto, to_proto};
 use talaria_proto::v1::{BreakerCause, Delivery, DeliveryState};
 
 /// How a route is shut, if it is.
-pub(super) fn shut(lane: &LaneRow) -> Option<Shut> {
+pub(super) fn shut(lane: &Lane) -> Option<Shut> {
     let cause = match BreakerCause::try_from(lane.cause).ok()? {
         _ if lane.held_because.is_empty() => return None,
         BreakerCause::Failures => Cause::Failures,
@@ -32,7 +32,7 @@ pub(crate) fn blocks(
 ) -> rusqlite::Result<BTreeMap<String, RouteBlock>> {
     let pauses = control::paused(connection)?;
     let pause = |route: &str| pauses.get(&(tenant.to_owned(), route.to_owned())).cloned();
-    let block = |lane: LaneRow| {
+    let block = |lane: Lane| {
         let pause = pause(&lane.route).or_else(|| pause("")).map(RouteBlock::Paused);
         let block = pause.or_else(|| shut(&lane).map(RouteBlock::Shut))?;
         Some((lane.route, block))

@@ -13,6 +13,7 @@ pub(crate) mod blocks;
 pub(crate) mod control;
 mod feed;
 mod file;
+mod lanes;
 pub(crate) mod projector;
 pub(crate) mod query;
 mod remove;

@@ -204,7 +204,7 @@ impl<S: Source> Projector<S> {
         }
     }
 
-    fn was_read(&mut self, missing: Missing, commits: Result<Option<Vec<Committed>>, Error>) {
+    fn was_read(&mut self, missing: Missing, commits: Read) {
         match commits {
             Ok(commits) => {
                 self.read_failures.end();
@@ -257,12 +257,7 @@ impl<S: Source> Projector<S> {
     }
 }
 
-/// The commits behind one, or `None` when the journal does not reach back to it.
-async fn read(
-    source: &impl Source,
-    missing: Missing,
-    after: Option<u64>,
-) -> Result<Option<Vec<Committed>>, Error> {
+async fn read(source: &impl Source, missing: Missing, after: Option<u64>) -> Read {
     if let Some(after) = after {
         let bounds = source.bounds().await?;
         // Trimmed behind it, or the journal lost its end.

@@ -1,26 +1,18 @@
 //! Rows to answers.
 
-use super::schema::{Attempts, job_key, span};
+use super::{
+    lanes::{Between, Chunks, Order, first, lanes},
+    schema::{Attempts, CHUNK_BITS, job_key, span},
+};
 use crate::partition::share::Share;
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension as _, Row};
-use std::collections::BTreeMap;
 use talaria_bus::{
     sqlite::{limit, message},
     time::from_proto,
 };
 use talaria_core::id::{DeliveryId, EventId};
 use talaria_proto::v1::{Attempt, Delivery, DeliveryState, Event, EventConflict, QuarantinedCallback};
-
-/// Every state that a delivery can be in.
-const STATES: [DeliveryState; 6] = [
-    DeliveryState::Waiting,
-    DeliveryState::Delivered,
-    DeliveryState::Ignored,
-    DeliveryState::Parked,
-    DeliveryState::Cancelled,
-    DeliveryState::Ambiguous,
-];
 
 /// Times at which events were received, from and up to but without.
 #[derive(Clone, Copy, Debug)]
@@ -105,14 +97,28 @@ pub(crate) const TOP: Place = (i64::MAX, i64::MAX);
 
 /// An event with its sequence in the events stream.
 pub(crate) fn event(connection: &Connection, id: EventId) -> rusqlite::Result<Option<(u64, Event)>> {
-    let select = "SELECT seq, event FROM events WHERE job = ? ORDER BY seq DESC";
-    let mut statement = connection.prepare_cached(select)?;
-    let mut rows = statement.query([job_key(id.as_bytes())])?;
-    let id = id.to_string();
-    while let Some(row) = rows.next()? {
-        let event: Event = message(row, 1)?;
-        if event.id == id {
-            return Ok(Some((row.get(0)?, event)));
+    let text = id.to_string();
+    events_by_key(connection, id.as_bytes(), |seq, event| {
+        (event.id == text).then_some((seq.cast_unsigned(), event))
+    })
+}
+
+/// What `take` takes of the events whose job has this key, newest first, until it takes one.
+fn events_by_key<T>(
+    connection: &Connection,
+    prefix: &[u8],
+    mut take: impl FnMut(i64, Event) -> Option<T>,
+) -> rusqlite::Result<Option<T>> {
+    let select = format!(
+        "SELECT seq, event FROM events INDEXED BY events_job WHERE seq >> {CHUNK_BITS} = ? AND job = ? ORDER BY seq DESC"
+    );
+    let (mut statement, key) = (connection.prepare_cached(&select)?, job_key(prefix));
+    for chunk in Chunks::of(connection, "events", "seq", (0, i64::MAX), Order::NewestFirst)? {
+        let mut rows = statement.query((chunk?, key))?;
+        while let Some(row) = rows.next()? {
+            if let Some(taken) = take(row.get(0)?, message(row, 1)?) {
+                return Ok(Some(taken));
+            }
         }
     }
     Ok(None)
@@ -253,12 +259,13 @@ pub(crate) fn events(
 
 /// A job's events, newest first. Ids of other jobs may begin alike.
 fn events_of_job(connection: &Connection, job_id: &str) -> rusqlite::Result<Vec<(i64, Event)>> {
-    let mut statement = connection.prepare_cached("SELECT seq, event FROM events WHERE job = ?")?;
-    let key = job_key(&EventId::job_prefix(job_id));
-    let rows = statement.query_map([key], |row| Ok((row.get(0)?, message(row, 1)?)))?;
-    let mut events: Vec<(i64, Event)> = rows.collect::<Result<_, _>>()?;
-    events.retain(|(_, event)| event.job_id == job_id);
-    events.sort_by_key(|(seq, _)| std::cmp::Reverse(*seq));
+    let mut events = Vec::new();
+    events_by_key(connection, &EventId::job_prefix(job_id), |seq, event| {
+        if event.job_id == job_id {
+            events.push((seq, event));
+        }
+        None::<()>
+    })?;
     Ok(events)
 }
 
@@ -275,7 +282,14 @@ pub(crate) fn deliveries(
     } else if filter.tenant.is_none() && filter.route.is_none() && filter.states.is_empty() {
         every_delivery(connection, filter, below, wanted)?
     } else {
-        deliveries_of_lanes(connection, filter, below, wanted)?
+        let (low, high) = filter.period.bounds(connection)?;
+        let between =
+            Between { above: (low.saturating_sub(1), i64::MAX), below: below.min((high, i64::MAX)) };
+        let lanes = lanes(connection, filter.tenant.as_deref(), filter.route.as_deref())?;
+        let order = Order::NewestFirst;
+        first(connection, &lanes, &filter.states, between, order, wanted, |delivery| {
+            filter.matches(delivery)
+        })?
     };
     found.retain(|(_, delivery)| filter.matches(delivery));
     let more = found.len() > max;
@@ -313,92 +327,16 @@ fn every_delivery(
     let mut statement = connection.prepare_cached(select)?;
     // SQLite walks from the upper bound that it is given as one column.
     let mut rows = statement.query((below.0, below.1, low, high.min(below.0)))?;
-    take_matching(&mut rows, |delivery| filter.matches(delivery), wanted)
-}
-
-pub(super) fn take_matching(
-    rows: &mut rusqlite::Rows<'_>,
-    is_meant: impl Fn(&Delivery) -> bool,
-    wanted: usize,
-) -> rusqlite::Result<Vec<(Place, Delivery)>> {
     let mut found = Vec::new();
     while found.len() < wanted
         && let Some(row) = rows.next()?
     {
         let (place, delivery) = placed(row)?;
-        if is_meant(&delivery) {
+        if filter.matches(&delivery) {
             found.push((place, delivery));
         }
     }
     Ok(found)
-}
-
-/// Each lane and state has its newest in an index; the newest of all are among the newest of each.
-fn deliveries_of_lanes(
-    connection: &Connection,
-    filter: &DeliveryFilter,
-    below: Place,
-    wanted: usize,
-) -> rusqlite::Result<Vec<(Place, Delivery)>> {
-    let (low, high) = filter.period.bounds(connection)?;
-    let states: &[DeliveryState] = if filter.states.is_empty() { &STATES } else { &filter.states };
-    let select = "SELECT event_seq, route, delivery FROM deliveries
-                  WHERE lane = ? AND state = ? AND (event_seq, route) < (?, ?) AND event_seq BETWEEN ? AND ?
-                  ORDER BY event_seq DESC, route DESC";
-    let mut statement = connection.prepare_cached(select)?;
-    let mut found: BTreeMap<Place, Delivery> = BTreeMap::new();
-    for lane in lanes(connection, filter.tenant.as_deref(), filter.route.as_deref())? {
-        for state in states {
-            let mut rows = statement.query((
-                lane.number,
-                i32::from(*state),
-                below.0,
-                below.1,
-                low,
-                high.min(below.0),
-            ))?;
-            found.extend(take_matching(&mut rows, |delivery| filter.matches(delivery), wanted)?);
-            while found.len() > wanted {
-                found.pop_first();
-            }
-        }
-    }
-    Ok(found.into_iter().rev().collect())
-}
-
-/// A tenant's route, and whether it is shut.
-pub(super) struct LaneRow {
-    pub number: i64,
-    pub partition: u16,
-    pub tenant: String,
-    pub route: String,
-    pub held_because: String,
-    pub held_until: Option<i64>,
-    pub cause: i32,
-    pub tries: u32,
-}
-
-pub(super) fn lanes(
-    connection: &Connection,
-    tenant: Option<&str>,
-    route: Option<&str>,
-) -> rusqlite::Result<Vec<LaneRow>> {
-    let select = "SELECT lane, partition, tenant, route, held_because, held_until, cause, tries FROM lanes
-                  WHERE (?1 IS NULL OR tenant = ?1) AND (?2 IS NULL OR route = ?2) ORDER BY tenant, route";
-    let mut statement = connection.prepare_cached(select)?;
-    let rows = statement.query_map((tenant, route), |row| {
-        Ok(LaneRow {
-            number: row.get(0)?,
-            partition: row.get(1)?,
-            tenant: row.get(2)?,
-            route: row.get(3)?,
-            held_because: row.get(4)?,
-            held_until: row.get(5)?,
-            cause: row.get(6)?,
-            tries: row.get(7)?,
-        })
-    })?;
-    rows.collect()
 }
 
 /// A page of quarantined callbacks.

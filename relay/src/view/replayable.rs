@@ -1,6 +1,9 @@
 //! The deliveries that a replay selects, oldest events first: in one partition, as each has its own part of a replay.
 
-use super::query::{DeliveryFilter, LaneRow, Place, deliveries_of_job, event_seq, lanes, take_matching};
+use super::{
+    lanes::{Between, Lane, Order, each, first, lanes},
+    query::{DeliveryFilter, Place, deliveries_of_job, event_seq},
+};
 use rusqlite::{Connection, OptionalExtension as _};
 use std::collections::BTreeMap;
 use talaria_bus::{Partition, sqlite::message};
@@ -57,36 +60,16 @@ pub(crate) fn deliveries(
         found.truncate(max);
         return Ok(found);
     }
-    // Each route and state has its oldest in an index; the oldest of all are among the oldest of each.
-    let select = "SELECT event_seq, route, delivery FROM deliveries
-                  WHERE lane = ? AND state = ? AND (event_seq, route) > (?, ?) AND event_seq BETWEEN ? AND ?
-                  ORDER BY event_seq, route";
-    let mut statement = connection.prepare_cached(select)?;
-    let mut found: BTreeMap<Place, Delivery> = BTreeMap::new();
-    for lane in lanes {
-        for state in &filter.deliveries.states {
-            // Nothing behind the last of those that were found is wanted, if there are enough.
-            let last =
-                found.last_key_value().filter(|_| found.len() >= max).map_or(last, |(place, _)| place.0);
-            let bounds = (lane.number, i32::from(*state), behind.0, behind.1, behind.0, last);
-            found.extend(take_matching(
-                &mut statement.query(bounds)?,
-                |delivery| filter.matches(delivery),
-                max,
-            )?);
-            while found.len() > max {
-                found.pop_last();
-            }
-        }
-    }
-    Ok(found.into_iter().collect())
+    let between = Between { above: behind, below: (last, i64::MAX) };
+    let states = &filter.deliveries.states;
+    first(connection, &lanes, states, between, Order::OldestFirst, max, |delivery| filter.matches(delivery))
 }
 
 fn lanes_of(
     connection: &Connection,
     partition: Partition,
     filter: &ReplayFilter,
-) -> rusqlite::Result<Vec<LaneRow>> {
+) -> rusqlite::Result<Vec<Lane>> {
     let DeliveryFilter { tenant, route, .. } = &filter.deliveries;
     let mut lanes = lanes(connection, tenant.as_deref(), route.as_deref())?;
     lanes.retain(|lane| lane.partition == partition.number());
@@ -107,18 +90,16 @@ pub(crate) fn events(
         }
         return Ok(found);
     }
-    let select = "SELECT event_seq, delivery FROM deliveries WHERE lane = ? AND state = ? AND event_seq <= ?";
-    let mut statement = connection.prepare_cached(select)?;
-    let last = i64::try_from(last).unwrap_or(i64::MAX);
+    let between = Between { above: BOTTOM, below: (i64::try_from(last).unwrap_or(i64::MAX), i64::MAX) };
     for lane in lanes_of(connection, partition, filter)? {
         let events = found.entry((lane.tenant, lane.route)).or_default();
         for state in &filter.deliveries.states {
-            let mut rows = statement.query((lane.number, i32::from(*state), last))?;
-            while let Some(row) = rows.next()? {
-                if filter.matches(&message(row, 1)?) {
-                    events.push(row.get(0)?);
+            each(connection, lane.number, *state, between, Order::OldestFirst, |(seq, _), delivery| {
+                if filter.matches(&delivery) {
+                    events.push(seq.cast_unsigned());
                 }
-            }
+                true
+            })?;
         }
     }
     Ok(found)

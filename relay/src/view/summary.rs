@@ -2,21 +2,20 @@
 
 use super::{
     blocks, control,
-    query::{LaneRow, lanes},
+    lanes::{Between, Lane, Order, each, lanes, latencies},
+    query::TOP,
+    replayable::BOTTOM,
 };
 use jiff::Timestamp;
-use rusqlite::{Connection, OptionalExtension as _, Row};
+use rusqlite::{Connection, Row};
 use std::{collections::BTreeMap, time::Duration};
-use talaria_bus::{
-    sqlite::message,
-    time::{duration_to_proto, to_proto},
-};
+use talaria_bus::time::{duration_to_proto, to_proto};
 use talaria_proto::v1::{
     BreakerCause, BreakerState, Delivery, DeliveryState, Latency, RouteSummary, StateCount, TenantSummary,
 };
 
 /// How many of the latest deliveries the percentiles are of.
-const LATENCY_SAMPLES: i64 = 1000;
+const LATENCY_SAMPLES: usize = 1000;
 
 /// How every route does now.
 pub(crate) fn route_summaries(
@@ -26,14 +25,14 @@ pub(crate) fn route_summaries(
 ) -> rusqlite::Result<Vec<RouteSummary>> {
     let pauses = control::paused(connection)?;
     let pause = |tenant: &str, route: &str| pauses.get(&(tenant.to_owned(), route.to_owned())).cloned();
-    let summary = |lane: LaneRow| {
+    let summary = |lane: Lane| {
         let pause = pause(&lane.tenant, &lane.route).or_else(|| pause(&lane.tenant, ""));
         Ok(RouteSummary { pause, ..route_summary(connection, lane, now)? })
     };
     lanes(connection, tenant, None)?.into_iter().map(summary).collect()
 }
 
-fn route_summary(connection: &Connection, lane: LaneRow, now: Timestamp) -> rusqlite::Result<RouteSummary> {
+fn route_summary(connection: &Connection, lane: Lane, now: Timestamp) -> rusqlite::Result<RouteSummary> {
     let mut statement = connection.prepare_cached(
         "SELECT state, count FROM delivery_counts WHERE lane = ? AND count > 0 ORDER BY state",
     )?;
@@ -47,12 +46,12 @@ fn route_summary(connection: &Connection, lane: LaneRow, now: Timestamp) -> rusq
     let decided = delivered + count(DeliveryState::Parked) + count(DeliveryState::Ambiguous);
     #[expect(clippy::cast_precision_loss, reason = "a share needs no more than 52 bits")]
     let success_share = (decided > 0).then(|| delivered as f64 / decided as f64);
-    let oldest =
-        "SELECT delivery FROM deliveries WHERE lane = ? AND state = ? ORDER BY event_seq, route LIMIT 1";
-    let oldest: Option<Delivery> = connection
-        .prepare_cached(oldest)?
-        .query_row((lane.number, i32::from(DeliveryState::Waiting)), |row| message(row, 0))
-        .optional()?;
+    let (mut oldest, everything) = (None, Between { above: BOTTOM, below: TOP });
+    let waiting = DeliveryState::Waiting;
+    each(connection, lane.number, waiting, everything, Order::OldestFirst, |_, delivery| {
+        oldest = Some(delivery);
+        false
+    })?;
     let (breaker, breaker_cause) = match blocks::shut(&lane) {
         None => (BreakerState::Admitting, BreakerCause::Unspecified),
         Some(shut) => {
@@ -64,9 +63,9 @@ fn route_summary(connection: &Connection, lane: LaneRow, now: Timestamp) -> rusq
         breaker: breaker.into(),
         breaker_cause: breaker_cause.into(),
         backlog: count(DeliveryState::Waiting),
-        oldest_waiting_received_at: oldest.and_then(|delivery| delivery.received_at),
+        oldest_waiting_received_at: oldest.and_then(|delivery: Delivery| delivery.received_at),
         success_share,
-        delivery_latency: latency(connection, lane.number)?,
+        delivery_latency: if delivered > 0 { latency(connection, lane.number)? } else { None },
         held_because: lane.held_because,
         held_until: lane.held_until.and_then(|until| Timestamp::from_microsecond(until).ok()).map(to_proto),
         // The caller knows.
@@ -78,12 +77,7 @@ fn route_summary(connection: &Connection, lane: LaneRow, now: Timestamp) -> rusq
 }
 
 fn latency(connection: &Connection, lane: i64) -> rusqlite::Result<Option<Latency>> {
-    let select = "SELECT latency FROM deliveries WHERE lane = ? AND state = ? AND latency IS NOT NULL
-                  ORDER BY event_seq DESC, route DESC LIMIT ?";
-    let mut statement = connection.prepare_cached(select)?;
-    let delivered = i32::from(DeliveryState::Delivered);
-    let rows = statement.query_map((lane, delivered, LATENCY_SAMPLES), |row| row.get::<_, i64>(0))?;
-    let mut samples: Vec<i64> = rows.collect::<Result<_, _>>()?;
+    let mut samples = latencies(connection, lane, LATENCY_SAMPLES)?;
     samples.sort_unstable();
     let percentile = |percent: usize| {
         // Nearest rank: the smallest sample that so many per cent do not exceed.

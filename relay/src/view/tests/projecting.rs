@@ -266,6 +266,36 @@ async fn a_journal_and_a_disk_that_fail_for_a_while_are_tried_again() {
 }
 
 #[tokio::test]
+async fn the_embedded_journal_is_followed() {
+    let history = crowd();
+    let (_kept, expected) = view_of(&history).await;
+    let directory = tempfile::tempdir().unwrap();
+    let bus = talaria_bus::Bus::embedded(directory.path()).await.unwrap();
+    let view = View::open(directory.path(), &bus.bounds().await.unwrap()).unwrap();
+    let stop = CancellationToken::new();
+    let projector = tokio::spawn(projector::run(bus.clone(), view.clone(), stop.clone()));
+    let (partition, mut last) = (Partition::ONLY, 0);
+    let mut journal = bus.journal(partition, last);
+    for (number, committed) in history.commits.iter().enumerate() {
+        if number == 100 {
+            view.feed().send(Fed::Owned { partition, last });
+        }
+        let previous = last;
+        last = journal.append(Arc::clone(&committed.commit)).await.unwrap();
+        let commit = Arc::clone(&committed.commit);
+        view.feed().send(Fed::Committed { partition, previous, seq: last, commit });
+    }
+    within(view.caught_up(partition, last)).await;
+    assert_eq!(states(&view).await, states(&expected).await);
+    assert_eq!(rows(&view, "deliveries").await, rows(&expected, "deliveries").await);
+    stop.cancel();
+    within(projector).await.unwrap();
+    view.close().await.unwrap();
+    let again = View::open(directory.path(), &bus.bounds().await.unwrap()).unwrap();
+    assert_eq!(again.position(partition), Some(last));
+}
+
+#[tokio::test]
 async fn when_it_is_stopped_it_folds_what_it_has() {
     let mut history = History::default();
     let (_kept, view) = view_in(&[], 1).await;

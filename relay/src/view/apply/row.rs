@@ -1,0 +1,61 @@
+//! A delivery's row while a batch is folded.
+
+use super::{super::schema::Attempts, Lane};
+use crate::decisions::fold::Folded;
+use jiff::Timestamp;
+use talaria_bus::time::{from_proto, since};
+use talaria_proto::v1::{CarriedDelivery, Delivery, DeliveryState, Event};
+
+/// A delivery as it will be written.
+pub(super) struct Row {
+    pub lane: i64,
+    /// The state that is stored now.
+    pub stored: Option<i32>,
+    pub folded: Folded,
+    /// Encoded.
+    pub attempts: Vec<u8>,
+    /// The attempt under way, and when it was started.
+    pub started: Option<(u32, i64)>,
+}
+
+impl Row {
+    pub(super) fn new(lane: Lane, folded: Folded) -> Self {
+        Self { lane: lane.number, stored: None, folded, attempts: Vec::new(), started: None }
+    }
+
+    /// A delivery that waits, of an event that was carried.
+    pub(super) fn waiting(lane: Lane, waiting: &CarriedDelivery, event: &Event, at: Timestamp) -> Self {
+        let task = waiting.task.clone().unwrap_or_default();
+        let id = task.delivery_id;
+        // The view that it was read from may have been behind; the task was not.
+        let delivery = Delivery {
+            state: DeliveryState::Waiting.into(),
+            generation: task.generation,
+            attempts: task.attempts,
+            counted_attempts: task.counted_attempts,
+            next_attempt_at: task.due_at,
+            ..waiting.delivery.clone().unwrap_or_else(|| Delivery {
+                reason: "waits since before what is kept of the journal".to_owned(),
+                ..Folded::planned(id, &task.route, event, at).delivery
+            })
+        };
+        let mut row = Self::new(lane, Folded { delivery, step: task.step });
+        waiting.attempts.iter().for_each(|attempt| Attempts::push(&mut row.attempts, attempt));
+        row
+    }
+
+    /// A delivery that is done, of an event that was carried. Its attempts were steps; the others are not known.
+    pub(super) fn done(lane: Lane, done: &Delivery) -> Self {
+        Self::new(lane, Folded { delivery: done.clone(), step: done.attempts })
+    }
+
+    /// From the event's receipt to its delivery, in microseconds.
+    pub(super) fn latency(&self) -> Option<i64> {
+        let delivery = &self.folded.delivery;
+        let received_at = delivery.received_at.as_ref()?;
+        (delivery.state() == DeliveryState::Delivered).then(|| {
+            let took = since(from_proto(delivery.updated_at.as_ref()), from_proto(Some(received_at)));
+            i64::try_from(took.as_micros()).unwrap_or(i64::MAX)
+        })
+    }
+}
