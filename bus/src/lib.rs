@@ -54,7 +54,6 @@
 pub mod clock;
 #[cfg(any(test, feature = "conformance"))]
 pub mod conformance;
-pub mod derived;
 mod embedded;
 mod error;
 mod identity;

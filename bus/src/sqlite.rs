@@ -31,33 +31,15 @@ impl Error {
     }
 }
 
-/// How a file is written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Durability {
-    /// A commit returns after its fsync.
-    Full,
-    /// Nothing waits for the disk. The process may die at any moment; after a power failure the file is worth
-    /// nothing, and whoever opens it has to know: for what can be derived again.
-    Derived,
-}
-
-/// Opens a file for reading and writing.
-pub fn open(file: &Path, durability: Durability) -> rusqlite::Result<Connection> {
+/// Opens a file for reading and writing. A commit returns after its fsync.
+pub fn open(file: &Path) -> rusqlite::Result<Connection> {
     let connection = Connection::open(file)?;
     configure(&connection)?;
-    let synchronous = match durability {
-        Durability::Full => "FULL",
-        Durability::Derived => "OFF",
-    };
-    if durability == Durability::Derived {
-        // An index of hashes changes another page with every row, and each is written whole.
-        connection.execute_batch("PRAGMA page_size = 1024")?;
-    }
     // The checkpoint's size, in pages, bounds the log between two of them.
-    connection.execute_batch(&format!(
-        "PRAGMA journal_mode = WAL; PRAGMA synchronous = {synchronous}; PRAGMA wal_autocheckpoint = 4000;
-         PRAGMA cache_size = -8192; PRAGMA journal_size_limit = 67108864;"
-    ))?;
+    connection.execute_batch(
+        "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA wal_autocheckpoint = 4000;
+         PRAGMA cache_size = -8192; PRAGMA journal_size_limit = 67108864;",
+    )?;
     Ok(connection)
 }
 

@@ -5,10 +5,7 @@
 //! pages of a log that keeps growing; from [`LONGEST_LOG`] on the writer moves the rest, which is little, and the log starts
 //! at its beginning again.
 
-use crate::{
-    Error,
-    sqlite::{self, Durability},
-};
+use crate::{Error, sqlite};
 use rusqlite::Connection;
 use std::{
     path::Path,
@@ -39,7 +36,7 @@ pub(super) struct Checkpointer {
 
 impl Checkpointer {
     pub(super) fn start(file: &Path) -> Result<Self, Error> {
-        let connection = sqlite::open(file, Durability::Full)?;
+        let connection = sqlite::open(file)?;
         let too_long = Arc::<AtomicBool>::default();
         let (committed, commits) = mpsc::sync_channel::<()>(1);
         let flag = Arc::clone(&too_long);

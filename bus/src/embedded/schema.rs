@@ -1,9 +1,6 @@
 //! The tables.
 
-use crate::{
-    Error,
-    sqlite::{self, Durability},
-};
+use crate::{Error, sqlite};
 use rusqlite::Connection;
 use std::path::Path;
 
@@ -39,7 +36,7 @@ pub(super) const RENAME: &str = "UPDATE marks SET value = lower(hex(randomblob(1
 
 /// Opens the file for its one writer, and creates the tables if it is new.
 pub(super) fn open(file: &Path) -> Result<Connection, Error> {
-    let mut connection = sqlite::open(file, Durability::Full)?;
+    let mut connection = sqlite::open(file)?;
     // The checkpointer does it.
     connection.pragma_update(None, "wal_autocheckpoint", 0)?;
     let version: i64 = connection.query_row("PRAGMA user_version", (), |row| row.get(0))?;
