@@ -682,7 +682,7 @@ impl Machine {
                 waiting: self.state.waiting(id) as u64,
                 due: self.state.due_count(id, now, MOST_DUE) as u64,
                 oldest: self.state.oldest(id),
-                is_shut: self.state.memory(id).shut.is_some(),
+                is_shut: self.state.is_shut(id),
                 is_paused: self.state.pauses().hold(&lane.tenant, &lane.route),
                 tenant: lane.tenant,
                 route: lane.route,

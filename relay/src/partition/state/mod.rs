@@ -205,6 +205,11 @@ impl State {
         self.kept.by_seq(oldest).map(|kept| timestamp(kept.received_at))
     }
 
+    /// Whether the breaker shut a lane's route.
+    pub(crate) fn is_shut(&self, lane: LaneId) -> bool {
+        self.lanes.get(lane).is_some_and(|lane| lane.shut.is_some())
+    }
+
     /// The memory of a lane's route. Reads each delivery of the lane if any of them has a reserved slot.
     pub(crate) fn memory(&self, lane: LaneId) -> Memory {
         let Some(state) = self.lanes.get(lane) else { return Memory::default() };

@@ -11,19 +11,34 @@ use jiff::Timestamp;
 use talaria_bus::{Identity, time::to_proto};
 use talaria_proto::v1::{BreakerCause, Opened, Record, RouteChanged, RouteMemory, record::What};
 
+/// The most starts that `Opened` repeats, over all lanes. Each takes 14 bytes, and a commit may have 1 MB. If there are more,
+/// the newest of each lane are repeated: for a while after a takeover, routes with a very fast pace may get more requests than
+/// their pace allows.
+const MOST_STARTS: usize = 20_000;
+
 impl State {
     /// The record with which a relay opens the partition. It repeats all pauses, breakers, running jobs, and the starts of the
-    /// last two hours; the caller may remove the starts that are older than the window of the route's pace.
+    /// last two hours.
     pub(crate) fn opened(&self, identity: &Identity, now: Timestamp) -> Record {
         let opened = Opened {
             relay: identity.relay.clone(),
             run: identity.run,
             planned_through: self.planned_through,
             pauses: self.paused.all().cloned().collect(),
-            routes: self.lanes.iter().filter_map(|lane| memory(lane, now)).collect(),
+            routes: self.memories(now),
             jobs: self.jobs.values().cloned().collect(),
         };
         Record { at: Some(to_proto(now)), event_seq: 0, what: Some(What::Opened(opened)) }
+    }
+
+    fn memories(&self, now: Timestamp) -> Vec<RouteMemory> {
+        let mut lanes: Vec<(&LaneState, Vec<i64>)> =
+            self.lanes.iter().map(|lane| (lane, lane.starts.recent(now))).collect();
+        let most = share(lanes.iter().map(|(_, sent)| sent.len()).collect(), MOST_STARTS);
+        for (_, sent) in &mut lanes {
+            sent.drain(..sent.len().saturating_sub(most));
+        }
+        lanes.iter().filter_map(|(lane, sent)| memory(lane, sent)).collect()
     }
 
     /// Replaces all that the record repeats, so that no record before it counts.
@@ -51,12 +66,26 @@ impl State {
 }
 
 /// The memory of a lane's route; `None` if it is empty.
-fn memory(lane: &LaneState, now: Timestamp) -> Option<RouteMemory> {
-    let sent: Vec<_> = lane.starts.recent(now).into_iter().map(write).collect();
+fn memory(lane: &LaneState, sent: &[i64]) -> Option<RouteMemory> {
+    let sent: Vec<_> = sent.iter().copied().map(write).collect();
     let (tenant, route) = (&*lane.lane.tenant, &*lane.lane.route);
     let shut = lane.shut.as_ref().map(|shut| route_changed(tenant, route, Some(shut)));
     let memory = RouteMemory { tenant: tenant.to_owned(), route: route.to_owned(), shut, sent };
     (memory.shut.is_some() || !memory.sent.is_empty()).then_some(memory)
+}
+
+/// The most that each of several lists may keep, so that all of them together keep at most `most`.
+fn share(mut lengths: Vec<usize>, most: usize) -> usize {
+    lengths.sort_unstable();
+    let (mut rest, lists) = (most, lengths.len());
+    for (index, length) in lengths.into_iter().enumerate() {
+        let share = rest / (lists - index);
+        if length > share {
+            return share;
+        }
+        rest -= length;
+    }
+    most
 }
 
 /// The record of a route's breaker; `shut` is `None` when everything goes through.
@@ -70,5 +99,20 @@ pub(crate) fn route_changed(tenant: &str, route: &str, shut: Option<&Shut>) -> R
         held_until: Some(to_proto(shut.until)),
         cause: BreakerCause::from(shut.cause).into(),
         tries: shut.tries,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn long_lists_share_what_short_ones_leave() {
+        assert_eq!(share(vec![9, 1, 5], 100), 100);
+        assert_eq!(share(vec![50, 1, 50], 21), 10);
+        assert_eq!(share(vec![7], 5), 5);
+        assert_eq!(share(vec![3, 3], 6), 6);
+        assert_eq!(share(vec![2; 9], 5), 0);
+        assert_eq!(share(vec![], 5), 5);
     }
 }

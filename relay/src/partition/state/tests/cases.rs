@@ -141,6 +141,23 @@ fn starts_are_kept_for_two_hours_also_after_steps_of_the_clock() {
 }
 
 #[test]
+fn opened_repeats_no_more_starts_than_fit_into_a_commit() {
+    let mut state = State::default();
+    let start_at = |state: &mut State, seq: u64, route: &str| {
+        let task = DeliveryTask { tenant: "acme".into(), route: route.into(), ..DeliveryTask::default() };
+        state.apply(&record(at(seq / 10), seq, started(&task, true)));
+    };
+    for seq in 1..=40_000 {
+        start_at(&mut state, seq, ["a", "b"][usize::from(seq.is_multiple_of(2))]);
+    }
+    start_at(&mut state, 40_001, "c");
+    state.apply(&opened(&state, at(4_000)));
+    let sent = |route| state.memory(state.lane_id("acme", route).unwrap()).sent;
+    assert_eq!(["a", "b", "c"].map(|route| sent(route).len()), [9_999, 9_999, 1]);
+    assert_eq!((sent("b")[0], sent("b")[9_998]), (at(2_000), at(4_000)), "the newest ones");
+}
+
+#[test]
 fn a_lane_remembers_reserved_slots_and_its_breaker() {
     let mut state = state(&[&[record(at(0), 1, planned("acme", 1, &["a"]))]]);
     let lane = state.lane_id("acme", "a").unwrap();
@@ -151,11 +168,13 @@ fn a_lane_remembers_reserved_slots_and_its_breaker() {
     state.apply(&record(at(1), 0, What::RouteChanged(route_changed("acme", "a", Some(&shut)))));
     let memory = Memory { sent: vec![], reserved: vec![(at(30), Turn::First)], shut: Some(shut) };
     assert_eq!(state.memory(lane), memory);
+    assert!(state.is_shut(lane));
     let again = DeliveryTask { counted_attempts: 1, ..reserved };
     state.apply(&record(at(2), 1, moved(&again, true)));
     assert_eq!(state.memory(lane).reserved, [(at(30), Turn::Again)]);
     state.apply(&record(at(2), 0, What::RouteChanged(route_changed("acme", "a", None))));
     state.apply(&record(at(2), 1, started(&again, false)));
+    assert!(!state.is_shut(lane));
     assert_eq!(state.memory(lane), Memory::default(), "its slot is used");
 }
 
