@@ -207,6 +207,9 @@ impl State {
             return;
         }
         enter(&mut self.lanes, event_seq, &waiting);
+        if let Some(lane) = self.lanes.get_mut(waiting.lane) {
+            lane.events.insert(event_seq);
+        }
         let ix = self.waiting.insert(Waiting { next: first, ..waiting });
         if let Some(kept) = self.kept.get_mut(event) {
             kept.first = ix;
@@ -237,6 +240,9 @@ impl State {
             (None, None) => {}
         }
         leave(&mut self.lanes, event_seq, &waiting);
+        if let Some(lane) = self.lanes.get_mut(lane) {
+            lane.events.remove(event_seq);
+        }
         self.waiting.remove(ix);
         if is_orphan && self.kept.get(event).is_some_and(|kept| !kept.waits()) {
             self.kept.remove(event);

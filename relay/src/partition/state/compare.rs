@@ -36,6 +36,7 @@ struct Event {
 struct KnownLane {
     due: Vec<(i64, u64)>,
     under_way: Vec<u64>,
+    oldest: Option<jiff::Timestamp>,
     reserved: usize,
     starts: super::starts::Starts,
     shut: Option<Shut>,
@@ -78,6 +79,7 @@ impl State {
         let known = KnownLane {
             due: due.iter().copied().collect(),
             under_way: under_way.iter().copied().collect(),
+            oldest: self.oldest(id),
             reserved: *reserved,
             starts: starts.clone(),
             shut: shut.clone(),

@@ -1,6 +1,6 @@
 //! The lanes: when the deliveries of a tenant's route are due, which of them are under way, and the memory of the route.
 
-use super::starts::Starts;
+use super::{event_set::EventSet, starts::Starts};
 use crate::decisions::breaker::Shut;
 use std::{
     collections::{BTreeSet, HashMap},
@@ -38,6 +38,8 @@ pub(super) struct LaneState {
     pub due: BTreeSet<(i64, u64)>,
     /// Event sequences of the deliveries that are under way.
     pub under_way: BTreeSet<u64>,
+    /// The events of both.
+    pub events: EventSet,
     /// The number of deliveries in `due` with a reserved slot.
     pub reserved: usize,
     pub starts: Starts,
@@ -79,6 +81,7 @@ impl Lanes {
             key: RouteKey::new(route),
             due: BTreeSet::new(),
             under_way: BTreeSet::new(),
+            events: EventSet::default(),
             reserved: 0,
             starts: Starts::default(),
             shut: None,
