@@ -13,6 +13,7 @@
 //! - [`explain`]: why an event arrived or did not.
 //! - [`reload`]: configurations that change while a process runs.
 //! - [`running`]: retention, draining, restarts with another configuration.
+//! - [`cluster`]: any relay answers for all.
 //! - [`fleet`]: several ingresses and relays, one after another of which fails.
 //! - [`outbound`]: endpoints, addresses and certificates that are not what they should be.
 //! - [`signing`]: every scheme and rotated secrets, against the real Hermes.
@@ -46,6 +47,7 @@ mod breaker;
 mod broker;
 mod certificates;
 mod chaos;
+mod cluster;
 mod commands;
 mod compose;
 mod conformance;
