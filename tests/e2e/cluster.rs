@@ -2,8 +2,8 @@
 
 use std::collections::BTreeSet;
 use talaria_proto::v1::{
-    CancelDeliveryRequest, ControlKind, Delivery, DeliveryFilter, DeliveryState as State, Event,
-    ExplainRequest, GetDeliveryRequest, GetEventRequest, GetReplayJobRequest, GetSummaryRequest,
+    CancelDeliveryRequest, ControlAction, ControlKind, Delivery, DeliveryFilter, DeliveryState as State,
+    Event, ExplainRequest, GetDeliveryRequest, GetEventRequest, GetReplayJobRequest, GetSummaryRequest,
     ListControlActionsRequest, ListDeliveriesRequest, ListEventsRequest, ListQuarantinedRequest,
     ListReplayJobsRequest, PauseRequest, ReplayDeliveriesRequest, ReplayDeliveryRequest, ReplayFilter,
     ReplayJob, ReplayJobState, ResumeRequest, WatchDeliveriesRequest, WatchDeliveriesResponse, WatchKind,
@@ -45,7 +45,8 @@ async fn two_relays(sink: &Sink, keys: &str) -> [Stack; 2] {
             let scrape = Scrape::read(&relay.admin_get("/metrics").await.1);
             owned.push(scrape.sum("talaria_partitions_owned", None));
         }
-        (owned.iter().sum::<f64>() == 64.0 && owned.iter().all(|owned| *owned > 0.0)).then_some(())
+        (owned.iter().sum::<f64>() > 63.5 && owned.iter().all(|owned| *owned > 0.5 && *owned < 63.5))
+            .then_some(())
     })
     .await;
     relays
@@ -227,7 +228,7 @@ async fn a_replay_job_spans_the_partitions_and_is_one_job_everywhere() {
         let jobs = control.list_replay_jobs(ListReplayJobsRequest::default()).await.unwrap().into_inner();
         assert_eq!(jobs.jobs, [job(relay, &begun.id).await], "its parts are one job");
         let actions = control.list_control_actions(ListControlActionsRequest::default()).await.unwrap();
-        let kinds: Vec<_> = actions.into_inner().actions.iter().map(|action| action.kind()).collect();
+        let kinds: Vec<_> = actions.into_inner().actions.iter().map(ControlAction::kind).collect();
         assert_eq!(kinds, [ControlKind::ReplayJobStarted], "it was asked for once");
     }
 }
