@@ -112,6 +112,11 @@ impl Hearing {
         self.own >= LISTENS
     }
 
+    /// Whether a relay of which nothing was heard is gone: this one has listened for as long as another may be silent.
+    pub(crate) fn knows_who_is_silent(&self) -> bool {
+        self.own >= MISSED
+    }
+
     /// What the other relays own, by relay.
     pub(crate) fn owned_by_others(&self) -> BTreeMap<String, Vec<Partition>> {
         let owned =

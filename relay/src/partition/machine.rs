@@ -174,9 +174,8 @@ impl Machine {
             is_clock_settled: true,
             is_draining: false,
         };
-        machine.clamp(now);
-        machine.set_windows();
         machine.renew(0, now);
+        machine.set_windows();
         machine
     }
 
@@ -572,10 +571,9 @@ impl Machine {
         self.agenda.set_window(id, window);
     }
 
-    /// The wall clock was set back: nothing waits for longer than its rule can ask for.
-    pub(crate) fn clamp(&mut self, now: Timestamp) {
-        let config = Arc::clone(&self.config);
-        self.state.clamp(now, |task| longest_pause(config.route(&task.tenant, &task.route), task));
+    /// The wall clock was set back: what waits keeps its distance to the present.
+    pub(crate) fn set_back(&mut self, now: Timestamp) {
+        self.renew(0, now);
         let lanes: Vec<LaneId> = self.routes.drain().map(|(lane, _)| lane).collect();
         for lane in lanes {
             self.update_gate(lane);
@@ -707,13 +705,3 @@ const UNCONFIGURED: usize = 16;
 
 /// Of a route, no more due deliveries than this are counted for metrics: a relay that is so far behind needs help.
 const MOST_DUE: usize = 10_000;
-
-/// The longest pause that any rule can make before a delivery's next attempt.
-fn longest_pause(route: Option<&Arc<Route>>, task: &DeliveryTask) -> Duration {
-    // No rule is known to judge the appointment by.
-    let Some(route) = route else { return Duration::MAX };
-    let scheduled = route.retry.schedule.get((task.counted_attempts as usize).saturating_sub(1));
-    let scheduled = scheduled.copied().unwrap_or_default().mul_f64(1.0 + route.retry.jitter);
-    let window = route.pace.map_or(Duration::ZERO, |pace| pace.window);
-    scheduled.max(window).max(crate::decisions::retry::LONGEST_RETRY_AFTER)
-}

@@ -11,13 +11,14 @@
 //!   of it goes next).
 //! - [`owner`]: the task that feeds the machine and does what it decides; [`clock_guard`]: whether the wall clock
 //!   is believed; [`recent`]: events that need not be read back.
-//! - [`assignment`]: which relay should own which partition; [`supervisor`]: acts on it.
+//! - [`assignment`]: which relay should own which partition; [`supervisor`]: acts on it; [`housekeeping`]: trims the streams.
 //! - [`handle`]: by which the rest of the relay talks to owners; [`share`]: a set of partitions.
 
 mod agenda;
 mod assignment;
 mod clock_guard;
 pub(crate) mod handle;
+mod housekeeping;
 mod machine;
 pub(crate) mod owner;
 mod recent;

@@ -62,6 +62,9 @@ const CARRIED: usize = 16;
 /// How often the clocks are compared, and it is looked for what is to be kept or forgotten.
 const LOOK: Duration = Duration::from_secs(5);
 
+/// How often it is looked whether the owner of a partition has given it up.
+const OWNER_LOOK: Duration = Duration::from_millis(200);
+
 /// The pause before the events are asked for again when the bus does not give them, and the longest.
 const RETRY_DELAYS: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(5));
 
@@ -165,15 +168,31 @@ impl Drop for Attempts {
     }
 }
 
-/// Reads a partition's journal to its end, and takes the partition over. What was under way then was interrupted.
+/// Reads a partition's journal to its end, and takes the partition over. What was under way then was interrupted. Where the
+/// journal says that another relay owns it, that relay has to give it up before, or to be silent: `silence` says whether this
+/// relay has listened for long enough to tell.
 pub(crate) async fn take_over(
     tools: Tools,
     partition: Partition,
+    mut silence: watch::Receiver<bool>,
+    stop: &CancellationToken,
 ) -> Result<(Running, Owner, watch::Receiver<Needs>), TakeOverError> {
+    let identity = tools.bus.identity().clone();
     let (mut state, mut last) = (State::default(), 0);
     loop {
         let commits = tools.bus.read(partition, last, REPLAYED).await?;
-        let Some(newest) = commits.last() else { break };
+        let Some(newest) = commits.last() else {
+            let is_owned = state.owner().is_some_and(|(relay, _)| relay != identity.relay);
+            if !is_owned || *silence.borrow() {
+                break;
+            }
+            tokio::select! {
+                () = stop.cancelled() => return Err(TakeOverError::Stopped),
+                _ = silence.changed() => {}
+                () = tokio::time::sleep(OWNER_LOOK) => {}
+            }
+            continue;
+        };
         last = newest.seq;
         for committed in &commits {
             committed.commit.records.iter().for_each(|record| state.apply(record));
@@ -183,7 +202,6 @@ pub(crate) async fn take_over(
         tokio::task::yield_now().await;
     }
     check_events(&tools.bus, partition, &state).await?;
-    let identity = tools.bus.identity().clone();
     let previous = state.owner().map(|(relay, run)| (relay.to_owned(), run));
     let config = Arc::clone(&tools.config.borrow());
     let now = tools.clock.now();
@@ -252,6 +270,8 @@ pub(crate) enum TakeOverError {
     Bus(#[from] Error),
     #[error(transparent)]
     Append(AppendError),
+    #[error("told to stop")]
+    Stopped,
     #[error(
         "the events end at {last}, and {planned} of them were planned: their stream lost its end or was restored; nothing \
          is planned or removed until that is mended, see docs/errors/events-lost.md"
@@ -314,11 +334,13 @@ impl Running {
                     ControlFlow::Continue(())
                 }
                 Some((seq, carried)) = self.carried.recv(), if takes => {
-                    self.machine.carry(seq, carried, self.tools.clock.now());
+                    let now = self.now();
+                    self.machine.carry(seq, carried, now);
                     ControlFlow::Continue(())
                 }
                 Some(quiet) = self.renewed.recv(), if takes => {
-                    self.machine.renew(quiet, self.tools.clock.now());
+                    let now = self.now();
+                    self.machine.renew(quiet, now);
                     ControlFlow::Continue(())
                 }
                 _ = looks.tick() => {
@@ -350,7 +372,7 @@ impl Running {
 
     /// Begins attempts of what is due, as far as the relay has hands for it; says whether more is due than that.
     fn dispatch(&mut self) -> bool {
-        let now = self.tools.clock.now();
+        let now = self.now();
         loop {
             if !self.machine.has_room(0) || self.machine.next_due().is_none_or(|due| due > now) {
                 self.permits.clear();
@@ -410,7 +432,8 @@ impl Running {
         for action in actions {
             match action {
                 Action::Attempt(mut attempt) => {
-                    self.machine.goes_out(&mut attempt, self.tools.clock.now());
+                    let now = self.now();
+                    self.machine.goes_out(&mut attempt, now);
                     self.attempt(attempt);
                 }
                 // The caller may have gone.
@@ -450,7 +473,7 @@ impl Running {
 
     fn attempt_ended(&mut self, attempt: &Attempt, made: Made) {
         let Made { outcome, mut span, http_status, took } = made;
-        let now = self.tools.clock.now();
+        let now = self.now();
         let was_sent = matches!(outcome, Outcome::Sent(_));
         let Some(Account { task, verdict, ended }) =
             self.machine.ended(attempt, outcome, now, rand::random())
@@ -493,7 +516,7 @@ impl Running {
     }
 
     fn plan(&mut self, stored: &[Stored]) {
-        let now = self.tools.clock.now();
+        let now = self.now();
         for stored in stored {
             let planned = self.machine.event(stored, now);
             let Incoming::Event(event) = &stored.what else { continue };
@@ -536,7 +559,7 @@ impl Running {
     }
 
     fn request(&mut self, request: Request) {
-        let now = self.tools.clock.now();
+        let now = self.now();
         // Who asked may have gone.
         match request {
             Request::Command(command, reply) => self.machine.command(command, reply, now),
@@ -545,14 +568,14 @@ impl Running {
         }
     }
 
-    /// Compares the clocks, and keeps what the retention asks for.
-    fn look(&mut self) {
+    /// What time it is. Each reading is compared with the time since boot, so that no record has a wrong time unnoticed.
+    fn now(&mut self) -> Timestamp {
         let now = self.tools.clock.now();
         match self.clock_guard.look(now, self.tools.clock.since_boot()) {
             Look::Steady => {}
             Look::Back(by) => {
-                tracing::warn!(partition = %self.partition, ?by, "the wall clock was set back; appointments are clamped");
-                self.machine.clamp(now);
+                tracing::warn!(partition = %self.partition, ?by, "the wall clock was set back; what waits is due as much earlier");
+                self.machine.set_back(now);
             }
             Look::Forward(by) => {
                 tracing::warn!(
@@ -562,6 +585,12 @@ impl Running {
             }
         }
         self.machine.set_clock_settled(self.clock_guard.is_settled());
+        now
+    }
+
+    /// Keeps what the retention asks for.
+    fn look(&mut self) {
+        let now = self.now();
         let Keeping { renew, carry } = self.machine.keep(now, CARRIED);
         if renew {
             let (bus, partition, renewing) = (self.tools.bus.clone(), self.partition, self.renewing.clone());
@@ -592,7 +621,7 @@ impl Running {
 
     /// Appends that the partition is given up in order.
     async fn close(&mut self) -> Ended {
-        let now = self.tools.clock.now();
+        let now = self.now();
         self.machine.close(now);
         self.append();
         let appended = append_ended(&mut self.appending).await;

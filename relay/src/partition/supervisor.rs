@@ -1,9 +1,9 @@
-//! Opens and closes the owners of partitions in this relay, as [`super::assignment`] decides; tells the other relays, and trims
-//! the streams.
+//! Opens and closes the owners of partitions in this relay, as [`super::assignment`] decides, and tells the other relays.
 
 use super::{
     assignment::{Hearing, News},
     handle::{Owners, Ownership},
+    housekeeping::{self, EventsLost, Known},
     owner::{Ended, Needs, TakeOverError, Tools, take_over},
 };
 use crate::view::Fed;
@@ -16,9 +16,9 @@ use std::{
 use talaria_bus::{Announcements, Floors, Partition};
 use talaria_proto::v1::{OwnedPartition, RelayAnnouncement};
 use tokio::{
-    sync::{Semaphore, watch},
+    sync::{Semaphore, mpsc, watch},
     task::JoinSet,
-    time::{Instant, MissedTickBehavior, interval},
+    time::{MissedTickBehavior, interval},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -30,9 +30,6 @@ const INTRODUCED: Duration = Duration::from_millis(150);
 
 /// Partitions that are taken over at once: each reads its journal.
 const TAKEOVERS: usize = 16;
-
-/// How often it is looked whether the events end before what was planned.
-const LOOK: Duration = Duration::from_secs(5);
 
 /// The pause before a partition is taken over again that could not be, and the longest.
 const RETRY_DELAYS: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(10));
@@ -85,7 +82,10 @@ pub(crate) struct Supervisor {
     tasks: JoinSet<(Partition, Option<Ended>)>,
     faults: BTreeMap<Partition, String>,
     takeovers: Arc<Semaphore>,
-    reports: tokio::sync::mpsc::UnboundedSender<Report>,
+    reports: mpsc::UnboundedSender<Report>,
+    /// Whether relays that were not heard are gone.
+    silence: watch::Sender<bool>,
+    known: watch::Sender<Known>,
     number: u64,
     is_alone: bool,
     is_displaced: bool,
@@ -100,7 +100,11 @@ pub(crate) async fn run(
     stop: CancellationToken,
 ) {
     let identity = tools.bus.identity().clone();
-    let (reports, mut reported) = tokio::sync::mpsc::unbounded_channel();
+    let (reports, mut reported) = mpsc::unbounded_channel();
+    let (known, known_now) = watch::channel(Known::default());
+    let (losing, mut lost) = mpsc::unbounded_channel();
+    let housekeeping = housekeeping::run(tools.bus.clone(), tools.config.clone(), known_now, losing);
+    tokio::pin!(housekeeping);
     let mut supervisor = Supervisor {
         hearing: Hearing::new(identity, tools.bus.partitions()),
         tools,
@@ -112,13 +116,14 @@ pub(crate) async fn run(
         faults: BTreeMap::new(),
         takeovers: Arc::new(Semaphore::new(TAKEOVERS)),
         reports,
+        silence: watch::Sender::new(false),
+        known,
         number: 0,
         is_alone: false,
         is_displaced: false,
     };
     let mut announcements = supervisor.listen().await;
     let mut beats = interval(ANNOUNCED);
-    let (mut trims, mut looks) = (Instant::now() + ANNOUNCED, Instant::now() + LOOK);
     beats.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut is_leaving = stop.is_cancelled();
     supervisor.assign(is_leaving);
@@ -133,13 +138,6 @@ pub(crate) async fn run(
                 if !supervisor.hearing.has_listened() && !supervisor.is_alone {
                     beats.reset_after(INTRODUCED);
                 }
-                if looks <= Instant::now() {
-                    looks = Instant::now() + LOOK;
-                    supervisor.check_events().await;
-                }
-                if trims <= Instant::now() {
-                    trims = Instant::now() + supervisor.trim().await;
-                }
             }
             heard = next(&mut announcements) => match heard {
                 Some((relay, announced)) => supervisor.hear(&relay, &announced, is_leaving).await,
@@ -147,6 +145,9 @@ pub(crate) async fn run(
             },
             Some(ended) = supervisor.tasks.join_next() => supervisor.ended(ended.ok(), is_leaving).await,
             Some(report) = reported.recv() => supervisor.reported(report, is_leaving).await,
+            // Taking the partitions over again says what to do. What came into the stream now would pass for planned.
+            Some(EventsLost) = lost.recv() => supervisor.slots.values().for_each(|slot| slot.stop.cancel()),
+            () = &mut housekeeping => {}
             () = stop.cancelled(), if !is_leaving => {
                 is_leaving = true;
                 supervisor.announce(true).await;
@@ -275,6 +276,10 @@ impl Supervisor {
         for partition in take {
             self.open(partition);
         }
+        self.silence.send_if_modified(|tells| {
+            let now = self.is_alone || self.hearing.knows_who_is_silent();
+            std::mem::replace(tells, now) != now
+        });
         let owned = self.slots.values().filter(|slot| slot.needs.is_some()).count();
         let wanted = (self.is_alone || self.hearing.has_listened()).then_some(wanted);
         let fault = self.faults.values().next().cloned();
@@ -282,6 +287,15 @@ impl Supervisor {
             let now = Health { wanted, owned, fault };
             std::mem::replace(health, now.clone()) != now
         });
+        self.tell_housekeeping();
+    }
+
+    fn tell_housekeeping(&self) {
+        let floors = self.floors();
+        let unneeded = if self.is_alone { floors.into_values().next() } else { self.hearing.floors(&floors) };
+        let planned = |slot: &Slot| Some(slot.needs.as_ref()?.borrow().planned_through);
+        let planned_through = self.slots.values().filter_map(planned).max();
+        self.known.send_replace(Known { unneeded, planned_through });
     }
 
     fn open(&mut self, partition: Partition) {
@@ -289,6 +303,7 @@ impl Supervisor {
         self.slots.insert(partition, Slot { stop: stop.clone(), needs: None });
         let (tools, owners) = (self.tools.clone(), self.owners.clone());
         let (takeovers, reports) = (Arc::clone(&self.takeovers), self.reports.clone());
+        let silence = self.silence.subscribe();
         self.tasks.spawn(async move {
             let mut delay = RETRY_DELAYS.0;
             let (running, owner, needs) = loop {
@@ -298,13 +313,13 @@ impl Supervisor {
                 let taken = async {
                     // Never closed.
                     let _turn = takeovers.acquire().await;
-                    take_over(tools.clone(), partition).await
+                    take_over(tools.clone(), partition, silence.clone(), &stop).await
                 };
                 match taken.await {
                     Ok(taken) => break taken,
-                    Err(TakeOverError::Append(talaria_bus::AppendError::Overtaken)) => {
-                        return (partition, None);
-                    }
+                    Err(
+                        TakeOverError::Stopped | TakeOverError::Append(talaria_bus::AppendError::Overtaken),
+                    ) => return (partition, None),
                     Err(error) => {
                         tracing::error!(%error, %partition, "partition takeover failed; trying again");
                         // The supervisor ends after its tasks.
@@ -359,38 +374,5 @@ impl Supervisor {
             }
         }
         self.announce(is_leaving).await;
-    }
-
-    /// Stops planning where the events end before what was planned: what comes then would pass for planned. Taking the
-    /// partition over again says what to do.
-    async fn check_events(&mut self) {
-        let planned = |slot: &Slot| Some(slot.needs.as_ref()?.borrow().planned_through);
-        let Some(planned) = self.slots.values().filter_map(planned).max() else { return };
-        match self.tools.bus.bounds().await {
-            Ok(bounds) if bounds.last_event < planned => {
-                tracing::error!(last = bounds.last_event, planned, "the events end before what was planned");
-                self.slots.values().for_each(|slot| slot.stop.cancel());
-            }
-            Ok(_) => {}
-            Err(error) => tracing::debug!(%error, "cannot tell where the events end"),
-        }
-    }
-
-    /// Removes what no partition needs, if that is this relay's turn; says when to look again.
-    async fn trim(&mut self) -> Duration {
-        let floors = if self.is_alone {
-            self.floors().into_values().next()
-        } else {
-            self.hearing.floors(&self.floors())
-        };
-        if let Some(floors) = floors {
-            match self.tools.bus.trim(floors).await {
-                Ok((0, 0)) => {}
-                Ok((events, commits)) => tracing::info!(events, commits, "streams trimmed"),
-                Err(error) => tracing::warn!(%error, "trim failed"),
-            }
-        }
-        let retention = self.tools.config.borrow().retention;
-        (retention / 100).clamp(Duration::from_secs(1), Duration::from_secs(600))
     }
 }

@@ -306,7 +306,7 @@ impl World {
         let (wall, boot) = (self.wall(), since(self.now, self.begin));
         let Some(relay) = &mut self.relays[relay] else { return };
         if matches!(relay.clock_guard.look(wall, boot), Look::Back(_)) {
-            relay.machine.clamp(wall);
+            relay.machine.set_back(wall);
         }
         relay.machine.set_clock_settled(relay.clock_guard.is_settled());
     }

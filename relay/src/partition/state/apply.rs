@@ -28,7 +28,7 @@ impl State {
             kept.last_at = at;
         }
         match &record.what {
-            Some(What::Opened(opened)) => self.apply_opened(opened),
+            Some(What::Opened(opened)) => self.apply_opened(opened, at),
             Some(What::Closed(_)) => self.owner = None,
             Some(What::EventPlanned(planned)) => self.plan(event_seq, at, planned),
             Some(What::EventRepeated(_) | What::CallbackQuarantined(_)) => self.passed(event_seq),
@@ -46,6 +46,7 @@ impl State {
             Some(What::EventsForgotten(forgotten)) => self.forget(forgotten.before),
             Some(What::Acted(_)) | None => {}
         }
+        self.last_at = at;
     }
 
     /// Ends a commit: all records since the last `close`. Its sequence is not known yet. At most one closed commit may wait

@@ -4,13 +4,15 @@
 //! it into the next commit; a new owner applies the records of the journal. Both get the same state:
 //!
 //! 1. A record holds absolute values, so applying it twice changes nothing.
-//! 2. The order of the records counts, and never their times.
+//! 2. The order of the records counts, and never their times. An `Opened` that is earlier than the record before it sets
+//!    the clock back: what waits is due as much earlier.
 //! 3. A record about an event whose base record is missing is applied if it holds a whole task, else ignored.
 //! 4. A journal that was trimmed to [`State::floors`] gives the same state, also if the owner dies at any time.
 //!
 //! A backlog may be a million deliveries. A waiting delivery takes at most 300 bytes, with its event and all indices.
 
 mod apply;
+mod clock;
 mod commits;
 #[cfg(test)]
 mod compare;
@@ -36,8 +38,7 @@ use kept::{Kept, KeptEvents};
 use lanes::{LaneState, Lanes};
 use pauses::Paused;
 use slab::{Ix, Slab};
-use std::{collections::BTreeMap, iter, time::Duration};
-use talaria_bus::time::after;
+use std::{collections::BTreeMap, iter};
 use talaria_core::id::EventId;
 #[cfg(test)]
 use talaria_proto::v1::Pause;
@@ -58,6 +59,8 @@ pub(crate) struct State {
     /// The relay and its run.
     owner: Option<(String, u64)>,
     opened_at: Option<u64>,
+    /// The time of the last record.
+    last_at: i64,
     commits: Commits,
 }
 
@@ -253,25 +256,6 @@ impl State {
     /// The lanes whose due times or number under way changed since the last call.
     pub(crate) fn take_changed(&mut self) -> Vec<LaneId> {
         self.lanes.take_changed()
-    }
-
-    /// After the wall clock stepped back: makes each waiting delivery due at most `longest` from now on. No record says so,
-    /// because each owner has its own clock.
-    pub(crate) fn clamp(&mut self, now: Timestamp, longest: impl Fn(&DeliveryTask) -> Duration) {
-        let ahead = (nanos(now).saturating_add(1), 0)..;
-        for id in self.lanes.ids().collect::<Vec<_>>() {
-            let Some(lane) = self.lanes.get(id) else { continue };
-            let late: Vec<u64> = lane.due.range(ahead.clone()).map(|(_, event_seq)| *event_seq).collect();
-            for event_seq in late {
-                let Some(kept) = self.kept.by_seq(event_seq) else { continue };
-                let Some((ix, waiting)) = self.of_event(kept).find(|(_, of)| of.lane == id) else { continue };
-                let Some(task) = self.task_of(kept, waiting) else { continue };
-                let latest = nanos(after(now, longest(&task)));
-                if waiting.due > latest {
-                    self.update(event_seq, ix, |waiting| waiting.due = latest);
-                }
-            }
-        }
     }
 
     fn task_of(&self, kept: &Kept, waiting: &Waiting) -> Option<DeliveryTask> {

@@ -4,7 +4,7 @@ use super::{
     State,
     lanes::LaneState,
     pauses::Paused,
-    time::{read, write},
+    time::{nanos, read, timestamp, write},
 };
 use crate::decisions::breaker::Shut;
 use jiff::Timestamp;
@@ -25,24 +25,34 @@ impl State {
             run: identity.run,
             planned_through: self.planned_through,
             pauses: self.paused.all().cloned().collect(),
-            routes: self.memories(now),
+            routes: self.memories(nanos(now)),
             jobs: self.jobs.values().cloned().collect(),
         };
         Record { at: Some(to_proto(now)), event_seq: 0, what: Some(What::Opened(opened)) }
     }
 
-    fn memories(&self, now: Timestamp) -> Vec<RouteMemory> {
+    /// By a clock that reads `now`.
+    fn memories(&self, now: i64) -> Vec<RouteMemory> {
+        let behind = self.behind(now);
+        let recent = |lane: &LaneState| {
+            let sent = lane.starts.recent(now.saturating_add(behind));
+            sent.into_iter().map(|sent| sent.saturating_sub(behind)).collect()
+        };
         let mut lanes: Vec<(&LaneState, Vec<i64>)> =
-            self.lanes.iter().map(|lane| (lane, lane.starts.recent(now))).collect();
+            self.lanes.iter().map(|lane| (lane, recent(lane))).collect();
         let most = share(lanes.iter().map(|(_, sent)| sent.len()).collect(), MOST_STARTS);
         for (_, sent) in &mut lanes {
             sent.drain(..sent.len().saturating_sub(most));
         }
-        lanes.iter().filter_map(|(lane, sent)| memory(lane, sent)).collect()
+        lanes.iter().filter_map(|(lane, sent)| memory(lane, sent, behind)).collect()
     }
 
     /// Replaces all that the record repeats, so that no record before it counts.
-    pub(super) fn apply_opened(&mut self, opened: &Opened) {
+    pub(super) fn apply_opened(&mut self, opened: &Opened, at: i64) {
+        let behind = self.behind(at);
+        if behind > 0 {
+            self.set_back(behind);
+        }
         self.owner = Some((opened.relay.clone(), opened.run));
         self.passed(opened.planned_through);
         self.paused = Paused::default();
@@ -65,11 +75,14 @@ impl State {
     }
 }
 
-/// The memory of a lane's route; `None` if it is empty.
-fn memory(lane: &LaneState, sent: &[i64]) -> Option<RouteMemory> {
+/// The memory of a lane's route, with the breaker set back by `behind` nanoseconds; `None` if it is empty.
+fn memory(lane: &LaneState, sent: &[i64], behind: i64) -> Option<RouteMemory> {
     let sent: Vec<_> = sent.iter().copied().map(write).collect();
     let (tenant, route) = (&*lane.lane.tenant, &*lane.lane.route);
-    let shut = lane.shut.as_ref().map(|shut| route_changed(tenant, route, Some(shut)));
+    let shut = lane.shut.clone().map(|shut| {
+        let until = timestamp(nanos(shut.until).saturating_sub(behind));
+        route_changed(tenant, route, Some(&Shut { until, ..shut }))
+    });
     let memory = RouteMemory { tenant: tenant.to_owned(), route: route.to_owned(), shut, sent };
     (memory.shut.is_some() || !memory.sent.is_empty()).then_some(memory)
 }

@@ -43,6 +43,11 @@ impl<T> Slab<T> {
         self.chunks.get_mut(chunk)?.get_mut(index)
     }
 
+    /// All slots, also those of removed items.
+    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut T> {
+        self.chunks.iter_mut().flatten()
+    }
+
     pub(super) fn insert(&mut self, item: T) -> Ix {
         if let Some(ix) = self.free.pop() {
             if let Some(slot) = self.get_mut(ix) {

@@ -1,12 +1,11 @@
 //! When requests of a route with a pace went out in the last two hours.
 
-use super::time::{nanos, timestamp};
+use super::time::timestamp;
 use jiff::Timestamp;
-use std::{collections::VecDeque, time::Duration};
-use talaria_bus::time::before;
+use std::collections::VecDeque;
 
-/// Longer than the longest window of a pace, which is an hour.
-const KEPT: Duration = Duration::from_secs(2 * 3_600);
+/// In nanoseconds; longer than the longest window of a pace, which is an hour.
+const KEPT: i64 = 2 * 3_600 * 1_000_000_000;
 
 /// The start of an attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,8 +31,7 @@ impl Starts {
         self.last = Some(start);
         self.times.push_back(start.at);
         // The order of the journal counts: after a step of the clock, the last start has the right time.
-        let kept = i64::try_from(KEPT.as_nanos()).unwrap_or(i64::MAX);
-        let is_old = |time: &i64| time.abs_diff(start.at) > kept.cast_unsigned();
+        let is_old = |time: &i64| time.abs_diff(start.at) > KEPT.cast_unsigned();
         while self.times.front().is_some_and(is_old) {
             self.times.pop_front();
         }
@@ -53,8 +51,8 @@ impl Starts {
     }
 
     /// The starts of the last two hours, oldest first.
-    pub(super) fn recent(&self, now: Timestamp) -> Vec<i64> {
-        let since = nanos(before(now, KEPT));
+    pub(super) fn recent(&self, now: i64) -> Vec<i64> {
+        let since = now.saturating_sub(KEPT);
         let mut times: Vec<i64> = self.times.iter().copied().filter(|time| *time >= since).collect();
         times.sort_unstable();
         times

@@ -11,10 +11,10 @@ mod size;
 use super::*;
 use driver::{Driver, ROUTES, TENANTS, event, event_id, start};
 use model::key;
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, time::Duration};
 use talaria_bus::{
     Floors, Identity,
-    time::{before, from_proto, to_proto},
+    time::{after, before, from_proto, to_proto},
 };
 use talaria_proto::v1::{EventPlanned, Record, RouteMemory, record::What};
 

@@ -238,20 +238,42 @@ fn opened_replaces_the_small_state() {
 }
 
 #[test]
-fn after_a_step_of_the_clock_nothing_waits_longer_than_its_longest_pause() {
+fn an_owner_whose_clock_is_behind_keeps_every_distance_to_the_present() {
     let mut state = state(&[&[record(at(0), 1, planned("acme", 1, &["a", "b"]))]]);
     state.apply(&record(at(0), 2, planned("acme", 2, &["a"])));
-    for (seq, route, time) in [(1, "a", 50_000), (1, "b", 50_000), (2, "a", 90)] {
+    let shut = Shut { until: at(100), cause: Cause::Failures, tries: 1, why: "503".into() };
+    state.apply(&record(at(50), 0, What::RouteChanged(route_changed("acme", "a", Some(&shut)))));
+    for (seq, route, time) in [(1, "a", 50_000), (1, "b", 55), (2, "a", 90)] {
         let task = due(&task(&state, seq, route), at(time));
-        state.apply(&record(at(0), seq, moved(&task, true)));
+        state.apply(&record(at(20), seq, started(&task, true)));
+        state.apply(&record(at(50), seq, moved(&task, true)));
     }
     state.take_changed();
-    state.clamp(at(10), |task| seconds(if task.route == "a" { 100 } else { 100_000 }));
-    let due_at = |seq, route| from_proto(task(&state, seq, route).due_at.as_ref());
-    assert_eq!([due_at(1, "a"), due_at(1, "b"), due_at(2, "a")], [at(110), at(50_000), at(90)]);
-    let lane = state.lane_id("acme", "a").unwrap();
-    assert_eq!(state.due(lane, at(110)).collect::<Vec<_>>(), [key(2, "a"), key(1, "a")]);
-    assert_eq!(state.take_changed(), [lane]);
+    let due_at = |state: &State| {
+        [(1, "a"), (1, "b"), (2, "a")].map(|(seq, route)| from_proto(task(state, seq, route).due_at.as_ref()))
+    };
+
+    // The last record is of 50 s, so what was due in 5 s still is.
+    let behind = opened(&state, at(10));
+    state.apply(&behind);
+    assert_eq!(due_at(&state), [at(49_960), at(15), at(50)]);
+    let a = state.lane_id("acme", "a").unwrap();
+    assert_eq!(state.due(a, at(50)).collect::<Vec<_>>(), [key(2, "a")]);
+    let (memory, earlier) = (state.memory(a), before(start(), seconds(20)));
+    assert_eq!((memory.sent, memory.shut.unwrap().until), (vec![earlier, earlier], at(60)));
+    assert!(state.take_changed().contains(&a));
+
+    state.apply(&behind);
+    assert_eq!(due_at(&state), [at(49_960), at(15), at(50)], "once is enough");
+    for now in [at(100), before(at(100), Duration::from_millis(900))] {
+        let record = opened(&state, now);
+        state.apply(&record);
+    }
+    assert_eq!(
+        due_at(&state),
+        [at(49_960), at(15), at(50)],
+        "a clock that is ahead, or hardly behind, changes nothing"
+    );
 }
 
 #[test]

@@ -10,7 +10,7 @@ use crate::{
 };
 use jiff::Timestamp;
 use std::{collections::BTreeMap, time::Duration};
-use talaria_bus::time::{before, from_proto, since};
+use talaria_bus::time::{before, from_proto, since, to_proto};
 use talaria_core::id::{DeliveryId, EventId, RouteKey};
 use talaria_proto::v1::{
     BreakerCause, DeliveryTask, EventCarried, Opened, PauseChanged, Record, ReplayJob, ReplayJobState,
@@ -57,6 +57,7 @@ pub(super) struct Model {
     pub pauses: BTreeMap<Name, PauseChanged>,
     pub jobs: BTreeMap<String, ReplayJob>,
     pub owner: Option<(String, u64)>,
+    pub last_at: Option<Timestamp>,
 }
 
 impl Model {
@@ -92,6 +93,11 @@ impl Model {
 
     pub(super) fn apply(&mut self, commit: u64, record: &Record) {
         let (at, seq) = (from_proto(record.at.as_ref()), record.event_seq);
+        self.change(commit, record, at, seq);
+        self.last_at = Some(at);
+    }
+
+    fn change(&mut self, commit: u64, record: &Record, at: Timestamp, seq: u64) {
         if let Some(event) = self.event(seq) {
             event.last_at = at;
         }
@@ -108,7 +114,7 @@ impl Model {
             is_orphan: false,
         };
         match record.what.clone().unwrap() {
-            What::Opened(opened) => self.open(opened),
+            What::Opened(opened) => self.open(opened, at),
             What::Closed(_) => self.owner = None,
             What::EventPlanned(planned) => {
                 self.planned_through = self.planned_through.max(seq);
@@ -184,7 +190,19 @@ impl Model {
         }
     }
 
-    fn open(&mut self, opened: Opened) {
+    fn behind(&self, now: Timestamp) -> Duration {
+        let behind = self.last_at.map_or(Duration::ZERO, |last| since(last, now));
+        if behind < Duration::from_secs(1) { Duration::ZERO } else { behind }
+    }
+
+    fn open(&mut self, opened: Opened, at: Timestamp) {
+        let behind = self.behind(at);
+        if !behind.is_zero() {
+            for of in self.waiting.values_mut() {
+                let due = before(from_proto(of.task.due_at.as_ref()), behind);
+                of.task.due_at = Some(to_proto(due));
+            }
+        }
         self.owner = Some((opened.relay, opened.run));
         self.planned_through = self.planned_through.max(opened.planned_through);
         self.pauses.clear();
@@ -264,10 +282,12 @@ impl Model {
     }
 
     pub(super) fn recent(&self, now: Timestamp) -> BTreeMap<&Name, Vec<Timestamp>> {
+        let behind = self.behind(now);
         let since = before(now, Duration::from_secs(7_200));
         let mut recent = BTreeMap::new();
         for (name, route) in &self.routes {
-            let mut sent: Vec<_> = route.sent.iter().copied().filter(|sent| *sent >= since).collect();
+            let sent = route.sent.iter().map(|sent| before(*sent, behind));
+            let mut sent: Vec<_> = sent.filter(|sent| *sent >= since).collect();
             sent.sort_unstable();
             recent.insert(name, sent);
         }

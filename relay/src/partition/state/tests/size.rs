@@ -9,6 +9,10 @@ use super::{
     key, planned, record,
 };
 use std::{env, fs, hint::black_box, process::Command, time::Duration};
+use talaria_bus::{
+    Identity,
+    time::{self, after},
+};
 use talaria_proto::v1::{EventsForgotten, Record, record::What};
 
 /// The most bytes that a waiting delivery may take, with its event and all that finds it.
@@ -83,9 +87,11 @@ fn bytes_and_times_of_a_backlog() {
     assert_eq!(timed_often::<usize>("due of all lanes", due), all);
     assert_eq!(timed("to carry, all", || state.to_carry(now, usize::MAX)).len(), all);
     assert!(timed_often("to carry, none", || state.to_carry(start(), 1)).is_empty());
-    let mut clamped = state.clone();
-    timed("clamp", || clamped.clamp(start(), |_| Duration::from_secs(1)));
-    drop(clamped);
+    let mut set_back = state.clone();
+    let earlier = time::before(start(), Duration::from_secs(100));
+    let opened = set_back.opened(&Identity { relay: "relay".into(), run: 1 }, earlier);
+    timed("set the clock back", || set_back.apply(&opened));
+    drop(set_back);
     for number in 1..=count {
         let task = state.task(key(number, route(number))).unwrap();
         state.apply(&record(start(), number, moved(&task, false)));
