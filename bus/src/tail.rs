@@ -6,7 +6,7 @@ use std::{
 };
 
 /// How many bytes of entries are kept, by their size on disk.
-const CAPACITY: usize = 8 << 20;
+const CAPACITY: usize = 1 << 20;
 
 /// What an entry takes in memory beside its bytes, about.
 const OVERHEAD: usize = 128;

