@@ -12,12 +12,14 @@ fn main() -> ExitCode {
     // Before anything can ask for TLS.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let args = Args::parse();
-    logging::start(args.quiet_logs());
+    let log = logging::start(args.quiet_logs());
     let done = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
         .map_err(Failure::from)
         .and_then(|runtime| runtime.block_on(talaria::run(args)));
+    // Before the failure is told, which comes last.
+    drop(log);
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => failure.report(),

@@ -178,6 +178,12 @@ pub const CATALOGUE: &[Metric] = &[
         &[],
         "How many configurations the process has had, this one included",
     ),
+    counter(
+        Every,
+        "talaria_log_lines_left_out_total",
+        &[],
+        "lines of the log that were left out because nobody read it",
+    ),
     gauge(
         Every,
         "talaria_config_valid",

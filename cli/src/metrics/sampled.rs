@@ -4,9 +4,9 @@
 //! a while, so that however many look, little is asked.
 
 use super::CATALOGUE;
-use crate::{admin::Health, metrics::Metric};
+use crate::{admin::Health, logging::lines_left_out, metrics::Metric};
 use axum::http::StatusCode;
-use metrics::{gauge, with_local_recorder};
+use metrics::{counter, gauge, with_local_recorder};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use metrics_process::Collector;
 use std::time::{Duration, Instant};
@@ -38,6 +38,7 @@ impl Sampled {
     pub(crate) async fn text(&self, leaving: bool) -> String {
         let standing = self.standing(leaving).await;
         self.process.collect();
+        counter!("talaria_log_lines_left_out_total").absolute(lines_left_out());
         // Rendered anew each time: it costs little, and counters are exact.
         self.counted.render() + &standing
     }

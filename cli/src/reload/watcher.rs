@@ -6,13 +6,15 @@
 //! by looking now and then.
 
 use notify::{
-    EventKind, RecommendedWatcher, RecursiveMode, Watcher as _, event::AccessKind, event::AccessMode,
+    Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher as _,
+    event::{AccessKind, AccessMode, ModifyKind},
 };
 use std::{
     collections::BTreeSet,
+    ffi::{OsStr, OsString},
     fs,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 use tokio::{signal::unix::Signal, sync::Notify, time::Instant};
@@ -40,6 +42,8 @@ pub(super) struct Watcher {
     /// None where the system lets nobody watch.
     system: Option<RecommendedWatcher>,
     watched: BTreeSet<PathBuf>,
+    /// The names of the files; what happens to the content of others does not matter.
+    names: Arc<Mutex<BTreeSet<OsString>>>,
     happened: Arc<Notify>,
 }
 
@@ -47,9 +51,13 @@ impl Watcher {
     pub(super) fn new(hangup: Signal) -> Self {
         let happened = Arc::<Notify>::default();
         let tell = Arc::clone(&happened);
-        let system = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
+        let names = Arc::<Mutex<BTreeSet<OsString>>>::default();
+        let matter = Arc::clone(&names);
+        let system = notify::recommended_watcher(move |event: notify::Result<Event>| {
             // An error says that something was missed.
-            if event.is_ok_and(|event| !changes(event.kind)) {
+            if event
+                .is_ok_and(|event| !changes(&event, &matter.lock().unwrap_or_else(PoisonError::into_inner)))
+            {
                 return;
             }
             tell.notify_one();
@@ -58,14 +66,17 @@ impl Watcher {
             let every = NOW_AND_THEN;
             tracing::warn!(%error, "changes of the configuration are not told, so it is looked at every {every:?}");
         });
-        Self { hangup, system: system.ok(), watched: BTreeSet::new(), happened }
+        Self { hangup, system: system.ok(), watched: BTreeSet::new(), names, happened }
     }
 
     /// Returns when it is time to look at the file and at those that it names.
     pub(super) async fn look_again(&mut self, path: &Path, others: &[PathBuf]) -> Told {
         let paths: Vec<PathBuf> =
             others.iter().map(PathBuf::as_path).chain([path]).map(Path::to_path_buf).collect();
-        let directories = tokio::task::spawn_blocking(move || directories(&paths)).await.unwrap_or_default();
+        let (directories, names) = tokio::task::spawn_blocking(move || (directories(&paths), names(&paths)))
+            .await
+            .unwrap_or_default();
+        *self.names.lock().unwrap_or_else(PoisonError::into_inner) = names;
         if self.watch(directories) {
             // Something may have happened there before.
             return Told::MayHaveChanged;
@@ -100,10 +111,13 @@ impl Watcher {
     }
 }
 
-/// Whether what happened may have changed a file; reading one does not.
-fn changes(kind: EventKind) -> bool {
-    match kind {
-        EventKind::Access(access) => access == AccessKind::Close(AccessMode::Write),
+/// Whether what happened may have changed a file of these names; reading one does not. A directory may have a log beside them,
+/// to which something is written all the time.
+fn changes(event: &Event, names: &BTreeSet<OsString>) -> bool {
+    let matters = || event.paths.iter().filter_map(|path| path.file_name()).any(|name| names.contains(name));
+    match event.kind {
+        EventKind::Access(access) => access == AccessKind::Close(AccessMode::Write) && matters(),
+        EventKind::Modify(ModifyKind::Data(_)) => matters(),
         _ => true,
     }
 }
@@ -113,6 +127,13 @@ async fn settled(happened: &Notify) {
     happened.notified().await;
     let end = Instant::now() + LONGEST;
     while Instant::now() < end && tokio::time::timeout(QUIET, happened.notified()).await.is_ok() {}
+}
+
+/// The names of these files, and of those that links lead to.
+fn names(paths: &[PathBuf]) -> BTreeSet<OsString> {
+    let real = paths.iter().filter_map(|path| fs::canonicalize(path).ok());
+    let all = paths.iter().cloned().chain(real);
+    all.filter_map(|path| path.file_name().map(OsStr::to_owned)).collect()
 }
 
 /// Where these files are, and where links lead to.
