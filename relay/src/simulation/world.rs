@@ -344,6 +344,14 @@ impl World {
         let Some(owner) = self.owner() else { return self.soon(Duration::from_secs(9), what) };
         let now = self.wall();
         let (tenant, route) = lane.clone();
+        if !paused {
+            let holds = |relay: &Relay| relay.machine.state().pauses().hold(&tenant, &route);
+            if !self.relays[owner].as_ref().is_some_and(holds) {
+                return;
+            }
+            // The operator looks whether it was done: it is lost with an owner that was overtaken.
+            self.soon(Duration::from_secs(120), what);
+        }
         let pause = Pause { tenant, route, since: Some(to_proto(now)), ..Pause::default() };
         let what = What::PauseChanged(PauseChanged { pause: Some(pause), paused });
         let record = Record { at: Some(to_proto(now)), event_seq: 0, what: Some(what) };
