@@ -249,7 +249,8 @@ impl State {
             let Event { id, tenant, job_id: job, .. } = &*event;
             tracing::warn!(event = %id, tenant, job, key, "the unsigned idempotency key does not name this job and status");
         }
-        let published = stored(self.publisher.publish(event)).await;
+        // In a box, as every connection has room for its whole answer, and moves it twice a callback.
+        let published = stored(Box::pin(self.publisher.publish(event))).await;
         if published.is_err() {
             span.fail("unavailable");
         }
@@ -265,7 +266,7 @@ impl State {
             reason = quarantined.reason,
             "callback quarantined"
         );
-        stored(self.publisher.quarantine(quarantined)).await?;
+        stored(Box::pin(self.publisher.quarantine(quarantined))).await?;
         Err(("quarantined", problem))
     }
 }

@@ -33,6 +33,7 @@ pub use decisions::{guard::defuse, replay::who};
 
 use delivery::{attempt::Sender, forward::Forwarder};
 use partition::{
+    RecentEvents,
     handle::Owners,
     owner::Tools,
     supervisor::{self, Health},
@@ -154,6 +155,7 @@ impl Relay {
             config: config.clone(),
             sender: Sender::new(bus.clone(), clock.clone(), forwarder.clone()),
             hands: hands.semaphore(),
+            recent: RecentEvents::default(),
             feed: view.feed(),
             view: view.clone(),
         };

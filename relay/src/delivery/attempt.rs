@@ -53,7 +53,8 @@ impl Sender {
         }
         let event = match event {
             Some(event) => Some(event),
-            None => self.event(attempt).await,
+            // In a box, because it is seldom needed, and each attempt has room for it.
+            None => Box::pin(self.event(attempt)).await,
         };
         let traceparent = event.as_ref().map_or("", |event| event.traceparent.as_str());
         // Part of the event's trace, however long after it; the request is part of this.

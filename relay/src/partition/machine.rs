@@ -635,6 +635,11 @@ impl Machine {
         }
     }
 
+    /// Whether a delivery of an event waits.
+    pub(crate) fn waits(&self, event_seq: u64) -> bool {
+        self.state.waits(event_seq)
+    }
+
     /// The deliveries of an event that wait.
     pub(crate) fn tasks_of(&self, event_seq: u64) -> Vec<DeliveryTask> {
         self.state.carried(event_seq).unwrap_or_default()

@@ -27,6 +27,7 @@ mod state;
 pub(crate) mod supervisor;
 
 pub(crate) use machine::{Attempt, Outcome};
+pub(crate) use recent::RecentEvents;
 pub(crate) use state::Payload;
 
 /// What the simulation plays with.

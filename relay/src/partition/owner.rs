@@ -77,6 +77,7 @@ pub(crate) struct Tools {
     pub sender: Sender,
     /// How many deliveries the relay has in hand at once.
     pub hands: Arc<Semaphore>,
+    pub recent: RecentEvents,
     pub feed: Feed,
     pub view: View,
 }
@@ -138,7 +139,6 @@ pub(crate) struct Running {
     requests: mpsc::Receiver<Request>,
     attempts: Attempts,
     clock_guard: ClockGuard,
-    recent: RecentEvents,
     /// Hands that are free, and those of attempts whose commit is not durable yet, in their order.
     permits: Vec<OwnedSemaphorePermit>,
     promised: VecDeque<OwnedSemaphorePermit>,
@@ -247,7 +247,6 @@ pub(crate) async fn take_over(
         requests: receiver,
         attempts: Attempts { give_up: CancellationToken::new(), ended, endings },
         clock_guard,
-        recent: RecentEvents::default(),
         permits: Vec::new(),
         promised: VecDeque::new(),
         events,
@@ -447,11 +446,16 @@ impl Running {
         // Attempts and permits are in the same order.
         let Some(permit) = self.promised.pop_front() else { return };
         let (sender, ended) = (self.tools.sender.clone(), self.attempts.ended.clone());
-        let (give_up, event) = (self.attempts.give_up.clone(), self.recent.get(attempt.key.event_seq));
+        let (give_up, event) = (self.attempts.give_up.clone(), self.tools.recent.get(attempt.key.event_seq));
         gauge!("talaria_deliveries_in_hand").increment(1);
         tokio::spawn(async move {
-            // What is given up stays under way for the next owner, which marks it as interrupted.
-            if let Some(made) = give_up.run_until_cancelled(sender.send(&attempt, event)).await {
+            let made = tokio::select! {
+                biased;
+                // What is given up stays under way for the next owner, which marks it as interrupted.
+                () = give_up.cancelled() => None,
+                made = sender.send(&attempt, event) => Some(made),
+            };
+            if let Some(made) = made {
                 // The owner may have gone.
                 let _ = ended.send(AttemptEnded { attempt, made, _permit: permit });
             }
@@ -509,6 +513,9 @@ impl Running {
             histogram!("talaria_attempt_seconds").record(took);
         }
         if let Some(state) = ended {
+            if !self.machine.waits(task.event_seq) {
+                self.tools.recent.remove(task.event_seq);
+            }
             let name = state.as_str_name().trim_start_matches("DELIVERY_STATE_").to_lowercase();
             counter!("talaria_deliveries_total", "state" => name).increment(1);
             histogram!("talaria_delivery_seconds").record(since(now, from_proto(task.received_at.as_ref())));
@@ -522,7 +529,7 @@ impl Running {
             let Incoming::Event(event) = &stored.what else { continue };
             match planned {
                 Planned::ForRoutes => {
-                    self.recent.insert(stored.seq, event);
+                    self.tools.recent.insert(stored.seq, event);
                     counter!("talaria_events_planned_total", "routes" => "some").increment(1);
                 }
                 Planned::ForNone => counter!("talaria_events_planned_total", "routes" => "none").increment(1),

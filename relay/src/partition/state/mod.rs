@@ -126,6 +126,11 @@ impl State {
         self.task_of(kept, waiting)
     }
 
+    /// Whether a delivery of an event waits, under way or not.
+    pub(crate) fn waits(&self, event_seq: u64) -> bool {
+        self.kept.by_seq(event_seq).is_some_and(Kept::waits)
+    }
+
     /// How many attempts were started and have not ended.
     pub(crate) fn under_way_count(&self) -> usize {
         self.lanes.iter().map(|lane| lane.under_way.len()).sum()
