@@ -59,11 +59,12 @@ impl Lines {
     /// Starts the thread that writes them.
     pub(super) fn write_to(&self, output: impl Write + Send + 'static) -> io::Result<Guard> {
         let lines = self.clone();
-        let thread = thread::Builder::new().name("log".into()).spawn(move || lines.write_all(output))?;
+        let thread =
+            thread::Builder::new().name("log".into()).spawn(move || lines.write_what_waits(output))?;
         Ok(Guard { lines: self.clone(), thread: Some(thread) })
     }
 
-    fn write_all(&self, mut output: impl Write) {
+    fn write_what_waits(&self, mut output: impl Write) {
         let mut bytes = Vec::new();
         loop {
             let wait = |waiting: &mut Waiting| waiting.bytes.is_empty() && !waiting.is_ending;
