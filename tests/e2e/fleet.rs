@@ -3,10 +3,10 @@
 
 use std::{
     env,
-    path::Path,
     time::{Duration, Instant},
 };
 use talaria_tests::{
+    clock::faketime,
     fleet::{Balancer, Fleet, Ledger, Load, fleet},
     gate::Gate,
     nats::Server,
@@ -184,12 +184,7 @@ async fn a_relay_that_is_cut_off_loses_its_work_to_others_and_goes_on_when_it_is
 /// Wall clocks that are far apart, as libfaketime makes them.
 #[tokio::test(flavor = "multi_thread")]
 async fn relays_whose_clocks_are_minutes_apart_work_together() {
-    let libraries = ["/usr/lib/x86_64-linux-gnu", "/usr/lib/aarch64-linux-gnu"];
-    let libraries = libraries.map(|directory| format!("{directory}/faketime/libfaketimeMT.so.1"));
-    let Some(library) = libraries.iter().find(|library| Path::new(library).exists()) else {
-        eprintln!("skipped: this needs Debian's package libfaketime");
-        return;
-    };
+    let Some(library) = faketime() else { return };
     let shifted = |by: &str| {
         let variables =
             [("LD_PRELOAD", library.as_str()), ("FAKETIME", by), ("FAKETIME_DONT_FAKE_MONOTONIC", "1")];

@@ -47,6 +47,7 @@ mod breaker;
 mod broker;
 mod certificates;
 mod chaos;
+mod clock;
 mod cluster;
 mod commands;
 mod compose;

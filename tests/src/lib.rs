@@ -24,6 +24,7 @@
 )]
 
 pub mod binary;
+pub mod clock;
 pub mod collector;
 pub mod compose;
 pub mod fleet;

@@ -4,7 +4,7 @@ use crate::{
     TENANT, bare, data_directory,
     generator::{self, Load},
     hermes::count,
-    measure::median,
+    measure::{cpu, median},
     report::{Row, per_second},
     role::{self, Other},
 };
@@ -27,7 +27,7 @@ pub async fn run() -> Vec<Row> {
         })
         .start()
         .await;
-    let [mut rates, mut bare_rates, mut ratios] = [const { Vec::new() }; 3];
+    let [mut rates, mut bare_rates, mut ratios, mut costs] = [const { Vec::new() }; 4];
     for round in 0..ROUNDS {
         let jobs = (0..CONNECTIONS * EACH).map(|index| payload(&format!("bare-{index}"), "completed"));
         let bodies = jobs.map(|body| body.to_string().into()).collect();
@@ -40,12 +40,14 @@ pub async fn run() -> Vec<Row> {
             each: EACH,
             time: Duration::MAX,
         };
-        let (start, before) = (Instant::now(), count(hermes.address).await);
+        let (start, before, used) = (Instant::now(), count(hermes.address).await, cpu(talaria.pid()));
         let sent = generator::run(talaria.ingress(), &load).await.acknowledged.len();
         until("all to be forwarded", async || (count(hermes.address).await >= before + sent).then_some(()))
             .await;
         let ours = sent as f64 / start.elapsed().as_secs_f64();
-        eprintln!("end to end: {ours:.0}/s beside {beside:.0}/s");
+        let cost = (cpu(talaria.pid()) - used).as_secs_f64() * 1e6 / sent as f64;
+        eprintln!("end to end: {ours:.0}/s beside {beside:.0}/s, {cost:.0} µs of CPU time an event");
+        costs.push(cost);
         rates.push(ours);
         bare_rates.push(beside);
         ratios.push(ours / beside);
@@ -56,6 +58,8 @@ pub async fn run() -> Vec<Row> {
             per_second(median(rates)),
         )
         .beside(per_second(median(bare_rates)))
-        .ratio(median(ratios)),
+        .ratio(median(ratios))
+        .at_least(0.18),
+        Row::new("CPU an event, end to end", format!("{:.0} µs", median(costs))).aim("at most 110 µs"),
     ]
 }

@@ -44,6 +44,11 @@ pub struct Other {
 }
 
 impl Other {
+    /// The process.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Starts a role, and waits until it has said where it listens.
     pub fn start(role: &str) -> Self {
         Self::start_with(role, &[])

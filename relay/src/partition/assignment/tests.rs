@@ -48,6 +48,17 @@ fn a_relay_alone_takes_everything_once_it_has_listened() {
     assert_eq!(hearing.assign(&all(), true).give, all(), "it leaves");
 }
 
+/// By the journal, another relay may own a partition that none claims.
+#[test]
+fn who_is_silent_is_known_after_as_many_beats_as_another_may_miss() {
+    let mut hearing = Hearing::new(identity("a", 5), COUNT);
+    for came_back in 0..MISSED {
+        assert!(!hearing.knows_who_is_silent(), "{came_back}");
+        beat(&mut hearing);
+    }
+    assert!(hearing.knows_who_is_silent());
+}
+
 #[test]
 fn what_another_relay_claims_is_taken_once_it_gives_it_up_or_is_gone() {
     let mut hearing = hearing("a");

@@ -25,7 +25,7 @@ impl Side {
     pub fn ingress(self, nats: &Server) -> Other {
         match self {
             Self::Obvious => Other::start_with(role::OBVIOUS_INGRESS, &[&nats.url()]),
-            Self::Talaria => Other::talaria("ingress", over(nats).tenant(TENANT, |tenant| tenant).write()),
+            Self::Talaria => ingress(nats, &[TENANT.to_owned()]),
         }
     }
 
@@ -36,18 +36,24 @@ impl Side {
                 let arguments = [&nats.url(), &hermes.to_string(), &at_once.to_string()];
                 Other::start_with(role::OBVIOUS_RELAY, &arguments.map(String::as_str))
             }
-            Self::Talaria => relay(nats, hermes, &["r".into()], at_once),
+            Self::Talaria => relay(nats, hermes, &[TENANT.to_owned()], at_once),
         }
     }
 }
 
-/// Starts a Talaria's relay with these routes, all to Hermes, and so many exchanges at once on each.
-pub fn relay(nats: &Server, hermes: SocketAddr, routes: &[String], at_once: usize) -> Other {
+/// Starts a Talaria's ingress with these tenants.
+pub fn ingress(nats: &Server, tenants: &[String]) -> Other {
+    let config = tenants.iter().fold(over(nats), |config, name| config.tenant(name, |tenant| tenant));
+    Other::talaria("ingress", config.write())
+}
+
+/// Starts a Talaria's relay with these tenants, each with one route to Hermes and so many exchanges at once.
+pub fn relay(nats: &Server, hermes: SocketAddr, tenants: &[String], at_once: usize) -> Other {
     let url = format!("http://{hermes}/webhooks/r");
     let keys = format!("body: raw\npace: off\nin_flight: {at_once}");
-    let config = over(nats).tenant(TENANT, |tenant| {
-        routes.iter().fold(tenant, |tenant, route| tenant.route(route, &url, &keys))
-    });
+    let config = tenants
+        .iter()
+        .fold(over(nats), |config, name| config.tenant(name, |tenant| tenant.route("r", &url, &keys)));
     Other::talaria("relay", config.write())
 }
 
