@@ -40,7 +40,7 @@ async fn failing(library: &str, sink: &Sink) -> (Clock, Stack) {
             tenant.route(
                 "r",
                 &sink.url("r"),
-                "breaker: off\nretry: {schedule: [2s, 2s, 2s, 2s, 2s, 2s, 2s, 2s]}",
+                "breaker: off\nretry: {schedule: [2s, 2s, 2s, 2s, 2s, 2s, 2s, 2s, 2s, 2s, 2s, 2s]}",
             )
         })
         .start()
@@ -52,6 +52,15 @@ async fn logged(stack: &Stack, what: &str) {
     until(what, async || stack.log().iter().any(|line| line.contains(what)).then_some(())).await;
 }
 
+/// Lets the clock jump ahead, and waits until an attempt was made by the wrong time.
+async fn jumps_ahead(clock: &Clock, by: &str, stack: &Stack, sink: &Sink) {
+    clock.set(by);
+    logged(stack, "the wall clock was set forward").await;
+    let before = sink.requests_to("r").len();
+    let tried = async || (sink.requests_to("r").len() > before + 1).then_some(());
+    until("it to be tried by the wrong clock", tried).await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_clock_that_jumps_days_ahead_and_back_erases_nothing_and_parks_nothing() {
     let Some(library) = faketime() else { return };
@@ -59,19 +68,13 @@ async fn a_clock_that_jumps_days_ahead_and_back_erases_nothing_and_parks_nothing
     let (clock, stack) = failing(&library, &sink).await;
     let event = stack.openrouter("acme").send("waits", "completed").await;
     stack.delivery_when(&event, "r", |delivery| delivery.attempts >= 1).await;
-
-    // Ten days: longer than anything is kept, and older than anything may become.
-    clock.set("+10d");
-    logged(&stack, "the wall clock was set forward").await;
-    let before = sink.requests_to("r").len();
-    until("it to be tried by the wrong clock", async || (sink.requests_to("r").len() > before).then_some(()))
-        .await;
+    // Longer than anything is kept, and older than anything may become.
+    jumps_ahead(&clock, "+10d", &stack, &sink).await;
     clock.set("+0s");
     logged(&stack, "the wall clock was set back").await;
     sink.set("r", Does::Accept);
-    let found =
-        tokio::time::timeout(SOON, stack.finished(&event, "r")).await.expect("its next attempt comes soon");
-    assert_eq!(found.delivery.unwrap().state(), State::Delivered);
+    let found = tokio::time::timeout(SOON, stack.finished(&event, "r")).await;
+    assert_eq!(found.expect("its next attempt comes soon").delivery.unwrap().state(), State::Delivered);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -79,13 +82,12 @@ async fn a_clock_that_is_set_back_between_two_runs_lets_nothing_wait_for_it() {
     let Some(library) = faketime() else { return };
     let sink = Sink::start().await;
     let (clock, mut stack) = failing(&library, &sink).await;
-    clock.set("+2h");
     let event = stack.openrouter("acme").send("waits", "completed").await;
     stack.delivery_when(&event, "r", |delivery| delivery.attempts >= 1).await;
+    jumps_ahead(&clock, "+2h", &stack, &sink).await;
     clock.set("+0s");
     sink.set("r", Does::Accept);
     stack.kill_and_restart().await;
-    let found =
-        tokio::time::timeout(SOON, stack.finished(&event, "r")).await.expect("its next attempt comes soon");
-    assert_eq!(found.delivery.unwrap().state(), State::Delivered);
+    let found = tokio::time::timeout(SOON, stack.finished(&event, "r")).await;
+    assert_eq!(found.expect("its next attempt comes soon").delivery.unwrap().state(), State::Delivered);
 }

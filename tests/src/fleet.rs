@@ -76,7 +76,7 @@ pub fn leading_to(hermes: SocketAddr) -> Builder {
         environment: Vec::new(),
         servers: Vec::new(),
         replicas: 1,
-        tenants: 4,
+        tenants: 24,
         routes: 4,
         ingresses: 2,
         relays: 3,
@@ -99,7 +99,7 @@ impl Builder {
         self
     }
 
-    /// How many tenants there are.
+    /// How many tenants there are. With many, each relay is likely to own some.
     #[must_use]
     pub fn tenants(mut self, tenants: usize) -> Self {
         self.tenants = tenants;
