@@ -45,7 +45,7 @@ pub async fn run() -> Vec<Row> {
         until("all to be forwarded", async || (count(hermes.address).await >= before + sent).then_some(()))
             .await;
         let ours = sent as f64 / start.elapsed().as_secs_f64();
-        let cost = (cpu(talaria.pid()) - used).as_secs_f64() * 1e6 / sent as f64;
+        let cost = cpu(talaria.pid()).saturating_sub(used).as_secs_f64() * 1e6 / sent as f64;
         eprintln!("end to end: {ours:.0}/s beside {beside:.0}/s, {cost:.0} µs of CPU time an event");
         costs.push(cost);
         rates.push(ours);

@@ -34,7 +34,7 @@ pub async fn run(hermes: SocketAddr) -> Measured {
             let before = used();
             deliveries = forwards::fill(&nats, &tenants, EACH).await;
             let rate = arrived::rate(hermes, deliveries).await;
-            let cost = (used() - before).as_secs_f64() * 1e6 / deliveries as f64;
+            let cost = used().saturating_sub(before).as_secs_f64() * 1e6 / deliveries as f64;
             eprintln!("{relays} relays: {rate:.0}/s, {cost:.0} µs a forward");
             rates[index].push(rate);
             costs[index].push(cost);
