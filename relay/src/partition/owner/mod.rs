@@ -1,23 +1,32 @@
 //! The owner of a partition: the task that feeds a [`Machine`], appends its commits and does what it decides.
 //!
 //! One commit is on its way at a time; everything that happens meanwhile goes with the next one.
+//!
+//! [`take_over`] makes an owner. [`attempts`] are under way beside it, and so is what it reads ([`reading`]).
+
+mod attempts;
+mod reading;
+mod take_over;
+
+pub(crate) use take_over::{TakeOverError, take_over};
 
 use super::{
     clock_guard::{ClockGuard, Look},
-    handle::{Owner, Request},
-    machine::{Account, Action, Attempt, Keeping, Machine, Outcome, Planned},
+    handle::Request,
+    machine::{Action, Keeping, Machine, Planned},
     recent::RecentEvents,
-    state::{Payload, State},
 };
 use crate::{
-    delivery::attempt::{Made, Sender, read_event},
-    view::{Fed, Feed, View, query},
+    delivery::attempt::Sender,
+    view::{Fed, Feed, View},
 };
+use attempts::Attempts;
 use jiff::Timestamp;
-use metrics::{counter, gauge, histogram};
+use metrics::counter;
 use opentelemetry::KeyValue;
+use reading::read_carried;
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::VecDeque,
     future::Future,
     ops::ControlFlow,
     pin::Pin,
@@ -25,30 +34,16 @@ use std::{
     time::{Duration, SystemTime},
 };
 use talaria_bus::{
-    AppendError, Bus, Clock, Error, Floors, Incoming, Journal, Partition, Stored,
-    time::{from_proto, since},
-    trace::{Kind, Span, Tracer, trace_id},
+    AppendError, Bus, Clock, Floors, Incoming, Journal, Partition, Stored,
+    trace::{Kind, Span, Tracer},
 };
 use talaria_core::config::Config;
-use talaria_proto::v1::{
-    Attempt as Attempted, AttemptOutcome, CarriedDelivery, Commit, Delivery, DeliveryState, DeliveryTask,
-    Event, EventCarried,
-};
+use talaria_proto::v1::{Commit, Event, EventCarried};
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch},
     task::JoinSet,
 };
 use tokio_util::sync::CancellationToken;
-
-/// Commits that are read in one go at a takeover.
-const REPLAYED: usize = 1024;
-
-/// Events that are taken in one go.
-const EVENTS: usize = 256;
-
-/// Ended attempts that are taken in one go: when hundreds of timeouts fall together, what is planned and sent for others
-/// does not wait for all of them.
-const ENDED: usize = 32;
 
 /// Permits that are asked for in one go.
 const PERMITS: usize = 64;
@@ -61,12 +56,6 @@ const CARRIED: usize = 16;
 
 /// How often the clocks are compared, and it is looked for what is to be kept or forgotten.
 const LOOK: Duration = Duration::from_secs(5);
-
-/// How often it is looked whether the owner of a partition has given it up.
-const OWNER_LOOK: Duration = Duration::from_millis(200);
-
-/// The pause before the events are asked for again when the bus does not give them, and the longest.
-const RETRY_DELAYS: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(5));
 
 /// What an owner works with. Clones share it.
 #[derive(Clone)]
@@ -108,13 +97,6 @@ pub(crate) enum Ended {
     Broken(AppendError),
 }
 
-/// An attempt that has ended.
-struct AttemptEnded {
-    attempt: Box<Attempt>,
-    made: Made,
-    _permit: OwnedSemaphorePermit,
-}
-
 /// A commit that was appended, with the journal that it was appended to.
 struct Appended {
     journal: Journal,
@@ -152,148 +134,6 @@ pub(crate) struct Running {
     tracer: Tracer,
     /// Of the plans in the commit that is being built.
     spans: Vec<Span>,
-}
-
-/// Attempts that are under way.
-struct Attempts {
-    give_up: CancellationToken,
-    ended: mpsc::UnboundedSender<AttemptEnded>,
-    endings: mpsc::UnboundedReceiver<AttemptEnded>,
-}
-
-impl Drop for Attempts {
-    fn drop(&mut self) {
-        // What the journal says about them is for the next owner to find out.
-        self.give_up.cancel();
-    }
-}
-
-/// Reads a partition's journal to its end, and takes the partition over. What was under way then was interrupted. Where the
-/// journal says that another relay owns it, that relay has to give it up before, or to be silent: `silence` says whether this
-/// relay has listened for long enough to tell.
-pub(crate) async fn take_over(
-    tools: Tools,
-    partition: Partition,
-    mut silence: watch::Receiver<bool>,
-    stop: &CancellationToken,
-) -> Result<(Running, Owner, watch::Receiver<Needs>), TakeOverError> {
-    let identity = tools.bus.identity().clone();
-    let (mut state, mut last) = (State::default(), 0);
-    loop {
-        let commits = tools.bus.read(partition, last, REPLAYED).await?;
-        let Some(newest) = commits.last() else {
-            let is_owned = state.owner().is_some_and(|(relay, _)| relay != identity.relay);
-            if !is_owned || *silence.borrow() {
-                break;
-            }
-            tokio::select! {
-                () = stop.cancelled() => return Err(TakeOverError::Stopped),
-                _ = silence.changed() => {}
-                () = tokio::time::sleep(OWNER_LOOK) => {}
-            }
-            continue;
-        };
-        last = newest.seq;
-        for committed in &commits {
-            committed.commit.records.iter().for_each(|record| state.apply(record));
-            state.close();
-            state.committed(committed.seq);
-        }
-        tokio::task::yield_now().await;
-    }
-    check_events(&tools.bus, partition, &state).await?;
-    let previous = state.owner().map(|(relay, run)| (relay.to_owned(), run));
-    let config = Arc::clone(&tools.config.borrow());
-    let now = tools.clock.now();
-    let largest = tools.bus.largest_commit();
-    let mut machine = Machine::open(partition, identity.clone(), state, config, largest, now);
-    let mut journal = tools.bus.journal(partition, last);
-    // One commit says that it is ours, and as many as it takes what was interrupted.
-    loop {
-        let (interrupted, more) = machine.interrupt(now, rand::random());
-        counter!("talaria_attempts_total", "outcome" => "interrupted").increment(interrupted);
-        let (commit, _) = machine.take_commit();
-        last = journal.append(commit).await.map_err(TakeOverError::Append)?;
-        machine.committed(last);
-        if !more {
-            break;
-        }
-    }
-    match previous {
-        Some((relay, run)) if (&relay, run) != (&identity.relay, identity.run) => {
-            tracing::info!(%partition, from = relay, run, "partition taken over");
-        }
-        _ => tracing::debug!(%partition, "partition opened"),
-    }
-    let (requests, receiver) = mpsc::channel(REQUESTS);
-    let (committed, committed_now) = watch::channel(last);
-    let (needed, needed_now) = watch::channel(needs(&machine));
-    let (ended, endings) = mpsc::unbounded_channel();
-    tools.feed.send(Fed::Owned { partition, last });
-    let clock_guard = ClockGuard::new(now, tools.clock.since_boot());
-    let (incoming, events) = mpsc::channel(1);
-    let (carrying, carried) = mpsc::channel(CARRIED);
-    let (renewing, renewed) = mpsc::channel(1);
-    let mut tasks = JoinSet::new();
-    tasks.spawn(read_ahead(tools.bus.clone(), partition, machine.planned_through(), incoming));
-    let running = Running {
-        partition,
-        machine,
-        journal: Some(journal),
-        appending: None,
-        last,
-        committed,
-        needs: needed,
-        requests: receiver,
-        attempts: Attempts { give_up: CancellationToken::new(), ended, endings },
-        clock_guard,
-        permits: Vec::new(),
-        promised: VecDeque::new(),
-        events,
-        carried,
-        carrying,
-        renewed,
-        renewing,
-        tasks,
-        tracer: Tracer::default(),
-        spans: Vec::new(),
-        tools,
-    };
-    Ok((running, Owner::new(partition, requests, committed_now), needed_now))
-}
-
-/// Why a partition could not be taken over.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum TakeOverError {
-    #[error(transparent)]
-    Bus(#[from] Error),
-    #[error(transparent)]
-    Append(AppendError),
-    #[error("told to stop")]
-    Stopped,
-    #[error(
-        "the events end at {last}, and {planned} of them were planned: their stream lost its end or was restored; nothing \
-         is planned or removed until that is mended, see docs/errors/events-lost.md"
-    )]
-    EventsLost { last: u64, planned: u64 },
-}
-
-/// Fails when the events end before what was planned: what comes now would pass for planned. Says so when events are gone
-/// that were never planned.
-async fn check_events(bus: &Bus, partition: Partition, state: &State) -> Result<(), TakeOverError> {
-    let planned = state.planned_through();
-    if planned == 0 {
-        return Ok(());
-    }
-    let bounds = bus.bounds().await?;
-    if bounds.last_event < planned {
-        return Err(TakeOverError::EventsLost { last: bounds.last_event, planned });
-    }
-    if bounds.first_event > planned + 1 {
-        tracing::error!(%partition, planned, first = bounds.first_event, "events were removed before they were planned");
-        counter!("talaria_events_lost_total").increment(1);
-    }
-    Ok(())
 }
 
 impl Running {
@@ -440,86 +280,6 @@ impl Running {
             }
         }
         ControlFlow::Continue(())
-    }
-
-    fn attempt(&mut self, attempt: Box<Attempt>) {
-        // Attempts and permits are in the same order.
-        let Some(permit) = self.promised.pop_front() else { return };
-        let (sender, ended) = (self.tools.sender.clone(), self.attempts.ended.clone());
-        let (give_up, event) = (self.attempts.give_up.clone(), self.tools.recent.get(attempt.key.event_seq));
-        gauge!("talaria_deliveries_in_hand").increment(1);
-        tokio::spawn(async move {
-            let made = tokio::select! {
-                biased;
-                // What is given up stays under way for the next owner, which marks it as interrupted.
-                () = give_up.cancelled() => None,
-                made = sender.send(&attempt, event) => Some(made),
-            };
-            if let Some(made) = made {
-                // The owner may have gone.
-                let _ = ended.send(AttemptEnded { attempt, made, _permit: permit });
-            }
-            gauge!("talaria_deliveries_in_hand").decrement(1);
-        });
-    }
-
-    /// Takes attempts that ended: this one, and some that are there already.
-    fn attempts_ended(&mut self, first: AttemptEnded) {
-        let mut next = Some(first);
-        let mut taken = 0;
-        while let Some(AttemptEnded { attempt, made, _permit }) = next {
-            self.attempt_ended(&attempt, made);
-            taken += 1;
-            let more = taken < ENDED && self.machine.has_room(0);
-            next = if more { self.attempts.endings.try_recv().ok() } else { None };
-        }
-    }
-
-    fn attempt_ended(&mut self, attempt: &Attempt, made: Made) {
-        let Made { outcome, mut span, http_status, took } = made;
-        let now = self.now();
-        let was_sent = matches!(outcome, Outcome::Sent(_));
-        let Some(Account { task, verdict, ended }) =
-            self.machine.ended(attempt, outcome, now, rand::random())
-        else {
-            return;
-        };
-        if let Some(verdict) = verdict {
-            let outcome = outcome_name(verdict.outcome);
-            span.say(|| {
-                let status =
-                    http_status.map(|status| KeyValue::new("http.response.status_code", i64::from(status)));
-                [KeyValue::new("talaria.outcome", outcome)].into_iter().chain(status).collect()
-            });
-            if is_failure(verdict.outcome) {
-                span.fail(outcome);
-            }
-            let traceparent = span.traceparent();
-            tracing::info!(
-                delivery = task.delivery_id,
-                tenant = task.tenant,
-                route = task.route,
-                attempt = task.attempts + 1,
-                outcome,
-                http_status,
-                ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
-                detail = verdict.detail,
-                trace = traceparent.as_deref().and_then(trace_id),
-                "attempt"
-            );
-            counter!("talaria_attempts_total", "outcome" => outcome).increment(1);
-        }
-        if was_sent {
-            histogram!("talaria_attempt_seconds").record(took);
-        }
-        if let Some(state) = ended {
-            if !self.machine.waits(task.event_seq) {
-                self.tools.recent.remove(task.event_seq);
-            }
-            let name = state.as_str_name().trim_start_matches("DELIVERY_STATE_").to_lowercase();
-            counter!("talaria_deliveries_total", "state" => name).increment(1);
-            histogram!("talaria_delivery_seconds").record(since(now, from_proto(task.received_at.as_ref())));
-        }
     }
 
     fn plan(&mut self, stored: &[Stored]) {
@@ -670,85 +430,4 @@ async fn over(drained: &mut Option<Pin<Box<tokio::time::Sleep>>>) {
         Some(drained) => drained.await,
         None => std::future::pending().await,
     }
-}
-
-/// Reads what comes into the partition behind a sequence, one step ahead, whatever happens to the bus meanwhile.
-async fn read_ahead(bus: Bus, partition: Partition, mut after: u64, incoming: mpsc::Sender<Vec<Stored>>) {
-    let mut delay = RETRY_DELAYS.0;
-    loop {
-        let read = async {
-            let mut events = bus.events(partition, after).await?;
-            loop {
-                let stored = events.next(EVENTS).await?;
-                (after, delay) = (stored.last().map_or(after, |stored| stored.seq), RETRY_DELAYS.0);
-                if incoming.send(stored).await.is_err() {
-                    return Ok::<_, Error>(());
-                }
-            }
-        };
-        match read.await {
-            Ok(()) => return,
-            Err(error) => tracing::warn!(%error, %partition, "event subscription failed"),
-        }
-        tokio::time::sleep(delay).await;
-        delay = (2 * delay).min(RETRY_DELAYS.1);
-    }
-}
-
-/// An event with its payload, and its deliveries with what the view knows of them.
-async fn read_carried(
-    bus: &Bus,
-    view: &View,
-    seq: u64,
-    payload: Payload,
-    tasks: Vec<DeliveryTask>,
-) -> Option<EventCarried> {
-    let event = match read_event(bus, seq, payload).await {
-        Ok(Some(event)) => (*event).clone(),
-        Ok(None) => {
-            tracing::error!(seq, "an event that still waits is not kept any more");
-            return None;
-        }
-        Err(error) => {
-            tracing::warn!(%error, seq, "event read failed");
-            return None;
-        }
-    };
-    let known = view.read(move |connection| query::histories_of(connection, seq)).await;
-    let mut known: HashMap<String, (Delivery, Vec<Attempted>)> = known
-        .inspect_err(|error| tracing::warn!(%error, seq, "the status view cannot tell what is carried"))
-        .unwrap_or_default()
-        .into_iter()
-        .map(|history| (history.delivery.id.clone(), (history.delivery, history.attempts)))
-        .collect();
-    let waiting = tasks.into_iter().map(|task| {
-        let (delivery, attempts) = known.remove(&task.delivery_id).unzip();
-        CarriedDelivery { task: Some(task), delivery, attempts: attempts.unwrap_or_default() }
-    });
-    let waiting = waiting.collect();
-    let done = known.into_values().map(|(delivery, _)| delivery);
-    let done = done.filter(|delivery| delivery.state() != DeliveryState::Waiting).collect();
-    Some(EventCarried { event: Some(event), waiting, done })
-}
-
-/// The contract's name, in lower case and without what all of them begin with.
-fn outcome_name(outcome: AttemptOutcome) -> &'static str {
-    match outcome {
-        AttemptOutcome::Unspecified => "unspecified",
-        AttemptOutcome::Accepted => "accepted",
-        AttemptOutcome::Delivered => "delivered",
-        AttemptOutcome::Duplicate => "duplicate",
-        AttemptOutcome::Ignored => "ignored",
-        AttemptOutcome::RateLimited => "rate_limited",
-        AttemptOutcome::RouteFault => "route_fault",
-        AttemptOutcome::Failed => "failed",
-        AttemptOutcome::AnswerLost => "answer_lost",
-        AttemptOutcome::Interrupted => "interrupted",
-        AttemptOutcome::NotUnderstood => "not_understood",
-    }
-}
-
-fn is_failure(outcome: AttemptOutcome) -> bool {
-    use AttemptOutcome::{AnswerLost, Failed, NotUnderstood, RateLimited, RouteFault};
-    matches!(outcome, AnswerLost | Failed | NotUnderstood | RateLimited | RouteFault)
 }

@@ -1,0 +1,227 @@
+//! From a delivery that is due to its attempt, and from the end of an attempt to what follows.
+
+use super::{Account, Action, Attempt, InForce, Machine, Outcome};
+use crate::{
+    decisions::{
+        admission::{Admission, OPEN},
+        breaker::Change,
+        conclude::{self, Conclusion},
+        pace::Remembered,
+        step::{self, After, Before, InHand},
+    },
+    partition::{
+        handle::Key,
+        state::{LaneId, route_changed},
+    },
+};
+use jiff::Timestamp;
+use metrics::counter;
+use std::{sync::Arc, time::Duration};
+use talaria_core::config::Route;
+use talaria_proto::v1::{AttemptStarted, DeliveryRef, DeliveryState, DeliveryStatus, record::What};
+
+/// What is durable sooner than this after it was admitted goes out in its slot: the pace leaves as much room.
+const DURABLE_AT_ONCE: Duration = Duration::from_millis(100);
+
+/// How many deliveries are chosen at a time.
+const CHOSEN: usize = 64;
+
+impl Machine {
+    /// Marks as interrupted what was under way when the partition was taken over, as much as fits into the commit: how
+    /// many, and whether there are more.
+    pub(crate) fn interrupt(&mut self, now: Timestamp, random: f64) -> (u64, bool) {
+        let mut interrupted = 0;
+        for key in self.state.under_way() {
+            if !self.has_room(0) && interrupted > 0 {
+                return (interrupted, true);
+            }
+            let Some((task, id)) = self.task(key) else { continue };
+            let conclusion = match self.configured(&task) {
+                None => step::without_route(&task, id, true, now),
+                Some(route) => {
+                    let age_from = self.age_from(&task, now);
+                    let Some(lane) = self.state.lane_of(key) else { continue };
+                    let admission = self.admission(lane, &route, now);
+                    let in_hand = InHand { task: &task, id, route: &route, age_from };
+                    match step::before(in_hand, true, admission, now, random) {
+                        Before::Conclude(conclusion) => *conclusion,
+                        Before::Attempt | Before::GiveBack => continue,
+                    }
+                }
+            };
+            self.push(conclusion.record);
+            interrupted += 1;
+        }
+        (interrupted, false)
+    }
+
+    pub(super) fn admission(&mut self, lane: LaneId, route: &Arc<Route>, now: Timestamp) -> &mut Admission {
+        let state = &self.state;
+        let recall = || {
+            let memory = state.memory(lane);
+            let remembered = Remembered { sent: memory.sent, reserved: memory.reserved };
+            let admission = Admission::new(route, remembered, memory.shut, now);
+            InForce { route: Arc::clone(route), admission }
+        };
+        let known = self.routes.entry(lane).or_insert_with(recall);
+        if !Arc::ptr_eq(&known.route, route) {
+            *known = recall();
+        }
+        &mut known.admission
+    }
+
+    pub(super) fn update_gate(&mut self, lane: LaneId) {
+        let (until, window) = self.routes.get(&lane).map_or(OPEN, |known| known.admission.gate());
+        self.agenda.set_gate(lane, until, window);
+    }
+
+    /// Begins attempts of deliveries that are due, at most `max`; says how many. `random` gives numbers from 0 to 1.
+    pub(crate) fn dispatch(&mut self, max: usize, now: Timestamp, mut random: impl FnMut() -> f64) -> usize {
+        let mut begun = 0;
+        while !self.is_draining && begun < max && self.has_room(0) {
+            self.refresh();
+            let chosen = self.agenda.choose(&self.state, now, (max - begun).min(CHOSEN));
+            if chosen.is_empty() {
+                break;
+            }
+            let before = (self.records.len(), begun);
+            for key in chosen {
+                begun += usize::from(self.begin(key, now, random()));
+            }
+            self.refresh();
+            if (self.records.len(), begun) == before && self.agenda.next_due().is_some_and(|due| due <= now) {
+                tracing::error!(partition = %self.partition, "deliveries are due and cannot be begun");
+                break;
+            }
+        }
+        begun
+    }
+
+    /// One step of a delivery: attempted, put off, parked or left for later. Says whether it was attempted.
+    fn begin(&mut self, key: Key, now: Timestamp, random: f64) -> bool {
+        let (Some((task, id)), Some(lane)) = (self.task(key), self.state.lane_of(key)) else { return false };
+        let Some(route) = self.configured(&task) else {
+            self.push(step::without_route(&task, id, false, now).record);
+            return false;
+        };
+        let age_from = self.age_from(&task, now);
+        let admission = self.admission(lane, &route, now);
+        let in_hand = InHand { task: &task, id, route: &route, age_from };
+        match step::before(in_hand, false, admission, now, random) {
+            Before::Attempt => {}
+            Before::Conclude(conclusion) => {
+                if conclusion.task().is_some_and(|task| task.slot_reserved) {
+                    counter!("talaria_pace_waits_total").increment(1);
+                }
+                self.push(conclusion.record);
+                return false;
+            }
+            Before::GiveBack => {
+                self.update_gate(lane);
+                return false;
+            }
+        }
+        let secret = admission.secret(&route);
+        let started = AttemptStarted {
+            delivery: Some(DeliveryRef {
+                id: task.delivery_id.clone(),
+                tenant: task.tenant.clone(),
+                route: task.route.clone(),
+            }),
+            number: task.attempts + 1,
+            generation: task.generation,
+            paced: route.pace.is_some(),
+        };
+        self.push_what(now, task.event_seq, What::AttemptStarted(started));
+        let payload = self.state.payload(task.event_seq);
+        let attempt = Attempt { key, task, id, route, payload, secret, admitted: now, not_before: None };
+        self.actions.push(Action::Attempt(Box::new(attempt)));
+        true
+    }
+
+    /// When something is due next, if nothing else happens.
+    pub(crate) fn next_due(&mut self) -> Option<Timestamp> {
+        if self.is_draining {
+            return None;
+        }
+        self.refresh();
+        self.agenda.next_due()
+    }
+
+    /// An attempt is durable and goes out. If that took so long that its route's pace has moved on, it goes out at its new
+    /// slot.
+    pub(crate) fn goes_out(&mut self, attempt: &mut Attempt, now: Timestamp) {
+        let took = talaria_bus::time::since(now, attempt.admitted);
+        if took >= DURABLE_AT_ONCE
+            && let Some(lane) = self.state.lane_of(attempt.key)
+            && let Some(known) = self.routes.get_mut(&lane)
+            && Arc::ptr_eq(&known.route, &attempt.route)
+        {
+            attempt.not_before = known.admission.delayed(attempt.admitted, now).err();
+        }
+    }
+
+    /// An attempt ended.
+    pub(crate) fn ended(
+        &mut self,
+        attempt: &Attempt,
+        outcome: Outcome,
+        now: Timestamp,
+        random: f64,
+    ) -> Option<Account> {
+        let Attempt { key, id, route, .. } = attempt;
+        if !self.state.is_under_way(*key) {
+            return None;
+        }
+        let (task, _) = self.task(*key)?;
+        let lane = self.state.lane_of(*key)?;
+        let is_current = self.configured(&task).is_some_and(|now| Arc::ptr_eq(&now, route));
+        let (conclusion, verdict) = match outcome {
+            Outcome::NotSent(why) => {
+                if is_current {
+                    self.admission(lane, route, now).withdraw();
+                }
+                (conclude::park(&task, now, format!("cannot be sent: {why}")), None)
+            }
+            Outcome::Sent(sent) => {
+                let age_from = self.age_from(&task, now);
+                let in_hand = InHand { task: &task, id: *id, route, age_from };
+                // What an old configuration meets says nothing about the new one.
+                let admission = is_current.then(|| self.admission(lane, route, now));
+                let After { conclusion, change, verdict } =
+                    step::after(in_hand, *sent, admission, now, random);
+                if let Some(change) = change {
+                    self.route_changed(lane, change, now);
+                }
+                (conclusion, Some(verdict))
+            }
+        };
+        let ended = Self::ended_state(&conclusion);
+        self.push(conclusion.record);
+        if is_current {
+            self.update_gate(lane);
+        }
+        Some(Account { task, verdict, ended })
+    }
+
+    fn ended_state(conclusion: &Conclusion) -> Option<DeliveryState> {
+        if conclusion.task().is_some() { None } else { conclusion.status().map(DeliveryStatus::state) }
+    }
+
+    pub(super) fn route_changed(&mut self, lane: LaneId, change: Change, now: Timestamp) {
+        let lane = self.state.lane(lane);
+        let (tenant, route) = (&*lane.tenant, &*lane.route);
+        let shut = match change {
+            Change::Admitting => None,
+            Change::Shut(shut) => Some(shut),
+        };
+        match &shut {
+            None => tracing::info!(tenant, route, "the route is open again"),
+            Some(shut) => {
+                tracing::warn!(tenant, route, reason = shut.why, until = %shut.until, "the route is shut");
+            }
+        }
+        let changed = route_changed(tenant, route, shut.as_ref());
+        self.push_what(now, 0, What::RouteChanged(changed));
+    }
+}

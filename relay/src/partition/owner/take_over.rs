@@ -1,0 +1,149 @@
+//! Taking a partition over.
+
+use super::{Attempts, CARRIED, Needs, REQUESTS, Running, Tools, needs, reading::read_ahead};
+use crate::{
+    partition::{clock_guard::ClockGuard, handle::Owner, machine::Machine, state::State},
+    view::Fed,
+};
+use metrics::counter;
+use std::{collections::VecDeque, sync::Arc, time::Duration};
+use talaria_bus::{AppendError, Bus, Error, Partition, trace::Tracer};
+use tokio::{
+    sync::{mpsc, watch},
+    task::JoinSet,
+};
+use tokio_util::sync::CancellationToken;
+
+/// Commits that are read in one go at a takeover.
+const REPLAYED: usize = 1024;
+
+/// How often it is looked whether the owner of a partition has given it up.
+const OWNER_LOOK: Duration = Duration::from_millis(200);
+
+/// Reads a partition's journal to its end, and takes the partition over. What was under way then was interrupted. Where the
+/// journal says that another relay owns it, that relay has to give it up before, or to be silent: `silence` says whether this
+/// relay has listened for long enough to tell.
+pub(crate) async fn take_over(
+    tools: Tools,
+    partition: Partition,
+    mut silence: watch::Receiver<bool>,
+    stop: &CancellationToken,
+) -> Result<(Running, Owner, watch::Receiver<Needs>), TakeOverError> {
+    let identity = tools.bus.identity().clone();
+    let (mut state, mut last) = (State::default(), 0);
+    loop {
+        let commits = tools.bus.read(partition, last, REPLAYED).await?;
+        let Some(newest) = commits.last() else {
+            let is_owned = state.owner().is_some_and(|(relay, _)| relay != identity.relay);
+            if !is_owned || *silence.borrow() {
+                break;
+            }
+            tokio::select! {
+                () = stop.cancelled() => return Err(TakeOverError::Stopped),
+                _ = silence.changed() => {}
+                () = tokio::time::sleep(OWNER_LOOK) => {}
+            }
+            continue;
+        };
+        last = newest.seq;
+        for committed in &commits {
+            committed.commit.records.iter().for_each(|record| state.apply(record));
+            state.close();
+            state.committed(committed.seq);
+        }
+        tokio::task::yield_now().await;
+    }
+    check_events(&tools.bus, partition, &state).await?;
+    let previous = state.owner().map(|(relay, run)| (relay.to_owned(), run));
+    let config = Arc::clone(&tools.config.borrow());
+    let now = tools.clock.now();
+    let largest = tools.bus.largest_commit();
+    let mut machine = Machine::open(partition, identity.clone(), state, config, largest, now);
+    let mut journal = tools.bus.journal(partition, last);
+    // One commit says that it is ours, and as many as it takes what was interrupted.
+    loop {
+        let (interrupted, more) = machine.interrupt(now, rand::random());
+        counter!("talaria_attempts_total", "outcome" => "interrupted").increment(interrupted);
+        let (commit, _) = machine.take_commit();
+        last = journal.append(commit).await.map_err(TakeOverError::Append)?;
+        machine.committed(last);
+        if !more {
+            break;
+        }
+    }
+    match previous {
+        Some((relay, run)) if (&relay, run) != (&identity.relay, identity.run) => {
+            tracing::info!(%partition, from = relay, run, "partition taken over");
+        }
+        _ => tracing::debug!(%partition, "partition opened"),
+    }
+    let (requests, receiver) = mpsc::channel(REQUESTS);
+    let (committed, committed_now) = watch::channel(last);
+    let (needed, needed_now) = watch::channel(needs(&machine));
+    let (ended, endings) = mpsc::unbounded_channel();
+    tools.feed.send(Fed::Owned { partition, last });
+    let clock_guard = ClockGuard::new(now, tools.clock.since_boot());
+    let (incoming, events) = mpsc::channel(1);
+    let (carrying, carried) = mpsc::channel(CARRIED);
+    let (renewing, renewed) = mpsc::channel(1);
+    let mut tasks = JoinSet::new();
+    tasks.spawn(read_ahead(tools.bus.clone(), partition, machine.planned_through(), incoming));
+    let running = Running {
+        partition,
+        machine,
+        journal: Some(journal),
+        appending: None,
+        last,
+        committed,
+        needs: needed,
+        requests: receiver,
+        attempts: Attempts { give_up: CancellationToken::new(), ended, endings },
+        clock_guard,
+        permits: Vec::new(),
+        promised: VecDeque::new(),
+        events,
+        carried,
+        carrying,
+        renewed,
+        renewing,
+        tasks,
+        tracer: Tracer::default(),
+        spans: Vec::new(),
+        tools,
+    };
+    Ok((running, Owner::new(partition, requests, committed_now), needed_now))
+}
+
+/// Why a partition could not be taken over.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum TakeOverError {
+    #[error(transparent)]
+    Bus(#[from] Error),
+    #[error(transparent)]
+    Append(AppendError),
+    #[error("told to stop")]
+    Stopped,
+    #[error(
+        "the events end at {last}, and {planned} of them were planned: their stream lost its end or was restored; nothing \
+         is planned or removed until that is mended, see docs/errors/events-lost.md"
+    )]
+    EventsLost { last: u64, planned: u64 },
+}
+
+/// Fails when the events end before what was planned: what comes now would pass for planned. Says so when events are gone
+/// that were never planned.
+async fn check_events(bus: &Bus, partition: Partition, state: &State) -> Result<(), TakeOverError> {
+    let planned = state.planned_through();
+    if planned == 0 {
+        return Ok(());
+    }
+    let bounds = bus.bounds().await?;
+    if bounds.last_event < planned {
+        return Err(TakeOverError::EventsLost { last: bounds.last_event, planned });
+    }
+    if bounds.first_event > planned + 1 {
+        tracing::error!(%partition, planned, first = bounds.first_event, "events were removed before they were planned");
+        counter!("talaria_events_lost_total").increment(1);
+    }
+    Ok(())
+}
