@@ -84,6 +84,7 @@ mod tests {
         assert_eq!(known(), [false, false, true, true]);
         (3..=4).for_each(|seq| recent.remove(seq));
         recent.insert(5, &event);
-        assert_eq!((recent.lock().size, recent.lock().order.len()), (CAPACITY / 2, 1));
+        let kept = recent.lock();
+        assert_eq!((kept.size, kept.order.len()), (CAPACITY / 2, 1));
     }
 }
