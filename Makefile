@@ -135,7 +135,7 @@ bench: nats ## Measure, and write the figures into docs/performance.md (some fif
 	$(CARGO) bench --locked --package talaria-core --bench decisions
 	$(CARGO) bench --locked --package talaria-tests --bench load
 
-bench-nats: nats ## Measure what runs over NATS alone (some six minutes)
+bench-nats: nats ## Measure what runs over NATS alone (some ten minutes)
 	$(CARGO) bench --locked --package talaria-tests --bench load -- nats
 
 bench-engine: ## Measure many routes and a million waiting deliveries, not part of `make bench` (some ten minutes)

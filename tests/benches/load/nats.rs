@@ -7,13 +7,14 @@
 //! - [`callbacks`]: durable callbacks a second and their latency.
 //! - [`forwards`]: forwards a second from a filled stream.
 //! - [`through`]: from a callback's sending to its arrival at Hermes.
-//! - [`relays`]: one relay, and three that share the work.
+//! - [`relays`]: one relay, and three that share the work. [`takeover`]: one of three is gone.
 
 mod callbacks;
 mod forwards;
 pub mod obvious;
 mod relays;
 mod side;
+mod takeover;
 mod through;
 
 use crate::{
@@ -32,5 +33,6 @@ pub async fn run() -> Vec<Measured> {
         forwards::run(hermes.address).await,
         through::run(hermes.address).await,
         relays::run(hermes.address).await,
+        takeover::run(hermes.address).await,
     ]
 }
