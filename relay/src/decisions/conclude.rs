@@ -114,7 +114,7 @@ pub(crate) fn attempt(task: &DeliveryTask, id: DeliveryId, ended: Ended, timing:
         Next::Ignored => (DeliveryState::Ignored, detail.clone()),
         Next::Ambiguous => (DeliveryState::Ambiguous, detail.clone()),
         Next::Slower { .. } => wait_until(&mut task, timing, format!("Hermes' rate limit: {detail}"), true),
-        // 401 counts for nothing at Hermes, so the place in its window is still ours.
+        // 401 counts for nothing at Hermes, so the slot in its window is still ours.
         Next::OtherSecret => wait_until(&mut task, timing, format!("trying another secret: {detail}"), true),
         Next::RouteFault => {
             task.route_faults += 1;
