@@ -96,7 +96,7 @@ impl Admission {
         self.pace.delayed(admitted, now)
     }
 
-    /// Somebody vanished with a request that may have gone out.
+    /// An attempt of an earlier owner was interrupted; its request may have gone out.
     pub(crate) fn sent(&mut self, now: Timestamp) {
         self.pace.sent(now);
     }

@@ -73,7 +73,7 @@ pub(crate) struct Timing<'a> {
     pub retry: &'a Retry,
     /// From 0 to 1, for the jitter.
     pub random: f64,
-    /// When pace or hold let it go on, for the verdicts that are theirs to answer.
+    /// When pace or breaker let it go on, for the verdicts that are theirs to answer.
     pub not_before: Timestamp,
     /// From when on the delivery's age counts.
     pub age_from: Timestamp,
@@ -166,7 +166,7 @@ pub(crate) fn park(task: &DeliveryTask, now: Timestamp, reason: String) -> Concl
     conclude(task.clone(), now, DeliveryState::Parked, reason, None)
 }
 
-/// Somebody held this delivery and vanished: that was an attempt, and its answer is lost.
+/// An attempt of an earlier owner has no outcome: its answer is lost.
 pub(crate) fn interrupted(task: &DeliveryTask, id: DeliveryId, timing: Timing<'_>) -> Conclusion {
     let verdict = Verdict {
         outcome: AttemptOutcome::Interrupted,

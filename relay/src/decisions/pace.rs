@@ -128,7 +128,7 @@ impl Pace {
         })
     }
 
-    /// A request went out that nobody could admit: one of somebody who vanished.
+    /// A request may have gone out that was not admitted here: an attempt of an earlier owner was interrupted.
     pub(crate) fn sent(&mut self, now: Timestamp) {
         if let Some(bounds) = &mut self.bounds {
             bounds.reserve(now, Turn::First);
