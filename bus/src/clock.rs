@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use std::{sync::Arc, time::Duration};
 use tokio::sync::watch;
 
-/// A timer does not count the hours in which a laptop sleeps, so appointments are looked at this often at least.
+/// A timer does not count the hours in which a laptop sleeps, so what is due is looked at this often at least.
 const LONGEST_SLEEP: Duration = Duration::from_secs(15);
 
 /// Gives the time, and waits for one.

@@ -1,8 +1,8 @@
 //! What machines agree on: the `.proto` files beside this crate and the code generated from them. No logic.
 //!
 //! - `talaria/v1/event.proto`: the normalized event, and what was not one.
-//! - `talaria/v1/delivery.proto`: an event on its way to a route, its attempts, its place in the work queue.
-//! - `talaria/v1/journal.proto`: the facts that status is folded from.
+//! - `talaria/v1/delivery.proto`: an event on its way to a route, its attempts, what waits.
+//! - `talaria/v1/journal.proto`: the records and commits of a partition's journal.
 //! - `talaria/v1/relay.proto`: what relays announce to each other.
 //! - `talaria/v1/action.proto`: what operators ask for: pauses, replays.
 //! - `talaria/v1/status.proto`: `StatusService`, which answers what became of everything.

@@ -42,7 +42,7 @@ fn started_at(attempt: &Attempt) -> Timestamp {
     from_proto(attempt.started_at.as_ref())
 }
 
-/// The places that twenty deliveries have reserved, once they have.
+/// The slots that twenty deliveries have reserved, once they have.
 fn twenty_places(deliveries: Vec<Delivery>) -> Option<BTreeMap<String, Timestamp>> {
     let waits = |delivery: &Delivery| {
         delivery.state() == DeliveryState::Waiting && delivery.reason.contains("waiting for its turn")
@@ -85,7 +85,7 @@ async fn a_backlog_goes_out_as_fast_as_hermes_allows_and_no_faster() {
     assert!(took >= least && took <= least + Duration::from_secs(6), "{took:?}");
 }
 
-/// The places that were reserved, and the requests that went out, outlive the process.
+/// The slots that were reserved, and the requests that went out, outlive the process.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_restart_keeps_the_pace_and_the_places() {
     let hermes = Gateway::start(json!({"r": route(&json!({}))}), LIMIT).await;

@@ -124,7 +124,7 @@ pub const CATALOGUE: &[Metric] = &[
         Relay,
         "talaria_pace_waits_total",
         &[],
-        "Deliveries that were given a later place by their route's pace",
+        "Deliveries that were given a later slot by their route's pace",
     ),
     gauge(Relay, "talaria_backlog", ROUTE, "Deliveries of the route that wait, for whatever reason"),
     gauge(

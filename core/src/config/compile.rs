@@ -41,7 +41,7 @@ const DEFAULT_BREAKER: u32 = 5;
 /// Exchanges of all routes together.
 const DEFAULT_IN_FLIGHT: usize = 4096;
 
-/// Longer than this would outlast the lease that a delivery is held by.
+/// An exchange that takes longer keeps one of its route's `in_flight`, and a relay that leaves waits for it.
 const LONGEST_TIMEOUT: Duration = Duration::from_secs(600);
 
 /// What every part of the file is read by.

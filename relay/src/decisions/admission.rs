@@ -15,10 +15,10 @@ use talaria_bus::time::{after, from_proto};
 use talaria_core::{config::Route, id::DeliveryId};
 use talaria_proto::v1::DeliveryTask;
 
-/// What the bus holds deliveries back with where nothing does: a time before which none goes out, and how many do then.
+/// The gate of a route that is not shut. A gate is a time before which no delivery goes out, and how many do then.
 pub(crate) const OPEN: (Timestamp, usize) = (Timestamp::MIN, usize::MAX);
 
-/// What is known of a route, by whoever has its deliveries in hand.
+/// What the owner of the partition knows of a route.
 #[derive(Debug)]
 pub(crate) struct Admission {
     pace: Pace,
@@ -31,7 +31,7 @@ pub(crate) struct Admission {
 pub(crate) enum Answer {
     /// It goes out.
     Go,
-    /// It has this place reserved, and waits for it.
+    /// It has this slot reserved, and waits for it.
     At(Timestamp),
     /// The route is shut: it waits untouched.
     Shut,
@@ -70,7 +70,7 @@ impl Admission {
         Self { pace: Pace::new(route.pace, remembered), breaker, rotation: Rotation::default() }
     }
 
-    /// Whether a delivery may go out now. A route that is shut reserves nobody a place, or its backlog would reserve
+    /// Whether a delivery may go out now. A route that is shut reserves nobody a slot, or its backlog would reserve
     /// hours.
     pub(crate) fn admit(&mut self, task: &DeliveryTask, now: Timestamp) -> Answer {
         if !self.breaker.admit(now) {
@@ -96,7 +96,7 @@ impl Admission {
         self.pace.delayed(admitted, now)
     }
 
-    /// Somebody vanished with a request that may have gone out.
+    /// An attempt of an earlier owner was interrupted; its request may have gone out.
     pub(crate) fn sent(&mut self, now: Timestamp) {
         self.pace.sent(now);
     }
@@ -143,7 +143,7 @@ impl Admission {
         Lesson { not_before, change }
     }
 
-    /// What the bus should hold the route's deliveries back with: nothing before a time, and then so many at once.
+    /// The gate of the route's lane: nothing goes out before a time, and then so many at once.
     pub(crate) fn gate(&self) -> (Timestamp, usize) {
         match &self.breaker {
             Breaker::Admitting { .. } => OPEN,

@@ -73,7 +73,7 @@ pub(crate) struct Timing<'a> {
     pub retry: &'a Retry,
     /// From 0 to 1, for the jitter.
     pub random: f64,
-    /// When pace or hold let it go on, for the verdicts that are theirs to answer.
+    /// When pace or breaker let it go on, for the verdicts that are theirs to answer.
     pub not_before: Timestamp,
     /// From when on the delivery's age counts.
     pub age_from: Timestamp,
@@ -114,7 +114,7 @@ pub(crate) fn attempt(task: &DeliveryTask, id: DeliveryId, ended: Ended, timing:
         Next::Ignored => (DeliveryState::Ignored, detail.clone()),
         Next::Ambiguous => (DeliveryState::Ambiguous, detail.clone()),
         Next::Slower { .. } => wait_until(&mut task, timing, format!("Hermes' rate limit: {detail}"), true),
-        // 401 counts for nothing at Hermes, so the place in its window is still ours.
+        // 401 counts for nothing at Hermes, so the slot in its window is still ours.
         Next::OtherSecret => wait_until(&mut task, timing, format!("trying another secret: {detail}"), true),
         Next::RouteFault => {
             task.route_faults += 1;
@@ -166,7 +166,7 @@ pub(crate) fn park(task: &DeliveryTask, now: Timestamp, reason: String) -> Concl
     conclude(task.clone(), now, DeliveryState::Parked, reason, None)
 }
 
-/// Somebody held this delivery and vanished: that was an attempt, and its answer is lost.
+/// An attempt of an earlier owner has no outcome: its answer is lost.
 pub(crate) fn interrupted(task: &DeliveryTask, id: DeliveryId, timing: Timing<'_>) -> Conclusion {
     let verdict = Verdict {
         outcome: AttemptOutcome::Interrupted,

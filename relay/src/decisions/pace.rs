@@ -1,12 +1,12 @@
 //! How fast requests to a route may follow each other.
 //!
 //! Hermes counts the requests of a sliding window (30 in 60 s by default) and refuses what is beyond. So do we,
-//! beforehand: each delivery reserves a place in time, and waits for it in the queue. A token bucket would not
+//! beforehand: each delivery reserves a slot, a point of time, and waits for it. A token bucket would not
 //! do: after a pause it lets a burst and a refill through within one of Hermes' windows.
 //!
 //! Two things are kept for it. **Seats**: a route has as many as a window allows, each can be used once a window,
 //! and a reservation is the next time that the earliest one is free; so whatever is reserved keeps the pace. And
-//! **what was sent**: what goes out is also counted, as Hermes does, so that whoever comes late to his place (a slow
+//! **what was sent**: what goes out is also counted, as Hermes does, so that a delivery that is late for its slot (a slow
 //! Hermes, a busy bus) does not meet the next ones within one window.
 
 use crate::decisions::retry::LONGEST_RETRY_AFTER;
@@ -19,7 +19,7 @@ use std::{
 use talaria_bus::time::{after, before, since};
 use talaria_core::config;
 
-/// Places are this much further apart than the window asks, because Hermes' clock reads when a request has
+/// Slots are this much further apart than the window asks, because Hermes' clock reads when a request has
 /// arrived and not when it was due.
 const MARGIN: Duration = Duration::from_secs(1);
 
@@ -47,7 +47,7 @@ pub(crate) enum Turn {
 pub(crate) struct Remembered {
     /// When requests went out.
     pub sent: Vec<Timestamp>,
-    /// Places that waiting deliveries have reserved.
+    /// Slots that waiting deliveries have reserved.
     pub reserved: Vec<(Timestamp, Turn)>,
 }
 
@@ -91,7 +91,7 @@ impl Pace {
         Self { bounds, not_before: Timestamp::MIN, refusals: 0 }
     }
 
-    /// Whether a delivery may go out now, and otherwise the place that is reserved for it. `reserved` is the place
+    /// Whether a delivery may go out now, and otherwise the slot that is reserved for it. `reserved` is the slot
     /// that it holds already.
     pub(crate) fn admit(
         &mut self,
@@ -105,7 +105,7 @@ impl Pace {
         };
         let place = match reserved {
             // Late by more than a window it was forgotten, as over a stop of hours: all of them together would crowd
-            // out those whose places come now.
+            // out those whose slots come now.
             Some(place) if now <= after(place, bounds.span) => place.max(not_before),
             _ => bounds.reserve(now.max(not_before), turn),
         };
@@ -128,7 +128,7 @@ impl Pace {
         })
     }
 
-    /// A request went out that nobody could admit: one of somebody who vanished.
+    /// A request may have gone out that was not admitted here: an attempt of an earlier owner was interrupted.
     pub(crate) fn sent(&mut self, now: Timestamp) {
         if let Some(bounds) = &mut self.bounds {
             bounds.reserve(now, Turn::First);
@@ -136,10 +136,10 @@ impl Pace {
         }
     }
 
-    /// Hermes answered 429 all the same: the place from which on it is tried again. Retry-After counts up to an
+    /// Hermes answered 429 all the same: the slot in which it is tried again. Retry-After counts up to an
     /// hour, or one answer could close a route for good.
     pub(crate) fn refused(&mut self, now: Timestamp, turn: Turn, retry_after: Option<Duration>) -> Timestamp {
-        // One place's worth at first, then twice as much each time; after a whole window Hermes has forgotten us.
+        // One slot's worth at first, then twice as much each time; after a whole window Hermes has forgotten us.
         let (step, longest) = match &mut self.bounds {
             None => (Duration::from_secs(1), Duration::from_secs(60)),
             Some(bounds) => {
@@ -188,7 +188,7 @@ impl Bounds {
         bounds
     }
 
-    /// The first place at or behind a time.
+    /// The first slot at or behind a time.
     fn reserve(&mut self, earliest: Timestamp, turn: Turn) -> Timestamp {
         let first = |seats: &Seats| seats.peek().map(|Reverse(free)| (*free).max(earliest));
         let seats = match (turn, first(&self.kept), first(&self.open)) {

@@ -1,6 +1,6 @@
 //! What an operator has paused, and from when on a delivery's age counts.
 //!
-//! What is paused waits in the queue, and waiting there is not its fault: its age counts from when it was let go on.
+//! What is paused waits, and that is not its fault: its age counts from when it was let go on.
 
 use jiff::Timestamp;
 use std::collections::HashMap;

@@ -1,4 +1,4 @@
-//! One step of a delivery that was taken, decided: what becomes of it before a request, and what after.
+//! One step of a delivery: what becomes of it before a request, and what after.
 
 use crate::{
     decisions::admission::{Admission, Answer, Lesson},
@@ -40,7 +40,7 @@ pub(crate) enum Before {
     Attempt,
     /// None does, and this is recorded.
     Conclude(Box<Conclusion>),
-    /// The route is shut: it is given back untouched.
+    /// The route is shut: it waits as before, and nothing is recorded.
     GiveBack,
 }
 
@@ -72,7 +72,8 @@ pub(crate) struct After {
     pub verdict: Verdict,
 }
 
-/// Before a request. `interrupted` says that an earlier holder vanished; `random` is from 0 to 1, for jitter.
+/// Before a request. `interrupted` says that an attempt of an earlier owner has no outcome; `random` is from 0 to 1, for
+/// jitter.
 pub(crate) fn before(
     InHand { task, id, route, age_from }: InHand<'_>,
     interrupted: bool,
@@ -100,8 +101,8 @@ pub(crate) fn before(
     }
 }
 
-/// Instead of a request, where no route is configured any more. What somebody vanished with is recorded first, and
-/// taken again: it may have gone out.
+/// Instead of a request, where no route is configured any more. An attempt that was interrupted is recorded first, because
+/// its request may have gone out; the delivery is parked with its next step.
 pub(crate) fn without_route(
     task: &DeliveryTask,
     id: DeliveryId,

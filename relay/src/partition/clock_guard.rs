@@ -54,7 +54,7 @@ impl ClockGuard {
         } else if self.settles.is_some_and(|settles| settles <= boot) {
             self.settles = None;
         }
-        // Small steps back matter to appointments, too.
+        // What waits is moved by small steps back, too.
         match (back, forward) {
             (back, _) if back >= Duration::from_secs(1) => Look::Back(back),
             (_, forward) if forward > STEP => Look::Forward(forward),

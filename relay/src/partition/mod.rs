@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! supervisor ── opens ──▶ owner: events, ended attempts, commands, time ──▶ machine ──▶ records ──▶ journal
-//!     │ announces, trims                                                      │ state, agenda        │ durable
+//!     │ announces                                                             │ state, agenda        │ durable
 //!     ▼                                                                       └──── actions ◀────────┘
 //! other relays                                                                  attempts, replies
 //! ```

@@ -1,4 +1,4 @@
-//! Weeks of a relay in seconds: the real decisions and the real queue, with a clock that is turned from one thing that
+//! Weeks of a relay in seconds: the real decisions and the real machine, with a clock that is turned from one thing that
 //! happens to the next, and Hermes' stand-ins that fail in all the ways that were seen.
 //!
 //! - [`agenda`]: what happens, and when.

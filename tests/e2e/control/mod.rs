@@ -3,7 +3,6 @@
 //! - [`pausing`]: nothing is sent, nothing is lost.
 //! - [`one`]: one delivery that is called off or sent again.
 //! - [`jobs`]: many that are sent again.
-//! - [`decisions`]: what the bus makes of a decision whose answer is lost.
 //! - [`random`]: all of it in random order, with kills between.
 //! - [`commands`]: the same from the command line.
 

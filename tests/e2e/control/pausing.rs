@@ -200,7 +200,7 @@ async fn a_pause_holds_on_every_relay_and_any_of_them_ends_it() {
     assert_eq!(sink.requests().len(), before + 5 * routes.len());
 }
 
-/// The journal forgets what is older than the retention; what is paused it is told again before.
+/// The journal is trimmed behind the retention; the owner repeats what is paused before.
 async fn a_pause_outlives_the_retention_and_a_status_that_is_made_anew(builder: Builder) {
     let sink = Sink::start().await;
     let mut stack = builder

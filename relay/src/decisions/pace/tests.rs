@@ -42,7 +42,7 @@ fn a_reserved_place_is_used_once_it_comes_and_lost_when_it_has_gone_by() {
     places(&mut pace, Turn::First, 30);
     let place = pace.admit(start(), Turn::First, None).unwrap_err();
     assert_eq!(pace.admit(place, Turn::First, Some(place)), Ok(()));
-    // After a stop of hours every reserved place is over: they must not all go out at once.
+    // After a stop of hours every reserved slot is over: they must not all go out at once.
     let late = at(100_000);
     let sent = (0..100).filter(|_| pace.admit(late, Turn::First, Some(place)).is_ok()).count();
     assert_eq!(sent, 30);
@@ -129,7 +129,7 @@ fn a_refusal_corrects_the_pace_to_what_hermes_takes_and_it_grows_back() {
     assert_eq!(sent_in_a_burst(&mut pace, at(1_030)), 0);
     let mut allowed = 0;
     for minute in 0..40 {
-        // Whoever was refused a place at the end of a burst has one in the next but one.
+        // Whoever was refused a slot at the end of a burst has one in the next but one.
         allowed = sent_in_a_burst(&mut pace, at(2_000 + 122 * minute));
     }
     assert_eq!(allowed, 30);
@@ -172,7 +172,7 @@ fn no_pace_never_waits() {
 
 proptest! {
     /// In no window of Hermes' are there more than it allows: whenever deliveries come, however late they use their
-    /// places, and whoever takes over from whom in between.
+    /// slots, and whoever takes over from whom in between.
     #[test]
     fn no_window_holds_more_than_the_pace(
         steps in prop::collection::vec((0_u64..20_000, any::<bool>(), 0_u64..3_000, 0_u8..40), 1..200),
