@@ -48,14 +48,10 @@ async fn failing(library: &str, sink: &Sink) -> (Clock, Stack) {
     (clock, stack)
 }
 
-async fn logged(stack: &Stack, what: &str) {
-    until(what, async || stack.log().iter().any(|line| line.contains(what)).then_some(())).await;
-}
-
 /// Lets the clock jump ahead, and waits until an attempt was made by the wrong time.
 async fn jumps_ahead(clock: &Clock, by: &str, stack: &Stack, sink: &Sink) {
     clock.set(by);
-    logged(stack, "the wall clock was set forward").await;
+    stack.logged("the wall clock was set forward").await;
     let before = sink.requests_to("r").len();
     let tried = async || (sink.requests_to("r").len() > before + 1).then_some(());
     until("it to be tried by the wrong clock", tried).await;
@@ -71,7 +67,7 @@ async fn a_clock_that_jumps_days_ahead_and_back_erases_nothing_and_parks_nothing
     // Longer than anything is kept, and older than anything may become.
     jumps_ahead(&clock, "+10d", &stack, &sink).await;
     clock.set("+0s");
-    logged(&stack, "the wall clock was set back").await;
+    stack.logged("the wall clock was set back").await;
     sink.set("r", Does::Accept);
     let found = tokio::time::timeout(SOON, stack.finished(&event, "r")).await;
     assert_eq!(found.expect("its next attempt comes soon").delivery.unwrap().state(), State::Delivered);

@@ -251,6 +251,11 @@ impl Stack {
         self.process.log.lock().unwrap().clone()
     }
 
+    /// Waits until it has said something, and gives the line. Lines are written some milliseconds after they are said.
+    pub async fn logged(&self, what: &str) -> String {
+        until(what, async || self.log().into_iter().find(|line| line.contains(what))).await
+    }
+
     /// A sender of a tenant's callbacks.
     pub fn openrouter(&self, tenant: &str) -> OpenRouter {
         OpenRouter::new(self.ingress(), tenant, &openrouter_secret(tenant))

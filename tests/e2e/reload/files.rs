@@ -44,8 +44,7 @@ async fn a_file_that_is_replaced_or_written_in_place_comes_into_force() {
     fs::write(&stack.written.config, text.replace("second", "third")).unwrap();
     stack.generation(3).await;
     assert_eq!(prompt(&stack, &sink, "3").await, "third 3");
-    let said = stack.log().join("\n");
-    assert!(said.contains("the configuration was reloaded: changed route acme/r"), "{said}");
+    stack.logged("the configuration was reloaded: changed route acme/r").await;
 }
 
 /// As Kubernetes mounts a ConfigMap: links to a link to a directory, and that link is replaced.
@@ -143,11 +142,7 @@ async fn the_last_valid_configuration_stays_in_force_and_everybody_is_told_why()
     assert_eq!((problem["column"].clone(), problem["what"].clone()), (15.into(), "not a pace".into()));
     assert!(problem["help"].as_str().unwrap().contains("30/min"), "{problem}");
     // In the log,
-    let logged = stack.log().into_iter().find_map(|line| {
-        let line: Value = serde_json::from_str(&line).ok()?;
-        line["message"].as_str()?.contains("not a pace").then_some(line)
-    });
-    let logged = logged.unwrap();
+    let logged: Value = serde_json::from_str(&stack.logged("not a pace").await).unwrap();
     assert_eq!(
         (&logged["level"], &logged["line"], &logged["column"]),
         (&"ERROR".into(), &line.into(), &15.into())

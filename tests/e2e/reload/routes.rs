@@ -137,7 +137,7 @@ async fn limits_of_a_route_and_of_all_are_others_from_then_on() {
     under_way(2).await;
     stack.rewrite(|text| text.replace("in_flight: 2", "in_flight: 5"));
     under_way(5).await;
-    assert!(stack.log().iter().any(|line| line.contains("changed relay.in_flight, route acme/r")));
+    stack.logged("changed relay.in_flight, route acme/r").await;
     stack.rewrite(|text| text.replace("in_flight: 5", "in_flight: 1"));
     stack.generation(3).await;
     sink.set("r", Does::Accept);

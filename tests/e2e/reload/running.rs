@@ -80,8 +80,7 @@ async fn what_needs_a_restart_is_named_and_the_rest_is_in_force() {
     });
     let config = stack.generation(2).await;
     assert_eq!(config["needs_restart"], json!(["relay.grpc", "data_dir"]));
-    let said = stack.log().join("\n");
-    assert!(said.contains("in force but for what needs a restart: relay.grpc, data_dir"), "{said}");
+    stack.logged("in force but for what needs a restart: relay.grpc, data_dir").await;
     let event = stack.openrouter("acme").send("job", "completed").await;
     stack.finished(&event, "r").await;
     assert_eq!(sink.requests()[0].prompt(), "second");
