@@ -85,7 +85,7 @@ pub async fn run(hermes: SocketAddr) -> Measured {
             if index == 1 {
                 let pid = relay.pid().to_string();
                 assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
-                tokio::time::sleep(TIME - HAPPENS).await;
+                tokio::time::sleep(TIME.saturating_sub(HAPPENS)).await;
             }
             // Otherwise it is killed here.
             drop(relay);
