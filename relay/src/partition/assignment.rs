@@ -48,6 +48,17 @@ pub(crate) enum News {
     Displaced,
 }
 
+/// What is known of the owner that a partition's journal names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Owner {
+    /// It announces the partition as its own.
+    Claims,
+    /// It has left, or nothing was heard of it for as long as a relay may be silent.
+    Gone,
+    /// This run of it was not heard, or it does not announce the partition: it may be about to.
+    Silent,
+}
+
 /// What this relay should do about the partitions.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Assignment {
@@ -112,9 +123,24 @@ impl Hearing {
         self.own >= LISTENS
     }
 
-    /// Whether a relay of which nothing was heard is gone: this one has listened for as long as another may be silent.
-    pub(crate) fn knows_who_is_silent(&self) -> bool {
-        self.own >= MISSED
+    /// What is known of the relay that owns a partition by its journal, when this one is about to take it over.
+    pub(crate) fn owner(&self, partition: Partition, relay: &str, run: u64) -> Owner {
+        match self.others.get(relay).filter(|heard| heard.run == run) {
+            Some(heard) if heard.missed >= MISSED => Owner::Gone,
+            Some(heard) if heard.owned.contains_key(&partition) => Owner::Claims,
+            Some(heard) if heard.is_leaving => Owner::Gone,
+            _ => Owner::Silent,
+        }
+    }
+
+    /// Whether a relay that was silent since so many beats is gone.
+    pub(crate) fn is_gone_since(&self, beats: u32) -> bool {
+        self.own.saturating_sub(beats) >= MISSED
+    }
+
+    /// How many beats of this relay came back.
+    pub(crate) fn beats(&self) -> u32 {
+        self.own
     }
 
     /// What the other relays own, by relay.

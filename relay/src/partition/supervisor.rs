@@ -83,8 +83,8 @@ pub(crate) struct Supervisor {
     faults: BTreeMap<Partition, String>,
     takeovers: Arc<Semaphore>,
     reports: mpsc::UnboundedSender<Report>,
-    /// Whether relays that were not heard are gone.
-    silence: watch::Sender<bool>,
+    /// What takeovers know of the other relays.
+    heard: watch::Sender<Hearing>,
     known: watch::Sender<Known>,
     number: u64,
     is_alone: bool,
@@ -105,8 +105,10 @@ pub(crate) async fn run(
     let (losing, mut lost) = mpsc::unbounded_channel();
     let housekeeping = housekeeping::run(tools.bus.clone(), tools.config.clone(), known_now, losing);
     tokio::pin!(housekeeping);
+    let hearing = Hearing::new(identity, tools.bus.partitions());
+    let heard = watch::Sender::new(hearing.clone());
     let mut supervisor = Supervisor {
-        hearing: Hearing::new(identity, tools.bus.partitions()),
+        hearing,
         tools,
         owners,
         ownership,
@@ -116,7 +118,7 @@ pub(crate) async fn run(
         faults: BTreeMap::new(),
         takeovers: Arc::new(Semaphore::new(TAKEOVERS)),
         reports,
-        silence: watch::Sender::new(false),
+        heard,
         known,
         number: 0,
         is_alone: false,
@@ -256,6 +258,7 @@ impl Supervisor {
         if self.is_displaced {
             return;
         }
+        self.heard.send_replace(self.hearing.clone());
         let (take, give, wanted) = if self.is_alone {
             let all: BTreeSet<Partition> = Partition::all(self.tools.bus.partitions()).collect();
             let owned = self.owned();
@@ -276,10 +279,6 @@ impl Supervisor {
         for partition in take {
             self.open(partition);
         }
-        self.silence.send_if_modified(|tells| {
-            let now = self.is_alone || self.hearing.knows_who_is_silent();
-            std::mem::replace(tells, now) != now
-        });
         let owned = self.slots.values().filter(|slot| slot.needs.is_some()).count();
         let wanted = (self.is_alone || self.hearing.has_listened()).then_some(wanted);
         let fault = self.faults.values().next().cloned();
@@ -303,7 +302,7 @@ impl Supervisor {
         self.slots.insert(partition, Slot { stop: stop.clone(), needs: None });
         let (tools, owners) = (self.tools.clone(), self.owners.clone());
         let (takeovers, reports) = (Arc::clone(&self.takeovers), self.reports.clone());
-        let silence = self.silence.subscribe();
+        let heard = (!self.is_alone).then(|| self.heard.subscribe());
         self.tasks.spawn(async move {
             let mut delay = RETRY_DELAYS.0;
             let (running, owner, needs) = loop {
@@ -313,12 +312,14 @@ impl Supervisor {
                 let taken = async {
                     // Never closed.
                     let _turn = takeovers.acquire().await;
-                    take_over(tools.clone(), partition, silence.clone(), &stop).await
+                    take_over(tools.clone(), partition, heard.clone(), &stop).await
                 };
                 match taken.await {
                     Ok(taken) => break taken,
                     Err(
-                        TakeOverError::Stopped | TakeOverError::Append(talaria_bus::AppendError::Overtaken),
+                        TakeOverError::Stopped
+                        | TakeOverError::Claimed
+                        | TakeOverError::Append(talaria_bus::AppendError::Overtaken),
                     ) => return (partition, None),
                     Err(error) => {
                         tracing::error!(%error, %partition, "partition takeover failed; trying again");

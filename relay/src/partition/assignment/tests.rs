@@ -48,15 +48,29 @@ fn a_relay_alone_takes_everything_once_it_has_listened() {
     assert_eq!(hearing.assign(&all(), true).give, all(), "it leaves");
 }
 
-/// By the journal, another relay may own a partition that none claims.
+/// Its announcements tell less than the journal: it may have opened a partition and not said so.
 #[test]
-fn who_is_silent_is_known_after_as_many_beats_as_another_may_miss() {
-    let mut hearing = Hearing::new(identity("a", 5), COUNT);
+fn an_owner_by_the_journal_is_overtaken_only_when_it_is_gone() {
+    let mut hearing = hearing("a");
+    let first = Partition::all(COUNT).next().unwrap();
+    let (claims, since) = (|hearing: &Hearing| hearing.owner(first, "b", 7), hearing.beats());
+    assert_eq!(claims(&hearing), Owner::Silent, "nothing was heard of it");
     for came_back in 0..MISSED {
-        assert!(!hearing.knows_who_is_silent(), "{came_back}");
+        assert!(!hearing.is_gone_since(since), "{came_back}");
         beat(&mut hearing);
     }
-    assert!(hearing.knows_who_is_silent());
+    assert!(hearing.is_gone_since(since));
+    hearing.hear("b", &says(6, [], true));
+    assert_eq!(claims(&hearing), Owner::Silent, "an earlier run has left");
+    hearing.hear("b", &says(7, [], false));
+    assert_eq!(claims(&hearing), Owner::Silent, "it has not said so yet");
+    hearing.hear("b", &says(7, [first], true));
+    assert_eq!(claims(&hearing), Owner::Claims, "it finishes what it began");
+    hearing.hear("b", &says(7, [], true));
+    assert_eq!(claims(&hearing), Owner::Gone, "it has left");
+    hearing.hear("b", &says(7, [first], false));
+    (0..MISSED).for_each(|_| beat(&mut hearing));
+    assert_eq!(claims(&hearing), Owner::Gone, "it is silent");
 }
 
 #[test]

@@ -2,7 +2,13 @@
 
 use super::{Attempts, CARRIED, Needs, REQUESTS, Running, Tools, needs, reading::read_ahead};
 use crate::{
-    partition::{clock_guard::ClockGuard, handle::Owner, machine::Machine, state::State},
+    partition::{
+        assignment::{self, Hearing},
+        clock_guard::ClockGuard,
+        handle::Owner,
+        machine::Machine,
+        state::State,
+    },
     view::Fed,
 };
 use metrics::counter;
@@ -21,27 +27,39 @@ const REPLAYED: usize = 1024;
 const OWNER_LOOK: Duration = Duration::from_millis(200);
 
 /// Reads a partition's journal to its end, and takes the partition over. What was under way then was interrupted. Where the
-/// journal says that another relay owns it, that relay has to give it up before, or to be silent: `silence` says whether this
-/// relay has listened for long enough to tell.
+/// journal names another relay as the owner, that one has to give the partition up before, or to be gone by what is `heard`;
+/// there are no other relays where that is `None`.
 pub(crate) async fn take_over(
     tools: Tools,
     partition: Partition,
-    mut silence: watch::Receiver<bool>,
+    heard: Option<watch::Receiver<Hearing>>,
     stop: &CancellationToken,
 ) -> Result<(Running, Owner, watch::Receiver<Needs>), TakeOverError> {
     let identity = tools.bus.identity().clone();
     let (mut state, mut last) = (State::default(), 0);
+    // An owner's run, and since how many beats it is silent.
+    let mut silent: Option<(u64, u32)> = None;
     loop {
         let commits = tools.bus.read(partition, last, REPLAYED).await?;
         let Some(newest) = commits.last() else {
-            let is_owned = state.owner().is_some_and(|(relay, _)| relay != identity.relay);
-            if !is_owned || *silence.borrow() {
-                break;
+            let owner = state.owner().filter(|(relay, _)| *relay != identity.relay);
+            let (Some((relay, run)), Some(heard)) = (owner, &heard) else { break };
+            {
+                let heard = heard.borrow();
+                match heard.owner(partition, relay, run) {
+                    assignment::Owner::Gone => break,
+                    assignment::Owner::Claims => return Err(TakeOverError::Claimed),
+                    assignment::Owner::Silent => {
+                        let known = silent.filter(|(silent, _)| *silent == run);
+                        let (_, since) = *silent.insert(known.unwrap_or((run, heard.beats())));
+                        if heard.is_gone_since(since) {
+                            break;
+                        }
+                    }
+                }
             }
-            tokio::select! {
-                () = stop.cancelled() => return Err(TakeOverError::Stopped),
-                _ = silence.changed() => {}
-                () = tokio::time::sleep(OWNER_LOOK) => {}
+            if stop.run_until_cancelled(tokio::time::sleep(OWNER_LOOK)).await.is_none() {
+                return Err(TakeOverError::Stopped);
             }
             continue;
         };
@@ -123,6 +141,8 @@ pub(crate) enum TakeOverError {
     Append(AppendError),
     #[error("told to stop")]
     Stopped,
+    #[error("another relay claims it")]
+    Claimed,
     #[error(
         "the events end at {last}, and {planned} of them were planned: their stream lost its end or was restored; nothing \
          is planned or removed until that is mended, see docs/errors/events-lost.md"
