@@ -1,6 +1,7 @@
 //! Logs: readable on a terminal, JSON lines elsewhere, always on standard error.
 //!
-//! A thread of its own writes them, many lines at a time. When nobody reads them, lines are left out, and nothing else waits.
+//! A thread of its own writes them, many lines at a time. When standard error is not read, lines are left out, and
+//! nothing else waits.
 
 mod writer;
 

@@ -18,7 +18,7 @@ const MOST_BYTES: usize = 8 << 20;
 /// How long lines gather after the first one.
 const GATHERING: Duration = Duration::from_millis(10);
 
-/// How long the rest may take at the end: nobody may read it.
+/// How long the rest may take at the end, where standard error is not read.
 const LAST_LINES: Duration = Duration::from_secs(1);
 
 /// Lines that wait to be written. Clones share them.
@@ -160,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_that_nobody_reads_are_left_out_and_counted_and_stop_nobody() {
+    fn lines_that_are_not_read_are_left_out_and_counted_and_nothing_waits() {
         let (lines, (turn, turns), read) = (Lines::default(), mpsc::channel(), Arc::default());
         let guard = lines.write_to(Reader { turns, read: Arc::clone(&read) }).unwrap();
         let line = [b'x'; 1 << 10];

@@ -182,7 +182,7 @@ pub const CATALOGUE: &[Metric] = &[
         Every,
         "talaria_log_lines_left_out_total",
         &[],
-        "lines of the log that were left out because nobody read it",
+        "lines of the log that were left out because standard error was not read",
     ),
     gauge(
         Every,

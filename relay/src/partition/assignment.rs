@@ -1,6 +1,6 @@
 //! Which relay should own which partition. Decisions only; [`super::supervisor`] acts on them.
 //!
-//! Nothing is agreed on: each relay decides by what it heard, and a partition's journal refuses whoever is wrong.
+//! Nothing is agreed on: each relay decides by what it heard, and a partition's journal refuses the relay that is wrong.
 
 use std::collections::{BTreeMap, BTreeSet};
 use talaria_bus::{Floors, Identity, Partition, hash};

@@ -63,7 +63,7 @@ impl Machine {
         self.state.payload(event_seq)
     }
 
-    /// Records an event anew of which something still waits, with what the view knows about its deliveries.
+    /// Records an event again of which a delivery still waits, with what the view knows about its deliveries.
     pub(crate) fn carry(&mut self, event_seq: u64, carried: EventCarried, now: Timestamp) {
         // As they are by now, if none of them is under way.
         let Some(tasks) = self.state.carried(event_seq) else { return };

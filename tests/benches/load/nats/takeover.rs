@@ -43,7 +43,7 @@ pub async fn run(hermes: SocketAddr) -> Measured {
                     format!("pace: off\nevents: [video.generation.{status}]{keys}")
                 };
                 let url = format!("http://{hermes}/webhooks/r");
-                // Nobody listens there.
+                // A port that refuses connections.
                 let nowhere = "http://127.0.0.1:9/webhooks/r";
                 let keys = "\nbreaker: off\nretry: {schedule: [1h]}";
                 tenant.route("r", &url, &wants("completed", "")).route(
