@@ -54,20 +54,21 @@ impl Wanted {
     }
 
     /// Creates the stream, or brings it up to date. A server or a cluster that has just started is asked again for a
-    /// while.
+    /// while, and so is a cluster whose leader does not know yet what was created: another process may have asked for it
+    /// at the same moment.
     pub(super) async fn set_up(&self, connection: &Connection) -> Result<(), Error> {
         let start = Instant::now();
         loop {
+            let may_wait = start.elapsed() < START_DEADLINE;
             match self.try_to_set_up(connection).await {
-                Err(Failed { may_pass: true, .. }) if start.elapsed() < START_DEADLINE => {
-                    tokio::time::sleep(START_PAUSE).await;
-                }
-                done => return done.map_err(|failed| failed.error),
+                Ok(Step::Created) if may_wait => {}
+                Err(Failed { may_pass: true, .. }) if may_wait => tokio::time::sleep(START_PAUSE).await,
+                done => return done.map(drop).map_err(|failed| failed.error),
             }
         }
     }
 
-    async fn try_to_set_up(&self, connection: &Connection) -> Result<(), Failed> {
+    async fn try_to_set_up(&self, connection: &Connection) -> Result<Step, Failed> {
         let name = &self.settings.name;
         let what = format!("cannot set up the stream {name}");
         let failed = |error: &CreateStreamError| {
@@ -85,7 +86,7 @@ impl Wanted {
             Err(error) if is_missing(&error) => {
                 // Another process may create the same one at the same time, which is no error.
                 let created = connection.jetstream.create_stream(self.settings.clone()).await;
-                return created.map(drop).map_err(|error| failed(&error));
+                return created.map(|_| Step::Created).map_err(|error| failed(&error));
             }
             Err(error) => {
                 let may_pass = match error.kind() {
@@ -101,10 +102,10 @@ impl Wanted {
         self.compare(&found).map_err(|error| Failed { error, may_pass: false })?;
         let updated = self.updated(&found);
         if updated == found {
-            return Ok(());
+            return Ok(Step::Found);
         }
         tracing::info!(stream = name, "bringing the stream up to date with bus.nats");
-        connection.jetstream.update_stream(updated).await.map(drop).map_err(|error| failed(&error))
+        connection.jetstream.update_stream(updated).await.map(|_| Step::Found).map_err(|error| failed(&error))
     }
 
     /// Fails when the stream is not there, is not as it has to be, or is full.
@@ -207,6 +208,13 @@ impl Wanted {
         .into_iter()
         .find_map(|(is, what)| is.then(|| what.to_owned()))
     }
+}
+
+/// How far a stream is.
+enum Step {
+    Found,
+    /// And not looked at since.
+    Created,
 }
 
 /// Why a stream is not as it should be.

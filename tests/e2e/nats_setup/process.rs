@@ -128,7 +128,9 @@ impl Process {
         let request = GetEventRequest { event_id: id.into(), include_payload: true };
         until(&format!("{id} to be as it should"), async || match status.get_event(request.clone()).await {
             Ok(answer) => Some(answer.into_inner()).filter(&is_so),
-            Err(status) => (status.code() != tonic::Code::NotFound).then(|| panic!("{status}")),
+            // Nothing is there yet, or no relay owns a partition at the moment.
+            Err(status) if matches!(status.code(), tonic::Code::NotFound | tonic::Code::Unavailable) => None,
+            Err(status) => panic!("{status}"),
         })
         .await
     }
