@@ -172,6 +172,11 @@ impl Machine {
         !self.records.is_empty()
     }
 
+    /// Whether something waits for the next commit to be durable.
+    pub(crate) fn is_awaited(&self) -> bool {
+        !self.actions.is_empty()
+    }
+
     /// Whether another input of this size has to wait for the next commit.
     pub(crate) fn has_room(&self, bytes: usize) -> bool {
         self.records.is_empty() || self.size + bytes + ROOM <= GATHERED.min(self.largest)

@@ -1,6 +1,8 @@
 //! The owner of a partition: the task that feeds a [`Machine`], appends its commits and does what it decides.
 //!
-//! One commit is on its way at a time; everything that happens meanwhile goes with the next one.
+//! One commit is on its way at a time; everything that happens meanwhile goes with the next one. A commit with something that
+//! waits for it, an attempt or the answer to an operator, goes at once. What only has to be known later, above all how attempts
+//! ended, is given a moment to go along: a busy partition then appends once and not twice for each event.
 //!
 //! [`take_over`] makes an owner. [`attempts`] are under way beside it, and so is what it reads ([`reading`]).
 
@@ -42,6 +44,7 @@ use talaria_proto::v1::{Commit, Event, EventCarried};
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch},
     task::JoinSet,
+    time::Instant,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -53,6 +56,9 @@ const REQUESTS: usize = 64;
 
 /// Events that are carried in one go.
 const CARRIED: usize = 16;
+
+/// How long records gather that nothing waits for. After a crash, attempts whose end was not recorded yet are repeated.
+const GATHERING: Duration = Duration::from_millis(5);
 
 /// How often the clocks are compared, and it is looked for what is to be kept or forgotten.
 const LOOK: Duration = Duration::from_secs(5);
@@ -115,6 +121,8 @@ pub(crate) struct Running {
     /// `None` while it appends.
     journal: Option<Journal>,
     appending: Option<Appending>,
+    /// When the records that have gathered are appended, though nothing waits for them.
+    append_at: Option<Instant>,
     last: u64,
     committed: watch::Sender<u64>,
     needs: watch::Sender<Needs>,
@@ -186,6 +194,7 @@ impl Running {
                     self.look();
                     ControlFlow::Continue(())
                 }
+                () = gathered(self.append_at), if self.journal.is_some() => ControlFlow::Continue(()),
                 () = sleep_until(&clock, next_due), if next_due.is_some() && !starved => ControlFlow::Continue(()),
                 Ok(permit) = hands.acquire_owned(), if starved => {
                     self.permits.push(permit);
@@ -235,11 +244,23 @@ impl Running {
         }
     }
 
-    /// Appends what has gathered, unless a commit is on its way.
+    /// Appends what has gathered, once it is time to.
     fn append(&mut self) {
+        if self.machine.has_records() {
+            let now = Instant::now();
+            let at = *self.append_at.get_or_insert(now + GATHERING);
+            if at <= now || self.machine.is_awaited() || !self.machine.has_room(0) {
+                self.append_at_once();
+            }
+        }
+    }
+
+    /// Appends what has gathered, unless a commit is on its way.
+    fn append_at_once(&mut self) {
         if self.machine.has_records()
             && let Some(mut journal) = self.journal.take()
         {
+            self.append_at = None;
             let (commit, actions) = self.machine.take_commit();
             let spans = std::mem::take(&mut self.spans);
             self.appending = Some(Box::pin(async move {
@@ -390,7 +411,7 @@ impl Running {
     async fn close(&mut self) -> Ended {
         let now = self.now();
         self.machine.close(now);
-        self.append();
+        self.append_at_once();
         let appended = append_ended(&mut self.appending).await;
         match self.appended(appended) {
             ControlFlow::Break(ended) => ended,
@@ -401,7 +422,7 @@ impl Running {
     /// Leaves what is under way to the next owner, once what is known is recorded.
     async fn give_up(&mut self) -> Ended {
         while self.appending.is_some() || self.machine.has_records() {
-            self.append();
+            self.append_at_once();
             let appended = append_ended(&mut self.appending).await;
             if let ControlFlow::Break(ended) = self.appended(appended) {
                 return ended;
@@ -414,6 +435,13 @@ impl Running {
 async fn append_ended(appending: &mut Option<Appending>) -> Appended {
     match appending {
         Some(appending) => appending.await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn gathered(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at).await,
         None => std::future::pending().await,
     }
 }

@@ -37,10 +37,15 @@ pub(crate) async fn take_over(
 ) -> Result<(Running, Owner, watch::Receiver<Needs>), TakeOverError> {
     let identity = tools.bus.identity().clone();
     let (mut state, mut last) = (State::default(), 0);
+    let read = |after| {
+        let bus = tools.bus.clone();
+        tokio::spawn(async move { bus.read(partition, after, REPLAYED).await })
+    };
+    let mut reading = read(last);
     // An owner's run, and since how many beats it is silent.
     let mut silent: Option<(u64, u32)> = None;
     loop {
-        let commits = tools.bus.read(partition, last, REPLAYED).await?;
+        let commits = reading.await.map_err(|_| TakeOverError::Stopped)??;
         let Some(newest) = commits.last() else {
             let owner = state.owner().filter(|(relay, _)| *relay != identity.relay);
             let (Some((relay, run)), Some(heard)) = (owner, &heard) else { break };
@@ -61,9 +66,12 @@ pub(crate) async fn take_over(
             if stop.run_until_cancelled(tokio::time::sleep(OWNER_LOOK)).await.is_none() {
                 return Err(TakeOverError::Stopped);
             }
+            reading = read(last);
             continue;
         };
         last = newest.seq;
+        // Decoding takes as long as applying, and is done on another thread meanwhile.
+        reading = read(last);
         for committed in &commits {
             committed.commit.records.iter().for_each(|record| state.apply(record));
             state.close();
@@ -111,6 +119,7 @@ pub(crate) async fn take_over(
         machine,
         journal: Some(journal),
         appending: None,
+        append_at: None,
         last,
         committed,
         needs: needed,
