@@ -17,9 +17,12 @@ pub enum Error {
     /// SQLite says why.
     #[error(transparent)]
     Sqlite(#[from] rusqlite::Error),
-    /// The runtime is going down.
-    #[error(transparent)]
-    Stopped(#[from] tokio::task::JoinError),
+    /// No thread could be started for it.
+    #[error("cannot start a thread: {0}")]
+    Thread(#[from] std::io::Error),
+    /// The process is going down, or the work has panicked.
+    #[error("the work was not finished")]
+    Stopped,
 }
 
 impl Error {
@@ -87,7 +90,8 @@ impl Readers {
         query: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T, Error> {
         let readers = self.clone();
-        Ok(tokio::task::spawn_blocking(move || readers.read_blocking(query)).await??)
+        let read = tokio::task::spawn_blocking(move || readers.read_blocking(query)).await;
+        Ok(read.map_err(|_| Error::Stopped)??)
     }
 
     fn read_blocking<T>(

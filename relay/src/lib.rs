@@ -64,7 +64,7 @@ pub enum Error {
     },
     /// The status view.
     #[error("cannot open the status view: {0}")]
-    View(#[from] rusqlite::Error),
+    View(#[from] talaria_bus::sqlite::Error),
     /// The bus.
     #[error(transparent)]
     Bus(#[from] talaria_bus::Error),

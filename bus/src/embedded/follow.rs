@@ -11,8 +11,8 @@ use std::sync::Arc;
 use talaria_proto::v1::{Commit, Event, QuarantinedCallback};
 use tokio::sync::watch;
 
-/// A page from the file ends behind the entry with which it has this many bytes.
-const PAGE_BYTES: usize = 8 << 20;
+/// A page from the file ends behind the entry with which it has this many bytes. Decoded it takes several times as much.
+const PAGE_BYTES: usize = 1 << 20;
 
 /// What comes into the only partition.
 pub struct Events(Reader<Incoming>);

@@ -4,7 +4,7 @@
 //! written in the same transaction as the rows, and is rebuilt from the journal when its file is lost, damaged, of another
 //! version, of another journal, or was in use when the power failed ([`file`]).
 //!
-//! - [`feed`]: what the owners of partitions hand over; [`projector`]: the task that folds it.
+//! - [`feed`]: what the owners of partitions hand over; [`projector`]: the task that folds it; [`writer`]: the thread that writes.
 //! - [`apply`]: commits to rows. [`remove`]: rows that nobody needs any more.
 //! - [`query`], [`summary`], [`control`], [`replayable`] and [`blocks`]: rows to answers.
 
@@ -22,6 +22,7 @@ mod schema;
 pub(crate) mod summary;
 #[cfg(test)]
 mod tests;
+mod writer;
 
 pub(crate) use feed::{Fed, Feed};
 
@@ -32,7 +33,7 @@ use std::{
     fs,
     path::Path,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc,
         atomic::{AtomicBool, Ordering},
     },
 };
@@ -41,6 +42,7 @@ use talaria_bus::{
     sqlite::{Error, Readers},
 };
 use tokio::sync::watch;
+use writer::Writer;
 
 /// The file in the data directory.
 const FILE: &str = "view.db";
@@ -51,7 +53,7 @@ const DAMAGED: &str = "view.db-damaged";
 /// The view. Clones share it.
 #[derive(Clone)]
 pub(crate) struct View {
-    writer: Arc<Mutex<Connection>>,
+    writer: Writer,
     readers: Readers,
     /// The last commit that was folded, by the partition's number.
     positions: Arc<watch::Sender<BTreeMap<u16, u64>>>,
@@ -83,7 +85,7 @@ impl Damage {
 
 impl View {
     /// Opens the view of a journal, or begins a new one.
-    pub(crate) fn open(directory: &Path, journal: &Bounds) -> rusqlite::Result<Self> {
+    pub(crate) fn open(directory: &Path, journal: &Bounds) -> Result<Self, Error> {
         let file = directory.join(FILE);
         let mark = directory.join(DAMAGED);
         if mark.exists() {
@@ -94,7 +96,7 @@ impl View {
         let positions = cursors(&connection)?;
         let positions = positions.into_iter().filter_map(|(number, seq)| Some((number, seq?))).collect();
         Ok(Self {
-            writer: Arc::new(Mutex::new(connection)),
+            writer: Writer::start(connection)?,
             readers: Readers::open(&file)?,
             positions: Arc::new(watch::Sender::new(positions)),
             feed: Feed::default(),
@@ -195,11 +197,7 @@ impl View {
         &self,
         work: impl FnOnce(&mut Connection) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T, Error> {
-        let writer = Arc::clone(&self.writer);
-        // A writer that panicked has rolled its transaction back.
-        let blocking = move || work(&mut writer.lock().unwrap_or_else(PoisonError::into_inner));
-        let done = async { Ok(tokio::task::spawn_blocking(blocking).await??) };
-        done.await.inspect_err(|error| self.damage.look_at(error))
+        self.writer.write(work).await.inspect_err(|error| self.damage.look_at(error))
     }
 }
 
