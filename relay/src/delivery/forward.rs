@@ -29,6 +29,10 @@ use tokio::{sync::watch, time::timeout_at};
 /// Hermes' answers have a few hundred bytes; what is longer is not Hermes'.
 const LARGEST_ANSWER: usize = 64 * 1024;
 
+/// How much is added to a timeout at most, as a part of it. Hundreds of exchanges with routes that hang begin together, and would
+/// end together again and again, each time with work that others wait for.
+const SPREAD: f64 = 0.1;
+
 /// Sends requests. Clones share their connections.
 #[derive(Clone)]
 pub(crate) struct Forwarder {
@@ -62,7 +66,7 @@ impl Forwarder {
         std::future::pending::<()>().await;
     }
 
-    /// Sends a route's request and waits for the whole answer, together at most for the route's `timeout`.
+    /// Sends a route's request and waits for the whole answer, together at most for the route's `timeout`, or a little longer.
     pub(crate) async fn exchange(&self, route: &Route, request: Request) -> (Exchange, Timings) {
         let start = Instant::now();
         let mut timings = Timings::default();
@@ -78,7 +82,7 @@ impl Forwarder {
         request: Request,
         timings: &mut Timings,
     ) -> Exchange {
-        let end = (start + route.timeout).into();
+        let end = (start + route.timeout + route.timeout.mul_f64(rand::random::<f64>() * SPREAD)).into();
         let (client, mut outgoing) = match (self.clients.of(route), post(route, request)) {
             (Ok(client), Ok(outgoing)) => (client, outgoing),
             (Err(why), _) | (_, Err(why)) => return Exchange::NotSent(why),
