@@ -5,8 +5,10 @@
 //! time, and leaves no gap.
 
 use super::slab::{Ix, Slab};
+use hashbrown::{HashTable, hash_table::Entry};
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet},
+    hash::{BuildHasher as _, RandomState},
     iter,
 };
 use talaria_core::id::EventId;
@@ -85,6 +87,38 @@ impl Kept {
     }
 }
 
+/// Finds events by their id. The ids are in the slab alone: a map with ids as its keys would take 40 bytes more for each event.
+#[derive(Clone, Debug, Default)]
+struct ById {
+    table: HashTable<Ix>,
+    hasher: RandomState,
+}
+
+impl ById {
+    fn find(&self, events: &Slab<Kept>, id: EventId) -> Option<Ix> {
+        let has_id = |ix: &Ix| events.get(*ix).is_some_and(|kept| kept.id == id);
+        self.table.find(self.hasher.hash_one(Some(id)), has_id).copied()
+    }
+
+    /// Adds an event that is in the slab with this id. If another one has the same id, the later one of both is found by it.
+    fn insert(&mut self, events: &Slab<Kept>, id: EventId, ix: Ix) {
+        let Self { table, hasher } = self;
+        let id_of = |ix: &Ix| events.get(*ix).map(|kept| kept.id);
+        match table.entry(hasher.hash_one(Some(id)), |ix| id_of(ix) == Some(id), |ix| hasher.hash_one(id_of(ix))) {
+            Entry::Occupied(mut known) => *known.get_mut() = ix,
+            Entry::Vacant(vacant) => drop(vacant.insert(ix)),
+        }
+    }
+
+    /// Removes an event, before it leaves the slab, if it is the one that is found by its id.
+    fn remove(&mut self, events: &Slab<Kept>, ix: Ix) {
+        let hash = self.hasher.hash_one(events.get(ix).map(|kept| kept.id));
+        if let Ok(entry) = self.table.find_entry(hash, |known| *known == ix) {
+            entry.remove();
+        }
+    }
+}
+
 /// The kept events.
 #[derive(Clone, Debug)]
 pub(super) struct KeptEvents {
@@ -92,7 +126,7 @@ pub(super) struct KeptEvents {
     /// Ordered, because new sequences are the highest ones: their end of the tree stays in the processor's cache, unlike the
     /// entries of a hash table.
     by_seq: BTreeMap<u64, Ix>,
-    by_id: HashMap<EventId, Ix>,
+    by_id: ById,
     oldest: Ix,
     newest: Ix,
     /// The first plain event in the order of base records.
@@ -106,7 +140,7 @@ impl Default for KeptEvents {
         Self {
             events: Slab::default(),
             by_seq: BTreeMap::new(),
-            by_id: HashMap::new(),
+            by_id: ById::default(),
             oldest: Ix::NONE,
             newest: Ix::NONE,
             first_plain: Ix::NONE,
@@ -133,7 +167,7 @@ impl KeptEvents {
     }
 
     pub(super) fn by_id(&self, id: EventId) -> Option<&Kept> {
-        self.get(*self.by_id.get(&id)?)
+        self.get(self.by_id.find(&self.events, id)?)
     }
 
     /// The events in the order of their base records.
@@ -170,7 +204,7 @@ impl KeptEvents {
         if kept.is_orphan {
             self.orphans.insert(kept.event_seq);
         } else {
-            self.by_id.insert(kept.id, ix);
+            self.by_id.insert(&self.events, kept.id, ix);
         }
         self.link(ix);
         ix
@@ -179,19 +213,19 @@ impl KeptEvents {
     /// Changes the base record of an event, which moves it to the end.
     pub(super) fn rebase(&mut self, ix: Ix, id: EventId, change: impl FnOnce(&mut Kept)) {
         self.unlink(ix);
-        self.unindex_id(ix);
+        self.by_id.remove(&self.events, ix);
         if let Some(kept) = self.events.get_mut(ix) {
             change(kept);
             (kept.id, kept.is_orphan) = (id, false);
             self.orphans.remove(&kept.event_seq);
         }
-        self.by_id.insert(id, ix);
+        self.by_id.insert(&self.events, id, ix);
         self.link(ix);
     }
 
     pub(super) fn remove(&mut self, ix: Ix) {
         self.unlink(ix);
-        self.unindex_id(ix);
+        self.by_id.remove(&self.events, ix);
         if let Some(kept) = self.events.get(ix) {
             self.by_seq.remove(&kept.event_seq);
             self.orphans.remove(&kept.event_seq);
@@ -207,15 +241,6 @@ impl KeptEvents {
                 kept.base = Base(seq);
             }
             ix = kept.earlier;
-        }
-    }
-
-    /// If another event has the same id, the later one of both is found by it.
-    fn unindex_id(&mut self, ix: Ix) {
-        if let Some(kept) = self.events.get(ix)
-            && self.by_id.get(&kept.id) == Some(&ix)
-        {
-            self.by_id.remove(&kept.id);
         }
     }
 
