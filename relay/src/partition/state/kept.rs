@@ -104,7 +104,11 @@ impl ById {
     fn insert(&mut self, events: &Slab<Kept>, id: EventId, ix: Ix) {
         let Self { table, hasher } = self;
         let id_of = |ix: &Ix| events.get(*ix).map(|kept| kept.id);
-        match table.entry(hasher.hash_one(Some(id)), |ix| id_of(ix) == Some(id), |ix| hasher.hash_one(id_of(ix))) {
+        match table.entry(
+            hasher.hash_one(Some(id)),
+            |ix| id_of(ix) == Some(id),
+            |ix| hasher.hash_one(id_of(ix)),
+        ) {
             Entry::Occupied(mut known) => *known.get_mut() = ix,
             Entry::Vacant(vacant) => drop(vacant.insert(ix)),
         }
