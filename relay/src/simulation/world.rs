@@ -337,7 +337,8 @@ impl World {
     fn store(&mut self, event: Event) {
         self.last_event += 1;
         self.events.push_back(Stored { seq: self.last_event, what: Incoming::Event(event.into()) });
-        self.owner().into_iter().for_each(|relay| self.pump(relay));
+        // Also a relay that does not know yet that it was overtaken.
+        (0..RELAYS).for_each(|relay| self.pump(relay));
     }
 
     fn pause(&mut self, what: Happening, lane: &Lane, paused: bool) {
