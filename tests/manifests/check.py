@@ -6,11 +6,14 @@
 3. The chart passes `helm lint --strict`, and its values schema refuses what it does not know.
 4. The chart and the overlays install the same (same.py).
 5. The alert rules are those of deploy/observability.
+6. In another namespace, as docs/kubernetes.md says, relays are scaled by what is due there.
 """
 
 import json
+import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import kubernetes_validate
@@ -62,6 +65,7 @@ def main():
         faults += [f"{pair}: {fault}" for fault in same.differences(overlay, example)]
     faults += accepted_mistakes()
     faults += alerts(installations)
+    faults += elsewhere()
     for fault in faults:
         print(fault, file=sys.stderr)
     count = sum(map(len, installations.values()))
@@ -110,6 +114,21 @@ def accepted_mistakes():
             except HelmError:
                 continue
             yield f"the chart takes the values {values}"
+
+
+def elsewhere():
+    """The overlay with the operators in another namespace, with the replacements of docs/kubernetes.md."""
+    page = (render.ROOT / "docs/kubernetes.md").read_text()
+    block = next(block for block in page.split("```yaml\n")[1:] if block.startswith("replacements:")).split("```")[0]
+    # Kustomize takes relative paths alone.
+    with tempfile.TemporaryDirectory(dir=render.ROOT / "target") as directory:
+        overlay = os.path.relpath(render.KUSTOMIZE / "overlays/ha-operators", directory)
+        (Path(directory) / "kustomization.yaml").write_text(f"namespace: elsewhere\nresources: [{overlay}]\n{block}")
+        scaled = rules.of(render.kustomize(directory), "ScaledObject")
+    faults = [fault for one in scaled for fault in rules.asked_of_prometheus(one)]
+    if [one["metadata"]["namespace"] for one in scaled] != ["elsewhere"]:
+        faults.append("nothing is scaled there")
+    return [f"in another namespace: {fault}" for fault in faults]
 
 
 def alerts(installations):

@@ -1,5 +1,6 @@
 """What schemas do not say: that objects fit one another, and that pods ask for no more than they need."""
 
+import re
 from collections import Counter
 
 WORKLOADS = ("Deployment", "StatefulSet")
@@ -50,6 +51,9 @@ def selectors(objects):
         for spread in one["spec"]["template"]["spec"].get("topologySpreadConstraints", []):
             if selects(spread["labelSelector"]) != [name(one)]:
                 yield f"{name(one)} is spread among {selects(spread['labelSelector'])}"
+            # Else as many share a domain as find no other one.
+            if spread["whenUnsatisfiable"] == "DoNotSchedule" and spread.get("minDomains") != one["spec"]["replicas"]:
+                yield f"{name(one)} has to be spread, and {spread['topologyKey']} may have too few domains (minDomains)"
     for one in of(objects, "PodDisruptionBudget"):
         if len(selects(one["spec"]["selector"])) != 1:
             yield f"{name(one)} selects {selects(one['spec']['selector'])}"
@@ -111,6 +115,17 @@ def pods(objects):
                 yield f"{who}'s container {container['name']} runs whatever {container['image']} is"
 
 
+def asked_of_prometheus(scaled):
+    """What a ScaledObject asks Prometheus is of its own namespace, and what is not known is not zero."""
+    for trigger in scaled["spec"]["triggers"]:
+        asked = trigger["metadata"]
+        if asked.get("ignoreNullValues") != "false":
+            yield f"{name(scaled)} takes what is not known for zero"
+        namespaces = set(re.findall(r'namespace="([^"]*)"', asked["query"]))
+        if namespaces != {scaled["metadata"]["namespace"]}:
+            yield f"{name(scaled)} is in {scaled['metadata']['namespace']} and asks for {namespaces}"
+
+
 def references(objects):
     """What is named is there."""
     there = {name(one) for one in objects}
@@ -145,6 +160,8 @@ def references(objects):
             yield f"{name(one)} scales {target}, which is not there"
         elif "replicas" in scaled[0]["spec"]:
             yield f"{name(one)} and {name(scaled[0])} both say how many there are"
+    for one in of(objects, "ScaledObject"):
+        yield from asked_of_prometheus(one)
     for one in of(objects, "Service"):
         for port in one["spec"]["ports"]:
             if port["targetPort"] not in ports:

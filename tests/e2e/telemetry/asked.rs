@@ -9,8 +9,14 @@ use std::{collections::BTreeSet, fs};
 use talaria::metrics::{CATALOGUE, Kind, Metric, Values};
 use talaria_tests::binary::workspace;
 
-/// What Prometheus adds to every series.
-const ADDED: [&str; 2] = ["job", "instance"];
+/// What Prometheus adds to every series; the first in Kubernetes alone.
+const ADDED: [&str; 3] = ["namespace", "job", "instance"];
+
+/// What tells installations apart that share a Prometheus.
+const INSTALLATION: [&str; 2] = ["namespace", "job"];
+
+/// Where the alert rules lead, until `make alerts RUNBOOKS=…` says where docs/operations.md is published.
+const RUNBOOKS: &str = "https://talaria.example.com/docs/operations.md";
 
 fn read(path: &str) -> String {
     fs::read_to_string(workspace().join(path)).unwrap()
@@ -128,11 +134,34 @@ fn walk(expr: &Expr) -> BTreeSet<String> {
 #[test]
 fn dashboard_and_alerts_ask_for_metrics_and_labels_that_exist() {
     for (place, question) in questions() {
-        // Grafana's own variables.
-        let question =
-            question.replace("$__rate_interval", "5m").replace("$tenant", ".*").replace("$route", ".*");
-        let expr = parser::parse(&question).unwrap_or_else(|error| panic!("{place}: {question}: {error}"));
-        walk(&expr);
+        walk(&parsed(&place, &question));
+    }
+}
+
+/// A question, with values for Grafana's own variables.
+fn parsed(place: &str, question: &str) -> Expr {
+    let mut question = question.replace("$__rate_interval", "5m");
+    for variable in ["$namespace", "$job", "$tenant", "$route"] {
+        question = question.replace(variable, ".*");
+    }
+    parser::parse(&question).unwrap_or_else(|error| panic!("{place}: {question}: {error}"))
+}
+
+/// Two installations in one Prometheus neither hide nor raise each other's alerts, and the dashboard shows one of them.
+#[test]
+fn installations_are_told_apart_by_namespace_and_job() {
+    let alerts = alerts();
+    for alert in &alerts {
+        let (name, question) = (alert["alert"].as_str().unwrap(), alert["expr"].as_str().unwrap());
+        let labels = walk(&parsed(name, question));
+        assert!(INSTALLATION.iter().all(|label| labels.contains(*label)), "{name}: {labels:?}");
+    }
+    let names: BTreeSet<&str> = alerts.iter().filter_map(|alert| alert["alert"].as_str()).collect();
+    let of_dashboard = questions().into_iter().filter(|(place, _)| !names.contains(place.as_str()));
+    for (place, question) in of_dashboard.filter(|(place, _)| !INSTALLATION.contains(&place.as_str())) {
+        let selectors = question.matches("talaria_").count() + question.matches("process_").count();
+        let chosen = question.matches(r#"{namespace=~"$namespace",job=~"$job""#).count();
+        assert_eq!(chosen, selectors, "{place}: {question}");
     }
 }
 
@@ -162,8 +191,8 @@ fn each_alert_says_what_it_means_and_has_a_section_that_says_what_to_do() {
         for annotation in ["summary", "description"] {
             text(&alert["annotations"][annotation]);
         }
-        let runbook = text(&alert["annotations"]["runbook"]);
-        assert_eq!(runbook, format!("docs/operations.md#{}", name.to_lowercase()));
+        let runbook = text(&alert["annotations"]["runbook_url"]);
+        assert_eq!(runbook, format!("{RUNBOOKS}#{}", name.to_lowercase()));
         let section =
             sections.split(&format!("### {name}\n")).nth(1).map(|rest| rest.split("\n### ").next().unwrap());
         assert!(

@@ -81,13 +81,18 @@ readOnlyRootFilesystem: true
 capabilities: {drop: [ALL]}
 {{- end -}}
 
-{{/* Over nodes and zones as evenly as it goes. Takes what pods are found by, and what stands beside. */}}
+{{/* Over nodes and zones as evenly as it goes. Takes what pods are found by, and what stands beside; where nodes have to differ
+(hosts), on how many (minDomains). */}}
 {{- define "talaria.spread" -}}
 {{- $selector := .selector -}}
 {{- $more := .more -}}
+{{- $minDomains := .minDomains -}}
 {{- range $key, $when := dict "kubernetes.io/hostname" (.hosts | default "ScheduleAnyway") "topology.kubernetes.io/zone" "ScheduleAnyway" }}
 - topologyKey: {{ $key }}
   maxSkew: 1
+  {{- if and $minDomains (eq $when "DoNotSchedule") }}
+  minDomains: {{ $minDomains }}
+  {{- end }}
   whenUnsatisfiable: {{ $when }}
   labelSelector:
     matchLabels:
