@@ -10,23 +10,34 @@ use thiserror::Error;
 pub struct Error {
     pub(crate) reason: String,
     too_large: bool,
+    gone: bool,
 }
 
 impl Error {
     #[expect(clippy::needless_pass_by_value, reason = "so that it can be given to map_err")]
     pub(crate) fn new(reason: impl ToString) -> Self {
-        Self { reason: reason.to_string(), too_large: false }
+        Self { reason: reason.to_string(), too_large: false, gone: false }
     }
 
     pub(crate) fn too_large(size: usize, limit: usize) -> Self {
         let reason = format!("{size} bytes are more than its largest message of {limit}");
-        Self { reason, too_large: true }
+        Self { too_large: true, ..Self::new(reason) }
+    }
+
+    /// A stream that was there is not there any more.
+    pub(crate) fn gone(self) -> Self {
+        Self { gone: true, ..self }
     }
 
     pub(crate) fn damaged(error: &impl Display) -> Self {
         Self::new(format_args!(
             "{error}; restore bus.db from a backup, or move it away to begin anew; see docs/errors/bus-damaged.md"
         ))
+    }
+
+    /// Whether a stream is gone, which a server that works has said.
+    pub fn is_gone(&self) -> bool {
+        self.gone
     }
 
     /// Whether it can never take this, because it is too large.

@@ -4,7 +4,7 @@
 //!  2. `relay-id` has the relay's name and the number of its last run. The number rises with each start. It is at least the
 //!     time in microseconds, so that two copies of one directory do not start with the same number.
 
-use crate::{Error, Identity};
+use crate::{Error, Identity, private};
 use jiff::Timestamp;
 use std::{
     fs::{self, File},
@@ -20,8 +20,8 @@ pub(crate) fn open(directory: &Path) -> Result<(Identity, File), Error> {
     let cannot = |what: &str, why: &dyn std::fmt::Display| {
         Error::new(format_args!("cannot {what} {}: {why}", directory.display()))
     };
-    fs::create_dir_all(directory).map_err(|error| cannot("create", &error))?;
-    let lock = File::create(directory.join(LOCK)).map_err(|error| cannot("write in", &error))?;
+    private::directory(directory).map_err(|error| cannot("create", &error))?;
+    let lock = private::file(&directory.join(LOCK)).map_err(|error| cannot("write in", &error))?;
     if lock.try_lock().is_err() {
         return Err(cannot("use", &"another Talaria is running in this data directory"));
     }
@@ -60,6 +60,7 @@ fn parse(text: &str) -> Option<Identity> {
 
 /// Replaces the file as a whole.
 fn write(directory: &Path, identity: &Identity) -> io::Result<()> {
+    // Readable by its owner alone.
     let mut file = tempfile::Builder::new().prefix(RELAY_ID).tempfile_in(directory)?;
     writeln!(file, "{} {}", identity.relay, identity.run)?;
     file.as_file().sync_all()?;

@@ -57,8 +57,10 @@ pub mod conformance;
 mod embedded;
 mod error;
 mod identity;
+mod log_limit;
 mod nats;
 mod partition;
+pub mod private;
 pub mod sqlite;
 mod tail;
 pub mod time;
@@ -67,6 +69,7 @@ pub mod trace;
 pub use clock::Clock;
 pub use embedded::backup::{Backup, BackupError, backup};
 pub use error::{AppendError, Error};
+pub use log_limit::LogLimit;
 pub use partition::{Partition, hash};
 
 use bytes::Bytes;
@@ -105,7 +108,7 @@ pub struct Committed {
     pub commit: Arc<Commit>,
 }
 
-/// Which streams there are, and how far they reach. 0 for the first and the last sequence of an empty stream that never held
+/// Which streams there are, and how far they reach. Asking for them fails with [`Error::is_gone`] where one is missing. 0 for the first and the last sequence of an empty stream that never held
 /// anything. A trimmed stream keeps its last sequence; when all of it was trimmed, the first one is the next that will be given.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Bounds {

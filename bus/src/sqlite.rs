@@ -1,5 +1,6 @@
 //! SQLite files as this project opens them: write-ahead log, one writer, readers beside it.
 
+use crate::private;
 use rusqlite::{Connection, Row, types::Type};
 use std::{
     path::Path,
@@ -34,10 +35,17 @@ impl Error {
     }
 }
 
-/// Opens a file for reading and writing. A commit returns after its fsync.
-pub fn open(file: &Path) -> rusqlite::Result<Connection> {
+/// Opens a file for reading and writing, which is created if need be. Only its owner can read it.
+pub fn connect(file: &Path) -> rusqlite::Result<Connection> {
+    private::sqlite_file(file);
     let connection = Connection::open(file)?;
     configure(&connection)?;
+    Ok(connection)
+}
+
+/// The same with a write-ahead log. A commit returns after its fsync.
+pub fn open(file: &Path) -> rusqlite::Result<Connection> {
+    let connection = connect(file)?;
     // The checkpoint's size, in pages, bounds the log between two of them.
     connection.execute_batch(
         "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA wal_autocheckpoint = 4000;

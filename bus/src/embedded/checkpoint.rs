@@ -5,7 +5,7 @@
 //! pages of a log that keeps growing; from [`LONGEST_LOG`] on the writer moves the rest, which is little, and the log starts
 //! at its beginning again.
 
-use crate::{Error, sqlite};
+use crate::{Error, LogLimit, sqlite};
 use rusqlite::Connection;
 use std::{
     path::Path,
@@ -17,6 +17,8 @@ use std::{
     thread,
     time::Duration,
 };
+
+static FAILED: LogLimit = LogLimit::new();
 
 /// How long commits gather before the log is looked at.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -45,7 +47,11 @@ impl Checkpointer {
                 thread::sleep(PAUSE);
                 match checkpoint(&connection) {
                     Ok(log) => drop(flag.fetch_or(log > LONGEST_LOG, Ordering::Relaxed)),
-                    Err(error) => tracing::warn!(%error, "cannot move the log into bus.db; trying again"),
+                    Err(error) => {
+                        if let Some(left_out) = FAILED.admit() {
+                            tracing::warn!(%error, left_out, "cannot move the log into bus.db; trying again");
+                        }
+                    }
                 }
             }
         };
@@ -59,8 +65,9 @@ impl Checkpointer {
         let _ = self.committed.try_send(());
         if self.too_long.swap(false, Ordering::Relaxed)
             && let Err(error) = connection.query_row("PRAGMA wal_checkpoint(RESTART)", (), |_| Ok(()))
+            && let Some(left_out) = FAILED.admit()
         {
-            tracing::warn!(%error, "cannot start the log of bus.db again; trying again");
+            tracing::warn!(%error, left_out, "cannot start the log of bus.db again; trying again");
         }
     }
 }

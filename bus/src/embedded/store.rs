@@ -7,9 +7,11 @@ use super::{
     schema,
     writer::{LARGEST_GROUP, Trimmed, Write},
 };
-use crate::{AppendError, Error};
+use crate::{AppendError, Error, LogLimit};
 use rusqlite::Connection;
 use std::path::Path;
+
+static FAILED: LogLimit = LogLimit::new();
 
 /// Limits of one step of trimming, so that writes behind it do not wait long. Bytes count because SQLite reads all pages of a
 /// row that it deletes.
@@ -145,8 +147,9 @@ impl Store {
         self.stale = true;
         if !self.connection.is_autocommit()
             && let Err(error) = self.connection.execute_batch("ROLLBACK")
+            && let Some(left_out) = FAILED.admit()
         {
-            tracing::error!(%error, "could not roll back");
+            tracing::error!(%error, left_out, "could not roll back");
         }
     }
 }

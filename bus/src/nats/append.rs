@@ -13,7 +13,7 @@ use super::{
     store::{Message, NotStored},
     streams,
 };
-use crate::{AppendError, Error, Partition};
+use crate::{AppendError, Error, LogLimit, Partition};
 use async_nats::{HeaderMap, HeaderName};
 use bytes::Bytes;
 use prost::Message as _;
@@ -161,20 +161,27 @@ impl Trouble {
     }
 
     async fn pause(&mut self, error: &Error) {
+        // All partitions have the same trouble at once.
+        static TROUBLE: LogLimit = LogLimit::new();
         let begin = *self.begin.get_or_insert_with(Instant::now);
         if self.said.is_none_or(|said| said.elapsed() >= REMINDER) {
             self.said = Some(Instant::now());
             let (partition, seconds) = (self.partition, begin.elapsed().as_secs());
-            tracing::warn!(%error, %partition, seconds, "cannot append to the journal; trying until it succeeds");
+            if let Some(left_out) = TROUBLE.admit() {
+                tracing::warn!(%error, %partition, seconds, left_out, "cannot append to the journal; trying until it succeeds");
+            }
         }
         tokio::time::sleep(self.pause).await;
         self.pause = (self.pause * 2).min(LONGEST_PAUSE);
     }
 
     fn is_over(&self) {
-        if let Some(begin) = self.begin {
+        static OVER: LogLimit = LogLimit::new();
+        if let Some(begin) = self.begin
+            && let Some(left_out) = OVER.admit()
+        {
             let (partition, milliseconds) = (self.partition, begin.elapsed().as_millis());
-            tracing::info!(%partition, milliseconds, "the journal takes commits again");
+            tracing::info!(%partition, milliseconds, left_out, "the journal takes commits again");
         }
     }
 }

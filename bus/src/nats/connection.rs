@@ -1,7 +1,7 @@
 //! The connection to NATS, and the texts of its errors.
 
 use super::{credentials, names::Names};
-use crate::Error;
+use crate::{Error, LogLimit};
 use async_nats::{
     Client, ConnectError, ConnectErrorKind, ConnectOptions, Event, connection::State, jetstream,
 };
@@ -187,7 +187,10 @@ impl Events {
                 );
             }
             Event::ServerError(error) => {
-                tracing::warn!(%error, "NATS complains");
+                static COMPLAINED: LogLimit = LogLimit::new();
+                if let Some(left_out) = COMPLAINED.admit() {
+                    tracing::warn!(%error, left_out, "NATS complains");
+                }
                 *self.complaint.lock().unwrap_or_else(PoisonError::into_inner) = Some(error.to_string());
             }
             other => tracing::debug!("NATS: {other}"),

@@ -10,7 +10,7 @@ use super::{
     connection::{ANSWER_DEADLINE, Connection},
     names::{LAST_SEQUENCE, Names, SEQUENCE},
 };
-use crate::{Committed, Error, Incoming, Partition, Stored, partition::NATS_PARTITIONS};
+use crate::{Committed, Error, Incoming, LogLimit, Partition, Stored, partition::NATS_PARTITIONS};
 use async_nats::{
     StatusCode,
     jetstream::{
@@ -27,6 +27,8 @@ use std::{
     time::{Duration, Instant},
 };
 use talaria_proto::v1::{Commit, Event, QuarantinedCallback};
+
+static UNREADABLE: LogLimit = LogLimit::new();
 
 /// The most commits that a replica sends in a row.
 const LARGEST_READ: usize = 1000;
@@ -191,7 +193,12 @@ async fn row(
 /// A commit with its sequence. A message that is no commit does nothing; but the next commit has to expect it.
 pub(super) fn committed(partition: Partition, seq: u64, data: Bytes) -> Committed {
     let commit = Commit::decode(data).unwrap_or_else(|error| {
-        tracing::error!(%error, seq, %partition, "a message of the journal is not a commit and is passed over");
+        if let Some(left_out) = UNREADABLE.admit() {
+            tracing::error!(
+                %error, seq, %partition, left_out,
+                "a message of the journal is not a commit and is passed over"
+            );
+        }
         Commit::default()
     });
     Committed { seq, partition, commit: Arc::new(commit) }
@@ -222,15 +229,22 @@ pub(super) fn incoming(
 }
 
 fn unreadable(seq: u64, why: &dyn Display) -> Incoming {
-    tracing::error!(
-        seq,
-        "a message of the events stream was not written by Talaria and is passed over: {why}"
-    );
+    if let Some(left_out) = UNREADABLE.admit() {
+        tracing::error!(
+            seq,
+            left_out,
+            "a message of the events stream was not written by Talaria and is passed over: {why}"
+        );
+    }
     Incoming::Unreadable
 }
 
 /// Decodes the message at a sequence; `None` for one that Talaria did not write.
 pub(super) fn decode_at<M: Message + Default>(seq: u64, data: Bytes) -> Option<M> {
-    let decoded = M::decode(data);
-    decoded.inspect_err(|error| tracing::error!(%error, seq, "a message cannot be decoded")).ok()
+    let decoded = M::decode(data).inspect_err(|error| {
+        if let Some(left_out) = UNREADABLE.admit() {
+            tracing::error!(%error, seq, left_out, "a message cannot be decoded");
+        }
+    });
+    decoded.ok()
 }

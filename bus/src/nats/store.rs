@@ -15,9 +15,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// How long a stream counts as full after it refused a message for want of room. The server does not tell how much room
-/// there is, so only the next message finds out.
-const FULL: Duration = Duration::from_secs(10);
+/// How long a stream counts as failing after it refused a message for want of room, or did not answer. The server does not tell
+/// how much room there is, and says nothing at all when its disk is full, so only the next message finds out.
+const FAILING: Duration = Duration::from_secs(10);
 
 /// What a server answers that has no room: the stream's own limit, the server's, the account's.
 const NO_ROOM: [ErrorCode; 3] = [
@@ -56,19 +56,19 @@ impl NotStored {
 pub(super) struct Store {
     pub connection: Connection,
     pub stream: String,
-    full: Arc<Full>,
+    failing: Arc<Failing>,
 }
 
 #[derive(Default)]
-struct Full {
-    /// Whether there is a last refusal, so that a success costs no lock.
+struct Failing {
+    /// Whether there is a last failure, so that a success costs no lock.
     is_set: AtomicBool,
-    last: Mutex<Option<(Instant, String)>>,
+    last: Mutex<Option<(Instant, Error)>>,
 }
 
 impl Store {
     pub(super) fn new(connection: &Connection, stream: String) -> Self {
-        Self { connection: connection.clone(), stream, full: Arc::default() }
+        Self { connection: connection.clone(), stream, failing: Arc::default() }
     }
 
     /// Sends a message and waits until the server has stored it; gives its sequence.
@@ -78,15 +78,25 @@ impl Store {
             Request::new().headers(message.headers).payload(message.data).timeout(Some(ANSWER_DEADLINE));
         let answer = self.connection.client.send_request(message.subject, request);
         let answer = self.connection.unless_lost(answer).await.map_err(NotStored::Unknown)?;
-        let answer = answer.map_err(|error| NotStored::Unknown(self.error(&error)))?;
+        let answer = answer.map_err(|error| {
+            let error = self.error(&error);
+            self.fails(Error::new(format_args!(
+                "{}; the server's log says why, such as `no space left on device`, after which it needs a restart",
+                error.reason
+            )));
+            NotStored::Unknown(error)
+        })?;
         match read(&answer.payload) {
             Ok(Ok(ack)) => {
-                self.has_room();
+                self.works();
                 Ok(ack.sequence)
             }
             Ok(Err(error)) => {
                 if NO_ROOM.contains(&error.error_code()) {
-                    self.has_no_room(&error.to_string());
+                    let stream = &self.stream;
+                    self.fails(Error::new(format_args!(
+                        "the stream {stream} is full, or its server: {error}"
+                    )));
                 }
                 Err(NotStored::Refused(error.error_code(), self.error(&error)))
             }
@@ -98,25 +108,22 @@ impl Store {
         self.connection.error(&format_args!("NATS did not store a message in {}", self.stream), why)
     }
 
-    /// Fails for a while after a message was refused for want of room.
+    /// Fails for a while after a message was refused for want of room, or had no answer.
     pub(super) fn check(&self) -> Result<(), Error> {
-        match &*self.full.last.lock().unwrap_or_else(PoisonError::into_inner) {
-            Some((at, why)) if at.elapsed() < FULL => {
-                Err(Error::new(format_args!("the stream {} is full, or its server: {why}", self.stream)))
-            }
+        match &*self.failing.last.lock().unwrap_or_else(PoisonError::into_inner) {
+            Some((at, why)) if at.elapsed() < FAILING => Err(why.clone()),
             _ => Ok(()),
         }
     }
 
-    fn has_no_room(&self, why: &str) {
-        *self.full.last.lock().unwrap_or_else(PoisonError::into_inner) =
-            Some((Instant::now(), why.to_owned()));
-        self.full.is_set.store(true, Ordering::Relaxed);
+    fn fails(&self, why: Error) {
+        *self.failing.last.lock().unwrap_or_else(PoisonError::into_inner) = Some((Instant::now(), why));
+        self.failing.is_set.store(true, Ordering::Relaxed);
     }
 
-    fn has_room(&self) {
-        if self.full.is_set.swap(false, Ordering::Relaxed) {
-            self.full.last.lock().unwrap_or_else(PoisonError::into_inner).take();
+    fn works(&self) {
+        if self.failing.is_set.swap(false, Ordering::Relaxed) {
+            self.failing.last.lock().unwrap_or_else(PoisonError::into_inner).take();
         }
     }
 }

@@ -251,7 +251,9 @@ pub(super) async fn info(connection: &Connection, name: &str) -> Result<Info, Er
     connection.is_connected()?;
     match connection.unless_lost(connection.jetstream.get_stream(name)).await? {
         Ok(stream) => Ok(stream.cached_info().clone()),
-        Err(error) if is_missing(&error) => Err(failed(&"it is gone; restart a relay, which creates it")),
+        Err(error) if is_missing(&error) => {
+            Err(failed(&"it is gone; a relay that is started creates it, and those that run end soon").gone())
+        }
         Err(error) => Err(failed(&error)),
     }
 }

@@ -2,7 +2,7 @@
 
 use super::{
     Addresses, Admin, BodyMode, BusKind, Config, DEFAULT_TOLERANCE, EventPattern, Guard, NAMES, Pace,
-    Problem, Relay, Retry, Role, Route, Tenant, access, ingress, is_name, nats, outbound,
+    Problem, Relay, Retry, Role, Route, Tenant, access, filesystem, ingress, is_name, nats, outbound,
     problem::Problems,
     raw, secret,
     secret::Origin,
@@ -124,6 +124,16 @@ pub(super) fn config(raw: raw::Config, base: &Path, role: Role) -> Result<Config
     }
     if let Some(written) = raw.data_dir.as_ref().filter(|written| written.value.is_empty()) {
         p.add(written, "data_dir is empty", "name a directory, such as ./talaria-data");
+    }
+    if role.has_relay()
+        && let Some(kind) = filesystem::shared(&config.data_dir)
+    {
+        let problem = Problem::at(
+            raw.data_dir.as_ref().map_or(Location::UNKNOWN, |written| written.referenced),
+            format!("data_dir is on a filesystem ({kind}) on whose locks and syncs SQLite cannot rely"),
+            "put it on a disk of this machine; see docs/errors/data-directory-shared.md",
+        );
+        warnings.0.push(problem);
     }
     for (name, tenant) in raw.tenants.0 {
         check_name(p, &name, "tenant");

@@ -13,6 +13,7 @@
 //! - [`value`]: what single values mean, such as times and addresses.
 //! - [`access`]: who may ask a relay, and over what.
 //! - [`nats`]: the bus between processes.
+//! - [`filesystem`]: what the data directory is on.
 //! - [`name`]: what a tenant or a route may be called.
 //! - [`outbound`]: how requests leave: networks, TLS, headers, signatures.
 //! - [`pem`]: certificates and keys.
@@ -26,6 +27,7 @@
 
 mod access;
 mod compile;
+mod filesystem;
 mod ingress;
 mod name;
 mod nats;

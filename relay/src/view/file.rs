@@ -5,8 +5,8 @@
 
 use super::schema::{TABLES, VERSION};
 use rusqlite::Connection;
-use std::{fs, path::Path, time::Duration};
-use talaria_bus::Bounds;
+use std::{fs, path::Path};
+use talaria_bus::{Bounds, private::SQLITE_SUFFIXES, sqlite};
 
 /// Instead of a boot: the file was closed in order.
 const CLOSED: &str = "closed";
@@ -20,7 +20,7 @@ pub(super) fn open(file: &Path, journal: &Bounds) -> rusqlite::Result<Connection
             if let Err(error) = unusable {
                 tracing::warn!(%error, "{} cannot be used and is rebuilt", file.display());
             }
-            for suffix in ["", "-wal", "-shm"] {
+            for suffix in SQLITE_SUFFIXES {
                 let mut name = file.as_os_str().to_owned();
                 name.push(suffix);
                 let _ = fs::remove_file(name);
@@ -58,9 +58,7 @@ fn create(file: &Path, journal: &Bounds) -> rusqlite::Result<Connection> {
 }
 
 fn connect(file: &Path) -> rusqlite::Result<Connection> {
-    let connection = Connection::open(file)?;
-    connection.busy_timeout(Duration::from_secs(1))?;
-    connection.set_prepared_statement_cache_capacity(64);
+    let connection = sqlite::connect(file)?;
     // The checkpoint's size, in pages, bounds the log between two of them.
     connection.execute_batch(
         "PRAGMA page_size = 4096; PRAGMA journal_mode = WAL; PRAGMA synchronous = OFF;

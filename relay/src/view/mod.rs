@@ -38,7 +38,7 @@ use std::{
     },
 };
 use talaria_bus::{
-    Bounds, Committed, Partition,
+    Bounds, Committed, Partition, private,
     sqlite::{Error, Readers},
 };
 use tokio::sync::watch;
@@ -76,7 +76,7 @@ impl Damage {
     fn look_at(&self, error: &Error) {
         if error.is_damage() && !self.found.swap(true, Ordering::Relaxed) {
             tracing::error!(%error, "the status view is damaged; restart, and it is rebuilt from the journal");
-            if let Err(error) = fs::write(&self.mark, "") {
+            if let Err(error) = private::file(&self.mark) {
                 tracing::error!(%error, "cannot write {}", self.mark.display());
             }
         }
