@@ -24,7 +24,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 use talaria_bus::{
-    Clock, Publisher,
+    Clock, LogLimit, Publisher,
     time::{from_proto, since},
     trace::{self, Kind, Span, Tracer},
 };
@@ -38,6 +38,9 @@ use tokio::{sync::watch, time::Instant};
 /// A bus that takes longer than this to store something counts as unavailable. The sender tries again, and what
 /// was stored after all is then a duplicate.
 const STORE_DEADLINE: Duration = Duration::from_secs(10);
+
+/// A bus that is away makes every callback fail.
+static NOT_STORED: LogLimit = LogLimit::new();
 
 /// How much of an unknown tenant's name is logged.
 const LONGEST_NAME: usize = 64;
@@ -283,13 +286,17 @@ async fn stored<T>(work: impl Future<Output = Result<T, talaria_bus::Error>>) ->
     let reason = match tokio::time::timeout(STORE_DEADLINE, work).await {
         Ok(Ok(done)) => return Ok(done),
         Ok(Err(error)) if error.is_too_large() => {
-            tracing::warn!(%error, "callback refused");
+            if let Some(left_out) = NOT_STORED.admit() {
+                tracing::warn!(%error, left_out, "callback refused");
+            }
             return Err(("too_large", Problem::too_large_for_bus()));
         }
         Ok(Err(error)) => error.to_string(),
         Err(_) => format!("the bus took longer than {STORE_DEADLINE:?}"),
     };
-    tracing::error!(reason, "callback not stored");
+    if let Some(left_out) = NOT_STORED.admit() {
+        tracing::error!(reason, left_out, "callback not stored");
+    }
     Err(("unavailable", Problem::unavailable()))
 }
 

@@ -13,6 +13,7 @@ use hyper_util::{
     server::graceful::GracefulShutdown,
 };
 use std::{convert::Infallible, io, net::IpAddr, sync::Arc, time::Duration};
+use talaria_bus::LogLimit;
 use talaria_core::config::Ingress;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
@@ -110,7 +111,10 @@ fn http(ingress: &Ingress) -> http1::Builder {
 async fn pause_after(error: &io::Error) {
     use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
     if !matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset) {
-        tracing::error!(%error, "cannot accept connections");
+        static FAILED: LogLimit = LogLimit::new();
+        if let Some(left_out) = FAILED.admit() {
+            tracing::error!(%error, left_out, "cannot accept connections");
+        }
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
 }

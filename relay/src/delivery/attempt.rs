@@ -12,7 +12,7 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 use talaria_bus::{
-    Bus, Clock, Error,
+    Bus, Clock, Error, LogLimit,
     time::{from_proto, since},
     trace::{Kind, Span, Tracer},
 };
@@ -99,7 +99,11 @@ impl Sender {
             match read_event(&self.bus, attempt.task.event_seq, attempt.payload).await {
                 Ok(event) => return event,
                 Err(error) => {
-                    tracing::warn!(%error, delivery = attempt.task.delivery_id, "event read failed");
+                    static FAILED: LogLimit = LogLimit::new();
+                    if let Some(left_out) = FAILED.admit() {
+                        let delivery = &attempt.task.delivery_id;
+                        tracing::warn!(%error, delivery, left_out, "event read failed");
+                    }
                 }
             }
             tokio::time::sleep(delay).await;

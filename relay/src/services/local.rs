@@ -13,7 +13,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
-use talaria_bus::{Bus, Clock, Partition};
+use talaria_bus::{Bus, Clock, LogLimit, Partition};
 use talaria_core::config::Config;
 use tokio::{sync::watch, time::timeout};
 
@@ -82,7 +82,10 @@ impl Local {
         question: impl FnOnce(&rusqlite::Connection) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T, Error> {
         self.view.read(question).await.map_err(|error| {
-            tracing::error!(%error, "cannot read the status view");
+            static FAILED: LogLimit = LogLimit::new();
+            if let Some(left_out) = FAILED.admit() {
+                tracing::error!(%error, left_out, "cannot read the status view");
+            }
             Error::View
         })
     }

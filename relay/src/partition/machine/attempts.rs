@@ -17,6 +17,7 @@ use crate::{
 use jiff::Timestamp;
 use metrics::counter;
 use std::{sync::Arc, time::Duration};
+use talaria_bus::LogLimit;
 use talaria_core::config::Route;
 use talaria_proto::v1::{AttemptStarted, DeliveryRef, DeliveryState, DeliveryStatus, record::What};
 
@@ -90,7 +91,11 @@ impl Machine {
             }
             self.refresh();
             if (self.records.len(), begun) == before && self.agenda.next_due().is_some_and(|due| due <= now) {
-                tracing::error!(partition = %self.partition, "deliveries are due and cannot be begun");
+                static STUCK: LogLimit = LogLimit::new();
+                if let Some(left_out) = STUCK.admit() {
+                    let partition = self.partition;
+                    tracing::error!(%partition, left_out, "deliveries are due and cannot be begun");
+                }
                 break;
             }
         }

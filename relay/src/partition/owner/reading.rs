@@ -6,11 +6,13 @@ use crate::{
     view::{View, query},
 };
 use std::{collections::HashMap, time::Duration};
-use talaria_bus::{Bus, Error, Partition, Stored};
+use talaria_bus::{Bus, Error, LogLimit, Partition, Stored};
 use talaria_proto::v1::{
     Attempt as Attempted, CarriedDelivery, Delivery, DeliveryState, DeliveryTask, EventCarried,
 };
 use tokio::sync::mpsc;
+
+static CANNOT_CARRY: LogLimit = LogLimit::new();
 
 /// Events that are taken in one go.
 const EVENTS: usize = 256;
@@ -39,7 +41,13 @@ pub(super) async fn read_ahead(
         };
         match read.await {
             Ok(()) => return,
-            Err(error) => tracing::warn!(%error, %partition, "event subscription failed"),
+            Err(error) => {
+                // All partitions have the same trouble at once.
+                static FAILED: LogLimit = LogLimit::new();
+                if let Some(left_out) = FAILED.admit() {
+                    tracing::warn!(%error, %partition, left_out, "event subscription failed");
+                }
+            }
         }
         tokio::time::sleep(delay).await;
         delay = (2 * delay).min(RETRY_DELAYS.1);
@@ -57,17 +65,25 @@ pub(super) async fn read_carried(
     let event = match read_event(bus, seq, payload).await {
         Ok(Some(event)) => (*event).clone(),
         Ok(None) => {
-            tracing::error!(seq, "an event that still waits is not kept any more");
+            if let Some(left_out) = CANNOT_CARRY.admit() {
+                tracing::error!(seq, left_out, "an event that still waits is not kept any more");
+            }
             return None;
         }
         Err(error) => {
-            tracing::warn!(%error, seq, "event read failed");
+            if let Some(left_out) = CANNOT_CARRY.admit() {
+                tracing::warn!(%error, seq, left_out, "event read failed");
+            }
             return None;
         }
     };
     let known = view.read(move |connection| query::histories_of(connection, seq)).await;
     let mut known: HashMap<String, (Delivery, Vec<Attempted>)> = known
-        .inspect_err(|error| tracing::warn!(%error, seq, "the status view cannot tell what is carried"))
+        .inspect_err(|error| {
+            if let Some(left_out) = CANNOT_CARRY.admit() {
+                tracing::warn!(%error, seq, left_out, "the status view cannot tell what is carried");
+            }
+        })
         .unwrap_or_default()
         .into_iter()
         .map(|history| (history.delivery.id.clone(), (history.delivery, history.attempts)))

@@ -16,6 +16,7 @@ use std::{
     task::{Context, Poll},
     time::Duration,
 };
+use talaria_bus::LogLimit;
 use talaria_core::config::{Config, RelayTls};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
@@ -135,7 +136,10 @@ async fn shake_hands(stream: TcpStream, tls: Option<&RelayTls>) -> io::Result<Wi
 async fn pause_after(error: &io::Error) {
     use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
     if !matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset) {
-        tracing::error!(%error, "cannot accept gRPC connections");
+        static FAILED: LogLimit = LogLimit::new();
+        if let Some(left_out) = FAILED.admit() {
+            tracing::error!(%error, left_out, "cannot accept gRPC connections");
+        }
         sleep(PAUSE).await;
     }
 }

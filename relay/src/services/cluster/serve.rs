@@ -13,7 +13,7 @@ use crate::services::{
 use bytes::Bytes;
 use prost::Message;
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
-use talaria_bus::Questions;
+use talaria_bus::{LogLimit, Questions};
 use talaria_core::config::Scope;
 use talaria_proto::v1::{
     Answer, AnswerPiece, ClusterMethod as Method, PlannedThrough, Question, QuestionFailure, answer::Outcome,
@@ -39,12 +39,19 @@ pub(crate) async fn answer_questions(operator: Operator, stop: CancellationToken
                 Ok(Some(mut questions)) => {
                     serve(&operator, &pieces, &mut questions, &mut answering).await;
                 }
-                Err(error) => tracing::warn!(%error, "cannot hear what other relays ask"),
+                Err(error) => cannot_hear(&error),
             }
             tokio::time::sleep(RETRY_DELAY).await;
         }
     };
     tokio::select! { () = stop.cancelled() => {}, () = work => {} }
+}
+
+fn cannot_hear(error: &talaria_bus::Error) {
+    static FAILED: LogLimit = LogLimit::new();
+    if let Some(left_out) = FAILED.admit() {
+        tracing::warn!(%error, left_out, "cannot hear what other relays ask");
+    }
 }
 
 /// Until the subscription ends. What is being answered then goes on.
@@ -55,7 +62,7 @@ async fn serve(operator: &Operator, pieces: &Pieces, questions: &mut Questions, 
         let question = match questions.next().await {
             Ok(question) => question,
             Err(error) => {
-                tracing::warn!(%error, "cannot hear what other relays ask");
+                cannot_hear(&error);
                 return;
             }
         };

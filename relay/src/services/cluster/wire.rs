@@ -11,7 +11,7 @@ use crate::{
 use bytes::Bytes;
 use prost::Message;
 use std::collections::BTreeSet;
-use talaria_bus::{Bus, Partition};
+use talaria_bus::{Bus, LogLimit, Partition};
 use talaria_core::config::Scope;
 use talaria_proto::v1::{
     Answer, AnswerPiece, ClusterMethod, ListItem, ListPart, Question, QuestionCaller, answer::Outcome,
@@ -134,7 +134,10 @@ pub(super) async fn ask(
             Heard { relay, asked, answered, behind: answer.view_behind, outcome }
         }
         Err(error) => {
-            tracing::warn!(relay, %error, "another relay did not answer");
+            static SILENT: LogLimit = LogLimit::new();
+            if let Some(left_out) = SILENT.admit() {
+                tracing::warn!(relay, %error, left_out, "another relay did not answer");
+            }
             Heard { relay, asked, answered: BTreeSet::new(), behind: 0, outcome: Err(error) }
         }
     }

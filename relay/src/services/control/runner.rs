@@ -14,7 +14,7 @@ use crate::{
     },
 };
 use std::{collections::BTreeSet, time::Duration};
-use talaria_bus::{Partition, time::to_proto};
+use talaria_bus::{LogLimit, Partition, time::to_proto};
 use talaria_proto::v1::{Delivery, ReplayCursor, ReplayJob, ReplayJobState, record::What};
 use tokio::{task::JoinSet, time::sleep};
 use tokio_util::sync::CancellationToken;
@@ -73,7 +73,13 @@ impl Operator {
                 // Whoever owns the partition now goes on, or the view catches up.
                 Err(Error::Lost | Error::FarBehind) => sleep(RETRY_DELAY).await,
                 Err(error) => {
-                    tracing::error!(%error, job = id, partition = %owner.partition, "a replay cannot go on; trying again");
+                    static FAILED: LogLimit = LogLimit::new();
+                    if let Some(left_out) = FAILED.admit() {
+                        tracing::error!(
+                            %error, job = id, partition = %owner.partition, left_out,
+                            "a replay cannot go on; trying again"
+                        );
+                    }
                     sleep(RETRY_DELAY).await;
                 }
             }
