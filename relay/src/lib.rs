@@ -36,7 +36,7 @@ use partition::{
     RecentEvents,
     handle::Owners,
     owner::Tools,
-    supervisor::{self, Health},
+    supervisor::{self, Health, StreamsGone},
 };
 use services::{Parts, Services, cluster, control};
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
@@ -71,6 +71,15 @@ pub enum Error {
     /// gRPC reflection.
     #[error("cannot set up gRPC reflection: {0}")]
     Reflection(#[from] tonic_reflection::server::Error),
+    /// The streams with which the relay began are not there any more.
+    #[error(
+        "{why}: this relay ends, and the next one begins with the streams that are there, or creates them; see \
+         docs/errors/nats-streams-gone.md"
+    )]
+    StreamsGone {
+        /// Why this is believed.
+        why: String,
+    },
     /// A task without which the relay does not work.
     #[error("{task} ended, and a relay does not work without it; the log says why, and a restart is needed")]
     Ended {
@@ -203,7 +212,11 @@ impl Relay {
         let mut supervisor = tokio::spawn(supervisor);
         let ended = tokio::select! {
             supervised = &mut supervisor => match supervised {
-                Ok(()) if stop.is_cancelled() => None,
+                Ok(Ok(())) if stop.is_cancelled() => None,
+                Ok(Err(StreamsGone(why))) => {
+                    tracing::error!(why, "the streams are gone; this relay ends, and needs a restart");
+                    return Err(Error::StreamsGone { why });
+                }
                 _ => Some("the supervisor of the partitions"),
             },
             Some(ended) = tasks.join_next() => Some(ended.unwrap_or("a task of the relay")),

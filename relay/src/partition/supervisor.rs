@@ -3,7 +3,7 @@
 use super::{
     assignment::{Hearing, News},
     handle::{Owners, Ownership},
-    housekeeping::{self, EventsLost, Known},
+    housekeeping::{self, Known, Lost},
     owner::{Ended, Needs, TakeOverError, Tools, take_over},
 };
 use crate::view::Fed;
@@ -13,7 +13,7 @@ use std::{
     sync::Arc,
     time::Duration,
 };
-use talaria_bus::{Announcements, Floors, Partition};
+use talaria_bus::{Announcements, Floors, LogLimit, Partition};
 use talaria_proto::v1::{OwnedPartition, RelayAnnouncement};
 use tokio::{
     sync::{Semaphore, mpsc, watch},
@@ -91,14 +91,18 @@ pub(crate) struct Supervisor {
     is_displaced: bool,
 }
 
-/// Works until it is told to stop; then each partition is given up in order.
+/// The streams with which this relay began are not there any more, and why this is believed.
+#[derive(Debug)]
+pub(crate) struct StreamsGone(pub String);
+
+/// Works until it is told to stop; then each partition is given up in order. Ends by itself where only a restart helps.
 pub(crate) async fn run(
     tools: Tools,
     owners: Owners,
     ownership: watch::Sender<Arc<Ownership>>,
     health: watch::Sender<Health>,
     stop: CancellationToken,
-) {
+) -> Result<(), StreamsGone> {
     let identity = tools.bus.identity().clone();
     let (reports, mut reported) = mpsc::unbounded_channel();
     let (known, known_now) = watch::channel(Known::default());
@@ -148,7 +152,11 @@ pub(crate) async fn run(
             Some(ended) = supervisor.tasks.join_next() => supervisor.ended(ended.ok(), is_leaving).await,
             Some(report) = reported.recv() => supervisor.reported(report, is_leaving).await,
             // Taking the partitions over again says what to do. What came into the stream now would pass for planned.
-            Some(EventsLost) = lost.recv() => supervisor.slots.values().for_each(|slot| slot.stop.cancel()),
+            Some(lost) = lost.recv() => match lost {
+                Lost::Events => supervisor.slots.values().for_each(|slot| slot.stop.cancel()),
+                // Nothing can be recorded any more, so nothing is given up in order.
+                Lost::Streams(why) => return Err(StreamsGone(why)),
+            },
             () = &mut housekeeping => {}
             () = stop.cancelled(), if !is_leaving => {
                 is_leaving = true;
@@ -158,6 +166,7 @@ pub(crate) async fn run(
         supervisor.assign(is_leaving);
     }
     supervisor.announce(true).await;
+    Ok(())
 }
 
 /// The next announcement; `None` when the subscription ended.
@@ -167,7 +176,12 @@ async fn next(announcements: &mut Option<Announcements>) -> Option<(String, Rela
         let (relay, bytes) = announcements.next().await.ok()?;
         match RelayAnnouncement::decode(bytes) {
             Ok(announced) => return Some((relay, announced)),
-            Err(error) => tracing::warn!(%error, relay, "announcement cannot be read"),
+            Err(error) => {
+                static UNREADABLE: LogLimit = LogLimit::new();
+                if let Some(left_out) = UNREADABLE.admit() {
+                    tracing::warn!(%error, relay, left_out, "announcement cannot be read");
+                }
+            }
         }
     }
 }
@@ -181,7 +195,12 @@ impl Supervisor {
                     self.is_alone = announcements.is_none();
                     return announcements;
                 }
-                Err(error) => tracing::warn!(%error, "cannot listen to the other relays; trying again"),
+                Err(error) => {
+                    static FAILED: LogLimit = LogLimit::new();
+                    if let Some(left_out) = FAILED.admit() {
+                        tracing::warn!(%error, left_out, "cannot listen to the other relays; trying again");
+                    }
+                }
             }
             tokio::time::sleep(RETRY_DELAYS.0).await;
         }
@@ -322,7 +341,14 @@ impl Supervisor {
                         | TakeOverError::Append(talaria_bus::AppendError::Overtaken),
                     ) => return (partition, None),
                     Err(error) => {
-                        tracing::error!(%error, %partition, "partition takeover failed; trying again");
+                        // All partitions have the same trouble at once.
+                        static FAILED: LogLimit = LogLimit::new();
+                        if let Some(left_out) = FAILED.admit() {
+                            tracing::error!(
+                                %error, %partition, left_out,
+                                "partition takeover failed; trying again"
+                            );
+                        }
                         // The supervisor ends after its tasks.
                         let _ = reports.send(Report::Failed(partition, error.to_string()));
                     }

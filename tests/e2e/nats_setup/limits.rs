@@ -68,6 +68,15 @@ async fn a_full_stream_refuses_callbacks_until_there_is_room_and_loses_none() {
     let said =
         async || ingress.log().iter().any(|line| line.contains("maximum bytes exceeded")).then_some(());
     until("the reason to be logged", said).await;
+    // However many there are, a line a second at most.
+    let lines: Vec<Value> = ingress.log().iter().filter_map(|line| serde_json::from_str(line).ok()).collect();
+    let times: Vec<Timestamp> = lines
+        .iter()
+        .filter(|line| line["message"] == "callback not stored")
+        .map(|line| line["timestamp"].as_str().unwrap().parse().unwrap())
+        .collect();
+    let apart = |pair: &[Timestamp]| pair[1].duration_since(pair[0]).as_millis() >= 990;
+    assert!(!times.is_empty() && times.windows(2).all(apart), "{times:?}");
 
     // A relay that comes now has what was accepted, and nothing else.
     assert_eq!(state(&jetstream, events).await.messages, accepted.len() as u64);
@@ -101,6 +110,55 @@ async fn an_ingress_is_not_ready_while_the_stream_is_full() {
     assert_eq!((status, says.contains(events), says.contains("full")), (503, true, true), "{says}");
     jetstream(&server.url()).await.get_stream(events).await.unwrap().purge().keep(2).await.unwrap();
     until("it to be ready", async || (ingress.readiness().await.0 == 200).then_some(())).await;
+}
+
+/// As when its disk is full: the server stores nothing, and says nothing of it to its clients.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_ingress_is_not_ready_while_nats_does_not_answer_to_what_is_to_be_stored() {
+    let (sink, prefix) = (Sink::start().await, prefix("silent"));
+    let permissions = format!("permissions: {{publish: {{deny: [\"{prefix}.events.>\"]}}}}");
+    let server = nats::server()
+        .with(&format!(
+            "accounts: {{A: {{jetstream: enabled, users: [{{user: a, password: a, {permissions}}}]}}}}"
+        ))
+        .with("no_auth_user: a");
+    let server = server.start().await;
+    let ingress = configuration(&server.url(), &prefix, &sink, "").write();
+    let ingress = Process::start("ingress", ingress).await;
+    assert_eq!(ingress.readiness().await, (200, "ready\n".into()));
+    assert_eq!(send(&ingress, large("job", 10)).await.status(), 503);
+    let (status, says) = ingress.readiness().await;
+    let expected = [&streams(&prefix)[0], "timed out", "no space left on device", "Permissions Violation"];
+    assert!(status == 503 && expected.iter().all(|part| says.contains(*part)), "{says}");
+}
+
+/// A server that has lost its volume.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_relay_whose_streams_are_gone_ends_itself_and_the_next_one_begins_with_nothing() {
+    let (sink, server, prefix) = (Sink::start().await, Server::start().await, prefix("gone"));
+    let configuration = || configuration(&server.url(), &prefix, &sink, "").write();
+    let ingress = Process::start("ingress", configuration()).await;
+    let mut relay = Process::start("relay", configuration()).await;
+    let before = ingress.openrouter("acme").send("before", "completed").await;
+    relay.delivered(&before).await;
+    let jetstream = jetstream(&server.url()).await;
+    for stream in streams(&prefix) {
+        jetstream.delete_stream(&stream).await.unwrap();
+    }
+    assert_eq!(send(&ingress, large("during", 10)).await.status(), 503);
+    for process in [&ingress, &relay] {
+        let (status, says) = process.readiness().await;
+        assert!(status == 503 && says.contains("it is gone; a relay that is started creates it"), "{says}");
+    }
+    let ended = relay.ends().await;
+    assert_eq!(ended.code, Some(1), "{ended:?}");
+    assert!(ended.error.contains("it is gone") && ended.error.contains("nats-streams-gone.md"), "{ended:?}");
+    let relay = Process::start("relay", relay.kill()).await;
+    let after = ingress.openrouter("acme").send("after", "completed").await;
+    relay.delivered(&after).await;
+    for process in [&ingress, &relay] {
+        until("it to be ready", async || (process.readiness().await.0 == 200).then_some(())).await;
+    }
 }
 
 /// What is only in memory goes with the server, and has to come back with it.

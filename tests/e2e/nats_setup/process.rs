@@ -72,10 +72,14 @@ impl Process {
 
     /// Starts one that has to end by itself.
     pub(super) async fn fails(role: &str, written: Written) -> Ended {
-        let mut process = Self::begin(role, written);
-        let status = until("talaria to end", async || process.child.try_wait().unwrap()).await;
+        Self::begin(role, written).ends().await
+    }
+
+    /// Waits until it has ended by itself.
+    pub(super) async fn ends(&mut self) -> Ended {
+        let status = until("talaria to end", async || self.child.try_wait().unwrap()).await;
         let (error, log) = until("its last words", async || {
-            let log = process.log();
+            let log = self.log();
             let first = log.iter().position(|line| line.starts_with("error: "))?;
             Some((log[first..].join("\n"), log))
         })
