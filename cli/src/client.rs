@@ -4,7 +4,9 @@ use crate::{Failure, args::Ask, tls};
 use rustls::pki_types::{CertificateDer, pem::PemObject as _};
 use secrecy::{ExposeSecret as _, SecretString};
 use std::{
-    env, fs, iter,
+    env,
+    error::Error as _,
+    fs, iter,
     net::{Ipv4Addr, Ipv6Addr, SocketAddr},
     path::Path,
     process::{Command, Stdio},
@@ -12,10 +14,11 @@ use std::{
 };
 use talaria_core::config;
 use talaria_proto::v1::{
-    control_service_client::ControlServiceClient, status_service_client::StatusServiceClient,
+    GetSummaryRequest, control_service_client::ControlServiceClient,
+    status_service_client::StatusServiceClient,
 };
 use tonic::{
-    Request, Status,
+    Request, Response, Status,
     metadata::{Ascii, MetadataValue},
     service::{Interceptor, interceptor::InterceptedService},
     transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity},
@@ -26,6 +29,13 @@ const LARGEST_ANSWER: usize = 1 << 30;
 
 /// How long a relay may take to take a connection.
 const PATIENCE: Duration = Duration::from_secs(5);
+
+/// How long a relay may take to begin its answer. Longer than it gives itself for what operators ask for, which is 30 s.
+const ANSWER_DEADLINE: Duration = Duration::from_secs(45);
+
+/// A relay that says nothing, also while nothing is asked of it, is pinged this often, and is given up when a ping has no
+/// answer for as long.
+const PING: Duration = Duration::from_secs(10);
 
 /// A connection on which each request shows who asks.
 pub(crate) type Shown = InterceptedService<Channel, Bearer>;
@@ -50,11 +60,36 @@ pub(crate) async fn connect(ask: &Ask, config: &Path) -> Result<StatusServiceCli
     Ok(client.max_decoding_message_size(LARGEST_ANSWER))
 }
 
+/// Fails where a tenant is named that there is not.
+pub(crate) async fn knows_tenant(
+    relay: &mut StatusServiceClient<Shown>,
+    tenant: Option<&str>,
+) -> Result<(), Failure> {
+    if let Some(tenant) = tenant {
+        relay.get_summary(GetSummaryRequest { tenant: tenant.to_owned() }).await?;
+    }
+    Ok(())
+}
+
 /// The same, to intervene.
 pub(crate) async fn control(ask: &Ask, config: &Path) -> Result<ControlServiceClient<Shown>, Failure> {
     let (channel, bearer) = channel(ask, config).await?;
     let client = ControlServiceClient::with_interceptor(channel, bearer);
     Ok(client.max_decoding_message_size(LARGEST_ANSWER))
+}
+
+/// The answer to a request by which an operator intervenes. Where none comes, nobody knows whether it was done.
+pub(crate) fn done<T>(answer: Result<Response<T>, Status>) -> Result<T, Failure> {
+    answer.map(Response::into_inner).map_err(|status| {
+        // What a relay says itself has no source.
+        let is_said = status.source().is_none();
+        match Failure::from(status) {
+            Failure::Unreachable(why) if !is_said => Failure::Unreachable(format!(
+                "it may still be done, and `talaria actions` shows whether it was: {why}"
+            )),
+            failure => failure,
+        }
+    })
 }
 
 /// Where a process on this machine is asked that listens there: loopback, for one that listens on every address.
@@ -103,7 +138,13 @@ async fn channel(ask: &Ask, config: &Path) -> Result<(Channel, Bearer), Failure>
             "cannot reach the relay at {url}: {cause}\n  help: is `talaria up` or `talaria relay` running there?"
         ))
     };
-    let mut endpoint = Endpoint::from_shared(url.clone()).map_err(unreachable)?.connect_timeout(PATIENCE);
+    let mut endpoint = Endpoint::from_shared(url.clone())
+        .map_err(unreachable)?
+        .connect_timeout(PATIENCE)
+        .timeout(ANSWER_DEADLINE)
+        .http2_keep_alive_interval(PING)
+        .keep_alive_timeout(PING)
+        .keep_alive_while_idle(true);
     if url.starts_with("https:") {
         endpoint = endpoint.tls_config(client_tls(ask)?).map_err(|error| tls::unusable(ask, &error))?;
     }

@@ -4,7 +4,7 @@
 //! answers; 6 not allowed. They are part of the interface: `talaria --help` lists them.
 
 use crate::tls;
-use std::{error::Error as _, io, process::ExitCode};
+use std::{error::Error, io, iter, process::ExitCode};
 use talaria_core::config;
 use thiserror::Error;
 
@@ -75,10 +75,25 @@ impl From<io::Error> for Failure {
     }
 }
 
+/// Whether nothing came back in time: neither the beginning of an answer nor the answer to a ping.
+fn is_silent(status: &tonic::Status) -> bool {
+    let first: Option<&(dyn Error + 'static)> = status.source();
+    iter::successors(first, |error| (*error).source())
+        .any(|error| error.is::<tonic::TimeoutExpired>() || error.to_string().contains("timed out"))
+}
+
 impl From<tonic::Status> for Failure {
     fn from(status: tonic::Status) -> Self {
         if let Some(failure) = tls::failure(&status) {
             return failure;
+        }
+        if is_silent(&status) {
+            return Self::Unreachable(
+                "the relay takes connections and does not answer\n  help: it hangs, or something else listens there: look \
+                 at its log and at /readyz of its admin port; the relay's address is relay.grpc, http://127.0.0.1:50051 by \
+                 default"
+                    .to_owned(),
+            );
         }
         match status.code() {
             tonic::Code::Unauthenticated => Self::NotAllowed(format!(

@@ -18,6 +18,7 @@
 //! - [`outbound`]: endpoints, addresses and certificates that are not what they should be.
 //! - [`signing`]: every scheme and rotated secrets, against the real Hermes.
 //! - [`outages`]: ingresses and relays whose NATS fails.
+//! - [`silence`]: relays that take connections and say nothing.
 //! - [`flood`]: callbacks beside a flood of junk.
 //! - [`chaos`]: random faults, from a seed.
 //! - [`broker`]: what the tests' own NATS servers hold.
@@ -69,6 +70,7 @@ mod promises;
 mod reload;
 mod running;
 mod signing;
+mod silence;
 mod status;
 mod telemetry;
 mod tunnel;

@@ -29,7 +29,7 @@ pub(crate) async fn run(config: &Path, args: Jobs) -> Result<(), Failure> {
             let requested_by = client::asker(args.who.name.as_deref())?;
             let reason = args.who.reason.unwrap_or_default();
             let request = CancelReplayJobRequest { job_id, requested_by, reason };
-            let answer = relay.cancel_replay_job(request).await?.into_inner();
+            let answer = client::done(relay.cancel_replay_job(request).await)?;
             if args.ask.json {
                 return Ok(print::json_document(&answer)?);
             }

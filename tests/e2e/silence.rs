@@ -1,0 +1,43 @@
+//! Relays that take connections and say nothing.
+
+use std::{net::TcpListener, path::Path, process::Output, thread};
+use talaria_tests::binary::run;
+
+/// Takes connections, keeps them and says nothing; gives its URL.
+fn silent() -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    // Until the test's process ends.
+    thread::spawn(move || listener.incoming().collect::<Vec<_>>());
+    url
+}
+
+#[test]
+fn commands_give_a_silent_relay_up_and_say_what_may_still_be_done() {
+    let url = silent();
+    let asks: [&[&str]; 5] = [&["status"], &["explain", "job-1"], &["jobs"], &["actions"], &["watch"]];
+    let intervenes: [&[&str]; 4] = [
+        &["pause", "acme", "--as", "ana"],
+        &["resume", "acme", "--as", "ana"],
+        &["cancel", "dlv_x", "--as", "ana"],
+        &["replay", "dlv_x", "--as", "ana"],
+    ];
+    thread::scope(|scope| {
+        let running: Vec<_> = asks
+            .into_iter()
+            .map(|args| (args, false))
+            .chain(intervenes.into_iter().map(|args| (args, true)))
+            .map(|(args, may_be_done)| {
+                let args = [args, &["--relay", &url][..]].concat();
+                (args.clone(), may_be_done, scope.spawn(move || run(Path::new("."), &args)))
+            })
+            .collect();
+        for (args, may_be_done, output) in running {
+            let Output { status, stderr, .. } = output.join().unwrap();
+            let said = String::from_utf8(stderr).unwrap();
+            assert_eq!(status.code(), Some(5), "{args:?}: {said}");
+            assert!(said.contains("the relay takes connections and does not answer"), "{args:?}: {said}");
+            assert_eq!(said.contains("it may still be done"), may_be_done, "{args:?}: {said}");
+        }
+    });
+}
