@@ -149,13 +149,18 @@ async fn commands_given_to_one_relay_are_carried_out_by_the_owner_and_seen_at_th
         let Delivery { id, tenant, .. } = delivery.clone();
         let (by, why) = (requested_by.clone(), reason.clone());
         let pause =
-            PauseRequest { tenant: tenant.clone(), route: String::new(), requested_by: by, reason: why };
+            PauseRequest { tenant: tenant.clone(), requested_by: by, reason: why, ..Default::default() };
         one.control().await.pause(pause).await.unwrap();
         let request = GetSummaryRequest { tenant: tenant.clone() };
         let sums = other.status().await.get_summary(request).await.unwrap().into_inner();
         assert!(sums.tenants[0].pause.is_some(), "once it is answered, every relay shows it");
         let (by, why) = (requested_by.clone(), reason.clone());
-        let again = ReplayDeliveryRequest { delivery_id: id.clone(), requested_by: by, reason: why };
+        let again = ReplayDeliveryRequest {
+            delivery_id: id.clone(),
+            requested_by: by,
+            reason: why,
+            ..Default::default()
+        };
         let answer = other.control().await.replay_delivery(again).await.unwrap().into_inner();
         assert_eq!(answer.delivery.unwrap().state(), State::Waiting);
         let (by, why) = (requested_by.clone(), reason.clone());

@@ -1,12 +1,22 @@
 //! A process that runs on: retention, draining, other configurations, a bus that is not to be had.
 
-use std::time::Duration;
+use serde_json::Value;
+use std::{
+    collections::BTreeMap,
+    fs::{self, Permissions},
+    io::{BufRead as _, BufReader},
+    net::SocketAddr,
+    os::unix::fs::PermissionsExt as _,
+    path::Path,
+    process::{Child, Command, Stdio},
+    time::Duration,
+};
 use talaria_proto::v1::{AttemptOutcome, DeliveryState as State, GetEventRequest};
 use talaria_tests::{
     binary,
-    openrouter::payload,
+    openrouter::{OpenRouter, payload},
     sink::{Does, Sink},
-    stack::stack,
+    stack::{openrouter_secret, stack},
     until,
 };
 
@@ -173,7 +183,7 @@ async fn the_status_is_made_anew_from_the_journal_when_its_file_is_lost() {
     let directory = stack.written.path().join("talaria-data");
     stack
         .restart_with(|text| {
-            std::fs::remove_file(directory.join("view.db")).unwrap();
+            fs::remove_file(directory.join("view.db")).unwrap();
             text
         })
         .await;
@@ -198,6 +208,91 @@ async fn a_bus_that_is_locked_is_503_for_callbacks_and_readiness_and_loses_nothi
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_data_directory_is_its_users_alone_and_is_mended_at_the_start() {
+    let sink = Sink::start().await;
+    let mut stack = stack().tenant("acme", |t| t.route("r", &sink.url("r"), "")).start().await;
+    let event = stack.openrouter("acme").send("job", "completed").await;
+    stack.finished(&event, "r").await;
+    let data = stack.written.path().join("talaria-data");
+    let modes = || {
+        let files = fs::read_dir(&data).unwrap().map(|entry| entry.unwrap().path());
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        let modes: BTreeMap<String, u32> = files
+            .map(|path| (path.file_name().unwrap().to_string_lossy().into_owned(), mode(&path)))
+            .collect();
+        (mode(&data), modes)
+    };
+    let are_private = |files: &BTreeMap<String, u32>| {
+        let expected = ["bus.db", "bus.db-wal", "lock", "relay-id", "view.db", "view.db-wal"];
+        expected.iter().all(|name| files.contains_key(*name)) && files.values().all(|mode| *mode == 0o600)
+    };
+    let (directory, files) = modes();
+    assert!(directory == 0o700 && are_private(&files), "{directory:o} {files:?}");
+
+    // As an earlier version left them, which was killed.
+    stack
+        .restart_with(|text| {
+            fs::set_permissions(&data, Permissions::from_mode(0o755)).unwrap();
+            for name in files.keys() {
+                fs::set_permissions(data.join(name), Permissions::from_mode(0o644)).unwrap();
+            }
+            text
+        })
+        .await;
+    let (directory, files) = modes();
+    assert!(directory == 0o700 && are_private(&files), "{directory:o} {files:?}");
+    assert_eq!(stack.event(&event).await.deliveries.len(), 1);
+}
+
+/// Ends a process with its test.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_that_nobody_reads_stops_nothing_and_what_is_left_out_is_counted() {
+    let sink = Sink::start().await;
+    let written = stack().tenant("acme", |t| t.route("r", &sink.url("r"), "pace: off")).write();
+    let mut command = Command::new(binary::talaria());
+    command.args(["up", "--config"]).arg(&written.config).env("RUST_LOG", "trace");
+    let mut running = Running(command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap());
+    let mut log = BufReader::new(running.0.stderr.take().unwrap());
+    // Read as far as it says where it listens, and then never again: the pipe is full at once.
+    let (mut line, mut listens) = (String::new(), None);
+    while listens.is_none() {
+        line.clear();
+        assert_ne!(log.read_line(&mut line).unwrap(), 0, "it ended");
+        listens = serde_json::from_str::<Value>(&line).ok().filter(|line| line["ingress"].is_string());
+    }
+    let listens = listens.unwrap();
+    let address = |of: &str| -> SocketAddr { listens[of].as_str().unwrap().parse().unwrap() };
+    let openrouter = OpenRouter::new(address("ingress"), "acme", &openrouter_secret("acme"));
+    let mut sent = 0;
+    until("lines to be left out", async || {
+        for _ in 0..50 {
+            openrouter.send(&format!("job {sent}"), "completed").await;
+            sent += 1;
+        }
+        let of_admin = |path: &str| format!("http://{}{path}", address("admin"));
+        let answer = talaria_tests::http().get(of_admin("/healthz")).send().await.unwrap();
+        assert_eq!(answer.status(), 200);
+        let metrics =
+            talaria_tests::http().get(of_admin("/metrics")).send().await.unwrap().text().await.unwrap();
+        let left_out =
+            metrics.lines().find_map(|line| line.strip_prefix("talaria_log_lines_left_out_total "));
+        (left_out.unwrap() != "0").then_some(())
+    })
+    .await;
+    until("all of it to be delivered", async || (sink.requests_to("r").len() == sent).then_some(())).await;
+    drop(log);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_cannot_start_says_why_and_what_to_do() {
     let sink = Sink::start().await;
     let running = stack().tenant("acme", |t| t.route("r", &sink.url("r"), "")).start().await;
@@ -209,10 +304,10 @@ async fn what_cannot_start_says_why_and_what_to_do() {
     assert!(said.contains("another Talaria is running in this data directory"), "{said}");
     // An address that is taken.
     let taken = format!("ingress: {{listen: {}}}\ndata_dir: elsewhere\n", running.ingress());
-    let text = std::fs::read_to_string(&running.written.config).unwrap();
+    let text = fs::read_to_string(&running.written.config).unwrap();
     let text: String =
         text.lines().filter(|line| !line.starts_with("ingress")).map(|line| format!("{line}\n")).collect();
-    std::fs::write(directory.join("second.yaml"), taken + &text).unwrap();
+    fs::write(directory.join("second.yaml"), taken + &text).unwrap();
     let second = binary::run(directory, &["up", "--config", "second.yaml"]);
     let said = String::from_utf8_lossy(&second.stderr).into_owned();
     assert!(said.contains("cannot listen on") && said.contains("ingress.listen"), "{said}");

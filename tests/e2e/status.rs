@@ -1,12 +1,13 @@
 //! The gRPC services, as a client that knows only the contracts uses them.
 
-use std::time::Duration;
+use std::{path::Path, time::Duration};
 use talaria_proto::v1::{
     DeliveryFilter, DeliveryState as State, GetDeliveryRequest, GetEventRequest, GetSummaryRequest,
     ListDeliveriesRequest, ListEventsRequest, ListQuarantinedRequest, WatchDeliveriesRequest,
     WatchDeliveriesResponse, WatchKind,
 };
 use talaria_tests::{
+    binary,
     openrouter::{event_id, payload},
     sink::{Does, Sink},
     stack::{Stack, stack},
@@ -259,6 +260,17 @@ async fn conflicts_and_quarantined_callbacks_are_kept_counted_and_listed() {
     let summary = status.get_summary(GetSummaryRequest::default()).await.unwrap().into_inner();
     assert_eq!((summary.tenants[0].conflicts, summary.tenants[0].quarantined), (1, 2));
     assert_eq!(sink.requests_to("a").len(), 1);
+    // And commands say so, whatever they were asked by.
+    let asked = |args: &[&str]| {
+        let output = binary::run(Path::new("."), &[&["status", "--relay", &stack.relay()], args].concat());
+        assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    for id in ["job", &event, &found.deliveries[0].id] {
+        assert_eq!(asked(&[id]).matches("conflict: came again at").count(), 1, "{id}");
+    }
+    let document: serde_json::Value = serde_json::from_str(&asked(&["job", "--json"])).unwrap();
+    assert_eq!(document["conflicts"][0]["eventId"], event.as_str());
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -3,7 +3,7 @@
 use super::{Ask, Filter, moment};
 use clap::Args as ClapArgs;
 use jiff::Timestamp;
-use std::str::FromStr;
+use std::{str::FromStr, time::Duration};
 
 /// A tenant, or one of its routes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,12 +50,16 @@ pub struct Who {
 Examples:
   talaria pause acme/video --reason 'Hermes is being moved'
   talaria pause acme                      every route of the tenant
+  talaria pause acme/video --for 2h       ends by itself
 
 Nothing of it is sent until it is resumed, by any relay, also after restarts. Callbacks are taken as always, \
 and what they bring waits; the time does not count towards retry.max_age. An attempt that is under way ends.")]
 pub struct Pause {
     /// A route as TENANT/ROUTE, or a whole tenant
     pub target: Target,
+    /// How long, such as 30min, 2h or 1d; until it is resumed where it is left out
+    #[arg(long = "for", value_name = "DURATION", value_parser = pause_duration)]
+    pub duration: Option<Duration>,
     #[command(flatten)]
     #[expect(missing_docs, reason = "flattened")]
     pub who: Who,
@@ -107,6 +111,7 @@ pub struct Cancel {
 #[command(after_help = "\
 Examples:
   talaria replay dlv_…                            whatever it came to, also what waits
+  talaria replay evt_… --route video              planned now, where no route wanted it
   talaria replay --tenant acme --route video --dry-run
   talaria replay --tenant acme --route video      what is parked
   talaria replay --state parked --state ambiguous --since 24h --rate 60/min
@@ -117,8 +122,8 @@ is parked is meant; what waits is sent at once by its id, and never meant by opt
 oldest event to the newest, as a job that any relay goes on with: Ctrl-C ends the waiting and not the \
 job. `talaria jobs` shows jobs and cancels them.")]
 pub struct Replay {
-    /// The delivery, dlv_…; or say with options which
-    #[arg(conflicts_with_all = ["tenant", "route", "job", "state", "since", "until", "event_type", "all", "dry_run", "rate", "detach"])]
+    /// The delivery, dlv_…; an event, evt_…, with --route; or say with options which
+    #[arg(conflicts_with_all = ["tenant", "job", "state", "since", "until", "event_type", "all", "dry_run", "rate", "detach"])]
     pub id: Option<String>,
     #[command(flatten)]
     #[expect(missing_docs, reason = "flattened")]
@@ -194,6 +199,11 @@ pub struct Actions {
     pub ask: Ask,
 }
 
+/// How long a pause lasts: the relay says which durations it takes.
+fn pause_duration(text: &str) -> Result<Duration, String> {
+    humantime::parse_duration(text).map_err(|_| "expected a duration such as 30min, 2h or 1d".to_owned())
+}
+
 /// How many a minute.
 fn rate(text: &str) -> Result<u32, String> {
     let read = || {
@@ -230,6 +240,16 @@ mod tests {
         assert_eq!((rate("10/s"), rate("600/min"), rate("1/min")), (Ok(600), Ok(600), Ok(1)));
         for wrong in ["10", "0/s", "1001/s", "5/h", "x/s", "-1/s", "99999999999/min"] {
             assert!(rate(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_pause_may_have_an_end() {
+        let parse = |text: &str| Args::try_parse_from(["talaria", "pause", "acme", "--for", text]);
+        let Command::Pause(pause) = parse("2h").unwrap().command else { panic!() };
+        assert_eq!(pause.duration, Some(Duration::from_secs(7_200)));
+        for wrong in ["", "2", "soon", "-1h"] {
+            assert!(parse(wrong).is_err(), "{wrong}");
         }
     }
 

@@ -13,6 +13,10 @@ use talaria_proto::v1::{ControlAction, ControlKind, ListControlActionsRequest};
 use talaria_relay::who;
 
 pub(crate) async fn run(config: &Path, args: Actions) -> Result<(), Failure> {
+    if args.tenant.is_some() {
+        let mut status = client::connect(&args.ask, config).await?;
+        client::knows_tenant(&mut status, args.tenant.as_deref()).await?;
+    }
     let request = ListControlActionsRequest {
         tenant: args.tenant.unwrap_or_default(),
         since: args.since.map(to_proto),

@@ -20,14 +20,20 @@ pub(crate) async fn pause(config: &Path, args: PauseArgs) -> Result<(), Failure>
         route: args.target.route.clone(),
         requested_by: client::asker(args.who.name.as_deref())?,
         reason: args.who.reason.unwrap_or_default(),
+        // What is too long for a message is too long for a pause, and the relay says so.
+        duration: args.duration.map(|duration| {
+            let longest = prost_types::Duration { seconds: i64::MAX, nanos: 0 };
+            duration.try_into().unwrap_or(longest)
+        }),
     };
     let mut relay = client::control(&args.ask, config).await?;
-    let answer = relay.pause(request).await?.into_inner();
+    let answer = client::done(relay.pause(request).await)?;
     if args.ask.json {
         return Ok(print::json_document(&answer)?);
     }
     let since = told(&answer.pause.unwrap_or_default(), Timestamp::now());
-    Ok(writeln!(io::stdout(), "{0} is {since}.\ntalaria resume {0} lets it go on.", args.target)?)
+    let before = if args.duration.is_some() { " before that" } else { "" };
+    Ok(writeln!(io::stdout(), "{0} is {since}.\ntalaria resume {0} lets it go on{before}.", args.target)?)
 }
 
 pub(crate) async fn resume(config: &Path, args: ResumeArgs) -> Result<(), Failure> {
@@ -38,7 +44,7 @@ pub(crate) async fn resume(config: &Path, args: ResumeArgs) -> Result<(), Failur
         reason: args.who.reason.unwrap_or_default(),
     };
     let mut relay = client::control(&args.ask, config).await?;
-    let answer = relay.resume(request).await?.into_inner();
+    let answer = client::done(relay.resume(request).await)?;
     if args.ask.json {
         return Ok(print::json_document(&answer)?);
     }
@@ -54,10 +60,17 @@ pub(crate) async fn resume(config: &Path, args: ResumeArgs) -> Result<(), Failur
     Ok(())
 }
 
-/// "paused since 12:00:00.000 by ana: Hermes is being moved".
+/// "paused since 12:00:00.000 until 14:00:00.000 by ana: Hermes is being moved".
 pub(crate) fn told(pause: &Pause, now: Timestamp) -> String {
     let since = print::clock_time(pause.since.as_ref(), now);
     let reason =
         if pause.reason.is_empty() { String::new() } else { format!(": {}", one_line(&pause.reason)) };
-    format!("paused since {since} by {}{reason}", one_line(&who(&pause.requested_by, &pause.token_name)))
+    let until = pause
+        .until
+        .as_ref()
+        .map_or(String::new(), |until| format!(" until {}", print::clock_time(Some(until), now)));
+    format!(
+        "paused since {since}{until} by {}{reason}",
+        one_line(&who(&pause.requested_by, &pause.token_name))
+    )
 }

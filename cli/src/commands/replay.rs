@@ -28,7 +28,7 @@ pub(crate) async fn cancel(config: &Path, args: Cancel) -> Result<(), Failure> {
         reason: args.who.reason.unwrap_or_default(),
     };
     let mut relay = client::control(&args.ask, config).await?;
-    let answer = relay.cancel_delivery(request).await?.into_inner();
+    let answer = client::done(relay.cancel_delivery(request).await)?;
     if args.ask.json {
         return Ok(print::json_document(&answer)?);
     }
@@ -39,30 +39,57 @@ pub(crate) async fn run(config: &Path, args: Replay) -> Result<(), Failure> {
     let requested_by = client::asker(args.who.name.as_deref())?;
     let mut relay = client::control(&args.ask, config).await?;
     match &args.id {
-        Some(id) => one(&mut relay, id, requested_by, args.who.reason.clone(), args.ask.json).await,
-        None => many(&mut relay, args, requested_by).await,
+        Some(id) => {
+            let request = ReplayDeliveryRequest {
+                requested_by,
+                reason: args.who.reason.clone().unwrap_or_default(),
+                ..one_of(id, args.filter.route.as_deref())?
+            };
+            one(&mut relay, request, args.ask.json).await
+        }
+        None => {
+            if args.filter.tenant.is_some() {
+                let mut status = client::connect(&args.ask, config).await?;
+                client::knows_tenant(&mut status, args.filter.tenant.as_deref()).await?;
+            }
+            many(&mut relay, args, requested_by).await
+        }
     }
 }
 
-async fn one(
-    relay: &mut Relay,
-    id: &str,
-    requested_by: String,
-    reason: Option<String>,
-    json: bool,
-) -> Result<(), Failure> {
-    let request = ReplayDeliveryRequest {
-        delivery_id: id.to_owned(),
-        requested_by,
-        reason: reason.unwrap_or_default(),
-    };
-    let answer = relay.replay_delivery(request).await?.into_inner();
+/// A single delivery, by its id or by its event and its route.
+fn one_of(id: &str, route: Option<&str>) -> Result<ReplayDeliveryRequest, Failure> {
+    match (id, route) {
+        (event, Some(route)) if event.starts_with("evt_") => Ok(ReplayDeliveryRequest {
+            event_id: event.to_owned(),
+            route: route.to_owned(),
+            ..ReplayDeliveryRequest::default()
+        }),
+        (event, None) if event.starts_with("evt_") => Err(Failure::Usage(format!(
+            "{event} is an event: say which route it is sent to again, with --route ROUTE; talaria explain {event} lists them"
+        ))),
+        (delivery, None) if delivery.starts_with("dlv_") => {
+            Ok(ReplayDeliveryRequest { delivery_id: delivery.to_owned(), ..ReplayDeliveryRequest::default() })
+        }
+        (delivery, Some(_)) if delivery.starts_with("dlv_") => {
+            Err(Failure::Usage(format!("{delivery} is of one route already: leave --route out")))
+        }
+        (other, _) => Err(Failure::Usage(format!(
+            "{other} is neither a delivery (dlv_…) nor an event (evt_…): a job's deliveries are replayed with --job {other}, a \
+             tenant's with --tenant {other}"
+        ))),
+    }
+}
+
+async fn one(relay: &mut Relay, request: ReplayDeliveryRequest, json: bool) -> Result<(), Failure> {
+    let answer = client::done(relay.replay_delivery(request).await)?;
     if json {
         return Ok(print::json_document(&answer)?);
     }
     let mut out = anstream::stdout().lock();
-    writeln!(out, "{}", line(&answer.delivery.unwrap_or_default(), None))?;
-    Ok(writeln!(out, "talaria status {id} shows what becomes of it.")?)
+    let delivery = answer.delivery.unwrap_or_default();
+    writeln!(out, "{}", line(&delivery, None))?;
+    Ok(writeln!(out, "talaria status {} shows what becomes of it.", delivery.id)?)
 }
 
 async fn many(relay: &mut Relay, args: Replay, requested_by: String) -> Result<(), Failure> {
@@ -92,7 +119,7 @@ async fn many(relay: &mut Relay, args: Replay, requested_by: String) -> Result<(
         dry_run: args.dry_run,
         all: args.all,
     };
-    let mut answer = relay.replay_deliveries(request).await?.into_inner();
+    let mut answer = client::done(relay.replay_deliveries(request).await)?;
     if !args.ask.json {
         counts(&answer)?;
     }

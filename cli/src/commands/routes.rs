@@ -56,6 +56,9 @@ fn breaker(route: &RouteSummary) -> Cell {
 
 /// Why nothing goes out to a route; nothing where something does.
 pub(super) fn in_the_way(route: &RouteSummary, now: Timestamp) -> String {
+    if route.not_configured {
+        return "not configured".to_owned();
+    }
     if let Some(paused) = &route.pause {
         let whose = if paused.route.is_empty() { "tenant " } else { "" };
         return format!("{whose}{}", pause::told(paused, now));

@@ -13,10 +13,11 @@ use std::{
     path::Path,
 };
 use talaria_bus::time::{duration_from_proto, from_proto, since, to_proto};
+use talaria_core::id::DeliveryId;
 use talaria_proto::v1::{
     Attempt, AttemptOutcome, Configuration, ControlAction, Delivery, DeliveryFilter, DeliveryState, Event,
-    GetDeliveryRequest, GetDeliveryResponse, GetEventRequest, GetEventResponse, GetSummaryRequest,
-    GetSummaryResponse, ListDeliveriesRequest, ListDeliveriesResponse, ListEventsRequest,
+    EventConflict, GetDeliveryRequest, GetDeliveryResponse, GetEventRequest, GetEventResponse,
+    GetSummaryRequest, GetSummaryResponse, ListDeliveriesRequest, ListDeliveriesResponse, ListEventsRequest,
     ListQuarantinedRequest, RouteSummary, TenantSummary, status_service_client::StatusServiceClient,
 };
 
@@ -27,6 +28,7 @@ const FAR_BEHIND: u64 = 1_000;
 
 pub(crate) async fn run(config: &Path, args: Status) -> Result<(), Failure> {
     let mut relay = client::connect(&args.ask, config).await?;
+    client::knows_tenant(&mut relay, args.filter.tenant.as_deref()).await?;
     match args.id.as_deref() {
         _ if args.quarantined => quarantined(&mut relay, args).await,
         _ if args.routes => routes::show(&mut relay, args.filter.tenant.as_deref(), args.ask.json).await,
@@ -71,9 +73,15 @@ async fn job(relay: &mut Relay, job: &str, args: &Status) -> Result<(), Failure>
     let mut list = list(relay, filter, args).await?;
     // Both are one answer.
     list.incomplete |= events.incomplete;
+    let mut conflicts = Vec::new();
+    for event in &events.events {
+        conflicts.extend(conflicts_of(relay, &event.id).await?);
+    }
     if args.ask.json {
         let mut document = print::json(&events)?;
         print::merge(&mut document, print::json(&list)?);
+        let conflicts = conflicts.iter().map(print::json).collect::<Result<Vec<_>, _>>()?;
+        print::merge(&mut document, serde_json::json!({ "conflicts": conflicts }));
         return Ok(writeln!(io::stdout(), "{document:#}")?);
     }
     print::warn_if_incomplete(list.incomplete)?;
@@ -87,6 +95,9 @@ async fn job(relay: &mut Relay, job: &str, args: &Status) -> Result<(), Failure>
         ]
     };
     print::table(&["RECEIVED", "TENANT", "TYPE", "EVENT"], events.events.iter().map(row).collect())?;
+    for conflict in &conflicts {
+        writeln!(io::stdout(), "{}: {}", conflict.event_id, conflicted(conflict, now))?;
+    }
     writeln!(io::stdout())?;
     show_deliveries(&list)
 }
@@ -282,6 +293,25 @@ fn show_deliveries(list: &ListDeliveriesResponse) -> Result<(), Failure> {
     Ok(())
 }
 
+/// The callbacks that came for an event with another body. None for one that was forgotten a moment ago.
+async fn conflicts_of(relay: &mut Relay, event_id: &str) -> Result<Vec<EventConflict>, Failure> {
+    let request = GetEventRequest { event_id: event_id.to_owned(), include_payload: false };
+    match relay.get_event(request).await {
+        Ok(answer) => Ok(answer.into_inner().conflicts),
+        Err(status) if status.code() == tonic::Code::NotFound => Ok(Vec::new()),
+        Err(status) => Err(status.into()),
+    }
+}
+
+/// A conflict, in one line.
+fn conflicted(conflict: &EventConflict, now: Timestamp) -> String {
+    let at = print::clock_time(conflict.received_at.as_ref(), now);
+    let id = &conflict.event_id;
+    format!(
+        "conflict: came again at {at} with another body; the first one stands. `talaria status {id} --payload` shows both"
+    )
+}
+
 async fn event(relay: &mut Relay, id: &str, args: &Status) -> Result<(), Failure> {
     let request = GetEventRequest { event_id: id.to_owned(), include_payload: args.payload };
     let answer = relay.get_event(request).await?.into_inner();
@@ -350,7 +380,13 @@ async fn delivery(relay: &mut Relay, id: &str, args: &Status) -> Result<(), Fail
     if args.ask.json {
         return Ok(print::json_document(&answer)?);
     }
-    show_delivery(&answer)
+    show_delivery(&answer)?;
+    let now = Timestamp::now();
+    let event = id.parse::<DeliveryId>().map(|id| id.event.to_string()).unwrap_or_default();
+    for conflict in conflicts_of(relay, &event).await? {
+        writeln!(io::stdout(), "  {}", conflicted(&conflict, now))?;
+    }
+    Ok(())
 }
 
 /// A delivery with its attempts.

@@ -14,6 +14,7 @@ const PAUSE: Duration = Duration::from_secs(1);
 
 pub(crate) async fn run(config: &Path, args: Watch) -> Result<(), Failure> {
     let mut relay = client::connect(&args.ask, config).await?;
+    client::knows_tenant(&mut relay, args.filter.tenant.as_deref()).await?;
     let mut request = WatchDeliveriesRequest {
         filter: Some(request_filter(&args.filter)),
         resume_token: String::new(),

@@ -43,33 +43,40 @@ pub(crate) fn explain(known: Known<'_>, now: Timestamp) -> Explanation {
         known.planned.into_iter().map(|planned| (planned.0.route.clone(), planned)).collect();
     let configured = known.tenant.map_or(Vec::new(), |tenant| tenant.routes.keys().cloned().collect());
     let names: BTreeSet<String> = configured.into_iter().chain(planned.keys().cloned()).collect();
-    let routes = names.into_iter().map(|name| {
-        let route = known.tenant.and_then(|tenant| tenant.routes.get(&name)).map(AsRef::as_ref);
-        let (matches, why) = wanted(route, known.tenant.is_some(), known.event_type, known.payload);
-        let (delivery, attempts) = planned.remove(&name).unzip();
-        let block = known.blocks.get(&name);
-        let (next, next_at) = match &delivery {
-            Some(delivery) => next(delivery, route, block, now),
-            None if matches == RouteMatch::Yes => {
-                ("nothing by itself: an event is planned once, when it comes".to_owned(), None)
+    let mut routes: Vec<RouteExplanation> = names
+        .into_iter()
+        .map(|name| {
+            let route = known.tenant.and_then(|tenant| tenant.routes.get(&name)).map(AsRef::as_ref);
+            let (matches, why) = wanted(route, known.tenant.is_some(), known.event_type, known.payload);
+            let (delivery, attempts) = planned.remove(&name).unzip();
+            let block = known.blocks.get(&name);
+            let (next, next_at) = match &delivery {
+                Some(delivery) => next(delivery, route, block, now),
+                None if matches == RouteMatch::Yes => {
+                    let hand_over =
+                        format!("`talaria replay {} --route {name}` hands it over", known.event.id);
+                    (format!("nothing by itself: an event is planned once, when it comes; {hand_over}"), None)
+                }
+                None => (String::new(), None),
+            };
+            RouteExplanation {
+                matches: matches.into(),
+                why,
+                difference: difference(delivery.as_ref(), matches).to_owned(),
+                delivery,
+                attempts: attempts.unwrap_or_default(),
+                held_because: block.map(RouteBlock::because).unwrap_or_default(),
+                held_until: block.and_then(RouteBlock::until).map(to_proto),
+                next,
+                next_at: next_at.map(to_proto),
+                route: name,
             }
-            None => (String::new(), None),
-        };
-        RouteExplanation {
-            matches: matches.into(),
-            why,
-            difference: difference(delivery.as_ref(), matches).to_owned(),
-            delivery,
-            attempts: attempts.unwrap_or_default(),
-            held_because: block.map(RouteBlock::because).unwrap_or_default(),
-            held_until: block.and_then(RouteBlock::until).map(to_proto),
-            next,
-            next_at: next_at.map(to_proto),
-            route: name,
-        }
-    });
+        })
+        .collect();
+    // Those that took the event or would take it come first.
+    routes.sort_by_key(|route| route.delivery.is_none() && route.matches() != RouteMatch::Yes);
     Explanation {
-        routes: routes.collect(),
+        routes,
         summary,
         payload_kept: known.payload.is_some(),
         conflicts: u32::try_from(known.conflicts).unwrap_or(u32::MAX),
@@ -134,9 +141,8 @@ fn next(
             let at = from_proto(delivery.next_attempt_at.as_ref());
             let next = waiting(delivery, route, block, at, now);
             return match block {
-                // Nobody knows when.
-                Some(RouteBlock::Paused(_)) => (next, None),
-                Some(RouteBlock::Shut(shut)) => (next, Some(shut.until.max(at))),
+                // Of a pause without an end nobody knows when.
+                Some(block) => (next, block.until().map(|until| until.max(at))),
                 None => (next, Some(at)),
             };
         }

@@ -2,10 +2,43 @@
 //!
 //! What is paused waits, and that is not its fault: its age counts from when it was let go on.
 
+use crate::decisions::replay::{Wish, record};
 use jiff::Timestamp;
 use std::collections::HashMap;
-use talaria_bus::time::from_proto;
-use talaria_proto::v1::DeliveryTask;
+use talaria_bus::time::{from_proto, to_proto};
+use talaria_proto::v1::{ControlKind, DeliveryTask, Pause, PauseChanged, Record, record::What};
+
+/// What is journalled of a pause that begins, changes or ends.
+pub(crate) fn changed(wish: Wish<'_>, pause: Pause, paused: bool) -> Vec<Record> {
+    let kind = if paused { ControlKind::Paused } else { ControlKind::Resumed };
+    let action = wish.action(kind, &pause.tenant, &pause.route);
+    let changed = PauseChanged { pause: Some(pause), paused };
+    vec![record(wish.now, What::PauseChanged(changed)), record(wish.now, What::Acted(action))]
+}
+
+/// What is journalled of a pause that ends. Whoever ends it stands in it.
+pub(crate) fn resumed(wish: Wish<'_>, ended: &Pause) -> Vec<Record> {
+    let resumed = Pause {
+        since: Some(to_proto(wish.now)),
+        until: None,
+        requested_by: wish.by.to_owned(),
+        token_name: wish.token.to_owned(),
+        reason: wish.reason.to_owned(),
+        ..ended.clone()
+    };
+    changed(wish, resumed, false)
+}
+
+/// What is journalled of a pause whose time is over, which is what its operator asked for.
+pub(crate) fn over(pause: &Pause, now: Timestamp) -> Vec<Record> {
+    let (by, token) = (&pause.requested_by, &pause.token_name);
+    resumed(Wish { now, by, token, reason: "its time was over", job: "" }, pause)
+}
+
+/// Whether a pause's time is over.
+pub(crate) fn is_over(pause: &Pause, now: Timestamp) -> bool {
+    pause.until.as_ref().is_some_and(|until| from_proto(Some(until)) <= now)
+}
 
 /// What is paused, and what was resumed when.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -2,7 +2,11 @@
 
 use jiff::Timestamp;
 use talaria_bus::time::to_proto;
-use talaria_core::{config::Tenant, json::Value, json::parse};
+use talaria_core::{
+    config::{Route, Tenant},
+    json::Value,
+    json::parse,
+};
 use talaria_proto::v1::{Event, EventPlanned, Record, record::What};
 
 /// The longest text of an event that the journal repeats, in bytes.
@@ -39,6 +43,13 @@ fn shorten(text: &mut String) {
     }
 }
 
+/// Whether a route wants an event.
+pub(crate) fn wants(route: &Route, event: &Event) -> bool {
+    let payload = route.filter.is_some().then(|| parse(&event.payload).ok()).flatten();
+    let root = payload.as_ref().map_or(&Value::Null, |document| document.root());
+    route.wants(&event.r#type, root)
+}
+
 fn matching(event: &Event, tenant: &Tenant) -> Vec<String> {
     // Most tenants have no filters, and then nobody needs to read the payload.
     let payload =
@@ -72,7 +83,10 @@ mod tests {
         let Some(What::EventPlanned(planned)) = record.what else { panic!() };
         assert_eq!(record.event_seq, 9);
         assert!(planned.event.unwrap().payload.is_empty(), "the journal does not repeat payloads");
-        planned.routes
+        let routes = planned.routes;
+        let wanted = wants(config.route("acme", "video").unwrap(), &event);
+        assert_eq!(wanted, routes.contains(&"video".to_owned()), "one route is asked as all are");
+        routes
     }
 
     #[test]

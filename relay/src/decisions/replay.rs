@@ -4,8 +4,9 @@ use crate::decisions::conclude::{Conclusion, conclude};
 use jiff::Timestamp;
 use std::time::Duration;
 use talaria_bus::time::{after, from_proto, to_proto};
+use talaria_core::id::DeliveryId;
 use talaria_proto::v1::{
-    ControlAction, ControlKind, Delivery, DeliveryState, DeliveryTask, Record, ReplayJob, record::What,
+    ControlAction, ControlKind, Delivery, DeliveryState, DeliveryTask, Event, Record, ReplayJob, record::What,
 };
 
 /// The most that are replayed in one commit, so that it stays small and nothing else waits for it.
@@ -83,6 +84,18 @@ pub(crate) fn again(task: &DeliveryTask, wish: Wish<'_>) -> Conclusion {
     };
     let conclusion = conclude(task.clone(), wish.now, DeliveryState::Waiting, wish.told("replayed"), None);
     signed(conclusion, &task, wish, ControlKind::Replayed)
+}
+
+/// A delivery to a route that did not want its event when that came: as `again` makes it, it is its first one.
+pub(crate) fn unplanned(event: &Event, event_seq: u64, id: DeliveryId, route: &str) -> DeliveryTask {
+    DeliveryTask {
+        delivery_id: id.to_string(),
+        event_seq,
+        tenant: event.tenant.clone(),
+        route: route.to_owned(),
+        received_at: event.received_at,
+        ..DeliveryTask::default()
+    }
 }
 
 /// With who asked for it.

@@ -8,8 +8,8 @@ use talaria_proto::v1::Pause;
 /// What stands before a route's deliveries.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum RouteBlock {
-    /// An operator paused it, or its tenant.
-    Paused(Pause),
+    /// An operator paused it, its tenant, or both: the route's own pause first.
+    Paused(Vec<Pause>),
     /// Its circuit breaker shut it.
     Shut(Shut),
 }
@@ -18,22 +18,15 @@ impl RouteBlock {
     /// What it is, in one sentence.
     pub(crate) fn because(&self) -> String {
         match self {
-            Self::Paused(pause) => {
-                let what = if pause.route.is_empty() { "tenant" } else { "route" };
-                let since = from_proto(pause.since.as_ref());
-                let reason =
-                    if pause.reason.is_empty() { String::new() } else { format!(": {}", pause.reason) };
-                let by = who(&pause.requested_by, &pause.token_name);
-                format!("the {what} is paused by {by} since {since:.0}{reason}")
-            }
+            Self::Paused(pauses) => pauses.iter().map(paused).collect::<Vec<_>>().join("; and "),
             Self::Shut(shut) => format!("the route is shut: {}", shut.why),
         }
     }
 
-    /// When a single delivery probes what is behind it; nobody knows how long a pause lasts.
+    /// When a single delivery probes what is behind it, or when a pause ends by itself; nobody knows how long another one lasts.
     pub(crate) fn until(&self) -> Option<Timestamp> {
         match self {
-            Self::Paused(_) => None,
+            Self::Paused(pauses) => pauses.iter().map(ends).collect::<Option<Vec<_>>>()?.into_iter().max(),
             Self::Shut(shut) => Some(shut.until),
         }
     }
@@ -41,11 +34,18 @@ impl RouteBlock {
     /// What happens next to a delivery behind it, whose next attempt has this number, and what to do.
     pub(crate) fn next(&self, number: u32, now: Timestamp) -> String {
         match self {
-            Self::Paused(Pause { tenant, route, .. }) => {
-                let slash = if route.is_empty() { "" } else { "/" };
-                format!(
-                    "nothing until it is resumed: `talaria resume {tenant}{slash}{route}`; then attempt {number}"
-                )
+            Self::Paused(pauses) => {
+                let resume = pauses.iter().map(|Pause { tenant, route, .. }| {
+                    let slash = if route.is_empty() { "" } else { "/" };
+                    format!("`talaria resume {tenant}{slash}{route}`")
+                });
+                let resume = resume.collect::<Vec<_>>().join(" and ");
+                match self.until() {
+                    Some(until) => {
+                        format!("nothing until {until:.0}, or until {resume}; then attempt {number}")
+                    }
+                    None => format!("nothing until it is resumed: {resume}; then attempt {number}"),
+                }
             }
             Self::Shut(shut) if shut.until > now => {
                 format!(
@@ -59,6 +59,20 @@ impl RouteBlock {
     }
 }
 
+/// When a pause ends by itself.
+fn ends(pause: &Pause) -> Option<Timestamp> {
+    pause.until.as_ref().map(|until| from_proto(Some(until)))
+}
+
+fn paused(pause: &Pause) -> String {
+    let what = if pause.route.is_empty() { "tenant" } else { "route" };
+    let since = from_proto(pause.since.as_ref());
+    let reason = if pause.reason.is_empty() { String::new() } else { format!(": {}", pause.reason) };
+    let by = who(&pause.requested_by, &pause.token_name);
+    let until = ends(pause).map_or(String::new(), |until| format!(" until {until:.0}"));
+    format!("the {what} is paused by {by} since {since:.0}{until}{reason}")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -68,16 +82,15 @@ mod tests {
     #[test]
     fn a_block_says_what_it_is_and_what_to_do() {
         let at = Timestamp::from_second(1_777_000_000).unwrap();
-        let pause = |route: &str, reason: &str| {
-            RouteBlock::Paused(Pause {
-                tenant: "acme".into(),
-                route: route.into(),
-                since: Some(to_proto(at)),
-                requested_by: "ann".into(),
-                token_name: String::new(),
-                reason: reason.into(),
-            })
+        let paused = |route: &str, reason: &str| Pause {
+            tenant: "acme".into(),
+            route: route.into(),
+            since: Some(to_proto(at)),
+            requested_by: "ann".into(),
+            reason: reason.into(),
+            ..Pause::default()
         };
+        let pause = |route: &str, reason: &str| RouteBlock::Paused(vec![paused(route, reason)]);
         assert_eq!(
             pause("video", "Hermes moves").because(),
             "the route is paused by ann since 2026-04-24T03:06:40Z: Hermes moves"
@@ -85,6 +98,22 @@ mod tests {
         assert!(pause("", "").because().starts_with("the tenant is paused by ann since"));
         assert!(pause("", "").next(1, at).contains("`talaria resume acme`"));
         assert!(pause("video", "").next(1, at).contains("`talaria resume acme/video`"));
+        let both = RouteBlock::Paused(vec![paused("video", "one"), paused("", "two")]);
+        assert!(both.because().contains(": one; and the tenant is paused by ann"), "{}", both.because());
+        assert!(both.next(1, at).contains("`talaria resume acme/video` and `talaria resume acme`"));
+        let until = Some(to_proto(at + std::time::Duration::from_secs(7_200)));
+        let ends = Pause { until, ..paused("", "") };
+        let one_goes_on = RouteBlock::Paused(vec![paused("video", ""), ends.clone()]);
+        assert_eq!(one_goes_on.until(), None, "both have to end");
+        let ends = RouteBlock::Paused(vec![ends]);
+        assert_eq!(
+            ends.because(),
+            "the tenant is paused by ann since 2026-04-24T03:06:40Z until 2026-04-24T05:06:40Z"
+        );
+        assert_eq!(
+            ends.next(1, at),
+            "nothing until 2026-04-24T05:06:40Z, or until `talaria resume acme`; then attempt 1"
+        );
         let shut = RouteBlock::Shut(Shut { until: at, cause: Cause::Failures, tries: 1, why: "500".into() });
         assert_eq!((shut.because().as_str(), shut.until()), ("the route is shut: 500", Some(at)));
         assert!(shut.next(2, at).starts_with("a single delivery is probing"));

@@ -1,7 +1,7 @@
 //! Why a request is not answered. Says how a caller is told; [`Status`] is made of it where the answer leaves.
 
 use talaria_bus::Partition;
-use talaria_core::id::DeliveryId;
+use talaria_core::id::{DeliveryId, EventId};
 use talaria_proto::v1::{DeliveryState, QuestionFailure};
 use thiserror::Error;
 use tonic::{Code, Status};
@@ -22,6 +22,8 @@ pub(crate) enum Error {
     NotKnownYet { what: String, missing: Vec<Partition> },
     #[error("{0}")]
     NoSuchRoute(String),
+    #[error("{0}")]
+    NoSuchTenant(String),
     #[error("{id} does not wait any more: it is {}: {reason}", plainly(*.state))]
     NotWaiting { id: DeliveryId, state: DeliveryState, reason: String },
     #[error(
@@ -32,6 +34,11 @@ pub(crate) enum Error {
     EventNotKept(DeliveryId),
     #[error("the route {tenant}/{route} is not configured; replay once it is back")]
     RouteNotConfigured { tenant: String, route: String },
+    #[error(
+        "the route {tenant}/{route} does not want {event}: its events or its filters are for others; `talaria explain {event}` says \
+         why"
+    )]
+    RouteDoesNotWant { event: EventId, tenant: String, route: String },
     #[error("{0} has ended already")]
     JobEnded(String),
     #[error("what is asked for is too large for the bus")]
@@ -91,11 +98,14 @@ impl Error {
     pub(super) fn code(&self) -> Code {
         match self {
             Self::Refused { code, .. } => *code,
-            Self::NotKnown { .. } | Self::NeverCame { .. } | Self::NoSuchRoute(_) => Code::NotFound,
+            Self::NotKnown { .. } | Self::NeverCame { .. } | Self::NoSuchRoute(_) | Self::NoSuchTenant(_) => {
+                Code::NotFound
+            }
             Self::NotWaiting { .. }
             | Self::UnderWay(_)
             | Self::EventNotKept(_)
             | Self::RouteNotConfigured { .. }
+            | Self::RouteDoesNotWant { .. }
             | Self::JobEnded(_)
             | Self::TooLarge => Code::FailedPrecondition,
             Self::NotKnownYet { .. }

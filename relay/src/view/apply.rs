@@ -17,9 +17,13 @@ use prost::Message as _;
 use row::Row;
 use rusqlite::{CachedStatement, Connection, OptionalExtension as _};
 use std::collections::{BTreeMap, HashMap, hash_map::Entry};
-use talaria_bus::{Committed, Partition, sqlite::message, time::from_proto};
+use talaria_bus::{
+    Committed, Partition,
+    sqlite::message,
+    time::{from_proto, to_proto},
+};
 use talaria_core::id::{DeliveryId, EventId, RouteKey};
-use talaria_proto::v1::{DeliveryRef, Event, EventCarried, EventPlanned, Record, record::What};
+use talaria_proto::v1::{ControlKind, DeliveryRef, Event, EventCarried, EventPlanned, Record, record::What};
 
 /// What a batch came to.
 #[derive(Debug, Default)]
@@ -154,6 +158,9 @@ impl<'a> Batch<'a> {
                 if let Some(row) = self.row(seq, moved.delivery.as_ref(), at)? {
                     row.started = None;
                     moved.status.iter().for_each(|status| row.folded.apply(status, at));
+                    if moved.action.as_ref().is_some_and(|action| action.kind() == ControlKind::Replayed) {
+                        row.folded.delivery.replayed_at = Some(to_proto(at));
+                    }
                 }
                 moved.action.iter().try_for_each(|action| self.acted(seq, action, at))
             }
@@ -220,6 +227,10 @@ impl<'a> Batch<'a> {
                 Some(row) => row,
                 None => match self.stored_event(seq)? {
                     Some(event) => {
+                        // An operator had it planned, for an event that no route may have wanted.
+                        if !self.has_deliveries(seq)? {
+                            self.counts.matched(&event.tenant);
+                        }
                         let folded = Folded::planned(named.id.clone(), &named.route, &event, at);
                         Row::new(lane, folded)
                     }
@@ -243,6 +254,13 @@ impl<'a> Batch<'a> {
             })
         };
         self.select_delivery.query_row((key.event_seq, key.route), read).optional()
+    }
+
+    fn has_deliveries(&self, seq: u64) -> rusqlite::Result<bool> {
+        let key = |route| Key { event_seq: seq, route };
+        let mut statement = self.connection.prepare_cached("SELECT 1 FROM deliveries WHERE event_seq = ?")?;
+        Ok(self.deliveries.range(key(i64::MIN)..=key(i64::MAX)).next().is_some()
+            || statement.exists([seq])?)
     }
 
     fn stored_event(&self, seq: u64) -> rusqlite::Result<Option<Event>> {

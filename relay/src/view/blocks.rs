@@ -12,7 +12,7 @@ use jiff::Timestamp;
 use rusqlite::Connection;
 use std::collections::{BTreeMap, HashMap};
 use talaria_bus::time::{from_proto, to_proto};
-use talaria_proto::v1::{BreakerCause, Delivery, DeliveryState};
+use talaria_proto::v1::{BreakerCause, Delivery, DeliveryState, Pause};
 
 /// How a route is shut, if it is.
 pub(super) fn shut(lane: &Lane) -> Option<Shut> {
@@ -33,8 +33,9 @@ pub(crate) fn blocks(
     let pauses = control::paused(connection)?;
     let pause = |route: &str| pauses.get(&(tenant.to_owned(), route.to_owned())).cloned();
     let block = |lane: Lane| {
-        let pause = pause(&lane.route).or_else(|| pause("")).map(RouteBlock::Paused);
-        let block = pause.or_else(|| shut(&lane).map(RouteBlock::Shut))?;
+        let pauses: Vec<Pause> = [pause(&lane.route), pause("")].into_iter().flatten().collect();
+        let paused = (!pauses.is_empty()).then_some(RouteBlock::Paused(pauses));
+        let block = paused.or_else(|| shut(&lane).map(RouteBlock::Shut))?;
         Some((lane.route, block))
     };
     Ok(lanes(connection, Some(tenant), None)?.into_iter().filter_map(block).collect())

@@ -70,6 +70,7 @@ fn route_summary(connection: &Connection, lane: Lane, now: Timestamp) -> rusqlit
         held_until: lane.held_until.and_then(|until| Timestamp::from_microsecond(until).ok()).map(to_proto),
         // The caller knows.
         pause: None,
+        not_configured: false,
         tenant: lane.tenant,
         route: lane.route,
         counts,

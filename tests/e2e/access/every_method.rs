@@ -158,6 +158,7 @@ fn ways(method: &str, own: &Known, others: &Known, of_all: &str) -> Vec<Asked> {
                 route: route.into(),
                 requested_by: by(),
                 reason: why(),
+                duration: None,
             };
             let mut ways = by_id(|route| of("acme", route), "acme-video", &["globex-video"], "nothing-video");
             ways.extend(by_name(|tenant| of(tenant, "acme-video")).into_iter().skip(1));
@@ -182,12 +183,18 @@ fn ways(method: &str, own: &Known, others: &Known, of_all: &str) -> Vec<Asked> {
             &others_delivery,
             &no_delivery,
         ),
-        "ReplayDelivery" => by_id(
-            |id| ReplayDeliveryRequest { delivery_id: id.into(), requested_by: by(), reason: why() },
-            &own.delivery,
-            &others_delivery,
-            &no_delivery,
-        ),
+        "ReplayDelivery" => {
+            let of = |delivery: &str, event: &str| ReplayDeliveryRequest {
+                delivery_id: delivery.into(),
+                event_id: event.into(),
+                route: if event.is_empty() { "" } else { "acme-broken" }.into(),
+                requested_by: by(),
+                reason: why(),
+            };
+            let mut ways = by_id(|id| of(id, ""), &own.delivery, &others_delivery, &no_delivery);
+            ways.extend(by_id(|id| of("", id), &own.event, &[&others.event], &nothing));
+            ways
+        }
         "ReplayDeliveries" => {
             let with = |filter| ReplayDeliveriesRequest {
                 filter: Some(filter),
@@ -271,6 +278,7 @@ async fn fill(stack: &Stack, operator: &Somebody, tenant: &str) -> Known {
         route: format!("{tenant}-paused"),
         requested_by: format!("{tenant} operator"),
         reason: format!("{tenant} moves"),
+        duration: None,
     };
     operator.control().pause(pause).await.unwrap();
     let (sender, job) = (stack.openrouter(tenant), format!("{tenant} job"));

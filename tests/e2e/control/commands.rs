@@ -36,6 +36,11 @@ async fn an_operator_intervenes_and_sees_what_was_done() {
     assert_eq!(code, Some(0));
     assert!(out.contains("acme/a is paused since") && out.contains("by ana: Hermes moves"), "{out}");
     assert!(out.contains("talaria resume acme/a"), "{out}");
+    let (_, out, _) = run(&stack, &["pause", "acme/a", "--for", "2h", "--as", "ana"]);
+    assert!(out.contains(" until ") && out.contains("lets it go on before that"), "{out}");
+    let (code, _, err) = run(&stack, &["pause", "acme/a", "--for", "2years", "--as", "ana"]);
+    assert!(code == Some(2) && err.contains("from a second to 366 days"), "{err}");
+    run(&stack, &["pause", "acme/a", "--reason", "Hermes moves", "--as", "ana"]);
     let (_, out, _) = run(&stack, &["status"]);
     assert!(out.contains("paused since") && out.contains("Hermes moves"), "{out}");
     let event = stack.openrouter("acme").send("job 1", "completed").await;
@@ -53,6 +58,15 @@ async fn an_operator_intervenes_and_sees_what_was_done() {
     let (code, out, _) = run(&stack, &["resume", "acme/a", "--as", "bob"]);
     assert!(code == Some(0) && out.contains("was not paused"), "{out}");
 
+    for (what, says) in [("c1", "--job c1"), (event.as_str(), "--route ROUTE")] {
+        let (code, _, err) = run(&stack, &["replay", what, "--as", "ana"]);
+        assert!(code == Some(2) && err.contains(says), "{what}: {err}");
+    }
+    let (code, _, err) = run(&stack, &["replay", &id, "--route", "a", "--as", "ana"]);
+    assert!(code == Some(2) && err.contains("leave --route out"), "{err}");
+    let again = json(&stack, &["replay", &event, "--route", "b", "--as", "ana"]);
+    assert_eq!((&again["delivery"]["route"], &again["delivery"]["generation"]), (&"b".into(), &2.into()));
+    are(&stack, "b", State::Delivered, 1).await;
     let replayed = json(&stack, &["replay", &id, "--as", "ana"]);
     assert_eq!(replayed["delivery"]["generation"], 2);
     are(&stack, "a", State::Delivered, 1).await;
@@ -89,7 +103,8 @@ async fn an_operator_intervenes_and_sees_what_was_done() {
     let actions = json(&stack, &["actions", "--tenant", "acme"]);
     let did: Vec<_> =
         actions["actions"].as_array().unwrap().iter().map(|done| done["kind"].clone()).collect();
-    let expected = ["REPLAY_JOB_STARTED", "REPLAYED", "RESUMED", "CANCELLED", "PAUSED"];
+    let expected =
+        ["REPLAY_JOB_STARTED", "REPLAYED", "REPLAYED", "RESUMED", "CANCELLED", "PAUSED", "PAUSED", "PAUSED"];
     assert_eq!(did, expected.map(|kind| Value::from(format!("CONTROL_KIND_{kind}"))));
     let (_, out, _) = run(&stack, &["actions", "--limit", "1"]);
     assert!(out.contains("began to replay") && !out.contains("paused"), "{out}");
@@ -107,6 +122,12 @@ async fn exit_codes_of_interventions() {
         (&["replay", "dlv_x", "--as", "ana"], 2, "not a delivery id"),
         (&["replay", "--all", "--state", "waiting", "--as", "ana"], 2, "by its id"),
         (&["replay", "--all", "--rate", "fast", "--as", "ana"], 2, "10/s"),
+        (&["status", "--tenant", "nobody"], 4, "there is no tenant nobody; there is: acme"),
+        (&["status", "--tenant", "nobody", "--state", "parked"], 4, "there is: acme"),
+        (&["watch", "--tenant", "nobody"], 4, "there is: acme"),
+        (&["actions", "--tenant", "nobody"], 4, "there is: acme"),
+        (&["replay", "--tenant", "nobody", "--dry-run", "--as", "ana"], 4, "there is: acme"),
+        (&["status", "--tenant", "acme"], 0, ""),
         (&["jobs", "rpl_x"], 4, "no replay job rpl_x"),
         (&["pause", "acme", "--as", " \n"], 2, "requested_by"),
     ] {

@@ -63,6 +63,7 @@ async fn pause(stack: &Stack, tenant: &str, route: &str) -> Result<(), Status> {
         route: route.into(),
         requested_by: "ana".into(),
         reason: "Hermes moves".into(),
+        duration: None,
     };
     stack.control().await.pause(request).await.map(drop)
 }
@@ -84,7 +85,7 @@ async fn resume(stack: &Stack, tenant: &str, route: &str) {
 
 async fn replay(stack: &Stack, id: &str) -> Result<Delivery, Status> {
     let request =
-        ReplayDeliveryRequest { delivery_id: id.into(), requested_by: "ana".into(), reason: String::new() };
+        ReplayDeliveryRequest { delivery_id: id.into(), requested_by: "ana".into(), ..Default::default() };
     let answer = stack.control().await.replay_delivery(request).await?;
     Ok(answer.into_inner().delivery.unwrap())
 }

@@ -3,8 +3,10 @@
 use super::{are, fails, on_both_buses, pause, replay, resume};
 use talaria_proto::v1::{
     CancelDeliveryRequest, ControlKind, Delivery, DeliveryState as State, GetDeliveryRequest,
+    GetSummaryRequest, ReplayDeliveryRequest,
 };
 use talaria_tests::{
+    openrouter::event_id,
     sink::{Does, Sink},
     stack::{Builder, Stack},
     until,
@@ -14,6 +16,7 @@ use tonic::{Code, Status};
 on_both_buses! {
     what_waits_is_called_off_and_what_is_under_way_or_has_ended_is_not
     whatever_has_ended_is_sent_again_under_a_new_id
+    an_event_that_no_route_wanted_is_handed_to_a_route_that_wants_it_now
     what_waits_for_its_next_attempt_is_sent_at_once_and_not_again_when_it_would_have_been_due
     a_replay_waits_while_its_route_is_paused_and_many_who_ask_at_once_replay_in_order
 }
@@ -66,6 +69,59 @@ async fn what_waits_is_called_off_and_what_is_under_way_or_has_ended_is_not(buil
     let nobody = id.replace("dlv_", "dlv_a").chars().take(id.len()).collect::<String>();
     assert_eq!(cancel(&stack, &nobody).await.unwrap_err().code(), Code::NotFound);
     assert_eq!(cancel(&stack, "rubbish").await.unwrap_err().code(), Code::InvalidArgument);
+}
+
+async fn an_event_that_no_route_wanted_is_handed_to_a_route_that_wants_it_now(builder: Builder) {
+    let sink = Sink::start().await;
+    let keys = "pace: off\nevents: [image.done]";
+    let mut stack = builder.tenant("acme", |t| t.route("a", &sink.url("a"), keys)).start().await;
+    let event = stack.openrouter("acme").send("job", "completed").await;
+    assert!(stack.event(&event).await.deliveries.is_empty(), "no route wants it");
+    let hand_over = async |stack: &Stack, event: &str, route: &str| {
+        let request = ReplayDeliveryRequest {
+            event_id: event.into(),
+            route: route.into(),
+            requested_by: "ana".into(),
+            reason: "the route is mended".into(),
+            ..ReplayDeliveryRequest::default()
+        };
+        let answer = stack.control().await.replay_delivery(request).await?;
+        Ok::<_, Status>(answer.into_inner().delivery.unwrap())
+    };
+    let refused = hand_over(&stack, &event, "a").await.unwrap_err();
+    assert_eq!(refused.code(), Code::FailedPrecondition);
+    assert!(refused.message().contains("the route acme/a does not want evt_"), "{refused}");
+    let refused = hand_over(&stack, &event, "nowhere").await.unwrap_err();
+    assert!(refused.message().contains("acme/nowhere is not configured"), "{refused}");
+    let nothing = event_id("acme", "never came", "completed");
+    assert_eq!(hand_over(&stack, &nothing, "a").await.unwrap_err().code(), Code::NotFound);
+    for (event, route) in [("", "a"), (event.as_str(), ""), ("rubbish", "a")] {
+        assert_eq!(hand_over(&stack, event, route).await.unwrap_err().code(), Code::InvalidArgument);
+    }
+
+    stack.restart_with(|text| text.replace("image.done", "\"video.generation.*\"")).await;
+    until("the partition to have an owner", async || hand_over(&stack, &event, "a").await.ok()).await;
+    let found = stack.finished(&event, "a").await;
+    let delivery = found.delivery.unwrap();
+    assert_eq!((delivery.state(), delivery.generation, delivery.attempts), (State::Delivered, 1, 1));
+    assert_eq!(sink.requests_to("a").len(), 1);
+    assert_eq!(found.actions.len(), 1, "who did it is shown");
+    // It is one that matched now, also when the status is made anew.
+    for _ in 0..2 {
+        let summary = until("the status to be complete", async || {
+            let request = GetSummaryRequest { tenant: "acme".into() };
+            let summary = stack.status().await.get_summary(request).await.ok()?.into_inner();
+            (!summary.incomplete && summary.view_behind == 0).then_some(summary)
+        })
+        .await;
+        assert_eq!((summary.tenants[0].events, summary.tenants[0].unmatched_events), (1, 0));
+        std::fs::remove_file(stack.written.path().join("talaria-data/view.db")).unwrap();
+        stack.kill_and_restart().await;
+    }
+    // Again, it is a replay as any other.
+    until("the partition to have an owner", async || hand_over(&stack, &event, "a").await.ok()).await;
+    let again = stack.delivery_when(&event, "a", |found| found.attempts == 2).await.delivery.unwrap();
+    assert_eq!(again.generation, 2);
 }
 
 async fn whatever_has_ended_is_sent_again_under_a_new_id(builder: Builder) {

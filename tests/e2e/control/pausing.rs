@@ -2,10 +2,13 @@
 
 use super::{are, ids, on_both_buses, on_nats, pause, prefix, resume};
 use std::time::Duration;
-use talaria_proto::v1::{DeliveryState as State, GetSummaryRequest, ResumeRequest, RouteSummary};
+use talaria_proto::v1::{
+    ControlKind, DeliveryState as State, GetSummaryRequest, ListControlActionsRequest, PauseRequest,
+    ResumeRequest, RouteSummary,
+};
 use talaria_tests::{
     sink::{Does, Sink},
-    stack::{Builder, Stack},
+    stack::{Builder, Stack, Tenant},
     until,
 };
 use tonic::Code;
@@ -14,6 +17,7 @@ on_both_buses! {
     a_pause_holds_a_route_across_a_kill_and_everything_goes_out_after_it
     a_tenants_pause_holds_every_route_and_a_routes_own_one_stays
     time_that_was_spent_paused_ages_nothing
+    a_pause_with_an_end_of_its_own_ends_by_itself
     a_pause_outlives_the_retention_and_a_status_that_is_made_anew
     what_is_under_way_when_its_route_is_paused_ends_and_what_was_interrupted_waits
 }
@@ -31,9 +35,7 @@ async fn a_pause_holds_a_route_across_a_kill_and_everything_goes_out_after_it(bu
     let sink = Sink::start().await;
     let tenant = |sink: &Sink| {
         let (a, b) = (sink.url("a"), sink.url("b"));
-        move |tenant: talaria_tests::stack::Tenant| {
-            tenant.route("a", &a, "pace: off").route("b", &b, "pace: off")
-        }
+        move |tenant: Tenant| tenant.route("a", &a, "pace: off").route("b", &b, "pace: off")
     };
     let mut stack = builder.tenant("acme", tenant(&sink)).start().await;
     // Also before anything was ever sent there.
@@ -63,6 +65,45 @@ async fn a_pause_holds_a_route_across_a_kill_and_everything_goes_out_after_it(bu
     resume(&stack, "acme", "a").await;
     stack.openrouter("acme").send("last", "completed").await;
     are(&stack, "a", State::Delivered, 21).await;
+}
+
+async fn a_pause_with_an_end_of_its_own_ends_by_itself(builder: Builder) {
+    let sink = Sink::start().await;
+    let route = |name: &str| sink.url(name);
+    let tenant = |t: Tenant| t.route("a", &route("a"), "pace: off").route("b", &route("b"), "pace: off");
+    let mut stack = builder.tenant("acme", tenant).start().await;
+    let paused = async |stack: &Stack, route: &str, seconds: i64| {
+        let request = PauseRequest {
+            tenant: "acme".into(),
+            route: route.into(),
+            requested_by: "ana".into(),
+            duration: Some(prost_types::Duration { seconds, nanos: 0 }),
+            ..PauseRequest::default()
+        };
+        stack.control().await.pause(request).await
+    };
+    for seconds in [0, -1, 367 * 24 * 3_600] {
+        assert_eq!(paused(&stack, "a", seconds).await.unwrap_err().code(), Code::InvalidArgument);
+    }
+    let shown = paused(&stack, "b", 3_600).await.unwrap().into_inner().pause.unwrap();
+    assert_eq!(shown.until.unwrap().seconds - shown.since.unwrap().seconds, 3_600);
+    // Long enough for the callback to be planned; the owner that comes after the kill ends it.
+    paused(&stack, "a", 2).await.unwrap();
+    let event = stack.openrouter("acme").send("job", "completed").await;
+    stack.event(&event).await;
+    stack.kill_and_restart().await;
+    are(&stack, "a", State::Delivered, 1).await;
+    assert_eq!(summary(&stack, "a").await.pause, None);
+    let request = ListControlActionsRequest { tenant: "acme".into(), ..Default::default() };
+    let actions = stack.control().await.list_control_actions(request).await.unwrap().into_inner().actions;
+    let last = &actions[0];
+    assert_eq!((last.kind(), last.route.as_str()), (ControlKind::Resumed, "a"));
+    assert_eq!((last.requested_by.as_str(), last.reason.as_str()), ("ana", "its time was over"));
+    assert_eq!(summary(&stack, "b").await.pause, Some(shown), "its time is not over, also after a kill");
+    are(&stack, "b", State::Waiting, 1).await;
+    // Paused again without an end, it has none any more.
+    pause(&stack, "acme", "b").await.unwrap();
+    assert_eq!(summary(&stack, "b").await.pause.unwrap().until, None);
 }
 
 async fn a_tenants_pause_holds_every_route_and_a_routes_own_one_stays(builder: Builder) {
@@ -160,7 +201,7 @@ async fn a_pause_holds_on_every_relay_and_any_of_them_ends_it() {
     let routes = ["a", "b", "c", "d", "e", "f", "g", "h"];
     let mut relays = Vec::new();
     for _ in 0..2 {
-        let tenant = |mut tenant: talaria_tests::stack::Tenant| {
+        let tenant = |mut tenant: Tenant| {
             for route in routes {
                 tenant = tenant.route(route, &sink.url(route), "pace: off");
             }

@@ -67,6 +67,7 @@ async fn a_removed_route_parks_what_waits_though_it_is_shut_and_takes_it_again_o
         delivery_id: parked.id.clone(),
         requested_by: "a test".into(),
         reason: "it is back".into(),
+        ..ReplayDeliveryRequest::default()
     };
     stack.control().await.replay_delivery(request).await.unwrap();
     let found = stack.finished(&parked.event_id, "r").await;

@@ -1,7 +1,10 @@
 //! What the retention and the clock ask for.
 
 use super::{Machine, ROOM};
-use crate::partition::state::{LaneId, Payload};
+use crate::{
+    decisions::pause,
+    partition::state::{LaneId, Payload},
+};
 use jiff::Timestamp;
 use prost::Message as _;
 use std::collections::HashMap;
@@ -44,6 +47,26 @@ impl Machine {
         Keeping {
             renew: self.opened_at < before(now, retention / 4),
             carry: self.state.to_carry(before(now, retention / 2), max),
+        }
+    }
+
+    /// Ends the pauses whose time is over. Not while the wall clock is not believed: what was sent cannot be called back.
+    pub(crate) fn end_pauses(&mut self, now: Timestamp) {
+        if !self.is_clock_settled || self.is_draining {
+            return;
+        }
+        let over = self.state.pauses_over(now);
+        for ended in &over {
+            tracing::info!(
+                tenant = ended.tenant,
+                route = ended.route,
+                by = ended.requested_by,
+                "a pause is over"
+            );
+            pause::over(ended, now).into_iter().for_each(|record| self.push(record));
+        }
+        if !over.is_empty() {
+            self.set_windows();
         }
     }
 

@@ -36,7 +36,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 use talaria_bus::{
-    AppendError, Bus, Clock, Floors, Incoming, Journal, Partition, Stored,
+    AppendError, Bus, Clock, Floors, Incoming, Journal, LogLimit, Partition, Stored,
     trace::{Kind, Span, Tracer},
 };
 use talaria_core::config::Config;
@@ -60,7 +60,7 @@ const CARRIED: usize = 16;
 /// How long records gather that nothing waits for. After a crash, attempts whose end was not recorded yet are repeated.
 const GATHERING: Duration = Duration::from_millis(5);
 
-/// How often the clocks are compared, and it is looked for what is to be kept or forgotten.
+/// How often the clocks are compared, and it is looked for what is to be kept or forgotten, and for pauses that are over.
 const LOOK: Duration = Duration::from_secs(5);
 
 /// What an owner works with. Clones share it.
@@ -379,6 +379,7 @@ impl Running {
     /// Keeps what the retention asks for.
     fn look(&mut self) {
         let now = self.now();
+        self.machine.end_pauses(now);
         let Keeping { renew, carry } = self.machine.keep(now, CARRIED);
         if renew {
             let (bus, partition, renewing) = (self.tools.bus.clone(), self.partition, self.renewing.clone());
@@ -387,7 +388,12 @@ impl Running {
                 match bus.quiet_through(partition, planned).await {
                     // The owner may have gone.
                     Ok(quiet) => drop(renewing.send(quiet).await),
-                    Err(error) => tracing::warn!(%error, %partition, "cannot tell what was planned"),
+                    Err(error) => {
+                        static FAILED: LogLimit = LogLimit::new();
+                        if let Some(left_out) = FAILED.admit() {
+                            tracing::warn!(%error, %partition, left_out, "cannot tell what was planned");
+                        }
+                    }
                 }
             });
         }

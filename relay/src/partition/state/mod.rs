@@ -31,7 +31,11 @@ pub(crate) use lanes::{Lane, LaneId};
 pub(crate) use opened::route_changed;
 
 use super::handle::Key;
-use crate::decisions::{breaker::Shut, pace::Turn, pause::Pauses};
+use crate::decisions::{
+    breaker::Shut,
+    pace::Turn,
+    pause::{self, Pauses},
+};
 use commits::Commits;
 use jiff::Timestamp;
 use kept::{Kept, KeptEvents};
@@ -40,9 +44,7 @@ use pauses::Paused;
 use slab::{Ix, Slab};
 use std::{collections::BTreeMap, iter};
 use talaria_core::id::EventId;
-#[cfg(test)]
-use talaria_proto::v1::Pause;
-use talaria_proto::v1::{DeliveryTask, ReplayJob};
+use talaria_proto::v1::{DeliveryTask, Pause, ReplayJob};
 use time::{nanos, timestamp};
 use waiting::Waiting;
 
@@ -234,6 +236,11 @@ impl State {
 
     pub(crate) fn pauses(&self) -> &Pauses {
         &self.paused.pauses
+    }
+
+    /// The pauses whose time is over.
+    pub(crate) fn pauses_over(&self, now: Timestamp) -> Vec<Pause> {
+        self.paused.holding().filter(|pause| pause::is_over(pause, now)).cloned().collect()
     }
 
     /// The pause of this route alone; with an empty route, the tenant's.

@@ -24,7 +24,7 @@ impl State {
             relay: identity.relay.clone(),
             run: identity.run,
             planned_through: self.planned_through,
-            pauses: self.paused.all().cloned().collect(),
+            pauses: self.paused.set_back(self.behind(nanos(now))),
             routes: self.memories(nanos(now)),
             jobs: self.jobs.values().cloned().collect(),
         };

@@ -1,5 +1,6 @@
 //! The pauses of routes and tenants.
 
+use super::time::{read, write};
 use crate::decisions::pause::Pauses;
 use std::collections::BTreeMap;
 use talaria_bus::time::from_proto;
@@ -32,5 +33,20 @@ impl Paused {
 
     pub(super) fn all(&self) -> impl Iterator<Item = &PauseChanged> {
         self.last.values().flat_map(BTreeMap::values)
+    }
+
+    /// The pauses that hold now.
+    pub(super) fn holding(&self) -> impl Iterator<Item = &Pause> {
+        self.all().filter(|last| last.paused).filter_map(|last| last.pause.as_ref())
+    }
+
+    /// All of them as they are by a clock that is `by` nanoseconds behind: a pause that ends by itself lasts as long as it would
+    /// have.
+    pub(super) fn set_back(&self, by: i64) -> Vec<PauseChanged> {
+        let mut all: Vec<PauseChanged> = self.all().cloned().collect();
+        for until in all.iter_mut().filter_map(|last| last.pause.as_mut()?.until.as_mut()) {
+            *until = write(read(Some(&*until)).saturating_sub(by));
+        }
+        all
     }
 }

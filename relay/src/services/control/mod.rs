@@ -26,10 +26,10 @@ use std::time::Duration;
 use talaria_core::id::DeliveryId;
 use talaria_proto::v1::{
     CancelDeliveryRequest, CancelDeliveryResponse, CancelReplayJobRequest, CancelReplayJobResponse,
-    ClusterMethod, ExplainRequest, ExplainResponse, GetDeliveryRequest, GetReplayJobRequest,
-    GetReplayJobResponse, ListControlActionsRequest, ListControlActionsResponse, ListReplayJobsRequest,
-    ListReplayJobsResponse, PauseRequest, PauseResponse, ReplayDeliveriesRequest, ReplayDeliveriesResponse,
-    ReplayDeliveryRequest, ReplayDeliveryResponse, ResumeRequest, ResumeResponse,
+    ClusterMethod, ExplainRequest, ExplainResponse, FoundEvent, GetDeliveryRequest, GetEventRequest,
+    GetReplayJobRequest, GetReplayJobResponse, ListControlActionsRequest, ListControlActionsResponse,
+    ListReplayJobsRequest, ListReplayJobsResponse, PauseRequest, PauseResponse, ReplayDeliveriesRequest,
+    ReplayDeliveriesResponse, ReplayDeliveryRequest, ReplayDeliveryResponse, ResumeRequest, ResumeResponse,
     control_service_server::ControlService,
 };
 use tonic::{Request, Response, Status};
@@ -70,6 +70,14 @@ impl Cluster {
         let own = self.local().delivery(caller, request.clone());
         let found = self.find(caller, ClusterMethod::GetDelivery, &request, own).await?;
         Ok(found.delivery.unwrap_or_default().tenant)
+    }
+
+    /// The tenant of an event.
+    async fn tenant_of_event(&self, caller: &Caller, event_id: &str) -> Result<String, Error> {
+        let request = GetEventRequest { event_id: event_id.to_owned(), include_payload: false };
+        let own = self.local().event(caller, request.clone());
+        let found: FoundEvent = self.find(caller, ClusterMethod::GetEvent, &request, own).await?;
+        Ok(found.found.and_then(|found| found.event).unwrap_or_default().tenant)
     }
 }
 
@@ -126,8 +134,14 @@ impl ControlService for ControlServer {
         let (caller, cluster) = (caller(&request)?, self.cluster.clone());
         let request = request.into_inner();
         Asker::read(caller.clone(), request.requested_by.clone(), request.reason.clone())?;
+        let (_, to_plan) = request::replayed(&request)?;
+        let may_plan = to_plan.is_some();
         done(async move {
-            let tenant = cluster.tenant_of(&caller, &request.delivery_id).await?;
+            let tenant = if may_plan {
+                cluster.tenant_of_event(&caller, &request.event_id).await?
+            } else {
+                cluster.tenant_of(&caller, &request.delivery_id).await?
+            };
             let own = Box::pin(cluster.operator.replay(&caller, request.clone()));
             cluster.command(&caller, &tenant, ClusterMethod::ReplayDelivery, &request, own).await
         })

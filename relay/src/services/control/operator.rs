@@ -3,9 +3,9 @@
 //! What depends on what the view shows is decided in a [`Turn`]: with everything known that was decided before, while nothing
 //! else is decided. So a decision is made once.
 
-use super::request::Asker;
+use super::request::{self, Asker};
 use crate::{
-    decisions::replay::{self, Wish, record},
+    decisions::{pause, plan::wants, replay},
     partition::handle::{AuditInfo, Command, Done, Key, NotDone, Owner, Turn},
     services::{
         access::Caller,
@@ -13,16 +13,15 @@ use crate::{
         local::{CATCH_UP_TIMEOUT, Local},
         status::request::id,
     },
-    view::{control, replayable},
+    view::{control, query, replayable},
 };
 use metrics::counter;
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
-use talaria_bus::time::to_proto;
-use talaria_core::id::DeliveryId;
+use talaria_bus::time::{after, to_proto};
+use talaria_core::id::{DeliveryId, EventId};
 use talaria_proto::v1::{
-    CancelDeliveryRequest, CancelDeliveryResponse, ControlKind, Delivery, DeliveryState, Pause, PauseChanged,
-    PauseRequest, PauseResponse, Record, ReplayDeliveryRequest, ReplayDeliveryResponse, ResumeRequest,
-    ResumeResponse, record::What,
+    CancelDeliveryRequest, CancelDeliveryResponse, Delivery, DeliveryState, Event, Pause, PauseRequest,
+    PauseResponse, Record, ReplayDeliveryRequest, ReplayDeliveryResponse, ResumeRequest, ResumeResponse,
 };
 use tokio::{sync::Notify, time::timeout};
 
@@ -79,8 +78,9 @@ impl Operator {
         caller: &Caller,
         request: PauseRequest,
     ) -> Result<PauseResponse, Error> {
-        let PauseRequest { tenant, route, requested_by, reason } = request;
+        let PauseRequest { tenant, route, requested_by, reason, duration } = request;
         let asker = Asker::read(caller.clone(), requested_by, reason)?;
+        let duration = request::pause_duration(duration.as_ref())?;
         asker.caller.narrow(&tenant)?;
         let owner = self.local.owner_of(&tenant)?;
         self.exists(&tenant, &route, caller).await?;
@@ -94,8 +94,9 @@ impl Operator {
             reason: asker.reason.clone(),
             tenant,
             route,
+            until: duration.map(|duration| to_proto(after(now, duration))),
         };
-        let seq = self.append(&owner, changed(asker.wish(now, ""), pause.clone(), true)).await?;
+        let seq = self.append(&owner, pause::changed(asker.wish(now, ""), pause.clone(), true)).await?;
         drop(turn);
         tracing::info!(
             tenant = pause.tenant,
@@ -103,6 +104,7 @@ impl Operator {
             by = asker.by,
             token = asker.token_name(),
             reason = asker.reason,
+            ?duration,
             "paused"
         );
         self.shown(&owner, seq).await;
@@ -122,15 +124,8 @@ impl Operator {
         let turn = self.turn(&owner).await?;
         let ended = self.pause_of(&tenant, &route).await?;
         if let Some(ended) = &ended {
-            let now = self.local.clock.now();
-            let resumed = Pause {
-                since: Some(to_proto(now)),
-                requested_by: asker.by.clone(),
-                token_name: asker.token_name().to_owned(),
-                reason: asker.reason.clone(),
-                ..ended.clone()
-            };
-            let seq = self.append(&owner, changed(asker.wish(now, ""), resumed, false)).await?;
+            let wish = asker.wish(self.local.clock.now(), "");
+            let seq = self.append(&owner, pause::resumed(wish, ended)).await?;
             drop(turn);
             let (by, token, reason) = (&asker.by, asker.token_name(), &asker.reason);
             tracing::info!(tenant, route, by, token, reason, "resumed");
@@ -195,34 +190,27 @@ impl Operator {
         Err(Error::UnderWay(id))
     }
 
-    /// Sends a delivery again: one that has ended, or one that waits, and then now instead of when it is due.
+    /// Sends a delivery again: one that has ended, or one that waits, and then now instead of when it is due. One that was never
+    /// planned is planned, where it is asked for by its event and its route.
     pub(in crate::services) async fn replay(
         &self,
         caller: &Caller,
         request: ReplayDeliveryRequest,
     ) -> Result<ReplayDeliveryResponse, Error> {
-        let ReplayDeliveryRequest { delivery_id, requested_by, reason } = request;
-        let asker = Asker::read(caller.clone(), requested_by, reason)?;
-        let id: DeliveryId = id(&delivery_id)?;
-        let (_, _, delivery) = self.known(id, caller).await?;
-        let owner = self.local.owner_of(&delivery.tenant)?;
+        let (id, to_plan) = request::replayed(&request)?;
+        let asker = Asker::read(caller.clone(), request.requested_by.clone(), request.reason.clone())?;
+        let tenant = match to_plan {
+            None => self.known(id, caller).await?.2.tenant,
+            Some(_) => self.known_event(id.event, caller).await?.1.tenant,
+        };
+        let owner = self.local.owner_of(&tenant)?;
         for look in 0..LOOKS {
             let turn = self.turn(&owner).await?;
-            let (event_seq, step, delivery) = self.known(id, caller).await?;
-            if self.local.config().route(&delivery.tenant, &delivery.route).is_none() {
-                let Delivery { tenant, route, .. } = delivery;
-                return Err(Error::RouteNotConfigured { tenant, route });
-            }
-            // The owner has the payload of what waits, also where the event was carried.
-            let command = if delivery.state() == DeliveryState::Waiting {
-                Command::Replay(key(event_seq, id), asker.audit())
-            } else {
-                if self.local.bus.event(event_seq).await?.is_none() {
-                    return Err(Error::EventNotKept(id));
+            let command = match (self.known(id, caller).await, to_plan) {
+                (Err(error), Some(route)) if error.is_not_found() => {
+                    self.first_delivery(id, route, caller, &asker).await?
                 }
-                let task = replay::ended(&delivery, event_seq, step);
-                let again = replay::again(&task, asker.wish(self.local.clock.now(), ""));
-                Command::Append(vec![again.record])
+                (known, _) => self.next_delivery(id, known?, &asker).await?,
             };
             let done = owner.command(command).await;
             drop(turn);
@@ -236,6 +224,61 @@ impl Operator {
             before_next(look).await;
         }
         Err(Error::UnderWay(id))
+    }
+
+    /// What sends a delivery again that is known.
+    async fn next_delivery(
+        &self,
+        id: DeliveryId,
+        (event_seq, step, delivery): (u64, u32, Delivery),
+        asker: &Asker,
+    ) -> Result<Command, Error> {
+        if self.local.config().route(&delivery.tenant, &delivery.route).is_none() {
+            let Delivery { tenant, route, .. } = delivery;
+            return Err(Error::RouteNotConfigured { tenant, route });
+        }
+        // The owner has the payload of what waits, also where the event was carried.
+        if delivery.state() == DeliveryState::Waiting {
+            return Ok(Command::Replay(key(event_seq, id), asker.audit()));
+        }
+        if self.local.bus.event(event_seq).await?.is_none() {
+            return Err(Error::EventNotKept(id));
+        }
+        let task = replay::ended(&delivery, event_seq, step);
+        let again = replay::again(&task, asker.wish(self.local.clock.now(), ""));
+        Ok(Command::Append(vec![again.record]))
+    }
+
+    /// What plans a delivery to a route that did not want the event when it came, and wants it now.
+    async fn first_delivery(
+        &self,
+        id: DeliveryId,
+        route: &str,
+        caller: &Caller,
+        asker: &Asker,
+    ) -> Result<Command, Error> {
+        let (event_seq, event) = self.known_event(id.event, caller).await?;
+        let (config, tenant) = (self.local.config(), event.tenant.clone());
+        let Some(configured) = config.route(&tenant, route) else {
+            return Err(Error::RouteNotConfigured { tenant, route: route.to_owned() });
+        };
+        let Some(stored) = self.local.bus.event(event_seq).await? else {
+            return Err(Error::EventNotKept(id));
+        };
+        if !wants(configured, &stored) {
+            return Err(Error::RouteDoesNotWant { event: id.event, tenant, route: route.to_owned() });
+        }
+        let task = replay::unplanned(&event, event_seq, id, route);
+        let planned = replay::again(&task, asker.wish(self.local.clock.now(), ""));
+        Ok(Command::Append(vec![planned.record]))
+    }
+
+    /// An event with its sequence.
+    async fn known_event(&self, id: EventId, caller: &Caller) -> Result<(u64, Event), Error> {
+        let own = self.local.own();
+        let known = self.local.read(move |connection| query::event(connection, id)).await?;
+        let seen = known.filter(|(_, event)| caller.sees(&event.tenant) && own.has(&event.tenant));
+        seen.ok_or_else(|| Error::NotKnown { what: format!("event {id}"), behind: self.local.behind() })
     }
 
     /// A delivery with its event's sequence and its step.
@@ -280,13 +323,6 @@ async fn before_next(look: u32) {
     if look + 1 < LOOKS {
         tokio::time::sleep(BETWEEN_LOOKS).await;
     }
-}
-
-fn changed(wish: Wish<'_>, pause: Pause, paused: bool) -> Vec<Record> {
-    let kind = if paused { ControlKind::Paused } else { ControlKind::Resumed };
-    let action = wish.action(kind, &pause.tenant, &pause.route);
-    let changed = PauseChanged { pause: Some(pause), paused };
-    vec![record(wish.now, What::PauseChanged(changed)), record(wish.now, What::Acted(action))]
 }
 
 fn no_such(tenant: &str, route: &str, routes: &BTreeSet<(String, String)>) -> String {

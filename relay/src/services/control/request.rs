@@ -4,12 +4,13 @@ use crate::{
     decisions::replay::Wish,
     services::{
         access::Caller,
-        status::request::{given, period},
+        status::request::{given, id, period},
     },
     view::{query::DeliveryFilter, replayable::ReplayFilter},
 };
 use jiff::Timestamp;
-use talaria_core::config::EventPattern;
+use std::{ops::RangeInclusive, time::Duration};
+use talaria_core::{config::EventPattern, id::DeliveryId};
 use talaria_proto::v1::{self, DeliveryState};
 use tonic::Status;
 
@@ -22,6 +23,10 @@ const LARGEST_RATE: u32 = 60_000;
 /// The longest name of somebody who asks, and the longest reason, in characters.
 const LONGEST_NAME: usize = 100;
 const LONGEST_REASON: usize = 500;
+
+/// How long a pause may last.
+const PAUSE_DURATIONS: RangeInclusive<Duration> =
+    Duration::from_secs(1)..=Duration::from_secs(366 * 24 * 60 * 60);
 
 /// Who asks, and why.
 #[derive(Clone, Debug)]
@@ -58,6 +63,33 @@ impl Asker {
     /// As what they ask for is journalled.
     pub(super) fn wish<'a>(&'a self, now: Timestamp, job: &'a str) -> Wish<'a> {
         Wish { now, by: &self.by, token: self.token_name(), reason: &self.reason, job }
+    }
+}
+
+/// How long a pause lasts; `None` for one that has no end of its own.
+pub(super) fn pause_duration(asked: Option<&prost_types::Duration>) -> Result<Option<Duration>, Status> {
+    let Some(asked) = asked else { return Ok(None) };
+    Duration::try_from(*asked)
+        .ok()
+        .filter(|duration| PAUSE_DURATIONS.contains(duration))
+        .map(Some)
+        .ok_or_else(|| {
+            Status::invalid_argument(
+                "a pause lasts from a second to 366 days; without a duration, until it is resumed",
+            )
+        })
+}
+
+/// The delivery that is to be sent again; and its route's name, where it may have to be planned.
+pub(super) fn replayed(request: &v1::ReplayDeliveryRequest) -> Result<(DeliveryId, Option<&str>), Status> {
+    match (request.delivery_id.as_str(), request.event_id.as_str(), request.route.as_str()) {
+        (delivery, "", "") => Ok((id(delivery)?, None)),
+        ("", event, route) if !event.is_empty() && !route.is_empty() => {
+            Ok((DeliveryId::new(id(event)?, route), Some(route)))
+        }
+        _ => Err(Status::invalid_argument(
+            "what is replayed is a delivery (delivery_id), or an event's delivery to a route (event_id and route)",
+        )),
     }
 }
 

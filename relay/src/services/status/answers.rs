@@ -135,6 +135,10 @@ impl Local {
             })
             .await?;
         sums.routes.retain(|route| own.has(&route.tenant));
+        let config = self.config();
+        for route in &mut sums.routes {
+            route.not_configured = config.route(&route.tenant, &route.route).is_none();
+        }
         sums.tenants.retain(|tenant| own.has(&tenant.tenant));
         sums.view_behind = self.behind();
         Ok(sums)

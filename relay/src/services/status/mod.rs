@@ -11,12 +11,12 @@ pub(super) mod request;
 mod watch;
 
 use super::{
-    access::{caller, pass},
+    access::{Caller, caller, pass},
     cluster::{Cluster, Deliveries, Events, Quarantined},
     error::Error,
 };
 use std::{collections::BTreeMap, pin::Pin, sync::Arc};
-use talaria_core::config::Standing;
+use talaria_core::config::{Config, Standing};
 use talaria_proto::v1::{
     ClusterMethod, GetDeliveryRequest, GetDeliveryResponse, GetEventRequest, GetEventResponse,
     GetSummaryRequest, GetSummaryResponse, ListDeliveriesRequest, ListDeliveriesResponse, ListEventsRequest,
@@ -27,6 +27,10 @@ use tokio::sync::watch::Receiver;
 use tokio_stream::Stream;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
+
+/// The longest name of a tenant that an error repeats, in characters, and how many tenants it lists.
+const LONGEST_NAME: usize = 100;
+const MOST_NAMES: usize = 20;
 
 /// The service. Clones share it.
 #[derive(Clone)]
@@ -58,6 +62,15 @@ fn merged(sums: impl IntoIterator<Item = GetSummaryResponse>) -> GetSummaryRespo
     }
     let (routes, tenants) = (routes.into_values().collect(), tenants.into_values().collect());
     GetSummaryResponse { routes, tenants, view_behind, ..GetSummaryResponse::default() }
+}
+
+/// That there is no such tenant, and which ones there are.
+fn no_such(tenant: &str, config: &Config, caller: &Caller) -> String {
+    let shown: String = tenant.chars().take(LONGEST_NAME).collect();
+    let names: Vec<&str> =
+        config.tenants.keys().map(String::as_str).filter(|name| caller.sees(name)).take(MOST_NAMES).collect();
+    let more = if config.tenants.len() > MOST_NAMES { ", …" } else { "" };
+    format!("there is no tenant {shown}; there is: {}{more}", names.join(", "))
 }
 
 #[tonic::async_trait]
@@ -139,11 +152,21 @@ impl StatusService for StatusServer {
         let method = ClusterMethod::GetSummary;
         let own = self.cluster.local().summary(&caller, request.clone());
         let all = self.cluster.gather(&caller, method, &request, tenant.as_deref(), own).await?;
+        let sums = merged([all.own?].into_iter().chain(all.others));
+        let incomplete = !all.missing.is_empty();
+        if let Some(tenant) =
+            tenant.filter(|_| !incomplete && sums.tenants.is_empty() && sums.routes.is_empty())
+        {
+            let config = self.cluster.local().config();
+            if !config.tenants.contains_key(&tenant) {
+                return Err(Error::NoSuchTenant(no_such(&tenant, &config, &caller)).into());
+            }
+        }
         Ok(Response::new(GetSummaryResponse {
             // It names what is of others.
             configuration: caller.sees("").then(|| configuration::configuration(&self.standing.borrow())),
-            incomplete: !all.missing.is_empty(),
-            ..merged([all.own?].into_iter().chain(all.others))
+            incomplete,
+            ..sums
         }))
     }
 

@@ -27,6 +27,11 @@ impl Counts {
         }
     }
 
+    /// An event without a route has one now.
+    pub(in crate::view) fn matched(&mut self, tenant: &str) {
+        self.events.entry(tenant.to_owned()).or_default().1 -= 1;
+    }
+
     pub(in crate::view) fn write(self, connection: &Connection) -> rusqlite::Result<()> {
         let mut statement = connection.prepare_cached(
             "INSERT INTO delivery_counts VALUES (?1, ?2, ?3)

@@ -49,11 +49,11 @@ impl Row {
         Self::new(lane, Folded { delivery: done.clone(), step: done.attempts })
     }
 
-    /// From the event's receipt to its delivery, in microseconds.
+    /// From the event's receipt to its delivery, in microseconds. How long a replay took says nothing of the route.
     pub(super) fn latency(&self) -> Option<i64> {
         let delivery = &self.folded.delivery;
         let received_at = delivery.received_at.as_ref()?;
-        (delivery.state() == DeliveryState::Delivered).then(|| {
+        (delivery.state() == DeliveryState::Delivered && delivery.replayed_at.is_none()).then(|| {
             let took = since(from_proto(delivery.updated_at.as_ref()), from_proto(Some(received_at)));
             i64::try_from(took.as_micros()).unwrap_or(i64::MAX)
         })
