@@ -82,6 +82,32 @@ impl Template {
         self.parts.is_empty()
     }
 
+    /// Whether no token stands in it, so that every payload gives the same text.
+    pub fn is_literal(&self) -> bool {
+        self.tokens().next().is_none()
+    }
+
+    /// What stands between the braces of its tokens.
+    pub fn tokens(&self) -> impl Iterator<Item = &str> {
+        self.parts.iter().filter_map(|part| match part {
+            Part::Token(path) => Some(path.as_str()),
+            Part::Literal(_) => None,
+        })
+    }
+
+    /// The texts between its tokens.
+    pub fn literals(&self) -> impl Iterator<Item = &Text> {
+        self.parts.iter().filter_map(|part| match part {
+            Part::Literal(text) => Some(text),
+            Part::Token(_) => None,
+        })
+    }
+
+    /// Whether a payload of this type has what a token names.
+    pub fn finds(token: &str, payload: &Value, event_type: &Text) -> bool {
+        resolve(token, payload, event_type).is_some()
+    }
+
     /// The text in front of the first token.
     pub fn leading_text(&self) -> Option<&Text> {
         match self.parts.first() {
@@ -92,7 +118,7 @@ impl Template {
 
     /// Whether `{token}` stands in the template.
     pub fn mentions(&self, token: &str) -> bool {
-        self.parts.iter().any(|part| matches!(part, Part::Token(path) if path == token))
+        self.tokens().any(|path| path == token)
     }
 
     /// The prompt for a payload.

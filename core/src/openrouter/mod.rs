@@ -2,7 +2,9 @@
 //!
 //! - [`signature`]: `X-OpenRouter-Signature`, made and verified.
 //! - [`event`]: the payload, normalized.
+//! - [`documented`]: the callbacks that OpenRouter documents, as examples.
 
+pub mod documented;
 pub mod event;
 pub mod signature;
 
