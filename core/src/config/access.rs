@@ -1,7 +1,9 @@
 //! Who may ask a relay, and over what: TLS, and tokens.
 
 use super::{
-    NAMES, Relay, Role, is_name, pem,
+    NAMES, Relay, Role, is_name,
+    path::below,
+    pem,
     problem::{Fault, Problems},
     raw,
 };
@@ -84,7 +86,7 @@ pub(super) fn tls(
     if !role.has_relay() {
         return None;
     }
-    let authorities = p.or(client_ca.as_ref(), Vec::new(), |path| pem::authorities(&base.join(path)));
+    let authorities = p.or(client_ca.as_ref(), Vec::new(), |path| pem::authorities(&below(base, path)));
     let identity = pem::identity(p, warnings, "relay.tls", (cert.as_ref(), key.as_ref()), base)?;
     // Who named an authority that cannot be used has an error already, and must not get a server that asks nobody.
     if client_ca.is_some() && authorities.is_empty() {

@@ -3,10 +3,11 @@
 use super::{
     Addresses, Admin, BodyMode, BusKind, Config, DEFAULT_TOLERANCE, EventPattern, Guard, NAMES, Pace,
     Problem, Relay, Retry, Role, Route, Tenant, access, filesystem, ingress, is_name, nats, outbound,
+    path::below,
     problem::Problems,
     raw, secret,
     secret::Origin,
-    telemetry, tunnel,
+    telemetry, tokens, tunnel,
     value::{
         DAY, HOUR, MINUTE, SECOND, body_limit, breaker, duration, event_pattern, exchanges, extra,
         hermes_url, listen, pace, percent,
@@ -21,6 +22,7 @@ use crate::{
 use serde_saphyr::{Location, Spanned};
 use std::{
     collections::{BTreeMap, HashMap},
+    net::{Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -35,6 +37,10 @@ const DEFAULT_MAX_AGE: Duration = Duration::from_secs(3 * 86_400);
 const DEFAULT_PACE: Pace = Pace { count: 30, window: MINUTE };
 /// Hermes' own default for `max_body_bytes`, and ours.
 pub(super) const DEFAULT_MAX_BODY: usize = 1_048_576;
+
+const INGRESS_PORT: u16 = 8080;
+const GRPC_PORT: u16 = 50051;
+const ADMIN_PORT: u16 = 9090;
 
 /// Failures in a row that shut a route.
 const DEFAULT_BREAKER: u32 = 5;
@@ -58,12 +64,27 @@ struct Scope<'a> {
 pub(super) fn addresses(raw: &raw::Config) -> Result<Addresses, Vec<Problem>> {
     let mut problems = Problems::default();
     let addresses = Addresses {
-        ingress: listen(&mut problems, raw.ingress.listen.as_ref(), "ingress.listen", 8080),
-        grpc: listen(&mut problems, raw.relay.grpc.as_ref(), "relay.grpc", 50051),
+        ingress: listen(&mut problems, raw.ingress.listen.as_ref(), "ingress.listen", INGRESS_PORT),
+        grpc: listen(&mut problems, raw.relay.grpc.as_ref(), "relay.grpc", GRPC_PORT),
         grpc_tls: raw.relay.tls.is_some(),
-        admin: listen(&mut problems, raw.admin.listen.as_ref(), "admin.listen", 9090),
+        admin: listen(&mut problems, raw.admin.listen.as_ref(), "admin.listen", ADMIN_PORT),
     };
     if problems.0.is_empty() { Ok(addresses) } else { Err(problems.0) }
+}
+
+/// What of it can be read, in a file that is wrong somewhere.
+pub(super) fn guessed_addresses(document: &Value) -> Addresses {
+    let part = |part: &str, key: &str| document.get(part).and_then(|part| part.get(key));
+    let address = |name: &str, key: &str, port: u16| {
+        let written = part(name, key).and_then(|written| written.as_str()?.parse().ok());
+        written.unwrap_or(SocketAddr::from((Ipv4Addr::LOCALHOST, port)))
+    };
+    Addresses {
+        ingress: address("ingress", "listen", INGRESS_PORT),
+        grpc: address("relay", "grpc", GRPC_PORT),
+        grpc_tls: part("relay", "tls").is_some(),
+        admin: address("admin", "listen", ADMIN_PORT),
+    }
 }
 
 /// `None` where the bus is NATS.
@@ -73,11 +94,11 @@ pub(super) fn data_dir(raw: &raw::Config, base: &Path) -> Option<PathBuf> {
 }
 
 fn directory(raw: &raw::Config, base: &Path) -> PathBuf {
-    base.join(raw.data_dir.as_ref().map_or("talaria-data", |path| path.value.as_str()))
+    below(base, raw.data_dir.as_ref().map_or("talaria-data", |path| path.value.as_str()))
 }
 
 pub(super) fn config(raw: raw::Config, base: &Path, role: Role) -> Result<Config, Vec<Problem>> {
-    let mut problems = Problems::default();
+    let mut problems = Problems(raw.numbers.clone());
     let mut warnings = Problems::default();
     let p = &mut problems;
 
@@ -90,13 +111,13 @@ pub(super) fn config(raw: raw::Config, base: &Path, role: Role) -> Result<Config
         tunnel: tunnel::compile(p, &mut warnings, &raw.tunnel, for_tunnel, base, role),
         ingress,
         relay: Relay {
-            grpc: listen(p, raw.relay.grpc.as_ref(), "relay.grpc", 50051),
+            grpc: listen(p, raw.relay.grpc.as_ref(), "relay.grpc", GRPC_PORT),
             tls: access::tls(p, &mut warnings, raw.relay.tls.as_ref(), base, role),
             tokens: access::tokens(p, &mut warnings, &raw.relay.tokens, &tenants),
             drain: duration(p, raw.relay.drain.as_ref(), "drain", 30 * SECOND, Duration::ZERO..=HOUR),
             in_flight: p.or(raw.relay.in_flight.as_ref(), DEFAULT_IN_FLIGHT, |n| exchanges(*n)),
         },
-        admin: Admin { listen: listen(p, raw.admin.listen.as_ref(), "admin.listen", 9090) },
+        admin: Admin { listen: listen(p, raw.admin.listen.as_ref(), "admin.listen", ADMIN_PORT) },
         bus: compile_bus(p, &mut warnings, raw.bus.as_ref(), scope),
         data_dir: directory(&raw, base),
         retention,
@@ -134,6 +155,11 @@ pub(super) fn config(raw: raw::Config, base: &Path, role: Role) -> Result<Config
             "put it on a disk of this machine; see docs/errors/data-directory-shared.md",
         );
         warnings.0.push(problem);
+    }
+    let names_a_user = |path: &str| path.starts_with('~') && path != "~" && !path.starts_with("~/");
+    if let Some(written) = raw.data_dir.as_ref().filter(|written| names_a_user(&written.value)) {
+        let help = "write the whole path; ~/ is the home of the user that this runs as";
+        p.add(written, "data_dir names another user's home, which is not looked up", help);
     }
     for (name, tenant) in raw.tenants.0 {
         check_name(p, &name, "tenant");
@@ -262,6 +288,19 @@ fn compile_route(
             warnings.add(written, what, "if a gateway command is meant, write guard: {commands: false}");
         }
     }
+    let events: Vec<EventPattern> = raw
+        .events
+        .iter()
+        .map(|text| p.or(Some(text), EventPattern::Every, |text| event_pattern(text)))
+        .collect();
+    let filter = p.or(raw.filters.as_ref(), None, |filters| {
+        Filter::compile(filters).map(Some).map_err(|what| (what, "see docs/configuration.md#filters".into()))
+    });
+    tokens::check_types(warnings, &raw.events, &events);
+    if body == BodyMode::Prompt {
+        let of = format!("route {tenant}/{}", name.value);
+        tokens::check_route(warnings, &of, raw, &tokens::taken(&events, filter.as_ref()));
+    }
     let in_flight = p.or(raw.in_flight.as_ref(), 16, |n| match *n {
         n @ 1..=1024 => Ok(n),
         _ => Err(("in_flight is out of range".into(), "write a number from 1 to 1024".into())),
@@ -276,16 +315,8 @@ fn compile_route(
         secrets,
         secret_origin,
         headers: outbound::headers(p, warnings, &raw.headers, scope.base, scope.role),
-        events: raw
-            .events
-            .iter()
-            .map(|text| p.or(Some(text), EventPattern::Every, |text| event_pattern(text)))
-            .collect(),
-        filter: p.or(raw.filters.as_ref(), None, |filters| {
-            Filter::compile(filters)
-                .map(Some)
-                .map_err(|what| (what, "see docs/configuration.md#filters".into()))
-        }),
+        events,
+        filter,
         prompt,
         body,
         deliver_only: raw.deliver_only,
@@ -294,7 +325,7 @@ fn compile_route(
         breaker: p.or(raw.breaker.as_ref(), Some(DEFAULT_BREAKER), |text| breaker(text)),
         timeout: duration(p, raw.timeout.as_ref(), "timeout", 30 * SECOND, SECOND / 10..=LONGEST_TIMEOUT),
         in_flight,
-        max_body_bytes: p.or(raw.max_body_bytes.as_ref(), DEFAULT_MAX_BODY, |n| body_limit(*n)),
+        max_body_bytes: p.or(raw.max_body_bytes.as_ref(), DEFAULT_MAX_BODY, |text| body_limit(text)),
         retry: compile_retry(p, &raw.retry, scope.retention),
         guard,
     }

@@ -6,7 +6,9 @@ use super::{
     outbound,
     problem::{Fault, Problems},
     raw,
-    value::{HOUR, MINUTE, SECOND, body_limit, bytes, duration, listen, pace, public_url},
+    value::{
+        HOUR, LEAST_BYTES, MINUTE, MOST_BYTES, SECOND, body_limit, duration, length, listen, pace, public_url,
+    },
 };
 use crate::network::{Class, Network, Networks};
 use std::{net::SocketAddr, ops::RangeInclusive, time::Duration};
@@ -60,7 +62,7 @@ pub struct Limits {
 /// What most proxies write.
 const DEFAULT_HEADER: &str = "x-forwarded-for";
 /// The smallest buffer that hyper takes, and more than any callback's head needs.
-const HEAD_BYTES: RangeInclusive<usize> = 8_192..=1_048_576;
+const HEAD_BYTES: RangeInclusive<u64> = 8_192..=1_048_576;
 const DEFAULT_HEAD: usize = 65_536;
 const HEADERS: RangeInclusive<usize> = 16..=1_000;
 const DEFAULT_CONNECTIONS: usize = 1024;
@@ -74,7 +76,7 @@ const DEFAULT_STORING: usize = 512;
 const DEFAULT_REFUSED: Pace = Pace { count: 60, window: MINUTE };
 
 pub(super) fn compile(p: &mut Problems, warnings: &mut Problems, raw: &raw::Ingress) -> Ingress {
-    let max_body_bytes = p.or(raw.max_body_bytes.as_ref(), DEFAULT_MAX_BODY, |n| body_limit(*n));
+    let max_body_bytes = p.or(raw.max_body_bytes.as_ref(), DEFAULT_MAX_BODY, |text| body_limit(text));
     Ingress {
         listen: listen(p, raw.listen.as_ref(), "ingress.listen", 8080),
         public_url: p.or(raw.public_url.as_ref(), None, |text| public_url(text).map(Some)),
@@ -82,7 +84,7 @@ pub(super) fn compile(p: &mut Problems, warnings: &mut Problems, raw: &raw::Ingr
         body_timeout: duration(p, raw.body_timeout.as_ref(), "body_timeout", 10 * SECOND, SECOND / 10..=HOUR),
         linger: duration(p, raw.linger.as_ref(), "linger", Duration::ZERO, Duration::ZERO..=HOUR),
         max_head_bytes: p
-            .or(raw.max_head_bytes.as_ref(), DEFAULT_HEAD, |n| within(*n, "max_head_bytes", HEAD_BYTES)),
+            .or(raw.max_head_bytes.as_ref(), DEFAULT_HEAD, |text| length(text, "max_head_bytes", HEAD_BYTES)),
         max_headers: p.or(raw.max_headers.as_ref(), None, |n| within(*n, "max_headers", HEADERS).map(Some)),
         head_timeout: duration(p, raw.head_timeout.as_ref(), "head_timeout", 10 * SECOND, SECOND / 10..=HOUR),
         trusted_proxies: trusted_proxies(p, warnings, raw),
@@ -109,8 +111,7 @@ fn limits(p: &mut Problems, raw: &raw::Limits, max_body_bytes: usize) -> Limits 
     let connections =
         p.or(raw.connections.as_ref(), DEFAULT_CONNECTIONS, |n| within(*n, "connections", CONNECTIONS));
     let bodies = p.or(raw.bodies.as_ref(), DEFAULT_BODIES.max(16 * max_body_bytes), |text| {
-        usize::try_from(bytes(text, "bodies")?)
-            .map_err(|_| ("bodies is out of range".into(), "write less than this machine can count".into()))
+        length(text, "bodies", LEAST_BYTES..=MOST_BYTES)
     });
     // What a body takes while it grows may be twice its length, and a quarter is not for everybody.
     if let Some(written) = raw.bodies.as_ref().filter(|_| bodies / 4 < max_body_bytes) {

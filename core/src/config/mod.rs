@@ -15,7 +15,11 @@
 //! - [`nats`]: the bus between processes.
 //! - [`filesystem`]: what the data directory is on.
 //! - [`name`]: what a tenant or a route may be called.
+//! - [`own_keys`]: `x-` keys, which are the operator's own.
+//! - [`yaml`]: what a file that cannot be read has wrong; [`layout`]: where it is no YAML; [`numbers`]: where a number is two.
+//! - [`tokens`]: templates that name what no callback has.
 //! - [`outbound`]: how requests leave: networks, TLS, headers, signatures.
+//! - [`path`]: paths as they are written, with `~`.
 //! - [`pem`]: certificates and keys.
 //! - [`problem`]: errors with line, column and what to do.
 //! - [`route`]: tenants' routes.
@@ -29,9 +33,13 @@ mod access;
 mod compile;
 mod filesystem;
 mod ingress;
+mod layout;
 mod name;
 mod nats;
+mod numbers;
 mod outbound;
+mod own_keys;
+mod path;
 mod pem;
 mod problem;
 mod raw;
@@ -43,14 +51,17 @@ pub mod settings;
 mod signers;
 mod standing;
 mod telemetry;
+mod tokens;
 mod tunnel;
 mod value;
+mod yaml;
 
 pub use access::{RelayTls, Scope, Token};
 pub use ingress::{Ingress, Limits};
 pub use name::{NAMES, is_name};
 pub use nats::{Credentials, Nats, Tls};
 pub use outbound::{Header, RouteTls};
+pub use path::expand_home;
 pub use pem::Identity;
 pub use problem::{Error, Problem};
 pub use reload::{Changes, Reloaded, reload};
@@ -62,7 +73,9 @@ pub use signers::Signers;
 pub use standing::{Fault, Standing};
 pub use telemetry::Telemetry;
 pub use tunnel::{NamedTunnel, Tunnel};
+pub use value::public_url;
 
+use crate::json::Value;
 use secrecy::SecretString;
 use std::{
     collections::BTreeMap, fs, io, io::Read as _, net::SocketAddr, path::Path, path::PathBuf, sync::Arc,
@@ -211,6 +224,14 @@ pub fn read_for(path: &Path, role: Role) -> Reading {
 pub fn load_addresses(path: &Path) -> Result<Addresses, Error> {
     let text = read(path)?;
     compile::addresses(&raw::parse(path, &text)?).map_err(|problems| Error::invalid(path, problems))
+}
+
+/// The same where the file cannot be used: what can be read in it, and for all else the defaults. A process that was started
+/// before the file was broken listens there still.
+pub fn guess_addresses(path: &Path) -> Addresses {
+    let options = serde_saphyr::options! { with_snippet: false };
+    let document = read(path).ok().and_then(|text| serde_saphyr::from_str_with_options(&text, options).ok());
+    compile::guessed_addresses(&document.unwrap_or(Value::Null))
 }
 
 /// Where the embedded bus keeps its files, read without the secrets and whatever else may be wrong in the file. `None`

@@ -1,11 +1,13 @@
 //! The bus between processes: where NATS is, how it knows us, and what we ask of it.
 
 use super::{
-    NAMES, is_name, pem,
+    NAMES, is_name,
+    path::below,
+    pem,
     problem::{Fault, Problems},
     raw,
     secret::{Origin, warn_if_open},
-    value::bytes,
+    value::{LEAST_BYTES, MOST_BYTES, bytes},
 };
 use secrecy::SecretString;
 use serde_saphyr::Spanned;
@@ -56,7 +58,7 @@ impl Credentials {
     /// Reads them, or says what is wrong and what to do.
     pub fn read(origin: &Origin) -> Result<Self, Fault> {
         let text = origin.text()?;
-        match (below(&text, "BEGIN NATS USER JWT"), below(&text, "BEGIN USER NKEY SEED")) {
+        match (line_below(&text, "BEGIN NATS USER JWT"), line_below(&text, "BEGIN USER NKEY SEED")) {
             (Some(jwt), Some(seed)) => Ok(Self { jwt: jwt.into(), seed: seed.into() }),
             _ => {
                 let what = format!("{origin} does not hold NATS credentials");
@@ -67,7 +69,7 @@ impl Credentials {
 }
 
 /// The line below a heading, unless that is another heading or a footer.
-fn below<'a>(text: &'a str, heading: &str) -> Option<&'a str> {
+fn line_below<'a>(text: &'a str, heading: &str) -> Option<&'a str> {
     let mut lines = text.lines();
     lines.find(|line| line.contains(heading))?;
     lines.next().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('-'))
@@ -101,7 +103,9 @@ pub(super) fn compile(p: &mut Problems, warnings: &mut Problems, raw: &raw::Nats
             let fault = || (format!("{text:?} is not a prefix"), format!("use {NAMES}"));
             is_name(text).then(|| text.clone()).ok_or_else(fault)
         }),
-        max_bytes: p.or(raw.max_bytes.as_ref(), None, |text| bytes(text, "max_bytes").map(Some)),
+        max_bytes: p.or(raw.max_bytes.as_ref(), None, |text| {
+            bytes(text, "max_bytes", LEAST_BYTES..=MOST_BYTES).map(Some)
+        }),
     }
 }
 
@@ -127,7 +131,7 @@ fn server(text: &str) -> Result<String, Fault> {
 fn tls(p: &mut Problems, warnings: &mut Problems, raw: &raw::Tls, base: &Path) -> Tls {
     let mut file = |written: Option<&Spanned<String>>| {
         p.or(written, None, |path| {
-            let path = base.join(path);
+            let path = below(base, path);
             let unreadable = |error| {
                 let help =
                     "name a file in PEM that this user may read; relative paths start at the configuration";

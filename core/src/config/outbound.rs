@@ -3,10 +3,12 @@
 //! Files are read here, and secrets only by a process with a relay.
 
 use super::{
-    Role, pem,
+    Role,
+    path::below,
+    pem,
     problem::{Fault, Problems},
     raw,
-    secret::{self, Origin, warn_if_open},
+    secret::{self, Origin, warn_if_odd, warn_if_open},
 };
 use crate::{
     hermes::signature::{Scheme, is_svix_secret},
@@ -190,7 +192,11 @@ pub(super) fn headers(
             raw::HeaderValue::Named(origin) => {
                 let found = origin.below(base);
                 warn_if_open(warnings, value, &found);
-                p.or(Some(value), SecretString::default(), |_| header_value(found.read()?.expose_secret()))
+                let secret = p.or(Some(value), SecretString::default(), |_| {
+                    header_value(found.read()?.expose_secret())
+                });
+                warn_if_odd(warnings, value, &found, secret.expose_secret());
+                secret
             }
         };
         headers.push(Header { name, value });
@@ -252,7 +258,7 @@ pub(super) fn tls(
     if !role.has_relay() {
         return None;
     }
-    let ca = p.or(raw.ca.as_ref(), Vec::new(), |path| pem::authorities(&base.join(path)));
+    let ca = p.or(raw.ca.as_ref(), Vec::new(), |path| pem::authorities(&below(base, path)));
     let client = pem::identity(p, warnings, "tls", (raw.cert.as_ref(), raw.key.as_ref()), base);
     Some(Arc::new(RouteTls { ca, client }))
 }

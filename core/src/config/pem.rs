@@ -1,6 +1,7 @@
 //! Certificates and keys in PEM.
 
 use super::{
+    path::below,
     problem::{Fault, Problems},
     secret::{Origin, warn_if_open},
 };
@@ -34,9 +35,9 @@ pub(super) fn identity(
     (cert_file, key_file): (Option<&Spanned<String>>, Option<&Spanned<String>>),
     base: &Path,
 ) -> Option<Identity> {
-    let certificates = p.or(cert_file, Vec::new(), |path| certificates(&base.join(path)));
+    let certificates = p.or(cert_file, Vec::new(), |path| certificates(&below(base, path)));
     p.or(key_file, None, |path| {
-        let path = base.join(path);
+        let path = below(base, path);
         if let Some(written) = key_file {
             warn_if_open(warnings, written, &Origin::File(path.clone()));
         }

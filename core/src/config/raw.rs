@@ -3,8 +3,11 @@
 //! Every key is documented in `deploy/talaria.example.yaml`.
 
 use super::{
+    numbers,
+    own_keys::File,
     problem::{Error, Problem},
     secret::{Origin, written_instead},
+    yaml,
 };
 use crate::json::Value;
 use serde::{
@@ -27,6 +30,9 @@ pub(super) struct Config {
     pub retention: Option<Spanned<String>>,
     pub telemetry: Option<Telemetry>,
     pub tenants: Named<Tenant>,
+    /// What is wrong with numbers in it, which only their spelling shows.
+    #[serde(skip)]
+    pub numbers: Vec<Problem>,
 }
 
 #[derive(Deserialize, Default)]
@@ -34,10 +40,10 @@ pub(super) struct Config {
 pub(super) struct Ingress {
     pub listen: Option<Spanned<String>>,
     pub public_url: Option<Spanned<String>>,
-    pub max_body_bytes: Option<Spanned<usize>>,
+    pub max_body_bytes: Option<Spanned<String>>,
     pub body_timeout: Option<Spanned<String>>,
     pub linger: Option<Spanned<String>>,
-    pub max_head_bytes: Option<Spanned<usize>>,
+    pub max_head_bytes: Option<Spanned<String>>,
     pub max_headers: Option<Spanned<usize>>,
     pub head_timeout: Option<Spanned<String>>,
     pub trusted_proxies: Option<Vec<Spanned<String>>>,
@@ -206,7 +212,7 @@ pub(super) struct Route {
     pub timeout: Option<Spanned<String>>,
     pub breaker: Option<Spanned<String>>,
     pub in_flight: Option<Spanned<u16>>,
-    pub max_body_bytes: Option<Spanned<usize>>,
+    pub max_body_bytes: Option<Spanned<String>>,
     #[serde(default)]
     pub retry: Retry,
     #[serde(default)]
@@ -338,29 +344,8 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Named<T> {
 pub(super) fn parse(path: &Path, text: &str) -> Result<Config, Error> {
     // Without snippets: a line of the file may hold what somebody mistook for the place of a secret.
     let options = serde_saphyr::options! { with_snippet: false };
-    serde_saphyr::from_str_with_options(text, options).map_err(|error| {
-        let location = error.location().unwrap_or(serde_saphyr::Location::UNKNOWN);
-        let what = in_words(error.without_snippet()).unwrap_or_else(|| {
-            let message = error.without_snippet().to_string();
-            let place = format!(" at line {}, column {}", location.line(), location.column());
-            message.strip_suffix(&place).unwrap_or(&message).to_owned()
-        });
-        let help = "deploy/talaria.example.yaml shows every key with its form";
-        Error::invalid(path, vec![Problem::at(location, what, help)])
-    })
-}
-
-/// What the parser says in words of its own trade, in the operator's.
-fn in_words(error: &serde_saphyr::Error) -> Option<String> {
-    use serde_saphyr::Error as E;
-    Some(match error {
-        E::Unexpected { expected: "sequence start", .. } => "expected a list, such as [one, two]".to_owned(),
-        E::Unexpected { expected: "mapping start", .. } => {
-            "expected keys with their values, such as {key: value}".to_owned()
-        }
-        E::InvalidScalar { ty, .. } if ty.starts_with(['u', 'i']) => "expected a whole number".to_owned(),
-        E::DuplicateMappingKey { key: Some(key), .. } => format!("the key {key} is there twice"),
-        E::DuplicateMappingKey { key: None, .. } => "a key is there twice".to_owned(),
-        _ => return None,
-    })
+    let parsed = serde_saphyr::from_str_with_options(text, options);
+    let File(mut config) = parsed.map_err(|error| Error::invalid(path, vec![yaml::problem(text, &error)]))?;
+    config.numbers = numbers::problems(text);
+    Ok(config)
 }

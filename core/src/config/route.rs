@@ -90,6 +90,14 @@ impl Route {
         }
     }
 
+    /// The profile of Hermes that the URL names: NAME in `/p/NAME/webhooks/…`.
+    pub fn hermes_profile(&self) -> Option<&str> {
+        self.hermes_name()?;
+        let mut before = self.url.path_segments()?.rev().skip(2);
+        let profile = before.next().filter(|profile| !profile.is_empty())?;
+        (before.next() == Some("p")).then_some(profile)
+    }
+
     /// The route's name at Hermes: what stands behind `/webhooks/` in the URL.
     pub fn hermes_name(&self) -> Option<&str> {
         let mut segments = self.url.path_segments()?.rev();

@@ -1,10 +1,14 @@
 //! Secrets, which the file names and never holds.
 
-use super::problem::{Fault, Problems};
-use secrecy::SecretString;
+use super::{
+    path::below,
+    problem::{Fault, Problems},
+};
+use regex::Regex;
+use secrecy::{ExposeSecret as _, SecretString};
 use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, Visitor};
 use serde_saphyr::Spanned;
-use std::{env, fmt, fs, io, path::Path, path::PathBuf};
+use std::{env, fmt, fs, io, path::Path, path::PathBuf, sync::LazyLock};
 
 /// Where a secret is to be found.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,7 +24,7 @@ impl Origin {
     pub(super) fn below(&self, base: &Path) -> Self {
         match self {
             Self::Env(name) => Self::Env(name.clone()),
-            Self::File(path) => Self::File(base.join(path)),
+            Self::File(path) => Self::File(below(base, path)),
         }
     }
 
@@ -31,14 +35,27 @@ impl Origin {
             let what = format!("the secret in {self} has a line break or another control character in it");
             return Err((what, "a secret is one line of printable characters".into()));
         }
+        if let Some(found) = INVISIBLE.find(&text) {
+            let place = match (found.start(), found.end()) {
+                (0, _) => "at its beginning",
+                (_, end) if end == text.len() => "at its end",
+                _ => "in it",
+            };
+            let code = found.as_str().chars().next().map_or(0, u32::from);
+            let what = format!("the secret in {self} has a character {place} that nobody sees, U+{code:04X}");
+            let help = "such a character comes along when a secret is copied from a page or a chat: write the secret again without it";
+            return Err((what, help.into()));
+        }
         Ok(text.into())
     }
 
-    /// What is written there; never empty.
+    /// What is written there, without a byte order mark in front; never empty.
     pub(super) fn text(&self) -> Result<String, Fault> {
         let (text, empty) = match self {
             Self::Env(name) => match env::var(name) {
-                Ok(text) => (text, format!("the environment variable {name} is empty")),
+                Ok(text) => {
+                    (without_mark(&text).to_owned(), format!("the environment variable {name} is empty"))
+                }
                 Err(env::VarError::NotPresent) => {
                     let what = format!("the environment variable {name} is not set");
                     return Err((what, format!("set {name} before starting, or name a file with file:")));
@@ -48,9 +65,10 @@ impl Origin {
                     return Err((what, "use a secret of printable characters".into()));
                 }
             },
-            Self::File(path) => match fs::read_to_string(path) {
+            Self::File(path) => match read_text(path) {
                 Ok(text) => {
-                    (text.trim_end_matches(['\n', '\r']).to_owned(), format!("{} is empty", path.display()))
+                    let text = without_mark(&text).trim_end_matches(['\n', '\r']);
+                    (text.to_owned(), format!("{} is empty", path.display()))
                 }
                 Err(error) => {
                     let what = format!("cannot read the secret in {}: {error}", path.display());
@@ -90,6 +108,45 @@ impl Origin {
     }
 }
 
+/// What is seen neither in an editor nor on a page: format characters such as U+200B, U+2060 and U+FEFF, and every
+/// separator but the plain space, such as U+00A0 and U+2028.
+#[expect(clippy::expect_used, reason = "a constant that compiles, as a test shows")]
+static INVISIBLE: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"[\p{Cf}[\p{Z}--[ ]]]").expect("a pattern"));
+
+/// Editors of Windows put one in front of a file, and no signature covers it.
+fn without_mark(text: &str) -> &str {
+    text.strip_prefix('\u{feff}').unwrap_or(text)
+}
+
+fn read_text(path: &Path) -> io::Result<String> {
+    let bytes = fs::read(path)?;
+    let is_utf16 = bytes.starts_with(&[0xFF, 0xFE]) || bytes.starts_with(&[0xFE, 0xFF]);
+    String::from_utf8(bytes).map_err(|_| {
+        let why = if is_utf16 { "it is UTF-16: save it as UTF-8" } else { "it is not UTF-8" };
+        io::Error::new(io::ErrorKind::InvalidData, why)
+    })
+}
+
+/// Says so where a secret looks as if something around it had been copied along. It may be part of it all the same.
+pub(super) fn warn_if_odd<T>(warnings: &mut Problems, written: &Spanned<T>, found: &Origin, secret: &str) {
+    let is_quote = |c: char| "\"'`\u{2018}\u{2019}\u{201c}\u{201d}\u{201e}\u{ab}\u{bb}".contains(c);
+    let odd = if secret.starts_with(' ') || secret.ends_with(' ') {
+        "white space at an end"
+    } else if secret.starts_with(is_quote) || secret.ends_with(is_quote) {
+        "a quote at an end"
+    } else if secret.starts_with("v1,") {
+        "v1, in front, which belongs to a signature"
+    } else {
+        return;
+    };
+    let what = format!("the secret in {found} has {odd}, and is taken with it");
+    warnings.add(
+        written,
+        what,
+        "if that is not part of it, write the secret alone: each character of it counts",
+    );
+}
+
 /// Reads a secret of one line that the file names.
 pub(super) fn read(
     p: &mut Problems,
@@ -99,7 +156,9 @@ pub(super) fn read(
 ) -> SecretString {
     let found = origin.value.below(base);
     warn_if_open(warnings, origin, &found);
-    p.or(Some(origin), SecretString::default(), |_| found.read())
+    let secret = p.or(Some(origin), SecretString::default(), |_| found.read());
+    warn_if_odd(warnings, origin, &found, secret.expose_secret());
+    secret
 }
 
 /// Says so where every user of the machine may read what stands there.

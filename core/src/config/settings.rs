@@ -5,7 +5,7 @@
 //!
 //! Digests are of what was written and not of what it means: every key that there will ever be is among them.
 
-use super::{Role, secret::Origin};
+use super::{Role, own_keys::is_own, secret::Origin};
 use crate::json::{Value, print::dump_sorted};
 use data_encoding::HEXLOWER;
 use sha2::{Digest as _, Sha256};
@@ -55,7 +55,13 @@ impl Settings {
         let mut reader = Reader { base, role, settings: Self::default() };
         let options = serde_saphyr::options! { with_snippet: false };
         match serde_saphyr::from_str_with_options::<Value>(text, options) {
-            Ok(document) => reader.setting(&mut Vec::new(), &document, true),
+            Ok(mut document) => {
+                // The operator's own keys mean nothing where they stand, and all where they are used.
+                if let Value::Object(members) = &mut document {
+                    members.retain(|key, _| !key.as_str().is_some_and(is_own));
+                }
+                reader.setting(&mut Vec::new(), &document, true);
+            }
             // No configuration either: all of it is one setting.
             Err(_) => reader.insert(String::new(), Sha256::digest(text).into(), true),
         }

@@ -3,6 +3,7 @@
 use super::{
     Role,
     outbound::{self, Header},
+    path::below,
     problem::{Fault, Problems},
     raw,
     value::share,
@@ -35,7 +36,7 @@ pub(super) fn compile(
     let otlp = p.or(Some(&raw.otlp), None, |text| collector(text).map(Some));
     let headers = outbound::headers(p, warnings, &raw.headers, base, Role::Both);
     let ca = p.or(raw.ca.as_ref(), None, |path| {
-        let path = base.join(path);
+        let path = below(base, path);
         fs::read(&path).map(Some).map_err(|error| {
             let help =
                 "name a file in PEM that this user may read; relative paths start at the configuration";

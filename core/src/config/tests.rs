@@ -5,6 +5,7 @@ mod outbound;
 mod reload;
 mod telemetry;
 mod tunnel;
+mod written;
 
 use super::*;
 use secrecy::ExposeSecret as _;
@@ -99,11 +100,11 @@ talaria.yaml:14:12: retention is out of range
 fn each_fault_says_what_and_where() {
     for (line, expected) in [
         ("events: [\"\"]", "9:18: not an event pattern"),
-        ("colour: red", "9:9: unknown field `colour`"),
+        ("colour: red", "9:9: unknown key colour"),
         ("body: pdf", "9:15: unknown body"),
         ("in_flight: 0", "9:20: in_flight is out of range"),
         ("breaker: 0", "9:18: not a number of failures"),
-        ("max_body_bytes: -1", "9:25: expected a whole number"),
+        ("max_body_bytes: -1", "9:25: max_body_bytes is not a number of bytes"),
         ("in_flight: many", "9:20: expected a whole number"),
         ("events: video.*", "9:17: expected a list, such as [one, two]"),
         ("guard: off", "9:16: expected keys with their values"),
@@ -116,7 +117,7 @@ fn each_fault_says_what_and_where() {
         ("retry: {jitter: 80%}", "9:25: not a share"),
         ("retry: {schedule: [1s, soon]}", "9:32: schedule is not a duration"),
         ("retry: {max_age: 30d}", "9:26: max_age is out of range"),
-        ("deliver_only: maybe", "9:23: invalid boolean"),
+        ("deliver_only: maybe", "9:23: expected true or false"),
     ] {
         let error = load_text(&with_route(line)).unwrap_err();
         assert!(error.contains(expected), "{line}: {error}");
@@ -219,7 +220,7 @@ fn who_signs_is_known_before_there_are_secrets() {
 fn patterns_match_whole_types_or_what_is_below_them() {
     let config = load_text(&with_route("events: [\"video.generation.*\", \"image.batch.done\"]")).unwrap();
     let route = config.route("acme", "video").unwrap();
-    let wants = |kind: &str| route.wants(kind, &crate::json::Value::Null);
+    let wants = |kind: &str| route.wants(kind, &Value::Null);
     assert!(
         wants("video.generation.completed") && wants("video.generation.a.b") && wants("image.batch.done")
     );

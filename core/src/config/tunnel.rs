@@ -1,6 +1,6 @@
 //! The tunnel that `--tunnel` opens, so that OpenRouter reaches a machine without a public address.
 
-use super::{Role, problem::Problems, raw, secret};
+use super::{Role, path::below, problem::Problems, raw, secret};
 use secrecy::{ExposeSecret as _, SecretString};
 use std::path::{Path, PathBuf};
 
@@ -39,7 +39,7 @@ pub(super) fn compile(
     base: &Path,
     role: Role,
 ) -> Tunnel {
-    let cloudflared = raw.cloudflared.as_ref().map_or("cloudflared".into(), |path| base.join(&path.value));
+    let cloudflared = raw.cloudflared.as_ref().map_or("cloudflared".into(), |path| below(base, &path.value));
     let mut named = None;
     if let Some(origin) = raw.token.as_ref().filter(|_| role.has_ingress()) {
         let token = secret::read(p, warnings, origin, base);

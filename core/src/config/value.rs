@@ -8,19 +8,24 @@ use crate::{hermes::template::Template, json::Value};
 use serde_saphyr::Spanned;
 use std::{
     net::{Ipv4Addr, SocketAddr},
+    ops::RangeInclusive,
     time::Duration,
 };
-use url::Url;
+use url::{Position, Url};
 
 pub(super) const SECOND: Duration = Duration::from_secs(1);
 pub(super) const MINUTE: Duration = Duration::from_secs(60);
 pub(super) const HOUR: Duration = Duration::from_secs(3_600);
 pub(super) const DAY: Duration = Duration::from_secs(86_400);
 
-/// The smallest number of bytes that can be written as a limit.
-const LEAST_BYTES: u64 = 1 << 20;
+/// The smallest number of bytes that many things together are limited to.
+pub(super) const LEAST_BYTES: u64 = 1 << 20;
 /// NATS counts bytes in signed numbers.
-const MOST_BYTES: u64 = i64::MAX.unsigned_abs();
+pub(super) const MOST_BYTES: u64 = i64::MAX.unsigned_abs();
+/// How long a body may be.
+const BODY_BYTES: RangeInclusive<u64> = 1..=64 << 20;
+/// Units of bytes, in powers of 1024.
+const BYTE_UNITS: [(&str, u64); 4] = [("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30), ("TiB", 1 << 40)];
 
 pub(super) fn listen(p: &mut Problems, value: Option<&Spanned<String>>, key: &str, port: u16) -> SocketAddr {
     p.or(value, SocketAddr::from((Ipv4Addr::LOCALHOST, port)), |text| {
@@ -36,7 +41,7 @@ pub(super) fn duration(
     value: Option<&Spanned<String>>,
     key: &str,
     fallback: Duration,
-    range: std::ops::RangeInclusive<Duration>,
+    range: RangeInclusive<Duration>,
 ) -> Duration {
     p.or(value, fallback, |text| {
         let between = || {
@@ -64,14 +69,14 @@ fn in_one_unit(duration: Duration) -> String {
     }
 }
 
-pub(super) fn body_limit(bytes: usize) -> Result<usize, Fault> {
-    match bytes {
-        1..=67_108_864 => Ok(bytes),
-        _ => Err((
-            "max_body_bytes is out of range".into(),
-            "write a number from 1 to 67108864 (64 MiB)".into(),
-        )),
-    }
+pub(super) fn body_limit(text: &str) -> Result<usize, Fault> {
+    length(text, "max_body_bytes", BODY_BYTES)
+}
+
+/// A number of bytes that are in memory at once.
+pub(super) fn length(text: &str, key: &str, range: RangeInclusive<u64>) -> Result<usize, Fault> {
+    usize::try_from(bytes(text, key, range)?)
+        .map_err(|_| (format!("{key} is out of range"), "write less than this machine can count".to_owned()))
 }
 
 /// How many exchanges a relay may have under way.
@@ -82,32 +87,78 @@ pub(super) fn exchanges(count: usize) -> Result<usize, Fault> {
     }
 }
 
-pub(super) fn public_url(text: &str) -> Result<String, Fault> {
-    hermes_url(text).map(|url| url.as_str().trim_end_matches('/').to_owned())
+/// What OpenRouter reaches the ingress by, without a trailing slash and without the path of the callbacks.
+pub fn public_url(text: &str) -> Result<String, Fault> {
+    const EXAMPLE: &str = "https://hooks.example.com";
+    let url = http_url(text, EXAMPLE, "OpenRouter shows who it is by its signature")?;
+    let base = url.as_str().trim_end_matches('/').to_owned();
+    if url.scheme() != "https" {
+        let help = format!(
+            "write https:// and lead that here with a reverse proxy or `talaria up --tunnel`, as in {EXAMPLE}"
+        );
+        return Err(("OpenRouter calls https:// alone, and the public URL begins with http://".into(), help));
+    }
+    if url.query().is_some() || url.fragment().is_some() {
+        return Err(("the public URL must end before ? and #".into(), format!("write it as in {EXAMPLE}")));
+    }
+    let segments: Vec<&str> = base.split('/').collect();
+    if let Some(at) =
+        segments.iter().rposition(|segment| *segment == "callbacks").filter(|at| at + 2 >= segments.len())
+    {
+        let without = segments.get(..at).unwrap_or_default().join("/");
+        let what = "the public URL holds the path of the callbacks, which comes behind it by itself";
+        return Err((
+            what.into(),
+            format!("write {without}: OpenRouter then calls {without}/callbacks/TENANT"),
+        ));
+    }
+    Ok(base)
 }
 
+/// A webhook of Hermes.
 pub(super) fn hermes_url(text: &str) -> Result<Url, Fault> {
-    let help = || "write a URL such as http://127.0.0.1:8644/webhooks/openrouter-video".to_owned();
+    const EXAMPLE: &str = "http://127.0.0.1:8644/webhooks/openrouter-video";
+    let url = http_url(text, EXAMPLE, "Hermes knows us by the signature")?;
+    let path = url.path();
+    let stem = path.trim_end_matches('/');
+    let origin = &url[..Position::BeforePath];
+    if stem.is_empty() {
+        let help = format!("write {origin}/webhooks/NAME, with the name that the route has at Hermes");
+        return Err(("the URL has no path, and Hermes takes webhooks at /webhooks/NAME".into(), help));
+    }
+    if stem == "/webhooks" || stem.ends_with("/webhooks") {
+        let help = format!("write {origin}{stem}/NAME, with the name that the route has at Hermes");
+        return Err(("the URL ends before the route's name".into(), help));
+    }
+    if stem != path && stem.rsplit('/').nth(1) == Some("webhooks") {
+        let what = "the URL ends with a slash, and Hermes does not serve the route there";
+        return Err((what.into(), format!("write {origin}{stem}")));
+    }
+    Ok(url)
+}
+
+/// `why_no_user` says what there is instead of a user name and a password.
+fn http_url(text: &str, example: &str, why_no_user: &str) -> Result<Url, Fault> {
+    let help = || format!("write a URL such as {example}");
     let url = Url::parse(text).map_err(|error| (format!("not a URL: {error}"), help()))?;
     if !matches!(url.scheme(), "http" | "https") || url.host_str().is_none_or(str::is_empty) {
         return Err(("the URL must begin with http:// or https:// and name a host".into(), help()));
     }
     if !url.username().is_empty() || url.password().is_some() {
-        return Err((
-            "the URL must not hold a user name or password".into(),
-            "Hermes knows us by the signature".into(),
-        ));
+        return Err(("the URL must not hold a user name or password".into(), why_no_user.into()));
     }
     Ok(url)
 }
 
+/// A type is open text, but no type holds what patterns of other programs are made of: those would never match.
 pub(super) fn event_pattern(text: &str) -> Result<EventPattern, Fault> {
-    match text.strip_suffix('*') {
-        None if !text.is_empty() => Ok(EventPattern::Exactly(text.to_owned())),
-        Some("") => Ok(EventPattern::Every),
-        Some(start) if start.ends_with('.') && !start.contains('*') => {
-            Ok(EventPattern::Below(start.to_owned()))
-        }
+    let (stem, is_beginning) = text.strip_suffix('*').map_or((text, false), |stem| (stem, true));
+    let of_no_type = |c: char| c.is_whitespace() || c.is_control() || "*?,;|^$()[]{}\\".contains(c);
+    let is_fit = !stem.is_empty() && !stem.starts_with('.') && !stem.contains(of_no_type);
+    match is_beginning {
+        true if stem.is_empty() => Ok(EventPattern::Every),
+        true if is_fit && stem.ends_with('.') => Ok(EventPattern::Below(stem.to_owned())),
+        false if is_fit && !stem.ends_with('.') => Ok(EventPattern::Exactly(stem.to_owned())),
         _ => {
             let help = "write a whole type, or its beginning and .* as in video.generation.*, or * for all";
             Err(("not an event pattern".into(), help.into()))
@@ -119,7 +170,7 @@ pub(super) fn extra(value: &Value) -> Result<Value, Fault> {
     let Value::Object(members) = value else {
         return Err((
             "extra must be a map".into(),
-            "write names and values, such as {chat_id: \"{data.chat}\"}".into(),
+            "write names and values, such as {chat_id: \"-100123\", job: \"{data.id}\"}".into(),
         ));
     };
     for (key, value) in members {
@@ -189,20 +240,148 @@ pub(super) fn share(text: &str) -> Result<f64, Fault> {
 }
 
 /// A number of bytes, plain or with a binary unit.
-pub(super) fn bytes(text: &str, key: &str) -> Result<u64, Fault> {
-    let help = || "write 1MiB or more, such as 512MiB, 10GiB, 1TiB or a plain number of bytes".to_owned();
+pub(super) fn bytes(text: &str, key: &str, range: RangeInclusive<u64>) -> Result<u64, Fault> {
     let text = text.trim();
-    let (number, unit) = [("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30), ("TiB", 1 << 40)]
-        .into_iter()
-        .find_map(|(name, unit)| Some((text.strip_suffix(name)?.trim_end(), unit)))
-        .unwrap_or((text, 1_u64));
-    if number.is_empty() || !number.bytes().all(|b| b.is_ascii_digit()) {
+    let (number, unit) =
+        text.split_at(text.find(|c: char| !c.is_ascii_digit() && c != '_').unwrap_or(text.len()));
+    let (number, unit) = (number.replace('_', ""), unit.trim());
+    let help = || {
+        let (least, most) = (range.start(), range.end());
+        // Here alone the range is what NATS can count.
+        if *most == MOST_BYTES {
+            return format!(
+                "write {}MiB or more, such as 512MiB, 10GiB, 1TiB or a plain number of bytes",
+                least >> 20
+            );
+        }
+        format!("write a number from {least} to {most}, or one with a unit such as 512KiB or 1MiB")
+    };
+    let factor = match BYTE_UNITS.iter().find(|(name, _)| unit.eq_ignore_ascii_case(name)) {
+        Some((_, factor)) => Some(*factor),
+        // `MB` and `M` are a million to some and 1,048,576 to others.
+        None => matches!(unit, "" | "B").then_some(1),
+    };
+    let Some(factor) = factor.filter(|_| !number.is_empty()) else {
         return Err((format!("{key} is not a number of bytes"), help()));
-    }
+    };
     number
         .parse::<u64>()
         .ok()
-        .and_then(|number| number.checked_mul(unit))
-        .filter(|bytes| (LEAST_BYTES..=MOST_BYTES).contains(bytes))
+        .and_then(|number| number.checked_mul(factor))
+        .filter(|bytes| range.contains(bytes))
         .ok_or_else(|| (format!("{key} is out of range"), help()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_are_plain_numbers_or_have_a_binary_unit() {
+        let read = |text: &str| bytes(text, "k", 1..=64 << 20);
+        for (text, expected) in [
+            ("1048576", 1 << 20),
+            ("1_048_576", 1 << 20),
+            ("1MiB", 1 << 20),
+            ("1 mib", 1 << 20),
+            ("512KiB", 512 << 10),
+            ("7B", 7),
+            (" 7 ", 7),
+        ] {
+            assert_eq!(read(text).unwrap(), expected, "{text}");
+        }
+        let help = "write a number from 1 to 67108864, or one with a unit such as 512KiB or 1MiB";
+        let (no_number, out) = ("k is not a number of bytes", "k is out of range");
+        for (text, what) in [
+            ("", no_number),
+            ("-1", no_number),
+            ("many", no_number),
+            ("MiB", no_number),
+            ("1MB", no_number),
+            ("1m", no_number),
+            ("1.5MiB", no_number),
+            ("1 0", no_number),
+            ("0", out),
+            ("1GiB", out),
+            ("99999999999999999999", out),
+            ("99999999999TiB", out),
+        ] {
+            assert_eq!(read(text).unwrap_err(), (what.to_owned(), help.to_owned()), "{text}");
+        }
+        let (_, help) = bytes("0", "k", LEAST_BYTES..=MOST_BYTES).unwrap_err();
+        assert!(help.starts_with("write 1MiB or more, "), "{help}");
+    }
+
+    #[test]
+    fn patterns_are_whole_types_or_their_beginnings() {
+        for text in ["*", "video.generation.*", "video.*", "größe.✓", "a", "x-y_z.1"] {
+            assert_eq!(event_pattern(text).unwrap().to_string(), text);
+        }
+        for text in [
+            "video.*.completed",
+            "*.completed",
+            "**",
+            "video*",
+            ".*",
+            "",
+            "video.generation.",
+            ".completed",
+            "a.b, a.c",
+            "a.b a.c",
+            "video.generation.(completed|failed)",
+            "video.generation.?",
+            " a.b",
+        ] {
+            let (what, help) = event_pattern(text).unwrap_err();
+            assert!(what == "not an event pattern" && help.contains("or its beginning and .*"), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_public_url_is_https_and_ends_before_the_path_of_the_callbacks() {
+        for (text, expected) in [
+            ("https://h", "https://h"),
+            ("https://h/", "https://h"),
+            ("https://h/talaria/", "https://h/talaria"),
+            ("https://h/callbacks/v2/x", "https://h/callbacks/v2/x"),
+        ] {
+            assert_eq!(public_url(text).unwrap(), expected);
+        }
+        for (text, what, help) in [
+            ("http://h", "OpenRouter calls https:// alone", "write https://"),
+            (
+                "https://h/callbacks/me",
+                "holds the path of the callbacks",
+                "write https://h: OpenRouter then calls https://h/callbacks/TENANT",
+            ),
+            ("https://h/t/callbacks/", "holds the path of the callbacks", "write https://h/t: "),
+            ("https://h/?a", "before ? and #", "https://hooks.example.com"),
+            ("h.example.com", "not a URL", "https://hooks.example.com"),
+        ] {
+            let (found, mend) = public_url(text).unwrap_err();
+            assert!(found.contains(what) && mend.contains(help), "{text}: {found}: {mend}");
+        }
+    }
+
+    #[test]
+    fn a_routes_url_names_the_route() {
+        for text in [
+            "http://h:1/webhooks/v",
+            "http://h/p/work/webhooks/v",
+            "https://h/hooks/of-a-proxy",
+            "https://h/a/",
+        ] {
+            assert_eq!(hermes_url(text).unwrap().as_str(), text);
+        }
+        for (text, help) in [
+            ("http://h:8644", "write http://h:8644/webhooks/NAME"),
+            ("http://h:8644/", "write http://h:8644/webhooks/NAME"),
+            ("http://h:8644/webhooks", "write http://h:8644/webhooks/NAME"),
+            ("http://h/p/work/webhooks/", "write http://h/p/work/webhooks/NAME"),
+            ("http://h/webhooks/v/", "write http://h/webhooks/v"),
+        ] {
+            let (_, mend) = hermes_url(text).unwrap_err();
+            assert!(mend.starts_with(help), "{text}: {mend}");
+        }
+    }
 }

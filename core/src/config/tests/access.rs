@@ -68,8 +68,8 @@ fn each_fault_of_a_token_says_what_and_where_and_never_the_token() {
         ("{name: ops, scope: read, hashes: [\"sha256:secret\"]}".into(), "not a token's hash"),
         ("{name: ops, scope: read, tenant: \"\", hashes: [GOOD]}".into(), "\"\" is not a tenant's name"),
         ("{name: ops, scope: read, hashes: [GOOD, GOOD]}".into(), "this hash is there twice"),
-        ("{name: ops, scope: read, token: tlr_secret, hashes: [GOOD]}".into(), "unknown field `token`"),
-        ("{name: ops, hashes: [GOOD]}".into(), "missing field `scope`"),
+        ("{name: ops, scope: read, token: tlr_secret, hashes: [GOOD]}".into(), "unknown key token"),
+        ("{name: ops, hashes: [GOOD]}".into(), "the key scope is missing"),
         (
             format!(
                 "{{name: ops, scope: read, hashes: [GOOD]}}, {{name: ops, scope: read, hashes: [\"{}\"]}}",
@@ -136,7 +136,7 @@ fn tls_needs_files_that_belong_together() {
         ("{cert: empty.pem, key: server.key}", "no certificate is in it"),
         ("{cert: server.pem, key: empty.pem}", "no private key is in it"),
         ("{cert: server.pem, key: server.key, client_ca: empty.pem}", "no certificate is in it"),
-        ("{cert: server.pem, key: server.key, ca: ca.pem}", "unknown field `ca`"),
+        ("{cert: server.pem, key: server.key, ca: ca.pem}", "unknown key ca"),
     ] {
         let error = load_with_files(&format!("tls: {keys}"), Role::Both).unwrap_err();
         assert!(error.contains(expected) && error.contains("help: "), "{keys}: {error}");

@@ -97,7 +97,7 @@ fn what_cannot_be_says_what_to_write() {
         ("limits: {bodies: 2MiB}", "help: write 4MiB or more, or lower max_body_bytes"),
         ("limits: {storing: 0}", "storing is out of range"),
         ("limits: {per_address: fast}", "not a pace\n  help: write 30/min, 5/s, 100/h or off"),
-        ("limits: {per_tenants: 5/s}", "unknown field `per_tenants`"),
+        ("limits: {per_tenants: 5/s}", "unknown key per_tenants"),
     ] {
         let error = load_text(&(with_route("") + &format!("ingress: {{{keys}}}"))).unwrap_err();
         assert!(error.contains(expected) && error.contains("help: "), "{keys}: {error}");

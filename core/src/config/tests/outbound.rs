@@ -173,7 +173,7 @@ fn tls_is_read_with_the_configuration() {
         ("{cert: client.pem, key: client.pem}", "9:38: ./client.pem cannot be used: no private key"),
         ("{cert: client.pem, key: other.key}", "9:38: ./other.key is not the key of tls.cert"),
         ("{ca: nonsense.pem}", "9:19: ./nonsense.pem cannot be used"),
-        ("{insecure: true}", "unknown field `insecure`"),
+        ("{insecure: true}", "unknown key insecure"),
     ] {
         let error = load_with_files(&with_route(&format!("tls: {keys}")), Role::Both).unwrap_err();
         assert!(error.contains(why), "{keys}: {error}");

@@ -36,7 +36,7 @@ fn everything_about_a_collector_can_be_said() {
 #[test]
 fn what_is_wrong_with_a_collector_is_told() {
     for (keys, what) in [
-        ("sample: 5%", "missing field `otlp`"),
+        ("sample: 5%", "the key otlp is missing"),
         ("otlp: collector:4317", "must begin with http:// or https://"),
         ("otlp: http://user:hunter2@collector:4317", "must not hold a user name or password"),
         ("otlp: http://collector:4318/v1/traces", "OTLP over gRPC has no path"),
@@ -47,7 +47,7 @@ fn what_is_wrong_with_a_collector_is_told() {
             "otlp: https://collector:4317, headers: {authorization: {env: HUNTER2_UNSET}}",
             "HUNTER2_UNSET is not set",
         ),
-        ("otlp: http://collector:4317, protocol: grpc", "unknown field `protocol`"),
+        ("otlp: http://collector:4317, protocol: grpc", "unknown key protocol"),
     ] {
         let error = load_text(&with_telemetry(keys)).unwrap_err();
         assert!(error.contains(what) && !error.contains("hunter2"), "{keys}: {error}");

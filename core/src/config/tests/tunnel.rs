@@ -58,7 +58,7 @@ fn what_a_tunnel_cannot_be_is_said_where_it_stands() {
         ),
         (format!("{public}tunnel: {{token: hunter2}}"), "2:17: a secret is named, not written"),
         ("tunnel: {cloudflared: ''}".to_owned(), "1:23: tunnel.cloudflared is empty"),
-        ("tunnel: {port: 80}".to_owned(), "1:10: unknown field `port`"),
+        ("tunnel: {port: 80}".to_owned(), "1:10: unknown key port"),
     ] {
         let error = load_tunnel(&keys, Role::Both).unwrap_err();
         assert!(error.contains(expected), "{keys}: {error}");
