@@ -2,11 +2,15 @@
 
 mod control;
 mod explain;
+mod hermes;
+mod path;
 mod status;
 mod token;
 
 pub use control::{Actions, Cancel, Jobs, Pause, Replay, Resume, Target, Who};
 pub use explain::Explain;
+pub use hermes::Hermes;
+use path::path;
 pub use status::{Ask, Filter, State, Status, Watch};
 use status::{http_url, moment};
 pub use token::{Scope, Token};
@@ -29,21 +33,26 @@ Start here:
 #[derive(Debug, Parser)]
 #[command(version, after_help = AFTER_HELP, max_term_width = 110)]
 pub struct Args {
-    /// The configuration file
-    #[arg(
-        long,
-        global = true,
-        env = "TALARIA_CONFIG",
-        default_value = "./talaria.yaml",
-        value_name = "FILE"
-    )]
-    pub config: PathBuf,
+    /// The configuration file; where it is left out ./talaria.yaml, ~/.config/talaria/talaria.yaml or /etc/talaria/talaria.yaml,
+    /// the first that is there
+    #[arg(long, global = true, env = "TALARIA_CONFIG", value_name = "FILE", value_parser = path())]
+    pub config: Option<PathBuf>,
     /// What to do
     #[command(subcommand)]
     pub command: Command,
 }
 
 impl Args {
+    /// The configuration that is meant.
+    pub fn configuration(&self) -> PathBuf {
+        match (&self.config, &self.command) {
+            (Some(named), _) => named.clone(),
+            // A new one is written where one is.
+            (None, Command::Init(_)) => PathBuf::from("./talaria.yaml"),
+            (None, _) => path::configuration(),
+        }
+    }
+
     /// Whether only warnings belong on standard error: everything but the service itself answers on standard
     /// output.
     pub fn quiet_logs(&self) -> bool {
@@ -153,7 +162,7 @@ pub struct Ingress {
 #[derive(ClapArgs, Debug)]
 pub struct Relay {
     /// Keep the files here instead of in data_dir
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", value_parser = path())]
     pub data_dir: Option<PathBuf>,
     /// Answer status here instead of at relay.grpc; a loopback address, unless there are tokens or client certificates
     #[arg(long, value_name = "ADDRESS")]
@@ -195,6 +204,9 @@ Examples:
   talaria check --role relay        where only a relay's secrets are
   talaria check --running           is it what the process runs that was started with it?
   talaria check --running --admin http://127.0.0.1:9092
+  talaria check --hermes ~/.hermes  does that Hermes listen where the routes lead?
+
+Routes that lead to this machine are compared with the config.yaml of the Hermes here, where there is one: whether it takes webhooks, at which port, and whether it has a route of the name already. What differs is a warning.
 
 With --running it exits with 0 if what runs is what the file says, and with 1 and a list of the keys if it is not. \
 Values are not asked for and not shown.")]
@@ -208,6 +220,9 @@ pub struct Check {
     /// The process' admin port; the configured one where it is left out
     #[arg(long, value_name = "URL", value_parser = http_url, requires = "running")]
     pub admin: Option<url::Url>,
+    /// The Hermes home whose config.yaml is compared; HERMES_HOME or ~/.hermes where it is left out
+    #[arg(long, value_name = "DIR", value_parser = path())]
+    pub hermes: Option<PathBuf>,
     /// Answer as JSON
     #[arg(long)]
     pub json: bool,
@@ -303,7 +318,7 @@ pub struct Send {
     #[arg(long, value_name = "ID", conflicts_with = "payload")]
     pub job: Option<String>,
     /// Send these bytes instead: a file, or - for standard input
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", value_parser = path())]
     pub payload: Option<PathBuf>,
     /// Where to send it; the configured ingress where it is left out
     #[arg(long, value_name = "URL", value_parser = http_url)]
@@ -325,7 +340,7 @@ so it is readable by you alone. To go back to it, stop Talaria, empty data_dir, 
 and start again. Over NATS there is nothing to copy here: back up the streams.")]
 pub struct Backup {
     /// The file to write, which must not be there yet
-    #[arg(value_name = "FILE")]
+    #[arg(value_name = "FILE", value_parser = path())]
     pub file: PathBuf,
     /// Answer as JSON
     #[arg(long)]
@@ -350,7 +365,7 @@ pub struct Render {
     #[arg(long, conflicts_with = "jsonl")]
     pub template: Option<String>,
     /// The payload: a file, or - for standard input
-    #[arg(long, value_name = "FILE", conflicts_with = "jsonl")]
+    #[arg(long, value_name = "FILE", value_parser = path(), conflicts_with = "jsonl")]
     pub payload: Option<PathBuf>,
     /// Show the prompt as it would be without the guard
     #[arg(long)]
@@ -358,25 +373,6 @@ pub struct Render {
     /// Read cases from standard input, a line each, and write {"prompt"} or {"error"} for each, without the guard
     #[arg(long)]
     pub jsonl: bool,
-}
-
-/// `talaria hermes`
-#[derive(ClapArgs, Debug)]
-#[command(after_help = "\
-Examples:
-  talaria hermes                                      when there is only one route
-  talaria hermes acme/video
-  talaria hermes acme/video --install ~/.hermes
-  talaria hermes acme/failures --deliver telegram --install ~/.hermes")]
-pub struct Hermes {
-    /// The route, as TENANT/ROUTE; needed where the configuration has more than one
-    pub route: Option<String>,
-    /// Merge the subscription into this Hermes home's webhook_subscriptions.json
-    #[arg(long, value_name = "DIR")]
-    pub install: Option<PathBuf>,
-    /// Where Hermes delivers the agent's answer, or on a deliver_only route the prompt
-    #[arg(long, value_name = "TARGET")]
-    pub deliver: Option<String>,
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 mod running;
 
+use super::hermes::home;
 use crate::{Failure, args::Check, reload::problems};
 use serde_json::{Value, json};
 use std::{
@@ -14,7 +15,10 @@ pub(crate) async fn run(path: &Path, args: Check) -> Result<(), Failure> {
     let role = args.role.map(Role::from);
     let shown = if args.running { Some(running::ask(path, args.admin.as_ref(), role).await?) } else { None };
     let role = shown.as_ref().map(|(role, _)| *role).or(role).unwrap_or(Role::Both);
-    let Reading { settings, config } = config::read_for(path, role);
+    let Reading { settings, mut config } = config::read_for(path, role);
+    if let (Ok(config), true) = (&mut config, role.has_relay()) {
+        config.warnings.extend(home::warnings(config, args.hermes.as_deref())?);
+    }
     let running = shown.map(|(role, shown)| running::compare(role, shown, &settings)).transpose()?;
     if args.json {
         let mut document = match &config {
@@ -43,7 +47,9 @@ pub(crate) async fn run(path: &Path, args: Check) -> Result<(), Failure> {
 fn tell(path: &Path, config: &Config) -> Result<(), Failure> {
     let mut out = io::stdout().lock();
     for warning in &config.warnings {
-        writeln!(out, "warning: {}:{warning}", path.display())?;
+        // What has no line is not about the file alone.
+        let place = if warning.line == 0 { String::new() } else { format!("{}:", path.display()) };
+        writeln!(out, "warning: {place}{warning}")?;
     }
     let (tenants, routes) = (config.tenants.len(), config.routes().count());
     let s = |n: usize| if n == 1 { "" } else { "s" };

@@ -4,13 +4,16 @@
 //! modification time has grown. One entry that is not an object makes it refuse the whole file, so a file that it
 //! could not read is not touched.
 
+pub(crate) mod home;
+mod subscription;
+
 use crate::{Failure, args::Hermes};
 use anyhow::{Context as _, anyhow};
+use home::Home;
 use indexmap::IndexMap;
 use jiff::Timestamp;
-use secrecy::ExposeSecret as _;
 use serde::de::IgnoredAny;
-use serde_json::{Map, Value, json, value::RawValue};
+use serde_json::{Map, Value, value::RawValue};
 use std::{
     fs,
     io::{self, Write as _},
@@ -18,7 +21,12 @@ use std::{
     path::{Path, PathBuf},
     time::{Duration, SystemTime},
 };
-use talaria_core::config::{self, BodyMode, Route, SecretOrigin, Tenant};
+use subscription::{CHAT_ID, Needs, Refusal, against, reconcile};
+use talaria_core::{
+    config::{self, BodyMode, Route, SecretOrigin, Tenant},
+    hermes::gateway::Finding,
+    json::print::dump_line,
+};
 
 const FILE: &str = "webhook_subscriptions.json";
 
@@ -28,21 +36,73 @@ const PROMPT: &str = "{prompt}";
 pub(crate) fn run(path: &Path, args: &Hermes) -> Result<(), Failure> {
     let config = config::load(path)?;
     let (tenant, route) = super::route(&config, args.route.as_deref())?;
+    let deliver = args.deliver.as_deref();
+    let needs = Needs { tenant, route, deliver, force: args.force };
+    if let Some(target) = deliver.filter(|target| !is_known_target(target)) {
+        warn(&format!("Hermes 0.19 has no target {target} of its own, so a plugin of it has to bring one"))?;
+    }
     let mut out = io::stdout().lock();
-    let Some(home) = &args.install else {
-        writeln!(out, "{}", subscribe_command(tenant, route, args.deliver.as_deref()))?;
+    let Some(directory) = &args.install else {
+        writeln!(out, "{}", subscribe_command(tenant, route, deliver))?;
+        if let Some(profile) = route.hermes_profile() {
+            writeln!(out, "# With Hermes 0.20 or newer, add: --route-profile {}", quoted(profile))?;
+        }
         return Ok(());
     };
     let name = subscription_name(route)?;
-    if route.deliver_only && args.deliver.is_none() {
-        return Err(Failure::Usage(
-            "a deliver_only route needs a target: --deliver telegram, discord, slack, …".into(),
-        ));
+    if !directory.is_dir() {
+        let what =
+            format!("{} is no directory; name the Hermes home, such as ~/.hermes", directory.display());
+        return Err(anyhow!(what).into());
     }
-    let what = install(home, name, tenant, route, args.deliver.as_deref())?;
-    writeln!(out, "{what} the subscription {name} in {}.", home.join(FILE).display())?;
+    let home = Home::read(directory)?;
+    if let Some(written) = home.gateway.static_route(name) {
+        return static_route(&home, name, &dump_line(written), &needs);
+    }
+    let Installed { what, lines } = install(directory, name, &needs)?;
+    writeln!(
+        out,
+        "{what} the subscription {name} in {}{}",
+        directory.join(FILE).display(),
+        if lines.is_empty() { "." } else { ":" }
+    )?;
+    for line in lines {
+        writeln!(out, "  {line}")?;
+    }
+    for Finding { what, help } in home.gateway.findings(&route.url, route.hermes_profile()) {
+        warn(&format!("{}: {what}\n  help: {help}", home.config.display()))?;
+    }
     writeln!(out, "A running gateway with webhooks enabled takes it up with its next request.")?;
     Ok(())
+}
+
+fn warn(what: &str) -> io::Result<()> {
+    writeln!(io::stderr().lock(), "warning: {what}")
+}
+
+/// A route of Hermes' own configuration wins over a subscription of its name, so a subscription would do nothing.
+fn static_route(home: &Home, name: &str, written: &str, needs: &Needs<'_>) -> Result<(), Failure> {
+    let lines = against(written, needs).map_err(anyhow::Error::from)?;
+    if lines.is_empty() {
+        let out = &mut io::stdout().lock();
+        writeln!(
+            out,
+            "{name} is a route of {}, and is as {}/{} needs it.",
+            home.config.display(),
+            needs.tenant.name,
+            needs.route.name
+        )?;
+        return Ok(());
+    }
+    let lines: String = lines.iter().map(|line| format!("\n  {line}")).collect();
+    Err(anyhow!(
+        "{name} is a route of {} already, which wins over any subscription, and is not as {}/{} needs it:{lines}\n  help: \
+         change it there so, or remove it there and install again; then restart the gateway",
+        home.config.display(),
+        needs.tenant.name,
+        needs.route.name
+    )
+    .into())
 }
 
 /// The name that Hermes knows the route by.
@@ -80,7 +140,7 @@ pub(crate) fn subscribe_command(tenant: &Tenant, route: &Route, deliver: Option<
         command += " --deliver-only";
     }
     if route.extra.get("chat_id").is_some() {
-        command += &format!(" --deliver-chat-id {}", quoted("{extra.chat_id}"));
+        command += &format!(" --deliver-chat-id {}", quoted(CHAT_ID));
     }
     command
 }
@@ -99,19 +159,44 @@ fn quoted(word: &str) -> String {
     }
 }
 
-/// Merges the subscription into the file: every other entry stays, and in this one what the operator has added.
-fn install(
-    home: &Path,
-    name: &str,
-    tenant: &Tenant,
-    route: &Route,
-    deliver: Option<&str>,
-) -> Result<&'static str, Failure> {
-    if !home.is_dir() {
-        return Err(
-            anyhow!("{} is no directory; name the Hermes home, such as ~/.hermes", home.display()).into()
-        );
-    }
+/// The names that Hermes 0.19 delivers to by itself.
+const TARGETS: [&str; 20] = [
+    "log",
+    "github_comment",
+    "telegram",
+    "discord",
+    "slack",
+    "signal",
+    "sms",
+    "whatsapp",
+    "matrix",
+    "mattermost",
+    "homeassistant",
+    "email",
+    "dingtalk",
+    "feishu",
+    "wecom",
+    "wecom_callback",
+    "weixin",
+    "bluebubbles",
+    "qqbot",
+    "yuanbao",
+];
+
+fn is_known_target(target: &str) -> bool {
+    TARGETS.contains(&target)
+}
+
+/// What became of the file.
+#[derive(Debug)]
+struct Installed {
+    what: &'static str,
+    /// What was replaced in an entry that was there.
+    lines: Vec<String>,
+}
+
+/// Merges the subscription into the file: every other entry stays, and in this one what is the operator's.
+fn install(home: &Path, name: &str, needs: &Needs<'_>) -> Result<Installed, Failure> {
     // One after the other, or two that install at once would each keep only their own.
     let lock = fs::File::open(home).and_then(|home| home.lock().map(|()| home));
     let _lock = lock.with_context(|| format!("cannot lock {}", home.display()))?;
@@ -123,39 +208,29 @@ fn install(
         Some(entry) => serde_json::from_str(entry.get()).map_err(anyhow::Error::from)?,
         None => Map::new(),
     };
-    subscribe(&mut entry, tenant, route, deliver);
+    let lines =
+        reconcile(&mut entry, needs, Timestamp::now()).map_err(|refusal| refused(name, &file, refusal))?;
     entries.insert(name.to_owned(), serde_json::value::to_raw_value(&entry).map_err(anyhow::Error::from)?);
     write(&file, &entries, old_time)?;
-    Ok(if known { "Updated" } else { "Added" })
+    let what = match (known, lines.is_empty()) {
+        (false, _) => "Added",
+        (true, false) => "Updated",
+        (true, true) => "Nothing was to be changed in",
+    };
+    Ok(Installed { what, lines: if known { lines } else { Vec::new() } })
 }
 
-fn subscribe(entry: &mut Map<String, Value>, tenant: &Tenant, route: &Route, deliver: Option<&str>) {
-    // Hermes has one, so while there are two it is to have the new one.
-    let secret = route.secrets.first().map_or("", |secret| secret.expose_secret());
-    entry.insert("secret".into(), secret.into());
-    if let Some(deliver) = deliver {
-        entry.insert("deliver".into(), deliver.into());
-    }
-    if route.deliver_only {
-        entry.insert("deliver_only".into(), true.into());
-    } else {
-        entry.remove("deliver_only");
-    }
-    let prompt = if route.body == BodyMode::Prompt { PROMPT } else { "" };
-    let mut defaults = vec![
-        ("description", Value::from(description(tenant, route))),
-        // Talaria has chosen already; Hermes takes all that it sends.
-        ("events", json!([])),
-        ("prompt", prompt.into()),
-        ("skills", json!([])),
-        ("deliver", "log".into()),
-        ("created_at", Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string().into()),
-    ];
-    if route.extra.get("chat_id").is_some() {
-        defaults.push(("deliver_extra", json!({"chat_id": "{extra.chat_id}"})));
-    }
-    for (key, value) in defaults {
-        entry.entry(key).or_insert(value);
+fn refused(name: &str, file: &Path, refusal: Refusal) -> Failure {
+    match refusal {
+        Refusal::NoTarget => Failure::Usage(
+            "a deliver_only route needs a target: --deliver telegram, discord, slack, …".to_owned(),
+        ),
+        Refusal::IsTheirs { key, value } => Failure::Other(anyhow!(
+            "the subscription {name} in {} has a {key} of its own, {value}: with that, the route's prompt and guard do nothing, \
+             and a payload could write the agent's prompt\n  help: --force replaces it; to keep it, give the route a subscription \
+             of another name, or write body: raw, with which Hermes renders it and nothing is guarded",
+            file.display()
+        )),
     }
 }
 
@@ -176,7 +251,8 @@ type Entries = IndexMap<String, Box<RawValue>>;
 
 fn read(file: &Path) -> Result<Entries, Failure> {
     let text = match fs::read_to_string(file) {
-        Ok(text) => text,
+        // Editors of Windows write a byte order mark; Hermes 0.19 cannot read a file with one, and gets it without.
+        Ok(text) => text.strip_prefix('\u{feff}').map(str::to_owned).unwrap_or(text),
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Entries::new()),
         Err(error) => return Err(anyhow!("cannot read {}: {error}", file.display()).into()),
     };

@@ -1,0 +1,77 @@
+//! `talaria hermes`
+
+use super::path::path;
+use clap::Args as ClapArgs;
+use std::path::PathBuf;
+
+/// `talaria hermes`
+#[derive(ClapArgs, Debug)]
+#[command(after_help = "\
+Examples:
+  talaria hermes                                      when there is only one route
+  talaria hermes acme/video
+  talaria hermes acme/video --install ~/.hermes
+  talaria hermes acme/failures --deliver telegram --install ~/.hermes
+
+With --install, a subscription of that name that is there already is made what the route needs: secret, prompt, events, \
+deliver_only, enabled, profile, filters and script. What is replaced is shown. Its skills, toolsets, deliver and \
+deliver_extra are kept. A prompt or a cron_job of your own is replaced with --force alone.")]
+pub struct Hermes {
+    /// The route, as TENANT/ROUTE; needed where the configuration has more than one
+    pub route: Option<String>,
+    /// Merge the subscription into this Hermes home's webhook_subscriptions.json
+    #[arg(long, value_name = "DIR", value_parser = path())]
+    pub install: Option<PathBuf>,
+    /// Where Hermes delivers the agent's answer, or on a deliver_only route the prompt: telegram, discord, slack, …
+    #[arg(long, value_name = "TARGET", value_parser = target)]
+    pub deliver: Option<String>,
+    /// Replace a prompt or a cron_job of your own, too
+    #[arg(long, requires = "install")]
+    pub force: bool,
+}
+
+/// Hermes takes the name of a platform, and of the chat nothing: what its cron jobs understand beside that, webhooks do not.
+fn target(text: &str) -> Result<String, String> {
+    let (platform, chat) = text.find([':', '/', '.']).map_or((text, ""), |at| text.split_at(at));
+    let platform = platform.to_ascii_lowercase();
+    let is_name = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
+    if platform.is_empty()
+        || !platform.chars().all(is_name)
+        || ["all", "origin", "local"].contains(&platform.as_str())
+    {
+        return Err("expected the name of a platform, such as telegram, discord or slack, or log".to_owned());
+    }
+    let is_chat = !chat.is_empty() && !matches!(chat.get(1..), Some("" | "all" | "home" | "origin"));
+    match (is_chat, platform == text) {
+        (_, true) => Ok(platform),
+        (true, _) => Err(format!(
+            "Hermes takes the platform alone here: write --deliver {platform}, and the chat as extra: {{chat_id: \"…\"}} of the route"
+        )),
+        (false, _) => Err(format!(
+            "Hermes takes the platform alone here: write --deliver {platform}, which is its home channel"
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_target_is_the_name_of_a_platform() {
+        for text in ["telegram", "log", "github_comment", "my-plugin2"] {
+            assert_eq!(target(text).unwrap(), text);
+        }
+        for (text, help) in [
+            ("telegram/all", "write --deliver telegram, which is its home channel"),
+            ("telegram:-100123", "write --deliver telegram, and the chat as extra: {chat_id: \"…\"}"),
+            ("Telegram", "write --deliver telegram,"),
+            ("all", "expected the name of a platform"),
+            ("origin", "expected the name of a platform"),
+            ("", "expected the name of a platform"),
+            ("a b", "expected the name of a platform"),
+        ] {
+            assert!(target(text).unwrap_err().contains(help), "{text}: {}", target(text).unwrap_err());
+        }
+    }
+}
