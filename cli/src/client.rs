@@ -6,13 +6,15 @@ use secrecy::{ExposeSecret as _, SecretString};
 use std::{
     env,
     error::Error as _,
-    fs, iter,
+    fs, io,
+    io::Write as _,
+    iter,
     net::{Ipv4Addr, Ipv6Addr, SocketAddr},
     path::Path,
     process::{Command, Stdio},
     time::Duration,
 };
-use talaria_core::config;
+use talaria_core::config::{self, Addresses};
 use talaria_proto::v1::{
     GetSummaryRequest, control_service_client::ControlServiceClient,
     status_service_client::StatusServiceClient,
@@ -92,6 +94,39 @@ pub(crate) fn done<T>(answer: Result<Response<T>, Status>) -> Result<T, Failure>
     })
 }
 
+/// The addresses of the process that runs by a configuration. Where that cannot be read any more it is asked at what can be made out
+/// of it, or at the default: what runs was started with another, and somebody wants to know how it is.
+pub(crate) fn addresses(config: &Path) -> io::Result<Addresses> {
+    let error = match config::load_addresses(config) {
+        Ok(addresses) => return Ok(addresses),
+        Err(error) => error,
+    };
+    let addresses = config::guess_addresses(config);
+    // One problem is enough here; `talaria check` shows all.
+    let path = config.display().to_string();
+    let why = match &error {
+        config::Error::Invalid { problems, .. } => problems.first().map_or_else(
+            || path.clone(),
+            |problem| {
+                let place = if problem.line == 0 {
+                    String::new()
+                } else {
+                    format!(":{}:{}", problem.line, problem.column)
+                };
+                format!("{path}{place}: {}", problem.what)
+            },
+        ),
+        config::Error::Unreadable { source, .. } => format!("cannot read {path}: {source}"),
+    };
+    writeln!(
+        io::stderr().lock(),
+        "warning: {why}; asking at {}, the admin port at {}",
+        addresses.grpc,
+        addresses.admin
+    )?;
+    Ok(addresses)
+}
+
 /// Where a process on this machine is asked that listens there: loopback, for one that listens on every address.
 pub(crate) fn from_here(mut listens: SocketAddr) -> SocketAddr {
     match listens {
@@ -122,7 +157,7 @@ async fn channel(ask: &Ask, config: &Path) -> Result<(Channel, Bearer), Failure>
     let url = match &ask.relay {
         Some(url) => url.to_string(),
         None => {
-            let addresses = config::load_addresses(config)?;
+            let addresses = addresses(config)?;
             let scheme = if addresses.grpc_tls { "https" } else { "http" };
             format!("{scheme}://{}", from_here(addresses.grpc))
         }
@@ -174,12 +209,12 @@ fn token(ask: &Ask) -> Result<Option<SecretString>, Failure> {
     let variable = |name| env::var(name).ok().filter(|value| !value.is_empty());
     let in_file = |option: &str, path: &Path| {
         let bytes = read(option, path)?;
-        Ok(String::from_utf8_lossy(&bytes).trim().into())
+        Ok(String::from_utf8_lossy(&bytes).trim_start_matches('\u{feff}').trim().into())
     };
     match (&ask.token_file, variable("TALARIA_TOKEN"), variable("TALARIA_TOKEN_FILE")) {
         (Some(path), ..) => in_file("--token-file", path).map(Some),
         (None, Some(token), _) => Ok(Some(token.trim().into())),
-        (None, None, Some(path)) => in_file("TALARIA_TOKEN_FILE", Path::new(&path)).map(Some),
+        (None, None, Some(path)) => in_file("TALARIA_TOKEN_FILE", &config::expand_home(path)).map(Some),
         (None, None, None) => Ok(None),
     }
 }

@@ -34,7 +34,7 @@ use args::Command;
 
 /// Runs a command to its end.
 pub async fn run(args: Args) -> Result<(), Failure> {
-    let config = args.config;
+    let config = args.configuration();
     match args.command {
         Command::Init(args) => commands::init::run(&config, &args),
         Command::Check(args) => commands::check::run(&config, args).await,

@@ -1,5 +1,6 @@
 //! What is asked with: where, which deliveries, and the commands that only look.
 
+use super::path::path;
 use clap::{Args as ClapArgs, ValueEnum};
 use jiff::Timestamp;
 use std::path::PathBuf;
@@ -13,16 +14,16 @@ pub struct Ask {
     #[arg(long, value_name = "URL", value_parser = http_url, env = "TALARIA_RELAY")]
     pub relay: Option<url::Url>,
     /// The token to show, in a file; TALARIA_TOKEN or the file in TALARIA_TOKEN_FILE where it is left out
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", value_parser = path())]
     pub token_file: Option<PathBuf>,
     /// Trust this authority instead of the system's, with https://
-    #[arg(long, value_name = "FILE", env = "TALARIA_CA")]
+    #[arg(long, value_name = "FILE", value_parser = path(), env = "TALARIA_CA")]
     pub ca: Option<PathBuf>,
     /// The certificate to show, where the relay asks for one
-    #[arg(long, value_name = "FILE", env = "TALARIA_CERT", requires = "key")]
+    #[arg(long, value_name = "FILE", value_parser = path(), env = "TALARIA_CERT", requires = "key")]
     pub cert: Option<PathBuf>,
     /// Its key
-    #[arg(long, value_name = "FILE", env = "TALARIA_KEY", requires = "cert")]
+    #[arg(long, value_name = "FILE", value_parser = path(), env = "TALARIA_KEY", requires = "cert")]
     pub key: Option<PathBuf>,
     /// Answer as JSON
     #[arg(long)]

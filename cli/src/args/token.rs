@@ -1,5 +1,6 @@
 //! `talaria token`
 
+use super::path::path;
 use clap::{Args, ValueEnum};
 use std::path::PathBuf;
 
@@ -27,7 +28,7 @@ pub struct Token {
     #[arg(long, value_name = "NAME")]
     pub tenant: Option<String>,
     /// Write the token into this new file, which this user alone may read, and do not print it
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", value_parser = path())]
     pub out: Option<PathBuf>,
     /// Answer as JSON
     #[arg(long)]

@@ -8,7 +8,6 @@ use std::{
     path::Path,
     time::Duration,
 };
-use talaria_core::config;
 
 /// Whoever runs this gives up after a while, too, and then nobody hears why.
 const DEADLINE: Duration = Duration::from_secs(4);
@@ -16,7 +15,7 @@ const DEADLINE: Duration = Duration::from_secs(4);
 pub(crate) async fn run(config: &Path, args: &Healthcheck) -> Result<(), Failure> {
     let admin = match &args.url {
         Some(url) => url.to_string(),
-        None => format!("http://{}", client::from_here(config::load_addresses(config)?.admin)),
+        None => format!("http://{}", client::from_here(client::addresses(config)?.admin)),
     };
     let url = format!("{}/readyz", admin.trim_end_matches('/'));
     let client = reqwest::Client::builder().no_proxy().timeout(DEADLINE).build();

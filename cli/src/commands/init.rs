@@ -3,6 +3,7 @@
 use super::secrets::write_if_missing;
 use crate::{Failure, args::Init};
 use anyhow::{Context as _, anyhow};
+use secrecy::ExposeSecret as _;
 use std::{
     fs,
     io::{self, Write as _},
@@ -10,7 +11,7 @@ use std::{
     path::{Path, PathBuf},
 };
 use talaria_core::{
-    config,
+    config::{self, SecretOrigin},
     network::{Networks, to_allow},
 };
 use url::Url;
@@ -83,12 +84,22 @@ fn check(args: &Init) -> Result<(), Failure> {
         let what = format!("--tenant {:?} is no name: use {}", args.tenant, config::NAMES);
         return Err(Failure::Usage(what));
     }
-    for (option, url) in [("--hermes", Some(&args.hermes)), ("--public-url", args.public_url.as_ref())] {
-        let Some(url) = url else { continue };
-        if !matches!(url.scheme(), "http" | "https") || url.query().is_some() || url.fragment().is_some() {
-            let what = format!("{option} {url} must be http:// or https://, without ? and #");
-            return Err(Failure::Usage(what));
-        }
+    let hermes = &args.hermes;
+    if hermes.query().is_some() || hermes.fragment().is_some() {
+        return Err(Failure::Usage(format!("--hermes {hermes} must end before ? and #")));
+    }
+    if let Some((path, _)) = hermes.path().split_once("/webhooks") {
+        let mut gateway = hermes.clone();
+        gateway.set_path(path);
+        let what = format!(
+            "--hermes {hermes} names a route: write --hermes {gateway}, and change the route's url in the file"
+        );
+        return Err(Failure::Usage(what));
+    }
+    if let Some(url) = &args.public_url
+        && let Err((what, help)) = config::public_url(url.as_str())
+    {
+        return Err(Failure::Usage(format!("--public-url {url}: {what}\n  help: {help}")));
     }
     Ok(())
 }
@@ -96,8 +107,9 @@ fn check(args: &Init) -> Result<(), Failure> {
 /// Writes a fresh secret, or reads the one that is there.
 fn secret(path: &Path) -> Result<String, Failure> {
     write_if_missing(path)?;
-    let kept = fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
-    Ok(kept.trim_end_matches(['\n', '\r']).to_owned())
+    let kept = SecretOrigin::File(path.to_owned()).read();
+    let kept = kept.map_err(|(what, help)| anyhow!("{what}\n  help: {help}"))?;
+    Ok(kept.expose_secret().to_owned())
 }
 
 fn configuration(args: &Init, openrouter: &Path, hermes: &Path) -> String {
@@ -144,8 +156,8 @@ tenants:
         events: ["video.generation.*"]
         # Hermes' template language. At Hermes the route's own prompt is just "{{prompt}}".
         prompt: |
-          The video that was generated as job {{data.id}} is {{data.status}}.
-          Files: {{data.unsigned_urls}}
+          The video job {{data.id}} is {{data.status}}. This is what OpenRouter says of it:
+          {{data}}
         body: prompt
         pace: 30/min             # Hermes' own limit for each route
         timeout: 30s

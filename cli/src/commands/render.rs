@@ -10,11 +10,9 @@ use talaria_core::{
     config::{self, BodyMode, Guard},
     hermes::template::Template,
     json::{Document, Text, Value, parse, print::dump_text},
+    openrouter::documented::COMPLETED,
 };
 use talaria_relay::defuse;
-
-/// OpenRouter's documented payload.
-const SAMPLE: &str = r#"{"type":"video.generation.completed","created_at":"2026-04-24T12:00:00.000Z","data":{"id":"abc123","status":"completed","generation_id":"gen-xyz789","model":"google/veo-3.1","unsigned_urls":["https://openrouter.ai/api/v1/videos/abc123/content?index=0"],"usage":{"cost":0.5,"is_byok":false}}}"#;
 
 pub(crate) fn run(path: &Path, args: &Render) -> Result<(), Failure> {
     if args.jsonl {
@@ -22,7 +20,7 @@ pub(crate) fn run(path: &Path, args: &Render) -> Result<(), Failure> {
     }
     let bytes = match &args.payload {
         Some(payload) => super::read_input(payload)?,
-        None => SAMPLE.into(),
+        None => COMPLETED.into(),
     };
     let payload = parse(&bytes).map_err(|error| anyhow!("the payload is not JSON: {error}"))?;
     if let Some(why) = payload.unreadable_for_hermes() {

@@ -1,7 +1,7 @@
 //! `talaria check --running`: a file beside what a process runs.
 
 use crate::{
-    Failure,
+    Failure, client,
     reload::{Shown, name},
 };
 use anyhow::{Context as _, anyhow};
@@ -13,7 +13,7 @@ use std::{
     time::Duration,
 };
 use talaria_core::config::{
-    self, Difference, Role, Settings,
+    Difference, Role, Settings,
     reload::needs_restart,
     settings::{differences, is_below},
 };
@@ -39,7 +39,7 @@ pub(super) async fn ask(
     let url = match admin {
         Some(url) => url.clone(),
         None => {
-            let address = config::load_addresses(path)?.admin;
+            let address = client::from_here(client::addresses(path)?.admin);
             Url::parse(&format!("http://{address}")).context("admin.listen")?
         }
     };
