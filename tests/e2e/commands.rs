@@ -111,13 +111,174 @@ async fn what_init_writes_works_as_it_is() {
     let sent = works(directory, &["send", "--url", &url, "--job", "j1"]);
     assert!(sent.starts_with("204 accepted: evt_"), "{sent}");
     let request = until("the prompt", async || sink.requests().first().cloned()).await;
+    let prompt = request.prompt();
     assert!(
-        request.prompt().starts_with("The video that was generated as job j1 is completed."),
-        "{}",
-        request.prompt()
+        prompt.starts_with("The video job j1 is completed.") && prompt.contains("unsigned_urls"),
+        "{prompt}"
     );
+    // A job that failed says why, and leaves no braces in the prompt.
+    works(directory, &["send", "--url", &url, "--job", "j2", "--type", "video.generation.failed"]);
+    let request = until("the other prompt", async || sink.requests().get(1).cloned()).await;
+    let prompt = request.prompt();
+    assert!(
+        prompt.starts_with("The video job j2 is failed.") && prompt.contains("a test of failed"),
+        "{prompt}"
+    );
+    assert!(!prompt.contains("{data"), "{prompt}");
     up.kill().unwrap();
     up.wait().unwrap();
+}
+
+#[test]
+fn init_refuses_urls_that_would_not_work_and_says_which_would() {
+    let directory = tempfile::tempdir().unwrap();
+    for (args, expected) in [
+        (
+            ["--public-url", "https://h/callbacks/me"],
+            "write https://h: OpenRouter then calls https://h/callbacks/TENANT",
+        ),
+        (["--public-url", "http://h"], "OpenRouter calls https:// alone"),
+        (["--hermes", "http://127.0.0.1:8644/webhooks/video"], "write --hermes http://127.0.0.1:8644"),
+    ] {
+        let output = run(directory.path(), &[&["init"], &args[..]].concat());
+        assert_eq!(output.status.code(), Some(2), "{args:?}");
+        assert!(err(&output).contains(expected), "{}", err(&output));
+    }
+    assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0, "nothing was written");
+    works(directory.path(), &["init", "--hermes", "http://webhooks.example.com"]);
+}
+
+/// A Hermes home in the directory of a configuration with one route, acme/r, at `http://127.0.0.1:8644/p/work/webhooks/video`.
+fn beside_hermes(config: &str) -> talaria_tests::stack::Written {
+    let written =
+        stack().tenant("acme", |t| t.route("r", "http://127.0.0.1:8644/p/work/webhooks/video", "")).write();
+    fs::create_dir(written.path().join(".hermes")).unwrap();
+    fs::write(written.path().join(".hermes/config.yaml"), config).unwrap();
+    written
+}
+
+#[test]
+fn what_hermes_own_configuration_says_against_a_route_is_told() {
+    let fine = "multiplex_profiles: true\nplatforms: {webhook: {enabled: true, extra: {port: 8644}}}\n";
+    let told = |config: &str| {
+        let written = beside_hermes(config);
+        let checked = works(written.path(), &["check"]);
+        let installed = run(written.path(), &["hermes", "--install", ".hermes"]);
+        (checked, installed)
+    };
+    let (checked, installed) = told(fine);
+    assert_eq!(checked, "./talaria.yaml is valid: 1 tenant, 1 route\n");
+    assert!(installed.status.success() && err(&installed).is_empty(), "{}", err(&installed));
+    for (config, expected) in [
+        ("", "webhooks are not enabled there"),
+        (
+            &fine.replace("8644", "9000"),
+            "Hermes listens on port 9000 there, and the route's url leads to port 8644",
+        ),
+        (&fine.replace("multiplex", "x"), "names the profile work, and multiplex_profiles is not set there"),
+    ] {
+        let (checked, installed) = told(config);
+        let expected = format!(".hermes/config.yaml: {expected}");
+        assert!(checked.contains("warning: route acme/r: ") && checked.contains(&expected), "{checked}");
+        assert!(installed.status.success() && err(&installed).contains(&expected), "{}", err(&installed));
+    }
+
+    let (checked, installed) = told("platforms: [");
+    assert!(
+        checked.contains(".hermes/config.yaml is nothing that Hermes can read: it is not YAML"),
+        "{checked}"
+    );
+    assert_eq!(installed.status.code(), Some(1));
+
+    // A route of its own, which no subscription changes.
+    let own = fine
+        .replace("8644}", "8644, secret: other, routes: {video: {prompt: '{data.error}', deliver: log}}}");
+    let (checked, installed) = told(&own);
+    assert!(checked.contains("it has a route of that name, which wins over any subscription"), "{checked}");
+    assert!(checked.contains("prompt: \"{prompt}\" instead of \"{data.error}\""), "{checked}");
+    assert_eq!(installed.status.code(), Some(1));
+    assert!(
+        err(&installed).contains("video is a route of .hermes/config.yaml already"),
+        "{}",
+        err(&installed)
+    );
+    let secret = talaria_tests::sink::SECRET;
+    let same = own
+        .replace("other", secret)
+        .replace("{data.error}", "{prompt}")
+        .replace("deliver: log", "profile: work");
+    let (checked, installed) = told(&same);
+    assert_eq!(checked, "./talaria.yaml is valid: 1 tenant, 1 route\n");
+    assert!(out(&installed).contains("and is as acme/r needs it"), "{} {}", out(&installed), err(&installed));
+
+    // And what is told to programs, and of another home.
+    let written = beside_hermes(fine);
+    fs::create_dir(written.path().join("other")).unwrap();
+    fs::write(written.path().join("other/config.yaml"), "{}").unwrap();
+    let document = json(written.path(), &["check", "--json", "--hermes", "other"]);
+    let what = document["warnings"][0]["what"].as_str().unwrap();
+    assert!(what.contains("other/config.yaml: webhooks are not enabled there"), "{what}");
+}
+
+#[test]
+fn a_subscription_with_a_prompt_of_its_own_is_replaced_by_force_alone() {
+    let written = beside_hermes("multiplex_profiles: true\nplatforms: {webhook: {enabled: true}}\n");
+    let file = written.path().join(".hermes/webhook_subscriptions.json");
+    let theirs =
+        r#"{"video": {"secret": "old", "prompt": "New: {data.error}", "deliver": "slack", "events": ["x"]}}"#;
+    fs::write(&file, theirs).unwrap();
+    let install = ["hermes", "--install", ".hermes"];
+    let output = run(written.path(), &install);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(err(&output).contains("has a prompt of its own, \"New: {data.error}\""), "{}", err(&output));
+    assert_eq!(fs::read_to_string(&file).unwrap(), theirs);
+    let said = works(written.path(), &[&install[..], &["--force"]].concat());
+    for line in [
+        "prompt: \"{prompt}\" instead of \"New: {data.error}\"",
+        "events: [] instead of [\"x\"]",
+        "profile: \"work\" instead of nothing",
+    ] {
+        assert!(said.contains(&format!("\n  {line}\n")), "{said}");
+    }
+    assert!(said.starts_with("Updated the subscription video in "), "{said}");
+    assert!(!said.contains("old") && !said.contains(talaria_tests::sink::SECRET), "{said}");
+    let said = works(written.path(), &install);
+    assert!(said.starts_with("Nothing was to be changed in the subscription video in "), "{said}");
+
+    let printed = works(written.path(), &["hermes"]);
+    assert!(printed.ends_with("\n# With Hermes 0.20 or newer, add: --route-profile work\n"), "{printed}");
+    let output = run(written.path(), &["hermes", "--deliver", "telegram/all"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(err(&output).contains("write --deliver telegram, which is its home channel"), "{}", err(&output));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broken_configuration_is_warned_of_and_the_relay_is_asked_all_the_same() {
+    let running = stack().tenant("acme", |t| t).start().await;
+    let directory = running.written.path();
+    let relay = running.relay().trim_start_matches("http://").to_owned();
+    let text = fs::read_to_string(&running.written.config).unwrap();
+    let text = text.replace("relay: {grpc: 127.0.0.1:0}", &format!("relay: {{grpc: '{relay}'}}"));
+    fs::write(&running.written.config, text + "\nnonsense: 1\n").unwrap();
+    let output = run(directory, &["status"]);
+    assert!(output.status.success(), "{}", err(&output));
+    assert_eq!(out(&output), "No deliveries.\n");
+    assert!(
+        err(&output).starts_with("warning: ./talaria.yaml:")
+            && err(&output).contains(&format!("unknown key nonsense; asking at {relay}")),
+        "{}",
+        err(&output)
+    );
+
+    // In a directory without a configuration, and with one where the user keeps it.
+    let elsewhere = tempfile::tempdir().unwrap();
+    let output = run(elsewhere.path(), &["status"]);
+    let expected = "warning: cannot read ./talaria.yaml: No such file or directory (os error 2); asking at 127.0.0.1:50051";
+    assert!(err(&output).contains(expected), "{}", err(&output));
+    let of_the_user = elsewhere.path().join(".config/talaria");
+    fs::create_dir_all(&of_the_user).unwrap();
+    fs::write(of_the_user.join("talaria.yaml"), format!("relay: {{grpc: '{relay}'}}\n")).unwrap();
+    assert_eq!(works(elsewhere.path(), &["status"]), "No deliveries.\n");
 }
 
 #[test]

@@ -398,3 +398,28 @@ async fn installing_a_subscription_lets_what_waited_through() {
     let summary = stack.status().await.get_summary(GetSummaryRequest::default()).await.unwrap().into_inner();
     assert_eq!(summary.routes[0].held_because, "");
 }
+
+/// A subscription with a prompt of its own would let a payload write the agent's prompt. Installed over it, the route's prompt and
+/// guard do their work again, and what else had been set there delivers as before.
+#[tokio::test(flavor = "multi_thread")]
+async fn installing_over_a_subscription_makes_the_guard_work() {
+    let home = tempfile::tempdir().unwrap();
+    let theirs = json!({"openrouter-video": {
+        "secret": "another", "prompt": "{data.error}", "events": ["video.generation.completed"], "enabled": false,
+        "filters": [{"field": "data.id", "equals": "no"}], "deliver": "log",
+    }});
+    // With the mark that editors of Windows write, which Hermes 0.19 cannot read.
+    fs::write(home.path().join("webhook_subscriptions.json"), format!("\u{feff}{theirs}")).unwrap();
+    let hermes = Gateway::start_in(home, json!({}), 1000).await;
+    let stack = one_route(&hermes.url("openrouter-video"), "prompt: '{data.error}'").await;
+    let home = hermes.home.path().to_str().unwrap();
+    let refused = binary::run(stack.written.path(), &["hermes", "--install", home]);
+    assert_eq!(refused.status.code(), Some(1));
+    let installed = binary::run(stack.written.path(), &["hermes", "--install", home, "--force"]);
+    assert!(installed.status.success(), "{}", String::from_utf8_lossy(&installed.stderr));
+    let body = json!({"type": "video.generation.failed", "data": {"id": "job", "status": "failed", "error": "/status"}});
+    stack.openrouter("acme").send_payload(&body).await;
+    let event = event_id("acme", "job", "failed");
+    assert_eq!(outcomes(&stack.finished(&event, "r").await), [Outcome::Accepted]);
+    assert_eq!(hermes.prompts("openrouter-video"), ["> /status"]);
+}

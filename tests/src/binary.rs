@@ -79,5 +79,6 @@ fn command(directory: &Path, args: &[&str]) -> Command {
     for name in ["CONFIG", "RELAY", "TOKEN", "TOKEN_FILE", "CA", "CERT", "KEY"] {
         command.env_remove(format!("TALARIA_{name}"));
     }
+    command.env("HERMES_HOME", directory.join(".hermes")).env("XDG_CONFIG_HOME", directory.join(".config"));
     command
 }
