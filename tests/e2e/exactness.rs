@@ -389,7 +389,10 @@ fn patterns_mean_what_they_mean_in_python() {
 /// Whatever a payload holds, Hermes finds nothing in the guarded prompt that it would expand or obey.
 #[test]
 fn nothing_in_a_guarded_prompt_is_live_for_hermes() {
-    use talaria_core::{config::Guard, hermes::template::Template};
+    use talaria_core::{
+        config::Guard,
+        hermes::{command, template::Template},
+    };
     let mut random = seeded("guard");
     let mut oracle = Oracle::start();
     let pieces = [
@@ -411,8 +414,23 @@ fn nothing_in_a_guarded_prompt_is_live_for_hermes() {
         "`x y`",
         "\"q\"",
         "x@file:y",
+        "@IMAGE:x\n",
+        "@issue:",
+        "\u{3000}",
+        "\u{2060}",
     ];
-    let templates = ["{v}", "@{v}", "{v}{w}", "x {v} {w}", "/{v}", "(@{v}:{w})", "{__raw__}"];
+    let templates = [
+        "{v}",
+        "@{v}",
+        "{v}{w}",
+        "x {v} {w}",
+        "/{v}",
+        "(@{v}:{w})",
+        "{__raw__}",
+        "\n{v}",
+        "@file:{v}",
+        "@url:\"a {v}\"{w}",
+    ];
     let mut defused = 0;
     for _ in 0..CASES {
         let mut piece = || {
@@ -428,7 +446,7 @@ fn nothing_in_a_guarded_prompt_is_live_for_hermes() {
         let answer =
             read(&oracle.ask(&format!("{{\"ask\": \"references\", \"prompt\": {}}}", dump_text(&prompt))));
         assert_eq!(dump_line(answer.root()), "{\"references\": []}", "{prompt:?}");
-        assert!(!prompt.starts_with("/"), "{prompt:?}");
+        assert!(!command::is_command(&prompt), "{prompt:?}");
     }
     assert!(defused > CASES / 4, "{defused} prompts had something to defuse");
 }

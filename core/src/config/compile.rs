@@ -14,7 +14,7 @@ use super::{
     },
 };
 use crate::{
-    hermes::{filter::Filter, template::Template},
+    hermes::{command::is_command, filter::Filter, template::Template},
     id::RouteKey,
     json::{Object, Text, Value},
     network::Networks,
@@ -282,9 +282,11 @@ fn compile_route(
             let what = format!("route {tenant}/{} sends raw bodies, so its prompt is never used", name.value);
             warnings.add(written, what, "leave prompt out, or write body: prompt");
         }
-        if guard.commands && prompt.leading_text().is_some_and(|text| text.starts_with("/")) {
-            let what =
-                format!("the prompt of route {tenant}/{} starts with /, which the guard defuses", name.value);
+        if guard.commands && prompt.leading_text().is_some_and(is_command) {
+            let what = format!(
+                "the prompt of route {tenant}/{} starts with / as Hermes reads it, which the guard defuses",
+                name.value
+            );
             warnings.add(written, what, "if a gateway command is meant, write guard: {commands: false}");
         }
     }

@@ -185,6 +185,9 @@ fn what_looks_wrong_is_warned_of() {
             .to_string()
             .contains("9:17: the prompt of route acme/video starts with /")
     );
+    assert!(
+        warnings(r#"prompt: "@file:x\n\u2060/stop""#)[0].what.contains("starts with / as Hermes reads it")
+    );
     assert!(warnings("prompt: /stop\n        guard: {commands: false}").is_empty());
     let other = "\n      other:\n        url: http://127.0.0.1:8644/webhooks/o\n        secret: {file: secrets/acme-hermes}\n";
     let two = with_route("").replace("tenants:", "relay: {in_flight: 1}\ntenants:") + other;

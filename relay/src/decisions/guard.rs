@@ -1,24 +1,27 @@
 //! Keeps payloads from steering the gateway.
 //!
-//! Hermes takes a prompt that starts with `/` for a command of its operator, and expands `@file:path`,
-//! `@folder:`, `@git:`, `@url:`, `@diff` and `@staged` into contents. The texts in a payload are strangers'. So:
+//! Hermes takes a prompt that starts with `/` for a command of its operator ([`command`] says what newer versions skip before
+//! the slash), and expands `@file:path`, `@folder:`, `@git:`, `@url:`, `@diff` and `@staged` into contents; in newer versions
+//! plugins add words of their own. The texts in a payload are strangers'. So:
 //!
-//! - a prompt that would start with `/` is given `> ` in front, as one quotes;
+//! - a prompt that would be a command is given `> ` in front, as one quotes. Whatever a version skips, it does not skip that;
 //! - a reference of which any part came out of the payload is written `@ file:`, which Hermes does not expand.
 //!
 //! Both can be seen in the prompt, are noted with the attempt, and can be turned off for a route. What the
-//! operator wrote into the template himself stays, but for a leading `/`: whoever means one says so.
+//! operator wrote into the template himself stays, but for a command: whoever means one says so.
 
 use std::ops::Range;
-use talaria_core::{config::Guard, hermes::template::Prompt, json::Text};
+use talaria_core::{
+    config::Guard,
+    hermes::{command, template::Prompt},
+    json::Text,
+};
 
 /// What stands in front of a prompt that would be a command.
 const QUOTE: &str = "> ";
 
-/// What Hermes expands behind an `@` with a value: `REFERENCE_PATTERN` in `agent/context_references.py`.
-const WITH_VALUE: [&[u8]; 4] = [b"file:", b"folder:", b"git:", b"url:"];
-/// What it expands alone, where no word goes on.
-const ALONE: [&[u8]; 2] = [b"diff", b"staged"];
+/// What Hermes expands alone, where no word goes on: `REFERENCE_PATTERN` in `agent/context_references.py`.
+const ALONE: [&str; 2] = ["diff", "staged"];
 
 /// The prompt as it may be sent, and what was changed in it.
 pub fn defuse(prompt: Prompt, guard: Guard) -> (Text, Vec<String>) {
@@ -31,7 +34,7 @@ pub fn defuse(prompt: Prompt, guard: Guard) -> (Text, Vec<String>) {
             text = with_space_behind(&text, &references);
         }
     }
-    if guard.commands && text.starts_with("/") {
+    if guard.commands && command::is_command(&text) {
         notes.push("a leading / defused".into());
         let mut quoted = Text::from(QUOTE);
         quoted.push_text(&text);
@@ -50,28 +53,49 @@ fn references(text: &[u8], from_payload: &[Range<usize>]) -> Vec<usize> {
         if before.is_some_and(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'/')) {
             continue;
         }
-        let Some(length) = text.get(at + 1..).and_then(trigger) else { continue };
-        let end = at + 1 + length;
+        let Some(reference) = text.get(at + 1..).and_then(reference) else { continue };
+        let end = at + 1 + reference.length;
         while payload.next_if(|range| range.end <= at).is_some() {}
-        if payload.peek().is_some_and(|range| range.start < end) {
+        let Some(payload) = payload.peek() else { break };
+        // What stands between is the template's, so that it is short.
+        let between = || text.get(end..payload.start).unwrap_or_default();
+        if payload.start < end || reference.has_value && reaches_over(between()) {
             found.push(at);
         }
     }
     found
 }
 
-/// How long what stands behind an `@` is, if Hermes would expand it.
-fn trigger(behind: &[u8]) -> Option<usize> {
-    let alone = |word: &[u8]| {
-        behind.strip_prefix(word).is_some_and(|rest| {
-            rest.first().is_none_or(|next| !next.is_ascii_alphanumeric() && *next != b'_')
-        })
+/// What stands behind an `@` that a Hermes would expand.
+struct Reference {
+    /// Up to its value, or to its end.
+    length: usize,
+    has_value: bool,
+}
+
+fn reference(behind: &[u8]) -> Option<Reference> {
+    let is_word = |byte: &u8| byte.is_ascii_alphanumeric() || *byte == b'_';
+    let name = behind.iter().take_while(|byte| is_word(byte) || **byte == b'-').count();
+    let value = behind.get(name..).and_then(|rest| rest.strip_prefix(b":"));
+    if behind.first().is_some_and(u8::is_ascii_alphabetic)
+        && value.and_then(<[u8]>::first).is_some_and(|byte| !byte.is_ascii_whitespace())
+    {
+        return Some(Reference { length: name + 1, has_value: true });
+    }
+    let begins = |word: &str| {
+        behind.get(..word.len()).is_some_and(|start| start.eq_ignore_ascii_case(word.as_bytes()))
     };
-    WITH_VALUE
-        .iter()
-        .find(|word| behind.starts_with(word))
-        .or_else(|| ALONE.iter().find(|word| alone(word)))
-        .map(|word| word.len())
+    let ends = |word: &str| behind.get(word.len()).is_none_or(|next| !is_word(next));
+    let word = ALONE.into_iter().find(|word| begins(word) && ends(word))?;
+    Some(Reference { length: word.len(), has_value: false })
+}
+
+/// Whether a value goes on behind this: there is no white space in it, or it stands in quotes that are not closed.
+fn reaches_over(value: &[u8]) -> bool {
+    let Ok(value) = std::str::from_utf8(value) else { return true };
+    let is_quoted =
+        |quote| value.strip_prefix(quote).is_some_and(|inside: &str| !inside.contains([quote, '\n']));
+    !value.contains(char::is_whitespace) || ['`', '"', '\''].into_iter().any(is_quoted)
 }
 
 fn with_space_behind(text: &Text, places: &[usize]) -> Text {
@@ -120,6 +144,30 @@ mod tests {
     }
 
     #[test]
+    fn what_a_newer_hermes_skips_hides_no_command() {
+        for (template, value) in [
+            ("{v}", "\n/restart"),
+            ("\n{v}", "/restart"),
+            ("{v}", " \t\u{85}\u{A0}\u{2028}\u{3000}\u{200B}/restart"),
+            ("\u{FEFF}{v}", "/restart"),
+            ("@file:notes.md\n{v}", "/restart"),
+            ("@FILE:{v}", "a b\n/restart"),
+            ("{v}", "@image:x\n/restart"),
+            ("{v}", "@Word:x y\n \n/restart"),
+        ] {
+            let (text, notes) = guarded(template, value, ON);
+            assert!(text.starts_with("> ") && text.ends_with("/restart"), "{template:?} {value:?}: {text:?}");
+            assert_eq!(notes.last().map(String::as_str), Some("a leading / defused"));
+            assert!(!command::is_command(&text.as_str().into()));
+            let off = Guard { commands: false, ..ON };
+            assert!(!guarded(template, value, off).0.starts_with("> "), "{template:?} {value:?}");
+        }
+        for same in ["Failed:\n/restart", "@file:x and\nmore /tmp", "\u{FF0F}help"] {
+            assert_eq!(guarded(same, "", ON), (same.to_owned(), vec![]));
+        }
+    }
+
+    #[test]
     fn a_payload_cannot_have_files_read_or_pages_fetched() {
         for word in [
             "@file:/etc/passwd",
@@ -130,6 +178,10 @@ mod tests {
             "@staged",
             "@diff.",
             "(@staged)",
+            "@File:x",
+            "@issue:12",
+            "@my-plugin_2:`a b`",
+            "@DIFF",
         ] {
             assert_eq!(text("Error: {v}", word), format!("Error: {}", word.replace('@', "@ ")), "{word}");
             assert_eq!(text("Error: {v}", word).matches("@ ").count(), 1);
@@ -152,6 +204,17 @@ mod tests {
         assert_eq!(text("@fi{v}", "le:/etc/passwd"), "@ file:/etc/passwd");
         assert_eq!(text("{v}file:x", "@"), "@ file:x");
         assert_eq!(text("@d{v}", "iff"), "@ diff");
+        assert_eq!(text("@wo{v}", "rd:x"), "@ word:x");
+    }
+
+    #[test]
+    fn a_value_out_of_the_payload_is_a_part_too() {
+        assert_eq!(text("@file:{v}", "../secrets"), "@ file:../secrets");
+        assert_eq!(text("@file:videos/{v}.md", "../x"), "@ file:videos/../x.md");
+        assert_eq!(text("@url:\"http://h/a {v}\"", "b"), "@ url:\"http://h/a b\"");
+        assert_eq!(text("@file:`a\n{v}`", "b"), "@file:`a\nb`", "no quote goes over a line");
+        assert_eq!(text("@file:a.md {v}", "b"), "@file:a.md b");
+        assert_eq!(text("@file:a.md\u{3000}{v}", "b"), "@file:a.md\u{3000}b");
     }
 
     #[test]
@@ -162,8 +225,11 @@ mod tests {
             "x_@diff",
             "@different",
             "@diff_x",
-            "@File:x",
             "@",
+            "@:x",
+            "@2:x",
+            "@file:",
+            "@alice: a mention",
             "@ file:x",
             "mail@staged",
         ] {
@@ -176,13 +242,14 @@ mod tests {
     proptest! {
         /// Whatever the payload says, nothing of Hermes' pattern is left in it and no command starts.
         #[test]
-        fn nothing_of_a_payload_is_live(value in r"[@/ a-z:_]{0,6}(@|/)?(file:|folder:|git:|url:|diff|staged|x)?[@/ a-z:é]{0,8}") {
+        fn nothing_of_a_payload_is_live(value in r"[@/ a-z:_\n\u{2028}]{0,6}(@|/)?(file:|folder:|git:|URL:|Word-2:|diff|staged|x)?[@/ a-z:é\n]{0,8}") {
+            // Hermes' own references, and those of plugins.
             let pattern = talaria_core::hermes::pattern::Pattern::new(
-                r"(?:^|[^\w/])@(?:(?:diff|staged)\b|(?:file|folder|git|url):\S)",
+                r"(?i)(?:^|[^\w/])@(?:(?:diff|staged)\b|[a-z][a-z0-9_-]*:\S)",
             ).unwrap();
-            for template in ["{v}", "@{v}", "x {v}:y", "({v})"] {
+            for template in ["{v}", "@{v}", "x {v}:y", "({v})", "\n{v}", "@file:{v}"] {
                 let prompt = text(template, &value);
-                prop_assert!(!prompt.starts_with('/'), "{prompt}");
+                prop_assert!(!command::is_command(&prompt.as_str().into()), "{prompt}");
                 prop_assert!(!pattern.is_match(&prompt), "{prompt}");
             }
         }
