@@ -1,8 +1,9 @@
 //! How Hermes knows that a request is ours.
 //!
 //! Hermes understands several schemes and goes by the first whose headers are there, so a request has one scheme's
-//! headers alone. Two of them cover the time, so that a captured request cannot be used later on; `hub`, the default,
-//! does not, and `gitlab` sends the secret itself.
+//! headers alone. Newer versions know more of them (Standard Webhooks, Linear), which is why a route's own headers may not
+//! have their names. Two of ours cover the time, so that a captured request cannot be used later on; `hub`, the default, does
+//! not, and `gitlab` sends the secret itself.
 
 use crate::mac::{hmac_sha256, hmac_sha256_raw};
 use data_encoding::{BASE64, HEXLOWER};
@@ -40,7 +41,8 @@ impl Scheme {
         self == Self::Svix
     }
 
-    /// The headers that sign a request, with these secrets of which only Svix takes more than the first.
+    /// The headers that sign a request, with these secrets of which only Svix takes more than the first. Their names are in
+    /// the case in which Hermes and who made the scheme write them.
     pub fn headers(
         self,
         secrets: &[SecretString],
@@ -62,9 +64,9 @@ impl Scheme {
                 let signatures: Vec<_> =
                     secrets.iter().filter_map(|secret| svix(secret, id, &time, body)).collect();
                 vec![
-                    ("Svix-Id", id.to_owned()),
-                    ("Svix-Signature", signatures.join(" ")),
-                    ("Svix-Timestamp", time),
+                    ("svix-id", id.to_owned()),
+                    ("svix-signature", signatures.join(" ")),
+                    ("svix-timestamp", time),
                 ]
             }
             Self::Gitlab => vec![("X-Gitlab-Token", secret.expose_secret().to_owned())],
@@ -83,7 +85,7 @@ pub fn accepts<'a>(
         time.parse::<i64>().is_ok_and(|time| now.as_second().abs_diff(time) <= TOLERANCE.unsigned_abs())
     };
     let value = |name: &str| header(name).filter(|value| !value.is_empty());
-    let (id, time, signatures) = (value("Svix-Id"), value("Svix-Timestamp"), value("Svix-Signature"));
+    let (id, time, signatures) = (value("svix-id"), value("svix-timestamp"), value("svix-signature"));
     if id.or(time).or(signatures).is_some() {
         let (Some(id), Some(time), Some(signatures)) = (id, time, signatures) else { return false };
         let Some(expected) = svix(secret, id, time, body) else { return false };

@@ -129,12 +129,19 @@ fn headers_have_values_or_name_them() {
     let found = route("headers: {X-Env: prod, Authorization: {file: token}}").headers.clone();
     let found: Vec<_> =
         found.iter().map(|header| (header.name.as_str(), header.value.expose_secret().to_owned())).collect();
-    assert_eq!(found, [("x-env", "prod".into()), ("authorization", "Bearer abc".to_owned())]);
+    assert_eq!(found, [("X-Env", "prod".into()), ("Authorization", "Bearer abc".to_owned())], "as written");
     for (headers, why) in [
         ("{X-GitHub-Event: x}", "9:19: the header X-GitHub-Event is Talaria's own"),
         ("{content-type: x}", "Talaria's own"),
         ("{Svix-Id: x}", "Talaria's own"),
         ("{webhook-id: x}", "Talaria's own"),
+        ("{webhook-signature: x}", "Talaria's own"),
+        ("{Linear-Signature: x}", "9:19: the header Linear-Signature is Talaria's own"),
+        ("{LINEAR-SIGNATURE: x}", "Talaria's own"),
+        ("{X-Gitlab-Token: x}", "Talaria's own"),
+        ("{X-Webhook-Signature: x}", "Talaria's own"),
+        ("{X-Hub-Signature: x}", "Talaria's own"),
+        ("{Accept-Encoding: br}", "Talaria's own"),
         ("{Traceparent: x}", "Talaria's own"),
         ("{Host: x}", "Talaria's own"),
         ("{User-Agent: x}", "Talaria's own"),
