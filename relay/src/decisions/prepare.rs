@@ -21,10 +21,29 @@ use talaria_proto::v1::{DeliveryTask, Event};
 /// aiohttp, which Hermes stands on, answers 400 to a longer header.
 const LONGEST_HEADER: usize = 8190;
 
+/// The names of our own headers, in the case in which Hermes and whoever made them write them: Hermes' filters compare names
+/// exactly, and would not find `X-Github-Event` by `headers.X-GitHub-Event`.
+pub(crate) const NAMES: [&str; 14] = [
+    "Accept-Encoding",
+    "Content-Type",
+    "User-Agent",
+    "X-GitHub-Event",
+    "X-GitHub-Delivery",
+    "X-Request-ID",
+    "X-Hub-Signature-256",
+    "X-Webhook-Signature-V2",
+    "X-Webhook-Timestamp",
+    "X-Gitlab-Token",
+    "svix-id",
+    "svix-signature",
+    "svix-timestamp",
+    trace::HEADER,
+];
+
 /// A request, ready to go.
 #[derive(Debug)]
 pub(crate) struct Request {
-    /// Its headers; names are in lower case here and in title case on the wire, where Hermes' filters see them.
+    /// Its headers; names are in lower case here and as they were written on the wire, where Hermes' filters see them.
     pub headers: HeaderMap,
     /// Its body.
     pub body: Bytes,
@@ -125,6 +144,8 @@ fn headers(event: &Event, task: &DeliveryTask, id: DeliveryId) -> HeaderMap {
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     headers
         .insert(header::USER_AGENT, HeaderValue::from_static(concat!("talaria/", env!("CARGO_PKG_VERSION"))));
+    // A short answer gains nothing by being compressed, and a proxy that does it all the same can hide what Hermes said.
+    headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
     // Hermes would otherwise take the type from the payload's `event_type` or `type`.
     let kind = &event.r#type;
     if kind.len() <= LONGEST_HEADER && kind.trim() == kind {
@@ -235,6 +256,7 @@ mod tests {
         assert_eq!(header("x-github-delivery"), header("x-request-id"));
         assert_eq!(header("x-github-event"), "video.generation.failed");
         assert_eq!(header("content-type"), "application/json");
+        assert_eq!(header("accept-encoding"), "identity");
         assert_eq!(header("traceparent"), TRACE);
     }
 
@@ -250,6 +272,17 @@ mod tests {
             assert!(!format!("{request:?}").contains(testing::SECRET), "{name}");
             if name == "svix" {
                 assert_eq!(header("svix-id"), header("x-github-delivery"));
+            }
+            for name in request.headers.keys() {
+                assert!(NAMES.iter().any(|written| written.eq_ignore_ascii_case(name.as_str())), "{name}");
+            }
+            for (name, _) in testing::route(&format!("signing: {name}")).signing.headers(
+                &[testing::SECRET.into()],
+                "id",
+                now(),
+                b"",
+            ) {
+                assert!(NAMES.contains(&name), "{name}");
             }
         }
     }

@@ -4,7 +4,7 @@ use crate::{
     decisions::classify::{Answer, Exchange},
     decisions::prepare::Request,
     delivery::outbound::{
-        Clients, causes,
+        Clients, MAX_AGE, causes,
         connect::{Failure, Fresh},
         refusal,
         resolve::Resolver,
@@ -42,13 +42,13 @@ pub(crate) struct Forwarder {
 impl Default for Forwarder {
     /// With connections of its own.
     fn default() -> Self {
-        Self::with(Resolver::system())
+        Self::with(Resolver::system(), MAX_AGE)
     }
 }
 
 impl Forwarder {
-    fn with(resolver: Arc<Resolver>) -> Self {
-        Self { clients: Arc::new(Clients::new(resolver)) }
+    fn with(resolver: Arc<Resolver>, max_age: Duration) -> Self {
+        Self { clients: Arc::new(Clients::new(resolver, max_age)) }
     }
 
     /// Keeps connections of this configuration's kinds, and no others; what is under way goes on.
@@ -87,9 +87,10 @@ impl Forwarder {
             (Ok(client), Ok(outgoing)) => (client, outgoing),
             (Err(why), _) | (_, Err(why)) => return Exchange::NotSent(why),
         };
+        outgoing.extensions_mut().extend(self.clients.casing(route));
         let connection = capture_connection(&mut outgoing);
         let answered = timeout_at(end, client.request(outgoing)).await;
-        let is_connected = note_connection(&connection, start, timings);
+        let is_connected = self.note_connection(&connection, start, timings);
         let response = match answered {
             Ok(Ok(response)) => response,
             Ok(Err(error)) => return failed(&error, route, timings),
@@ -111,6 +112,24 @@ impl Forwarder {
         };
         Exchange::Answered(answer)
     }
+
+    /// Notes what the connection took, and tells whether there was one: only then can anything have been sent. One that is
+    /// old takes no other request.
+    fn note_connection(&self, connection: &CaptureConnection, start: Instant, timings: &mut Timings) -> bool {
+        let connected = connection.connection_metadata();
+        let Some(connected) = connected.as_ref() else { return false };
+        let mut extensions = http::Extensions::new();
+        connected.get_extras(&mut extensions);
+        let fresh = extensions.get::<Fresh>();
+        match fresh.and_then(|fresh| fresh.take(start)) {
+            Some(made) => timings.made = made,
+            None => timings.reused = true,
+        }
+        if fresh.is_some_and(|fresh| self.clients.is_last_request(fresh.age())) {
+            connected.poison();
+        }
+        true
+    }
 }
 
 fn post(route: &Route, request: Request) -> Result<http::Request<Full<bytes::Bytes>>, String> {
@@ -120,20 +139,6 @@ fn post(route: &Route, request: Request) -> Result<http::Request<Full<bytes::Byt
     *outgoing.uri_mut() = uri;
     *outgoing.headers_mut() = request.headers;
     Ok(outgoing)
-}
-
-/// Notes what the connection took, and tells whether there was one: only then can anything have been sent.
-fn note_connection(connection: &CaptureConnection, start: Instant, timings: &mut Timings) -> bool {
-    let mut extensions = http::Extensions::new();
-    match connection.connection_metadata().as_ref() {
-        Some(connected) => connected.get_extras(&mut extensions),
-        None => return false,
-    }
-    match extensions.get::<Fresh>().and_then(|fresh| fresh.take(start)) {
-        Some(made) => timings.made = made,
-        None => timings.reused = true,
-    }
-    true
 }
 
 /// What a failed request means. It was not sent without a connection, nor if the connection had ended before.

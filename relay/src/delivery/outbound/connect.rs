@@ -217,6 +217,11 @@ impl Fresh {
         let is_used = self.is_used.swap(true, Ordering::Relaxed);
         (!is_used && self.at >= began).then_some(self.made)
     }
+
+    /// How old the connection is.
+    pub(crate) fn age(&self) -> Duration {
+        self.at.elapsed()
+    }
 }
 
 impl Connection for Stream {

@@ -3,13 +3,16 @@
 //! A route's name leads where DNS says, and DNS is not ours. So the connector looks the name up itself, judges every
 //! address ([`talaria_core::network`]), and connects to one that the tenant allows: nothing is looked up again in
 //! between, so what was judged is what is connected to. An HTTP client with a resolver of its own could not promise
-//! that, and one that follows proxies or redirects would go where nobody looked.
+//! that, and one that follows proxies or redirects would go where nobody looked. A connection is given up when it is
+//! [`MAX_AGE`] old, however busy it is, so that a name that leads elsewhere by now is looked up and judged again.
 //!
 //! - [`resolve`]: from a name to its addresses.
 //! - [`connect`]: from there to a connection.
 //! - [`tls`]: whom we trust, who we are, and what goes wrong, in a sentence.
+//! - [`casing`]: header names as they are written.
 //! - [`timings`]: where the time went.
 
+mod casing;
 pub(crate) mod connect;
 pub(crate) mod resolve;
 pub(crate) mod timings;
@@ -17,8 +20,10 @@ mod tls;
 
 pub(crate) use tls::{causes, refusal};
 
+use crate::decisions::prepare::NAMES;
 use bytes::Bytes;
 use connect::Connector;
+use http::Extensions;
 use http_body_util::Full;
 use hyper_util::{
     client::legacy,
@@ -38,12 +43,19 @@ use talaria_core::{
 /// Shorter than Hermes (aiohttp) keeps an idle connection, so that we seldom send into one that it is closing.
 const IDLE: Duration = Duration::from_secs(20);
 
+/// How old a connection may be when a request goes out on it. About as long as the short times for which DNS names are
+/// usually kept; one more connection and handshake a minute is not felt.
+pub(crate) const MAX_AGE: Duration = Duration::from_secs(60);
+
 pub(crate) type Client = legacy::Client<Connector, Full<Bytes>>;
 
 /// The clients, by what their connections may be: one that a tenant may not make must not be lent to it either.
 pub(crate) struct Clients {
     resolver: Arc<Resolver>,
+    max_age: Duration,
     by_policy: Mutex<HashMap<Policy, Client>>,
+    /// The extensions that give headers their case, by the names of a route's own.
+    casings: Mutex<HashMap<Vec<String>, Extensions>>,
     /// The system's authorities, read once and when they are first needed.
     system: OnceLock<Arc<rustls::RootCertStore>>,
 }
@@ -65,8 +77,33 @@ impl Policy {
 }
 
 impl Clients {
-    pub(crate) fn new(resolver: Arc<Resolver>) -> Self {
-        Self { resolver, by_policy: Mutex::default(), system: OnceLock::new() }
+    /// Connections are given up at this age.
+    pub(crate) fn new(resolver: Arc<Resolver>, max_age: Duration) -> Self {
+        Self {
+            resolver,
+            max_age,
+            by_policy: Mutex::default(),
+            casings: Mutex::default(),
+            system: OnceLock::new(),
+        }
+    }
+
+    /// Whether a connection of this age takes no request any more. One that is not used lies idle for [`IDLE`] at most, so
+    /// that the next request would find it older by that.
+    pub(crate) fn is_last_request(&self, age: Duration) -> bool {
+        age >= self.max_age.saturating_sub(IDLE)
+    }
+
+    /// What a route's requests carry for their headers' names to be written as they should be.
+    pub(crate) fn casing(&self, route: &Route) -> Extensions {
+        let own: Vec<String> = route.headers.iter().map(|header| header.name.clone()).collect();
+        let mut casings = self.casings.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(casing) = casings.get(&own) {
+            return casing.clone();
+        }
+        let casing = casing::of(NAMES.into_iter().chain(own.iter().map(String::as_str)));
+        casings.insert(own, casing.clone());
+        casing
     }
 
     /// Forgets the clients that no route of this configuration needs; what they have under way goes on.
@@ -74,6 +111,7 @@ impl Clients {
         let needed: HashSet<Policy> = config.routes().map(|(_, route)| Policy::of(route)).collect();
         let mut clients = self.by_policy.lock().unwrap_or_else(PoisonError::into_inner);
         clients.retain(|policy, _| needed.contains(policy));
+        self.casings.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 
     /// The client for a route, or what is wrong with its `tls`, which the configuration has looked at.
@@ -90,7 +128,7 @@ impl Clients {
         };
         let connector = Connector::new(Arc::clone(&self.resolver), policy.networks.clone(), tls);
         let client = legacy::Client::builder(TokioExecutor::new())
-            // Hermes' filters on headers compare names as they were written.
+            // What has no case of its own, such as Host.
             .http1_title_case_headers(true)
             // A repeat that we do not know of would break the account.
             .retry_canceled_requests(false)

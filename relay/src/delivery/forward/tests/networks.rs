@@ -39,14 +39,20 @@ async fn server(address: &str) -> (SocketAddr, Arc<AtomicUsize>) {
 
 /// Looks every name up as these addresses, in turn and then always as the last one.
 fn scripted(script: &[&[IpAddr]]) -> Forwarder {
+    aging(script, MAX_AGE)
+}
+
+/// The same, with connections that are given up at this age.
+fn aging(script: &[&[IpAddr]], max_age: Duration) -> Forwarder {
     let script: Vec<Vec<IpAddr>> = script.iter().map(|addresses| addresses.to_vec()).collect();
     let next = Mutex::new(0);
-    Forwarder::with(Resolver::asking(move |_| {
+    let resolver = Resolver::asking(move |_| {
         let mut next = next.lock().unwrap();
         let found = script[(*next).min(script.len() - 1)].clone();
         *next += 1;
         Ok(found)
-    }))
+    });
+    Forwarder::with(resolver, max_age)
 }
 
 fn to(host: &str, port: u16, networks: &[&str]) -> Route {
@@ -118,6 +124,41 @@ async fn a_connection_goes_to_what_was_judged_for_it_and_to_nothing_else() {
     assert!(matches!(mixed, Exchange::Answered(_)), "{mixed:?}");
     let unheard = timeout(Duration::from_millis(50), forbidden.accept()).await;
     assert!(unheard.is_err(), "nobody came to the address that is not allowed");
+}
+
+/// Both addresses go on answering, and the name leads to the other one by now.
+#[tokio::test]
+async fn a_connection_of_age_is_given_up_and_its_name_is_looked_up_and_judged_again() {
+    let (old, at_old) = server("127.0.0.1:0").await;
+    let (new, at_new) = server(&format!("127.0.0.5:{}", old.port())).await;
+    let script: [&[IpAddr]; 3] = [&[old.ip()], &[new.ip()], &[at("127.0.0.6")]];
+    let route = to("hooks.example", old.port(), &["127.0.0.1", "127.0.0.5"]);
+    let connections = || (at_old.load(Ordering::Relaxed), at_new.load(Ordering::Relaxed));
+
+    let forwarder = aging(&script, Duration::ZERO);
+    for expected in [(1, 0), (1, 1)] {
+        let (exchange, timings) = forwarder.exchange(&route, request()).await;
+        assert!(matches!(exchange, Exchange::Answered(_)) && !timings.reused, "{exchange:?}");
+        assert_eq!(connections(), expected);
+    }
+    let (exchange, _) = forwarder.exchange(&route, request()).await;
+    assert!(matches!(&exchange, Exchange::NotAllowed(why) if why.contains("127.0.0.6")), "{exchange:?}");
+
+    // A younger one is kept.
+    let forwarder = scripted(&script);
+    for _ in 0..3 {
+        let (exchange, _) = forwarder.exchange(&route, request()).await;
+        assert!(matches!(exchange, Exchange::Answered(_)), "{exchange:?}");
+    }
+    assert_eq!(connections(), (2, 1));
+}
+
+#[test]
+fn a_connection_never_takes_a_request_beyond_its_age_though_it_lay_idle() {
+    let clients = Clients::new(Resolver::system(), MAX_AGE);
+    for (seconds, is_last) in [(0, false), (39, false), (40, true), (60, true), (3_600, true)] {
+        assert_eq!(clients.is_last_request(Duration::from_secs(seconds)), is_last, "{seconds}");
+    }
 }
 
 #[tokio::test]

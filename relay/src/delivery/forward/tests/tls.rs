@@ -82,7 +82,8 @@ async fn server((certificates, key): Pair, clients: Option<&Authority>) -> Socke
 async fn send(address: SocketAddr, tls: RouteTls) -> (Exchange, Timings) {
     let url = Url::parse(&format!("https://hermes.test:{}/webhooks/r", address.port())).unwrap();
     let route = Route { tls: Some(Arc::new(tls)), ..route(&url, Duration::from_secs(5)) };
-    Forwarder::with(Resolver::asking(move |_| Ok(vec![address.ip()]))).exchange(&route, request()).await
+    let resolver = Resolver::asking(move |_| Ok(vec![address.ip()]));
+    Forwarder::with(resolver, MAX_AGE).exchange(&route, request()).await
 }
 
 fn trusting(authority: &Authority) -> RouteTls {
