@@ -1,7 +1,10 @@
 //! Routes whose Hermes fails are shut, and open again.
 
 use serde_json::json;
-use talaria_proto::v1::{BreakerCause, BreakerState, DeliveryState, GetSummaryRequest, RouteSummary};
+use std::collections::HashSet;
+use talaria_proto::v1::{
+    BreakerCause, BreakerState, Delivery, DeliveryState, GetSummaryRequest, RouteSummary,
+};
 use talaria_tests::{
     binary::run,
     sink::{Does, Sink},
@@ -60,6 +63,50 @@ async fn failures_shut_a_route_over_a_restart_until_a_probe_gets_through() {
     assert_eq!((open.breaker(), open.held_because.as_str()), (BreakerState::Admitting, ""));
     let attempts: u32 = stack.deliveries().await.iter().map(|delivery| delivery.counted_attempts).sum();
     assert!(attempts < 40, "{attempts} attempts burnt, for {EVENTS} deliveries");
+}
+
+/// A proxy's default page, a parked name, another program on that port: with 200, and as long as they please.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_not_hermes_shuts_the_route_and_keeps_the_backlog_whatever_its_length() {
+    for (status, page) in [
+        (200, "<html><body>Welcome to nginx!</body></html>".to_owned()),
+        (200, format!("<html>{}</html>", "x".repeat(100_000))),
+        (202, String::new()),
+    ] {
+        let sink = Sink::start().await;
+        sink.set("wrong", Does::Page(status, page));
+        let mut stack =
+            stack().tenant("acme", |t| t.route("r", &sink.url("wrong"), "pace: off")).start().await;
+        let openrouter = stack.openrouter("acme");
+        for index in 0..EVENTS {
+            openrouter.send(&format!("job {index}"), "completed").await;
+        }
+        let shut = until("the route to be shut", async || {
+            let route = summary(&stack).await;
+            (route.breaker() == BreakerState::Shut && route.backlog == EVENTS as u64).then_some(route)
+        })
+        .await;
+        assert_eq!(shut.breaker_cause(), BreakerCause::Configuration);
+        let why = format!("{status}, but what answers is not Hermes; compare the route's url");
+        assert!(shut.held_because.contains(&why), "{shut:?}");
+        let deliveries = stack.deliveries().await;
+        let waits = |delivery: &Delivery| {
+            delivery.state() == DeliveryState::Waiting && delivery.counted_attempts == 0
+        };
+        assert!(deliveries.len() == EVENTS && deliveries.iter().all(waits), "{deliveries:?}");
+        let tried = sink.requests_to("wrong").len();
+        assert!(tried < EVENTS, "{tried} met the page");
+        stack.restart_with(|text| text.replace("webhooks/wrong", "webhooks/right")).await;
+        // Those that met the page have later turns of their own.
+        until("the others to be delivered", async || {
+            let deliveries = stack.deliveries().await;
+            let delivered = deliveries.iter().filter(|delivery| delivery.state() == DeliveryState::Delivered);
+            (delivered.count() >= EVENTS - tried).then_some(())
+        })
+        .await;
+        let ids = sink.requests_to("right").into_iter().map(|request| request.id);
+        assert_eq!(ids.collect::<HashSet<_>>().len(), sink.requests_to("right").len(), "each once");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

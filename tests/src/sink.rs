@@ -8,7 +8,7 @@ use axum::{
     body::Bytes,
     extract::{Path, State},
     http::{HeaderMap, StatusCode},
-    response::{IntoResponse as _, Response},
+    response::{Html, IntoResponse as _, Response},
     routing::post,
 };
 use jiff::Timestamp;
@@ -34,6 +34,8 @@ pub enum Does {
     Hang,
     /// Answers this status with this body.
     Answer(u16, Value),
+    /// Answers this status with this page, as something that is not Hermes.
+    Page(u16, String),
     /// Records the request as `Accept` does, and hangs up.
     LoseAnswer,
 }
@@ -174,6 +176,7 @@ async fn webhook(
                 continue;
             }
             Does::Answer(status, body) => (StatusCode::from_u16(status).unwrap(), Json(body)).into_response(),
+            Does::Page(status, page) => (StatusCode::from_u16(status).unwrap(), Html(page)).into_response(),
             // Dropping the connection in the middle of an answer is what a lost answer looks like.
             Does::LoseAnswer => Response::builder()
                 .status(202)

@@ -127,7 +127,7 @@ impl Admission {
                 self.breaker.withdraw();
                 return Lesson { not_before: now, change: None };
             }
-            Next::RouteFault => (Sign::Misconfigured, now),
+            Next::RouteFault { .. } => (Sign::Misconfigured, now),
             Next::Retry { .. } => (Sign::Failed, now),
             Next::Slower { retry_after } => (Sign::Well, self.pace.refused(now, turn(task), *retry_after)),
             Next::Delivered | Next::Ignored | Next::Ambiguous => {
@@ -137,7 +137,9 @@ impl Admission {
         };
         let change = self.breaker.learn(route.breaker, sign, id, why, now);
         let not_before = match (&self.breaker, next) {
-            (Breaker::Shut(shut), Next::RouteFault) => breaker::own_turn(shut.until, task.route_faults),
+            (Breaker::Shut(shut), Next::RouteFault { .. }) => {
+                breaker::own_turn(shut.until, task.route_faults)
+            }
             _ => not_before,
         };
         Lesson { not_before, change }

@@ -116,8 +116,9 @@ pub(crate) fn attempt(task: &DeliveryTask, id: DeliveryId, ended: Ended, timing:
         Next::Slower { .. } => wait_until(&mut task, timing, format!("Hermes' rate limit: {detail}"), true),
         // 401 counts for nothing at Hermes, so the slot in its window is still ours.
         Next::OtherSecret => wait_until(&mut task, timing, format!("trying another secret: {detail}"), true),
-        Next::RouteFault => {
+        Next::RouteFault { id: after } => {
             task.route_faults += 1;
+            remember_id(&mut task, *after, number, ended.started_at);
             wait_until(&mut task, timing, format!("the route is shut: {detail}"), false)
         }
         Next::Retry { retry_after, id: after } => {

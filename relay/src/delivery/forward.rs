@@ -1,8 +1,9 @@
 //! One exchange with Hermes: one deadline over all of it, and no more read than is needed.
 
 use crate::{
-    decisions::classify::{Answer, Exchange},
+    decisions::classify::{Answer, CutShort, Exchange},
     decisions::prepare::Request,
+    delivery::coding,
     delivery::outbound::{
         Clients, MAX_AGE, causes,
         connect::{Failure, Fresh},
@@ -102,14 +103,17 @@ impl Forwarder {
         timings.first_byte = Some(start.elapsed());
         let mut answer = Answer {
             status: response.status().as_u16(),
-            retry_after: retry_after(response.headers()),
+            retry_after: text(response.headers(), header::RETRY_AFTER)
+                .and_then(|value| retry_after(&value, SystemTime::now())),
             location: text(response.headers(), header::LOCATION),
             ..Answer::default()
         };
+        let codings = joined(response.headers(), header::CONTENT_ENCODING);
         answer.cut_short = match timeout_at(end, read(response.into_body(), &mut answer.body)).await {
             Ok(cut_short) => cut_short,
-            Err(_) => Some(format!("not whole within {:?}", route.timeout)),
+            Err(_) => Some(CutShort::BrokenOff(format!("not whole within {:?}", route.timeout))),
         };
+        coding::undo(&mut answer, &codings, LARGEST_ANSWER);
         Exchange::Answered(answer)
     }
 
@@ -159,17 +163,17 @@ fn failed(error: &legacy::Error, route: &Route, timings: &mut Timings) -> Exchan
 }
 
 /// Reads up to the cap; says why if there is more or less.
-async fn read(mut incoming: Incoming, body: &mut Vec<u8>) -> Option<String> {
+async fn read(mut incoming: Incoming, body: &mut Vec<u8>) -> Option<CutShort> {
     loop {
         let chunk = match incoming.frame().await {
             None => return None,
             Some(Ok(frame)) => frame.into_data().unwrap_or_default(),
-            Some(Err(error)) => return Some(told(&error)),
+            Some(Err(error)) => return Some(CutShort::BrokenOff(told(&error))),
         };
         let room = LARGEST_ANSWER - body.len();
         body.extend_from_slice(chunk.get(..room.min(chunk.len())).unwrap_or_default());
         if chunk.len() > room {
-            return Some(format!("longer than {LARGEST_ANSWER} bytes"));
+            return Some(CutShort::TooLong(LARGEST_ANSWER));
         }
     }
 }
@@ -178,14 +182,23 @@ fn text(headers: &HeaderMap, name: header::HeaderName) -> Option<String> {
     headers.get(name)?.to_str().ok().map(str::to_owned)
 }
 
-/// Seconds, or a date.
-fn retry_after(headers: &HeaderMap) -> Option<Duration> {
-    let value = text(headers, header::RETRY_AFTER)?;
-    if let Ok(seconds) = value.trim().parse() {
-        return Some(Duration::from_secs(seconds));
+/// All lines of a header, as one.
+fn joined(headers: &HeaderMap, name: header::HeaderName) -> String {
+    let lines = headers.get_all(name).into_iter();
+    lines.map(|line| String::from_utf8_lossy(line.as_bytes())).collect::<Vec<_>>().join(",")
+}
+
+/// Seconds, or a date. HTTP knows whole seconds alone; fractions are sent all the same. So many that no clock counts them are
+/// the most that there are.
+fn retry_after(value: &str, now: SystemTime) -> Option<Duration> {
+    let value = value.trim();
+    let is_number = value.starts_with(|first: char| first.is_ascii_digit())
+        && value.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
+    if is_number {
+        let seconds: f64 = value.parse().ok()?;
+        return Some(Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX));
     }
-    let date = httpdate::parse_http_date(value.trim()).ok()?;
-    Some(date.duration_since(SystemTime::now()).unwrap_or_default())
+    Some(httpdate::parse_http_date(value).ok()?.duration_since(now).unwrap_or_default())
 }
 
 /// What went wrong, and the innermost cause, which says most.

@@ -2,7 +2,9 @@
 //!
 //! - [`attempt`]: reads the event, makes the request, sends it.
 //! - [`forward`]: the exchange, under one deadline; over [`outbound`], which looks at every address before it connects.
+//! - [`coding`]: an answer that came compressed.
 
 pub(crate) mod attempt;
+mod coding;
 pub(crate) mod forward;
 pub(crate) mod outbound;

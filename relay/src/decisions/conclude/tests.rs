@@ -82,6 +82,25 @@ fn attempts_run_out_and_the_delivery_is_parked() {
     assert_eq!(status.next_attempt_at, None);
 }
 
+const FAULT: Next = Next::RouteFault { id: IdAfter::Unused };
+
+#[test]
+fn what_somebody_else_answered_may_have_reached_hermes() {
+    let foreign = Next::RouteFault { id: IdAfter::Unknown };
+    let (status, attempt, next) = run(&task(), AttemptOutcome::RouteFault, foreign.clone(), now());
+    let next = next.unwrap();
+    assert_eq!((status.state(), attempt.counted), (DeliveryState::Waiting, false));
+    assert_eq!((next.generation, next.lost_attempt, next.counted_attempts), (1, 1, 0));
+    let (_, _, again) =
+        run(&next, AttemptOutcome::RouteFault, foreign, after(now(), Duration::from_secs(60)));
+    assert_eq!(again.unwrap().lost_attempt, 1, "the first one is remembered");
+    let late = after(now(), Duration::from_secs(3_600));
+    let (status, ..) = run(&next, AttemptOutcome::Accepted, Next::Delivered, late);
+    assert!(status.reason.contains("the agent may have run twice"), "{}", status.reason);
+    let (_, _, refused) = run(&task(), AttemptOutcome::RouteFault, FAULT, now());
+    assert_eq!(refused.unwrap().lost_attempt, 0, "Hermes itself refused it");
+}
+
 #[test]
 fn pace_and_route_faults_burn_no_attempt() {
     let mut task = task();
@@ -91,7 +110,7 @@ fn pace_and_route_faults_burn_no_attempt() {
         assert!(!attempt.counted && status.reason.starts_with("Hermes' rate limit"));
         task = next.unwrap();
         assert!(task.slot_reserved);
-        let (_, _, next) = run(&task, AttemptOutcome::RouteFault, Next::RouteFault, now());
+        let (_, _, next) = run(&task, AttemptOutcome::RouteFault, FAULT, now());
         task = next.unwrap();
         assert_eq!(task.due_at, Some(to_proto(after(now(), Duration::from_secs(99)))));
     }

@@ -94,6 +94,51 @@ async fn header_names_are_in_the_case_in_which_they_were_written() {
 }
 
 #[tokio::test]
+async fn an_answer_that_came_compressed_is_read() {
+    let Exchange::Answered(answer) = answer_to(
+        b"HTTP/1.1 202 Accepted\r\nContent-Encoding: deflate\r\nContent-Length: 7\r\n\r\n\x01\x02\x00\xfd\xffok",
+        b"",
+    )
+    .await
+    else {
+        panic!()
+    };
+    assert_eq!((answer.body.as_slice(), answer.cut_short), (b"ok".as_slice(), None));
+    let Exchange::Answered(answer) =
+        answer_to(b"HTTP/1.1 202 Accepted\r\nContent-Encoding: br\r\nContent-Length: 2\r\n\r\nok", b"").await
+    else {
+        panic!()
+    };
+    assert_eq!(answer.cut_short, Some(CutShort::Unreadable("it is encoded as br".into())));
+}
+
+#[test]
+fn retry_after_is_a_number_or_a_date() {
+    let now = SystemTime::UNIX_EPOCH + Duration::from_secs(784_111_777);
+    for (value, expected) in [
+        ("0", Some(Duration::ZERO)),
+        (" 120 ", Some(Duration::from_secs(120))),
+        ("1.5", Some(Duration::from_millis(1500))),
+        ("0.25", Some(Duration::from_millis(250))),
+        ("18446744073709551616", Some(Duration::MAX)),
+        ("99999999999999999999999999999999", Some(Duration::MAX)),
+        (&"9".repeat(400), Some(Duration::MAX)),
+        ("Sun, 06 Nov 1994 08:49:47 GMT", Some(Duration::from_secs(10))),
+        ("Sun, 06 Nov 1994 08:49:27 GMT", Some(Duration::ZERO)),
+        ("-1", None),
+        ("1.2.3", None),
+        (".5", None),
+        ("1e3", None),
+        ("inf", None),
+        ("NaN", None),
+        ("soon", None),
+        ("", None),
+    ] {
+        assert_eq!(retry_after(value, now), expected, "{value}");
+    }
+}
+
+#[tokio::test]
 async fn redirects_are_not_followed() {
     let Exchange::Answered(answer) =
         answer_to(b"HTTP/1.1 302 Found\r\nLocation: http://127.0.0.1:1/\r\nContent-Length: 0\r\n\r\n", b"")
@@ -112,13 +157,13 @@ async fn an_endless_answer_is_cut_and_a_dripping_one_ends_at_the_deadline() {
         panic!()
     };
     assert_eq!(endless.body.len(), LARGEST_ANSWER);
-    assert_eq!(endless.cut_short.as_deref(), Some("longer than 65536 bytes"));
+    assert_eq!(endless.cut_short, Some(CutShort::TooLong(LARGEST_ANSWER)));
     let Exchange::Answered(stalled) =
         answer_to(b"HTTP/1.1 202 Accepted\r\nContent-Length: 9\r\n\r\n...", b"").await
     else {
         panic!()
     };
-    assert_eq!(stalled.cut_short.as_deref(), Some("not whole within 500ms"));
+    assert_eq!(stalled.cut_short, Some(CutShort::BrokenOff("not whole within 500ms".into())));
 }
 
 #[tokio::test]

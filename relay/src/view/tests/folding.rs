@@ -20,7 +20,7 @@ fn next(kind: u8) -> Next {
         1 => Next::Ignored,
         2 => Next::Ambiguous,
         3 => Next::Slower { retry_after: None },
-        4 => Next::RouteFault,
+        4 => Next::RouteFault { id: IdAfter::Unused },
         5 => Next::Retry { retry_after: None, id: IdAfter::Unknown },
         _ => Next::Retry { retry_after: None, id: IdAfter::UsedUp },
     }

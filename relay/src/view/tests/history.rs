@@ -112,7 +112,7 @@ impl History {
             Next::Ignored => AttemptOutcome::Ignored,
             Next::Ambiguous => AttemptOutcome::NotUnderstood,
             Next::Slower { .. } => AttemptOutcome::RateLimited,
-            Next::RouteFault | Next::OtherSecret => AttemptOutcome::RouteFault,
+            Next::RouteFault { .. } | Next::OtherSecret => AttemptOutcome::RouteFault,
             Next::Retry { .. } => AttemptOutcome::Failed,
         };
         let ended = Ended {
