@@ -4,11 +4,11 @@
 //! `t` is signed as the characters that were sent. Parts with other names are passed over, so that OpenRouter
 //! can add to the scheme.
 
-use crate::mac::hmac_sha256;
+use crate::mac::hmac_sha256_raw;
 use data_encoding::{HEXLOWER, HEXLOWER_PERMISSIVE};
 use hmac::Mac as _;
 use jiff::Timestamp;
-use secrecy::SecretString;
+use secrecy::{ExposeSecret as _, SecretString};
 use std::time::Duration;
 use thiserror::Error;
 
@@ -73,13 +73,19 @@ impl<'a> Signature<'a> {
                 _ => {}
             }
         }
-        // Two times would be two claims: which one was signed?
+        // Two times would be two claims: which one was signed? The same one twice is one: a proxy may repeat the header.
+        timestamps.dedup();
         let &[timestamp] = timestamps.as_slice() else { return Err(Rejected::Malformed) };
         if digests.is_empty() || timestamp.is_empty() || !timestamp.bytes().all(|b| b.is_ascii_digit()) {
             return Err(Rejected::Malformed);
         }
         let seconds = timestamp.parse().map_err(|_| Rejected::Malformed)?;
         Ok(Self { timestamp, seconds, digests })
+    }
+
+    /// Whether its time is close enough to now. Anybody can write such a time: only [`Self::verify`] says who did.
+    pub fn is_recent(&self, tolerance: Duration, now: Timestamp) -> bool {
+        self.seconds.abs_diff(now.as_second()) <= tolerance.as_secs()
     }
 
     /// Whether one of the secrets signed this body at a time close enough to now.
@@ -95,28 +101,35 @@ impl<'a> Signature<'a> {
     ) -> Result<(), Rejected> {
         let mut matched = false;
         for secret in secrets {
-            let mac = mac(secret, self.timestamp, body);
-            for digest in &self.digests {
-                matched |= mac.clone().verify_slice(digest).is_ok();
-            }
+            matched |= self.matches(secret.expose_secret().as_bytes(), body);
         }
         // After the comparison, so that a stale time costs what a wrong digest costs.
-        if self.seconds.abs_diff(now.as_second()) > tolerance.as_secs() {
+        if !self.is_recent(tolerance, now) {
             return Err(Rejected::Stale);
         }
         if matched { Ok(()) } else { Err(Rejected::Mismatch) }
+    }
+
+    /// Whether this key signed this body, at whatever time.
+    pub(super) fn matches(&self, key: &[u8], body: &[u8]) -> bool {
+        let mac = mac(key, self.timestamp, body);
+        let mut matched = false;
+        for digest in &self.digests {
+            matched |= mac.clone().verify_slice(digest).is_ok();
+        }
+        matched
     }
 }
 
 /// The header's value for a body, as OpenRouter would send it.
 pub fn sign(secret: &SecretString, now: Timestamp, body: &[u8]) -> String {
     let timestamp = now.as_second().to_string();
-    let digest = mac(secret, &timestamp, body).finalize().into_bytes();
+    let digest = mac(secret.expose_secret().as_bytes(), &timestamp, body).finalize().into_bytes();
     format!("t={timestamp},v1={}", HEXLOWER.encode(&digest))
 }
 
-fn mac(secret: &SecretString, timestamp: &str, body: &[u8]) -> hmac::Hmac<sha2::Sha256> {
-    hmac_sha256(secret).chain_update(timestamp).chain_update(",").chain_update(body)
+fn mac(key: &[u8], timestamp: &str, body: &[u8]) -> hmac::Hmac<sha2::Sha256> {
+    hmac_sha256_raw(key).chain_update(timestamp).chain_update(",").chain_update(body)
 }
 
 #[cfg(test)]
@@ -156,6 +169,9 @@ mod tests {
             format!("{digest},{time}"),
             format!(" {time} ,  {digest}  "),
             format!("{time},v1={zeros},{digest}"),
+            // The same header twice, on two lines or on one.
+            format!("{header},{header}"),
+            format!("{time},{time} , {digest}"),
             format!("{time},v1=nonsense,v0=abc,{digest},x"),
             format!("{time},{}", digest.to_uppercase().replace("V1", "v1")),
             format!("t = {},v1 = {}", time.trim_start_matches("t="), digest.trim_start_matches("v1=")),
@@ -176,7 +192,15 @@ mod tests {
         {
             assert_eq!(verify(header, &["s"], now(), BODY), Err(Rejected::Malformed), "{header}");
         }
-        assert_eq!(verify(&format!("{time},{time},{digest}"), &["s"], now(), BODY), Err(Rejected::Malformed));
+        for other in ["t=1776999999", "t=01777000000", "t=1777000000.0", "t="] {
+            for header in [
+                format!("{header},{other}"),
+                format!("{other},{header}"),
+                format!("{header},{other},{header}"),
+            ] {
+                assert_eq!(verify(&header, &["s"], now(), BODY), Err(Rejected::Malformed), "{header}");
+            }
+        }
         assert_eq!(verify(&header, &["x"], now(), BODY), Err(Rejected::Mismatch));
         assert_eq!(verify(&header, &[], now(), BODY), Err(Rejected::Mismatch));
         assert_eq!(verify(&header, &["s"], now(), b"{}"), Err(Rejected::Mismatch));
