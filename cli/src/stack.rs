@@ -45,6 +45,7 @@ impl Stack {
         let config = Arc::clone(&current.borrow());
         metrics::begin(role, matches!(config.bus, BusKind::Nats(_)));
         reload::measure(&live.standing.borrow());
+        reload::count_down(&config, role);
         let (publisher, bus) = open_bus(&config, role).await?;
         let ingress = if role.has_ingress() { Some(bind_ingress(&current, &publisher).await?) } else { None };
         let relay = match bus.clone().filter(|_| role.has_relay()) {

@@ -9,13 +9,13 @@ use std::{
     io::{self, Write as _},
     path::Path,
 };
-use talaria_core::config::{self, Config, Reading, Role};
+use talaria_core::config::{self, Config, Missing, Reading, Role};
 
 pub(crate) async fn run(path: &Path, args: Check) -> Result<(), Failure> {
     let role = args.role.map(Role::from);
     let shown = if args.running { Some(running::ask(path, args.admin.as_ref(), role).await?) } else { None };
     let role = shown.as_ref().map(|(role, _)| *role).or(role).unwrap_or(Role::Both);
-    let Reading { settings, mut config } = config::read_for(path, role);
+    let Reading { settings, mut config } = config::read_for(path, role, Missing::Refused);
     if let (Ok(config), true) = (&mut config, role.has_relay()) {
         config.warnings.extend(home::warnings(config, args.hermes.as_deref())?);
     }

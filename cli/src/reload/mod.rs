@@ -125,6 +125,7 @@ impl Reloader {
             .fold(settings.clone(), |settings, key| settings.with_older(key, &self.in_force.borrow()));
         self.read = settings;
         warn(&config);
+        count_down(&config, self.source.role);
         self.config.send_replace(Arc::new(config));
         self.in_force.send_replace(Arc::new(in_force));
         let generation = self.standing.borrow().generation + 1;
@@ -168,6 +169,15 @@ impl Reloader {
 pub(crate) fn warn(config: &Config) {
     for warning in &config.warnings {
         tracing::warn!(line = warning.line, column = warning.column, help = warning.help, "{}", warning.what);
+    }
+}
+
+/// Counts the tenants that are down, where callbacks come in.
+pub(crate) fn count_down(config: &Config, role: Role) {
+    if role.has_ingress() {
+        let down = config.tenants.values().filter(|tenant| tenant.down().is_some()).count();
+        #[expect(clippy::cast_precision_loss, reason = "a gauge is a float")]
+        gauge!("talaria_tenants_down").set(down as f64);
     }
 }
 

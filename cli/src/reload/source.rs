@@ -6,7 +6,7 @@ use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
 };
-use talaria_core::config::{self, Config, Reading, Role};
+use talaria_core::config::{self, Config, Missing, Reading, Role};
 
 /// How this process reads its configuration.
 #[derive(Clone, Debug)]
@@ -67,7 +67,7 @@ impl Source {
 
     /// What the file says now.
     pub(super) fn read(&self) -> Reading {
-        let mut reading = config::read_for(&self.path, self.role);
+        let mut reading = config::read_for(&self.path, self.role, Missing::Tolerated);
         if let Ok(config) = &mut reading.config {
             self.overrides.apply(config);
             if !self.tunnel {

@@ -1,8 +1,8 @@
 //! From what was written to what it means. Collects every problem instead of stopping at the first.
 
 use super::{
-    Addresses, Admin, BodyMode, BusKind, Config, DEFAULT_TOLERANCE, EventPattern, Guard, NAMES, Pace,
-    Problem, Relay, Retry, Role, Route, Tenant, access, filesystem, ingress, is_name, nats, outbound,
+    Addresses, Admin, BodyMode, BusKind, Config, DEFAULT_TOLERANCE, EventPattern, Guard, Missing, NAMES,
+    Pace, Problem, Relay, Retry, Role, Route, Tenant, access, filesystem, ingress, is_name, nats, outbound,
     path::below,
     problem::Problems,
     raw, secret,
@@ -19,6 +19,7 @@ use crate::{
     json::{Object, Text, Value},
     network::Networks,
 };
+use secrecy::SecretString;
 use serde_saphyr::{Location, Spanned};
 use std::{
     collections::{BTreeMap, HashMap},
@@ -59,6 +60,8 @@ struct Scope<'a> {
     role: Role,
     /// Nothing is tried for longer than it is kept.
     retention: Duration,
+    /// What becomes of a tenant without secrets.
+    missing: Missing,
 }
 
 pub(super) fn addresses(raw: &raw::Config) -> Result<Addresses, Vec<Problem>> {
@@ -97,13 +100,18 @@ fn directory(raw: &raw::Config, base: &Path) -> PathBuf {
     below(base, raw.data_dir.as_ref().map_or("talaria-data", |path| path.value.as_str()))
 }
 
-pub(super) fn config(raw: raw::Config, base: &Path, role: Role) -> Result<Config, Vec<Problem>> {
+pub(super) fn config(
+    raw: raw::Config,
+    base: &Path,
+    role: Role,
+    missing: Missing,
+) -> Result<Config, Vec<Problem>> {
     let mut problems = Problems(raw.numbers.clone());
     let mut warnings = Problems::default();
     let p = &mut problems;
 
     let retention = duration(p, raw.retention.as_ref(), "retention", 7 * DAY, SECOND..=3_650 * DAY);
-    let scope = Scope { base, role, retention };
+    let scope = Scope { base, role, retention, missing };
     let ingress = ingress::compile(p, &mut warnings, &raw.ingress);
     let for_tunnel = (raw.ingress.public_url.is_some(), ingress.public_url.as_ref());
     let tenants = raw.tenants.0.iter().map(|(name, _)| name.value.as_str()).collect();
@@ -166,6 +174,9 @@ pub(super) fn config(raw: raw::Config, base: &Path, role: Role) -> Result<Config
         let tenant = compile_tenant(p, &mut warnings, &name.value, tenant, scope);
         config.tenants.insert(name.value, Arc::new(tenant));
     }
+    if config.tenants.values().all(|tenant| tenant.down().is_some()) {
+        p.0.extend(config.tenants.values().flat_map(|tenant| tenant.unread.iter().cloned()));
+    }
     if config.tenants.is_empty() {
         let what = "no tenants: nothing could come in".to_owned();
         let help = "add one under tenants:, as deploy/talaria.example.yaml shows".to_owned();
@@ -212,12 +223,7 @@ fn compile_tenant(
         let help = "name at least one: an event without a verified signature is never accepted";
         p.add(origins, format!("tenant {name} has no OpenRouter secret"), help);
     }
-    // None of them for a relay, and not empty ones: by an empty secret anybody could sign.
-    let secrets = if scope.role.has_ingress() {
-        origins.value.iter().map(|origin| secret::read(p, warnings, origin, scope.base)).collect()
-    } else {
-        Vec::new()
-    };
+    let (secrets, unread) = openrouter_secrets(p, warnings, name, &origins.value, scope);
     let networks = outbound::networks(p, &raw.networks);
     let mut routes = BTreeMap::new();
     let mut keys = HashMap::new();
@@ -233,6 +239,7 @@ fn compile_tenant(
     Tenant {
         name: name.to_owned(),
         secrets,
+        unread,
         secret_origin: origins
             .value
             .first()
@@ -246,6 +253,39 @@ fn compile_tenant(
         ),
         routes,
     }
+}
+
+/// The secrets that can be read, and why others cannot. None of them for a relay, and never empty ones: by an empty secret anybody
+/// could sign.
+fn openrouter_secrets(
+    p: &mut Problems,
+    warnings: &mut Problems,
+    tenant: &str,
+    origins: &[Spanned<Origin>],
+    scope: Scope<'_>,
+) -> (Vec<SecretString>, Vec<Problem>) {
+    let (mut secrets, mut faults) = (Vec::new(), Problems::default());
+    for origin in origins.iter().filter(|_| scope.role.has_ingress()) {
+        let before = faults.0.len();
+        let secret = secret::read(&mut faults, warnings, origin, scope.base);
+        if faults.0.len() == before {
+            secrets.push(secret);
+        }
+    }
+    if scope.missing == Missing::Refused {
+        p.0.append(&mut faults.0);
+        return (secrets, Vec::new());
+    }
+    let becomes =
+        if secrets.is_empty() { "its callbacks are answered 503" } else { "its other ones are used" };
+    warnings.0.extend(
+        faults
+            .0
+            .iter()
+            .cloned()
+            .map(|fault| Problem { what: format!("tenant {tenant}: {}; {becomes}", fault.what), ..fault }),
+    );
+    (secrets, faults.0)
 }
 
 fn compile_route(

@@ -146,14 +146,23 @@ pub enum BusKind {
 pub struct Tenant {
     /// Its name, as in `/callbacks/{name}`.
     pub name: String,
-    /// The secrets that OpenRouter may sign with; none in a relay, and never none in an ingress.
+    /// The secrets that OpenRouter may sign with; none in a relay, and none in an ingress where the tenant is down.
     pub secrets: Vec<SecretString>,
+    /// Why others of them could not be read. Only in a process that runs: it works for what can be verified.
+    pub unread: Vec<Problem>,
     /// Where the first of them comes from, to tell the operator.
     pub secret_origin: SecretOrigin,
     /// How far a signature's time may be from now.
     pub tolerance: Duration,
     /// Its routes, by name.
     pub routes: BTreeMap<String, Arc<Route>>,
+}
+
+impl Tenant {
+    /// Why no callback of this tenant can be verified, if none can: no secret could be read.
+    pub fn down(&self) -> Option<&Problem> {
+        self.unread.first().filter(|_| self.secrets.is_empty())
+    }
 }
 
 impl Config {
@@ -190,12 +199,21 @@ pub fn load(path: &Path) -> Result<Config, Error> {
 /// own and no others. All else is valid for one role if it is for the other, except that the embedded bus joins no
 /// two processes.
 pub fn load_for(path: &Path, role: Role) -> Result<Config, Error> {
-    compiled(path, &read(path)?, role)
+    compiled(path, &read(path)?, role, Missing::Refused)
 }
 
-fn compiled(path: &Path, text: &str, role: Role) -> Result<Config, Error> {
-    compile::config(raw::parse(path, text)?, &directory(path), role)
+fn compiled(path: &Path, text: &str, role: Role, missing: Missing) -> Result<Config, Error> {
+    compile::config(raw::parse(path, text)?, &directory(path), role, missing)
         .map_err(|problems| Error::invalid(path, problems))
+}
+
+/// What becomes of a tenant whose OpenRouter secrets cannot be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Missing {
+    /// The configuration is not valid.
+    Refused,
+    /// It works with those that can. Where there is none it is down, and the others work, unless there is no other.
+    Tolerated,
 }
 
 /// A file as it was read, valid or not.
@@ -209,7 +227,7 @@ pub struct Reading {
 
 /// The same with the settings, to compare them with those of another reading. What changes while it is read differs
 /// in the next reading from this one.
-pub fn read_for(path: &Path, role: Role) -> Reading {
+pub fn read_for(path: &Path, role: Role, missing: Missing) -> Reading {
     let text = match read(path) {
         Ok(text) => text,
         Err(error) => return Reading { settings: Settings::default(), config: Err(error) },
@@ -217,7 +235,7 @@ pub fn read_for(path: &Path, role: Role) -> Reading {
     let base = directory(path);
     // First, so that they are never newer than the configuration.
     let settings = Settings::read(&text, &base, role);
-    Reading { settings, config: compiled(path, &text, role) }
+    Reading { settings, config: compiled(path, &text, role, missing) }
 }
 
 /// Reads the addresses out of a configuration file, without its secrets.

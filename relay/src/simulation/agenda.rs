@@ -7,7 +7,7 @@ use std::{
     sync::{Arc, LazyLock},
     time::Duration,
 };
-use talaria_core::config::{self, Config, Reading, Role, Settings};
+use talaria_core::config::{self, Config, Missing, Reading, Role, Settings};
 
 pub(super) const WEEK: Duration = Duration::from_secs(7 * 86_400);
 pub(super) const TENANTS: usize = 600;
@@ -45,7 +45,7 @@ fn compile(paces: [&str; ROUTES]) -> (Arc<Config>, Settings) {
     }
     let file = directory.path().join("talaria.yaml");
     fs::write(&file, text).unwrap();
-    let Reading { settings, config } = config::read_for(&file, Role::Both);
+    let Reading { settings, config } = config::read_for(&file, Role::Both, Missing::Refused);
     (Arc::new(config.unwrap()), settings)
 }
 

@@ -28,7 +28,7 @@ impl Both {
     }
 
     fn read(&self, role: Role) -> (Settings, Config) {
-        let Reading { settings, config } = read_for(&self.path, role);
+        let Reading { settings, config } = read_for(&self.path, role, Missing::Refused);
         (settings, config.unwrap())
     }
 
@@ -207,16 +207,16 @@ fn what_cannot_be_read_or_parsed_has_settings_all_the_same() {
     let both = Both::new();
     let (settings, _) = both.read(Role::Both);
     fs::write(&both.path, "tenants: [").unwrap();
-    let Reading { settings: broken, config } = read_for(&both.path, Role::Both);
+    let Reading { settings: broken, config } = read_for(&both.path, Role::Both, Missing::Refused);
     assert!(!broken.since(&settings).is_empty());
     let problems = config.unwrap_err().into_problems();
     assert_eq!((problems.len(), problems[0].line), (1, 1), "{problems:?}");
     // A file that is not valid names files that may mend it.
     fs::write(&both.path, TWO.replace("secrets/acme-hermes", "secrets/later")).unwrap();
-    let Reading { settings, config } = read_for(&both.path, Role::Both);
+    let Reading { settings, config } = read_for(&both.path, Role::Both, Missing::Refused);
     assert!(config.is_err() && settings.files().contains(&both.directory.path().join("secrets/later")));
     fs::remove_file(&both.path).unwrap();
-    let problems = read_for(&both.path, Role::Both).config.unwrap_err().into_problems();
+    let problems = read_for(&both.path, Role::Both, Missing::Refused).config.unwrap_err().into_problems();
     assert!(problems[0].line == 0 && problems[0].what.contains("cannot read"), "{problems:?}");
 }
 
@@ -239,4 +239,66 @@ fn what_guards_an_address_does_not_go_while_the_address_stays() {
     );
     // Whoever does not listen there has nothing to guard.
     assert!(reload(Role::Ingress, &running, read, &differences).is_ok());
+}
+
+/// What a process that runs reads, of two tenants, one with two secrets.
+fn tolerated(both: &Both, text: &str) -> Result<Config, Error> {
+    fs::write(&both.path, text).unwrap();
+    read_for(&both.path, Role::Ingress, Missing::Tolerated).config
+}
+
+const SHARED: &str = "bus: {nats: {servers: [nats://n:4222]}}
+tenants:
+  acme: {openrouter: {secrets: [{file: secrets/acme-openrouter}, {file: secrets/new}]}}
+  other: {openrouter: {secrets: [{file: secrets/other}]}}
+";
+
+#[test]
+fn a_tenant_whose_secret_is_missing_takes_down_no_other() {
+    let both = Both::new();
+    let config = tolerated(&both, SHARED).unwrap();
+    let (acme, other) = (&config.tenants["acme"], &config.tenants["other"]);
+    // The one has a secret that can be read, and the other one has none.
+    assert_eq!((acme.secrets.len(), acme.unread.len(), acme.down()), (1, 1, None));
+    let problem = other.down().unwrap();
+    assert!(problem.line == 4 && problem.what.contains("cannot read the secret in "), "{problem}");
+    let warnings: Vec<_> = config.warnings.iter().map(|warning| warning.what.as_str()).collect();
+    assert!(
+        warnings[0].starts_with("tenant acme: cannot") && warnings[0].ends_with("; its other ones are used")
+    );
+    assert!(
+        warnings[1].starts_with("tenant other: ")
+            && warnings[1].ends_with("; its callbacks are answered 503")
+    );
+    // It is a fault all the same for whoever checks it, and where nobody is left.
+    assert_eq!(load_for(&both.path, Role::Ingress).unwrap_err().into_problems().len(), 2);
+    let alone = SHARED.replace("secrets/acme-openrouter", "secrets/away");
+    assert_eq!(tolerated(&both, &alone).unwrap_err().into_problems().len(), 3);
+    // A relay reads none of them.
+    let relay = read_for(&both.path, Role::Relay, Missing::Tolerated).config.unwrap();
+    assert!(relay.tenants.values().all(|tenant| tenant.down().is_none() && tenant.unread.is_empty()));
+}
+
+#[test]
+fn a_secret_that_goes_away_takes_down_nobody_who_works() {
+    let both = Both::new();
+    let secrets = both.directory.path().join("secrets");
+    let without = tolerated(&both, SHARED).unwrap();
+    write_secret(&secrets.join("other"), "theirs", 0o600);
+    let partly = tolerated(&both, SHARED).unwrap();
+    write_secret(&secrets.join("new"), "ours", 0o600);
+    let whole = tolerated(&both, SHARED).unwrap();
+    let changed = |key: &str| [(key.to_owned(), Difference::Changed)].into();
+    let reload = |from: &Config, to: &Config, key| reload(Role::Ingress, from, to.clone(), &changed(key));
+    let (other, acme) = ("tenants.other.openrouter.secrets", "tenants.acme.openrouter.secrets");
+    // What was missing may come, and what is still missing stops no other change.
+    let mended = reload(&without, &partly, other).unwrap().config;
+    assert!(mended.tenants["other"].down().is_none() && mended.tenants["acme"].unread.len() == 1);
+    assert!(reload(&partly, &whole, acme).is_ok());
+    assert!(reload(&without, &without, "retention").is_ok());
+    // What is there may not go.
+    for (from, to, key) in [(&partly, &without, other), (&whole, &partly, acme), (&whole, &without, acme)] {
+        let problem = reload(from, to, key).unwrap_err();
+        assert!(problem.what.starts_with("cannot read the secret in "), "{problem}");
+    }
 }
