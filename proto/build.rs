@@ -3,12 +3,13 @@
 use prost::Message as _;
 use std::{env, error::Error, fs, path::PathBuf};
 
-const FILES: [&str; 8] = [
+const FILES: [&str; 9] = [
     "talaria/v1/event.proto",
     "talaria/v1/delivery.proto",
     "talaria/v1/action.proto",
     "talaria/v1/journal.proto",
     "talaria/v1/relay.proto",
+    "talaria/v1/ingress.proto",
     "talaria/v1/status.proto",
     "talaria/v1/control.proto",
     "talaria/v1/cluster.proto",

@@ -50,6 +50,7 @@
 //! Relays:
 //!
 //! 13. Announcements and questions are best effort: any of them may be lost, and nothing that has to hold depends on them.
+//!     So is what an ingress announces of what it refused.
 
 pub mod clock;
 #[cfg(any(test, feature = "conformance"))]
@@ -170,6 +171,17 @@ impl Publisher {
         match self {
             Self::Embedded(bus) => bus.quarantine(callback).await,
             Self::Nats(bus) => bus.quarantine(callback).await,
+        }
+    }
+
+    /// Tells the relays what this ingress refused. See invariant 13.
+    pub async fn announce_refusals(&self, announcement: Bytes) -> Result<(), Error> {
+        match self {
+            Self::Embedded(bus) => {
+                bus.announce_refusals(announcement);
+                Ok(())
+            }
+            Self::Nats(bus) => bus.announce_refusals(announcement).await,
         }
     }
 
@@ -346,6 +358,14 @@ impl Bus {
         }
     }
 
+    /// What ingresses announce of what they refused.
+    pub async fn refusals(&self) -> Result<Refusals, Error> {
+        match self {
+            Self::Embedded(bus) => Ok(Refusals::Embedded(bus.refusals())),
+            Self::Nats(bus) => bus.refusals().await.map(Refusals::Nats),
+        }
+    }
+
     /// Whether something could be made durable now. See invariant 12.
     pub async fn check(&self) -> Result<(), Error> {
         match self {
@@ -417,6 +437,25 @@ impl Announcements {
     /// The next one: the relay's id, and what it says. An error when the subscription ended, and a new one is needed.
     pub async fn next(&mut self) -> Result<(String, Bytes), Error> {
         self.0.next().await
+    }
+}
+
+/// What ingresses announce of what they refused.
+pub enum Refusals {
+    /// The one of this process.
+    Embedded(embedded::Refusals),
+    /// Those of all processes.
+    Nats(nats::Announcements),
+}
+
+impl Refusals {
+    /// The next announcement: the ingress' id, and what it says. An error when the subscription ended, and a new one is
+    /// needed.
+    pub async fn next(&mut self) -> Result<(String, Bytes), Error> {
+        match self {
+            Self::Embedded(refusals) => refusals.next().await,
+            Self::Nats(refusals) => refusals.next().await,
+        }
     }
 }
 

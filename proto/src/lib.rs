@@ -4,6 +4,7 @@
 //! - `talaria/v1/delivery.proto`: an event on its way to a route, its attempts, what waits.
 //! - `talaria/v1/journal.proto`: the records and commits of a partition's journal.
 //! - `talaria/v1/relay.proto`: what relays announce to each other.
+//! - `talaria/v1/ingress.proto`: what ingresses tell relays of what they refused.
 //! - `talaria/v1/action.proto`: what operators ask for: pauses, replays.
 //! - `talaria/v1/status.proto`: `StatusService`, which answers what became of everything.
 //! - `talaria/v1/control.proto`: `ControlService`, by which an operator intervenes, and which explains.

@@ -211,6 +211,7 @@ macro_rules! conformance_suite {
             i11_what_cannot_be_made_durable_is_an_error_and_succeeds_later
             i12_a_healthy_bus_passes_its_check
             i13_relays_announce_and_ask
+            i13_relays_hear_what_ingresses_refused
             a_relay_keeps_its_name_and_streams_keep_their_source
         }
     };

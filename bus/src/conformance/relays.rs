@@ -63,3 +63,28 @@ pub async fn a_relay_keeps_its_name_and_streams_keep_their_source(backend: &impl
         assert_eq!(second.bounds().await.unwrap().source, source);
     }
 }
+
+pub async fn i13_relays_hear_what_ingresses_refused(backend: &impl Backend) {
+    let bus = backend.open().await;
+    let second = backend.open_second().await;
+    let mut heard = second.as_ref().unwrap_or(&bus).refusals().await.unwrap();
+    let publisher = bus.publisher();
+    let mut ids = Vec::new();
+    for what in ["one", "another"] {
+        let (id, found) = loop {
+            publisher.announce_refusals(Bytes::from_static(what.as_bytes())).await.unwrap();
+            let Ok(found) = tokio::time::timeout(REPEAT, heard.next()).await else { continue };
+            let (id, found) = found.unwrap();
+            if found == what {
+                break (id, found);
+            }
+        };
+        assert_eq!(found, what);
+        ids.push(id);
+    }
+    assert_eq!(ids[0], ids[1], "an ingress keeps its id");
+    if second.is_none() {
+        // Whoever asks later hears what was announced last.
+        assert_eq!(bus.refusals().await.unwrap().next().await.unwrap().1, "another");
+    }
+}

@@ -28,6 +28,7 @@ pub(crate) use follow::{Events, Following};
 pub(crate) use journal::{Journal, LARGEST_COMMIT};
 
 use crate::{Bounds, Error, Floors, Identity, Incoming, identity, sqlite::Readers, tail::Tail, time};
+use bytes::Bytes;
 use prost::Message as _;
 use std::{
     fs::File,
@@ -57,8 +58,20 @@ struct Inner {
     streams: Arc<Streams>,
     identity: Identity,
     source: String,
+    /// What the ingress of this process announced last of what it refused.
+    refusals: watch::Sender<Bytes>,
     /// Keeps a second process out. Dropped after the writer.
     _lock: File,
+}
+
+/// What the ingress of this process announces of what it refused.
+pub struct Refusals(watch::Receiver<Bytes>);
+
+impl Refusals {
+    pub(crate) async fn next(&mut self) -> Result<(String, Bytes), Error> {
+        self.0.changed().await.map_err(|_| Error::new("the bus has stopped"))?;
+        Ok((String::new(), self.0.borrow_and_update().clone()))
+    }
 }
 
 /// What can be read.
@@ -132,7 +145,10 @@ impl Embedded {
         let checkpointer = checkpoint::Checkpointer::start(&file).map_err(open)?;
         let writer = writer::Writer::start(store, checkpointer, Arc::clone(&streams));
         let writer = writer.map_err(|error| open(Error::new(error)))?;
-        Ok(Self { inner: Arc::new(Inner { writer, readers, streams, identity, source, _lock: lock }) })
+        let refusals = watch::Sender::default();
+        Ok(Self {
+            inner: Arc::new(Inner { writer, readers, streams, identity, source, refusals, _lock: lock }),
+        })
     }
 
     async fn write<T>(&self, write: impl FnOnce(Reply<T>) -> Write) -> Result<T, Error> {
@@ -160,6 +176,17 @@ impl Embedded {
             reply,
         })
         .await
+    }
+
+    pub(crate) fn announce_refusals(&self, announcement: Bytes) {
+        self.inner.refusals.send_replace(announcement);
+    }
+
+    pub(crate) fn refusals(&self) -> Refusals {
+        let mut refusals = self.inner.refusals.subscribe();
+        // What was announced before is told, too.
+        refusals.mark_changed();
+        Refusals(refusals)
     }
 
     pub(crate) fn identity(&self) -> &Identity {

@@ -18,7 +18,7 @@
 //! - [`cloudevent`], [`publish`] with [`cost`]: callbacks in.
 //! - [`append`] with the decisions of [`resolve`]: commits in.
 //! - [`read`], [`follow`]: events and commits out.
-//! - [`relays`]: announcements and questions.
+//! - [`relays`]: announcements and questions, and what ingresses announce.
 
 mod append;
 mod cloudevent;
@@ -197,6 +197,10 @@ impl Nats {
 
     pub(crate) async fn announcements(&self) -> Result<crate::Announcements, Error> {
         relays::announcements(&self.connection).await
+    }
+
+    pub(crate) async fn refusals(&self) -> Result<Announcements, Error> {
+        relays::refusals(&self.connection).await
     }
 
     pub(crate) async fn ask(&self, relay: &str, question: Bytes) -> Result<Bytes, Error> {

@@ -110,6 +110,11 @@ impl Names {
         format!("{}.ask.{relay}", self.prefix)
     }
 
+    /// Where an ingress announces what it refused.
+    pub(super) fn refusals(&self, ingress: &str) -> String {
+        format!("{}.refusals.{ingress}", self.prefix)
+    }
+
     /// What the subjects of answers to an ingress begin with. Different from a relay's, so that permissions can keep an
     /// ingress from the answers to relays, which hold events and commits.
     pub(super) fn ingress_inbox(&self) -> String {

@@ -15,11 +15,13 @@ use super::{
     connection::Connection,
     cost::Cost,
     names::{BATCH_COMMIT, BATCH_ID, BATCH_SEQUENCE},
+    relays,
     store::{Message, NotStored, Store},
     streams::Wanted,
 };
 use crate::Error;
 use async_nats::HeaderName;
+use bytes::Bytes;
 use futures_util::future::join_all;
 use std::{
     collections::VecDeque,
@@ -41,6 +43,8 @@ const LARGEST_BATCH_BYTES: usize = 4 << 20;
 /// Stores callbacks in the events stream.
 pub struct Publisher {
     connection: Connection,
+    /// Tells this ingress from the others, in what it announces.
+    id: String,
     wanted: Wanted,
     shared: Arc<Shared>,
 }
@@ -56,7 +60,8 @@ impl Publisher {
             has_queue: AtomicBool::new(false),
             queue: Mutex::default(),
         });
-        Self { connection: connection.clone(), wanted, shared }
+        let id = format!("{:016x}", rand::random::<u64>());
+        Self { connection: connection.clone(), id, wanted, shared }
     }
 
     pub(crate) async fn publish(&self, event: Arc<Event>) -> Result<(), Error> {
@@ -65,6 +70,10 @@ impl Publisher {
 
     pub(crate) async fn quarantine(&self, callback: QuarantinedCallback) -> Result<(), Error> {
         self.store(cloudevent::quarantined(&self.connection.names, &callback)).await
+    }
+
+    pub(crate) async fn announce_refusals(&self, announcement: Bytes) -> Result<(), Error> {
+        relays::announce_refusals(&self.connection, &self.id, announcement).await
     }
 
     pub(crate) async fn check(&self) -> Result<(), Error> {

@@ -1,4 +1,5 @@
-//! Announcements and questions among relays, over core NATS: kept nowhere, and each of them may be lost.
+//! Announcements and questions among relays, and what ingresses announce to them, over core NATS: kept nowhere, and each of
+//! them may be lost.
 
 use super::{
     connection::{ANSWER_DEADLINE, Connection},
@@ -21,6 +22,20 @@ pub(super) async fn announcements(connection: &Connection) -> Result<crate::Anno
     Ok(crate::Announcements(Announcements(subscriber)))
 }
 
+pub(super) async fn announce_refusals(
+    connection: &Connection,
+    ingress: &str,
+    announcement: Bytes,
+) -> Result<(), Error> {
+    connection.is_connected()?;
+    let sent = connection.client.publish(connection.names.refusals(ingress), announcement).await;
+    sent.map_err(|error| connection.error(&"cannot announce what was refused", &error))
+}
+
+pub(super) async fn refusals(connection: &Connection) -> Result<Announcements, Error> {
+    subscribe(connection, connection.names.refusals("*")).await.map(Announcements)
+}
+
 pub(super) async fn ask(connection: &Connection, relay: &str, question: Bytes) -> Result<Bytes, Error> {
     if !is_token(relay) {
         return Err(Error::new(format_args!("{relay:?} is not the id of a relay")));
@@ -41,7 +56,7 @@ pub(super) async fn questions(connection: &Connection, relay: &str) -> Result<cr
 /// Subscribes, and returns after the server knows it: a message that is sent then is received.
 async fn subscribe(connection: &Connection, subject: String) -> Result<Subscriber, Error> {
     connection.is_connected()?;
-    let failed = |why: &dyn Display| connection.error(&"cannot listen to the other relays", why);
+    let failed = |why: &dyn Display| connection.error(&"cannot listen to the others", why);
     let client = &connection.client;
     let subscriber = client.subscribe(subject).await.map_err(|error| failed(&error))?;
     // The server does what a client sends in order. Nobody listens here, which it answers at once.
@@ -51,14 +66,14 @@ async fn subscribe(connection: &Connection, subject: String) -> Result<Subscribe
     }
 }
 
-/// What relays announce.
-pub(crate) struct Announcements(Subscriber);
+/// What relays announce, or ingresses.
+pub struct Announcements(Subscriber);
 
 impl Announcements {
     pub(crate) async fn next(&mut self) -> Result<(String, Bytes), Error> {
         let message = self.0.next().await.ok_or_else(ended)?;
-        let relay = message.subject.rsplit('.').next().unwrap_or_default();
-        Ok((relay.to_owned(), message.payload))
+        let whose = message.subject.rsplit('.').next().unwrap_or_default();
+        Ok((whose.to_owned(), message.payload))
     }
 }
 
