@@ -1,8 +1,10 @@
-//! Reads a request's body within a limit, a deadline and the room that there is for all of them.
+//! Reads a request's body within a limit, a deadline and the room that there is for all of them, and says whether it is
+//! compressed.
 
 use crate::budget::Held;
 use axum::body::Body;
 use bytes::{Bytes, BytesMut};
+use http::{HeaderMap, header::CONTENT_ENCODING};
 use http_body_util::BodyExt as _;
 use hyper::body::Body as _;
 use std::time::Duration;
@@ -62,6 +64,23 @@ pub(crate) async fn read(
     }
 }
 
+/// How a body is compressed, as its head or its first bytes say; JSON begins with neither of these.
+pub(crate) fn compression(headers: &HeaderMap, body: &[u8]) -> Option<&'static str> {
+    let declared =
+        headers.get_all(CONTENT_ENCODING).iter().flat_map(|line| line.as_bytes().split(|byte| *byte == b','));
+    let declared = declared.map(<[u8]>::trim_ascii).filter(|coding| !coding.is_empty());
+    let declared = declared.filter(|coding| !coding.eq_ignore_ascii_case(b"identity")).last().map(|coding| {
+        let known =
+            [("gzip", "gzip"), ("x-gzip", "gzip"), ("deflate", "deflate"), ("br", "br"), ("zstd", "zstd")];
+        let is_it = |(name, _): &&(&str, &'static str)| coding.eq_ignore_ascii_case(name.as_bytes());
+        known.iter().find(is_it).map_or("another coding", |(_, name)| name)
+    });
+    declared.or_else(|| {
+        let magic: [(&[u8], _); 2] = [(b"\x1f\x8b", "gzip"), (b"\x28\xb5\x2f\xfd", "zstd")];
+        magic.into_iter().find(|(magic, _)| body.starts_with(magic)).map(|(_, name)| name)
+    })
+}
+
 /// Lets a sender whose body is not read run into the refusal.
 pub(crate) fn linger(mut body: Body) {
     tokio::spawn(timeout(LINGER, async move {
@@ -73,4 +92,33 @@ pub(crate) fn linger(mut body: Body) {
             }
         }
     }));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http::HeaderValue;
+
+    #[test]
+    fn a_compressed_body_is_known_by_its_head_or_by_its_first_bytes() {
+        let said = |lines: &[&str], body: &[u8]| {
+            let line = |line: &&str| (CONTENT_ENCODING, HeaderValue::from_str(line).unwrap());
+            compression(&lines.iter().map(line).collect(), body)
+        };
+        for (lines, body, expected) in [
+            (&[][..], &b"{}"[..], None),
+            (&["identity"], b"{}", None),
+            (&[""], b"{}", None),
+            (&["gzip"], b"{}", Some("gzip")),
+            (&["X-GZIP"], b"{}", Some("gzip")),
+            (&["deflate"], b"", Some("deflate")),
+            (&["gzip, br"], b"", Some("br")),
+            (&["gzip", "zstd"], b"", Some("zstd")),
+            (&["pied-piper"], b"", Some("another coding")),
+            (&[], b"\x1f\x8b\x08", Some("gzip")),
+            (&["identity"], b"\x28\xb5\x2f\xfd\x04", Some("zstd")),
+        ] {
+            assert_eq!(said(lines, body), expected, "{lines:?}");
+        }
+    }
 }

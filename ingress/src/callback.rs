@@ -5,16 +5,21 @@ use crate::{
     address::{self, Client, Sender},
     body::{self, Unread},
     connections::Place,
-    limits::{self, Limit, Limits},
+    limits::{self, Admission, Limit, Limits},
+    listener::Unserved,
     problem::Problem,
     quiet::Quiet,
+    reason::Reason,
+    refusals::{LONGEST_PATH, Refusals, Refused},
 };
 use axum::{
     body::Body,
     response::{IntoResponse as _, Response},
 };
+use bytes::Bytes;
 use http::{HeaderMap, Method, Request, StatusCode, request};
 use hyper::body::Incoming;
+use jiff::Timestamp;
 use metrics::{counter, histogram};
 use opentelemetry::KeyValue;
 use std::{
@@ -29,8 +34,12 @@ use talaria_bus::{
     trace::{self, Kind, Span, Tracer},
 };
 use talaria_core::{
-    config::Config,
-    openrouter::{IDEMPOTENCY_KEY_HEADER, signature},
+    config::{Config, Tenant},
+    openrouter::{
+        IDEMPOTENCY_KEY_HEADER,
+        diagnosis::diagnose,
+        signature::{self, Signature},
+    },
 };
 use talaria_proto::v1::{Event, QuarantinedCallback};
 use tokio::{sync::watch, time::Instant};
@@ -42,28 +51,43 @@ const STORE_DEADLINE: Duration = Duration::from_secs(10);
 /// A bus that is away makes every callback fail.
 static NOT_STORED: LogLimit = LogLimit::new();
 
-/// How much of an unknown tenant's name is logged.
-const LONGEST_NAME: usize = 64;
-
 pub(crate) struct State {
     /// As it is now.
     pub config: watch::Receiver<Arc<Config>>,
-    publisher: Publisher,
+    pub publisher: Publisher,
     clock: Clock,
     limits: Limits,
     quiet: Quiet,
+    /// Shared with what looks for the cause of a refusal, after it was answered.
+    pub refusals: Arc<Refusals>,
     tracer: Tracer,
 }
 
-/// A label for metrics, and what the sender is told.
-type Refused = (&'static str, Problem);
+/// What became of a request that was not accepted: a label for metrics, none for what is no callback's, and what the
+/// sender is told.
+type NotTaken = (Option<&'static str>, Problem);
 
 /// A request as it is when its head has come.
 struct Asked<'a> {
-    tenant: &'a str,
-    headers: &'a HeaderMap,
+    head: &'a request::Parts,
+    /// The tenant that its path names, or why it is no callback.
+    tenant: Result<&'a str, Reason>,
     client: Client,
+    admission: Admission,
     place: &'a Place,
+}
+
+impl Asked<'_> {
+    /// The tenant of the configuration that its path names; empty where there is none.
+    fn known<'c>(&self, config: &'c Config) -> &'c str {
+        let known = self.tenant.ok().and_then(|name| config.tenants.get(name));
+        known.map_or("", |tenant| tenant.name.as_str())
+    }
+
+    fn refused<'r>(&'r self, tenant: &'r str, reason: Reason, problem: &Problem) -> Refused<'r> {
+        let (client, path) = (self.client.address, self.head.uri.path());
+        Refused { reason, tenant, client, path, status: problem.status().as_u16() }
+    }
 }
 
 impl State {
@@ -71,9 +95,10 @@ impl State {
         Self {
             config,
             publisher,
-            clock,
             limits: Limits::default(),
             quiet: Quiet::default(),
+            refusals: Arc::new(Refusals::new(clock.clone())),
+            clock,
             tracer: Tracer::default(),
         }
     }
@@ -84,78 +109,104 @@ impl State {
         let (head, body) = request.into_parts();
         let (config, body) = (Arc::clone(&self.config.borrow()), Body::new(body));
         let client = address::client(peer, &head.headers, &config.ingress);
+        let may_be_signed = || may_be_signed(&config, &head.headers, self.clock.now());
         let limits = &config.ingress.limits;
-        let answered = match (self.limits.admit(client, start, limits), tenant(&head)) {
-            (Err((limit, wait)), _) => {
+        let asked = |admission| Asked { head: &head, tenant: tenant(&head), client, admission, place };
+        let answered = match self.limits.admit(client, may_be_signed, start, limits) {
+            Err((limit, wait)) => {
                 body::linger(body);
-                Err(self.limited(limit, client, Problem::too_many(wait).unread()))
+                let problem = Problem::too_many(wait).unread();
+                Err(self.limited(&config, &asked(Admission::Free), limit, problem))
             }
-            (Ok(()), Err(problem)) => {
-                self.limits.refused(client, start, limits);
-                place.waits();
-                return problem.into_response();
-            }
-            (Ok(()), Ok(tenant)) => {
-                let asked = Asked { tenant, headers: &head.headers, client, place };
-                self.take(&config, asked, body).await
-            }
+            Ok(admission) => match asked(admission) {
+                // It is not worth its body, which cannot be anybody's.
+                Asked { tenant: Err(reason), .. } if !may_be_signed() => {
+                    Err(self.misplaced(&config, &asked(admission), reason))
+                }
+                asked => self.take(&config, asked, body).await,
+            },
         };
-        place.waits();
         let (result, response) = match answered {
-            Ok(result) => (result, StatusCode::NO_CONTENT.into_response()),
+            Ok(result) => (Some(result), StatusCode::NO_CONTENT.into_response()),
             Err((result, problem)) => (result, problem.into_response()),
         };
-        counter!("talaria_callbacks_total", "result" => result).increment(1);
-        histogram!("talaria_callback_seconds", "result" => result).record(start.elapsed());
+        if let Some(result) = result {
+            counter!("talaria_callbacks_total", "result" => result).increment(1);
+            histogram!("talaria_callback_seconds", "result" => result).record(start.elapsed());
+        }
         response
     }
 
-    async fn take(&self, config: &Config, asked: Asked<'_>, body: Body) -> Result<&'static str, Refused> {
+    /// Counts a client that never got an answer of ours.
+    pub(crate) fn unserved(&self, peer: IpAddr, why: Unserved) {
+        let is_proxy = self.config.borrow().ingress.trusted_proxies.contain(peer);
+        let (reason, status) = match why {
+            // It was counted when it was found.
+            Unserved::Share => (Reason::Limit(Limit::ConnectionsPerAddress), 0),
+            Unserved::NotHttp => (Reason::BadRequest, 400),
+            Unserved::Tls => (Reason::Tls, 400),
+            Unserved::Http2 => (Reason::Http2, 0),
+            Unserved::HeadTooLarge => (Reason::HeadTooLarge, 431),
+            Unserved::HeadTooSlow => (Reason::HeadTooSlow, 0),
+        };
+        let client = Client { address: peer.to_canonical(), is_proxy };
+        self.refuse(&Refused { reason, tenant: "", client: client.address, path: "", status }, client);
+    }
+
+    async fn take(&self, config: &Config, asked: Asked<'_>, body: Body) -> Result<&'static str, NotTaken> {
         let ingress = &config.ingress;
-        let Asked { tenant, headers, client, place } = asked;
-        let refused = |label, problem| {
+        let Asked { client, admission, place, .. } = asked;
+        let headers = &asked.head.headers;
+        let unread = |reason: Reason, problem: Problem| {
             self.limits.refused(client, Instant::now(), &ingress.limits);
-            (label, problem)
+            self.refused(config, &asked, reason, &problem);
+            (Some(reason.label()), problem)
         };
         // Whoever is told so before his body is read has not sent it for nothing.
         if self.limits.storing.room(ingress.limits.storing) == 0 {
             body::linger(body);
-            return Err(self.shed(Limit::Storing, client, Problem::overloaded().unread()));
+            return Err(self.shed(config, &asked, Limit::Storing, Problem::overloaded().unread()));
         }
         let mut held = self.limits.bodies.nothing();
-        let room = self.limits.share_of_bodies(client, Instant::now(), &ingress.limits);
+        let room = self.limits.share_of_bodies(client, admission, Instant::now(), &ingress.limits);
         let body = body::read(body, ingress.max_body_bytes, ingress.body_timeout, &mut held, room).await;
         place.works();
-        let body = body.map_err(|unread| match unread {
-            Unread::NoRoom => self.shed(Limit::Bodies, client, Problem::overloaded().unread()),
-            Unread::TooLarge => refused("too_large", Problem::too_large(ingress.max_body_bytes)),
-            Unread::TooSlow => refused("too_slow", Problem::too_slow()),
-            Unread::Broken => refused("broken", Problem::broken()),
+        let body = body.map_err(|why| match why {
+            Unread::NoRoom => self.shed(config, &asked, Limit::Bodies, Problem::overloaded().unread()),
+            Unread::TooLarge => unread(Reason::TooLarge, Problem::too_large(ingress.max_body_bytes)),
+            Unread::TooSlow => unread(Reason::TooSlow, Problem::too_slow()),
+            Unread::Broken => unread(Reason::Broken, Problem::broken()),
         })?;
         let signature = joined(headers, signature::HEADER);
         let idempotency_key = joined(headers, IDEMPOTENCY_KEY_HEADER);
+        let compressed = body::compression(headers, &body);
         let callback = Callback {
-            tenant,
+            // No tenant has an empty name.
+            tenant: asked.tenant.unwrap_or_default(),
             signature: signature.as_deref(),
             idempotency_key: idempotency_key.as_deref(),
             traceparent: joined(headers, trace::HEADER).unwrap_or_default(),
-            body,
+            compressed,
+            body: body.clone(),
             received_at: self.clock.now(),
         };
         let signed = match accept(&config.tenants, callback) {
+            Err(Refusal::Misdirected(signer)) => {
+                return Err(self.misdirected(&asked, &signer, compressed));
+            }
             Err(Refusal::Stranger(why)) => {
-                self.stranger(why, tenant, client);
-                return Err(refused("unauthorized", Problem::unauthorized()));
+                return Err(self.stranger(config, &asked, why, signature, compressed, body));
             }
             Err(Refusal::NotAnEvent(quarantined)) => Err(quarantined),
             Ok(event) => Ok(event),
         };
+        let tenant = asked.known(config);
         self.limits
             .verified(client, tenant, Instant::now(), &ingress.limits)
-            .map_err(|(limit, wait)| self.limited(limit, client, Problem::too_many(wait)))?;
+            .map_err(|(limit, wait)| self.limited(config, &asked, limit, Problem::too_many(wait)))?;
         let mut storing = self.limits.storing.nothing();
         if !storing.grow_to(1, ingress.limits.storing) {
-            return Err(self.shed(Limit::Storing, client, Problem::overloaded()));
+            return Err(self.shed(config, &asked, Limit::Storing, Problem::overloaded()));
         }
         match signed {
             Ok(event) => self.store(event, client).await,
@@ -163,39 +214,113 @@ impl State {
         }
     }
 
-    fn stranger(&self, why: Why, tenant: &str, client: Client) {
-        counter!("talaria_callbacks_refused_total", "reason" => why.label()).increment(1);
-        if let Some(left_out) = self.line_about(client) {
-            // A stranger's path may be long.
-            let tenant: String = tenant.chars().take(LONGEST_NAME).collect();
-            tracing::info!(tenant, reason = why.label(), client = %client.address, left_out, "callback refused");
+    /// Nobody whom the tenant's secrets know, or no callback's path.
+    fn stranger(
+        &self,
+        config: &Config,
+        asked: &Asked<'_>,
+        why: Why,
+        signature: Option<String>,
+        compressed: Option<&str>,
+        body: Bytes,
+    ) -> NotTaken {
+        let tenant = asked.tenant.ok().and_then(|name| config.tenants.get(name));
+        // It may well be signed rightly: never a 4xx for our fault.
+        if tenant.is_some_and(|tenant| tenant.down().is_some())
+            && why == Why::Signature(signature::Rejected::Mismatch)
+        {
+            let problem = Problem::not_verifiable();
+            self.refused(config, asked, Reason::NoSecret, &problem);
+            return (Some("unavailable"), problem);
         }
+        if let Admission::InDoubt(wait) = asked.admission {
+            self.limits.refused(asked.client, Instant::now(), &config.ingress.limits);
+            return self.limited(config, asked, Limit::RefusedPerAddress, Problem::too_many(wait));
+        }
+        let reason = match asked.tenant {
+            Err(reason) => return self.misplaced(config, asked, reason),
+            Ok(_) => Reason::Stranger(why),
+        };
+        self.limits.refused(asked.client, Instant::now(), &config.ingress.limits);
+        let problem = Problem::unauthorized(compressed);
+        if self.refused(config, asked, reason, &problem) {
+            // After the answer, whose time tells nothing so, and as rarely as a line is written.
+            let (refusals, is_compressed) = (Arc::clone(&self.refusals), compressed.is_some());
+            let tenant = tenant.cloned();
+            tokio::task::spawn_blocking(move || {
+                explain(&refusals, tenant.as_deref(), reason, signature.as_deref(), is_compressed, &body);
+            });
+        }
+        (Some("unauthorized"), problem)
     }
 
-    fn limited(&self, limit: Limit, client: Client, problem: Problem) -> Refused {
+    /// Signed rightly, and at no path of its tenant's. The operator has to know; for the sender it is as for anybody else,
+    /// but it never counts against his address.
+    fn misdirected(&self, asked: &Asked<'_>, signer: &str, compressed: Option<&str>) -> NotTaken {
+        self.limits.proven(asked.client, Instant::now());
+        let (result, problem) = match asked.tenant {
+            Err(reason) => (None, not_a_callback(reason)),
+            Ok(_) => (Some("unauthorized"), Problem::unauthorized(compressed)),
+        };
+        let refused = asked.refused(signer, Reason::Misdirected, &problem);
+        self.refuse(&refused, asked.client);
+        let hint = format!(
+            "callbacks of {signer} go to POST /callbacks/{signer}: mend the callback URL, or the proxy in front"
+        );
+        self.refusals.explain(signer, Reason::Misdirected, &hint);
+        (result, problem)
+    }
+
+    /// No callback, and counted as none.
+    fn misplaced(&self, config: &Config, asked: &Asked<'_>, reason: Reason) -> NotTaken {
+        self.limits.refused(asked.client, Instant::now(), &config.ingress.limits);
+        let problem = not_a_callback(reason);
+        self.refused(config, asked, reason, &problem);
+        (None, problem)
+    }
+
+    fn limited(&self, config: &Config, asked: &Asked<'_>, limit: Limit, problem: Problem) -> NotTaken {
         limits::reached(limit);
-        if let Some(left_out) = self.line_about(client) {
-            tracing::warn!(limit = limit.key(), client = %client.address, left_out, "callback limited");
-        }
-        ("limited", problem)
+        self.refused(config, asked, Reason::Limit(limit), &problem);
+        (Some("limited"), problem)
     }
 
-    fn shed(&self, limit: Limit, client: Client, problem: Problem) -> Refused {
+    fn shed(&self, config: &Config, asked: &Asked<'_>, limit: Limit, problem: Problem) -> NotTaken {
         limits::reached(limit);
-        if let Some(left_out) = self.line_about(client) {
-            let limit = limit.key();
-            tracing::warn!(limit, client = %client.address, left_out, "no room for a callback");
-        }
-        ("shed", problem)
+        self.refused(config, asked, Reason::Limit(limit), &problem);
+        (Some("shed"), problem)
     }
 
-    /// Whether a line about a client is written, and then how many about clients were left out before it.
-    fn line_about(&self, client: Client) -> Option<u64> {
-        self.quiet.writes(Sender::from(client.address), Instant::now())
+    /// Refuses a request that is of the tenant which its path names, if there is one. Whether a line was written about it.
+    fn refused(&self, config: &Config, asked: &Asked<'_>, reason: Reason, problem: &Problem) -> bool {
+        self.refuse(&asked.refused(asked.known(config), reason, problem), asked.client)
+    }
+
+    /// Counts a refusal, and writes a line about it unless there are too many. Whether it did.
+    fn refuse(&self, refused: &Refused<'_>, client: Client) -> bool {
+        let Refused { reason, tenant, path, status, .. } = *refused;
+        // Limits have a counter of their own.
+        if !matches!(reason, Reason::Limit(_)) {
+            counter!("talaria_callbacks_refused_total", "reason" => reason.label()).increment(1);
+        }
+        self.refusals.record(refused);
+        let Some(left_out) = self.quiet.writes(Sender::from(client.address), Instant::now()) else {
+            return false;
+        };
+        // A stranger's path may be long.
+        let path: String = path.chars().take(LONGEST_PATH).collect();
+        let (client, because, reason) = (client.address, reason.text(), reason.label());
+        // What concerns a tenant, or keeps one from coming in, wants somebody.
+        if tenant.is_empty() && !matches!(refused.reason, Reason::Limit(_)) {
+            tracing::info!(reason, because, status, path, %client, left_out, "callback refused");
+        } else {
+            tracing::warn!(tenant, reason, because, status, path, %client, left_out, "callback refused");
+        }
+        true
     }
 
     /// What is signed has a span and a line in the log, whatever becomes of it.
-    async fn store(&self, mut event: Event, client: Client) -> Result<&'static str, Refused> {
+    async fn store(&self, mut event: Event, client: Client) -> Result<&'static str, NotTaken> {
         let received_at = from_proto(event.received_at.as_ref());
         let mut span = self.tracer.span("callback", Kind::Server, &event.traceparent, received_at.into());
         let mut publish = self.tracer.span(
@@ -220,7 +345,7 @@ impl State {
         let taken = self.publish(Arc::clone(&event), publish).await;
         let (result, status) = match &taken {
             Ok(result) => (*result, StatusCode::NO_CONTENT),
-            Err((result, problem)) => (*result, problem.status()),
+            Err((result, problem)) => (result.unwrap_or_default(), problem.status()),
         };
         span.say(|| {
             vec![
@@ -247,7 +372,7 @@ impl State {
         taken
     }
 
-    async fn publish(&self, event: Arc<Event>, mut span: Span) -> Result<&'static str, Refused> {
+    async fn publish(&self, event: Arc<Event>, mut span: Span) -> Result<&'static str, NotTaken> {
         if let Some(key) = event.idempotency_key.as_ref().filter(|_| !event.idempotency_key_matches) {
             let Event { id, tenant, job_id: job, .. } = &*event;
             tracing::warn!(event = %id, tenant, job, key, "the unsigned idempotency key does not name this job and status");
@@ -261,7 +386,7 @@ impl State {
         published.map(|()| "accepted")
     }
 
-    async fn quarantine(&self, quarantined: QuarantinedCallback) -> Result<&'static str, Refused> {
+    async fn quarantine(&self, quarantined: QuarantinedCallback) -> Result<&'static str, NotTaken> {
         let problem = Problem::not_an_event(&quarantined.reason);
         tracing::warn!(
             tenant = quarantined.tenant,
@@ -270,26 +395,61 @@ impl State {
             "callback quarantined"
         );
         stored(Box::pin(self.publisher.quarantine(quarantined))).await?;
-        Err(("quarantined", problem))
+        Err((Some("quarantined"), problem))
     }
 }
 
-/// The tenant that a request names, or what else it asks for. A tenant's name needs no decoding, and what would need it
-/// is no tenant's name.
-fn tenant(head: &request::Parts) -> Result<&str, Problem> {
-    let name = head.uri.path().strip_prefix("/callbacks/");
-    let name = name.filter(|name| !name.is_empty() && !name.contains('/')).ok_or_else(Problem::not_found)?;
-    if head.method == Method::POST { Ok(name) } else { Err(Problem::method_not_allowed()) }
+/// The tenant that a request names, or why it is no callback. A tenant's name needs no decoding, and what would need it is
+/// no tenant's name. One slash behind it means nothing: people and programs add it.
+fn tenant(head: &request::Parts) -> Result<&str, Reason> {
+    let name = head.uri.path().strip_prefix("/callbacks/").ok_or(Reason::WrongPath)?;
+    let name = name.strip_suffix('/').unwrap_or(name);
+    if name.is_empty() || name.contains('/') {
+        return Err(Reason::WrongPath);
+    }
+    if head.method == Method::POST { Ok(name) } else { Err(Reason::WrongMethod) }
 }
 
-async fn stored<T>(work: impl Future<Output = Result<T, talaria_bus::Error>>) -> Result<T, Refused> {
+/// What is answered to what is no callback.
+fn not_a_callback(reason: Reason) -> Problem {
+    if reason == Reason::WrongMethod { Problem::method_not_allowed() } else { Problem::not_found() }
+}
+
+/// Whether a request may be signed by some tenant's OpenRouter, as far as its head says.
+fn may_be_signed(config: &Config, headers: &HeaderMap, now: Timestamp) -> bool {
+    let Some(header) = joined(headers, signature::HEADER) else { return false };
+    let tolerance = config.tenants.values().map(|tenant| tenant.tolerance).max().unwrap_or_default();
+    Signature::parse(&header).is_ok_and(|signature| signature.is_recent(tolerance, now))
+}
+
+/// Looks for the mistake behind a refusal, for the operator of the tenant. Of an unknown one there is nothing to say.
+fn explain(
+    refusals: &Refusals,
+    tenant: Option<&Tenant>,
+    reason: Reason,
+    signature: Option<&str>,
+    is_compressed: bool,
+    body: &[u8],
+) {
+    let Some(tenant) = tenant else { return };
+    if reason == Reason::Stranger(Why::Signature(signature::Rejected::Stale)) {
+        return;
+    }
+    let hint = diagnose(signature, is_compressed, &tenant.secrets, body).map(|hint| hint.to_string());
+    refusals.explain(&tenant.name, reason, hint.as_deref().unwrap_or_default());
+    if let Some(hint) = hint {
+        tracing::warn!(tenant = tenant.name, hint, "what may be wrong with a callback that was refused");
+    }
+}
+
+async fn stored<T>(work: impl Future<Output = Result<T, talaria_bus::Error>>) -> Result<T, NotTaken> {
     let reason = match tokio::time::timeout(STORE_DEADLINE, work).await {
         Ok(Ok(done)) => return Ok(done),
         Ok(Err(error)) if error.is_too_large() => {
             if let Some(left_out) = NOT_STORED.admit() {
                 tracing::warn!(%error, left_out, "callback refused");
             }
-            return Err(("too_large", Problem::too_large_for_bus()));
+            return Err((Some("too_large"), Problem::too_large_for_bus()));
         }
         Ok(Err(error)) => error.to_string(),
         Err(_) => format!("the bus took longer than {STORE_DEADLINE:?}"),
@@ -297,7 +457,7 @@ async fn stored<T>(work: impl Future<Output = Result<T, talaria_bus::Error>>) ->
     if let Some(left_out) = NOT_STORED.admit() {
         tracing::error!(reason, left_out, "callback not stored");
     }
-    Err(("unavailable", Problem::unavailable()))
+    Err((Some("unavailable"), Problem::unavailable()))
 }
 
 /// What a trace says of an event.

@@ -6,16 +6,12 @@
 //! others out, and not just a thousand that do nothing. An address that has used up its share gives one of its own.
 //! Where all of them work, who comes waits in front of the listener.
 
-use crate::{
-    address::Sender,
-    limits::{self, Limit},
-};
-use metrics::{Gauge, gauge};
+use crate::{address::Sender, limits::Limit};
+use metrics::Gauge;
 use std::{
     collections::{BTreeMap, HashMap},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
-use talaria_core::config::Limits;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
@@ -23,7 +19,19 @@ pub(crate) struct Places {
     open: Mutex<Open>,
     /// A place may have become free.
     changed: Notify,
+    /// How many are taken.
     gauge: Gauge,
+    /// Called when a limit was reached.
+    reached: fn(Limit),
+}
+
+/// How many connections there may be at once.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Most {
+    /// Of all.
+    pub all: usize,
+    /// Of one address.
+    pub each: usize,
 }
 
 #[derive(Default)]
@@ -53,30 +61,27 @@ pub(crate) enum Full {
     Share,
 }
 
-impl Default for Places {
-    fn default() -> Self {
-        let gauge = gauge!("talaria_ingress_connections");
-        Self { open: Mutex::default(), changed: Notify::new(), gauge }
-    }
-}
-
 impl Places {
+    pub(crate) fn new(gauge: Gauge, reached: fn(Limit)) -> Self {
+        Self { open: Mutex::default(), changed: Notify::new(), gauge, reached }
+    }
+
     /// A place for a connection that begins to wait for its client, if need be one that another has to leave.
-    pub(crate) fn enter(self: &Arc<Self>, sender: Option<Sender>, limits: &Limits) -> Result<Place, Full> {
+    pub(crate) fn enter(self: &Arc<Self>, sender: Option<Sender>, most: Most) -> Result<Place, Full> {
         let mut open = self.lock();
         if let Some(sender) = sender {
-            while open.of.get(&sender).is_some_and(|count| *count >= limits.connections_per_address) {
-                limits::reached(Limit::ConnectionsPerAddress);
+            while open.of.get(&sender).is_some_and(|count| *count >= most.each) {
+                (self.reached)(Limit::ConnectionsPerAddress);
                 if !open.let_go(|connection| connection.sender == Some(sender)) {
                     return Err(Full::Share);
                 }
             }
         }
-        while open.connections.len() >= limits.connections {
+        while open.connections.len() >= most.all {
             if !open.let_go(|_| true) {
                 return Err(Full::All);
             }
-            limits::reached(Limit::Connections);
+            (self.reached)(Limit::Connections);
         }
         let let_go = CancellationToken::new();
         let number = open.number();
@@ -146,7 +151,7 @@ impl Open {
 }
 
 /// A connection's place, until it is dropped.
-pub(crate) struct Place {
+pub struct Place {
     places: Arc<Places>,
     number: u64,
     let_go: CancellationToken,
@@ -154,7 +159,7 @@ pub(crate) struct Place {
 
 impl Place {
     /// It waits for its client.
-    pub(crate) fn waits(&self) {
+    pub fn waits(&self) {
         let mut open = self.places.lock();
         open.works(self.number);
         open.waits(self.number);
@@ -163,7 +168,7 @@ impl Place {
     }
 
     /// It works for its client, and is nobody who has to leave.
-    pub(crate) fn works(&self) {
+    pub fn works(&self) {
         self.places.lock().works(self.number);
     }
 
@@ -186,16 +191,12 @@ mod tests {
     use super::*;
     use std::net::{IpAddr, Ipv4Addr};
 
-    fn limits(connections: usize, connections_per_address: usize) -> Limits {
-        Limits {
-            connections,
-            connections_per_address,
-            bodies: 0,
-            storing: 0,
-            per_address: None,
-            refused_per_address: None,
-            per_tenant: None,
-        }
+    fn limits(all: usize, each: usize) -> Most {
+        Most { all, each }
+    }
+
+    fn places() -> Arc<Places> {
+        Arc::new(Places::new(Gauge::noop(), |_| {}))
     }
 
     fn sender(number: u32) -> Sender {
@@ -204,25 +205,25 @@ mod tests {
 
     #[test]
     fn who_has_waited_longest_has_to_leave() {
-        let (places, limits) = (Arc::new(Places::default()), limits(3, 3));
+        let (places, limits) = (places(), limits(3, 3));
         let [first, second, third] =
-            [1, 2, 3].map(|number| places.enter(Some(sender(number)), &limits).unwrap());
+            [1, 2, 3].map(|number| places.enter(Some(sender(number)), limits).unwrap());
         // The first one's request came, was worked for and answered; the second one's is worked for.
         first.works();
         first.waits();
         second.works();
         let gone = |place: &Place| place.let_go.is_cancelled();
-        let fourth = places.enter(Some(sender(4)), &limits).unwrap();
+        let fourth = places.enter(Some(sender(4)), limits).unwrap();
         assert!(gone(&third) && !gone(&first));
-        let fifth = places.enter(Some(sender(5)), &limits).unwrap();
+        let fifth = places.enter(Some(sender(5)), limits).unwrap();
         assert!(gone(&first) && !gone(&fourth));
         // What has left counts no more, and leaves only once.
         drop((first, third));
         fourth.works();
         fifth.works();
-        assert_eq!(places.enter(Some(sender(6)), &limits).err(), Some(Full::All));
+        assert_eq!(places.enter(Some(sender(6)), limits).err(), Some(Full::All));
         drop(fourth);
-        assert!(places.enter(Some(sender(6)), &limits).is_ok());
+        assert!(places.enter(Some(sender(6)), limits).is_ok());
         drop((second, fifth));
         let open = places.lock();
         assert!(open.connections.is_empty() && open.waiting.is_empty() && open.of.is_empty());
@@ -230,26 +231,26 @@ mod tests {
 
     #[test]
     fn an_address_that_has_its_share_gives_one_of_its_own() {
-        let (places, limits) = (Arc::new(Places::default()), limits(10, 2));
-        let other = places.enter(Some(sender(9)), &limits).unwrap();
-        let first = places.enter(Some(sender(1)), &limits).unwrap();
-        let second = places.enter(Some(sender(1)), &limits).unwrap();
-        let third = places.enter(Some(sender(1)), &limits).unwrap();
+        let (places, limits) = (places(), limits(10, 2));
+        let other = places.enter(Some(sender(9)), limits).unwrap();
+        let first = places.enter(Some(sender(1)), limits).unwrap();
+        let second = places.enter(Some(sender(1)), limits).unwrap();
+        let third = places.enter(Some(sender(1)), limits).unwrap();
         assert!(first.let_go.is_cancelled() && !other.let_go.is_cancelled());
         second.works();
         third.works();
-        assert_eq!(places.enter(Some(sender(1)), &limits).err(), Some(Full::Share));
-        let proxys: Vec<_> = (0..6).map(|_| places.enter(None, &limits).unwrap()).collect();
+        assert_eq!(places.enter(Some(sender(1)), limits).err(), Some(Full::Share));
+        let proxys: Vec<_> = (0..6).map(|_| places.enter(None, limits).unwrap()).collect();
         assert!(!other.let_go.is_cancelled());
         drop(proxys);
     }
 
     #[test]
     fn a_limit_that_was_lowered_holds_for_who_comes_next() {
-        let places = Arc::new(Places::default());
+        let places = places();
         let all: Vec<_> =
-            (0..8).map(|number| places.enter(Some(sender(number)), &limits(8, 8)).unwrap()).collect();
-        let next = places.enter(Some(sender(9)), &limits(3, 3)).unwrap();
+            (0..8).map(|number| places.enter(Some(sender(number)), limits(8, 8)).unwrap()).collect();
+        let next = places.enter(Some(sender(9)), limits(3, 3)).unwrap();
         assert_eq!(all.iter().filter(|place| place.let_go.is_cancelled()).count(), 6);
         assert_eq!(places.lock().connections.len(), 3);
         drop((all, next));
@@ -257,13 +258,13 @@ mod tests {
 
     #[tokio::test]
     async fn whoever_waits_for_a_place_learns_that_there_is_one() {
-        let (places, limits) = (Arc::new(Places::default()), limits(1, 1));
-        let place = places.enter(Some(sender(1)), &limits).unwrap();
+        let (places, limits) = (places(), limits(1, 1));
+        let place = places.enter(Some(sender(1)), limits).unwrap();
         place.works();
-        assert_eq!(places.enter(Some(sender(2)), &limits).err(), Some(Full::All));
+        assert_eq!(places.enter(Some(sender(2)), limits).err(), Some(Full::All));
         place.waits();
         places.changed().await;
-        let next = places.enter(Some(sender(2)), &limits).unwrap();
+        let next = places.enter(Some(sender(2)), limits).unwrap();
         tokio::time::timeout(std::time::Duration::from_secs(5), place.let_go()).await.unwrap();
         drop(next);
     }

@@ -3,8 +3,11 @@
 //! OpenRouter's callbacks come from few addresses, for all tenants, and anybody may have it call any path here. So what
 //! an address may do wrong is limited, and what it does right is not:
 //!
-//! - An address that had too many requests refused is answered 429 before anything of the next one's body is read. What
-//!   is refused counts only once it was refused.
+//! - An address that had too many requests refused is answered 429 before anything of the next one's body is read, unless
+//!   that may be signed rightly: it has a signature that can be read and is recent. Then it is in doubt. It is read and
+//!   verified like any other, and answered 429 only if somebody else has signed it. So whoever shares an address with a
+//!   sender of junk, such as everybody behind a proxy that is not known as one, gets his callbacks through. What is
+//!   refused counts only once it was refused.
 //! - An address that has sent a verified callback is none that this is for: a tenant whose secret is wrong must not stop
 //!   the others, and nobody can get OpenRouter shut out by having it call here.
 //! - A tenant's callbacks count once they are verified, so that nobody uses up an allowance by naming its owner; and a
@@ -21,6 +24,14 @@ use metrics::{counter, gauge};
 use std::time::Duration;
 use talaria_core::config;
 use tokio::time::Instant;
+
+/// How a request may go on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Admission {
+    Free,
+    /// Its address had too many requests refused: if it is refused, too, it is told to wait so long.
+    InDoubt(Duration),
+}
 
 /// For how long an address is believed after a verified callback. Jobs may be a day apart.
 const PROVEN: Duration = Duration::from_secs(24 * 3_600);
@@ -77,27 +88,33 @@ impl Default for Limits {
 }
 
 impl Limits {
-    /// Whether a request may go on to its body; otherwise which limit it reached, and how long until there is room.
+    /// Whether a request, which may be signed rightly or cannot, may go on to its body; otherwise which limit it reached,
+    /// and how long until there is room.
     pub(crate) fn admit(
         &self,
         client: Client,
+        may_be_signed: impl FnOnce() -> bool,
         now: Instant,
         limits: &config::Limits,
-    ) -> Result<(), (Limit, Duration)> {
+    ) -> Result<Admission, (Limit, Duration)> {
         if client.is_proxy {
-            return Ok(());
+            return Ok(Admission::Free);
         }
         let sender = Sender::from(client.address);
+        let mut admission = Admission::Free;
         if let Some(rate) = limits.refused_per_address
             && let Some(wait) = rate::wait(self.refused.until(sender, now), now, rate)
             && !self.is_proven(client, now)
         {
-            return Err((Limit::RefusedPerAddress, wait));
+            if !may_be_signed() {
+                return Err((Limit::RefusedPerAddress, wait));
+            }
+            admission = Admission::InDoubt(wait);
         }
         if let Some(rate) = limits.per_address {
             take(&self.asked, sender, now, rate).map_err(|wait| (Limit::PerAddress, wait))?;
         }
-        Ok(())
+        Ok(admission)
     }
 
     /// A request was refused for what it is.
@@ -116,17 +133,32 @@ impl Limits {
         now: Instant,
         limits: &config::Limits,
     ) -> Result<(), (Limit, Duration)> {
-        self.proven.change(Sender::from(client.address), now, |_| (now + PROVEN, ()));
+        self.proven(client, now);
         if let Some(rate) = limits.per_tenant {
             take(&self.tenants, tenant.to_owned(), now, rate).map_err(|wait| (Limit::PerTenant, wait))?;
         }
         Ok(())
     }
 
+    /// A client has sent what one of the tenants' OpenRouter has signed.
+    pub(crate) fn proven(&self, client: Client, now: Instant) {
+        self.proven.change(Sender::from(client.address), now, |_| (now + PROVEN, ()));
+    }
+
     /// How many bytes all bodies may take when this client sends one: a quarter of them is left for those who have
-    /// proven who they are.
-    pub(crate) fn share_of_bodies(&self, client: Client, now: Instant, limits: &config::Limits) -> usize {
-        if self.is_proven(client, now) { limits.bodies } else { limits.bodies / 4 * 3 }
+    /// proven who they are, and another one for those who are not in doubt.
+    pub(crate) fn share_of_bodies(
+        &self,
+        client: Client,
+        admission: Admission,
+        now: Instant,
+        limits: &config::Limits,
+    ) -> usize {
+        match admission {
+            Admission::Free if self.is_proven(client, now) => limits.bodies,
+            Admission::Free => limits.bodies / 4 * 3,
+            Admission::InDoubt(_) => limits.bodies / 2,
+        }
     }
 
     fn is_proven(&self, client: Client, now: Instant) -> bool {
@@ -179,7 +211,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn what_is_refused_counts_and_what_is_verified_clears() {
         let (limits, config) = (Limits::default(), config());
-        let admit = |client| limits.admit(client, Instant::now(), &config);
+        let admit = |client| limits.admit(client, || false, Instant::now(), &config).map(drop);
         let (stranger, other, proxy) =
             (at("192.0.2.1"), at("192.0.2.2"), Client { is_proxy: true, ..at("127.0.0.1") });
         for _ in 0..3 {
@@ -188,6 +220,8 @@ mod tests {
             limits.refused(proxy, Instant::now(), &config);
         }
         assert_eq!(admit(stranger), Err((Limit::RefusedPerAddress, SECOND)));
+        let signed = limits.admit(stranger, || true, Instant::now(), &config);
+        assert_eq!(signed, Ok(Admission::InDoubt(SECOND)), "it may be OpenRouter's, by the same way");
         assert_eq!((admit(other), admit(proxy)), (Ok(()), Ok(())));
         tokio::time::advance(SECOND).await;
         assert_eq!(admit(stranger), Ok(()));
@@ -208,15 +242,15 @@ mod tests {
             (Limits::default(), config::Limits { per_address: two, per_tenant: two, ..config() });
         let (client, now) = (at("2001:db8::1"), Instant::now());
         for _ in 0..2 {
-            assert_eq!(limits.admit(client, now, &config), Ok(()));
+            assert_eq!(limits.admit(client, || false, now, &config), Ok(Admission::Free));
             assert_eq!(limits.verified(client, "acme", now, &config), Ok(()));
         }
-        assert_eq!(limits.admit(at("2001:db8::2"), now, &config), Err((Limit::PerAddress, SECOND)));
+        assert_eq!(limits.admit(at("2001:db8::2"), || true, now, &config), Err((Limit::PerAddress, SECOND)));
         assert_eq!(limits.verified(client, "acme", now, &config), Err((Limit::PerTenant, SECOND)));
         assert_eq!(limits.verified(client, "other", now, &config), Ok(()));
         // What finds no room takes nothing, so who waits is served.
         tokio::time::advance(SECOND).await;
-        assert_eq!(limits.admit(client, Instant::now(), &config), Ok(()));
+        assert_eq!(limits.admit(client, || true, Instant::now(), &config), Ok(Admission::Free));
         assert_eq!(limits.verified(client, "acme", Instant::now(), &config), Ok(()));
     }
 
@@ -224,8 +258,10 @@ mod tests {
     async fn a_quarter_of_the_bodies_is_left_for_those_who_are_known() {
         let (limits, config, now) = (Limits::default(), config(), Instant::now());
         limits.verified(at("192.0.2.1"), "acme", now, &config).unwrap();
-        let share = |address, now| limits.share_of_bodies(at(address), now, &config);
+        let share = |address, now| limits.share_of_bodies(at(address), Admission::Free, now, &config);
         assert_eq!((share("192.0.2.1", now), share("192.0.2.2", now)), (400, 300));
         assert_eq!(share("192.0.2.1", now + PROVEN), 300);
+        let in_doubt = Admission::InDoubt(SECOND);
+        assert_eq!(limits.share_of_bodies(at("192.0.2.2"), in_doubt, now, &config), 200);
     }
 }

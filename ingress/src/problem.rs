@@ -32,10 +32,17 @@ impl Problem {
         self.with(header::CONNECTION, "close")
     }
 
-    /// One and the same for an unknown tenant and for every fault of a signature.
-    pub(crate) fn unauthorized() -> Self {
-        Self::new(StatusCode::UNAUTHORIZED, "The callback is not signed by a sender that is known here.")
-            .with(header::WWW_AUTHENTICATE, "X-OpenRouter-Signature")
+    /// One and the same for an unknown tenant and for every fault of a signature. That a body is compressed is what the
+    /// sender knows already.
+    pub(crate) fn unauthorized(compressed: Option<&str>) -> Self {
+        let mut detail = "The callback is not signed by a sender that is known here.".to_owned();
+        if let Some(coding) = compressed {
+            detail += &format!(
+                " Its body is compressed ({coding}), and signatures are verified over the bytes as they come: send it \
+                 without Content-Encoding."
+            );
+        }
+        Self::new(StatusCode::UNAUTHORIZED, detail).with(header::WWW_AUTHENTICATE, "X-OpenRouter-Signature")
     }
 
     pub(crate) fn not_an_event(reason: &str) -> Self {
@@ -66,6 +73,12 @@ impl Problem {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, detail).with(header::RETRY_AFTER, "5")
     }
 
+    /// Something is missing here, and the operator knows.
+    pub(crate) fn not_verifiable() -> Self {
+        let detail = "Callbacks cannot be verified now. It was not accepted; send it again.";
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, detail).with(header::RETRY_AFTER, "60")
+    }
+
     /// After a limit was reached that is the sender's or the tenant's own. Says nothing of which.
     pub(crate) fn too_many(wait: Duration) -> Self {
         let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
@@ -86,6 +99,11 @@ impl Problem {
 
     pub(crate) fn method_not_allowed() -> Self {
         Self::new(StatusCode::METHOD_NOT_ALLOWED, "Callbacks are POSTed.").with(header::ALLOW, "POST")
+    }
+
+    pub(crate) fn health_is_looked_at() -> Self {
+        Self::new(StatusCode::METHOD_NOT_ALLOWED, "Health is asked for with GET or HEAD.")
+            .with(header::ALLOW, "GET, HEAD")
     }
 }
 

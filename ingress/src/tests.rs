@@ -4,10 +4,11 @@ mod limits;
 
 use crate::Ingress;
 use jiff::Timestamp;
+use prost::Message as _;
 use std::{fs, path::Path, sync::Arc, time::Duration};
 use talaria_bus::{Bus, Clock, Incoming, Partition};
 use talaria_core::{config, config::Config, openrouter::signature::sign};
-use talaria_proto::v1::{Event, QuarantinedCallback};
+use talaria_proto::v1::{Event, IngressRefusals, QuarantinedCallback, Refusal};
 use tempfile::TempDir;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -189,7 +190,7 @@ async fn strangers_are_told_one_and_the_same() {
         ("/callbacks/acme", signed("wrong", EVENT, 0)),
         ("/callbacks/acme", signed("s3cret", EVENT, 400)),
         ("/callbacks/acme", signed("s3cret", EVENT, -400)),
-        ("/callbacks/acme", format!("{good}{good}")),
+        ("/callbacks/acme", format!("{good}{}", signed("s3cret", EVENT, 1))),
         ("/callbacks/nobody", good.clone()),
         ("/callbacks/%FF", good.clone()),
         ("/callbacks/nobody", String::new()),
@@ -305,11 +306,208 @@ async fn other_methods_and_paths_are_405_and_404() {
         assert_eq!(answer.head.matches("allow: post").count(), 1, "{answer:?}");
         answer.detail();
     }
-    for path in ["/", "/callbacks", "/callbacks/", "/callbacks/acme/", "/callbacks/a/b", "/healthz"] {
+    for path in [
+        "/",
+        "/callbacks",
+        "/callbacks/",
+        "/callbacks//",
+        "/callbacks/acme//",
+        "/callbacks/a/b",
+        "//callbacks/acme",
+    ] {
         let answer = running.post(path, "", "").await;
         assert_eq!(answer.status, 404, "{path}");
         answer.detail();
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slash_at_the_end_and_a_header_that_is_there_twice_change_nothing() {
+    let running = Running::start().await;
+    let signature = signed("s3cret", EVENT, 0);
+    assert_eq!(running.post("/callbacks/acme/", &signature, EVENT).await.status, 204);
+    assert_eq!(running.post("/callbacks/acme", &(signature.clone() + &signature), EVENT).await.status, 204);
+    assert_eq!(running.post("/callbacks/nobody/", &signature, EVENT).await.status, 401);
+    assert_eq!(running.events().await.len(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn load_balancers_find_health_until_it_leaves() {
+    let running = Running::start().await;
+    let ask = |method: &str| format!("{method} /healthz HTTP/1.1\r\nHost: h\r\n\r\n");
+    let get = running.exchange(ask("GET").as_bytes()).await;
+    assert_eq!((get.status, get.body.as_str()), (200, "ok\n"));
+    let post = running.post("/healthz", &signed("s3cret", EVENT, 0), EVENT).await;
+    assert!(post.status == 405 && post.head.contains("allow: get, head"), "{post:?}");
+    let mut stream = TcpStream::connect(running.address).await.unwrap();
+    stream.write_all(ask("HEAD").as_bytes()).await.unwrap();
+    let mut head = [0; 12];
+    stream.read_exact(&mut head).await.unwrap();
+    assert_eq!(&head, b"HTTP/1.1 200");
+    running.leaving.cancel();
+    let left = running.exchange(ask("GET").as_bytes()).await;
+    assert_eq!((left.status, left.body.as_str()), (503, "stopping\n"));
+    assert!(running.refused().await.is_empty(), "health is no callback");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_compressed_body_is_named_and_is_the_same_for_every_tenant() {
+    let running = Running::start().await;
+    let gzip = "\u{1f}gzip";
+    let headers = "Content-Encoding: gzip\r\n";
+    let told = |path: &str| {
+        let (path, headers) = (path.to_owned(), signed("guessed", gzip, 0) + headers);
+        let running = &running;
+        async move {
+            let answer = running.post(&path, &headers, gzip).await;
+            (answer.status, answer.detail())
+        }
+    };
+    let known = told("/callbacks/acme").await;
+    assert!(known.0 == 401 && known.1.contains("compressed (gzip)"), "{known:?}");
+    assert_eq!(known, told("/callbacks/nobody").await);
+    let signed = running.post("/callbacks/acme", &(signed("s3cret", gzip, 0) + headers), gzip).await;
+    assert!(signed.status == 422 && signed.detail().contains("compressed (gzip)"), "{signed:?}");
+}
+
+impl Running {
+    /// What was refused so far, as relays hear it: tenant, reason, how many, and the path of the latest.
+    async fn refused(&self) -> Vec<(String, String, u64, String)> {
+        let mut refusals = self.bus.refusals().await.unwrap();
+        let (_, announcement) = refusals.next().await.unwrap();
+        let announced = IngressRefusals::decode(announcement).unwrap();
+        let row = |it: Refusal| (it.tenant, it.reason, it.count, it.path);
+        announced.refusals.into_iter().map(row).collect()
+    }
+
+    /// Waits until relays have heard all of this, in any order.
+    async fn refused_when(&self, expected: &[(&str, &str, u64, &str)]) {
+        let mut refusals = self.bus.refusals().await.unwrap();
+        let mut expected: Vec<_> =
+            expected.iter().map(|(tenant, reason, count, path)| (*tenant, *reason, *count, *path)).collect();
+        expected.sort_unstable();
+        let mut heard = String::new();
+        let all = async {
+            loop {
+                let (_, announcement) = refusals.next().await.unwrap();
+                let announced = IngressRefusals::decode(announcement).unwrap().refusals;
+                let mut found: Vec<_> = announced
+                    .iter()
+                    .map(|it| (it.tenant.as_str(), it.reason.as_str(), it.count, it.path.as_str()))
+                    .collect();
+                found.sort_unstable();
+                if found == expected {
+                    break;
+                }
+                heard = format!("{found:#?}");
+            }
+        };
+        let all = tokio::time::timeout(Duration::from_secs(20), all).await;
+        assert!(all.is_ok(), "{expected:#?} was not announced, but {heard}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whatever_is_refused_is_announced_with_its_reason() {
+    let running = Running::start_with("max_body_bytes: 1000, body_timeout: 300ms, head_timeout: 300ms").await;
+    let good = signed("s3cret", EVENT, 0);
+    // Rightly signed, and at a wrong path, by a wrong method, or for another tenant.
+    for path in ["//callbacks/acme", "/callback/acme", "/CALLBACKS/acme", "/callbacks/nobody"] {
+        running.post(path, &good, EVENT).await;
+    }
+    let length = EVENT.len();
+    let put =
+        format!("PUT /callbacks/acme HTTP/1.1\r\nHost: h\r\nContent-Length: {length}\r\n{good}\r\n{EVENT}");
+    assert_eq!(running.exchange(put.as_bytes()).await.status, 405);
+    // What is not.
+    running.post("/callbacks/acme", "", EVENT).await;
+    running.post("/callbacks/acme", "X-OpenRouter-Signature: nonsense\r\n", EVENT).await;
+    running.post("/callbacks/acme", &signed("guessed", EVENT, 0), EVENT).await;
+    running.post("/callbacks/acme", &signed("s3cret", EVENT, 400), EVENT).await;
+    running.post("/callbacks/nobody", &signed("guessed", EVENT, 0), EVENT).await;
+    running.post("/.env", "", "").await;
+    running.exchange(b"GET /callbacks/acme HTTP/1.1\r\nHost: h\r\n\r\n").await;
+    running.callback(&"x".repeat(2000)).await;
+    running.exchange(b"POST /callbacks/acme HTTP/1.1\r\nHost: h\r\nContent-Length: 9\r\n\r\n").await;
+    // What is no request.
+    for bytes in [&b"hello\r\n\r\n"[..], b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n"] {
+        assert_eq!(running.exchange(bytes).await.status, 400);
+    }
+    assert_eq!(running.exchange(format!("GET /{}", "x".repeat(70_000)).as_bytes()).await.status, 431);
+    for bytes in [&b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"[..], b"POST /callbacks"] {
+        let mut stream = TcpStream::connect(running.address).await.unwrap();
+        stream.write_all(bytes).await.unwrap();
+        // It is hung up on.
+        while stream.read(&mut [0; 64]).await.is_ok_and(|read| read > 0) {}
+    }
+    // Who says nothing at all is no refusal.
+    let mut silent = TcpStream::connect(running.address).await.unwrap();
+    while silent.read(&mut [0; 64]).await.is_ok_and(|read| read > 0) {}
+    running
+        .refused_when(&[
+            ("acme", "misdirected", 5, "/callbacks/acme"),
+            ("acme", "missing", 1, "/callbacks/acme"),
+            ("acme", "malformed", 1, "/callbacks/acme"),
+            ("acme", "mismatch", 1, "/callbacks/acme"),
+            ("acme", "stale", 1, "/callbacks/acme"),
+            ("", "unknown_tenant", 1, "/callbacks/nobody"),
+            ("", "wrong_path", 1, "/.env"),
+            ("", "wrong_method", 1, "/callbacks/acme"),
+            ("acme", "too_large", 1, "/callbacks/acme"),
+            ("acme", "too_slow", 1, "/callbacks/acme"),
+            ("", "bad_request", 1, ""),
+            ("", "tls", 1, ""),
+            ("", "head_too_large", 1, ""),
+            ("", "http2", 1, ""),
+            ("", "head_too_slow", 1, ""),
+        ])
+        .await;
+    assert!(running.stored().await.is_empty(), "nothing of it is stored");
+}
+
+/// Never a 4xx for our fault; and a tenant whose secret is away takes down no other.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tenant_whose_secret_cannot_be_read_is_503_and_the_others_work() {
+    let running = Running::start().await;
+    let file = running.path().join("two.yaml");
+    let text = "ingress: {listen: 127.0.0.1:0}\ntenants:\n  acme: {openrouter: {secrets: [{file: away}]}}\n  \
+                other: {openrouter: {secrets: [{file: secret}]}}\n";
+    fs::write(&file, text).unwrap();
+    let config = config::read_for(&file, config::Role::Both, config::Missing::Tolerated).config.unwrap();
+    running.config.send_replace(Arc::new(config));
+    let down = running.post("/callbacks/acme", &signed("what is away", EVENT, 0), EVENT).await;
+    assert_eq!((down.status, down.head.contains("retry-after: 60")), (503, true), "{down:?}");
+    assert!(down.detail().contains("send it again"));
+    // What cannot be signed rightly is what it always is, and the other tenant's is taken.
+    assert_eq!(running.post("/callbacks/acme", "", EVENT).await.status, 401);
+    assert_eq!(running.post("/callbacks/acme", &signed("what is away", EVENT, 400), EVENT).await.status, 401);
+    assert_eq!(running.post("/callbacks/other", &signed("s3cret", EVENT, 0), EVENT).await.status, 204);
+    assert_eq!(running.events().await.len(), 1);
+}
+
+/// The operator is told what the sender is not.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_signature_that_does_not_match_comes_with_what_may_be_wrong() {
+    let running = Running::start().await;
+    fs::write(running.path().join("secret"), "\"s3cret\"").unwrap();
+    running.reload("");
+    assert_eq!(running.post("/callbacks/acme", &signed("s3cret", EVENT, 0), EVENT).await.status, 401);
+    let mut refusals = running.bus.refusals().await.unwrap();
+    let hint = async {
+        loop {
+            let (_, announcement) = refusals.next().await.unwrap();
+            let refusals = IngressRefusals::decode(announcement).unwrap().refusals;
+            if let Some(refusal) = refusals.into_iter().find(|refusal| !refusal.hint.is_empty()) {
+                break refusal;
+            }
+        }
+    };
+    let refusal = tokio::time::timeout(Duration::from_secs(20), hint).await.unwrap();
+    assert!(
+        refusal.hint.starts_with("it matches the secret here without the quotes around it"),
+        "{refusal:?}"
+    );
+    assert_eq!((refusal.text.as_str(), refusal.answered), ("the signature does not match", 401));
 }
 
 /// Promise 1: never a 4xx for our fault, and never a 2xx before it is durable.

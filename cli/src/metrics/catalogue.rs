@@ -27,7 +27,25 @@ const RESULT: &[Label] = &[Label {
 }];
 const REASON: &[Label] = &[Label {
     name: "reason",
-    values: Known(&["unknown_tenant", "missing", "malformed", "stale", "mismatch"]),
+    values: Known(&[
+        "unknown_tenant",
+        "missing",
+        "malformed",
+        "stale",
+        "mismatch",
+        "misdirected",
+        "no_secret",
+        "wrong_path",
+        "wrong_method",
+        "too_large",
+        "too_slow",
+        "broken",
+        "bad_request",
+        "http2",
+        "tls",
+        "head_too_large",
+        "head_too_slow",
+    ]),
 }];
 const REFUSAL: &[Label] = &[Label {
     name: "reason",
@@ -75,13 +93,24 @@ const ROUTE: &[Label] = &[Label { name: "tenant", values: Named }, Label { name:
 /// A line for each: whose it is, its name, its kind, its labels, and what it says.
 pub const CATALOGUE: &[Metric] = &[
     counter(Ingress, "talaria_callbacks_total", RESULT, "Callbacks, by what became of them"),
-    counter(Ingress, "talaria_callbacks_refused_total", REASON, "Callbacks that were not believed, by why"),
+    counter(
+        Ingress,
+        "talaria_callbacks_refused_total",
+        REASON,
+        "Requests that were refused for what they are, by why",
+    ),
     histogram(Ingress, "talaria_callback_seconds", RESULT, "From a callback's head to its answer"),
     counter(
         Ingress,
         "talaria_callbacks_limited_total",
         LIMIT,
         "Callbacks and connections that were turned away by a limit, by which",
+    ),
+    gauge(
+        Ingress,
+        "talaria_tenants_down",
+        &[],
+        "Tenants none of whose OpenRouter secrets can be read, so that their callbacks are answered 503",
     ),
     gauge(Ingress, "talaria_ingress_connections", &[], "Connections of senders that are open"),
     gauge(

@@ -30,8 +30,11 @@ pub struct Ingress {
     pub max_head_bytes: usize,
     /// A head with more headers is refused; hyper's own default where it is `None`.
     pub max_headers: Option<usize>,
-    /// A request's head must have arrived whole in this time, counted from the connection or from the answer before.
+    /// A request's head must have arrived whole in this time, counted from the connection, or from its first byte on a
+    /// connection that had a request before. Also how long the client may take nothing of an answer.
     pub head_timeout: Duration,
+    /// How long a connection may be idle between an answer and the next request.
+    pub idle_timeout: Duration,
     /// Whose word about a client's address is believed.
     pub trusted_proxies: Networks,
     /// The header with that word, in lower case.
@@ -65,6 +68,9 @@ const DEFAULT_HEADER: &str = "x-forwarded-for";
 const HEAD_BYTES: RangeInclusive<u64> = 8_192..=1_048_576;
 const DEFAULT_HEAD: usize = 65_536;
 const HEADERS: RangeInclusive<usize> = 16..=1_000;
+/// Longer than what stands in front keeps an idle connection (nginx and AWS' balancers 60 s, cloudflared 90 s), so that
+/// it is never closed here in the moment in which a request is sent over it there.
+const DEFAULT_IDLE: Duration = Duration::from_secs(120);
 const DEFAULT_CONNECTIONS: usize = 1024;
 const CONNECTIONS: RangeInclusive<usize> = 1..=65_536;
 /// A quarter of the connections, so that it takes several to use them up.
@@ -87,6 +93,13 @@ pub(super) fn compile(p: &mut Problems, warnings: &mut Problems, raw: &raw::Ingr
             .or(raw.max_head_bytes.as_ref(), DEFAULT_HEAD, |text| length(text, "max_head_bytes", HEAD_BYTES)),
         max_headers: p.or(raw.max_headers.as_ref(), None, |n| within(*n, "max_headers", HEADERS).map(Some)),
         head_timeout: duration(p, raw.head_timeout.as_ref(), "head_timeout", 10 * SECOND, SECOND / 10..=HOUR),
+        idle_timeout: duration(
+            p,
+            raw.idle_timeout.as_ref(),
+            "idle_timeout",
+            DEFAULT_IDLE,
+            SECOND / 10..=HOUR,
+        ),
         trusted_proxies: trusted_proxies(p, warnings, raw),
         client_address: p.or(raw.client_address.as_ref(), DEFAULT_HEADER.to_owned(), |text| header(text)),
         limits: limits(p, &raw.limits, max_body_bytes),

@@ -46,6 +46,7 @@ pub(super) struct Ingress {
     pub max_head_bytes: Option<Spanned<String>>,
     pub max_headers: Option<Spanned<usize>>,
     pub head_timeout: Option<Spanned<String>>,
+    pub idle_timeout: Option<Spanned<String>>,
     pub trusted_proxies: Option<Vec<Spanned<String>>>,
     pub client_address: Option<Spanned<String>>,
     pub limits: Limits,

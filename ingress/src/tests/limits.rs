@@ -71,7 +71,9 @@ async fn an_address_that_is_refused_too_often_is_429_before_its_body_is_read_and
         let bad = signed("wrong", EVENT, 0) + STRANGER;
         assert_eq!(running.post(&path, &bad, EVENT).await.status, 401);
     }
-    // No byte of a body is sent.
+    // No byte of a body is sent, also not by one whose signature is too old to be anybody's.
+    let stale = signed("s3cret", EVENT, 400) + STRANGER;
+    assert_eq!(running.promise("acme", &stale, 1000).await.status, 429);
     let answers = [
         running.promise("acme", STRANGER, 1000).await.undated(),
         running.promise("nobody", STRANGER, 1000).await.undated(),
@@ -84,6 +86,15 @@ async fn an_address_that_is_refused_too_often_is_429_before_its_body_is_read_and
     assert_eq!(answers[0], answers[1]);
     // Also where nothing is, which is how scanners are met.
     assert_eq!(running.post("/.env", STRANGER, "").await.status, 429);
+    // One who signs is read, and is told nothing else if it was not rightly, nor where he may have meant to go.
+    let bad = signed("wrong", EVENT, 0) + STRANGER;
+    for path in ["/callbacks/acme", "/callbacks/nobody", "/elsewhere"] {
+        let answer = running.post(path, &bad, EVENT).await;
+        assert_eq!(
+            (answer.status, answer.detail().as_str()),
+            (429, "Too many requests. Send it again later.")
+        );
+    }
     // The tenant whom he named, from anywhere else.
     assert_eq!(running.legitimate("acme", KNOWN, "second").await.status, 204);
     assert_eq!(running.legitimate("acme", "X-Forwarded-For: 203.0.113.9\r\n", "third").await.status, 204);
@@ -94,6 +105,45 @@ async fn an_address_that_is_refused_too_often_is_429_before_its_body_is_read_and
     }
     assert_eq!(running.legitimate("acme", KNOWN, "fifth").await.status, 204);
     assert_eq!(running.events().await.len(), 5);
+}
+
+/// As behind a proxy that is not known as one: everybody has its address.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_signed_rightly_is_never_429_for_what_others_did() {
+    let running = Running::start_with("limits: {refused_per_address: 3/h}").await;
+    for _ in 0..20 {
+        running.post("/callbacks/acme", STRANGER, EVENT).await;
+    }
+    assert_eq!(running.promise("acme", STRANGER, 1000).await.status, 429);
+    // At a wrong path it is refused as it would have been before, and it counts for its sender, not against him.
+    let misdirected = signed("s3cret", EVENT, 0) + STRANGER;
+    assert_eq!(running.post("/callback/acme", &misdirected, EVENT).await.status, 404);
+    assert_eq!(running.post("/callbacks/acme", STRANGER, EVENT).await.status, 401, "it is known by now");
+
+    let other = "X-Forwarded-For: 203.0.113.9\r\n";
+    for _ in 0..20 {
+        running.post("/callbacks/acme", other, EVENT).await;
+    }
+    assert_eq!(running.promise("acme", other, 1000).await.status, 429);
+    assert_eq!(running.legitimate("acme", other, "first").await.status, 204);
+    assert_eq!(running.events().await.len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_signed_rightly_never_counts_against_its_address() {
+    let running = Running::start_with("limits: {refused_per_address: 3/h}").await;
+    for number in 0..10 {
+        let body = event(&number.to_string());
+        let headers = signed("s3cret", &body, 0) + STRANGER;
+        for (path, status) in
+            [("/callback/acme", 404), ("/callbacks/acme/x", 404), ("/callbacks/nobody", 401)]
+        {
+            assert_eq!(running.post(path, &headers, &body).await.status, status, "{path}");
+        }
+    }
+    // Not even unsigned ones are held against it.
+    assert_eq!(running.promise("acme", STRANGER, 1_000_000_000).await.status, 413);
+    assert_eq!(running.legitimate("acme", STRANGER, "first").await.status, 204);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -288,6 +338,36 @@ async fn heads_have_a_length_a_number_of_headers_and_a_deadline() {
     closed(&mut stalled).await;
     closed(&mut silent).await;
     assert_eq!(running.callback(EVENT).await.status, 204);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_idle_connection_is_kept_for_longer_than_a_head_may_take() {
+    let running = Running::start_with("head_timeout: 300ms, idle_timeout: 1h").await;
+    let request = |job: &str| {
+        let body = event(job);
+        let headers = signed("s3cret", &body, 0);
+        format!(
+            "POST /callbacks/acme HTTP/1.1\r\nHost: h\r\nContent-Length: {}\r\n{headers}\r\n{body}",
+            body.len()
+        )
+    };
+    let mut kept = running.send(&request("first")).await;
+    assert_eq!(Answer::read(&mut kept).await.status, 204);
+    // A connection on which nothing was asked is closed in the time of a head, and this one is not.
+    let mut silent = running.send("").await;
+    closed(&mut silent).await;
+    let mut silent = running.send("").await;
+    closed(&mut silent).await;
+    kept.write_all(request("second").as_bytes()).await.unwrap();
+    assert_eq!(Answer::read(&mut kept).await.status, 204);
+    // Its next head has its own time.
+    kept.write_all(b"POST").await.unwrap();
+    closed(&mut kept).await;
+
+    let running = Running::start_with("head_timeout: 1h, idle_timeout: 300ms").await;
+    let mut idle = running.send(&request("third")).await;
+    assert_eq!(Answer::read(&mut idle).await.status, 204);
+    closed(&mut idle).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -16,8 +16,8 @@ fn nothing_of_it_has_to_be_said() {
     let ingress = ingress("");
     assert_eq!((ingress.max_head_bytes, ingress.max_headers), (65_536, None));
     assert_eq!(
-        (ingress.head_timeout, ingress.body_timeout),
-        (Duration::from_secs(10), Duration::from_secs(10))
+        [ingress.head_timeout, ingress.body_timeout, ingress.idle_timeout].map(|timeout| timeout.as_secs()),
+        [10, 10, 120]
     );
     assert_eq!(ingress.client_address, "x-forwarded-for");
     assert!(ingress.trusted_proxies.contain(ip("127.0.0.1")) && ingress.trusted_proxies.contain(ip("::1")));
@@ -46,19 +46,21 @@ fn the_documented_example_says_what_the_defaults_are() {
     assert_eq!(documented.trusted_proxies, default.trusted_proxies);
     assert_eq!(documented.client_address, default.client_address);
     assert_eq!(documented.max_head_bytes, default.max_head_bytes);
+    assert_eq!(documented.head_timeout, default.head_timeout);
+    assert_eq!(documented.idle_timeout, default.idle_timeout);
 }
 
 #[test]
 fn every_limit_can_be_said() {
     let ingress = ingress(
-        "max_head_bytes: 8192, max_headers: 50, head_timeout: 5s, trusted_proxies: [private, 192.0.2.0/24], \
+        "max_head_bytes: 8192, max_headers: 50, head_timeout: 5s, idle_timeout: 70s, trusted_proxies: [private, 192.0.2.0/24], \
          client_address: CF-Connecting-IP, limits: {connections: 100, connections_per_address: 10, bodies: 4MiB, \
          storing: 7, per_address: 50/s, refused_per_address: off, per_tenant: 1000/min}",
     );
     assert_eq!((ingress.max_head_bytes, ingress.max_headers), (8192, Some(50)));
     assert_eq!(
-        (ingress.head_timeout, ingress.client_address.as_str()),
-        (Duration::from_secs(5), "cf-connecting-ip")
+        (ingress.head_timeout, ingress.idle_timeout, ingress.client_address.as_str()),
+        (Duration::from_secs(5), Duration::from_secs(70), "cf-connecting-ip")
     );
     assert!(
         ingress.trusted_proxies.contain(ip("10.0.0.1")) && !ingress.trusted_proxies.contain(ip("127.0.0.1"))
@@ -85,6 +87,7 @@ fn what_cannot_be_says_what_to_write() {
         ),
         ("max_headers: 0", "max_headers is out of range"),
         ("head_timeout: soon", "head_timeout is not a duration"),
+        ("idle_timeout: 2h", "idle_timeout is out of range"),
         ("trusted_proxies: [everybody]", "\"everybody\" is not a network"),
         ("trusted_proxies: [10.0.0.1/8]", "is not where a network begins"),
         ("client_address: \"\"", "\"\" is not a header's name"),
