@@ -155,7 +155,7 @@ impl Relay {
     /// which a relay does not work.
     pub async fn run(self, stop: CancellationToken) -> Result<(), Error> {
         let Self { config, bus, clock, view, listener, owners, services, end, .. } = self;
-        let Services { status, control, operator, .. } = services;
+        let Services { status, control, operator, refusals, .. } = services;
         let hands = hands::Hands::new(config.clone());
         let forwarder = Forwarder::default();
         let tools = Tools {
@@ -181,8 +181,9 @@ impl Relay {
         essential("the gRPC server", Box::pin(grpc));
         essential(
             "the projector of the status view",
-            Box::pin(view::projector::run(bus, view.clone(), end.clone())),
+            Box::pin(view::projector::run(bus.clone(), view.clone(), end.clone())),
         );
+        essential("what ingresses refused", Box::pin(refusals.listen(bus, end.clone())));
         essential(
             "the answers to other relays",
             Box::pin(cluster::answer_questions(operator.clone(), end.clone())),

@@ -8,6 +8,7 @@
 //! - [`access`]: who may ask what. Nothing gets past it.
 //! - [`status`]: `StatusService`; [`control`]: `ControlService`.
 //! - [`cluster`]: any relay answers for all partitions, by asking the others.
+//! - [`refusals`]: what ingresses refused, as they announce it.
 //! - [`local`]: what this relay can answer by itself.
 //! - [`error`]: why a request is not answered.
 
@@ -16,6 +17,7 @@ pub(crate) mod cluster;
 pub(crate) mod control;
 mod error;
 pub(crate) mod local;
+pub(crate) mod refusals;
 pub(crate) mod status;
 
 use crate::{
@@ -24,6 +26,7 @@ use crate::{
 };
 use control::{ControlServer, Operator};
 use local::Local;
+use refusals::Refusals;
 use status::StatusServer;
 use std::sync::Arc;
 use talaria_bus::{Bus, Clock};
@@ -56,6 +59,8 @@ pub(crate) struct Services {
     pub operator: Operator,
     /// For [`crate::gauges::Gauges`].
     pub cluster: cluster::Cluster,
+    /// For [`Refusals::listen`].
+    pub refusals: Refusals,
 }
 
 impl Services {
@@ -63,11 +68,13 @@ impl Services {
         let Parts { config, standing, bus, view, clock, owners, ownership, stop } = parts;
         let operator = Operator::new(Local::new(config, bus, view, clock, owners));
         let cluster = cluster::Cluster::new(operator.clone(), ownership);
+        let refusals = Refusals::default();
         Self {
-            status: StatusServer::new(cluster.clone(), standing, stop),
+            status: StatusServer::new(cluster.clone(), standing, refusals.clone(), stop),
             control: ControlServer::new(cluster.clone()),
             operator,
             cluster,
+            refusals,
         }
     }
 }

@@ -40,6 +40,7 @@ const METHODS: [(&str, &[&str], Takes); 6] = [
             "WatchDeliveries",
             "GetSummary",
             "ListQuarantined",
+            "ListRefusals",
         ],
         Takes::Scope(Scope::Read),
     ),

@@ -14,16 +14,18 @@ use super::{
     access::{Caller, caller, pass},
     cluster::{Cluster, Deliveries, Events, Quarantined},
     error::Error,
+    refusals::Refusals,
 };
 use std::{collections::BTreeMap, pin::Pin, sync::Arc};
 use talaria_core::config::{Config, Standing};
 use talaria_proto::v1::{
     ClusterMethod, GetDeliveryRequest, GetDeliveryResponse, GetEventRequest, GetEventResponse,
     GetSummaryRequest, GetSummaryResponse, ListDeliveriesRequest, ListDeliveriesResponse, ListEventsRequest,
-    ListEventsResponse, ListQuarantinedRequest, ListQuarantinedResponse, WatchDeliveriesRequest,
-    WatchDeliveriesResponse, status_service_server::StatusService,
+    ListEventsResponse, ListQuarantinedRequest, ListQuarantinedResponse, ListRefusalsRequest,
+    ListRefusalsResponse, WatchDeliveriesRequest, WatchDeliveriesResponse,
+    status_service_server::StatusService,
 };
-use tokio::sync::watch::Receiver;
+use tokio::{sync::watch::Receiver, time::Instant};
 use tokio_stream::Stream;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
@@ -37,13 +39,19 @@ const MOST_NAMES: usize = 20;
 pub(crate) struct StatusServer {
     cluster: Cluster,
     standing: Receiver<Arc<Standing>>,
+    refusals: Refusals,
     /// Ends the watches: a server waits for its streams.
     stop: CancellationToken,
 }
 
 impl StatusServer {
-    pub(super) fn new(cluster: Cluster, standing: Receiver<Arc<Standing>>, stop: CancellationToken) -> Self {
-        Self { cluster, standing, stop }
+    pub(super) fn new(
+        cluster: Cluster,
+        standing: Receiver<Arc<Standing>>,
+        refusals: Refusals,
+        stop: CancellationToken,
+    ) -> Self {
+        Self { cluster, standing, refusals, stop }
     }
 }
 
@@ -182,6 +190,17 @@ impl StatusService for StatusServer {
             total: listed.total,
             incomplete: listed.incomplete,
         }))
+    }
+
+    async fn list_refusals(
+        &self,
+        request: Request<ListRefusalsRequest>,
+    ) -> Result<Response<ListRefusalsResponse>, Status> {
+        let caller = caller(&request)?;
+        let tenant = caller.narrow(&request.into_inner().tenant)?;
+        let is_meant = |of: &str| tenant.as_deref().is_none_or(|tenant| tenant == of);
+        let refusals = self.refusals.list(Instant::now(), |of| caller.sees(of) && is_meant(of));
+        Ok(Response::new(ListRefusalsResponse { refusals }))
     }
 }
 
