@@ -4,19 +4,51 @@ use crate::{
     metrics::sampled::Sampled,
     reload::{Live, Shown},
 };
-use axum::{Json, Router, extract::State, http::StatusCode, response::IntoResponse, routing::get};
+use axum::{
+    Json, Router,
+    body::Body,
+    extract::State,
+    http::{Request, StatusCode},
+    response::{IntoResponse, Response},
+    routing::get,
+};
+use hyper::body::Incoming;
 use metrics_exporter_prometheus::PrometheusHandle;
-use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    io,
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
 use talaria_bus::{Bus, Publisher};
+use talaria_ingress::{
+    Place,
+    listener::{self, Answers, Bounds, Unserved},
+};
 use talaria_relay::{Readiness, gauges::Gauges};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
+use tower_service::Service as _;
 
 /// How often old samples are folded away.
 const UPKEEP: Duration = Duration::from_secs(5);
 
-/// How long, once it is told to stop, whoever asks may take to hear the answer.
-const LAST_WORDS: Duration = Duration::from_secs(5);
+/// What whoever asks may use up. Probes, scrapes and people need a few connections; a hundred leave the process enough files
+/// for callbacks, whatever comes. Where all are taken, the one is closed that has been silent the longest.
+const BOUNDS: Bounds = Bounds {
+    connections: 100,
+    // They come from few addresses: a node's, a proxy's, Prometheus'.
+    connections_per_address: 100,
+    head_timeout: Duration::from_secs(10),
+    idle_timeout: Duration::from_secs(120),
+    max_head_bytes: 16 * 1024,
+    max_headers: None,
+    // How long, once it is told to stop, whoever asks may take to hear the answer.
+    drain: Duration::from_secs(5),
+};
+
+/// How long an answer may take: the bus and the owners of partitions, which are asked for it, have shorter deadlines.
+const ANSWER: Duration = Duration::from_secs(15);
 
 /// The admin port, listening but not yet serving.
 pub(crate) struct Admin {
@@ -78,7 +110,7 @@ impl Admin {
     /// Serves until it is told to stop. Nothing is ready any more once it is leaving.
     pub(crate) async fn serve(self, leaving: CancellationToken, stop: CancellationToken) {
         let metrics = Arc::new(self.metrics);
-        let (shown, left) = (Arc::clone(&metrics), leaving.clone());
+        let (shown, left, leaves) = (Arc::clone(&metrics), leaving.clone(), leaving.clone());
         let (live, salt) = (self.live, rand::random());
         let router = Router::new()
             .route("/healthz", get(|| async { "ok\n" }))
@@ -91,19 +123,38 @@ impl Admin {
                 metrics.upkeep();
             }
         };
-        let serve = axum::serve(self.listener, router).with_graceful_shutdown(stop.clone().cancelled_owned());
-        // A client that connected and said nothing would otherwise keep us for ever.
-        let last_words = async {
-            stop.cancelled().await;
-            tokio::time::sleep(LAST_WORDS).await;
-        };
+        let serve = listener::serve(self.listener, Arc::new(Pages(router)), leaves, stop);
         tokio::select! {
-            served = serve => if let Err(error) = served {
-                tracing::error!(%error, "the admin port ended");
-            },
+            () = serve => {}
             () = upkeep => {}
-            () = last_words => {}
         }
+    }
+}
+
+/// What is answered at each path.
+struct Pages(Router);
+
+impl Answers for Pages {
+    fn bounds(&self) -> Bounds {
+        BOUNDS
+    }
+
+    fn is_shared(&self, _: IpAddr) -> bool {
+        false
+    }
+
+    async fn answer(&self, _: IpAddr, place: &Place, request: Request<Incoming>) -> Response {
+        place.works();
+        // A router is always ready.
+        let answer = self.0.clone().call(request.map(Body::new));
+        match tokio::time::timeout(ANSWER, answer).await {
+            Ok(Ok(response)) => response,
+            Err(_) => (StatusCode::SERVICE_UNAVAILABLE, "it took too long\n").into_response(),
+        }
+    }
+
+    fn unserved(&self, peer: IpAddr, why: Unserved) {
+        tracing::debug!(%peer, ?why, "a client of the admin port was refused");
     }
 }
 

@@ -88,6 +88,7 @@ Examples:
   talaria status dlv_…            a delivery, with its attempts
   talaria status --state parked --since 24h
   talaria status --routes         which routes let deliveries through, and why others do not
+  talaria status --refused        what was refused in the last hour, why, and what to do
   talaria status --quarantined    signed callbacks that were not events")]
 pub struct Status {
     /// An event, a delivery, or a job at OpenRouter
@@ -98,8 +99,11 @@ pub struct Status {
     /// List signed callbacks that were not events
     #[arg(long, conflicts_with_all = ["id", "route", "job", "state", "since", "until"])]
     pub quarantined: bool,
-    /// List routes with their circuit breakers and pauses
+    /// List what was refused at the ingress in the last hour, by tenant and reason
     #[arg(long, conflicts_with_all = ["id", "route", "job", "state", "since", "until", "quarantined", "payload"])]
+    pub refused: bool,
+    /// List routes with their circuit breakers and pauses
+    #[arg(long, conflicts_with_all = ["id", "route", "job", "state", "since", "until", "quarantined", "refused", "payload"])]
     pub routes: bool,
     /// Show payloads too
     #[arg(long)]

@@ -10,6 +10,7 @@ pub(crate) mod hermes;
 pub(crate) mod init;
 pub(crate) mod jobs;
 pub(crate) mod pause;
+mod refusals;
 pub(crate) mod render;
 pub(crate) mod replay;
 mod routes;

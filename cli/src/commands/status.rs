@@ -1,6 +1,6 @@
 //! `talaria status`: what became of callbacks.
 
-use super::{actions, pause, routes};
+use super::{actions, pause, refusals, routes};
 use crate::{
     Failure,
     args::{Filter, Status},
@@ -31,6 +31,7 @@ pub(crate) async fn run(config: &Path, args: Status) -> Result<(), Failure> {
     client::knows_tenant(&mut relay, args.filter.tenant.as_deref()).await?;
     match args.id.as_deref() {
         _ if args.quarantined => quarantined(&mut relay, args).await,
+        _ if args.refused => refusals::show(&mut relay, args.filter.tenant.as_deref(), args.ask.json).await,
         _ if args.routes => routes::show(&mut relay, args.filter.tenant.as_deref(), args.ask.json).await,
         Some(id) if id.starts_with("evt_") => event(&mut relay, id, &args).await,
         Some(id) if id.starts_with("qrt_") => {
@@ -120,12 +121,14 @@ async fn overview(relay: &mut Relay, args: &Status) -> Result<(), Failure> {
     if filter == by_tenant {
         let mut summary =
             relay.get_summary(GetSummaryRequest { tenant: filter.tenant.clone() }).await?.into_inner();
+        let refused = refusals::ask(relay, &filter.tenant).await?;
         let mut list = list(relay, filter, args).await?;
         if args.ask.json {
-            // Both are one answer.
+            // All are one answer.
             list.incomplete |= summary.incomplete;
             let mut document = print::json(&summary)?;
             print::merge(&mut document, print::json(&list)?);
+            print::merge(&mut document, print::json(&refused)?);
             return Ok(writeln!(io::stdout(), "{document:#}")?);
         }
         summary.incomplete |= list.incomplete;
@@ -138,6 +141,7 @@ async fn overview(relay: &mut Relay, args: &Status) -> Result<(), Failure> {
         {
             show_configuration(configuration)?;
         }
+        refusals::in_short(&refused.refusals)?;
         if !summary.tenants.is_empty() {
             tenants(&summary.tenants)?;
         }

@@ -1,0 +1,119 @@
+//! `talaria status --refused`: what was refused at the ingress in the last hour.
+
+use super::status::Relay;
+use crate::{
+    Failure,
+    print::{self, DIM, one_line, state_style},
+};
+use jiff::Timestamp;
+use std::io::{self, Write as _};
+use talaria_proto::v1::{DeliveryState, ListRefusalsRequest, ListRefusalsResponse, Refusal};
+
+pub(super) async fn ask(relay: &mut Relay, tenant: &str) -> Result<ListRefusalsResponse, Failure> {
+    let request = ListRefusalsRequest { tenant: tenant.to_owned() };
+    Ok(relay.list_refusals(request).await?.into_inner())
+}
+
+pub(super) async fn show(relay: &mut Relay, tenant: Option<&str>, json: bool) -> Result<(), Failure> {
+    let list = ask(relay, tenant.unwrap_or_default()).await?;
+    if json {
+        return Ok(print::json_document(&list)?);
+    }
+    let (mut out, now) = (anstream::stdout().lock(), Timestamp::now());
+    if list.refusals.is_empty() {
+        return Ok(writeln!(out, "{DIM}Nothing was refused in the last hour.{DIM:#}")?);
+    }
+    for refusal in &list.refusals {
+        let style = if refusal.tenant.is_empty() { DIM } else { state_style(DeliveryState::Parked) };
+        writeln!(out, "{style}{}{style:#}", line(refusal, now))?;
+        if refusal.count > 0 {
+            writeln!(out, "  {}", latest(refusal))?;
+        }
+        if !refusal.hint.is_empty() {
+            writeln!(out, "  help: {}", one_line(&refusal.hint))?;
+        }
+        writeln!(out, "  {DIM}{}{DIM:#}", page(refusal))?;
+    }
+    Ok(())
+}
+
+/// "the last from 192.0.2.7 to /callbacks/acme, answered 401".
+fn latest(refusal: &Refusal) -> String {
+    let answered = match refusal.answered {
+        0 => "hung up on".to_owned(),
+        status => format!("answered {status}"),
+    };
+    let path =
+        if refusal.path.is_empty() { String::new() } else { format!(" to {}", one_line(&refusal.path)) };
+    format!("the last from {}{path}, {answered}", one_line(&refusal.client))
+}
+
+/// What concerns tenants, a line each, for those who look at everything. Strangers who ask for nothing of a tenant's are left
+/// to `--refused`: wherever there is a public name, there are some.
+pub(super) fn in_short(refusals: &[Refusal]) -> io::Result<()> {
+    let (mut out, now, style) =
+        (anstream::stdout().lock(), Timestamp::now(), state_style(DeliveryState::Parked));
+    let mut of_tenants = refusals.iter().filter(|refusal| !refusal.tenant.is_empty()).peekable();
+    if of_tenants.peek().is_none() {
+        return Ok(());
+    }
+    for refusal in of_tenants {
+        writeln!(out, "{style}{}{style:#}", line(refusal, now))?;
+    }
+    writeln!(out, "  {DIM}talaria status --refused says more{DIM:#}\n")
+}
+
+/// "acme: 3 refused in the last hour, the last at 12:00:01.000: the signature does not match (mismatch)".
+fn line(refusal: &Refusal, now: Timestamp) -> String {
+    let Refusal { tenant, count, text, reason, .. } = refusal;
+    let whose = if tenant.is_empty() { "no tenant's" } else { tenant };
+    if *count == 0 {
+        return format!("{whose}: no callback is taken: {} ({})", one_line(text), one_line(reason));
+    }
+    let last = match count {
+        1 => "at",
+        _ => "the last at",
+    };
+    let at = print::clock_time(refusal.last_at.as_ref(), now);
+    format!(
+        "{whose}: {count} refused in the last hour, {last} {at}: {} ({})",
+        one_line(text),
+        one_line(reason)
+    )
+}
+
+/// The page about what a sender is answered then.
+fn page(refusal: &Refusal) -> &'static str {
+    match (refusal.reason.as_str(), refusal.answered) {
+        ("no_secret", _) => "docs/errors/secret-missing.md",
+        ("misdirected", _) | (_, 404 | 405) => "docs/errors/callback-404.md",
+        (_, 401) => "docs/errors/callback-401.md",
+        (_, 408) => "docs/errors/callback-408.md",
+        (_, 413) => "docs/errors/callback-413.md",
+        (_, 429) => "docs/errors/callback-429.md",
+        (_, 503) => "docs/errors/callback-no-room.md",
+        _ => "docs/errors/callback-400.md",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_says_whose_how_many_and_why_and_nothing_in_it_steers_the_terminal() {
+        let refusal = Refusal {
+            tenant: "acme".into(),
+            reason: "mismatch".into(),
+            text: "the signature\u{1b}[2J does not match".into(),
+            count: 3,
+            ..Refusal::default()
+        };
+        let line = |refusal: &Refusal| line(refusal, Timestamp::UNIX_EPOCH);
+        let said = line(&refusal);
+        assert!(said.starts_with("acme: 3 refused in the last hour, the last at "), "{said}");
+        assert!(said.ends_with(": the signature\\u{1b}[2J does not match (mismatch)"), "{said}");
+        let once = Refusal { tenant: String::new(), count: 1, ..refusal };
+        assert!(line(&once).starts_with("no tenant's: 1 refused in the last hour, at "));
+    }
+}
