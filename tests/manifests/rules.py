@@ -3,12 +3,14 @@
 import re
 from collections import Counter
 
+import yaml
+
 WORKLOADS = ("Deployment", "StatefulSet")
 
 
 def faults(objects):
     """What is wrong with objects that are installed together, a sentence each."""
-    return [*names(objects), *selectors(objects), *pods(objects), *references(objects)]
+    return [*names(objects), *selectors(objects), *pods(objects), *references(objects), *configurations(objects)]
 
 
 def name(one):
@@ -36,6 +38,18 @@ def names(objects):
     for one in objects:
         if one["kind"] != "Namespace" and one["metadata"].get("namespace") != "talaria":
             yield f"{name(one)} is in no namespace, or in another"
+
+
+def configurations(objects):
+    """Whoever calls through a controller counts for himself, and the callback URL is known."""
+    for one in of(objects, "ConfigMap"):
+        if "talaria.yaml" not in one.get("data", {}):
+            continue
+        ingress = yaml.safe_load(one["data"]["talaria.yaml"]).get("ingress", {})
+        if "private" not in ingress.get("trusted_proxies", []):
+            yield f"{name(one)} does not trust the controller in front: ingress.trusted_proxies"
+        if not str(ingress.get("public_url", "")).startswith("https://"):
+            yield f"{name(one)} does not say by which name OpenRouter calls: ingress.public_url"
 
 
 def selectors(objects):

@@ -40,7 +40,12 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version }}
 
 {{/* talaria.yaml: what this chart knows, and before it what the values say. */}}
 {{- define "talaria.config" -}}
-{{- $config := dict "ingress" (dict "listen" "0.0.0.0:8080") "admin" (dict "listen" "0.0.0.0:9090") "data_dir" "/data" -}}
+{{- /* Controllers and gateways come from the cluster's own addresses, and say whose a request is. */ -}}
+{{- $ingress := dict "listen" "0.0.0.0:8080" "trusted_proxies" (list "loopback" "private") -}}
+{{- if .Values.publicName.enabled -}}
+{{- $_ := set $ingress "public_url" (printf "https://%s" .Values.publicName.host) -}}
+{{- end -}}
+{{- $config := dict "ingress" $ingress "admin" (dict "listen" "0.0.0.0:9090") "data_dir" "/data" -}}
 {{- if include "talaria.isHa" . -}}
 {{- $_ := set $config.ingress "linger" .Values.ingress.linger -}}
 {{- $nats := dict "replicas" .Values.nats.replicas "max_bytes" .Values.nats.maxBytes -}}
