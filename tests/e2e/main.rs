@@ -11,6 +11,7 @@
 //! - [`access`]: who may ask what: tokens, tenants, TLS.
 //! - [`commands`]: the command line.
 //! - [`explain`]: why an event arrived or did not.
+//! - [`refusals`]: what is refused at the ingress is told to the operator.
 //! - [`reload`]: configurations that change while a process runs.
 //! - [`running`]: retention, draining, restarts with another configuration.
 //! - [`cluster`]: any relay answers for all.
@@ -67,6 +68,7 @@ mod outages;
 mod outbound;
 mod pace;
 mod promises;
+mod refusals;
 mod reload;
 mod running;
 mod signing;

@@ -293,9 +293,10 @@ async fn promise_6_nothing_unsigned_stale_or_replayed_gets_in_and_a_refusal_tell
         ("acme", None, "missing"),
         ("acme", Some("nonsense".to_owned()), "malformed"),
         ("acme", Some(sign("guessed", 0)), "mismatch"),
-        ("acme", Some(sign(&theirs, 0)), "mismatch"),
+        ("acme", Some(sign(&theirs, 0)), "misdirected"),
         ("acme", Some(sign(&ours, 3_600)), "stale"),
-        ("nobody", Some(sign(&ours, 0)), "unknown_tenant"),
+        ("nobody", Some(sign("guessed", 0)), "unknown_tenant"),
+        ("nobody", Some(sign(&ours, 0)), "misdirected"),
     ] {
         let mut request =
             client.post(format!("http://{}/callbacks/{tenant}", stack.ingress())).body(body.clone());

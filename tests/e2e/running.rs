@@ -106,6 +106,31 @@ async fn sigterm_is_shown_at_once_and_callbacks_are_taken_for_as_long_as_it_ling
     assert_eq!(lingers("500ms").await.terminate().await, Some(0));
 }
 
+/// The admin port has a bound on connections: who is silent makes room for who asks, and takes no file from callbacks.
+#[tokio::test(flavor = "multi_thread")]
+async fn silent_clients_of_the_admin_port_keep_nobody_out() {
+    use tokio::{io::AsyncReadExt as _, io::AsyncWriteExt as _, net::TcpStream};
+    let stack = stack().tenant("acme", |t| t).start().await;
+    let mut silent = Vec::new();
+    for _ in 0..300 {
+        let mut client = TcpStream::connect(stack.admin()).await.unwrap();
+        client.write_all(b"GET /h").await.unwrap();
+        silent.push(client);
+    }
+    assert_eq!(stack.admin_get("/healthz").await.0, 200);
+    // All but a hundred were closed, those first that were silent the longest.
+    for client in &mut silent[..200] {
+        assert!(client.read(&mut [0; 64]).await.is_ok_and(|read| read == 0));
+    }
+    // Junk is refused, and not answered without end.
+    let mut junk = TcpStream::connect(stack.admin()).await.unwrap();
+    junk.write_all(format!("GET /{} HTTP/1.1\r\n\r\n", "x".repeat(20_000)).as_bytes()).await.unwrap();
+    let mut answer = [0; 12];
+    junk.read_exact(&mut answer).await.unwrap();
+    assert_eq!(&answer, b"HTTP/1.1 431");
+    stack.openrouter("acme").send("job", "completed").await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn silent_clients_do_not_keep_it_from_stopping() {
     use tokio::{io::AsyncWriteExt as _, net::TcpStream};

@@ -15,13 +15,13 @@ use talaria_proto::{
         CancelDeliveryRequest, CancelReplayJobRequest, DeliveryFilter, DeliveryState, ExplainRequest,
         GetDeliveryRequest, GetEventRequest, GetReplayJobRequest, GetSummaryRequest,
         ListControlActionsRequest, ListDeliveriesRequest, ListEventsRequest, ListQuarantinedRequest,
-        ListReplayJobsRequest, PauseRequest, ReplayDeliveriesRequest, ReplayDeliveryRequest, ReplayFilter,
-        ReplayJobState, ResumeRequest, WatchDeliveriesRequest, WatchDeliveriesResponse, WatchKind,
-        explain_request::Subject,
+        ListRefusalsRequest, ListReplayJobsRequest, PauseRequest, ReplayDeliveriesRequest,
+        ReplayDeliveryRequest, ReplayFilter, ReplayJobState, ResumeRequest, WatchDeliveriesRequest,
+        WatchDeliveriesResponse, WatchKind, explain_request::Subject,
     },
 };
 use talaria_tests::{
-    openrouter::{event_id, payload},
+    openrouter::{OpenRouter, event_id, payload},
     sink::{Does, Sink},
     stack::{Stack, stack},
     until,
@@ -135,6 +135,7 @@ fn ways(method: &str, own: &Known, others: &Known, of_all: &str) -> Vec<Asked> {
             include_payload: true,
             ..Default::default()
         }),
+        "ListRefusals" => by_name(|tenant| ListRefusalsRequest { tenant: tenant.into() }),
         "Explain" => {
             let of = |subject| ExplainRequest { subject: Some(subject), tenant: String::new() };
             let mut ways =
@@ -291,6 +292,11 @@ async fn fill(stack: &Stack, operator: &Somebody, tenant: &str) -> Known {
     }
     let no_event = json!({"type": "x", "note": format!("{tenant} quarantined")});
     assert_eq!(sender.send_bytes(no_event.to_string().into_bytes()).await, Some(422));
+    // Something that is refused, of the tenant's own and of nobody's.
+    let guesses = OpenRouter::new(stack.ingress(), tenant, "guessed");
+    assert_eq!(guesses.try_send("refused", "completed").await, Some(401));
+    let nobody = OpenRouter::new(stack.ingress(), &format!("not-{tenant}"), "guessed");
+    assert_eq!(nobody.try_send("refused", "completed").await, Some(401));
     let event = event_id(tenant, &job, "completed");
     let filter = DeliveryFilter { tenant: tenant.into(), ..Default::default() };
     let list = ListDeliveriesRequest { filter: Some(filter), ..Default::default() };
@@ -301,6 +307,16 @@ async fn fill(stack: &Stack, operator: &Somebody, tenant: &str) -> Known {
         let broken =
             found.iter().find(|delivery| delivery.event_id == event && delivery.route.ends_with("-broken"));
         done.then(|| broken.unwrap().id.clone())
+    })
+    .await;
+    until("what was refused to be known", async || {
+        let request = ListRefusalsRequest::default();
+        let refusals = operator.status().list_refusals(request).await.unwrap().into_inner().refusals;
+        let of_nobody = format!("/callbacks/not-{tenant}");
+        let is_known = |of: &str, path: Option<&str>| {
+            refusals.iter().any(|it| it.tenant == of && path.is_none_or(|path| it.path == path))
+        };
+        (is_known(tenant, None) && is_known("", Some(&of_nobody))).then_some(())
     })
     .await;
     until("the conflicts and what is quarantined to be known", async || {
@@ -418,7 +434,7 @@ async fn a_tenants_token_never_sees_another_tenant_by_any_method() {
     }
 
     // That something was looked for that there is: with a token for all it is there.
-    for path in ["ListEvents", "ListDeliveries", "GetSummary", "ListQuarantined"] {
+    for path in ["ListEvents", "ListDeliveries", "GetSummary", "ListQuarantined", "ListRefusals"] {
         let answer = everything(&format!("/talaria.v1.StatusService/{path}")).await;
         assert!(answer.mentions("globex") && answer.mentions("acme"), "{path}");
     }

@@ -12,7 +12,7 @@ use talaria_proto::v1::Event;
 use talaria_tests::{
     binary::workspace,
     nats::{self, Server},
-    openrouter::payload,
+    openrouter::{OpenRouter, payload},
     sink::Sink,
     stack::Written,
     until,
@@ -180,6 +180,11 @@ async fn the_users_of_the_page_can_do_all_that_is_done() {
     openrouter.send_payload(&other).await;
     relay.event_when(&event, |found| found.conflicts.len() == 1).await;
     assert_eq!(openrouter.send_bytes(b"no event".to_vec()).await, Some(422));
+    // What an ingress refuses, any relay shows.
+    let stranger = OpenRouter::new(ingress.ingress(), "acme", "guessed");
+    assert_eq!(stranger.try_send("job", "completed").await, Some(401));
+    let refusals = relay.refusals().await;
+    assert_eq!((refusals[0].tenant.as_str(), refusals[0].reason.as_str()), ("acme", "mismatch"));
     for process in [&ingress, &relay] {
         assert_eq!(process.readiness().await, (200, "ready\n".into()));
     }
@@ -262,6 +267,7 @@ async fn the_users_of_the_page_can_do_nothing_else() {
         "talaria.journal.>",
         "talaria.relays.*",
         "talaria.ask.*",
+        "talaria.refusals.*",
         "_INBOX.>",
         "_INBOX_talaria_relay.>",
     ] {
@@ -277,6 +283,7 @@ async fn the_users_of_the_page_can_do_nothing_else() {
     for subject in [
         "talaria.events.25.acme.x",
         "talaria.quarantine.25.acme",
+        "talaria.refusals.x",
         "_INBOX_talaria_ingress.x.y",
         "$JS.API.STREAM.CREATE.another",
         "another.subject",

@@ -9,7 +9,8 @@ use std::{
     sync::{Arc, Mutex},
 };
 use talaria_proto::v1::{
-    Delivery, DeliveryState, GetEventRequest, GetEventResponse, status_service_client::StatusServiceClient,
+    Delivery, DeliveryState, GetEventRequest, GetEventResponse, ListRefusalsRequest, Refusal,
+    status_service_client::StatusServiceClient,
 };
 use talaria_tests::{
     binary, http,
@@ -119,6 +120,17 @@ impl Process {
     pub(super) async fn readiness(&self) -> (u16, String) {
         let answer = http().get(format!("http://{}/readyz", self.address("admin"))).send().await.unwrap();
         (answer.status().as_u16(), answer.text().await.unwrap())
+    }
+
+    /// What ingresses refused, as the relay's status has it, once it has heard of something.
+    pub(super) async fn refusals(&self) -> Vec<Refusal> {
+        let mut status =
+            StatusServiceClient::connect(format!("http://{}", self.address("grpc"))).await.unwrap();
+        until("refusals to be announced", async || {
+            let list = status.list_refusals(ListRefusalsRequest::default()).await.unwrap().into_inner();
+            Some(list.refusals).filter(|refusals| !refusals.is_empty())
+        })
+        .await
     }
 
     /// An event as the relay's status has it, once that is as asked for.
