@@ -16,6 +16,7 @@ use hyper_util::{
 };
 use metrics::Gauge;
 use std::{convert::Infallible, future::Future, io, net::IpAddr, sync::Arc, time::Duration};
+use talaria_bus::LogLimit;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 
@@ -201,7 +202,10 @@ fn unserved(error: &hyper::Error, phase: &Phase) -> Option<Unserved> {
 async fn pause_after(error: &io::Error) {
     use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
     if !matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset) {
-        tracing::error!(%error, "cannot accept connections");
+        static FAILED: LogLimit = LogLimit::new();
+        if let Some(left_out) = FAILED.admit() {
+            tracing::error!(%error, left_out, "cannot accept connections");
+        }
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
 }

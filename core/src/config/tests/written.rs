@@ -23,9 +23,9 @@ fn own_keys_hold_what_anchors_are_on() {
 
     // They are no settings, but what is made of them is.
     let (_directory, path) = write(&text);
-    let before = read_for(&path, Role::Both).settings;
+    let before = read_for(&path, Role::Both, Missing::Refused).settings;
     fs::write(&path, text.replace("[1, {a: b}]", "[2]").replace("timeout: 7s", "timeout: 8s")).unwrap();
-    let after = read_for(&path, Role::Both).settings;
+    let after = read_for(&path, Role::Both, Missing::Refused).settings;
     let changed: Vec<_> = after.since(&before).into_keys().collect();
     assert_eq!(changed, ["tenants.acme.routes.video.timeout"]);
 
