@@ -36,7 +36,9 @@ pub(super) fn compile(
     let otlp = p.or(Some(&raw.otlp), None, |text| collector(text).map(Some));
     let mut headers = outbound::headers(p, warnings, &raw.headers, base, Role::Both);
     // gRPC knows names in lower case alone.
-    headers.iter_mut().for_each(|header| header.name.make_ascii_lowercase());
+    for header in &mut headers {
+        header.name.make_ascii_lowercase();
+    }
     let ca = p.or(raw.ca.as_ref(), None, |path| {
         let path = below(base, path);
         fs::read(&path).map(Some).map_err(|error| {
