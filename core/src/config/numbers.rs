@@ -142,7 +142,7 @@ mod tests {
         let expected = "5:44: 010 begins with a zero, and readers of YAML differ in which number that is\n  help: write \"010\" \
                         where text is meant, and the number without the zero otherwise";
         assert_eq!(found("{field: data.code, equals:   010}"), [expected.replace("5:44", "5:47")]);
-        for number in ["007", "089", "-010", "+01", "0_1", "00", "01.5"] {
+        for number in ["007", "089", "-010", "+01", "00", "01.5"] {
             assert_eq!(found(&format!("{{field: a, in: [1, {number}, 2]}}")).len(), 1, "{number}");
         }
         let deep = "\n          all:\n            - field: a\n              equals: 010 # an id";
@@ -152,7 +152,7 @@ mod tests {
     #[test]
     fn all_other_numbers_and_text_are_taken() {
         for value in
-            ["0", "-0", "10", "0.5", "1e3", "0x1F", "0o17", "\"010\"", "'010'", "a010", "010a", "0-1"]
+            ["0", "-0", "10", "0.5", "1e3", "0x1F", "0o17", "\"010\"", "'010'", "a010", "010a", "0-1", "0_1"]
         {
             assert_eq!(found(&format!("{{field: a, equals: {value}}}")), Vec::<String>::new(), "{value}");
         }

@@ -164,11 +164,11 @@ fn each_fault_of_the_bus_says_what_and_where() {
     for (bus, expected) in [
         ("bus: redis", "1:6: unknown bus: write embedded, or {nats: "),
         ("bus: nats", "1:6: unknown bus"),
-        ("bus: 5", "invalid type: integer `5`, expected a bus"),
+        ("bus: 5", "expected a bus: embedded, or {nats: "),
         ("bus: {}", "1:6: a bus has the one key nats"),
         ("bus: {nats: {}}", "1:13: the key servers is missing"),
         ("bus: {nats: nats://nats-1}", "1:13: "),
-        ("bus: {redis: {}}", "1:7: unknown variant `redis`"),
+        ("bus: {redis: {}}", "1:7: unknown key redis"),
     ] {
         let error = load_text(&format!("{bus}\n{}", with_route(""))).unwrap_err();
         assert!(error.contains(expected) && error.contains("help: "), "{bus}: {error}");
