@@ -119,7 +119,7 @@ async fn explain_says_what_became_of_an_event_at_each_route_and_what_follows() {
     assert_eq!(document["explanations"][0]["payloadKept"], true);
     let names: Vec<_> =
         document["explanations"][0]["routes"].as_array().unwrap().iter().map(|r| &r["route"]).collect();
-    assert_eq!(names, ["broken", "failures", "good", "images"]);
+    assert_eq!(names, ["broken", "good", "failures", "images"]);
     let broken = route(&document, "broken");
     assert_eq!(broken["matches"], "ROUTE_MATCH_YES");
     assert_eq!(broken["delivery"]["state"], "DELIVERY_STATE_WAITING");

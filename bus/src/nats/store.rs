@@ -3,7 +3,7 @@
 use super::connection::{ANSWER_DEADLINE, Connection};
 use crate::Error;
 use async_nats::{
-    HeaderMap, Request,
+    HeaderMap, Request, RequestErrorKind,
     jetstream::{ErrorCode, publish::PublishAck, response::Response},
 };
 use bytes::Bytes;
@@ -79,12 +79,15 @@ impl Store {
         let answer = self.connection.client.send_request(message.subject, request);
         let answer = self.connection.unless_lost(answer).await.map_err(NotStored::Unknown)?;
         let answer = answer.map_err(|error| {
-            let error = self.error(&error);
-            self.fails(Error::new(format_args!(
-                "{}; the server's log says why, such as `no space left on device`, after which it needs a restart",
-                error.reason
-            )));
-            NotStored::Unknown(error)
+            let why = self.error(&error);
+            // Without a stream there are no responders, which is another fault.
+            if error.kind() == RequestErrorKind::TimedOut {
+                self.fails(Error::new(format_args!(
+                    "{}; the server's log says why, such as `no space left on device`, after which it needs a restart",
+                    why.reason
+                )));
+            }
+            NotStored::Unknown(why)
         })?;
         match read(&answer.payload) {
             Ok(Ok(ack)) => {
