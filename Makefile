@@ -136,7 +136,8 @@ test-alerts: $(TOOLS)/.installed $(PROMTOOL) ## Let promtool see when each alert
 # The program alone, out of Debian's package, which would start a server.
 $(PROMTOOL_DEB):
 	rm -rf $(dir $@)package && mkdir -p $(dir $@)package
-	cd $(dir $@)package && apt-get download -qq prometheus && dpkg-deb --fsys-tarfile prometheus_*.deb \
+	cd $(dir $@)package && (apt-get download -qq prometheus || (apt-get update -qq && apt-get download -qq prometheus))
+	cd $(dir $@)package && dpkg-deb --fsys-tarfile prometheus_*.deb \
 	| tar --extract --to-stdout ./usr/bin/promtool >../promtool
 	chmod +x $(dir $@)promtool && rm -r $(dir $@)package && touch $@
 

@@ -108,8 +108,7 @@ fn brackets(content: &str, mut depth: usize) -> usize {
     let mut before = ' ';
     for c in content.chars() {
         match (quote, c) {
-            (Some(open), _) if c == open && before != '\\' => quote = None,
-            (Some(_), _) => {}
+            (Some(open), _) => quote = (c != open || before == '\\').then_some(open),
             // In the middle of a word it is a letter.
             (None, '"' | '\'') if " [{,:".contains(before) => quote = Some(c),
             (None, '#') if before == ' ' => return depth,
