@@ -69,7 +69,8 @@ pub(crate) fn compression(headers: &HeaderMap, body: &[u8]) -> Option<&'static s
     let declared =
         headers.get_all(CONTENT_ENCODING).iter().flat_map(|line| line.as_bytes().split(|byte| *byte == b','));
     let declared = declared.map(<[u8]>::trim_ascii).filter(|coding| !coding.is_empty());
-    let declared = declared.filter(|coding| !coding.eq_ignore_ascii_case(b"identity")).last().map(|coding| {
+    // The last one was applied last.
+    let declared = declared.rev().find(|coding| !coding.eq_ignore_ascii_case(b"identity")).map(|coding| {
         let known =
             [("gzip", "gzip"), ("x-gzip", "gzip"), ("deflate", "deflate"), ("br", "br"), ("zstd", "zstd")];
         let is_it = |(name, _): &&(&str, &'static str)| coding.eq_ignore_ascii_case(name.as_bytes());

@@ -118,17 +118,18 @@ impl Streams {
 mod tests {
     use super::*;
 
-    fn bounds(source: &str) -> Result<Bounds, Error> {
+    fn bounds(source: &str) -> Bounds {
         let source = source.to_owned();
-        Ok(Bounds { source, first_event: 0, last_event: 0, first_commit: 0, last_commit: 0 })
+        Bounds { source, first_event: 0, last_event: 0, first_commit: 0, last_commit: 0 }
     }
 
     #[test]
     fn streams_that_are_others_for_half_a_minute_are_lost_and_a_moment_is_not_enough() {
         let start = Instant::now();
         let mut streams = Streams::default();
-        let mut look =
-            |source: &str, seconds: u64| streams.look(&bounds(source), start + Duration::from_secs(seconds));
+        let mut look = |source: &str, seconds: u64| {
+            streams.look(&Ok(bounds(source)), start + Duration::from_secs(seconds))
+        };
         assert_eq!(look("first", 0), None);
         assert_eq!(look("second", 5), None);
         assert_eq!(look("first", 30), None, "a server did not know better");

@@ -63,7 +63,9 @@ impl Machine {
                 by = ended.requested_by,
                 "a pause is over"
             );
-            pause::over(ended, now).into_iter().for_each(|record| self.push(record));
+            for record in pause::over(ended, now) {
+                self.push(record);
+            }
         }
         if !over.is_empty() {
             self.set_windows();

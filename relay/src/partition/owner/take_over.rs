@@ -36,49 +36,7 @@ pub(crate) async fn take_over(
     stop: &CancellationToken,
 ) -> Result<(Running, Owner, watch::Receiver<Needs>), TakeOverError> {
     let identity = tools.bus.identity().clone();
-    let (mut state, mut last) = (State::default(), 0);
-    let read = |after| {
-        let bus = tools.bus.clone();
-        tokio::spawn(async move { bus.read(partition, after, REPLAYED).await })
-    };
-    let mut reading = read(last);
-    // An owner's run, and since how many beats it is silent.
-    let mut silent: Option<(u64, u32)> = None;
-    loop {
-        let commits = reading.await.map_err(|_| TakeOverError::Stopped)??;
-        let Some(newest) = commits.last() else {
-            let owner = state.owner().filter(|(relay, _)| *relay != identity.relay);
-            let (Some((relay, run)), Some(heard)) = (owner, &heard) else { break };
-            {
-                let heard = heard.borrow();
-                match heard.owner(partition, relay, run) {
-                    assignment::Owner::Gone => break,
-                    assignment::Owner::Claims => return Err(TakeOverError::Claimed),
-                    assignment::Owner::Silent => {
-                        let known = silent.filter(|(silent, _)| *silent == run);
-                        let (_, since) = *silent.insert(known.unwrap_or((run, heard.beats())));
-                        if heard.is_gone_since(since) {
-                            break;
-                        }
-                    }
-                }
-            }
-            if stop.run_until_cancelled(tokio::time::sleep(OWNER_LOOK)).await.is_none() {
-                return Err(TakeOverError::Stopped);
-            }
-            reading = read(last);
-            continue;
-        };
-        last = newest.seq;
-        // Decoding takes as long as applying, and is done on another thread meanwhile.
-        reading = read(last);
-        for committed in &commits {
-            committed.commit.records.iter().for_each(|record| state.apply(record));
-            state.close();
-            state.committed(committed.seq);
-        }
-        tokio::task::yield_now().await;
-    }
+    let (state, mut last) = replay(&tools.bus, partition, heard, stop).await?;
     check_events(&tools.bus, partition, &state).await?;
     let previous = state.owner().map(|(relay, run)| (relay.to_owned(), run));
     let config = Arc::clone(&tools.config.borrow());
@@ -139,6 +97,59 @@ pub(crate) async fn take_over(
         tools,
     };
     Ok((running, Owner::new(partition, requests, committed_now), needed_now))
+}
+
+/// The state at the end of a partition's journal, once no other relay owns the partition, and the last commit.
+async fn replay(
+    bus: &Bus,
+    partition: Partition,
+    heard: Option<watch::Receiver<Hearing>>,
+    stop: &CancellationToken,
+) -> Result<(State, u64), TakeOverError> {
+    let (mut state, mut last) = (State::default(), 0);
+    let read = |after| {
+        let bus = bus.clone();
+        tokio::spawn(async move { bus.read(partition, after, REPLAYED).await })
+    };
+    let mut reading = read(last);
+    // An owner's run, and since how many beats it is silent.
+    let mut silent: Option<(u64, u32)> = None;
+    loop {
+        let commits = reading.await.map_err(|_| TakeOverError::Stopped)??;
+        let Some(newest) = commits.last() else {
+            let owner = state.owner().filter(|(relay, _)| *relay != bus.identity().relay);
+            let (Some((relay, run)), Some(heard)) = (owner, &heard) else { break };
+            {
+                let heard = heard.borrow();
+                match heard.owner(partition, relay, run) {
+                    assignment::Owner::Gone => break,
+                    assignment::Owner::Claims => return Err(TakeOverError::Claimed),
+                    assignment::Owner::Silent => {
+                        let known = silent.filter(|(silent, _)| *silent == run);
+                        let (_, since) = *silent.insert(known.unwrap_or((run, heard.beats())));
+                        if heard.is_gone_since(since) {
+                            break;
+                        }
+                    }
+                }
+            }
+            if stop.run_until_cancelled(tokio::time::sleep(OWNER_LOOK)).await.is_none() {
+                return Err(TakeOverError::Stopped);
+            }
+            reading = read(last);
+            continue;
+        };
+        last = newest.seq;
+        // Decoding takes as long as applying, and is done on another thread meanwhile.
+        reading = read(last);
+        for committed in &commits {
+            committed.commit.records.iter().for_each(|record| state.apply(record));
+            state.close();
+            state.committed(committed.seq);
+        }
+        tokio::task::yield_now().await;
+    }
+    Ok((state, last))
 }
 
 /// Why a partition could not be taken over.
