@@ -192,9 +192,10 @@ struct Replaced<'a> {
 
 impl Replaced<'_> {
     fn set(&mut self, key: &str, value: Value) {
-        let old = self.entry.insert(key.to_owned(), value.clone());
-        if old.as_ref() != Some(&value) {
-            self.lines.push(format!("{key}: {} instead of {}", shown(Some(&value)), shown(old.as_ref())));
+        let old = self.entry.get(key);
+        if old != Some(&value) {
+            self.lines.push(format!("{key}: {} instead of {}", shown(Some(&value)), shown(old)));
+            self.entry.insert(key.to_owned(), value);
         }
     }
 
