@@ -454,7 +454,7 @@ impl World {
         let Answer::At(seq) = answer else {
             // Another relay owns the partition, or the journal lost its end: whatever this one knew is worth nothing.
             self.relays[number] = None;
-            if self.journal.has_lost && self.owner().is_none() {
+            if self.owner().is_none() {
                 self.replaced_soon();
             }
             return;
