@@ -516,6 +516,9 @@ async fn nothing_but_health_is_answered_to_those_who_show_no_token_that_is_known
     let reflections = ["v1", "v1alpha"].map(|version| {
         (format!("/grpc.reflection.{version}.ServerReflection/ServerReflectionInfo"), reflection.clone())
     });
+    // First, so that a line about it is among those that the log takes.
+    let stranger = Somebody::with(&stack.relay(), Some("tlr_unknown")).await;
+    ask(&stranger, "/talaria.v1.StatusService/GetSummary", Bytes::new()).await;
     for token in [None, Some(""), Some("tlr_unknown"), Some("all contro"), Some("all control x")] {
         let stranger = Somebody::with(&stack.relay(), token).await;
         for (path, request) in paths().chain(reflections.clone()) {
