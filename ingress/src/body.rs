@@ -66,11 +66,12 @@ pub(crate) async fn read(
 
 /// How a body is compressed, as its head or its first bytes say; JSON begins with neither of these.
 pub(crate) fn compression(headers: &HeaderMap, body: &[u8]) -> Option<&'static str> {
-    let declared =
-        headers.get_all(CONTENT_ENCODING).iter().flat_map(|line| line.as_bytes().split(|byte| *byte == b','));
-    let declared = declared.map(<[u8]>::trim_ascii).filter(|coding| !coding.is_empty());
+    let lines = headers.get_all(CONTENT_ENCODING).iter();
+    let mut codings =
+        lines.flat_map(|line| line.as_bytes().split(|byte| *byte == b',')).map(<[u8]>::trim_ascii);
+    let is_said = |coding: &&[u8]| !coding.is_empty() && !coding.eq_ignore_ascii_case(b"identity");
     // The last one was applied last.
-    let declared = declared.rev().find(|coding| !coding.eq_ignore_ascii_case(b"identity")).map(|coding| {
+    let declared = codings.rfind(is_said).map(|coding| {
         let known =
             [("gzip", "gzip"), ("x-gzip", "gzip"), ("deflate", "deflate"), ("br", "br"), ("zstd", "zstd")];
         let is_it = |(name, _): &&(&str, &'static str)| coding.eq_ignore_ascii_case(name.as_bytes());
