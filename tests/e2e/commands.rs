@@ -154,6 +154,9 @@ fn beside_hermes(config: &str) -> talaria_tests::stack::Written {
         stack().tenant("acme", |t| t.route("r", "http://127.0.0.1:8644/p/work/webhooks/video", "")).write();
     fs::create_dir(written.path().join(".hermes")).unwrap();
     fs::write(written.path().join(".hermes/config.yaml"), config).unwrap();
+    for secret in ["openrouter-acme", "hermes"] {
+        fs::set_permissions(written.path().join(secret), fs::Permissions::from_mode(0o600)).unwrap();
+    }
     written
 }
 
