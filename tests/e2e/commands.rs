@@ -178,7 +178,10 @@ fn what_hermes_own_configuration_says_against_a_route_is_told() {
             &fine.replace("8644", "9000"),
             "Hermes listens on port 9000 there, and the route's url leads to port 8644",
         ),
-        (&fine.replace("multiplex", "x"), "names the profile work, and multiplex_profiles is not set there"),
+        (
+            &fine.replace("multiplex", "x"),
+            "the route's url names the profile work, and multiplex_profiles is not set there",
+        ),
     ] {
         let (checked, installed) = told(config);
         let expected = format!(".hermes/config.yaml: {expected}");
