@@ -33,7 +33,7 @@ use tower_service::Service as _;
 /// How often old samples are folded away.
 const UPKEEP: Duration = Duration::from_secs(5);
 
-/// What whoever asks may use up. Probes, scrapes and people need a few connections; a hundred leave the process enough files
+/// What clients may use up. Probes, scrapes and people need a few connections; a hundred leave the process enough files
 /// for callbacks, whatever comes. Where all are taken, the one is closed that has been silent the longest.
 const BOUNDS: Bounds = Bounds {
     connections: 100,

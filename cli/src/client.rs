@@ -80,7 +80,7 @@ pub(crate) async fn control(ask: &Ask, config: &Path) -> Result<ControlServiceCl
     Ok(client.max_decoding_message_size(LARGEST_ANSWER))
 }
 
-/// The answer to a request by which an operator intervenes. Where none comes, nobody knows whether it was done.
+/// The answer to a request by which an operator intervenes. Where none comes, it is not known whether it was done.
 pub(crate) fn done<T>(answer: Result<Response<T>, Status>) -> Result<T, Failure> {
     answer.map(Response::into_inner).map_err(|status| {
         // What a relay says itself has no source.

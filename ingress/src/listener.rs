@@ -174,7 +174,7 @@ fn http(bounds: &Bounds) -> http1::Builder {
     http.timer(TokioTimer::new())
         .header_read_timeout(bounds.idle_timeout + bounds.head_timeout)
         .max_buf_size(bounds.max_head_bytes);
-    // Only where it is asked for: hyper then makes room for the headers of each request anew.
+    // Only where it is asked for: hyper then makes room for the headers of each request again.
     if let Some(most) = bounds.max_headers {
         http.max_headers(most);
     }

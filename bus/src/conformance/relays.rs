@@ -84,7 +84,7 @@ pub async fn i13_relays_hear_what_ingresses_refused(backend: &impl Backend) {
     }
     assert_eq!(ids[0], ids[1], "an ingress keeps its id");
     if second.is_none() {
-        // Whoever asks later hears what was announced last.
+        // A relay that asks later hears what was announced last.
         assert_eq!(bus.refusals().await.unwrap().next().await.unwrap().1, "another");
     }
 }

@@ -1,4 +1,4 @@
-//! Paths as operators write them: `~` is the home of whoever runs this, and what is relative starts at the configuration.
+//! Paths as operators write them: `~` is the home of the user that runs this, and what is relative starts at the configuration.
 
 use std::{
     env,

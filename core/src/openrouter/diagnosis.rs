@@ -36,7 +36,7 @@ pub enum Hint {
          Kubernetes Secret, `stringData` takes it as it is and `data` takes it encoded once)"
     )]
     Base64,
-    /// Something in between wrote the body anew.
+    /// Something in between rewrote the body.
     #[error(
         "it matches the body without its white space: a proxy in front writes JSON anew; let it hand the body on byte \
          for byte"

@@ -352,7 +352,7 @@ fn foreign(answer: &Answer, context: Context<'_>) -> Verdict {
             )
         }
     };
-    // Whoever wrote it may stand in front of Hermes, and may have passed the request on.
+    // What wrote it may stand in front of Hermes, and may have passed the request on.
     fault(detail, IdAfter::Unknown)
 }
 

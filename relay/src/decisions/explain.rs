@@ -141,7 +141,7 @@ fn next(
             let at = from_proto(delivery.next_attempt_at.as_ref());
             let next = waiting(delivery, route, block, at, now);
             return match block {
-                // Of a pause without an end nobody knows when.
+                // Of a pause without an end it is not known when.
                 Some(block) => (next, block.until().map(|until| until.max(at))),
                 None => (next, Some(at)),
             };

@@ -37,7 +37,7 @@ impl Writer {
         work: impl FnOnce(&mut Connection) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T, Error> {
         let (reply, answer) = oneshot::channel();
-        // Nobody may wait any more; what was done stays done.
+        // The caller may have gone; what was done stays done.
         let work: Work = Box::new(move |connection| drop(reply.send(work(connection))));
         let _ = self.0.send(work);
         Ok(answer.await.map_err(|_| Error::Stopped)??)

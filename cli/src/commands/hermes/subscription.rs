@@ -153,7 +153,7 @@ fn chat_id(replaced: &mut Replaced<'_>, route: &Route) {
     }
 }
 
-/// A prompt that somebody wrote for this subscription, and that the route's would replace.
+/// A prompt that was written for this subscription, and that the route's would replace.
 fn own_prompt(prompt: Option<&Value>, body: BodyMode) -> Option<&Value> {
     // With raw bodies it is Hermes that renders, and the prompt there is the only one.
     prompt.filter(|prompt| body == BodyMode::Prompt && is_something(prompt)).filter(|prompt| match prompt {
