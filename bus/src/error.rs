@@ -61,7 +61,7 @@ impl From<rusqlite::Error> for Error {
 /// Why a commit does not count: it is not in the partition's journal, or the relay that took the partition over has read it.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum AppendError {
-    /// Somebody else appended: whoever appends here owns the partition no more.
+    /// Another owner appended: this process does not own the partition any more.
     #[error("another relay has taken the partition over")]
     Overtaken,
     /// The journal ends before a commit that was acknowledged: the stream lost its end, or it was restored.

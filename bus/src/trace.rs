@@ -3,7 +3,7 @@
 //! A trace goes along as a W3C `traceparent`: in HTTP's headers, in the event, and so over every bus. Source: W3C Trace
 //! Context, section 3.2: `00-<32 hex: trace>-<16 hex: parent>-<2 hex: flags>`, in lower case, and neither id all zeros.
 //!
-//! Where nobody collects traces, spans are nothing and the parent goes along as it came.
+//! Where no traces are collected, spans record nothing and the parent is passed on unchanged.
 
 use opentelemetry::{
     Context, KeyValue,
@@ -55,7 +55,7 @@ impl Span {
         context.is_valid().then(|| format!("00-{}-{}-{:02x}", context.trace_id(), context.span_id(), flags))
     }
 
-    /// Says more of it, if anybody will see it.
+    /// Adds attributes, if the span is exported.
     pub fn say(&mut self, attributes: impl FnOnce() -> Vec<KeyValue>) {
         if self.0.is_recording() {
             self.0.set_attributes(attributes());

@@ -143,7 +143,7 @@ pub(crate) fn asker(name: Option<&str>) -> Result<String, Failure> {
         return Ok(name.to_owned());
     }
     let variables = ["USER", "LOGNAME", "USERNAME"].into_iter().filter_map(|name| env::var(name).ok());
-    // Where nobody has logged in, as in containers, there may be no variable.
+    // Without a login, as in containers, the variable may not be set.
     let told = || Command::new("id").arg("-un").stderr(Stdio::null()).output().ok();
     let told = iter::once_with(told).flatten().map(|told| String::from_utf8_lossy(&told.stdout).into_owned());
     variables

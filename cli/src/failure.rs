@@ -23,7 +23,7 @@ pub enum Failure {
     /// What was asked for is not known.
     #[error("{0}")]
     Unknown(String),
-    /// Nobody answers.
+    /// No answer.
     #[error("{0}")]
     Unreachable(String),
     /// The relay does not know who asks, or they may not.
@@ -50,7 +50,7 @@ impl Failure {
             return ExitCode::SUCCESS;
         }
         let style = anstyle::Style::new().bold().fg_color(Some(anstyle::AnsiColor::Red.into()));
-        // When standard error is gone there is nobody left to tell.
+        // When standard error is gone the error cannot be shown.
         let _ =
             io::Write::write_fmt(&mut anstream::stderr(), format_args!("{style}error:{style:#} {self}\n"));
         ExitCode::from(self.code())

@@ -96,7 +96,7 @@ async fn webhook(
         return StatusCode::INTERNAL_SERVER_ERROR.into_response();
     };
     let answer = json!({"status": "accepted", "route": &route, "event": &event, "delivery_id": &id});
-    // Whoever listens may have heard enough.
+    // The receiver may be gone.
     let _ = known.received.send(Received { route, id, event, body });
     (StatusCode::ACCEPTED, Json(answer)).into_response()
 }

@@ -224,7 +224,7 @@ impl Tunnel {
     /// Without the user's own configuration of it: the rules of another tunnel in there would answer our callbacks.
     fn program(&self, origin: &str) -> Command {
         let mut command = command(&self.config.cloudflared);
-        // Any free port for its own metrics, which nobody asks here.
+        // Any free port for its own metrics, which are not collected here.
         command.args(["tunnel", "--config=", "--no-autoupdate", "--metrics", "127.0.0.1:0"]);
         match &self.config.named {
             None => command.args(["--url", origin]),

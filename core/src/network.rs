@@ -20,7 +20,7 @@ use url::{Host, Url};
 /// Whose an address is, by the IANA special-purpose registries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Class {
-    /// Anybody's.
+    /// Public addresses.
     Public,
     /// This machine's own.
     Loopback,
@@ -36,7 +36,7 @@ pub enum Class {
     Multicast,
     /// Everybody's on the wire.
     Broadcast,
-    /// Nobody's: documentation, benchmarks, protocols, the future.
+    /// Reserved: documentation, benchmarks, protocols, future use.
     Reserved,
 }
 

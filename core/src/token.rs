@@ -26,7 +26,7 @@ pub fn token(random: &[u8; 32]) -> SecretString {
 pub struct TokenHash([u8; 32]);
 
 impl TokenHash {
-    /// Of what somebody shows, whatever it is.
+    /// The hash of a presented token, of any form.
     pub fn of(shown: &[u8]) -> Self {
         Self(Sha256::digest(shown).into())
     }

@@ -38,7 +38,7 @@ pub(crate) struct Callback<'a> {
 /// What a callback is not.
 #[derive(Debug, PartialEq)]
 pub(crate) enum Refusal {
-    /// Nobody we know.
+    /// No tenant's secret matches.
     Stranger(Why),
     /// Signed with a secret of this tenant, and not sent to its path.
     Misdirected(String),
@@ -46,7 +46,7 @@ pub(crate) enum Refusal {
     NotAnEvent(Box<QuarantinedCallback>),
 }
 
-/// Why somebody is a stranger; for logs and metrics, never for the sender.
+/// Why a callback is not accepted as a tenant's; for logs and metrics, never for the sender.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Why {
     UnknownTenant,
@@ -252,7 +252,7 @@ mod tests {
             let misdirected = decide(path, secret, BODY, Duration::ZERO);
             assert_eq!(misdirected, Err(Refusal::Misdirected(signer.into())), "{path}");
         }
-        // Of what is longer than can be searched for, nobody says whose it is.
+        // The signer of a body that is too long to be searched for stays unknown.
         let long = "x".repeat(SEARCHED);
         assert_eq!(decide("", "old", &long, Duration::ZERO), Err(Refusal::Stranger(Why::UnknownTenant)));
     }

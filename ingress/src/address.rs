@@ -29,7 +29,7 @@ impl From<IpAddr> for Sender {
 pub(crate) struct Client {
     /// As far as it is known; a trusted proxy's own where that did not say.
     pub address: IpAddr,
-    /// Whether it is a trusted proxy's, so that nobody knows whose request it is and nobody can be blamed.
+    /// Whether it is a trusted proxy's own address: the client is unknown, so no limit by address applies.
     pub is_proxy: bool,
 }
 
@@ -162,7 +162,7 @@ mod tests {
             ("for=198.51.100.1", "198.51.100.1"),
             ("proto=https;For=\"[2001:db8::1]:47\";by=x", "2001:db8::1"),
             ("for=6.6.6.6, for=\"198.51.100.1:80\"", "198.51.100.1"),
-            // A quote that somebody left open hides nothing.
+            // A quote that is never closed hides nothing.
             ("for=\"6.6.6.6, for=198.51.100.1", "198.51.100.1"),
             ("for=6.6.6.6, for=_hidden", "127.0.0.1"),
             ("for=6.6.6.6, proto=https", "127.0.0.1"),

@@ -119,7 +119,7 @@ impl State {
                 Err(self.limited(&config, &asked(Admission::Free), limit, problem))
             }
             Ok(admission) => match asked(admission) {
-                // It is not worth its body, which cannot be anybody's.
+                // The body is not read: no tenant's signature can match.
                 Asked { tenant: Err(reason), .. } if !may_be_signed() => {
                     Err(self.misplaced(&config, &asked(admission), reason))
                 }
@@ -162,7 +162,7 @@ impl State {
             self.refused(config, &asked, reason, &problem);
             (Some(reason.label()), problem)
         };
-        // Whoever is told so before his body is read has not sent it for nothing.
+        // Refused before the body is read, the client does not send it in vain.
         if self.limits.storing.room(ingress.limits.storing) == 0 {
             body::linger(body);
             return Err(self.shed(config, &asked, Limit::Storing, Problem::overloaded().unread()));
@@ -310,7 +310,7 @@ impl State {
         // A stranger's path may be long.
         let path: String = path.chars().take(LONGEST_PATH).collect();
         let (client, because, reason) = (client.address, reason.text(), reason.label());
-        // What concerns a tenant, or keeps one from coming in, wants somebody.
+        // Refusals that concern a tenant need an operator's attention.
         if tenant.is_empty() && !matches!(refused.reason, Reason::Limit(_)) {
             tracing::info!(reason, because, status, path, %client, left_out, "callback refused");
         } else {

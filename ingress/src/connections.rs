@@ -167,7 +167,7 @@ impl Place {
         self.places.changed.notify_one();
     }
 
-    /// It works for its client, and is nobody who has to leave.
+    /// It has a request to answer, so it is not evicted.
     pub fn works(&self) {
         self.places.lock().works(self.number);
     }

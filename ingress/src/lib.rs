@@ -87,7 +87,7 @@ impl Ingress {
     }
 
     /// Serves until it is told to stop, and then finishes what has begun. Once it is leaving, each answer ends its
-    /// connection, so that the sender's next one goes to somebody who stays.
+    /// connection, so that the sender's next one goes to a process that stays.
     pub async fn serve(self, leaving: CancellationToken, stop: CancellationToken) {
         let serving = Arc::new(Serving { state: self.state, leaving: leaving.clone() });
         let places = Places::new(gauge!("talaria_ingress_connections"), limits::reached);

@@ -12,7 +12,7 @@
 //!   the others, and nobody can get OpenRouter shut out by having it call here.
 //! - A tenant's callbacks count once they are verified, so that nobody uses up an allowance by naming its owner; and a
 //!   name that nobody has is treated as one that somebody has.
-//! - A trusted proxy that does not say for whom it asks is nobody who can be blamed.
+//! - A trusted proxy that does not name its client is not limited by address.
 
 use crate::{
     address::{Client, Sender},

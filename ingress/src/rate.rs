@@ -66,7 +66,7 @@ mod tests {
     }
 
     proptest! {
-        /// Whoever asks only when there is room gets the allowance at once, and then no more than grows back.
+        /// A client that asks only when there is room gets the allowance at once, and then no more than grows back.
         #[test]
         fn no_more_than_the_rate(count in 1_u32..50, window in 1_u64..100, steps in proptest::collection::vec(0_u64..5_000, 1..400)) {
             let rate = Pace { count, window: Duration::from_secs(window) };

@@ -26,7 +26,7 @@ use tokio::time::timeout;
 /// Of a route, no more due deliveries than this are shown: whoever needs more relays needs them by then.
 const MOST_DUE: u64 = 10_000;
 
-/// What takes longer is left out: whoever asks for metrics does not wait long.
+/// Gauges that take longer are left out of the answer: collectors of metrics do not wait long.
 const DEADLINE: Duration = Duration::from_secs(2);
 
 /// Tells how things stand.

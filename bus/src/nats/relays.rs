@@ -59,7 +59,7 @@ async fn subscribe(connection: &Connection, subject: String) -> Result<Subscribe
     let failed = |why: &dyn Display| connection.error(&"cannot listen to the others", why);
     let client = &connection.client;
     let subscriber = client.subscribe(subject).await.map_err(|error| failed(&error))?;
-    // The server does what a client sends in order. Nobody listens here, which it answers at once.
+    // The server handles a client's messages in order. The subject has no subscriber, so it answers at once.
     match client.request(client.new_inbox(), Bytes::new()).await {
         Err(error) if error.kind() != RequestErrorKind::NoResponders => Err(failed(&error)),
         _ => Ok(subscriber),
@@ -87,7 +87,7 @@ impl Questions {
     pub(crate) async fn next(&mut self) -> Result<Question, Error> {
         loop {
             let message = self.subscriber.next().await.ok_or_else(ended)?;
-            // Without it nobody waits for an answer.
+            // Without a reply subject no answer is expected.
             if let Some(to) = message.reply {
                 let reply = Reply { client: self.client.clone(), to };
                 return Ok(Question { question: message.payload, reply });

@@ -29,7 +29,7 @@ pub(crate) async fn run(path: &Path, args: Check) -> Result<(), Failure> {
             Err(error) => json!({"valid": false, "errors": [{"what": error.to_string()}], "warnings": []}),
         };
         if let (Value::Object(document), Some(running)) = (&mut document, &running) {
-            // Of a file that is not valid nobody can say what it would be.
+            // An invalid file has no configuration to compare.
             document.insert("running".into(), running.json(config.is_ok()));
         }
         writeln!(io::stdout().lock(), "{document:#}")?;

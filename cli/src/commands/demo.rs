@@ -49,7 +49,7 @@ async fn demo() -> Result<(), Failure> {
     let (hermes, received) = StandIn::start((Ipv4Addr::LOCALHOST, 0).into(), for_hermes).await?;
     let path = directory.path().join("talaria.yaml");
     fs::write(&path, configuration(&format!("http://{}", hermes.address)))?;
-    // Nobody changes it.
+    // It does not change.
     let (_, live) = Reloader::start(Source::new(&path, Role::Both))?;
     let stack = Stack::bind(live, metrics::start()?).await?;
     let (Some(callbacks), Some(grpc)) = (stack.addresses.ingress, stack.addresses.grpc) else {

@@ -140,7 +140,7 @@ fn show_attempt(out: &mut impl Write, attempt: &Attempt, new_id: bool, now: Time
     let mut facts = vec![outcome.to_owned()];
     facts.extend(attempt.http_status.map(|status| format!("HTTP {status}")));
     facts.extend(attempt.duration.as_ref().map(|took| print::duration(duration_from_proto(Some(took)))));
-    // Of what ended the delivery nobody asks whether it counts.
+    // Whether the attempt counts is not shown for the one that ended the delivery.
     let free = matches!(attempt.outcome(), AttemptOutcome::RouteFault | AttemptOutcome::RateLimited);
     facts.extend(attempt.counted.then(|| "counted".to_owned()));
     facts.extend(free.then(|| "not counted".to_owned()));

@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-/// Whoever runs this gives up after a while, too, and then nobody hears why.
+/// Shorter than the deadlines of Docker and Kubernetes, so that the reason is still shown.
 const DEADLINE: Duration = Duration::from_secs(4);
 
 pub(crate) async fn run(config: &Path, args: &Healthcheck) -> Result<(), Failure> {

@@ -153,7 +153,7 @@ fn counts(answer: &ReplayDeliveriesResponse) -> io::Result<()> {
     Ok(())
 }
 
-/// That somebody called it off is not what was asked for here.
+/// A job that was cancelled did not do what was asked for.
 fn ended(job: &ReplayJob) -> Result<(), Failure> {
     if job.state() == ReplayJobState::Cancelled {
         return Err(Failure::Other(anyhow::anyhow!(

@@ -35,7 +35,7 @@ pub(crate) async fn relay(path: &Path, args: args::Relay) -> Result<(), Failure>
 }
 
 async fn run(source: Source) -> Result<(), Failure> {
-    // Before anything is read: whoever asks for a reload from then on is heard.
+    // Before anything is read, so that no request for a reload is missed.
     let hangup = signal(SignalKind::hangup())?;
     let tunnel = source.tunnel;
     let (reloader, live) = Reloader::start(source)?;

@@ -1,4 +1,4 @@
-//! What is asked for when somebody looks: how things stand.
+//! Gauges, sampled when the metrics are collected.
 //!
 //! Each look has a recorder of its own, so that nothing is shown of a route that is gone. What was found is shown again for
 //! a while, so that however many look, little is asked.
@@ -16,7 +16,7 @@ use tokio::{sync::Mutex, time::timeout};
 /// How long what was found is shown.
 const FRESH: Duration = Duration::from_secs(2);
 
-/// Whoever takes longer to say whether he is ready is not.
+/// A process that takes longer to say whether it is ready counts as not ready.
 const DEADLINE: Duration = Duration::from_secs(4);
 
 /// What is found by looking.

@@ -181,7 +181,7 @@ pub(crate) fn count_down(config: &Config, role: Role) {
     }
 }
 
-/// Shows how it stands to whoever collects metrics.
+/// Exports the configuration's status as metrics.
 pub(crate) fn measure(standing: &Standing) {
     let is = |so: bool| if so { 1.0 } else { 0.0 };
     #[expect(clippy::cast_precision_loss, reason = "a gauge is a float")]

@@ -71,7 +71,7 @@ impl Source {
         if let Ok(config) = &mut reading.config {
             self.overrides.apply(config);
             if !self.tunnel {
-                // So that nobody is told of a restart for what is not there.
+                // So that no restart is asked for because of a file that is not there.
                 config.tunnel = config::Tunnel { cloudflared: PathBuf::new(), named: None };
             }
         }

@@ -19,7 +19,7 @@ use std::{
 };
 use tokio::{signal::unix::Signal, sync::Notify, time::Instant};
 
-/// So long nothing may happen before it is looked: whoever writes one file often writes another.
+/// How long nothing may change before the files are read: writers often write several.
 const QUIET: Duration = Duration::from_millis(200);
 
 /// And no longer than this it is waited for.
@@ -33,13 +33,13 @@ const NOW_AND_THEN: Duration = Duration::from_secs(30);
 pub(super) enum Told {
     /// Something may be otherwise.
     MayHaveChanged,
-    /// Somebody asks for it.
+    /// By SIGHUP.
     ToReload,
 }
 
 pub(super) struct Watcher {
     hangup: Signal,
-    /// None where the system lets nobody watch.
+    /// `None` where the system cannot watch files.
     system: Option<RecommendedWatcher>,
     watched: BTreeSet<PathBuf>,
     /// The names of the files; what happens to the content of others does not matter.

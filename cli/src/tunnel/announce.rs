@@ -17,7 +17,7 @@ pub(super) enum Url {
 /// Says under which URL each tenant is called now.
 pub(super) fn announce<'a>(public: &str, tenants: impl Iterator<Item = &'a str> + Clone, url: Url) {
     if io::stderr().is_terminal() {
-        // When standard error is gone there is nobody left to tell.
+        // When standard error is gone it cannot be shown.
         let _ = write!(anstream::stderr(), "{}", block(public, tenants, url));
         return;
     }

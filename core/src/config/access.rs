@@ -40,10 +40,10 @@ pub enum Scope {
     Control,
 }
 
-/// By which somebody shows who he is.
+/// A token that identifies a client.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Token {
-    /// What is recorded of whoever asks with it.
+    /// The name that is recorded with what its client does.
     pub name: String,
     /// What it may be used for.
     pub scope: Scope,
@@ -54,7 +54,7 @@ pub struct Token {
 }
 
 impl Relay {
-    /// Whether somebody has to show who he is: by a token, or by a certificate.
+    /// Whether clients must authenticate, by a token or by a certificate.
     pub fn is_guarded(&self) -> bool {
         !self.tokens.is_empty() || self.tls.as_ref().is_some_and(|tls| !tls.client_ca.is_empty())
     }
@@ -88,7 +88,7 @@ pub(super) fn tls(
     }
     let authorities = p.or(client_ca.as_ref(), Vec::new(), |path| pem::authorities(&below(base, path)));
     let identity = pem::identity(p, warnings, "relay.tls", (cert.as_ref(), key.as_ref()), base)?;
-    // Who named an authority that cannot be used has an error already, and must not get a server that asks nobody.
+    // A `client_ca` that cannot be used is an error already; it must not lead to a server without authentication.
     if client_ca.is_some() && authorities.is_empty() {
         return None;
     }
@@ -172,7 +172,7 @@ pub(super) fn tokens(
     raw.iter().map(compile).collect()
 }
 
-/// Faults never repeat the text: somebody may have written the token itself.
+/// Faults never repeat the text, which may be the token itself.
 fn hash(text: &str) -> Result<TokenHash, Fault> {
     text.parse().map_err(|error: crate::token::NotAHash| {
         (error.to_string(), "write what `talaria token` prints as the hash, and never the token".to_owned())

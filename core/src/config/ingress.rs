@@ -24,7 +24,7 @@ pub struct Ingress {
     pub max_body_bytes: usize,
     /// A body must have arrived whole in this time.
     pub body_timeout: Duration,
-    /// How long callbacks are still taken after it was told to stop, so that whoever sends them here can learn of it.
+    /// How long callbacks are still taken after the stop signal, so that load balancers see `/readyz` fail first.
     pub linger: Duration,
     /// A longer head is refused.
     pub max_head_bytes: usize,

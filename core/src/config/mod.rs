@@ -117,7 +117,7 @@ pub struct Relay {
     pub grpc: SocketAddr,
     /// What they are served over; in plain text where there is none.
     pub tls: Option<Arc<RelayTls>>,
-    /// Who may ask. Without any, and without `tls.client_ca`, everybody on this machine, and nobody from elsewhere.
+    /// The access tokens. Without any, and without `tls.client_ca`, every client on this machine may ask, and no other.
     pub tokens: Vec<Token>,
     /// How long attempts may go on after the relay was told to stop.
     pub drain: Duration,

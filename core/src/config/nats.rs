@@ -48,7 +48,7 @@ pub struct Tls {
 /// How a user shows a server in operator mode who he is.
 #[derive(Debug)]
 pub struct Credentials {
-    /// What his account says of him. Without the seed it is of no use, and yet nobody else's business.
+    /// The user's JWT. It is of no use without the seed, and is kept private all the same.
     pub jwt: SecretString,
     /// What he signs with.
     pub seed: SecretString,

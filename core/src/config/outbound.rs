@@ -58,7 +58,7 @@ impl PartialEq for Header {
     }
 }
 
-/// The networks, unless one of them cannot be read: then nobody knows which the others would be enough for.
+/// The networks. `None` when one of them cannot be read, because the others alone may not be what was meant.
 pub(super) fn networks(p: &mut Problems, raw: &[Spanned<String>]) -> Option<Networks> {
     const HELP: &str =
         "write loopback, private, carrier, link-local, or addresses such as 10.1.0.0/16 or \"fd12::/16\"";

@@ -343,7 +343,7 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Named<T> {
 
 /// Parses the file. The parser stops at the first thing that it cannot read.
 pub(super) fn parse(path: &Path, text: &str) -> Result<Config, Error> {
-    // Without snippets: a line of the file may hold what somebody mistook for the place of a secret.
+    // Without snippets: a line of the file may contain a secret that was written there by mistake.
     let options = serde_saphyr::options! { with_snippet: false };
     let parsed = serde_saphyr::from_str_with_options(text, options);
     let File(mut config) = parsed.map_err(|error| Error::invalid(path, vec![yaml::problem(text, &error)]))?;

@@ -112,7 +112,7 @@ pub fn reload(
         let what = format!("relay.grpc stays {} until a restart, and {what}", read.relay.grpc);
         return Err(Problem { line: 0, column: 0, what, help });
     }
-    // A secret that is away for a moment takes down nobody who works: the one that was read goes on.
+    // A secret that is away for a moment takes no working tenant down: the one that was read before stays in use.
     for (name, tenant) in &read.tenants {
         let works = running.tenants.get(name).is_none_or(|running| running.unread.is_empty());
         if let Some(problem) = tenant.unread.first().filter(|_| works) {

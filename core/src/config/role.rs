@@ -9,7 +9,7 @@ pub enum Role {
     Ingress,
     /// Forwards them; reads what Hermes expects to be signed with.
     Relay,
-    /// Sends callbacks as OpenRouter would, to whoever takes them; reads what OpenRouter signs with.
+    /// Sends callbacks as OpenRouter would; reads the secrets that OpenRouter signs with.
     Sender,
 }
 

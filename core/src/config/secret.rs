@@ -188,7 +188,7 @@ struct OriginVisitor;
 
 pub(super) const SHAPE: &str = "a secret is named, not written: {env: NAME} or {file: PATH}";
 
-/// Somebody wrote the secret itself: it must not come back in the error.
+/// The value may be the secret itself, so the error does not repeat it.
 macro_rules! written_instead {
     ($($visit:ident $value:ty),*) => {
         $(fn $visit<E: serde::de::Error>(self, _: $value) -> Result<Self::Value, E> {

@@ -130,7 +130,7 @@ impl Reader<'_> {
         self.settings.by_key.insert(key, Setting { digest, is_secret });
     }
 
-    /// `may_name` says whether files may be named in it: what goes to Hermes is anybody's text.
+    /// `may_name` says whether it may name files; text that goes to Hermes may not.
     fn setting(&mut self, path: &mut Vec<String>, value: &Value, may_name: bool) {
         match value {
             Value::Object(members) if !members.is_empty() && (!may_name || named(value).is_none()) => {

@@ -1,4 +1,4 @@
-//! How the configuration of a running process stands, to tell whoever asks.
+//! The status of a running process's configuration, as `check --running` shows it.
 
 use super::Problem;
 use jiff::Timestamp;

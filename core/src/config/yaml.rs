@@ -176,7 +176,7 @@ fn is_close(written: &str, known: &str) -> bool {
             || swapped(&a).is_some_and(|swapped| Some(swapped.as_slice()) == b.get(same..)))
 }
 
-/// The keys that a struct has, as its `Deserialize` tells whoever it reads from.
+/// The keys of a struct, as its `Deserialize` passes them to the deserializer.
 fn keys_of<T: for<'de> Deserialize<'de>>() -> &'static [&'static str] {
     struct Asks<'a>(&'a Cell<&'static [&'static str]>);
 

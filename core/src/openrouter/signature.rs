@@ -83,7 +83,7 @@ impl<'a> Signature<'a> {
         Ok(Self { timestamp, seconds, digests })
     }
 
-    /// Whether its time is close enough to now. Anybody can write such a time: only [`Self::verify`] says who did.
+    /// Whether its time is close enough to now. The time proves nothing before [`Self::verify`].
     pub fn is_recent(&self, tolerance: Duration, now: Timestamp) -> bool {
         self.seconds.abs_diff(now.as_second()) <= tolerance.as_secs()
     }

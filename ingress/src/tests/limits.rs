@@ -192,7 +192,7 @@ async fn an_address_can_have_a_rate_for_everything() {
     assert_eq!(running.legitimate("acme", KNOWN, "second").await.status, 204);
     assert_eq!(running.legitimate("acme", KNOWN, "third").await.status, 429);
     assert_eq!(running.legitimate("acme", STRANGER, "third").await.status, 204);
-    // Whose requests these are, nobody knows.
+    // The client behind these requests is unknown.
     for job in ["4", "5", "6"] {
         assert_eq!(running.legitimate("acme", "", job).await.status, 204);
     }

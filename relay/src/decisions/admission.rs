@@ -122,7 +122,7 @@ impl Admission {
         now: Timestamp,
     ) -> Lesson {
         let (sign, not_before) = match next {
-            // Whoever probes has more to try, at once: it, or another, does.
+            // The probe has another secret to try, at once.
             Next::OtherSecret => {
                 self.breaker.withdraw();
                 return Lesson { not_before: now, change: None };

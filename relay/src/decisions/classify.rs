@@ -99,7 +99,7 @@ pub(crate) struct Context<'a> {
     pub lost_attempt: Option<u32>,
     /// Whether the route has another secret that Hermes has not refused.
     pub other_secret: bool,
-    /// What went along and is nobody's to read: an answer may repeat it.
+    /// The secrets of the request: an answer may repeat them.
     pub secrets: &'a [&'a str],
 }
 
@@ -154,7 +154,7 @@ pub(crate) enum Next {
     Delivered,
     /// Hermes declined it.
     Ignored,
-    /// Nobody can say.
+    /// Unknown.
     Ambiguous,
     /// Too fast: again when the pace allows, and it was no attempt.
     Slower {
@@ -245,7 +245,7 @@ fn source(answer: &Answer, members: &Members) -> Source {
 pub(crate) fn classify(exchange: &Exchange, context: Context<'_>) -> Verdict {
     match exchange {
         Exchange::NotSent(why) => failed(format!("not sent: {why}"), None, IdAfter::Unused),
-        // Waiting does not help; whoever mends it should not find all attempts used up.
+        // Waiting does not help, so no attempt is used up before the operator has mended it.
         Exchange::NotAllowed(why) => fault(format!("not sent: {why}"), IdAfter::Unused),
         Exchange::Lost(why) => lost(format!("no answer: {why}"), None),
         Exchange::Answered(answer) => answered(answer, context),

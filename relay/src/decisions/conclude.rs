@@ -52,7 +52,7 @@ impl Conclusion {
 pub(crate) struct Ended {
     /// When it began.
     pub started_at: Timestamp,
-    /// How long it took; `None` where nobody was there to see.
+    /// How long it took; `None` where its owner was gone before it ended.
     pub took: Option<Duration>,
     /// The HTTP status, where an answer came.
     pub http_status: Option<u16>,

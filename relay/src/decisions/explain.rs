@@ -1,4 +1,4 @@
-//! Why an event arrived or did not, and what happens next: the answer to whoever asks after a callback.
+//! Why an event arrived or did not, and what happens next: the answer of `talaria explain`.
 //!
 //! The journal knows what was planned when the event came; whether a route would take it now is decided anew, as
 //! [`crate::decisions::plan`] decides it, by the configuration as it is. Where the two differ, the configuration was changed in

@@ -24,7 +24,7 @@ use talaria_core::config;
 const MARGIN: Duration = Duration::from_secs(1);
 
 /// One seat in so many is kept for first attempts, so that old deliveries which are tried again, or replayed by the
-/// thousand, do not hold up new ones. Routes with fewer seats serve whoever comes first.
+/// thousand, do not hold up new ones. Routes with fewer seats serve deliveries in the order of their coming.
 const KEPT: u32 = 4;
 
 /// How long Hermes counts a request. Whatever window is configured, what it refused says no more than that.

@@ -16,7 +16,7 @@ pub(crate) fn changed(wish: Wish<'_>, pause: Pause, paused: bool) -> Vec<Record>
     vec![record(wish.now, What::PauseChanged(changed)), record(wish.now, What::Acted(action))]
 }
 
-/// What is journalled of a pause that ends. Whoever ends it stands in it.
+/// The record that ends a pause, with who ended it.
 pub(crate) fn resumed(wish: Wish<'_>, ended: &Pause) -> Vec<Record> {
     let resumed = Pause {
         since: Some(to_proto(wish.now)),

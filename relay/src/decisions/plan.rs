@@ -51,7 +51,7 @@ pub(crate) fn wants(route: &Route, event: &Event) -> bool {
 }
 
 fn matching(event: &Event, tenant: &Tenant) -> Vec<String> {
-    // Most tenants have no filters, and then nobody needs to read the payload.
+    // Most tenants have no filters, and then the payload need not be parsed.
     let payload =
         tenant.routes.values().any(|route| route.filter.is_some()).then(|| parse(&event.payload).ok());
     let payload = payload.flatten();

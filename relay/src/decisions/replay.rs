@@ -12,7 +12,7 @@ use talaria_proto::v1::{
 /// The most that are replayed in one commit, so that it stays small and nothing else waits for it.
 const LARGEST_STEP: u32 = 100;
 
-/// What somebody asked for.
+/// The request of an operator.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Wish<'a> {
     /// When.

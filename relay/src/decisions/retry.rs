@@ -5,7 +5,7 @@ use std::time::Duration;
 use talaria_bus::time::{after, since};
 use talaria_core::config::Retry;
 
-/// Nobody makes us wait longer than this by Retry-After; the schedule may.
+/// The longest Retry-After that is followed; the schedule may have longer pauses.
 pub(crate) const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(3_600);
 
 /// What follows a failed attempt that counts.

@@ -34,7 +34,7 @@ impl Rotation {
                 self.worked(secret);
                 false
             }
-            // Whether the signature was right, nobody can say.
+            // It does not show whether the signature was right.
             _ => false,
         }
     }

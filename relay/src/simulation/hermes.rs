@@ -18,7 +18,7 @@ const REMEMBERS: Duration = Duration::from_secs(3_600);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Trouble {
     Nothing,
-    /// Nobody listens.
+    /// Connections are refused.
     Refusing,
     /// 500 to everything.
     Failing,

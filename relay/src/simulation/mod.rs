@@ -17,7 +17,7 @@ mod world;
 
 use std::{env, thread};
 
-/// So many weeks where nobody asks for more.
+/// The default number of weeks.
 const SEEDS: u64 = 4;
 
 #[test]

@@ -683,7 +683,7 @@ impl World {
             let (times, delivery) = (ran.remove(id).unwrap_or(0), &folded.delivery);
             let known = [delivery.state() == DeliveryState::Delivered, times > 0];
             let lost = delivery.attempts > 0;
-            // A deliver_only route that failed where nobody heard it calls the repeat a duplicate, too.
+            // A deliver_only route whose failure's answer was lost calls the repeat a duplicate, too.
             let unheard = delivery.reason.contains("whose answer was lost") && delivery.route == DELIVER_ONLY;
             assert!(known != [true, false] || unheard, "{delivery:?} was never taken");
             assert!(known != [false, true] || lost, "{delivery:?} was never sent");

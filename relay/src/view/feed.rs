@@ -140,7 +140,7 @@ impl Inbox {
         self.partitions.entry(partition).or_default().is_stale |= is_stale;
     }
 
-    /// The rows of partitions that nobody owned so far are to be removed.
+    /// The rows of partitions that this relay does not own are to be removed.
     pub(super) fn disown(&mut self) {
         self.partitions.values_mut().filter(|it| !it.is_owned).for_each(|it| it.is_stale = true);
     }

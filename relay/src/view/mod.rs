@@ -5,7 +5,7 @@
 //! version, of another journal, or was in use when the power failed ([`file`]).
 //!
 //! - [`feed`]: what the owners of partitions hand over; [`projector`]: the task that folds it; [`writer`]: the thread that writes.
-//! - [`apply`]: commits to rows. [`remove`]: rows that nobody needs any more.
+//! - [`apply`]: commits to rows. [`remove`]: deletes rows that are not needed any more.
 //! - [`query`], [`summary`], [`control`], [`replayable`] and [`blocks`]: rows to answers.
 
 mod apply;

@@ -158,7 +158,7 @@ fn what_was_opened_at_the_start_stays_and_is_named() {
         (reloaded.config.relay.in_flight, reloaded.config.retention),
         (9, Duration::from_secs(86_400))
     );
-    // Whoever does not listen there needs no restart.
+    // A process that does not listen there needs no restart.
     let (_, read) = both.read(Role::Both);
     assert_eq!(
         reload(Role::Ingress, &running, read.clone(), &BTreeMap::new()).unwrap().needs_restart,
@@ -237,7 +237,7 @@ fn what_guards_an_address_does_not_go_while_the_address_stays() {
         problem.what.starts_with("relay.grpc stays 0.0.0.0:50051 until a restart, and whoever"),
         "{problem}"
     );
-    // Whoever does not listen there has nothing to guard.
+    // A process that does not listen there has nothing to guard.
     assert!(reload(Role::Ingress, &running, read, &differences).is_ok());
 }
 
@@ -270,7 +270,7 @@ fn a_tenant_whose_secret_is_missing_takes_down_no_other() {
         warnings[1].starts_with("tenant other: ")
             && warnings[1].ends_with("; its callbacks are answered 503")
     );
-    // It is a fault all the same for whoever checks it, and where nobody is left.
+    // `check` still fails, and so does a start without any tenant left.
     assert_eq!(load_for(&both.path, Role::Ingress).unwrap_err().into_problems().len(), 2);
     let alone = SHARED.replace("secrets/acme-openrouter", "secrets/away");
     assert_eq!(tolerated(&both, &alone).unwrap_err().into_problems().len(), 3);

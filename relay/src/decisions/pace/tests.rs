@@ -129,7 +129,7 @@ fn a_refusal_corrects_the_pace_to_what_hermes_takes_and_it_grows_back() {
     assert_eq!(sent_in_a_burst(&mut pace, at(1_030)), 0);
     let mut allowed = 0;
     for minute in 0..40 {
-        // Whoever was refused a slot at the end of a burst has one in the next but one.
+        // A delivery that was refused a slot at the end of a burst has one in the next but one.
         allowed = sent_in_a_burst(&mut pace, at(2_000 + 122 * minute));
     }
     assert_eq!(allowed, 30);

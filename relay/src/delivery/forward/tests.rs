@@ -177,7 +177,7 @@ async fn what_was_not_sent_is_told_from_what_was_not_answered() {
     let nowhere =
         exchange(&Url::parse("http://does-not-exist.invalid/").unwrap(), Duration::from_secs(5)).await;
     assert!(matches!(nowhere, Exchange::NotSent(_)), "{nowhere:?}");
-    // Somebody hangs up, somebody says nothing, somebody talks nonsense.
+    // One server hangs up, one says nothing, one answers nonsense.
     for answer in [b"".as_slice(), b"...", b"nonsense\r\n\r\n"] {
         let lost = answer_to(answer, b"").await;
         assert!(matches!(lost, Exchange::Lost(_)), "{lost:?}");

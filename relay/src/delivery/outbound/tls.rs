@@ -5,7 +5,7 @@ use std::{error::Error, io, sync::Arc};
 use talaria_core::config::RouteTls;
 use tokio_rustls::TlsConnector;
 
-/// Whom the system trusts. A system without authorities, such as a bare image, trusts nobody: each connection then
+/// The system's trusted authorities. A system without any, such as a bare image, trusts no server: each connection then
 /// says so.
 pub(super) fn system() -> Arc<RootCertStore> {
     let found = rustls_native_certs::load_native_certs();

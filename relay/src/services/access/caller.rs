@@ -1,4 +1,4 @@
-//! Which tenant whoever asks may see.
+//! Which tenants a caller may see.
 
 use talaria_core::config::Scope;
 use talaria_proto::v1::ReplayJob;
@@ -16,7 +16,7 @@ pub(crate) struct Caller {
 }
 
 impl Caller {
-    /// Where nobody has to show a token.
+    /// The caller where no authentication is configured.
     pub(crate) fn anybody() -> Self {
         Self { token: String::new(), scope: Scope::Control, tenant: None }
     }

@@ -1,4 +1,4 @@
-//! Who somebody is by what they show, and what they may ask.
+//! Authenticates a client by its credentials, and decides what it may ask.
 
 use super::Caller;
 use std::sync::Arc;
@@ -21,7 +21,7 @@ const OLDER_REFLECTION: &str = tonic_reflection::pb::v1alpha::server_reflection_
 pub(super) enum Takes {
     /// Nothing: it tells of no tenant.
     Nothing,
-    /// Somebody who is known, with this scope at least.
+    /// An authenticated client with at least this scope.
     Scope(Scope),
 }
 
@@ -63,7 +63,7 @@ pub(super) fn takes(path: &str) -> Option<Takes> {
     Some(*takes)
 }
 
-/// The connection that somebody asks on.
+/// The connection that a request comes on.
 #[derive(Clone, Debug)]
 pub(super) struct Wire {
     /// Whether it came to a loopback address.
@@ -72,7 +72,7 @@ pub(super) struct Wire {
     pub tls: Option<Arc<RelayTls>>,
 }
 
-/// Why somebody is not answered.
+/// Why a request is refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Refusal {
     /// No token was shown.
@@ -83,7 +83,7 @@ pub(super) enum Refusal {
     Scope(String),
     /// The connection was made when other certificates were asked for, or none.
     OldConnection,
-    /// Nobody has to show who he is, and the address is not loopback.
+    /// No authentication is configured, and the address is not loopback.
     Unguarded,
     /// There is no such method.
     NoSuchMethod,

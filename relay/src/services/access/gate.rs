@@ -30,7 +30,7 @@ impl Gate {
         Self { config, refusals }
     }
 
-    /// Who asks, if they may ask this; nobody has to be known for what takes nothing.
+    /// The caller, if they may ask this. Methods that take nothing need no authentication.
     fn judge<T>(&self, request: &Request<T>) -> Result<Option<Pass>, (Refusal, Option<Caller>)> {
         // What came another way than through the listener has no connection, and is not answered.
         let connection = request.extensions().get::<Connection>().ok_or((Refusal::Unguarded, None))?;

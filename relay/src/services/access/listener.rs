@@ -57,7 +57,7 @@ impl Connection {
         self.0.wire.clone()
     }
 
-    /// Somebody who is known asks on it.
+    /// It carried a request of an authenticated client.
     pub(super) fn keep(&self) {
         self.0.kept.store(true, Ordering::Relaxed);
     }
@@ -67,7 +67,7 @@ impl Connection {
     }
 }
 
-/// Takes connections for as long as somebody takes them from the stream.
+/// Accepts connections until the stream of them is dropped.
 pub(crate) fn listen(
     listener: TcpListener,
     config: watch::Receiver<Arc<Config>>,
@@ -114,7 +114,7 @@ async fn accept(
             match shake_hands(stream, tls.as_deref()).await {
                 Ok(stream) => {
                     let deadline = Some(Box::pin(sleep(DEADLINE)));
-                    // Nobody takes it when the relay stops.
+                    // The receiver is gone when the relay stops.
                     let _ = sender.send(Socket { stream, connection, deadline, _place: place }).await;
                 }
                 Err(error) => refusals.connection(peer, error),
@@ -144,11 +144,11 @@ async fn pause_after(error: &io::Error) {
     }
 }
 
-/// One connection, closed when nobody who is known has asked on it in time.
+/// One connection, closed unless an authenticated client has asked on it in time.
 pub(crate) struct Socket {
     stream: Wired,
     connection: Connection,
-    /// Until somebody who is known has asked.
+    /// Until the first request of an authenticated client.
     deadline: Option<Pin<Box<Sleep>>>,
     _place: OwnedSemaphorePermit,
 }

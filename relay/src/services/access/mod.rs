@@ -1,6 +1,6 @@
-//! Who may ask what. Nothing is answered before it is decided here, and what is not named here is answered to nobody.
+//! Who may ask what. Each request is authorized here first; a method that is not listed here is refused.
 //!
-//! - [`decide`]: who somebody is by what they show, and what they may ask. Pure.
+//! - [`decide`]: authenticates clients by their credentials, and decides what they may ask. Pure.
 //! - [`caller`]: which tenant they may see. Pure, too.
 //! - [`gate`]: stands before all services, asks [`decide`], and gives a [`pass`] to what it lets through.
 //! - [`listener`]: connections, over TLS where that is configured; strangers do not keep them.

@@ -7,7 +7,7 @@
 //! - Lists are merged by their order. Positions in them are sequences of the streams, or times with ids, so a page token means
 //!   the same at every relay and after a takeover.
 //! - What is asked for by its id is what the first relay finds.
-//! - Commands go to the owner of the tenant's partition, and to nobody else.
+//! - Commands go to the owner of the tenant's partition, and to no other relay.
 //! - Where partitions were not answered for, lists and sums say that they are incomplete. Where only one partition was in
 //!   question, or nothing was found, that is an error.
 //!
@@ -62,7 +62,7 @@ pub(super) struct Gathered<M> {
     pub own: Result<M, Error>,
     /// The others.
     pub others: Vec<M>,
-    /// Those for which nobody answered.
+    /// Partitions for which no relay answered.
     pub missing: Vec<Partition>,
     /// How far the view is behind that is behind most.
     pub behind: u64,
@@ -144,7 +144,7 @@ impl Cluster {
         }
     }
 
-    /// Puts a question to the others; answers come in any order. Dropped, nobody is asked any more.
+    /// Puts a question to the other relays; answers come in any order. Dropping the stream ends the question.
     fn ask_all(
         &self,
         caller: &Caller,

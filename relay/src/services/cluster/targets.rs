@@ -12,7 +12,7 @@ pub(in crate::services) struct Targets {
     /// By the other relays that announced them. Of two that announce the same one both are asked: one of them knows that it
     /// does not own it any more.
     pub others: Vec<(String, BTreeSet<Partition>)>,
-    /// Those that nobody owns, as far as this relay knows.
+    /// Partitions without an owner, as far as this relay knows.
     pub unowned: BTreeSet<Partition>,
 }
 

@@ -71,7 +71,7 @@ impl Local {
         self.read(question).await.map(Page::new)
     }
 
-    /// For somebody who asks: one that they may not see is as unknown to them as one that there is not.
+    /// For a caller: a job that they may not see is answered like one that does not exist.
     pub(in crate::services) async fn job(
         &self,
         caller: &Caller,

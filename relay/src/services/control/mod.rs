@@ -63,7 +63,7 @@ impl ControlServer {
 }
 
 impl Cluster {
-    /// The tenant of a delivery: by its id alone nobody knows whom to ask.
+    /// The tenant of a delivery. Its id alone does not say which partition to ask.
     async fn tenant_of(&self, caller: &Caller, delivery_id: &str) -> Result<String, Error> {
         let _: DeliveryId = status::request::id(delivery_id)?;
         let request = GetDeliveryRequest { delivery_id: delivery_id.to_owned() };

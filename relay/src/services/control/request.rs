@@ -14,13 +14,13 @@ use talaria_core::{config::EventPattern, id::DeliveryId};
 use talaria_proto::v1::{self, DeliveryState};
 use tonic::Status;
 
-/// Replays a minute where nobody says how many: ten a second.
+/// The default rate of replays, in a minute: ten a second.
 const DEFAULT_RATE: u32 = 600;
 
 /// The most replays a minute.
 const LARGEST_RATE: u32 = 60_000;
 
-/// The longest name of somebody who asks, and the longest reason, in characters.
+/// The longest `requested_by` and the longest reason, in characters.
 const LONGEST_NAME: usize = 100;
 const LONGEST_REASON: usize = 500;
 

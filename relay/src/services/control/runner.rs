@@ -70,7 +70,7 @@ impl Operator {
             }
             match self.go_on(owner, id).await {
                 Ok(()) => {}
-                // Whoever owns the partition now goes on, or the view catches up.
+                // The partition's new owner goes on, or the view catches up.
                 Err(Error::Lost | Error::FarBehind) => sleep(RETRY_DELAY).await,
                 Err(error) => {
                     static FAILED: LogLimit = LogLimit::new();

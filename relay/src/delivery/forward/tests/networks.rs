@@ -102,7 +102,7 @@ async fn a_connection_goes_to_what_was_judged_for_it_and_to_nothing_else() {
     let (open, opened) = server("127.0.0.1:0").await;
     let forbidden = TcpListener::bind(("127.0.0.2", open.port())).await.unwrap();
     let elsewhere = at("127.0.0.2");
-    // DNS says one thing and then another, as whoever rebinds a name has it say.
+    // DNS gives one address and then another, as in DNS rebinding.
     let forwarder = scripted(&[&[open.ip()], &[elsewhere], &[elsewhere, open.ip()]]);
     let route = to("hooks.example", open.port(), &["127.0.0.1"]);
     let (first, timings) = forwarder.exchange(&route, request()).await;
