@@ -120,6 +120,7 @@ lint: $(TOOLS)/.installed ## Hold code, contracts and dependencies to the rules
 	$(CARGO) fmt --all --check
 	$(TOOLS)/node_modules/.bin/buf lint proto
 	$(TOOLS)/bin/cargo-deny --locked check --hide-inclusion-graph bans licenses sources
+	$(PYTHON) -B tests/words.py
 	@$(MAKE) --no-print-directory manifests
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
 

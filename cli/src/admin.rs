@@ -43,7 +43,7 @@ const BOUNDS: Bounds = Bounds {
     idle_timeout: Duration::from_secs(120),
     max_head_bytes: 16 * 1024,
     max_headers: None,
-    // How long, once it is told to stop, whoever asks may take to hear the answer.
+    // How long, after the stop signal, clients may take to read their answer.
     drain: Duration::from_secs(5),
 };
 

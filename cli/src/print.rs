@@ -26,7 +26,7 @@ pub(crate) fn json<M: Message + Name>(message: &M) -> anyhow::Result<serde_json:
     let known = CONTRACTS.as_ref().and_then(|contracts| contracts.get_message_by_name(&M::full_name()));
     let descriptor = known.ok_or_else(|| anyhow::anyhow!("{} is not in the contracts", M::full_name()))?;
     let dynamic = DynamicMessage::decode(descriptor, message.encode_to_vec().as_slice())?;
-    // With empty lists and zeros: whoever reads it should not have to know which fields there could be.
+    // With empty lists and zeros: a reader should not have to know which fields there could be.
     let options = SerializeOptions::new().skip_default_fields(false);
     Ok(dynamic.serialize_with_options(serde_json::value::Serializer, &options)?)
 }

@@ -1,6 +1,6 @@
 //! What Talaria means: ids, events, configuration and signatures. No network, no clock.
 //!
-//! Everything here is a value or a decision about values; whoever calls brings the bytes and the time.
+//! Everything here is a value or a decision about values; callers bring the bytes and the time.
 //!
 //! - [`openrouter`]: the way in. Verifies a callback's signature and reads the event out of its payload.
 //! - [`id`]: the names of events, deliveries and quarantined callbacks, made from what they are.

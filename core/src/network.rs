@@ -1,7 +1,7 @@
 //! Whose an IP address is, and which of them requests may go to.
 //!
 //! A name in a URL leads where its owner's DNS says today, which may be this machine, the network behind it, or a
-//! cloud's metadata service, all of which trust whoever is near. So only public addresses are open to everybody, and
+//! cloud's metadata service, all of which trust their neighbours. So only public addresses are open to everybody, and
 //! each other network to those that are told so.
 //!
 //! An IPv6 address that carries an IPv4 one (mapped, compatible, NAT64, 6to4, Teredo) ends up at the latter, and is

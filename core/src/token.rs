@@ -1,7 +1,7 @@
 //! Tokens by which programs and people show a relay who they are.
 //!
-//! A token is 256 random bits, so its SHA-256 is all that has to be kept: nobody finds a token to a hash, or guesses one,
-//! and a slow hash as for passwords would protect nothing more. Whoever reads the configuration cannot use it to ask.
+//! A token is 256 random bits, so its SHA-256 is all that has to be kept: a token cannot be found from its hash, or guessed,
+//! and a slow hash as for passwords would protect nothing more. A reader of the configuration cannot ask with it.
 
 use data_encoding::{BASE32_NOPAD, HEXLOWER, HEXLOWER_PERMISSIVE};
 use secrecy::SecretString;

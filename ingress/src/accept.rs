@@ -63,7 +63,7 @@ const SEARCHED: usize = 4 << 20;
 /// What a hash costs whatever is hashed, as bytes of a body: four blocks of SHA-256.
 const SEARCHED_AT_LEAST: usize = 256;
 
-/// The event that a callback is, or what it is not. An unknown tenant's name, which may be empty, is one that nobody has.
+/// The event that a callback is, or what it is not. An unknown tenant's name, which may be empty, matches no tenant.
 pub(crate) fn accept(
     tenants: &BTreeMap<String, Arc<Tenant>>,
     callback: Callback<'_>,

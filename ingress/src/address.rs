@@ -1,7 +1,7 @@
 //! Whose a request is, by its peer and by what trusted proxies say.
 //!
 //! Each proxy writes behind the others whom it was asked by, so the list is believed from its end, and only as far as
-//! the ones who wrote it are trusted: what stands before that, anybody may have made up. Quotes and brackets that an
+//! the ones who wrote it are trusted: what stands before that may be made up. Quotes and brackets that an
 //! element leaves open mean nothing for the ones behind it.
 
 use http::HeaderMap;

@@ -214,7 +214,7 @@ impl State {
         }
     }
 
-    /// Nobody whom the tenant's secrets know, or no callback's path.
+    /// Not signed with a secret of the tenant, or not a callback's path.
     fn stranger(
         &self,
         config: &Config,

@@ -1,7 +1,7 @@
 //! Places for connections, and who has to leave when there are none.
 //!
 //! A connection waits for its client (for a head, for a body, or idle between requests) or works for it. Who means well
-//! lets us wait for milliseconds, so when somebody comes and every place is taken, the connection that has waited for its
+//! lets us wait for milliseconds, so when a client comes and every place is taken, the connection that has waited for its
 //! client the longest is closed: an idle one, or one that drips. Thus it takes many connections a second to keep
 //! others out, and not just a thousand that do nothing. An address that has used up its share gives one of its own.
 //! Where all of them work, who comes waits in front of the listener.

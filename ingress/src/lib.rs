@@ -107,7 +107,7 @@ struct Serving {
 }
 
 impl Serving {
-    /// Whether callbacks should be sent here; says nothing else, since anybody may ask. The admin port's `/readyz` says
+    /// Whether callbacks should be sent here; says nothing else, since any client may ask. The admin port's `/readyz` says
     /// whether they can be stored: when they cannot, a balancer could do nothing better than to send them here and have
     /// them answered 503.
     fn health(&self, method: &Method) -> Response {

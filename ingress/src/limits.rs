@@ -1,17 +1,17 @@
 //! Who is let in, before a body is read and after it was verified.
 //!
-//! OpenRouter's callbacks come from few addresses, for all tenants, and anybody may have it call any path here. So what
+//! OpenRouter's callbacks come from few addresses, for all tenants, and any customer may have it call any path here. So what
 //! an address may do wrong is limited, and what it does right is not:
 //!
 //! - An address that had too many requests refused is answered 429 before anything of the next one's body is read, unless
 //!   that may be signed rightly: it has a signature that can be read and is recent. Then it is in doubt. It is read and
-//!   verified like any other, and answered 429 only if somebody else has signed it. So whoever shares an address with a
+//!   verified like any other, and answered 429 only if its signature is not right. So a sender that shares an address with a
 //!   sender of junk, such as everybody behind a proxy that is not known as one, gets his callbacks through. What is
 //!   refused counts only once it was refused.
 //! - An address that has sent a verified callback is none that this is for: a tenant whose secret is wrong must not stop
-//!   the others, and nobody can get OpenRouter shut out by having it call here.
-//! - A tenant's callbacks count once they are verified, so that nobody uses up an allowance by naming its owner; and a
-//!   name that nobody has is treated as one that somebody has.
+//!   the others, and OpenRouter cannot be shut out by being made to call here.
+//! - A tenant's callbacks count once they are verified, so that an allowance is not used up by naming its owner; and a
+//!   name of no tenant is treated like a tenant's.
 //! - A trusted proxy that does not name its client is not limited by address.
 
 use crate::{

@@ -514,7 +514,7 @@ async fn a_signature_that_does_not_match_comes_with_what_may_be_wrong() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_bus_that_cannot_write_is_503_with_retry_after_and_works_again_by_itself() {
     let running = Running::start().await;
-    // Somebody else holds the file's write lock, as a backup tool might.
+    // Another process holds the file's write lock, as a backup tool might.
     let intruder = rusqlite::Connection::open(running.path().join("bus.db")).unwrap();
     intruder.execute_batch("BEGIN IMMEDIATE").unwrap();
     for body in [EVENT, "no event"] {

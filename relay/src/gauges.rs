@@ -23,7 +23,7 @@ use talaria_bus::{Partition, time::since};
 use talaria_core::config::Config;
 use tokio::time::timeout;
 
-/// Of a route, no more due deliveries than this are shown: whoever needs more relays needs them by then.
+/// Of a route, no more due deliveries than this are shown: an autoscaler has to act on far fewer.
 const MOST_DUE: u64 = 10_000;
 
 /// Gauges that take longer are left out of the answer: collectors of metrics do not wait long.

@@ -120,7 +120,7 @@ async fn what_was_mended_in_the_configuration_is_probed_at_once_after_a_restart(
         (route.breaker_cause() == BreakerCause::Configuration).then_some(())
     })
     .await;
-    // Whoever met the fault has a later turn of its own.
+    // The delivery that met the fault has a later turn of its own.
     let event = stack.openrouter("acme").send("came behind", "completed").await;
     stack.delivery_when(&event, "r", |delivery| delivery.reason.contains("is shut")).await;
     let before = summary(&stack).await.held_until;

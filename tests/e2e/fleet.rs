@@ -76,7 +76,7 @@ async fn a_relay_is_killed_others_take_its_work_over_and_it_comes_back() {
     passes_by(&fleet, &load, &ledger).await;
     fleet.relays[0].start_again().await;
     load.goes_on(200).await;
-    // Two at once, of which one is back before anybody has missed it.
+    // Two at once, of which one is back before it was missed.
     fleet.relays[1].kill();
     fleet.relays[2].kill();
     fleet.relays[2].start_again().await;

@@ -128,12 +128,12 @@ async fn come(ingress: SocketAddr, random: &mut StdRng) -> io::Result<()> {
                 tokio::time::sleep(Duration::from_millis(random.random_range(1..200))).await;
             }
         }
-        // A callback that nobody has signed, whole.
+        // A whole callback without a signature.
         7 => {
             let request = format!("{head}{signature}Content-Length: {length}\r\n\r\n{}", "x".repeat(length));
             stream.write_all(request.as_bytes()).await?;
         }
-        // Requests without end, whose answers nobody takes.
+        // Requests without end, whose answers are never read.
         _ => {
             let requests = format!("GET /{tenant} HTTP/1.1\r\nHost: h\r\n{from}\r\n").repeat(100);
             loop {

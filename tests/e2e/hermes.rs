@@ -267,7 +267,7 @@ async fn a_direct_delivery_whose_answer_was_lost_is_repeated_under_the_same_id()
     assert_eq!(hermes.messages(), ["x"]);
 }
 
-/// Hermes calls the very first attempt a duplicate: somebody else has used the id. Nobody can say what came of it.
+/// Hermes calls the very first attempt a duplicate: another sender has used the id. What came of it is unknown.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_unexplained_duplicate_of_a_direct_delivery_is_ambiguous() {
     let hermes = Gateway::start(json!({"r": direct()}), 1000).await;

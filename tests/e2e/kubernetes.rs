@@ -59,7 +59,7 @@ fn nats_takes_the_configuration_of_its_servers() {
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs root, podman and kubectl, and a network of its own; `make test-kubernetes` runs it"]
 async fn the_single_overlay_runs_and_what_it_took_outlives_its_pod() {
-    // The pod reaches us by another address than loopback, in a network that is nobody else's.
+    // The pod reaches us by another address than loopback, in a network of the test's own.
     let sink = Sink::start_on(SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0))).await;
     let podman = Podman::new();
     provide_image(&podman);

@@ -16,7 +16,7 @@ const DEADLINE: Duration = Duration::from_secs(12);
 /// How soon others take the work of a relay over that is gone: some six seconds, and what a busy machine adds.
 const TAKEN_OVER: Duration = Duration::from_secs(15);
 
-/// How long nobody complains when all is well. What is tried again is tried sooner.
+/// How long the log stays silent when all is well. What is tried again is tried sooner.
 const QUIET: Duration = Duration::from_millis(2_500);
 
 /// How long NATS is away. A longer time shows no more but on a whole run.
@@ -34,7 +34,7 @@ async fn nats_is_killed_and_starts_again() {
         server.kill();
         server.start_again().await;
     }
-    // For as long as the connection is down before anybody has noticed that everything asked of it is lost.
+    // While the connection is down and its loss is not noticed yet, all requests on it are lost.
     load.goes_on(100).await;
     server.kill();
     sleep(Duration::from_secs(2)).await;
@@ -124,7 +124,7 @@ async fn recovered(fleet: &Fleet, ledger: &Ledger, load: Load) -> Sent {
     let sent = load.stop().await;
     assert!(sent.slowest < DEADLINE, "a callback had its answer after {:?}", sent.slowest);
     fleet.account(ledger, &sent).await;
-    // Whatever was wrong is over, and nobody goes on about it.
+    // The fault is over, and the log says no more of it.
     let before = fleet.complaints();
     sleep(QUIET).await;
     let after = fleet.complaints();

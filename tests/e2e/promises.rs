@@ -45,7 +45,7 @@ async fn promises_1_2_3_5_hold_when_the_process_is_killed_at_random_moments_unde
                 if to.try_send(&job, "completed").await == Some(204) {
                     acknowledged.lock().unwrap().insert(job);
                 } else {
-                    // Nobody listens at the moment.
+                    // Connections are refused at the moment.
                     tokio::time::sleep(Duration::from_millis(10)).await;
                 }
                 if stop.load(Ordering::Relaxed) {
@@ -234,7 +234,7 @@ async fn promise_4_a_slow_or_broken_hermes_delays_nobody_else() {
         (deliveries.iter().filter(is_done).count() == EVENTS).then_some(deliveries)
     })
     .await;
-    // Nobody is there behind the broken one, and its backlog burns no attempts to find that out.
+    // Behind the broken one there is no server, and its backlog burns no attempts to find that out.
     let broken: Vec<_> = deliveries.iter().filter(|d| d.route == "broken").collect();
     for delivery in &broken {
         let is_held = delivery.state() == DeliveryState::Waiting && delivery.reason.contains("is shut");
@@ -358,7 +358,7 @@ async fn promise_7_no_secret_is_ever_printed() {
         printed
             .extend([output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned()));
     }
-    // A configuration in which somebody wrote the secret itself.
+    // A configuration with the secret itself in it.
     let text = std::fs::read_to_string(&stack.written.config).unwrap();
     let wrong = directory.join("wrong.yaml");
     std::fs::write(&wrong, text.replace("{file: hermes}", &format!("\"{}\"", sink::SECRET))).unwrap();

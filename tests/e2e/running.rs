@@ -72,7 +72,7 @@ async fn sigterm_finishes_what_has_begun_and_exits_with_0() {
     until("the attempt to begin", async || (sink.requests().len() == 1).then_some(())).await;
     let ingress = stack.ingress();
     let let_go = async {
-        // Nobody listens any more, and the attempt is still under way.
+        // The port is closed, and the attempt is still under way.
         until("the ingress to close", async || tokio::net::TcpStream::connect(ingress).await.err()).await;
         sink.set("r", Does::Accept);
     };
@@ -212,7 +212,7 @@ async fn the_status_is_made_anew_from_the_journal_when_its_file_is_lost() {
             text
         })
         .await;
-    // A relay is ready before its status is made anew.
+    // A relay is ready before its status is rebuilt.
     until("the status to be as before", async || (stack.deliveries().await == before).then_some(())).await;
 }
 

@@ -75,7 +75,7 @@ pub fn run_with_input(directory: &Path, args: &[&str], input: &[u8]) -> Output {
 fn command(directory: &Path, args: &[&str]) -> Command {
     let mut command = Command::new(talaria());
     command.args(args).current_dir(directory).env_remove("RUST_LOG");
-    // Nothing of whoever runs the tests is meant.
+    // Not the environment that the tests run in.
     for name in ["CONFIG", "RELAY", "TOKEN", "TOKEN_FILE", "CA", "CERT", "KEY"] {
         command.env_remove(format!("TALARIA_{name}"));
     }

@@ -1,4 +1,4 @@
-//! A wire that can be cut: while its gate is closed nothing gets through, and nobody is told. What was under way then
+//! A wire that can be cut: while its gate is closed nothing gets through, and neither side is told. What was under way then
 //! arrives when it opens again, however late.
 
 use std::net::SocketAddr;
@@ -31,7 +31,7 @@ impl Gate {
             let mut wires = JoinSet::new();
             loop {
                 let (near, _) = listener.accept().await.unwrap();
-                // Nobody answers any more where nobody listens.
+                // A closed port does not answer any more.
                 let Ok(far) = TcpStream::connect(target).await else { continue };
                 let ((near_in, near_out), (far_in, far_out)) = (near.into_split(), far.into_split());
                 wires.spawn(carry(near_in, far_out, is_open.clone()));
@@ -65,6 +65,6 @@ async fn carry(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, mut is_open: wat
             return;
         }
     }
-    // That somebody has hung up is not heard through a closed gate either.
+    // A hang-up is not heard through a closed gate either.
     let _ = is_open.wait_for(|open| *open).await;
 }

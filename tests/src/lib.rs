@@ -78,7 +78,7 @@ pub async fn until_within<T>(
     }
 }
 
-/// A port that nobody listens on. Below those that systems give to whoever connects or asks for any port, so that it is
+/// A port without a listener. Below those that systems give to clients and to port 0, so that it is
 /// still free when a server that was killed comes back to it.
 pub fn free_port() -> u16 {
     loop {

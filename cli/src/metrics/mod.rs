@@ -1,8 +1,8 @@
 //! What the process counts and measures, for `/metrics`.
 //!
-//! Counters and histograms are kept by whoever counts, under names that [`CATALOGUE`] describes. Each counter is there from
-//! the start with every value that its labels can have, so that rates and alerts need no first event. What can be asked for
-//! at any time is not kept: [`sampled`] asks when somebody looks.
+//! Counters and histograms are recorded where the thing happens, under names that [`CATALOGUE`] describes. Each counter is
+//! there from the start with every value that its labels can have, so that rates and alerts need no first event. Gauges are
+//! not kept: [`sampled`] asks for them when the metrics are collected.
 
 mod catalogue;
 pub(crate) mod sampled;

@@ -2,7 +2,7 @@
 //!
 //! Everything that can change does. What was bound or opened at the start cannot ([`FIXED`]): it stays as it is, and
 //! somebody is told that a restart is needed for it. Tenants and routes whose settings did not change stay the very same
-//! values, so that nobody has to find out anew how they are.
+//! values, so that what was learnt about them stays valid.
 
 use super::{
     Config, Problem, Role, Tenant,

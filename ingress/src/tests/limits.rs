@@ -71,7 +71,7 @@ async fn an_address_that_is_refused_too_often_is_429_before_its_body_is_read_and
         let bad = signed("wrong", EVENT, 0) + STRANGER;
         assert_eq!(running.post(&path, &bad, EVENT).await.status, 401);
     }
-    // No byte of a body is sent, also not by one whose signature is too old to be anybody's.
+    // No byte of a body is sent, also not by one whose signature is too old to be valid.
     let stale = signed("s3cret", EVENT, 400) + STRANGER;
     assert_eq!(running.promise("acme", &stale, 1000).await.status, 429);
     let answers = [
@@ -391,7 +391,7 @@ async fn requests_in_a_row_are_answered_in_a_row() {
     assert_eq!(running.events().await.len(), 50);
 }
 
-/// Answers that nobody takes are not kept without bound: at some point no more requests are read, and a deadline ends it.
+/// Answers that are not read are not kept without bound: at some point no more requests are read, and a deadline ends it.
 #[tokio::test(flavor = "multi_thread")]
 async fn who_never_listens_is_heard_no_more() {
     const MOST: usize = 64 << 20;

@@ -70,7 +70,7 @@ impl Admission {
         Self { pace: Pace::new(route.pace, remembered), breaker, rotation: Rotation::default() }
     }
 
-    /// Whether a delivery may go out now. A route that is shut reserves nobody a slot, or its backlog would reserve
+    /// Whether a delivery may go out now. A route that is shut reserves no slots, or its backlog would reserve
     /// hours.
     pub(crate) fn admit(&mut self, task: &DeliveryTask, now: Timestamp) -> Answer {
         if !self.breaker.admit(now) {

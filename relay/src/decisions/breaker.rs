@@ -1,7 +1,7 @@
 //! The circuit breaker of a route: a Hermes that cannot serve is not asked by its whole backlog.
 //!
 //! Two things shut a route. What is wrong with its **configuration** (401, 403, 404, 405, 413, a redirect) does so at
-//! once: trying every waiting delivery against a wrong secret helps nobody, and burns no attempt. **Failures** do so
+//! once: trying every waiting delivery against a wrong secret does not help, so it burns no attempt. **Failures** do so
 //! when several deliveries fail in a row; one delivery that fails by itself may be the reason itself, and never shuts
 //! the route for others.
 //!
@@ -27,7 +27,7 @@ pub(crate) enum Cause {
 }
 
 impl Cause {
-    /// The first pause before a probe; each further one is twice as long, up to the longest. Somebody has to mend a
+    /// The first pause before a probe; each further one is twice as long, up to the longest. An operator has to mend a
     /// configuration; a Hermes that restarts is back by itself.
     fn pauses(self) -> (Duration, Duration) {
         match self {

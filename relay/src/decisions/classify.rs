@@ -10,7 +10,7 @@
 //!   reached behind it. A JSON object with another `status` may be a Hermes' that we do not know, and stays ambiguous.
 //! - `duplicate` means that Hermes has seen this id in the last hour. On a route with an agent that is success.
 //!   On a `deliver_only` route the id was recorded before the delivery ran, so it is success only if an earlier
-//!   attempt of ours went unanswered; otherwise nobody can say, and we do not pretend to.
+//!   attempt of ours went unanswered; otherwise it is unknown, and we do not pretend to know.
 //! - Hermes' own 502 says that a `deliver_only` delivery failed, for certain, and that its id is used up: the
 //!   next attempt needs a new one. A 502 of a proxy says nothing of the kind, and the next attempt needs the
 //!   same one.

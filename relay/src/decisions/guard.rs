@@ -8,7 +8,7 @@
 //! - a reference of which any part came out of the payload is written `@ file:`, which Hermes does not expand.
 //!
 //! Both can be seen in the prompt, are noted with the attempt, and can be turned off for a route. What the
-//! operator wrote into the template himself stays, but for a command: whoever means one says so.
+//! operator wrote into the template himself stays, but for a command, which `guard: {commands: false}` allows.
 
 use std::ops::Range;
 use talaria_core::{

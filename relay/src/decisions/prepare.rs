@@ -21,7 +21,7 @@ use talaria_proto::v1::{DeliveryTask, Event};
 /// aiohttp, which Hermes stands on, answers 400 to a longer header.
 const LONGEST_HEADER: usize = 8190;
 
-/// The names of our own headers, in the case in which Hermes and whoever made them write them: Hermes' filters compare names
+/// The names of our own headers, in the case in which Hermes and their inventors write them: Hermes' filters compare names
 /// exactly, and would not find `X-Github-Event` by `headers.X-GitHub-Event`.
 pub(crate) const NAMES: [&str; 14] = [
     "Accept-Encoding",

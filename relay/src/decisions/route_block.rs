@@ -23,7 +23,7 @@ impl RouteBlock {
         }
     }
 
-    /// When a single delivery probes what is behind it, or when a pause ends by itself; nobody knows how long another one lasts.
+    /// When a single delivery probes what is behind it, or when a pause ends by itself. `None` for other pauses.
     pub(crate) fn until(&self) -> Option<Timestamp> {
         match self {
             Self::Paused(pauses) => pauses.iter().map(ends).collect::<Option<Vec<_>>>()?.into_iter().max(),

@@ -18,7 +18,7 @@ pub const BARE: &str = "bare";
 /// The stand-in Hermes.
 pub const HERMES: &str = "hermes";
 
-/// The stand-in Hermes that serves nobody.
+/// The stand-in Hermes that fails.
 pub const BROKEN: &str = "broken";
 
 /// The ingress that one would write at first.

@@ -27,7 +27,7 @@ impl Interceptor for Shows {
 
 type Shown = InterceptedService<Channel, Shows>;
 
-/// Somebody who asks a relay.
+/// A client of a relay.
 #[derive(Clone, Debug)]
 pub(super) struct Somebody {
     channel: Channel,
@@ -75,7 +75,7 @@ impl Somebody {
             Ok(()) => (Code::Ok, String::new()),
             Err(status) => {
                 let mut metadata = status.metadata().clone();
-                // The server's clock tells of nobody, and goes on between two answers that are compared.
+                // The server's time, which differs between two answers that are compared.
                 metadata.remove("date");
                 (status.code(), format!("{} {metadata:?}", status.message()))
             }

@@ -292,7 +292,7 @@ async fn fill(stack: &Stack, operator: &Somebody, tenant: &str) -> Known {
     }
     let no_event = json!({"type": "x", "note": format!("{tenant} quarantined")});
     assert_eq!(sender.send_bytes(no_event.to_string().into_bytes()).await, Some(422));
-    // Something that is refused, of the tenant's own and of nobody's.
+    // Something that is refused, of the tenant's own and of an unknown one.
     let guesses = OpenRouter::new(stack.ingress(), tenant, "guessed");
     assert_eq!(guesses.try_send("refused", "completed").await, Some(401));
     let nobody = OpenRouter::new(stack.ingress(), &format!("not-{tenant}"), "guessed");

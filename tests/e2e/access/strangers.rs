@@ -1,4 +1,4 @@
-//! Connections of those who never show who they are: they are closed, and whoever is known stays.
+//! Connections that never authenticate: they are closed, and authenticated ones stay.
 
 use super::{ask::Somebody, entry};
 use bytes::Bytes;

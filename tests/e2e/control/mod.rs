@@ -75,7 +75,7 @@ async fn resume(stack: &Stack, tenant: &str, route: &str) {
         requested_by: "bob".into(),
         reason: String::new(),
     };
-    // While a partition moves to another relay, nobody can answer for its part of the routes.
+    // While a partition moves to another relay, its part of the routes has no answer.
     until("the resume to be answered", async || match stack.control().await.resume(request.clone()).await {
         Err(status) if status.code() == Code::Unavailable => None,
         answer => Some(answer.unwrap()),

@@ -106,7 +106,7 @@ async fn an_event_that_no_route_wanted_is_handed_to_a_route_that_wants_it_now(bu
     assert_eq!((delivery.state(), delivery.generation, delivery.attempts), (State::Delivered, 1, 1));
     assert_eq!(sink.requests_to("a").len(), 1);
     assert_eq!(found.actions.len(), 1, "who did it is shown");
-    // It is one that matched now, also when the status is made anew.
+    // It is one that matched now, also when the status is rebuilt.
     for _ in 0..2 {
         let summary = until("the status to be complete", async || {
             let request = GetSummaryRequest { tenant: "acme".into() };

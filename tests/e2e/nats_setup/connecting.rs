@@ -46,12 +46,12 @@ fn no_files(_: &Path) {}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_is_not_there_is_named() {
-    // Bound and dropped, so that nobody listens.
+    // Bound and dropped, so that connections are refused.
     let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
     let url = format!("nats://127.0.0.1:{port}");
     let says = ["cannot connect to NATS", &url, "bus.nats.servers", "refused"];
     let nobody = refused(&url, "", no_files, &says);
-    // Somebody who takes connections and says nothing.
+    // A server that takes connections and says nothing.
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let url = format!("nats://{}", listener.local_addr().unwrap());
     let says = ["cannot connect to NATS", &url];
@@ -91,7 +91,7 @@ async fn certificates_that_do_not_fit_are_an_error_that_says_so() {
         (["cannot connect to NATS", &url, "certificate"], ["cannot connect to NATS", &url]);
     let unauthorized = ["cannot connect to NATS", &url, "uthorization"];
     tokio::join!(
-        // We do not know it: signed by somebody else, or by nobody whom the system trusts.
+        // An unknown certificate: signed by another authority, or by none that the system trusts.
         refused(&url, TLS, |at| another.write_client(at, "talaria"), &unknown),
         refused(&url, "", no_files, &unknown),
         // It does not know us: no certificate, or another name.
@@ -155,7 +155,7 @@ async fn answer_pings(connection: TcpStream, info: String) {
     let (read, mut write) = connection.into_split();
     let mut lines = BufReader::new(read).lines();
     let mut answer = info;
-    // Whoever hears that the server is too old hangs up.
+    // A client that learns that the server is too old hangs up.
     while write.write_all(answer.as_bytes()).await.is_ok() {
         loop {
             match lines.next_line().await {

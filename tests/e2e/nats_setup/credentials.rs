@@ -60,7 +60,7 @@ fn user<'a>(account: &'a Account, name: &str) -> User<'a> {
     account.user(&allowed(&page, &name, "publish"), &allowed(&page, &name, "subscribe"))
 }
 
-/// As whoever renews a file should: nobody reads half of it.
+/// Replaced as a whole, as a renewed file should be: half of it is never read.
 fn write(directory: &Path, creds: &str) {
     fs::write(directory.join("new"), creds).unwrap();
     fs::rename(directory.join("new"), directory.join(FILE)).unwrap();
@@ -182,7 +182,7 @@ async fn credentials_that_were_renewed_are_taken_without_a_restart() {
     }
     let event = ingress.openrouter("acme").send("after", "completed").await;
     relay.delivered(&event).await;
-    // The page's permissions are enough for whoever connects again, too.
+    // The page's permissions are enough for a client that reconnects, too.
     assert!(!guarded.server.log().contains("Violation"), "{}", guarded.server.log());
     for (process, creds) in processes.iter().zip(&renewed) {
         says_nothing_secret(&process.log(), creds);

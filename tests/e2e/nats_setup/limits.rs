@@ -217,7 +217,7 @@ async fn repeats_that_come_at_the_same_time_are_stored_once() {
     assert_eq!((ids.len(), requests.len()), (expected, expected));
 }
 
-/// What the server has forgotten, whoever plans has not.
+/// What the server has forgotten, the owner still knows.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_repeat_that_the_server_has_forgotten_runs_no_agent_again() {
     let (sink, url, prefix) = (Sink::start().await, nats::shared().await, prefix("forgotten"));
@@ -303,7 +303,7 @@ async fn what_is_larger_than_the_servers_largest_message_is_413_and_harms_nobody
     assert!(!server.log().contains("Maximum Payload"), "{}", server.log());
 }
 
-/// A server hangs up on whoever lets 64 MiB wait, so a backlog is asked for in pieces.
+/// A server hangs up on a client that lets 64 MiB wait, so a backlog is asked for in pieces.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_relay_that_finds_a_large_backlog_is_no_slow_consumer() {
     let (sink, server, prefix) = (Sink::start().await, Server::start().await, prefix("backlog"));

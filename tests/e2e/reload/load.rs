@@ -32,7 +32,7 @@ struct Configured {
     hermes: String,
     routes: Vec<[bool; ROUTES]>,
     paces: Vec<&'static str>,
-    /// A tenant that nobody sends to.
+    /// A tenant without callbacks.
     has_idle: bool,
     retention: &'static str,
     number: usize,

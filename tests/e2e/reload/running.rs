@@ -23,7 +23,7 @@ async fn a_file_is_compared_with_what_runs() {
     let (code, said) = check(&stack, &[]);
     assert_eq!(code, 0, "{said}");
     assert!(said.contains("`talaria up` runs the same: configuration 1, which was read at "), "{said}");
-    // Another file, which nobody takes.
+    // Another file, which is not read.
     let text = fs::read_to_string(&stack.written.config).unwrap();
     let other =
         text.replace("prompt: 'a secret plan'", "pace: off").replace("relay:", "retention: 3d\nrelay:");

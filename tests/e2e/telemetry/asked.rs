@@ -165,7 +165,7 @@ fn installations_are_told_apart_by_namespace_and_job() {
     }
 }
 
-/// Each metric that is there is of use to somebody: the dashboard shows it, or an alert looks at it.
+/// Each metric is used: the dashboard shows it, or an alert looks at it.
 #[test]
 fn every_metric_of_talarias_own_is_asked_for() {
     let questions: String = questions().into_iter().map(|(_, question)| question + "\n").collect();

@@ -180,7 +180,7 @@ async fn everything_that_happens_is_counted_and_how_things_stand_is_shown() {
     .await;
 }
 
-/// What relays are scaled by: what could be sent and is in nobody's hands.
+/// What relays are scaled by: what could be sent and is not under way.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_due_and_not_in_hand_is_counted_apart() {
     let sink = Sink::start().await;

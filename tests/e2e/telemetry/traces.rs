@@ -126,7 +126,7 @@ async fn in_one_process_it_is_one_trace_and_headers_go_along() {
     is_one_trace(&spans, &sink.requests(), ("talaria", "talaria"));
     assert!(collector.authorizations().iter().all(|it| it.as_deref() == Some("Bearer of traces")));
     assert!(!stack.log().join("\n").contains("Bearer of traces"));
-    // One that nobody began begins here, and what is left at the end is handed over.
+    // A trace without a parent begins here, and spans that are left at the end are exported.
     sink.set("r", Does::Accept);
     let event = stack.openrouter("acme").send("other", "completed").await;
     stack.finished(&event, "r").await;

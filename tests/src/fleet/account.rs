@@ -43,7 +43,7 @@ impl Fleet {
         for relay in &relays {
             answers.push(self.answer(relay, sent, end).await);
         }
-        // A relay that was asked early may have missed an event that nobody acknowledged and all know by now.
+        // A relay that was asked early may have missed an event that was not acknowledged and is known by now.
         let newest = answers.iter().map(BTreeMap::len).max().unwrap();
         for (relay, answer) in relays.iter().zip(&mut answers) {
             while answer.len() < newest {

@@ -23,7 +23,7 @@ const LAG: Duration = Duration::from_secs(1);
 /// How often parts are asked.
 const PAUSE: Duration = Duration::from_millis(20);
 
-/// A running balancer, with nobody behind it yet.
+/// A running balancer, with no server behind it yet.
 #[derive(Debug)]
 pub struct Balancer {
     /// Where callbacks come in.
@@ -36,7 +36,7 @@ pub struct Balancer {
 struct Behind {
     /// Who gets connections.
     parts: Mutex<Vec<Seat>>,
-    /// Connections that went to somebody who was not ready any more.
+    /// Connections that went to a server that was not ready any more.
     late: AtomicU64,
 }
 
@@ -78,7 +78,7 @@ impl Balancer {
         });
     }
 
-    /// How many connections went to somebody who had said that it is not ready.
+    /// How many connections went to a server that had said that it is not ready.
     pub fn late(&self) -> u64 {
         self.behind.late.load(Relaxed)
     }
@@ -98,7 +98,7 @@ async fn lead(listener: TcpListener, behind: Arc<Behind>) {
             let parts = behind.parts.lock().unwrap();
             parts.get(turn % parts.len().max(1)).copied()
         };
-        // Whoever comes when nobody is there, or is sent where nobody listens, is hung up on.
+        // A client is hung up on when no server is there, or when the chosen one refuses connections.
         let Some(seat) = seat else { continue };
         behind.late.fetch_add(u64::from(seat.leaves), Relaxed);
         connections.spawn(async move {

@@ -149,7 +149,7 @@ async fn webhook(
     (code, Json(json!({"status": status, "delivery_id": id})))
 }
 
-/// Whoever asked may hang up, and then nothing runs on but this.
+/// The client may hang up, and then only this runs on.
 struct Over<'a>(&'a Inner);
 
 impl Drop for Over<'_> {

@@ -84,7 +84,7 @@ impl Part {
 
     /// Ends it as `kill -9` does.
     pub fn kill(&mut self) {
-        // Nobody is sent to an address that may be somebody else's by then.
+        // No client is sent to an address that another process may have by then.
         *self.entrance.write().unwrap() = None;
         let mut child = self.child.take().unwrap();
         child.kill().unwrap();

@@ -74,7 +74,7 @@ impl Cluster {
         let client = async_nats::connect(self.urls()).await.unwrap();
         let jetstream = async_nats::jetstream::new(client);
         let leader = until(&format!("a leader of {stream}"), async || {
-            // Whoever answers is the leader, unless nobody does.
+            // The server that answers is the leader; there may be none.
             let info = jetstream.get_stream(stream).await.ok()?;
             info.cached_info().cluster.as_ref()?.leader.clone()
         })

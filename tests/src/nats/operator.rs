@@ -20,7 +20,7 @@ pub struct Operator {
 #[derive(Debug)]
 pub struct Account(KeyPair);
 
-/// Somebody in an account.
+/// A user of an account.
 #[derive(Debug)]
 pub struct User<'a> {
     account: &'a Account,

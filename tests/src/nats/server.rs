@@ -96,7 +96,7 @@ impl Server {
         until("the NATS server to stop", async || self.child.try_wait().unwrap()).await;
     }
 
-    /// Stops it from running on, with every connection open: it answers nobody until it is thawed.
+    /// Stops it from running on, with every connection open: it gives no answer until it is thawed.
     pub async fn freeze(&self) {
         self.signal("-STOP");
         until("the NATS server to freeze", async || self.state().starts_with('T').then_some(())).await;

@@ -172,7 +172,7 @@ fn no_pace_never_waits() {
 
 proptest! {
     /// In no window of Hermes' are there more than it allows: whenever deliveries come, however late they use their
-    /// slots, and whoever takes over from whom in between.
+    /// slots, and any takeover in between.
     #[test]
     fn no_window_holds_more_than_the_pace(
         steps in prop::collection::vec((0_u64..20_000, any::<bool>(), 0_u64..3_000, 0_u8..40), 1..200),

@@ -14,7 +14,7 @@ use tokio::{
 };
 use url::Url;
 
-/// Answers one request with these bytes, then goes on writing `drip` until nobody listens.
+/// Answers one request with these bytes, then goes on writing `drip` until the client is gone.
 async fn serve(answer: &'static [u8], drip: &'static [u8]) -> (Url, tokio::task::JoinHandle<String>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = Url::parse(&format!("http://{}/webhooks/r", listener.local_addr().unwrap())).unwrap();
@@ -168,7 +168,7 @@ async fn an_endless_answer_is_cut_and_a_dripping_one_ends_at_the_deadline() {
 
 #[tokio::test]
 async fn what_was_not_sent_is_told_from_what_was_not_answered() {
-    // Nobody listens.
+    // Connections are refused.
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = Url::parse(&format!("http://{}/", listener.local_addr().unwrap())).unwrap();
     drop(listener);

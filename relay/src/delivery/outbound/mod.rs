@@ -3,8 +3,9 @@
 //! A route's name leads where DNS says, and DNS is not ours. So the connector looks the name up itself, judges every
 //! address ([`talaria_core::network`]), and connects to one that the tenant allows: nothing is looked up again in
 //! between, so what was judged is what is connected to. An HTTP client with a resolver of its own could not promise
-//! that, and one that follows proxies or redirects would go where nobody looked. A connection is given up when it is
-//! [`MAX_AGE`] old, however busy it is, so that a name that leads elsewhere by now is looked up and judged again.
+//! that, and one that follows proxies or redirects would go to addresses that were not vetted. A connection is
+//! given up when it is [`MAX_AGE`] old, however busy it is, so that a name that leads elsewhere by now is looked up and judged
+//! again.
 //!
 //! - [`resolve`]: from a name to its addresses.
 //! - [`connect`]: from there to a connection.

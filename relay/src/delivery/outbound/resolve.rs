@@ -1,7 +1,7 @@
 //! From a name to its addresses.
 //!
 //! The system's own look-up blocks a thread, for as long as a DNS server that does not answer pleases, and nothing can
-//! end it. The bus and the status need such threads, too. So whoever asks for a name that is being looked up waits for
+//! end it. The bus and the status need such threads, too. So a caller that asks for a name that is being looked up waits for
 //! the same answer, and only so many names are looked up at once.
 
 use std::{

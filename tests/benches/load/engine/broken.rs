@@ -1,10 +1,10 @@
-//! A stand-in Hermes that serves nobody, in three ways. The fourth is an address at which nobody listens.
+//! A stand-in Hermes that fails in three ways. The fourth is an address that refuses connections.
 
 use axum::{Router, http::StatusCode, routing::post};
 use std::{future, net::SocketAddr};
 use tokio::net::TcpListener;
 
-/// Where nobody listens: the port of the old discard service.
+/// The port of the old discard service, which refuses connections.
 const NOBODY: &str = "127.0.0.1:9";
 
 /// Serves until the process ends. Says where on standard output.

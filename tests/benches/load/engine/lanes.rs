@@ -27,7 +27,7 @@ const IN_HAND: usize = 512;
 /// Whose the work is.
 #[derive(Clone, Copy, Debug)]
 enum Work {
-    /// One tenant has all of it, and nobody else has any.
+    /// One tenant has all of it, and no other has any.
     Few,
     /// Each of the many has its share.
     Many,

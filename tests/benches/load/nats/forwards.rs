@@ -43,7 +43,7 @@ pub async fn run(hermes: SocketAddr) -> Measured {
     Measured { how, rows }
 }
 
-/// Fills the stream through Talaria's ingress, for whoever reads it. How many events there are then.
+/// Fills the stream through Talaria's ingress. How many events there are then.
 pub async fn fill(nats: &Server, tenants: &[String], each: usize) -> usize {
     let ingress = side::ingress(nats, tenants);
     let load = Load {
