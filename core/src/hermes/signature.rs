@@ -10,6 +10,7 @@ use data_encoding::{BASE64, HEXLOWER};
 use hmac::Mac as _;
 use jiff::Timestamp;
 use secrecy::{ExposeSecret as _, SecretString};
+use subtle::ConstantTimeEq as _;
 
 /// The header that carries a `hub` signature.
 pub const HEADER: &str = "X-Hub-Signature-256";
@@ -142,10 +143,9 @@ pub fn is_svix_secret(secret: &SecretString) -> bool {
     svix_key(secret).is_some()
 }
 
-/// Compares as long as both are, wherever they differ.
+/// Takes as long wherever they differ.
 fn same(found: &str, expected: &str) -> bool {
-    found.len() == expected.len()
-        && found.bytes().zip(expected.bytes()).fold(0, |differ, (a, b)| differ | (a ^ b)) == 0
+    found.as_bytes().ct_eq(expected.as_bytes()).into()
 }
 
 #[cfg(test)]
