@@ -1,4 +1,4 @@
-//! What machines agree on: the `.proto` files beside this crate and the code generated from them. No logic.
+//! What machines agree on: the `.proto` files beside this crate and the code generated from them. No logic but the names of states.
 //!
 //! - `talaria/v1/event.proto`: the normalized event, and what was not one.
 //! - `talaria/v1/delivery.proto`: an event on its way to a route, its attempts, what waits.
@@ -9,6 +9,8 @@
 //! - `talaria/v1/status.proto`: `StatusService`, which answers what became of everything.
 //! - `talaria/v1/control.proto`: `ControlService`, by which an operator intervenes, and which explains.
 //! - `talaria/v1/cluster.proto`: what relays ask each other, so that any of them answers for all.
+
+mod delivery_state;
 
 /// Version 1 of the contracts.
 #[allow(clippy::pedantic, missing_docs, unreachable_pub, unused_qualifications, reason = "generated")]

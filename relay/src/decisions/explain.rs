@@ -89,10 +89,8 @@ fn summary(planned: &[(Delivery, Vec<Attempt>)]) -> String {
     for (delivery, _) in planned {
         *counts.entry(delivery.state()).or_default() += 1;
     }
-    let name =
-        |state: DeliveryState| state.as_str_name().trim_start_matches("DELIVERY_STATE_").to_lowercase();
     let counts: Vec<String> =
-        counts.into_iter().map(|(state, count)| format!("{count} {}", name(state))).collect();
+        counts.into_iter().map(|(state, count)| format!("{count} {}", state.name())).collect();
     match planned.len() {
         0 => "no route took it".to_owned(),
         1 => format!("1 route took it: {}", counts.join(", ")),

@@ -24,7 +24,7 @@ pub(crate) enum Error {
     NoSuchRoute(String),
     #[error("{0}")]
     NoSuchTenant(String),
-    #[error("{id} does not wait any more: it is {}: {reason}", plainly(*.state))]
+    #[error("{id} does not wait any more: it is {}: {reason}", .state.name())]
     NotWaiting { id: DeliveryId, state: DeliveryState, reason: String },
     #[error(
         "an attempt of {0} is under way, and whether it arrives cannot be known: try again when it has ended"
@@ -87,11 +87,6 @@ fn unanswered(partitions: &[Partition]) -> String {
         "{which} {} cannot be asked: no relay owns it at the moment, or its owner does not answer; try again",
         numbers.join(", ")
     )
-}
-
-/// "delivered", not "DELIVERY_STATE_DELIVERED".
-fn plainly(state: DeliveryState) -> String {
-    state.as_str_name().trim_start_matches("DELIVERY_STATE_").to_lowercase()
 }
 
 impl Error {

@@ -650,7 +650,7 @@ impl World {
     /// At the end: every delivery has one end, and what Hermes saw belongs to it.
     fn account(&self) -> String {
         let counts = [DeliveryState::Delivered, DeliveryState::Parked, DeliveryState::Ambiguous]
-            .map(|state| format!("{} {}", self.journal.count(state), state.as_str_name()));
+            .map(|state| format!("{} {}", self.journal.count(state), state.name()));
         let said = format!(
             "{} events, {} requests, {} owners: {}",
             self.last_event,

@@ -10,16 +10,6 @@ use std::collections::{BTreeMap, HashSet};
 use talaria_bus::sqlite::message;
 use talaria_proto::v1::{Delivery, DeliveryState};
 
-/// Every state that a delivery can be in.
-const STATES: [DeliveryState; 6] = [
-    DeliveryState::Waiting,
-    DeliveryState::Delivered,
-    DeliveryState::Ignored,
-    DeliveryState::Parked,
-    DeliveryState::Cancelled,
-    DeliveryState::Ambiguous,
-];
-
 /// A tenant's route, and whether it is shut.
 pub(super) struct Lane {
     pub number: i64,
@@ -95,7 +85,7 @@ pub(super) fn first(
     wanted: usize,
     is_meant: impl Fn(&Delivery) -> bool,
 ) -> rusqlite::Result<Vec<(Place, Delivery)>> {
-    let states = if states.is_empty() { &STATES } else { states };
+    let states = if states.is_empty() { &DeliveryState::ALL } else { states };
     let select = "SELECT lane, state FROM delivery_counts WHERE count > 0";
     let mut statement = connection.prepare_cached(select)?;
     let there: HashSet<(i64, i32)> =

@@ -115,8 +115,7 @@ impl Running {
             if !self.machine.waits(task.event_seq) {
                 self.tools.recent.remove(task.event_seq);
             }
-            let name = state.as_str_name().trim_start_matches("DELIVERY_STATE_").to_lowercase();
-            counter!("talaria_deliveries_total", "state" => name).increment(1);
+            counter!("talaria_deliveries_total", "state" => state.name()).increment(1);
             histogram!("talaria_delivery_seconds").record(since(now, from_proto(task.received_at.as_ref())));
         }
     }

@@ -7,9 +7,7 @@ use crate::{
 };
 use std::{collections::HashMap, time::Duration};
 use talaria_bus::{Bus, Error, LogLimit, Partition, Stored};
-use talaria_proto::v1::{
-    Attempt as Attempted, CarriedDelivery, Delivery, DeliveryState, DeliveryTask, EventCarried,
-};
+use talaria_proto::v1::{Attempt as Attempted, CarriedDelivery, Delivery, DeliveryTask, EventCarried};
 use tokio::sync::mpsc;
 
 static CANNOT_CARRY: LogLimit = LogLimit::new();
@@ -94,6 +92,6 @@ pub(super) async fn read_carried(
     });
     let waiting = waiting.collect();
     let done = known.into_values().map(|(delivery, _)| delivery);
-    let done = done.filter(|delivery| delivery.state() != DeliveryState::Waiting).collect();
+    let done = done.filter(|delivery| delivery.state().is_final()).collect();
     Some(EventCarried { event: Some(event), waiting, done })
 }

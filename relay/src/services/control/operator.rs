@@ -171,7 +171,7 @@ impl Operator {
         for look in 0..LOOKS {
             let turn = self.turn(&owner).await?;
             let (event_seq, _, delivery) = self.known(id, caller).await?;
-            if delivery.state() != DeliveryState::Waiting {
+            if delivery.state().is_final() {
                 let (state, reason) = (delivery.state(), delivery.reason);
                 return Err(Error::NotWaiting { id, state, reason });
             }
