@@ -13,6 +13,12 @@ pub fn from_proto(time: Option<&prost_types::Timestamp>) -> Timestamp {
     time.and_then(|time| Timestamp::new(time.seconds, time.nanos).ok()).unwrap_or(Timestamp::UNIX_EPOCH)
 }
 
+/// As people read it, in every table, sentence and log line for them: in UTC, to the second, such as 2026-11-28 15:40:12Z. Options that
+/// take a time take it so.
+pub fn for_people(time: Timestamp) -> String {
+    time.strftime("%Y-%m-%d %H:%M:%SZ").to_string()
+}
+
 /// As a message carries it.
 pub fn duration_to_proto(duration: Duration) -> prost_types::Duration {
     let seconds = i64::try_from(duration.as_secs()).unwrap_or(i64::MAX);

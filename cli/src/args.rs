@@ -15,6 +15,7 @@ pub use status::{Ask, Filter, State, Status, Watch};
 use status::{http_url, moment};
 pub use token::{Scope, Token};
 
+use crate::logging::Logs;
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 use std::{net::SocketAddr, path::PathBuf};
 use talaria_core::config;
@@ -53,10 +54,13 @@ impl Args {
         }
     }
 
-    /// Whether only warnings belong on standard error: everything but the service itself answers on standard
-    /// output.
-    pub fn quiet_logs(&self) -> bool {
-        !matches!(self.command, Command::Up(_) | Command::Ingress(_) | Command::Relay(_))
+    /// What belongs on standard error.
+    pub fn logs(&self) -> Logs {
+        match self.command {
+            Command::Up(_) | Command::Relay(_) => Logs::Deliveries,
+            Command::Ingress(_) => Logs::Callbacks,
+            _ => Logs::Warnings,
+        }
     }
 }
 
@@ -75,7 +79,8 @@ Examples:
   talaria up
   talaria up --tunnel       and says which callback URL to paste into OpenRouter
 
-Logs go to standard error: for people on a terminal, as JSON lines elsewhere. RUST_LOG sets their level, for \
+Logs go to standard error: on a terminal a line for each delivery, and what is wrong, in words, with times in UTC; \
+elsewhere JSON lines. RUST_LOG sets their level, for \
 example RUST_LOG=debug or RUST_LOG=info,talaria_ingress=debug.")]
     Up(Up),
     /// Take callbacks in this process and leave the rest to a relay; needs NATS
@@ -402,8 +407,9 @@ mod tests {
 
     #[test]
     fn the_services_log_and_everything_else_answers() {
-        let quiet = |command| Args::parse_from(["talaria", command]).quiet_logs();
-        assert!(!quiet("up") && !quiet("ingress") && !quiet("relay"));
-        assert!(quiet("check") && quiet("status"));
+        let logs = |command| Args::parse_from(["talaria", command]).logs();
+        assert_eq!((logs("up"), logs("relay")), (Logs::Deliveries, Logs::Deliveries));
+        assert_eq!(logs("ingress"), Logs::Callbacks);
+        assert_eq!((logs("check"), logs("status")), (Logs::Warnings, Logs::Warnings));
     }
 }

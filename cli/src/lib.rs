@@ -4,6 +4,7 @@
 //! - `commands`: a file for each.
 //! - [`mod@reload`]: the configuration, which may change while they run.
 //! - [`stack`]: ingress, relay or both, and the admin port, in one process.
+//! - `ids`: ids as people give them.
 //! - `files`: how many files the process may have open.
 //! - [`standin`]: a stand-in for Hermes, for `talaria demo` and for benchmarks.
 //! - [`metrics`]: what it counts and measures.
@@ -17,6 +18,7 @@ mod client;
 mod commands;
 pub mod failure;
 mod files;
+mod ids;
 pub mod logging;
 pub mod metrics;
 mod print;

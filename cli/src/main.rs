@@ -12,7 +12,7 @@ fn main() -> ExitCode {
     // Before anything can ask for TLS.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let args = Args::parse();
-    let log = logging::start(args.quiet_logs());
+    let log = logging::start(args.logs());
     let done = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()

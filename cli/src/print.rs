@@ -1,11 +1,18 @@
-//! How things are shown: tables, states in colour, messages as JSON.
+//! How things are shown: states in colour, times, text of strangers, messages as JSON.
+//!
+//! - [`layout`]: which columns fit, and how wide each is. [`table`]: rows in columns.
+
+mod layout;
+mod table;
+
+pub(crate) use layout::{Column, Screen};
+pub(crate) use table::{Cell, Rows, table};
 
 use anstyle::{AnsiColor, Style};
-use jiff::{Timestamp, tz::TimeZone};
+use jiff::Timestamp;
 use prost::{Message, Name};
 use prost_reflect::{DescriptorPool, DynamicMessage, SerializeOptions};
 use std::{
-    fmt,
     io::{self, Write},
     sync::LazyLock,
     time::Duration,
@@ -17,6 +24,9 @@ use talaria_proto::{FILE_DESCRIPTOR_SET, v1::DeliveryState};
 pub(crate) const DIM: Style = Style::new().dimmed();
 /// A heading.
 pub(crate) const BOLD: Style = Style::new().bold();
+
+/// Where what belongs to a time stands, in the lines below it: as wide as a time and the spaces around it.
+pub(crate) const UNDER_TIME: &str = "                        ";
 
 static CONTRACTS: LazyLock<Option<DescriptorPool>> =
     LazyLock::new(|| DescriptorPool::decode(FILE_DESCRIPTOR_SET).ok());
@@ -80,12 +90,14 @@ pub(crate) fn state_style(state: DeliveryState) -> Style {
     Style::new().fg_color(Some(colour.into()))
 }
 
-/// A time of day on this machine, or with its date where that is another.
-pub(crate) fn clock_time(time: Option<&prost_types::Timestamp>, now: Timestamp) -> String {
-    let zone = TimeZone::system();
-    let (time, now) = (from_proto(time).to_zoned(zone.clone()), now.to_zoned(zone));
-    let format = if time.date() == now.date() { "%H:%M:%S%.3f" } else { "%Y-%m-%d %H:%M:%S" };
-    time.strftime(format).to_string()
+/// A time as people read it.
+pub(crate) fn time(time: Option<&prost_types::Timestamp>) -> String {
+    moment(from_proto(time))
+}
+
+/// The same of a time that is no message.
+pub(crate) fn moment(time: Timestamp) -> String {
+    talaria_bus::time::for_people(time)
 }
 
 /// A duration in one or two units.
@@ -100,62 +112,6 @@ pub(crate) fn duration(duration: Duration) -> String {
         7_200..=172_799 => format!("{} h", seconds / 3_600),
         _ => format!("{} d", seconds / 86_400),
     }
-}
-
-/// How long a cell is at most, and the last one of a row, in characters.
-const LONGEST_CELL: usize = 60;
-const LONGEST_LAST: usize = 400;
-
-/// A cell of a table, and how it looks.
-pub(crate) struct Cell(String, Style);
-
-impl<T: fmt::Display> From<T> for Cell {
-    fn from(text: T) -> Self {
-        Self(text.to_string(), Style::new())
-    }
-}
-
-impl Cell {
-    pub(crate) fn styled(text: impl fmt::Display, style: Style) -> Self {
-        Self(text.to_string(), style)
-    }
-
-    pub(crate) fn state(state: DeliveryState) -> Self {
-        Self::styled(state_name(state), state_style(state))
-    }
-}
-
-/// Columns as wide as what stands in them; the last one as long as it is. Each cell is one line of no great length,
-/// whoever wrote it.
-pub(crate) fn table(heads: &[&str], mut rows: Vec<Vec<Cell>>) -> io::Result<()> {
-    for row in &mut rows {
-        let last = row.len().saturating_sub(1);
-        for (index, Cell(text, _)) in row.iter_mut().enumerate() {
-            *text = shortened(&one_line(text), if index == last { LONGEST_LAST } else { LONGEST_CELL });
-        }
-    }
-    let mut all = vec![heads.iter().map(|head| Cell::styled(head, DIM)).collect::<Vec<_>>()];
-    all.extend(rows);
-    let widths: Vec<usize> = (0..heads.len())
-        .map(|column| {
-            all.iter().filter_map(|row| row.get(column)).map(|cell| cell.0.chars().count()).max().unwrap_or(0)
-        })
-        .collect();
-    let mut out = anstream::stdout().lock();
-    for row in &all {
-        let last = row.len().saturating_sub(1);
-        for (index, (Cell(text, style), width)) in row.iter().zip(&widths).enumerate() {
-            if index == last && text.is_empty() {
-                writeln!(out)?;
-            } else if index == last {
-                writeln!(out, "{style}{text}{style:#}")?;
-            } else {
-                let padding = width.saturating_sub(text.chars().count()) + 2;
-                write!(out, "{style}{text}{style:#}{:padding$}", "")?;
-            }
-        }
-    }
-    out.flush()
 }
 
 /// A stranger's text as it may stand on a terminal: what would steer it is shown and not obeyed.
@@ -176,14 +132,6 @@ fn escaped(text: &str, which: impl Fn(char) -> bool) -> String {
 fn steers(c: char) -> bool {
     c.is_control()
         || matches!(c, '\u{61C}' | '\u{200E}' | '\u{200F}' | '\u{2028}'..='\u{202E}' | '\u{2066}'..='\u{2069}')
-}
-
-/// At most so many characters, the last of them … if there were more.
-fn shortened(text: &str, longest: usize) -> String {
-    match text.char_indices().nth(longest) {
-        Some(_) => text.chars().take(longest - 1).chain(['…']).collect(),
-        None => text.to_owned(),
-    }
 }
 
 #[cfg(test)]
@@ -223,9 +171,15 @@ mod tests {
     }
 
     #[test]
+    fn times_are_in_one_zone_and_one_format_which_options_take() {
+        let time = prost_types::Timestamp { seconds: 1_777_032_000, nanos: 987_654_321 };
+        assert_eq!(super::time(Some(&time)), "2026-04-24 12:00:00Z");
+        assert_eq!("2026-04-24 12:00:00Z".parse::<Timestamp>().unwrap().as_second(), time.seconds);
+    }
+
+    #[test]
     fn a_strangers_text_cannot_steer_the_terminal() {
         assert_eq!(visible("a\u{1b}[2Jb\nc"), "a\\u{1b}[2Jb\nc");
         assert_eq!(one_line("a\nb\u{202e}c\u{2028}é"), "a\\nb\\u{202e}c\\u{2028}é");
-        assert_eq!((shortened("äbc", 3), shortened("äbcd", 3)), ("äbc".into(), "äb…".into()));
     }
 }

@@ -25,7 +25,7 @@ const DELIVERY_BYTES: usize = EVENT_BYTES + ROUTE_BYTES;
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[error("not {expected}")]
 pub struct InvalidId {
-    expected: &'static str,
+    pub(crate) expected: &'static str,
 }
 
 /// What identifies an event: tenant, job and type, all from the signed body.

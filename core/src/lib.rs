@@ -4,6 +4,7 @@
 //!
 //! - [`openrouter`]: the way in. Verifies a callback's signature and reads the event out of its payload.
 //! - [`id`]: the names of events, deliveries and quarantined callbacks, made from what they are.
+//! - [`short_id`]: ids as people read and type them.
 //! - [`hermes`]: the way out. Hermes' templates, filters and signature, exactly.
 //! - [`json`]: payloads as Python reads them, which is what "exactly" rests on.
 //! - [`network`]: whose an IP address is, and which of them requests may go to.
@@ -17,4 +18,5 @@ pub mod json;
 mod mac;
 pub mod network;
 pub mod openrouter;
+pub mod short_id;
 pub mod token;

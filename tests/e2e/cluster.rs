@@ -4,10 +4,10 @@ use std::collections::BTreeSet;
 use talaria_proto::v1::{
     CancelDeliveryRequest, ControlAction, ControlKind, Delivery, DeliveryFilter, DeliveryState as State,
     Event, ExplainRequest, GetDeliveryRequest, GetEventRequest, GetReplayJobRequest, GetSummaryRequest,
-    ListControlActionsRequest, ListDeliveriesRequest, ListEventsRequest, ListQuarantinedRequest,
-    ListReplayJobsRequest, PauseRequest, ReplayDeliveriesRequest, ReplayDeliveryRequest, ReplayFilter,
-    ReplayJob, ReplayJobState, ResumeRequest, WatchDeliveriesRequest, WatchDeliveriesResponse, WatchKind,
-    explain_request::Subject,
+    ListControlActionsRequest, ListDeliveriesRequest, ListEventsRequest, ListIdsRequest,
+    ListQuarantinedRequest, ListReplayJobsRequest, PauseRequest, ReplayDeliveriesRequest,
+    ReplayDeliveryRequest, ReplayFilter, ReplayJob, ReplayJobState, ResumeRequest, WatchDeliveriesRequest,
+    WatchDeliveriesResponse, WatchKind, explain_request::Subject, list_ids_request::BeginsWith,
 };
 use talaria_tests::{
     nats,
@@ -325,4 +325,39 @@ async fn while_a_partition_has_no_owner_answers_say_what_is_missing_and_then_the
     })
     .await;
     other.terminate().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_beginning_of_an_id_is_found_wherever_it_is() {
+    let sink = Sink::start().await;
+    let relays = two_relays(&sink, "pace: off").await;
+    send_to_all(&relays, "job").await;
+    for relay in &relays {
+        let mut status = relay.status().await;
+        let mut list = async |begins_with: BeginsWith| {
+            let request = ListIdsRequest { begins_with: Some(begins_with), tenant: String::new() };
+            let found = status.list_ids(request).await.unwrap().into_inner();
+            let ids: Vec<_> = found.ids.into_iter().map(|known| (known.id, known.tenant)).collect();
+            (ids, found.more, found.incomplete)
+        };
+        for tenant in 0..TENANTS {
+            let (tenant, id) = (name(tenant), event_id(&name(tenant), "job", "completed"));
+            let found = until("the event to be found", async || {
+                let found = list(BeginsWith::EventId(id[..20].to_owned())).await;
+                (!found.0.is_empty()).then_some(found)
+            })
+            .await;
+            assert_eq!(found, (vec![(id, tenant)], false, false));
+        }
+        // All tenants' events of a job begin alike, and more are not listed than help to choose.
+        let id = event_id(&name(0), "job", "completed");
+        let (ids, more, _) = list(BeginsWith::EventId(id[..13].to_owned())).await;
+        assert!(ids.len() == 10 && more && ids.is_sorted(), "{ids:?}");
+        let found = list(BeginsWith::JobId("jo".into())).await;
+        assert_eq!(
+            found,
+            (vec![("job".to_owned(), String::new())], false, false),
+            "one job, of many tenants"
+        );
+    }
 }

@@ -98,7 +98,11 @@ async fn explain_says_what_became_of_an_event_at_each_route_and_what_follows() {
     ] {
         assert!(broken.contains(part), "{part}: {broken}");
     }
-    assert_eq!(broken.matches("\n                sent as dlv_").count(), 1, "once for one id: {broken}");
+    assert_eq!(
+        broken.matches("\n                        sent as dlv_").count(),
+        1,
+        "once for one id: {broken}"
+    );
     assert!(!broken.contains("\n  WAITING"), "what it waits for is said once: {broken}");
     assert_eq!(text.matches("\n  next: nothing").count(), 1, "Hermes' answer makes no line: {text}");
     assert!(!text.contains('\u{1b}'), "{text}");
@@ -146,8 +150,9 @@ async fn explain_says_what_became_of_an_event_at_each_route_and_what_follows() {
         (&[&DeliveryId::new(event.parse().unwrap(), "nowhere").to_string()], 4, "no delivery dlv_"),
         (&["no such job"], 4, "no job no such job is known"),
         (&["job 1", "--tenant", "other"], 4, "no job job 1 is known"),
-        (&["evt_x"], 2, "is not an event id"),
-        (&["dlv_x"], 2, "is not a delivery id"),
+        (&["evt_x"], 4, "no event evt_x is known"),
+        (&["evt_1"], 2, "is not an event id"),
+        (&["dlv_1"], 2, "is not a delivery id"),
         (&[""], 2, "name what is to be explained"),
         (&["qrt_x"], 2, "status --quarantined"),
         (&[], 2, "<ID>"),
@@ -200,7 +205,7 @@ async fn explain_says_that_a_route_is_held_and_what_holds_it() {
     stack.delivery_when(&event, "r", |delivery| delivery.attempts == 1).await;
     let text = explain(&stack, &["job"]);
     for part in [
-        "\n                ROUTE_FAULT, HTTP 401, ",
+        "\n                        ROUTE_FAULT, HTTP 401, ",
         ", not counted, generation 1\n",
         "\n  held until ",
         "\n  next at ",

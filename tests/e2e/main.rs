@@ -10,6 +10,8 @@
 //! - [`control`]: pausing, calling off and sending again.
 //! - [`access`]: who may ask what: tokens, tenants, TLS.
 //! - [`commands`]: the command line.
+//! - [`ids`]: no more of an id has to be given than tells it from others.
+//! - [`terminal`]: what people see, and programs do not.
 //! - [`explain`]: why an event arrived or did not.
 //! - [`refusals`]: what is refused at the ingress is told to the operator.
 //! - [`reload`]: configurations that change while a process runs.
@@ -62,6 +64,7 @@ mod explain;
 mod fleet;
 mod flood;
 mod hermes;
+mod ids;
 mod kubernetes;
 mod nats_setup;
 mod outages;
@@ -75,4 +78,5 @@ mod signing;
 mod silence;
 mod status;
 mod telemetry;
+mod terminal;
 mod tunnel;

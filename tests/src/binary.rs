@@ -72,7 +72,8 @@ pub fn run_with_input(directory: &Path, args: &[&str], input: &[u8]) -> Output {
     output
 }
 
-fn command(directory: &Path, args: &[&str]) -> Command {
+/// A command in a directory, with nothing of the environment that it reads.
+pub fn command(directory: &Path, args: &[&str]) -> Command {
     let mut command = Command::new(talaria());
     command.args(args).current_dir(directory).env_remove("RUST_LOG");
     // Not the environment that the tests run in.

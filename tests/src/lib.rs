@@ -12,6 +12,7 @@
 //! - [`collector`]: a collector of traces.
 //! - [`scrape`]: what a process shows at `/metrics`, taken apart.
 //! - [`sink`]: a Hermes that does what a test tells it, and remembers every request.
+//! - [`terminal`]: a terminal of some width.
 //! - [`hermes`]: the real Hermes, out of its virtual environment.
 
 #![allow(
@@ -37,6 +38,7 @@ pub mod podman;
 pub mod scrape;
 pub mod sink;
 pub mod stack;
+pub mod terminal;
 
 use rand::{Rng as _, SeedableRng as _, rngs::StdRng};
 use std::{

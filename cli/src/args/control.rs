@@ -94,7 +94,8 @@ Examples:
   talaria cancel dlv_… --reason 'sent by hand'
 
 Only what waits can be called off. While an attempt is under way this fails with exit code 1: try \
-again when it has ended. What was cancelled can be replayed.")]
+again when it has ended. What was cancelled can be replayed. Of the id as much is enough as tells it from \
+others.")]
 pub struct Cancel {
     /// The delivery, dlv_…
     pub id: String,
@@ -120,7 +121,7 @@ Examples:
 Each is sent under a new id, so Hermes runs it again, even where it ran before. Without --state, what \
 is parked is meant; what waits is sent at once by its id, and never meant by options. Goes from the \
 oldest event to the newest, as a job that any relay goes on with: Ctrl-C ends the waiting and not the \
-job. `talaria jobs` shows jobs and cancels them.")]
+job. `talaria jobs` shows jobs and cancels them. Of an id as much is enough as tells it from others.")]
 pub struct Replay {
     /// The delivery, dlv_…; an event, evt_…, with --route; or say with options which
     #[arg(conflicts_with_all = ["tenant", "job", "state", "since", "until", "event_type", "all", "dry_run", "rate", "detach"])]
@@ -157,7 +158,9 @@ pub struct Replay {
 Examples:
   talaria jobs
   talaria jobs rpl_…
-  talaria jobs rpl_… --cancel             what it has replayed stays replayed")]
+  talaria jobs rpl_… --cancel             what it has replayed stays replayed
+
+Of an id as much is enough as tells it from others. Times are in UTC.")]
 pub struct Jobs {
     /// One job, rpl_…
     pub id: Option<String>,
@@ -167,6 +170,9 @@ pub struct Jobs {
     /// List so many
     #[arg(long, default_value_t = 20, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub limit: u32,
+    /// Show whole ids and every column, however wide the terminal is
+    #[arg(long)]
+    pub wide: bool,
     #[command(flatten)]
     #[expect(missing_docs, reason = "flattened")]
     pub who: Who,
@@ -183,17 +189,20 @@ Examples:
   talaria actions --tenant acme --since 24h
 
 Kept for as long as events are. What a replay job did to each delivery is shown with the delivery: \
-talaria status dlv_…")]
+talaria status dlv_… Times are in UTC.")]
 pub struct Actions {
     /// Only of this tenant
     #[arg(long, value_name = "NAME")]
     pub tenant: Option<String>,
-    /// Only since: a time such as 2026-04-24T12:00:00Z, or how long ago, such as 2h
+    /// Only since: a time such as '2026-04-24 12:00:00Z', or how long ago, such as 2h
     #[arg(long, value_name = "WHEN", value_parser = moment)]
     pub since: Option<Timestamp>,
     /// List so many
     #[arg(long, default_value_t = 20, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub limit: u32,
+    /// Show whole ids and every column, however wide the terminal is
+    #[arg(long)]
+    pub wide: bool,
     #[command(flatten)]
     #[expect(missing_docs, reason = "flattened")]
     pub ask: Ask,

@@ -13,7 +13,7 @@ Examples:
 
 Says of each route whether it takes the event and why, by the configuration that the relay has now, and where that \
 differs from what was planned when the event came; of each delivery where it stands and every attempt; and what \
-happens next.")]
+happens next. Of an id as much is enough as tells it from others. Times are in UTC.")]
 pub struct Explain {
     /// An event, a delivery, or a job at OpenRouter
     pub id: String,

@@ -45,7 +45,7 @@ pub struct Filter {
     /// Only in this state; may be repeated
     #[arg(long, value_name = "STATE")]
     pub state: Vec<State>,
-    /// Only received since: a time such as 2026-04-24T12:00:00Z, or how long ago, such as 2h
+    /// Only received since: a time such as '2026-04-24 12:00:00Z', or how long ago, such as 2h
     #[arg(long, value_name = "WHEN", value_parser = moment)]
     pub since: Option<Timestamp>,
     /// Only received before
@@ -89,7 +89,9 @@ Examples:
   talaria status --state parked --since 24h
   talaria status --routes         which routes let deliveries through, and why others do not
   talaria status --refused        what was refused in the last hour, why, and what to do
-  talaria status --quarantined    signed callbacks that were not events")]
+  talaria status --quarantined    signed callbacks that were not events
+
+Of an id as much is enough as tells it from others; tables show ids so on a terminal. Times are in UTC.")]
 pub struct Status {
     /// An event, a delivery, or a job at OpenRouter
     pub id: Option<String>,
@@ -111,6 +113,9 @@ pub struct Status {
     /// List so many
     #[arg(long, default_value_t = 20, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub limit: u32,
+    /// Show whole ids and every column, however wide the terminal is
+    #[arg(long)]
+    pub wide: bool,
     #[command(flatten)]
     #[expect(missing_docs, reason = "flattened")]
     pub ask: Ask,
@@ -123,7 +128,7 @@ Examples:
   talaria watch
   talaria watch --tenant acme --state parked --json
 
-Goes on where it was when the relay is restarted. Ends with Ctrl-C.")]
+Goes on where it was when the relay is restarted. Ends with Ctrl-C. Times are in UTC.")]
 pub struct Watch {
     #[command(flatten)]
     #[expect(missing_docs, reason = "flattened")]
@@ -131,6 +136,9 @@ pub struct Watch {
     /// Begin with what is now, and not with the next change
     #[arg(long)]
     pub snapshot: bool,
+    /// Show every column whole, however wide the terminal is
+    #[arg(long)]
+    pub wide: bool,
     #[command(flatten)]
     #[expect(missing_docs, reason = "flattened")]
     pub ask: Ask,
@@ -166,7 +174,9 @@ mod tests {
 
     #[test]
     fn moments_are_times_or_ages() {
-        assert_eq!(moment("2026-04-24T12:00:00Z").unwrap().as_second(), 1_777_032_000);
+        for time in ["2026-04-24T12:00:00Z", "2026-04-24 12:00:00Z", "2026-04-24T14:00:00+02:00"] {
+            assert_eq!(moment(time).unwrap().as_second(), 1_777_032_000, "{time}");
+        }
         let ago = Timestamp::now().as_second() - moment("2h").unwrap().as_second();
         assert!((7_199..=7_201).contains(&ago));
         assert!(moment("yesterday").is_err());

@@ -4,13 +4,20 @@ use crate::{
     Failure,
     args::Actions,
     client,
-    print::{self, Cell, DIM, one_line},
+    print::{self, Cell, Column, DIM, Screen, one_line},
 };
-use jiff::Timestamp;
 use std::{io::Write as _, path::Path};
 use talaria_bus::time::to_proto;
 use talaria_proto::v1::{ControlAction, ControlKind, ListControlActionsRequest};
 use talaria_relay::who;
+
+const COLUMNS: [Column; 5] = [
+    Column::new("WHEN"),
+    Column::new("WHO").at_least(6),
+    Column::new("DID"),
+    Column::new("WHAT").rank(1).at_least(20).keeps_end(),
+    Column::new("WHY").rank(2).at_least(8),
+];
 
 pub(crate) async fn run(config: &Path, args: Actions) -> Result<(), Failure> {
     if args.tenant.is_some() {
@@ -32,17 +39,17 @@ pub(crate) async fn run(config: &Path, args: Actions) -> Result<(), Failure> {
     if answer.actions.is_empty() {
         return Ok(writeln!(anstream::stdout(), "{DIM}Nobody did anything.{DIM:#}")?);
     }
-    let now = Timestamp::now();
+    let screen = Screen::stdout(args.wide);
     let row = |action: &ControlAction| {
         vec![
-            Cell::styled(print::clock_time(action.at.as_ref(), now), DIM),
+            Cell::styled(print::time(action.at.as_ref()), DIM),
             Cell::from(who(&action.requested_by, &action.token_name)),
             Cell::from(verb(action.kind())),
-            Cell::from(object(action)),
+            Cell::from(object(action, screen)),
             Cell::from(&action.reason),
         ]
     };
-    Ok(print::table(&["WHEN", "WHO", "DID", "WHAT", "WHY"], answer.actions.iter().map(row).collect())?)
+    Ok(print::table(&COLUMNS, answer.actions.iter().map(row).collect(), screen)?)
 }
 
 fn verb(kind: ControlKind) -> &'static str {
@@ -56,7 +63,7 @@ fn verb(kind: ControlKind) -> &'static str {
     }
 }
 
-fn object(action: &ControlAction) -> String {
+fn object(action: &ControlAction, screen: Screen) -> String {
     let ControlAction { tenant, route, delivery_id, replay_job_id, .. } = action;
     let place = match (tenant.as_str(), route.as_str()) {
         ("", "") => String::new(),
@@ -65,7 +72,7 @@ fn object(action: &ControlAction) -> String {
         (tenant, route) => format!("{tenant}/{route}"),
     };
     let named = if delivery_id.is_empty() { replay_job_id } else { delivery_id };
-    [place.as_str(), named.as_str()].join(" ").trim().to_owned()
+    [place.as_str(), &screen.id(named)].join(" ").trim().to_owned()
 }
 
 /// What was done to a delivery, in one line.
@@ -98,9 +105,12 @@ mod tests {
             token_name: String::new(),
             at: None,
         };
-        assert_eq!(object(&action("acme", "a", "dlv_x", "rpl_1")), "acme/a dlv_x");
-        assert_eq!(object(&action("", "", "", "rpl_1")), "rpl_1");
-        assert_eq!(object(&action("acme", "", "", "")), "acme");
+        let whole = |action: &ControlAction| object(action, Screen { width: None });
+        assert_eq!(whole(&action("acme", "a", "dlv_x", "rpl_1")), "acme/a dlv_x");
+        assert_eq!(whole(&action("", "", "", "rpl_1")), "rpl_1");
+        assert_eq!(whole(&action("acme", "", "", "")), "acme");
+        let one = action("acme", "a", "dlv_25m74olgq62heqt2gyhnio2unzditsxszovlkmaj", "");
+        assert_eq!(object(&one, Screen { width: Some(80) }), "acme/a dlv_25m74olgq62h-zovl");
         assert_eq!(line(&action("acme", "a", "dlv_x", "rpl_1")), "replayed by ana (rpl_1): mended");
         let verified = ControlAction { token_name: "ops".into(), ..action("acme", "a", "dlv_x", "") };
         assert_eq!(line(&verified), "replayed by ana with token ops: mended");

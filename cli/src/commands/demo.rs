@@ -1,14 +1,15 @@
 //! `talaria demo`: the whole way of a callback, in the open, with a stand-in Hermes.
 
 use super::{
+    changes::Changes,
     send::{payload, post},
-    status::{line, show_delivery},
+    status::show_delivery,
 };
 use crate::{
     Failure,
     args::Demo,
     metrics,
-    print::{BOLD, DIM},
+    print::{BOLD, DIM, Screen},
     reload::{Reloader, Source},
     stack::Stack,
     standin::{Received, StandIn},
@@ -90,13 +91,16 @@ async fn show(
         }
     }
     say(format_args!("\n{DIM}as WatchDeliveries reports it:{DIM:#}"))?;
+    let mut lines = Changes::new(Screen::stdout(false));
+    say(format_args!("{}", lines.heads()))?;
     let mut finished: Vec<Delivery> = Vec::new();
     while finished.len() < STATUSES.len() {
         let message = changes.message().await?.ok_or_else(|| anyhow!("the status service hung up"))?;
         let Some(delivery) = message.delivery.filter(|_| message.kind == i32::from(WatchKind::Change)) else {
             continue;
         };
-        say(format_args!("{}", line(&delivery, message.attempt.as_ref())))?;
+        let line = lines.line(&delivery, message.attempt.as_ref(), Timestamp::now());
+        say(format_args!("{line}"))?;
         if delivery.state() != DeliveryState::Waiting {
             finished.push(delivery);
         }

@@ -4,8 +4,8 @@ use super::status::show_event_head;
 use crate::{
     Failure,
     args::Explain,
-    client,
-    print::{self, BOLD, DIM, one_line, state_name, state_style},
+    client, ids,
+    print::{self, BOLD, DIM, UNDER_TIME, one_line, state_name, state_style},
 };
 use jiff::Timestamp;
 use std::{
@@ -19,9 +19,6 @@ use talaria_proto::v1::{
     Timings, explain_request::Subject,
 };
 
-/// Where what belongs to a time stands: as wide as a time of day and the spaces around it.
-const UNDER: &str = "                ";
-
 pub(crate) async fn run(config: &Path, args: Explain) -> Result<(), Failure> {
     let subject = match args.id {
         id if id.starts_with("qrt_") => {
@@ -30,9 +27,12 @@ pub(crate) async fn run(config: &Path, args: Explain) -> Result<(), Failure> {
         id if id.starts_with("rpl_") => {
             return Err(Failure::Usage(format!("{id} is a replay job; talaria jobs {id} shows it")));
         }
-        id if id.starts_with("evt_") => Subject::EventId(id),
-        id if id.starts_with("dlv_") => Subject::DeliveryId(id),
-        id => Subject::JobId(id),
+        id if id.starts_with("evt_") => Subject::EventId(ids::whole(&args.ask, config, &id).await?),
+        id if id.starts_with("dlv_") => Subject::DeliveryId(ids::whole(&args.ask, config, &id).await?),
+        id => {
+            let mut status = client::connect(&args.ask, config).await?;
+            Subject::JobId(ids::job(&mut status, &id, args.tenant.as_deref()).await?)
+        }
     };
     let mut relay = client::control(&args.ask, config).await?;
     let request = ExplainRequest { subject: Some(subject), tenant: args.tenant.unwrap_or_default() };
@@ -57,7 +57,7 @@ pub(crate) async fn run(config: &Path, args: Explain) -> Result<(), Failure> {
 
 fn show(out: &mut impl Write, explanation: &Explanation, now: Timestamp) -> io::Result<()> {
     let event = explanation.event.clone().unwrap_or_default();
-    show_event_head(out, &event, now)?;
+    show_event_head(out, &event)?;
     writeln!(out, "  {}", explanation.summary)?;
     if explanation.conflicts > 0 {
         let count = explanation.conflicts;
@@ -100,14 +100,14 @@ fn show_route(
     }
     let mut sent_as = "";
     for attempt in &route.attempts {
-        show_attempt(out, attempt, attempt.idempotency_key != sent_as, now)?;
+        show_attempt(out, attempt, attempt.idempotency_key != sent_as)?;
         sent_as = &attempt.idempotency_key;
     }
     // What it waits for is mostly said by what holds it, or by what happens next.
     let said = |reason: &str| reason == route.held_because || route.next.contains(reason);
     if let Some(delivery) = route.delivery.as_ref().filter(|delivery| !said(&delivery.reason)) {
         let (state, style) = (state_name(delivery.state()), state_style(delivery.state()));
-        let at = print::clock_time(delivery.updated_at.as_ref(), now);
+        let at = print::time(delivery.updated_at.as_ref());
         writeln!(out, "  {DIM}{at}{DIM:#}  {style}{state}{style:#}: {}", one_line(&delivery.reason))?;
     }
     // It holds what waits, and nothing that has ended or was never planned.
@@ -130,11 +130,11 @@ fn show_route(
 /// A time to come, and how far off it is.
 fn moment(time: Option<&prost_types::Timestamp>, now: Timestamp) -> String {
     let left = since(from_proto(time), now);
-    format!("{}, in {}", print::clock_time(time, now), print::duration(left))
+    format!("{}, in {}", print::time(time), print::duration(left))
 }
 
-fn show_attempt(out: &mut impl Write, attempt: &Attempt, new_id: bool, now: Timestamp) -> io::Result<()> {
-    let at = print::clock_time(attempt.started_at.as_ref(), now);
+fn show_attempt(out: &mut impl Write, attempt: &Attempt, new_id: bool) -> io::Result<()> {
+    let at = print::time(attempt.started_at.as_ref());
     writeln!(out, "  {DIM}{at}{DIM:#}  attempt {}: {}", attempt.number, one_line(&attempt.detail))?;
     let outcome = attempt.outcome().as_str_name().trim_start_matches("ATTEMPT_OUTCOME_");
     let mut facts = vec![outcome.to_owned()];
@@ -145,15 +145,15 @@ fn show_attempt(out: &mut impl Write, attempt: &Attempt, new_id: bool, now: Time
     facts.extend(attempt.counted.then(|| "counted".to_owned()));
     facts.extend(free.then(|| "not counted".to_owned()));
     facts.push(format!("generation {}", attempt.generation));
-    writeln!(out, "{UNDER}{}", facts.join(", "))?;
+    writeln!(out, "{UNDER_TIME}{}", facts.join(", "))?;
     if new_id {
-        writeln!(out, "{UNDER}{DIM}sent as {}{DIM:#}", one_line(&attempt.idempotency_key))?;
+        writeln!(out, "{UNDER_TIME}{DIM}sent as {}{DIM:#}", one_line(&attempt.idempotency_key))?;
     }
     if let Some(timings) = &attempt.timings {
-        writeln!(out, "{UNDER}{}", told(timings))?;
+        writeln!(out, "{UNDER_TIME}{}", told(timings))?;
     }
     for note in &attempt.guarded {
-        writeln!(out, "{UNDER}guard: {}", one_line(note))?;
+        writeln!(out, "{UNDER_TIME}guard: {}", one_line(note))?;
     }
     Ok(())
 }

@@ -1,13 +1,13 @@
 //! `talaria jobs`: replays of many.
 
-use super::watch::may_come_back;
+use super::outage::{Outage, may_come_back};
 use crate::{
     Failure,
-    args::Jobs,
+    args::{Ask, Jobs},
     client::{self, Shown},
-    print::{self, Cell, DIM},
+    ids,
+    print::{self, Cell, Column, DIM, Screen},
 };
-use jiff::Timestamp;
 use std::{
     io::{self, IsTerminal as _, Write as _},
     path::Path,
@@ -22,9 +22,25 @@ use talaria_relay::who;
 /// How often a job is looked at that is waited for.
 const LOOK: Duration = Duration::from_millis(500);
 
+const COLUMNS: [Column; 8] = [
+    Column::new("BEGAN"),
+    Column::new("JOB"),
+    Column::new("STATE"),
+    Column::new("PROGRESS"),
+    Column::new("ENDED").rank(4),
+    Column::new("BY").rank(2).at_least(6),
+    Column::new("WHICH").rank(1).at_least(12),
+    Column::new("WHY").rank(3).at_least(8),
+];
+
 pub(crate) async fn run(config: &Path, args: Jobs) -> Result<(), Failure> {
     let mut relay = client::control(&args.ask, config).await?;
-    match args.id {
+    let screen = Screen::stdout(args.wide);
+    let job_id = match &args.id {
+        Some(id) => Some(job_id(&args.ask, config, id).await?),
+        None => None,
+    };
+    match job_id {
         Some(job_id) if args.cancel => {
             let requested_by = client::asker(args.who.name.as_deref())?;
             let reason = args.who.reason.unwrap_or_default();
@@ -33,14 +49,14 @@ pub(crate) async fn run(config: &Path, args: Jobs) -> Result<(), Failure> {
             if args.ask.json {
                 return Ok(print::json_document(&answer)?);
             }
-            table(answer.job.as_slice(), answer.incomplete)
+            table(answer.job.as_slice(), answer.incomplete, screen)
         }
         Some(job_id) => {
             let answer = relay.get_replay_job(GetReplayJobRequest { job_id }).await?.into_inner();
             if args.ask.json {
                 return Ok(print::json_document(&answer)?);
             }
-            table(answer.job.as_slice(), answer.incomplete)
+            table(answer.job.as_slice(), answer.incomplete, screen)
         }
         None => {
             let request = ListReplayJobsRequest { page_size: args.limit, page_token: String::new() };
@@ -48,7 +64,7 @@ pub(crate) async fn run(config: &Path, args: Jobs) -> Result<(), Failure> {
             if args.ask.json {
                 return Ok(print::json_document(&answer)?);
             }
-            table(&answer.jobs, answer.incomplete)
+            table(&answer.jobs, answer.incomplete, screen)
         }
     }
 }
@@ -60,19 +76,19 @@ pub(crate) async fn wait(
     quietly: bool,
 ) -> Result<ReplayJob, Failure> {
     let shown = !quietly && io::stderr().is_terminal();
+    let mut outage = Outage::default();
     while job.state() == ReplayJobState::Running {
         tokio::time::sleep(LOOK).await;
         match relay.get_replay_job(GetReplayJobRequest { job_id: job.id.clone() }).await {
             Ok(answer) => {
+                outage.ends()?;
                 let answer = answer.into_inner();
                 // A part that is missing may be the one that still runs.
                 if !answer.incomplete {
                     job = answer.job.unwrap_or(job);
                 }
             }
-            Err(status) if may_come_back(&status) => {
-                tracing::warn!(reason = status.message(), "the relay hung up; asking again");
-            }
+            Err(status) if may_come_back(&status) => outage.begins(&status)?,
             Err(status) => return Err(status.into()),
         }
         if shown {
@@ -98,17 +114,16 @@ fn state(job: &ReplayJob) -> &'static str {
     job.state().as_str_name().trim_start_matches("REPLAY_JOB_STATE_")
 }
 
-fn table(jobs: &[ReplayJob], incomplete: bool) -> Result<(), Failure> {
+fn table(jobs: &[ReplayJob], incomplete: bool, screen: Screen) -> Result<(), Failure> {
     print::warn_if_incomplete(incomplete)?;
     if jobs.is_empty() {
         return Ok(writeln!(anstream::stdout(), "{DIM}No replay jobs.{DIM:#}")?);
     }
-    let now = Timestamp::now();
     let row = |job: &ReplayJob| {
-        let ended = job.ended_at.as_ref().map_or("-".to_owned(), |at| print::clock_time(Some(at), now));
+        let ended = job.ended_at.as_ref().map_or("-".to_owned(), |at| print::time(Some(at)));
         vec![
-            Cell::styled(print::clock_time(job.started_at.as_ref(), now), DIM),
-            Cell::from(&job.id),
+            Cell::styled(print::time(job.started_at.as_ref()), DIM),
+            Cell::from(screen.id(&job.id)),
             Cell::from(state(job)),
             Cell::from(progress(job)),
             Cell::styled(ended, DIM),
@@ -117,8 +132,12 @@ fn table(jobs: &[ReplayJob], incomplete: bool) -> Result<(), Failure> {
             Cell::from(&job.reason),
         ]
     };
-    let heads = ["BEGAN", "JOB", "STATE", "PROGRESS", "ENDED", "BY", "WHICH", "WHY"];
-    Ok(print::table(&heads, jobs.iter().map(row).collect())?)
+    Ok(print::table(&COLUMNS, jobs.iter().map(row).collect(), screen)?)
+}
+
+/// The id that is meant. What is of another kind is for the relay to refuse.
+async fn job_id(ask: &Ask, config: &Path, id: &str) -> Result<String, Failure> {
+    if id.starts_with("rpl_") { ids::whole(ask, config, id).await } else { Ok(id.to_owned()) }
 }
 
 /// A filter, as the options that make it.

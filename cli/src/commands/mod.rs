@@ -2,6 +2,7 @@
 
 pub(crate) mod actions;
 pub(crate) mod backup;
+mod changes;
 pub(crate) mod check;
 pub(crate) mod demo;
 pub(crate) mod explain;
@@ -9,6 +10,7 @@ pub(crate) mod healthcheck;
 pub(crate) mod hermes;
 pub(crate) mod init;
 pub(crate) mod jobs;
+mod outage;
 pub(crate) mod pause;
 mod refusals;
 pub(crate) mod render;

@@ -6,7 +6,6 @@ use crate::{
     client,
     print::{self, one_line},
 };
-use jiff::Timestamp;
 use std::{
     io::{self, Write as _},
     path::Path,
@@ -31,7 +30,7 @@ pub(crate) async fn pause(config: &Path, args: PauseArgs) -> Result<(), Failure>
     if args.ask.json {
         return Ok(print::json_document(&answer)?);
     }
-    let since = told(&answer.pause.unwrap_or_default(), Timestamp::now());
+    let since = told(&answer.pause.unwrap_or_default());
     let before = if args.duration.is_some() { " before that" } else { "" };
     Ok(writeln!(io::stdout(), "{0} is {since}.\ntalaria resume {0} lets it go on{before}.", args.target)?)
 }
@@ -48,27 +47,25 @@ pub(crate) async fn resume(config: &Path, args: ResumeArgs) -> Result<(), Failur
     if args.ask.json {
         return Ok(print::json_document(&answer)?);
     }
-    let (mut out, now) = (io::stdout().lock(), Timestamp::now());
+    let mut out = io::stdout().lock();
     match &answer.ended {
-        Some(ended) => writeln!(out, "{} is resumed. It was {}.", args.target, told(ended, now))?,
+        Some(ended) => writeln!(out, "{} is resumed. It was {}.", args.target, told(ended))?,
         None => writeln!(out, "{} was not paused.", args.target)?,
     }
     if let Some(remaining) = &answer.remaining {
         let tenant = &remaining.tenant;
-        writeln!(out, "But {tenant} is {}: talaria resume {tenant}", told(remaining, now))?;
+        writeln!(out, "But {tenant} is {}: talaria resume {tenant}", told(remaining))?;
     }
     Ok(())
 }
 
-/// "paused since 12:00:00.000 until 14:00:00.000 by ana: Hermes is being moved".
-pub(crate) fn told(pause: &Pause, now: Timestamp) -> String {
-    let since = print::clock_time(pause.since.as_ref(), now);
+/// "paused since 2026-11-28 12:00:00Z until 2026-11-28 14:00:00Z by ana: Hermes is being moved".
+pub(crate) fn told(pause: &Pause) -> String {
+    let since = print::time(pause.since.as_ref());
     let reason =
         if pause.reason.is_empty() { String::new() } else { format!(": {}", one_line(&pause.reason)) };
-    let until = pause
-        .until
-        .as_ref()
-        .map_or(String::new(), |until| format!(" until {}", print::clock_time(Some(until), now)));
+    let until =
+        pause.until.as_ref().map_or(String::new(), |until| format!(" until {}", print::time(Some(until))));
     format!(
         "paused since {since}{until} by {}{reason}",
         one_line(&who(&pause.requested_by, &pause.token_name))

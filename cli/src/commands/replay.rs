@@ -1,14 +1,11 @@
 //! `talaria replay` and `talaria cancel`: sending deliveries again, and calling them off.
 
-use super::{
-    jobs,
-    status::{line, request_filter},
-};
+use super::{changes::line, jobs, status::request_filter};
 use crate::{
     Failure,
-    args::{Cancel, Replay},
+    args::{Ask, Cancel, Replay},
     client::{self, Shown},
-    print,
+    ids, print,
 };
 use std::{
     io::{self, Write as _},
@@ -23,7 +20,7 @@ type Relay = ControlServiceClient<Shown>;
 
 pub(crate) async fn cancel(config: &Path, args: Cancel) -> Result<(), Failure> {
     let request = CancelDeliveryRequest {
-        delivery_id: args.id,
+        delivery_id: delivery_id(&args.ask, config, &args.id).await?,
         requested_by: client::asker(args.who.name.as_deref())?,
         reason: args.who.reason.unwrap_or_default(),
     };
@@ -32,25 +29,39 @@ pub(crate) async fn cancel(config: &Path, args: Cancel) -> Result<(), Failure> {
     if args.ask.json {
         return Ok(print::json_document(&answer)?);
     }
-    Ok(writeln!(anstream::stdout(), "{}", line(&answer.delivery.unwrap_or_default(), None))?)
+    Ok(writeln!(anstream::stdout(), "{}", line(&answer.delivery.unwrap_or_default()))?)
 }
 
-pub(crate) async fn run(config: &Path, args: Replay) -> Result<(), Failure> {
+/// The id that is meant. What is of another kind is for the relay to refuse.
+async fn delivery_id(ask: &Ask, config: &Path, id: &str) -> Result<String, Failure> {
+    if id.starts_with("dlv_") { ids::whole(ask, config, id).await } else { Ok(id.to_owned()) }
+}
+
+pub(crate) async fn run(config: &Path, mut args: Replay) -> Result<(), Failure> {
     let requested_by = client::asker(args.who.name.as_deref())?;
     let mut relay = client::control(&args.ask, config).await?;
     match &args.id {
         Some(id) => {
-            let request = ReplayDeliveryRequest {
+            let mut request = ReplayDeliveryRequest {
                 requested_by,
                 reason: args.who.reason.clone().unwrap_or_default(),
                 ..one_of(id, args.filter.route.as_deref())?
             };
+            for id in [&mut request.delivery_id, &mut request.event_id] {
+                if !id.is_empty() {
+                    *id = ids::whole(&args.ask, config, id).await?;
+                }
+            }
             one(&mut relay, request, args.ask.json).await
         }
         None => {
-            if args.filter.tenant.is_some() {
+            let (tenant, job) = (args.filter.tenant.as_deref(), args.filter.job.as_deref());
+            if tenant.is_some() || job.is_some() {
                 let mut status = client::connect(&args.ask, config).await?;
-                client::knows_tenant(&mut status, args.filter.tenant.as_deref()).await?;
+                client::knows_tenant(&mut status, tenant).await?;
+                if let Some(job) = job {
+                    args.filter.job = Some(ids::job(&mut status, job, tenant).await?);
+                }
             }
             many(&mut relay, args, requested_by).await
         }
@@ -88,7 +99,7 @@ async fn one(relay: &mut Relay, request: ReplayDeliveryRequest, json: bool) -> R
     }
     let mut out = anstream::stdout().lock();
     let delivery = answer.delivery.unwrap_or_default();
-    writeln!(out, "{}", line(&delivery, None))?;
+    writeln!(out, "{}", line(&delivery))?;
     Ok(writeln!(out, "talaria status {} shows what becomes of it.", delivery.id)?)
 }
 

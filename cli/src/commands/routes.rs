@@ -3,21 +3,26 @@
 use super::pause;
 use crate::{
     Failure,
-    print::{self, Cell, DIM, state_style},
+    args::Status,
+    print::{self, Cell, Column, DIM, Screen, state_style},
 };
 use jiff::Timestamp;
 use std::io::Write as _;
 use talaria_bus::time::{from_proto, since};
 use talaria_proto::v1::{BreakerState, DeliveryState, GetSummaryRequest, RouteSummary};
 
-pub(crate) async fn show(
-    relay: &mut super::status::Relay,
-    tenant: Option<&str>,
-    json: bool,
-) -> Result<(), Failure> {
-    let request = GetSummaryRequest { tenant: tenant.unwrap_or_default().to_owned() };
+const COLUMNS: [Column; 5] = [
+    Column::new("ROUTE").at_least(12),
+    Column::new("BREAKER"),
+    Column::new("WAITING"),
+    Column::new("OLDEST").rank(1),
+    Column::new("WHY").at_least(20),
+];
+
+pub(super) async fn show(relay: &mut super::status::Relay, args: &Status) -> Result<(), Failure> {
+    let request = GetSummaryRequest { tenant: args.filter.tenant.clone().unwrap_or_default() };
     let summary = relay.get_summary(request).await?.into_inner();
-    if json {
+    if args.ask.json {
         return Ok(print::json_document(&summary)?);
     }
     super::status::warn_of(&summary)?;
@@ -37,11 +42,11 @@ pub(crate) async fn show(
             breaker(route),
             waiting,
             Cell::from(oldest),
-            Cell::styled(in_the_way(route, now), state_style(DeliveryState::Parked)),
+            Cell::styled(in_the_way(route), state_style(DeliveryState::Parked)),
         ]
     };
     let rows = summary.routes.iter().map(row).collect();
-    Ok(print::table(&["ROUTE", "BREAKER", "WAITING", "OLDEST", "WHY"], rows)?)
+    Ok(print::table(&COLUMNS, rows, Screen::stdout(args.wide))?)
 }
 
 fn breaker(route: &RouteSummary) -> Cell {
@@ -55,18 +60,18 @@ fn breaker(route: &RouteSummary) -> Cell {
 }
 
 /// Why nothing goes out to a route; nothing where something does.
-pub(super) fn in_the_way(route: &RouteSummary, now: Timestamp) -> String {
+pub(super) fn in_the_way(route: &RouteSummary) -> String {
     if route.not_configured {
         return "not configured".to_owned();
     }
     if let Some(paused) = &route.pause {
         let whose = if paused.route.is_empty() { "tenant " } else { "" };
-        return format!("{whose}{}", pause::told(paused, now));
+        return format!("{whose}{}", pause::told(paused));
     }
     match (route.breaker(), route.held_until.as_ref()) {
         (BreakerState::Probing, _) => format!("probing: {}", route.held_because),
         (BreakerState::Shut, until) => {
-            format!("shut until {}: {}", print::clock_time(until, now), route.held_because)
+            format!("shut until {}: {}", print::time(until), route.held_because)
         }
         _ => String::new(),
     }

@@ -1,7 +1,18 @@
 //! `talaria watch`: changes of deliveries as they happen.
 
-use super::status::{line, request_filter};
-use crate::{Failure, args::Watch, client, print};
+use super::{
+    changes::Changes,
+    outage::{Outage, may_come_back},
+    status::request_filter,
+};
+use crate::{
+    Failure,
+    args::{Filter, State, Watch},
+    client,
+    print::{self, Screen, one_line},
+};
+use clap::ValueEnum as _;
+use jiff::Timestamp;
 use std::{
     io::{self, Write as _},
     path::Path,
@@ -20,10 +31,20 @@ pub(crate) async fn run(config: &Path, args: Watch) -> Result<(), Failure> {
         resume_token: String::new(),
         changes_only: !args.snapshot,
     };
+    let mut shown = if args.ask.json { None } else { Some(Changes::new(Screen::stdout(args.wide))) };
+    let mut outage = Outage::default();
+    let mut is_first = true;
     loop {
-        let mut hung_up = tonic::Status::unavailable("the relay hung up");
+        let mut hung_up = tonic::Status::unavailable("it hung up");
         match relay.watch_deliveries(request.clone()).await {
             Ok(messages) => {
+                outage.ends()?;
+                if let Some(changes) = shown.as_ref().filter(|_| is_first) {
+                    let mut out = anstream::stdout().lock();
+                    writeln!(out, "{}\n{}", watched(&args.filter, args.snapshot), changes.heads())?;
+                    out.flush()?;
+                }
+                is_first = false;
                 let mut messages = messages.into_inner();
                 loop {
                     match messages.message().await {
@@ -31,7 +52,10 @@ pub(crate) async fn run(config: &Path, args: Watch) -> Result<(), Failure> {
                             if !message.token.is_empty() {
                                 request.resume_token.clone_from(&message.token);
                             }
-                            show(&message, args.ask.json)?;
+                            match &mut shown {
+                                Some(changes) => show(changes, &message)?,
+                                None => print::json_line(&message)?,
+                            }
                         }
                         Ok(None) => break,
                         Err(status) => {
@@ -47,27 +71,63 @@ pub(crate) async fn run(config: &Path, args: Watch) -> Result<(), Failure> {
             return Err(hung_up.into());
         }
         // Go on behind the last change that was seen.
-        tracing::warn!(reason = hung_up.message(), "the relay hung up; asking again");
+        outage.begins(&hung_up)?;
         tokio::time::sleep(PAUSE).await;
     }
 }
 
-/// Whether it stopped or was killed, and not refused: a connection that breaks is `Unknown` or `Internal`.
-pub(crate) fn may_come_back(status: &tonic::Status) -> bool {
-    use tonic::Code::{Cancelled, Internal, Unavailable, Unknown};
-    matches!(status.code(), Cancelled | Internal | Unavailable | Unknown)
+/// "Watching deliveries of tenant acme in state parked, what is now and every change; Ctrl-C ends it."
+fn watched(filter: &Filter, snapshot: bool) -> String {
+    let Filter { tenant, route, job, state, since, until } = filter;
+    let mut words = vec!["Watching deliveries".to_owned()];
+    for (what, name) in [("of tenant", tenant), ("to route", route), ("of job", job)] {
+        words.extend(name.as_ref().map(|name| format!("{what} {}", one_line(name))));
+    }
+    let name = |state: &State| state.to_possible_value().map(|value| value.get_name().to_owned());
+    let states: Vec<String> = state.iter().filter_map(name).collect();
+    if !states.is_empty() {
+        words.push(format!("in state {}", states.join(" or ")));
+    }
+    for (what, time) in [("since", since), ("before", until)] {
+        words.extend(time.map(|time| format!("received {what} {}", print::moment(time))));
+    }
+    let from = if snapshot { "what is now and every change" } else { "every change from now on" };
+    format!("{}: {from}. Ctrl-C ends it.", words.join(" "))
 }
 
-fn show(message: &WatchDeliveriesResponse, json: bool) -> Result<(), Failure> {
-    if json {
-        return Ok(print::json_line(message)?);
-    }
+fn show(changes: &mut Changes, message: &WatchDeliveriesResponse) -> Result<(), Failure> {
     if message.kind() == WatchKind::SnapshotDone {
         return Ok(print::warn_if_incomplete(message.incomplete)?);
     }
     if let Some(delivery) = &message.delivery {
-        writeln!(anstream::stdout().lock(), "{}", line(delivery, message.attempt.as_ref()))?;
+        let line = changes.line(delivery, message.attempt.as_ref(), Timestamp::now());
+        writeln!(anstream::stdout().lock(), "{line}")?;
         io::stdout().flush()?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_line_says_what_is_watched() {
+        assert_eq!(
+            watched(&Filter::default(), false),
+            "Watching deliveries: every change from now on. Ctrl-C ends it."
+        );
+        let filter = Filter {
+            tenant: Some("acme".into()),
+            route: Some("video".into()),
+            state: vec![State::Parked, State::Ambiguous],
+            since: Some(Timestamp::UNIX_EPOCH),
+            ..Filter::default()
+        };
+        assert_eq!(
+            watched(&filter, true),
+            "Watching deliveries of tenant acme to route video in state parked or ambiguous received since 1970-01-01 \
+             00:00:00Z: what is now and every change. Ctrl-C ends it."
+        );
+    }
 }

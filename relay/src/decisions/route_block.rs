@@ -2,7 +2,7 @@
 
 use crate::{decisions::breaker::Shut, decisions::replay::who};
 use jiff::Timestamp;
-use talaria_bus::time::from_proto;
+use talaria_bus::time::{for_people, from_proto};
 use talaria_proto::v1::Pause;
 
 /// What stands before a route's deliveries.
@@ -66,11 +66,11 @@ fn ends(pause: &Pause) -> Option<Timestamp> {
 
 fn paused(pause: &Pause) -> String {
     let what = if pause.route.is_empty() { "tenant" } else { "route" };
-    let since = from_proto(pause.since.as_ref());
+    let since = for_people(from_proto(pause.since.as_ref()));
     let reason = if pause.reason.is_empty() { String::new() } else { format!(": {}", pause.reason) };
     let by = who(&pause.requested_by, &pause.token_name);
-    let until = ends(pause).map_or(String::new(), |until| format!(" until {until:.0}"));
-    format!("the {what} is paused by {by} since {since:.0}{until}{reason}")
+    let until = ends(pause).map_or(String::new(), |until| format!(" until {}", for_people(until)));
+    format!("the {what} is paused by {by} since {since}{until}{reason}")
 }
 
 #[cfg(test)]
@@ -93,7 +93,7 @@ mod tests {
         let pause = |route: &str, reason: &str| RouteBlock::Paused(vec![paused(route, reason)]);
         assert_eq!(
             pause("video", "Hermes moves").because(),
-            "the route is paused by ann since 2026-04-24T03:06:40Z: Hermes moves"
+            "the route is paused by ann since 2026-04-24 03:06:40Z: Hermes moves"
         );
         assert!(pause("", "").because().starts_with("the tenant is paused by ann since"));
         assert!(pause("", "").next(1, at).contains("`talaria resume acme`"));
@@ -108,7 +108,7 @@ mod tests {
         let ends = RouteBlock::Paused(vec![ends]);
         assert_eq!(
             ends.because(),
-            "the tenant is paused by ann since 2026-04-24T03:06:40Z until 2026-04-24T05:06:40Z"
+            "the tenant is paused by ann since 2026-04-24 03:06:40Z until 2026-04-24 05:06:40Z"
         );
         assert_eq!(
             ends.next(1, at),

@@ -38,6 +38,8 @@ pub(crate) struct Made {
     pub span: Span,
     pub http_status: Option<u16>,
     pub took: Duration,
+    /// What was sent, if it is still kept.
+    pub event: Option<Arc<Event>>,
 }
 
 impl Sender {
@@ -77,6 +79,7 @@ impl Sender {
                     span,
                     http_status: None,
                     took: Duration::ZERO,
+                    event,
                 };
             }
         };
@@ -89,7 +92,7 @@ impl Sender {
         let (exchange, timings) = self.forwarder.exchange(route, request).await;
         let (took, http_status) = (start.elapsed(), exchange.status());
         let sent = Sent { started_at, took, exchange, timings, secret: *secret, guarded };
-        Made { outcome: Outcome::Sent(Box::new(sent)), span, http_status, took }
+        Made { outcome: Outcome::Sent(Box::new(sent)), span, http_status, took, event }
     }
 
     /// The event with its payload; `None` when it is not kept any more. Asks until the bus answers.

@@ -64,7 +64,7 @@ fn started(job: &ReplayJob) -> (i64, &str) {
 }
 
 /// Few, because each was started by hand.
-fn all_jobs(connection: &Connection, share: &Share) -> rusqlite::Result<Vec<ReplayJob>> {
+pub(super) fn all_jobs(connection: &Connection, share: &Share) -> rusqlite::Result<Vec<ReplayJob>> {
     let select = "SELECT partition, job FROM replay_jobs ORDER BY id, partition";
     let mut statement = connection.prepare_cached(select)?;
     let mut rows = statement.query(())?;

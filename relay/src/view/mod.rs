@@ -6,13 +6,14 @@
 //!
 //! - [`feed`]: what the owners of partitions hand over; [`projector`]: the task that folds it; [`writer`]: the thread that writes.
 //! - [`apply`]: commits to rows. [`remove`]: deletes rows that are not needed any more.
-//! - [`query`], [`summary`], [`control`], [`replayable`] and [`blocks`]: rows to answers.
+//! - [`query`], [`ids`], [`summary`], [`control`], [`replayable`] and [`blocks`]: rows to answers.
 
 mod apply;
 pub(crate) mod blocks;
 pub(crate) mod control;
 mod feed;
 mod file;
+pub(crate) mod ids;
 mod lanes;
 pub(crate) mod projector;
 pub(crate) mod query;

@@ -258,7 +258,7 @@ pub(crate) fn events(
 }
 
 /// A job's events, newest first. Ids of other jobs may begin alike.
-fn events_of_job(connection: &Connection, job_id: &str) -> rusqlite::Result<Vec<(i64, Event)>> {
+pub(super) fn events_of_job(connection: &Connection, job_id: &str) -> rusqlite::Result<Vec<(i64, Event)>> {
     let mut events = Vec::new();
     events_by_key(connection, &EventId::job_prefix(job_id), |seq, event| {
         if event.job_id == job_id {

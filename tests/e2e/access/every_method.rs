@@ -14,10 +14,11 @@ use talaria_proto::{
     v1::{
         CancelDeliveryRequest, CancelReplayJobRequest, DeliveryFilter, DeliveryState, ExplainRequest,
         GetDeliveryRequest, GetEventRequest, GetReplayJobRequest, GetSummaryRequest,
-        ListControlActionsRequest, ListDeliveriesRequest, ListEventsRequest, ListQuarantinedRequest,
-        ListRefusalsRequest, ListReplayJobsRequest, PauseRequest, ReplayDeliveriesRequest,
-        ReplayDeliveryRequest, ReplayFilter, ReplayJobState, ResumeRequest, WatchDeliveriesRequest,
-        WatchDeliveriesResponse, WatchKind, explain_request::Subject,
+        ListControlActionsRequest, ListDeliveriesRequest, ListEventsRequest, ListIdsRequest,
+        ListQuarantinedRequest, ListRefusalsRequest, ListReplayJobsRequest, PauseRequest,
+        ReplayDeliveriesRequest, ReplayDeliveryRequest, ReplayFilter, ReplayJobState, ResumeRequest,
+        WatchDeliveriesRequest, WatchDeliveriesResponse, WatchKind, explain_request::Subject,
+        list_ids_request::BeginsWith,
     },
 };
 use talaria_tests::{
@@ -135,6 +136,27 @@ fn ways(method: &str, own: &Known, others: &Known, of_all: &str) -> Vec<Asked> {
             include_payload: true,
             ..Default::default()
         }),
+        "ListIds" => {
+            use BeginsWith::{DeliveryId, EventId, JobId, ReplayJobId};
+            let with = |begins_with| ListIdsRequest { begins_with: Some(begins_with), ..Default::default() };
+            let mut ways =
+                by_name(|tenant| ListIdsRequest { tenant: tenant.into(), ..with(EventId("evt_".into())) });
+            for begins_with in [
+                EventId(others.event[..12].into()),
+                EventId(others.event.clone()),
+                DeliveryId("dlv_".into()),
+                DeliveryId(others.delivery[..36].into()),
+                JobId("globex".into()),
+                JobId("globex job".into()),
+                JobId("s".into()),
+                ReplayJobId("rpl_".into()),
+                ReplayJobId(others.job.clone()),
+                ReplayJobId(of_all.into()),
+            ] {
+                ways.push(asked(About::Everything, with(begins_with)));
+            }
+            ways
+        }
         "ListRefusals" => by_name(|tenant| ListRefusalsRequest { tenant: tenant.into() }),
         "Explain" => {
             let of = |subject| ExplainRequest { subject: Some(subject), tenant: String::new() };

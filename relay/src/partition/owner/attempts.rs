@@ -11,7 +11,7 @@ use talaria_bus::{
     time::{from_proto, since},
     trace::trace_id,
 };
-use talaria_proto::v1::AttemptOutcome;
+use talaria_proto::v1::{AttemptOutcome, DeliveryState};
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio_util::sync::CancellationToken;
 
@@ -75,16 +75,20 @@ impl Running {
     }
 
     fn attempt_ended(&mut self, attempt: &Attempt, made: Made) {
-        let Made { outcome, mut span, http_status, took } = made;
+        let Made { outcome, mut span, http_status, took, event } = made;
         let now = self.now();
-        let was_sent = matches!(outcome, Outcome::Sent(_));
+        let not_sent = match &outcome {
+            Outcome::NotSent(why) => Some(why.clone()),
+            Outcome::Sent(_) => None,
+        };
+        let was_sent = not_sent.is_none();
         let Some(Account { task, verdict, ended }) =
             self.machine.ended(attempt, outcome, now, rand::random())
         else {
             return;
         };
-        if let Some(verdict) = verdict {
-            let outcome = outcome_name(verdict.outcome);
+        let outcome = verdict.as_ref().map_or("not_sent", |verdict| outcome_name(verdict.outcome));
+        if let Some(verdict) = &verdict {
             span.say(|| {
                 let status =
                     http_status.map(|status| KeyValue::new("http.response.status_code", i64::from(status)));
@@ -93,21 +97,26 @@ impl Running {
             if is_failure(verdict.outcome) {
                 span.fail(outcome);
             }
-            let traceparent = span.traceparent();
-            tracing::info!(
-                delivery = task.delivery_id,
-                tenant = task.tenant,
-                route = task.route,
-                attempt = task.attempts + 1,
-                outcome,
-                http_status,
-                ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
-                detail = verdict.detail,
-                trace = traceparent.as_deref().and_then(trace_id),
-                "attempt"
-            );
             counter!("talaria_attempts_total", "outcome" => outcome).increment(1);
         }
+        // What was replayed counts from then on.
+        let age = since(now, from_proto(task.age_from.as_ref().or(task.received_at.as_ref())));
+        let traceparent = span.traceparent();
+        tracing::info!(
+            delivery = task.delivery_id,
+            tenant = task.tenant,
+            route = task.route,
+            kind = event.as_ref().map(|event| event.r#type.as_str()),
+            attempt = task.attempts + 1,
+            outcome,
+            http_status,
+            ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
+            detail = not_sent.or(verdict.map(|verdict| verdict.detail)),
+            state = ended.unwrap_or(DeliveryState::Waiting).name(),
+            age_ms = u64::try_from(age.as_millis()).unwrap_or(u64::MAX),
+            trace = traceparent.as_deref().and_then(trace_id),
+            "attempt"
+        );
         if was_sent {
             histogram!("talaria_attempt_seconds").record(took);
         }

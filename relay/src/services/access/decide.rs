@@ -41,6 +41,7 @@ const METHODS: [(&str, &[&str], Takes); 6] = [
             "GetSummary",
             "ListQuarantined",
             "ListRefusals",
+            "ListIds",
         ],
         Takes::Scope(Scope::Read),
     ),

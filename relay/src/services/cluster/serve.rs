@@ -152,6 +152,7 @@ async fn respond(operator: &Operator, question: &Question) -> Result<Bytes, Erro
         Method::StartReplay => encode(operator.start_replay(caller, decode(request)?).await),
         Method::CancelReplay => encode(operator.cancel_replay(caller, decode(request)?).await),
         Method::GetReplayJob => encode(local.job(caller, decode(request)?).await),
+        Method::ListIds => encode(local.ids(caller, decode(request)?).await),
         Method::PlannedThrough => {
             let event_seq = local.planned_through().await;
             encode(Ok(PlannedThrough { event_seq }))

@@ -2,11 +2,13 @@
 //!
 //! - [`answers`]: what this relay's view says.
 //! - [`configuration`]: how the configuration stands.
+//! - [`ids`]: which ids begin so, for people.
 //! - [`request`]: what was asked, checked.
 //! - [`watch`]: the stream of changes.
 
 mod answers;
 mod configuration;
+mod ids;
 pub(super) mod request;
 mod watch;
 
@@ -21,8 +23,8 @@ use talaria_core::config::{Config, Standing};
 use talaria_proto::v1::{
     ClusterMethod, GetDeliveryRequest, GetDeliveryResponse, GetEventRequest, GetEventResponse,
     GetSummaryRequest, GetSummaryResponse, ListDeliveriesRequest, ListDeliveriesResponse, ListEventsRequest,
-    ListEventsResponse, ListQuarantinedRequest, ListQuarantinedResponse, ListRefusalsRequest,
-    ListRefusalsResponse, WatchDeliveriesRequest, WatchDeliveriesResponse,
+    ListEventsResponse, ListIdsRequest, ListIdsResponse, ListQuarantinedRequest, ListQuarantinedResponse,
+    ListRefusalsRequest, ListRefusalsResponse, WatchDeliveriesRequest, WatchDeliveriesResponse,
     status_service_server::StatusService,
 };
 use tokio::{sync::watch::Receiver, time::Instant};
@@ -201,6 +203,17 @@ impl StatusService for StatusServer {
         let is_meant = |of: &str| tenant.as_deref().is_none_or(|tenant| tenant == of);
         let refusals = self.refusals.list(Instant::now(), |of| caller.sees(of) && is_meant(of));
         Ok(Response::new(ListRefusalsResponse { refusals }))
+    }
+
+    async fn list_ids(&self, request: Request<ListIdsRequest>) -> Result<Response<ListIdsResponse>, Status> {
+        let caller = caller(&request)?;
+        let request = request.into_inner();
+        let tenant = caller.narrow(&request.tenant)?;
+        let own = self.cluster.local().ids(&caller, request.clone());
+        let method = ClusterMethod::ListIds;
+        let all = self.cluster.gather(&caller, method, &request, tenant.as_deref(), own).await?;
+        let found = ids::merged(&request, [all.own?].into_iter().chain(all.others));
+        Ok(Response::new(ListIdsResponse { incomplete: !all.missing.is_empty(), ..found }))
     }
 }
 

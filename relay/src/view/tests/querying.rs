@@ -2,11 +2,16 @@
 
 use super::{folding::shut, *};
 use crate::decisions::classify::Next;
+use ids::{Beginning, Seen, ids};
 use query::{EventFilter, TOP};
 use replayable::{BOTTOM, ReplayFilter};
 use talaria_bus::time::to_proto;
-use talaria_core::{config::EventPattern, id::DeliveryId};
-use talaria_proto::v1::{BreakerCause, BreakerState, ControlKind, DeliveryTask, ReplayJobState};
+use talaria_core::{
+    config::EventPattern,
+    id::{DeliveryId, EventId},
+    short_id::{IdBeginning, short},
+};
+use talaria_proto::v1::{BreakerCause, BreakerState, ControlKind, DeliveryTask, ReplayJob, ReplayJobState};
 
 /// Pages through a list and gives all of it.
 async fn all_pages(view: &View, filter: DeliveryFilter, size: usize) -> Vec<String> {
@@ -86,6 +91,68 @@ async fn events_are_listed_by_tenant_job_and_time() {
     assert_eq!(list(Some("other"), Some("job 7"), ANY_TIME, i64::MAX, 5).await, (vec![], false));
     let period = Period { since: Some(at(10)), until: Some(at(12)) };
     assert_eq!(list(None, None, period, i64::MAX, 5).await, (vec![11, 10], false));
+}
+
+#[tokio::test]
+async fn ids_are_found_by_what_they_begin_with() {
+    let mut history = crowd();
+    history.job("acme", "rpl_12", 50, 3, ReplayJobState::Running);
+    history.job("other", "rpl_13", 50, 3, ReplayJobState::Done);
+    let (_kept, view) = view_of(&history).await;
+    let list = async |beginning: Beginning, tenant: &'static str, max: usize| {
+        let question = move |connection: &Connection| {
+            let is_meant = |of: &str| tenant.is_empty() || tenant == of;
+            let of_job = |job: &ReplayJob| tenant.is_empty() || job.id == "rpl_12";
+            let seen = Seen { tenant: &is_meant, job: &of_job, share: &everything() };
+            ids(connection, &beginning, &seen, max)
+        };
+        let (found, more) = view.read(question).await.unwrap();
+        (found.into_iter().map(|known| known.id).collect::<Vec<_>>(), more)
+    };
+    let event = |text: &str| Beginning::Event(IdBeginning::of_event(text).unwrap());
+    let delivery = |text: &str| Beginning::Delivery(IdBeginning::of_delivery(text).unwrap());
+
+    // "job 2" is other's, with deliveries to a and b.
+    let id = EventId::new("other", "job 2", "video.done");
+    let (a, b) = (DeliveryId::new(id, "a").to_string(), DeliveryId::new(id, "b").to_string());
+    let id = id.to_string();
+    for length in [16, 20, 36] {
+        assert_eq!(list(event(&id[..length]), "", 9).await, (vec![id.clone()], false), "{length}");
+        let mut both = vec![a.clone(), b.clone()];
+        both.sort();
+        assert_eq!(list(delivery(&a[..length]), "", 9).await, (both, false), "{length}");
+    }
+    for one in [a.clone(), short(&a), a[..43].to_owned()] {
+        assert_eq!(list(delivery(&one), "", 9).await, (vec![a.clone()], false), "{one}");
+    }
+    assert_eq!(list(event(&id), "acme", 9).await, (vec![], false), "it is another tenant's");
+    assert_eq!(list(delivery(&a), "acme", 9).await, (vec![], false));
+    let every = list(event("evt_"), "", 1_000).await;
+    assert_eq!((every.0.len(), every.1), (200, false));
+    assert_eq!(list(event("evt_"), "acme", 1_000).await.0.len(), 67);
+    let first = id.chars().nth(4).unwrap();
+    let begin_so = every.0.iter().filter(|id| id.chars().nth(4) == Some(first)).count();
+    assert_eq!(list(event(&id[..5]), "", 1_000).await.0.len(), begin_so);
+    let some = list(event("evt_"), "", 7).await;
+    assert_eq!((some.0.len(), some.1), (7, true));
+
+    let job = |text: &str| Beginning::Job(text.to_owned());
+    assert_eq!(list(job("job 2"), "", 9).await, (vec!["job 2".to_owned()], false), "there is one of this id");
+    assert_eq!(list(job("job 19"), "acme", 9).await.0, ["job 19"]);
+    let others = ["job 191", "job 192", "job 194", "job 195", "job 197", "job 198"];
+    assert_eq!(list(job("job 19"), "other", 9).await.0, others, "job 19 is acme's");
+    assert_eq!(
+        list(job("job 20"), "acme", 9).await.0,
+        Vec::<String>::new(),
+        "job 20 and job 200 are other's"
+    );
+    assert_eq!(list(job("ob 19"), "", 9).await.0, Vec::<String>::new(), "it is a beginning");
+    assert!(list(job("job"), "", 3).await.1, "there are more");
+
+    let replay = |text: &str| Beginning::ReplayJob(text.to_owned());
+    assert_eq!(list(replay("rpl_1"), "", 9).await.0, ["rpl_12", "rpl_13"]);
+    assert_eq!(list(replay("rpl_1"), "acme", 9).await.0, ["rpl_12"]);
+    assert_eq!(list(replay("rpl_13"), "", 9).await.0, ["rpl_13"]);
 }
 
 #[tokio::test]

@@ -1,0 +1,100 @@
+//! Deliveries as they change, a line each.
+
+use super::status::attempted;
+use crate::print::{self, Cell, Column, DIM, Rows, Screen};
+use jiff::Timestamp;
+use talaria_bus::time::from_proto;
+use talaria_proto::v1::{Attempt, Delivery};
+
+const COLUMNS: [Column; 6] = [
+    Column::new("CHANGED"),
+    Column::new("STATE"),
+    Column::new("ROUTE").at_least(10),
+    Column::new("TYPE").rank(1).at_least(10).keeps_end(),
+    Column::new("JOB").rank(2).at_least(8),
+    Column::new("WHAT").at_least(20).grows_last(),
+];
+
+/// As wide as what mostly stands there: a time, a state, a route, and OpenRouter's longest type.
+const USUAL: [usize; 6] = [20, 9, 10, 26, 12, 0];
+
+/// Lines that stand in columns.
+pub(super) struct Changes(Rows<6>);
+
+impl Changes {
+    pub(super) fn new(screen: Screen) -> Self {
+        Self(Rows::new(COLUMNS, USUAL, screen))
+    }
+
+    /// What the columns are called.
+    pub(super) fn heads(&self) -> String {
+        self.0.heads()
+    }
+
+    /// A delivery as it stands after a change.
+    pub(super) fn line(&mut self, delivery: &Delivery, attempt: Option<&Attempt>, now: Timestamp) -> String {
+        let what = match attempt {
+            Some(attempt) => format!("attempt {}: {}", attempt.number, attempted(attempt)),
+            None => delivery.reason.clone(),
+        };
+        let next = match &delivery.next_attempt_at {
+            Some(next) if from_proto(Some(next)) > now => format!(", next at {}", print::time(Some(next))),
+            _ => String::new(),
+        };
+        self.0.row([
+            Cell::styled(print::time(delivery.updated_at.as_ref()), DIM),
+            Cell::state(delivery.state()),
+            Cell::from(format!("{}/{}", delivery.tenant, delivery.route)),
+            Cell::from(&delivery.event_type),
+            Cell::from(&delivery.job_id),
+            Cell::from(format!("{what}{next}")),
+        ])
+    }
+}
+
+/// A single one, whole.
+pub(super) fn line(delivery: &Delivery) -> String {
+    Changes::new(Screen { width: None }).line(delivery, None, Timestamp::now())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use talaria_bus::time::to_proto;
+    use talaria_proto::v1::DeliveryState;
+
+    #[test]
+    fn changes_stand_below_each_other_and_fit_the_terminal() {
+        let now = Timestamp::from_second(1_777_032_000).unwrap();
+        let mut delivery = Delivery {
+            tenant: "me".into(),
+            route: "video".into(),
+            event_type: "video.generation.completed".into(),
+            job_id: "job\n7".into(),
+            state: DeliveryState::Waiting.into(),
+            updated_at: Some(to_proto(now)),
+            next_attempt_at: Some(to_proto(now + jiff::SignedDuration::from_secs(5))),
+            reason: "500: it has no room for anything at the moment".into(),
+            ..Delivery::default()
+        };
+        let plain = |text: String| anstream::adapter::strip_str(&text).to_string();
+        let mut changes = Changes::new(Screen { width: None });
+        assert_eq!(
+            plain(changes.heads()),
+            "CHANGED               STATE      ROUTE       TYPE                        JOB           WHAT"
+        );
+        assert_eq!(
+            plain(changes.line(&delivery, None, now)),
+            "2026-04-24 12:00:00Z  WAITING    me/video    video.generation.completed  job\\n7        500: it has no room \
+             for anything at the moment, next at 2026-04-24 12:00:05Z"
+        );
+        let mut narrow = Changes::new(Screen { width: Some(80) });
+        assert_eq!(plain(narrow.heads()), "CHANGED               STATE      ROUTE       TYPE           WHAT");
+        delivery.set_state(DeliveryState::Delivered);
+        delivery.next_attempt_at = None;
+        assert_eq!(
+            plain(narrow.line(&delivery, None, now)),
+            "2026-04-24 12:00:00Z  DELIVERED  me/video    …on.completed  500: it has no room…"
+        );
+    }
+}

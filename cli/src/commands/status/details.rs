@@ -1,0 +1,113 @@
+//! A single event or delivery, with all that is known of it.
+
+use crate::{
+    Failure,
+    commands::actions,
+    print::{self, BOLD, DIM, UNDER_TIME, one_line, state_name, state_style, visible},
+};
+use std::io::{self, Write as _};
+use talaria_bus::time::{duration_from_proto, from_proto};
+use talaria_proto::v1::{
+    Attempt, AttemptOutcome, ControlAction, Event, EventConflict, GetDeliveryResponse, GetEventResponse,
+};
+
+/// A conflict, in one line.
+pub(super) fn conflicted(conflict: &EventConflict) -> String {
+    let at = print::time(conflict.received_at.as_ref());
+    let id = &conflict.event_id;
+    format!(
+        "conflict: came again at {at} with another body; the first one stands. `talaria status {id} --payload` shows both"
+    )
+}
+
+/// What an event is, without what became of it.
+pub(crate) fn show_event_head(out: &mut impl io::Write, event: &Event) -> io::Result<()> {
+    writeln!(out, "{BOLD}{}{BOLD:#}  {}", event.id, one_line(&event.r#type))?;
+    let job = format!("{} ({})", one_line(&event.job_id), one_line(&event.status));
+    let received = print::time(event.received_at.as_ref());
+    writeln!(out, "  tenant {}, job {job}, received {received}", event.tenant)?;
+    for (name, value) in
+        [("model", &event.model), ("generation", &event.generation_id), ("error", &event.error)]
+    {
+        if let Some(value) = value {
+            writeln!(out, "  {name} {}", one_line(value))?;
+        }
+    }
+    for url in &event.unsigned_urls {
+        writeln!(out, "  file {}", one_line(url))?;
+    }
+    Ok(())
+}
+
+/// What an event is, in a few lines.
+pub(super) fn show_event(answer: &GetEventResponse, payload: bool) -> Result<(), Failure> {
+    let mut out = anstream::stdout().lock();
+    let event = answer.event.clone().unwrap_or_default();
+    show_event_head(&mut out, &event)?;
+    for conflict in &answer.conflicts {
+        writeln!(
+            out,
+            "  conflict: came again at {} with another body ({} bytes); the first one stands",
+            print::time(conflict.received_at.as_ref()),
+            conflict.payload.len()
+        )?;
+        if payload {
+            writeln!(out, "{}", visible(&String::from_utf8_lossy(&conflict.payload)))?;
+        }
+    }
+    if payload {
+        writeln!(out, "{}", visible(&String::from_utf8_lossy(&event.payload)))?;
+    }
+    if answer.deliveries.is_empty() {
+        writeln!(out, "  no route of the tenant takes it")?;
+    }
+    Ok(())
+}
+
+/// A delivery with its attempts.
+pub(crate) fn show_delivery(answer: &GetDeliveryResponse) -> Result<(), Failure> {
+    let mut out = anstream::stdout().lock();
+    let delivery = answer.delivery.clone().unwrap_or_default();
+    let style = state_style(delivery.state());
+    writeln!(out, "{BOLD}{}{BOLD:#}  {}/{}", delivery.id, delivery.tenant, delivery.route)?;
+    // In the order in which it happened.
+    let mut actions = answer.actions.iter().peekable();
+    for attempt in &answer.attempts {
+        let began = from_proto(attempt.started_at.as_ref());
+        while let Some(action) = actions.next_if(|action| from_proto(action.at.as_ref()) < began) {
+            acted(&mut out, action)?;
+        }
+        let at = print::time(attempt.started_at.as_ref());
+        writeln!(out, "  {DIM}{at}{DIM:#}  attempt {}: {}", attempt.number, attempted(attempt))?;
+        for note in &attempt.guarded {
+            writeln!(out, "{UNDER_TIME}guard: {}", one_line(note))?;
+        }
+    }
+    for action in actions {
+        acted(&mut out, action)?;
+    }
+    let at = print::time(delivery.updated_at.as_ref());
+    let state = state_name(delivery.state());
+    writeln!(out, "  {DIM}{at}{DIM:#}  {style}{state}{style:#}: {}", one_line(&delivery.reason))?;
+    if let Some(next) = &delivery.next_attempt_at {
+        writeln!(out, "{UNDER_TIME}next attempt at {}", print::time(Some(next)))?;
+    }
+    Ok(())
+}
+
+fn acted(out: &mut impl io::Write, action: &ControlAction) -> io::Result<()> {
+    let at = print::time(action.at.as_ref());
+    writeln!(out, "  {DIM}{at}{DIM:#}  {}", actions::line(action))
+}
+
+/// An attempt, in one line.
+pub(crate) fn attempted(attempt: &Attempt) -> String {
+    let took = attempt
+        .duration
+        .as_ref()
+        .map(|took| format!(" in {}", print::duration(duration_from_proto(Some(took)))));
+    // A refusal of the route or of the pace is shown, and uses nothing up.
+    let free = matches!(attempt.outcome(), AttemptOutcome::RouteFault | AttemptOutcome::RateLimited);
+    let free = if free { ", not counted" } else { "" };
+    format!("{}{}{free}", one_line(&attempt.detail), took.unwrap_or_default())
+}

@@ -1,0 +1,134 @@
+//! Which ids begin so: people type no more of an id than tells it from others.
+//!
+//! It is asked before the whole id is: an id says nothing of the partition that it is in, so that all owners have to be asked
+//! anyway, and nothing else has to know of beginnings.
+
+use super::request;
+use crate::{
+    services::{access::Caller, error::Error, local::Local},
+    view::ids::{Beginning, Seen, ids},
+};
+use std::collections::BTreeMap;
+use talaria_core::short_id::IdBeginning;
+use talaria_proto::v1::{ListIdsRequest, ListIdsResponse, list_ids_request::BeginsWith};
+use tonic::Status;
+
+/// How many ids are listed at most: more do not help to choose.
+const MOST: usize = 10;
+
+fn beginning(request: &ListIdsRequest) -> Result<Beginning, Status> {
+    let refuse = |text: &str, error| {
+        let shown: String = text.chars().take(request::LONGEST_ID).collect();
+        Status::invalid_argument(format!("{shown:?} is {error}"))
+    };
+    match &request.begins_with {
+        Some(BeginsWith::EventId(text)) => {
+            IdBeginning::of_event(text).map(Beginning::Event).map_err(|error| refuse(text, error))
+        }
+        Some(BeginsWith::DeliveryId(text)) => {
+            IdBeginning::of_delivery(text).map(Beginning::Delivery).map_err(|error| refuse(text, error))
+        }
+        Some(BeginsWith::JobId(text)) if !text.is_empty() => Ok(Beginning::Job(text.clone())),
+        Some(BeginsWith::ReplayJobId(text)) if !text.is_empty() => Ok(Beginning::ReplayJob(text.clone())),
+        _ => Err(Status::invalid_argument(
+            "name what the ids begin with: event_id, delivery_id, job_id or replay_job_id",
+        )),
+    }
+}
+
+impl Local {
+    /// Ids that begin so, of what this relay owns and the caller may see.
+    pub(in crate::services) async fn ids(
+        &self,
+        caller: &Caller,
+        request: ListIdsRequest,
+    ) -> Result<ListIdsResponse, Error> {
+        let beginning = beginning(&request)?;
+        let tenant = caller.narrow(&request.tenant)?;
+        self.settled().await;
+        let (own, caller) = (self.own(), caller.clone());
+        let (ids, more) = self
+            .read(move |connection| {
+                let is_meant = |of: &str| tenant.as_deref().is_none_or(|tenant| tenant == of);
+                let seen = Seen {
+                    tenant: &|of| caller.sees(of) && is_meant(of) && own.has(of),
+                    job: &|job| {
+                        caller.sees_job(job)
+                            && is_meant(job.filter.as_ref().map_or("", |filter| &filter.tenant))
+                    },
+                    share: &own,
+                };
+                ids(connection, &beginning, &seen, MOST)
+            })
+            .await?;
+        Ok(ListIdsResponse { ids, more, incomplete: false })
+    }
+}
+
+/// The answers of all relays as one. What two have at once, while a partition goes from one to the other, is there once.
+pub(super) fn merged(
+    request: &ListIdsRequest,
+    parts: impl IntoIterator<Item = ListIdsResponse>,
+) -> ListIdsResponse {
+    let (mut all, mut more) = (BTreeMap::new(), false);
+    for part in parts {
+        more |= part.more;
+        all.extend(part.ids.into_iter().map(|known| (known.id.clone(), known)));
+    }
+    if let Some(BeginsWith::JobId(job)) = &request.begins_with
+        && let Some(exactly) = all.remove(job)
+    {
+        return ListIdsResponse { ids: vec![exactly], ..ListIdsResponse::default() };
+    }
+    more |= all.len() > MOST;
+    ListIdsResponse { ids: all.into_values().take(MOST).collect(), more, incomplete: false }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use talaria_proto::v1::KnownId;
+
+    fn part(ids: &[&str], more: bool) -> ListIdsResponse {
+        let known = |id: &&str| KnownId { id: (*id).to_owned(), ..KnownId::default() };
+        ListIdsResponse { ids: ids.iter().map(known).collect(), more, incomplete: false }
+    }
+
+    fn all(request: BeginsWith, parts: &[ListIdsResponse]) -> (Vec<String>, bool) {
+        let request = ListIdsRequest { begins_with: Some(request), tenant: String::new() };
+        let all = merged(&request, parts.iter().cloned());
+        (all.ids.into_iter().map(|known| known.id).collect(), all.more)
+    }
+
+    #[test]
+    fn the_ids_of_all_relays_are_there_once_and_in_order() {
+        let event = || BeginsWith::EventId("evt_".into());
+        let ids = |ids: &[&str]| ids.iter().map(|id| (*id).to_owned()).collect::<Vec<_>>();
+        let parts = [part(&["evt_b", "evt_c"], false), part(&["evt_a", "evt_b"], false)];
+        assert_eq!(all(event(), &parts), (ids(&["evt_a", "evt_b", "evt_c"]), false));
+        assert_eq!(all(event(), &[part(&["evt_a"], true), part(&[], false)]), (ids(&["evt_a"]), true));
+        let many: Vec<String> = (0..=MOST).map(|n| format!("evt_{n:02}")).collect();
+        let parts: Vec<_> = many.iter().map(|id| part(&[id.as_str()], false)).collect();
+        assert_eq!(all(event(), &parts), (many[..MOST].to_vec(), true));
+    }
+
+    #[test]
+    fn a_job_of_exactly_this_id_is_meant_whatever_else_begins_so() {
+        let job = BeginsWith::JobId("job_1".into());
+        let parts = [part(&["job_10", "job_11"], true), part(&["job_1"], false)];
+        assert_eq!(all(job, &parts), (vec!["job_1".to_owned()], false));
+    }
+
+    #[test]
+    fn what_can_begin_no_id_is_refused() {
+        use BeginsWith::{DeliveryId, EventId, JobId, ReplayJobId};
+        let of = |begins_with| beginning(&ListIdsRequest { begins_with, tenant: String::new() });
+        for wrong in [EventId("evt_1".into()), DeliveryId("evt_a".into()), JobId(String::new())] {
+            assert_eq!(of(Some(wrong)).unwrap_err().code(), tonic::Code::InvalidArgument);
+        }
+        assert!(of(None).unwrap_err().message().contains("delivery_id"));
+        for right in [EventId("evt_a".into()), DeliveryId("dlv_a-b".into()), ReplayJobId("rpl_x".into())] {
+            assert!(of(Some(right)).is_ok());
+        }
+    }
+}
