@@ -52,6 +52,7 @@ fn verb(kind: ControlKind) -> &'static str {
         ControlKind::Cancelled | ControlKind::ReplayJobCancelled => "cancelled",
         ControlKind::Replayed => "replayed",
         ControlKind::ReplayJobStarted => "began to replay",
+        ControlKind::Probed => "probed",
         ControlKind::Unspecified => "did",
     }
 }
