@@ -10,6 +10,7 @@
 //! - [`control`]: pausing, calling off and sending again.
 //! - [`access`]: who may ask what: tokens, tenants, TLS.
 //! - [`commands`]: the command line.
+//! - [`doctor`]: what a callback needs on its way, healthy and with faults.
 //! - [`explain`]: why an event arrived or did not.
 //! - [`refusals`]: what is refused at the ingress is told to the operator.
 //! - [`reload`]: configurations that change while a process runs.
@@ -56,6 +57,7 @@ mod compose;
 mod conformance;
 mod control;
 mod docs;
+mod doctor;
 mod errors;
 mod exactness;
 mod explain;
