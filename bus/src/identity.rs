@@ -7,7 +7,7 @@
 use crate::{Error, Identity, private};
 use jiff::Timestamp;
 use std::{
-    fs::{self, File},
+    fs::{self, File, OpenOptions},
     io::{self, ErrorKind, Write as _},
     path::Path,
 };
@@ -20,17 +20,33 @@ pub(crate) fn open(directory: &Path) -> Result<(Identity, File), Error> {
     let cannot = |what: &str, why: &dyn std::fmt::Display| {
         Error::new(format_args!("cannot {what} {}: {why}", directory.display()))
     };
-    private::directory(directory).map_err(|error| cannot("create", &error))?;
-    let lock = private::file(&directory.join(LOCK)).map_err(|error| cannot("write in", &error))?;
-    if lock.try_lock().is_err() {
-        return Err(cannot("use", &"another Talaria is running in this data directory"));
-    }
+    let lock = lock(directory)?;
     let identity = match read(directory).map_err(|error| cannot("read relay-id in", &error))? {
         Some(Identity { relay, run }) => Identity { relay, run: next_run(run) },
         None => Identity { relay: format!("relay-{:08x}", rand::random::<u32>()), run: next_run(0) },
     };
     write(directory, &identity).map_err(|error| cannot("write relay-id in", &error))?;
     Ok((identity, lock))
+}
+
+/// Creates the directory if need be and locks it. The lock ends when the file is dropped.
+pub(crate) fn lock(directory: &Path) -> Result<File, Error> {
+    let cannot = |what: &str, why: &dyn std::fmt::Display| {
+        Error::new(format_args!("cannot {what} {}: {why}", directory.display()))
+    };
+    private::directory(directory).map_err(|error| cannot("create", &error))?;
+    let lock = private::file(&directory.join(LOCK)).map_err(|error| cannot("write in", &error))?;
+    if lock.try_lock().is_err() {
+        return Err(cannot("use", &"another Talaria is running in this data directory"));
+    }
+    Ok(lock)
+}
+
+/// Whether a process uses the directory. Changes nothing in it.
+pub(crate) fn is_locked(directory: &Path) -> bool {
+    let lock = OpenOptions::new().write(true).open(directory.join(LOCK));
+    // Dropped at once, so a process that starts in this moment finds it taken for no longer than that.
+    lock.is_ok_and(|lock| lock.try_lock().is_err())
 }
 
 fn next_run(last: u64) -> u64 {

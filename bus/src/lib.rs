@@ -68,7 +68,10 @@ pub mod time;
 pub mod trace;
 
 pub use clock::Clock;
-pub use embedded::backup::{Backup, BackupError, backup};
+pub use embedded::{
+    backup::{Backup, BackupError, backup},
+    restore::{InUse, Restored, inspect, restore},
+};
 pub use error::{AppendError, Error};
 pub use log_limit::LogLimit;
 pub use partition::{Partition, hash};
@@ -141,6 +144,12 @@ pub struct Identity {
     pub relay: String,
     /// This run of it; larger with each start.
     pub run: u64,
+}
+
+/// Whether a NATS server can be reached and has the streams as they have to be: for a relay with the journal, for an ingress
+/// without. Creates nothing.
+pub async fn look_at_nats(config: &config::Nats, with_journal: bool) -> Result<(), Error> {
+    nats::look(config, with_journal).await
 }
 
 /// What an ingress can do. Clones share it.

@@ -1,13 +1,15 @@
 //! The command line.
 
 mod control;
+mod doctor;
 mod explain;
 mod hermes;
 mod path;
 mod status;
 mod token;
 
-pub use control::{Actions, Cancel, Jobs, Pause, Replay, Resume, Target, Who};
+pub use control::{Actions, Cancel, Jobs, Pause, Probe, Replay, Resume, Target, Who};
+pub use doctor::Doctor;
 pub use explain::Explain;
 pub use hermes::Hermes;
 use path::path;
@@ -24,15 +26,21 @@ const AFTER_HELP: &str = "\
 Exit codes: 0 done, 1 it did not work, 2 wrong command line, 3 wrong configuration, 4 not known, 5 nobody answers, \
 6 not allowed.
 
-What each error means and what to do about it: docs/errors/README.md, a page each.
+What each error means and what to do about it: talaria help error, a page each.
 
 Start here:
   talaria demo      shows the whole way of a callback, with a stand-in Hermes
   talaria init      writes a configuration with fresh secrets, and says what to do next";
 
+/// The version, and the commit that it was built from where that is known.
+const VERSION: &str = match option_env!("TALARIA_BUILT_FROM") {
+    Some(version) => version,
+    None => env!("CARGO_PKG_VERSION"),
+};
+
 /// Carries OpenRouter's asynchronous callbacks to Hermes agents.
 #[derive(Debug, Parser)]
-#[command(version, after_help = AFTER_HELP, max_term_width = 110)]
+#[command(version = VERSION, disable_help_subcommand = true, after_help = AFTER_HELP, max_term_width = 110)]
 pub struct Args {
     /// The configuration file; where it is left out ./talaria.yaml, ~/.config/talaria/talaria.yaml or /etc/talaria/talaria.yaml,
     /// the first that is there
@@ -71,6 +79,8 @@ pub enum Command {
     Init(Init),
     /// Say whether a configuration is valid, and what is wrong with it where
     Check(Check),
+    /// Look at everything that a callback needs on its way, and say what to do about faults
+    Doctor(Doctor),
     /// Write the signing secrets that a configuration names and that are not there yet
     Secrets(Secrets),
     /// Run ingress and relay in this process, until Ctrl-C or SIGTERM
@@ -123,6 +133,8 @@ Logs go to standard error, as with `talaria up`.")]
     Pause(Pause),
     /// End a pause
     Resume(Resume),
+    /// Try a route that is shut now, and not only when its pause is over
+    Probe(Probe),
     /// Call off a delivery that waits
     Cancel(Cancel),
     /// Send a delivery again, or all that match
@@ -133,12 +145,20 @@ Logs go to standard error, as with `talaria up`.")]
     Actions(Actions),
     /// Copy the embedded bus into a file, while it works
     Backup(Backup),
+    /// Put a backup in place of the embedded bus
+    Restore(Restore),
     /// Make a token by which somebody shows a relay who they are
     Token(Token),
     /// Show the prompt that a route makes of a payload
     Render(Render),
     /// Show how to subscribe a route at Hermes, or do it
     Hermes(Hermes),
+    /// Print what completes commands in a shell
+    Completions(Completions),
+    /// Write the manual pages into a directory
+    Man(Man),
+    /// Show the help of a command, or the page about an error
+    Help(Help),
 }
 
 /// `talaria up`
@@ -339,17 +359,81 @@ pub struct Send {
 Examples:
   talaria backup /backups/talaria-$(date +%F).db
   talaria --config /etc/talaria/talaria.yaml backup talaria.db --json
+  talaria backup - | age --recipient age1… > talaria.db.age
 
 The copy holds everything that was answered 204 before it began; it can be taken at any time. It holds payloads, \
-so it is readable by you alone. To go back to it, stop Talaria, empty data_dir, put the copy there as bus.db, \
-and start again. Over NATS there is nothing to copy here: back up the streams.")]
+so it is readable by you alone. With -, it goes to standard output once it is whole, and what it has is said on standard \
+error; until then it is in data_dir, which needs the room. `talaria restore` goes back to it. Over NATS there is nothing to \
+copy here: back up the streams.")]
 pub struct Backup {
-    /// The file to write, which must not be there yet
+    /// The file to write, which must not be there yet; or - for standard output
     #[arg(value_name = "FILE", value_parser = path())]
     pub file: PathBuf,
     /// Answer as JSON
     #[arg(long)]
     pub json: bool,
+}
+
+/// `talaria restore`
+#[derive(ClapArgs, Debug)]
+#[command(after_help = "\
+Examples:
+  talaria restore /backups/talaria-2026-04-24.db
+  talaria restore talaria.db --force        keeps the bus that is there beside the new one
+
+Stop Talaria first: it refuses while a process uses data_dir. The file is checked before anything is moved. What was \
+delivered since the backup was taken is delivered again, under the same ids; callbacks that came since are gone, unless \
+OpenRouter sends them again. Over NATS there is nothing to restore here: restore the streams.")]
+pub struct Restore {
+    /// A file that `talaria backup` wrote; it stays as it is
+    #[arg(value_name = "FILE", value_parser = path())]
+    pub file: PathBuf,
+    /// Put the bus that is there aside, under another name
+    #[arg(long)]
+    pub force: bool,
+    /// Answer as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `talaria completions`
+#[derive(ClapArgs, Debug)]
+#[command(after_help = "\
+Examples:
+  talaria completions bash > ~/.local/share/bash-completion/completions/talaria
+  talaria completions zsh > ~/.zfunc/_talaria             with that directory in fpath
+  talaria completions fish > ~/.config/fish/completions/talaria.fish")]
+pub struct Completions {
+    /// For this shell
+    #[arg(value_name = "SHELL")]
+    pub shell: clap_complete::Shell,
+}
+
+/// `talaria man`
+#[derive(ClapArgs, Debug)]
+#[command(after_help = "\
+Examples:
+  talaria man ~/.local/share/man/man1       then: man talaria-status
+  sudo talaria man /usr/local/share/man/man1
+
+Writes talaria.1 and a page for each command, over those that are there.")]
+pub struct Man {
+    /// The directory to write into, which is created if need be
+    #[arg(value_name = "DIR", value_parser = path())]
+    pub directory: PathBuf,
+}
+
+/// `talaria help`
+#[derive(ClapArgs, Debug)]
+#[command(after_help = "\
+Examples:
+  talaria help pause
+  talaria help error                    the pages about errors, by name
+  talaria help error callback-401       what it means, why it happens, and what to do")]
+pub struct Help {
+    /// A command; or `error`, and the name of a page about one
+    #[arg(value_name = "COMMAND")]
+    pub words: Vec<String>,
 }
 
 /// `talaria render`

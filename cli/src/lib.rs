@@ -40,6 +40,8 @@ pub async fn run(args: Args) -> Result<(), Failure> {
     match args.command {
         Command::Init(args) => commands::init::run(&config, &args),
         Command::Check(args) => commands::check::run(&config, args).await,
+        // In a box, because it holds all that it asks side by side.
+        Command::Doctor(args) => Box::pin(commands::doctor::run(&config, args)).await,
         Command::Up(args) => commands::up::both(&config, args).await,
         Command::Ingress(args) => commands::up::ingress(&config, args).await,
         Command::Relay(args) => commands::up::relay(&config, args).await,
@@ -52,13 +54,18 @@ pub async fn run(args: Args) -> Result<(), Failure> {
         Command::Watch(args) => commands::watch::run(&config, args).await,
         Command::Pause(args) => commands::pause::pause(&config, args).await,
         Command::Resume(args) => commands::pause::resume(&config, args).await,
+        Command::Probe(args) => commands::pause::probe(&config, args).await,
         Command::Cancel(args) => commands::replay::cancel(&config, args).await,
         Command::Replay(args) => commands::replay::run(&config, args).await,
         Command::Jobs(args) => commands::jobs::run(&config, args).await,
         Command::Actions(args) => commands::actions::run(&config, args).await,
         Command::Backup(args) => commands::backup::run(&config, &args),
+        Command::Restore(args) => commands::restore::run(&config, &args),
         Command::Token(args) => commands::token::run(&args),
         Command::Render(args) => commands::render::run(&config, &args),
         Command::Hermes(args) => commands::hermes::run(&config, &args),
+        Command::Completions(args) => commands::manual::completions(&args),
+        Command::Man(args) => commands::manual::pages(&args),
+        Command::Help(args) => commands::help::run(&args),
     }
 }

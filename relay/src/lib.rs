@@ -29,7 +29,9 @@ mod simulation;
 mod testing;
 mod view;
 
-pub use decisions::{guard::defuse, replay::who};
+pub use decisions::{guard::defuse, handshake::Handshake, replay::who};
+pub use delivery::handshake::handshake;
+pub use view::remove_view;
 
 use delivery::{attempt::Sender, forward::Forwarder};
 use partition::{

@@ -57,15 +57,38 @@ async fn a_copy_under_load_has_everything_that_was_answered_before_and_starts() 
     assert!(saved["events"].as_u64().unwrap() >= 50, "{saved}");
     assert_eq!(saved["bytes"].as_u64().unwrap(), fs::metadata(&copy).unwrap().len());
     assert_eq!(mode(&copy), 0o600, "it holds payloads");
+    let whole = binary::run(stack.written.path(), &["backup", "-"]);
+    assert!(whole.status.success(), "{}", said(&whole));
+    assert!(whole.stdout.starts_with(b"SQLite format 3\0"), "the copy itself goes to standard output");
+    assert!(said(&whole).starts_with("standard output: "), "{}", said(&whole));
+    let left = fs::read_dir(stack.written.path().join("talaria-data")).unwrap();
+    let left =
+        left.filter(|entry| entry.as_ref().unwrap().file_name().to_string_lossy().starts_with("backup."));
+    assert_eq!(left.count(), 0, "nothing of it stays");
+    let to = copy.display().to_string();
+    let refused = binary::run(stack.written.path(), &["restore", &to, "--force"]);
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(said(&refused).contains("another Talaria is running"), "{}", said(&refused));
     let partial = |name: &std::ffi::OsStr| name.to_string_lossy().ends_with(".partial");
     assert!(!fs::read_dir(stack.written.path()).unwrap().any(|entry| partial(&entry.unwrap().file_name())));
 
     // Back to it: everything else is gone.
     stack.terminate().await;
     let data = stack.written.path().join("talaria-data");
-    fs::remove_dir_all(&data).unwrap();
-    fs::create_dir(&data).unwrap();
-    fs::copy(&copy, data.join("bus.db")).unwrap();
+    let restore = |more: &[&str]| {
+        let file = copy.display().to_string();
+        let arguments = [&["restore", &file], more].concat();
+        binary::run(stack.written.path(), &arguments)
+    };
+    let refused = restore(&[]);
+    assert!(refused.status.code() == Some(1) && said(&refused).contains("--force"), "{}", said(&refused));
+    let restored = restore(&["--force", "--json"]);
+    assert!(restored.status.success(), "{}", said(&restored));
+    let restored: Value = serde_json::from_slice(&restored.stdout).unwrap();
+    assert_eq!((&restored["events"], &restored["bytes"]), (&saved["events"], &saved["bytes"]));
+    assert!(Path::new(restored["kept"].as_str().unwrap()).exists(), "{restored}");
+    assert_eq!(mode(&data.join("bus.db")), 0o600);
+    assert!(!data.join("view.db").exists(), "it is built again");
     sink.set("later", Does::Accept);
     stack.restart_with(|text| text).await;
     for job in 0..50 {
@@ -112,6 +135,11 @@ async fn a_copy_replaces_nothing_and_says_what_is_missing() {
         .unwrap();
     let nats = run(&["backup", "other.db"]);
     assert_eq!(nats.status.code(), Some(2));
+    assert_eq!(
+        run(&["restore", "copy.db"]).status.code(),
+        Some(2),
+        "over NATS there is nothing to restore here"
+    );
     assert!(said(&nats).contains("the bus is NATS"), "{}", said(&nats));
 }
 

@@ -395,7 +395,7 @@ async fn send_status_and_watch_speak_with_a_running_talaria() {
         directory,
         &["send", "--tenant", "acme", "--url", &url, "--type", "image.batch.done", "--job", "j 1", "--json"],
     );
-    let event = sent["event_id"].as_str().unwrap().to_owned();
+    let event = sent["eventId"].as_str().unwrap().to_owned();
     assert_eq!(sent["status"], 204);
     running.finished(&event, "good").await;
     running.finished(&event, "broken").await;
@@ -617,6 +617,10 @@ fn exit_codes_tell_what_went_wrong() {
         (&["check", "--role", "bystander"], 2, "possible values: ingress, relay"),
         (&["check", "--config", "nowhere"], 3, "cannot read nowhere"),
         (&["render", "acme/r", "--payload", "nowhere"], 1, "cannot read nowhere"),
+        (&["help", "nonsense"], 4, "no command nonsense"),
+        (&["help", "error", "callbak-401"], 4, "there is: callback-401"),
+        (&["help", "error", "qqqq"], 4, "talaria help error lists them"),
+        (&["completions", "basic"], 2, "possible values"),
     ] {
         let output = run(directory, args);
         assert_eq!(output.status.code(), Some(code), "{args:?}: {}", err(&output));
@@ -639,11 +643,47 @@ fn exit_codes_tell_what_went_wrong() {
         "hermes",
         "secrets",
         "healthcheck",
+        "doctor",
+        "probe",
+        "backup",
+        "restore",
+        "completions",
+        "man",
+        "help",
     ] {
+        assert_eq!(works(directory, &["help", command]), works(directory, &[command, "--help"]));
         let help = works(directory, &[command, "--help"]);
         assert!(help.contains("--config"), "{help}");
         assert!(command == "up" || command == "demo" || help.contains("Examples:"), "{command}");
     }
+}
+
+#[test]
+fn the_manual_is_in_the_binary() {
+    let directory = tempfile::tempdir().unwrap();
+    let directory = directory.path();
+    let list = works(directory, &["help", "error"]);
+    let pages = fs::read_dir(workspace().join("docs/errors")).unwrap().count() - 1;
+    assert_eq!(list.lines().count(), pages, "each page but the list of them: {list}");
+    assert!(list.lines().any(|line| line.starts_with("hermes-401 ")), "{list}");
+    let page = fs::read_to_string(workspace().join("docs/errors/hermes-401.md")).unwrap();
+    for name in ["hermes-401", "docs/errors/hermes-401.md"] {
+        assert_eq!(works(directory, &["help", "error", name]), page);
+    }
+
+    for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
+        let script = works(directory, &["completions", shell]);
+        assert!(script.contains("doctor") && script.contains("--public-url"), "{shell}");
+    }
+    let said = works(directory, &["man", "manual"]);
+    let manual = directory.join("manual");
+    let written = fs::read_dir(&manual).unwrap().count();
+    assert!(said.starts_with(&format!("Wrote {written} pages into manual")), "{said}");
+    let page = fs::read_to_string(manual.join("talaria-doctor.1")).unwrap();
+    assert!(page.contains(".TH") && page.contains("public") && manual.join("talaria.1").exists(), "{page}");
+
+    let version = works(directory, &["--version"]);
+    assert!(version.starts_with("talaria 0."), "{version}");
 }
 
 #[test]

@@ -87,7 +87,7 @@ fn send(stack: &Compose) -> String {
     let sent = stack.talaria("ingress", &["send", "--tenant", "me", "--json"]);
     let sent: Value = serde_json::from_str(&sent).unwrap();
     assert_eq!(sent["status"], 204);
-    sent["event_id"].as_str().unwrap().to_owned()
+    sent["eventId"].as_str().unwrap().to_owned()
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -12,6 +12,7 @@
 //! - [`commands`]: the command line.
 //! - [`ids`]: no more of an id has to be given than tells it from others.
 //! - [`terminal`]: what people see, and programs do not.
+//! - [`doctor`]: what a callback needs on its way, healthy and with faults.
 //! - [`explain`]: why an event arrived or did not.
 //! - [`refusals`]: what is refused at the ingress is told to the operator.
 //! - [`reload`]: configurations that change while a process runs.
@@ -58,6 +59,7 @@ mod compose;
 mod conformance;
 mod control;
 mod docs;
+mod doctor;
 mod errors;
 mod exactness;
 mod explain;

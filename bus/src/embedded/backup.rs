@@ -14,7 +14,7 @@ use std::{error::Error, fmt::Display, fs::File, io::ErrorKind, path::Path, time:
 /// Why there is no copy: names the file, and says what to do.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
-pub struct BackupError(String);
+pub struct BackupError(pub(super) String);
 
 /// How long a lock of another process is waited for.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
@@ -80,7 +80,7 @@ fn copy(source: &Connection, to: &Path) -> Result<Backup, Box<dyn Error>> {
 }
 
 /// Checks the copy, gives it its identity, and counts its events and commits.
-fn finish(file: &Path) -> Result<(u64, u64), Box<dyn Error>> {
+pub(super) fn finish(file: &Path) -> Result<(u64, u64), Box<dyn Error>> {
     let copy = Connection::open_with_flags(file, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
     let check: String = copy.query_row("PRAGMA quick_check(1)", (), |row| row.get(0))?;
     if check != "ok" {

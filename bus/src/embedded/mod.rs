@@ -12,12 +12,13 @@
 //! - [`checkpoint`] moves committed pages from the log into the file.
 //! - [`journal`] appends.
 //! - [`follow`] reads both streams.
-//! - [`backup`] copies the file while the bus works.
+//! - [`backup`] copies the file while the bus works; [`restore`] puts a copy in place of one that does not.
 
 pub(crate) mod backup;
 mod checkpoint;
 mod follow;
 mod journal;
+pub(crate) mod restore;
 mod schema;
 mod store;
 #[cfg(test)]

@@ -82,6 +82,19 @@ impl Publisher {
     }
 }
 
+/// Whether the server is there and has the streams as they have to be, asked by a process that creates and keeps nothing. With
+/// the journal as a relay, without it as an ingress, which may not ask for it.
+pub(crate) async fn look(config: &Config, with_journal: bool) -> Result<(), Error> {
+    let names = Names::new(&config.prefix);
+    let inbox = if with_journal { names.relay_inbox() } else { names.ingress_inbox() };
+    let connection = Connection::open(config, names, inbox).await?;
+    Wanted::events(&connection, config).check(&connection).await?;
+    if with_journal {
+        Wanted::journal(&connection, config).check(&connection).await?;
+    }
+    Ok(())
+}
+
 async fn set_up_events(connection: &Connection, config: &Config) -> Result<Publisher, Error> {
     let wanted = Wanted::events(connection, config);
     wanted.set_up(connection).await?;

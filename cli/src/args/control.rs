@@ -87,6 +87,26 @@ pub struct Resume {
     pub ask: Ask,
 }
 
+/// `talaria probe`
+#[derive(ClapArgs, Debug)]
+#[command(after_help = "\
+Examples:
+  talaria probe acme/video --reason 'Hermes has the secret now'
+
+A route whose Hermes failed or does not serve it is shut: what waits for it is not sent, and single deliveries probe \
+it, after pauses that grow. This sends one now. What Hermes answers to it opens the route, or shuts it again for as long as \
+before. Fails with exit code 1 for a route that is open, that is paused, or for which nothing waits.")]
+pub struct Probe {
+    /// The route, as TENANT/ROUTE
+    pub target: Target,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "flattened")]
+    pub who: Who,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "flattened")]
+    pub ask: Ask,
+}
+
 /// `talaria cancel`
 #[derive(ClapArgs, Debug)]
 #[command(after_help = "\

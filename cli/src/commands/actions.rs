@@ -59,6 +59,7 @@ fn verb(kind: ControlKind) -> &'static str {
         ControlKind::Cancelled | ControlKind::ReplayJobCancelled => "cancelled",
         ControlKind::Replayed => "replayed",
         ControlKind::ReplayJobStarted => "began to replay",
+        ControlKind::Probed => "probed",
         ControlKind::Unspecified => "did",
     }
 }

@@ -1,6 +1,6 @@
 //! `talaria check`: is the configuration valid, and is it the one that runs?
 
-mod running;
+pub(crate) mod running;
 
 use super::hermes::home;
 use crate::{Failure, args::Check, reload::problems};

@@ -34,6 +34,10 @@ pub(crate) async fn run(config: &Path, args: Explain) -> Result<(), Failure> {
             Subject::JobId(ids::job(&mut status, &id, args.tenant.as_deref()).await?)
         }
     };
+    if args.tenant.is_some() {
+        let mut status = client::connect(&args.ask, config).await?;
+        client::knows_tenant(&mut status, args.tenant.as_deref()).await?;
+    }
     let mut relay = client::control(&args.ask, config).await?;
     let request = ExplainRequest { subject: Some(subject), tenant: args.tenant.unwrap_or_default() };
     let answer = relay.explain(request).await?.into_inner();

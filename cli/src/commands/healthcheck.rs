@@ -12,7 +12,27 @@ use std::{
 /// Shorter than the deadlines of Docker and Kubernetes, so that the reason is still shown.
 const DEADLINE: Duration = Duration::from_secs(4);
 
+/// What a process answers.
+pub(crate) struct Answer {
+    pub url: String,
+    pub status: reqwest::StatusCode,
+    pub is_ready: bool,
+    pub said: String,
+}
+
 pub(crate) async fn run(config: &Path, args: &Healthcheck) -> Result<(), Failure> {
+    let Answer { url, status, is_ready, said } = ask(config, args).await?;
+    let mut out = io::stdout().lock();
+    if args.json {
+        writeln!(out, "{:#}", json!({"ready": is_ready, "status": status.as_u16(), "said": said}))?;
+    } else if is_ready {
+        writeln!(out, "{said}")?;
+    }
+    if is_ready { Ok(()) } else { Err(anyhow!("{url} answered {status}: {said}").into()) }
+}
+
+/// Asks whether it is ready.
+pub(crate) async fn ask(config: &Path, args: &Healthcheck) -> Result<Answer, Failure> {
     let admin = match &args.url {
         Some(url) => url.to_string(),
         None => format!("http://{}", client::from_here(client::addresses(config)?.admin)),
@@ -31,12 +51,5 @@ pub(crate) async fn run(config: &Path, args: &Healthcheck) -> Result<(), Failure
     let response = client.get(&url).send().await.map_err(unreachable)?;
     let status = response.status();
     let said = response.text().await.map_err(unreachable)?;
-    let said = said.trim();
-    let mut out = io::stdout().lock();
-    if args.json {
-        writeln!(out, "{}", json!({"ready": status.is_success(), "status": status.as_u16(), "said": said}))?;
-    } else if status.is_success() {
-        writeln!(out, "{said}")?;
-    }
-    if status.is_success() { Ok(()) } else { Err(anyhow!("{url} answered {status}: {said}").into()) }
+    Ok(Answer { url, status, is_ready: status.is_success(), said: said.trim().to_owned() })
 }

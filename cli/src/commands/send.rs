@@ -45,8 +45,8 @@ pub(crate) async fn run(path: &Path, args: &Send) -> Result<(), Failure> {
     let id = event.map(|event| EventId::new(&tenant.name, &event.job_id, &event.event_type).to_string());
     let mut out = io::stdout().lock();
     if args.json {
-        let document = json!({"status": answer.status, "body": answer.body, "event_id": id});
-        writeln!(out, "{document}")?;
+        let document = json!({"status": answer.status, "body": answer.body, "eventId": id});
+        writeln!(out, "{document:#}")?;
     } else if answer.accepted() {
         writeln!(out, "{} accepted: {}", answer.status, id.as_deref().unwrap_or("not an event"))?;
     }

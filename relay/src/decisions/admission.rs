@@ -86,6 +86,11 @@ impl Admission {
         }
     }
 
+    /// An operator has the route probed now; how it is shut then, if it is.
+    pub(crate) fn hasten(&mut self, now: Timestamp) -> Option<Shut> {
+        self.breaker.hasten(now)
+    }
+
     /// A delivery that was admitted is not sent after all.
     pub(crate) fn withdraw(&mut self) {
         self.breaker.withdraw();

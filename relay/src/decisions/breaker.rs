@@ -128,6 +128,18 @@ impl Breaker {
         }
     }
 
+    /// A route that is shut may be probed now, and not only when its pause is over; how it is shut then. If that probe fails
+    /// the next pause is as long as this one was: that an operator tries does not make pauses longer. The first pause alone is
+    /// followed by the second, as ever.
+    pub(crate) fn hasten(&mut self, now: Timestamp) -> Option<Shut> {
+        let Self::Shut(shut) = self else { return None };
+        if shut.until > now {
+            shut.until = now;
+            shut.tries = shut.tries.saturating_sub(1).max(1);
+        }
+        Some(shut.clone())
+    }
+
     /// A delivery that was admitted did not go out after all: another one may probe.
     pub(crate) fn withdraw(&mut self) {
         if let Self::Probing(shut) = self {
@@ -287,6 +299,28 @@ mod tests {
         assert!(breaker.admit(at(10)));
         let opened = breaker.learn(None, Sign::Failed, id("a"), "500", at(11));
         assert_eq!(opened, Some(Change::Admitting), "failures never shut it any more");
+    }
+
+    #[test]
+    fn an_operator_has_a_shut_route_probed_and_its_pauses_get_no_longer() {
+        let mut breaker = Breaker::default();
+        assert_eq!(breaker.hasten(at(0)), None, "it is open");
+        let mut now = at(0);
+        for _ in 0..4 {
+            now = until(breaker.learn(Some(5), Sign::Misconfigured, id("a"), "401", now)).unwrap();
+            assert!(breaker.admit(now));
+        }
+        breaker.learn(Some(5), Sign::Misconfigured, id("a"), "401", now);
+        for _ in 0..9 {
+            assert!(!breaker.admit(now), "not yet");
+            assert_eq!(breaker.hasten(now).map(|shut| shut.until), Some(now));
+            assert!(breaker.admit(now), "the probe");
+            assert_eq!(breaker.hasten(now), None, "it is under way");
+            let again = until(breaker.learn(Some(5), Sign::Misconfigured, id("a"), "401", now));
+            assert_eq!(again, Some(after(now, Duration::from_secs(480))), "as long as before");
+        }
+        let due = at(99_999);
+        assert_eq!(breaker.hasten(due), breaker.hasten(due), "asked twice it is the same");
     }
 
     #[test]

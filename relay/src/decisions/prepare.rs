@@ -1,6 +1,6 @@
 //! From an event and a route to the request that Hermes gets.
 
-use crate::decisions::guard;
+use crate::decisions::{guard, handshake};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 use jiff::Timestamp;
@@ -94,7 +94,7 @@ pub(crate) fn request(
             route.max_body_bytes
         ));
     }
-    let mut headers = headers(event, task, id);
+    let mut headers = headers(&event.r#type, &id.idempotency_key(task.generation));
     headers.extend(
         HeaderValue::from_str(traceparent)
             .ok()
@@ -106,6 +106,16 @@ pub(crate) fn request(
         insert(&mut headers, &own.name, own.value.expose_secret())?;
     }
     Ok(Request { headers, body, guarded })
+}
+
+/// The request that asks whether Hermes has a secret; [`handshake`] says what it is answered.
+pub(crate) fn handshake(route: &Route, key: &str, signing: Signing) -> Result<Request, String> {
+    let mut headers = headers(handshake::EVENT, key);
+    sign(&mut headers, route, key, signing, handshake::BODY)?;
+    for own in &route.headers {
+        insert(&mut headers, &own.name, own.value.expose_secret())?;
+    }
+    Ok(Request { headers, body: Bytes::from_static(handshake::BODY), guarded: Vec::new() })
 }
 
 /// The payload's bytes with three members put in at its end. Python takes the last of repeated keys, so ours
@@ -136,10 +146,9 @@ fn with_prompt(
     Ok([members, ours.as_bytes()].concat().into())
 }
 
-fn headers(event: &Event, task: &DeliveryTask, id: DeliveryId) -> HeaderMap {
+fn headers(kind: &str, key: &str) -> HeaderMap {
     // What we write ourselves is ASCII; a name or type that is not a header's value is left out.
     let value = |text: &str| HeaderValue::from_bytes(text.as_bytes()).ok();
-    let key = id.idempotency_key(task.generation);
     let mut headers = HeaderMap::new();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     headers
@@ -147,13 +156,12 @@ fn headers(event: &Event, task: &DeliveryTask, id: DeliveryId) -> HeaderMap {
     // A short answer gains nothing by being compressed, and a proxy that does it all the same can hide what Hermes said.
     headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
     // Hermes would otherwise take the type from the payload's `event_type` or `type`.
-    let kind = &event.r#type;
     if kind.len() <= LONGEST_HEADER && kind.trim() == kind {
         headers.extend(value(kind).map(|value| (HeaderName::from_static("x-github-event"), value)));
     }
     // A proxy may replace X-Request-ID, so the id also goes where none looks.
     for name in ["x-github-delivery", "x-request-id"] {
-        headers.extend(value(&key).map(|value| (HeaderName::from_static(name), value)));
+        headers.extend(value(key).map(|value| (HeaderName::from_static(name), value)));
     }
     headers
 }

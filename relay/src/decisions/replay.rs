@@ -44,7 +44,7 @@ impl Wish<'_> {
     }
 
     /// "cancelled by ana with token ops: no longer wanted".
-    fn told(&self, what: &str) -> String {
+    pub(crate) fn told(&self, what: &str) -> String {
         let by = who(self.by, self.token);
         match (self.job, self.reason) {
             ("", "") => format!("{what} by {by}"),

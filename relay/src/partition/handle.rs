@@ -1,6 +1,6 @@
 //! By which the rest of the relay talks to the owners of partitions.
 
-use crate::decisions::replay::Wish;
+use crate::decisions::{probe::NoProbe, replay::Wish};
 use jiff::Timestamp;
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use talaria_bus::Partition;
@@ -38,6 +38,8 @@ pub(crate) enum Command {
     Cancel(Key, AuditInfo),
     /// Send a delivery that waits under a new generation, at once.
     Replay(Key, AuditInfo),
+    /// Have a shut route probed now.
+    Probe { tenant: String, route: String, audit: AuditInfo },
 }
 
 /// Why a command was not carried out.
@@ -55,6 +57,9 @@ pub(crate) enum NotDone {
     /// The records do not fit into one commit.
     #[error("it is too large for one commit")]
     TooLarge,
+    /// The route is not probed.
+    #[error("the route {0}")]
+    NoProbe(NoProbe),
 }
 
 /// A command's answer: the sequence of the commit that carried it out.

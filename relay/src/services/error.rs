@@ -6,7 +6,7 @@ use talaria_proto::v1::{DeliveryState, QuestionFailure};
 use thiserror::Error;
 use tonic::{Code, Status};
 
-use crate::partition::handle::ANSWER_DEADLINE;
+use crate::{decisions::probe::NoProbe, partition::handle::ANSWER_DEADLINE};
 
 /// Why a request is not answered.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -39,6 +39,8 @@ pub(crate) enum Error {
          why"
     )]
     RouteDoesNotWant { event: EventId, tenant: String, route: String },
+    #[error("{tenant}/{route} {why}")]
+    NoProbe { tenant: String, route: String, why: NoProbe },
     #[error("{0} has ended already")]
     JobEnded(String),
     #[error("what is asked for is too large for the bus")]
@@ -101,6 +103,7 @@ impl Error {
             | Self::EventNotKept(_)
             | Self::RouteNotConfigured { .. }
             | Self::RouteDoesNotWant { .. }
+            | Self::NoProbe { .. }
             | Self::JobEnded(_)
             | Self::TooLarge => Code::FailedPrecondition,
             Self::NotKnownYet { .. }

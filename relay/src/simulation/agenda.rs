@@ -72,6 +72,11 @@ pub(super) enum Happening {
         tenant: usize,
         route: usize,
     },
+    /// An operator has a route probed, whether or not it is shut.
+    Probed {
+        tenant: usize,
+        route: usize,
+    },
     /// An event that came before comes again.
     Repeat,
     /// The owner dies, and another relay takes the partition over.
@@ -148,6 +153,9 @@ pub(super) fn a_week(rng: &mut StdRng) -> Vec<(Duration, Happening)> {
         let (tenant, route) = (rng.random_range(QUIET..TENANTS), rng.random_range(0..ROUTES));
         let begin = rng.random_range(0..week);
         at(begin, Happening::Trouble { tenant, route });
+        for _ in 0..rng.random_range(0..4) {
+            at(begin + rng.random_range(0..7_200), Happening::Probed { tenant, route });
+        }
         // Trouble matters where something comes.
         for _ in 0..rng.random_range(0..12) {
             let later = begin + rng.random_range(0..3_600);

@@ -11,7 +11,7 @@ use crate::{
     delivery::outbound::timings::Timings,
     partition::{
         Attempt, Outcome, Payload,
-        handle::Command,
+        handle::{AuditInfo, Command},
         testing::{Action, ClockGuard, Keeping, Look, Machine},
     },
 };
@@ -205,6 +205,7 @@ impl World {
             }
             Happening::Paused { tenant, route } => self.pause(what, &lane_of(tenant, route), true),
             Happening::Resumed { tenant, route } => self.pause(what, &lane_of(tenant, route), false),
+            Happening::Probed { tenant, route } => self.probe(lane_of(tenant, route)),
             Happening::Killed => {
                 if let Some(relay) = self.owner() {
                     self.relays[relay] = None;
@@ -362,6 +363,15 @@ impl World {
         if !paused {
             self.paused.remove(lane);
         }
+        self.pump(owner);
+    }
+
+    fn probe(&mut self, (tenant, route): Lane) {
+        let (Some(owner), now) = (self.owner(), self.wall()) else { return };
+        let Some(relay) = &mut self.relays[owner] else { return };
+        let audit = AuditInfo { by: "ana".into(), ..AuditInfo::default() };
+        // Mostly there is nothing to probe, or it is not shut.
+        relay.machine.command(Command::Probe { tenant, route, audit }, oneshot::channel().0, now);
         self.pump(owner);
     }
 

@@ -20,16 +20,21 @@ pub(super) fn open(file: &Path, journal: &Bounds) -> rusqlite::Result<Connection
             if let Err(error) = unusable {
                 tracing::warn!(%error, "{} cannot be used and is rebuilt", file.display());
             }
-            for suffix in SQLITE_SUFFIXES {
-                let mut name = file.as_os_str().to_owned();
-                name.push(suffix);
-                let _ = fs::remove_file(name);
-            }
+            remove(file);
             create(file, journal)?
         }
     };
     sign(&connection, &boot().unwrap_or_default())?;
     Ok(connection)
+}
+
+/// Removes a view, if there is one: it can be built again.
+pub(super) fn remove(file: &Path) {
+    for suffix in SQLITE_SUFFIXES {
+        let mut name = file.as_os_str().to_owned();
+        name.push(suffix);
+        let _ = fs::remove_file(name);
+    }
 }
 
 fn existing(file: &Path, journal: &Bounds) -> rusqlite::Result<Option<Connection>> {

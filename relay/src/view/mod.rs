@@ -84,6 +84,11 @@ impl Damage {
     }
 }
 
+/// Removes the view in a data directory, which no relay may use meanwhile. The next one builds it again.
+pub fn remove_view(directory: &Path) {
+    file::remove(&directory.join(FILE));
+}
+
 impl View {
     /// Opens the view of a journal, or begins a new one.
     pub(crate) fn open(directory: &Path, journal: &Bounds) -> Result<Self, Error> {

@@ -15,7 +15,7 @@ use talaria_proto::{
         CancelDeliveryRequest, CancelReplayJobRequest, DeliveryFilter, DeliveryState, ExplainRequest,
         GetDeliveryRequest, GetEventRequest, GetReplayJobRequest, GetSummaryRequest,
         ListControlActionsRequest, ListDeliveriesRequest, ListEventsRequest, ListIdsRequest,
-        ListQuarantinedRequest, ListRefusalsRequest, ListReplayJobsRequest, PauseRequest,
+        ListQuarantinedRequest, ListRefusalsRequest, ListReplayJobsRequest, PauseRequest, ProbeRouteRequest,
         ReplayDeliveriesRequest, ReplayDeliveryRequest, ReplayFilter, ReplayJobState, ResumeRequest,
         WatchDeliveriesRequest, WatchDeliveriesResponse, WatchKind, explain_request::Subject,
         list_ids_request::BeginsWith,
@@ -197,6 +197,18 @@ fn ways(method: &str, own: &Known, others: &Known, of_all: &str) -> Vec<Asked> {
             };
             let mut ways =
                 by_id(|route| of("acme", route), "acme-video", &["globex-paused"], "nothing-paused");
+            ways.extend(by_name(|tenant| of(tenant, "acme-video")).into_iter().skip(1));
+            ways
+        }
+        "ProbeRoute" => {
+            // No route of theirs is shut: an answer about the own one says so.
+            let of = |tenant: &str, route: &str| ProbeRouteRequest {
+                tenant: tenant.into(),
+                route: route.into(),
+                requested_by: by(),
+                reason: why(),
+            };
+            let mut ways = by_id(|route| of("acme", route), "acme-video", &["globex-video"], "nothing-video");
             ways.extend(by_name(|tenant| of(tenant, "acme-video")).into_iter().skip(1));
             ways
         }

@@ -1,6 +1,7 @@
 //! What operators do: pausing, calling off and sending again, on both buses and with several relays.
 //!
 //! - [`pausing`]: nothing is sent, nothing is lost.
+//! - [`probing`]: a shut route is tried now.
 //! - [`one`]: one delivery that is called off or sent again.
 //! - [`jobs`]: many that are sent again.
 //! - [`random`]: all of it in random order, with kills between.
@@ -10,6 +11,7 @@ mod commands;
 mod jobs;
 mod one;
 mod pausing;
+mod probing;
 mod random;
 
 use talaria_proto::v1::{Delivery, DeliveryState, PauseRequest, ReplayDeliveryRequest, ResumeRequest};

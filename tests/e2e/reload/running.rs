@@ -41,7 +41,7 @@ async fn a_file_is_compared_with_what_runs() {
         (code, &said["running"]["same"], &said["running"]["generation"]),
         (1, &json!(false), &json!(1))
     );
-    let added = json!({"key": "retention", "change": "added", "needs_restart": false});
+    let added = json!({"key": "retention", "change": "added", "needsRestart": false});
     assert_eq!(said["running"]["differences"][0], added);
     // What the process shows holds no value, and nothing to guess a secret by.
     let shown = stack.config().await.to_string();

@@ -23,7 +23,7 @@ use url::Url;
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A file beside what runs.
-pub(super) struct Running {
+pub(in crate::commands) struct Running {
     role: Role,
     shown: Shown,
     /// What the process would do otherwise if it ran the file.
@@ -31,7 +31,7 @@ pub(super) struct Running {
 }
 
 /// What a process shows of its configuration, and what it does. A role that is asked for has to be its own.
-pub(super) async fn ask(
+pub(in crate::commands) async fn ask(
     path: &Path,
     admin: Option<&Url>,
     role: Option<Role>,
@@ -71,7 +71,7 @@ pub(super) async fn ask(
     }
 }
 
-pub(super) fn compare(role: Role, shown: Shown, file: &Settings) -> Result<Running, Failure> {
+pub(in crate::commands) fn compare(role: Role, shown: Shown, file: &Settings) -> Result<Running, Failure> {
     let would_be = shown.fingerprints(file).ok_or_else(|| anyhow!("the process shows no salt"))?;
     let mut differences = differences(&shown.settings, &would_be);
     differences.retain(|key, _| !shown.overridden.iter().any(|overridden| is_below(key, overridden)));
@@ -80,12 +80,12 @@ pub(super) fn compare(role: Role, shown: Shown, file: &Settings) -> Result<Runni
 
 impl Running {
     /// For programs. Without a valid file there is nothing to compare with.
-    pub(super) fn json(&self, is_valid: bool) -> Value {
-        let difference = |(key, difference): (&String, &Difference)| json!({"key": key, "change": word(*difference), "needs_restart": needs_restart(key, self.role)});
+    pub(in crate::commands) fn json(&self, is_valid: bool) -> Value {
+        let difference = |(key, difference): (&String, &Difference)| json!({"key": key, "change": word(*difference), "needsRestart": needs_restart(key, self.role)});
         json!({
             "role": self.shown.role,
             "generation": self.shown.generation,
-            "loaded_at": self.shown.loaded_at,
+            "loadedAt": self.shown.loaded_at,
             "same": is_valid.then_some(self.differences.is_empty()),
             "differences": is_valid.then(|| self.differences.iter().map(difference).collect::<Vec<_>>()),
             "overridden": self.shown.overridden,
@@ -94,7 +94,7 @@ impl Running {
     }
 
     /// Whether what runs is what the file says; says so, unless that was done already.
-    pub(super) fn conclude(self, said: bool) -> Result<(), Failure> {
+    pub(in crate::commands) fn conclude(self, said: bool) -> Result<(), Failure> {
         if !said {
             self.tell()?;
         }

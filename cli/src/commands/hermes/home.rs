@@ -49,17 +49,28 @@ impl Home {
 
 /// The Hermes homes of this user that have a configuration: the main one, and those of its profiles.
 fn homes_of_the_user() -> Result<Vec<Home>, Failure> {
-    let named = env::var_os("HERMES_HOME").filter(|home| !home.is_empty()).map(PathBuf::from);
-    let Some(main) = named.or_else(|| Some(env::home_dir()?.join(".hermes"))) else { return Ok(Vec::new()) };
     let has_configuration = |home: &PathBuf| home.join("config.yaml").exists();
-    let profiles = fs::read_dir(main.join("profiles")).into_iter().flatten().flatten();
-    let profiles: Vec<PathBuf> = profiles.map(|entry| entry.path()).filter(has_configuration).collect();
     let mut homes = Vec::new();
-    if has_configuration(&main) {
-        homes.push(Home::read(&main)?);
+    for (index, directory) in directories_of_the_user().iter().enumerate() {
+        if !has_configuration(directory) {
+            continue;
+        }
+        match Home::read(directory) {
+            Ok(home) => homes.push(home),
+            Err(failure) if index == 0 => return Err(failure),
+            Err(_) => {}
+        }
     }
-    homes.extend(profiles.iter().filter_map(|profile| Home::read(profile).ok()));
     Ok(homes)
+}
+
+/// The directories of the Hermes homes of this user, the main one first.
+fn directories_of_the_user() -> Vec<PathBuf> {
+    let named = env::var_os("HERMES_HOME").filter(|home| !home.is_empty()).map(PathBuf::from);
+    let Some(main) = named.or_else(|| Some(env::home_dir()?.join(".hermes"))) else { return Vec::new() };
+    let profiles = fs::read_dir(main.join("profiles")).into_iter().flatten().flatten();
+    let profiles: Vec<PathBuf> = profiles.map(|entry| entry.path()).collect();
+    [main].into_iter().chain(profiles).collect()
 }
 
 /// What keeps routes that lead to this machine from working with the Hermes here: that in this home, or that of the user.
@@ -89,6 +100,46 @@ pub(crate) fn warnings(config: &Config, named: Option<&Path>) -> Result<Vec<Prob
     for (tenant, route) in here {
         if let Some(home) = Home::meant(&homes, route) {
             found.extend(home.warnings(tenant, route)?);
+        }
+    }
+    Ok(found)
+}
+
+/// What of the subscriptions in these homes is not as routes that lead to this machine need it. Hermes' answers say whether
+/// there is one at all.
+pub(crate) fn subscriptions(config: &Config, named: Option<&Path>) -> Result<Vec<Problem>, Failure> {
+    let homes = match named {
+        Some(named) => vec![named.to_owned()],
+        None => directories_of_the_user(),
+    };
+    let mut found = Vec::new();
+    for (tenant, route) in config.routes().filter(|(_, route)| Gateway::is_here(&route.url)) {
+        let Some(name) = route.hermes_name() else { continue };
+        for home in &homes {
+            let file = super::target(home)?;
+            let entries = super::read(&file)?;
+            let Some(written) = entries.get(name) else { continue };
+            let needs = Needs { tenant, route, deliver: None, force: true };
+            let lines = against(written.get(), &needs).map_err(anyhow::Error::from)?;
+            if !lines.is_empty() {
+                found.push(Problem {
+                    line: 0,
+                    column: 0,
+                    what: format!(
+                        "route {}/{}: the subscription {name} in {} is not as the route needs it: {}",
+                        tenant.name,
+                        route.name,
+                        file.display(),
+                        lines.join("; ")
+                    ),
+                    help: format!(
+                        "`talaria hermes {}/{} --install {}` makes it so",
+                        tenant.name,
+                        route.name,
+                        home.display()
+                    ),
+                });
+            }
         }
     }
     Ok(found)

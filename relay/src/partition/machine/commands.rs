@@ -2,12 +2,20 @@
 
 use super::{Action, Machine, ROOM};
 use crate::{
-    decisions::replay,
-    partition::handle::{AuditInfo, Command, Done, Key, NotDone},
+    decisions::{
+        probe::{self, NoProbe},
+        replay::{self, Wish},
+    },
+    partition::{
+        handle::{AuditInfo, Command, Done, Key, NotDone},
+        state::route_changed,
+    },
 };
 use jiff::Timestamp;
 use prost::Message as _;
-use talaria_proto::v1::DeliveryTask;
+use std::sync::Arc;
+use talaria_bus::time::from_proto;
+use talaria_proto::v1::{DeliveryTask, record::What};
 use tokio::sync::oneshot;
 
 impl Machine {
@@ -43,7 +51,40 @@ impl Machine {
                 let task = self.waiting(key)?;
                 self.push(replay::again(&task, AuditInfo::at(&audit, now)).record);
             }
+            Command::Probe { tenant, route, audit } => {
+                self.probe(&tenant, &route, audit.at(now)).map_err(NotDone::NoProbe)?;
+            }
         }
+        Ok(())
+    }
+
+    /// Has a delivery probe a route that is shut: its gate opens for one, and where none is due the first one is made so.
+    fn probe(&mut self, tenant: &str, route: &str, wish: Wish<'_>) -> Result<(), NoProbe> {
+        let now = wish.now;
+        let configured = self.config.route(tenant, route).map(Arc::clone).ok_or(NoProbe::NotConfigured)?;
+        let lane = self.state.lane_id(tenant, route).filter(|lane| self.state.is_shut(*lane));
+        let lane = lane.ok_or(NoProbe::Open)?;
+        if self.state.pauses().hold(tenant, route) {
+            return Err(NoProbe::Paused);
+        }
+        if self.state.under_way_in(lane) > 0 {
+            return Err(NoProbe::UnderWay);
+        }
+        let first = self.state.due(lane, Timestamp::MAX).next().ok_or(NoProbe::NothingWaits)?;
+        let (task, _) = self.task(first).ok_or(NoProbe::NothingWaits)?;
+        let admission = self.admission(lane, &configured, now);
+        let was_closed = admission.gate().0 > now;
+        let shut = admission.hasten(now).ok_or(NoProbe::UnderWay)?;
+        let is_due = from_proto(task.due_at.as_ref()) <= now;
+        if !was_closed && is_due {
+            return Err(NoProbe::UnderWay);
+        }
+        self.push_what(now, 0, What::RouteChanged(route_changed(tenant, route, Some(&shut))));
+        self.push(probe::acted(wish, tenant, route));
+        if !is_due {
+            self.push(probe::made_due(&task, wish).record);
+        }
+        self.update_gate(lane);
         Ok(())
     }
 

@@ -168,7 +168,7 @@ impl State {
         self.lanes.get(id).map_or_else(unknown, |lane| lane.lane.clone())
     }
 
-    #[cfg(test)]
+    /// The lane of a route that was in a record.
     pub(crate) fn lane_id(&self, tenant: &str, route: &str) -> Option<LaneId> {
         self.lanes.find(tenant, route)
     }

@@ -52,7 +52,15 @@ const METHODS: [(&str, &[&str], Takes); 6] = [
     ),
     (
         CONTROL,
-        &["Pause", "Resume", "CancelDelivery", "ReplayDelivery", "ReplayDeliveries", "CancelReplayJob"],
+        &[
+            "Pause",
+            "Resume",
+            "ProbeRoute",
+            "CancelDelivery",
+            "ReplayDelivery",
+            "ReplayDeliveries",
+            "CancelReplayJob",
+        ],
         Takes::Scope(Scope::Control),
     ),
 ];

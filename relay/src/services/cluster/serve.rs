@@ -146,6 +146,7 @@ async fn respond(operator: &Operator, question: &Question) -> Result<Bytes, Erro
         Method::Explain => encode(explain::explain(local, caller, decode(request)?).await),
         Method::Pause => encode(operator.pause(caller, decode(request)?).await),
         Method::Resume => encode(operator.resume(caller, decode(request)?).await),
+        Method::ProbeRoute => encode(operator.probe(caller, decode(request)?).await),
         Method::CancelDelivery => encode(operator.cancel(caller, decode(request)?).await),
         Method::ReplayDelivery => encode(operator.replay(caller, decode(request)?).await),
         Method::CountReplay => encode(operator.count_replay(caller, decode(request)?).await),
@@ -163,8 +164,11 @@ async fn respond(operator: &Operator, question: &Question) -> Result<Bytes, Erro
 
 /// Whether what is asked for changes something.
 fn changes(method: Method) -> bool {
-    use Method::{CancelDelivery, CancelReplay, Pause, ReplayDelivery, Resume, StartReplay};
-    matches!(method, CancelDelivery | CancelReplay | Pause | ReplayDelivery | Resume | StartReplay)
+    use Method::{CancelDelivery, CancelReplay, Pause, ProbeRoute, ReplayDelivery, Resume, StartReplay};
+    matches!(
+        method,
+        CancelDelivery | CancelReplay | Pause | ProbeRoute | ReplayDelivery | Resume | StartReplay
+    )
 }
 
 async fn list<L: List>(operator: &Operator, caller: &Caller, request: &Bytes) -> Result<Bytes, Error> {

@@ -1,7 +1,7 @@
 //! `ControlService`: by which an operator intervenes.
 //!
 //! - [`request`]: what was asked for, checked.
-//! - [`operator`]: pausing, resuming, calling off and sending again, in the partitions that this relay owns.
+//! - [`operator`]: pausing, resuming, probing, calling off and sending again, in the partitions that this relay owns.
 //! - [`jobs`]: replays of many in these partitions, with which [`runner`] goes on; [`replays`]: over all partitions.
 //! - [`explain`]: why an event arrived or did not.
 
@@ -28,9 +28,9 @@ use talaria_proto::v1::{
     CancelDeliveryRequest, CancelDeliveryResponse, CancelReplayJobRequest, CancelReplayJobResponse,
     ClusterMethod, ExplainRequest, ExplainResponse, FoundEvent, GetDeliveryRequest, GetEventRequest,
     GetReplayJobRequest, GetReplayJobResponse, ListControlActionsRequest, ListControlActionsResponse,
-    ListReplayJobsRequest, ListReplayJobsResponse, PauseRequest, PauseResponse, ReplayDeliveriesRequest,
-    ReplayDeliveriesResponse, ReplayDeliveryRequest, ReplayDeliveryResponse, ResumeRequest, ResumeResponse,
-    control_service_server::ControlService,
+    ListReplayJobsRequest, ListReplayJobsResponse, PauseRequest, PauseResponse, ProbeRouteRequest,
+    ProbeRouteResponse, ReplayDeliveriesRequest, ReplayDeliveriesResponse, ReplayDeliveryRequest,
+    ReplayDeliveryResponse, ResumeRequest, ResumeResponse, control_service_server::ControlService,
 };
 use tonic::{Request, Response, Status};
 
@@ -108,6 +108,21 @@ impl ControlService for ControlServer {
         done(async move {
             let own = cluster.operator.resume(&caller, request.clone());
             cluster.command(&caller, &request.tenant, ClusterMethod::Resume, &request, own).await
+        })
+        .await
+    }
+
+    async fn probe_route(
+        &self,
+        request: Request<ProbeRouteRequest>,
+    ) -> Result<Response<ProbeRouteResponse>, Status> {
+        let (caller, cluster) = (caller(&request)?, self.cluster.clone());
+        let request = request.into_inner();
+        Asker::read(caller.clone(), request.requested_by.clone(), request.reason.clone())?;
+        caller.narrow(&request.tenant)?;
+        done(async move {
+            let own = cluster.operator.probe(&caller, request.clone());
+            cluster.command(&caller, &request.tenant, ClusterMethod::ProbeRoute, &request, own).await
         })
         .await
     }

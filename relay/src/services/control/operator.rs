@@ -5,7 +5,7 @@
 
 use super::request::{self, Asker};
 use crate::{
-    decisions::{pause, plan::wants, replay},
+    decisions::{pause, plan::wants, probe::NoProbe, replay},
     partition::handle::{AuditInfo, Command, Done, Key, NotDone, Owner, Turn},
     services::{
         access::Caller,
@@ -21,9 +21,11 @@ use talaria_bus::time::{after, to_proto};
 use talaria_core::id::{DeliveryId, EventId};
 use talaria_proto::v1::{
     CancelDeliveryRequest, CancelDeliveryResponse, Delivery, DeliveryState, Event, Pause, PauseRequest,
-    PauseResponse, Record, ReplayDeliveryRequest, ReplayDeliveryResponse, ResumeRequest, ResumeResponse,
+    PauseResponse, ProbeRouteRequest, ProbeRouteResponse, Record, ReplayDeliveryRequest,
+    ReplayDeliveryResponse, ResumeRequest, ResumeResponse,
 };
 use tokio::{sync::Notify, time::timeout};
+use tonic::Code;
 
 /// How often a delivery is looked at that has an attempt under way one moment and waits the next.
 const LOOKS: u32 = 5;
@@ -61,7 +63,7 @@ impl Operator {
     pub(super) async fn append(&self, owner: &Owner, records: Vec<Record>) -> Result<u64, Error> {
         owner.command(Command::Append(records)).await.map_err(|error| match error {
             NotDone::TooLarge => Error::TooLarge,
-            NotDone::Lost | NotDone::NotWaiting | NotDone::UnderWay => Error::Lost,
+            NotDone::Lost | NotDone::NotWaiting | NotDone::UnderWay | NotDone::NoProbe(_) => Error::Lost,
         })
     }
 
@@ -133,6 +135,36 @@ impl Operator {
         }
         let remaining = if route.is_empty() { None } else { self.pause_of(&tenant, "").await? };
         Ok(ResumeResponse { ended, remaining })
+    }
+
+    /// Has a shut route probed now. Only the owner's state decides, which is ahead of any view.
+    pub(in crate::services) async fn probe(
+        &self,
+        caller: &Caller,
+        request: ProbeRouteRequest,
+    ) -> Result<ProbeRouteResponse, Error> {
+        let ProbeRouteRequest { tenant, route, requested_by, reason } = request;
+        let asker = Asker::read(caller.clone(), requested_by, reason)?;
+        if route.is_empty() {
+            let message = "a single route is probed: name it in `route`".to_owned();
+            return Err(Error::Refused { code: Code::InvalidArgument, message });
+        }
+        asker.caller.narrow(&tenant)?;
+        let owner = self.local.owner_of(&tenant)?;
+        self.exists(&tenant, &route, caller).await?;
+        let command = Command::Probe { tenant: tenant.clone(), route: route.clone(), audit: asker.audit() };
+        match owner.command(command).await {
+            Ok(seq) => {
+                let (by, token, reason) = (&asker.by, asker.token_name(), &asker.reason);
+                tracing::info!(tenant, route, by, token, reason, "a shut route is probed");
+                self.shown(&owner, seq).await;
+                Ok(ProbeRouteResponse { already_probing: false })
+            }
+            Err(NotDone::NoProbe(NoProbe::UnderWay)) => Ok(ProbeRouteResponse { already_probing: true }),
+            Err(NotDone::NoProbe(why)) => Err(Error::NoProbe { tenant, route, why }),
+            Err(NotDone::TooLarge) => Err(Error::TooLarge),
+            Err(NotDone::Lost | NotDone::NotWaiting | NotDone::UnderWay) => Err(Error::Lost),
+        }
     }
 
     async fn pause_of(&self, tenant: &str, route: &str) -> Result<Option<Pause>, Error> {
@@ -315,7 +347,7 @@ fn finished(done: &Done) -> Result<Option<u64>, Error> {
         Ok(seq) => Ok(Some(*seq)),
         Err(NotDone::UnderWay | NotDone::NotWaiting) => Ok(None),
         Err(NotDone::TooLarge) => Err(Error::TooLarge),
-        Err(NotDone::Lost) => Err(Error::Lost),
+        Err(NotDone::Lost | NotDone::NoProbe(_)) => Err(Error::Lost),
     }
 }
 

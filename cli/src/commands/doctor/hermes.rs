@@ -1,0 +1,147 @@
+//! Each route's Hermes: whether it can be reached, serves the route, and has the secret; and what the files of a Hermes home on
+//! this machine say.
+
+use super::{
+    super::hermes::home,
+    finding::{Finding, Level},
+    of_problem,
+};
+use std::{path::Path, sync::Arc};
+use talaria_core::config::{Config, Role, Route, SecretOrigin};
+use talaria_relay::Handshake;
+use tokio::{sync::Semaphore, task::JoinSet};
+
+const CHECK: &str = "hermes";
+
+/// How many routes are asked at once.
+const AT_ONCE: usize = 16;
+
+pub(super) async fn check(config: &Config, role: Role, home: Option<&Path>) -> Vec<Finding> {
+    if !role.has_relay() {
+        return Vec::new();
+    }
+    let (places, mut asking) = (Arc::new(Semaphore::new(AT_ONCE)), JoinSet::new());
+    for (index, (tenant, route)) in config.routes().enumerate() {
+        let (name, route, places) =
+            (format!("{}/{}", tenant.name, route.name), Arc::clone(route), Arc::clone(&places));
+        asking.spawn(async move {
+            let _place = places.acquire_owned().await;
+            (index, of_handshake(&name, &route, &talaria_relay::handshake(&route).await))
+        });
+    }
+    let mut found = asking.join_all().await;
+    found.sort_by_key(|(index, _)| *index);
+    let mut found: Vec<_> = found.into_iter().map(|(_, finding)| finding).collect();
+    if found.is_empty() {
+        found.push(Finding::warning(
+            CHECK,
+            "there is no route, so nothing is handed over",
+            "write one under routes of a tenant",
+        ));
+    }
+    match (home::warnings(config, home), home::subscriptions(config, home)) {
+        (Ok(warnings), Ok(subscriptions)) => {
+            let warnings = warnings.iter().chain(&subscriptions);
+            found.extend(warnings.map(|problem| of_problem(CHECK, Level::Warning, problem)));
+        }
+        (Err(error), _) | (_, Err(error)) => {
+            found.push(Finding::of_error(CHECK, Level::Warning, &error.to_string()));
+        }
+    }
+    found
+}
+
+/// What a handshake means for a route.
+fn of_handshake(name: &str, route: &Route, handshake: &Handshake) -> Finding {
+    let (url, secret) = (&route.url, &route.secret_origin);
+    let shown = match secret {
+        SecretOrigin::File(path) => path.display().to_string(),
+        SecretOrigin::Env(name) => format!("${name}"),
+    };
+    match handshake {
+        Handshake::Agrees { secret: 0 } => {
+            Finding::ok(CHECK, format!("{name}: Hermes serves {url} and has the route's secret"))
+        }
+        Handshake::Agrees { secret } => Finding::warning(
+            CHECK,
+            format!(
+                "{name}: Hermes serves {url} and has the route's secret number {}, not the newest",
+                secret + 1
+            ),
+            format!(
+                "`talaria hermes {name} --install DIR` gives it the newest one; then remove the others here"
+            ),
+        ),
+        Handshake::Disagrees => Finding::fault(
+            CHECK,
+            format!("{name}: Hermes serves {url} and has another secret than {shown}"),
+            format!(
+                "`talaria hermes {name} --install DIR` gives it that one, or write its own into that file; with a signing \
+                 scheme that holds a time, compare the clocks too"
+            ),
+        ),
+        Handshake::Unverified => Finding::fault(
+            CHECK,
+            format!(
+                "{name}: {url} takes requests that are wrongly signed, so anybody who reaches it can run the agent"
+            ),
+            format!("`talaria hermes {name} --install DIR` gives the subscription a secret"),
+        ),
+        Handshake::Fault(why) => Finding::fault(CHECK, format!("{name}: {url}: {why}"), help(why, name)),
+    }
+}
+
+/// What to do about why Hermes does not serve a route, where that does not say it itself.
+fn help(why: &str, name: &str) -> String {
+    if why.starts_with("404") && why.contains("Unknown route") {
+        return format!(
+            "`talaria hermes {name} --install DIR` subscribes it, or compare the name behind /webhooks/"
+        );
+    }
+    if why.starts_with("not sent") {
+        return "start Hermes with `hermes gateway run` and webhooks enabled, or compare the route's url"
+            .into();
+    }
+    "compare the route's url with where Hermes is; docs/errors has a page for each of its answers".into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+    use talaria_core::config;
+
+    #[test]
+    fn a_handshake_is_told_with_the_route_and_what_to_do_and_no_secret() {
+        let directory = tempfile::tempdir().unwrap();
+        fs::write(directory.path().join("secret"), "hidden-from-everybody").unwrap();
+        let text = "tenants: {acme: {networks: [loopback], openrouter: {secrets: [{file: secret}]}, routes: {video: {url: \
+                    'http://127.0.0.1:8644/webhooks/v', secret: {file: secret}}}}}";
+        fs::write(directory.path().join("talaria.yaml"), text).unwrap();
+        let config = config::load(&directory.path().join("talaria.yaml")).unwrap();
+        let route = config.route("acme", "video").unwrap();
+        for (handshake, level, says, helps) in [
+            (Handshake::Agrees { secret: 0 }, Level::Ok, "has the route's secret", ""),
+            (Handshake::Agrees { secret: 1 }, Level::Warning, "number 2", "--install"),
+            (
+                Handshake::Disagrees,
+                Level::Fault,
+                "another secret than",
+                "talaria hermes acme/video --install",
+            ),
+            (Handshake::Unverified, Level::Fault, "wrongly signed", "--install"),
+            (
+                Handshake::Fault("404: Hermes does not serve this route: Unknown route: v".into()),
+                Level::Fault,
+                "acme/video: http://127.0.0.1:8644/webhooks/v: 404",
+                "subscribes it",
+            ),
+            (Handshake::Fault("not sent: refused".into()), Level::Fault, "not sent", "hermes gateway run"),
+        ] {
+            let finding = of_handshake("acme/video", route, &handshake);
+            assert_eq!(finding.level, level, "{finding:?}");
+            assert!(finding.what.contains(says) && finding.help.contains(helps), "{finding:?}");
+            assert!(!format!("{finding:?}").contains("hidden-from-everybody"));
+        }
+    }
+}

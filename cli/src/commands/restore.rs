@@ -1,0 +1,36 @@
+//! `talaria restore`: a backup in place of the embedded bus.
+
+use super::backup::data_dir;
+use crate::{Failure, args::Restore};
+use anyhow::anyhow;
+use serde_json::json;
+use std::{
+    io::{self, Write as _},
+    path::Path,
+};
+
+pub(crate) fn run(path: &Path, args: &Restore) -> Result<(), Failure> {
+    let directory = data_dir(path, "restore its streams")?;
+    let restored =
+        talaria_bus::restore(&args.file, &directory, args.force).map_err(|error| anyhow!(error))?;
+    // It was built from another journal. No process can begin before `restored` is dropped.
+    talaria_relay::remove_view(&directory);
+    let talaria_bus::Backup { events, commits, bytes } = restored.has;
+    let file = directory.join("bus.db");
+    let mut out = io::stdout().lock();
+    if args.json {
+        let document = json!({
+            "file": file, "events": events, "commits": commits, "bytes": bytes, "kept": restored.kept,
+        });
+        return Ok(writeln!(out, "{document:#}")?);
+    }
+    writeln!(out, "{}: {events} events, {commits} commits, {bytes} bytes", file.display())?;
+    if let Some(kept) = &restored.kept {
+        writeln!(out, "The bus that was there is {}.", kept.display())?;
+    }
+    writeln!(
+        out,
+        "Start Talaria: it builds the status again, and delivers what the backup says is not delivered."
+    )?;
+    Ok(())
+}
