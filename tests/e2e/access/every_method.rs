@@ -15,9 +15,9 @@ use talaria_proto::{
         CancelDeliveryRequest, CancelReplayJobRequest, DeliveryFilter, DeliveryState, ExplainRequest,
         GetDeliveryRequest, GetEventRequest, GetReplayJobRequest, GetSummaryRequest,
         ListControlActionsRequest, ListDeliveriesRequest, ListEventsRequest, ListQuarantinedRequest,
-        ListRefusalsRequest, ListReplayJobsRequest, PauseRequest, ReplayDeliveriesRequest,
-        ReplayDeliveryRequest, ReplayFilter, ReplayJobState, ResumeRequest, WatchDeliveriesRequest,
-        WatchDeliveriesResponse, WatchKind, explain_request::Subject,
+        ListRefusalsRequest, ListReplayJobsRequest, ListUnmatchedRequest, PauseRequest,
+        ReplayDeliveriesRequest, ReplayDeliveryRequest, ReplayFilter, ReplayJobState, ResumeRequest,
+        WatchDeliveriesRequest, WatchDeliveriesResponse, WatchKind, explain_request::Subject,
     },
 };
 use talaria_tests::{
@@ -135,6 +135,9 @@ fn ways(method: &str, own: &Known, others: &Known, of_all: &str) -> Vec<Asked> {
             include_payload: true,
             ..Default::default()
         }),
+        "ListUnmatched" => {
+            by_name(|tenant| ListUnmatchedRequest { tenant: tenant.into(), ..Default::default() })
+        }
         "ListRefusals" => by_name(|tenant| ListRefusalsRequest { tenant: tenant.into() }),
         "Explain" => {
             let of = |subject| ExplainRequest { subject: Some(subject), tenant: String::new() };
@@ -434,7 +437,9 @@ async fn a_tenants_token_never_sees_another_tenant_by_any_method() {
     }
 
     // That something was looked for that there is: with a token for all it is there.
-    for path in ["ListEvents", "ListDeliveries", "GetSummary", "ListQuarantined", "ListRefusals"] {
+    for path in
+        ["ListEvents", "ListDeliveries", "GetSummary", "ListQuarantined", "ListRefusals", "ListUnmatched"]
+    {
         let answer = everything(&format!("/talaria.v1.StatusService/{path}")).await;
         assert!(answer.mentions("globex") && answer.mentions("acme"), "{path}");
     }
