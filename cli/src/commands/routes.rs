@@ -47,6 +47,7 @@ pub(crate) async fn show(
 fn breaker(route: &RouteSummary) -> Cell {
     let bad = state_style(DeliveryState::Parked);
     match route.breaker() {
+        _ if !route.down_because.is_empty() => Cell::styled("down", bad),
         BreakerState::Shut => Cell::styled("shut", bad),
         BreakerState::Probing => Cell::styled("probing", bad),
         // An older relay says nothing of it.
@@ -62,6 +63,9 @@ pub(super) fn in_the_way(route: &RouteSummary, now: Timestamp) -> String {
     if let Some(paused) = &route.pause {
         let whose = if paused.route.is_empty() { "tenant " } else { "" };
         return format!("{whose}{}", pause::told(paused, now));
+    }
+    if !route.down_because.is_empty() {
+        return format!("down: {}", route.down_because);
     }
     match (route.breaker(), route.held_until.as_ref()) {
         (BreakerState::Probing, _) => format!("probing: {}", route.held_because),

@@ -1,6 +1,6 @@
 //! `talaria status`: what became of callbacks.
 
-use super::{actions, pause, refusals, routes};
+use super::{actions, pause, refusals, routes, unmatched};
 use crate::{
     Failure,
     args::{Filter, Status},
@@ -31,6 +31,7 @@ pub(crate) async fn run(config: &Path, args: Status) -> Result<(), Failure> {
     client::knows_tenant(&mut relay, args.filter.tenant.as_deref()).await?;
     match args.id.as_deref() {
         _ if args.quarantined => quarantined(&mut relay, args).await,
+        _ if args.unmatched => unmatched::show(&mut relay, &args).await,
         _ if args.refused => refusals::show(&mut relay, args.filter.tenant.as_deref(), args.ask.json).await,
         _ if args.routes => routes::show(&mut relay, args.filter.tenant.as_deref(), args.ask.json).await,
         Some(id) if id.starts_with("evt_") => event(&mut relay, id, &args).await,
@@ -142,6 +143,7 @@ async fn overview(relay: &mut Relay, args: &Status) -> Result<(), Failure> {
             show_configuration(configuration)?;
         }
         refusals::in_short(&refused.refusals)?;
+        unmatched::in_short(&summary.tenants)?;
         if !summary.tenants.is_empty() {
             tenants(&summary.tenants)?;
         }
@@ -374,7 +376,11 @@ fn show_event(answer: &GetEventResponse, payload: bool) -> Result<(), Failure> {
         writeln!(out, "{}", visible(&String::from_utf8_lossy(&event.payload)))?;
     }
     if answer.deliveries.is_empty() {
-        writeln!(out, "  no route of the tenant takes it")?;
+        let help = format!(
+            "talaria explain {id} says why; talaria replay {id} --route ROUTE hands it over",
+            id = event.id
+        );
+        writeln!(out, "  no route of the tenant took it: {help}")?;
     }
     Ok(())
 }

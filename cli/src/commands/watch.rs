@@ -1,6 +1,9 @@
 //! `talaria watch`: changes of deliveries as they happen.
 
-use super::status::{line, request_filter};
+use super::{
+    status::{line, request_filter},
+    unmatched,
+};
 use crate::{Failure, args::Watch, client, print};
 use std::{
     io::{self, Write as _},
@@ -64,6 +67,9 @@ fn show(message: &WatchDeliveriesResponse, json: bool) -> Result<(), Failure> {
     }
     if message.kind() == WatchKind::SnapshotDone {
         return Ok(print::warn_if_incomplete(message.incomplete)?);
+    }
+    if let Some(event) = message.event.as_ref().filter(|_| message.kind() == WatchKind::Unmatched) {
+        writeln!(anstream::stdout().lock(), "{}", unmatched::line(event))?;
     }
     if let Some(delivery) = &message.delivery {
         writeln!(anstream::stdout().lock(), "{}", line(delivery, message.attempt.as_ref()))?;
