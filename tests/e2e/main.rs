@@ -76,3 +76,4 @@ mod silence;
 mod status;
 mod telemetry;
 mod tunnel;
+mod unmatched;
