@@ -19,7 +19,7 @@ pub use token::{Scope, Token};
 
 use crate::logging::Logs;
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
-use std::{net::SocketAddr, path::PathBuf};
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
 use talaria_core::config;
 
 const AFTER_HELP: &str = "\
@@ -325,8 +325,13 @@ pub struct Demo {
 Examples:
   talaria send
   talaria send --tenant acme --type video.generation.failed --job job_7
+  talaria send --wait             sends it, waits, and shows what became of it
+  talaria send --list
   talaria send --payload callback.json
-  echo '{\"type\":\"image.done\",\"data\":{\"id\":\"j\"}}' | talaria send --payload -")]
+  echo '{\"type\":\"image.done\",\"data\":{\"id\":\"j\"}}' | talaria send --payload -
+
+With --wait the exit code is 0 once it is delivered to every route that takes it, 5 where that is not known in time, and \
+otherwise 1.")]
 pub struct Send {
     /// The tenant; needed where the configuration has more than one
     #[arg(long, value_name = "NAME")]
@@ -348,9 +353,15 @@ pub struct Send {
     /// Where to send it; the configured ingress where it is left out
     #[arg(long, value_name = "URL", value_parser = http_url)]
     pub url: Option<url::Url>,
-    /// Answer as JSON
-    #[arg(long)]
-    pub json: bool,
+    /// Wait for what becomes of it, at most so long, and show it; a minute where no time is given
+    #[arg(long, value_name = "DURATION", num_args = 0..=1, require_equals = true, default_missing_value = "1m", value_parser = control::duration)]
+    pub wait: Option<Duration>,
+    /// List the event types that OpenRouter documents; any other can be sent, too
+    #[arg(long, conflicts_with_all = ["tenant", "job", "payload", "url", "wait"])]
+    pub list: bool,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "flattened")]
+    pub ask: Ask,
 }
 
 /// `talaria backup`

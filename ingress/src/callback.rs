@@ -51,6 +51,10 @@ const STORE_DEADLINE: Duration = Duration::from_secs(10);
 /// A bus that is away makes every callback fail.
 static NOT_STORED: LogLimit = LogLimit::new();
 
+/// What the operator is told of one, beside that.
+const NOT_STORED_HINT: &str =
+    "the ingress' log says why, behind `callback not stored`, and its /readyz whether it is still so";
+
 pub(crate) struct State {
     /// As it is now.
     pub config: watch::Receiver<Arc<Config>>,
@@ -208,10 +212,16 @@ impl State {
         if !storing.grow_to(1, ingress.limits.storing) {
             return Err(self.shed(config, &asked, Limit::Storing, Problem::overloaded()));
         }
-        match signed {
+        let stored = match signed {
             Ok(event) => self.store(event, client).await,
             Err(quarantined) => self.quarantine(*quarantined).await,
+        };
+        if let Err((Some("unavailable"), problem)) = &stored {
+            // It has a line in the log, and is counted as unavailable.
+            self.refusals.record(&asked.refused(tenant, Reason::NotStored, problem));
+            self.refusals.explain(tenant, Reason::NotStored, NOT_STORED_HINT);
         }
+        stored
     }
 
     /// Not signed with a secret of the tenant, or not a callback's path.

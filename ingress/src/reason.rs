@@ -32,6 +32,8 @@ pub(crate) enum Reason {
     HeadTooLarge,
     /// The head did not arrive in time.
     HeadTooSlow,
+    /// The bus did not store it.
+    NotStored,
     /// A limit was reached.
     Limit(Limit),
 }
@@ -54,6 +56,7 @@ impl Reason {
             Self::Tls => "tls",
             Self::HeadTooLarge => "head_too_large",
             Self::HeadTooSlow => "head_too_slow",
+            Self::NotStored => "not_stored",
             Self::Limit(limit) => limit.key(),
         }
     }
@@ -82,6 +85,7 @@ impl Reason {
                 "the head is longer than ingress.max_head_bytes, or has more than ingress.max_headers"
             }
             Self::HeadTooSlow => "the head did not arrive within ingress.head_timeout",
+            Self::NotStored => "the bus did not store it",
             Self::Limit(Limit::Connections) => "ingress.limits.connections was reached",
             Self::Limit(Limit::ConnectionsPerAddress) => "ingress.limits.connections_per_address was reached",
             Self::Limit(Limit::PerAddress) => "ingress.limits.per_address was reached",

@@ -57,6 +57,7 @@ struct RouteGauges {
     age: Duration,
     is_shut: bool,
     is_paused: bool,
+    is_down: bool,
 }
 
 impl Gauges {
@@ -105,11 +106,14 @@ fn routes(
 ) -> Vec<RouteGauges> {
     let mut routes: BTreeMap<(Arc<str>, Arc<str>), RouteGauges> = BTreeMap::new();
     for lane in partitions.iter().flat_map(|it| &it.lanes) {
-        if lane.waiting > 0 || config.route(&lane.tenant, &lane.route).is_some() {
-            routes.insert((Arc::clone(&lane.tenant), Arc::clone(&lane.route)), of_lane(lane, now));
+        let route = config.route(&lane.tenant, &lane.route);
+        if lane.waiting > 0 || route.is_some() {
+            let is_down = route.is_some_and(|route| route.down.is_some());
+            routes.insert((Arc::clone(&lane.tenant), Arc::clone(&lane.route)), of_lane(lane, is_down, now));
         }
     }
     for (tenant, route) in config.routes().filter(|(tenant, _)| is_own(&tenant.name)) {
+        let is_down = route.down.is_some();
         let (tenant, route): (Arc<str>, Arc<str>) = (tenant.name.as_str().into(), route.name.as_str().into());
         routes.entry((Arc::clone(&tenant), Arc::clone(&route))).or_insert(RouteGauges {
             tenant,
@@ -119,21 +123,23 @@ fn routes(
             age: Duration::ZERO,
             is_shut: false,
             is_paused: false,
+            is_down,
         });
     }
     routes.into_values().collect()
 }
 
-fn of_lane(lane: &LaneGauges, now: Timestamp) -> RouteGauges {
+fn of_lane(lane: &LaneGauges, is_down: bool, now: Timestamp) -> RouteGauges {
     let LaneGauges { tenant, route, waiting, due, oldest, is_shut, is_paused } = lane;
     RouteGauges {
         tenant: Arc::clone(tenant),
         route: Arc::clone(route),
         waiting: *waiting,
-        due: if *is_shut || *is_paused { 0 } else { (*due).min(MOST_DUE) },
+        due: if *is_shut || *is_paused || is_down { 0 } else { (*due).min(MOST_DUE) },
         age: oldest.map_or(Duration::ZERO, |oldest| since(now, oldest)),
         is_shut: *is_shut,
         is_paused: *is_paused,
+        is_down,
     }
 }
 
@@ -141,13 +147,14 @@ impl Sample {
     /// Sets the gauges of the recorder that is in force.
     #[expect(clippy::cast_precision_loss, reason = "counts of what fits on a disk are exact below 2^53")]
     pub fn show(&self) {
-        for RouteGauges { tenant, route, waiting, due, age, is_shut, is_paused } in &self.routes {
+        for RouteGauges { tenant, route, waiting, due, age, is_shut, is_paused, is_down } in &self.routes {
             let labels = [("tenant", tenant.to_string()), ("route", route.to_string())];
             gauge!("talaria_backlog", &labels).set(*waiting as f64);
             gauge!("talaria_backlog_due", &labels).set(*due as f64);
             gauge!("talaria_oldest_waiting_seconds", &labels).set(age.as_secs_f64());
             gauge!("talaria_route_shut", &labels).set(f64::from(u8::from(*is_shut)));
             gauge!("talaria_route_paused", &labels).set(f64::from(u8::from(*is_paused)));
+            gauge!("talaria_route_down", &labels).set(f64::from(u8::from(*is_down)));
         }
         gauge!("talaria_partitions_owned").set(self.partitions as f64);
         gauge!("talaria_replay_jobs").set(self.jobs as f64);
@@ -189,6 +196,21 @@ mod tests {
         assert_eq!(shown(&[("gone", 9, false, false)], true), gone);
         assert_eq!(shown(&[("gone", 0, true, false)], true), [idle]);
         assert_eq!(shown(&[], false), [], "of others nothing is shown");
+    }
+
+    #[test]
+    fn what_has_nothing_to_sign_with_is_not_due() {
+        let lane = LaneGauges {
+            tenant: "acme".into(),
+            route: "video".into(),
+            waiting: 9,
+            due: 7,
+            oldest: None,
+            is_shut: false,
+            is_paused: false,
+        };
+        let shown = of_lane(&lane, true, Timestamp::UNIX_EPOCH);
+        assert_eq!((shown.waiting, shown.due, shown.is_down), (9, 0, true));
     }
 
     #[test]

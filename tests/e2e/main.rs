@@ -82,3 +82,4 @@ mod status;
 mod telemetry;
 mod terminal;
 mod tunnel;
+mod unmatched;

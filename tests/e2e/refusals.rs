@@ -3,10 +3,12 @@
 use serde_json::Value;
 use std::fs;
 use talaria_core::openrouter::signature;
+use talaria_proto::v1::DeliveryState;
 use talaria_tests::{
     binary::run,
     http,
     openrouter::{OpenRouter, payload},
+    sink::{SECRET, Sink},
     stack::{Stack, openrouter_secret, stack},
     until,
 };
@@ -108,6 +110,48 @@ async fn strangers_are_listed_and_not_in_the_way() {
     );
     assert!(!said.contains('\u{1b}'), "{said}");
     assert!(!works(&stack, &["status"]).contains("refused"));
+}
+
+/// The same of a route's own: what is for it waits, and goes out once the secret is there, without a restart.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_missing_secret_takes_down_its_route_alone() {
+    let sink = Sink::start().await;
+    let written = stack()
+        .tenant("acme", |t| {
+            t.route("works", &sink.url("works"), "").route_with(
+                "lacks",
+                &sink.url("lacks"),
+                "{file: its-own}",
+                "",
+            )
+        })
+        .write();
+    let checked = run(written.path(), &["check"]);
+    assert_eq!(checked.status.code(), Some(3), "{checked:?}");
+    let mut stack = written.start().await;
+    let warned = stack.logged("route acme/lacks: cannot read the secret in ").await;
+    assert!(warned.contains("the route is down, and what is for it waits"), "{warned}");
+    // Before anything comes for it.
+    let said = says(&stack, &["status", "--routes"], "acme/lacks").await;
+    assert!(said.contains("down: cannot read the secret in "), "{said}");
+    let event = stack.openrouter("acme").send("job", "completed").await;
+    assert_eq!(stack.finished(&event, "works").await.delivery.unwrap().state(), DeliveryState::Delivered);
+    let waits = stack.delivery_when(&event, "lacks", |it| it.reason.contains("the route is down: ")).await;
+    assert_eq!(waits.delivery.unwrap().attempts, 0);
+    let said = works(&stack, &["explain", &event]);
+    assert!(said.contains("nothing until that can be read"), "{said}");
+    let (_, metrics) = stack.admin_get("/metrics").await;
+    let down = "talaria_route_down{tenant=\"acme\",route=\"lacks\"} 1";
+    assert!(metrics.contains(down), "{metrics}");
+    assert_eq!(stack.admin_get("/readyz").await.0, 200);
+    // A relay that is started again leaves it waiting.
+    stack.kill_and_restart().await;
+    stack.delivery_when(&event, "lacks", |it| it.reason.contains("the route is down: ")).await;
+    assert!(sink.requests_to("lacks").is_empty());
+    fs::write(stack.written.path().join("its-own"), SECRET).unwrap();
+    assert_eq!(stack.finished(&event, "lacks").await.delivery.unwrap().state(), DeliveryState::Delivered);
+    let (_, metrics) = stack.admin_get("/metrics").await;
+    assert!(!metrics.contains(down), "{metrics}");
 }
 
 /// A secret that is missing takes down its tenant and no other, and when it comes the tenant is back without a restart.

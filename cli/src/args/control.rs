@@ -58,7 +58,7 @@ pub struct Pause {
     /// A route as TENANT/ROUTE, or a whole tenant
     pub target: Target,
     /// How long, such as 30min, 2h or 1d; until it is resumed where it is left out
-    #[arg(long = "for", value_name = "DURATION", value_parser = pause_duration)]
+    #[arg(long = "for", value_name = "DURATION", value_parser = duration)]
     pub duration: Option<Duration>,
     #[command(flatten)]
     #[expect(missing_docs, reason = "flattened")]
@@ -228,8 +228,8 @@ pub struct Actions {
     pub ask: Ask,
 }
 
-/// How long a pause lasts: the relay says which durations it takes.
-fn pause_duration(text: &str) -> Result<Duration, String> {
+/// A duration, of a pause or of waiting; what it is for says which of them it takes.
+pub(super) fn duration(text: &str) -> Result<Duration, String> {
     humantime::parse_duration(text).map_err(|_| "expected a duration such as 30min, 2h or 1d".to_owned())
 }
 

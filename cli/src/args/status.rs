@@ -89,6 +89,7 @@ Examples:
   talaria status --state parked --since 24h
   talaria status --routes         which routes let deliveries through, and why others do not
   talaria status --refused        what was refused in the last hour, why, and what to do
+  talaria status --unmatched      events that no route took, and what to do
   talaria status --quarantined    signed callbacks that were not events
 
 Of an id as much is enough as tells it from others; tables show ids so on a terminal. Times are in UTC.")]
@@ -104,8 +105,11 @@ pub struct Status {
     /// List what was refused at the ingress in the last hour, by tenant and reason
     #[arg(long, conflicts_with_all = ["id", "route", "job", "state", "since", "until", "quarantined", "payload"])]
     pub refused: bool,
+    /// List events that no route took, newest first
+    #[arg(long, conflicts_with_all = ["id", "route", "job", "state", "quarantined", "refused", "payload"])]
+    pub unmatched: bool,
     /// List routes with their circuit breakers and pauses
-    #[arg(long, conflicts_with_all = ["id", "route", "job", "state", "since", "until", "quarantined", "refused", "payload"])]
+    #[arg(long, conflicts_with_all = ["id", "route", "job", "state", "since", "until", "quarantined", "refused", "unmatched", "payload"])]
     pub routes: bool,
     /// Show payloads too
     #[arg(long)]

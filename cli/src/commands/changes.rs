@@ -1,10 +1,10 @@
 //! Deliveries as they change, a line each.
 
 use super::status::attempted;
-use crate::print::{self, Cell, Column, DIM, Rows, Screen};
+use crate::print::{self, Cell, Column, DIM, Rows, Screen, state_style};
 use jiff::Timestamp;
 use talaria_bus::time::from_proto;
-use talaria_proto::v1::{Attempt, Delivery};
+use talaria_proto::v1::{Attempt, Delivery, DeliveryState, Event};
 
 const COLUMNS: [Column; 6] = [
     Column::new("CHANGED"),
@@ -50,6 +50,19 @@ impl Changes {
             Cell::from(format!("{what}{next}")),
         ])
     }
+
+    /// An event that came and that no route takes.
+    pub(super) fn unmatched(&mut self, event: &Event) -> String {
+        let style = state_style(DeliveryState::Parked);
+        self.0.row([
+            Cell::styled(print::time(event.received_at.as_ref()), DIM),
+            Cell::styled("UNMATCHED", style),
+            Cell::from(&event.tenant),
+            Cell::from(&event.r#type),
+            Cell::from(&event.job_id),
+            Cell::from(format!("no route takes it ({})", event.id)),
+        ])
+    }
 }
 
 /// A single one, whole.
@@ -61,7 +74,6 @@ pub(super) fn line(delivery: &Delivery) -> String {
 mod tests {
     use super::*;
     use talaria_bus::time::to_proto;
-    use talaria_proto::v1::DeliveryState;
 
     #[test]
     fn changes_stand_below_each_other_and_fit_the_terminal() {
@@ -96,5 +108,22 @@ mod tests {
             plain(narrow.line(&delivery, None, now)),
             "2026-04-24 12:00:00Z  DELIVERED  me/video    …on.completed  500: it has no room…"
         );
+    }
+
+    #[test]
+    fn an_event_that_no_route_takes_is_named_and_nothing_in_it_steers_the_terminal() {
+        let event = Event {
+            id: "evt_x".into(),
+            tenant: "acme".into(),
+            job_id: "job\u{1b}[2J".into(),
+            r#type: "image.done".into(),
+            received_at: Some(to_proto(Timestamp::from_second(1_777_032_000).unwrap())),
+            ..Event::default()
+        };
+        let said = Changes::new(Screen { width: None }).unmatched(&event);
+        let said = anstream::adapter::strip_str(&said).to_string();
+        let words: Vec<&str> = said.split_whitespace().collect();
+        assert_eq!(words[..5], ["2026-04-24", "12:00:00Z", "UNMATCHED", "acme", "image.done"]);
+        assert_eq!(words[5..].join(" "), "job\\u{1b}[2J no route takes it (evt_x)");
     }
 }

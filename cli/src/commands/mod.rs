@@ -24,6 +24,7 @@ pub(crate) mod secrets;
 pub(crate) mod send;
 pub(crate) mod status;
 pub(crate) mod token;
+mod unmatched;
 pub(crate) mod up;
 pub(crate) mod watch;
 

@@ -84,6 +84,7 @@ fn line(refusal: &Refusal) -> String {
 fn page(refusal: &Refusal) -> &'static str {
     match (refusal.reason.as_str(), refusal.answered) {
         ("no_secret", _) => "docs/errors/secret-missing.md",
+        ("not_stored", _) => "docs/errors/callback-503.md",
         ("misdirected", _) | (_, 404 | 405) => "docs/errors/callback-404.md",
         (_, 401) => "docs/errors/callback-401.md",
         (_, 408) => "docs/errors/callback-408.md",

@@ -52,6 +52,7 @@ pub(super) async fn show(relay: &mut super::status::Relay, args: &Status) -> Res
 fn breaker(route: &RouteSummary) -> Cell {
     let bad = state_style(DeliveryState::Parked);
     match route.breaker() {
+        _ if !route.down_because.is_empty() => Cell::styled("down", bad),
         BreakerState::Shut => Cell::styled("shut", bad),
         BreakerState::Probing => Cell::styled("probing", bad),
         // An older relay says nothing of it.
@@ -67,6 +68,9 @@ pub(super) fn in_the_way(route: &RouteSummary) -> String {
     if let Some(paused) = &route.pause {
         let whose = if paused.route.is_empty() { "tenant " } else { "" };
         return format!("{whose}{}", pause::told(paused));
+    }
+    if !route.down_because.is_empty() {
+        return format!("down: {}", route.down_because);
     }
     match (route.breaker(), route.held_until.as_ref()) {
         (BreakerState::Probing, _) => format!("probing: {}", route.held_because),

@@ -7,7 +7,7 @@ mod tables;
 
 pub(crate) use details::{attempted, show_delivery, show_event_head};
 
-use super::{refusals, routes};
+use super::{refusals, routes, unmatched};
 use crate::{
     Failure,
     args::{Filter, Status},
@@ -41,6 +41,7 @@ pub(crate) async fn run(config: &Path, mut args: Status) -> Result<(), Failure> 
     }
     match args.id.as_deref() {
         _ if args.quarantined => quarantined(&mut relay, args).await,
+        _ if args.unmatched => unmatched::show(&mut relay, &args).await,
         _ if args.refused => refusals::show(&mut relay, args.filter.tenant.as_deref(), args.ask.json).await,
         _ if args.routes => routes::show(&mut relay, &args).await,
         Some(id) if id.starts_with("evt_") => event(&mut relay, id, &args).await,
@@ -145,6 +146,7 @@ async fn overview(relay: &mut Relay, args: &Status) -> Result<(), Failure> {
             tables::configuration(configuration)?;
         }
         refusals::in_short(&refused.refusals)?;
+        unmatched::in_short(&summary.tenants)?;
         if !summary.tenants.is_empty() {
             tables::tenants(&summary.tenants, screen)?;
         }

@@ -99,6 +99,10 @@ fn show(changes: &mut Changes, message: &WatchDeliveriesResponse) -> Result<(), 
     if message.kind() == WatchKind::SnapshotDone {
         return Ok(print::warn_if_incomplete(message.incomplete)?);
     }
+    if let Some(event) = message.event.as_ref().filter(|_| message.kind() == WatchKind::Unmatched) {
+        writeln!(anstream::stdout().lock(), "{}", changes.unmatched(event))?;
+        io::stdout().flush()?;
+    }
     if let Some(delivery) = &message.delivery {
         let line = changes.line(delivery, message.attempt.as_ref(), Timestamp::now());
         writeln!(anstream::stdout().lock(), "{line}")?;

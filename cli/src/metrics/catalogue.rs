@@ -177,6 +177,12 @@ pub const CATALOGUE: &[Metric] = &[
     ),
     gauge(
         Relay,
+        "talaria_route_down",
+        ROUTE,
+        "1 while something that the route's requests need cannot be read, such as its secret, otherwise 0",
+    ),
+    gauge(
+        Relay,
         "talaria_events_unplanned",
         &[],
         "Events that were stored behind the last one that was matched against routes in any partition; of the owner of partition 00",

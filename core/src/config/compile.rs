@@ -60,7 +60,7 @@ struct Scope<'a> {
     role: Role,
     /// Nothing is tried for longer than it is kept.
     retention: Duration,
-    /// What becomes of a tenant without secrets.
+    /// What becomes of a tenant or a route without secrets.
     missing: Missing,
 }
 
@@ -176,6 +176,9 @@ pub(super) fn config(
     }
     if config.tenants.values().all(|tenant| tenant.down().is_some()) {
         p.0.extend(config.tenants.values().flat_map(|tenant| tenant.unread.iter().cloned()));
+    }
+    if config.routes().all(|(_, route)| route.down.is_some()) {
+        p.0.extend(config.routes().flat_map(|(_, route)| route.unread.iter().cloned()));
     }
     if config.tenants.is_empty() {
         let what = "no tenants: nothing could come in".to_owned();
@@ -305,8 +308,31 @@ fn compile_route(
     #[expect(clippy::expect_used, reason = "a constant that parses")]
     let url = written_url.or_else(nowhere).expect("http://127.0.0.1 is a URL");
     let signing = outbound::scheme(p, raw, &url);
+    let mut unread = Problems::default();
     let (secrets, secret_origin) =
-        outbound::secrets(p, warnings, &raw.secret, signing, scope.base, scope.role);
+        outbound::secrets(p, &mut unread, warnings, &raw.secret, signing, scope.base, scope.role);
+    let without_secret = unread.0.first().filter(|_| secrets.is_empty()).cloned();
+    // Each of these belongs to every request.
+    let mut needed = Problems::default();
+    let headers = outbound::headers(p, &mut needed, warnings, &raw.headers, scope.base, scope.role);
+    let tls = outbound::tls(p, &mut needed, warnings, raw.tls.as_ref(), &url, scope.base, scope.role);
+    let down = needed.0.first().cloned().or(without_secret);
+    unread.0.append(&mut needed.0);
+    let (unread, down) = if scope.missing == Missing::Refused {
+        p.0.append(&mut unread.0);
+        (Vec::new(), None)
+    } else {
+        let becomes = if down.is_some() {
+            "the route is down, and what is for it waits"
+        } else {
+            "its other ones are used"
+        };
+        warnings.0.extend(unread.0.iter().cloned().map(|fault| Problem {
+            what: format!("route {tenant}/{}: {}; {becomes}", name.value, fault.what),
+            ..fault
+        }));
+        (unread.0, down)
+    };
     let prompt = Template::new(&Text::from(raw.prompt.as_ref().map_or("", |prompt| prompt.value.as_str())));
     let body = p.or(raw.body.as_ref(), BodyMode::Prompt, |mode| match mode.as_str() {
         "prompt" => Ok(BodyMode::Prompt),
@@ -351,12 +377,14 @@ fn compile_route(
         key: RouteKey::new(&name.value),
         name: name.value.clone(),
         networks: networks.cloned().unwrap_or_default(),
-        tls: outbound::tls(p, warnings, raw.tls.as_ref(), &url, scope.base, scope.role),
+        tls,
         url,
         signing,
         secrets,
+        unread,
+        down,
         secret_origin,
-        headers: outbound::headers(p, warnings, &raw.headers, scope.base, scope.role),
+        headers,
         events,
         filter,
         prompt,

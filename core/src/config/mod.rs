@@ -207,12 +207,13 @@ fn compiled(path: &Path, text: &str, role: Role, missing: Missing) -> Result<Con
         .map_err(|problems| Error::invalid(path, problems))
 }
 
-/// What becomes of a tenant whose OpenRouter secrets cannot be read.
+/// What becomes of a tenant whose OpenRouter secrets cannot be read, and of a route whose own cannot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Missing {
     /// The configuration is not valid.
     Refused,
-    /// It works with those that can. Where there is none it is down, and the others work, unless there is no other.
+    /// It works with those that can. Where there is none it is down, and the others work, unless there is no other. A route is
+    /// also down without a header or a certificate that it needs.
     Tolerated,
 }
 

@@ -128,9 +128,10 @@ fn is_home(url: &Url) -> bool {
     }
 }
 
-/// A route's secrets, the newest first. A process without a relay reads none.
+/// A route's secrets that can be read, the newest first, and why others cannot (`unread`). A process without a relay reads none.
 pub(super) fn secrets(
     p: &mut Problems,
+    unread: &mut Problems,
     warnings: &mut Problems,
     raw: &Spanned<raw::Secrets>,
     scheme: Scheme,
@@ -151,26 +152,32 @@ pub(super) fn secrets(
     if !role.has_relay() {
         return (Vec::new(), first);
     }
-    let read = origins.iter().map(|origin| {
-        let secret = secret::read(p, warnings, origin, base);
+    let mut secrets = Vec::new();
+    for origin in &origins {
+        let before = unread.0.len();
+        let secret = secret::read(unread, warnings, origin, base);
         if scheme == Scheme::Svix && !is_svix_secret(&secret) {
             let what = format!("what stands behind whsec_ in {} is not base64", origin.value.below(base));
-            p.add(origin, what, "copy the secret whole, as Svix shows it");
+            unread.add(origin, what, "copy the secret whole, as Svix shows it");
         }
         if scheme == Scheme::Gitlab && secret.expose_secret().trim() != secret.expose_secret() {
             let what = format!(
                 "the secret in {} has blanks around it, which a header loses",
                 origin.value.below(base)
             );
-            p.add(origin, what, "use a secret without them, or another signing");
+            unread.add(origin, what, "use a secret without them, or another signing");
         }
-        secret
-    });
-    (read.collect(), first)
+        if unread.0.len() == before {
+            secrets.push(secret);
+        }
+    }
+    (secrets, first)
 }
 
+/// The headers; `unread` gets why the value of one cannot be read.
 pub(super) fn headers(
     p: &mut Problems,
+    unread: &mut Problems,
     warnings: &mut Problems,
     raw: &raw::Named<Spanned<raw::HeaderValue>>,
     base: &Path,
@@ -192,7 +199,7 @@ pub(super) fn headers(
             raw::HeaderValue::Named(origin) => {
                 let found = origin.below(base);
                 warn_if_open(warnings, value, &found);
-                let secret = p.or(Some(value), SecretString::default(), |_| {
+                let secret = unread.or(Some(value), SecretString::default(), |_| {
                     header_value(found.read()?.expose_secret())
                 });
                 warn_if_odd(warnings, value, &found, secret.expose_secret());
@@ -242,8 +249,10 @@ fn header_value(text: &str) -> Result<SecretString, Fault> {
     Ok(text.into())
 }
 
+/// What TLS needs; `unread` gets why a file of it cannot be read.
 pub(super) fn tls(
     p: &mut Problems,
+    unread: &mut Problems,
     warnings: &mut Problems,
     raw: Option<&raw::Tls>,
     url: &Url,
@@ -262,7 +271,7 @@ pub(super) fn tls(
     if !role.has_relay() {
         return None;
     }
-    let ca = p.or(raw.ca.as_ref(), Vec::new(), |path| pem::authorities(&below(base, path)));
-    let client = pem::identity(p, warnings, "tls", (raw.cert.as_ref(), raw.key.as_ref()), base);
+    let ca = unread.or(raw.ca.as_ref(), Vec::new(), |path| pem::authorities(&below(base, path)));
+    let client = pem::identity(unread, warnings, "tls", (raw.cert.as_ref(), raw.key.as_ref()), base);
     Some(Arc::new(RouteTls { ca, client }))
 }

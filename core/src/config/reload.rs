@@ -118,6 +118,12 @@ pub fn reload(
         if let Some(problem) = tenant.unread.first().filter(|_| works) {
             return Err(problem.clone());
         }
+        for (name, route) in &tenant.routes {
+            let works = running.route(&tenant.name, name).is_none_or(|running| running.unread.is_empty());
+            if let Some(problem) = route.unread.first().filter(|_| works) {
+                return Err(problem.clone());
+            }
+        }
     }
     let everywhere = differences.keys().any(|key| !is_below(key, "tenants"));
     for (name, tenant) in &mut read.tenants {

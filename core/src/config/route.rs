@@ -1,6 +1,6 @@
 //! A tenant's route: which events go to which Hermes, as what, and how patiently.
 
-use super::{Header, RouteTls, secret::Origin};
+use super::{Header, Problem, RouteTls, secret::Origin};
 use crate::{
     hermes::{
         filter::{Filter, explain::quoted},
@@ -30,8 +30,12 @@ pub struct Route {
     pub tls: Option<Arc<RouteTls>>,
     /// How requests are signed.
     pub signing: Scheme,
-    /// With what, the newest first; none in an ingress, and never none in a relay.
+    /// With what, the newest first; none in an ingress, and none in a relay where the route is down.
     pub secrets: Vec<SecretString>,
+    /// Why something of it that is secret could not be read. Only in a process that runs: it works with the secrets that could.
+    pub unread: Vec<Problem>,
+    /// Why no request of this route can go out, if none can: no secret could be read, or not a header or a certificate.
+    pub down: Option<Problem>,
     /// Headers of the operator's own.
     pub headers: Vec<Header>,
     /// Where the newest secret comes from, to tell the operator.

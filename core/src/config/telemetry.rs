@@ -34,7 +34,9 @@ pub(super) fn compile(
     base: &Path,
 ) -> Option<Telemetry> {
     let otlp = p.or(Some(&raw.otlp), None, |text| collector(text).map(Some));
-    let mut headers = outbound::headers(p, warnings, &raw.headers, base, Role::Both);
+    let mut unread = Problems::default();
+    let mut headers = outbound::headers(p, &mut unread, warnings, &raw.headers, base, Role::Both);
+    p.0.append(&mut unread.0);
     // gRPC knows names in lower case alone.
     for header in &mut headers {
         header.name.make_ascii_lowercase();

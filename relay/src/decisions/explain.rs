@@ -174,7 +174,7 @@ fn waiting(
             .to_owned();
     };
     let number = delivery.attempts + 1;
-    if let Some(block @ RouteBlock::Paused(_)) = block {
+    if let Some(block @ (RouteBlock::Paused(_) | RouteBlock::Down(_))) = block {
         return block.next(number, now);
     }
     let received_at = from_proto(delivery.received_at.as_ref());

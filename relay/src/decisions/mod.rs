@@ -9,6 +9,7 @@
 //! - [`conclude`]: what an attempt leaves behind.
 //! - [`fold`]: the status of a delivery, from the records about it.
 //! - [`explain`]: why an event arrived or did not, and what happens next; [`route_block`]: what stops a route.
+//! - [`unmatched`]: why no route took an event, without its payload.
 //! - [`pause`], [`probe`] and [`replay`]: what operators stop, which shut routes they try, and what they do to deliveries.
 
 pub(crate) mod admission;
@@ -29,3 +30,4 @@ pub(crate) mod retry;
 pub(crate) mod rotation;
 pub(crate) mod route_block;
 pub(crate) mod step;
+pub(crate) mod unmatched;

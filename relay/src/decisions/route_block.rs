@@ -10,6 +10,8 @@ use talaria_proto::v1::Pause;
 pub(crate) enum RouteBlock {
     /// An operator paused it, its tenant, or both: the route's own pause first.
     Paused(Vec<Pause>),
+    /// Something that its requests need cannot be read, such as its secret; why.
+    Down(String),
     /// Its circuit breaker shut it.
     Shut(Shut),
 }
@@ -19,14 +21,16 @@ impl RouteBlock {
     pub(crate) fn because(&self) -> String {
         match self {
             Self::Paused(pauses) => pauses.iter().map(paused).collect::<Vec<_>>().join("; and "),
+            Self::Down(why) => format!("the route is down: {why}"),
             Self::Shut(shut) => format!("the route is shut: {}", shut.why),
         }
     }
 
-    /// When a single delivery probes what is behind it, or when a pause ends by itself. `None` for other pauses.
+    /// When a single delivery probes what is behind it, or when a pause ends by itself. `None` where that is not known.
     pub(crate) fn until(&self) -> Option<Timestamp> {
         match self {
             Self::Paused(pauses) => pauses.iter().map(ends).collect::<Option<Vec<_>>>()?.into_iter().max(),
+            Self::Down(_) => None,
             Self::Shut(shut) => Some(shut.until),
         }
     }
@@ -46,6 +50,9 @@ impl RouteBlock {
                     }
                     None => format!("nothing until it is resumed: {resume}; then attempt {number}"),
                 }
+            }
+            Self::Down(_) => {
+                format!("nothing until that can be read, which needs no restart; then attempt {number}")
             }
             Self::Shut(shut) if shut.until > now => {
                 format!(
@@ -114,6 +121,10 @@ mod tests {
             ends.next(1, at),
             "nothing until 2026-04-24T05:06:40Z, or until `talaria resume acme`; then attempt 1"
         );
+        let down = RouteBlock::Down("cannot read the secret in x".into());
+        assert_eq!(down.because(), "the route is down: cannot read the secret in x");
+        assert_eq!(down.until(), None, "nobody knows when it comes");
+        assert!(down.next(2, at).ends_with("; then attempt 2"));
         let shut = RouteBlock::Shut(Shut { until: at, cause: Cause::Failures, tries: 1, why: "500".into() });
         assert_eq!((shut.because().as_str(), shut.until()), ("the route is shut: 500", Some(at)));
         assert!(shut.next(2, at).starts_with("a single delivery is probing"));

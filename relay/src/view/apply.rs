@@ -86,7 +86,7 @@ struct Lane {
 impl<'a> Batch<'a> {
     fn new(connection: &'a Connection) -> rusqlite::Result<Self> {
         let insert_event =
-            connection.prepare_cached("INSERT OR REPLACE INTO events VALUES (?, ?, ?, ?, ?, ?)")?;
+            connection.prepare_cached("INSERT OR REPLACE INTO events VALUES (?, ?, ?, ?, ?, ?, ?)")?;
         let select_delivery = connection.prepare_cached(
             "SELECT lane, state, step, started, started_at, delivery, attempts FROM deliveries
              WHERE event_seq = ? AND route = ?",
@@ -199,7 +199,7 @@ impl<'a> Batch<'a> {
             Event { payload: bytes::Bytes::new(), ..event.clone() }.encode_raw(&mut self.buffer);
         }
         let job = job_key(id.as_bytes());
-        let row = (seq, self.partition, self.seq, job, &event.tenant, &self.buffer);
+        let row = (seq, self.partition, self.seq, job, &event.tenant, &self.buffer, !matched);
         self.insert_event.execute(row)?;
         let received = span(from_proto(event.received_at.as_ref()).as_microsecond());
         let (low, high) = self.spans.entry(received).or_insert((seq, seq));
@@ -229,6 +229,8 @@ impl<'a> Batch<'a> {
                     Some(event) => {
                         // An operator had it planned, for an event that no route may have wanted.
                         if !self.has_deliveries(seq)? {
+                            let update = "UPDATE events SET unmatched = FALSE WHERE seq = ?";
+                            self.connection.prepare_cached(update)?.execute([seq])?;
                             self.counts.matched(&event.tenant);
                         }
                         let folded = Folded::planned(named.id.clone(), &named.route, &event, at);

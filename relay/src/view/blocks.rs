@@ -1,4 +1,4 @@
-//! What stops the deliveries of routes: pauses and breakers.
+//! What stops the deliveries of routes: pauses, breakers, and what cannot be read of the configuration.
 
 use super::{
     control,
@@ -12,6 +12,7 @@ use jiff::Timestamp;
 use rusqlite::Connection;
 use std::collections::{BTreeMap, HashMap};
 use talaria_bus::time::{from_proto, to_proto};
+use talaria_core::config::Config;
 use talaria_proto::v1::{BreakerCause, Delivery, DeliveryState, Pause};
 
 /// How a route is shut, if it is.
@@ -25,10 +26,11 @@ pub(super) fn shut(lane: &Lane) -> Option<Shut> {
     Some(Shut { until, cause, tries: lane.tries.max(1), why: lane.held_because.clone() })
 }
 
-/// What stops the deliveries of a tenant's routes, by route.
+/// What stops the deliveries of a tenant's routes, by route; `config` is what is in force.
 pub(crate) fn blocks(
     connection: &Connection,
     tenant: &str,
+    config: &Config,
 ) -> rusqlite::Result<BTreeMap<String, RouteBlock>> {
     let pauses = control::paused(connection)?;
     let pause = |route: &str| pauses.get(&(tenant.to_owned(), route.to_owned())).cloned();
@@ -38,15 +40,27 @@ pub(crate) fn blocks(
         let block = paused.or_else(|| shut(&lane).map(RouteBlock::Shut))?;
         Some((lane.route, block))
     };
-    Ok(lanes(connection, Some(tenant), None)?.into_iter().filter_map(block).collect())
+    let mut blocks: BTreeMap<String, RouteBlock> =
+        lanes(connection, Some(tenant), None)?.into_iter().filter_map(block).collect();
+    for (name, route) in config.tenants.get(tenant).iter().flat_map(|tenant| &tenant.routes) {
+        let is_paused = matches!(blocks.get(name), Some(RouteBlock::Paused(_)));
+        if let Some(down) = route.down.as_ref().filter(|_| !is_paused) {
+            blocks.insert(name.clone(), RouteBlock::Down(down.what.clone()));
+        }
+    }
+    Ok(blocks)
 }
 
 /// Gives deliveries that wait behind a block the block as the reason: no record says so of each of them.
-pub(crate) fn explain_waiting(connection: &Connection, deliveries: &mut [Delivery]) -> rusqlite::Result<()> {
+pub(crate) fn explain_waiting(
+    connection: &Connection,
+    deliveries: &mut [Delivery],
+    config: &Config,
+) -> rusqlite::Result<()> {
     let mut known = HashMap::new();
     for delivery in deliveries.iter_mut().filter(|delivery| delivery.state() == DeliveryState::Waiting) {
         if !known.contains_key(&delivery.tenant) {
-            known.insert(delivery.tenant.clone(), blocks(connection, &delivery.tenant)?);
+            known.insert(delivery.tenant.clone(), blocks(connection, &delivery.tenant, config)?);
         }
         let blocks = known.get(&delivery.tenant);
         if let Some(block) = blocks.and_then(|blocks| blocks.get(&delivery.route)) {

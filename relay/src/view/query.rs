@@ -59,6 +59,8 @@ pub(crate) struct EventFilter {
     pub job_id: Option<String>,
     /// Received then.
     pub period: Period,
+    /// That no route took.
+    pub is_unmatched: bool,
 }
 
 /// Which deliveries.
@@ -86,6 +88,17 @@ impl DeliveryFilter {
             && is(&self.job_id, &delivery.job_id)
             && (self.states.is_empty() || self.states.contains(&delivery.state()))
             && self.period.contains(delivery.received_at.as_ref())
+    }
+
+    /// Whether an event is meant that has no delivery: one that is of no route, and in no state.
+    pub(crate) fn matches_unmatched(&self, event: &Event) -> bool {
+        let is =
+            |wanted: &Option<String>, value: &str| wanted.as_deref().is_none_or(|wanted| wanted == value);
+        self.route.is_none()
+            && self.states.is_empty()
+            && is(&self.tenant, &event.tenant)
+            && is(&self.job_id, &event.job_id)
+            && self.period.contains(event.received_at.as_ref())
     }
 }
 
@@ -239,9 +252,13 @@ pub(crate) fn events(
         found.retain(|(seq, event)| *seq < below && is_meant(event));
     } else {
         // Without an index for it: another tenant's events are stepped over.
-        let select = "SELECT seq, event FROM events WHERE seq < ? AND seq BETWEEN ? AND ?
-                      AND (?4 IS NULL OR tenant = ?4) ORDER BY seq DESC";
-        let mut statement = connection.prepare_cached(select)?;
+        let (index, only) =
+            if filter.is_unmatched { ("INDEXED BY events_unmatched", "unmatched AND") } else { ("", "") };
+        let select = format!(
+            "SELECT seq, event FROM events {index} WHERE {only} seq < ? AND seq BETWEEN ? AND ?
+             AND (?4 IS NULL OR tenant = ?4) ORDER BY seq DESC"
+        );
+        let mut statement = connection.prepare_cached(&select)?;
         let mut rows = statement.query((below, low, high.min(below), filter.tenant.as_deref()))?;
         while let Some(row) = rows.next()?
             && found.len() <= max

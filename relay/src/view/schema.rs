@@ -7,7 +7,7 @@
 use talaria_proto::v1::Attempt;
 
 /// Written into the file. A file of another version is thrown away: the view is derived.
-pub(super) const VERSION: i64 = 5;
+pub(super) const VERSION: i64 = 6;
 
 pub(super) const TABLES: &str = "
 -- What it was folded from, and the boot of the machine in which it is in use.
@@ -28,8 +28,11 @@ CREATE TABLE events (
     -- See `job_key`.
     job INTEGER NOT NULL,
     tenant TEXT NOT NULL,
-    event BLOB NOT NULL
+    event BLOB NOT NULL,
+    -- Whether no route took it.
+    unmatched INTEGER NOT NULL
 );
+CREATE INDEX events_unmatched ON events (seq) WHERE unmatched;
 CREATE INDEX events_base ON events (partition, base);
 CREATE INDEX events_job ON events (seq >> 13, job);
 -- The lowest and the highest event that was received in each span of time: see `span`.

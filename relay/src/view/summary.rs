@@ -71,6 +71,7 @@ fn route_summary(connection: &Connection, lane: Lane, now: Timestamp) -> rusqlit
         // The caller knows.
         pause: None,
         not_configured: false,
+        down_because: String::new(),
         tenant: lane.tenant,
         route: lane.route,
         counts,

@@ -15,7 +15,7 @@ use talaria_proto::{
         CancelDeliveryRequest, CancelReplayJobRequest, DeliveryFilter, DeliveryState, ExplainRequest,
         GetDeliveryRequest, GetEventRequest, GetReplayJobRequest, GetSummaryRequest,
         ListControlActionsRequest, ListDeliveriesRequest, ListEventsRequest, ListIdsRequest,
-        ListQuarantinedRequest, ListRefusalsRequest, ListReplayJobsRequest, PauseRequest, ProbeRouteRequest,
+        ListQuarantinedRequest, ListRefusalsRequest, ListReplayJobsRequest, ListUnmatchedRequest, PauseRequest, ProbeRouteRequest,
         ReplayDeliveriesRequest, ReplayDeliveryRequest, ReplayFilter, ReplayJobState, ResumeRequest,
         WatchDeliveriesRequest, WatchDeliveriesResponse, WatchKind, explain_request::Subject,
         list_ids_request::BeginsWith,
@@ -156,6 +156,9 @@ fn ways(method: &str, own: &Known, others: &Known, of_all: &str) -> Vec<Asked> {
                 ways.push(asked(About::Everything, with(begins_with)));
             }
             ways
+        }
+        "ListUnmatched" => {
+            by_name(|tenant| ListUnmatchedRequest { tenant: tenant.into(), ..Default::default() })
         }
         "ListRefusals" => by_name(|tenant| ListRefusalsRequest { tenant: tenant.into() }),
         "Explain" => {
@@ -468,7 +471,9 @@ async fn a_tenants_token_never_sees_another_tenant_by_any_method() {
     }
 
     // That something was looked for that there is: with a token for all it is there.
-    for path in ["ListEvents", "ListDeliveries", "GetSummary", "ListQuarantined", "ListRefusals"] {
+    for path in
+        ["ListEvents", "ListDeliveries", "GetSummary", "ListQuarantined", "ListRefusals", "ListUnmatched"]
+    {
         let answer = everything(&format!("/talaria.v1.StatusService/{path}")).await;
         assert!(answer.mentions("globex") && answer.mentions("acme"), "{path}");
     }

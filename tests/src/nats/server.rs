@@ -113,6 +113,12 @@ impl Server {
         assert!(self.listens().await, "another process has taken the port: {}", self.log());
     }
 
+    /// Starts it again on the same port, with nothing of what it had stored. It has to have ended.
+    pub async fn start_empty(&mut self) {
+        fs::remove_dir_all(self.directory.path().join("store")).unwrap();
+        self.start_again().await;
+    }
+
     /// Everything that it has said so far.
     pub fn log(&self) -> String {
         fs::read_to_string(log_of(&self.directory)).unwrap()

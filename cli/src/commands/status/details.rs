@@ -59,7 +59,11 @@ pub(super) fn show_event(answer: &GetEventResponse, payload: bool) -> Result<(),
         writeln!(out, "{}", visible(&String::from_utf8_lossy(&event.payload)))?;
     }
     if answer.deliveries.is_empty() {
-        writeln!(out, "  no route of the tenant takes it")?;
+        let help = format!(
+            "talaria explain {id} says why; talaria replay {id} --route ROUTE hands it over",
+            id = event.id
+        );
+        writeln!(out, "  no route of the tenant took it: {help}")?;
     }
     Ok(())
 }

@@ -279,6 +279,68 @@ fn a_tenant_whose_secret_is_missing_takes_down_no_other() {
     assert!(relay.tenants.values().all(|tenant| tenant.down().is_none() && tenant.unread.is_empty()));
 }
 
+const ROUTES: &str = "bus: {nats: {servers: [nats://n:4222]}}
+tenants:
+  acme:
+    openrouter: {secrets: [{file: secrets/acme-openrouter}]}
+    routes:
+      works: {url: 'http://127.0.0.1/webhooks/a', secret: {file: secrets/acme-openrouter}}
+      rotates: {url: 'http://127.0.0.1/webhooks/b', secret: [{file: secrets/new}, {file: secrets/acme-openrouter}]}
+      lacks: {url: 'http://127.0.0.1/webhooks/c', secret: {file: secrets/new}}
+      heads: {url: 'http://127.0.0.1/webhooks/d', secret: {file: secrets/acme-openrouter}, headers: {X-Key: {file: secrets/new}}}
+    networks: [loopback]
+";
+
+#[test]
+fn a_route_whose_secret_is_missing_takes_down_no_other() {
+    let both = Both::new();
+    fs::write(&both.path, ROUTES).unwrap();
+    let read = |role| read_for(&both.path, role, Missing::Tolerated).config.unwrap();
+    let config = read(Role::Relay);
+    let state = |name: &str| {
+        let route = config.route("acme", name).unwrap();
+        (route.secrets.len(), route.unread.len(), route.down.is_some())
+    };
+    assert_eq!(state("works"), (1, 0, false));
+    assert_eq!(state("rotates"), (1, 1, false), "it has another secret");
+    assert_eq!((state("lacks"), state("heads")), ((0, 1, true), (1, 1, true)));
+    let down = config.route("acme", "lacks").unwrap().down.as_ref().unwrap();
+    assert!(down.line == 8 && down.what.contains("cannot read the secret in "), "{down}");
+    let warned = |start: &str, end: &str| {
+        let mut warnings = config.warnings.iter().map(|warning| warning.what.as_str());
+        assert!(
+            warnings.any(|what| what.starts_with(start) && what.ends_with(end)),
+            "{start}: {:?}",
+            config.warnings
+        );
+    };
+    warned("route acme/lacks: cannot read ", "; the route is down, and what is for it waits");
+    warned("route acme/rotates: cannot read ", "; its other ones are used");
+    // It is a fault all the same for whoever checks it, and where no route is left.
+    assert_eq!(load_for(&both.path, Role::Relay).unwrap_err().into_problems().len(), 3);
+    assert!(
+        read(Role::Ingress).routes().all(|(_, route)| route.down.is_none()),
+        "an ingress reads none of them"
+    );
+    // What comes is taken, and what is there may not go.
+    let secret = both.directory.path().join("secrets/new");
+    write_secret(&secret, "ours", 0o600);
+    let whole = read(Role::Relay);
+    let changed = [("tenants.acme.routes.lacks.secret".to_owned(), Difference::Changed)].into();
+    let mended = reload(Role::Relay, &config, whole.clone(), &changed).unwrap().config;
+    assert!(mended.route("acme", "lacks").unwrap().down.is_none());
+    let problem = reload(Role::Relay, &whole, config.clone(), &changed).unwrap_err();
+    assert!(problem.what.starts_with("cannot read the secret in "), "{problem}");
+    let changed = [("retention".to_owned(), Difference::Changed)].into();
+    assert!(
+        reload(Role::Relay, &config, config.clone(), &changed).is_ok(),
+        "what is missing stops no other change"
+    );
+    fs::remove_file(&secret).unwrap();
+    fs::write(&both.path, ROUTES.replace("secrets/acme-openrouter", "secrets/away")).unwrap();
+    assert!(read_for(&both.path, Role::Relay, Missing::Tolerated).config.is_err());
+}
+
 #[test]
 fn a_secret_that_goes_away_takes_down_nobody_who_works() {
     let both = Both::new();

@@ -61,6 +61,8 @@ impl Machine {
         let lane = self.state.lane(id);
         let window = match self.config.route(&lane.tenant, &lane.route) {
             Some(_) if self.state.pauses().hold(&lane.tenant, &lane.route) => 0,
+            // It has nothing to sign with: what is for it waits as it does for a route that is paused.
+            Some(route) if route.down.is_some() => 0,
             Some(route) => usize::from(route.in_flight).min(share),
             None => UNCONFIGURED,
         };

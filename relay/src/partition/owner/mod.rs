@@ -19,6 +19,7 @@ use super::{
     recent::RecentEvents,
 };
 use crate::{
+    decisions::unmatched::why_unmatched,
     delivery::attempt::Sender,
     view::{Fed, Feed, View},
 };
@@ -313,7 +314,10 @@ impl Running {
                     self.tools.recent.insert(stored.seq, event);
                     counter!("talaria_events_planned_total", "routes" => "some").increment(1);
                 }
-                Planned::ForNone => counter!("talaria_events_planned_total", "routes" => "none").increment(1),
+                Planned::ForNone => {
+                    counter!("talaria_events_planned_total", "routes" => "none").increment(1);
+                    self.warn_unmatched(event);
+                }
                 Planned::Repeated => counter!("talaria_events_repeated_total", "body" => "same").increment(1),
                 Planned::Conflict => {
                     counter!("talaria_events_repeated_total", "body" => "other").increment(1);
@@ -329,6 +333,28 @@ impl Running {
             }
             self.spans.push(self.span(event));
         }
+    }
+
+    /// Says that nothing is sent for an event: OpenRouter was answered 204 all the same.
+    fn warn_unmatched(&self, event: &Event) {
+        static UNMATCHED: LogLimit = LogLimit::new();
+        let Some(left_out) = UNMATCHED.admit() else { return };
+        let config = Arc::clone(&self.tools.config.borrow());
+        let because = why_unmatched(&event.r#type, config.tenants.get(&event.tenant).map(AsRef::as_ref));
+        let help = format!(
+            "talaria explain {id} says why, and talaria replay {id} --route ROUTE hands it over once a route takes it",
+            id = event.id
+        );
+        tracing::warn!(
+            event = event.id,
+            tenant = event.tenant,
+            kind = event.r#type,
+            job = event.job_id,
+            because,
+            help,
+            left_out,
+            "no route takes an event"
+        );
     }
 
     /// The span of an event's plan, which ends when that is durable.

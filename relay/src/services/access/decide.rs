@@ -35,6 +35,7 @@ const METHODS: [(&str, &[&str], Takes); 6] = [
         &[
             "GetEvent",
             "ListEvents",
+            "ListUnmatched",
             "GetDelivery",
             "ListDeliveries",
             "WatchDeliveries",

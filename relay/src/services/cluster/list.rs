@@ -8,7 +8,8 @@ use crate::{
 use prost::Message;
 use talaria_proto::v1::{
     ClusterMethod, ControlAction, Delivery, Event, ListControlActionsRequest, ListDeliveriesRequest,
-    ListEventsRequest, ListQuarantinedRequest, ListReplayJobsRequest, QuarantinedCallback, ReplayJob,
+    ListEventsRequest, ListQuarantinedRequest, ListReplayJobsRequest, ListUnmatchedRequest,
+    QuarantinedCallback, ReplayJob, UnmatchedEvent,
 };
 use tonic::Status;
 
@@ -86,6 +87,36 @@ impl List for Events {
         request: ListEventsRequest,
     ) -> Result<Page<i64, Event>, Error> {
         local.events(caller, request).await
+    }
+}
+
+/// Events that no route took, newest first.
+pub(in crate::services) struct Unmatched;
+
+impl List for Unmatched {
+    paged!(ListUnmatchedRequest);
+    const METHOD: ClusterMethod = ClusterMethod::ListUnmatched;
+    type Item = UnmatchedEvent;
+    type Position = i64;
+
+    fn token(position: &i64) -> String {
+        request::unmatched_token(*position)
+    }
+
+    fn position(token: &str) -> Result<i64, Status> {
+        request::unmatched_page(token)
+    }
+
+    fn tenant(request: &ListUnmatchedRequest) -> &str {
+        &request.tenant
+    }
+
+    async fn page(
+        local: &Local,
+        caller: &Caller,
+        request: ListUnmatchedRequest,
+    ) -> Result<Page<i64, UnmatchedEvent>, Error> {
+        local.unmatched(caller, request).await
     }
 }
 

@@ -25,7 +25,7 @@ mod serve;
 mod targets;
 mod wire;
 
-pub(super) use list::{Actions, Deliveries, Events, Jobs, List, Quarantined};
+pub(super) use list::{Actions, Deliveries, Events, Jobs, List, Quarantined, Unmatched};
 pub(super) use merge::Page;
 pub(crate) use serve::answer_questions;
 

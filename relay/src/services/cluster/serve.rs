@@ -1,7 +1,7 @@
 //! Answers what other relays ask, by the code that answers clients.
 
 use super::{
-    Actions, Deliveries, Events, Jobs, List, Quarantined,
+    Actions, Deliveries, Events, Jobs, List, Quarantined, Unmatched,
     pieces::{LARGEST_ANSWER, Pieces, largest_piece},
     wire::{decode, list_part, numbers, partitions},
 };
@@ -138,6 +138,7 @@ async fn respond(operator: &Operator, question: &Question) -> Result<Bytes, Erro
         Method::GetEvent => encode(local.event(caller, decode(request)?).await),
         Method::GetDelivery => encode(local.delivery(caller, decode(request)?).await),
         Method::ListEvents => list::<Events>(operator, caller, request).await,
+        Method::ListUnmatched => list::<Unmatched>(operator, caller, request).await,
         Method::ListDeliveries => list::<Deliveries>(operator, caller, request).await,
         Method::ListQuarantined => list::<Quarantined>(operator, caller, request).await,
         Method::ListReplayJobs => list::<Jobs>(operator, caller, request).await,

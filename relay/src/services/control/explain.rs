@@ -14,6 +14,7 @@ use crate::{
 use rusqlite::Connection;
 use std::collections::BTreeMap;
 use talaria_core::{
+    config::Config,
     id::{DeliveryId, EventId, RouteKey},
     json::{Value, parse},
 };
@@ -92,7 +93,7 @@ pub(in crate::services) async fn explain(
         Some(Subject::JobId(job)) if !job.is_empty() => {
             let shown: String = job.chars().take(request::LONGEST_ID).collect();
             let period = Period { since: None, until: None };
-            let filter = EventFilter { tenant, job_id: Some(job), period };
+            let filter = EventFilter { tenant, job_id: Some(job), period, is_unmatched: false };
             (Asked::Job(filter), None, format!("job {shown}"))
         }
         _ => {
@@ -103,7 +104,8 @@ pub(in crate::services) async fn explain(
         }
     };
     let own = local.own();
-    let (mut found, more) = local.read(move |connection| find(connection, &asked)).await?;
+    let config = local.config();
+    let (mut found, more) = local.read(move |connection| find(connection, &asked, &config)).await?;
     found.retain(|found| own.has(&found.event.tenant));
     let mut explanations = Vec::new();
     for found in found {
@@ -123,7 +125,7 @@ pub(in crate::services) async fn explain(
     Ok(ExplainPart { explanations, more })
 }
 
-fn find(connection: &Connection, asked: &Asked) -> rusqlite::Result<(Vec<Found>, bool)> {
+fn find(connection: &Connection, asked: &Asked, config: &Config) -> rusqlite::Result<(Vec<Found>, bool)> {
     let (events, more) = match asked {
         Asked::Event(id, caller) => {
             let seen = query::event(connection, *id)?.filter(|(_, event)| caller.sees(&event.tenant));
@@ -139,7 +141,7 @@ fn find(connection: &Connection, asked: &Asked) -> rusqlite::Result<(Vec<Found>,
         Ok(Found {
             seq,
             planned: planned.map(|history| (history.delivery, history.attempts)).collect(),
-            blocks: blocks::blocks(connection, &event.tenant)?,
+            blocks: blocks::blocks(connection, &event.tenant, config)?,
             conflicts: query::conflicts_of(connection, seq)?.len(),
             event,
         })

@@ -2,14 +2,15 @@
 
 use super::request;
 use crate::{
+    decisions::unmatched::why_unmatched,
     services::{access::Caller, cluster::Page, error::Error, local::Local},
     view::{blocks, control, query, summary},
 };
 use talaria_core::id::{DeliveryId, EventId};
 use talaria_proto::v1::{
-    Delivery, Event, FoundEvent, GetDeliveryRequest, GetDeliveryResponse, GetEventRequest, GetEventResponse,
-    GetSummaryRequest, GetSummaryResponse, ListDeliveriesRequest, ListEventsRequest, ListQuarantinedRequest,
-    QuarantinedCallback,
+    BreakerState, Delivery, Event, FoundEvent, GetDeliveryRequest, GetDeliveryResponse, GetEventRequest,
+    GetEventResponse, GetSummaryRequest, GetSummaryResponse, ListDeliveriesRequest, ListEventsRequest,
+    ListQuarantinedRequest, ListUnmatchedRequest, QuarantinedCallback, RouteSummary, UnmatchedEvent,
 };
 
 impl Local {
@@ -21,13 +22,13 @@ impl Local {
     ) -> Result<FoundEvent, Error> {
         let id: EventId = request::id(&request.event_id)?;
         self.settled().await;
-        let (own, caller) = (self.own(), caller.clone());
+        let (own, caller, config) = (self.own(), caller.clone(), self.config());
         let found = self.read(move |connection| {
             let found = query::event(connection, id)?;
             let seen = found.filter(|(_, event)| caller.sees(&event.tenant) && own.has(&event.tenant));
             let Some((event_seq, event)) = seen else { return Ok(None) };
             let mut deliveries = query::deliveries_of(connection, event_seq)?;
-            blocks::explain_waiting(connection, &mut deliveries)?;
+            blocks::explain_waiting(connection, &mut deliveries, &config)?;
             let conflicts = query::conflicts_of(connection, event_seq)?;
             let found = GetEventResponse { event: Some(event), deliveries, conflicts };
             Ok(Some(FoundEvent { found: Some(found), event_seq }))
@@ -44,14 +45,14 @@ impl Local {
     ) -> Result<GetDeliveryResponse, Error> {
         let id: DeliveryId = request::id(&request.delivery_id)?;
         self.settled().await;
-        let (own, caller) = (self.own(), caller.clone());
+        let (own, caller, config) = (self.own(), caller.clone(), self.config());
         let found = self.read(move |connection| {
             let found = query::history(connection, id)?;
             let seen = found.filter(|(_, history)| {
                 caller.sees(&history.delivery.tenant) && own.has(&history.delivery.tenant)
             });
             let Some((_, query::History { mut delivery, attempts, .. })) = seen else { return Ok(None) };
-            blocks::explain_waiting(connection, std::slice::from_mut(&mut delivery))?;
+            blocks::explain_waiting(connection, std::slice::from_mut(&mut delivery), &config)?;
             let mut actions = control::actions_of(connection, id)?;
             for action in actions.iter_mut().filter(|action| !action.replay_job_id.is_empty()) {
                 // Why a job was begun is said to those who may see the job.
@@ -79,6 +80,26 @@ impl Local {
         Ok(Page::new(found).retain(|event| own.has(&event.tenant)))
     }
 
+    /// Events that no route took, each with the reason by the configuration as it is.
+    pub(in crate::services) async fn unmatched(
+        &self,
+        caller: &Caller,
+        request: ListUnmatchedRequest,
+    ) -> Result<Page<i64, UnmatchedEvent>, Error> {
+        let size = request::page_size(request.page_size)?;
+        let below = request::unmatched_page(&request.page_token)?;
+        let filter = request::unmatched_filter(request, caller)?;
+        let (found, more) =
+            self.read(move |connection| query::events(connection, &filter, below, size)).await?;
+        let (own, config) = (self.own(), self.config());
+        let with_reason = |(position, event): (i64, Event)| {
+            let why = why_unmatched(&event.r#type, config.tenants.get(&event.tenant).map(AsRef::as_ref));
+            (position, UnmatchedEvent { event: Some(event), why })
+        };
+        let page = Page::new((found.into_iter().map(with_reason).collect(), more));
+        Ok(page.retain(|unmatched| unmatched.event.as_ref().is_some_and(|event| own.has(&event.tenant))))
+    }
+
     pub(in crate::services) async fn deliveries(
         &self,
         caller: &Caller,
@@ -87,10 +108,11 @@ impl Local {
         let size = request::page_size(request.page_size)?;
         let below = request::delivery_page(&request.page_token)?;
         let filter = request::delivery_filter(request.filter.unwrap_or_default(), caller)?;
+        let config = self.config();
         let question = move |connection: &rusqlite::Connection| {
             let (found, more) = query::deliveries(connection, &filter, below, size)?;
             let (places, mut deliveries): (Vec<_>, Vec<Delivery>) = found.into_iter().unzip();
-            blocks::explain_waiting(connection, &mut deliveries)?;
+            blocks::explain_waiting(connection, &mut deliveries, &config)?;
             Ok((places.into_iter().zip(deliveries).collect(), more))
         };
         let (found, own) = (self.read(question).await?, self.own());
@@ -124,7 +146,7 @@ impl Local {
         request: GetSummaryRequest,
     ) -> Result<GetSummaryResponse, Error> {
         let tenant = caller.narrow(&request.tenant)?;
-        let (now, own) = (self.clock.now(), self.own());
+        let (now, own, named) = (self.clock.now(), self.own(), tenant.clone());
         let mut sums = self
             .read(move |connection| {
                 Ok(GetSummaryResponse {
@@ -138,6 +160,21 @@ impl Local {
         let config = self.config();
         for route in &mut sums.routes {
             route.not_configured = config.route(&route.tenant, &route.route).is_none();
+        }
+        let is_meant = |tenant: &str| own.has(tenant) && named.as_deref().is_none_or(|named| named == tenant);
+        for (tenant, route) in config.routes().filter(|(tenant, _)| is_meant(&tenant.name)) {
+            let Some(down) = &route.down else { continue };
+            let is_it = |it: &&mut RouteSummary| it.tenant == tenant.name && it.route == route.name;
+            match sums.routes.iter_mut().find(is_it) {
+                Some(known) => known.down_because.clone_from(&down.what),
+                None => sums.routes.push(RouteSummary {
+                    tenant: tenant.name.clone(),
+                    route: route.name.clone(),
+                    breaker: BreakerState::Admitting.into(),
+                    down_because: down.what.clone(),
+                    ..RouteSummary::default()
+                }),
+            }
         }
         sums.tenants.retain(|tenant| own.has(&tenant.tenant));
         sums.view_behind = self.behind();

@@ -14,7 +14,7 @@ mod watch;
 
 use super::{
     access::{Caller, caller, pass},
-    cluster::{Cluster, Deliveries, Events, Quarantined},
+    cluster::{Cluster, Deliveries, Events, Quarantined, Unmatched},
     error::Error,
     refusals::Refusals,
 };
@@ -24,8 +24,8 @@ use talaria_proto::v1::{
     ClusterMethod, GetDeliveryRequest, GetDeliveryResponse, GetEventRequest, GetEventResponse,
     GetSummaryRequest, GetSummaryResponse, ListDeliveriesRequest, ListDeliveriesResponse, ListEventsRequest,
     ListEventsResponse, ListIdsRequest, ListIdsResponse, ListQuarantinedRequest, ListQuarantinedResponse,
-    ListRefusalsRequest, ListRefusalsResponse, WatchDeliveriesRequest, WatchDeliveriesResponse,
-    status_service_server::StatusService,
+    ListRefusalsRequest, ListRefusalsResponse, ListUnmatchedRequest, ListUnmatchedResponse, WatchDeliveriesRequest,
+    WatchDeliveriesResponse, status_service_server::StatusService,
 };
 use tokio::{sync::watch::Receiver, time::Instant};
 use tokio_stream::Stream;
@@ -111,6 +111,19 @@ impl StatusService for StatusServer {
         let caller = caller(&request)?;
         let listed = self.cluster.list::<Events>(&caller, request.into_inner(), 0).await?;
         Ok(Response::new(ListEventsResponse {
+            events: listed.items,
+            next_page_token: listed.next_page_token,
+            incomplete: listed.incomplete,
+        }))
+    }
+
+    async fn list_unmatched(
+        &self,
+        request: Request<ListUnmatchedRequest>,
+    ) -> Result<Response<ListUnmatchedResponse>, Status> {
+        let caller = caller(&request)?;
+        let listed = self.cluster.list::<Unmatched>(&caller, request.into_inner(), 0).await?;
+        Ok(Response::new(ListUnmatchedResponse {
             events: listed.items,
             next_page_token: listed.next_page_token,
             incomplete: listed.incomplete,

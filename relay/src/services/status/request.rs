@@ -10,7 +10,7 @@ use crate::{
 use data_encoding::BASE64URL_NOPAD;
 use jiff::Timestamp;
 use std::{collections::BTreeSet, fmt::Display, str::FromStr};
-use talaria_proto::v1::{self, DeliveryState, ListEventsRequest};
+use talaria_proto::v1::{self, DeliveryState, ListEventsRequest, ListUnmatchedRequest};
 use tonic::Status;
 
 const DEFAULT_PAGE: usize = 50;
@@ -60,6 +60,19 @@ pub(crate) fn event_filter(request: ListEventsRequest, caller: &Caller) -> Resul
         tenant: caller.narrow(&request.tenant)?,
         job_id: given(request.job_id),
         period: period(request.since, request.until)?,
+        is_unmatched: false,
+    })
+}
+
+pub(crate) fn unmatched_filter(
+    request: ListUnmatchedRequest,
+    caller: &Caller,
+) -> Result<EventFilter, Status> {
+    Ok(EventFilter {
+        tenant: caller.narrow(&request.tenant)?,
+        job_id: None,
+        period: period(request.since, request.until)?,
+        is_unmatched: true,
     })
 }
 
@@ -102,6 +115,14 @@ pub(crate) fn event_token(seq: i64) -> String {
 
 pub(crate) fn event_page(token: &str) -> Result<i64, Status> {
     Ok(place(token, "e", |text| text.parse().ok())?.unwrap_or(i64::MAX))
+}
+
+pub(crate) fn unmatched_token(seq: i64) -> String {
+    token("u", seq)
+}
+
+pub(crate) fn unmatched_page(token: &str) -> Result<i64, Status> {
+    Ok(place(token, "u", |text| text.parse().ok())?.unwrap_or(i64::MAX))
 }
 
 pub(crate) fn delivery_token((seq, route): Place) -> String {

@@ -164,19 +164,35 @@ impl Watch {
             };
             for Committed { seq, commit, .. } in commits {
                 for record in &commit.records {
+                    if let Some(event) = self.unmatched(record) {
+                        self.send(WatchDeliveriesResponse {
+                            kind: WatchKind::Unmatched.into(),
+                            event: Some(event),
+                            token: request::watch_token(seq),
+                            ..WatchDeliveriesResponse::default()
+                        })
+                        .await?;
+                    }
                     for change in self.changes_of(record).await? {
                         self.send(WatchDeliveriesResponse {
                             kind: WatchKind::Change.into(),
                             delivery: Some(change.delivery),
                             attempt: change.attempt,
                             token: request::watch_token(seq),
-                            incomplete: false,
+                            ..WatchDeliveriesResponse::default()
                         })
                         .await?;
                     }
                 }
             }
         }
+    }
+
+    /// The event of a record that says that no route takes it, if it is meant.
+    fn unmatched(&self, record: &Record) -> Option<Event> {
+        let Some(What::EventPlanned(planned)) = &record.what else { return None };
+        let event = planned.event.as_ref().filter(|_| planned.routes.is_empty())?;
+        self.filter.matches_unmatched(event).then(|| event.clone())
     }
 
     /// The changes that a record makes to deliveries that are meant.

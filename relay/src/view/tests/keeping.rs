@@ -76,7 +76,12 @@ async fn forgotten_events_go_and_what_was_asked_for_by_hand_stays_listed() {
     let found = view.read(|c| {
         query::events(
             c,
-            &query::EventFilter { tenant: None, job_id: Some("job 2".into()), period: ANY_TIME },
+            &query::EventFilter {
+                tenant: None,
+                job_id: Some("job 2".into()),
+                period: ANY_TIME,
+                is_unmatched: false,
+            },
             99,
             9,
         )

@@ -11,7 +11,10 @@ use talaria_core::{
     id::{DeliveryId, EventId},
     short_id::{IdBeginning, short},
 };
-use talaria_proto::v1::{BreakerCause, BreakerState, ControlKind, DeliveryTask, ReplayJob, ReplayJobState};
+use talaria_proto::v1::{
+    BreakerCause, BreakerState, ControlKind, DeliveryMoved, DeliveryRef, DeliveryStatus, DeliveryTask, ReplayJob,
+    ReplayJobState, record::What,
+};
 
 /// Pages through a list and gives all of it.
 async fn all_pages(view: &View, filter: DeliveryFilter, size: usize) -> Vec<String> {
@@ -79,8 +82,8 @@ async fn lists_are_complete_newest_first_and_without_repeats_on_any_page_size() 
 async fn events_are_listed_by_tenant_job_and_time() {
     let (_kept, view) = view_of(&crowd()).await;
     let list = async |tenant: Option<&str>, job: Option<&str>, period: Period, below: i64, max: usize| {
-        let filter =
-            EventFilter { tenant: tenant.map(str::to_owned), job_id: job.map(str::to_owned), period };
+        let (tenant, job_id) = (tenant.map(str::to_owned), job.map(str::to_owned));
+        let filter = EventFilter { tenant, job_id, period, is_unmatched: false };
         let (events, more) = view.read(move |c| query::events(c, &filter, below, max)).await.unwrap();
         (events.into_iter().map(|(seq, _)| seq).collect::<Vec<_>>(), more)
     };
@@ -153,6 +156,35 @@ async fn ids_are_found_by_what_they_begin_with() {
     assert_eq!(list(replay("rpl_1"), "", 9).await.0, ["rpl_12", "rpl_13"]);
     assert_eq!(list(replay("rpl_1"), "acme", 9).await.0, ["rpl_12"]);
     assert_eq!(list(replay("rpl_13"), "", 9).await.0, ["rpl_13"]);
+}
+
+#[tokio::test]
+async fn an_event_that_no_route_took_is_listed_until_an_operator_has_it_planned() {
+    let mut history = crowd();
+    let (unwanted, _) = history.event("acme", &[]);
+    history.event("other", &[]);
+    let list = async |view: &View, tenant: Option<&str>, below: i64| {
+        let tenant = tenant.map(str::to_owned);
+        let filter = EventFilter { tenant, job_id: None, period: ANY_TIME, is_unmatched: true };
+        let (events, more) = view.read(move |c| query::events(c, &filter, below, 1)).await.unwrap();
+        (events.into_iter().map(|(seq, _)| seq).collect::<Vec<_>>(), more)
+    };
+    let (_kept, view) = view_of(&history).await;
+    assert_eq!(list(&view, None, i64::MAX).await, (vec![202], true));
+    assert_eq!(list(&view, None, 202).await, (vec![201], false));
+    assert_eq!(list(&view, Some("acme"), i64::MAX).await, (vec![201], false));
+    let moved = DeliveryMoved {
+        delivery: Some(DeliveryRef {
+            id: DeliveryId::new(unwanted, "a").to_string(),
+            tenant: "acme".into(),
+            route: "a".into(),
+        }),
+        status: Some(DeliveryStatus { step: 1, ..DeliveryStatus::default() }),
+        ..DeliveryMoved::default()
+    };
+    history.record("acme", at(300), 201, What::DeliveryMoved(moved));
+    let (_kept, view) = view_of(&history).await;
+    assert_eq!(list(&view, Some("acme"), i64::MAX).await, (vec![], false));
 }
 
 #[tokio::test]
@@ -244,7 +276,7 @@ async fn what_waits_behind_a_block_says_so() {
     let explained = view.read(|c| {
         let (found, _) = query::deliveries(c, &filter(), TOP, 9)?;
         let mut deliveries: Vec<_> = found.into_iter().map(|(_, delivery)| delivery).collect();
-        blocks::explain_waiting(c, &mut deliveries)?;
+        blocks::explain_waiting(c, &mut deliveries, &crate::testing::config(""))?;
         Ok(deliveries)
     });
     let explained = explained.await.unwrap();

@@ -32,6 +32,24 @@ fn status(state: DeliveryState) -> DeliveryStatus {
 }
 
 #[test]
+fn an_event_that_no_route_takes_is_meant_unless_routes_or_states_are_named() {
+    let all = DeliveryFilter {
+        tenant: None,
+        route: None,
+        job_id: None,
+        states: Vec::new(),
+        period: Period { since: None, until: None },
+    };
+    assert!(all.matches_unmatched(&event()));
+    let of = |tenant: &str| DeliveryFilter { tenant: Some(tenant.into()), ..all.clone() };
+    assert!(of("acme").matches_unmatched(&event()) && !of("globex").matches_unmatched(&event()));
+    assert!(!DeliveryFilter { job_id: Some("other".into()), ..all.clone() }.matches_unmatched(&event()));
+    assert!(!DeliveryFilter { route: Some("a".into()), ..all.clone() }.matches_unmatched(&event()));
+    let states = vec![DeliveryState::Parked];
+    assert!(!DeliveryFilter { states, ..all }.matches_unmatched(&event()));
+}
+
+#[test]
 fn a_record_shows_its_deliveries_as_they_were_after_it() {
     let planned = EventPlanned { event: Some(event()), routes: vec!["a".into(), "b".into()] };
     let shown = changes(&record(What::EventPlanned(planned)));

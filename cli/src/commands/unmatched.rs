@@ -1,0 +1,77 @@
+//! `talaria status --unmatched`: events that no route took, for which nothing is sent.
+
+use super::status::Relay;
+use crate::{
+    Failure,
+    args::Status,
+    print::{self, Cell, Column, DIM, Screen, state_style},
+};
+use std::io::{self, Write as _};
+use talaria_bus::time::to_proto;
+use talaria_proto::v1::{DeliveryState, ListUnmatchedRequest, TenantSummary, UnmatchedEvent};
+
+const COLUMNS: [Column; 6] = [
+    Column::new("RECEIVED"),
+    Column::new("TENANT").rank(2),
+    Column::new("JOB").rank(3).at_least(8),
+    Column::new("TYPE").rank(1).at_least(10).keeps_end(),
+    Column::new("EVENT"),
+    Column::new("WHY").at_least(20),
+];
+
+pub(super) async fn show(relay: &mut Relay, args: &Status) -> Result<(), Failure> {
+    let request = ListUnmatchedRequest {
+        tenant: args.filter.tenant.clone().unwrap_or_default(),
+        since: args.filter.since.map(to_proto),
+        until: args.filter.until.map(to_proto),
+        page_size: args.limit,
+        page_token: String::new(),
+    };
+    let list = relay.list_unmatched(request).await?.into_inner();
+    if args.ask.json {
+        return Ok(print::json_document(&list)?);
+    }
+    print::warn_if_incomplete(list.incomplete)?;
+    let Some(first) = list.events.first().and_then(|unmatched| unmatched.event.as_ref()) else {
+        return Ok(writeln!(anstream::stdout(), "{DIM}There is no event that no route took.{DIM:#}")?);
+    };
+    let (help, screen) = (help(&first.id), Screen::stdout(args.wide));
+    let row = |unmatched: &UnmatchedEvent| {
+        let event = unmatched.event.clone().unwrap_or_default();
+        vec![
+            Cell::styled(print::time(event.received_at.as_ref()), DIM),
+            Cell::from(&event.tenant),
+            Cell::from(&event.job_id),
+            Cell::from(&event.r#type),
+            Cell::styled(screen.id(&event.id), DIM),
+            Cell::from(&unmatched.why),
+        ]
+    };
+    print::table(&COLUMNS, list.events.iter().map(row).collect(), screen)?;
+    let mut out = anstream::stdout().lock();
+    if !list.next_page_token.is_empty() {
+        writeln!(out, "{DIM}There are more: --limit shows up to 1000, --since and --until narrow.{DIM:#}")?;
+    }
+    Ok(writeln!(out, "{DIM}{help}{DIM:#}")?)
+}
+
+/// What to do about one.
+fn help(id: &str) -> String {
+    format!(
+        "`talaria explain {id}` says more; once a route takes it, `talaria replay {id} --route ROUTE` hands it over"
+    )
+}
+
+/// How many events of each tenant no route took, a line each, for those who look at everything.
+pub(super) fn in_short(tenants: &[TenantSummary]) -> io::Result<()> {
+    let (mut out, style) = (anstream::stdout().lock(), state_style(DeliveryState::Parked));
+    let mut some = tenants.iter().filter(|tenant| tenant.unmatched_events > 0).peekable();
+    if some.peek().is_none() {
+        return Ok(());
+    }
+    for TenantSummary { tenant, unmatched_events, .. } in some {
+        let events = if *unmatched_events == 1 { "event" } else { "events" };
+        writeln!(out, "{style}{tenant}: {unmatched_events} {events} that no route took{style:#}")?;
+    }
+    writeln!(out, "  {DIM}talaria status --unmatched lists them{DIM:#}\n")
+}
