@@ -82,7 +82,8 @@ test-stack: stack-images ## Bring deploy/compose.yaml up, and kill each of its c
 stack-images: nats-image ## Build the images of deploy/compose.yaml
 	tests/images/base rust:1.95-bookworm
 	tests/images/base python:3.11-slim-bookworm
-	DOCKER_BUILDKIT=0 docker build --network host --tag talaria:0.1.0 --file deploy/Dockerfile .
+	DOCKER_BUILDKIT=0 docker build --network host --tag talaria:0.1.0 --file deploy/Dockerfile \
+	--build-arg REVISION=$$(git rev-parse HEAD || echo unknown) .
 	DOCKER_BUILDKIT=0 docker build --network host --tag talaria-hermes:0.19.0 --file deploy/compose/hermes.Dockerfile \
 	deploy/compose
 

@@ -673,7 +673,7 @@ fn the_manual_is_in_the_binary() {
 
     for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
         let script = works(directory, &["completions", shell]);
-        assert!(script.contains("doctor") && script.contains("--public-url"), "{shell}");
+        assert!(script.contains("doctor") && script.contains("public-url"), "{shell}");
     }
     let said = works(directory, &["man", "manual"]);
     let manual = directory.join("manual");

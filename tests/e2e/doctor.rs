@@ -2,10 +2,11 @@
 
 use crate::hermes::{one_route, route};
 use serde_json::{Value, json};
-use std::{fs, path::Path};
+use std::{fs, os::unix::fs::PermissionsExt as _, path::Path};
 use talaria_tests::{
     binary, free_port,
     hermes::Gateway,
+    nats,
     openrouter::OpenRouter,
     sink::{Does, Sink},
     stack::{Stack, stack},
@@ -45,6 +46,9 @@ async fn with_the_real_hermes_everything_is_ok_and_nothing_is_run() {
         .start()
         .await;
     ready(&stack).await;
+    for secret in ["hermes", "openrouter-acme"] {
+        fs::set_permissions(stack.written.path().join(secret), fs::Permissions::from_mode(0o600)).unwrap();
+    }
     let (ingress, admin) = (format!("http://{}", stack.ingress()), format!("http://{}", stack.admin()));
     let (code, found, err) = doctor(stack.written.path(), &["--public-url", &ingress, "--admin", &admin]);
     assert_eq!(
@@ -178,4 +182,26 @@ async fn the_public_url_is_asked_without_a_signature_and_callbacks_go_on() {
     let guesses = OpenRouter::new(stack.ingress(), "acme", "guessed");
     assert_eq!(guesses.try_send("refused", "completed").await, Some(401));
     stack.openrouter("acme").send("job", "completed").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nats_is_asked_for_its_streams_and_none_is_created() {
+    let url = nats::shared().await;
+    let prefix = format!("doctor-{:016x}", rand::random::<u64>());
+    let bus = format!("bus: {{nats: {{servers: [\"{url}\"], prefix: {prefix}}}}}");
+    let written = stack().with(&bus).tenant("acme", |t| t).write();
+    for _ in 0..2 {
+        let (code, found, _) = doctor(written.path(), &[]);
+        let said = of(&found, "bus");
+        assert!(code == Some(1) && said[0].starts_with("fault: "), "{said:?}");
+    }
+    let stack = written.start().await;
+    ready(&stack).await;
+    for role in [&[][..], &["--role", "ingress"], &["--role", "relay"]] {
+        let admin = format!("http://{}", stack.admin());
+        let (_, found, _) = doctor(stack.written.path(), &[role, &["--admin", &admin]].concat());
+        assert!(of(&found, "bus")[0].starts_with("ok: NATS at "), "{role:?}: {found:#}");
+        assert!(of(&found, "process")[0].starts_with("ok: "), "{role:?}: {found:#}");
+        assert_eq!(of(&found, "public url").is_empty(), role.contains(&"relay"), "{role:?}");
+    }
 }

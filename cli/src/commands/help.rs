@@ -23,18 +23,21 @@ pub(crate) fn run(args: &Help) -> Result<(), Failure> {
 
 fn command(words: &[String]) -> Result<(), Failure> {
     let mut command = Args::command();
-    command.build();
-    let mut found = &mut command;
+    let mut known = &command;
     for word in words {
-        let Some(next) = found.find_subcommand_mut(word) else {
-            let what = format!(
+        let Some(next) = known.find_subcommand(word) else {
+            return Err(Failure::Unknown(format!(
                 "there is no command {word}\n  help: talaria --help lists them; talaria help error NAME shows an error"
-            );
-            return Err(Failure::Unknown(what));
+            )));
         };
-        found = next;
+        known = next;
     }
-    Ok(write!(anstream::stdout(), "{}", found.render_long_help().ansi())?)
+    // The same as the command's own --help, which is told as an error.
+    let line = ["talaria"].into_iter().chain(words.iter().map(String::as_str)).chain(["--help"]);
+    match command.try_get_matches_from_mut(line) {
+        Ok(_) => Ok(()),
+        Err(help) => Ok(write!(anstream::stdout(), "{}", help.render().ansi())?),
+    }
 }
 
 fn list() -> io::Result<()> {
