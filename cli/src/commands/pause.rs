@@ -70,11 +70,7 @@ pub(crate) async fn resume(config: &Path, args: ResumeArgs) -> Result<(), Failur
         is_meant(&route.route) && route.tenant == args.target.tenant && is_shut(route.breaker())
     }) {
         let name = format!("{}/{}", one_line(&route.tenant), one_line(&route.route));
-        writeln!(
-            out,
-            "But {name} is {}: talaria probe {name} tries it now",
-            one_line(&in_the_way(route))
-        )?;
+        writeln!(out, "But {name} is {}: talaria probe {name} tries it now", one_line(&in_the_way(route)))?;
     }
     Ok(())
 }

@@ -15,10 +15,10 @@ use talaria_proto::{
         CancelDeliveryRequest, CancelReplayJobRequest, DeliveryFilter, DeliveryState, ExplainRequest,
         GetDeliveryRequest, GetEventRequest, GetReplayJobRequest, GetSummaryRequest,
         ListControlActionsRequest, ListDeliveriesRequest, ListEventsRequest, ListIdsRequest,
-        ListQuarantinedRequest, ListRefusalsRequest, ListReplayJobsRequest, ListUnmatchedRequest, PauseRequest, ProbeRouteRequest,
-        ReplayDeliveriesRequest, ReplayDeliveryRequest, ReplayFilter, ReplayJobState, ResumeRequest,
-        WatchDeliveriesRequest, WatchDeliveriesResponse, WatchKind, explain_request::Subject,
-        list_ids_request::BeginsWith,
+        ListQuarantinedRequest, ListRefusalsRequest, ListReplayJobsRequest, ListUnmatchedRequest,
+        PauseRequest, ProbeRouteRequest, ReplayDeliveriesRequest, ReplayDeliveryRequest, ReplayFilter,
+        ReplayJobState, ResumeRequest, WatchDeliveriesRequest, WatchDeliveriesResponse, WatchKind,
+        explain_request::Subject, list_ids_request::BeginsWith,
     },
 };
 use talaria_tests::{

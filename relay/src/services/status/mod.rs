@@ -24,8 +24,8 @@ use talaria_proto::v1::{
     ClusterMethod, GetDeliveryRequest, GetDeliveryResponse, GetEventRequest, GetEventResponse,
     GetSummaryRequest, GetSummaryResponse, ListDeliveriesRequest, ListDeliveriesResponse, ListEventsRequest,
     ListEventsResponse, ListIdsRequest, ListIdsResponse, ListQuarantinedRequest, ListQuarantinedResponse,
-    ListRefusalsRequest, ListRefusalsResponse, ListUnmatchedRequest, ListUnmatchedResponse, WatchDeliveriesRequest,
-    WatchDeliveriesResponse, status_service_server::StatusService,
+    ListRefusalsRequest, ListRefusalsResponse, ListUnmatchedRequest, ListUnmatchedResponse,
+    WatchDeliveriesRequest, WatchDeliveriesResponse, status_service_server::StatusService,
 };
 use tokio::{sync::watch::Receiver, time::Instant};
 use tokio_stream::Stream;

@@ -12,8 +12,8 @@ use talaria_core::{
     short_id::{IdBeginning, short},
 };
 use talaria_proto::v1::{
-    BreakerCause, BreakerState, ControlKind, DeliveryMoved, DeliveryRef, DeliveryStatus, DeliveryTask, ReplayJob,
-    ReplayJobState, record::What,
+    BreakerCause, BreakerState, ControlKind, DeliveryMoved, DeliveryRef, DeliveryStatus, DeliveryTask,
+    ReplayJob, ReplayJobState, record::What,
 };
 
 /// Pages through a list and gives all of it.
