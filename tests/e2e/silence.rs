@@ -12,6 +12,9 @@ fn silent() -> String {
     url
 }
 
+/// A whole id: of a beginning the relay would be asked first, and nothing would be done yet.
+const DELIVERY: &str = "dlv_aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
+
 #[test]
 fn commands_give_a_silent_relay_up_and_say_what_may_still_be_done() {
     let url = silent();
@@ -19,8 +22,8 @@ fn commands_give_a_silent_relay_up_and_say_what_may_still_be_done() {
     let intervenes: [&[&str]; 4] = [
         &["pause", "acme", "--as", "ana"],
         &["resume", "acme", "--as", "ana"],
-        &["cancel", "dlv_x", "--as", "ana"],
-        &["replay", "dlv_x", "--as", "ana"],
+        &["cancel", DELIVERY, "--as", "ana"],
+        &["replay", DELIVERY, "--as", "ana"],
     ];
     thread::scope(|scope| {
         let running: Vec<_> = asks

@@ -52,11 +52,6 @@ impl OnTerminal {
         String::from_utf8_lossy(&shown).replace("\r\n", "\n")
     }
 
-    /// Its process' id.
-    pub fn pid(&self) -> u32 {
-        self.child.id()
-    }
-
     /// Waits until it ends; its exit code, and all that was shown.
     pub fn end(mut self) -> (Option<i32>, String) {
         let code = self.child.wait().unwrap().code();

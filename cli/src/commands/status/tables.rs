@@ -50,7 +50,7 @@ const DELIVERIES: [Column; 8] = [
     Column::new("TYPE").rank(3).at_least(10).keeps_end(),
     Column::new("ATTEMPTS").rank(4),
     Column::new("DELIVERY"),
-    Column::new("WHY").rank(2).at_least(16),
+    Column::new("WHY").rank(2).at_least(10),
 ];
 
 const QUARANTINED: [Column; 5] = [
