@@ -149,7 +149,7 @@ async fn explain_says_what_became_of_an_event_at_each_route_and_what_follows() {
         ),
         (&[&DeliveryId::new(event.parse().unwrap(), "nowhere").to_string()], 4, "no delivery dlv_"),
         (&["no such job"], 4, "no job no such job is known"),
-        (&["job 1", "--tenant", "other"], 4, "no job job 1 is known"),
+        (&["job 1", "--tenant", "other"], 4, "there is no tenant other; there is: acme"),
         (&["evt_x"], 4, "no event evt_x is known"),
         (&["evt_1"], 2, "is not an event id"),
         (&["dlv_1"], 2, "is not a delivery id"),
