@@ -5,9 +5,10 @@ use talaria_proto::v1::{
     CancelDeliveryRequest, ControlAction, ControlKind, Delivery, DeliveryFilter, DeliveryState as State,
     Event, ExplainRequest, GetDeliveryRequest, GetEventRequest, GetReplayJobRequest, GetSummaryRequest,
     ListControlActionsRequest, ListDeliveriesRequest, ListEventsRequest, ListIdsRequest,
-    ListQuarantinedRequest, ListReplayJobsRequest, PauseRequest, ReplayDeliveriesRequest,
-    ReplayDeliveryRequest, ReplayFilter, ReplayJob, ReplayJobState, ResumeRequest, WatchDeliveriesRequest,
-    WatchDeliveriesResponse, WatchKind, explain_request::Subject, list_ids_request::BeginsWith,
+    ListQuarantinedRequest, ListReplayJobsRequest, ListUnmatchedRequest, PauseRequest,
+    ReplayDeliveriesRequest, ReplayDeliveryRequest, ReplayFilter, ReplayJob, ReplayJobState, ResumeRequest,
+    UnmatchedEvent, WatchDeliveriesRequest, WatchDeliveriesResponse, WatchKind, explain_request::Subject,
+    list_ids_request::BeginsWith,
 };
 use talaria_tests::{
     nats,
@@ -283,6 +284,36 @@ async fn a_watch_shows_all_partitions_and_goes_on_at_another_relay_after_a_kill(
         if delivery.state() == State::Delivered {
             assert!(delivered.insert(delivery.tenant), "each change comes once");
         }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn events_that_no_route_took_are_listed_by_either_relay_page_by_page() {
+    let sink = Sink::start().await;
+    let relays = two_relays(&sink, "events: ['image.*']").await;
+    send_to_all(&relays, "unwanted").await;
+    for relay in &relays {
+        let page = async |page_size, page_token| {
+            let request = ListUnmatchedRequest { page_size, page_token, ..ListUnmatchedRequest::default() };
+            relay.status().await.list_unmatched(request).await.unwrap().into_inner()
+        };
+        let ids =
+            |list: Vec<UnmatchedEvent>| list.into_iter().map(|it| it.event.unwrap().id).collect::<Vec<_>>();
+        let whole = until("all to be planned", async || {
+            Some(page(50, String::new()).await).filter(|all| !all.incomplete && all.events.len() == TENANTS)
+        })
+        .await;
+        assert!(whole.events.iter().all(|it| it.why == "no route's events name its type"));
+        let (mut by_pages, mut token) = (Vec::new(), String::new());
+        loop {
+            let part = page(5, token).await;
+            by_pages.extend(ids(part.events));
+            token = part.next_page_token;
+            if token.is_empty() {
+                break;
+            }
+        }
+        assert_eq!(by_pages, ids(whole.events));
     }
 }
 

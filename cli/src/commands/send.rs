@@ -23,7 +23,7 @@ use talaria_core::{
     openrouter::{IDEMPOTENCY_KEY_HEADER, documented, event::Envelope, signature},
 };
 use talaria_proto::v1::{
-    DeliveryState, GetDeliveryRequest, GetDeliveryResponse, GetEventRequest, GetEventResponse,
+    Delivery, DeliveryState, GetDeliveryRequest, GetDeliveryResponse, GetEventRequest, GetEventResponse,
 };
 use tokio::time::{Instant, sleep};
 use tonic::Code;
@@ -148,7 +148,7 @@ impl Became {
     fn states(&self) -> impl Iterator<Item = DeliveryState> {
         self.deliveries
             .iter()
-            .map(|it| it.delivery.as_ref().map_or(DeliveryState::Unspecified, |it| it.state()))
+            .map(|it| it.delivery.as_ref().map_or(DeliveryState::Unspecified, Delivery::state))
     }
 
     /// In one word.
@@ -332,7 +332,6 @@ pub(crate) async fn post(url: &Url, secret: &secrecy::SecretString, body: &[u8])
 mod tests {
     use super::*;
     use std::fs;
-    use talaria_proto::v1::Delivery;
 
     fn became(is_planned: bool, states: &[DeliveryState]) -> Became {
         let delivery = |state: &DeliveryState| GetDeliveryResponse {

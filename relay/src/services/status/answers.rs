@@ -88,7 +88,7 @@ impl Local {
     ) -> Result<Page<i64, UnmatchedEvent>, Error> {
         let size = request::page_size(request.page_size)?;
         let below = request::unmatched_page(&request.page_token)?;
-        let filter = request::unmatched_filter(request, caller)?;
+        let filter = request::unmatched_filter(&request, caller)?;
         let (found, more) =
             self.read(move |connection| query::events(connection, &filter, below, size)).await?;
         let (own, config) = (self.own(), self.config());

@@ -65,7 +65,7 @@ pub(crate) fn event_filter(request: ListEventsRequest, caller: &Caller) -> Resul
 }
 
 pub(crate) fn unmatched_filter(
-    request: ListUnmatchedRequest,
+    request: &ListUnmatchedRequest,
     caller: &Caller,
 ) -> Result<EventFilter, Status> {
     Ok(EventFilter {
