@@ -66,7 +66,8 @@ pub fn inspect(directory: &Path) -> Result<Option<InUse>, BackupError> {
 pub fn restore(from: &Path, directory: &Path, may_replace: bool) -> Result<Restored, BackupError> {
     let lock = identity::lock(directory).map_err(|error| BackupError(error.to_string()))?;
     let there = directory.join(FILE);
-    let is_there = there.symlink_metadata().is_ok();
+    // Also what a restore that was killed left: a log beside the new file would be taken for its own.
+    let is_there = SQLITE_SUFFIXES.iter().any(|suffix| beside(&there, suffix).symlink_metadata().is_ok());
     if is_there && !may_replace {
         let why = "there is a bus already; --force puts that aside and keeps it";
         return Err(cannot("restore into", &there, &why));
@@ -136,7 +137,7 @@ fn put_aside(there: &Path) -> io::Result<PathBuf> {
     let Some(aside) = names.take(100).find(free) else { return Err(io::ErrorKind::AlreadyExists.into()) };
     for suffix in SQLITE_SUFFIXES {
         match fs::rename(beside(there, suffix), beside(&aside, suffix)) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound || suffix.is_empty() => return Err(error),
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}
         }
     }
@@ -193,6 +194,20 @@ mod tests {
         assert_eq!(bounds.last_event, 1);
         let left = fs::read_dir(&data).unwrap().map(|entry| entry.unwrap().file_name());
         assert!(!left.into_iter().any(|name| name.to_string_lossy().ends_with(".partial")));
+    }
+
+    #[tokio::test]
+    async fn a_log_without_its_bus_is_put_aside_too() {
+        let directory = tempfile::tempdir().unwrap();
+        let (data, copy) = (directory.path().join("data"), directory.path().join("copy.db"));
+        bus(&data).await;
+        backup(&data, &copy).unwrap();
+        fs::remove_file(data.join(FILE)).unwrap();
+        fs::write(beside(&data.join(FILE), "-wal"), "of another bus").unwrap();
+        assert!(restore(&copy, &data, false).unwrap_err().to_string().contains("--force puts that aside"));
+        let kept = restore(&copy, &data, true).unwrap().kept.unwrap();
+        assert_eq!(fs::read(beside(&kept, "-wal")).unwrap(), b"of another bus");
+        assert_eq!(Bus::embedded(&data).await.unwrap().bounds().await.unwrap().last_event, 1);
     }
 
     #[tokio::test]
