@@ -1,22 +1,25 @@
 //! `POST /callbacks/{tenant}`.
+//!
+//! [`refusing`]: what becomes of what is not taken.
+
+mod refusing;
 
 use crate::{
-    accept::{Callback, Refusal, Why, accept},
-    address::{self, Client, Sender},
+    accept::{Callback, Refusal, accept},
+    address::{self, Client},
     body::{self, Unread},
     connections::Place,
-    limits::{self, Admission, Limit, Limits},
+    limits::{Admission, Limit, Limits},
     listener::Unserved,
     problem::Problem,
     quiet::Quiet,
     reason::Reason,
-    refusals::{LONGEST_PATH, Refusals, Refused},
+    refusals::{Refusals, Refused},
 };
 use axum::{
     body::Body,
     response::{IntoResponse as _, Response},
 };
-use bytes::Bytes;
 use http::{HeaderMap, Method, Request, StatusCode, request};
 use hyper::body::Incoming;
 use jiff::Timestamp;
@@ -34,10 +37,9 @@ use talaria_bus::{
     trace::{self, Kind, Span, Tracer},
 };
 use talaria_core::{
-    config::{Config, Tenant},
+    config::Config,
     openrouter::{
         IDEMPOTENCY_KEY_HEADER,
-        diagnosis::diagnose,
         signature::{self, Signature},
     },
 };
@@ -224,111 +226,6 @@ impl State {
         stored
     }
 
-    /// Not signed with a secret of the tenant, or not a callback's path.
-    fn stranger(
-        &self,
-        config: &Config,
-        asked: &Asked<'_>,
-        why: Why,
-        signature: Option<String>,
-        compressed: Option<&str>,
-        body: Bytes,
-    ) -> NotTaken {
-        let tenant = asked.tenant.ok().and_then(|name| config.tenants.get(name));
-        // It may well be signed rightly: never a 4xx for our fault.
-        if tenant.is_some_and(|tenant| tenant.down().is_some())
-            && why == Why::Signature(signature::Rejected::Mismatch)
-        {
-            let problem = Problem::not_verifiable();
-            self.refused(config, asked, Reason::NoSecret, &problem);
-            return (Some("unavailable"), problem);
-        }
-        if let Admission::InDoubt(wait) = asked.admission {
-            self.limits.refused(asked.client, Instant::now(), &config.ingress.limits);
-            return self.limited(config, asked, Limit::RefusedPerAddress, Problem::too_many(wait));
-        }
-        let reason = match asked.tenant {
-            Err(reason) => return self.misplaced(config, asked, reason),
-            Ok(_) => Reason::Stranger(why),
-        };
-        self.limits.refused(asked.client, Instant::now(), &config.ingress.limits);
-        let problem = Problem::unauthorized(compressed);
-        if self.refused(config, asked, reason, &problem) {
-            // After the answer, whose time tells nothing so, and as rarely as a line is written.
-            let (refusals, is_compressed) = (Arc::clone(&self.refusals), compressed.is_some());
-            let tenant = tenant.cloned();
-            tokio::task::spawn_blocking(move || {
-                explain(&refusals, tenant.as_deref(), reason, signature.as_deref(), is_compressed, &body);
-            });
-        }
-        (Some("unauthorized"), problem)
-    }
-
-    /// Signed rightly, and at no path of its tenant's. The operator has to know; for the sender it is as for anybody else,
-    /// but it never counts against his address.
-    fn misdirected(&self, asked: &Asked<'_>, signer: &str, compressed: Option<&str>) -> NotTaken {
-        self.limits.proven(asked.client, Instant::now());
-        let (result, problem) = match asked.tenant {
-            Err(reason) => (None, not_a_callback(reason)),
-            Ok(_) => (Some("unauthorized"), Problem::unauthorized(compressed)),
-        };
-        let refused = asked.refused(signer, Reason::Misdirected, &problem);
-        self.refuse(&refused, asked.client);
-        let hint = format!(
-            "callbacks of {signer} go to POST /callbacks/{signer}: mend the callback URL, or the proxy in front"
-        );
-        self.refusals.explain(signer, Reason::Misdirected, &hint);
-        (result, problem)
-    }
-
-    /// No callback, and counted as none.
-    fn misplaced(&self, config: &Config, asked: &Asked<'_>, reason: Reason) -> NotTaken {
-        self.limits.refused(asked.client, Instant::now(), &config.ingress.limits);
-        let problem = not_a_callback(reason);
-        self.refused(config, asked, reason, &problem);
-        (None, problem)
-    }
-
-    fn limited(&self, config: &Config, asked: &Asked<'_>, limit: Limit, problem: Problem) -> NotTaken {
-        limits::reached(limit);
-        self.refused(config, asked, Reason::Limit(limit), &problem);
-        (Some("limited"), problem)
-    }
-
-    fn shed(&self, config: &Config, asked: &Asked<'_>, limit: Limit, problem: Problem) -> NotTaken {
-        limits::reached(limit);
-        self.refused(config, asked, Reason::Limit(limit), &problem);
-        (Some("shed"), problem)
-    }
-
-    /// Refuses a request that is of the tenant which its path names, if there is one. Whether a line was written about it.
-    fn refused(&self, config: &Config, asked: &Asked<'_>, reason: Reason, problem: &Problem) -> bool {
-        self.refuse(&asked.refused(asked.known(config), reason, problem), asked.client)
-    }
-
-    /// Counts a refusal, and writes a line about it unless there are too many. Whether it did.
-    fn refuse(&self, refused: &Refused<'_>, client: Client) -> bool {
-        let Refused { reason, tenant, path, status, .. } = *refused;
-        // Limits have a counter of their own.
-        if !matches!(reason, Reason::Limit(_)) {
-            counter!("talaria_callbacks_refused_total", "reason" => reason.label()).increment(1);
-        }
-        self.refusals.record(refused);
-        let Some(left_out) = self.quiet.writes(Sender::from(client.address), Instant::now()) else {
-            return false;
-        };
-        // A stranger's path may be long.
-        let path: String = path.chars().take(LONGEST_PATH).collect();
-        let (client, because, reason) = (client.address, reason.text(), reason.label());
-        // Refusals that concern a tenant need an operator's attention.
-        if tenant.is_empty() && !matches!(refused.reason, Reason::Limit(_)) {
-            tracing::info!(reason, because, status, path, %client, left_out, "callback refused");
-        } else {
-            tracing::warn!(tenant, reason, because, status, path, %client, left_out, "callback refused");
-        }
-        true
-    }
-
     /// What is signed has a span and a line in the log, whatever becomes of it.
     async fn store(&self, mut event: Event, client: Client) -> Result<&'static str, NotTaken> {
         let received_at = from_proto(event.received_at.as_ref());
@@ -420,36 +317,11 @@ fn tenant(head: &request::Parts) -> Result<&str, Reason> {
     if head.method == Method::POST { Ok(name) } else { Err(Reason::WrongMethod) }
 }
 
-/// What is answered to what is no callback.
-fn not_a_callback(reason: Reason) -> Problem {
-    if reason == Reason::WrongMethod { Problem::method_not_allowed() } else { Problem::not_found() }
-}
-
 /// Whether a request may be signed by some tenant's OpenRouter, as far as its head says.
 fn may_be_signed(config: &Config, headers: &HeaderMap, now: Timestamp) -> bool {
     let Some(header) = joined(headers, signature::HEADER) else { return false };
     let tolerance = config.tenants.values().map(|tenant| tenant.tolerance).max().unwrap_or_default();
     Signature::parse(&header).is_ok_and(|signature| signature.is_recent(tolerance, now))
-}
-
-/// Looks for the mistake behind a refusal, for the operator of the tenant. Of an unknown one there is nothing to say.
-fn explain(
-    refusals: &Refusals,
-    tenant: Option<&Tenant>,
-    reason: Reason,
-    signature: Option<&str>,
-    is_compressed: bool,
-    body: &[u8],
-) {
-    let Some(tenant) = tenant else { return };
-    if reason == Reason::Stranger(Why::Signature(signature::Rejected::Stale)) {
-        return;
-    }
-    let hint = diagnose(signature, is_compressed, &tenant.secrets, body).map(|hint| hint.to_string());
-    refusals.explain(&tenant.name, reason, hint.as_deref().unwrap_or_default());
-    if let Some(hint) = hint {
-        tracing::warn!(tenant = tenant.name, hint, "what may be wrong with a callback that was refused");
-    }
 }
 
 async fn stored<T>(work: impl Future<Output = Result<T, talaria_bus::Error>>) -> Result<T, NotTaken> {

@@ -1,0 +1,163 @@
+//! What becomes of a request that is not taken: what it counts as, what the sender is told, and what the operator is told.
+
+use super::{Asked, NotTaken, State};
+use crate::{
+    accept::Why,
+    address::{Client, Sender},
+    limits::{self, Admission, Limit},
+    problem::Problem,
+    reason::Reason,
+    refusals::{LONGEST_PATH, Refusals, Refused},
+};
+use bytes::Bytes;
+use metrics::counter;
+use std::sync::Arc;
+use talaria_core::{
+    config::{Config, Tenant},
+    openrouter::{diagnosis::diagnose, signature},
+};
+use tokio::time::Instant;
+
+impl State {
+    /// Not signed with a secret of the tenant, or not a callback's path.
+    pub(super) fn stranger(
+        &self,
+        config: &Config,
+        asked: &Asked<'_>,
+        why: Why,
+        signature: Option<String>,
+        compressed: Option<&str>,
+        body: Bytes,
+    ) -> NotTaken {
+        let tenant = asked.tenant.ok().and_then(|name| config.tenants.get(name));
+        // It may well be signed rightly: never a 4xx for our fault.
+        if tenant.is_some_and(|tenant| tenant.down().is_some())
+            && why == Why::Signature(signature::Rejected::Mismatch)
+        {
+            let problem = Problem::not_verifiable();
+            self.refused(config, asked, Reason::NoSecret, &problem);
+            return (Some("unavailable"), problem);
+        }
+        if let Admission::InDoubt(wait) = asked.admission {
+            self.limits.refused(asked.client, Instant::now(), &config.ingress.limits);
+            return self.limited(config, asked, Limit::RefusedPerAddress, Problem::too_many(wait));
+        }
+        let reason = match asked.tenant {
+            Err(reason) => return self.misplaced(config, asked, reason),
+            Ok(_) => Reason::Stranger(why),
+        };
+        self.limits.refused(asked.client, Instant::now(), &config.ingress.limits);
+        let problem = Problem::unauthorized(compressed);
+        if self.refused(config, asked, reason, &problem) {
+            // After the answer, whose time tells nothing so, and as rarely as a line is written.
+            let (refusals, is_compressed) = (Arc::clone(&self.refusals), compressed.is_some());
+            let tenant = tenant.cloned();
+            tokio::task::spawn_blocking(move || {
+                explain(&refusals, tenant.as_deref(), reason, signature.as_deref(), is_compressed, &body);
+            });
+        }
+        (Some("unauthorized"), problem)
+    }
+
+    /// Signed rightly, and at no path of its tenant's. The operator has to know; for the sender it is as for anybody else,
+    /// but it never counts against his address.
+    pub(super) fn misdirected(&self, asked: &Asked<'_>, signer: &str, compressed: Option<&str>) -> NotTaken {
+        self.limits.proven(asked.client, Instant::now());
+        let (result, problem) = match asked.tenant {
+            Err(reason) => (None, not_a_callback(reason)),
+            Ok(_) => (Some("unauthorized"), Problem::unauthorized(compressed)),
+        };
+        let refused = asked.refused(signer, Reason::Misdirected, &problem);
+        self.refuse(&refused, asked.client);
+        let hint = format!(
+            "callbacks of {signer} go to POST /callbacks/{signer}: mend the callback URL, or the proxy in front"
+        );
+        self.refusals.explain(signer, Reason::Misdirected, &hint);
+        (result, problem)
+    }
+
+    /// No callback, and counted as none.
+    pub(super) fn misplaced(&self, config: &Config, asked: &Asked<'_>, reason: Reason) -> NotTaken {
+        self.limits.refused(asked.client, Instant::now(), &config.ingress.limits);
+        let problem = not_a_callback(reason);
+        self.refused(config, asked, reason, &problem);
+        (None, problem)
+    }
+
+    pub(super) fn limited(
+        &self,
+        config: &Config,
+        asked: &Asked<'_>,
+        limit: Limit,
+        problem: Problem,
+    ) -> NotTaken {
+        limits::reached(limit);
+        self.refused(config, asked, Reason::Limit(limit), &problem);
+        (Some("limited"), problem)
+    }
+
+    pub(super) fn shed(
+        &self,
+        config: &Config,
+        asked: &Asked<'_>,
+        limit: Limit,
+        problem: Problem,
+    ) -> NotTaken {
+        limits::reached(limit);
+        self.refused(config, asked, Reason::Limit(limit), &problem);
+        (Some("shed"), problem)
+    }
+
+    /// Refuses a request that is of the tenant which its path names, if there is one. Whether a line was written about it.
+    fn refused(&self, config: &Config, asked: &Asked<'_>, reason: Reason, problem: &Problem) -> bool {
+        self.refuse(&asked.refused(asked.known(config), reason, problem), asked.client)
+    }
+
+    /// Counts a refusal, and writes a line about it unless there are too many. Whether it did.
+    pub(super) fn refuse(&self, refused: &Refused<'_>, client: Client) -> bool {
+        let Refused { reason, tenant, path, status, .. } = *refused;
+        // Limits have a counter of their own.
+        if !matches!(reason, Reason::Limit(_)) {
+            counter!("talaria_callbacks_refused_total", "reason" => reason.label()).increment(1);
+        }
+        self.refusals.record(refused);
+        let Some(left_out) = self.quiet.writes(Sender::from(client.address), Instant::now()) else {
+            return false;
+        };
+        // A stranger's path may be long.
+        let path: String = path.chars().take(LONGEST_PATH).collect();
+        let (client, because, reason) = (client.address, reason.text(), reason.label());
+        // Refusals that concern a tenant need an operator's attention.
+        if tenant.is_empty() && !matches!(refused.reason, Reason::Limit(_)) {
+            tracing::info!(reason, because, status, path, %client, left_out, "callback refused");
+        } else {
+            tracing::warn!(tenant, reason, because, status, path, %client, left_out, "callback refused");
+        }
+        true
+    }
+}
+
+/// What is answered to what is no callback.
+fn not_a_callback(reason: Reason) -> Problem {
+    if reason == Reason::WrongMethod { Problem::method_not_allowed() } else { Problem::not_found() }
+}
+
+/// Looks for the mistake behind a refusal, for the operator of the tenant. Of an unknown one there is nothing to say.
+fn explain(
+    refusals: &Refusals,
+    tenant: Option<&Tenant>,
+    reason: Reason,
+    signature: Option<&str>,
+    is_compressed: bool,
+    body: &[u8],
+) {
+    let Some(tenant) = tenant else { return };
+    if reason == Reason::Stranger(Why::Signature(signature::Rejected::Stale)) {
+        return;
+    }
+    let hint = diagnose(signature, is_compressed, &tenant.secrets, body).map(|hint| hint.to_string());
+    refusals.explain(&tenant.name, reason, hint.as_deref().unwrap_or_default());
+    if let Some(hint) = hint {
+        tracing::warn!(tenant = tenant.name, hint, "what may be wrong with a callback that was refused");
+    }
+}
