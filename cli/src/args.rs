@@ -1,29 +1,35 @@
 //! The command line.
 
+mod backup;
 mod control;
 mod doctor;
 mod explain;
 mod hermes;
+mod manual;
 mod path;
+mod send;
 mod status;
 mod token;
 
+pub use backup::{Backup, Restore};
 pub use control::{Actions, Cancel, Jobs, Pause, Probe, Replay, Resume, Target, Who};
 pub use doctor::Doctor;
 pub use explain::Explain;
 pub use hermes::Hermes;
+pub use manual::{Completions, Help, Man};
 use path::path;
+pub use send::Send;
 pub use status::{Ask, Filter, State, Status, Watch};
 use status::{http_url, moment};
 pub use token::{Scope, Token};
 
 use crate::logging::Logs;
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
-use std::{net::SocketAddr, path::PathBuf, time::Duration};
+use std::{net::SocketAddr, path::PathBuf};
 use talaria_core::config;
 
 const AFTER_HELP: &str = "\
-Exit codes: 0 done, 1 it did not work, 2 wrong command line, 3 wrong configuration, 4 not known, 5 nobody answers, \
+Exit codes: 0 done, 1 it did not work, 2 wrong command line, 3 wrong configuration, 4 not known, 5 no answer, \
 6 not allowed.
 
 What each error means and what to do about it: talaria help error, a page each.
@@ -298,7 +304,7 @@ Examples:
   talaria healthcheck --url http://127.0.0.1:9091
 
 Asks /readyz of the configured admin.listen and needs no secrets. Exits with 0 when it is ready, with 1 and the \
-reason when it is not, and with 5 when nobody answers.")]
+reason when it is not, and with 5 when there is no answer.")]
 pub struct Healthcheck {
     /// The admin port; the configured one where it is left out
     #[arg(long, value_name = "URL", value_parser = http_url)]
@@ -317,134 +323,6 @@ pub struct Demo {
     /// Give up after so many seconds
     #[arg(long, default_value_t = 60, value_name = "SECONDS")]
     pub timeout: u64,
-}
-
-/// `talaria send`
-#[derive(ClapArgs, Debug)]
-#[command(after_help = "\
-Examples:
-  talaria send
-  talaria send --tenant acme --type video.generation.failed --job job_7
-  talaria send --wait             sends it, waits, and shows what became of it
-  talaria send --list
-  talaria send --payload callback.json
-  echo '{\"type\":\"image.done\",\"data\":{\"id\":\"j\"}}' | talaria send --payload -
-
-With --wait the exit code is 0 once it is delivered to every route that takes it, 5 where that is not known in time, and \
-otherwise 1.")]
-pub struct Send {
-    /// The tenant; needed where the configuration has more than one
-    #[arg(long, value_name = "NAME")]
-    pub tenant: Option<String>,
-    /// The event's type
-    #[arg(
-        long = "type",
-        default_value = "video.generation.completed",
-        value_name = "TYPE",
-        conflicts_with = "payload"
-    )]
-    pub event_type: String,
-    /// The job's id, which makes it the same callback each time; a new one where it is left out
-    #[arg(long, value_name = "ID", conflicts_with = "payload")]
-    pub job: Option<String>,
-    /// Send these bytes instead: a file, or - for standard input
-    #[arg(long, value_name = "FILE", value_parser = path())]
-    pub payload: Option<PathBuf>,
-    /// Where to send it; the configured ingress where it is left out
-    #[arg(long, value_name = "URL", value_parser = http_url)]
-    pub url: Option<url::Url>,
-    /// Wait for what becomes of it, at most so long, and show it; a minute where no time is given
-    #[arg(long, value_name = "DURATION", num_args = 0..=1, require_equals = true, default_missing_value = "1m", value_parser = control::duration)]
-    pub wait: Option<Duration>,
-    /// List the event types that OpenRouter documents; any other can be sent, too
-    #[arg(long, conflicts_with_all = ["tenant", "job", "payload", "url", "wait"])]
-    pub list: bool,
-    #[command(flatten)]
-    #[expect(missing_docs, reason = "flattened")]
-    pub ask: Ask,
-}
-
-/// `talaria backup`
-#[derive(ClapArgs, Debug)]
-#[command(after_help = "\
-Examples:
-  talaria backup /backups/talaria-$(date +%F).db
-  talaria --config /etc/talaria/talaria.yaml backup talaria.db --json
-  talaria backup - | age --recipient age1… > talaria.db.age
-
-The copy holds everything that was answered 204 before it began; it can be taken at any time. It holds payloads, \
-so it is readable by you alone. With -, it goes to standard output once it is whole, and what it has is said on standard \
-error; until then it is in data_dir, which needs the room. `talaria restore` goes back to it. Over NATS there is nothing to \
-copy here: back up the streams.")]
-pub struct Backup {
-    /// The file to write, which must not be there yet; or - for standard output
-    #[arg(value_name = "FILE", value_parser = path())]
-    pub file: PathBuf,
-    /// Answer as JSON
-    #[arg(long)]
-    pub json: bool,
-}
-
-/// `talaria restore`
-#[derive(ClapArgs, Debug)]
-#[command(after_help = "\
-Examples:
-  talaria restore /backups/talaria-2026-04-24.db
-  talaria restore talaria.db --force        keeps the bus that is there beside the new one
-
-Stop Talaria first: it refuses while a process uses data_dir. The file is checked before anything is moved. What was \
-delivered since the backup was taken is delivered again, under the same ids; callbacks that came since are gone, unless \
-OpenRouter sends them again. Over NATS there is nothing to restore here: restore the streams.")]
-pub struct Restore {
-    /// A file that `talaria backup` wrote; it stays as it is
-    #[arg(value_name = "FILE", value_parser = path())]
-    pub file: PathBuf,
-    /// Put the bus that is there aside, under another name
-    #[arg(long)]
-    pub force: bool,
-    /// Answer as JSON
-    #[arg(long)]
-    pub json: bool,
-}
-
-/// `talaria completions`
-#[derive(ClapArgs, Debug)]
-#[command(after_help = "\
-Examples:
-  talaria completions bash > ~/.local/share/bash-completion/completions/talaria
-  talaria completions zsh > ~/.zfunc/_talaria             with that directory in fpath
-  talaria completions fish > ~/.config/fish/completions/talaria.fish")]
-pub struct Completions {
-    /// For this shell
-    #[arg(value_name = "SHELL")]
-    pub shell: clap_complete::Shell,
-}
-
-/// `talaria man`
-#[derive(ClapArgs, Debug)]
-#[command(after_help = "\
-Examples:
-  talaria man ~/.local/share/man/man1       then: man talaria-status
-  sudo talaria man /usr/local/share/man/man1
-
-Writes talaria.1 and a page for each command, over those that are there.")]
-pub struct Man {
-    /// The directory to write into, which is created if need be
-    #[arg(value_name = "DIR", value_parser = path())]
-    pub directory: PathBuf,
-}
-
-/// `talaria help`
-#[derive(ClapArgs, Debug)]
-#[command(after_help = "\
-Examples:
-  talaria help pause
-  talaria help error                    the pages about errors, by name
-  talaria help error callback-401       what it means, why it happens, and what to do")]
-pub struct Help {
-    /// A command; or `error`, and the name of a page about one
-    #[arg(value_name = "COMMAND")]
-    pub words: Vec<String>,
 }
 
 /// `talaria render`
