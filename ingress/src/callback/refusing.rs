@@ -109,7 +109,13 @@ impl State {
     }
 
     /// Refuses a request that is of the tenant which its path names, if there is one. Whether a line was written about it.
-    fn refused(&self, config: &Config, asked: &Asked<'_>, reason: Reason, problem: &Problem) -> bool {
+    pub(super) fn refused(
+        &self,
+        config: &Config,
+        asked: &Asked<'_>,
+        reason: Reason,
+        problem: &Problem,
+    ) -> bool {
         self.refuse(&asked.refused(asked.known(config), reason, problem), asked.client)
     }
 
