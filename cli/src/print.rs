@@ -18,6 +18,7 @@ use std::{
     time::Duration,
 };
 use talaria_bus::time::from_proto;
+use talaria_core::invisible::is_invisible;
 use talaria_proto::{FILE_DESCRIPTOR_SET, v1::DeliveryState};
 
 /// Faint text.
@@ -128,10 +129,10 @@ fn escaped(text: &str, which: impl Fn(char) -> bool) -> String {
     text.chars().flat_map(|c| if which(c) { c.escape_default().collect() } else { vec![c] }).collect()
 }
 
-/// Control characters, line separators, and what changes the direction of writing (Unicode's Bidi_Control).
+/// Control characters, line separators, what changes the direction of writing, and what is not seen, by which one name looks
+/// like another.
 fn steers(c: char) -> bool {
-    c.is_control()
-        || matches!(c, '\u{61C}' | '\u{200E}' | '\u{200F}' | '\u{2028}'..='\u{202E}' | '\u{2066}'..='\u{2069}')
+    c.is_control() || is_invisible(c)
 }
 
 #[cfg(test)]
@@ -180,6 +181,7 @@ mod tests {
     #[test]
     fn a_strangers_text_cannot_steer_the_terminal() {
         assert_eq!(visible("a\u{1b}[2Jb\nc"), "a\\u{1b}[2Jb\nc");
+        assert_eq!(one_line("me\u{200b}\u{ad}"), "me\\u{200b}\\u{ad}");
         assert_eq!(one_line("a\nb\u{202e}c\u{2028}é"), "a\\nb\\u{202e}c\\u{2028}é");
     }
 }

@@ -9,11 +9,14 @@
 //! - [`json`]: payloads as Python reads them, which is what "exactly" rests on.
 //! - [`network`]: whose an IP address is, and which of them requests may go to.
 //! - [`token`]: by which programs and people show a relay who they are, and what is kept of it.
+//! - [`files`]: what the configuration names, read within bounds. [`invisible`]: characters that are not seen.
 //! - [`config`]: the operator's file, what it says and what it means.
 
 pub mod config;
+pub mod files;
 pub mod hermes;
 pub mod id;
+pub mod invisible;
 pub mod json;
 mod mac;
 pub mod network;

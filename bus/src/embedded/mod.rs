@@ -138,6 +138,11 @@ impl Embedded {
             Error::new(format_args!("cannot open the bus in {}: {}", directory.display(), error.reason))
         };
         let file = directory.join(FILE);
+        // SQLite would begin a new file and overwrite the log of the one that is away.
+        if !file.exists() && directory.join("bus.db-wal").metadata().is_ok_and(|log| log.len() > 0) {
+            let what = "bus.db-wal is there and bus.db is not: bring back the bus that the log belongs to, or move the log away";
+            return Err(open(Error::new(what)));
+        }
         let store = store::Store::open(&file).map_err(open)?;
         let source = store.source().map_err(open)?;
         let streams =

@@ -11,6 +11,7 @@ use super::{
 };
 use crate::{identity, private::SQLITE_SUFFIXES};
 use jiff::Timestamp;
+use prost::Message as _;
 use rusqlite::{Connection, OpenFlags};
 use std::{
     error::Error,
@@ -19,6 +20,10 @@ use std::{
     io,
     path::{Path, PathBuf},
 };
+use talaria_proto::v1::{Commit, Event, QuarantinedCallback};
+
+/// How copies are called until they are in place.
+const PARTIAL: (&str, &str) = ("restore.", ".partial");
 
 /// Whether a process works with a bus.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,55 +67,102 @@ pub fn inspect(directory: &Path) -> Result<Option<InUse>, BackupError> {
 }
 
 /// Puts a backup into a data directory. Refuses where a process uses that; and where there is a bus already, unless that may be
-/// put aside.
+/// put aside. Whenever this ends, by whatever cause, there is the one bus or the other.
 pub fn restore(from: &Path, directory: &Path, may_replace: bool) -> Result<Restored, BackupError> {
     let lock = identity::lock(directory).map_err(|error| BackupError(error.to_string()))?;
     let there = directory.join(FILE);
-    // Also what a restore that was killed left: a log beside the new file would be taken for its own.
+    // Also a log alone, which SQLite would take for the new file's.
     let is_there = SQLITE_SUFFIXES.iter().any(|suffix| beside(&there, suffix).symlink_metadata().is_ok());
     if is_there && !may_replace {
         let why = "there is a bus already; --force puts that aside and keeps it";
         return Err(cannot("restore into", &there, &why));
     }
     let (copy, has) = checked_copy(from, directory).map_err(|why| cannot("restore", from, &why))?;
+    let owner = directory.metadata().and_then(|directory| give(&[copy.as_file(), &lock], &directory));
+    owner.map_err(|why| cannot("give the directory's owner", &there, &why))?;
     let kept = if is_there {
         Some(put_aside(&there).map_err(|error| cannot("put aside", &there, &error))?)
     } else {
         None
     };
     let place = || -> io::Result<()> {
-        copy.persist_noclobber(&there)?;
+        copy.persist(&there)?;
         // The name has to be durable, too.
         File::open(directory)?.sync_all()
     };
-    place().map_err(|error| match &kept {
-        Some(kept) => {
-            let why = format!("{error}; the bus that was there is {}", kept.display());
-            cannot("write", &there, &why)
-        }
-        None => cannot("write", &there, &error),
-    })?;
+    place().map_err(|error| cannot("write", &there, &error))?;
     Ok(Restored { has, kept, _lock: lock })
+}
+
+/// Root may restore, and Talaria's own user has to open the files.
+#[cfg(unix)]
+fn give(files: &[&File], directory: &fs::Metadata) -> io::Result<()> {
+    use std::os::unix::fs::{MetadataExt as _, fchown};
+    for file in files {
+        if file.metadata()?.uid() != directory.uid() {
+            fchown(file, Some(directory.uid()), Some(directory.gid()))?;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(not(unix))]
+fn give(_: &[&File], _: &fs::Metadata) -> io::Result<()> {
+    Ok(())
 }
 
 /// A durable copy in the directory, readable by its owner alone, of a file that is a whole bus.
 fn checked_copy(from: &Path, directory: &Path) -> Result<(tempfile::NamedTempFile, Backup), Box<dyn Error>> {
-    let mut source = File::open(from)?;
-    if !source.metadata()?.is_file() {
+    // A pipe would be waited for.
+    if !from.metadata()?.is_file() {
         return Err("it is no file".into());
     }
-    if beside(from, "-wal").metadata().is_ok_and(|log| log.len() > 0) {
-        return Err(
-            "there is a log beside it, so it is a bus in use and no backup: `talaria backup` copies one"
-                .into(),
-        );
+    // Of restores that were killed.
+    for left in fs::read_dir(directory)?.flatten() {
+        let name = left.file_name();
+        let name = name.to_string_lossy();
+        if name.starts_with(PARTIAL.0) && name.ends_with(PARTIAL.1) {
+            fs::remove_file(left.path())?;
+        }
     }
-    let mut copy = tempfile::Builder::new().prefix(FILE).suffix(".partial").tempfile_in(directory)?;
+    let mut source = File::open(from)?;
+    if beside(from, "-wal").metadata().is_ok_and(|log| log.len() > 0) {
+        let why = "there is a log beside it, so it is a bus and no backup: `talaria backup` copies one that is whole";
+        return Err(why.into());
+    }
+    let mut copy = tempfile::Builder::new().prefix(PARTIAL.0).suffix(PARTIAL.1).tempfile_in(directory)?;
     let bytes = io::copy(&mut source, copy.as_file_mut())?;
-    is_bus(&Connection::open_with_flags(copy.path(), OpenFlags::SQLITE_OPEN_READ_WRITE)?)?;
+    let connection = Connection::open_with_flags(copy.path(), OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+    is_bus(&connection)?;
+    each_is_readable(&connection)?;
+    drop(connection);
     let (events, commits) = finish(copy.path())?;
     copy.as_file().sync_all()?;
     Ok((copy, Backup { events, commits, bytes }))
+}
+
+/// Whether what was stored can be read: SQLite knows whole pages, and not what is in them.
+fn each_is_readable(copy: &Connection) -> Result<(), Box<dyn Error>> {
+    let mut events = copy.prepare("SELECT seq, kind = 0, bytes FROM events")?;
+    let mut rows = events.query(())?;
+    while let Some(row) = rows.next()? {
+        let (seq, is_event): (i64, bool) = (row.get(0)?, row.get(1)?);
+        let bytes = row.get_ref(2)?.as_blob()?;
+        let read = if is_event {
+            Event::decode(bytes).map(drop)
+        } else {
+            QuarantinedCallback::decode(bytes).map(drop)
+        };
+        read.map_err(|error| format!("event {seq} in it is damaged: {error}"))?;
+    }
+    let mut commits = copy.prepare("SELECT seq, bytes FROM commits")?;
+    let mut rows = commits.query(())?;
+    while let Some(row) = rows.next()? {
+        let seq: i64 = row.get(0)?;
+        let read = Commit::decode(row.get_ref(1)?.as_blob()?);
+        read.map_err(|error| format!("commit {seq} in it is damaged: {error}"))?;
+    }
+    Ok(())
 }
 
 /// Whether it is a bus of this version.
@@ -128,15 +180,34 @@ fn is_bus(connection: &Connection) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Renames the bus and what SQLite keeps beside it.
+/// Gives the bus another name, with its log where that cannot be moved into it. The bus keeps its own name, too, until the new
+/// one replaces it.
 fn put_aside(there: &Path) -> io::Result<PathBuf> {
+    // A damaged one cannot be opened, and keeps its log.
+    let _ = Connection::open_with_flags(there, OpenFlags::SQLITE_OPEN_READ_WRITE)
+        .and_then(|bus| bus.query_row("PRAGMA wal_checkpoint(TRUNCATE)", (), |_| Ok(())));
     let stem = Timestamp::now().strftime("-replaced-%Y%m%dT%H%M%SZ").to_string();
-    let free = |name: &PathBuf| name.symlink_metadata().is_err();
+    let is_free = |name: &PathBuf| {
+        SQLITE_SUFFIXES.iter().all(|suffix| beside(name, suffix).symlink_metadata().is_err())
+    };
     let names = (0..)
         .map(|number| beside(there, &if number == 0 { stem.clone() } else { format!("{stem}-{number}") }));
-    let Some(aside) = names.take(100).find(free) else { return Err(io::ErrorKind::AlreadyExists.into()) };
-    for suffix in SQLITE_SUFFIXES {
-        match fs::rename(beside(there, suffix), beside(&aside, suffix)) {
+    let Some(aside) = names.take(100).find(is_free) else { return Err(io::ErrorKind::AlreadyExists.into()) };
+    let log = beside(there, "-wal");
+    for (from, to) in [(there, aside.clone()), (&log, beside(&aside, "-wal"))] {
+        match from.metadata() {
+            Ok(file) if file.len() == 0 && from == log => {}
+            // Not every file system knows a file by two names.
+            Ok(_) => fs::hard_link(from, &to).or_else(|_| fs::copy(from, &to).map(drop))?,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+    }
+    if let Some(directory) = there.parent() {
+        File::open(directory)?.sync_all()?;
+    }
+    for suffix in ["-wal", "-shm"] {
+        match fs::remove_file(beside(there, suffix)) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}
         }
@@ -181,11 +252,14 @@ mod tests {
         assert!(refused.ends_with("another Talaria is running in this data directory"), "{refused}");
         drop(running);
 
+        fs::write(data.join("restore.killed.partial"), "payloads").unwrap();
         for _ in 0..2 {
             let restored = restore(&copy, &data, true).unwrap();
             assert_eq!((restored.has.events, restored.has.commits), (1, 0));
             let kept = restored.kept.clone().unwrap();
             assert!(kept.exists() && kept != data.join(FILE));
+            assert!(!beside(&kept, "-wal").exists(), "what is kept is whole, and can be restored");
+            assert_eq!(checked_copy(&kept, &data).unwrap().1.events, 1);
             assert!(Bus::embedded(&data).await.is_err(), "nothing begins before it is done");
             drop(restored);
         }
@@ -197,13 +271,15 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_log_without_its_bus_is_put_aside_too() {
+    async fn a_log_without_its_bus_is_refused_at_the_start_and_put_aside_by_a_restore() {
         let directory = tempfile::tempdir().unwrap();
         let (data, copy) = (directory.path().join("data"), directory.path().join("copy.db"));
         bus(&data).await;
         backup(&data, &copy).unwrap();
         fs::remove_file(data.join(FILE)).unwrap();
         fs::write(beside(&data.join(FILE), "-wal"), "of another bus").unwrap();
+        let refused = Bus::embedded(&data).await.err().unwrap().to_string();
+        assert!(refused.contains("bus.db-wal is there and bus.db is not"), "{refused}");
         assert!(restore(&copy, &data, false).unwrap_err().to_string().contains("--force puts that aside"));
         let kept = restore(&copy, &data, true).unwrap().kept.unwrap();
         assert_eq!(fs::read(beside(&kept, "-wal")).unwrap(), b"of another bus");
@@ -225,12 +301,16 @@ mod tests {
         Connection::open(&newer).unwrap().pragma_update(None, "user_version", VERSION + 1).unwrap();
         let cut = directory.path().join("cut.db");
         fs::write(&cut, &whole[..whole.len() / 2]).unwrap();
+        let torn = directory.path().join("torn.db");
+        fs::write(&torn, &whole).unwrap();
+        Connection::open(&torn).unwrap().execute("UPDATE events SET bytes = x'0aff'", ()).unwrap();
         let text = directory.path().join("text");
         fs::write(&text, "no database, and long enough to be looked at").unwrap();
         for (file, why) in [
             (&foreign, "no bus of Talaria's"),
             (&newer, "schema 3, and this Talaria knows 2"),
             (&cut, ""),
+            (&torn, "event 1 in it is damaged"),
             (&text, "not a database"),
             (&directory.path().join("nowhere"), "No such file"),
             (&directory.path().to_path_buf(), "no file"),
@@ -240,6 +320,6 @@ mod tests {
         }
         assert_eq!(fs::read(data.join(FILE)).unwrap(), before);
         fs::write(beside(&copy, "-wal"), "x").unwrap();
-        assert!(restore(&copy, &data, true).unwrap_err().to_string().contains("a bus in use and no backup"));
+        assert!(restore(&copy, &data, true).unwrap_err().to_string().contains("a bus and no backup"));
     }
 }

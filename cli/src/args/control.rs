@@ -95,7 +95,7 @@ Examples:
 
 A route whose Hermes failed or does not serve it is shut: what waits for it is not sent, and single deliveries probe \
 it, after pauses that grow. This sends one now. What Hermes answers to it opens the route, or shuts it again for as long as \
-before. Fails with exit code 1 for a route that is open, that is paused, or for which nothing waits.")]
+before (after the first pause: for the second). Fails with exit code 1 for a route that is open, that is paused, or for which nothing waits.")]
 pub struct Probe {
     /// The route, as TENANT/ROUTE
     pub target: Target,

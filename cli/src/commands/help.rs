@@ -26,9 +26,11 @@ fn command(words: &[String]) -> Result<(), Failure> {
     let mut known = &command;
     for word in words {
         let Some(next) = known.find_subcommand(word) else {
-            return Err(Failure::Unknown(format!(
-                "there is no command {word}\n  help: talaria --help lists them; talaria help error NAME shows an error"
-            )));
+            let help = "help: talaria --help lists the commands; talaria help error NAME shows an error";
+            return Err(match words {
+                [_] => Failure::Unknown(format!("there is no command {word}\n  {help}")),
+                _ => Failure::Usage(format!("there is no command {}\n  {help}", words.join(" "))),
+            });
         };
         known = next;
     }

@@ -2,11 +2,13 @@
 
 use sha2::{Digest as _, Sha256};
 use std::{
-    fs,
     net::SocketAddr,
     path::{Path, PathBuf},
 };
-use talaria_core::config::{self, Config, Missing, Reading, Role};
+use talaria_core::{
+    config::{self, Config, Missing, Reading, Role},
+    files,
+};
 
 /// How this process reads its configuration.
 #[derive(Clone, Debug)]
@@ -86,7 +88,7 @@ impl Source {
             for path in paths {
                 digest.update(path.as_os_str().as_encoded_bytes());
                 // What cannot be read is as if it were not there.
-                digest.update(fs::read(&path).map(Sha256::digest).unwrap_or_default());
+                digest.update(files::read(&path).map(Sha256::digest).unwrap_or_default());
             }
             digest.finalize().into()
         };

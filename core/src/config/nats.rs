@@ -9,12 +9,10 @@ use super::{
     secret::{Origin, warn_if_open},
     value::{LEAST_BYTES, MOST_BYTES, bytes},
 };
+use crate::files;
 use secrecy::SecretString;
 use serde_saphyr::Spanned;
-use std::{
-    fs,
-    path::{Path, PathBuf},
-};
+use std::path::{Path, PathBuf};
 use url::Url;
 
 const DEFAULT_PREFIX: &str = "talaria";
@@ -137,7 +135,7 @@ fn tls(p: &mut Problems, warnings: &mut Problems, raw: &raw::Tls, base: &Path) -
                     "name a file in PEM that this user may read; relative paths start at the configuration";
                 (format!("cannot read {}: {error}", path.display()), help.to_owned())
             };
-            fs::read(&path).map_err(unreadable)?;
+            files::read(&path).map_err(unreadable)?;
             Ok(Some(path))
         })
     };

@@ -5,6 +5,7 @@ use super::{
     problem::{Fault, Problems},
     secret::{Origin, warn_if_open},
 };
+use crate::files;
 use rustls::{
     RootCertStore,
     crypto::ring,
@@ -12,7 +13,7 @@ use rustls::{
     sign::CertifiedKey,
 };
 use serde_saphyr::Spanned;
-use std::{fs, path::Path};
+use std::path::Path;
 
 /// A certificate with those that vouch for it, and its key.
 pub type Identity = (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>);
@@ -79,7 +80,7 @@ fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, Fault> {
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, Fault> {
-    fs::read(path).map_err(|error| {
+    files::read(path).map_err(|error| {
         let help = "name a file in PEM that this user may read; relative paths start at the configuration";
         (format!("cannot read {}: {error}", path.display()), help.to_owned())
     })

@@ -4,11 +4,11 @@ use super::{
     path::below,
     problem::{Fault, Problems},
 };
-use regex::Regex;
+use crate::{files, invisible};
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, Visitor};
 use serde_saphyr::Spanned;
-use std::{env, fmt, fs, io, path::Path, path::PathBuf, sync::LazyLock};
+use std::{env, fmt, fs, io, path::Path, path::PathBuf};
 
 /// Where a secret is to be found.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,13 +35,13 @@ impl Origin {
             let what = format!("the secret in {self} has a line break or another control character in it");
             return Err((what, "a secret is one line of printable characters".into()));
         }
-        if let Some(found) = INVISIBLE.find(&text) {
-            let place = match (found.start(), found.end()) {
+        if let Some(found) = invisible::find(&text) {
+            let place = match (found.start, found.end) {
                 (0, _) => "at its beginning",
                 (_, end) if end == text.len() => "at its end",
                 _ => "in it",
             };
-            let code = found.as_str().chars().next().map_or(0, u32::from);
+            let code = text.get(found).and_then(|found| found.chars().next()).map_or(0, u32::from);
             let what = format!("the secret in {self} has a character {place} that nobody sees, U+{code:04X}");
             let help = "such a character comes along when a secret is copied from a page or a chat: write the secret again without it";
             return Err((what, help.into()));
@@ -108,18 +108,13 @@ impl Origin {
     }
 }
 
-/// What is seen neither in an editor nor on a page: format characters such as U+200B, U+2060 and U+FEFF, and every
-/// separator but the plain space, such as U+00A0 and U+2028.
-#[expect(clippy::expect_used, reason = "a constant that compiles, as a test shows")]
-static INVISIBLE: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"[\p{Cf}[\p{Z}--[ ]]]").expect("a pattern"));
-
 /// Editors of Windows put one in front of a file, and no signature covers it.
 fn without_mark(text: &str) -> &str {
     text.strip_prefix('\u{feff}').unwrap_or(text)
 }
 
 fn read_text(path: &Path) -> io::Result<String> {
-    let bytes = fs::read(path)?;
+    let bytes = files::read(path)?;
     let is_utf16 = bytes.starts_with(&[0xFF, 0xFE]) || bytes.starts_with(&[0xFE, 0xFF]);
     String::from_utf8(bytes).map_err(|_| {
         let why = if is_utf16 { "it is UTF-16: save it as UTF-8" } else { "it is not UTF-8" };

@@ -6,13 +6,15 @@
 //! Digests are of what was written and not of what it means: every key that there will ever be is among them.
 
 use super::{Role, own_keys::is_own, secret::Origin};
-use crate::json::{Value, print::dump_sorted};
+use crate::{
+    files,
+    json::{Value, print::dump_sorted},
+};
 use data_encoding::HEXLOWER;
 use sha2::{Digest as _, Sha256};
 use std::{
     collections::BTreeMap,
     ffi::OsString,
-    fs,
     path::{Path, PathBuf},
 };
 
@@ -160,7 +162,7 @@ impl Reader<'_> {
                 }
                 // What is missing differs from what is there.
                 let content = match &found {
-                    Origin::File(path) => fs::read(path).ok(),
+                    Origin::File(path) => files::read(path).ok(),
                     Origin::Env(name) => std::env::var_os(name).map(OsString::into_encoded_bytes),
                 };
                 digest.update([u8::from(content.is_some())]);

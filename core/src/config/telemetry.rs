@@ -8,7 +8,8 @@ use super::{
     raw,
     value::share,
 };
-use std::{fs, path::Path};
+use crate::files;
+use std::path::Path;
 use url::Url;
 
 /// Every trace.
@@ -43,7 +44,7 @@ pub(super) fn compile(
     }
     let ca = p.or(raw.ca.as_ref(), None, |path| {
         let path = below(base, path);
-        fs::read(&path).map(Some).map_err(|error| {
+        files::read(&path).map(Some).map_err(|error| {
             let help =
                 "name a file in PEM that this user may read; relative paths start at the configuration";
             (format!("cannot read {}: {error}", path.display()), help.to_owned())

@@ -102,6 +102,9 @@ fn help(why: &str, name: &str) -> String {
         return "start Hermes with `hermes gateway run` and webhooks enabled, or compare the route's url"
             .into();
     }
+    if why.contains("cannot be read here") {
+        return "write the secret into the file that the route names; `talaria secrets` writes what is missing".into();
+    }
     "compare the route's url with where Hermes is; docs/errors has a page for each of its answers".into()
 }
 

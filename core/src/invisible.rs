@@ -1,0 +1,35 @@
+//! Characters that are seen neither in an editor nor on a page nor on a terminal.
+
+use regex::Regex;
+use std::sync::LazyLock;
+
+/// Format characters such as U+200B, U+2060 and U+FEFF, and every separator but the plain space, such as U+00A0 and U+2028.
+#[expect(clippy::expect_used, reason = "a constant that compiles, as a test shows")]
+static INVISIBLE: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"[\p{Cf}[\p{Z}--[ ]]]").expect("a pattern"));
+
+/// The first one in a text: where it begins and ends.
+pub(crate) fn find(text: &str) -> Option<std::ops::Range<usize>> {
+    INVISIBLE.find(text).map(|found| found.range())
+}
+
+/// Whether a character is one.
+pub fn is_invisible(c: char) -> bool {
+    !c.is_ascii() && INVISIBLE.is_match(c.encode_utf8(&mut [0; 4]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn format_characters_and_separators_are_invisible() {
+        for c in ['\u{200b}', '\u{200d}', '\u{feff}', '\u{ad}', '\u{e0041}', '\u{a0}', '\u{2028}', '\u{202e}']
+        {
+            assert!(is_invisible(c), "{c:?}");
+        }
+        for c in [' ', 'a', 'é', '漢', '😀'] {
+            assert!(!is_invisible(c), "{c:?}");
+        }
+        assert_eq!(find("a\u{200b}b"), Some(1..4));
+    }
+}
