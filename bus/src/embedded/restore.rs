@@ -229,8 +229,7 @@ mod tests {
 
     async fn bus(directory: &Path) {
         let bus = Bus::embedded(directory).await.unwrap();
-        let event =
-            talaria_proto::v1::Event { id: "evt_x".into(), tenant: "acme".into(), ..Default::default() };
+        let event = Event { id: "evt_x".into(), tenant: "acme".into(), ..Default::default() };
         bus.publisher().publish(event).await.unwrap();
     }
 
