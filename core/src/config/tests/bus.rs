@@ -130,7 +130,7 @@ fn each_fault_of_the_bus_says_what_and_where() {
         ("stream: talaria", "4:5: unknown key stream"),
         ("tls: {verify: false}", "4:11: unknown key verify"),
         ("tls: {ca: certs/none.pem}", "4:15: cannot read ./certs/none.pem: No such file"),
-        ("tls: {ca: certs}", "4:15: cannot read ./certs: Is a directory"),
+        ("tls: {ca: certs}", "4:15: cannot read ./certs: it is not a regular file"),
         ("tls: {cert: certs/client.pem}", "4:17: tls.cert has no tls.key"),
         ("tls: {key: certs/client.key}", "4:16: tls.key has no tls.cert"),
         (
