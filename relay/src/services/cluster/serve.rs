@@ -98,7 +98,8 @@ async fn piece(operator: &Operator, pieces: &Pieces, question: &Bytes) -> Option
 
 async fn answer(operator: &Operator, question: Question) -> Answer {
     let local = &operator.local;
-    let own = local.own();
+    // Before the rows are read: afterwards it may be folded, and they are without it.
+    let (own, view_behind) = (local.own(), local.behind());
     let asked = partitions(&question.partitions, local.bus.partitions());
     let outcome = if own.partitions.is_disjoint(&asked) {
         Err(Error::NotOwned)
@@ -117,7 +118,7 @@ async fn answer(operator: &Operator, question: Question) -> Answer {
             Err(error) => Outcome::Failure(error.into()),
         }),
         partitions: numbers(&answered),
-        view_behind: local.behind(),
+        view_behind,
     }
 }
 

@@ -147,6 +147,8 @@ impl Local {
     ) -> Result<GetSummaryResponse, Error> {
         let tenant = caller.narrow(&request.tenant)?;
         let (now, own, named) = (self.clock.now(), self.own(), tenant.clone());
+        // Before the rows are read: afterwards it may be folded, and they are without it.
+        let view_behind = self.behind();
         let mut sums = self
             .read(move |connection| {
                 Ok(GetSummaryResponse {
@@ -177,7 +179,7 @@ impl Local {
             }
         }
         sums.tenants.retain(|tenant| own.has(&tenant.tenant));
-        sums.view_behind = self.behind();
+        sums.view_behind = view_behind;
         Ok(sums)
     }
 }
