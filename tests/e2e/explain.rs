@@ -209,7 +209,7 @@ async fn explain_says_that_a_route_is_held_and_what_holds_it() {
         ", not counted, generation 1\n",
         "\n  held until ",
         "\n  next at ",
-        ": a single delivery probes the route, and if that gets through, attempt 2; mend what shut it\n",
+        ": a single delivery probes the route, and if that gets through, attempt 2; mend what shut it, and `talaria probe` tries it at once\n",
     ] {
         assert!(text.contains(part), "{part}: {text}");
     }

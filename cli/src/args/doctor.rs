@@ -16,7 +16,7 @@ Looks at everything that a callback needs on its way: the configuration, the sec
 the clock, the data directory, the bus and the process that runs. Each is ok, a warning, or a fault with what to do.
 
 It changes nothing and starts no agent. Hermes is asked with requests whose body it cannot read: one of them counts for each \
-route's rate limit. The public URL is sent one callback that is not signed, which `talaria status --refused` then lists.
+route's rate limit, and its log names them, `Invalid signature` and `UnicodeDecodeError`. The public URL is sent one callback that is not signed, which `talaria status --refused` then lists.
 
 Exits with 0 where there is no fault, with 1 where there is one, and with 3 where the configuration is wrong. It takes \
 half a minute at most.")]

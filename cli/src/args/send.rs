@@ -29,7 +29,7 @@ pub struct Send {
         conflicts_with = "payload"
     )]
     pub event_type: String,
-    /// The job's id, which makes it the same callback each time; a new one where it is left out
+    /// The job's id; with the same type it is the same callback each time. A new one where it is left out
     #[arg(long, value_name = "ID", conflicts_with = "payload")]
     pub job: Option<String>,
     /// Send these bytes instead: a file, or - for standard input

@@ -1,6 +1,7 @@
 //! What is asked with: where, which deliveries, and the commands that only look.
 
 use super::path::path;
+use crate::Failure;
 use clap::{Args as ClapArgs, ValueEnum};
 use jiff::Timestamp;
 use std::path::PathBuf;
@@ -36,7 +37,7 @@ pub struct Filter {
     /// Only of this tenant
     #[arg(long, value_name = "NAME")]
     pub tenant: Option<String>,
-    /// Only to this route
+    /// Only to this route, as ROUTE or TENANT/ROUTE
     #[arg(long, value_name = "NAME")]
     pub route: Option<String>,
     /// Only of this job
@@ -51,6 +52,20 @@ pub struct Filter {
     /// Only received before
     #[arg(long, value_name = "WHEN", value_parser = moment)]
     pub until: Option<Timestamp>,
+}
+
+impl Filter {
+    /// Takes a route's tenant out of its name, where that has it.
+    pub(crate) fn with_tenant_of_route(mut self) -> Result<Self, Failure> {
+        let Some((tenant, route)) = self.route.as_deref().and_then(|name| name.split_once('/')) else {
+            return Ok(self);
+        };
+        if let Some(other) = self.tenant.as_deref().filter(|other| *other != tenant) {
+            return Err(Failure::Usage(format!("--route {tenant}/{route} is no route of --tenant {other}")));
+        }
+        (self.tenant, self.route) = (Some(tenant.to_owned()), Some(route.to_owned()));
+        Ok(self)
+    }
 }
 
 /// A delivery's state.
@@ -174,6 +189,21 @@ mod tests {
         for wrong in ["127.0.0.1:50051", "localhost:50051", "ftp://x", ""] {
             assert!(http_url(wrong).is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn a_route_may_be_named_with_its_tenant() {
+        let named = |tenant: Option<&str>, route: &str| {
+            let filter =
+                Filter { tenant: tenant.map(Into::into), route: Some(route.into()), ..Filter::default() };
+            filter.with_tenant_of_route().map(|it| (it.tenant, it.route)).ok()
+        };
+        let both = Some((Some("acme".to_owned()), Some("video".to_owned())));
+        assert_eq!(named(None, "acme/video"), both);
+        assert_eq!(named(Some("acme"), "acme/video"), both);
+        assert_eq!(named(Some("acme"), "video"), both);
+        assert_eq!(named(None, "video"), Some((None, Some("video".to_owned()))));
+        assert_eq!(named(Some("other"), "acme/video"), None);
     }
 
     #[test]

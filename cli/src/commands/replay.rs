@@ -38,6 +38,7 @@ async fn delivery_id(ask: &Ask, config: &Path, id: &str) -> Result<String, Failu
 }
 
 pub(crate) async fn run(config: &Path, mut args: Replay) -> Result<(), Failure> {
+    args.filter = args.filter.with_tenant_of_route()?;
     let requested_by = client::asker(args.who.name.as_deref())?;
     let mut relay = client::control(&args.ask, config).await?;
     match &args.id {

@@ -34,6 +34,7 @@ pub(super) type Relay = StatusServiceClient<Shown>;
 const FAR_BEHIND: u64 = 1_000;
 
 pub(crate) async fn run(config: &Path, mut args: Status) -> Result<(), Failure> {
+    args.filter = args.filter.with_tenant_of_route()?;
     let mut relay = client::connect(&args.ask, config).await?;
     client::knows_tenant(&mut relay, args.filter.tenant.as_deref()).await?;
     if let Some(job) = &args.filter.job {

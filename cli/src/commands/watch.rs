@@ -23,7 +23,8 @@ use talaria_proto::v1::{WatchDeliveriesRequest, WatchDeliveriesResponse, WatchKi
 /// How long to wait before asking a relay again that hung up.
 const PAUSE: Duration = Duration::from_secs(1);
 
-pub(crate) async fn run(config: &Path, args: Watch) -> Result<(), Failure> {
+pub(crate) async fn run(config: &Path, mut args: Watch) -> Result<(), Failure> {
+    args.filter = args.filter.with_tenant_of_route()?;
     let mut relay = client::connect(&args.ask, config).await?;
     client::knows_tenant(&mut relay, args.filter.tenant.as_deref()).await?;
     let mut request = WatchDeliveriesRequest {

@@ -46,7 +46,8 @@ impl RouteBlock {
                 let resume = resume.collect::<Vec<_>>().join(" and ");
                 match self.until() {
                     Some(until) => {
-                        format!("nothing until {until:.0}, or until {resume}; then attempt {number}")
+                        let until = for_people(until);
+                        format!("nothing until {until}, or until {resume}; then attempt {number}")
                     }
                     None => format!("nothing until it is resumed: {resume}; then attempt {number}"),
                 }
@@ -56,7 +57,7 @@ impl RouteBlock {
             }
             Self::Shut(shut) if shut.until > now => {
                 format!(
-                    "a single delivery probes the route, and if that gets through, attempt {number}; mend what shut it"
+                    "a single delivery probes the route, and if that gets through, attempt {number}; mend what shut it, and `talaria probe` tries it at once"
                 )
             }
             Self::Shut(_) => {
@@ -119,7 +120,7 @@ mod tests {
         );
         assert_eq!(
             ends.next(1, at),
-            "nothing until 2026-04-24T05:06:40Z, or until `talaria resume acme`; then attempt 1"
+            "nothing until 2026-04-24 05:06:40Z, or until `talaria resume acme`; then attempt 1"
         );
         let down = RouteBlock::Down("cannot read the secret in x".into());
         assert_eq!(down.because(), "the route is down: cannot read the secret in x");
@@ -128,6 +129,9 @@ mod tests {
         let shut = RouteBlock::Shut(Shut { until: at, cause: Cause::Failures, tries: 1, why: "500".into() });
         assert_eq!((shut.because().as_str(), shut.until()), ("the route is shut: 500", Some(at)));
         assert!(shut.next(2, at).starts_with("a single delivery is probing"));
-        assert!(shut.next(2, Timestamp::UNIX_EPOCH).ends_with("mend what shut it"));
+        assert!(
+            shut.next(2, Timestamp::UNIX_EPOCH)
+                .ends_with("mend what shut it, and `talaria probe` tries it at once")
+        );
     }
 }
