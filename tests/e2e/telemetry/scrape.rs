@@ -218,16 +218,17 @@ async fn over_nats_each_process_shows_its_own_and_every_route_is_shown_by_one() 
         .over(&[server.url()])
         .ingresses(1)
         .relays(2)
-        .tenants(2)
+        // So many that each relay owns some, however partitions fall.
+        .tenants(16)
         .routes(4)
         .start()
         .await;
-    for tenant in ["tenant-0", "tenant-1"] {
-        fleet.openrouter(tenant).send("job", "completed").await;
+    for tenant in 0..16 {
+        fleet.openrouter(&format!("tenant-{tenant}")).send("job", "completed").await;
     }
     let ingress = look_at(&fleet.ingresses[0]).await;
     is_as_catalogued(&ingress, &[Of::Every, Of::Ingress, Of::Nats]);
-    assert_eq!(ingress.sum("talaria_callbacks_total", Some(("result", "accepted"))), 2.0);
+    assert_eq!(ingress.sum("talaria_callbacks_total", Some(("result", "accepted"))), 16.0);
     let relays = until("each route to be shown with what waits, by one relay", async || {
         let mut relays = Vec::new();
         for relay in &fleet.relays {
@@ -237,11 +238,11 @@ async fn over_nats_each_process_shows_its_own_and_every_route_is_shown_by_one() 
         let routes =
             relays.iter().flat_map(|scrape| &scrape.series).filter(|it| it.name == "talaria_backlog");
         let share = |scrape: &Scrape| scrape.sum("talaria_partitions_owned", None);
-        let is_so = routes.count() == 8
-            && sum("talaria_backlog") == 8.0
+        let is_so = routes.count() == 64
+            && sum("talaria_backlog") == 64.0
             && sum("talaria_partitions_owned") == 64.0
             && relays.iter().all(|relay| share(relay) > 0.0)
-            && sum("talaria_events_planned_total") == 2.0;
+            && sum("talaria_events_planned_total") == 16.0;
         is_so.then_some(relays)
     })
     .await;
