@@ -120,7 +120,8 @@ async fn silent_clients_of_the_admin_port_keep_nobody_out() {
     assert_eq!(stack.admin_get("/healthz").await.0, 200);
     // All but a hundred were closed, those first that were silent the longest.
     for client in &mut silent[..200] {
-        assert!(client.read(&mut [0; 64]).await.is_ok_and(|read| read == 0));
+        // Reset where its bytes had not been read.
+        assert_eq!(client.read(&mut [0; 64]).await.unwrap_or(0), 0);
     }
     // Junk is refused, and not answered without end.
     let mut junk = TcpStream::connect(stack.admin()).await.unwrap();
