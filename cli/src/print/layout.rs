@@ -61,7 +61,7 @@ impl Column {
 /// Where something is shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Screen {
-    /// How many cells a line of the terminal has; `None` where all is shown, because programs read it or somebody asked for
+    /// How many cells a line of the terminal has; `None` where all is shown, because programs read it or `--wide` asks for
     /// all.
     pub width: Option<usize>,
 }

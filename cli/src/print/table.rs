@@ -36,8 +36,8 @@ impl Cell {
     }
 }
 
-/// A table, as wide as the terminal; elsewhere as wide as what stands in it. Each cell is one line of no great length, whoever
-/// wrote it. Where columns are left out, a line below says so.
+/// A table, as wide as the terminal; elsewhere as wide as what stands in it. Each cell is one line of no great length, also
+/// where a stranger wrote it. Where columns are left out, a line below says so.
 pub(crate) fn table(columns: &[Column], rows: Vec<Vec<Cell>>, screen: Screen) -> io::Result<()> {
     let mut out = anstream::stdout().lock();
     out.write_all(laid_out(columns, rows, screen).as_bytes())?;

@@ -59,7 +59,7 @@ impl State {
         (Some("unauthorized"), problem)
     }
 
-    /// Signed rightly, and at no path of its tenant's. The operator has to know; for the sender it is as for anybody else,
+    /// Signed rightly, and at no path of its tenant's. The operator has to know; for the sender it is as for any other,
     /// but it never counts against his address.
     pub(super) fn misdirected(&self, asked: &Asked<'_>, signer: &str, compressed: Option<&str>) -> NotTaken {
         self.limits.proven(asked.client, Instant::now());

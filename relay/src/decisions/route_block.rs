@@ -124,7 +124,7 @@ mod tests {
         );
         let down = RouteBlock::Down("cannot read the secret in x".into());
         assert_eq!(down.because(), "the route is down: cannot read the secret in x");
-        assert_eq!(down.until(), None, "nobody knows when it comes");
+        assert_eq!(down.until(), None, "when it comes is unknown");
         assert!(down.next(2, at).ends_with("; then attempt 2"));
         let shut = RouteBlock::Shut(Shut { until: at, cause: Cause::Failures, tries: 1, why: "500".into() });
         assert_eq!((shut.because().as_str(), shut.until()), ("the route is shut: 500", Some(at)));

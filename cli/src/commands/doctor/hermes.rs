@@ -83,7 +83,7 @@ fn of_handshake(name: &str, route: &Route, handshake: &Handshake) -> Finding {
         Handshake::Unverified => Finding::fault(
             CHECK,
             format!(
-                "{name}: {url} takes requests that are wrongly signed, so anybody who reaches it can run the agent"
+                "{name}: {url} takes requests that are wrongly signed, so any client that reaches it can run the agent"
             ),
             format!("`talaria hermes {name} --install DIR` gives the subscription a secret"),
         ),

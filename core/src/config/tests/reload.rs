@@ -316,7 +316,7 @@ fn a_route_whose_secret_is_missing_takes_down_no_other() {
     };
     warned("route acme/lacks: cannot read ", "; the route is down, and what is for it waits");
     warned("route acme/rotates: cannot read ", "; its other ones are used");
-    // It is a fault all the same for whoever checks it, and where no route is left.
+    // `check` still fails, and so does a start without any route left.
     assert_eq!(load_for(&both.path, Role::Relay).unwrap_err().into_problems().len(), 3);
     assert!(
         read(Role::Ingress).routes().all(|(_, route)| route.down.is_none()),
