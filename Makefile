@@ -33,7 +33,7 @@ export KUSTOMIZE
 # What reads alert rules as Prometheus does: the one on the path, or Debian's.
 PROMTOOL_DEB := target/promtool/promtool
 PROMTOOL ?= $(or $(shell command -v promtool),$(PROMTOOL_DEB))
-# Where docs/operations.md is published; as it is where it is empty.
+# Where docs/alerts.md is published; the alert rules stay as they are where this is empty.
 RUNBOOKS :=
 
 # How long `make chaos` lasts, how many NATS servers it has (1 or 3), where its random faults come from (a new seed, which it
@@ -46,7 +46,7 @@ PROFILE := dev
 # How many weeks `make simulate` lives through; one takes some two seconds of four cores.
 SEEDS := 1000
 
-.PHONY: help build test test-kubernetes test-nats test-stack stack-images chaos simulate lint manifests alerts test-alerts fmt \
+.PHONY: help build test test-kubernetes test-nats test-stack stack-images chaos simulate lint manifests test-alerts fmt \
 	hermes nats nats-image demo bench bench-nats bench-engine clean
 
 help: ## Say what there is
@@ -63,7 +63,7 @@ test: hermes nats ## Run every test there is
 
 # In a network of its own, where no port is taken and nothing is to be reached. TALARIA_IMAGE names an image of Docker's that
 # is to be run, such as `make stack-images` builds; without it one is made of the debug build.
-test-kubernetes: $(TOOLS)/.installed ## Run what Kubernetes would of the overlay `single`, in podman; needs root
+test-kubernetes: $(TOOLS)/.installed ## Run deploy/kubernetes/single.yaml in podman; needs root
 	$(E2E) --no-run
 	unshare --net sh -c 'ip link set lo up && exec "$$@"' sh \
 	$(E2E) -- --ignored --nocapture kubernetes::
@@ -122,15 +122,13 @@ lint: $(TOOLS)/.installed ## Hold code, contracts and dependencies to the rules
 	$(TOOLS)/node_modules/.bin/buf lint proto
 	$(TOOLS)/bin/cargo-deny --locked check --hide-inclusion-graph bans licenses sources
 	$(PYTHON) -B tests/words.py
-	@$(MAKE) --no-print-directory manifests
+	$(TOOLS)/bin/python -B tests/manifests/check.py $(TOOLS)
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
 
-manifests: $(TOOLS)/.installed ## Hold the Kubernetes manifests and the Helm chart to what they promise
-	$(TOOLS)/bin/python -B tests/manifests/check.py $(TOOLS)
-
-# RUNBOOKS=https://… says where docs/operations.md can be read: each alert names its section there.
-alerts: $(TOOLS)/.installed ## Put the alert rules into the manifests and the chart, with RUNBOOKS=
-	RUNBOOKS=$(RUNBOOKS) $(TOOLS)/bin/python -B tests/manifests/alerts.py
+# RUNBOOKS=https://… says where docs/alerts.md can be read: each alert names its section there.
+manifests: $(TOOLS)/.installed ## Render deploy/kubernetes from the Helm chart, and put the alert rules into it, with RUNBOOKS=
+	$(if $(RUNBOOKS),sed --in-place 's|\(runbook_url: \)[^#]*|\1$(RUNBOOKS)|' deploy/observability/alerts.yaml)
+	$(TOOLS)/bin/python -B tests/manifests/render.py
 
 test-alerts: $(TOOLS)/.installed $(PROMTOOL) ## Let promtool see when each alert is raised, and what it says
 	$(TOOLS)/bin/python -B tests/manifests/alert_cases.py $(PROMTOOL)

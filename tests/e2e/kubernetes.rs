@@ -1,7 +1,7 @@
-//! What the overlays for Kubernetes say, run without a cluster. `make manifests` holds their objects to the schemas.
+//! The manifests for Kubernetes, run without a cluster. `make lint` holds their objects to the schemas.
 
 use jiff::Timestamp;
-use serde_json::json;
+use serde_json::{Value, json};
 use std::{
     env, fs,
     net::{Ipv4Addr, SocketAddr},
@@ -18,28 +18,39 @@ use talaria_tests::{
     until,
 };
 
-/// Where the overlays expect Hermes.
+/// Where the manifests expect Hermes.
 const HERMES: &str = "http://hermes.hermes.svc.cluster.local:8644";
 
 /// What the image is called here.
 const IMAGE: &str = "localhost/talaria:test";
 
-/// The tenant of the overlays' example.
+/// The tenant of the manifests' example.
 const TENANT: &str = "acme";
 
-fn overlay(name: &str) -> PathBuf {
-    binary::workspace().join("deploy/kubernetes/overlays").join(name)
+/// `single` or `ha`.
+fn manifests(name: &str) -> PathBuf {
+    binary::workspace().join("deploy/kubernetes").join(name).with_extension("yaml")
+}
+
+/// A file of a ConfigMap in these manifests.
+fn configured(name: &str, config_map: &str, file: &str) -> String {
+    let text = fs::read_to_string(manifests(name)).unwrap();
+    let objects: Vec<Value> = serde_saphyr::from_multiple(&text).unwrap();
+    let mut found = objects
+        .iter()
+        .filter(|object| object["kind"] == "ConfigMap" && object["metadata"]["name"] == config_map);
+    found.next().unwrap()["data"][file].as_str().unwrap().to_owned()
 }
 
 #[test]
-fn the_configurations_of_the_overlays_are_valid() {
+fn the_configurations_of_the_manifests_are_valid() {
     let secrets = tempfile::tempdir().unwrap();
     for role in ["openrouter", "hermes"] {
         fs::create_dir(secrets.path().join(role)).unwrap();
         fs::write(secrets.path().join(role).join(TENANT), "a secret of this test").unwrap();
     }
     for (name, role) in [("single", &[][..]), ("ha", &["--role", "ingress"]), ("ha", &["--role", "relay"])] {
-        let text = fs::read_to_string(overlay(name).join("talaria.yaml")).unwrap();
+        let text = configured(name, "talaria", "talaria.yaml");
         let text = text.replace("/secrets/", &format!("{}/", secrets.path().display()));
         fs::write(secrets.path().join("talaria.yaml"), text).unwrap();
         let checked = binary::run(secrets.path(), &[&["check"], role].concat());
@@ -50,22 +61,24 @@ fn the_configurations_of_the_overlays_are_valid() {
 
 #[test]
 fn nats_takes_the_configuration_of_its_servers() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("nats.conf");
+    fs::write(&file, configured("ha", "talaria-nats", "nats.conf")).unwrap();
     let mut server = Command::new(nats::program());
-    server.env("POD_NAME", "talaria-nats-0").arg("-t").arg("--config").arg(overlay("ha").join("nats.conf"));
+    server.env("POD_NAME", "talaria-nats-0").arg("-t").arg("--config").arg(&file);
     let checked = server.output().unwrap();
     assert!(checked.status.success(), "{}", String::from_utf8_lossy(&checked.stderr));
 }
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs root, podman and kubectl, and a network of its own; `make test-kubernetes` runs it"]
-async fn the_single_overlay_runs_and_what_it_took_outlives_its_pod() {
+async fn single_runs_and_what_it_took_outlives_its_pod() {
     // The pod reaches us by another address than loopback, in a network of the test's own.
     let sink = Sink::start_on(SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0))).await;
     let podman = Podman::new();
     provide_image(&podman);
-    // Below target/, because kustomize takes relative paths alone.
-    let directory = tempfile::tempdir_in(binary::workspace().join("target")).unwrap();
-    let manifests = write_overlay(directory.path(), sink.address.port());
+    let directory = tempfile::tempdir().unwrap();
+    let manifests = kustomized(directory.path(), sink.address.port());
 
     let container = podman.play(&manifests, "talaria").await;
     let about = container.inspect();
@@ -116,10 +129,10 @@ fn leave_out_the_claim(manifests: &Path) {
     fs::write(manifests, others.collect::<Vec<_>>().join("\n---\n")).unwrap();
 }
 
-/// An installation of one's own, as docs/kubernetes.md says: the overlay with another image, the secrets, and another
-/// Hermes.
-fn write_overlay(directory: &Path, hermes: u16) -> PathBuf {
-    let text = fs::read_to_string(overlay("single").join("talaria.yaml")).unwrap();
+/// An installation by kustomize, as docs/kubernetes.md says: the manifests with another image, secrets, and another Hermes.
+fn kustomized(directory: &Path, hermes: u16) -> PathBuf {
+    fs::copy(manifests("single"), directory.join("single.yaml")).unwrap();
+    let text = configured("single", "talaria", "talaria.yaml");
     let text = text.replace(HERMES, &format!("http://host.containers.internal:{hermes}"));
     fs::write(directory.join("talaria.yaml"), text).unwrap();
     fs::write(directory.join("openrouter"), openrouter_secret(TENANT)).unwrap();
@@ -128,9 +141,9 @@ fn write_overlay(directory: &Path, hermes: u16) -> PathBuf {
 apiVersion: kustomize.config.k8s.io/v1beta1
 kind: Kustomization
 namespace: talaria
-resources: [../../deploy/kubernetes/overlays/single]
+resources: [single.yaml]
 configMapGenerator:
-  - {name: talaria, behavior: replace, files: [talaria.yaml]}
+  - {name: talaria, namespace: talaria, behavior: replace, files: [talaria.yaml]}
 secretGenerator:
   - {name: talaria-openrouter, files: [acme=openrouter]}
   - {name: talaria-hermes, files: [acme=hermes]}

@@ -30,7 +30,7 @@
 //! - [`certificates`]: by which servers and clients know each other.
 //! - [`telemetry`]: what is counted, measured, traced and said of it.
 //! - [`tunnel`]: cloudflared, which `--tunnel` runs.
-//! - [`kubernetes`]: the overlays for Kubernetes, run without a cluster.
+//! - [`kubernetes`]: the manifests for Kubernetes, run without a cluster.
 //! - [`docs`]: the documents speak of what there is.
 //! - [`errors`]: docs/errors, in the words of the program.
 //! - [`architecture`]: which crate may know which.

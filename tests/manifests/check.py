@@ -1,19 +1,17 @@
-"""Holds the Kubernetes manifests and the Helm chart to what they promise. `make manifests` runs it.
+"""Holds the Helm chart, and the manifests that are rendered from it, to what they promise. `make lint` runs it.
 
-1. Every object of every overlay, and of the chart with each of its examples, is valid: by the schemas of the oldest and the
-   newest Kubernetes that is supported, unknown keys refused, and what is not Kubernetes' own by its operator's definitions.
+1. Every object of the chart with each of its examples is valid: by the schemas of the oldest and the newest Kubernetes that is
+   supported, unknown keys refused, and what is not Kubernetes' own by its operator's definitions.
 2. Objects fit one another, and pods ask for no more than they need (rules.py).
 3. The chart passes `helm lint --strict`, and its values schema refuses what it does not know.
-4. The chart and the overlays install the same (same.py).
+4. The files that `make manifests` writes are what the chart renders now.
 5. The alert rules are those of deploy/observability.
-6. In another namespace, as docs/kubernetes.md says, relays are scaled by what is due there.
+6. In another namespace relays are scaled by what is due there.
 """
 
 import json
-import os
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 
 import kubernetes_validate
@@ -23,13 +21,10 @@ from helm_python.chart import lint
 
 import render
 import rules
-import same
 
 VERSIONS = ("1.29", "1.37")
 # Whose schemas are not Kubernetes' own.
 OPERATORS = ("monitoring.coreos.com/", "keda.sh/")
-# Overlays and examples that are the same installation.
-PAIRS = ("single", "ha", "ha-operators")
 # Values that are mistakes, each for another reason.
 MISTAKES = [
     {"mode": "cluster"},
@@ -48,21 +43,16 @@ MISTAKES = [
 def main():
     modules = Path(sys.argv[1])
     installations = {}
-    for path in render.overlays():
-        installations[f"overlay {path.name}"] = render.kustomize(path)
-    faults = []
+    faults = [*outdated()]
     for path in render.examples():
         values = render.values(path)
-        installations[f"example {path.stem}"] = render.helm(values)
+        installations[path.stem] = render.helm({**values, "createNamespace": path.stem in render.RENDERED})
         faults += linted(path.stem, values)
     faults += linted("the defaults", {})
     for where, objects in installations.items():
         faults += [f"{where}: {fault}" for one in objects for fault in invalid(one)]
         faults += [f"{where}: {fault}" for fault in rules.faults(objects)]
     faults += custom(installations, modules)
-    for pair in PAIRS:
-        overlay, example = installations[f"overlay {pair}"], installations[f"example {pair}"]
-        faults += [f"{pair}: {fault}" for fault in same.differences(overlay, example)]
     faults += accepted_mistakes()
     faults += alerts(installations)
     faults += elsewhere()
@@ -116,27 +106,28 @@ def accepted_mistakes():
             yield f"the chart takes the values {values}"
 
 
+def outdated():
+    for path, text in render.files().items():
+        if not path.exists() or path.read_text() != text:
+            yield f"{path.relative_to(render.ROOT)} is not what the chart renders: run `make manifests`, and commit the result"
+
+
 def elsewhere():
-    """The overlay with the operators in another namespace, with the replacements of docs/kubernetes.md."""
-    page = (render.ROOT / "docs/kubernetes.md").read_text()
-    block = next(block for block in page.split("```yaml\n")[1:] if block.startswith("replacements:")).split("```")[0]
-    # Kustomize takes relative paths alone.
-    with tempfile.TemporaryDirectory(dir=render.ROOT / "target") as directory:
-        overlay = os.path.relpath(render.KUSTOMIZE / "overlays/ha-operators", directory)
-        (Path(directory) / "kustomization.yaml").write_text(f"namespace: elsewhere\nresources: [{overlay}]\n{block}")
-        scaled = rules.of(render.kustomize(directory), "ScaledObject")
+    """The chart with the operators in another namespace."""
+    objects = render.helm(render.values(render.CHART / "examples/ha-operators.yaml"), "elsewhere")
+    scaled = rules.of(objects, "ScaledObject")
     faults = [fault for one in scaled for fault in rules.asked_of_prometheus(one)]
-    if [one["metadata"]["namespace"] for one in scaled] != ["elsewhere"]:
-        faults.append("nothing is scaled there")
+    if {one["metadata"]["namespace"] for one in objects} != {"elsewhere"} or not scaled:
+        faults.append("objects are not all there, or nothing is scaled")
     return [f"in another namespace: {fault}" for fault in faults]
 
 
 def alerts(installations):
-    written = yaml.safe_load((render.ROOT / "deploy/observability/alerts.yaml").read_text())
+    written = yaml.safe_load(render.ALERTS.read_text())
     for where, objects in installations.items():
         for one in rules.of(objects, "PrometheusRule"):
             if one["spec"] != written:
-                yield f"{where}: its alert rules are not those of deploy/observability: `make alerts` puts them there"
+                yield f"{where}: its alert rules are not those of deploy/observability: run `make manifests`"
 
 
 main()

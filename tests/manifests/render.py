@@ -1,37 +1,39 @@
-"""Manifests as a cluster would get them, from kustomize and from Helm."""
+"""The chart as a cluster would get it, and the files that are made of it.
 
-import os
-import subprocess
+`make manifests` runs this file and writes them; check.py fails where they differ.
+"""
+
+import re
 from pathlib import Path
 
 import yaml
 from helm_python import Chart
 
 ROOT = Path(__file__).resolve().parents[2]
-KUSTOMIZE = ROOT / "deploy/kubernetes"
 CHART = ROOT / "deploy/helm/talaria"
-# Who installs the chart as docs/kubernetes.md says has these.
+ALERTS = ROOT / "deploy/observability/alerts.yaml"
+# The example installations that are also kept rendered, for kubectl and kustomize.
+RENDERED = ("single", "ha")
 RELEASE = NAMESPACE = "talaria"
+HEAD = """\
+# The chart deploy/helm/talaria with examples/{example}.yaml, rendered by `make manifests`. docs/kubernetes.md says which Secrets
+# it needs, and how your own configuration replaces the one in the ConfigMap talaria.
+"""
+# Labels that are true of what Helm installs, and not of a file.
+OF_HELM = re.compile(r"^ *(app\.kubernetes\.io/managed-by|helm\.sh/chart): .*\n", re.MULTILINE)
 
 
-def kustomize(directory):
-    """The objects of an overlay, by the command that KUSTOMIZE names."""
-    command = os.environ.get("KUSTOMIZE", "kubectl kustomize").split()
-    rendered = subprocess.run([*command, str(directory)], capture_output=True, text=True)
-    if rendered.returncode:
-        raise SystemExit(f"{' '.join(command)} {directory}:\n{rendered.stderr}")
-    return objects(rendered.stdout)
-
-
-def overlays():
-    return sorted(path.parent for path in (KUSTOMIZE / "overlays").glob("*/kustomization.yaml"))
-
-
-def helm(values):
-    """The objects of the chart with these values."""
+def texts(values, namespace=NAMESPACE):
+    """The chart's templates with these values, the namespace first."""
     with Chart.load(CHART) as chart:
-        rendered = chart.render(values=values, name=RELEASE, namespace=NAMESPACE)
-    return [one for path, text in rendered.items() if path.endswith(".yaml") for one in objects(text)]
+        rendered = chart.render(values=values, name=RELEASE, namespace=namespace)
+    files = sorted((not path.endswith("/namespace.yaml"), path) for path in rendered if path.endswith(".yaml"))
+    return [rendered[path] for _, path in files]
+
+
+def helm(values, namespace=NAMESPACE):
+    """The objects of the chart with these values."""
+    return [one for text in texts(values, namespace) for one in objects(text)]
 
 
 def examples():
@@ -40,6 +42,16 @@ def examples():
 
 def values(path):
     return yaml.safe_load(path.read_text())
+
+
+def files():
+    """What is made, by its path: the examples as manifests, and the alert rules that the chart brings."""
+    made = {CHART / "files/alerts.yaml": ALERTS.read_text()}
+    for example in RENDERED:
+        rendered = texts({**values(CHART / f"examples/{example}.yaml"), "createNamespace": True})
+        text = "\n---\n".join(text.strip() for text in rendered if text.strip())
+        made[ROOT / f"deploy/kubernetes/{example}.yaml"] = HEAD.format(example=example) + OF_HELM.sub("", text + "\n")
+    return made
 
 
 class NoRepeats(yaml.SafeLoader):
@@ -54,3 +66,9 @@ class NoRepeats(yaml.SafeLoader):
 
 def objects(text):
     return [one for one in yaml.load_all(text, NoRepeats) if one]
+
+
+if __name__ == "__main__":
+    for path, text in files().items():
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text)
