@@ -1,4 +1,5 @@
-"""Holds comments and pages to plain words: name the client, the owner or the server instead of "whoever" or "nobody".
+"""Holds comments and pages to plain words: name the client, the owner or the server instead of "whoever" or "nobody", and the
+thing itself instead of "what is".
 
 Counts words in Rust comments and in the Markdown pages, and fails where there are more than the bounds. A bound is for 1,000
 lines. Run it with --show WORD to see the lines.
@@ -13,11 +14,14 @@ CRATES = ["bus", "cli", "core", "ingress", "proto", "relay", "tests"]
 
 # Word: the most in 1,000 lines of comments, and in 1,000 lines of pages.
 BOUNDS = {
-    "whoever": (2, 2),
-    "nobody": (2, 3),
-    "somebody": (2, 2),
+    "whoever": (2, 1),
+    "nobody": (2, 1),
+    "somebody": (2, 1),
     "anybody": (1, 1),
     "made anew": (1, 1),
+    # The thing itself: "the backlog" instead of "what is waiting"; a seq, a slot, a position instead of a place.
+    "what is": (2, 2),
+    "place": (2, 2),
 }
 
 

@@ -1,4 +1,4 @@
-//! Copies of the embedded bus, and going back to one, as docs/operations.md says it.
+//! Copies of the embedded bus, and going back to one, as docs/backup.md says it.
 
 use serde_json::Value;
 use std::{

@@ -22,19 +22,32 @@ fn documents() -> Vec<PathBuf> {
     documents
 }
 
+/// The anchors of a document's headings, as GitHub makes them.
+fn anchors(text: &str) -> impl Iterator<Item = String> {
+    let headings = text.lines().filter(|line| line.starts_with('#'));
+    headings.map(|heading| {
+        let words = heading.trim_start_matches('#').trim().to_lowercase();
+        let kept = words.chars().filter(|char| char.is_alphanumeric() || " -_".contains(*char));
+        kept.map(|char| if char == ' ' { '-' } else { char }).collect()
+    })
+}
+
 #[test]
-fn links_lead_to_files_that_exist() {
+fn links_lead_to_files_and_headings_that_exist() {
     for document in documents() {
         let text = fs::read_to_string(workspace().join(&document)).unwrap();
-        let directory = document.parent().unwrap();
+        let directory = workspace().join(document.parent().unwrap());
         for link in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
-            let file = link.split('#').next().unwrap();
-            let is_elsewhere = file.contains("://") || file.is_empty();
-            assert!(
-                is_elsewhere || workspace().join(directory).join(file).exists(),
-                "{}: {link}",
-                document.display()
-            );
+            let (file, anchor) = link.split_once('#').unwrap_or((link, ""));
+            if file.contains("://") {
+                continue;
+            }
+            let target =
+                if file.is_empty() { workspace().join(&document) } else { directory.join(file) };
+            assert!(target.exists(), "{}: {link}", document.display());
+            let leads_to_a_heading =
+                || anchors(&fs::read_to_string(&target).unwrap()).any(|heading| heading == anchor);
+            assert!(anchor.is_empty() || leads_to_a_heading(), "{}: {link}", document.display());
         }
     }
 }

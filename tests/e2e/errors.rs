@@ -79,10 +79,10 @@ fn each_page_quotes_what_the_program_says() {
             assert!(sources.iter().any(said), "{name}: the program does not say this any more: {quote}");
         }
         for part in [
-            "**Where it is said:**",
+            "**Where it appears:**",
             "**What it means:**",
             "**What to do:**",
-            "**How to see that it is mended:**",
+            "**How to see that it is fixed:**",
         ] {
             assert!(text.contains(part), "{name}: {part}");
         }

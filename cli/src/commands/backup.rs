@@ -39,7 +39,7 @@ pub(crate) fn run(path: &Path, args: &Backup) -> Result<(), Failure> {
 pub(super) fn data_dir(path: &Path, instead: &str) -> Result<PathBuf, Failure> {
     config::load_data_dir(path)?.ok_or_else(|| {
         Failure::Usage(format!(
-            "the bus is NATS, which keeps everything itself\n  help: {instead}, as docs/operations.md#backup says"
+            "the bus is NATS, which keeps everything itself\n  help: {instead}, as docs/backup.md says"
         ))
     })
 }
