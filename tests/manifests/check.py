@@ -1,12 +1,12 @@
 """Holds the Helm chart, and the manifests that are rendered from it, to what they promise. `make lint` runs it.
 
 1. Every object of the chart with each of its examples is valid: by the schemas of the oldest and the newest Kubernetes that is
-   supported, unknown keys refused, and what is not Kubernetes' own by its operator's definitions.
+   supported, unknown keys refused; operators' own kinds by the operators' definitions.
 2. Objects fit one another, and pods ask for no more than they need (rules.py).
 3. The chart passes `helm lint --strict`, and its values schema refuses what it does not know.
 4. The files that `make manifests` writes are what the chart renders now.
 5. The alert rules are those of deploy/observability.
-6. In another namespace relays are scaled by what is due there.
+6. In another namespace relays are scaled by the work that is due there.
 """
 
 import json

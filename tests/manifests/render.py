@@ -45,7 +45,7 @@ def values(path):
 
 
 def files():
-    """What is made, by its path: the examples as manifests, and the alert rules that the chart brings."""
+    """The generated files, by path: the examples as manifests, and the chart's copy of the alert rules."""
     made = {CHART / "files/alerts.yaml": ALERTS.read_text()}
     for example in RENDERED:
         rendered = texts({**values(CHART / f"examples/{example}.yaml"), "createNamespace": True})

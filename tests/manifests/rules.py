@@ -9,7 +9,7 @@ WORKLOADS = ("Deployment", "StatefulSet")
 
 
 def faults(objects):
-    """What is wrong with objects that are installed together, a sentence each."""
+    """The faults of objects that are installed together, a sentence each."""
     return [*names(objects), *selectors(objects), *pods(objects), *references(objects), *configurations(objects)]
 
 
@@ -41,7 +41,7 @@ def names(objects):
 
 
 def configurations(objects):
-    """Whoever calls through a controller counts for himself, and the callback URL is known."""
+    """A client behind a controller counts by its own address, and the callback URL is known."""
     for one in of(objects, "ConfigMap"):
         if "talaria.yaml" not in one.get("data", {}):
             continue
@@ -81,7 +81,7 @@ def selectors(objects):
         chosen += [peer["podSelector"] for peer in peers if "podSelector" in peer and "namespaceSelector" not in peer]
         for selector in chosen:
             if not selects(selector):
-                yield f"{name(one)} selects nobody by {selector}"
+                yield f"{name(one)} selects no pod by {selector}"
         kinds = {kind for kind in ("Ingress", "Egress") if kind.lower() in one["spec"]}
         if kinds and kinds != set(one["spec"]["policyTypes"]):
             yield f"{name(one)} has rules for {kinds}, and is for {one['spec']['policyTypes']}"
@@ -130,18 +130,18 @@ def pods(objects):
 
 
 def asked_of_prometheus(scaled):
-    """What a ScaledObject asks Prometheus is of its own namespace, and what is not known is not zero."""
+    """A ScaledObject asks Prometheus about its own namespace, and an unknown value is not zero."""
     for trigger in scaled["spec"]["triggers"]:
         asked = trigger["metadata"]
         if asked.get("ignoreNullValues") != "false":
-            yield f"{name(scaled)} takes what is not known for zero"
+            yield f"{name(scaled)} takes an unknown value for zero"
         namespaces = set(re.findall(r'namespace="([^"]*)"', asked["query"]))
         if namespaces != {scaled["metadata"]["namespace"]}:
             yield f"{name(scaled)} is in {scaled['metadata']['namespace']} and asks for {namespaces}"
 
 
 def references(objects):
-    """What is named is there."""
+    """Named objects and ports exist."""
     there = {name(one) for one in objects}
     ports = {port["name"] for one in of(objects, *WORKLOADS) for its in containers(one) for port in its["ports"]}
     for one in of(objects, *WORKLOADS):
@@ -179,12 +179,12 @@ def references(objects):
     for one in of(objects, "Service"):
         for port in one["spec"]["ports"]:
             if port["targetPort"] not in ports:
-                yield f"{name(one)} leads to the port {port['targetPort']}, which nobody has"
+                yield f"{name(one)} leads to the port {port['targetPort']}, which no pod has"
     for one in of(objects, "NetworkPolicy"):
         for rule in one["spec"].get("ingress", []):
             for port in rule.get("ports", []):
                 if isinstance(port["port"], str) and port["port"] not in ports:
-                    yield f"{name(one)} is for the port {port['port']}, which nobody has"
+                    yield f"{name(one)} is for the port {port['port']}, which no pod has"
     for one in of(objects, "ServiceMonitor"):
         services = [its for its in of(objects, "Service") if matches(one["spec"]["selector"], its["metadata"]["labels"])]
         if len(services) != 1:

@@ -15,8 +15,8 @@ const ADDED: [&str; 3] = ["namespace", "job", "instance"];
 /// What tells installations apart that share a Prometheus.
 const INSTALLATION: [&str; 2] = ["namespace", "job"];
 
-/// Where the alert rules lead, until `make alerts RUNBOOKS=…` says where docs/operations.md is published.
-const RUNBOOKS: &str = "https://talaria.example.com/docs/operations.md";
+/// Where the alert rules lead, until `make manifests RUNBOOKS=…` says where docs/alerts.md is published.
+const RUNBOOKS: &str = "https://talaria.example.com/docs/alerts.md";
 
 fn read(path: &str) -> String {
     fs::read_to_string(workspace().join(path)).unwrap()
@@ -176,11 +176,8 @@ fn every_metric_of_talarias_own_is_asked_for() {
 
 #[test]
 fn each_alert_says_what_it_means_and_has_a_section_that_says_what_to_do() {
-    let operations = read("docs/operations.md");
-    let (_, sections) =
-        operations.split_once("\n## Alerts\n").expect("docs/operations.md has a section Alerts");
-    let sections = sections.split("\n## ").next().unwrap();
-    let documented: BTreeSet<&str> = sections.lines().filter_map(|line| line.strip_prefix("### ")).collect();
+    let page = read("docs/alerts.md");
+    let documented: BTreeSet<&str> = page.lines().filter_map(|line| line.strip_prefix("## ")).collect();
     let mut names = BTreeSet::new();
     let alerts = alerts();
     for alert in &alerts {
@@ -194,7 +191,7 @@ fn each_alert_says_what_it_means_and_has_a_section_that_says_what_to_do() {
         let runbook = text(&alert["annotations"]["runbook_url"]);
         assert_eq!(runbook, format!("{RUNBOOKS}#{}", name.to_lowercase()));
         let section =
-            sections.split(&format!("### {name}\n")).nth(1).map(|rest| rest.split("\n### ").next().unwrap());
+            page.split(&format!("## {name}\n")).nth(1).map(|rest| rest.split("\n## ").next().unwrap());
         assert!(
             section.is_some_and(|text| text.trim().len() > 80),
             "{name} has no section that says what to do"

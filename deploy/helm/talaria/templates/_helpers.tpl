@@ -205,10 +205,6 @@ volumes:
 
 {{/* What pods of Talaria are called by. Takes the root, the component where there is one, and what it does. */}}
 {{- define "talaria.podMeta" -}}
-{{- with .root.Values.pods.annotations }}
-annotations:
-  {{- toYaml . | nindent 2 }}
-{{- end }}
 labels:
   {{- include "talaria.podLabels" . | nindent 2 }}
   {{- range .does }}
@@ -217,4 +213,8 @@ labels:
   {{- with .root.Values.pods.labels }}
   {{- toYaml . | nindent 2 }}
   {{- end }}
+{{- with .root.Values.pods.annotations }}
+annotations:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
 {{- end -}}
