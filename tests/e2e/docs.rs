@@ -42,8 +42,7 @@ fn links_lead_to_files_and_headings_that_exist() {
             if file.contains("://") {
                 continue;
             }
-            let target =
-                if file.is_empty() { workspace().join(&document) } else { directory.join(file) };
+            let target = if file.is_empty() { workspace().join(&document) } else { directory.join(file) };
             assert!(target.exists(), "{}: {link}", document.display());
             let leads_to_a_heading =
                 || anchors(&fs::read_to_string(&target).unwrap()).any(|heading| heading == anchor);
