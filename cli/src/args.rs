@@ -5,9 +5,11 @@ mod control;
 mod doctor;
 mod explain;
 mod hermes;
+mod list;
 mod manual;
 mod path;
 mod send;
+mod service;
 mod status;
 mod token;
 
@@ -16,16 +18,18 @@ pub use control::{Actions, Cancel, Jobs, Pause, Probe, Replay, Resume, Target, W
 pub use doctor::Doctor;
 pub use explain::Explain;
 pub use hermes::Hermes;
+pub use list::List;
 pub use manual::{Completions, Help, Man};
 use path::path;
 pub use send::Send;
+pub use service::{Ingress, Relay, Up};
 pub use status::{Ask, Filter, State, Status, Watch};
 use status::{http_url, moment};
 pub use token::{Scope, Token};
 
 use crate::logging::Logs;
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
-use std::{net::SocketAddr, path::PathBuf};
+use std::path::PathBuf;
 use talaria_core::config;
 
 const AFTER_HELP: &str = "\
@@ -165,42 +169,6 @@ Logs go to standard error, as with `talaria up`.")]
     Man(Man),
     /// Show the help of a command, or the page about an error
     Help(Help),
-}
-
-/// `talaria up`
-#[derive(ClapArgs, Debug)]
-pub struct Up {
-    /// Let OpenRouter reach this machine through a tunnel of Cloudflare's; needs cloudflared
-    #[arg(long)]
-    pub tunnel: bool,
-}
-
-/// `talaria ingress`
-#[derive(ClapArgs, Debug)]
-pub struct Ingress {
-    /// Let OpenRouter reach this machine through a tunnel of Cloudflare's; needs cloudflared
-    #[arg(long)]
-    pub tunnel: bool,
-    /// Listen for callbacks here instead of at ingress.listen
-    #[arg(long, value_name = "ADDRESS")]
-    pub listen: Option<SocketAddr>,
-    /// Answer /healthz, /readyz and /metrics here instead of at admin.listen
-    #[arg(long, value_name = "ADDRESS")]
-    pub admin: Option<SocketAddr>,
-}
-
-/// `talaria relay`
-#[derive(ClapArgs, Debug)]
-pub struct Relay {
-    /// Keep the files here instead of in data_dir
-    #[arg(long, value_name = "DIR", value_parser = path())]
-    pub data_dir: Option<PathBuf>,
-    /// Answer status here instead of at relay.grpc; a loopback address, unless there are tokens or client certificates
-    #[arg(long, value_name = "ADDRESS")]
-    pub grpc: Option<SocketAddr>,
-    /// Answer /healthz, /readyz and /metrics here instead of at admin.listen
-    #[arg(long, value_name = "ADDRESS")]
-    pub admin: Option<SocketAddr>,
 }
 
 /// `talaria init`

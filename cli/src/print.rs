@@ -2,7 +2,11 @@
 //!
 //! - [`layout`]: which columns fit, and how wide each is. [`table`]: rows in columns.
 
+pub(crate) mod action;
+pub(crate) mod changes;
+pub(crate) mod delivery;
 mod layout;
+pub(crate) mod route;
 mod table;
 
 pub(crate) use layout::{Column, Screen};
@@ -67,6 +71,24 @@ pub(crate) fn warn_if_incomplete(incomplete: bool) -> io::Result<()> {
         )?;
     }
     Ok(())
+}
+
+/// Says how to get the next page, if there is one.
+pub(crate) fn note_next_page(token: &str) -> io::Result<()> {
+    if !token.is_empty() {
+        let token = one_line(token);
+        writeln!(
+            anstream::stdout(),
+            "{DIM}There are more: --page {token} shows the next, --limit up to 1000 at once.{DIM:#}"
+        )?;
+    }
+    Ok(())
+}
+
+/// "1 route", "2 routes".
+pub(crate) fn counted(count: usize, noun: &str) -> String {
+    let plural = if count == 1 { "" } else { "s" };
+    format!("{count} {noun}{plural}")
 }
 
 /// Warns on standard error.

@@ -185,7 +185,7 @@ async fn watch_says_what_it_shows_and_an_outage_once() {
     let shows = async |what: &str| {
         until(what, async || Some(watch.shown()).filter(|shown| shown.contains(what))).await
     };
-    shows("Watching deliveries of tenant acme: what is now and every change. Ctrl-C ends it.").await;
+    shows("Watching deliveries of tenant acme: the present ones and every change. Ctrl-C ends it.").await;
     let event = stack.openrouter("acme").send("job", "completed").await;
     stack.finished(&event, "r").await;
     shows("DELIVERED  acme/r").await;

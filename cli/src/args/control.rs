@@ -1,6 +1,6 @@
 //! What an operator intervenes with: pause, resume, cancel, replay, and what became of it.
 
-use super::{Ask, Filter, moment};
+use super::{Ask, Filter, List, moment};
 use clap::Args as ClapArgs;
 use jiff::Timestamp;
 use std::{str::FromStr, time::Duration};
@@ -183,16 +183,14 @@ Examples:
 Of an id as much is enough as tells it from others. Times are in UTC.")]
 pub struct Jobs {
     /// One job, rpl_…
+    #[arg(conflicts_with = "page")]
     pub id: Option<String>,
     /// Call it off
     #[arg(long, requires = "id")]
     pub cancel: bool,
-    /// List so many
-    #[arg(long, default_value_t = 20, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
-    pub limit: u32,
-    /// Show whole ids and every column, however wide the terminal is
-    #[arg(long)]
-    pub wide: bool,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "flattened")]
+    pub list: List,
     #[command(flatten)]
     #[expect(missing_docs, reason = "flattened")]
     pub who: Who,
@@ -217,12 +215,9 @@ pub struct Actions {
     /// Only since: a time such as '2026-04-24 12:00:00Z', or how long ago, such as 2h
     #[arg(long, value_name = "WHEN", value_parser = moment)]
     pub since: Option<Timestamp>,
-    /// List so many
-    #[arg(long, default_value_t = 20, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
-    pub limit: u32,
-    /// Show whole ids and every column, however wide the terminal is
-    #[arg(long)]
-    pub wide: bool,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "flattened")]
+    pub list: List,
     #[command(flatten)]
     #[expect(missing_docs, reason = "flattened")]
     pub ask: Ask,

@@ -1,11 +1,12 @@
 //! What is asked with: where, which deliveries, and the commands that only look.
 
-use super::path::path;
+use super::{List, path::path};
 use crate::Failure;
 use clap::{Args as ClapArgs, ValueEnum};
 use jiff::Timestamp;
 use std::path::PathBuf;
-use talaria_proto::v1::DeliveryState;
+use talaria_bus::time::to_proto;
+use talaria_proto::v1::{DeliveryFilter, DeliveryState};
 
 /// Where to ask, and as whom. The token itself is in TALARIA_TOKEN or in a file, and never on a command line, where others
 /// on the machine could read it.
@@ -68,6 +69,19 @@ impl Filter {
     }
 }
 
+impl From<&Filter> for DeliveryFilter {
+    fn from(filter: &Filter) -> Self {
+        Self {
+            tenant: filter.tenant.clone().unwrap_or_default(),
+            route: filter.route.clone().unwrap_or_default(),
+            job_id: filter.job.clone().unwrap_or_default(),
+            states: filter.state.iter().map(|state| DeliveryState::from(*state).into()).collect(),
+            since: filter.since.map(to_proto),
+            until: filter.until.map(to_proto),
+        }
+    }
+}
+
 /// A delivery's state.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 #[expect(missing_docs, reason = "the proto says what they mean")]
@@ -110,6 +124,7 @@ Examples:
 Of an id as much is enough as tells it from others; tables show ids so on a terminal. Times are in UTC.")]
 pub struct Status {
     /// An event, a delivery, or a job at OpenRouter
+    #[arg(conflicts_with = "page")]
     pub id: Option<String>,
     #[command(flatten)]
     #[expect(missing_docs, reason = "flattened")]
@@ -118,23 +133,20 @@ pub struct Status {
     #[arg(long, conflicts_with_all = ["id", "route", "job", "state", "since", "until"])]
     pub quarantined: bool,
     /// List what was refused at the ingress in the last hour, by tenant and reason
-    #[arg(long, conflicts_with_all = ["id", "route", "job", "state", "since", "until", "quarantined", "payload"])]
+    #[arg(long, conflicts_with_all = ["id", "route", "job", "state", "since", "until", "quarantined", "payload", "page"])]
     pub refused: bool,
     /// List events that no route took, newest first
     #[arg(long, conflicts_with_all = ["id", "route", "job", "state", "quarantined", "refused", "payload"])]
     pub unmatched: bool,
     /// List routes with their circuit breakers and pauses
-    #[arg(long, conflicts_with_all = ["id", "route", "job", "state", "since", "until", "quarantined", "refused", "unmatched", "payload"])]
+    #[arg(long, conflicts_with_all = ["id", "route", "job", "state", "since", "until", "quarantined", "refused", "unmatched", "payload", "page"])]
     pub routes: bool,
     /// Show payloads too
     #[arg(long)]
     pub payload: bool,
-    /// List so many
-    #[arg(long, default_value_t = 20, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
-    pub limit: u32,
-    /// Show whole ids and every column, however wide the terminal is
-    #[arg(long)]
-    pub wide: bool,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "flattened")]
+    pub list: List,
     #[command(flatten)]
     #[expect(missing_docs, reason = "flattened")]
     pub ask: Ask,

@@ -7,8 +7,11 @@ use unicode_width::{UnicodeWidthChar as _, UnicodeWidthStr as _};
 /// Between two columns.
 pub(super) const GAP: usize = 2;
 
-/// What a terminal has that does not tell its width.
-const USUAL_WIDTH: usize = 80;
+/// The width of a terminal that does not report it.
+const DEFAULT_WIDTH: usize = 80;
+
+/// Where no more columns can be left out, those that may be cut are cut to this width at most.
+const NARROWEST: usize = 8;
 
 /// A column of a table.
 #[derive(Clone, Copy, Debug)]
@@ -73,7 +76,7 @@ impl Screen {
         if wide || !out.is_terminal() {
             return Self { width: None };
         }
-        let width = terminal_size_of(out).map_or(USUAL_WIDTH, |(Width(width), _)| width.into());
+        let width = terminal_size_of(out).map_or(DEFAULT_WIDTH, |(Width(width), _)| width.into());
         Self { width: Some(width) }
     }
 
@@ -103,6 +106,14 @@ pub(super) fn fit(columns: &[Column], widest: &[usize], screen: Screen) -> Vec<O
         match droppable.max_by_key(|(column, _)| column.rank) {
             Some((_, width)) => *width = None,
             None => break,
+        }
+    }
+    let mut excess = total(&widths).saturating_sub(room);
+    for (column, width) in columns.iter().zip(&mut widths).rev() {
+        if let (Some(_), Some(width)) = (column.least, width) {
+            let cut = width.saturating_sub(NARROWEST).min(excess);
+            *width -= cut;
+            excess -= cut;
         }
     }
     let mut left = room.saturating_sub(total(&widths));

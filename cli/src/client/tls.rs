@@ -1,14 +1,14 @@
-//! What goes wrong with TLS between a command and a relay, in a sentence.
+//! Failures of TLS between a command and a relay, in a sentence.
 
 use crate::{Failure, args::Ask};
 use rustls::{AlertDescription as Alert, CertificateError, Error as Tls, InvalidMessage};
 use std::{error::Error, io, iter};
 
-/// Why TLS with the relay failed, if it was TLS that did.
+/// The TLS failure among the causes of an error, if there is one.
 pub(crate) fn failure(error: &(dyn Error + 'static)) -> Option<Failure> {
     let mut causes = iter::successors(Some(error), |error| (*error).source());
     let found = causes.find_map(|error| error.downcast_ref::<io::Error>()?.get_ref()?.downcast_ref());
-    let told = match found? {
+    let message = match found? {
         Tls::InvalidCertificate(wrong) => format!("the relay's certificate {}", untrusted(wrong)),
         Tls::InvalidMessage(InvalidMessage::InvalidContentType) => {
             "the relay does not speak TLS\n  help: without relay.tls its address begins with http://".into()
@@ -23,7 +23,7 @@ pub(crate) fn failure(error: &(dyn Error + 'static)) -> Option<Failure> {
         ),
         other => format!("TLS with the relay failed: {other}"),
     };
-    Some(Failure::Unreachable(told))
+    Some(Failure::Unreachable(message))
 }
 
 fn untrusted(error: &CertificateError) -> String {
