@@ -39,7 +39,7 @@ impl Stack {
     pub(crate) async fn bind(live: Live, metrics: PrometheusHandle) -> anyhow::Result<Self> {
         let (role, current) = (live.role, live.config.clone());
         let config = Arc::clone(&current.borrow());
-        metrics::begin(role, matches!(config.bus, BusKind::Nats(_)));
+        metrics::create(role, matches!(config.bus, BusKind::Nats(_)));
         reload::measure(&live.status.borrow());
         reload::count_down(&config, role);
         let (publisher, bus) = open_bus(&config, role).await?;

@@ -15,11 +15,10 @@ Examples:
 Checks everything that a callback needs on its way: the configuration, the secrets, each route's Hermes, the public URL, \
 the clock, the data directory, the bus, the running process and its routes. Each is ok, a warning, or a fault with advice.
 
-It changes nothing and starts no agent. Hermes is asked with requests whose body it cannot read: one of them counts for each \
-route's rate limit, and its log names them, `Invalid signature` and `UnicodeDecodeError`. The public URL is sent one callback that is not signed, which `talaria status --refused` then lists.
+It changes nothing and starts no agent. Hermes gets requests with an unreadable body: one of them counts for each route's \
+rate limit, and its log names them, `Invalid signature` and `UnicodeDecodeError`. The public URL gets one unsigned callback, which `talaria status --refused` then lists.
 
-Exits with 0 where there is no fault, with 1 where there is one, and with 3 where the configuration is wrong. It takes \
-half a minute at most.")]
+Exits with 0 without a fault, with 1 with a fault, and with 3 for an invalid configuration. It takes half a minute at most.")]
 pub struct Doctor {
     /// Check for a process with this role alone, which reads no other secrets and needs NATS
     #[arg(long, value_name = "ROLE")]

@@ -1,4 +1,4 @@
-//! `talaria token`: a fresh token, and what to write into the configuration.
+//! `talaria token`: a fresh token, and its entry in the configuration.
 
 use crate::{
     Failure,

@@ -1,5 +1,4 @@
-//! Every metric that there is. docs/metrics.md says the same to people, and tests hold both to each other, to the code
-//! that counts, to what a process shows, and to the dashboard and the alerts.
+//! Every metric. Tests compare the catalogue with docs/metrics.md, the code, the processes, the dashboard and the alerts.
 //!
 //! Names are Prometheus': a unit at the end where there is one, `_total` for counters. Labels are bounded: their values
 //! are known here, or are names out of the configuration. What strangers send never becomes a label.
@@ -90,7 +89,6 @@ const STATE: &[Label] =
     &[Label { name: "state", values: Known(&["delivered", "ignored", "parked", "ambiguous", "cancelled"]) }];
 const ROUTE: &[Label] = &[Label { name: "tenant", values: Named }, Label { name: "route", values: Named }];
 
-/// A line for each: whose it is, its name, its kind, its labels, and what it says.
 pub const CATALOGUE: &[Metric] = &[
     counter(Ingress, "talaria_callbacks_total", RESULT, "Callbacks, by what became of them"),
     counter(

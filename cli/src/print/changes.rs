@@ -69,7 +69,7 @@ mod tests {
     use talaria_bus::time::to_proto;
 
     #[test]
-    fn changes_stand_below_each_other_and_fit_the_terminal() {
+    fn changes_have_common_columns_that_fit_the_terminal() {
         let now = Timestamp::from_second(1_777_032_000).unwrap();
         let mut delivery = Delivery {
             tenant: "me".into(),
@@ -109,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn an_event_that_no_route_takes_is_named_and_nothing_in_it_steers_the_terminal() {
+    fn an_unmatched_event_is_a_line_without_control_characters() {
         let event = Event {
             id: "evt_x".into(),
             tenant: "acme".into(),
