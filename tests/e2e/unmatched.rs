@@ -87,6 +87,15 @@ async fn an_event_that_no_route_takes_is_told_everywhere_and_handed_over() {
     let list = json(&stack, &["status", "--unmatched", "--json"]);
     assert_eq!(list["events"][0]["event"]["id"], event.as_str());
     assert_eq!(list["events"].as_array().unwrap().len(), 1, "{list}");
+    let second = stack.openrouter("acme").send("second job", "completed").await;
+    let page = until("a second page", async || {
+        let page = json(&stack, &["status", "--unmatched", "--limit", "1", "--json"]);
+        (page["events"][0]["event"]["id"] == second.as_str()).then_some(page)
+    })
+    .await;
+    let token = page["nextPageToken"].as_str().unwrap();
+    let page = json(&stack, &["status", "--unmatched", "--limit", "1", "--page", token, "--json"]);
+    assert_eq!(page["events"][0]["event"]["id"], event.as_str(), "{page}");
     assert!(works(&stack, &["status", "--unmatched", "--tenant", "globex"]).contains("There is no event"));
     assert!(works(&stack, &["status", "--unmatched", "--until", "1h"]).contains("There is no event"));
     assert_eq!(ask(&stack, &["status", "--unmatched", "--tenant", "nobody"]).status.code(), Some(4));
@@ -98,8 +107,10 @@ async fn an_event_that_no_route_takes_is_told_everywhere_and_handed_over() {
     })
     .await;
     assert!(said.contains("it came before video took its type"), "{said}");
-    works(&stack, &["replay", &event, "--route", "video", "--as", "ana"]);
-    stack.finished(&event, "video").await;
+    for event in [&event, &second] {
+        works(&stack, &["replay", event, "--route", "video", "--as", "ana"]);
+        stack.finished(event, "video").await;
+    }
     assert!(works(&stack, &["status", "--unmatched"]).contains("There is no event"));
 }
 

@@ -26,7 +26,7 @@ impl Cluster {
         }
     }
 
-    /// Unless a port was taken meanwhile.
+    /// `None` if another process got one of the ports.
     async fn try_to_start(nodes: usize) -> Option<Self> {
         let routes: Vec<String> = (0..nodes).map(|_| format!("127.0.0.1:{}", free_port())).collect();
         let all = routes.iter().map(|route| format!("\"nats://{route}\"")).collect::<Vec<_>>().join(", ");
