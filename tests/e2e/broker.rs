@@ -33,7 +33,7 @@ async fn message(jetstream: &Context, stream: &str, sequence: u64) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_server_keeps_what_it_acknowledged_when_it_is_killed() {
+async fn a_killed_server_keeps_acknowledged_messages() {
     for builder in [nats::server(), nats::server().sync_always()] {
         let mut server = builder.start().await;
         let jetstream = jetstream(&server.url()).await;
@@ -50,7 +50,7 @@ async fn a_server_keeps_what_it_acknowledged_when_it_is_killed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_frozen_server_answers_nobody_until_it_is_thawed() {
+async fn a_frozen_server_answers_once_it_is_thawed() {
     let server = Server::start().await;
     let mut jetstream = jetstream(&server.url()).await;
     jetstream.set_timeout(Duration::from_millis(300));

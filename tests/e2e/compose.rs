@@ -156,7 +156,7 @@ async fn the_stack_comes_up_delivers_and_outlives_the_death_of_each_container() 
         lines.values().map(|line| line.requests - 1).sum::<u32>()
     );
 
-    // Both finish what has begun, well before they would be killed.
+    // Both complete their requests before the engine would kill them.
     stack.works(&["stop", "ingress", "relay"]);
     for service in ["ingress", "relay"] {
         assert_eq!(stack.inspect(service)["State"]["ExitCode"], 0, "{service}: {}", stack.logs());

@@ -1,4 +1,4 @@
-//! `talaria doctor`: what a callback needs on its way, healthy and with faults.
+//! `talaria doctor`, without and with faults.
 
 use crate::hermes::{one_route, route};
 use serde_json::{Value, json};
@@ -30,7 +30,7 @@ fn doctor(directory: &Path, arguments: &[&str]) -> (Option<i32>, Value, String) 
     (output.status.code(), found, err)
 }
 
-/// The findings of a check, as "level: what".
+/// The findings of a check, as "level: text".
 fn of(found: &Value, check: &str) -> Vec<String> {
     let findings = found["findings"].as_array().unwrap().iter();
     let findings = findings.filter(|finding| finding["check"] == check);
@@ -133,7 +133,7 @@ async fn a_subscription_that_lets_the_guard_do_nothing_is_warned_of() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_away_wrong_or_unreadable_is_told_with_what_to_do() {
+async fn faults_are_found_with_advice() {
     let sink = Sink::start().await;
     sink.set("page", Does::Page(200, "<html>Welcome to nginx!</html>".into()));
     let nothing = format!("http://127.0.0.1:{}", free_port());

@@ -60,7 +60,7 @@ fn pages() -> Vec<(String, String)> {
 }
 
 #[test]
-fn each_page_quotes_what_the_program_says() {
+fn each_page_quotes_the_program() {
     let sources = sources();
     for (name, text) in pages() {
         let quotes: Vec<&str> = text.lines().filter_map(|line| line.strip_prefix("> ")).collect();

@@ -70,7 +70,7 @@ async fn shown(stack: &Stack, event: &str, route: &str) -> (GetDeliveryResponse,
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn endpoints_that_never_end_are_cut_off_and_delay_nobody() {
+async fn endless_answers_are_cut_off_and_delay_no_other_route() {
     let sink = Sink::start().await;
     let (drips, floods, loops) =
         (endpoint(Does::Drip).await, endpoint(Does::Flood).await, endpoint(Does::Loop).await);
@@ -105,7 +105,7 @@ async fn endpoints_that_never_end_are_cut_off_and_delay_nobody() {
     not(has_mount_namespaces),
     ignore = "needs `unshare --map-root-user --mount`; once it works, `touch tests/build.rs`"
 )]
-async fn a_name_that_leads_to_a_forbidden_network_holds_its_route_and_says_what_to_do() {
+async fn a_name_in_a_forbidden_network_shuts_its_route_with_advice() {
     let alone = ["unshare", "--map-root-user", "--mount"];
     let hosts = tempfile::NamedTempFile::new().unwrap();
     fs::write(hosts.path(), "127.0.0.1 localhost\n169.254.169.254 hooks.acme.test\n").unwrap();

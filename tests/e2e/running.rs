@@ -64,7 +64,7 @@ async fn old_events_and_finished_deliveries_go_and_waiting_ones_never() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn sigterm_finishes_what_has_begun_and_exits_with_0() {
+async fn sigterm_completes_requests_under_way_and_exits_with_0() {
     let sink = Sink::start().await;
     sink.set("r", Does::Hang);
     let mut stack = stack().tenant("acme", |t| t.route("r", &sink.url("r"), "timeout: 60s")).start().await;
@@ -108,7 +108,7 @@ async fn sigterm_is_shown_at_once_and_callbacks_are_taken_for_as_long_as_it_ling
 
 /// The admin port has a bound on connections: who is silent makes room for who asks, and takes no file from callbacks.
 #[tokio::test(flavor = "multi_thread")]
-async fn silent_clients_of_the_admin_port_keep_nobody_out() {
+async fn silent_clients_of_the_admin_port_keep_no_client_out() {
     use tokio::{io::AsyncReadExt as _, io::AsyncWriteExt as _, net::TcpStream};
     let stack = stack().tenant("acme", |t| t).start().await;
     let mut silent = Vec::new();
@@ -167,7 +167,7 @@ async fn an_attempt_that_does_not_finish_in_time_is_interrupted_and_repeated() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_route_that_was_removed_parks_what_waits_for_it() {
+async fn a_removed_route_parks_its_waiting_deliveries() {
     let sink = Sink::start().await;
     sink.set("gone", Does::Answer(500, serde_json::json!({})));
     let keys = "retry: {schedule: [2s, 2s, 2s]}";
@@ -195,7 +195,7 @@ async fn a_route_that_was_removed_parks_what_waits_for_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_status_is_made_anew_from_the_journal_when_its_file_is_lost() {
+async fn the_status_is_rebuilt_from_the_journal_when_its_file_is_lost() {
     let sink = Sink::start().await;
     let mut stack = stack().tenant("acme", |t| t.route("r", &sink.url("r"), "pace: off")).start().await;
     let mut events = Vec::new();
@@ -281,7 +281,7 @@ impl Drop for Running {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_log_that_nobody_reads_stops_nothing_and_what_is_left_out_is_counted() {
+async fn an_unread_log_delays_nothing_and_dropped_lines_are_counted() {
     let sink = Sink::start().await;
     let written = stack().tenant("acme", |t| t.route("r", &sink.url("r"), "pace: off")).write();
     let mut command = Command::new(binary::talaria());
@@ -319,7 +319,7 @@ async fn a_log_that_nobody_reads_stops_nothing_and_what_is_left_out_is_counted()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_cannot_start_says_why_and_what_to_do() {
+async fn a_failed_start_is_explained_with_advice() {
     let sink = Sink::start().await;
     let running = stack().tenant("acme", |t| t.route("r", &sink.url("r"), "")).start().await;
     let directory = running.written.path();
@@ -328,7 +328,7 @@ async fn what_cannot_start_says_why_and_what_to_do() {
     assert_eq!(second.status.code(), Some(1));
     let said = String::from_utf8_lossy(&second.stderr).into_owned();
     assert!(said.contains("another Talaria is running in this data directory"), "{said}");
-    // An address that is taken.
+    // An address in use.
     let taken = format!("ingress: {{listen: {}}}\ndata_dir: elsewhere\n", running.ingress());
     let text = fs::read_to_string(&running.written.config).unwrap();
     let text: String =

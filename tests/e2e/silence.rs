@@ -16,7 +16,7 @@ fn silent() -> String {
 const DELIVERY: &str = "dlv_aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
 
 #[test]
-fn commands_give_a_silent_relay_up_and_say_what_may_still_be_done() {
+fn commands_give_up_a_silent_relay_and_warn_of_unknown_outcomes() {
     let url = silent();
     let asks: [&[&str]; 5] = [&["status"], &["explain", "job-1"], &["jobs"], &["actions"], &["watch"]];
     let intervenes: [&[&str]; 4] = [

@@ -120,7 +120,7 @@ fn prost_types(time: jiff::Timestamp) -> prost_types::Timestamp {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_cannot_be_answered_says_why() {
+async fn invalid_requests_have_a_status_with_a_reason() {
     let sink = Sink::start().await;
     let stack = with_two_tenants(&sink).await;
     let mut status = stack.status().await;
@@ -159,7 +159,7 @@ fn short(message: &WatchDeliveriesResponse) -> (String, State, Option<u32>) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_watch_shows_what_is_then_every_change_and_can_be_resumed() {
+async fn a_watch_shows_the_present_then_every_change_and_can_be_resumed() {
     let sink = Sink::start().await;
     sink.set("a", Does::Answer(500, serde_json::json!({})));
     let keys = "retry: {schedule: [200ms, 200ms, 200ms, 200ms, 200ms, 200ms]}";

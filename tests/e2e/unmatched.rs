@@ -1,4 +1,4 @@
-//! An event that no route takes is answered 204, and is seen all the same.
+//! Events that no route takes.
 
 use serde_json::Value;
 use std::{
@@ -28,7 +28,7 @@ fn json(stack: &Stack, args: &[&str]) -> Value {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_event_that_no_route_takes_is_told_everywhere_and_handed_over() {
+async fn an_unmatched_event_is_listed_everywhere_and_can_be_replayed() {
     let sink = Sink::start().await;
     let keys = "events: ['video.generation.failed']";
     let mut stack = stack()
@@ -45,7 +45,7 @@ async fn an_event_that_no_route_takes_is_told_everywhere_and_handed_over() {
         .spawn()
         .unwrap();
     let mut lines = BufReader::new(watch.stdout.take().unwrap()).lines().map(Result::unwrap);
-    // A watch shows what comes from when it has begun, so events are sent until it shows one.
+    // A watch shows only later events, so events are sent until it shows one.
     let sender = stack.openrouter("globex");
     let probes = tokio::spawn(async move {
         for number in 0.. {
@@ -115,7 +115,7 @@ async fn an_event_that_no_route_takes_is_told_everywhere_and_handed_over() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn send_waits_and_says_what_became_of_it() {
+async fn send_waits_and_shows_the_deliveries() {
     let sink = Sink::start().await;
     sink.set("declines", Does::Answer(200, serde_json::json!({"status": "ignored", "event": "x"})));
     let stack = stack()

@@ -59,7 +59,7 @@ pub fn http() -> reqwest::Client {
     reqwest::Client::builder().no_proxy().build().unwrap()
 }
 
-/// Polls a condition until it gives a value. `what` completes "waited for …".
+/// Polls a condition until it gives a value. The text completes "waited for …".
 pub async fn until<T>(what: &str, condition: impl AsyncFnMut() -> Option<T>) -> T {
     until_within(PATIENCE, what, condition).await
 }

@@ -47,7 +47,7 @@ async fn callback(
     }
 }
 
-/// Verifies a callback and reads it, or says what to answer.
+/// Verifies and reads a callback, or returns the status of the refusal.
 pub fn read(secrets: &[SecretString], headers: &HeaderMap, body: &[u8]) -> Result<Envelope, StatusCode> {
     let header = headers.get(HEADER).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let verified = Signature::parse(header)

@@ -1,6 +1,6 @@
 //! Connections that send signed callbacks as fast as they are answered, or at a pace.
 //!
-//! The client is as thin as can be (a socket, a buffer), because it shares the machine with what it measures.
+//! The client is minimal (a socket, a buffer), because it shares the machine with the measured program.
 
 use crate::{TENANT, hermes::now};
 use jiff::Timestamp;

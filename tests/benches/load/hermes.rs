@@ -1,4 +1,4 @@
-//! A stand-in Hermes that checks the signature, accepts, and remembers what came when.
+//! A stand-in Hermes that checks signatures, accepts, and records arrival times.
 
 use axum::{Json, Router, body::Bytes, extract::State, http::HeaderMap, http::StatusCode, routing};
 use reqwest::Client;
@@ -78,7 +78,7 @@ pub async fn arrivals(hermes: SocketAddr, count: usize) -> Vec<Arrival> {
             return arrivals;
         }
         assert!(Instant::now() < end, "{} of {count} have arrived within {PATIENCE:?}", arrivals.len());
-        // Seldom: who asks shares the machine with what is measured.
+        // Seldom, because polling shares the machine with the measurement.
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
 }

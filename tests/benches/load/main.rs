@@ -10,8 +10,8 @@
 //! - [`stored`]: CPU time an event with few and with many events stored.
 //! - [`nats`]: separate processes over NATS.
 //! - [`engine`]: many routes, broken ones, and a million waiting deliveries.
-//! - [`bare`]: what Talaria is compared with. [`generator`]: who sends. [`hermes`]: who is sent to.
-//!   [`arrived`]: what came there.
+//! - [`bare`]: the program for comparison. [`generator`]: the sender. [`hermes`]: the receiver.
+//!   [`arrived`]: arrivals there.
 //! - [`measure`]: CPU time and memory of a process. [`report`]: the tables.
 
 #![allow(
@@ -69,7 +69,7 @@ async fn main() {
     }
 }
 
-/// Measures the parts that are asked for, and writes down what came of each.
+/// Measures the requested parts, and writes the results.
 async fn measure(parts: &[&str]) {
     if let Some(other) = parts.iter().find(|part| !["up", "nats", "engine"].contains(part)) {
         panic!("{other} is none of up, nats and engine");

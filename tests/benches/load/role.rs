@@ -49,12 +49,12 @@ impl Other {
         self.child.id()
     }
 
-    /// Starts a role, and waits until it has said where it listens.
+    /// Starts a role, and waits until it listens.
     pub fn start(role: &str) -> Self {
         Self::start_with(role, &[])
     }
 
-    /// Starts a role that has to be told something.
+    /// Starts a role with arguments.
     pub fn start_with(role: &str, arguments: &[&str]) -> Self {
         let mut child = Command::new(env::current_exe().unwrap())
             .args(arguments)

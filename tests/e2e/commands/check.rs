@@ -25,7 +25,7 @@ fn check_refuses_a_url_that_the_tenant_does_not_allow() {
 }
 
 #[test]
-fn check_says_what_is_wrong_where_and_what_to_do() {
+fn check_names_each_fault_with_its_line_and_advice() {
     let written =
         stack().tenant("acme", |t| t.route("r", "http://127.0.0.1:1/webhooks/r", "pace: fast")).write();
     let output = run(written.path(), &["check"]);

@@ -5,7 +5,7 @@ use std::fs;
 use talaria_tests::{binary::run, nats::server, stack::stack, until};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_healthcheck_needs_no_secrets_and_says_what_is_not_ready() {
+async fn a_healthcheck_needs_no_secrets_and_gives_the_reason() {
     let server = server().start().await;
     let nats = format!("bus: {{nats: {{servers: ['{}']}}}}", server.url());
     let running = stack().with(&nats).tenant("acme", |tenant| tenant).start().await;

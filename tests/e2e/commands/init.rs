@@ -14,7 +14,7 @@ use talaria_tests::{
 };
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_init_writes_works_as_it_is() {
+async fn the_written_configuration_works_unchanged() {
     let directory = tempfile::tempdir().unwrap();
     let directory = directory.path();
     let said = works(directory, &["init", "--tenant", "acme", "--public-url", "https://hooks.example.com/"]);
@@ -30,7 +30,7 @@ async fn what_init_writes_works_as_it_is() {
     }
     assert_eq!(works(directory, &["check"]), "./talaria.yaml is valid: 1 tenant, 1 route\n");
 
-    // A second time it changes nothing, unless it is told to, and then it keeps the secrets.
+    // A second time it changes nothing; with --force it keeps the secrets.
     let again = run(directory, &["init"]);
     assert_eq!(again.status.code(), Some(1));
     assert!(err(&again).contains("--force"), "{}", err(&again));
@@ -92,7 +92,7 @@ async fn what_init_writes_works_as_it_is() {
 }
 
 #[test]
-fn init_refuses_urls_that_would_not_work_and_says_which_would() {
+fn init_refuses_wrong_urls_and_suggests_right_ones() {
     let directory = tempfile::tempdir().unwrap();
     for (args, expected) in [
         (

@@ -21,7 +21,7 @@ pub(crate) fn err(output: &Output) -> String {
     String::from_utf8(output.stderr.clone()).unwrap()
 }
 
-/// A command that has to work; what it prints.
+/// The output of a command that has to succeed.
 pub(crate) fn works(directory: &Path, args: &[&str]) -> String {
     let output = run(directory, args);
     assert!(output.status.success(), "{args:?}: {}", err(&output));

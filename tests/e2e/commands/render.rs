@@ -9,7 +9,7 @@ use talaria_tests::{
 };
 
 #[test]
-fn render_previews_what_a_route_would_send() {
+fn render_previews_the_prompt_of_a_route() {
     let written = stack()
         .tenant("acme", |t| {
             t.route("r", "http://127.0.0.1:1/webhooks/r", "prompt: '{data.error}{data.id} on {event_type}'")
@@ -75,7 +75,7 @@ fn render_jsonl_renders_every_recorded_case_as_hermes_did() {
 
 /// `talaria render --jsonl | head -1` is no error.
 #[test]
-fn a_reader_that_has_heard_enough_is_no_error() {
+fn a_closed_pipe_is_no_error() {
     let case = r#"{"template":"x","body":"{}","event_type":"t","route":"r"}"#;
     let script = format!(
         "yes '{case}' | head -n 100000 | '{}' render --jsonl 2>errors | head -n 1; cat errors",

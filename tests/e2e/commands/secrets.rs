@@ -6,7 +6,7 @@ use std::{fs, os::unix::fs::PermissionsExt as _};
 use talaria_tests::binary::run;
 
 #[test]
-fn secrets_that_are_missing_are_written_and_shown_to_whoever_asks() {
+fn missing_secrets_are_created_and_shown_on_request() {
     let directory = tempfile::tempdir().unwrap();
     let directory = directory.path();
     let text = "\

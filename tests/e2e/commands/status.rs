@@ -16,7 +16,7 @@ use talaria_tests::{
 };
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_broken_configuration_is_warned_of_and_the_relay_is_asked_all_the_same() {
+async fn with_a_broken_configuration_the_relay_is_asked_with_a_warning() {
     let running = stack().tenant("acme", |t| t).start().await;
     let directory = running.written.path();
     let relay = running.relay().trim_start_matches("http://").to_owned();
@@ -96,7 +96,7 @@ async fn send_status_and_watch_speak_with_a_running_talaria() {
         serde_json::json!([])
     );
 
-    // A file, standard input, and what is no event.
+    // A file, standard input, and a payload that is no event.
     fs::write(directory.join("callback.json"), payload("from a file", "failed").to_string()).unwrap();
     works(directory, &["send", "--tenant", "acme", "--url", &url, "--payload", "callback.json"]);
     let output = run_with_input(
@@ -116,7 +116,7 @@ async fn send_status_and_watch_speak_with_a_running_talaria() {
         "{quarantined}"
     );
 
-    // Watching, from what is now.
+    // A watch with a snapshot.
     let mut watch = Command::new(talaria())
         .args(["watch", "--snapshot", "--state", "parked", "--json", "--relay", &relay])
         .current_dir(directory)
@@ -157,7 +157,7 @@ async fn send_status_and_watch_speak_with_a_running_talaria() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn status_shows_whatever_strangers_wrote() {
+async fn status_shows_untrusted_text_safely() {
     let sink = Sink::start().await;
     let running = stack()
         .tenant("acme", |t| t.route("good", &sink.url("good"), ""))
@@ -167,7 +167,7 @@ async fn status_shows_whatever_strangers_wrote() {
     let (directory, relay) = (running.written.path(), running.relay());
     let url = format!("http://{}/callbacks/other", running.ingress());
 
-    // What no route wants is known all the same, and no text of a stranger makes a row or breaks the table.
+    // An unmatched event is listed, and untrusted text makes no row.
     works(directory, &["send", "--tenant", "other", "--url", &url, "--job", "unwanted"]);
     let unwanted = until("it to be planned", async || {
         let output = run(directory, &["status", "unwanted", "--relay", &relay]);
@@ -192,7 +192,7 @@ async fn status_shows_whatever_strangers_wrote() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_ingress_is_no_relay_and_nothing_came_yet() {
+async fn an_ingress_is_no_relay() {
     let running = stack().tenant("acme", |t| t).start().await;
     let directory = running.written.path();
     let output = run(directory, &["status", "--relay", &format!("http://{}", running.ingress())]);

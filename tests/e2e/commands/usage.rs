@@ -8,7 +8,7 @@ use talaria_tests::{
 };
 
 #[test]
-fn exit_codes_tell_what_went_wrong() {
+fn exit_codes_depend_on_the_failure() {
     let written = stack()
         .tenant("acme", |t| t.route("r", "http://127.0.0.1:1/webhooks/r", ""))
         .tenant("other", |t| t.route("r", "http://127.0.0.1:1/webhooks/r", "body: raw"))

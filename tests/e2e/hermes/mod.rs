@@ -79,7 +79,7 @@ async fn accepted_and_the_prompt_is_the_one_that_hermes_would_have_rendered_itse
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_repeat_of_what_hermes_has_is_a_duplicate_and_delivered() {
+async fn a_repeated_delivery_is_a_duplicate_and_delivered() {
     let hermes = Gateway::start(json!({"r": route(&json!({}))}), 1000).await;
     let wire = Lossy::to(hermes.address).await;
     let url = format!("http://{}/webhooks/r", wire.address);
@@ -125,7 +125,7 @@ async fn ignored_by_its_events_by_its_filter_and_by_its_script() {
         })
         .start()
         .await;
-    // A member of the payload that would otherwise be taken for the type.
+    // A member of the payload that could be mistaken for the type.
     let mut body = payload("job", "completed");
     body["event_type"] = json!("something.else");
     stack.openrouter("acme").send_payload(&body).await;
@@ -326,9 +326,9 @@ async fn a_payload_cannot_give_hermes_a_command_or_have_it_read_a_file() {
     assert_eq!(found.attempts[0].guarded.len(), 2, "{found:?}");
 }
 
-/// What Hermes would answer 500 to for ever is not sent; what it can just read is.
+/// Payloads to which Hermes would always answer 500 are not sent; those that it can just read are.
 #[tokio::test(flavor = "multi_thread")]
-async fn payloads_at_the_edge_of_what_hermes_can_read() {
+async fn payloads_at_the_limits_of_hermes() {
     let hermes = Gateway::start(json!({"r": route(&json!({"prompt": "{prompt} {__raw__}"}))}), 1000).await;
     let stack = one_route(&hermes.url("r"), "prompt: '{__raw__}'").await;
     let openrouter = stack.openrouter("acme");

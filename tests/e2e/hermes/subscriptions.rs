@@ -25,7 +25,7 @@ fn beside_hermes(config: &str) -> talaria_tests::stack::Written {
 }
 
 #[test]
-fn what_hermes_own_configuration_says_against_a_route_is_told() {
+fn settings_of_hermes_that_stop_a_route_are_warned_of() {
     let fine = "multiplex_profiles: true\nplatforms: {webhook: {enabled: true, extra: {port: 8644}}}\n";
     let told = |config: &str| {
         let written = beside_hermes(config);
@@ -81,7 +81,7 @@ fn what_hermes_own_configuration_says_against_a_route_is_told() {
     assert_eq!(checked, "./talaria.yaml is valid: 1 tenant, 1 route\n");
     assert!(out(&installed).contains("and is as acme/r needs it"), "{} {}", out(&installed), err(&installed));
 
-    // And what is told to programs, and of another home.
+    // As JSON, and for another home.
     let written = beside_hermes(fine);
     fs::create_dir(written.path().join("other")).unwrap();
     fs::write(written.path().join("other/config.yaml"), "{}").unwrap();
@@ -157,9 +157,9 @@ async fn the_printed_command_subscribes_the_route() {
     assert_eq!(hermes.prompts("openrouter-video"), ["Hi job"]);
 }
 
-/// Hermes does not know the route yet; it is installed while its gateway runs, and what waited goes through.
+/// Hermes does not know the route yet. It is installed while the gateway runs, and the waiting delivery goes out.
 #[tokio::test(flavor = "multi_thread")]
-async fn installing_a_subscription_lets_what_waited_through() {
+async fn installing_a_subscription_opens_a_shut_route() {
     let hermes = Gateway::start(json!({}), 1000).await;
     let stack = one_route(&hermes.url("openrouter-video"), "prompt: 'Hi {data.id}'").await;
     let event = stack.openrouter("acme").send("job", "completed").await;
@@ -177,7 +177,7 @@ async fn installing_a_subscription_lets_what_waited_through() {
 }
 
 /// A subscription with a prompt of its own would let a payload write the agent's prompt. Installed over it, the route's prompt and
-/// guard do their work again, and what else had been set there delivers as before.
+/// guard work again, and the other settings there are kept.
 #[tokio::test(flavor = "multi_thread")]
 async fn installing_over_a_subscription_makes_the_guard_work() {
     let home = tempfile::tempdir().unwrap();

@@ -78,7 +78,7 @@ async fn a_full_stream_refuses_callbacks_until_there_is_room_and_loses_none() {
     let apart = |pair: &[Timestamp]| pair[1].duration_since(pair[0]).as_millis() >= 990;
     assert!(!times.is_empty() && times.windows(2).all(apart), "{times:?}");
 
-    // A relay that comes now has what was accepted, and nothing else.
+    // A relay that starts now has the accepted events and no others.
     assert_eq!(state(&jetstream, events).await.messages, accepted.len() as u64);
     let relay = configuration(&server.url(), &prefix, &sink, "max_bytes: 1MiB").write();
     let relay = Process::start("relay", relay).await;
@@ -114,7 +114,7 @@ async fn an_ingress_is_not_ready_while_the_stream_is_full() {
 
 /// As when its disk is full: the server stores nothing, and says nothing of it to its clients.
 #[tokio::test(flavor = "multi_thread")]
-async fn an_ingress_is_not_ready_while_nats_does_not_answer_to_what_is_to_be_stored() {
+async fn an_ingress_is_not_ready_while_nats_acknowledges_nothing() {
     let (sink, prefix) = (Sink::start().await, prefix("silent"));
     let permissions = format!("permissions: {{publish: {{deny: [\"{prefix}.events.>\"]}}}}");
     let server = nats::server()
@@ -144,7 +144,7 @@ async fn a_relay_whose_streams_are_gone_ends_itself_and_the_next_one_begins_with
     .await;
 }
 
-/// A server that has lost its volume: connections end, and what they come back to knows of nothing.
+/// A server that has lost its volume: clients reconnect to an empty one.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_relay_whose_server_comes_back_empty_ends_itself_and_the_next_one_begins_with_nothing() {
     begins_with_nothing("empty", async |server, _| {
@@ -218,7 +218,7 @@ async fn repeats_that_come_at_the_same_time_are_stored_once() {
         let openrouter = ingresses[connection % 2].openrouter("acme");
         connections.spawn(async move {
             for index in 0..SAME {
-                // Each connection has an order of its own, so that batches mix what is new and what is not.
+                // Each connection has its own order, so that batches mix new and repeated events.
                 let job = format!("same-{}", (index * 37 + connection * 13) % SAME);
                 assert_eq!(openrouter.try_send(&job, "completed").await, Some(204));
                 if index < OWN {
@@ -288,7 +288,7 @@ async fn a_repeat_that_the_server_has_forgotten_runs_no_agent_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_larger_than_the_servers_largest_message_is_413_and_harms_nobody() {
+async fn a_callback_larger_than_max_payload_is_413_and_harms_no_other() {
     let (sink, prefix) = (Sink::start().await, prefix("large"));
     let server = nats::server().with("max_payload: 64KB").start().await;
     let configuration = || configuration(&server.url(), &prefix, &sink, "").write();

@@ -34,7 +34,7 @@ pub(super) struct Ended {
     pub code: Option<i32>,
     /// Its last words, without its log.
     pub error: String,
-    /// Everything that it said.
+    /// Its output.
     pub log: Vec<String>,
 }
 
