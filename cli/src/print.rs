@@ -74,7 +74,7 @@ pub(crate) fn warn_if_incomplete(incomplete: bool) -> io::Result<()> {
     Ok(())
 }
 
-/// Says how to get the next page, if there is one.
+/// Prints how to get the next page, if there is one.
 pub(crate) fn note_next_page(token: &str) -> io::Result<()> {
     if !token.is_empty() {
         let token = one_line(token);

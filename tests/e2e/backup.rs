@@ -1,4 +1,4 @@
-//! Copies of the embedded bus, and going back to one, as docs/operations.md says it.
+//! `talaria backup` and `talaria restore`, as in docs/operations.md.
 
 use serde_json::Value;
 use std::{

@@ -82,7 +82,7 @@ async fn delivered(stack: &Compose, tenant: &str, route: &str) -> HashMap<String
     all
 }
 
-/// Sends a callback as README says; its event's id.
+/// Sends a callback as in README. Returns the event's id.
 fn send(stack: &Compose) -> String {
     let sent = stack.talaria("ingress", &["send", "--tenant", "me", "--json"]);
     let sent: Value = serde_json::from_str(&sent).unwrap();
@@ -183,7 +183,7 @@ fn is_hardened(stack: &Compose, service: &str) {
     }
 }
 
-/// What README's first command builds and runs.
+/// The image of README's first command.
 #[test]
 #[ignore = "needs an image that takes minutes to build; `make test-stack` builds it and runs this"]
 fn the_image_shows_the_demo() {

@@ -20,7 +20,7 @@ use talaria_tests::{
     until,
 };
 
-/// What `talaria doctor --json` says, and its exit code. A home without any Hermes, so that the machine's own is not looked at.
+/// The exit code and the output of `talaria doctor --json`, with a home without Hermes, so that the machine's own is not read.
 fn doctor(directory: &Path, arguments: &[&str]) -> (Option<i32>, Value, String) {
     let home = directory.join("no-hermes").display().to_string();
     let output =

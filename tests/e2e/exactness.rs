@@ -280,7 +280,7 @@ fn filters_decide_as_hermes_decides() {
         // configuration never is.
         let (filters, body) =
             (filter(&mut random, 2).replace(['\n', '\t'], " ").replace("NaN", "1.5"), object(&mut random, 3));
-        // What could never mean anything is refused when the configuration is read.
+        // An invalid pattern is refused when the configuration is read.
         let Ok(ours) = Filter::compile(read(filters.as_bytes()).root()) else { continue };
         let question = format!(
             "{{\"ask\": \"filter\", \"filters\": {filters}, \"event_type\": \"video.done\", \"body\": {}}}",

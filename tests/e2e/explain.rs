@@ -10,7 +10,7 @@ use talaria_tests::{
     stack::{Stack, stack},
 };
 
-/// What a command that has to work prints.
+/// The output of a command that has to succeed.
 fn works(directory: &Path, args: &[&str]) -> String {
     let output = run(directory, args);
     assert!(output.status.success(), "{args:?}: {}", said(&output.stderr));

@@ -46,7 +46,7 @@ async fn an_ingress_is_killed_and_starts_again() {
     for ingress in [0, 1, 0] {
         load.goes_on(100).await;
         fleet.ingresses[ingress].kill();
-        // The other one takes what this one does not.
+        // The other one accepts the callbacks.
         load.goes_on(100).await;
         fleet.ingresses[ingress].start_again().await;
     }
@@ -118,7 +118,7 @@ async fn relays_join_and_leave_under_load() {
     assert_eq!(account.repeats, 0, "whoever leaves finishes what it began");
 }
 
-/// As Kubernetes does it: one after another is told to stop, while connections still come to it for a while, and the
+/// As Kubernetes does it: one after another gets SIGTERM, while connections still reach it for a while, and the
 /// next one only when the one before is ready again.
 #[tokio::test(flavor = "multi_thread")]
 async fn each_ingress_and_each_relay_is_restarted_in_turn_and_no_callback_fails() {
@@ -187,7 +187,7 @@ async fn relays_whose_clocks_are_minutes_apart_work_together() {
     ledger.refuses_some_once();
     let load = fleet.load().start();
     load.goes_on(300).await;
-    // What it let wait is due by its clock, and goes on by another one.
+    // Its waiting deliveries are due by its clock, and continue by another one.
     assert_eq!(fleet.relays[1].terminate().await, Some(0));
     load.goes_on(200).await;
     let account = fleet.account(&ledger, &load.stop().await).await;
@@ -201,7 +201,7 @@ async fn taken_over(fleet: &Fleet, load: &Load, ledger: &Ledger) {
     eprintln!("taken over after {took:?}");
 }
 
-/// Whether a relay has work again, some time after it came back.
+/// Waits until a relay that is back has work again.
 async fn works_again(fleet: &Fleet, relay: usize, ledger: &Ledger) {
     let before = fleet.relays[relay].attempts().await;
     let load = fleet.load().jobs("again").start();

@@ -147,7 +147,7 @@ async fn come(ingress: SocketAddr, random: &mut StdRng) -> io::Result<()> {
     Ok(())
 }
 
-/// What the metrics say afterwards: everybody was counted, and nothing is held any more.
+/// Checks that every client is counted, and that no memory is in use any more.
 async fn check_metrics(stack: &Stack, sent: u64) {
     let text = until("nothing is held", async || {
         let (_, text) = stack.admin_get("/metrics").await;

@@ -317,7 +317,7 @@ async fn promise_6_nothing_unsigned_stale_or_replayed_gets_in_and_a_refusal_tell
     }
     assert_eq!(answers.len(), 1, "{answers:#?}");
     assert!(answers.first().unwrap().starts_with("401 "));
-    // What was refused has left no trace that could be delivered.
+    // A refused callback is stored nowhere.
     let event = stack.openrouter("acme").send("good", "completed").await;
     stack.finished(&event, "r").await;
     assert_eq!(sink.requests().len(), 1);

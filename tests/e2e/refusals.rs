@@ -13,7 +13,7 @@ use talaria_tests::{
     until,
 };
 
-/// What a command prints, which has to work.
+/// The output of a command that has to succeed.
 fn works(stack: &Stack, args: &[&str]) -> String {
     let relay = stack.relay();
     let args = [args, &["--relay", &relay]].concat();
@@ -22,7 +22,7 @@ fn works(stack: &Stack, args: &[&str]) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// What a command prints, once that holds this.
+/// The output of a command, once it contains this.
 async fn says(stack: &Stack, args: &[&str], what: &str) -> String {
     until(&format!("{args:?} to say {what}"), async || {
         Some(works(stack, args)).filter(|said| said.contains(what))

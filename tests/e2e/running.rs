@@ -57,7 +57,7 @@ async fn old_events_and_finished_deliveries_go_and_waiting_ones_never() {
     let found = stack.event(&waits).await;
     assert_eq!(found.event.unwrap().payload, payload("waits", "completed").to_string());
     assert_eq!(found.deliveries[0].state(), State::Waiting);
-    // What is gone can come again, as new.
+    // A forgotten event is new again.
     openrouter.send("done", "completed").await;
     stack.finished(&done, "done").await;
     assert_eq!(sink.requests_to("done").len(), 2);
@@ -288,7 +288,7 @@ async fn an_unread_log_delays_nothing_and_dropped_lines_are_counted() {
     command.args(["up", "--config"]).arg(&written.config).env("RUST_LOG", "trace");
     let mut running = Running(command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap());
     let mut log = BufReader::new(running.0.stderr.take().unwrap());
-    // Read as far as it says where it listens, and then never again: the pipe is full at once.
+    // Read up to the addresses, and then never again: the pipe is full at once.
     let (mut line, mut listens) = (String::new(), None);
     while listens.is_none() {
         line.clear();

@@ -1,9 +1,9 @@
-//! Relays that take connections and say nothing.
+//! Relays that accept connections and never answer.
 
 use std::{net::TcpListener, path::Path, process::Output, thread};
 use talaria_tests::binary::run;
 
-/// Takes connections, keeps them and says nothing; gives its URL.
+/// Accepts connections and never answers. Returns the URL.
 fn silent() -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());

@@ -260,7 +260,7 @@ async fn conflicts_and_quarantined_callbacks_are_kept_counted_and_listed() {
     let summary = status.get_summary(GetSummaryRequest::default()).await.unwrap().into_inner();
     assert_eq!((summary.tenants[0].conflicts, summary.tenants[0].quarantined), (1, 2));
     assert_eq!(sink.requests_to("a").len(), 1);
-    // And commands say so, whatever they were asked by.
+    // Commands show them for a job, an event and a delivery.
     let asked = |args: &[&str]| {
         let output = binary::run(Path::new("."), &[&["status", "--relay", &stack.relay()], args].concat());
         assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));

@@ -13,7 +13,7 @@ use talaria_tests::{
 
 const COLUMNS: u16 = 80;
 
-/// What a command shows on a terminal.
+/// The output of a command on a terminal.
 fn on_terminal(stack: &Stack, args: &[&str]) -> String {
     let relay = stack.relay();
     let args = [args, &["--relay", &relay]].concat();
@@ -22,7 +22,7 @@ fn on_terminal(stack: &Stack, args: &[&str]) -> String {
     shown
 }
 
-/// What a program reads of it.
+/// The output for a program.
 fn in_a_pipe(stack: &Stack, args: &[&str]) -> String {
     let relay = stack.relay();
     let Output { status, stdout, stderr } =
@@ -214,7 +214,7 @@ async fn watch_prints_its_filter_and_an_outage_once() {
     let lines: Vec<&str> = shown.lines().collect();
     assert!(lines[0].starts_with("Watching "), "{shown}");
     assert!(lines[1].starts_with("CHANGED ") && lines[1].contains("TYPE"), "{shown}");
-    // Every row stands below the names of its columns.
+    // Every row is aligned with the names of its columns.
     let rows: Vec<&str> = lines.iter().filter(|line| line.contains("acme/r")).copied().collect();
     for head in ["STATE", "ROUTE", "TYPE"] {
         let at = lines[1].find(head).unwrap();

@@ -60,7 +60,7 @@ fn with(cloudflared: &Cloudflared, keys: &str) -> Builder {
     stack().with(&format!("tunnel: {{cloudflared: {}{keys}}}", path.display())).flag("--tunnel")
 }
 
-/// What the log says to programs, line by line.
+/// The JSON lines of the log.
 fn log(stack: &Stack) -> Vec<Value> {
     stack.log().iter().filter_map(|line| serde_json::from_str(line).ok()).collect()
 }

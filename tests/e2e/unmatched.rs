@@ -16,7 +16,7 @@ fn ask(stack: &Stack, args: &[&str]) -> Output {
     run(stack.written.path(), &[args, &["--relay", &stack.relay()]].concat())
 }
 
-/// What a command prints, which has to work.
+/// The output of a command that has to succeed.
 fn works(stack: &Stack, args: &[&str]) -> String {
     let output = ask(stack, args);
     assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
@@ -163,7 +163,7 @@ async fn send_waits_and_shows_the_deliveries() {
     let unwanted = send(&["--wait", "--type", "text.done"]);
     assert_eq!(unwanted.status.code(), Some(1), "{unwanted:?}");
     assert!(out(&unwanted).contains("no route of acme takes it, and nothing is sent for it"), "{unwanted:?}");
-    // Without waiting the configuration says so, and it was accepted all the same.
+    // Without --wait it is predicted from the configuration, and accepted all the same.
     let unwanted = send(&["--type", "text.done"]);
     assert_eq!(unwanted.status.code(), Some(0), "{unwanted:?}");
     assert!(out(&unwanted).contains("no route of acme takes it"), "{unwanted:?}");

@@ -387,7 +387,7 @@ impl Stack {
         }
     }
 
-    /// What the admin port answers.
+    /// An answer of the admin port.
     pub async fn admin_get(&self, path: &str) -> (u16, String) {
         let url = format!("http://{}{path}", self.admin());
         let response = crate::http().get(url).send().await.unwrap();

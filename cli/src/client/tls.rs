@@ -43,7 +43,7 @@ fn untrusted(error: &CertificateError) -> String {
         CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
             "is not valid yet\n  help: compare the clocks".into()
         }
-        // What verifies it has no other name for it: `openssl req -x509` makes such a one unless told otherwise.
+        // The verifier has no other name for this error. `openssl req -x509` creates such certificates by default.
         CertificateError::Other(other) if other.0.to_string() == "CaUsedAsEndEntity" => {
             "is an authority's, which no server may show\n  help: make the relay one of its own, with \
              basicConstraints=CA:FALSE: docs/access.md#tls"
@@ -54,7 +54,7 @@ fn untrusted(error: &CertificateError) -> String {
     }
 }
 
-/// That what is to be shown or trusted cannot be used.
+/// The error for unusable certificates or keys.
 pub(crate) fn unusable(ask: &Ask, error: &tonic::transport::Error) -> Failure {
     let cause = error.source().map_or_else(|| error.to_string(), ToString::to_string);
     let what = if ask.cert.is_some() { "--ca, --cert or --key" } else { "--ca" };

@@ -28,7 +28,7 @@ pub enum Logs {
 
 /// Starts logging. Dropping the guard writes the buffered lines.
 pub fn start(logs: Logs) -> io::Result<Guard> {
-    // The bus logs what async-nats would log.
+    // The bus logs the same as async-nats.
     let default = if logs == Logs::Warnings { "warn" } else { "info,async_nats=warn" };
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));
     let registry = tracing_subscriber::registry().with(filter);

@@ -1,7 +1,7 @@
 //! Every metric. Tests compare the catalogue with docs/metrics.md, the code, the processes, the dashboard and the alerts.
 //!
 //! Names are Prometheus': a unit at the end where there is one, `_total` for counters. Labels are bounded: their values
-//! are known here, or are names out of the configuration. What strangers send never becomes a label.
+//! are known here, or are names out of the configuration. Untrusted text never becomes a label.
 
 use super::{
     Label, Metric,

@@ -1,4 +1,4 @@
-//! What stops a route, in one sentence.
+//! The block of a route, in one sentence.
 
 use super::{one_line, time};
 use talaria_proto::v1::{BreakerState, Pause, RouteSummary};

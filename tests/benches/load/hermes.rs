@@ -22,10 +22,10 @@ struct Seen {
     arrivals: Mutex<Vec<Arrival>>,
 }
 
-/// A delivery's id, and when it came, in microseconds since 1970: one clock for all processes.
+/// A delivery's id and its arrival, in microseconds since 1970: one clock for all processes.
 pub type Arrival = (String, u64);
 
-/// Serves until the process ends. Says where on standard output.
+/// Serves until the process ends. Prints its address.
 pub async fn serve() {
     let count = async |State(seen): State<Arc<Seen>>| Json(seen.count.load(Ordering::Relaxed));
     let arrivals = async |State(seen): State<Arc<Seen>>| Json(mem::take(&mut *seen.arrivals.lock().unwrap()));

@@ -1,4 +1,4 @@
-//! What Talaria costs, beside what it is compared with, side by side in one run. `make bench` runs it but
+//! The cost of Talaria and of the programs for comparison, side by side in one run. `make bench` runs it but
 //! for the last part, `make bench-nats` and `make bench-engine` run a part alone; the arguments are those of `up`, `nats`
 //! and `engine` that are asked for, or nothing for the first two.
 //!

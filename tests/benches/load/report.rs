@@ -50,7 +50,7 @@ impl Row {
         Self::new(what, write(ours)).beside(write(theirs)).ratio(ours / theirs)
     }
 
-    /// What was measured beside it.
+    /// The values for comparison.
     pub fn beside(mut self, beside: String) -> Self {
         self.beside = beside;
         self
@@ -62,31 +62,31 @@ impl Row {
         self
     }
 
-    /// What we want it to be.
+    /// The goal.
     pub fn aim(mut self, aim: &str) -> Self {
         self.aim = aim.into();
         self
     }
 
-    /// What we want the ratio to be, and whether it is.
+    /// The goal for the ratio, and whether it is met.
     pub fn at_least(self, aim: f64) -> Self {
         let met = self.ratio.is_some_and(|ratio| ratio >= aim);
         self.aim(&format!("at least {aim}: {}", verdict(met)))
     }
 
-    /// What we want the ratio to be, and whether it is.
+    /// The goal for the ratio, and whether it is met.
     pub fn at_most(self, aim: f64) -> Self {
         let met = self.ratio.is_some_and(|ratio| ratio <= aim);
         self.aim(&format!("at most {aim}: {}", verdict(met)))
     }
 }
 
-/// As it stands in a table.
+/// The cell of a table.
 pub fn per_second(rate: f64) -> String {
     format!("{rate:.0}/s")
 }
 
-/// As it stands in a table.
+/// The cell of a table.
 pub fn millis(millis: f64) -> String {
     format!("{millis:.1} ms")
 }
@@ -161,7 +161,7 @@ fn put(begin: &str, text: &str) {
     fs::write(file, format!("{before}{begin}\n{text}\n{END}{after}")).unwrap();
 }
 
-/// What criterion measured last, in nanoseconds.
+/// The last result of criterion, in nanoseconds.
 fn criterion(name: &str) -> f64 {
     let file = workspace().join(format!("target/criterion/{name}/new/estimates.json"));
     let text = fs::read_to_string(&file).expect("`make bench` runs the decisions' benchmark first");

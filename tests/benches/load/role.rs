@@ -29,7 +29,7 @@ pub const OBVIOUS_RELAY: &str = "obvious-relay";
 
 const VARIABLE: &str = "TALARIA_BENCH_ROLE";
 
-/// What this process is to be; `None` for the one that measures.
+/// The role of this process; `None` for the one that measures.
 pub fn mine() -> Option<String> {
     env::var(VARIABLE).ok()
 }

@@ -37,7 +37,7 @@ const SHARED: &str = "shared job";
 /// The subject of a request, and so the expected answer.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum About {
-    /// What is the asker's own: answered, with it.
+    /// The caller's own object: answered, with it.
     Own,
     /// Everything: answered with the caller's own.
     Everything,
@@ -77,7 +77,7 @@ fn by_name<M: Message>(make: impl Fn(&str) -> M) -> Vec<Asked> {
     ]
 }
 
-/// What there is of a tenant.
+/// The objects of a tenant.
 struct Known {
     event: String,
     delivery: String,
@@ -206,7 +206,7 @@ fn ways(method: &str, own: &Known, others: &Known, of_all: &str) -> Vec<Asked> {
             ways
         }
         "ProbeRoute" => {
-            // No route of theirs is shut: an answer about the own one says so.
+            // No route is shut, so the answer about the own one is a refusal.
             let of = |tenant: &str, route: &str| ProbeRouteRequest {
                 tenant: tenant.into(),
                 route: route.into(),

@@ -10,7 +10,7 @@ use tokio::{
 };
 use tonic::Code;
 
-/// What every HTTP/2 connection begins with, and an empty SETTINGS frame.
+/// The HTTP/2 connection preface, with an empty SETTINGS frame.
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
 
 #[tokio::test(flavor = "multi_thread")]

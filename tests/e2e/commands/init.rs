@@ -78,7 +78,7 @@ async fn the_written_configuration_works_unchanged() {
         prompt.starts_with("The video job j1 is completed.") && prompt.contains("unsigned_urls"),
         "{prompt}"
     );
-    // A job that failed says why, and leaves no braces in the prompt.
+    // A failed job has an error, and the prompt has no placeholders left.
     works(directory, &["send", "--url", &url, "--job", "j2", "--type", "video.generation.failed"]);
     let request = until("the other prompt", async || sink.requests().get(1).cloned()).await;
     let prompt = request.prompt();

@@ -25,7 +25,7 @@ async fn with_a_broken_configuration_the_relay_is_asked_with_a_warning() {
     fs::write(&running.written.config, text + "\nnonsense: 1\n").unwrap();
     let output = run(directory, &["status"]);
     assert!(output.status.success(), "{}", err(&output));
-    // The relay itself may have read the file meanwhile, and says so first.
+    // The relay may have read the broken file, too, which is printed first.
     assert!(out(&output).ends_with("No deliveries.\n"), "{}", out(&output));
     assert!(
         err(&output).starts_with("warning: ./talaria.yaml:")

@@ -91,7 +91,7 @@ async fn run(name: &str, builders: Vec<Builder>) {
     eprintln!("{sent} events came to {done:?} in {} requests", sink.requests().len());
 }
 
-/// What cannot be done as things stand, or was not known yet, was not done.
+/// A refused command, or one about an unknown delivery, changes nothing.
 fn may_fail<T>(outcome: Result<T, Status>) {
     if let Err(error) = outcome {
         let codes = [Code::FailedPrecondition, Code::NotFound, Code::Unavailable];

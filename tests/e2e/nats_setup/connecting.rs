@@ -51,7 +51,7 @@ async fn a_server_that_is_not_there_is_named() {
     let url = format!("nats://127.0.0.1:{port}");
     let says = ["cannot connect to NATS", &url, "bus.nats.servers", "refused"];
     let nobody = refused(&url, "", no_files, &says);
-    // A server that takes connections and says nothing.
+    // A server that accepts connections and never answers.
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let url = format!("nats://{}", listener.local_addr().unwrap());
     let says = ["cannot connect to NATS", &url];

@@ -41,7 +41,7 @@ impl Guarded {
         written
     }
 
-    /// A role has to end with an error of one line that says all of this and nothing that is secret.
+    /// A role has to fail with one line that contains all of this and no secret.
     async fn refuses(&self, role: &str, creds: &str, says: &str) {
         let written = self.written_with(&Sink::start().await, creds);
         let ended = Process::fails(role, written).await;

@@ -29,7 +29,7 @@ pub(super) fn on_the_page() -> String {
     block.split_once('\n').unwrap().1.to_owned()
 }
 
-/// What a user of that configuration may `publish` or `subscribe` to.
+/// The subjects that a user of that configuration may `publish` or `subscribe` to.
 pub(super) fn allowed(configuration: &str, user: &str, what: &str) -> Vec<String> {
     let (_, rest) = configuration.split_once(&format!("user: \"CN={user}\"")).unwrap();
     let (_, rest) = rest.split_once(&format!("{what}: {{allow: [")).unwrap();
@@ -180,7 +180,7 @@ async fn the_users_of_the_page_can_do_all_that_is_done() {
     openrouter.send_payload(&other).await;
     relay.event_when(&event, |found| found.conflicts.len() == 1).await;
     assert_eq!(openrouter.send_bytes(b"no event".to_vec()).await, Some(422));
-    // What an ingress refuses, any relay shows.
+    // Any relay shows the refusals of an ingress.
     let stranger = OpenRouter::new(ingress.ingress(), "acme", "guessed");
     assert_eq!(stranger.try_send("job", "completed").await, Some(401));
     let refusals = relay.refusals().await;

@@ -115,7 +115,7 @@ async fn more_replicas_reach_streams_that_are_there() {
     }
 }
 
-/// What the operator may have set, the next start leaves as it is.
+/// A restart keeps other settings of the operator.
 #[tokio::test(flavor = "multi_thread")]
 async fn other_settings_of_the_operator_are_kept() {
     let url = nats::shared().await;

@@ -92,7 +92,7 @@ async fn settings_that_need_a_restart_are_named_and_others_are_in_force() {
     assert_eq!(code, 1, "{said}");
     assert!(said.contains("changed relay.grpc (needs a restart)"), "{said}");
     assert!(said.contains("added data_dir (needs a restart)") && !said.contains("prompt"), "{said}");
-    // Taken back, nothing needs one; and after one, nothing does.
+    // Without the change nothing needs a restart, nor after a restart.
     let after = stack.rewrite(|_| before);
     assert_eq!(stack.generation(3).await["needs_restart"], json!([]));
     assert_eq!(check(&stack, &[]).0, 0);

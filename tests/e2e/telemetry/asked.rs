@@ -1,4 +1,4 @@
-//! What the dashboard and the alerts ask of Prometheus, read by a parser of its language.
+//! The queries of the dashboard and the alerts, read by a PromQL parser.
 
 use promql_parser::{
     label::{MatchOp, Matcher},
@@ -9,13 +9,13 @@ use std::{collections::BTreeSet, fs};
 use talaria::metrics::{CATALOGUE, Kind, Metric, Values};
 use talaria_tests::binary::workspace;
 
-/// What Prometheus adds to every series; the first in Kubernetes alone.
+/// Labels that Prometheus adds to every series; the first in Kubernetes only.
 const ADDED: [&str; 3] = ["namespace", "job", "instance"];
 
-/// What tells installations apart that share a Prometheus.
+/// Labels by which installations with a common Prometheus differ.
 const INSTALLATION: [&str; 2] = ["namespace", "job"];
 
-/// Where the alert rules lead, until `make alerts RUNBOOKS=…` says where docs/operations.md is published.
+/// The runbook URL, until `make alerts RUNBOOKS=…` replaces it by that of the published docs/operations.md.
 const RUNBOOKS: &str = "https://talaria.example.com/docs/operations.md";
 
 fn read(path: &str) -> String {

@@ -1,4 +1,4 @@
-//! What a process shows after real traffic, beside the catalogue.
+//! The metrics of a process after real traffic, compared with the catalogue.
 
 #![allow(clippy::float_cmp, reason = "counts are exact")]
 
@@ -170,7 +170,7 @@ async fn everything_that_happens_is_counted_and_how_things_stand_is_shown() {
         assert!(scrape.sum(name, None) > 0.0, "{name}");
     }
 
-    // What may be sent again is sent, and is seen to be gone.
+    // Retried deliveries end, and leave the gauges.
     let request = ResumeRequest { tenant: "acme".into(), route: "paused".into(), ..ResumeRequest::default() };
     let request = ResumeRequest { requested_by: "ana".into(), reason: "it has".into(), ..request };
     stack.control().await.resume(request).await.unwrap();

@@ -34,7 +34,7 @@ fn named<'a>(spans: &'a [Span], name: &str) -> Vec<&'a Span> {
     spans.iter().filter(|span| span.name == name).collect()
 }
 
-/// Whose child a request to Hermes says that it is: the trace and the span.
+/// The trace and the parent span in a request to Hermes.
 fn parent(request: &Request) -> (String, String) {
     let header = request.headers["traceparent"].to_str().unwrap();
     let parts: Vec<&str> = header.split('-').collect();

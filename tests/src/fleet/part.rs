@@ -157,7 +157,7 @@ impl Part {
         StatusServiceClient::new(channel.unwrap_or_else(|error| panic!("{}: {error}", self.name())))
     }
 
-    /// What its admin port answers.
+    /// An answer of its admin port.
     pub async fn admin_get(&self, path: &str) -> (u16, String) {
         let url = format!("http://{}{path}", self.admin.unwrap());
         let response = crate::http().get(url).send().await.unwrap();

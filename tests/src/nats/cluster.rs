@@ -52,7 +52,7 @@ impl Cluster {
         self.nodes.iter().map(|node| node.server.url()).collect()
     }
 
-    /// One of its servers. What has been killed there is [`Server::start_again`]ed there.
+    /// One of its servers. A killed one is restarted by [`Server::start_again`].
     pub fn node(&mut self, index: usize) -> &mut Server {
         &mut self.nodes[index].server
     }

@@ -38,7 +38,7 @@ impl Operator {
     /// A server that trusts this operator alone, and knows this account.
     #[must_use]
     pub fn server(&self, server: Builder, account: &Account) -> Builder {
-        // What two streams need; consumers have no limit, and keep nothing in the server's memory that is counted.
+        // For two streams. Consumers have no limit, and use no memory that is counted.
         let jetstream = json!({"streams": 2, "consumer": -1, "disk_storage": 1 << 30, "mem_storage": 0});
         let (system, ours) = (&self.system, account);
         server

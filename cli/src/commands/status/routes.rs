@@ -1,4 +1,4 @@
-//! `talaria status --routes`: the state of each route, and what stops it.
+//! `talaria status --routes`: the state of each route, and its block.
 
 use crate::{
     Failure,

@@ -25,7 +25,7 @@ const OTHERS: usize = 500;
 /// Callbacks a second to the others together.
 const OTHERS_RATE: usize = 150;
 const OTHERS_CONNECTIONS: usize = 10;
-/// What each of the others has to do before the time counts.
+/// Deliveries of each other route before the measurement.
 const BACKLOG: usize = 30;
 
 /// How the others do.
@@ -168,7 +168,7 @@ async fn warm_up(ingress: SocketAddr, hermes: SocketAddr, load: &Load) {
     hermes::arrivals(hermes, sent).await;
 }
 
-/// As many callbacks as come in the time.
+/// The number of callbacks in the time.
 fn load(name: &str, tenants: Vec<String>, connections: usize, rate: usize) -> Load {
     Load {
         tenants: Arc::from(tenants),

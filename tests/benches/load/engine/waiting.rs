@@ -42,7 +42,7 @@ pub async fn run() -> Measured {
     Measured { how, rows }
 }
 
-/// What a process has, in MB.
+/// The memory of a process, in MB.
 #[derive(Clone, Copy)]
 struct Memory {
     resident: f64,
