@@ -60,7 +60,7 @@ impl Comparison {
             }
             _ => "its log says more",
         };
-        Err(anyhow!("what runs is not what the file says\n  help: {help}").into())
+        Err(anyhow!("the process runs other settings than the file\n  help: {help}").into())
     }
 
     pub(crate) fn print(&self) -> io::Result<()> {
@@ -84,7 +84,7 @@ impl Comparison {
             let (read_at, what) = (text(fault, "at"), text(problem, "what"));
             let at = format!("{}:{}: ", problem["line"], problem["column"]);
             let at = if problem["line"] == 0 { "" } else { &at };
-            writeln!(out, "  it refuses what it read at {read_at}: {at}{what}")?;
+            writeln!(out, "  it refused the file read at {read_at}: {at}{what}")?;
         }
         Ok(())
     }

@@ -91,7 +91,7 @@ fn stop_on_signals() -> Result<CancellationToken, Failure> {
     tokio::spawn(async move {
         let mut next = async || tokio::select! { _ = interrupt.recv() => {}, _ = terminate.recv() => {} };
         next().await;
-        tracing::info!("finishing what has begun; once more to stop at once");
+        tracing::info!("stopping; a second signal ends the process at once");
         stopping.cancel();
         next().await;
         std::process::exit(INTERRUPTED);

@@ -71,7 +71,7 @@ impl Traces {
         let stopped =
             tokio::task::spawn_blocking(move || self.0.shutdown_with_timeout(SHUTDOWN_TIMEOUT)).await;
         if !matches!(stopped, Ok(Ok(()))) {
-            tracing::warn!("the last spans were not handed to the collector of traces");
+            tracing::warn!("the last spans were not exported");
         }
     }
 }

@@ -27,7 +27,7 @@ pub(crate) async fn ready(config: &Path, admin: Option<&Url>) -> Result<Readines
     let shown = without_credentials(&url);
     let unreachable = |error: reqwest::Error| {
         Failure::Unreachable(format!(
-            "nobody answers at {shown}: {}\n  help: is Talaria running there? Its address is admin.listen, \
+            "no answer at {shown}: {}\n  help: is Talaria running there? Its address is admin.listen, \
              http://127.0.0.1:9090 by default",
             cause(error)
         ))

@@ -60,6 +60,6 @@ pub(crate) fn unusable(ask: &Ask, error: &tonic::transport::Error) -> Failure {
     let what = if ask.cert.is_some() { "--ca, --cert or --key" } else { "--ca" };
     let what = if ask.ca.is_none() && ask.cert.is_none() { "the system's list of authorities" } else { what };
     Failure::Usage(format!(
-        "{what} cannot be used: {cause}\n  help: name files in PEM, with --ca for whom to trust"
+        "{what} cannot be used: {cause}\n  help: name files in PEM; --ca is the trusted authority"
     ))
 }

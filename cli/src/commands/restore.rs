@@ -29,7 +29,7 @@ pub(crate) fn run(path: &Path, args: &Restore) -> Result<(), Failure> {
     }
     writeln!(
         out,
-        "Start Talaria: it builds the status again, and delivers what the backup says is not delivered."
+        "Start Talaria: it rebuilds the status, and delivers everything that was not delivered at the time of the backup."
     )?;
     Ok(())
 }

@@ -16,7 +16,10 @@ pub(crate) fn run(path: &Path, args: &Secrets) -> Result<(), Failure> {
     if let Some(name) = &args.show {
         let Some((_, origins)) = signers.iter().find(|(signer, _)| signer == name) else {
             let names: Vec<&str> = signers.iter().map(|(signer, _)| signer.as_str()).collect();
-            return Err(Failure::Unknown(format!("nobody is called {name}; there is: {}", names.join(", "))));
+            return Err(Failure::Unknown(format!(
+                "no tenant or route {name}; there is: {}",
+                names.join(", ")
+            )));
         };
         let first = origins.first().ok_or_else(|| anyhow!("{name} has no secret"))?;
         let secret = first.read().map_err(|(what, help)| anyhow!("{what}\n  help: {help}"))?;

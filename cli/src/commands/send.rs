@@ -169,7 +169,7 @@ impl Deliveries {
         match self.word() {
             "delivered" => Ok(()),
             "waiting" => Err(Failure::Unreachable(format!(
-                "{id} waits after {}; `talaria explain {id}` says for what",
+                "{id} waits after {}; `talaria explain {id}` says why",
                 print::duration(wait)
             ))),
             "unmatched" => Err(anyhow!("no route takes {id}").into()),
@@ -224,7 +224,7 @@ fn refused(url: &Url, answer: &Answer, tenant: &Tenant) -> anyhow::Error {
         // Only an ingress gives a detail.
         _ if detail.is_none() => (
             "that is no answer of Talaria's".to_owned(),
-            "look at --url, and at what stands between here and the ingress".to_owned(),
+            "check --url, and any proxy in front of the ingress".to_owned(),
         ),
         401 => (
             format!("the ingress has another OpenRouter secret for {name}, or no such tenant"),
@@ -237,7 +237,7 @@ fn refused(url: &Url, answer: &Answer, tenant: &Tenant) -> anyhow::Error {
         404 | 405 => (
             "that is no callback's path".to_owned(),
             format!(
-                "callbacks of {name} go to POST /callbacks/{name}: look at --url, and at what rewrites paths before the ingress"
+                "callbacks of {name} go to POST /callbacks/{name}: check --url, and any proxy that rewrites paths"
             ),
         ),
         408 => {

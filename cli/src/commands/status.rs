@@ -188,7 +188,7 @@ fn warn_if_partial(summary: &GetSummaryResponse) -> io::Result<()> {
     if summary.view_behind >= FAR_BEHIND {
         let behind = summary.view_behind;
         print::warn(&format!(
-            "the status is {behind} commits of the journal behind: what happened last is missing"
+            "the status is {behind} commits of the journal behind: the latest changes are missing"
         ))?;
     }
     Ok(())

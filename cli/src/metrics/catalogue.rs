@@ -90,13 +90,8 @@ const STATE: &[Label] =
 const ROUTE: &[Label] = &[Label { name: "tenant", values: Named }, Label { name: "route", values: Named }];
 
 pub const CATALOGUE: &[Metric] = &[
-    counter(Ingress, "talaria_callbacks_total", RESULT, "Callbacks, by what became of them"),
-    counter(
-        Ingress,
-        "talaria_callbacks_refused_total",
-        REASON,
-        "Requests that were refused for what they are, by why",
-    ),
+    counter(Ingress, "talaria_callbacks_total", RESULT, "Callbacks, by result"),
+    counter(Ingress, "talaria_callbacks_refused_total", REASON, "Refused requests, by reason"),
     histogram(Ingress, "talaria_callback_seconds", RESULT, "From a callback's head to its answer"),
     counter(
         Ingress,
@@ -142,7 +137,7 @@ pub const CATALOGUE: &[Metric] = &[
         &[],
         "From a callback to the first request to Hermes, once for each delivery",
     ),
-    counter(Relay, "talaria_attempts_total", OUTCOME, "Requests to Hermes, by what they came to"),
+    counter(Relay, "talaria_attempts_total", OUTCOME, "Requests to Hermes, by outcome"),
     histogram(Relay, "talaria_attempt_seconds", &[], "From a request to Hermes to its whole answer"),
     counter(Relay, "talaria_deliveries_total", STATE, "Deliveries that came to their end, by how"),
     histogram(Relay, "talaria_delivery_seconds", &[], "From a callback to the end of its delivery"),

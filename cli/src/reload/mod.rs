@@ -128,7 +128,11 @@ impl Reloader {
         tracing::info!(generation, "the configuration was reloaded: {changes}");
         if !needs_restart.is_empty() {
             let keys = needs_restart.join(", ");
-            tracing::warn!(generation, "the configuration is in force but for what needs a restart: {keys}");
+            tracing::warn!(
+                generation,
+                keys,
+                "the configuration is in force, except for settings that need a restart"
+            );
         }
         let loaded_at = Timestamp::now();
         self.publish(Standing { generation, loaded_at, needs_restart, fault: None });

@@ -59,8 +59,7 @@ impl Watcher {
             notify.notify_one();
         });
         let system = system.inspect_err(|error| {
-            let every = POLL_INTERVAL;
-            tracing::warn!(%error, "changes of the configuration are not told, so it is looked at every {every:?}");
+            tracing::warn!(%error, interval = ?POLL_INTERVAL, "cannot watch files; the configuration is polled");
         });
         Self { hangup, system: system.ok(), watched: BTreeSet::new(), names, happened }
     }

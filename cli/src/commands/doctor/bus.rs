@@ -33,7 +33,7 @@ pub(super) async fn check(config: &Config, role: Role) -> Vec<Finding> {
 
 fn of_nats(error: &impl Display) -> String {
     format!(
-        "{error}\n  help: docs/errors has a page for each fault of NATS; what is missing there `talaria up` or `talaria relay` creates"
+        "{error}\n  help: docs/errors has a page for each fault of NATS; `talaria up` or `talaria relay` creates missing streams"
     )
 }
 

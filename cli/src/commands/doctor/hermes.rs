@@ -102,7 +102,8 @@ fn help(why: &str, name: &str) -> String {
             .into();
     }
     if why.contains("cannot be read here") {
-        return "write the secret into the file that the route names; `talaria secrets` writes what is missing".into();
+        return "write the secret into the file that the route names; `talaria secrets` creates missing ones"
+            .into();
     }
     "compare the route's url with where Hermes is; docs/errors has a page for each of its answers".into()
 }

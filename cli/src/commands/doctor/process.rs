@@ -16,7 +16,7 @@ pub(super) async fn check(path: &Path, admin: Option<&Url>) -> Vec<Finding> {
         Ok(answer) => Finding::fault(
             CHECK,
             format!("{} answers {}: {}", answer.url, answer.status, answer.text),
-            "docs/errors/not-ready.md says what each reason means",
+            "docs/errors/not-ready.md explains each reason",
         ),
         Err(Failure::Unreachable(why)) => return vec![Finding::of_error(CHECK, Level::Fault, &why)],
         Err(failure) => return vec![Finding::of_error(CHECK, Level::Fault, &failure.to_string())],

@@ -115,7 +115,7 @@ fn of_answer(callback: &str, answer: &Answer) -> Finding {
     let not_ours = format!("answers {status}, and not as an ingress does: something in front of it answers");
     match status {
         401 if is_ingress => {
-            Finding::ok(PUBLIC, format!("{callback} leads to an ingress, which refuses what is not signed"))
+            Finding::ok(PUBLIC, format!("{callback} leads to an ingress, which refuses unsigned callbacks"))
         }
         401 => fault(&not_ours, "let POST /callbacks/… pass without other credentials: OpenRouter has none"),
         200..=299 => fault(&not_ours, "lead the public name to ingress.listen, with the path as it came"),
@@ -133,11 +133,11 @@ fn of_answer(callback: &str, answer: &Answer) -> Finding {
         ),
         429 => Finding::warning(
             PUBLIC,
-            format!("{callback} answers 429, so it cannot be told what else it would"),
+            format!("{callback} answers 429, so the ingress was not reached"),
             "ask again in a minute; behind a proxy, write its address into ingress.trusted_proxies",
         ),
         502..=504 | 520..=530 => fault(
-            &format!("answers {status}: what stands in front of the ingress does not reach it"),
+            &format!("answers {status}: the proxy in front of the ingress does not reach it"),
             "does Talaria run, and does the proxy or tunnel lead to ingress.listen?",
         ),
         _ => fault(&not_ours, "lead the public name to ingress.listen"),

@@ -28,7 +28,7 @@ pub(super) async fn check(path: &Path, args: &Ask, role: Role) -> Vec<Finding> {
         }
         Err(failure) => {
             let Finding { what, help, .. } = Finding::of_error(CHECK, Level::Warning, &failure.to_string());
-            vec![Finding::warning(CHECK, format!("the relay was not asked which are shut: {what}"), help)]
+            vec![Finding::warning(CHECK, format!("the relay did not answer: {what}"), help)]
         }
     }
 }
