@@ -61,10 +61,8 @@ pub struct Pause {
     #[arg(long = "for", value_name = "DURATION", value_parser = duration)]
     pub duration: Option<Duration>,
     #[command(flatten)]
-    #[expect(missing_docs, reason = "flattened")]
     pub who: Who,
     #[command(flatten)]
-    #[expect(missing_docs, reason = "flattened")]
     pub ask: Ask,
 }
 
@@ -80,10 +78,8 @@ pub struct Resume {
     /// A route as TENANT/ROUTE, or a whole tenant
     pub target: Target,
     #[command(flatten)]
-    #[expect(missing_docs, reason = "flattened")]
     pub who: Who,
     #[command(flatten)]
-    #[expect(missing_docs, reason = "flattened")]
     pub ask: Ask,
 }
 
@@ -100,10 +96,8 @@ pub struct Probe {
     /// The route, as TENANT/ROUTE
     pub target: Target,
     #[command(flatten)]
-    #[expect(missing_docs, reason = "flattened")]
     pub who: Who,
     #[command(flatten)]
-    #[expect(missing_docs, reason = "flattened")]
     pub ask: Ask,
 }
 
@@ -119,10 +113,8 @@ pub struct Cancel {
     /// The delivery, dlv_…
     pub id: String,
     #[command(flatten)]
-    #[expect(missing_docs, reason = "flattened")]
     pub who: Who,
     #[command(flatten)]
-    #[expect(missing_docs, reason = "flattened")]
     pub ask: Ask,
 }
 
@@ -146,7 +138,6 @@ pub struct Replay {
     #[arg(conflicts_with_all = ["tenant", "job", "state", "since", "until", "event_type", "all", "dry_run", "rate", "detach"])]
     pub id: Option<String>,
     #[command(flatten)]
-    #[expect(missing_docs, reason = "flattened")]
     pub filter: Filter,
     /// Only events of this type, or of all types below it: 'video.generation.*'
     #[arg(long = "type", value_name = "TYPE")]
@@ -164,10 +155,8 @@ pub struct Replay {
     #[arg(long)]
     pub detach: bool,
     #[command(flatten)]
-    #[expect(missing_docs, reason = "flattened")]
     pub who: Who,
     #[command(flatten)]
-    #[expect(missing_docs, reason = "flattened")]
     pub ask: Ask,
 }
 
@@ -188,13 +177,10 @@ pub struct Jobs {
     #[arg(long, requires = "id")]
     pub cancel: bool,
     #[command(flatten)]
-    #[expect(missing_docs, reason = "flattened")]
     pub list: List,
     #[command(flatten)]
-    #[expect(missing_docs, reason = "flattened")]
     pub who: Who,
     #[command(flatten)]
-    #[expect(missing_docs, reason = "flattened")]
     pub ask: Ask,
 }
 
@@ -215,10 +201,8 @@ pub struct Actions {
     #[arg(long, value_name = "WHEN", value_parser = moment)]
     pub since: Option<Timestamp>,
     #[command(flatten)]
-    #[expect(missing_docs, reason = "flattened")]
     pub list: List,
     #[command(flatten)]
-    #[expect(missing_docs, reason = "flattened")]
     pub ask: Ask,
 }
 

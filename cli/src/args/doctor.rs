@@ -33,6 +33,5 @@ pub struct Doctor {
     #[arg(long, value_name = "DIR", value_parser = path())]
     pub hermes: Option<PathBuf>,
     #[command(flatten)]
-    #[expect(missing_docs, reason = "flattened")]
     pub ask: Ask,
 }

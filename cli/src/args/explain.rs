@@ -21,6 +21,5 @@ pub struct Explain {
     #[arg(long, value_name = "NAME")]
     pub tenant: Option<String>,
     #[command(flatten)]
-    #[expect(missing_docs, reason = "flattened")]
     pub ask: Ask,
 }

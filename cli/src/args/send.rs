@@ -45,6 +45,5 @@ pub struct Send {
     #[arg(long, conflicts_with_all = ["tenant", "job", "payload", "url", "wait"])]
     pub list: bool,
     #[command(flatten)]
-    #[expect(missing_docs, reason = "flattened")]
     pub ask: Ask,
 }

@@ -83,7 +83,6 @@ impl From<&Filter> for DeliveryFilter {
 
 /// A delivery's state.
 #[derive(Clone, Copy, Debug, ValueEnum)]
-#[expect(missing_docs, reason = "the proto documents them")]
 pub enum State {
     Waiting,
     Delivered,
@@ -126,7 +125,6 @@ pub struct Status {
     #[arg(conflicts_with = "page")]
     pub id: Option<String>,
     #[command(flatten)]
-    #[expect(missing_docs, reason = "flattened")]
     pub filter: Filter,
     /// List signed callbacks that were not events
     #[arg(long, conflicts_with_all = ["id", "route", "job", "state", "since", "until"])]
@@ -144,10 +142,8 @@ pub struct Status {
     #[arg(long)]
     pub payload: bool,
     #[command(flatten)]
-    #[expect(missing_docs, reason = "flattened")]
     pub list: List,
     #[command(flatten)]
-    #[expect(missing_docs, reason = "flattened")]
     pub ask: Ask,
 }
 
@@ -161,7 +157,6 @@ Examples:
 Continues after a restart of the relay, without a gap. Ctrl-C ends it. Times are in UTC.")]
 pub struct Watch {
     #[command(flatten)]
-    #[expect(missing_docs, reason = "flattened")]
     pub filter: Filter,
     /// Begin with the present state of all deliveries
     #[arg(long)]
@@ -170,7 +165,6 @@ pub struct Watch {
     #[arg(long)]
     pub wide: bool,
     #[command(flatten)]
-    #[expect(missing_docs, reason = "flattened")]
     pub ask: Ask,
 }
 

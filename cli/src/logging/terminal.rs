@@ -288,7 +288,7 @@ mod tests {
         );
         let listening = [("ingress", "127.0.0.1:8080")];
         assert_eq!(
-            said(
+            formatted(
                 &lines,
                 Level::INFO,
                 "listening: callbacks on http://127.0.0.1:8080/callbacks/{tenant}",

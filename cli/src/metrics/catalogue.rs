@@ -89,6 +89,7 @@ const STATE: &[Label] =
     &[Label { name: "state", values: Known(&["delivered", "ignored", "parked", "ambiguous", "cancelled"]) }];
 const ROUTE: &[Label] = &[Label { name: "tenant", values: Named }, Label { name: "route", values: Named }];
 
+/// Every metric.
 pub const CATALOGUE: &[Metric] = &[
     counter(Ingress, "talaria_callbacks_total", RESULT, "Callbacks, by result"),
     counter(Ingress, "talaria_callbacks_refused_total", REASON, "Refused requests, by reason"),

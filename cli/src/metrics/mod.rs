@@ -29,6 +29,7 @@ const SINCE_CALLBACK: [&str; 2] = ["talaria_first_attempt_seconds", "talaria_del
 /// A metric.
 #[derive(Clone, Copy, Debug)]
 pub struct Metric {
+    /// The processes that have it.
     pub of: Of,
     /// Its name.
     pub name: &'static str,
