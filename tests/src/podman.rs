@@ -98,6 +98,7 @@ pub struct Container<'a> {
 }
 
 impl Container<'_> {
+    /// Podman's description of it.
     pub fn inspect(&self) -> Value {
         let said = self.podman.run(&["inspect", "--type", "container", &self.id]);
         let mut list: Value = serde_json::from_str(&said).unwrap();

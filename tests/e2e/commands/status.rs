@@ -8,7 +8,7 @@ use std::{
 };
 use talaria_proto::v1::DeliveryState;
 use talaria_tests::{
-    binary::{run, talaria},
+    binary::{run, run_with_input, talaria},
     openrouter::payload,
     sink::{Does, Sink},
     stack::stack,

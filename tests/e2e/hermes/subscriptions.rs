@@ -6,7 +6,7 @@ use serde_json::json;
 use std::{fs, os::unix::fs::PermissionsExt as _, process::Command};
 use talaria_proto::v1::{AttemptOutcome as Outcome, DeliveryState as State, GetSummaryRequest};
 use talaria_tests::{
-    binary::{self, run},
+    binary::run,
     hermes::{Gateway, program},
     openrouter::event_id,
     stack::stack,
@@ -132,7 +132,7 @@ async fn the_printed_command_subscribes_the_route() {
             t.route("r", "http://127.0.0.1:8644/webhooks/openrouter-video", "prompt: 'Hi {data.id}'")
         })
         .write();
-    let printed = binary::run(written.path(), &["hermes", "acme/r"]);
+    let printed = run(written.path(), &["hermes", "acme/r"]);
     let command = String::from_utf8(printed.stdout).unwrap();
     let path =
         format!("{}:{}", program("hermes").parent().unwrap().display(), std::env::var("PATH").unwrap());
@@ -166,7 +166,7 @@ async fn installing_a_subscription_opens_a_shut_route() {
     let held = stack.delivery_when(&event, "r", |delivery| delivery.attempts == 1).await;
     assert_eq!((state(&held), held.attempts[0].http_status), (State::Waiting, Some(404)));
     let home = hermes.home.path().to_str().unwrap();
-    let installed = binary::run(stack.written.path(), &["hermes", "--install", home]);
+    let installed = run(stack.written.path(), &["hermes", "--install", home]);
     assert!(installed.status.success(), "{}", String::from_utf8_lossy(&installed.stderr));
     let found = stack.finished(&event, "r").await;
     assert_eq!(outcomes(&found), [Outcome::RouteFault, Outcome::Accepted]);
@@ -190,9 +190,9 @@ async fn installing_over_a_subscription_makes_the_guard_work() {
     let hermes = Gateway::start_in(home, json!({}), 1000).await;
     let stack = one_route(&hermes.url("openrouter-video"), "prompt: '{data.error}'").await;
     let home = hermes.home.path().to_str().unwrap();
-    let refused = binary::run(stack.written.path(), &["hermes", "--install", home]);
+    let refused = run(stack.written.path(), &["hermes", "--install", home]);
     assert_eq!(refused.status.code(), Some(1));
-    let installed = binary::run(stack.written.path(), &["hermes", "--install", home, "--force"]);
+    let installed = run(stack.written.path(), &["hermes", "--install", home, "--force"]);
     assert!(installed.status.success(), "{}", String::from_utf8_lossy(&installed.stderr));
     let body = json!({"type": "video.generation.failed", "data": {"id": "job", "status": "failed", "error": "/status"}});
     stack.openrouter("acme").send_payload(&body).await;

@@ -20,8 +20,8 @@ use tokio::{
 /// Time for which an ingress that is not ready still gets connections.
 const LAG: Duration = Duration::from_secs(1);
 
-/// Longer than any test.
-const FOREVER: Duration = Duration::from_secs(3_600);
+/// Interval at which an ingress is asked whether it is ready.
+const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
 /// A running balancer.
 #[derive(Debug)]
@@ -66,7 +66,9 @@ impl Balancer {
         self.behind.parts.lock().unwrap().push(Target { ingress, leaves: false });
         let behind = Arc::clone(&self.behind);
         tokio::spawn(async move {
-            crate::poll(FOREVER, async || (!ready().await).then_some(())).await;
+            while ready().await {
+                sleep(POLL_INTERVAL).await;
+            }
             for target in behind.parts.lock().unwrap().iter_mut().filter(|target| target.ingress == ingress) {
                 target.leaves = true;
             }
