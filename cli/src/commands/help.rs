@@ -55,7 +55,7 @@ fn title(text: &str) -> &str {
 }
 
 fn page(name: &str) -> Result<(), Failure> {
-    // Errors name their page as docs/errors/NAME.md.
+    // Errors name their page with its path.
     let name = name.rsplit('/').next().unwrap_or(name).trim_end_matches(".md");
     match PAGES.iter().find(|(known, _)| *known == name) {
         Some((_, text)) => Ok(io::stdout().lock().write_all(text.as_bytes())?),
