@@ -1,4 +1,4 @@
-//! What the binary has of the project beside its code: the commit, and the pages about errors.
+//! Adds the commit and the pages about errors to the binary.
 
 use std::{
     env, fs, io,
@@ -6,7 +6,7 @@ use std::{
     process::Command,
 };
 
-/// Who builds without git says here which commit it is; as `REVISION` the image does.
+/// The commit for a build without git, such as that of the image.
 const COMMIT: &str = "TALARIA_COMMIT";
 
 fn main() -> io::Result<()> {
@@ -15,8 +15,8 @@ fn main() -> io::Result<()> {
     println!("cargo::rerun-if-changed=build.rs");
     println!("cargo::rerun-if-env-changed={COMMIT}");
     let version = variable("CARGO_PKG_VERSION");
-    let said = env::var(COMMIT).ok().filter(|commit| !matches!(commit.as_str(), "" | "unknown"));
-    if let Some(commit) = said.or_else(|| of_git(&project)) {
+    let given = env::var(COMMIT).ok().filter(|commit| !matches!(commit.as_str(), "" | "unknown"));
+    if let Some(commit) = given.or_else(|| of_git(&project)) {
         let short: String = commit.chars().filter(char::is_ascii_alphanumeric).take(12).collect();
         println!("cargo::rustc-env=TALARIA_BUILT_FROM={version} ({short})");
     }
@@ -27,18 +27,18 @@ fn variable(name: &str) -> String {
     env::var(name).unwrap_or_default()
 }
 
-/// The commit of the project's own repository; none where it is not in one, or is in another's.
+/// The commit of the project's own repository, if it is in one.
 fn of_git(project: &Path) -> Option<String> {
     let git = |arguments: &[&str]| {
         let output = Command::new("git").arg("-C").arg(project).args(arguments).output().ok()?;
-        let said = String::from_utf8(output.stdout).ok().filter(|_| output.status.success())?;
-        Some(said.trim().to_owned()).filter(|said| !said.is_empty())
+        let text = String::from_utf8(output.stdout).ok().filter(|_| output.status.success())?;
+        Some(text.trim().to_owned()).filter(|text| !text.is_empty())
     };
     let top = fs::canonicalize(git(&["rev-parse", "--show-toplevel"])?).ok()?;
     if top != fs::canonicalize(project).ok()? {
         return None;
     }
-    // The log of HEAD grows with each commit and checkout. What is not there would have this run at each build.
+    // The log of HEAD grows with each commit and checkout. A missing file would rerun this at each build.
     for name in ["HEAD", "logs/HEAD"] {
         let file = project.join(git(&["rev-parse", "--git-path", name])?);
         if file.exists() {

@@ -2,7 +2,7 @@
 
 use crate::{
     metrics::sampled::Sampled,
-    reload::{Live, Shown},
+    reload::{Live, Published},
 };
 use axum::{
     Json, Router,
@@ -30,11 +30,11 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tower_service::Service as _;
 
-/// How often old samples are folded away.
-const UPKEEP: Duration = Duration::from_secs(5);
+/// Interval at which old samples are compacted.
+const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
 
-/// What clients may use up. Probes, scrapes and people need a few connections; a hundred leave the process enough files
-/// for callbacks, whatever comes. Where all are taken, the one is closed that has been silent the longest.
+/// Limits for clients. Probes, scrapes and people need few connections; a hundred leave enough open files for callbacks. When
+/// all are in use, the connection that has been idle the longest is closed.
 const BOUNDS: Bounds = Bounds {
     connections: 100,
     // They come from few addresses: a node's, a proxy's, Prometheus'.
@@ -43,14 +43,14 @@ const BOUNDS: Bounds = Bounds {
     idle_timeout: Duration::from_secs(120),
     max_head_bytes: 16 * 1024,
     max_headers: None,
-    // How long, after the stop signal, clients may take to read their answer.
+    // For clients that read their answer after the stop signal.
     drain: Duration::from_secs(5),
 };
 
-/// How long an answer may take: the bus and the owners of partitions, which are asked for it, have shorter deadlines.
-const ANSWER: Duration = Duration::from_secs(15);
+/// The bus and the owners of partitions, which an answer may depend on, have shorter deadlines.
+const ANSWER_DEADLINE: Duration = Duration::from_secs(15);
 
-/// The admin port, listening but not yet serving.
+/// The admin port, bound but not yet serving.
 pub(crate) struct Admin {
     listener: TcpListener,
     pub health: Health,
@@ -61,14 +61,13 @@ pub(crate) struct Admin {
 #[derive(Clone)]
 pub(crate) struct Health {
     pub publisher: Publisher,
-    /// Where there is a relay.
+    /// In a process with a relay.
     pub bus: Option<Bus>,
-    /// The relay's, where there is one.
     pub readiness: Option<Readiness>,
 }
 
 impl Health {
-    /// Ready when events can be stored and, where there is a relay, it owns its partitions and dispatches.
+    /// Ready when events can be stored and the relay, if there is one, dispatches for its partitions.
     pub(crate) async fn ready(&self) -> (StatusCode, String) {
         let checked = match &self.bus {
             Some(bus) => bus.check().await,
@@ -81,8 +80,8 @@ impl Health {
             return (StatusCode::OK, "ready\n".to_owned());
         };
         if readiness.is_damaged() {
-            let what = "the status view is damaged; restart, and it is rebuilt from the journal\n".to_owned();
-            return (StatusCode::SERVICE_UNAVAILABLE, what);
+            let text = "the status view is damaged; restart, and it is rebuilt from the journal\n".to_owned();
+            return (StatusCode::SERVICE_UNAVAILABLE, text);
         }
         match readiness.fault() {
             None => (StatusCode::OK, "ready\n".to_owned()),
@@ -107,19 +106,19 @@ impl Admin {
         self.listener.local_addr()
     }
 
-    /// Serves until it is told to stop. Nothing is ready any more once it is leaving.
+    /// Serves until `stop`. From `leaving` on it is not ready.
     pub(crate) async fn serve(self, leaving: CancellationToken, stop: CancellationToken) {
         let metrics = Arc::new(self.metrics);
-        let (shown, left, leaves) = (Arc::clone(&metrics), leaving.clone(), leaving.clone());
+        let (sampled, is_leaving, leaves) = (Arc::clone(&metrics), leaving.clone(), leaving.clone());
         let (live, salt) = (self.live, rand::random());
         let router = Router::new()
             .route("/healthz", get(|| async { "ok\n" }))
             .route("/readyz", get(ready).with_state((self.health, leaving)))
-            .route("/metrics", get(move || async move { shown.text(left.is_cancelled()).await }))
-            .route("/config", get(async move || Json(Shown::new(&live, &salt))));
+            .route("/metrics", get(move || async move { sampled.text(is_leaving.is_cancelled()).await }))
+            .route("/config", get(async move || Json(Published::new(&live, &salt))));
         let upkeep = async {
             loop {
-                tokio::time::sleep(UPKEEP).await;
+                tokio::time::sleep(UPKEEP_INTERVAL).await;
                 metrics.upkeep();
             }
         };
@@ -131,7 +130,7 @@ impl Admin {
     }
 }
 
-/// What is answered at each path.
+/// The pages, by path.
 struct Pages(Router);
 
 impl Answers for Pages {
@@ -147,7 +146,7 @@ impl Answers for Pages {
         place.works();
         // A router is always ready.
         let answer = self.0.clone().call(request.map(Body::new));
-        match tokio::time::timeout(ANSWER, answer).await {
+        match tokio::time::timeout(ANSWER_DEADLINE, answer).await {
             Ok(Ok(response)) => response,
             Err(_) => (StatusCode::SERVICE_UNAVAILABLE, "it took too long\n").into_response(),
         }

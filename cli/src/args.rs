@@ -5,38 +5,42 @@ mod control;
 mod doctor;
 mod explain;
 mod hermes;
+mod list;
 mod manual;
 mod path;
 mod send;
+mod service;
 mod status;
 mod token;
 
-pub use backup::{Backup, Restore};
-pub use control::{Actions, Cancel, Jobs, Pause, Probe, Replay, Resume, Target, Who};
-pub use doctor::Doctor;
-pub use explain::Explain;
-pub use hermes::Hermes;
-pub use manual::{Completions, Help, Man};
+pub(crate) use backup::{Backup, Restore};
+pub(crate) use control::{Actions, Cancel, Jobs, Pause, Probe, Replay, Resume};
+pub(crate) use doctor::Doctor;
+pub(crate) use explain::Explain;
+pub(crate) use hermes::Hermes;
+pub(crate) use list::List;
+pub(crate) use manual::{Completions, Help, Man};
 use path::path;
-pub use send::Send;
-pub use status::{Ask, Filter, State, Status, Watch};
+pub(crate) use send::Send;
+pub(crate) use service::{Ingress, Relay, Up};
+pub(crate) use status::{Ask, Filter, State, Status, Watch};
 use status::{http_url, moment};
-pub use token::{Scope, Token};
+pub(crate) use token::{Scope, Token};
 
 use crate::logging::Logs;
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
-use std::{net::SocketAddr, path::PathBuf};
+use std::path::PathBuf;
 use talaria_core::config;
 
 const AFTER_HELP: &str = "\
 Exit codes: 0 done, 1 it did not work, 2 wrong command line, 3 wrong configuration, 4 not known, 5 no answer, \
 6 not allowed.
 
-What each error means and what to do about it: talaria help error, a page each.
+A page about each error, with its cause and its remedy: talaria help error.
 
 Start here:
-  talaria demo      shows the whole way of a callback, with a stand-in Hermes
-  talaria init      writes a configuration with fresh secrets, and says what to do next";
+  talaria demo      shows callbacks on their way to a stand-in Hermes
+  talaria init      writes a configuration with fresh secrets, and prints the next steps";
 
 /// The version, and the commit that it was built from where that is known.
 const VERSION: &str = match option_env!("TALARIA_BUILT_FROM") {
@@ -52,23 +56,23 @@ pub struct Args {
     /// the first that is there
     #[arg(long, global = true, env = "TALARIA_CONFIG", value_name = "FILE", value_parser = path())]
     pub config: Option<PathBuf>,
-    /// What to do
+    /// The command
     #[command(subcommand)]
     pub command: Command,
 }
 
 impl Args {
-    /// The configuration that is meant.
+    /// The path of the configuration.
     pub fn configuration(&self) -> PathBuf {
         match (&self.config, &self.command) {
             (Some(named), _) => named.clone(),
-            // A new one is written where one is.
+            // `init` never writes into a system directory.
             (None, Command::Init(_)) => PathBuf::from("./talaria.yaml"),
             (None, _) => path::configuration(),
         }
     }
 
-    /// What belongs on standard error.
+    /// The logs of the command.
     pub fn logs(&self) -> Logs {
         match self.command {
             Command::Up(_) | Command::Relay(_) => Logs::Deliveries,
@@ -78,28 +82,28 @@ impl Args {
     }
 }
 
-/// What to do.
+/// A command.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Write a configuration with fresh secrets, and say what to do next
+    /// Write a configuration with fresh secrets, and print the next steps
     Init(Init),
-    /// Say whether a configuration is valid, and what is wrong with it where
+    /// Validate a configuration, and show each fault with its line
     Check(Check),
-    /// Look at everything that a callback needs on its way, and say what to do about faults
+    /// Check everything that a callback needs on its way, with advice on faults
     Doctor(Doctor),
-    /// Write the signing secrets that a configuration names and that are not there yet
+    /// Create the missing signing secrets that a configuration names
     Secrets(Secrets),
     /// Run ingress and relay in this process, until Ctrl-C or SIGTERM
     #[command(after_help = "\
 Examples:
   talaria up
-  talaria up --tunnel       and says which callback URL to paste into OpenRouter
+  talaria up --tunnel       prints the callback URL to paste into OpenRouter
 
-Logs go to standard error: on a terminal a line for each delivery, and what is wrong, in words, with times in UTC; \
+Logs go to standard error: on a terminal a line for each delivery and each problem, with times in UTC; \
 elsewhere JSON lines. RUST_LOG sets their level, for \
 example RUST_LOG=debug or RUST_LOG=info,talaria_ingress=debug.")]
     Up(Up),
-    /// Take callbacks in this process and leave the rest to a relay; needs NATS
+    /// Run an ingress alone, which takes callbacks for a relay; needs NATS
     #[command(after_help = "\
 Examples:
   talaria check --role ingress      is the file valid, and can an ingress' secrets be read?
@@ -110,7 +114,7 @@ nor the routes' secrets, so it is given none. Run as many as you like, until Ctr
 
 Logs go to standard error, as with `talaria up`.")]
     Ingress(Ingress),
-    /// Forward callbacks that came in elsewhere, and answer what became of them; needs NATS
+    /// Run a relay alone, which sends the deliveries and answers `talaria status`; needs NATS
     #[command(after_help = "\
 Examples:
   talaria check --role relay        is the file valid, and can a relay's secrets be read?
@@ -123,84 +127,48 @@ Run as many as you like, each with a data directory of its own, until Ctrl-C or 
 
 Logs go to standard error, as with `talaria up`.")]
     Relay(Relay),
-    /// Say whether the process on this machine is ready
+    /// Check whether the process on this machine is ready
     Healthcheck(Healthcheck),
-    /// Show the whole way of a callback in the open, with a stand-in Hermes
+    /// Show callbacks on their way to a stand-in Hermes
     Demo(Demo),
     /// Send a signed callback to a running ingress, as OpenRouter would
     Send(Send),
-    /// Show what became of callbacks
+    /// Show callbacks, their deliveries and routes
     Status(Status),
-    /// Say why an event arrived or did not, and what happens next
+    /// Explain why an event was delivered or not, and the next step
     Explain(Explain),
     /// Show changes of deliveries as they happen
     Watch(Watch),
-    /// Send nothing of a route or a tenant until it is resumed
+    /// Stop a route or a tenant until it is resumed
     Pause(Pause),
     /// End a pause
     Resume(Resume),
-    /// Try a route that is shut now, and not only when its pause is over
+    /// Try a shut route at once
     Probe(Probe),
-    /// Call off a delivery that waits
+    /// Cancel a waiting delivery
     Cancel(Cancel),
     /// Send a delivery again, or all that match
     Replay(Replay),
     /// Show replay jobs, or cancel one
     Jobs(Jobs),
-    /// Show what operators did
+    /// List operators' actions
     Actions(Actions),
-    /// Copy the embedded bus into a file, while it works
+    /// Copy the embedded bus into a file, while it runs
     Backup(Backup),
-    /// Put a backup in place of the embedded bus
+    /// Replace the embedded bus by a backup
     Restore(Restore),
-    /// Make a token by which somebody shows a relay who they are
+    /// Create a token for requests to a relay
     Token(Token),
-    /// Show the prompt that a route makes of a payload
+    /// Render the prompt of a route for a payload
     Render(Render),
     /// Show how to subscribe a route at Hermes, or do it
     Hermes(Hermes),
-    /// Print what completes commands in a shell
+    /// Print a shell's completion script
     Completions(Completions),
     /// Write the manual pages into a directory
     Man(Man),
     /// Show the help of a command, or the page about an error
     Help(Help),
-}
-
-/// `talaria up`
-#[derive(ClapArgs, Debug)]
-pub struct Up {
-    /// Let OpenRouter reach this machine through a tunnel of Cloudflare's; needs cloudflared
-    #[arg(long)]
-    pub tunnel: bool,
-}
-
-/// `talaria ingress`
-#[derive(ClapArgs, Debug)]
-pub struct Ingress {
-    /// Let OpenRouter reach this machine through a tunnel of Cloudflare's; needs cloudflared
-    #[arg(long)]
-    pub tunnel: bool,
-    /// Listen for callbacks here instead of at ingress.listen
-    #[arg(long, value_name = "ADDRESS")]
-    pub listen: Option<SocketAddr>,
-    /// Answer /healthz, /readyz and /metrics here instead of at admin.listen
-    #[arg(long, value_name = "ADDRESS")]
-    pub admin: Option<SocketAddr>,
-}
-
-/// `talaria relay`
-#[derive(ClapArgs, Debug)]
-pub struct Relay {
-    /// Keep the files here instead of in data_dir
-    #[arg(long, value_name = "DIR", value_parser = path())]
-    pub data_dir: Option<PathBuf>,
-    /// Answer status here instead of at relay.grpc; a loopback address, unless there are tokens or client certificates
-    #[arg(long, value_name = "ADDRESS")]
-    pub grpc: Option<SocketAddr>,
-    /// Answer /healthz, /readyz and /metrics here instead of at admin.listen
-    #[arg(long, value_name = "ADDRESS")]
-    pub admin: Option<SocketAddr>,
 }
 
 /// `talaria init`
@@ -218,10 +186,10 @@ pub struct Init {
     /// Where Hermes' gateway listens for webhooks
     #[arg(long, default_value = "http://127.0.0.1:8644", value_name = "URL", value_parser = http_url)]
     pub hermes: url::Url,
-    /// What OpenRouter will reach this machine by
+    /// The URL by which OpenRouter will reach this machine
     #[arg(long, value_name = "URL", value_parser = http_url)]
     pub public_url: Option<url::Url>,
-    /// Replace a configuration that is there already; secrets that are there are kept
+    /// Replace an existing configuration; existing secrets are kept
     #[arg(long)]
     pub force: bool,
 }
@@ -233,19 +201,19 @@ Examples:
   talaria check
   talaria check --config /etc/talaria/talaria.yaml --json
   talaria check --role relay        where only a relay's secrets are
-  talaria check --running           is it what the process runs that was started with it?
+  talaria check --running           does the running process have these settings?
   talaria check --running --admin http://127.0.0.1:9092
   talaria check --hermes ~/.hermes  does that Hermes listen where the routes lead?
 
-Routes that lead to this machine are compared with the config.yaml of the Hermes here, where there is one: whether it takes webhooks, at which port, and whether it has a route of the name already. What differs is a warning.
+Routes that lead to this machine are compared with the config.yaml of the Hermes here, if there is one: whether webhooks are enabled, the port, and routes of the same name. A difference is a warning.
 
-With --running it exits with 0 if what runs is what the file says, and with 1 and a list of the keys if it is not. \
-Values are not asked for and not shown.")]
+With --running it exits with 0 if the process has the settings of the file, and otherwise with 1 and a list of the keys that \
+differ. Values are not requested and not shown.")]
 pub struct Check {
     /// Check it for a process with this role alone, which reads no other secrets and needs NATS
     #[arg(long, value_name = "ROLE")]
     pub role: Option<Role>,
-    /// Compare it with what a process runs, as that one's role would read it
+    /// Compare it with the settings of the running process
     #[arg(long)]
     pub running: bool,
     /// The process' admin port; the configured one where it is left out
@@ -281,12 +249,12 @@ impl From<Role> for config::Role {
 #[derive(ClapArgs, Debug)]
 #[command(after_help = "\
 Examples:
-  talaria secrets                   what is missing is written, and nothing is shown
+  talaria secrets                   creates the missing ones and shows none
   talaria secrets --show acme       the secret to paste into OpenRouter
   talaria secrets --show acme/video the one to give to Hermes
 
-Writes secrets of 256 random bits, each into the file that the configuration names for it. Files that are there \
-stay as they are, and so do environment variables.")]
+Writes secrets of 256 random bits, each into the file that the configuration names for it. Existing files and environment \
+variables are unchanged.")]
 pub struct Secrets {
     /// Print the newest secret of a tenant or a route, and write nothing
     #[arg(long, value_name = "TENANT[/ROUTE]", conflicts_with = "json")]
@@ -317,8 +285,8 @@ pub struct Healthcheck {
 /// `talaria demo`
 #[derive(ClapArgs, Debug)]
 #[command(after_help = "\
-Starts everything on free loopback ports and in a directory that is removed again, sends one signed callback \
-for each terminal status, and succeeds only if Hermes received all of them.")]
+Starts everything on free loopback ports and in a temporary directory, sends one signed callback for each terminal status, \
+and succeeds only if Hermes received all of them.")]
 pub struct Demo {
     /// Give up after so many seconds
     #[arg(long, default_value_t = 60, value_name = "SECONDS")]
@@ -359,7 +327,7 @@ mod tests {
     use clap::CommandFactory as _;
 
     #[test]
-    fn the_command_line_is_sound() {
+    fn the_command_line_is_consistent() {
         Args::command().debug_assert();
     }
 

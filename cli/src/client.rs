@@ -1,6 +1,16 @@
-//! Asks a relay.
+//! Asks a running Talaria.
+//!
+//! - This file: a relay, over gRPC. [`admin`]: the admin port of a process on this machine.
+//! - [`ids`]: full ids for the beginnings that people type.
+//! - [`outage`]: warns once while a relay is unreachable.
+//! - `tls`: explains failures of TLS.
 
-use crate::{Failure, args::Ask, tls};
+pub(crate) mod admin;
+pub(crate) mod ids;
+pub(crate) mod outage;
+pub(crate) mod tls;
+
+use crate::{Failure, args::Ask};
 use rustls::pki_types::{CertificateDer, pem::PemObject as _};
 use secrecy::{ExposeSecret as _, SecretString};
 use std::{
@@ -25,24 +35,29 @@ use tonic::{
     service::{Interceptor, interceptor::InterceptedService},
     transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity},
 };
+use url::Url;
 
-/// Payloads of quarantined callbacks come a thousand at a time at most, and are a mebibyte long by default.
-const LARGEST_ANSWER: usize = 1 << 30;
+/// A page of quarantined callbacks has at most 1,000 payloads, each of 1 MiB by default.
+const MAX_RESPONSE_BYTES: usize = 1 << 30;
 
-/// How long a relay may take to take a connection.
-const PATIENCE: Duration = Duration::from_secs(5);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How long a relay may take to begin its answer. Longer than it gives itself for what operators ask for, which is 30 s.
-const ANSWER_DEADLINE: Duration = Duration::from_secs(45);
+/// Longer than the relay's own deadline for operators' requests, which is 30 s.
+const RESPONSE_TIMEOUT: Duration = Duration::from_secs(45);
 
-/// A relay that says nothing, also while nothing is asked of it, is pinged this often, and is given up when a ping has no
-/// answer for as long.
+/// Interval of keep-alive pings, and the time to answer one. Also while no request is under way, as in a watch.
 const PING: Duration = Duration::from_secs(10);
 
-/// A connection on which each request shows who asks.
-pub(crate) type Shown = InterceptedService<Channel, Bearer>;
+/// A connection whose requests carry the user's token.
+type Authenticated = InterceptedService<Channel, Bearer>;
 
-/// What each request shows: a token, or nothing.
+/// A client of the relay's status service.
+pub(crate) type StatusClient = StatusServiceClient<Authenticated>;
+
+/// A client of the relay's control service.
+pub(crate) type ControlClient = ControlServiceClient<Authenticated>;
+
+/// Adds the token to each request, if there is one.
 #[derive(Clone)]
 pub(crate) struct Bearer(Option<MetadataValue<Ascii>>);
 
@@ -55,38 +70,32 @@ impl Interceptor for Bearer {
     }
 }
 
-/// Connects to the relay that is meant, to ask.
-pub(crate) async fn connect(ask: &Ask, config: &Path) -> Result<StatusServiceClient<Shown>, Failure> {
+/// Connects to the relay's status service.
+pub(crate) async fn status(ask: &Ask, config: &Path) -> Result<StatusClient, Failure> {
     let (channel, bearer) = channel(ask, config).await?;
     let client = StatusServiceClient::with_interceptor(channel, bearer);
-    Ok(client.max_decoding_message_size(LARGEST_ANSWER))
+    Ok(client.max_decoding_message_size(MAX_RESPONSE_BYTES))
 }
 
-/// Fails where a tenant is named that there is not.
-pub(crate) async fn knows_tenant(
-    relay: &mut StatusServiceClient<Shown>,
-    tenant: Option<&str>,
-) -> Result<(), Failure> {
-    if let Some(tenant) = tenant {
-        relay.get_summary(GetSummaryRequest { tenant: tenant.to_owned() }).await?;
-    }
-    Ok(())
-}
-
-/// The same, to intervene.
-pub(crate) async fn control(ask: &Ask, config: &Path) -> Result<ControlServiceClient<Shown>, Failure> {
+/// Connects to the relay's control service.
+pub(crate) async fn control(ask: &Ask, config: &Path) -> Result<ControlClient, Failure> {
     let (channel, bearer) = channel(ask, config).await?;
     let client = ControlServiceClient::with_interceptor(channel, bearer);
-    Ok(client.max_decoding_message_size(LARGEST_ANSWER))
+    Ok(client.max_decoding_message_size(MAX_RESPONSE_BYTES))
 }
 
-/// The answer to a request by which an operator intervenes. Where none comes, it is not known whether it was done.
-pub(crate) fn done<T>(answer: Result<Response<T>, Status>) -> Result<T, Failure> {
-    answer.map(Response::into_inner).map_err(|status| {
-        // What a relay says itself has no source.
-        let is_said = status.source().is_none();
+/// Awaits the response to a request that only reads.
+pub(crate) async fn ask<T>(call: impl Future<Output = Result<Response<T>, Status>>) -> Result<T, Failure> {
+    Ok(call.await?.into_inner())
+}
+
+/// Awaits the response to an operator's command. Without a response it is unknown whether the relay executed it.
+pub(crate) async fn change<T>(call: impl Future<Output = Result<Response<T>, Status>>) -> Result<T, Failure> {
+    call.await.map(Response::into_inner).map_err(|status| {
+        // A status that the relay sent has no source.
+        let is_from_relay = status.source().is_none();
         match Failure::from(status) {
-            Failure::Unreachable(why) if !is_said => Failure::Unreachable(format!(
+            Failure::Unreachable(why) if !is_from_relay => Failure::Unreachable(format!(
                 "it may still be done, and `talaria actions` shows whether it was: {why}"
             )),
             failure => failure,
@@ -94,26 +103,34 @@ pub(crate) fn done<T>(answer: Result<Response<T>, Status>) -> Result<T, Failure>
     })
 }
 
-/// The addresses of the process that runs by a configuration. Where that cannot be read any more it is asked at what can be made out
-/// of it, or at the default: what runs was started with another, and somebody wants to know how it is.
+/// Fails if the relay does not know the tenant.
+pub(crate) async fn check_tenant(relay: &mut StatusClient, tenant: Option<&str>) -> Result<(), Failure> {
+    if let Some(tenant) = tenant {
+        ask(relay.get_summary(GetSummaryRequest { tenant: tenant.to_owned() })).await?;
+    }
+    Ok(())
+}
+
+/// The addresses in a configuration. An invalid file gives those that can be read in it and otherwise the defaults, with a
+/// warning: the running process was started with an earlier, valid file.
 pub(crate) fn addresses(config: &Path) -> io::Result<Addresses> {
     let error = match config::load_addresses(config) {
         Ok(addresses) => return Ok(addresses),
         Err(error) => error,
     };
     let addresses = config::guess_addresses(config);
-    // One problem is enough here; `talaria check` shows all.
+    // The first problem only; `talaria check` shows all.
     let path = config.display().to_string();
     let why = match &error {
         config::Error::Invalid { problems, .. } => problems.first().map_or_else(
             || path.clone(),
             |problem| {
-                let place = if problem.line == 0 {
+                let location = if problem.line == 0 {
                     String::new()
                 } else {
                     format!(":{}:{}", problem.line, problem.column)
                 };
-                format!("{path}{place}: {}", problem.what)
+                format!("{path}{location}: {}", problem.what)
             },
         ),
         config::Error::Unreadable { source, .. } => format!("cannot read {path}: {source}"),
@@ -127,7 +144,7 @@ pub(crate) fn addresses(config: &Path) -> io::Result<Addresses> {
     Ok(addresses)
 }
 
-/// Where a process on this machine is asked that listens there: loopback, for one that listens on every address.
+/// The address to connect to on this machine: loopback instead of an unspecified address.
 pub(crate) fn from_here(mut listens: SocketAddr) -> SocketAddr {
     match listens {
         SocketAddr::V4(v4) if v4.ip().is_unspecified() => listens.set_ip(Ipv4Addr::LOCALHOST.into()),
@@ -137,29 +154,39 @@ pub(crate) fn from_here(mut listens: SocketAddr) -> SocketAddr {
     listens
 }
 
-/// Who asks: as they call themselves, or as the system does.
-pub(crate) fn asker(name: Option<&str>) -> Result<String, Failure> {
+/// The operator's name: from `--as`, the environment or the system.
+pub(crate) fn user_name(name: Option<&str>) -> Result<String, Failure> {
     if let Some(name) = name {
         return Ok(name.to_owned());
     }
     let variables = ["USER", "LOGNAME", "USERNAME"].into_iter().filter_map(|name| env::var(name).ok());
-    // Without a login, as in containers, the variable may not be set.
-    let told = || Command::new("id").arg("-un").stderr(Stdio::null()).output().ok();
-    let told = iter::once_with(told).flatten().map(|told| String::from_utf8_lossy(&told.stdout).into_owned());
+    // Without a login, as in containers, no variable may be set.
+    let id = || Command::new("id").arg("-un").stderr(Stdio::null()).output().ok();
+    let id = iter::once_with(id).flatten().map(|output| String::from_utf8_lossy(&output.stdout).into_owned());
     variables
-        .chain(told)
+        .chain(id)
         .map(|name| name.trim().to_owned())
         .find(|name| !name.is_empty())
-        .ok_or_else(|| Failure::Usage("this system does not tell who you are: say it with --as NAME".into()))
+        .ok_or_else(|| Failure::Usage("your user name is unknown: give it with --as NAME".into()))
+}
+
+/// A URL for messages: a user name or password in it is left out.
+pub(crate) fn without_credentials(url: &Url) -> Url {
+    let mut url = url.clone();
+    // Fails for URLs without a host, which have no credentials.
+    let _ = url.set_username("");
+    let _ = url.set_password(None);
+    url
 }
 
 async fn channel(ask: &Ask, config: &Path) -> Result<(Channel, Bearer), Failure> {
     let url = match &ask.relay {
-        Some(url) => url.to_string(),
+        Some(url) => url.clone(),
         None => {
             let addresses = addresses(config)?;
             let scheme = if addresses.grpc_tls { "https" } else { "http" };
-            format!("{scheme}://{}", from_here(addresses.grpc))
+            let address = from_here(addresses.grpc);
+            Url::parse(&format!("{scheme}://{address}")).map_err(anyhow::Error::from)?
         }
     };
     let bearer = Bearer(token(ask)?.as_ref().map(header).transpose()?);
@@ -169,18 +196,19 @@ async fn channel(ask: &Ask, config: &Path) -> Result<(Channel, Bearer), Failure>
         }
         let error = anyhow::Error::from(error);
         let cause = error.root_cause();
+        let url = without_credentials(&url);
         Failure::Unreachable(format!(
             "cannot reach the relay at {url}: {cause}\n  help: is `talaria up` or `talaria relay` running there?"
         ))
     };
-    let mut endpoint = Endpoint::from_shared(url.clone())
+    let mut endpoint = Endpoint::from_shared(url.to_string())
         .map_err(unreachable)?
-        .connect_timeout(PATIENCE)
-        .timeout(ANSWER_DEADLINE)
+        .connect_timeout(CONNECT_TIMEOUT)
+        .timeout(RESPONSE_TIMEOUT)
         .http2_keep_alive_interval(PING)
         .keep_alive_timeout(PING)
         .keep_alive_while_idle(true);
-    if url.starts_with("https:") {
+    if url.scheme() == "https" {
         endpoint = endpoint.tls_config(client_tls(ask)?).map_err(|error| tls::unusable(ask, &error))?;
     }
     Ok((endpoint.connect().await.map_err(unreachable)?, bearer))
@@ -201,10 +229,10 @@ fn client_tls(ask: &Ask) -> Result<ClientTlsConfig, Failure> {
     if let (Some(cert), Some(key)) = (&ask.cert, &ask.key) {
         tls = tls.identity(Identity::from_pem(read("--cert", cert)?, read("--key", key)?));
     }
-    Ok(tls.timeout(PATIENCE))
+    Ok(tls.timeout(CONNECT_TIMEOUT))
 }
 
-/// The token to show: in a file that is named, in a variable, or in a file that a variable names.
+/// The token: from `--token-file`, TALARIA_TOKEN or TALARIA_TOKEN_FILE.
 fn token(ask: &Ask) -> Result<Option<SecretString>, Failure> {
     let variable = |name| env::var(name).ok().filter(|value| !value.is_empty());
     let in_file = |option: &str, path: &Path| {
@@ -233,4 +261,20 @@ fn header(token: &SecretString) -> Result<MetadataValue<Ascii>, Failure> {
 fn read(option: &str, path: &Path) -> Result<Vec<u8>, Failure> {
     fs::read(path)
         .map_err(|error| Failure::Usage(format!("{option}: cannot read {}: {error}", path.display())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn credentials_in_a_url_are_not_shown() {
+        for (url, expected) in [
+            ("http://u:p@host:1/x", "http://host:1/x"),
+            ("https://token@host/", "https://host/"),
+            ("http://host/?a=b", "http://host/?a=b"),
+        ] {
+            assert_eq!(without_credentials(&Url::parse(url).unwrap()).as_str(), expected);
+        }
+    }
 }

@@ -1,9 +1,9 @@
-//! What goes wrong, and the exit code that says so.
+//! Errors of commands, and their exit codes.
 //!
-//! 0 done; 1 it did not work; 2 the command line is wrong; 3 the configuration is wrong; 4 not known; 5 nobody
-//! answers; 6 not allowed. They are part of the interface: `talaria --help` lists them.
+//! 0 done; 1 failed; 2 wrong command line; 3 wrong configuration; 4 unknown; 5 no answer; 6 not allowed. The codes are part of the
+//! interface: `talaria --help` lists them.
 
-use crate::tls;
+use crate::client::tls;
 use std::{error::Error, io, iter, process::ExitCode};
 use talaria_core::config;
 use thiserror::Error;
@@ -11,22 +11,22 @@ use thiserror::Error;
 /// Why a command failed.
 #[derive(Debug, Error)]
 pub enum Failure {
-    /// It did not work.
+    /// Any other error.
     #[error("{0:#}")]
     Other(anyhow::Error),
-    /// The command line asks for something that there is not.
+    /// The command line is wrong.
     #[error("{0}")]
     Usage(String),
     /// The configuration is wrong.
     #[error(transparent)]
     Config(#[from] config::Error),
-    /// What was asked for is not known.
+    /// A tenant, a route, a delivery or the like is unknown.
     #[error("{0}")]
     Unknown(String),
     /// No answer.
     #[error("{0}")]
     Unreachable(String),
-    /// The relay does not know who asks, or they may not.
+    /// The token is missing, unknown or insufficient.
     #[error("{0}")]
     NotAllowed(String),
 }
@@ -44,13 +44,13 @@ impl Failure {
         }
     }
 
-    /// Tells the user, unless it was he who stopped listening.
+    /// Prints the error, unless it is a closed pipe.
     pub fn report(&self) -> ExitCode {
         if self.is_broken_pipe() {
             return ExitCode::SUCCESS;
         }
         let style = anstyle::Style::new().bold().fg_color(Some(anstyle::AnsiColor::Red.into()));
-        // When standard error is gone the error cannot be shown.
+        // Standard error may be closed.
         let _ =
             io::Write::write_fmt(&mut anstream::stderr(), format_args!("{style}error:{style:#} {self}\n"));
         ExitCode::from(self.code())
@@ -75,8 +75,8 @@ impl From<io::Error> for Failure {
     }
 }
 
-/// Whether nothing came back in time: neither the beginning of an answer nor the answer to a ping.
-fn is_silent(status: &tonic::Status) -> bool {
+/// Whether neither an answer nor a keep-alive ping arrived in time.
+fn is_timeout(status: &tonic::Status) -> bool {
     let first: Option<&(dyn Error + 'static)> = status.source();
     iter::successors(first, |error| (*error).source())
         .any(|error| error.is::<tonic::TimeoutExpired>() || error.to_string().contains("timed out"))
@@ -87,7 +87,7 @@ impl From<tonic::Status> for Failure {
         if let Some(failure) = tls::failure(&status) {
             return failure;
         }
-        if is_silent(&status) {
+        if is_timeout(&status) {
             return Self::Unreachable(
                 "the relay takes connections and does not answer\n  help: it hangs, or something else listens there: look \
                  at its log and at /readyz of its admin port; the relay's address is relay.grpc, http://127.0.0.1:50051 by \
@@ -107,8 +107,8 @@ impl From<tonic::Status> for Failure {
             )),
             tonic::Code::NotFound => Self::Unknown(status.message().to_owned()),
             tonic::Code::InvalidArgument => Self::Usage(status.message().to_owned()),
-            // What a relay says itself has no source; a connection that breaks has. With TLS 1.3 that is also how a client
-            // hears that its certificate is missing: after the handshake.
+            // A status that the relay sent has no source; a broken connection has. With TLS 1.3 a missing client certificate also
+            // breaks the connection after the handshake.
             tonic::Code::Cancelled
             | tonic::Code::Internal
             | tonic::Code::Unavailable

@@ -1,19 +1,19 @@
-//! How many files this process may have open: a connection is one, too.
+//! The limit of open files, to which connections count.
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use talaria_core::config::{Config, Role};
 
-/// Databases, listeners, connections to NATS and to the admin port, names that are looked up, and what else is open.
+/// For databases, listeners, connections to NATS and to the admin port, DNS lookups and others.
 const OTHERS: u64 = 256;
 
-/// Raises the limit as far as this process may by itself, and warns where the configured connections would not fit.
+/// Raises the limit to its maximum, and warns if the configured connections exceed it.
 pub(crate) fn raise_limit(config: &Config, role: Role) {
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
-    // None is no limit.
+    // `None` means unlimited.
     if current.is_some() && current != maximum {
         let raised = Rlimit { current: maximum, maximum };
         if let Err(error) = setrlimit(Resource::Nofile, raised) {
-            tracing::debug!(%error, "the limit of open files stays as it is");
+            tracing::debug!(%error, "cannot raise the limit of open files");
         }
     }
     let (needed, allowed) = (needed(config, role), getrlimit(Resource::Nofile).current);
@@ -27,7 +27,7 @@ pub(crate) fn raise_limit(config: &Config, role: Role) {
     }
 }
 
-/// How many files may be open at once by what is configured.
+/// The open files that the configuration allows.
 fn needed(config: &Config, role: Role) -> u64 {
     let callbacks = if role.has_ingress() { config.ingress.limits.connections } else { 0 };
     let exchanges = if role.has_relay() { config.relay.in_flight } else { 0 };
@@ -41,7 +41,7 @@ mod tests {
     use talaria_core::config;
 
     #[test]
-    fn each_role_needs_files_for_what_it_connects_and_the_limit_is_raised_for_it() {
+    fn each_role_needs_files_for_its_connections() {
         let directory = tempfile::tempdir().unwrap();
         fs::write(directory.path().join("secret"), "s").unwrap();
         let text = "ingress: {limits: {connections: 100}}\nrelay: {in_flight: 20}\n\

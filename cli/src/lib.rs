@@ -1,31 +1,35 @@
-//! The only crate that knows both services: the command line, the process that runs them, and a stand-in Hermes.
+//! The command line and the services: the only crate that knows both ingress and relay.
 //!
-//! - [`args`]: the command line.
-//! - `commands`: a file for each.
-//! - [`mod@reload`]: the configuration, which may change while they run.
-//! - [`stack`]: ingress, relay or both, and the admin port, in one process.
-//! - `ids`: ids as people give them.
-//! - `files`: how many files the process may have open.
-//! - [`standin`]: a stand-in for Hermes, for `talaria demo` and for benchmarks.
-//! - [`metrics`]: what it counts and measures.
-//! - `tunnel`: cloudflared, which `--tunnel` runs.
-//! - `traces`: spans, handed to a collector.
-//! - [`failure`]: what goes wrong, and the exit code that says so.
+//! ```text
+//! args ──▶ commands ──┬─▶ client: asks a running relay or its admin port ──▶ print
+//!                     └─▶ service: reload, stack, admin, metrics, traces, tunnel
+//! ```
+//!
+//! - `args`: the command line. `commands`: one file for each command. `print`: terminal output.
+//! - `client`: requests to a running Talaria. `compare`: a file's settings and those of a process.
+//! - `select`, `secret_file`, `callback`, `hermes`: parts that several commands share. `standin`: a stand-in Hermes.
+//! - `service`: the boot of a service. `stack`: ingress, relay or both, with the admin port. `reload`: its configuration.
+//! - `files`: the limit of open files. [`metrics`]: the catalogue. `traces`: export of spans. `tunnel`: cloudflared.
+//! - [`logging`]: logs on standard error. `failure`: errors with exit codes.
 
 mod admin;
-pub mod args;
+mod args;
+mod callback;
 mod client;
 mod commands;
-pub mod failure;
+mod compare;
+mod failure;
 mod files;
-mod ids;
+mod hermes;
 pub mod logging;
 pub mod metrics;
 mod print;
-pub mod reload;
-pub mod stack;
-pub mod standin;
-mod tls;
+mod reload;
+mod secret_file;
+mod select;
+mod service;
+mod stack;
+mod standin;
 mod traces;
 mod tunnel;
 
@@ -40,11 +44,11 @@ pub async fn run(args: Args) -> Result<(), Failure> {
     match args.command {
         Command::Init(args) => commands::init::run(&config, &args),
         Command::Check(args) => commands::check::run(&config, args).await,
-        // In a box, because it holds all that it asks side by side.
+        // Boxed, because its future holds those of all checks.
         Command::Doctor(args) => Box::pin(commands::doctor::run(&config, args)).await,
-        Command::Up(args) => commands::up::both(&config, args).await,
-        Command::Ingress(args) => commands::up::ingress(&config, args).await,
-        Command::Relay(args) => commands::up::relay(&config, args).await,
+        Command::Up(args) => commands::up::run(&config, args).await,
+        Command::Ingress(args) => commands::ingress::run(&config, args).await,
+        Command::Relay(args) => commands::relay::run(&config, args).await,
         Command::Secrets(args) => commands::secrets::run(&config, &args),
         Command::Healthcheck(args) => commands::healthcheck::run(&config, &args).await,
         Command::Demo(args) => commands::demo::run(&args).await,
@@ -52,10 +56,10 @@ pub async fn run(args: Args) -> Result<(), Failure> {
         Command::Status(args) => commands::status::run(&config, args).await,
         Command::Explain(args) => commands::explain::run(&config, args).await,
         Command::Watch(args) => commands::watch::run(&config, args).await,
-        Command::Pause(args) => commands::pause::pause(&config, args).await,
-        Command::Resume(args) => commands::pause::resume(&config, args).await,
-        Command::Probe(args) => commands::pause::probe(&config, args).await,
-        Command::Cancel(args) => commands::replay::cancel(&config, args).await,
+        Command::Pause(args) => commands::pause::run(&config, args).await,
+        Command::Resume(args) => commands::resume::run(&config, args).await,
+        Command::Probe(args) => commands::probe::run(&config, args).await,
+        Command::Cancel(args) => commands::cancel::run(&config, args).await,
         Command::Replay(args) => commands::replay::run(&config, args).await,
         Command::Jobs(args) => commands::jobs::run(&config, args).await,
         Command::Actions(args) => commands::actions::run(&config, args).await,
@@ -64,8 +68,8 @@ pub async fn run(args: Args) -> Result<(), Failure> {
         Command::Token(args) => commands::token::run(&args),
         Command::Render(args) => commands::render::run(&config, &args),
         Command::Hermes(args) => commands::hermes::run(&config, &args),
-        Command::Completions(args) => commands::manual::completions(&args),
-        Command::Man(args) => commands::manual::pages(&args),
+        Command::Completions(args) => commands::completions::run(&args),
+        Command::Man(args) => commands::man::run(&args),
         Command::Help(args) => commands::help::run(&args),
     }
 }

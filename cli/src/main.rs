@@ -4,12 +4,12 @@ use clap::Parser as _;
 use std::process::ExitCode;
 use talaria::{Args, Failure, logging};
 
-/// Many small allocations come and go with every callback; this allocator gives memory back more steadily.
+/// Each callback makes many small allocations; this allocator returns memory to the system more steadily.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    // Before anything can ask for TLS.
+    // Before the first use of TLS.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let args = Args::parse();
     let log = logging::start(args.logs());
@@ -18,7 +18,7 @@ fn main() -> ExitCode {
         .build()
         .map_err(Failure::from)
         .and_then(|runtime| runtime.block_on(talaria::run(args)));
-    // Before the failure is told, which comes last.
+    // Writes the remaining lines before the error.
     drop(log);
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -1,8 +1,13 @@
-//! How things are shown: states in colour, times, text of strangers, messages as JSON.
+//! Output of commands: coloured states, times, untrusted text, JSON.
 //!
-//! - [`layout`]: which columns fit, and how wide each is. [`table`]: rows in columns.
+//! - [`layout`]: the width of columns. [`table`]: rows in columns.
+//! - [`delivery`], [`changes`], [`action`], [`route`]: these, in lines of text.
 
+pub(crate) mod action;
+pub(crate) mod changes;
+pub(crate) mod delivery;
 mod layout;
+pub(crate) mod route;
 mod table;
 
 pub(crate) use layout::{Column, Screen};
@@ -26,40 +31,40 @@ pub(crate) const DIM: Style = Style::new().dimmed();
 /// A heading.
 pub(crate) const BOLD: Style = Style::new().bold();
 
-/// Where what belongs to a time stands, in the lines below it: as wide as a time and the spaces around it.
+/// Indentation of lines below a time.
 pub(crate) const UNDER_TIME: &str = "                        ";
 
 static CONTRACTS: LazyLock<Option<DescriptorPool>> =
     LazyLock::new(|| DescriptorPool::decode(FILE_DESCRIPTOR_SET).ok());
 
-/// A message in protobuf's own JSON: names in lowerCamelCase, times in RFC 3339, bytes in base64.
+/// A message in protobuf's JSON: names in lowerCamelCase, times in RFC 3339, bytes in base64.
 pub(crate) fn json<M: Message + Name>(message: &M) -> anyhow::Result<serde_json::Value> {
     let known = CONTRACTS.as_ref().and_then(|contracts| contracts.get_message_by_name(&M::full_name()));
     let descriptor = known.ok_or_else(|| anyhow::anyhow!("{} is not in the contracts", M::full_name()))?;
     let dynamic = DynamicMessage::decode(descriptor, message.encode_to_vec().as_slice())?;
-    // With empty lists and zeros: a reader should not have to know which fields there could be.
+    // With empty lists and zeros, so that every field is visible.
     let options = SerializeOptions::new().skip_default_fields(false);
     Ok(dynamic.serialize_with_options(serde_json::value::Serializer, &options)?)
 }
 
-/// Adds the members of one object to another.
+/// Adds the members of an object to another.
 pub(crate) fn merge(document: &mut serde_json::Value, more: serde_json::Value) {
     if let (Some(document), serde_json::Value::Object(more)) = (document.as_object_mut(), more) {
         document.extend(more);
     }
 }
 
-/// One JSON document, laid out for reading.
+/// Prints a JSON document with indentation.
 pub(crate) fn json_document<M: Message + Name>(message: &M) -> anyhow::Result<()> {
     Ok(writeln!(io::stdout().lock(), "{:#}", json(message)?)?)
 }
 
-/// One JSON document on one line.
+/// Prints a JSON document on one line.
 pub(crate) fn json_line<M: Message + Name>(message: &M) -> anyhow::Result<()> {
     Ok(writeln!(io::stdout().lock(), "{}", json(message)?)?)
 }
 
-/// Warns on standard error where something is missing in an answer.
+/// Warns if an answer is incomplete.
 pub(crate) fn warn_if_incomplete(incomplete: bool) -> io::Result<()> {
     if incomplete {
         warn(
@@ -69,18 +74,34 @@ pub(crate) fn warn_if_incomplete(incomplete: bool) -> io::Result<()> {
     Ok(())
 }
 
-/// Warns on standard error.
-pub(crate) fn warn(what: &str) -> io::Result<()> {
-    let style = Style::new().bold().fg_color(Some(AnsiColor::Yellow.into()));
-    writeln!(anstream::stderr(), "{style}warning:{style:#} {what}")
+/// Prints how to get the next page, if there is one.
+pub(crate) fn note_next_page(token: &str) -> io::Result<()> {
+    if !token.is_empty() {
+        let token = one_line(token);
+        writeln!(
+            anstream::stdout(),
+            "{DIM}There are more: --page {token} shows the next, --limit up to 1000 at once.{DIM:#}"
+        )?;
+    }
+    Ok(())
 }
 
-/// A state's name.
+/// "1 route", "2 routes".
+pub(crate) fn counted(count: usize, noun: &str) -> String {
+    let plural = if count == 1 { "" } else { "s" };
+    format!("{count} {noun}{plural}")
+}
+
+/// Warns on standard error.
+pub(crate) fn warn(text: &str) -> io::Result<()> {
+    let style = Style::new().bold().fg_color(Some(AnsiColor::Yellow.into()));
+    writeln!(anstream::stderr(), "{style}warning:{style:#} {text}")
+}
+
 pub(crate) fn state_name(state: DeliveryState) -> &'static str {
     state.as_str_name().trim_start_matches("DELIVERY_STATE_")
 }
 
-/// A state's colour.
 pub(crate) fn state_style(state: DeliveryState) -> Style {
     let colour = match state {
         DeliveryState::Delivered => AnsiColor::Green,
@@ -91,12 +112,10 @@ pub(crate) fn state_style(state: DeliveryState) -> Style {
     Style::new().fg_color(Some(colour.into()))
 }
 
-/// A time as people read it.
 pub(crate) fn time(time: Option<&prost_types::Timestamp>) -> String {
     moment(from_proto(time))
 }
 
-/// The same of a time that is no message.
 pub(crate) fn moment(time: Timestamp) -> String {
     talaria_bus::time::for_people(time)
 }
@@ -115,23 +134,22 @@ pub(crate) fn duration(duration: Duration) -> String {
     }
 }
 
-/// A stranger's text as it may stand on a terminal: what would steer it is shown and not obeyed.
+/// Untrusted text for a terminal, with control characters escaped.
 pub(crate) fn visible(text: &str) -> String {
-    escaped(text, |c| c != '\n' && steers(c))
+    escaped(text, |c| c != '\n' && is_unsafe(c))
 }
 
-/// The same on one line, so that no text looks like several.
+/// Untrusted text on one line.
 pub(crate) fn one_line(text: &str) -> String {
-    escaped(text, steers)
+    escaped(text, is_unsafe)
 }
 
-fn escaped(text: &str, which: impl Fn(char) -> bool) -> String {
-    text.chars().flat_map(|c| if which(c) { c.escape_default().collect() } else { vec![c] }).collect()
+fn escaped(text: &str, is_escaped: impl Fn(char) -> bool) -> String {
+    text.chars().flat_map(|c| if is_escaped(c) { c.escape_default().collect() } else { vec![c] }).collect()
 }
 
-/// Control characters, line separators, what changes the direction of writing, and what is not seen, by which one name looks
-/// like another.
-fn steers(c: char) -> bool {
+/// Control characters, line separators, direction marks, and invisible characters, by which one name can look like another.
+fn is_unsafe(c: char) -> bool {
     c.is_control() || is_invisible(c)
 }
 
@@ -153,7 +171,7 @@ mod tests {
         assert_eq!(json["state"], "DELIVERY_STATE_PARKED");
         assert_eq!(json["receivedAt"], "1970-01-01T00:00:00Z");
         assert_eq!(json["attempts"], 0, "zeros are there");
-        assert!(json.get("nextAttemptAt").is_none(), "what is not known is not");
+        assert!(json.get("nextAttemptAt").is_none(), "unknown values are missing");
     }
 
     #[test]
@@ -179,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn a_strangers_text_cannot_steer_the_terminal() {
+    fn untrusted_text_has_no_control_characters() {
         assert_eq!(visible("a\u{1b}[2Jb\nc"), "a\\u{1b}[2Jb\nc");
         assert_eq!(one_line("me\u{200b}\u{ad}"), "me\\u{200b}\\u{ad}");
         assert_eq!(one_line("a\nb\u{202e}c\u{2028}é"), "a\\nb\\u{202e}c\\u{2028}é");

@@ -1,4 +1,4 @@
-//! What runs in one process: ingress, relay or both, and beside them the admin port.
+//! Ingress, relay or both in one process, with the admin port.
 
 use crate::{
     admin::{Admin, Health},
@@ -15,41 +15,37 @@ use talaria_relay::{Readiness, Relay};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-/// What the role asks for, listening but not yet working.
-pub struct Stack {
+/// The parts that the role asks for, bound to their addresses.
+pub(crate) struct Stack {
     config: watch::Receiver<Arc<Config>>,
     ingress: Option<Ingress>,
     relay: Option<Relay>,
     admin: Admin,
-    /// Where things listen.
     pub addresses: Addresses,
-    /// Whether the relay's status is complete.
+    /// The relay's.
     pub readiness: Option<Readiness>,
 }
 
-/// Where things listen.
+/// Listening addresses.
 #[derive(Clone, Copy, Debug)]
-pub struct Addresses {
-    /// Callbacks.
+pub(crate) struct Addresses {
     pub ingress: Option<SocketAddr>,
-    /// Status.
     pub grpc: Option<SocketAddr>,
-    /// Health and metrics.
     pub admin: SocketAddr,
 }
 
 impl Stack {
     /// Opens the bus and listens on every address of the role.
-    pub async fn bind(live: Live, metrics: PrometheusHandle) -> anyhow::Result<Self> {
+    pub(crate) async fn bind(live: Live, metrics: PrometheusHandle) -> anyhow::Result<Self> {
         let (role, current) = (live.role, live.config.clone());
         let config = Arc::clone(&current.borrow());
-        metrics::begin(role, matches!(config.bus, BusKind::Nats(_)));
-        reload::measure(&live.standing.borrow());
+        metrics::create(role, matches!(config.bus, BusKind::Nats(_)));
+        reload::measure(&live.status.borrow());
         reload::count_down(&config, role);
         let (publisher, bus) = open_bus(&config, role).await?;
         let ingress = if role.has_ingress() { Some(bind_ingress(&current, &publisher).await?) } else { None };
         let relay = match bus.clone().filter(|_| role.has_relay()) {
-            Some(bus) => Some(Relay::bind(current.clone(), live.standing.clone(), bus, Clock::System).await?),
+            Some(bus) => Some(Relay::bind(current.clone(), live.status.clone(), bus, Clock::System).await?),
             None => None,
         };
         let readiness = relay.as_ref().map(Relay::readiness);
@@ -65,9 +61,9 @@ impl Stack {
         Ok(Self { config: current, ingress, relay, admin, addresses, readiness })
     }
 
-    /// Works until it is told to leave, and then finishes what has begun. With an ingress everything first goes on for
-    /// `ingress.linger`, while whoever sends callbacks here learns from `/readyz` not to.
-    pub async fn run(self, leave: CancellationToken) -> anyhow::Result<()> {
+    /// Works until `leave`, and then drains. An ingress first accepts callbacks for `ingress.linger`, while `/readyz` tells load
+    /// balancers to send no more.
+    pub(crate) async fn run(self, leave: CancellationToken) -> anyhow::Result<()> {
         let stop = CancellationToken::new();
         let lingers = self.ingress.is_some();
         let linger = async {
@@ -90,7 +86,7 @@ impl Stack {
                 None => Ok(()),
             };
             if ran.is_err() {
-                // Nothing here looks as if it worked.
+                // A process without its relay must not look ready.
                 leave.cancel();
                 stop.cancel();
             }
@@ -102,7 +98,7 @@ impl Stack {
     }
 }
 
-/// The bus as this role uses it: an ingress over NATS only publishes, and keeps nothing on disk.
+/// The bus for this role. An ingress over NATS only publishes, and keeps nothing on disk.
 async fn open_bus(config: &Config, role: Role) -> anyhow::Result<(Publisher, Option<Bus>)> {
     let bus = match &config.bus {
         BusKind::Embedded => Bus::embedded(&config.data_dir).await?,
@@ -139,14 +135,14 @@ admin: {listen: 127.0.0.1:0}
 tenants: {acme: {openrouter: {secrets: [{file: secret}]}}}
 ";
 
-    /// On the embedded bus, which needs no server and does not mind.
+    /// On the embedded bus, which needs no server.
     #[tokio::test]
-    async fn each_role_listens_for_itself_and_stops() {
+    async fn each_role_binds_its_addresses_and_stops() {
         for (role, callbacks, status) in
             [(Role::Both, true, true), (Role::Ingress, true, false), (Role::Relay, false, true)]
         {
             let directory = tempfile::tempdir().unwrap();
-            fs::write(directory.path().join("secret"), "what OpenRouter signs with").unwrap();
+            fs::write(directory.path().join("secret"), "the secret of OpenRouter").unwrap();
             let path = directory.path().join("talaria.yaml");
             fs::write(&path, CONFIGURATION).unwrap();
             let metrics = PrometheusBuilder::new().build_recorder().handle();
@@ -159,7 +155,7 @@ tenants: {acme: {openrouter: {secrets: [{file: secret}]}}}
                 (status, status),
                 "{role:?}"
             );
-            // A relay works once it runs.
+            // A relay is ready only while it runs.
             let ready = if status { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK };
             assert_eq!(stack.admin.health.ready().await.0, ready, "{role:?}");
             let view = directory.path().join("talaria-data/view.db");

@@ -1,7 +1,7 @@
-//! A stand-in for Hermes: knows one secret, every route, and the answers that matter.
+//! A stand-in for Hermes in `talaria demo`, with one secret for every route.
 //!
-//! It verifies signatures of every scheme, remembers delivery ids as Hermes does, and hands on what it accepted. What
-//! it leaves out are Hermes' own templates, filters and limits.
+//! It verifies signatures, recognizes repeated delivery ids and passes accepted requests on. It has no templates, filters or
+//! limits.
 
 use axum::{
     Json, Router,
@@ -23,22 +23,16 @@ use std::{
 use talaria_core::hermes::signature;
 use tokio::{net::TcpListener, sync::mpsc, task::JoinHandle};
 
-/// A request that the stand-in accepted.
+/// An accepted request.
 #[derive(Clone, Debug)]
-pub struct Received {
-    /// The route's name in its URL.
-    pub route: String,
-    /// The delivery's id in X-GitHub-Delivery.
+pub(crate) struct Received {
+    /// X-GitHub-Delivery.
     pub id: String,
-    /// The event's type in X-GitHub-Event.
-    pub event: String,
-    /// The body, which is JSON.
     pub body: Value,
 }
 
-/// A running stand-in. It ends when this is dropped.
-pub struct StandIn {
-    /// Where it listens.
+/// A running stand-in, until it is dropped.
+pub(crate) struct StandIn {
     pub address: SocketAddr,
     server: JoinHandle<()>,
 }
@@ -51,8 +45,8 @@ struct Known {
 }
 
 impl StandIn {
-    /// Listens on this address and hands on what it accepts.
-    pub async fn start(
+    /// Listens on this address. Accepted requests go to the receiver.
+    pub(crate) async fn start(
         listen: SocketAddr,
         secret: SecretString,
     ) -> io::Result<(Self, mpsc::UnboundedReceiver<Received>)> {
@@ -96,7 +90,7 @@ async fn webhook(
         return StatusCode::INTERNAL_SERVER_ERROR.into_response();
     };
     let answer = json!({"status": "accepted", "route": &route, "event": &event, "delivery_id": &id});
-    // The receiver may be gone.
-    let _ = known.received.send(Received { route, id, event, body });
+    // `demo` may have ended.
+    let _ = known.received.send(Received { id, body });
     (StatusCode::ACCEPTED, Json(answer)).into_response()
 }

@@ -1,7 +1,7 @@
-//! Traces, handed to a collector by OTLP over gRPC.
+//! Exports spans to a collector by OTLP over gRPC.
 //!
-//! Spans wait in a bounded queue for a thread of their own, so that a collector which is slow or gone holds nothing up: what
-//! finds no room there is lost. That it is gone is said once, and once that it is back.
+//! Spans wait in a bounded queue for a separate thread, so a slow collector delays nothing. Spans that do not fit are lost. One
+//! warning is logged when the collector becomes unreachable, and one line when it is back.
 
 use metrics::counter;
 use opentelemetry::{
@@ -29,23 +29,23 @@ use talaria_core::config::{Role, Telemetry};
 use tokio::runtime::Handle;
 use tonic::metadata::{AsciiMetadataKey, AsciiMetadataValue, MetadataMap};
 
-/// How long the collector may take to take a batch.
-const DEADLINE: Duration = Duration::from_secs(5);
+/// For one batch.
+const EXPORT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How long the last spans may take at the end.
-const LAST_WORDS: Duration = Duration::from_secs(5);
+/// For the remaining spans at the end.
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Collects spans until it is [stopped](Self::stop).
 #[derive(Debug)]
 pub(crate) struct Traces(SdkTracerProvider);
 
-/// Starts collecting spans; once in a process, and before whatever begins them.
+/// Starts collecting spans, once in a process and before the first span.
 pub(crate) fn start(config: &Telemetry, role: Role) -> anyhow::Result<Traces> {
-    let exporter = Watched {
+    let exporter = Monitored {
         inner: Arc::new(exporter(config)?),
         collector: config.otlp.to_string(),
         runtime: Handle::current(),
-        is_gone: AtomicBool::new(false),
+        is_unreachable: AtomicBool::new(false),
     };
     let name = match role {
         Role::Both | Role::Sender => "talaria",
@@ -58,7 +58,7 @@ pub(crate) fn start(config: &Telemetry, role: Role) -> anyhow::Result<Traces> {
         .with_attribute(KeyValue::new("service.instance.id", format!("{:016x}", rand::random::<u64>())));
     let provider = SdkTracerProvider::builder()
         .with_batch_exporter(exporter)
-        .with_sampler(Share(config.sample))
+        .with_sampler(SampleShare(config.sample))
         .with_resource(resource.build())
         .build();
     global::set_tracer_provider(provider.clone());
@@ -66,11 +66,12 @@ pub(crate) fn start(config: &Telemetry, role: Role) -> anyhow::Result<Traces> {
 }
 
 impl Traces {
-    /// Hands over what is left, for which the collector has a few seconds.
+    /// Exports the remaining spans.
     pub(crate) async fn stop(self) {
-        let stopped = tokio::task::spawn_blocking(move || self.0.shutdown_with_timeout(LAST_WORDS)).await;
+        let stopped =
+            tokio::task::spawn_blocking(move || self.0.shutdown_with_timeout(SHUTDOWN_TIMEOUT)).await;
         if !matches!(stopped, Ok(Ok(()))) {
-            tracing::warn!("the last spans were not handed to the collector of traces");
+            tracing::warn!("the last spans were not exported");
         }
     }
 }
@@ -79,7 +80,7 @@ fn exporter(config: &Telemetry) -> Result<Otlp, ExporterBuildError> {
     let mut headers = MetadataMap::new();
     for header in &config.headers {
         let name = AsciiMetadataKey::from_bytes(header.name.as_bytes());
-        // The configuration takes none that is not a header's.
+        // The configuration accepts valid headers only.
         if let (Ok(name), Ok(mut value)) = (name, AsciiMetadataValue::try_from(header.value.expose_secret()))
         {
             value.set_sensitive(true);
@@ -89,7 +90,7 @@ fn exporter(config: &Telemetry) -> Result<Otlp, ExporterBuildError> {
     let mut builder = Otlp::builder()
         .with_tonic()
         .with_endpoint(config.otlp.as_str())
-        .with_timeout(DEADLINE)
+        .with_timeout(EXPORT_TIMEOUT)
         .with_metadata(headers);
     if config.otlp.scheme() == "https" {
         let tls = ClientTlsConfig::new().with_native_roots();
@@ -101,12 +102,12 @@ fn exporter(config: &Telemetry) -> Result<Otlp, ExporterBuildError> {
     builder.build()
 }
 
-/// Which traces are collected. Where one comes in it is drawn, whatever its sender asks for: he is not to decide what we
-/// collect. Everything below follows, in this process and in others.
+/// Samples a share of the incoming requests. The sampling flag of the sender is ignored; spans below follow their parent, also in
+/// other processes.
 #[derive(Clone, Debug)]
-struct Share(f64);
+struct SampleShare(f64);
 
-impl ShouldSample for Share {
+impl ShouldSample for SampleShare {
     fn should_sample(
         &self,
         parent: Option<&Context>,
@@ -128,29 +129,29 @@ impl ShouldSample for Share {
     }
 }
 
-/// Counts what goes out, and tells when the collector goes and comes.
+/// Counts exported spans, and logs when the collector becomes unreachable or is back.
 #[derive(Debug)]
-struct Watched {
+struct Monitored {
     inner: Arc<Otlp>,
     collector: String,
-    /// Spans are handed over by a thread that has no runtime.
+    /// The exporting thread has no runtime of its own.
     runtime: Handle,
-    is_gone: AtomicBool,
+    is_unreachable: AtomicBool,
 }
 
-impl SpanExporter for Watched {
+impl SpanExporter for Monitored {
     async fn export(&self, batch: Vec<SpanData>) -> OTelSdkResult {
         let (inner, count) = (Arc::clone(&self.inner), batch.len() as u64);
         let exported = self.runtime.spawn(async move { inner.export(batch).await }).await;
         let exported = exported.unwrap_or_else(|error| Err(OTelSdkError::InternalFailure(error.to_string())));
         let (result, collector) = (if exported.is_ok() { "exported" } else { "failed" }, &self.collector);
         counter!("talaria_spans_total", "result" => result).increment(count);
-        let was_gone = self.is_gone.swap(exported.is_err(), Ordering::Relaxed);
+        let was_unreachable = self.is_unreachable.swap(exported.is_err(), Ordering::Relaxed);
         match &exported {
-            Err(error) if !was_gone => {
+            Err(error) if !was_unreachable => {
                 tracing::warn!(%error, collector, "the collector takes no traces; those of this time are lost");
             }
-            Ok(()) if was_gone => tracing::info!(collector, "the collector takes traces again"),
+            Ok(()) if was_unreachable => tracing::info!(collector, "the collector takes traces again"),
             _ => {}
         }
         exported
@@ -161,7 +162,7 @@ impl SpanExporter for Watched {
     }
 
     fn set_resource(&mut self, resource: &Resource) {
-        // Nothing is exported before.
+        // Called before the first export, so there is no other reference.
         if let Some(inner) = Arc::get_mut(&mut self.inner) {
             inner.set_resource(resource);
         }

@@ -1,9 +1,8 @@
 //! `--tunnel`: an installed cloudflared, kept running, so that OpenRouter reaches this machine.
 //!
-//! It is looked for before anything else starts, and started once callbacks are listened for, on the address that
-//! they really come in at. What it logs tells the public URL of a quick tunnel ([`line`]), which is shown
-//! ([`announce`]) each time it is another one. When it dies it is started again, after a pause ([`restart`]). It ends
-//! with this process; after a hard kill of this process it ends by itself as it logs the next line, which nobody reads.
+//! The program is checked before anything else starts, and started once the ingress listens. Its log contains the public URL of
+//! a quick tunnel ([`line`]), which is announced ([`announce`]) whenever it changes. When it ends it is restarted after a delay
+//! ([`restart`]). It ends with this process; if this process is killed, its next log line ends it with a broken pipe.
 
 mod announce;
 mod line;
@@ -31,22 +30,21 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-/// `cloudflared --version` answers in this time, if it is what its name says.
-const VERSION: Duration = Duration::from_secs(10);
-/// A quick tunnel has its URL by then: cloudflared itself waits 15 s for Cloudflare and ends.
-const NAMED: Duration = Duration::from_secs(20);
-/// Refusals in a row, with longer pauses each time, by which a quick tunnel is gone for good. A fresh one may be refused
-/// once or twice, until it is known everywhere.
-const REFUSALS: u32 = 5;
-/// How long it may take to end.
+/// For `cloudflared --version`.
+const VERSION_TIMEOUT: Duration = Duration::from_secs(10);
+/// For the URL of a quick tunnel: cloudflared itself waits 15 s for Cloudflare and ends.
+const URL_TIMEOUT: Duration = Duration::from_secs(20);
+/// Consecutive refusals after which a quick tunnel is given up. A fresh one may be refused once or twice.
+const MAX_REFUSALS: u32 = 5;
+/// Between SIGTERM and SIGKILL.
 const GRACE: Duration = Duration::from_secs(5);
-/// How long what it said last is waited for.
-const LAST_WORDS: Duration = Duration::from_secs(1);
-/// Longer lines are taken in pieces of so many bytes.
-const LONGEST_LINE: u64 = 8192;
+/// For the rest of the log of an ended process.
+const LOG_TIMEOUT: Duration = Duration::from_secs(1);
+/// Longer lines are split.
+const MAX_LINE_BYTES: u64 = 8192;
 
-/// What it needs of our environment: where it finds what it calls and whom it trusts, and how it gets out. Nothing else is
-/// handed on: there may be secrets in it, and other settings for other tunnels.
+/// The environment variables that cloudflared gets: paths, certificates, proxies and its transport. Others may be secrets or settings
+/// of other tunnels.
 const ENVIRONMENT: [&str; 16] = [
     "PATH",
     "HOME",
@@ -71,37 +69,35 @@ const HOW_TO_GET_IT: &str = "install it: on macOS with `brew install cloudflared
     say where it is with tunnel: {cloudflared: PATH}; or leave --tunnel out and lead a public name here yourself; see \
     docs/errors/cloudflared-missing.md";
 
-/// A tunnel that can be opened.
+/// A tunnel, and its state.
 pub(crate) struct Tunnel {
     config: config::Tunnel,
     tenants: Vec<String>,
     /// The public URL that was announced last.
     announced: Option<String>,
-    /// What it complained of last.
-    last_words: String,
+    /// The last error in its log.
+    last_error: String,
 }
 
 /// Why the program does not run any more.
 enum End {
-    /// We were told to stop.
+    /// This process stops.
     Stopped,
-    /// It ended.
     Ended(io::Result<ExitStatus>),
-    /// It could not be started.
     NotStarted(io::Error),
-    /// It was ended, because it had no URL.
+    /// It was ended because it got no URL.
     Nameless,
-    /// It was ended, because Cloudflare does not know its tunnel any more.
+    /// It was ended because Cloudflare has forgotten its tunnel.
     Forgotten,
 }
 
 impl Tunnel {
-    /// Makes sure that the program is there.
+    /// Checks that the program can be run.
     pub(crate) async fn find(config: &config::Config) -> Result<Self, Failure> {
         let program = &config.tunnel.cloudflared;
-        let asked = timeout(VERSION, command(program).arg("--version").output()).await;
+        let version = timeout(VERSION_TIMEOUT, command(program).arg("--version").output()).await;
         let shown = program.display();
-        match asked {
+        match version {
             Ok(Ok(answer)) if answer.status.success() => {
                 let version = String::from_utf8_lossy(&answer.stdout).trim().to_owned();
                 tracing::info!(version, "found cloudflared");
@@ -125,15 +121,15 @@ impl Tunnel {
             }
         }
         let tenants = config.tenants.keys().cloned().collect();
-        Ok(Self { config: config.tunnel.clone(), tenants, announced: None, last_words: String::new() })
+        Ok(Self { config: config.tunnel.clone(), tenants, announced: None, last_error: String::new() })
     }
 
-    /// Keeps the tunnel open that leads to this address, until it is told to stop.
+    /// Keeps a tunnel to this address open until `stop`.
     pub(crate) async fn run(mut self, ingress: SocketAddr, stop: CancellationToken) {
         let origin = origin(ingress);
         if let Some(named) = self.config.named.clone() {
             tracing::info!("a tunnel that was set up at Cloudflare has to lead to {origin} there");
-            self.announce(named.public_url, announce::Url::Lasting);
+            self.announce(named.public_url, announce::Url::Permanent);
         }
         let mut restarts = Restarts::default();
         loop {
@@ -143,14 +139,14 @@ impl Tunnel {
                 End::Ended(Ok(status)) => format!("cloudflared ended ({status})"),
                 End::Ended(Err(error)) => format!("cloudflared was lost: {error}"),
                 End::NotStarted(error) => format!("cloudflared could not be started: {error}"),
-                End::Nameless => format!("cloudflared had no public URL after {NAMED:?} and was ended"),
+                End::Nameless => format!("cloudflared had no public URL after {URL_TIMEOUT:?} and was ended"),
                 End::Forgotten => {
                     "Cloudflare does not know the tunnel any more: cloudflared was ended".to_owned()
                 }
             };
             let pause = restarts.after(started.elapsed());
             tracing::warn!(
-                said = std::mem::take(&mut self.last_words),
+                said = std::mem::take(&mut self.last_error),
                 "{why}; it is started again in {pause:?}"
             );
             tokio::select! {
@@ -169,7 +165,7 @@ impl Tunnel {
         let mut lines = lines(child.stderr.take());
         let (mut logs, mut connected, mut refusals) = (true, false, 0);
         let mut has_url = self.config.named.is_some();
-        let deadline = Instant::now() + NAMED;
+        let deadline = Instant::now() + URL_TIMEOUT;
         loop {
             let line = tokio::select! {
                 biased;
@@ -180,7 +176,7 @@ impl Tunnel {
                 line = lines.recv(), if logs => line,
                 status = child.wait() => {
                     let rest = async { while let Some(line) = lines.recv().await { self.forward(&line); } };
-                    let _ = timeout(LAST_WORDS, rest).await;
+                    let _ = timeout(LOG_TIMEOUT, rest).await;
                     return End::Ended(status);
                 }
                 () = sleep_until(deadline), if !has_url => {
@@ -196,7 +192,7 @@ impl Tunnel {
                 Some(News::Url(found)) if !has_url => {
                     has_url = true;
                     match &self.announced {
-                        None => self.announce(found, announce::Url::Passing),
+                        None => self.announce(found, announce::Url::Temporary),
                         Some(before) if *before != found => self.announce(found, announce::Url::Changed),
                         Some(_) => {}
                     }
@@ -210,8 +206,8 @@ impl Tunnel {
                 }
                 Some(News::Refused) => {
                     refusals += 1;
-                    // What was set up at Cloudflare does not come back under another name.
-                    if refusals >= REFUSALS && self.config.named.is_none() {
+                    // A restart helps quick tunnels alone: a named one keeps its name.
+                    if refusals >= MAX_REFUSALS && self.config.named.is_none() {
                         end(child).await;
                         return End::Forgotten;
                     }
@@ -221,14 +217,14 @@ impl Tunnel {
         }
     }
 
-    /// Without the user's own configuration of it: the rules of another tunnel in there would answer our callbacks.
+    /// Ignores the user's configuration of cloudflared, whose rules could answer callbacks.
     fn program(&self, origin: &str) -> Command {
         let mut command = command(&self.config.cloudflared);
-        // Any free port for its own metrics, which are not collected here.
+        // Its own metrics, which are unused, get any free port.
         command.args(["tunnel", "--config=", "--no-autoupdate", "--metrics", "127.0.0.1:0"]);
         match &self.config.named {
             None => command.args(["--url", origin]),
-            // Every user of the machine can see a command line.
+            // Every user of the machine can see command lines.
             Some(NamedTunnel { token, .. }) => command.arg("run").env("TUNNEL_TOKEN", token.expose_secret()),
         };
         command.stderr(Stdio::piped());
@@ -240,7 +236,7 @@ impl Tunnel {
         self.announced = Some(public);
     }
 
-    /// Hands on a line of its log.
+    /// Logs a line of its log.
     fn forward(&mut self, line: &str) -> Option<News> {
         let Line { level, mut text, news } = line::read(line);
         if let Some(named) = &self.config.named {
@@ -254,13 +250,13 @@ impl Tunnel {
             Level::Info | Level::Plain => tracing::debug!("cloudflared: {text}"),
         }
         if level != Level::Info {
-            self.last_words = text;
+            self.last_error = text;
         }
         news
     }
 }
 
-/// The program with nothing but what it needs, in a group of its own: Ctrl-C on the terminal comes to us alone.
+/// The program with a minimal environment, in a process group of its own, so that Ctrl-C reaches this process alone.
 fn command(program: &Path) -> Command {
     let mut command = Command::new(program);
     command.env_clear().envs(ENVIRONMENT.iter().filter_map(|name| Some((name, env::var_os(name)?))));
@@ -268,14 +264,14 @@ fn command(program: &Path) -> Command {
     command
 }
 
-/// What it logs, line by line. They are read until it has no more, and a few wait.
+/// The lines of its log.
 fn lines(log: Option<ChildStderr>) -> mpsc::Receiver<String> {
     let (sender, lines) = mpsc::channel(64);
     if let Some(log) = log {
         tokio::spawn(async move {
             let mut log = BufReader::new(log);
             let mut line = Vec::new();
-            while matches!((&mut log).take(LONGEST_LINE).read_until(b'\n', &mut line).await, Ok(1..)) {
+            while matches!((&mut log).take(MAX_LINE_BYTES).read_until(b'\n', &mut line).await, Ok(1..)) {
                 if sender.send(String::from_utf8_lossy(&line).into_owned()).await.is_err() {
                     break;
                 }
@@ -286,9 +282,9 @@ fn lines(log: Option<ChildStderr>) -> mpsc::Receiver<String> {
     lines
 }
 
-/// Ends it with everything that it started: first it is asked, then it is made to.
+/// Ends it and its child processes: SIGTERM, then SIGKILL.
 async fn end(mut child: Child) {
-    // A process that was not waited for keeps its number.
+    // Its id cannot be reused before the wait below.
     let group = child.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?));
     if let Some(group) = group {
         let _ = kill_process_group(group, Signal::TERM);
@@ -299,7 +295,7 @@ async fn end(mut child: Child) {
     let _ = child.wait().await;
 }
 
-/// Where callbacks come in, as it is reached from this machine.
+/// The ingress' URL on this machine.
 fn origin(ingress: SocketAddr) -> String {
     let ip = match ingress.ip() {
         IpAddr::V4(Ipv4Addr::UNSPECIFIED) => Ipv4Addr::LOCALHOST.into(),
@@ -314,7 +310,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_origin_is_an_address_that_can_be_connected_to() {
+    fn the_origin_can_be_connected_to() {
         for (ingress, expected) in [
             ("127.0.0.1:8080", "http://127.0.0.1:8080"),
             ("0.0.0.0:80", "http://127.0.0.1:80"),

@@ -48,7 +48,7 @@ fn no_crate_knows_one_that_it_should_not() {
     }
 }
 
-/// "No network, no clock" in core, "no logic" in proto: what they may stand on.
+/// The permitted dependencies of core, without network and clock, and of proto, without logic.
 #[test]
 fn the_lowest_crates_stand_on_little() {
     let metadata = metadata();

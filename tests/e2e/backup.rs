@@ -1,4 +1,4 @@
-//! Copies of the embedded bus, and going back to one, as docs/backup.md says it.
+//! `talaria backup` and `talaria restore`, as in docs/backup.md.
 
 use serde_json::Value;
 use std::{
@@ -108,7 +108,7 @@ async fn a_copy_under_load_has_everything_that_was_answered_before_and_starts() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_copy_replaces_nothing_and_says_what_is_missing() {
+async fn a_copy_replaces_no_file_and_names_a_missing_directory() {
     let written = stack().tenant("acme", |t| t).write();
     let run = |args: &[&str]| binary::run(written.path(), args);
     let nothing = run(&["backup", "copy.db"]);

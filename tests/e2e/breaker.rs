@@ -67,7 +67,7 @@ async fn failures_shut_a_route_over_a_restart_until_a_probe_gets_through() {
 
 /// A proxy's default page, a parked name, another program on that port: with 200, and as long as they please.
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_not_hermes_shuts_the_route_and_keeps_the_backlog_whatever_its_length() {
+async fn another_server_shuts_the_route_and_keeps_its_backlog() {
     for (status, page) in [
         (200, "<html><body>Welcome to nginx!</body></html>".to_owned()),
         (200, format!("<html>{}</html>", "x".repeat(100_000))),
@@ -110,7 +110,7 @@ async fn what_is_not_hermes_shuts_the_route_and_keeps_the_backlog_whatever_its_l
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_was_mended_in_the_configuration_is_probed_at_once_after_a_restart() {
+async fn a_mended_configuration_is_probed_at_once_after_a_restart() {
     let sink = Sink::start().await;
     sink.set("wrong", Does::Answer(404, json!({"error": "Unknown route: wrong"})));
     let mut stack = stack().tenant("acme", |t| t.route("r", &sink.url("wrong"), "pace: off")).start().await;

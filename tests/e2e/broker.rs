@@ -1,4 +1,4 @@
-//! What the tests' own NATS servers hold, so that a test which fails on them fails on us.
+//! The guarantees of the tests' own NATS servers, on which other tests depend.
 
 use async_nats::jetstream::{self, Context, consumer::PullConsumer, stream};
 use std::time::Duration;
@@ -33,7 +33,7 @@ async fn message(jetstream: &Context, stream: &str, sequence: u64) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_server_keeps_what_it_acknowledged_when_it_is_killed() {
+async fn a_killed_server_keeps_acknowledged_messages() {
     for builder in [nats::server(), nats::server().sync_always()] {
         let mut server = builder.start().await;
         let jetstream = jetstream(&server.url()).await;
@@ -50,7 +50,7 @@ async fn a_server_keeps_what_it_acknowledged_when_it_is_killed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_frozen_server_answers_nobody_until_it_is_thawed() {
+async fn a_frozen_server_answers_once_it_is_thawed() {
     let server = Server::start().await;
     let mut jetstream = jetstream(&server.url()).await;
     jetstream.set_timeout(Duration::from_millis(300));
@@ -72,7 +72,7 @@ async fn a_server_takes_further_lines_of_configuration() {
 async fn a_cluster_of_three_survives_the_loss_of_a_streams_leader() {
     let mut cluster = Cluster::start(3).await;
     let mut jetstream = jetstream::new(async_nats::connect(cluster.urls()).await.unwrap());
-    // What was asked of the lost leader is never answered.
+    // The request to the lost leader is never answered.
     jetstream.set_timeout(Duration::from_secs(1));
     jetstream.create_stream(stream("replicated", 3)).await.unwrap();
     let stored = publish(&jetstream, "replicated", "before").await;

@@ -1,4 +1,4 @@
-//! Random faults from a seed, for as long as it is told to, with one NATS server or three: `make chaos SECONDS=… SEED=…
+//! Random faults from a seed, for a given time, with one NATS server or three: `make chaos SECONDS=… SEED=…
 //! SERVERS=3`.
 
 use rand::{Rng as _, rngs::StdRng};
@@ -14,7 +14,7 @@ use talaria_tests::{
 };
 use tokio::time::sleep;
 
-/// What may happen next.
+/// A fault.
 #[derive(Clone, Copy, Debug)]
 enum Fault {
     KillIngress,
@@ -48,7 +48,7 @@ const USUAL: Duration = Duration::from_millis(100);
 /// The most relays at once.
 const RELAYS: usize = 6;
 
-/// What the services reach each other over.
+/// The NATS servers.
 enum Nats {
     One(Server),
     Three(Cluster),

@@ -20,7 +20,7 @@ use talaria_tests::{
 };
 use tonic::{Code, Streaming};
 
-/// Tenants enough that both relays have some.
+/// So many tenants that both relays own some.
 const TENANTS: usize = 12;
 
 fn name(tenant: usize) -> String {
@@ -318,7 +318,7 @@ async fn events_that_no_route_took_are_listed_by_either_relay_page_by_page() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn while_a_partition_has_no_owner_answers_say_what_is_missing_and_then_they_are_whole_again() {
+async fn answers_are_incomplete_while_a_partition_has_no_owner() {
     let sink = Sink::start().await;
     let [one, mut other] = two_relays(&sink, "pace: off").await;
     for tenant in 0..TENANTS {

@@ -82,7 +82,7 @@ async fn delivered(stack: &Compose, tenant: &str, route: &str) -> HashMap<String
     all
 }
 
-/// Sends a callback as README says; its event's id.
+/// Sends a callback as in README. Returns the event's id.
 fn send(stack: &Compose) -> String {
     let sent = stack.talaria("ingress", &["send", "--tenant", "me", "--json"]);
     let sent: Value = serde_json::from_str(&sent).unwrap();
@@ -156,7 +156,7 @@ async fn the_stack_comes_up_delivers_and_outlives_the_death_of_each_container() 
         lines.values().map(|line| line.requests - 1).sum::<u32>()
     );
 
-    // Both finish what has begun, well before they would be killed.
+    // Both complete their requests before the engine would kill them.
     stack.works(&["stop", "ingress", "relay"]);
     for service in ["ingress", "relay"] {
         assert_eq!(stack.inspect(service)["State"]["ExitCode"], 0, "{service}: {}", stack.logs());
@@ -183,7 +183,7 @@ fn is_hardened(stack: &Compose, service: &str) {
     }
 }
 
-/// What README's first command builds and runs.
+/// The image of README's first command.
 #[test]
 #[ignore = "needs an image that takes minutes to build; `make test-stack` builds it and runs this"]
 fn the_image_shows_the_demo() {

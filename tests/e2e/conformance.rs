@@ -17,7 +17,7 @@ use tokio::{
     sync::{Mutex, OnceCell},
 };
 
-/// What a commit begins with on the wire to the server.
+/// The beginning of a commit on the wire to the server.
 const COMMIT: &[u8] = b"HPUB talaria.journal.";
 
 /// A server of its own, and directories that outlive the buses in them.

@@ -1,4 +1,4 @@
-//! The documents speak of what there is.
+//! Links and names in the documents.
 
 use std::{
     fs,

@@ -1,8 +1,16 @@
-//! `talaria doctor`: what a callback needs on its way, healthy and with faults.
+//! `talaria doctor`, without and with faults.
 
 use crate::hermes::{one_route, route};
 use serde_json::{Value, json};
-use std::{fs, os::unix::fs::PermissionsExt as _, path::Path};
+use std::{
+    fs,
+    os::unix::{
+        fs::{MetadataExt as _, PermissionsExt as _},
+        process::CommandExt as _,
+    },
+    path::Path,
+    process::Command,
+};
 use talaria_tests::{
     binary, free_port,
     hermes::Gateway,
@@ -13,7 +21,7 @@ use talaria_tests::{
     until,
 };
 
-/// What `talaria doctor --json` says, and its exit code. A home without any Hermes, so that the machine's own is not looked at.
+/// The exit code and the output of `talaria doctor --json`, with a home without Hermes, so that the machine's own is not read.
 fn doctor(directory: &Path, arguments: &[&str]) -> (Option<i32>, Value, String) {
     let home = directory.join("no-hermes").display().to_string();
     let output =
@@ -23,7 +31,7 @@ fn doctor(directory: &Path, arguments: &[&str]) -> (Option<i32>, Value, String) 
     (output.status.code(), found, err)
 }
 
-/// The findings of a check, as "level: what".
+/// The findings of a check, as "level: text".
 fn of(found: &Value, check: &str) -> Vec<String> {
     let findings = found["findings"].as_array().unwrap().iter();
     let findings = findings.filter(|finding| finding["check"] == check);
@@ -50,7 +58,9 @@ async fn with_the_real_hermes_everything_is_ok_and_nothing_is_run() {
         fs::set_permissions(stack.written.path().join(secret), fs::Permissions::from_mode(0o600)).unwrap();
     }
     let (ingress, admin) = (format!("http://{}", stack.ingress()), format!("http://{}", stack.admin()));
-    let (code, found, err) = doctor(stack.written.path(), &["--public-url", &ingress, "--admin", &admin]);
+    let relay = stack.relay();
+    let arguments = ["--public-url", &ingress, "--admin", &admin, "--relay", &relay];
+    let (code, found, err) = doctor(stack.written.path(), &arguments);
     assert_eq!(
         (code, &found["faults"], &found["warnings"]),
         (Some(0), &json!(0), &json!(0)),
@@ -59,7 +69,7 @@ async fn with_the_real_hermes_everything_is_ok_and_nothing_is_run() {
     let hermes_says = of(&found, "hermes");
     assert!(hermes_says.len() == 2, "{hermes_says:?}");
     assert!(hermes_says.iter().all(|said| said.contains("has the route's secret")), "{hermes_says:?}");
-    for check in ["configuration", "secrets", "public url", "clock", "disk", "bus", "process"] {
+    for check in ["configuration", "secrets", "public url", "clock", "disk", "bus", "process", "routes"] {
         assert_eq!(of(&found, check).len(), 1, "{check}: {found:#}");
     }
     assert!(of(&found, "bus")[0].contains("a process works with it"), "{found:#}");
@@ -73,7 +83,7 @@ async fn with_the_real_hermes_everything_is_ok_and_nothing_is_run() {
     assert_eq!(prompts(), 2, "one for each route");
 
     let home = stack.written.path().join("no-hermes").display().to_string();
-    let arguments = ["doctor", "--public-url", &ingress, "--admin", &admin];
+    let arguments = [&["doctor"], &arguments[..]].concat();
     let shown = binary::run_with(stack.written.path(), &[("HERMES_HOME", &home)], &arguments);
     let shown = String::from_utf8(shown.stdout).unwrap();
     assert!(shown.lines().all(|line| line.starts_with("ok      ")), "{shown}");
@@ -124,7 +134,7 @@ async fn a_subscription_that_lets_the_guard_do_nothing_is_warned_of() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_away_wrong_or_unreadable_is_told_with_what_to_do() {
+async fn faults_are_found_with_advice() {
     let sink = Sink::start().await;
     sink.set("page", Does::Page(200, "<html>Welcome to nginx!</html>".into()));
     let nothing = format!("http://127.0.0.1:{}", free_port());
@@ -152,7 +162,7 @@ async fn what_is_away_wrong_or_unreadable_is_told_with_what_to_do() {
         ("hermes", "what answers is not Hermes"),
         ("public url", "not as an ingress does"),
         ("bus", "not a database"),
-        ("process", "nobody answers"),
+        ("process", "no answer at"),
     ] {
         let said = of(&found, check);
         assert!(
@@ -204,4 +214,68 @@ async fn nats_is_asked_for_its_streams_and_none_is_created() {
         assert!(of(&found, "process")[0].starts_with("ok: "), "{role:?}: {found:#}");
         assert_eq!(of(&found, "public url").is_empty(), role.contains(&"relay"), "{role:?}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn shut_and_paused_routes_are_found_with_their_cause_as_explain_shows_it() {
+    let sink = Sink::start().await;
+    sink.set("refuses", Does::Answer(401, json!({"error": "Invalid signature"})));
+    let stack = stack()
+        .tenant("acme", |t| {
+            t.route("refuses", &sink.url("refuses"), "").route("paused", &sink.url("paused"), "")
+        })
+        .start()
+        .await;
+    let event = stack.openrouter("acme").send("job", "completed").await;
+    stack.delivery_when(&event, "refuses", |delivery| delivery.reason.starts_with("the route is shut")).await;
+    let relay = stack.relay();
+    let paused =
+        binary::run(stack.written.path(), &["pause", "acme/paused", "--as", "ana", "--relay", &relay]);
+    assert!(paused.status.success(), "{paused:?}");
+    let (code, found, _) = doctor(stack.written.path(), &["--relay", &relay]);
+    assert_eq!(code, Some(1));
+    let routes = of(&found, "routes");
+    let [refuses, paused] = match &routes[..] {
+        [first, second] if first.contains("acme/refuses") => [first, second],
+        [first, second] => [second, first],
+        _ => panic!("{routes:?}"),
+    };
+    assert!(refuses.starts_with("fault: acme/refuses is shut until "), "{refuses}");
+    assert!(paused.starts_with("warning: acme/paused is paused since "), "{paused}");
+    let explained = binary::run(stack.written.path(), &["explain", &event, "--json", "--relay", &relay]);
+    let explained: Value = serde_json::from_slice(&explained.stdout).unwrap();
+    let routes = explained["explanations"][0]["routes"].as_array().unwrap();
+    let held = routes.iter().find(|route| route["route"] == "refuses").unwrap();
+    let cause = held["heldBecause"].as_str().unwrap().trim_start_matches("the route is shut: ");
+    assert!(refuses.ends_with(cause), "{refuses}: {cause}");
+}
+
+/// As a user who may not read the files: root would be allowed to.
+#[test]
+fn wrong_permissions_are_no_reason_to_restore_a_backup() {
+    const NOBODY: u32 = 65_534;
+    let written = stack().tenant("acme", |t| t).write();
+    let data = written.path().join("talaria-data");
+    fs::create_dir(&data).unwrap();
+    fs::write(data.join("bus.db"), "unreadable").unwrap();
+    for (path, mode) in
+        [(written.path().to_owned(), 0o755), (data.clone(), 0o755), (data.join("bus.db"), 0o000)]
+    {
+        fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    }
+    // A copy, because the other user may not reach the binary itself.
+    let program = written.path().join("talaria");
+    fs::copy(binary::talaria(), &program).unwrap();
+    let mut command = Command::new(program);
+    command.args(["doctor", "--json"]).current_dir(written.path()).env("HERMES_HOME", &data);
+    if fs::metadata(&data).unwrap().uid() == 0 {
+        command.uid(NOBODY).gid(NOBODY);
+    }
+    let output = command.output().unwrap();
+    let found: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let findings = found["findings"].as_array().unwrap();
+    let bus = findings.iter().find(|finding| finding["check"] == "bus").unwrap();
+    let help = bus["help"].as_str().unwrap();
+    assert!(bus["level"] == "fault" && help.contains("give it to the user that runs Talaria"), "{bus}");
+    assert!(!help.contains("restore"), "{bus}");
 }

@@ -24,7 +24,7 @@ fn files(directory: &Path, ending: &str) -> Vec<PathBuf> {
     found
 }
 
-/// What the product is made of, without its tests, each file with its string literals in one piece.
+/// The source of the product without tests, each file with its string literals joined.
 fn sources() -> Vec<String> {
     let crates = ["bus", "cli", "core", "ingress", "relay"];
     let files = crates.iter().flat_map(|name| files(&workspace().join(name).join("src"), ".rs"));
@@ -60,7 +60,7 @@ fn pages() -> Vec<(String, String)> {
 }
 
 #[test]
-fn each_page_quotes_what_the_program_says() {
+fn each_page_quotes_the_program() {
     let sources = sources();
     for (name, text) in pages() {
         let quotes: Vec<&str> = text.lines().filter_map(|line| line.strip_prefix("> ")).collect();
@@ -69,7 +69,7 @@ fn each_page_quotes_what_the_program_says() {
             "{name}: a page begins with what the program says, in a line that begins with >"
         );
         for quote in quotes {
-            // What differs from time to time stands as … in the page, and in braces in the source.
+            // Variable parts are … in the page, and in braces in the source.
             let pieces: Vec<&str> = quote.split('…').filter(|piece| !piece.trim().is_empty()).collect();
             let said = |source: &String| pieces.iter().all(|piece| source.contains(piece));
             assert!(

@@ -195,7 +195,7 @@ fn floats_are_printed_as_python_prints_them() {
     let mut oracle = Oracle::start();
     for _ in 0..CASES {
         let float = match random.random_range(0..4) {
-            // Often in the middle between two numbers of as many digits.
+            // Often halfway between two numbers with the same number of digits.
             3 => {
                 random.random_range(1_u64 << 49..1 << 53) as f64
                     / [2.0, 4.0, 8.0, 1024.0][random.random_range(0..4)]
@@ -280,7 +280,7 @@ fn filters_decide_as_hermes_decides() {
         // configuration never is.
         let (filters, body) =
             (filter(&mut random, 2).replace(['\n', '\t'], " ").replace("NaN", "1.5"), object(&mut random, 3));
-        // What could never mean anything is refused when the configuration is read.
+        // An invalid pattern is refused when the configuration is read.
         let Ok(ours) = Filter::compile(read(filters.as_bytes()).root()) else { continue };
         let question = format!(
             "{{\"ask\": \"filter\", \"filters\": {filters}, \"event_type\": \"video.done\", \"body\": {}}}",
@@ -300,7 +300,7 @@ fn filters_decide_as_hermes_decides() {
 }
 
 #[test]
-fn patterns_mean_what_they_mean_in_python() {
+fn patterns_match_as_in_python() {
     let mut oracle = Oracle::start();
     let patterns = [
         "ed$",

@@ -10,7 +10,7 @@ use talaria_tests::{
     stack::{Stack, stack},
 };
 
-/// What a command that has to work prints.
+/// The output of a command that has to succeed.
 fn works(directory: &Path, args: &[&str]) -> String {
     let output = run(directory, args);
     assert!(output.status.success(), "{args:?}: {}", said(&output.stderr));
@@ -35,7 +35,7 @@ fn route<'a>(document: &'a Value, name: &str) -> &'a Value {
     routes.iter().find(|route| route["route"] == name).unwrap_or_else(|| panic!("no {name}: {document:#}"))
 }
 
-/// The part of what is printed that is about a route.
+/// The printed part about a route.
 fn section<'a>(text: &'a str, route: &str) -> &'a str {
     let start = text.find(&format!("\n{route}  ")).unwrap_or_else(|| panic!("no {route}: {text}")) + 1;
     text[start..].split("\n\n").next().unwrap().trim_end()
@@ -67,7 +67,7 @@ async fn send(stack: &Stack, job: &str) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn explain_says_what_became_of_an_event_at_each_route_and_what_follows() {
+async fn explain_shows_each_route_of_an_event_and_the_next_step() {
     let sink = Sink::start().await;
     let stack = with_four_routes(&sink).await;
     let event = send(&stack, "job 1").await;
@@ -165,11 +165,11 @@ async fn explain_says_what_became_of_an_event_at_each_route_and_what_follows() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn explain_names_what_was_changed_since_the_event_came() {
+async fn explain_names_changes_since_the_event_was_planned() {
     let sink = Sink::start().await;
     let mut stack = with_four_routes(&sink).await;
     let event = send(&stack, "job 1").await;
-    // One is renamed, which removes it and adds another; one takes no more what it took, and one the opposite.
+    // One is renamed, which removes it and adds another; one takes fewer events, and one takes more.
     stack
         .restart_with(|text| {
             text.replace("      good:\n", "      later:\n")
@@ -197,7 +197,7 @@ async fn explain_names_what_was_changed_since_the_event_came() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn explain_says_that_a_route_is_held_and_what_holds_it() {
+async fn explain_names_the_block_of_a_route() {
     let sink = Sink::start().await;
     sink.set("r", Does::Answer(401, json!({"error": "Invalid signature"})));
     let stack = stack().tenant("acme", |t| t.route("r", &sink.url("r"), "")).start().await;

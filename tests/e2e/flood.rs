@@ -40,9 +40,9 @@ fn flooded() -> Duration {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn callbacks_are_accepted_while_strangers_do_what_they_can() {
+async fn callbacks_are_accepted_during_a_flood_of_junk() {
     let mut random = seeded("a flood of junk");
-    // Installs what clients need for TLS.
+    // Installs the TLS provider.
     drop(http());
     // Less of everything than the strangers have.
     let keys = "ingress: {listen: 127.0.0.1:0, max_body_bytes: 100000, head_timeout: 2s, body_timeout: 2s, limits: \
@@ -86,7 +86,7 @@ async fn callbacks_are_accepted_while_strangers_do_what_they_can() {
     let came = came.load(Relaxed);
     eprintln!("{sent} callbacks were accepted, {again} sent again, beside {came} times that strangers came");
     assert!(sent > 0 && again <= sent / 10);
-    shows_what_it_did(&stack, sent).await;
+    check_metrics(&stack, sent).await;
 }
 
 /// A stranger does one of the things that strangers do, from one of a few addresses.
@@ -141,14 +141,14 @@ async fn come(ingress: SocketAddr, random: &mut StdRng) -> io::Result<()> {
             }
         }
     }
-    // Until the other side has had enough.
+    // Until the other side closes the connection.
     let mut answer = [0; 1024];
     while stream.read(&mut answer).await? > 0 {}
     Ok(())
 }
 
-/// What the metrics say afterwards: everybody was counted, and nothing is held any more.
-async fn shows_what_it_did(stack: &Stack, sent: u64) {
+/// Checks that every client is counted, and that no memory is in use any more.
+async fn check_metrics(stack: &Stack, sent: u64) {
     let text = until("nothing is held", async || {
         let (_, text) = stack.admin_get("/metrics").await;
         let none = |name| text.contains(&format!("{name} 0\n"));

@@ -9,14 +9,14 @@ use talaria_tests::{
     stack::stack,
 };
 
-/// The exit code of a command, and what it said, on both ways.
+/// The exit code and the output of a command.
 fn run(directory: &Path, relay: &str, args: &[&str]) -> (Option<i32>, String, String) {
     let Output { status, stdout, stderr } = binary::run(directory, &[args, &["--relay", relay]].concat());
     (status.code(), String::from_utf8(stdout).unwrap(), String::from_utf8(stderr).unwrap())
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_beginning_of_an_id_is_enough_wherever_a_command_takes_one() {
+async fn a_unique_beginning_of_an_id_suffices_in_every_command() {
     let sink = Sink::start().await;
     sink.set("b", Does::Answer(500, serde_json::json!({})));
     let keys = "pace: off\nbreaker: off\nretry: {schedule: []}";

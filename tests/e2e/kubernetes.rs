@@ -1,4 +1,4 @@
-//! The manifests for Kubernetes, run without a cluster. `make lint` holds their objects to the schemas.
+//! The manifests for Kubernetes, run without a cluster. `make lint` validates their objects.
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -21,7 +21,7 @@ use talaria_tests::{
 /// Where the manifests expect Hermes.
 const HERMES: &str = "http://hermes.hermes.svc.cluster.local:8644";
 
-/// What the image is called here.
+/// The name of the image here.
 const IMAGE: &str = "localhost/talaria:test";
 
 /// The tenant of the manifests' example.
@@ -72,7 +72,7 @@ fn nats_takes_the_configuration_of_its_servers() {
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs root, podman and kubectl, and a network of its own; `make test-kubernetes` runs it"]
-async fn single_runs_and_what_it_took_outlives_its_pod() {
+async fn single_runs_and_its_events_outlive_the_pod() {
     // The pod reaches us by another address than loopback, in a network of the test's own.
     let sink = Sink::start_on(SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0))).await;
     let podman = Podman::new();
@@ -161,7 +161,7 @@ images:
     manifests
 }
 
-/// What deploy/Dockerfile builds, if TALARIA_IMAGE says what Docker calls it, or else an image that is like it.
+/// The image of deploy/Dockerfile that TALARIA_IMAGE names, or else a similar one.
 fn provide_image(podman: &Podman) {
     match env::var("TALARIA_IMAGE") {
         Ok(built) => podman.load(&built, IMAGE),

@@ -1,4 +1,4 @@
-//! Everything that is shown end to end, in one binary.
+//! All end-to-end tests, in one binary.
 //!
 //! - [`promises`]: the promises of the README, a test of its own name for each.
 //! - [`hermes`]: against the real Hermes.
@@ -7,31 +7,31 @@
 //! - [`pace`]: how fast a route's backlog goes out.
 //! - [`exactness`]: our rendering and filtering beside the real Hermes' own.
 //! - [`status`]: the gRPC services.
-//! - [`control`]: pausing, calling off and sending again.
-//! - [`access`]: who may ask what: tokens, tenants, TLS.
+//! - [`control`]: pause, cancel, replay and probe.
+//! - [`access`]: tokens, tenants, TLS.
 //! - [`commands`]: the command line.
-//! - [`ids`]: no more of an id has to be given than tells it from others.
-//! - [`terminal`]: what people see, and programs do not.
-//! - [`doctor`]: what a callback needs on its way, healthy and with faults.
-//! - [`explain`]: why an event arrived or did not.
-//! - [`refusals`]: what is refused at the ingress is told to the operator.
+//! - [`ids`]: unique beginnings of ids.
+//! - [`terminal`]: output on a terminal.
+//! - [`doctor`]: `talaria doctor`, without and with faults.
+//! - [`explain`]: `talaria explain`.
+//! - [`refusals`]: refusals of the ingress in the status, the log and the metrics.
 //! - [`reload`]: configurations that change while a process runs.
 //! - [`running`]: retention, draining, restarts with another configuration.
 //! - [`cluster`]: any relay answers for all.
 //! - [`fleet`]: several ingresses and relays, one after another of which fails.
-//! - [`outbound`]: endpoints, addresses and certificates that are not what they should be.
+//! - [`outbound`]: wrong endpoints, addresses and certificates.
 //! - [`signing`]: every scheme and rotated secrets, against the real Hermes.
 //! - [`outages`]: ingresses and relays whose NATS fails.
-//! - [`silence`]: relays that take connections and say nothing.
+//! - [`silence`]: relays that accept connections and never answer.
 //! - [`flood`]: callbacks beside a flood of junk.
 //! - [`chaos`]: random faults, from a seed.
-//! - [`broker`]: what the tests' own NATS servers hold.
-//! - [`nats_setup`]: streams, permissions and limits, as docs/nats.md says them.
-//! - [`certificates`]: by which servers and clients know each other.
-//! - [`telemetry`]: what is counted, measured, traced and said of it.
+//! - [`broker`]: the tests' own NATS servers.
+//! - [`nats_setup`]: streams, permissions and limits, as in docs/nats.md.
+//! - [`certificates`]: certificates of servers and clients.
+//! - [`telemetry`]: metrics, traces and logs.
 //! - [`tunnel`]: cloudflared, which `--tunnel` runs.
 //! - [`kubernetes`]: the manifests for Kubernetes, run without a cluster.
-//! - [`docs`]: the documents speak of what there is.
+//! - [`docs`]: links and names in the documents.
 //! - [`errors`]: docs/errors, in the words of the program.
 //! - [`architecture`]: which crate may know which.
 

@@ -1,28 +1,16 @@
 //! Ingresses and relays whose NATS fails: killed, frozen, stopped, a cluster that loses one node after another. None of
 //! them is restarted for it.
 
-use std::{env, time::Duration};
+use std::time::Duration;
 use talaria_tests::{
-    fleet::{Fleet, Ledger, Load, Sent, fleet},
+    fleet::{Fleet, Ledger, Load, fleet},
     nats::{Cluster, Server},
     until,
 };
 use tokio::time::sleep;
 
-/// The longest that a callback may wait for its answer, whatever happens: the ingress' own deadline, and what a busy
-/// machine adds.
-const DEADLINE: Duration = Duration::from_secs(12);
-
-/// How soon others take the work of a relay over that is gone: some six seconds, and what a busy machine adds.
-const TAKEN_OVER: Duration = Duration::from_secs(15);
-
-/// How long the log stays silent when all is well. What is tried again is tried sooner.
-const QUIET: Duration = Duration::from_millis(2_500);
-
-/// How long NATS is away. A longer time shows no more but on a whole run.
-fn outage() -> Duration {
-    Duration::from_secs(if env::var("TALARIA_WHOLE").is_ok() { 30 } else { 8 })
-}
+/// Longer than the longest retry delay, so that an unfinished fault would be logged. The absence of a line cannot be awaited.
+const SILENCE: Duration = Duration::from_millis(2_500);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn nats_is_killed_and_starts_again() {
@@ -34,18 +22,17 @@ async fn nats_is_killed_and_starts_again() {
         server.kill();
         server.start_again().await;
     }
-    // While the connection is down and its loss is not noticed yet, all requests on it are lost.
+    // The length of the fault: the server is away before clients notice it, and their requests are lost.
     load.goes_on(100).await;
     server.kill();
     sleep(Duration::from_secs(2)).await;
     server.start_again().await;
     load.goes_on(200).await;
-    // And they still notice who is gone.
+    // They still notice a relay that is gone.
     fleet.relays[0].kill();
     load.goes_on(100).await;
     let took = fleet.delivers(&load, &ledger).await;
     eprintln!("its work was taken over within {took:?}");
-    assert!(took < TAKEN_OVER, "{took:?}");
     recovered(&fleet, &ledger, load).await;
 }
 
@@ -56,11 +43,10 @@ async fn callbacks_get_503_while_nats_is_frozen_and_all_goes_on_when_it_is_thawe
     let load = fleet.load().start();
     load.goes_on(200).await;
     server.freeze().await;
-    sleep(outage()).await;
+    load.is_refused().await;
     server.thaw();
     load.goes_on(200).await;
-    let sent = recovered(&fleet, &ledger, load).await;
-    assert!(sent.refused > 0, "callbacks were told to come again");
+    recovered(&fleet, &ledger, load).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -70,15 +56,15 @@ async fn callbacks_get_503_while_nats_is_away_and_all_goes_on_when_it_is_back() 
     let load = fleet.load().start();
     load.goes_on(200).await;
     server.stop().await;
-    sleep(outage()).await;
+    load.is_refused().await;
     for part in fleet.ingresses.iter().chain(&fleet.relays) {
-        assert_eq!(part.admin_get("/readyz").await.0, 503, "{}", part.name());
+        let unready = async || (part.admin_get("/readyz").await.0 == 503).then_some(());
+        until(&format!("{} to be unready", part.name()), unready).await;
         assert_eq!(part.admin_get("/healthz").await.0, 200, "{}", part.name());
     }
     server.start_again().await;
     load.goes_on(200).await;
-    let sent = recovered(&fleet, &ledger, load).await;
-    assert!(sent.refused > 0, "callbacks were told to come again");
+    recovered(&fleet, &ledger, load).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -115,19 +101,18 @@ async fn each_server_of_a_cluster_is_restarted_in_turn() {
     recovered(&fleet, &ledger, load).await;
 }
 
-/// Whether everybody is ready again, and the account balances.
-async fn recovered(fleet: &Fleet, ledger: &Ledger, load: Load) -> Sent {
+/// Waits until all are ready again, and checks the account.
+async fn recovered(fleet: &Fleet, ledger: &Ledger, load: Load) {
     for part in fleet.ingresses.iter().chain(fleet.live_relays()) {
         let ready = async || (part.admin_get("/readyz").await.0 == 200).then_some(());
         until(&format!("{} to be ready", part.name()), ready).await;
     }
     let sent = load.stop().await;
-    assert!(sent.slowest < DEADLINE, "a callback had its answer after {:?}", sent.slowest);
+    assert_eq!(sent.unanswered, 0, "every callback is answered");
     fleet.account(ledger, &sent).await;
-    // The fault is over, and the log says no more of it.
+    // The fault is over, and nothing more is logged about it.
     let before = fleet.complaints();
-    sleep(QUIET).await;
+    sleep(SILENCE).await;
     let after = fleet.complaints();
-    assert_eq!(before, after, "somebody still complains");
-    sent
+    assert_eq!(before, after, "a part still complains");
 }

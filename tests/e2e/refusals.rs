@@ -1,4 +1,4 @@
-//! What is refused at the ingress is told to the operator: in the status, in the log and in the metrics.
+//! Refusals of the ingress in the status, in the log and in the metrics.
 
 use serde_json::Value;
 use std::fs;
@@ -13,7 +13,7 @@ use talaria_tests::{
     until,
 };
 
-/// What a command prints, which has to work.
+/// The output of a command that has to succeed.
 fn works(stack: &Stack, args: &[&str]) -> String {
     let relay = stack.relay();
     let args = [args, &["--relay", &relay]].concat();
@@ -22,7 +22,7 @@ fn works(stack: &Stack, args: &[&str]) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// What a command prints, once that holds this.
+/// The output of a command, once it contains this.
 async fn says(stack: &Stack, args: &[&str], what: &str) -> String {
     until(&format!("{args:?} to say {what}"), async || {
         Some(works(stack, args)).filter(|said| said.contains(what))
@@ -40,7 +40,7 @@ async fn post(stack: &Stack, path: &str, job: &str) -> u16 {
 
 /// The likeliest first mistake.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_wrong_secret_is_in_the_status_with_what_to_do() {
+async fn a_wrong_secret_is_in_the_status_with_advice() {
     let mut stack = stack().tenant("acme", |t| t).start().await;
     let file = stack.written.path().join("openrouter-acme");
     fs::write(&file, format!("'{}'\n", openrouter_secret("acme"))).unwrap();
@@ -71,7 +71,7 @@ async fn a_wrong_secret_is_in_the_status_with_what_to_do() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_wrong_path_is_told_and_never_keeps_the_right_one_out() {
+async fn a_wrong_path_is_listed_and_does_not_block_the_right_one() {
     let keys = "ingress: {listen: 127.0.0.1:0, trusted_proxies: []}";
     let stack = stack().with(keys).tenant("acme", |t| t).start().await;
     for number in 0..70 {
@@ -93,9 +93,9 @@ async fn a_wrong_path_is_told_and_never_keeps_the_right_one_out() {
     assert!((1..=10).contains(&lines), "{lines}");
 }
 
-/// What is no tenant's stands behind `--refused` alone, and what strangers send cannot steer a terminal.
+/// Refusals of no tenant are shown by `--refused` alone, without control characters.
 #[tokio::test(flavor = "multi_thread")]
-async fn strangers_are_listed_and_not_in_the_way() {
+async fn refusals_of_no_tenant_are_listed_separately() {
     let stack = stack().tenant("acme", |t| t).start().await;
     assert_eq!(
         OpenRouter::new(stack.ingress(), "nobody", "guessed").try_send("job", "completed").await,
@@ -112,7 +112,7 @@ async fn strangers_are_listed_and_not_in_the_way() {
     assert!(!works(&stack, &["status"]).contains("refused"));
 }
 
-/// The same of a route's own: what is for it waits, and goes out once the secret is there, without a restart.
+/// For a route's secret: its deliveries wait, and go out once the secret exists, without a restart.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_missing_secret_takes_down_its_route_alone() {
     let sink = Sink::start().await;
@@ -183,7 +183,7 @@ async fn a_missing_secret_takes_down_its_tenant_alone() {
     stack.openrouter("acme").send("job", "completed").await;
     let (_, metrics) = stack.admin_get("/metrics").await;
     assert!(metrics.contains("talaria_tenants_down 0\n"), "{metrics}");
-    // And when it goes again, what was read stays in force.
+    // When it is removed again, the last valid configuration stays in force.
     fs::rename(&file, &aside).unwrap();
     stack.config_when("the fault", |config| !config["fault"].is_null()).await;
     stack.openrouter("acme").send("job 2", "completed").await;

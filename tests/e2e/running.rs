@@ -1,5 +1,6 @@
 //! A process that runs on: retention, draining, other configurations, a bus that is not to be had.
 
+use jiff::Timestamp;
 use serde_json::Value;
 use std::{
     collections::BTreeMap,
@@ -9,7 +10,6 @@ use std::{
     os::unix::fs::PermissionsExt as _,
     path::Path,
     process::{Child, Command, Stdio},
-    time::Duration,
 };
 use talaria_proto::v1::{AttemptOutcome, DeliveryState as State, GetEventRequest};
 use talaria_tests::{
@@ -57,14 +57,14 @@ async fn old_events_and_finished_deliveries_go_and_waiting_ones_never() {
     let found = stack.event(&waits).await;
     assert_eq!(found.event.unwrap().payload, payload("waits", "completed").to_string());
     assert_eq!(found.deliveries[0].state(), State::Waiting);
-    // What is gone can come again, as new.
+    // A forgotten event is new again.
     openrouter.send("done", "completed").await;
     stack.finished(&done, "done").await;
     assert_eq!(sink.requests_to("done").len(), 2);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn sigterm_finishes_what_has_begun_and_exits_with_0() {
+async fn sigterm_completes_requests_under_way_and_exits_with_0() {
     let sink = Sink::start().await;
     sink.set("r", Does::Hang);
     let mut stack = stack().tenant("acme", |t| t.route("r", &sink.url("r"), "timeout: 60s")).start().await;
@@ -108,7 +108,7 @@ async fn sigterm_is_shown_at_once_and_callbacks_are_taken_for_as_long_as_it_ling
 
 /// The admin port has a bound on connections: who is silent makes room for who asks, and takes no file from callbacks.
 #[tokio::test(flavor = "multi_thread")]
-async fn silent_clients_of_the_admin_port_keep_nobody_out() {
+async fn silent_clients_of_the_admin_port_keep_no_client_out() {
     use tokio::{io::AsyncReadExt as _, io::AsyncWriteExt as _, net::TcpStream};
     let stack = stack().tenant("acme", |t| t).start().await;
     let mut silent = Vec::new();
@@ -167,7 +167,7 @@ async fn an_attempt_that_does_not_finish_in_time_is_interrupted_and_repeated() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_route_that_was_removed_parks_what_waits_for_it() {
+async fn a_removed_route_parks_its_waiting_deliveries() {
     let sink = Sink::start().await;
     sink.set("gone", Does::Answer(500, serde_json::json!({})));
     let keys = "retry: {schedule: [2s, 2s, 2s]}";
@@ -195,7 +195,7 @@ async fn a_route_that_was_removed_parks_what_waits_for_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_status_is_made_anew_from_the_journal_when_its_file_is_lost() {
+async fn the_status_is_rebuilt_from_the_journal_when_its_file_is_lost() {
     let sink = Sink::start().await;
     let mut stack = stack().tenant("acme", |t| t.route("r", &sink.url("r"), "pace: off")).start().await;
     let mut events = Vec::new();
@@ -281,14 +281,14 @@ impl Drop for Running {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_log_that_nobody_reads_stops_nothing_and_what_is_left_out_is_counted() {
+async fn an_unread_log_delays_nothing_and_dropped_lines_are_counted() {
     let sink = Sink::start().await;
     let written = stack().tenant("acme", |t| t.route("r", &sink.url("r"), "pace: off")).write();
     let mut command = Command::new(binary::talaria());
     command.args(["up", "--config"]).arg(&written.config).env("RUST_LOG", "trace");
     let mut running = Running(command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap());
     let mut log = BufReader::new(running.0.stderr.take().unwrap());
-    // Read as far as it says where it listens, and then never again: the pipe is full at once.
+    // Read up to the addresses, and then never again: the pipe is full at once.
     let (mut line, mut listens) = (String::new(), None);
     while listens.is_none() {
         line.clear();
@@ -319,7 +319,7 @@ async fn a_log_that_nobody_reads_stops_nothing_and_what_is_left_out_is_counted()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_cannot_start_says_why_and_what_to_do() {
+async fn a_failed_start_is_explained_with_advice() {
     let sink = Sink::start().await;
     let running = stack().tenant("acme", |t| t.route("r", &sink.url("r"), "")).start().await;
     let directory = running.written.path();
@@ -328,7 +328,7 @@ async fn what_cannot_start_says_why_and_what_to_do() {
     assert_eq!(second.status.code(), Some(1));
     let said = String::from_utf8_lossy(&second.stderr).into_owned();
     assert!(said.contains("another Talaria is running in this data directory"), "{said}");
-    // An address that is taken.
+    // An address in use.
     let taken = format!("ingress: {{listen: {}}}\ndata_dir: elsewhere\n", running.ingress());
     let text = fs::read_to_string(&running.written.config).unwrap();
     let text: String =
@@ -340,9 +340,9 @@ async fn what_cannot_start_says_why_and_what_to_do() {
     assert!(said.contains("Address already in use"), "{said}");
 }
 
-/// A clock that a laptop's sleep has moved on: what is overdue goes at once, not when a timer says so.
+/// Like a laptop's sleep: overdue deliveries go out at once, not when a timer ends.
 #[tokio::test(flavor = "multi_thread")]
-async fn what_came_due_while_nobody_was_there_goes_at_the_start() {
+async fn deliveries_that_became_due_while_it_was_stopped_go_out_at_the_start() {
     let sink = Sink::start().await;
     sink.set("r", Does::Answer(503, serde_json::json!({})));
     let mut stack = stack()
@@ -350,10 +350,11 @@ async fn what_came_due_while_nobody_was_there_goes_at_the_start() {
         .start()
         .await;
     let event = stack.openrouter("acme").send("job", "completed").await;
-    stack.delivery_when(&event, "r", |delivery| delivery.attempts == 1).await;
+    let found = stack.delivery_when(&event, "r", |delivery| delivery.attempts == 1).await;
+    let due = talaria_bus::time::from_proto(found.delivery.unwrap().next_attempt_at.as_ref());
     stack.terminate().await;
     sink.set("r", Does::Accept);
-    tokio::time::sleep(Duration::from_millis(1_200)).await;
+    until("its next attempt to be overdue", async || (Timestamp::now() > due).then_some(())).await;
     stack.restart_with(|text| text).await;
     let found = stack.finished(&event, "r").await;
     assert_eq!((found.attempts.len(), found.delivery.unwrap().state()), (2, State::Delivered));

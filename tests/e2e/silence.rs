@@ -1,9 +1,9 @@
-//! Relays that take connections and say nothing.
+//! Relays that accept connections and never answer.
 
 use std::{net::TcpListener, path::Path, process::Output, thread};
 use talaria_tests::binary::run;
 
-/// Takes connections, keeps them and says nothing; gives its URL.
+/// Accepts connections and never answers. Returns the URL.
 fn silent() -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
@@ -16,7 +16,7 @@ fn silent() -> String {
 const DELIVERY: &str = "dlv_aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
 
 #[test]
-fn commands_give_a_silent_relay_up_and_say_what_may_still_be_done() {
+fn commands_give_up_a_silent_relay_and_warn_of_unknown_outcomes() {
     let url = silent();
     let asks: [&[&str]; 5] = [&["status"], &["explain", "job-1"], &["jobs"], &["actions"], &["watch"]];
     let intervenes: [&[&str]; 4] = [

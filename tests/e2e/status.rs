@@ -120,7 +120,7 @@ fn prost_types(time: jiff::Timestamp) -> prost_types::Timestamp {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_cannot_be_answered_says_why() {
+async fn invalid_requests_have_a_status_with_a_reason() {
     let sink = Sink::start().await;
     let stack = with_two_tenants(&sink).await;
     let mut status = stack.status().await;
@@ -159,7 +159,7 @@ fn short(message: &WatchDeliveriesResponse) -> (String, State, Option<u32>) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_watch_shows_what_is_then_every_change_and_can_be_resumed() {
+async fn a_watch_shows_the_present_then_every_change_and_can_be_resumed() {
     let sink = Sink::start().await;
     sink.set("a", Does::Answer(500, serde_json::json!({})));
     let keys = "retry: {schedule: [200ms, 200ms, 200ms, 200ms, 200ms, 200ms]}";
@@ -260,7 +260,7 @@ async fn conflicts_and_quarantined_callbacks_are_kept_counted_and_listed() {
     let summary = status.get_summary(GetSummaryRequest::default()).await.unwrap().into_inner();
     assert_eq!((summary.tenants[0].conflicts, summary.tenants[0].quarantined), (1, 2));
     assert_eq!(sink.requests_to("a").len(), 1);
-    // And commands say so, whatever they were asked by.
+    // Commands show them for a job, an event and a delivery.
     let asked = |args: &[&str]| {
         let output = binary::run(Path::new("."), &[&["status", "--relay", &stack.relay()], args].concat());
         assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));

@@ -1,4 +1,4 @@
-//! What people see on a terminal, and programs do not.
+//! Output on a terminal, compared with that for programs.
 
 use std::process::{Command, Output};
 use talaria_proto::v1::DeliveryState as State;
@@ -13,7 +13,7 @@ use talaria_tests::{
 
 const COLUMNS: u16 = 80;
 
-/// What a command shows on a terminal.
+/// The output of a command on a terminal.
 fn on_terminal(stack: &Stack, args: &[&str]) -> String {
     let relay = stack.relay();
     let args = [args, &["--relay", &relay]].concat();
@@ -22,7 +22,7 @@ fn on_terminal(stack: &Stack, args: &[&str]) -> String {
     shown
 }
 
-/// What a program reads of it.
+/// The output for a program.
 fn in_a_pipe(stack: &Stack, args: &[&str]) -> String {
     let relay = stack.relay();
     let Output { status, stdout, stderr } =
@@ -108,7 +108,7 @@ async fn tables_fit_the_terminal_and_programs_get_all() {
     assert!(all.contains(&whole) && all.contains(job) && all.contains("video.generation.completed"), "{all}");
     assert!(narrow.contains("Left out: ") && !all.contains("Left out: "), "{narrow}");
     assert!(on_terminal(&stack, &["status", "--wide"]).contains(&whole));
-    // What stands there is what a command takes.
+    // Commands take the shown id.
     assert!(on_terminal(&stack, &["status", &short]).starts_with(&whole));
 
     // Times are of one format everywhere.
@@ -135,7 +135,7 @@ async fn up_on_terminal(written: &talaria_tests::stack::Written) -> (OnTerminal,
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn up_says_a_line_for_each_delivery_and_what_is_wrong_in_words() {
+async fn up_prints_a_line_for_each_delivery_and_problems_as_text() {
     let sink = Sink::start().await;
     sink.set("refuses", Does::Answer(401, serde_json::json!({"error": "Invalid signature"})));
     let written = stack()
@@ -176,7 +176,7 @@ async fn up_says_a_line_for_each_delivery_and_what_is_wrong_in_words() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn watch_says_what_it_shows_and_an_outage_once() {
+async fn watch_prints_its_filter_and_an_outage_once() {
     let sink = Sink::start().await;
     let mut stack = stack().tenant("acme", |t| t.route("r", &sink.url("r"), "pace: off")).start().await;
     let relay = stack.relay();
@@ -185,7 +185,7 @@ async fn watch_says_what_it_shows_and_an_outage_once() {
     let shows = async |what: &str| {
         until(what, async || Some(watch.shown()).filter(|shown| shown.contains(what))).await
     };
-    shows("Watching deliveries of tenant acme: what is now and every change. Ctrl-C ends it.").await;
+    shows("Watching deliveries of tenant acme: the present ones and every change. Ctrl-C ends it.").await;
     let event = stack.openrouter("acme").send("job", "completed").await;
     stack.finished(&event, "r").await;
     shows("DELIVERED  acme/r").await;
@@ -214,7 +214,7 @@ async fn watch_says_what_it_shows_and_an_outage_once() {
     let lines: Vec<&str> = shown.lines().collect();
     assert!(lines[0].starts_with("Watching "), "{shown}");
     assert!(lines[1].starts_with("CHANGED ") && lines[1].contains("TYPE"), "{shown}");
-    // Every row stands below the names of its columns.
+    // Every row is aligned with the names of its columns.
     let rows: Vec<&str> = lines.iter().filter(|line| line.contains("acme/r")).copied().collect();
     for head in ["STATE", "ROUTE", "TYPE"] {
         let at = lines[1].find(head).unwrap();

@@ -16,7 +16,7 @@ use talaria_tests::{
 };
 use tempfile::TempDir;
 
-/// A cloudflared that does what it is told, in a directory of its own.
+/// A scripted cloudflared in a directory of its own.
 struct Cloudflared(TempDir);
 
 impl Cloudflared {
@@ -60,7 +60,7 @@ fn with(cloudflared: &Cloudflared, keys: &str) -> Builder {
     stack().with(&format!("tunnel: {{cloudflared: {}{keys}}}", path.display())).flag("--tunnel")
 }
 
-/// What the log says to programs, line by line.
+/// The JSON lines of the log.
 fn log(stack: &Stack) -> Vec<Value> {
     stack.log().iter().filter_map(|line| serde_json::from_str(line).ok()).collect()
 }
@@ -180,7 +180,7 @@ async fn one_without_a_url_is_ended_and_started_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_quick_tunnel_that_cloudflare_has_forgotten_is_opened_anew() {
+async fn a_quick_tunnel_that_cloudflare_has_forgotten_is_replaced() {
     let cloudflared = Cloudflared::that("refused");
     let stack = with(&cloudflared, "").tenant("acme", |t| t).start().await;
     until("the first URL", async || shown(&stack).pop()).await;
@@ -193,7 +193,7 @@ async fn a_quick_tunnel_that_cloudflare_has_forgotten_is_opened_anew() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_tunnel_with_a_token_gets_it_where_nobody_sees_it() {
+async fn a_tunnel_gets_its_token_in_its_environment() {
     let token = "eyJhIjoiaHVudGVyMiJ9";
     let cloudflared = Cloudflared::that("serve");
     fs::write(cloudflared.0.path().join("token"), token).unwrap();
@@ -213,7 +213,7 @@ async fn a_tunnel_with_a_token_gets_it_where_nobody_sees_it() {
         ["tunnel", "--config=", "--no-autoupdate", "--metrics", "127.0.0.1:0", "run"]
     );
     assert_eq!(call["env"]["TUNNEL_TOKEN"], token);
-    // It lasts: after a restart there is nothing to paste anew.
+    // A permanent URL is announced once, also after a restart.
     cloudflared.die();
     until("the restart", async || (cloudflared.calls().len() == 2).then_some(())).await;
     until("its log", async || {
@@ -227,7 +227,7 @@ async fn a_tunnel_with_a_token_gets_it_where_nobody_sees_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_missing_cloudflared_says_how_to_get_it_before_anything_starts() {
+async fn a_missing_cloudflared_is_an_error_with_instructions_before_anything_starts() {
     let written = stack().tenant("acme", |t| t).write();
     let said = |path: &str| {
         let mut talaria = Command::new(binary::talaria());

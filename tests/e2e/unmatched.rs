@@ -1,4 +1,4 @@
-//! An event that no route takes is answered 204, and is seen all the same.
+//! Events that no route takes.
 
 use serde_json::Value;
 use std::{
@@ -16,7 +16,7 @@ fn ask(stack: &Stack, args: &[&str]) -> Output {
     run(stack.written.path(), &[args, &["--relay", &stack.relay()]].concat())
 }
 
-/// What a command prints, which has to work.
+/// The output of a command that has to succeed.
 fn works(stack: &Stack, args: &[&str]) -> String {
     let output = ask(stack, args);
     assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
@@ -28,7 +28,7 @@ fn json(stack: &Stack, args: &[&str]) -> Value {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_event_that_no_route_takes_is_told_everywhere_and_handed_over() {
+async fn an_unmatched_event_is_listed_everywhere_and_can_be_replayed() {
     let sink = Sink::start().await;
     let keys = "events: ['video.generation.failed']";
     let mut stack = stack()
@@ -45,7 +45,7 @@ async fn an_event_that_no_route_takes_is_told_everywhere_and_handed_over() {
         .spawn()
         .unwrap();
     let mut lines = BufReader::new(watch.stdout.take().unwrap()).lines().map(Result::unwrap);
-    // A watch shows what comes from when it has begun, so events are sent until it shows one.
+    // A watch shows only later events, so events are sent until it shows one.
     let sender = stack.openrouter("globex");
     let probes = tokio::spawn(async move {
         for number in 0.. {
@@ -87,6 +87,15 @@ async fn an_event_that_no_route_takes_is_told_everywhere_and_handed_over() {
     let list = json(&stack, &["status", "--unmatched", "--json"]);
     assert_eq!(list["events"][0]["event"]["id"], event.as_str());
     assert_eq!(list["events"].as_array().unwrap().len(), 1, "{list}");
+    let second = stack.openrouter("acme").send("second job", "completed").await;
+    let page = until("a second page", async || {
+        let page = json(&stack, &["status", "--unmatched", "--limit", "1", "--json"]);
+        (page["events"][0]["event"]["id"] == second.as_str()).then_some(page)
+    })
+    .await;
+    let token = page["nextPageToken"].as_str().unwrap();
+    let page = json(&stack, &["status", "--unmatched", "--limit", "1", "--page", token, "--json"]);
+    assert_eq!(page["events"][0]["event"]["id"], event.as_str(), "{page}");
     assert!(works(&stack, &["status", "--unmatched", "--tenant", "globex"]).contains("There is no event"));
     assert!(works(&stack, &["status", "--unmatched", "--until", "1h"]).contains("There is no event"));
     assert_eq!(ask(&stack, &["status", "--unmatched", "--tenant", "nobody"]).status.code(), Some(4));
@@ -98,13 +107,15 @@ async fn an_event_that_no_route_takes_is_told_everywhere_and_handed_over() {
     })
     .await;
     assert!(said.contains("it came before video took its type"), "{said}");
-    works(&stack, &["replay", &event, "--route", "video", "--as", "ana"]);
-    stack.finished(&event, "video").await;
+    for event in [&event, &second] {
+        works(&stack, &["replay", event, "--route", "video", "--as", "ana"]);
+        stack.finished(event, "video").await;
+    }
     assert!(works(&stack, &["status", "--unmatched"]).contains("There is no event"));
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn send_waits_and_says_what_became_of_it() {
+async fn send_waits_and_shows_the_deliveries() {
     let sink = Sink::start().await;
     sink.set("declines", Does::Answer(200, serde_json::json!({"status": "ignored", "event": "x"})));
     let stack = stack()
@@ -152,7 +163,7 @@ async fn send_waits_and_says_what_became_of_it() {
     let unwanted = send(&["--wait", "--type", "text.done"]);
     assert_eq!(unwanted.status.code(), Some(1), "{unwanted:?}");
     assert!(out(&unwanted).contains("no route of acme takes it, and nothing is sent for it"), "{unwanted:?}");
-    // Without waiting the configuration says so, and it was accepted all the same.
+    // Without --wait it is predicted from the configuration, and accepted all the same.
     let unwanted = send(&["--type", "text.done"]);
     assert_eq!(unwanted.status.code(), Some(0), "{unwanted:?}");
     assert!(out(&unwanted).contains("no route of acme takes it"), "{unwanted:?}");

@@ -1,4 +1,4 @@
-//! The real `talaria`, built when it has to be.
+//! The real `talaria`, built if necessary.
 
 use std::{
     env,
@@ -9,15 +9,15 @@ use std::{
 
 /// The binary of the profile that these tests were built with, or the one that TALARIA_BINARY names.
 ///
-/// A debug binary has the features of `cargo test --workspace`, so that it is linked from what the tests were linked from and
-/// nothing is compiled again for it. A release binary is what `make build` makes, because it is measured.
+/// A debug binary has the features of `cargo test --workspace`, so that no dependency is compiled twice. A release binary is built
+/// as by `make build`, because it is measured.
 pub fn talaria() -> &'static Path {
     static BINARY: OnceLock<PathBuf> = OnceLock::new();
     BINARY.get_or_init(|| {
         if let Some(binary) = env::var_os("TALARIA_BINARY") {
             return binary.into();
         }
-        // A test binary stands in target/<profile>/deps.
+        // The test binary is in target/<profile>/deps.
         let test = env::current_exe().unwrap();
         let profile = test.parent().and_then(Path::parent).unwrap();
         let mut cargo = Command::new(env!("CARGO"));
@@ -26,10 +26,10 @@ pub fn talaria() -> &'static Path {
         if profile.ends_with("release") {
             cargo.args(["--release", "--package", "talaria"]);
         } else {
-            // Cargo counts the features that tests ask for only where it builds a test, too.
+            // Cargo enables the features of tests only if it builds a test.
             cargo.args(["--workspace", "--test", "e2e"]);
         }
-        // What `cargo test` says of this package would make a build script or two run again, here and at the next test.
+        // These variables of `cargo test` would rerun build scripts.
         for (name, _) in env::vars_os() {
             if name.to_string_lossy().starts_with("CARGO_PKG_") || name == "CARGO_MANIFEST_DIR" {
                 cargo.env_remove(name);
@@ -65,18 +65,17 @@ pub fn run_with_input(directory: &Path, args: &[&str], input: &[u8]) -> Output {
         .unwrap();
     let mut stdin = child.stdin.take().unwrap();
     let input = input.to_vec();
-    // From another thread: a pipe holds less than an input may have.
+    // From another thread: the input may be larger than the pipe's buffer.
     let writer = std::thread::spawn(move || drop(std::io::Write::write_all(&mut stdin, &input)));
     let output = child.wait_with_output().unwrap();
     writer.join().unwrap();
     output
 }
 
-/// A command in a directory, with nothing of the environment that it reads.
+/// A command in a directory, without the variables that it reads.
 pub fn command(directory: &Path, args: &[&str]) -> Command {
     let mut command = Command::new(talaria());
     command.args(args).current_dir(directory).env_remove("RUST_LOG");
-    // Not the environment that the tests run in.
     for name in ["CONFIG", "RELAY", "TOKEN", "TOKEN_FILE", "CA", "CERT", "KEY"] {
         command.env_remove(format!("TALARIA_{name}"));
     }

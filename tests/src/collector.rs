@@ -1,4 +1,4 @@
-//! A collector of traces: takes OTLP over gRPC, and remembers every span.
+//! A collector of traces, which records every span that it gets by OTLP over gRPC.
 
 use opentelemetry_proto::tonic::{
     collector::trace::v1::{
@@ -16,20 +16,20 @@ use tokio::{net::TcpListener, task::JoinHandle};
 use tokio_stream::wrappers::TcpListenerStream;
 use tonic::{Request, Response, Status, transport::Server};
 
-/// A span that came.
+/// A recorded span.
 #[derive(Clone, Debug)]
 pub struct Span {
     /// `service.name` of the process.
     pub service: String,
-    /// What it is of.
+    /// Its name.
     pub name: String,
     /// The trace, in hex.
     pub trace: String,
     /// The span, in hex.
     pub id: String,
-    /// What it stands below, in hex; empty where it begins the trace.
+    /// The parent span, in hex; empty for the first.
     pub parent: String,
-    /// Everything else.
+    /// The whole span.
     pub raw: v1::Span,
 }
 
@@ -83,7 +83,7 @@ impl Collector {
         Self { address, inner, server }
     }
 
-    /// The configuration that leads to it.
+    /// The configuration for it.
     pub fn config(&self) -> String {
         format!("telemetry: {{otlp: 'http://{}'}}", self.address)
     }

@@ -1,6 +1,6 @@
 //! `deploy/compose.yaml` in a real Docker engine, as a project of its own.
 //!
-//! `make test-stack` builds the images first; those of others that cannot be pulled are built from what the machine has.
+//! `make test-stack` builds the images first, also those of others that cannot be pulled.
 
 use crate::{binary, free_port, until_within};
 use jiff::Timestamp;
@@ -13,8 +13,8 @@ use std::{
     time::Duration,
 };
 
-/// How long containers may take to come up, or to come back. Hermes takes its time.
-const PATIENCE: Duration = Duration::from_secs(240);
+/// For the start of a container. Hermes is slow.
+const START_TIMEOUT: Duration = Duration::from_secs(240);
 
 /// An image with an interpreter, for containers that do something to the stack or look at it from inside.
 const PYTHON: &str = "talaria-hermes:0.19.0";
@@ -28,7 +28,7 @@ pub struct Compose {
 }
 
 impl Compose {
-    /// One of its own on a port of its own, with the configuration in this directory.
+    /// A stack on a free port, with the configuration in this directory.
     pub fn new(config: &Path) -> Self {
         let project = format!("talaria-test-{:08x}", rand::random::<u32>());
         Self { project, port: free_port(), config: config.into() }
@@ -44,7 +44,7 @@ impl Compose {
         stack
     }
 
-    /// Where callbacks come in.
+    /// The ingress' address.
     pub fn ingress(&self) -> SocketAddr {
         SocketAddr::from(([127, 0, 0, 1], self.port))
     }
@@ -59,7 +59,7 @@ impl Compose {
         command.output().unwrap()
     }
 
-    /// Runs compose, which has to succeed; what it said on standard output.
+    /// The standard output of a compose command, which has to succeed.
     pub fn works(&self, arguments: &[&str]) -> String {
         let output = self.compose(arguments);
         let said = String::from_utf8_lossy(&output.stderr);
@@ -72,16 +72,16 @@ impl Compose {
         self.works(&[&["exec", "-T", service, "talaria"], arguments].concat())
     }
 
-    /// What Docker knows of a service's container.
+    /// Docker's description of a service's container.
     pub fn inspect(&self, service: &str) -> Value {
         let id = self.works(&["ps", "--all", "--quiet", service]);
         let known: Value = serde_json::from_str(&docker(&["inspect", id.trim()])).unwrap();
         known[0].clone()
     }
 
-    /// Waits until a service runs and, where its image can say that, is healthy.
+    /// Waits until a service runs and is healthy, if its image has a health check.
     pub async fn is_healthy(&self, service: &str) {
-        until_within(PATIENCE, &format!("{service} to be healthy"), async || {
+        until_within(START_TIMEOUT, &format!("{service} to be healthy"), async || {
             let state = self.inspect(service)["State"].clone();
             let healthy = state["Health"].is_null() || state["Health"]["Status"] == "healthy";
             (state["Running"] == true && healthy).then_some(())
@@ -89,22 +89,22 @@ impl Compose {
         .await;
     }
 
-    /// When a service's container was last started, and when it last ended.
+    /// The last start and the last end of a service's container.
     pub fn times(&self, service: &str) -> (Timestamp, Timestamp) {
         let state = self.inspect(service)["State"].clone();
         let time = |name: &str| state[name].as_str().unwrap().parse().unwrap();
         (time("StartedAt"), time("FinishedAt"))
     }
 
-    /// Ends a service's process as `kill -9` does, and waits until the engine has brought it back. The signal comes from
-    /// another container: a container that the engine kills itself is not started again.
+    /// Kills a service's process with SIGKILL, and waits until the engine has restarted it. The signal comes from another
+    /// container, because the engine does not restart a container that it killed itself.
     pub async fn kill(&self, service: &str) {
         let state = self.inspect(service)["State"].clone();
         let script = format!("import os; os.kill({}, 9)", state["Pid"]);
         let around =
             ["run", "--rm", "--pid", "host", "--user", "0", "--cap-drop", "ALL", "--cap-add", "KILL"];
         docker(&[&around[..], &["--entrypoint", "python3", PYTHON, "-c", &script]].concat());
-        until_within(PATIENCE, &format!("{service} to be started again"), async || {
+        until_within(START_TIMEOUT, &format!("{service} to be started again"), async || {
             let now = self.inspect(service)["State"].clone();
             (now["Running"] == true && now["StartedAt"] != state["StartedAt"]).then_some(())
         })
@@ -112,7 +112,7 @@ impl Compose {
         self.is_healthy(service).await;
     }
 
-    /// The last that all services said.
+    /// The end of all logs.
     pub fn logs(&self) -> String {
         String::from_utf8_lossy(&self.compose(&["logs", "--no-color", "--tail", "30"]).stdout).into_owned()
     }
@@ -129,22 +129,21 @@ impl Drop for Compose {
 }
 
 /// The address by which containers know this machine, as `host.docker.internal`. A container looks it up, because
-/// `docker network inspect bridge` does not always say it: Docker 20.10 leaves `Gateway` out when it has just made
-/// `docker0`.
+/// `docker network inspect bridge` does not always have it: Docker 20.10 omits `Gateway` when it has just created `docker0`.
 pub fn host() -> IpAddr {
     let script = "import socket; print(socket.gethostbyname('host.docker.internal'))";
     let run = ["run", "--rm", "--add-host", "host.docker.internal:host-gateway", "--entrypoint", "python3"];
     docker(&[&run[..], &[PYTHON, "-c", script]].concat()).trim().parse().unwrap()
 }
 
-/// Runs docker, which has to succeed; what it said on standard output.
+/// The standard output of a docker command, which has to succeed.
 pub fn docker(arguments: &[&str]) -> String {
     let output = Command::new("docker").args(arguments).stdin(Stdio::null()).output().unwrap();
     assert!(output.status.success(), "docker {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// `docker compose`, or docker-compose where that is what there is.
+/// `docker compose`, or else docker-compose.
 fn program() -> (&'static str, &'static [&'static str]) {
     static PROGRAM: OnceLock<(&str, &[&str])> = OnceLock::new();
     *PROGRAM.get_or_init(|| {

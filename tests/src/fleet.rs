@@ -8,11 +8,11 @@
 //! fleet.account(&ledger, &sent).await;
 //! ```
 //!
-//! - [`Part`]: one of the processes, which can be killed, frozen and started again.
-//! - [`Ledger`]: the Hermes of all routes, which always accepts and writes down who came.
+//! - [`Part`]: one of the processes, which can be killed, frozen and restarted.
+//! - [`Ledger`]: the Hermes of all routes, which always accepts, with a line for each delivery.
 //! - [`Load`]: signed callbacks, each of another job, at a steady rate.
-//! - [`Balancer`]: what a cluster puts before the ingresses.
-//! - [`Fleet::account`]: whatever was acknowledged came to one end, and every relay says the same of it.
+//! - [`Balancer`]: a cluster's load balancer.
+//! - [`Fleet::account`]: checks that every acknowledged event has one final state, the same in every relay.
 
 mod account;
 mod balancer;
@@ -39,16 +39,16 @@ use std::{
 };
 use tokio::sync::{Semaphore, SemaphorePermit};
 
-/// Fleets that run at once: each of them has half a dozen processes, and what is starved of time looks dead.
+/// Fleets that run at once. Each has half a dozen processes, and a process without CPU time looks dead.
 static TURNS: Semaphore = Semaphore::const_new(2);
 
-/// What makes repeats come soon and seldom gives up.
+/// Frequent retries, for long.
 const KEYS: &str = "\
 pace: off
 prompt: '{data.id}'
 retry: {schedule: [100ms, 100ms, 500ms, 1s, 1s, 1s, 5s, 5s, 5s, 5s, 5s, 5s]}";
 
-/// A fleet in the making.
+/// Builds a fleet.
 #[derive(Debug)]
 pub struct Builder {
     hermes: SocketAddr,
@@ -63,12 +63,12 @@ pub struct Builder {
     environment: Vec<(String, String)>,
 }
 
-/// Begins a fleet whose routes all lead to this ledger: two ingresses and three relays, if nothing else is asked for.
+/// Begins a fleet whose routes lead to this ledger, by default with two ingresses and three relays.
 pub fn fleet(ledger: &Ledger) -> Builder {
     leading_to(ledger.address)
 }
 
-/// Begins a fleet whose routes all lead to the Hermes at this address.
+/// Begins a fleet whose routes lead to the Hermes at this address.
 pub fn leading_to(hermes: SocketAddr) -> Builder {
     Builder {
         hermes,
@@ -92,28 +92,28 @@ impl Builder {
         self
     }
 
-    /// On how many servers everything is kept.
+    /// Replicas of the streams.
     #[must_use]
     pub fn replicas(mut self, replicas: usize) -> Self {
         self.replicas = replicas;
         self
     }
 
-    /// How many tenants there are. With many, each relay is likely to own some.
+    /// The number of tenants. With many, each relay is likely to own some.
     #[must_use]
     pub fn tenants(mut self, tenants: usize) -> Self {
         self.tenants = tenants;
         self
     }
 
-    /// How many routes each tenant has. Every event goes to all of them.
+    /// Routes of each tenant. Every event goes to all of them.
     #[must_use]
     pub fn routes(mut self, routes: usize) -> Self {
         self.routes = routes;
         self
     }
 
-    /// How many relays there are at the start.
+    /// Relays at the start.
     #[must_use]
     pub fn relays(mut self, relays: usize) -> Self {
         self.relays = relays;
@@ -127,7 +127,7 @@ impl Builder {
         self
     }
 
-    /// How many ingresses there are.
+    /// The number of ingresses.
     #[must_use]
     pub fn ingresses(mut self, ingresses: usize) -> Self {
         self.ingresses = ingresses;
@@ -141,14 +141,14 @@ impl Builder {
         self
     }
 
-    /// How long ingresses take callbacks after they were told to stop.
+    /// The ingresses' `linger`.
     #[must_use]
     pub fn linger(mut self, linger: &'static str) -> Self {
         self.linger = linger;
         self
     }
 
-    /// Starts all processes at the same time, and waits until each of them listens.
+    /// Starts all processes at once, and waits until they listen.
     pub async fn start(self) -> Fleet {
         let turn = TURNS.acquire().await.unwrap();
         let ingress = format!("ingress: {{listen: 127.0.0.1:0, linger: {}}}", self.linger);
@@ -191,9 +191,9 @@ impl Builder {
 /// A running fleet. Everything in it is killed when it is dropped.
 #[derive(Debug)]
 pub struct Fleet {
-    /// Where callbacks come in.
+    /// Its ingresses.
     pub ingresses: Vec<Part>,
-    /// Who forwards them.
+    /// Its relays.
     pub relays: Vec<Part>,
     tenants: Arc<[String]>,
     routes: usize,
@@ -246,10 +246,10 @@ impl Fleet {
         load::Builder::new(vec![entrance], Arc::clone(&self.tenants))
     }
 
-    /// Waits until everything has been delivered that is acknowledged now; how long that took.
+    /// Waits until all events that are acknowledged now are delivered. Returns the time this took.
     pub async fn delivers(&self, load: &Load, ledger: &Ledger) -> Duration {
         let (start, events) = (Instant::now(), load.acknowledged());
-        crate::until("what is acknowledged to be delivered", async || {
+        crate::until("acknowledged events to be delivered", async || {
             ledger.has_all(&events, self.routes).then_some(())
         })
         .await;
@@ -261,7 +261,7 @@ impl Fleet {
         self.relays.iter().filter(|relay| relay.is_live())
     }
 
-    /// Everything that could tell why something went wrong, from all logs.
+    /// The last warnings and errors of all logs.
     pub fn complaints(&self) -> String {
         let parts = self.ingresses.iter().chain(&self.relays);
         parts.map(|part| format!("{}:\n{}\n", part.name(), part.complaints())).collect()
@@ -271,8 +271,7 @@ impl Fleet {
         self.ingresses.iter_mut().chain(&mut self.relays)
     }
 
-    /// A process with its own configuration, which differs from the others' in where it keeps its files and in how it
-    /// reaches NATS.
+    /// A process with its own configuration, data directory and NATS servers.
     fn part(&self, role: &'static str, servers: &[String], environment: Vec<(String, String)>) -> Part {
         let name = format!("{role}-{:08x}", rand::random::<u32>());
         let servers = servers.join(", ");

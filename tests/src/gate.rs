@@ -1,5 +1,5 @@
-//! A wire that can be cut: while its gate is closed nothing gets through, and neither side is told. What was under way then
-//! arrives when it opens again, however late.
+//! A wire that can be cut: while its gate is closed nothing gets through, and neither side notices. Bytes under way arrive when
+//! it opens again.
 
 use std::net::SocketAddr;
 use tokio::{
@@ -65,6 +65,6 @@ async fn carry(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, mut is_open: wat
             return;
         }
     }
-    // A hang-up is not heard through a closed gate either.
+    // A closed gate does not pass the end of a connection on either.
     let _ = is_open.wait_for(|open| *open).await;
 }

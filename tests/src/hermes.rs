@@ -1,6 +1,6 @@
 //! The real Hermes, out of its virtual environment.
 //!
-//! `make test` makes the environment; see the Makefile for what is in it.
+//! `make hermes` installs it.
 
 use crate::{binary, until};
 use serde_json::{Value, json};
@@ -39,7 +39,7 @@ fn python(script: &str, home: &Path) -> Command {
 pub struct Gateway {
     child: Child,
     stdin: ChildStdin,
-    said: Arc<Mutex<Vec<Value>>>,
+    output: Arc<Mutex<Vec<Value>>>,
     /// Where it listens.
     pub address: SocketAddr,
     /// Its Hermes home.
@@ -68,31 +68,31 @@ impl Gateway {
         fs::write(&config, settings.to_string()).unwrap();
         let mut child = python("recording_gateway.py", home.path()).arg(&config).spawn().unwrap();
         let stdin = child.stdin.take().unwrap();
-        let said = Arc::<Mutex<Vec<Value>>>::default();
-        let (out, errors) = (child.stdout.take().unwrap(), child.stderr.take().unwrap());
-        let sayings = Arc::clone(&said);
+        let output = Arc::<Mutex<Vec<Value>>>::default();
+        let (out, err) = (child.stdout.take().unwrap(), child.stderr.take().unwrap());
+        let lines = Arc::clone(&output);
         std::thread::spawn(move || {
             for line in BufReader::new(out).lines().map_while(Result::ok) {
-                // It also logs there.
-                if let Ok(saying) = serde_json::from_str(&line) {
-                    sayings.lock().unwrap().push(saying);
+                // Other lines are logs.
+                if let Ok(line) = serde_json::from_str(&line) {
+                    lines.lock().unwrap().push(line);
                 }
             }
         });
-        let complaints = Arc::<Mutex<String>>::default();
-        let complaining = Arc::clone(&complaints);
+        let errors = Arc::<Mutex<String>>::default();
+        let error_lines = Arc::clone(&errors);
         std::thread::spawn(move || {
-            for line in BufReader::new(errors).lines().map_while(Result::ok) {
-                *complaining.lock().unwrap() += &format!("{line}\n");
+            for line in BufReader::new(err).lines().map_while(Result::ok) {
+                *error_lines.lock().unwrap() += &format!("{line}\n");
             }
         });
         let port = until("the real Hermes to listen", async || {
-            assert!(child.try_wait().unwrap().is_none(), "Hermes ended: {}", complaints.lock().unwrap());
-            said.lock().unwrap().iter().find_map(|saying| saying["port"].as_u64())
+            assert!(child.try_wait().unwrap().is_none(), "Hermes ended: {}", errors.lock().unwrap());
+            output.lock().unwrap().iter().find_map(|line| line["port"].as_u64())
         })
         .await;
         let address = SocketAddr::from(([127, 0, 0, 1], u16::try_from(port).unwrap()));
-        Self { child, stdin, said, address, home }
+        Self { child, stdin, output, address, home }
     }
 
     /// The URL of one of its routes.
@@ -102,25 +102,25 @@ impl Gateway {
 
     /// The prompts that agents would have run with, on a route.
     pub fn prompts(&self, route: &str) -> Vec<String> {
-        let said = self.said.lock().unwrap();
-        let runs = said.iter().filter(|saying| saying["route"] == route);
+        let output = self.output.lock().unwrap();
+        let runs = output.iter().filter(|line| line["route"] == route);
         runs.map(|run| run["prompt"].as_str().unwrap().to_owned()).collect()
     }
 
-    /// What was delivered directly, without an agent.
+    /// Direct deliveries, which run no agent.
     pub fn messages(&self) -> Vec<String> {
-        let said = self.said.lock().unwrap();
-        said.iter().filter_map(|saying| Some(saying["message"].as_str()?.to_owned())).collect()
+        let output = self.output.lock().unwrap();
+        output.iter().filter_map(|line| Some(line["message"].as_str()?.to_owned())).collect()
     }
 
-    /// Whether the target of direct deliveries works from now on.
+    /// Sets whether the target of direct deliveries works.
     pub async fn telegram_works(&mut self, works: bool) {
         let command = if works { "telegram ok" } else { "telegram fail" };
-        let before = self.said.lock().unwrap().len();
+        let before = self.output.lock().unwrap().len();
         writeln!(self.stdin, "{command}").unwrap();
-        let said = Arc::clone(&self.said);
+        let output = Arc::clone(&self.output);
         until("the switch", async || {
-            said.lock().unwrap()[before..].iter().find(|saying| saying["telegram"] == command).cloned()
+            output.lock().unwrap()[before..].iter().find(|line| line["telegram"] == command).cloned()
         })
         .await;
     }
@@ -133,7 +133,7 @@ impl Drop for Gateway {
     }
 }
 
-/// Asks the real Hermes' functions.
+/// Calls functions of the real Hermes.
 pub struct Oracle {
     child: Child,
     stdin: ChildStdin,
@@ -150,7 +150,7 @@ impl Oracle {
         Self { child, stdin, stdout, _home: home }
     }
 
-    /// Asks one question, a line of JSON, and gives the line that comes back. See `oracle.py`.
+    /// The line that `oracle.py` answers to a line of JSON.
     pub fn ask(&mut self, question: &str) -> Vec<u8> {
         writeln!(self.stdin, "{question}").unwrap();
         let mut answer = Vec::new();

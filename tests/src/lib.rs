@@ -1,18 +1,18 @@
-//! What the end-to-end tests and the benchmarks share.
+//! Shared parts of the end-to-end tests and the benchmarks.
 //!
-//! - [`binary`]: the real `talaria`, built when it has to be.
+//! - [`binary`]: the real `talaria`, built if necessary.
 //! - [`stack`]: a configuration in a directory of its own, and the process that runs it.
 //! - [`compose`]: the stack of containers.
-//! - [`fleet`]: several ingresses and relays over NATS, with load and an account at the end.
+//! - [`fleet`]: several ingresses and relays over NATS, with load and a final account.
 //! - [`gate`]: a wire that can be cut.
 //! - [`lossy`]: a wire that loses answers.
 //! - [`nats`]: real NATS servers, alone and in a cluster.
 //! - [`openrouter`]: callbacks, signed as OpenRouter signs them.
 //! - [`podman`]: pods, without a cluster.
 //! - [`collector`]: a collector of traces.
-//! - [`scrape`]: what a process shows at `/metrics`, taken apart.
-//! - [`sink`]: a Hermes that does what a test tells it, and remembers every request.
-//! - [`terminal`]: a terminal of some width.
+//! - [`scrape`]: the parsed text of `/metrics`.
+//! - [`sink`]: a scripted Hermes that records every request.
+//! - [`terminal`]: a terminal of a given width.
 //! - [`hermes`]: the real Hermes, out of its virtual environment.
 
 #![allow(
@@ -25,7 +25,6 @@
 )]
 
 pub mod binary;
-pub mod clock;
 pub mod collector;
 pub mod compose;
 pub mod fleet;
@@ -48,40 +47,41 @@ use std::{
 };
 use tokio::time::{Instant, sleep};
 
-/// How long a condition may take to come true. Long, because machines are shared; tests wait for conditions and
-/// assert nothing about time.
+/// Timeout of [`until`]. Long, because machines are shared: tests wait for conditions and assert no durations.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
-/// An HTTP client that goes nowhere but where it is told.
+const POLL_INTERVAL: Duration = Duration::from_millis(5);
+
+/// An HTTP client without proxies.
 pub fn http() -> reqwest::Client {
-    // Once in a process; the binary does it for itself.
+    // Fails if a provider is installed already.
     let _ = rustls::crypto::ring::default_provider().install_default();
     reqwest::Client::builder().no_proxy().build().unwrap()
 }
 
-/// Waits for a condition, looking again and again.
+/// Polls a condition until it gives a value. The text completes "waited for …".
 pub async fn until<T>(what: &str, condition: impl AsyncFnMut() -> Option<T>) -> T {
     until_within(PATIENCE, what, condition).await
 }
 
-/// Waits for a condition that takes longer by its nature.
-pub async fn until_within<T>(
-    patience: Duration,
-    what: &str,
-    mut condition: impl AsyncFnMut() -> Option<T>,
-) -> T {
-    let end = Instant::now() + patience;
+/// [`until`] with another timeout.
+pub async fn until_within<T>(timeout: Duration, what: &str, condition: impl AsyncFnMut() -> Option<T>) -> T {
+    poll(timeout, condition).await.unwrap_or_else(|| panic!("waited {timeout:?} for {what}"))
+}
+
+/// Polls a condition until it gives a value or the time is over.
+pub async fn poll<T>(timeout: Duration, mut condition: impl AsyncFnMut() -> Option<T>) -> Option<T> {
+    let end = Instant::now() + timeout;
     loop {
-        if let Some(found) = condition().await {
+        let found = condition().await;
+        if found.is_some() || Instant::now() >= end {
             return found;
         }
-        assert!(Instant::now() < end, "waited {patience:?} for {what}");
-        sleep(Duration::from_millis(5)).await;
+        sleep(POLL_INTERVAL).await;
     }
 }
 
-/// A port without a listener. Below those that systems give to clients and to port 0, so that it is
-/// still free when a server that was killed comes back to it.
+/// A port without a listener, below the ephemeral range, so that it is still free when a killed server starts again on it.
 pub fn free_port() -> u16 {
     loop {
         let port = rand::rng().random_range(10_000..32_000);

@@ -1,4 +1,4 @@
-//! A wire that loses answers: requests go through, and what comes back is dropped for as long as a test says so.
+//! A wire that passes requests on and drops answers until a test mends it.
 
 use std::{
     net::SocketAddr,
@@ -40,7 +40,7 @@ impl Lossy {
         Self { address, loses, server }
     }
 
-    /// Answers come through from now on.
+    /// Passes answers on from now on.
     pub fn mend(&self) {
         self.loses.store(false, Ordering::SeqCst);
     }
@@ -58,7 +58,7 @@ async fn carry(near: TcpStream, far: TcpStream, loses: &AtomicBool) {
     let there = tokio::spawn(async move { tokio::io::copy(&mut near_in, &mut far_out).await });
     let mut chunk = [0; 4096];
     while let Ok(read @ 1..) = far_in.read(&mut chunk).await {
-        // The answer has come, so the request was handled; hanging up is all that the sender sees.
+        // The answer shows that the request was handled. The sender only sees a closed connection.
         if loses.load(Ordering::SeqCst) || near_out.write_all(&chunk[..read]).await.is_err() {
             break;
         }

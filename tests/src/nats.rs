@@ -3,12 +3,11 @@
 //! - [`shared`]: one server for the whole test binary, for tests that keep apart by prefixes of their own.
 //! - [`Server`]: one server for one test, which may be killed, frozen and started again.
 //! - [`Cluster`]: several servers that replicate, each of which may be killed.
-//! - [`Operator`]: whom a server trusts that knows its users by JWTs.
+//! - [`Operator`]: the trust anchor of a server with JWTs.
 //!
-//! The shared server is the `nats-server` on PATH where it is new enough, else a container where a Docker engine
-//! answers and has the image, else the `nats-server` that `make nats` installs under target/. `TALARIA_NATS` set to
-//! `path`, `docker` or `wheel` asks for one of them. The others get signals and keep their port and their files, which
-//! takes a process: they are never containers.
+//! The shared server is the `nats-server` on PATH if its version suffices, else a container if a Docker engine has the image,
+//! else the `nats-server` that `make nats` installs under target/. `TALARIA_NATS` selects `path`, `docker` or `wheel`. The
+//! others are processes, because they get signals and keep their port and their files.
 
 mod cluster;
 mod operator;
@@ -36,10 +35,10 @@ use tokio::sync::OnceCell;
 /// The image, as deployments pull it. `make nats-image` builds it where it cannot be pulled.
 const IMAGE: (&str, &str) = ("nats", "2.15.1");
 
-/// The oldest server that will do. The first 2.12 is too old for Talaria, and this does not look at patches.
+/// The oldest usable version. Talaria needs 2.12.1, and patch versions are not compared.
 const OLDEST: (u32, u32) = (2, 13);
 
-/// The URL of a server that every test of this binary may use, by JetStream names and subjects of its own.
+/// The URL of a server for all tests of this binary, which use different JetStream names and subjects.
 pub async fn shared() -> &'static str {
     static SHARED: OnceCell<String> = OnceCell::const_new();
     SHARED.get_or_init(start_shared).await
@@ -61,7 +60,7 @@ async fn start_shared() -> String {
         .await
         .unwrap_or_else(|error| panic!("a container of {}:{}: {error}", IMAGE.0, IMAGE.1));
     let port = container.get_host_port_ipv4(4222).await.unwrap();
-    // By its number: the name may lead to IPv6 first, where the port may be another container's.
+    // The name may resolve to IPv6, where the port may be another container's.
     let host = container.get_host().await.unwrap().to_string().replace("localhost", "127.0.0.1");
     // Dropping it would end it with the first test.
     std::mem::forget(container);
@@ -72,7 +71,7 @@ fn wants_docker() -> bool {
     match env::var("TALARIA_NATS").as_deref() {
         Ok("docker") => true,
         Ok("path" | "wheel") => false,
-        // That the engine has the image says that it answers.
+        // The engine answers if it has the image.
         Ok("") | Err(_) => {
             on_path().is_none()
                 && succeeds("docker", &["image", "inspect", &format!("{}:{}", IMAGE.0, IMAGE.1)])
@@ -114,8 +113,7 @@ fn succeeds(program: &str, arguments: &[&str]) -> bool {
     command.status().is_ok_and(|status| status.success())
 }
 
-/// Runs a line of shell when this process ends, however it ends. Statics are never dropped, and a process that is killed
-/// runs nothing; but the pipe that the shell reads from is closed in every case.
+/// Runs a line of shell when this process ends, also if it is killed: the pipe that the shell reads from is closed in any case.
 fn at_the_end_of_this_process(line: &str, arguments: &[&str]) {
     static WAITING: Mutex<Vec<Child>> = Mutex::new(Vec::new());
     let mut shell = Command::new("sh");

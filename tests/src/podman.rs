@@ -1,4 +1,4 @@
-//! Podman with a store of its own, for what a cluster's manifests say without a cluster.
+//! Podman with a store of its own, which runs Kubernetes manifests without a cluster.
 
 use crate::until;
 use serde_json::Value;
@@ -10,7 +10,7 @@ use std::{
 };
 use tempfile::TempDir;
 
-/// Bounds that need no privilege to be set. Podman would raise them, which is not allowed everywhere.
+/// Limits that need no privilege. Podman would raise them, which is not allowed everywhere.
 const CONFIGURATION: &str = "[containers]\ndefault_ulimits = [\"nofile=4096:4096\", \"nproc=2048:2048\"]\n";
 
 /// Images, pods and volumes that end with it.
@@ -27,12 +27,12 @@ impl Podman {
         Self { directory }
     }
 
-    /// Runs a command of podman's to its end, which has to be a good one. What it said on standard output.
+    /// The standard output of a podman command, which has to succeed.
     pub fn run(&self, arguments: &[&str]) -> String {
         let Output { status, stdout, stderr } = self.command(arguments);
-        let (said, complained) = (String::from_utf8_lossy(&stdout), String::from_utf8_lossy(&stderr));
-        assert!(status.success(), "podman {arguments:?}:\n{said}\n{complained}");
-        said.into_owned()
+        let (out, err) = (String::from_utf8_lossy(&stdout), String::from_utf8_lossy(&stderr));
+        assert!(status.success(), "podman {arguments:?}:\n{out}\n{err}");
+        out.into_owned()
     }
 
     /// Builds an image from a directory with a Dockerfile.
@@ -40,7 +40,7 @@ impl Podman {
         self.run(&["build", "--quiet", "--tag", image, directory.to_str().unwrap()]);
     }
 
-    /// Takes an image over from Docker, under another name.
+    /// Copies an image from Docker, under another name.
     pub fn load(&self, from_docker: &str, image: &str) {
         let archive = self.directory.path().join("image.tar");
         let saved =
@@ -51,7 +51,7 @@ impl Podman {
         self.run(&["tag", said.trim().trim_start_matches("Loaded image: "), image]);
     }
 
-    /// Runs what manifests say, and waits until a pod has this container.
+    /// Runs manifests, and waits until a pod has this container.
     pub async fn play(&self, manifests: &Path, container: &str) -> Container<'_> {
         self.run(&["kube", "play", manifests.to_str().unwrap()]);
         let id = until(&format!("the container {container}"), async || {
@@ -63,7 +63,7 @@ impl Podman {
         Container { podman: self, id }
     }
 
-    /// Ends what was played, in order. Volumes stay.
+    /// Ends the pods of manifests, in order. Volumes stay.
     pub fn down(&self, manifests: &Path) {
         self.run(&["kube", "down", manifests.to_str().unwrap()]);
     }
@@ -98,7 +98,7 @@ pub struct Container<'a> {
 }
 
 impl Container<'_> {
-    /// What podman knows of it.
+    /// Podman's description of it.
     pub fn inspect(&self) -> Value {
         let said = self.podman.run(&["inspect", "--type", "container", &self.id]);
         let mut list: Value = serde_json::from_str(&said).unwrap();
@@ -120,14 +120,14 @@ impl Container<'_> {
         self.podman.run(&[&["exec", &self.id], command].concat())
     }
 
-    /// What stands in one of its files.
+    /// The content of one of its files.
     pub fn read(&self, path: &str) -> String {
         let copy = self.podman.directory.path().join("copy");
         self.podman.run(&["cp", &format!("{}:{path}", self.id), copy.to_str().unwrap()]);
         fs::read_to_string(copy).unwrap()
     }
 
-    /// Everything that it has said.
+    /// Its log.
     pub fn log(&self) -> String {
         let Output { stdout, stderr, .. } = self.podman.command(&["logs", &self.id]);
         String::from_utf8_lossy(&stdout).into_owned() + &String::from_utf8_lossy(&stderr)

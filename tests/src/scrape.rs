@@ -1,8 +1,8 @@
-//! What a process shows at `/metrics`, taken apart.
+//! The parsed text of `/metrics`.
 
 use std::collections::BTreeMap;
 
-/// One look.
+/// The metrics of one request.
 #[derive(Debug, Default)]
 pub struct Scrape {
     /// Each metric's type.

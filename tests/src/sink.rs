@@ -1,7 +1,6 @@
-//! A Hermes that does what a test tells it, and remembers every request.
+//! A scripted Hermes that records every request.
 //!
-//! It is not a model of Hermes: the tests against the real one are in `e2e/hermes.rs`. It is for what the real
-//! one cannot be asked to do, and for counting.
+//! For answers that the real Hermes does not give on demand, and for counting. Tests against the real one are in `e2e/hermes`.
 
 use axum::{
     Json, Router,
@@ -24,23 +23,23 @@ use tokio::{net::TcpListener, sync::Notify, task::JoinHandle};
 /// The secret that every route of a sink has.
 pub const SECRET: &str = "the secret that Hermes and Talaria share";
 
-/// What a route of the sink does.
+/// The behaviour of a route.
 #[derive(Clone, Debug, Default)]
 pub enum Does {
-    /// Accepts what is new, calls what is not a duplicate, as a route with an agent.
+    /// Accepts new ids and answers "duplicate" to known ones, as a route with an agent.
     #[default]
     Accept,
-    /// Never answers, until told otherwise.
+    /// Does not answer until the behaviour changes.
     Hang,
-    /// Answers this status with this body.
+    /// This status with this body.
     Answer(u16, Value),
-    /// Answers this status with this page, as something that is not Hermes.
+    /// This status with this page, as a server that is not Hermes.
     Page(u16, String),
-    /// Records the request as `Accept` does, and hangs up.
+    /// Accepts, and closes the connection within the answer.
     LoseAnswer,
 }
 
-/// A request that came in.
+/// A recorded request.
 #[derive(Clone, Debug)]
 pub struct Request {
     /// The route's name in the URL.
@@ -117,7 +116,7 @@ impl Sink {
         format!("http://{}/webhooks/{route}", self.address)
     }
 
-    /// Tells a route what to do from now on; who hangs on it is told too.
+    /// Changes the behaviour of a route, also for requests that hang.
     pub fn set(&self, route: &str, does: Does) {
         self.state.does.lock().unwrap().insert(route.into(), does);
         self.state.changed.notify_waiters();
@@ -133,7 +132,7 @@ impl Sink {
         self.requests().into_iter().filter(|request| request.route == route).collect()
     }
 
-    /// Forgets the ids that it has seen, as Hermes does when it is restarted.
+    /// Forgets all ids, as Hermes does at a restart.
     pub fn forget_ids(&self) {
         self.state.seen.lock().unwrap().clear();
     }
@@ -151,10 +150,10 @@ async fn webhook(
     let signed = signature::accepts(&SECRET.into(), Timestamp::now(), &body, value);
     let mut request =
         Request { route: route.clone(), id: id.clone(), signed, headers: headers.clone(), body, ran: false };
-    // What is recorded is recorded as it comes; how it is answered may take long.
-    let mut place = None;
+    // Recorded before it is answered, which may take long.
+    let mut index = None;
     loop {
-        // Before looking, so that a change in between is not missed.
+        // First, so that no change is missed.
         let changed = sink.changed.notified();
         let does = sink.does.lock().unwrap().get(&route).cloned().unwrap_or_default();
         let runs =
@@ -162,12 +161,12 @@ async fn webhook(
         request.ran |= runs;
         {
             let mut requests = sink.requests.lock().unwrap();
-            match place {
+            match index {
                 None => {
-                    place = Some(requests.len());
+                    index = Some(requests.len());
                     requests.push(request.clone());
                 }
-                Some(place) => requests[place] = request.clone(),
+                Some(index) => requests[index] = request.clone(),
             }
         }
         return match does {
@@ -177,7 +176,7 @@ async fn webhook(
             }
             Does::Answer(status, body) => (StatusCode::from_u16(status).unwrap(), Json(body)).into_response(),
             Does::Page(status, page) => (StatusCode::from_u16(status).unwrap(), Html(page)).into_response(),
-            // Dropping the connection in the middle of an answer is what a lost answer looks like.
+            // A connection that closes within the answer is a lost answer.
             Does::LoseAnswer => Response::builder()
                 .status(202)
                 .header("Content-Length", "100")

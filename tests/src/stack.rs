@@ -27,7 +27,7 @@ pub fn openrouter_secret(tenant: &str) -> String {
     format!("what OpenRouter signs {tenant}'s callbacks with")
 }
 
-/// A configuration in the making.
+/// Builds a configuration.
 #[derive(Debug, Default)]
 pub struct Builder {
     top: String,
@@ -37,7 +37,7 @@ pub struct Builder {
     flags: Vec<String>,
 }
 
-/// A tenant in the making.
+/// Builds a tenant.
 #[derive(Debug, Default)]
 pub struct Tenant {
     name: String,
@@ -59,7 +59,7 @@ impl Tenant {
         self.route_with(name, url, "{file: hermes}", keys)
     }
 
-    /// Adds a route whose secret is to be found there.
+    /// Adds a route with this source of its secret.
     #[must_use]
     pub fn route_with(mut self, name: &str, url: &str, secret: &str, keys: &str) -> Self {
         self.routes += &format!("      {name}:\n        url: {url}\n        secret: {secret}\n");
@@ -90,14 +90,14 @@ impl Builder {
         self
     }
 
-    /// Starts the process by this command, which gets its command line as further arguments.
+    /// Starts the process through this command.
     #[must_use]
     pub fn under(mut self, command: &[&str]) -> Self {
         self.under = command.iter().map(|&word| word.into()).collect();
         self
     }
 
-    /// Starts the process with this on its command line.
+    /// Adds an argument of the process.
     #[must_use]
     pub fn flag(mut self, flag: &str) -> Self {
         self.flags.push(flag.into());
@@ -226,17 +226,17 @@ impl Drop for Stack {
 }
 
 impl Stack {
-    /// Where callbacks come in.
+    /// The ingress' address.
     pub fn ingress(&self) -> SocketAddr {
         self.process.ingress
     }
 
-    /// Where health and metrics are asked.
+    /// The admin port's address.
     pub fn admin(&self) -> SocketAddr {
         self.process.admin
     }
 
-    /// Where status is asked, as `--relay` takes it.
+    /// The relay's URL, for `--relay`.
     pub fn relay(&self) -> String {
         format!("http://{}", self.process.grpc)
     }
@@ -246,12 +246,12 @@ impl Stack {
         self.process.child.id()
     }
 
-    /// Everything that the process has said so far.
+    /// The lines that the process has logged.
     pub fn log(&self) -> Vec<String> {
         self.process.log.lock().unwrap().clone()
     }
 
-    /// Waits until it has said something, and gives the line. Lines are written some milliseconds after they are said.
+    /// Waits for a line in the log. Lines are written with a delay of some milliseconds.
     pub async fn logged(&self, what: &str) -> String {
         until(what, async || self.log().into_iter().find(|line| line.contains(what))).await
     }
@@ -261,21 +261,21 @@ impl Stack {
         OpenRouter::new(self.ingress(), tenant, &openrouter_secret(tenant))
     }
 
-    /// Ends the process as a power cut would, and starts another on the same files.
+    /// Kills the process and starts another on the same files.
     pub async fn kill_and_restart(&mut self) {
         self.process.child.kill().unwrap();
         self.process.child.wait().unwrap();
         self.process = Process::start(&self.written).await;
     }
 
-    /// Ends the process and starts another whose configuration has been changed.
+    /// Kills the process and starts another with a changed configuration.
     pub async fn restart_with(&mut self, change: impl FnOnce(String) -> String) {
         let text = fs::read_to_string(&self.written.config).unwrap();
         fs::write(&self.written.config, change(text)).unwrap();
         self.kill_and_restart().await;
     }
 
-    /// Replaces the configuration as editors do, and leaves it to the process to notice. What was written.
+    /// Replaces the configuration as editors do, for the process to notice. Returns the new text.
     pub fn rewrite(&self, change: impl FnOnce(String) -> String) -> String {
         let (config, new) = (&self.written.config, self.written.path().join(".talaria.yaml.new"));
         let text = change(fs::read_to_string(config).unwrap());
@@ -284,19 +284,19 @@ impl Stack {
         text
     }
 
-    /// What it says of its configuration.
+    /// The page `/config`.
     pub async fn config(&self) -> Value {
         let (status, body) = self.admin_get("/config").await;
         assert_eq!(status, 200, "{body}");
         serde_json::from_str(&body).unwrap()
     }
 
-    /// Waits until its configuration stands so.
-    pub async fn config_when(&self, what: &str, is_so: impl Fn(&Value) -> bool) -> Value {
-        until(what, async || Some(self.config().await).filter(|config| is_so(config))).await
+    /// Waits until `/config` meets a condition.
+    pub async fn config_when(&self, what: &str, is_met: impl Fn(&Value) -> bool) -> Value {
+        until(what, async || Some(self.config().await).filter(|config| is_met(config))).await
     }
 
-    /// Waits until so many configurations have come into force.
+    /// Waits until the configuration of this generation is in force.
     pub async fn generation(&self, generation: u64) -> Value {
         let what = format!("configuration {generation}");
         self.config_when(&what, |config| config["generation"] == generation && config["fault"].is_null())
@@ -308,7 +308,7 @@ impl Stack {
         assert!(Command::new("kill").args([signal, &self.pid().to_string()]).status().unwrap().success());
     }
 
-    /// Asks it to stop, waits until it has, and gives its exit code.
+    /// Sends SIGTERM and waits for the end. Returns the exit code.
     pub async fn terminate(&mut self) -> Option<i32> {
         self.signal("-TERM");
         until("talaria to stop", async || self.process.child.try_wait().unwrap()).await.code()
@@ -349,7 +349,7 @@ impl Stack {
         &self,
         event: &str,
         route: &str,
-        is_so: impl Fn(&Delivery) -> bool,
+        is_met: impl Fn(&Delivery) -> bool,
     ) -> GetDeliveryResponse {
         let planned = self.event(event).await;
         let id = planned
@@ -363,7 +363,7 @@ impl Stack {
         let mut status = self.status().await;
         until(&format!("the delivery of {event} to {route}"), async || {
             let answer = status.get_delivery(request.clone()).await.unwrap().into_inner();
-            is_so(answer.delivery.as_ref().unwrap()).then_some(answer)
+            is_met(answer.delivery.as_ref().unwrap()).then_some(answer)
         })
         .await
     }
@@ -387,7 +387,7 @@ impl Stack {
         }
     }
 
-    /// What the admin port answers.
+    /// An answer of the admin port.
     pub async fn admin_get(&self, path: &str) -> (u16, String) {
         let url = format!("http://{}{path}", self.admin());
         let response = crate::http().get(url).send().await.unwrap();

@@ -1,4 +1,4 @@
-//! A terminal of some width, and what a command shows on it.
+//! A terminal of a given width, and the output of a command on it.
 
 use rustix::{
     pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt},
@@ -14,7 +14,7 @@ use std::{
     thread::JoinHandle,
 };
 
-/// A command on a terminal: its standard output and error are shown there.
+/// A command with standard output and error on a terminal.
 #[derive(Debug)]
 pub struct OnTerminal {
     child: Child,
@@ -23,7 +23,7 @@ pub struct OnTerminal {
 }
 
 impl OnTerminal {
-    /// Starts a command on a terminal with so many columns, without colours.
+    /// Starts a command on a terminal with this many columns, without colours.
     pub fn start(mut command: Command, columns: u16) -> Self {
         let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
         grantpt(&master).unwrap();
@@ -36,7 +36,7 @@ impl OnTerminal {
         command.env("NO_COLOR", "1").stdin(Stdio::null());
         command.stdout(terminal.try_clone().unwrap()).stderr(terminal);
         let child = command.spawn().unwrap();
-        // The command's own copies of the terminal end with it, and ours end here: then reading does.
+        // Closes the copies here, so that reading ends with the command.
         drop(command);
         let shown = Arc::<Mutex<Vec<u8>>>::default();
         let reader = std::thread::spawn({
@@ -46,13 +46,13 @@ impl OnTerminal {
         Self { child, shown, reader: Some(reader) }
     }
 
-    /// What was shown so far.
+    /// The output so far.
     pub fn shown(&self) -> String {
         let shown = self.shown.lock().unwrap();
         String::from_utf8_lossy(&shown).replace("\r\n", "\n")
     }
 
-    /// Waits until it ends; its exit code, and all that was shown.
+    /// Waits for its end. Returns the exit code and the output.
     pub fn end(mut self) -> (Option<i32>, String) {
         let code = self.child.wait().unwrap().code();
         self.reader.take().unwrap().join().unwrap();
@@ -62,7 +62,7 @@ impl OnTerminal {
 
 fn read(master: OwnedFd, shown: &Mutex<Vec<u8>>) {
     let (mut master, mut bytes) = (File::from(master), [0; 4096]);
-    // A terminal that is gone is an error.
+    // Reading fails once the terminal is closed.
     while let Ok(count @ 1..) = master.read(&mut bytes) {
         shown.lock().unwrap().extend_from_slice(&bytes[..count]);
     }

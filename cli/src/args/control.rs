@@ -1,6 +1,6 @@
-//! What an operator intervenes with: pause, resume, cancel, replay, and what became of it.
+//! The arguments of operators' commands: pause, resume, probe, cancel, replay, jobs and actions.
 
-use super::{Ask, Filter, moment};
+use super::{Ask, Filter, List, moment};
 use clap::Args as ClapArgs;
 use jiff::Timestamp;
 use std::{str::FromStr, time::Duration};
@@ -33,13 +33,13 @@ impl std::fmt::Display for Target {
     }
 }
 
-/// Who asks, and why.
+/// The operator and the reason.
 #[derive(ClapArgs, Debug)]
 pub struct Who {
-    /// Why, in a few words; kept with what was done
+    /// The reason, which is recorded with the action
     #[arg(long, value_name = "TEXT")]
     pub reason: Option<String>,
-    /// Who asks; your user name where it is left out
+    /// Your name; the user name where it is left out
     #[arg(long = "as", value_name = "NAME")]
     pub name: Option<String>,
 }
@@ -52,8 +52,8 @@ Examples:
   talaria pause acme                      every route of the tenant
   talaria pause acme/video --for 2h       ends by itself
 
-Nothing of it is sent until it is resumed, by any relay, also after restarts. Callbacks are taken as always, \
-and what they bring waits; the time does not count towards retry.max_age. An attempt that is under way ends.")]
+No relay sends anything for it until it is resumed, also after restarts. Callbacks are accepted as always, and their \
+deliveries wait; the time does not count towards retry.max_age. An attempt under way is completed.")]
 pub struct Pause {
     /// A route as TENANT/ROUTE, or a whole tenant
     pub target: Target,
@@ -61,10 +61,8 @@ pub struct Pause {
     #[arg(long = "for", value_name = "DURATION", value_parser = duration)]
     pub duration: Option<Duration>,
     #[command(flatten)]
-    #[expect(missing_docs, reason = "flattened")]
     pub who: Who,
     #[command(flatten)]
-    #[expect(missing_docs, reason = "flattened")]
     pub ask: Ask,
 }
 
@@ -75,15 +73,13 @@ Examples:
   talaria resume acme/video
   talaria resume acme           ends the tenant's pause; a route that was paused by itself stays so
 
-What waited goes out at the route's pace.")]
+The waiting deliveries go out at the route's pace.")]
 pub struct Resume {
     /// A route as TENANT/ROUTE, or a whole tenant
     pub target: Target,
     #[command(flatten)]
-    #[expect(missing_docs, reason = "flattened")]
     pub who: Who,
     #[command(flatten)]
-    #[expect(missing_docs, reason = "flattened")]
     pub ask: Ask,
 }
 
@@ -93,17 +89,15 @@ pub struct Resume {
 Examples:
   talaria probe acme/video --reason 'Hermes has the secret now'
 
-A route whose Hermes failed or does not serve it is shut: what waits for it is not sent, and single deliveries probe \
-it, after pauses that grow. This sends one now. What Hermes answers to it opens the route, or shuts it again for as long as \
-before (after the first pause: for the second). Fails with exit code 1 for a route that is open, that is paused, or for which nothing waits.")]
+A route whose Hermes failed or does not serve it is shut: its deliveries wait, and single ones probe it after growing \
+delays. This sends one now. Hermes' answer opens the route, or shuts it again for the same delay (after the first delay: for \
+the second). Fails with exit code 1 for a route that is open or paused, or that has no waiting delivery.")]
 pub struct Probe {
     /// The route, as TENANT/ROUTE
     pub target: Target,
     #[command(flatten)]
-    #[expect(missing_docs, reason = "flattened")]
     pub who: Who,
     #[command(flatten)]
-    #[expect(missing_docs, reason = "flattened")]
     pub ask: Ask,
 }
 
@@ -113,17 +107,14 @@ pub struct Probe {
 Examples:
   talaria cancel dlv_… --reason 'sent by hand'
 
-Only what waits can be called off. While an attempt is under way this fails with exit code 1: try \
-again when it has ended. What was cancelled can be replayed. Of the id as much is enough as tells it from \
-others.")]
+Only a waiting delivery can be cancelled. While an attempt is under way this fails with exit code 1: try \
+again after it. A cancelled delivery can be replayed. A unique beginning of the id is sufficient.")]
 pub struct Cancel {
     /// The delivery, dlv_…
     pub id: String,
     #[command(flatten)]
-    #[expect(missing_docs, reason = "flattened")]
     pub who: Who,
     #[command(flatten)]
-    #[expect(missing_docs, reason = "flattened")]
     pub ask: Ask,
 }
 
@@ -131,44 +122,41 @@ pub struct Cancel {
 #[derive(ClapArgs, Debug)]
 #[command(after_help = "\
 Examples:
-  talaria replay dlv_…                            whatever it came to, also what waits
-  talaria replay evt_… --route video              planned now, where no route wanted it
+  talaria replay dlv_…                            in any state, also waiting
+  talaria replay evt_… --route video              for an event that the route did not take
   talaria replay --tenant acme --route video --dry-run
-  talaria replay --tenant acme --route video      what is parked
+  talaria replay --tenant acme --route video      parked deliveries
   talaria replay --state parked --state ambiguous --since 24h --rate 60/min
   talaria replay --all --detach
 
-Each is sent under a new id, so Hermes runs it again, even where it ran before. Without --state, what \
-is parked is meant; what waits is sent at once by its id, and never meant by options. Goes from the \
-oldest event to the newest, as a job that any relay goes on with: Ctrl-C ends the waiting and not the \
-job. `talaria jobs` shows jobs and cancels them. Of an id as much is enough as tells it from others.")]
+Each is sent under a new id, so Hermes runs it again, even if it ran before. Options select parked deliveries, or those of \
+--state, and never waiting ones; a waiting delivery is sent at once by its id. A job replays from the oldest event to the \
+newest, and any relay continues it: Ctrl-C ends the command and not the job. `talaria jobs` lists and cancels jobs. A unique \
+beginning of an id is sufficient.")]
 pub struct Replay {
-    /// The delivery, dlv_…; an event, evt_…, with --route; or say with options which
+    /// A delivery, dlv_…; or an event, evt_…, with --route. Options select several
     #[arg(conflicts_with_all = ["tenant", "job", "state", "since", "until", "event_type", "all", "dry_run", "rate", "detach"])]
     pub id: Option<String>,
     #[command(flatten)]
-    #[expect(missing_docs, reason = "flattened")]
     pub filter: Filter,
-    /// Only events of this type, or all behind a dot: 'video.generation.*'
+    /// Only events of this type, or of all types below it: 'video.generation.*'
     #[arg(long = "type", value_name = "TYPE")]
     pub event_type: Option<String>,
-    /// Everything there is in these states
+    /// All deliveries in these states
     #[arg(long)]
     pub all: bool,
-    /// Only count
+    /// Count them only
     #[arg(long)]
     pub dry_run: bool,
-    /// No faster than this: 10/s, 600/min
+    /// The highest rate, such as 10/s or 600/min
     #[arg(long, default_value = "10/s", value_name = "RATE", value_parser = rate)]
     pub rate: u32,
-    /// Do not wait for the job's end
+    /// Do not wait for the end of the job
     #[arg(long)]
     pub detach: bool,
     #[command(flatten)]
-    #[expect(missing_docs, reason = "flattened")]
     pub who: Who,
     #[command(flatten)]
-    #[expect(missing_docs, reason = "flattened")]
     pub ask: Ask,
 }
 
@@ -178,26 +166,21 @@ pub struct Replay {
 Examples:
   talaria jobs
   talaria jobs rpl_…
-  talaria jobs rpl_… --cancel             what it has replayed stays replayed
+  talaria jobs rpl_… --cancel             finished replays are not undone
 
-Of an id as much is enough as tells it from others. Times are in UTC.")]
+A unique beginning of an id is sufficient. Times are in UTC.")]
 pub struct Jobs {
     /// One job, rpl_…
+    #[arg(conflicts_with = "page")]
     pub id: Option<String>,
-    /// Call it off
+    /// Cancel it
     #[arg(long, requires = "id")]
     pub cancel: bool,
-    /// List so many
-    #[arg(long, default_value_t = 20, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
-    pub limit: u32,
-    /// Show whole ids and every column, however wide the terminal is
-    #[arg(long)]
-    pub wide: bool,
     #[command(flatten)]
-    #[expect(missing_docs, reason = "flattened")]
+    pub list: List,
+    #[command(flatten)]
     pub who: Who,
     #[command(flatten)]
-    #[expect(missing_docs, reason = "flattened")]
     pub ask: Ask,
 }
 
@@ -208,8 +191,8 @@ Examples:
   talaria actions
   talaria actions --tenant acme --since 24h
 
-Kept for as long as events are. What a replay job did to each delivery is shown with the delivery: \
-talaria status dlv_… Times are in UTC.")]
+Actions are kept for as long as events. Replays by a job are listed with each delivery: talaria status dlv_… \
+Times are in UTC.")]
 pub struct Actions {
     /// Only of this tenant
     #[arg(long, value_name = "NAME")]
@@ -217,23 +200,17 @@ pub struct Actions {
     /// Only since: a time such as '2026-04-24 12:00:00Z', or how long ago, such as 2h
     #[arg(long, value_name = "WHEN", value_parser = moment)]
     pub since: Option<Timestamp>,
-    /// List so many
-    #[arg(long, default_value_t = 20, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
-    pub limit: u32,
-    /// Show whole ids and every column, however wide the terminal is
-    #[arg(long)]
-    pub wide: bool,
     #[command(flatten)]
-    #[expect(missing_docs, reason = "flattened")]
+    pub list: List,
+    #[command(flatten)]
     pub ask: Ask,
 }
 
-/// A duration, of a pause or of waiting; what it is for says which of them it takes.
 pub(super) fn duration(text: &str) -> Result<Duration, String> {
     humantime::parse_duration(text).map_err(|_| "expected a duration such as 30min, 2h or 1d".to_owned())
 }
 
-/// How many a minute.
+/// Per minute.
 fn rate(text: &str) -> Result<u32, String> {
     let read = || {
         let (count, unit) = text.split_once('/')?;

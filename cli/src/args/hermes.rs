@@ -13,9 +13,9 @@ Examples:
   talaria hermes acme/video --install ~/.hermes
   talaria hermes acme/failures --deliver telegram --install ~/.hermes
 
-With --install, a subscription of that name that is there already is made what the route needs: secret, prompt, events, \
-deliver_only, enabled, profile, filters and script. What is replaced is shown. Its skills, toolsets, deliver and \
-deliver_extra are kept. A prompt or a cron_job of your own is replaced with --force alone.")]
+With --install, an existing subscription of that name gets the values that the route needs: secret, prompt, events, \
+deliver_only, enabled, profile, filters and script. Replaced values are shown. Its skills, toolsets, deliver and \
+deliver_extra are kept. A prompt or a cron_job of your own is replaced with --force only.")]
 pub struct Hermes {
     /// The route, as TENANT/ROUTE; needed where the configuration has more than one
     pub route: Option<String>,
@@ -30,7 +30,7 @@ pub struct Hermes {
     pub force: bool,
 }
 
-/// Hermes takes the name of a platform, and of the chat nothing: what its cron jobs understand beside that, webhooks do not.
+/// Webhooks of Hermes take the name of a platform without a chat, unlike its cron jobs.
 fn target(text: &str) -> Result<String, String> {
     let (platform, chat) = text.find([':', '/', '.']).map_or((text, ""), |at| text.split_at(at));
     let platform = platform.to_ascii_lowercase();

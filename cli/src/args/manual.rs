@@ -1,4 +1,4 @@
-//! The arguments of what tells about the program: `talaria help`, `talaria man` and `talaria completions`.
+//! The arguments of `talaria help`, `talaria man` and `talaria completions`.
 
 use super::path::path;
 use clap::Args as ClapArgs;
@@ -10,7 +10,7 @@ use std::path::PathBuf;
 Examples:
   talaria help pause
   talaria help error                    the pages about errors, by name
-  talaria help error callback-401       what it means, why it happens, and what to do")]
+  talaria help error callback-401       its meaning, its causes and its remedy")]
 pub struct Help {
     /// A command; or `error`, and the name of a page about one
     #[arg(value_name = "COMMAND")]
@@ -24,7 +24,7 @@ Examples:
   talaria man ~/.local/share/man/man1       then: man talaria-status
   sudo talaria man /usr/local/share/man/man1
 
-Writes talaria.1 and a page for each command, over those that are there.")]
+Writes talaria.1 and a page for each command, and replaces existing ones.")]
 pub struct Man {
     /// The directory to write into, which is created if need be
     #[arg(value_name = "DIR", value_parser = path())]

@@ -1,26 +1,26 @@
-//! What is asked with: where, which deliveries, and the commands that only look.
+//! The arguments of requests to a relay, and of `talaria status` and `talaria watch`.
 
-use super::path::path;
+use super::{List, path::path};
 use crate::Failure;
 use clap::{Args as ClapArgs, ValueEnum};
 use jiff::Timestamp;
 use std::path::PathBuf;
-use talaria_proto::v1::DeliveryState;
+use talaria_bus::time::to_proto;
+use talaria_proto::v1::{DeliveryFilter, DeliveryState};
 
-/// Where to ask, and as whom. The token itself is in TALARIA_TOKEN or in a file, and never on a command line, where others
-/// on the machine could read it.
+/// The relay and the credentials. The token itself is never on a command line, which others on the machine can read.
 #[derive(ClapArgs, Debug)]
 pub struct Ask {
     /// The relay's status service; the configured one where it is left out
     #[arg(long, value_name = "URL", value_parser = http_url, env = "TALARIA_RELAY")]
     pub relay: Option<url::Url>,
-    /// The token to show, in a file; TALARIA_TOKEN or the file in TALARIA_TOKEN_FILE where it is left out
+    /// A file with the token; TALARIA_TOKEN or the file in TALARIA_TOKEN_FILE where it is left out
     #[arg(long, value_name = "FILE", value_parser = path())]
     pub token_file: Option<PathBuf>,
-    /// Trust this authority instead of the system's, with https://
+    /// The certificate authority for https:// instead of the system's
     #[arg(long, value_name = "FILE", value_parser = path(), env = "TALARIA_CA")]
     pub ca: Option<PathBuf>,
-    /// The certificate to show, where the relay asks for one
+    /// The client certificate, if the relay requires one
     #[arg(long, value_name = "FILE", value_parser = path(), env = "TALARIA_CERT", requires = "key")]
     pub cert: Option<PathBuf>,
     /// Its key
@@ -31,7 +31,7 @@ pub struct Ask {
     pub json: bool,
 }
 
-/// Which deliveries.
+/// A selection of deliveries.
 #[derive(ClapArgs, Debug, Default)]
 pub struct Filter {
     /// Only of this tenant
@@ -55,7 +55,7 @@ pub struct Filter {
 }
 
 impl Filter {
-    /// Takes a route's tenant out of its name, where that has it.
+    /// Splits a route given as TENANT/ROUTE.
     pub(crate) fn with_tenant_of_route(mut self) -> Result<Self, Failure> {
         let Some((tenant, route)) = self.route.as_deref().and_then(|name| name.split_once('/')) else {
             return Ok(self);
@@ -68,9 +68,21 @@ impl Filter {
     }
 }
 
+impl From<&Filter> for DeliveryFilter {
+    fn from(filter: &Filter) -> Self {
+        Self {
+            tenant: filter.tenant.clone().unwrap_or_default(),
+            route: filter.route.clone().unwrap_or_default(),
+            job_id: filter.job.clone().unwrap_or_default(),
+            states: filter.state.iter().map(|state| DeliveryState::from(*state).into()).collect(),
+            since: filter.since.map(to_proto),
+            until: filter.until.map(to_proto),
+        }
+    }
+}
+
 /// A delivery's state.
 #[derive(Clone, Copy, Debug, ValueEnum)]
-#[expect(missing_docs, reason = "the proto says what they mean")]
 pub enum State {
     Waiting,
     Delivered,
@@ -97,46 +109,41 @@ impl From<State> for DeliveryState {
 #[derive(ClapArgs, Debug)]
 #[command(after_help = "\
 Examples:
-  talaria status                  every route that took something, and the latest deliveries
-  talaria status job_7            what became of a job at OpenRouter
+  talaria status                  sums of every route, and the latest deliveries
+  talaria status job_7            the events and deliveries of a job at OpenRouter
   talaria status evt_…            an event, with its deliveries
   talaria status dlv_…            a delivery, with its attempts
   talaria status --state parked --since 24h
-  talaria status --routes         which routes let deliveries through, and why others do not
-  talaria status --refused        what was refused in the last hour, why, and what to do
-  talaria status --unmatched      events that no route took, and what to do
+  talaria status --routes         the state of each route, and what stops it
+  talaria status --refused        refusals of the last hour, with reasons and advice
+  talaria status --unmatched      events that no route took, with reasons
   talaria status --quarantined    signed callbacks that were not events
 
-Of an id as much is enough as tells it from others; tables show ids so on a terminal. Times are in UTC.")]
+A unique beginning of an id is sufficient; tables on a terminal show ids in this form. Times are in UTC.")]
 pub struct Status {
     /// An event, a delivery, or a job at OpenRouter
+    #[arg(conflicts_with = "page")]
     pub id: Option<String>,
     #[command(flatten)]
-    #[expect(missing_docs, reason = "flattened")]
     pub filter: Filter,
     /// List signed callbacks that were not events
     #[arg(long, conflicts_with_all = ["id", "route", "job", "state", "since", "until"])]
     pub quarantined: bool,
-    /// List what was refused at the ingress in the last hour, by tenant and reason
-    #[arg(long, conflicts_with_all = ["id", "route", "job", "state", "since", "until", "quarantined", "payload"])]
+    /// List the refusals of the last hour, by tenant and reason
+    #[arg(long, conflicts_with_all = ["id", "route", "job", "state", "since", "until", "quarantined", "payload", "page"])]
     pub refused: bool,
     /// List events that no route took, newest first
     #[arg(long, conflicts_with_all = ["id", "route", "job", "state", "quarantined", "refused", "payload"])]
     pub unmatched: bool,
     /// List routes with their circuit breakers and pauses
-    #[arg(long, conflicts_with_all = ["id", "route", "job", "state", "since", "until", "quarantined", "refused", "unmatched", "payload"])]
+    #[arg(long, conflicts_with_all = ["id", "route", "job", "state", "since", "until", "quarantined", "refused", "unmatched", "payload", "page"])]
     pub routes: bool,
     /// Show payloads too
     #[arg(long)]
     pub payload: bool,
-    /// List so many
-    #[arg(long, default_value_t = 20, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
-    pub limit: u32,
-    /// Show whole ids and every column, however wide the terminal is
-    #[arg(long)]
-    pub wide: bool,
     #[command(flatten)]
-    #[expect(missing_docs, reason = "flattened")]
+    pub list: List,
+    #[command(flatten)]
     pub ask: Ask,
 }
 
@@ -147,30 +154,27 @@ Examples:
   talaria watch
   talaria watch --tenant acme --state parked --json
 
-Goes on where it was when the relay is restarted. Ends with Ctrl-C. Times are in UTC.")]
+Continues after a restart of the relay, without a gap. Ctrl-C ends it. Times are in UTC.")]
 pub struct Watch {
     #[command(flatten)]
-    #[expect(missing_docs, reason = "flattened")]
     pub filter: Filter,
-    /// Begin with what is now, and not with the next change
+    /// Begin with the present state of all deliveries
     #[arg(long)]
     pub snapshot: bool,
     /// Show every column whole, however wide the terminal is
     #[arg(long)]
     pub wide: bool,
     #[command(flatten)]
-    #[expect(missing_docs, reason = "flattened")]
     pub ask: Ask,
 }
 
-/// Where something listens.
 pub(super) fn http_url(text: &str) -> Result<url::Url, String> {
     let url: Option<url::Url> = text.parse().ok();
     url.filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host())
         .ok_or_else(|| "expected a URL that begins with http:// or https://".to_owned())
 }
 
-/// A time, or how long ago.
+/// A time, or an age.
 pub(super) fn moment(text: &str) -> Result<Timestamp, String> {
     if let Ok(ago) = humantime::parse_duration(text) {
         return Ok(talaria_bus::time::before(Timestamp::now(), ago));

@@ -12,22 +12,22 @@ Examples:
   talaria token --name ops --scope control --out ops.token
   talaria token --name acme --tenant acme --json
 
-Prints a fresh token once, and what to write under relay.tokens: its hash, by which the relay knows it. The token itself \
-is kept nowhere. It has 256 random bits, so its SHA-256 tells nothing of it.
+Prints a fresh token once, and its entry for relay.tokens, which has the hash alone. The token itself is not stored. It has \
+256 random bits, so it cannot be found from its SHA-256.
 
-Whoever asks names the file with --token-file, or sets TALARIA_TOKEN_FILE, or TALARIA_TOKEN to the token itself; other \
-programs send it as gRPC metadata, authorization: Bearer TOKEN.")]
+Commands take the file with --token-file or TALARIA_TOKEN_FILE, or the token itself in TALARIA_TOKEN; other programs send it \
+as gRPC metadata, authorization: Bearer TOKEN.")]
 pub struct Token {
-    /// What is recorded of whoever asks with it
+    /// Its name, which is recorded with each action
     #[arg(long, default_value = "ops", value_name = "NAME")]
     pub name: String,
-    /// What it may be used for
+    /// The requests that it permits
     #[arg(long, default_value = "read", value_name = "SCOPE")]
     pub scope: Scope,
     /// The one tenant that it is for; all where it is left out
     #[arg(long, value_name = "NAME")]
     pub tenant: Option<String>,
-    /// Write the token into this new file, which this user alone may read, and do not print it
+    /// Write the token into this new file, readable by this user alone, and do not print it
     #[arg(long, value_name = "FILE", value_parser = path())]
     pub out: Option<PathBuf>,
     /// Answer as JSON
@@ -35,11 +35,11 @@ pub struct Token {
     pub json: bool,
 }
 
-/// What a token may be used for.
+/// The requests that a token permits.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub enum Scope {
-    /// To look
+    /// Requests that only read
     Read,
-    /// To intervene, and to look
+    /// All requests
     Control,
 }

@@ -1,15 +1,12 @@
-//! `talaria demo`: the whole way of a callback, in the open, with a stand-in Hermes.
+//! `talaria demo`: shows callbacks on their way to a stand-in Hermes.
 
-use super::{
-    changes::Changes,
-    send::{payload, post},
-    status::show_delivery,
-};
 use crate::{
     Failure,
     args::Demo,
+    callback::{payload, post},
+    client::ask,
     metrics,
-    print::{BOLD, DIM, Screen},
+    print::{BOLD, DIM, Screen, changes::Changes, delivery::show_delivery},
     reload::{Reloader, Source},
     stack::Stack,
     standin::{Received, StandIn},
@@ -50,13 +47,13 @@ async fn demo() -> Result<(), Failure> {
     let (hermes, received) = StandIn::start((Ipv4Addr::LOCALHOST, 0).into(), for_hermes).await?;
     let path = directory.path().join("talaria.yaml");
     fs::write(&path, configuration(&format!("http://{}", hermes.address)))?;
-    // It does not change.
+    // This configuration is never reloaded.
     let (_, live) = Reloader::start(Source::new(&path, Role::Both))?;
     let stack = Stack::bind(live, metrics::start()?).await?;
     let (Some(callbacks), Some(grpc)) = (stack.addresses.ingress, stack.addresses.grpc) else {
         return Err(anyhow!("both roles were asked for").into());
     };
-    say(format_args!(
+    print_line(format_args!(
         "{BOLD}Talaria{BOLD:#} takes callbacks on http://{callbacks}/callbacks/demo, answers gRPC on {grpc},\nand forwards to a \
          stand-in Hermes on http://{}.\n",
         hermes.address
@@ -80,19 +77,19 @@ async fn show(
     mut received: UnboundedReceiver<Received>,
 ) -> Result<(), Failure> {
     let watch = WatchDeliveriesRequest { changes_only: true, ..WatchDeliveriesRequest::default() };
-    let mut changes = relay.watch_deliveries(watch).await?.into_inner();
+    let mut changes = ask(relay.watch_deliveries(watch)).await?;
     for status in STATUSES {
         let event_type = format!("video.generation.{status}");
         let body = payload(&event_type, &format!("demo-{status}"), Timestamp::now());
         let answer = post(ingress, secret, &body).await?;
-        say(format_args!("signed callback {event_type}: answered {}", answer.status))?;
+        print_line(format_args!("signed callback {event_type}: answered {}", answer.status))?;
         if !answer.accepted() {
             return Err(anyhow!("the ingress answered {}: {}", answer.status, answer.body).into());
         }
     }
-    say(format_args!("\n{DIM}as WatchDeliveries reports it:{DIM:#}"))?;
+    print_line(format_args!("\n{DIM}as WatchDeliveries reports it:{DIM:#}"))?;
     let mut lines = Changes::new(Screen::stdout(false));
-    say(format_args!("{}", lines.heads()))?;
+    print_line(format_args!("{}", lines.heads()))?;
     let mut finished: Vec<Delivery> = Vec::new();
     while finished.len() < STATUSES.len() {
         let message = changes.message().await?.ok_or_else(|| anyhow!("the status service hung up"))?;
@@ -100,7 +97,7 @@ async fn show(
             continue;
         };
         let line = lines.line(&delivery, message.attempt.as_ref(), Timestamp::now());
-        say(format_args!("{line}"))?;
+        print_line(format_args!("{line}"))?;
         if delivery.state() != DeliveryState::Waiting {
             finished.push(delivery);
         }
@@ -110,26 +107,26 @@ async fn show(
         prompts.insert(received.id.clone(), received);
     }
     for delivery in &finished {
-        say(format_args!(""))?;
+        print_line(format_args!(""))?;
         let request = GetDeliveryRequest { delivery_id: delivery.id.clone() };
-        show_delivery(&relay.get_delivery(request).await?.into_inner())?;
+        show_delivery(&ask(relay.get_delivery(request)).await?)?;
         let key = format!("{}.{}", delivery.id, delivery.generation);
         let prompt = prompts.get(&key).and_then(|received| received.body.get("prompt")?.as_str());
         let prompt = prompt.ok_or_else(|| anyhow!("Hermes did not receive {key}"))?;
-        say(format_args!("  {DIM}Hermes received, with a valid signature, the prompt:{DIM:#}"))?;
+        print_line(format_args!("  {DIM}Hermes received, with a valid signature, the prompt:{DIM:#}"))?;
         for line in prompt.lines() {
-            say(format_args!("    {line}"))?;
+            print_line(format_args!("    {line}"))?;
         }
     }
     let delivered = finished.iter().filter(|delivery| delivery.state() == DeliveryState::Delivered).count();
-    say(format_args!("\n{BOLD}{delivered} of {} delivered.{BOLD:#}", STATUSES.len()))?;
+    print_line(format_args!("\n{BOLD}{delivered} of {} delivered.{BOLD:#}", STATUSES.len()))?;
     if delivered < STATUSES.len() {
         return Err(anyhow!("not all were delivered").into());
     }
-    say(format_args!("Next: `talaria init` writes a configuration for your own Hermes."))
+    print_line(format_args!("Next: `talaria init` writes a configuration for your own Hermes."))
 }
 
-fn say(text: std::fmt::Arguments<'_>) -> Result<(), Failure> {
+fn print_line(text: std::fmt::Arguments<'_>) -> Result<(), Failure> {
     Ok(writeln!(anstream::stdout().lock(), "{text}")?)
 }
 

@@ -1,9 +1,9 @@
-//! `talaria doctor`: everything that a callback needs on its way.
+//! `talaria doctor`: checks everything that a callback needs on its way.
 //!
-//! - [`finding`]: what was found, and how it is shown.
+//! - [`finding`]: the result of a check.
 //! - [`hermes`]: each route's Hermes, by a handshake and by the files of a home on this machine.
 //! - [`public`]: the public URL, and the clock by its answer.
-//! - [`disk`]: the data directory. [`bus`]: what stands between ingress and relay. [`process`]: what runs.
+//! - [`disk`]: the data directory. [`bus`]: the bus. [`process`]: the running process. [`routes`]: its routes.
 
 mod bus;
 mod disk;
@@ -11,8 +11,14 @@ mod finding;
 mod hermes;
 mod process;
 mod public;
+mod routes;
 
-use crate::{Failure, args::Doctor, print, reload::problems};
+use crate::{
+    Failure,
+    args::Doctor,
+    print::{self, counted},
+    reload::problems,
+};
 use anyhow::anyhow;
 use finding::{Finding, Level};
 use serde_json::{Value, json};
@@ -24,17 +30,17 @@ use std::{
 use talaria_core::config::{self, Config, Missing, Problem, Reading, Role};
 use tokio::time::timeout;
 
-/// How long a check may take that does not end by its own deadlines.
+/// For a check without shorter deadlines of its own.
 const DEADLINE: Duration = Duration::from_secs(25);
 
 pub(crate) async fn run(path: &Path, args: Doctor) -> Result<(), Failure> {
     let role = args.role.map_or(Role::Both, Role::from);
-    // Like a process that runs: one tenant's missing secret is told with the others' checks.
+    // As in a running process, a missing secret of one tenant does not stop the checks of others.
     let Reading { config, .. } = config::read_for(path, role, Missing::Tolerated);
     let config = match config {
         Ok(config) => config,
         Err(error) => {
-            if args.json {
+            if args.ask.json {
                 let found = match &error {
                     config::Error::Invalid { problems: found, .. } => problems(found),
                     error @ config::Error::Unreadable { .. } => vec![json!({"what": error.to_string()})],
@@ -46,8 +52,8 @@ pub(crate) async fn run(path: &Path, args: Doctor) -> Result<(), Failure> {
     };
     let public_url = args.public_url.as_ref().map(|url| url.as_str().trim_end_matches('/').to_owned());
     let public_url = public_url.or_else(|| config.ingress.public_url.clone());
-    // The slow ones side by side.
-    let (hermes, (public, clock), bus, process) = tokio::join!(
+    // These wait for others, so they run concurrently.
+    let (hermes, (public, clock), bus, process, routes) = tokio::join!(
         within("hermes", hermes::check(&config, role, args.hermes.as_deref())),
         async {
             match timeout(DEADLINE, public::check(&config, role, public_url.as_deref())).await {
@@ -57,6 +63,7 @@ pub(crate) async fn run(path: &Path, args: Doctor) -> Result<(), Failure> {
         },
         within("bus", bus::check(&config, role)),
         within("process", process::check(path, args.admin.as_ref())),
+        within("routes", routes::check(path, &args.ask, role)),
     );
     let mut found = vec![configuration(path, &config)];
     found.extend(config.warnings.iter().map(|problem| of_problem("configuration", Level::Warning, problem)));
@@ -67,7 +74,8 @@ pub(crate) async fn run(path: &Path, args: Doctor) -> Result<(), Failure> {
     found.extend(disk::check(&config, role));
     found.extend(bus);
     found.extend(process);
-    if args.json {
+    found.extend(routes);
+    if args.ask.json {
         show_json(&found, &[])?;
     } else {
         let mut out = anstream::stdout().lock();
@@ -105,19 +113,18 @@ fn too_slow(check: &'static str) -> Finding {
 }
 
 fn configuration(path: &Path, config: &Config) -> Finding {
-    let s = |n: usize| if n == 1 { "" } else { "s" };
     let (tenants, routes) = (config.tenants.len(), config.routes().count());
-    let what = format!("{}: {tenants} tenant{}, {routes} route{}", path.display(), s(tenants), s(routes));
+    let what = format!("{}: {}, {}", path.display(), counted(tenants, "tenant"), counted(routes, "route"));
     Finding::ok("configuration", what)
 }
 
 fn of_problem(check: &'static str, level: Level, problem: &Problem) -> Finding {
-    let place =
+    let location =
         if problem.line == 0 { String::new() } else { format!("{}:{}: ", problem.line, problem.column) };
-    Finding { check, level, what: format!("{place}{}", problem.what), help: problem.help.clone() }
+    Finding { check, level, what: format!("{location}{}", problem.what), help: problem.help.clone() }
 }
 
-/// What the role reads of them: routes' secrets that cannot be read are faults of the configuration.
+/// The secrets that the role reads.
 fn secrets(config: &Config, role: Role) -> Vec<Finding> {
     let unread = config.tenants.values().flat_map(|tenant| &tenant.unread);
     let found: Vec<_> = unread.map(|problem| of_problem("secrets", Level::Fault, problem)).collect();

@@ -1,11 +1,10 @@
-//! `talaria explain`: why an event arrived or did not, and what happens next.
+//! `talaria explain`: why an event was delivered or not, and the next step of each delivery.
 
-use super::status::show_event_head;
 use crate::{
     Failure,
     args::Explain,
-    client, ids,
-    print::{self, BOLD, DIM, UNDER_TIME, one_line, state_name, state_style},
+    client::{self, ids},
+    print::{self, BOLD, DIM, UNDER_TIME, delivery::show_event_head, one_line, state_name, state_style},
 };
 use jiff::Timestamp;
 use std::{
@@ -27,20 +26,20 @@ pub(crate) async fn run(config: &Path, args: Explain) -> Result<(), Failure> {
         id if id.starts_with("rpl_") => {
             return Err(Failure::Usage(format!("{id} is a replay job; talaria jobs {id} shows it")));
         }
-        id if id.starts_with("evt_") => Subject::EventId(ids::whole(&args.ask, config, &id).await?),
-        id if id.starts_with("dlv_") => Subject::DeliveryId(ids::whole(&args.ask, config, &id).await?),
+        id if id.starts_with("evt_") => Subject::EventId(ids::complete_at(&args.ask, config, &id).await?),
+        id if id.starts_with("dlv_") => Subject::DeliveryId(ids::complete_at(&args.ask, config, &id).await?),
         id => {
-            let mut status = client::connect(&args.ask, config).await?;
+            let mut status = client::status(&args.ask, config).await?;
             Subject::JobId(ids::job(&mut status, &id, args.tenant.as_deref()).await?)
         }
     };
     if args.tenant.is_some() {
-        let mut status = client::connect(&args.ask, config).await?;
-        client::knows_tenant(&mut status, args.tenant.as_deref()).await?;
+        let mut status = client::status(&args.ask, config).await?;
+        client::check_tenant(&mut status, args.tenant.as_deref()).await?;
     }
     let mut relay = client::control(&args.ask, config).await?;
     let request = ExplainRequest { subject: Some(subject), tenant: args.tenant.unwrap_or_default() };
-    let answer = relay.explain(request).await?.into_inner();
+    let answer = client::ask(relay.explain(request)).await?;
     if args.ask.json {
         return Ok(print::json_document(&answer)?);
     }
@@ -107,19 +106,19 @@ fn show_route(
         show_attempt(out, attempt, attempt.idempotency_key != sent_as)?;
         sent_as = &attempt.idempotency_key;
     }
-    // What it waits for is mostly said by what holds it, or by what happens next.
-    let said = |reason: &str| reason == route.held_because || route.next.contains(reason);
-    if let Some(delivery) = route.delivery.as_ref().filter(|delivery| !said(&delivery.reason)) {
+    // The reason is often the same as the block or part of the next step.
+    let is_repeated = |reason: &str| reason == route.held_because || route.next.contains(reason);
+    if let Some(delivery) = route.delivery.as_ref().filter(|delivery| !is_repeated(&delivery.reason)) {
         let (state, style) = (state_name(delivery.state()), state_style(delivery.state()));
         let at = print::time(delivery.updated_at.as_ref());
         writeln!(out, "  {DIM}{at}{DIM:#}  {style}{state}{style:#}: {}", one_line(&delivery.reason))?;
     }
-    // It holds what waits, and nothing that has ended or was never planned.
+    // A block concerns waiting deliveries only.
     let waits = route.delivery.as_ref().is_some_and(|delivery| delivery.state() == DeliveryState::Waiting);
     if waits && !route.held_because.is_empty() {
-        let (until, held) = (moment(route.held_until.as_ref(), now), state_style(DeliveryState::Parked));
+        let (until, style) = (moment(route.held_until.as_ref(), now), state_style(DeliveryState::Parked));
         let until = if route.held_until.is_some() { format!(" until {until}") } else { String::new() };
-        writeln!(out, "  {held}held{held:#}{until}: {}", one_line(&route.held_because))?;
+        writeln!(out, "  {style}held{style:#}{until}: {}", one_line(&route.held_because))?;
     }
     if !route.next.is_empty() {
         let when = match &route.next_at {
@@ -131,7 +130,7 @@ fn show_route(
     Ok(())
 }
 
-/// A time to come, and how far off it is.
+/// "2026-11-28 14:00:00Z, in 30 s".
 fn moment(time: Option<&prost_types::Timestamp>, now: Timestamp) -> String {
     let left = since(from_proto(time), now);
     format!("{}, in {}", print::time(time), print::duration(left))
@@ -144,7 +143,7 @@ fn show_attempt(out: &mut impl Write, attempt: &Attempt, new_id: bool) -> io::Re
     let mut facts = vec![outcome.to_owned()];
     facts.extend(attempt.http_status.map(|status| format!("HTTP {status}")));
     facts.extend(attempt.duration.as_ref().map(|took| print::duration(duration_from_proto(Some(took)))));
-    // Whether the attempt counts is not shown for the one that ended the delivery.
+    // The attempt that ended the delivery is neither.
     let free = matches!(attempt.outcome(), AttemptOutcome::RouteFault | AttemptOutcome::RateLimited);
     facts.extend(attempt.counted.then(|| "counted".to_owned()));
     facts.extend(free.then(|| "not counted".to_owned()));
@@ -154,7 +153,7 @@ fn show_attempt(out: &mut impl Write, attempt: &Attempt, new_id: bool) -> io::Re
         writeln!(out, "{UNDER_TIME}{DIM}sent as {}{DIM:#}", one_line(&attempt.idempotency_key))?;
     }
     if let Some(timings) = &attempt.timings {
-        writeln!(out, "{UNDER_TIME}{}", told(timings))?;
+        writeln!(out, "{UNDER_TIME}{}", timings_line(timings))?;
     }
     for note in &attempt.guarded {
         writeln!(out, "{UNDER_TIME}guard: {}", one_line(note))?;
@@ -163,7 +162,7 @@ fn show_attempt(out: &mut impl Write, attempt: &Attempt, new_id: bool) -> io::Re
 }
 
 /// "dns 1.2 ms, connect 0.3 ms, tls 4 ms, first byte 12 ms, total 13 ms".
-fn told(timings: &Timings) -> String {
+fn timings_line(timings: &Timings) -> String {
     let reused = timings.reused_connection.then(|| "connection reused".to_owned());
     let parts = [
         ("dns", &timings.dns),
@@ -178,7 +177,7 @@ fn told(timings: &Timings) -> String {
     reused.into_iter().chain(parts).collect::<Vec<_>>().join(", ")
 }
 
-/// With one place behind the point where that tells something.
+/// With one decimal below 10 ms.
 fn short(took: Duration) -> String {
     if took >= Duration::from_millis(10) {
         return print::duration(took);
@@ -200,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn timings_are_told_as_far_as_they_are_known() {
+    fn known_timings_are_listed() {
         let micros = |micros| Some(duration_to_proto(Duration::from_micros(micros)));
         let mut timings = Timings {
             dns: micros(1_230),
@@ -210,10 +209,13 @@ mod tests {
             total: micros(13_000),
             reused_connection: false,
         };
-        assert_eq!(told(&timings), "dns 1.2 ms, connect 0.3 ms, tls 4 ms, first byte 12 ms, total 13 ms");
+        assert_eq!(
+            timings_line(&timings),
+            "dns 1.2 ms, connect 0.3 ms, tls 4 ms, first byte 12 ms, total 13 ms"
+        );
         (timings.dns, timings.connect, timings.tls) = (None, None, None);
         timings.reused_connection = true;
-        assert_eq!(told(&timings), "connection reused, first byte 12 ms, total 13 ms");
+        assert_eq!(timings_line(&timings), "connection reused, first byte 12 ms, total 13 ms");
         assert_eq!(
             [10, 20_000, 1_500_000].map(|n| short(Duration::from_micros(n))),
             ["0 ms", "20 ms", "1.5 s"]
@@ -221,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn a_route_is_shown_whole_and_no_text_of_a_stranger_makes_a_line() {
+    fn a_route_is_shown_and_payload_text_makes_no_line() {
         let now = Timestamp::from_second(1_777_000_000).unwrap();
         let forged = "x\n  next: nothing more\u{202e}\u{1b}[31m";
         let attempt = Attempt {

@@ -1,17 +1,16 @@
-//! `talaria help`: a command's help, and the pages about errors, which are in the binary.
+//! `talaria help`: the help of commands, and the pages about errors.
 
 use crate::{Args, Failure, args::Help};
 use clap::CommandFactory as _;
 use std::io::{self, Write as _};
 
-/// The pages in docs/errors, by name and in its order: made by the build script.
+/// The pages in docs/errors, sorted by name, from the build script.
 static PAGES: &[(&str, &str)] = include!(concat!(env!("OUT_DIR"), "/errors.rs"));
 
-/// How alike a name is that may have been meant, from 0 to 1.
-const NEAR: f64 = 0.8;
+/// Similarity, from 0 to 1, from which a name is suggested.
+const MIN_SIMILARITY: f64 = 0.8;
 
-/// The most names that are offered.
-const MOST: usize = 5;
+const MAX_SUGGESTIONS: usize = 5;
 
 pub(crate) fn run(args: &Help) -> Result<(), Failure> {
     match args.words.iter().map(String::as_str).collect::<Vec<_>>()[..] {
@@ -34,7 +33,7 @@ fn command(words: &[String]) -> Result<(), Failure> {
         };
         known = next;
     }
-    // The same as the command's own --help, which is told as an error.
+    // As with the command's own --help, which clap returns as an error.
     let line = ["talaria"].into_iter().chain(words.iter().map(String::as_str)).chain(["--help"]);
     match command.try_get_matches_from_mut(line) {
         Ok(_) => Ok(()),
@@ -56,11 +55,11 @@ fn title(text: &str) -> &str {
 }
 
 fn page(name: &str) -> Result<(), Failure> {
-    // As it is written where an error names its page.
+    // Errors name their page with its path.
     let name = name.rsplit('/').next().unwrap_or(name).trim_end_matches(".md");
     match PAGES.iter().find(|(known, _)| *known == name) {
         Some((_, text)) => Ok(io::stdout().lock().write_all(text.as_bytes())?),
-        None => Err(Failure::Unknown(match &near(name)[..] {
+        None => Err(Failure::Unknown(match &similar(name)[..] {
             [] => format!("there is no page about {name}\n  help: talaria help error lists them"),
             near => format!(
                 "there is no page about {name}; there is: {}\n  help: talaria help error lists them all",
@@ -70,8 +69,8 @@ fn page(name: &str) -> Result<(), Failure> {
     }
 }
 
-/// The names that may have been meant, the likeliest first.
-fn near(name: &str) -> Vec<&'static str> {
+/// Similar names, the most similar first.
+fn similar(name: &str) -> Vec<&'static str> {
     let name = name.to_lowercase();
     let likeness = |known: &str| {
         let shares_a_word =
@@ -79,9 +78,9 @@ fn near(name: &str) -> Vec<&'static str> {
         strsim::jaro_winkler(&name, known) + if shares_a_word { 1.0 } else { 0.0 }
     };
     let mut found: Vec<_> = PAGES.iter().map(|(known, _)| (likeness(known), *known)).collect();
-    found.retain(|(likeness, _)| *likeness >= NEAR);
+    found.retain(|(likeness, _)| *likeness >= MIN_SIMILARITY);
     found.sort_by(|(one, _), (other, _)| other.total_cmp(one));
-    found.into_iter().take(MOST).map(|(_, known)| known).collect()
+    found.into_iter().take(MAX_SUGGESTIONS).map(|(_, known)| known).collect()
 }
 
 #[cfg(test)]
@@ -89,7 +88,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_page_is_there_with_its_title() {
+    fn every_page_has_a_title() {
         assert!(PAGES.len() > 30 && PAGES.is_sorted_by_key(|(name, _)| *name));
         for (name, text) in PAGES {
             assert!(text.starts_with("# ") && !title(text).is_empty(), "{name}");
@@ -98,10 +97,10 @@ mod tests {
     }
 
     #[test]
-    fn a_name_that_is_nearly_one_finds_it() {
-        assert_eq!(near("callbak-401")[0], "callback-401");
-        assert_eq!(near("hermes-40l")[0], "hermes-401");
-        assert!(near("nats").iter().all(|name| name.starts_with("nats")));
-        assert!(near("qqqq").is_empty());
+    fn a_similar_name_is_suggested() {
+        assert_eq!(similar("callbak-401")[0], "callback-401");
+        assert_eq!(similar("hermes-40l")[0], "hermes-401");
+        assert!(similar("nats").iter().all(|name| name.starts_with("nats")));
+        assert!(similar("qqqq").is_empty());
     }
 }

@@ -1,7 +1,9 @@
-//! `talaria init`: a configuration with fresh secrets, and what to do next.
+//! `talaria init`: writes a configuration with fresh secrets, and prints the next steps.
 
-use super::secrets::write_if_missing;
-use crate::{Failure, args::Init};
+use crate::{
+    Failure, args::Init, client::without_credentials, hermes::subscribe_command,
+    secret_file::create_if_missing, select,
+};
 use anyhow::{Context as _, anyhow};
 use secrecy::ExposeSecret as _;
 use std::{
@@ -24,7 +26,7 @@ pub(crate) fn run(path: &Path, args: &Init) -> Result<(), Failure> {
         )
         .into());
     }
-    // Before anything is written: a wrong name or address leaves everything as it was.
+    // Wrong arguments change no file.
     check(args)?;
     let directory = path.parent().unwrap_or(Path::new(""));
     let tenant = &args.tenant;
@@ -50,8 +52,8 @@ pub(crate) fn run(path: &Path, args: &Init) -> Result<(), Failure> {
         Some(url) => format!("{url}/callbacks/{tenant}"),
         None => format!("https://YOUR-PUBLIC-NAME/callbacks/{tenant}"),
     };
-    let (tenant, route) = super::route(&loaded, None)?;
-    let subscribe = super::hermes::subscribe_command(tenant, route, None);
+    let (tenant, route) = select::route(&loaded, None)?;
+    let subscribe = subscribe_command(tenant, route, None);
     let mut out = io::stdout().lock();
     writeln!(out, "Wrote {} and the secrets beside it.\n", path.display())?;
     let name = args.public_url.as_ref().map_or("a public name".to_owned(), Url::to_string);
@@ -84,7 +86,7 @@ fn check(args: &Init) -> Result<(), Failure> {
         let what = format!("--tenant {:?} is no name: use {}", args.tenant, config::NAMES);
         return Err(Failure::Usage(what));
     }
-    let hermes = &args.hermes;
+    let hermes = &without_credentials(&args.hermes);
     if hermes.query().is_some() || hermes.fragment().is_some() {
         return Err(Failure::Usage(format!("--hermes {hermes} must end before ? and #")));
     }
@@ -99,17 +101,18 @@ fn check(args: &Init) -> Result<(), Failure> {
     if let Some(url) = &args.public_url
         && let Err((what, help)) = config::public_url(url.as_str())
     {
+        let url = without_credentials(url);
         return Err(Failure::Usage(format!("--public-url {url}: {what}\n  help: {help}")));
     }
     Ok(())
 }
 
-/// Writes a fresh secret, or reads the one that is there.
+/// The secret in this file, which is created if it is missing.
 fn secret(path: &Path) -> Result<String, Failure> {
-    write_if_missing(path)?;
-    let kept = SecretOrigin::File(path.to_owned()).read();
-    let kept = kept.map_err(|(what, help)| anyhow!("{what}\n  help: {help}"))?;
-    Ok(kept.expose_secret().to_owned())
+    create_if_missing(path)?;
+    let secret = SecretOrigin::File(path.to_owned()).read();
+    let secret = secret.map_err(|(what, help)| anyhow!("{what}\n  help: {help}"))?;
+    Ok(secret.expose_secret().to_owned())
 }
 
 fn configuration(args: &Init, openrouter: &Path, hermes: &Path) -> String {
@@ -118,7 +121,7 @@ fn configuration(args: &Init, openrouter: &Path, hermes: &Path) -> String {
         Some(url) => format!("  public_url: {}", url.as_str().trim_end_matches('/')),
         None => "  # public_url: https://hooks.example.com".into(),
     };
-    // Only public addresses are open without a word.
+    // Addresses that are not public have to be allowed.
     let networks = match Networks::default().refused_host(&args.hermes) {
         Some((address, class)) => format!("    networks: [{}]", to_allow(address, class)),
         None => "    # networks: [private]".into(),

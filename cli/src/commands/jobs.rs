@@ -1,11 +1,12 @@
-//! `talaria jobs`: replays of many.
+//! `talaria jobs`: lists and cancels replay jobs.
 
-use super::outage::{Outage, may_come_back};
 use crate::{
     Failure,
-    args::{Ask, Jobs},
-    client::{self, Shown},
-    ids,
+    args::Jobs,
+    client::{
+        self, ControlClient, ids,
+        outage::{Outage, is_temporary},
+    },
     print::{self, Cell, Column, DIM, Screen},
 };
 use std::{
@@ -15,12 +16,12 @@ use std::{
 };
 use talaria_proto::v1::{
     CancelReplayJobRequest, DeliveryState, GetReplayJobRequest, ListReplayJobsRequest, ReplayFilter,
-    ReplayJob, ReplayJobState, control_service_client::ControlServiceClient,
+    ReplayJob, ReplayJobState,
 };
 use talaria_relay::who;
 
-/// How often a job is looked at that is waited for.
-const LOOK: Duration = Duration::from_millis(500);
+/// Interval at which [`wait`] asks for the job.
+const POLL_INTERVAL: Duration = Duration::from_millis(500);
 
 const COLUMNS: [Column; 8] = [
     Column::new("BEGAN"),
@@ -35,71 +36,73 @@ const COLUMNS: [Column; 8] = [
 
 pub(crate) async fn run(config: &Path, args: Jobs) -> Result<(), Failure> {
     let mut relay = client::control(&args.ask, config).await?;
-    let screen = Screen::stdout(args.wide);
-    let job_id = match &args.id {
-        Some(id) => Some(job_id(&args.ask, config, id).await?),
-        None => None,
+    let screen = Screen::stdout(args.list.wide);
+    let job_id = match args.id {
+        Some(id) if id.starts_with("rpl_") => Some(ids::complete_at(&args.ask, config, &id).await?),
+        // The relay refuses ids of other kinds.
+        other => other,
     };
     match job_id {
         Some(job_id) if args.cancel => {
-            let requested_by = client::asker(args.who.name.as_deref())?;
+            let requested_by = client::user_name(args.who.name.as_deref())?;
             let reason = args.who.reason.unwrap_or_default();
             let request = CancelReplayJobRequest { job_id, requested_by, reason };
-            let answer = client::done(relay.cancel_replay_job(request).await)?;
+            let answer = client::change(relay.cancel_replay_job(request)).await?;
             if args.ask.json {
                 return Ok(print::json_document(&answer)?);
             }
             table(answer.job.as_slice(), answer.incomplete, screen)
         }
         Some(job_id) => {
-            let answer = relay.get_replay_job(GetReplayJobRequest { job_id }).await?.into_inner();
+            let answer = client::ask(relay.get_replay_job(GetReplayJobRequest { job_id })).await?;
             if args.ask.json {
                 return Ok(print::json_document(&answer)?);
             }
             table(answer.job.as_slice(), answer.incomplete, screen)
         }
         None => {
-            let request = ListReplayJobsRequest { page_size: args.limit, page_token: String::new() };
-            let answer = relay.list_replay_jobs(request).await?.into_inner();
+            let request = ListReplayJobsRequest { page_size: args.list.limit, page_token: args.list.page };
+            let answer = client::ask(relay.list_replay_jobs(request)).await?;
             if args.ask.json {
                 return Ok(print::json_document(&answer)?);
             }
-            table(&answer.jobs, answer.incomplete, screen)
+            table(&answer.jobs, answer.incomplete, screen)?;
+            Ok(print::note_next_page(&answer.next_page_token)?)
         }
     }
 }
 
-/// Waits until a job has ended, and shows on a terminal how far it is.
+/// Waits until a job has ended, and shows its progress on a terminal.
 pub(crate) async fn wait(
-    relay: &mut ControlServiceClient<Shown>,
+    relay: &mut ControlClient,
     mut job: ReplayJob,
-    quietly: bool,
+    is_silent: bool,
 ) -> Result<ReplayJob, Failure> {
-    let shown = !quietly && io::stderr().is_terminal();
+    let has_progress = !is_silent && io::stderr().is_terminal();
     let mut outage = Outage::default();
     while job.state() == ReplayJobState::Running {
-        tokio::time::sleep(LOOK).await;
+        tokio::time::sleep(POLL_INTERVAL).await;
         match relay.get_replay_job(GetReplayJobRequest { job_id: job.id.clone() }).await {
             Ok(answer) => {
                 outage.ends()?;
                 let answer = answer.into_inner();
-                // A part that is missing may be the one that still runs.
+                // A missing partition may be the one in which the job still runs.
                 if !answer.incomplete {
                     job = answer.job.unwrap_or(job);
                 }
             }
-            Err(status) if may_come_back(&status) => outage.begins(&status)?,
+            Err(status) if is_temporary(&status) => outage.begins(&status)?,
             Err(status) => return Err(status.into()),
         }
-        if shown {
-            // Over the line before it.
+        if has_progress {
+            // Replaces the previous line.
             write!(io::stderr(), "\r\x1b[2K{}", progress(&job))?;
         }
     }
-    if shown {
+    if has_progress {
         writeln!(io::stderr())?;
     }
-    if !quietly {
+    if !is_silent {
         writeln!(io::stdout(), "{}: {}", state(&job), progress(&job))?;
     }
     Ok(job)
@@ -128,20 +131,15 @@ fn table(jobs: &[ReplayJob], incomplete: bool, screen: Screen) -> Result<(), Fai
             Cell::from(progress(job)),
             Cell::styled(ended, DIM),
             Cell::from(who(&job.requested_by, &job.token_name)),
-            Cell::from(meant(&job.filter.clone().unwrap_or_default())),
+            Cell::from(filter_options(&job.filter.clone().unwrap_or_default())),
             Cell::from(&job.reason),
         ]
     };
     Ok(print::table(&COLUMNS, jobs.iter().map(row).collect(), screen)?)
 }
 
-/// The id that is meant. What is of another kind is for the relay to refuse.
-async fn job_id(ask: &Ask, config: &Path, id: &str) -> Result<String, Failure> {
-    if id.starts_with("rpl_") { ids::whole(ask, config, id).await } else { Ok(id.to_owned()) }
-}
-
-/// A filter, as the options that make it.
-fn meant(filter: &ReplayFilter) -> String {
+/// A filter as command-line options.
+fn filter_options(filter: &ReplayFilter) -> String {
     let mut words = Vec::new();
     for (name, value) in [
         ("tenant", &filter.tenant),
@@ -177,6 +175,6 @@ mod tests {
             since: Some(prost_types::Timestamp { seconds: 0, nanos: 0 }),
             ..ReplayFilter::default()
         };
-        assert_eq!(meant(&filter), "--tenant acme --state parked --since 1970-01-01T00:00:00Z");
+        assert_eq!(filter_options(&filter), "--tenant acme --state parked --since 1970-01-01T00:00:00Z");
     }
 }

@@ -1,13 +1,13 @@
-//! `talaria render`: the prompt that a route, or a template, makes of a payload.
+//! `talaria render`: renders the prompt of a route or a template.
 
-use crate::{Failure, args::Render};
+use crate::{Failure, args::Render, select};
 use anyhow::anyhow;
 use std::{
     io::{self, BufRead as _, Write as _},
     path::Path,
 };
 use talaria_core::{
-    config::{self, BodyMode, Guard},
+    config::{BodyMode, Guard, Role},
     hermes::template::Template,
     json::{Document, Text, Value, parse, print::dump_text},
     openrouter::documented::COMPLETED,
@@ -19,20 +19,20 @@ pub(crate) fn run(path: &Path, args: &Render) -> Result<(), Failure> {
         return cases();
     }
     let bytes = match &args.payload {
-        Some(payload) => super::read_input(payload)?,
+        Some(payload) => select::read_input(payload)?,
         None => COMPLETED.into(),
     };
     let payload = parse(&bytes).map_err(|error| anyhow!("the payload is not JSON: {error}"))?;
     if let Some(why) = payload.unreadable_for_hermes() {
         return Err(anyhow!("Hermes could not read this: {why}").into());
     }
-    // A payload that is tried out need not be a whole event.
+    // A payload for a trial need not be a complete event.
     let event_type = payload.root().get("type").and_then(Value::as_str).unwrap_or("unknown");
     let (template, name, guard) = match &args.template {
         Some(template) => (Template::new(&template.as_str().into()), "template".to_owned(), ON),
         None => {
-            let config = config::load(path)?;
-            let (_, route) = super::route(&config, args.route.as_deref())?;
+            let config = select::load_tolerant(path, Role::Sender)?;
+            let (_, route) = select::route(&config, args.route.as_deref())?;
             if route.body == BodyMode::Raw {
                 return Err(anyhow!("the route sends raw bodies: Hermes renders its own prompt").into());
             }
@@ -56,7 +56,7 @@ pub(crate) fn run(path: &Path, args: &Render) -> Result<(), Failure> {
 const ON: Guard = Guard { commands: true, references: true };
 const OFF: Guard = Guard { commands: false, references: false };
 
-/// A line in, a line out, in the same order.
+/// Writes a line for each line of standard input.
 fn cases() -> Result<(), Failure> {
     let mut out = io::BufWriter::new(io::stdout().lock());
     for line in io::stdin().lock().split(b'\n') {

@@ -1,56 +1,35 @@
-//! `talaria replay` and `talaria cancel`: sending deliveries again, and calling them off.
+//! `talaria replay`: sends deliveries again.
 
-use super::{changes::line, jobs, status::request_filter};
+use super::jobs;
 use crate::{
     Failure,
-    args::{Ask, Cancel, Replay},
-    client::{self, Shown},
-    ids, print,
+    args::Replay,
+    client::{self, ControlClient, ids},
+    print::{self, delivery::delivery_line},
 };
 use std::{
     io::{self, Write as _},
     path::Path,
 };
 use talaria_proto::v1::{
-    CancelDeliveryRequest, ReplayDeliveriesRequest, ReplayDeliveriesResponse, ReplayDeliveryRequest,
-    ReplayFilter, ReplayJob, ReplayJobState, control_service_client::ControlServiceClient,
+    DeliveryFilter, ReplayDeliveriesRequest, ReplayDeliveriesResponse, ReplayDeliveryRequest, ReplayFilter,
+    ReplayJob, ReplayJobState,
 };
-
-type Relay = ControlServiceClient<Shown>;
-
-pub(crate) async fn cancel(config: &Path, args: Cancel) -> Result<(), Failure> {
-    let request = CancelDeliveryRequest {
-        delivery_id: delivery_id(&args.ask, config, &args.id).await?,
-        requested_by: client::asker(args.who.name.as_deref())?,
-        reason: args.who.reason.unwrap_or_default(),
-    };
-    let mut relay = client::control(&args.ask, config).await?;
-    let answer = client::done(relay.cancel_delivery(request).await)?;
-    if args.ask.json {
-        return Ok(print::json_document(&answer)?);
-    }
-    Ok(writeln!(anstream::stdout(), "{}", line(&answer.delivery.unwrap_or_default()))?)
-}
-
-/// The id that is meant. What is of another kind is for the relay to refuse.
-async fn delivery_id(ask: &Ask, config: &Path, id: &str) -> Result<String, Failure> {
-    if id.starts_with("dlv_") { ids::whole(ask, config, id).await } else { Ok(id.to_owned()) }
-}
 
 pub(crate) async fn run(config: &Path, mut args: Replay) -> Result<(), Failure> {
     args.filter = args.filter.with_tenant_of_route()?;
-    let requested_by = client::asker(args.who.name.as_deref())?;
+    let requested_by = client::user_name(args.who.name.as_deref())?;
     let mut relay = client::control(&args.ask, config).await?;
     match &args.id {
         Some(id) => {
             let mut request = ReplayDeliveryRequest {
                 requested_by,
                 reason: args.who.reason.clone().unwrap_or_default(),
-                ..one_of(id, args.filter.route.as_deref())?
+                ..single(id, args.filter.route.as_deref())?
             };
             for id in [&mut request.delivery_id, &mut request.event_id] {
                 if !id.is_empty() {
-                    *id = ids::whole(&args.ask, config, id).await?;
+                    *id = ids::complete_at(&args.ask, config, id).await?;
                 }
             }
             one(&mut relay, request, args.ask.json).await
@@ -58,8 +37,8 @@ pub(crate) async fn run(config: &Path, mut args: Replay) -> Result<(), Failure> 
         None => {
             let (tenant, job) = (args.filter.tenant.as_deref(), args.filter.job.as_deref());
             if tenant.is_some() || job.is_some() {
-                let mut status = client::connect(&args.ask, config).await?;
-                client::knows_tenant(&mut status, tenant).await?;
+                let mut status = client::status(&args.ask, config).await?;
+                client::check_tenant(&mut status, tenant).await?;
                 if let Some(job) = job {
                     args.filter.job = Some(ids::job(&mut status, job, tenant).await?);
                 }
@@ -70,7 +49,7 @@ pub(crate) async fn run(config: &Path, mut args: Replay) -> Result<(), Failure> 
 }
 
 /// A single delivery, by its id or by its event and its route.
-fn one_of(id: &str, route: Option<&str>) -> Result<ReplayDeliveryRequest, Failure> {
+fn single(id: &str, route: Option<&str>) -> Result<ReplayDeliveryRequest, Failure> {
     match (id, route) {
         (event, Some(route)) if event.starts_with("evt_") => Ok(ReplayDeliveryRequest {
             event_id: event.to_owned(),
@@ -93,19 +72,19 @@ fn one_of(id: &str, route: Option<&str>) -> Result<ReplayDeliveryRequest, Failur
     }
 }
 
-async fn one(relay: &mut Relay, request: ReplayDeliveryRequest, json: bool) -> Result<(), Failure> {
-    let answer = client::done(relay.replay_delivery(request).await)?;
+async fn one(relay: &mut ControlClient, request: ReplayDeliveryRequest, json: bool) -> Result<(), Failure> {
+    let answer = client::change(relay.replay_delivery(request)).await?;
     if json {
         return Ok(print::json_document(&answer)?);
     }
     let mut out = anstream::stdout().lock();
     let delivery = answer.delivery.unwrap_or_default();
-    writeln!(out, "{}", line(&delivery))?;
-    Ok(writeln!(out, "talaria status {} shows what becomes of it.", delivery.id)?)
+    writeln!(out, "{}", delivery_line(&delivery))?;
+    Ok(writeln!(out, "talaria status {} shows its progress.", delivery.id)?)
 }
 
-async fn many(relay: &mut Relay, args: Replay, requested_by: String) -> Result<(), Failure> {
-    let filter = request_filter(&args.filter);
+async fn many(relay: &mut ControlClient, args: Replay, requested_by: String) -> Result<(), Failure> {
+    let filter = DeliveryFilter::from(&args.filter);
     let filter = ReplayFilter {
         tenant: filter.tenant,
         route: filter.route,
@@ -131,13 +110,13 @@ async fn many(relay: &mut Relay, args: Replay, requested_by: String) -> Result<(
         dry_run: args.dry_run,
         all: args.all,
     };
-    let mut answer = client::done(relay.replay_deliveries(request).await)?;
+    let mut answer = client::change(relay.replay_deliveries(request)).await?;
     if !args.ask.json {
         counts(&answer)?;
     }
     if let Some(job) = answer.job.take() {
         if !args.ask.json {
-            writeln!(io::stdout(), "{} has begun; talaria jobs {0} --cancel calls it off.", job.id)?;
+            writeln!(io::stdout(), "{} has begun; talaria jobs {0} --cancel cancels it.", job.id)?;
         }
         answer.job = Some(if args.detach { job } else { jobs::wait(relay, job, args.ask.json).await? });
     }
@@ -145,7 +124,7 @@ async fn many(relay: &mut Relay, args: Replay, requested_by: String) -> Result<(
         print::json_document(&answer)?;
     }
     match answer.job {
-        Some(job) => ended(&job),
+        Some(job) => result(&job),
         None => Ok(()),
     }
 }
@@ -165,11 +144,11 @@ fn counts(answer: &ReplayDeliveriesResponse) -> io::Result<()> {
     Ok(())
 }
 
-/// A job that was cancelled did not do what was asked for.
-fn ended(job: &ReplayJob) -> Result<(), Failure> {
+/// Fails for a job that was cancelled.
+fn result(job: &ReplayJob) -> Result<(), Failure> {
     if job.state() == ReplayJobState::Cancelled {
         return Err(Failure::Other(anyhow::anyhow!(
-            "{} was called off after {} of {}",
+            "{} was cancelled after {} of {}",
             job.id,
             job.replayed,
             job.matched

@@ -1,7 +1,6 @@
-//! `talaria restore`: a backup in place of the embedded bus.
+//! `talaria restore`: replaces the embedded bus by a backup.
 
-use super::backup::data_dir;
-use crate::{Failure, args::Restore};
+use crate::{Failure, args::Restore, select};
 use anyhow::anyhow;
 use serde_json::json;
 use std::{
@@ -10,10 +9,10 @@ use std::{
 };
 
 pub(crate) fn run(path: &Path, args: &Restore) -> Result<(), Failure> {
-    let directory = data_dir(path, "restore its streams")?;
+    let directory = select::data_dir(path, "restore its streams")?;
     let restored =
         talaria_bus::restore(&args.file, &directory, args.force).map_err(|error| anyhow!(error))?;
-    // It was built from another journal. No process can begin before `restored` is dropped.
+    // The view was built from another journal. No process can start until `restored` is dropped.
     talaria_relay::remove_view(&directory);
     let talaria_bus::Backup { events, commits, bytes } = restored.has;
     let file = directory.join("bus.db");
@@ -30,7 +29,7 @@ pub(crate) fn run(path: &Path, args: &Restore) -> Result<(), Failure> {
     }
     writeln!(
         out,
-        "Start Talaria: it builds the status again, and delivers what the backup says is not delivered."
+        "Start Talaria: it rebuilds the status, and delivers everything that was not delivered at the time of the backup."
     )?;
     Ok(())
 }

@@ -1,15 +1,15 @@
-//! `talaria send`: a callback as OpenRouter would send it, and with `--wait` what became of it.
+//! `talaria send`: sends a callback, and with `--wait` shows its deliveries.
 
-use super::status::{Relay, show_delivery};
 use crate::{
     Failure,
     args::Send,
-    client::{self, from_here},
-    print,
+    callback::{Answer, payload, post},
+    client::{self, StatusClient, ask, from_here, without_credentials},
+    print::{self, delivery::show_delivery},
+    select,
 };
 use anyhow::{Context as _, anyhow};
 use jiff::Timestamp;
-use reqwest::header::HeaderValue;
 use serde_json::{Value, json};
 use std::{
     io::{self, Write as _},
@@ -20,7 +20,7 @@ use talaria_core::{
     config::{self, Role, Tenant},
     id::EventId,
     json as exact,
-    openrouter::{IDEMPOTENCY_KEY_HEADER, documented, event::Envelope, signature},
+    openrouter::{documented, event::Envelope},
 };
 use talaria_proto::v1::{
     Delivery, DeliveryState, GetDeliveryRequest, GetDeliveryResponse, GetEventRequest, GetEventResponse,
@@ -32,19 +32,19 @@ use url::Url;
 /// The time in OpenRouter's documented example, 2026-04-24T12:00:00Z.
 const DOCUMENTED_TIME: Timestamp = Timestamp::constant(1_777_032_000, 0);
 
-/// How often the relay is asked what became of an event.
-const ASK_EVERY: Duration = Duration::from_millis(200);
+/// Interval at which `--wait` asks for the deliveries.
+const POLL_INTERVAL: Duration = Duration::from_millis(200);
 
 pub(crate) async fn run(path: &Path, args: &Send) -> Result<(), Failure> {
     if args.list {
         return list(args.ask.json);
     }
     let config = config::load_for(path, Role::Sender)?;
-    let tenant = super::tenant(&config, args.tenant.as_deref())?;
+    let tenant = select::tenant(&config, args.tenant.as_deref())?;
     let body = match &args.payload {
-        Some(payload) => super::read_input(payload)?,
+        Some(payload) => select::read_input(payload)?,
         None => {
-            // A job that is named twice is the same callback twice, to the byte.
+            // The same job gives the same bytes each time.
             let (job, time) = match &args.job {
                 Some(job) => (job.clone(), DOCUMENTED_TIME),
                 None => (format!("test-{:08x}", rand::random::<u32>()), Timestamp::now()),
@@ -61,14 +61,14 @@ pub(crate) async fn run(path: &Path, args: &Send) -> Result<(), Failure> {
     let event = Envelope::read(&body).ok();
     let id =
         event.as_ref().map(|event| EventId::new(&tenant.name, &event.job_id, &event.event_type).to_string());
-    // Asked before: afterwards it is known in any case.
+    // Before the callback is sent, which makes the event known.
     let (mut relay, mut known) = (None, false);
     if args.wait.is_some() {
-        let mut asked = client::connect(&args.ask, path).await?;
+        let mut client = client::status(&args.ask, path).await?;
         if let Some(id) = &id {
-            known = find(&mut asked, id).await?.is_some();
+            known = find(&mut client, id).await?.is_some();
         }
-        relay = Some(asked);
+        relay = Some(client);
     }
     let answer = post(&url, secret, &body).await?;
     let mut document = json!({"status": answer.status, "body": answer.body, "eventId": id});
@@ -94,22 +94,22 @@ pub(crate) async fn run(path: &Path, args: &Send) -> Result<(), Failure> {
         }
         return Ok(());
     };
-    let became = wait_for(&mut relay, id, wait).await?;
+    let result = wait_for(&mut relay, id, wait).await?;
     if args.ask.json {
-        let deliveries = became.deliveries.iter().map(print::json).collect::<Result<Vec<_>, _>>()?;
-        let more = json!({"known": known, "became": became.word(), "deliveries": deliveries});
+        let deliveries = result.deliveries.iter().map(print::json).collect::<Result<Vec<_>, _>>()?;
+        let more = json!({"known": known, "became": result.word(), "deliveries": deliveries});
         print::merge(&mut document, more);
         writeln!(io::stdout(), "{document:#}")?;
     } else {
-        became.deliveries.iter().try_for_each(show_delivery)?;
-        if became.is_planned && became.deliveries.is_empty() {
+        result.deliveries.iter().try_for_each(show_delivery)?;
+        if result.is_planned && result.deliveries.is_empty() {
             writeln!(io::stdout(), "{}", unmatched(tenant, id))?;
         }
     }
-    became.verdict(id, wait)
+    result.verdict(id, wait)
 }
 
-/// The types that OpenRouter documents, a line each. Any other is sent as it is written.
+/// The types that OpenRouter documents, a line each.
 fn list(json: bool) -> Result<(), Failure> {
     let mut out = io::stdout().lock();
     if json {
@@ -121,7 +121,7 @@ fn list(json: bool) -> Result<(), Failure> {
     Ok(())
 }
 
-/// The names of the routes that take it, by the configuration that is read here.
+/// The routes that take the event, by the configuration here.
 fn takers<'a>(tenant: &'a Tenant, event_type: &str, body: &[u8]) -> Vec<&'a str> {
     let document = exact::parse(body).ok();
     let payload = document.as_ref().map_or(&exact::Value::Null, |document| document.root());
@@ -136,15 +136,15 @@ fn unmatched(tenant: &Tenant, id: &str) -> String {
     )
 }
 
-/// What became of an event.
-struct Became {
+/// The deliveries of an event.
+struct Deliveries {
     /// Whether it was matched against routes.
     is_planned: bool,
-    /// Each with its attempts.
+    /// With their attempts.
     deliveries: Vec<GetDeliveryResponse>,
 }
 
-impl Became {
+impl Deliveries {
     fn states(&self) -> impl Iterator<Item = DeliveryState> {
         self.deliveries
             .iter()
@@ -169,7 +169,7 @@ impl Became {
         match self.word() {
             "delivered" => Ok(()),
             "waiting" => Err(Failure::Unreachable(format!(
-                "{id} waits after {}; `talaria explain {id}` says for what",
+                "{id} waits after {}; `talaria explain {id}` says why",
                 print::duration(wait)
             ))),
             "unmatched" => Err(anyhow!("no route takes {id}").into()),
@@ -181,8 +181,8 @@ impl Became {
     }
 }
 
-/// Asks the relay until all deliveries of an event have come to their end, or the time is over.
-async fn wait_for(relay: &mut Relay, id: &str, wait: Duration) -> Result<Became, Failure> {
+/// Asks the relay until no delivery of the event waits or the time is over.
+async fn wait_for(relay: &mut StatusClient, id: &str, wait: Duration) -> Result<Deliveries, Failure> {
     let end = Instant::now() + wait;
     loop {
         let found = find(relay, id).await?;
@@ -193,20 +193,20 @@ async fn wait_for(relay: &mut Relay, id: &str, wait: Duration) -> Result<Became,
             let mut histories = Vec::new();
             for delivery in deliveries {
                 let request = GetDeliveryRequest { delivery_id: delivery.id };
-                histories.push(relay.get_delivery(request).await?.into_inner());
+                histories.push(ask(relay.get_delivery(request)).await?);
             }
-            return Ok(Became { is_planned, deliveries: histories });
+            return Ok(Deliveries { is_planned, deliveries: histories });
         }
-        sleep(ASK_EVERY).await;
+        sleep(POLL_INTERVAL).await;
     }
 }
 
-/// An event as the relay knows it. None that waits to be planned, or whose partition has no owner at the moment.
-async fn find(relay: &mut Relay, id: &str) -> Result<Option<GetEventResponse>, Failure> {
+/// An event in the relay; `None` before it is planned, or while its partition has no owner.
+async fn find(relay: &mut StatusClient, id: &str) -> Result<Option<GetEventResponse>, Failure> {
     let request = GetEventRequest { event_id: id.to_owned(), include_payload: false };
     match relay.get_event(request).await {
         Ok(found) => Ok(Some(found.into_inner())),
-        // What the relay says itself has no source; a relay that is gone is not asked again.
+        // A status that the relay sent has no source.
         Err(status) if status.code() == Code::NotFound => Ok(None),
         Err(status) if status.code() == Code::Unavailable && std::error::Error::source(&status).is_none() => {
             Ok(None)
@@ -215,16 +215,16 @@ async fn find(relay: &mut Relay, id: &str) -> Result<Option<GetEventResponse>, F
     }
 }
 
-/// What the answer to a callback that was not accepted means, and what to do.
+/// Explains an answer to a callback that was not accepted.
 fn refused(url: &Url, answer: &Answer, tenant: &Tenant) -> anyhow::Error {
     let problem: Option<Value> = serde_json::from_str(&answer.body).ok();
     let detail = problem.as_ref().and_then(|problem| problem["detail"].as_str());
     let name = &tenant.name;
-    let (what, help) = match answer.status {
-        // Only an ingress says why it does not take something.
+    let (meaning, help) = match answer.status {
+        // Only an ingress gives a detail.
         _ if detail.is_none() => (
             "that is no answer of Talaria's".to_owned(),
-            "look at --url, and at what stands between here and the ingress".to_owned(),
+            "check --url, and any proxy in front of the ingress".to_owned(),
         ),
         401 => (
             format!("the ingress has another OpenRouter secret for {name}, or no such tenant"),
@@ -237,7 +237,7 @@ fn refused(url: &Url, answer: &Answer, tenant: &Tenant) -> anyhow::Error {
         404 | 405 => (
             "that is no callback's path".to_owned(),
             format!(
-                "callbacks of {name} go to POST /callbacks/{name}: look at --url, and at what rewrites paths before the ingress"
+                "callbacks of {name} go to POST /callbacks/{name}: check --url, and any proxy that rewrites paths"
             ),
         ),
         408 => {
@@ -264,68 +264,8 @@ fn refused(url: &Url, answer: &Answer, tenant: &Tenant) -> anyhow::Error {
         ),
         _ => ("it was not taken".to_owned(), "look at the ingress' log".to_owned()),
     };
-    let said = detail.map_or_else(String::new, |detail| format!(": {}", print::one_line(detail)));
-    anyhow!("{url} answered {}{said}\n  {what}\n  help: {help}", answer.status)
-}
-
-/// What an ingress answered.
-pub(crate) struct Answer {
-    pub status: u16,
-    pub body: String,
-}
-
-impl Answer {
-    /// An ingress answers 204 and nothing else: what says 200 is something in front of it.
-    pub(crate) fn accepted(&self) -> bool {
-        self.status == 204
-    }
-}
-
-/// A payload in OpenRouter's documented form. The type's last word is the status.
-pub(crate) fn payload(event_type: &str, job: &str, now: Timestamp) -> Vec<u8> {
-    let status = event_type.rsplit('.').next().unwrap_or_default();
-    let mut data = json!({"id": job, "status": status, "generation_id": format!("gen-{job}"), "model": "google/veo-3.1"});
-    let outcome = if status == "completed" {
-        let url = format!("https://openrouter.ai/api/v1/videos/{job}/content?index=0");
-        json!({"unsigned_urls": [url], "usage": {"cost": 0.5, "is_byok": false}})
-    } else {
-        json!({"error": format!("a test of {status}")})
-    };
-    if let (Some(data), Value::Object(outcome)) = (data.as_object_mut(), outcome) {
-        data.extend(outcome);
-    }
-    let created_at = now.strftime("%Y-%m-%dT%H:%M:%S%.3fZ").to_string();
-    json!({"type": event_type, "created_at": created_at, "data": data}).to_string().into_bytes()
-}
-
-/// POSTs a body, signed now.
-pub(crate) async fn post(url: &Url, secret: &secrecy::SecretString, body: &[u8]) -> Result<Answer, Failure> {
-    let client = reqwest::Client::builder()
-        .no_proxy()
-        .redirect(reqwest::redirect::Policy::none())
-        .timeout(Duration::from_secs(30))
-        .build()
-        .context("cannot set up the HTTP client")?;
-    let mut request = client
-        .post(url.clone())
-        .header("Content-Type", "application/json")
-        .header(signature::HEADER, signature::sign(secret, Timestamp::now(), body))
-        .body(body.to_vec());
-    // A job's id may be no header's value; the key is not signed and may be missing.
-    let key = Envelope::read(body).ok().map(|event| event.idempotency_key().into_bytes());
-    if let Some(key) = key.and_then(|key| HeaderValue::from_bytes(&key).ok()) {
-        request = request.header(IDEMPOTENCY_KEY_HEADER, key);
-    }
-    let unreachable = |error: reqwest::Error| {
-        let error = anyhow::Error::from(error.without_url());
-        let cause = error.root_cause();
-        Failure::Unreachable(format!(
-            "cannot reach the ingress at {url}: {cause}\n  help: is `talaria up` or `talaria ingress` running there?"
-        ))
-    };
-    let response = request.send().await.map_err(unreachable)?;
-    let status = response.status().as_u16();
-    Ok(Answer { status, body: response.text().await.map_err(unreachable)? })
+    let detail = detail.map_or_else(String::new, |detail| format!(": {}", print::one_line(detail)));
+    anyhow!("{} answered {}{detail}\n  {meaning}\n  help: {help}", without_credentials(url), answer.status)
 }
 
 #[cfg(test)]
@@ -333,37 +273,37 @@ mod tests {
     use super::*;
     use std::fs;
 
-    fn became(is_planned: bool, states: &[DeliveryState]) -> Became {
+    fn deliveries(is_planned: bool, states: &[DeliveryState]) -> Deliveries {
         let delivery = |state: &DeliveryState| GetDeliveryResponse {
             delivery: Some(Delivery { state: (*state).into(), ..Delivery::default() }),
             ..GetDeliveryResponse::default()
         };
-        Became { is_planned, deliveries: states.iter().map(delivery).collect() }
+        Deliveries { is_planned, deliveries: states.iter().map(delivery).collect() }
     }
 
     #[test]
-    fn the_exit_code_says_what_became_of_it() {
+    fn the_exit_code_depends_on_the_deliveries() {
         use DeliveryState::{Ambiguous, Delivered, Ignored, Parked, Waiting};
         let code =
-            |became: Became| became.verdict("evt_x", Duration::from_secs(60)).err().map(|it| it.code());
-        assert_eq!(code(became(true, &[Delivered, Delivered])), None);
+            |found: Deliveries| found.verdict("evt_x", Duration::from_secs(60)).err().map(|it| it.code());
+        assert_eq!(code(deliveries(true, &[Delivered, Delivered])), None);
         for end in [Parked, Ignored, Ambiguous] {
-            assert_eq!(code(became(true, &[Delivered, end])), Some(1), "{end:?}");
+            assert_eq!(code(deliveries(true, &[Delivered, end])), Some(1), "{end:?}");
         }
-        assert_eq!(code(became(true, &[])), Some(1), "no route takes it");
-        assert_eq!(code(became(true, &[Parked, Waiting])), Some(5));
-        assert_eq!(code(became(false, &[])), Some(5), "it waits to be planned");
+        assert_eq!(code(deliveries(true, &[])), Some(1), "no route takes it");
+        assert_eq!(code(deliveries(true, &[Parked, Waiting])), Some(5));
+        assert_eq!(code(deliveries(false, &[])), Some(5), "it waits to be planned");
     }
 
     #[test]
-    fn an_answer_is_told_in_words_with_what_to_do() {
+    fn a_refusal_is_explained_without_credentials() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("talaria.yaml");
         fs::write(directory.path().join("s"), "s3cret-of-a-test").unwrap();
         fs::write(&path, "tenants: {acme: {openrouter: {secrets: [{file: s}]}}}").unwrap();
         let config = config::load_for(&path, Role::Sender).unwrap();
-        let url = Url::parse("http://127.0.0.1:8080/callbacks/acme").unwrap();
-        let told = |status: u16, body: &str| {
+        let url = Url::parse("http://user:hunter2@127.0.0.1:8080/callbacks/acme").unwrap();
+        let explain = |status: u16, body: &str| {
             refused(&url, &Answer { status, body: body.to_owned() }, &config.tenants["acme"]).to_string()
         };
         let problem = r#"{"detail": "Because\nso."}"#;
@@ -375,13 +315,14 @@ mod tests {
             (429, "ingress.limits"),
             (503, "/readyz"),
         ] {
-            let told = told(status, problem);
-            assert!(told.contains(expected), "{told}");
-            assert!(told.contains(&format!("answered {status}: Because\\nso.\n  ")), "{told}");
-            assert!(told.contains("\n  help: ") && !told.contains("s3cret-of-a-test"), "{told}");
+            let text = explain(status, problem);
+            assert!(text.contains(expected), "{text}");
+            assert!(text.contains(&format!("answered {status}: Because\\nso.\n  ")), "{text}");
+            assert!(text.contains("\n  help: ") && !text.contains("s3cret-of-a-test"), "{text}");
+            assert!(!text.contains("hunter2") && !text.contains("user@"), "{text}");
         }
         for status in [200, 301, 401, 502] {
-            assert!(told(status, "<html>").contains("that is no answer of Talaria's"), "{status}");
+            assert!(explain(status, "<html>").contains("that is no answer of Talaria's"), "{status}");
         }
     }
 }

@@ -1,49 +1,47 @@
-//! `talaria status`: what became of callbacks.
+//! `talaria status`: shows callbacks and their deliveries.
 //!
-//! - [`tables`]: what is listed. [`details`]: a single event or delivery.
+//! - `refused`, `routes`, `unmatched`: the lists of these options. `tables`: the others.
 
-mod details;
+mod refused;
+mod routes;
 mod tables;
+mod unmatched;
 
-pub(crate) use details::{attempted, show_delivery, show_event_head};
-
-use super::{refusals, routes, unmatched};
 use crate::{
     Failure,
-    args::{Filter, Status},
-    client::{self, Shown},
-    ids,
-    print::{self, Screen},
+    args::Status,
+    client::{self, StatusClient, ask, ids},
+    print::{
+        self, Screen,
+        delivery::{conflict, show_delivery, show_event},
+    },
 };
-use details::{conflicted, show_event};
 use std::{
+    collections::BTreeSet,
     io::{self, Write as _},
     path::Path,
 };
-use talaria_bus::time::to_proto;
-use talaria_core::id::DeliveryId;
+use talaria_core::{config, id::DeliveryId};
 use talaria_proto::v1::{
-    DeliveryFilter, DeliveryState, EventConflict, GetDeliveryRequest, GetEventRequest, GetSummaryRequest,
+    DeliveryFilter, EventConflict, GetDeliveryRequest, GetEventRequest, GetSummaryRequest,
     GetSummaryResponse, ListDeliveriesRequest, ListDeliveriesResponse, ListEventsRequest,
-    ListQuarantinedRequest, status_service_client::StatusServiceClient,
+    ListQuarantinedRequest,
 };
 
-pub(super) type Relay = StatusServiceClient<Shown>;
-
-/// The status is always a few commits behind while much happens. From so many on, it is said.
+/// Commits of lag from which the user is warned. Under load the status is always a few commits behind.
 const FAR_BEHIND: u64 = 1_000;
 
 pub(crate) async fn run(config: &Path, mut args: Status) -> Result<(), Failure> {
     args.filter = args.filter.with_tenant_of_route()?;
-    let mut relay = client::connect(&args.ask, config).await?;
-    client::knows_tenant(&mut relay, args.filter.tenant.as_deref()).await?;
+    let mut relay = client::status(&args.ask, config).await?;
+    client::check_tenant(&mut relay, args.filter.tenant.as_deref()).await?;
     if let Some(job) = &args.filter.job {
         args.filter.job = Some(ids::job(&mut relay, job, args.filter.tenant.as_deref()).await?);
     }
     match args.id.as_deref() {
         _ if args.quarantined => quarantined(&mut relay, args).await,
         _ if args.unmatched => unmatched::show(&mut relay, &args).await,
-        _ if args.refused => refusals::show(&mut relay, args.filter.tenant.as_deref(), args.ask.json).await,
+        _ if args.refused => refused::show(&mut relay, args.filter.tenant.as_deref(), args.ask.json).await,
         _ if args.routes => routes::show(&mut relay, &args).await,
         Some(id) if id.starts_with("evt_") => event(&mut relay, id, &args).await,
         Some(id) if id.starts_with("qrt_") => {
@@ -57,21 +55,21 @@ pub(crate) async fn run(config: &Path, mut args: Status) -> Result<(), Failure> 
         }
         Some(id) if id.starts_with("dlv_") => delivery(&mut relay, id, &args).await,
         Some(id) => job(&mut relay, id, &args).await,
-        None => overview(&mut relay, &args).await,
+        None => overview(&mut relay, &args, config).await,
     }
 }
 
-/// A job's events and their deliveries: an event that no route wants is known all the same.
-async fn job(relay: &mut Relay, job: &str, args: &Status) -> Result<(), Failure> {
+/// A job's events and deliveries. An event that no route takes has none.
+async fn job(relay: &mut StatusClient, job: &str, args: &Status) -> Result<(), Failure> {
     let job = &ids::job(relay, job, args.filter.tenant.as_deref()).await?;
-    let filter = DeliveryFilter { job_id: job.clone(), ..request_filter(&args.filter) };
+    let filter = DeliveryFilter { job_id: job.clone(), ..DeliveryFilter::from(&args.filter) };
     let request = ListEventsRequest {
         tenant: filter.tenant.clone(),
         job_id: job.clone(),
-        page_size: args.limit,
+        page_size: args.list.limit,
         ..ListEventsRequest::default()
     };
-    let events = relay.list_events(request).await?.into_inner();
+    let events = ask(relay.list_events(request)).await?;
     if events.events.is_empty() {
         return Err(if events.incomplete {
             Failure::Unreachable(format!(
@@ -85,7 +83,6 @@ async fn job(relay: &mut Relay, job: &str, args: &Status) -> Result<(), Failure>
         });
     }
     let mut list = list(relay, filter, args).await?;
-    // Both are one answer.
     list.incomplete |= events.incomplete;
     let mut conflicts = Vec::new();
     for event in &events.events {
@@ -99,46 +96,33 @@ async fn job(relay: &mut Relay, job: &str, args: &Status) -> Result<(), Failure>
         return Ok(writeln!(io::stdout(), "{document:#}")?);
     }
     print::warn_if_incomplete(list.incomplete)?;
-    let screen = Screen::stdout(args.wide);
+    let screen = Screen::stdout(args.list.wide);
     tables::events(&events.events, screen)?;
-    for conflict in &conflicts {
-        writeln!(io::stdout(), "{}: {}", screen.id(&conflict.event_id), conflicted(conflict))?;
+    for found in &conflicts {
+        writeln!(io::stdout(), "{}: {}", screen.id(&found.event_id), conflict(found))?;
     }
     writeln!(io::stdout())?;
-    tables::deliveries(&list, screen)
+    Ok(tables::deliveries(&list, screen)?)
 }
 
-pub(crate) fn request_filter(filter: &Filter) -> DeliveryFilter {
-    DeliveryFilter {
-        tenant: filter.tenant.clone().unwrap_or_default(),
-        route: filter.route.clone().unwrap_or_default(),
-        job_id: filter.job.clone().unwrap_or_default(),
-        states: filter.state.iter().map(|state| DeliveryState::from(*state).into()).collect(),
-        since: filter.since.map(to_proto),
-        until: filter.until.map(to_proto),
-    }
-}
-
-/// Every route and the latest deliveries; with a filter, the deliveries alone.
-async fn overview(relay: &mut Relay, args: &Status) -> Result<(), Failure> {
-    let (filter, screen) = (request_filter(&args.filter), Screen::stdout(args.wide));
+/// Sums and the latest deliveries; with a filter or for a later page, the deliveries alone.
+async fn overview(relay: &mut StatusClient, args: &Status, config: &Path) -> Result<(), Failure> {
+    let (filter, screen) = (DeliveryFilter::from(&args.filter), Screen::stdout(args.list.wide));
     let by_tenant = DeliveryFilter { tenant: filter.tenant.clone(), ..DeliveryFilter::default() };
-    if filter == by_tenant {
-        let mut summary =
-            relay.get_summary(GetSummaryRequest { tenant: filter.tenant.clone() }).await?.into_inner();
-        let refused = refusals::ask(relay, &filter.tenant).await?;
+    if filter == by_tenant && args.list.page.is_empty() {
+        let mut summary = ask(relay.get_summary(GetSummaryRequest { tenant: filter.tenant.clone() })).await?;
+        let refusals = refused::list(relay, &filter.tenant).await?;
         let mut list = list(relay, filter, args).await?;
         if args.ask.json {
-            // All are one answer.
             list.incomplete |= summary.incomplete;
             let mut document = print::json(&summary)?;
             print::merge(&mut document, print::json(&list)?);
-            print::merge(&mut document, print::json(&refused)?);
+            print::merge(&mut document, print::json(&refusals)?);
             return Ok(writeln!(io::stdout(), "{document:#}")?);
         }
         summary.incomplete |= list.incomplete;
-        warn_of(&summary)?;
-        // Who has changed nothing needs not be told of it.
+        warn_if_partial(&summary)?;
+        // The first configuration is not worth a line.
         if let Some(configuration) = summary
             .configuration
             .as_ref()
@@ -146,48 +130,85 @@ async fn overview(relay: &mut Relay, args: &Status) -> Result<(), Failure> {
         {
             tables::configuration(configuration)?;
         }
-        refusals::in_short(&refused.refusals)?;
-        unmatched::in_short(&summary.tenants)?;
+        refused::summary(&refusals.refusals)?;
+        unmatched::summary(&summary.tenants)?;
         if !summary.tenants.is_empty() {
             tables::tenants(&summary.tenants, screen)?;
         }
         if !summary.routes.is_empty() {
             tables::route_sums(&summary.routes, screen)?;
         }
-        return tables::deliveries(&list, screen);
+        return Ok(tables::deliveries(&list, screen)?);
     }
     let list = list(relay, filter, args).await?;
+    if let (Some(route), true) = (&args.filter.route, list.deliveries.is_empty() && args.list.page.is_empty())
+    {
+        check_route(relay, args.filter.tenant.as_deref(), route, config).await?;
+    }
     if args.ask.json {
         return Ok(print::json_document(&list)?);
     }
     print::warn_if_incomplete(list.incomplete)?;
-    tables::deliveries(&list, screen)
+    Ok(tables::deliveries(&list, screen)?)
 }
 
-/// Warns of what is missing in sums.
-pub(super) fn warn_of(summary: &GetSummaryResponse) -> io::Result<()> {
+/// Fails for a route that has had no delivery and is not in the configuration here.
+async fn check_route(
+    relay: &mut StatusClient,
+    tenant: Option<&str>,
+    route: &str,
+    config: &Path,
+) -> Result<(), Failure> {
+    let request = GetSummaryRequest { tenant: tenant.unwrap_or_default().to_owned() };
+    let summary = ask(relay.get_summary(request)).await?;
+    let mut names: BTreeSet<(String, String)> =
+        summary.routes.iter().map(|known| (known.tenant.clone(), known.route.clone())).collect();
+    // The relay reports no route before its first delivery. Without its file, nothing is known of such a route.
+    let Ok(configured) = config::load_signers(config) else { return Ok(()) };
+    names.extend(configured.iter().filter_map(|(name, _)| {
+        let (owner, route) = name.split_once('/')?;
+        tenant.is_none_or(|tenant| tenant == owner).then(|| (owner.to_owned(), route.to_owned()))
+    }));
+    if summary.incomplete || names.iter().any(|(_, known)| known == route) {
+        return Ok(());
+    }
+    let route = tenant.map_or_else(|| route.to_owned(), |tenant| format!("{tenant}/{route}"));
+    let names: Vec<String> = names.iter().map(|(tenant, route)| format!("{tenant}/{route}")).collect();
+    let known =
+        if names.is_empty() { "none is".to_owned() } else { format!("there is: {}", names.join(", ")) };
+    Err(Failure::Unknown(format!(
+        "no route {route} is known: it has had no delivery, and {} does not name it; {known}",
+        config.display()
+    )))
+}
+
+/// Warns if sums are incomplete or old.
+fn warn_if_partial(summary: &GetSummaryResponse) -> io::Result<()> {
     print::warn_if_incomplete(summary.incomplete)?;
     if summary.view_behind >= FAR_BEHIND {
         let behind = summary.view_behind;
         print::warn(&format!(
-            "the status is {behind} commits of the journal behind: what happened last is missing"
+            "the status is {behind} commits of the journal behind: the latest changes are missing"
         ))?;
     }
     Ok(())
 }
 
 async fn list(
-    relay: &mut Relay,
+    relay: &mut StatusClient,
     filter: DeliveryFilter,
     args: &Status,
 ) -> Result<ListDeliveriesResponse, Failure> {
-    let request =
-        ListDeliveriesRequest { filter: Some(filter), page_size: args.limit, page_token: String::new() };
-    Ok(relay.list_deliveries(request).await?.into_inner())
+    let request = ListDeliveriesRequest {
+        filter: Some(filter),
+        page_size: args.list.limit,
+        page_token: args.list.page.clone(),
+    };
+    ask(relay.list_deliveries(request)).await
 }
 
-/// The callbacks that came for an event with another body. None for one that was forgotten a moment ago.
-async fn conflicts_of(relay: &mut Relay, event_id: &str) -> Result<Vec<EventConflict>, Failure> {
+/// An event's conflicts; none for an event that was just forgotten.
+async fn conflicts_of(relay: &mut StatusClient, event_id: &str) -> Result<Vec<EventConflict>, Failure> {
     let request = GetEventRequest { event_id: event_id.to_owned(), include_payload: false };
     match relay.get_event(request).await {
         Ok(answer) => Ok(answer.into_inner().conflicts),
@@ -196,47 +217,48 @@ async fn conflicts_of(relay: &mut Relay, event_id: &str) -> Result<Vec<EventConf
     }
 }
 
-async fn event(relay: &mut Relay, id: &str, args: &Status) -> Result<(), Failure> {
-    let event_id = ids::whole_of(relay, id).await?;
+async fn event(relay: &mut StatusClient, id: &str, args: &Status) -> Result<(), Failure> {
+    let event_id = ids::complete(relay, id).await?;
     let request = GetEventRequest { event_id, include_payload: args.payload };
-    let answer = relay.get_event(request).await?.into_inner();
+    let answer = ask(relay.get_event(request)).await?;
     if args.ask.json {
         return Ok(print::json_document(&answer)?);
     }
     show_event(&answer, args.payload)?;
     for delivery in &answer.deliveries {
         let request = GetDeliveryRequest { delivery_id: delivery.id.clone() };
-        show_delivery(&relay.get_delivery(request).await?.into_inner())?;
+        show_delivery(&ask(relay.get_delivery(request)).await?)?;
     }
     Ok(())
 }
 
-async fn delivery(relay: &mut Relay, id: &str, args: &Status) -> Result<(), Failure> {
-    let id = ids::whole_of(relay, id).await?;
-    let answer = relay.get_delivery(GetDeliveryRequest { delivery_id: id.clone() }).await?.into_inner();
+async fn delivery(relay: &mut StatusClient, id: &str, args: &Status) -> Result<(), Failure> {
+    let id = ids::complete(relay, id).await?;
+    let answer = ask(relay.get_delivery(GetDeliveryRequest { delivery_id: id.clone() })).await?;
     if args.ask.json {
         return Ok(print::json_document(&answer)?);
     }
     show_delivery(&answer)?;
     let event = id.parse::<DeliveryId>().map(|id| id.event.to_string()).unwrap_or_default();
-    for conflict in conflicts_of(relay, &event).await? {
-        writeln!(io::stdout(), "  {}", conflicted(&conflict))?;
+    for found in conflicts_of(relay, &event).await? {
+        writeln!(io::stdout(), "  {}", conflict(&found))?;
     }
     Ok(())
 }
 
-async fn quarantined(relay: &mut Relay, args: Status) -> Result<(), Failure> {
-    let screen = Screen::stdout(args.wide);
+async fn quarantined(relay: &mut StatusClient, args: Status) -> Result<(), Failure> {
+    let screen = Screen::stdout(args.list.wide);
     let request = ListQuarantinedRequest {
         tenant: args.filter.tenant.unwrap_or_default(),
         include_payload: args.payload,
-        page_size: args.limit,
-        page_token: String::new(),
+        page_size: args.list.limit,
+        page_token: args.list.page,
     };
-    let list = relay.list_quarantined(request).await?.into_inner();
+    let list = ask(relay.list_quarantined(request)).await?;
     if args.ask.json {
         return Ok(print::json_document(&list)?);
     }
     print::warn_if_incomplete(list.incomplete)?;
-    Ok(tables::quarantined(&list, args.payload, screen)?)
+    tables::quarantined(&list, args.payload, screen)?;
+    Ok(print::note_next_page(&list.next_page_token)?)
 }

@@ -1,4 +1,4 @@
-//! `talaria token`: a fresh token, and what to write into the configuration.
+//! `talaria token`: a fresh token, and its entry in the configuration.
 
 use crate::{
     Failure,
@@ -58,7 +58,7 @@ pub(crate) fn run(args: &Token) -> Result<(), Failure> {
     if let Some(path) = &args.out {
         writeln!(out, "Wrote the token into {}.\n", path.display())?;
     }
-    writeln!(out, "What to write into the relay's configuration, and then reload or restart it:\n")?;
+    writeln!(out, "Write this into the relay's configuration, and reload or restart it:\n")?;
     writeln!(out, "relay:\n  tokens:\n    - name: {}\n      scope: {scope}", args.name)?;
     if let Some(tenant) = &args.tenant {
         writeln!(out, "      tenant: {tenant}")?;
@@ -66,7 +66,7 @@ pub(crate) fn run(args: &Token) -> Result<(), Failure> {
     writeln!(out, "      hashes: [\"{hash}\"]\n")?;
     writeln!(
         out,
-        "To replace a token of this name, add the hash to its others; take the old one out once nobody uses it."
+        "To replace a token of this name, add the hash to its others; remove the old one once it is not used any more."
     )?;
     Ok(())
 }

@@ -1,15 +1,13 @@
-//! `talaria watch`: changes of deliveries as they happen.
+//! `talaria watch`: shows changes of deliveries as they happen.
 
-use super::{
-    changes::Changes,
-    outage::{Outage, may_come_back},
-    status::request_filter,
-};
 use crate::{
     Failure,
     args::{Filter, State, Watch},
-    client,
-    print::{self, Screen, one_line},
+    client::{
+        self, ids,
+        outage::{Outage, is_temporary},
+    },
+    print::{self, Screen, changes::Changes, one_line},
 };
 use clap::ValueEnum as _;
 use jiff::Timestamp;
@@ -18,21 +16,24 @@ use std::{
     path::Path,
     time::Duration,
 };
-use talaria_proto::v1::{WatchDeliveriesRequest, WatchDeliveriesResponse, WatchKind};
+use talaria_proto::v1::{DeliveryFilter, WatchDeliveriesRequest, WatchDeliveriesResponse, WatchKind};
 
-/// How long to wait before asking a relay again that hung up.
-const PAUSE: Duration = Duration::from_secs(1);
+/// Delay before a lost watch is resumed.
+const RETRY_DELAY: Duration = Duration::from_secs(1);
 
 pub(crate) async fn run(config: &Path, mut args: Watch) -> Result<(), Failure> {
     args.filter = args.filter.with_tenant_of_route()?;
-    let mut relay = client::connect(&args.ask, config).await?;
-    client::knows_tenant(&mut relay, args.filter.tenant.as_deref()).await?;
+    let mut relay = client::status(&args.ask, config).await?;
+    client::check_tenant(&mut relay, args.filter.tenant.as_deref()).await?;
+    if let Some(job) = &args.filter.job {
+        args.filter.job = Some(ids::job(&mut relay, job, args.filter.tenant.as_deref()).await?);
+    }
     let mut request = WatchDeliveriesRequest {
-        filter: Some(request_filter(&args.filter)),
+        filter: Some(DeliveryFilter::from(&args.filter)),
         resume_token: String::new(),
         changes_only: !args.snapshot,
     };
-    let mut shown = if args.ask.json { None } else { Some(Changes::new(Screen::stdout(args.wide))) };
+    let mut lines = if args.ask.json { None } else { Some(Changes::new(Screen::stdout(args.wide))) };
     let mut outage = Outage::default();
     let mut is_first = true;
     loop {
@@ -40,9 +41,9 @@ pub(crate) async fn run(config: &Path, mut args: Watch) -> Result<(), Failure> {
         match relay.watch_deliveries(request.clone()).await {
             Ok(messages) => {
                 outage.ends()?;
-                if let Some(changes) = shown.as_ref().filter(|_| is_first) {
+                if let Some(changes) = lines.as_ref().filter(|_| is_first) {
                     let mut out = anstream::stdout().lock();
-                    writeln!(out, "{}\n{}", watched(&args.filter, args.snapshot), changes.heads())?;
+                    writeln!(out, "{}\n{}", title(&args.filter, args.snapshot), changes.heads())?;
                     out.flush()?;
                 }
                 is_first = false;
@@ -53,7 +54,7 @@ pub(crate) async fn run(config: &Path, mut args: Watch) -> Result<(), Failure> {
                             if !message.token.is_empty() {
                                 request.resume_token.clone_from(&message.token);
                             }
-                            match &mut shown {
+                            match &mut lines {
                                 Some(changes) => show(changes, &message)?,
                                 None => print::json_line(&message)?,
                             }
@@ -68,31 +69,31 @@ pub(crate) async fn run(config: &Path, mut args: Watch) -> Result<(), Failure> {
             }
             Err(status) => hung_up = status,
         }
-        if request.resume_token.is_empty() || !may_come_back(&hung_up) {
+        if request.resume_token.is_empty() || !is_temporary(&hung_up) {
             return Err(hung_up.into());
         }
-        // Go on behind the last change that was seen.
+        // Resumes behind the last change that was shown.
         outage.begins(&hung_up)?;
-        tokio::time::sleep(PAUSE).await;
+        tokio::time::sleep(RETRY_DELAY).await;
     }
 }
 
-/// "Watching deliveries of tenant acme in state parked, what is now and every change; Ctrl-C ends it."
-fn watched(filter: &Filter, snapshot: bool) -> String {
+/// "Watching deliveries of tenant acme in state parked: the present ones and every change. Ctrl-C ends it."
+fn title(filter: &Filter, snapshot: bool) -> String {
     let Filter { tenant, route, job, state, since, until } = filter;
     let mut words = vec!["Watching deliveries".to_owned()];
-    for (what, name) in [("of tenant", tenant), ("to route", route), ("of job", job)] {
-        words.extend(name.as_ref().map(|name| format!("{what} {}", one_line(name))));
+    for (kind, name) in [("of tenant", tenant), ("to route", route), ("of job", job)] {
+        words.extend(name.as_ref().map(|name| format!("{kind} {}", one_line(name))));
     }
     let name = |state: &State| state.to_possible_value().map(|value| value.get_name().to_owned());
     let states: Vec<String> = state.iter().filter_map(name).collect();
     if !states.is_empty() {
         words.push(format!("in state {}", states.join(" or ")));
     }
-    for (what, time) in [("since", since), ("before", until)] {
-        words.extend(time.map(|time| format!("received {what} {}", print::moment(time))));
+    for (bound, time) in [("since", since), ("before", until)] {
+        words.extend(time.map(|time| format!("received {bound} {}", print::moment(time))));
     }
-    let from = if snapshot { "what is now and every change" } else { "every change from now on" };
+    let from = if snapshot { "the present ones and every change" } else { "every change from now on" };
     format!("{}: {from}. Ctrl-C ends it.", words.join(" "))
 }
 
@@ -117,9 +118,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_first_line_says_what_is_watched() {
+    fn the_first_line_names_the_filter() {
         assert_eq!(
-            watched(&Filter::default(), false),
+            title(&Filter::default(), false),
             "Watching deliveries: every change from now on. Ctrl-C ends it."
         );
         let filter = Filter {
@@ -130,9 +131,9 @@ mod tests {
             ..Filter::default()
         };
         assert_eq!(
-            watched(&filter, true),
+            title(&filter, true),
             "Watching deliveries of tenant acme to route video in state parked or ambiguous received since 1970-01-01 \
-             00:00:00Z: what is now and every change. Ctrl-C ends it."
+             00:00:00Z: the present ones and every change. Ctrl-C ends it."
         );
     }
 }

@@ -1,7 +1,6 @@
-//! Logs: sentences on a terminal, JSON lines elsewhere, always on standard error.
+//! Logs on standard error: text on a terminal, JSON lines elsewhere.
 //!
-//! A thread of its own writes them, many lines at a time. When standard error is not read, lines are left out, and
-//! nothing else waits.
+//! A separate thread writes them in batches. If standard error is not read, lines are dropped and nothing waits.
 
 mod terminal;
 mod writer;
@@ -16,20 +15,20 @@ use writer::{Guard, Lines};
 
 static LINES: LazyLock<Lines> = LazyLock::new(Lines::default);
 
-/// What is logged where RUST_LOG does not say it.
+/// The default level, which RUST_LOG overrides.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Logs {
-    /// What is wrong: everything but the service itself answers on standard output.
+    /// Warnings and errors, for commands.
     Warnings,
-    /// What the service does. On a terminal each delivery has a line.
+    /// Everything that a relay does. On a terminal each delivery has a line.
     Deliveries,
-    /// What a service does that delivers nothing. On a terminal each callback has a line.
+    /// Everything that an ingress does. On a terminal each callback has a line.
     Callbacks,
 }
 
-/// Starts logging. Lines that wait are written when the guard is dropped.
+/// Starts logging. Dropping the guard writes the buffered lines.
 pub fn start(logs: Logs) -> io::Result<Guard> {
-    // async-nats would say again what the bus says.
+    // The bus logs the same as async-nats.
     let default = if logs == Logs::Warnings { "warn" } else { "info,async_nats=warn" };
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));
     let registry = tracing_subscriber::registry().with(filter);
@@ -45,7 +44,7 @@ pub fn start(logs: Logs) -> io::Result<Guard> {
     Ok(guard)
 }
 
-/// How many lines were left out since the start.
-pub(crate) fn lines_left_out() -> u64 {
-    LINES.left_out()
+/// Lines dropped since the start.
+pub(crate) fn lines_dropped() -> u64 {
+    LINES.dropped()
 }

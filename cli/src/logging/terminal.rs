@@ -1,12 +1,12 @@
-//! Log lines for people: a delivery in one line, warnings and errors in plain words, times as all commands show them.
+//! Log lines on a terminal: one line for a delivery, text for everything else, times as in all commands.
 //!
 //! ```text
 //! 2026-11-28 15:40:12Z  DELIVERED  me/video    video.generation.completed  dlv_25m74olgq62h-zovl  after 35 ms: queued for the agent
 //! 2026-11-28 15:40:19Z  warning: the route is shut: 401: Invalid signature (tenant me, route video, until 2026-11-28 15:40:49Z)
 //! ```
 //!
-//! A delivery has a line when it ends, and one before that if its first attempt does not end it; what is tried again in
-//! between is in `talaria status`. Callbacks have none where deliveries have. Nothing of either is left out of the JSON lines.
+//! A delivery has a line when it ends, and one after its first attempt if that does not end it. `talaria status` shows the others.
+//! Callbacks have lines only in a process without deliveries. The JSON lines are complete.
 
 use crate::print::{self, Cell, Column, DIM, Rows, Screen, moment, one_line, state_style};
 use anstyle::{AnsiColor, Style};
@@ -35,30 +35,30 @@ const COLUMNS: [Column; 6] = [
     Column::new("WHAT"),
 ];
 
-/// As wide as what mostly stands there.
-const USUAL: [usize; 6] = [20, 9, 10, 26, 21, 0];
+/// The first widths.
+const FIRST_WIDTHS: [usize; 6] = [20, 9, 10, 26, 21, 0];
 
-/// What an event says why: behind the message, and not among the other fields.
-const WHY: [&str; 3] = ["because", "error", "reason"];
+/// Fields with a reason, which follows the message.
+const REASON_FIELDS: [&str; 3] = ["because", "error", "reason"];
 
-/// A value that is as long as this is not part of a message by chance.
-const SAID: usize = 8;
+/// A field is left out if the message contains its value and that has at least this length.
+const MIN_REPEATED: usize = 8;
 
-/// Writes events as lines for people.
+/// Formats events.
 pub(super) struct Lines {
     deliveries: Mutex<Rows<6>>,
-    /// Whether callbacks have lines of their own: where no deliveries follow.
+    /// Whether callbacks have lines.
     with_callbacks: bool,
 }
 
 impl Lines {
     pub(super) fn new(with_callbacks: bool) -> Self {
-        // A terminal breaks a line that is longer: no reason is cut.
-        let rows = Rows::new(COLUMNS, USUAL, Screen { width: None });
+        // The terminal wraps longer lines, so that no reason is cut.
+        let rows = Rows::new(COLUMNS, FIRST_WIDTHS, Screen { width: None });
         Self { deliveries: Mutex::new(rows), with_callbacks }
     }
 
-    /// The line of an event; `None` where it has none.
+    /// The line of an event, if it has one.
     fn line(&self, level: Level, fields: &Fields, now: Timestamp) -> Option<String> {
         match (level, fields.message.as_str()) {
             (Level::INFO, "attempt") => self.delivery(fields, now),
@@ -80,7 +80,7 @@ impl Lines {
         let after =
             field("age_ms").parse().map(Duration::from_millis).map(print::duration).unwrap_or_default();
         let again = if waits { "; it is tried again" } else { "" };
-        // Nothing panics while it holds the lock.
+        // No code panics under this lock.
         let mut rows = self.deliveries.lock().unwrap_or_else(PoisonError::into_inner);
         Some(rows.row([
             Cell::styled(moment(now), DIM),
@@ -93,7 +93,7 @@ impl Lines {
     }
 }
 
-/// An event in words: its message, why, and in parentheses what else it says.
+/// The message of an event, its reason, and in parentheses the other fields.
 fn plain(level: Level, fields: &Fields, now: Timestamp) -> String {
     let coloured = |colour: AnsiColor| Style::new().bold().fg_color(Some(colour.into()));
     let (name, style) = match level {
@@ -105,19 +105,19 @@ fn plain(level: Level, fields: &Fields, now: Timestamp) -> String {
     };
     let mut line =
         format!("{DIM}{}{DIM:#}  {style}{name}{style:#}{}", moment(now), one_line(&fields.message));
-    let why = WHY.iter().find_map(|name| Some((*name, fields.get(name)?)));
+    let why = REASON_FIELDS.iter().find_map(|name| Some((*name, fields.get(name)?)));
     // Writing into a String cannot fail.
     if let Some((_, why)) = why {
         let _ = write!(line, ": {}", one_line(why));
     }
-    let is_said = |name: &str, value: &str| {
+    let is_omitted = |name: &str, value: &str| {
         let nothing =
             value.is_empty() || (name, value) == ("left_out", "0") || (name, value) == ("line", "0");
         let why = why.is_some_and(|(why, _)| why == name);
-        let in_the_message = value.len() >= SAID && fields.message.contains(value);
+        let in_the_message = value.len() >= MIN_REPEATED && fields.message.contains(value);
         nothing || why || ["trace", "help"].contains(&name) || in_the_message
     };
-    let rest = fields.others.iter().filter(|(name, value)| !is_said(name, value));
+    let rest = fields.others.iter().filter(|(name, value)| !is_omitted(name, value));
     let rest: Vec<String> = rest
         .map(|(name, value)| format!("{} {}", name.replace('_', " "), one_line(&readable(value))))
         .collect();
@@ -130,7 +130,7 @@ fn plain(level: Level, fields: &Fields, now: Timestamp) -> String {
     line
 }
 
-/// A value; a time as all commands show it.
+/// A value, with times in the format of all commands.
 fn readable(value: &str) -> String {
     let looks_like_a_time =
         value.len() >= 20 && value.ends_with('Z') && value.starts_with(|c: char| c.is_ascii_digit());
@@ -140,7 +140,6 @@ fn readable(value: &str) -> String {
     }
 }
 
-/// What an event says.
 #[derive(Default)]
 struct Fields {
     message: String,
@@ -155,7 +154,7 @@ impl Fields {
     fn add(&mut self, field: &Field, value: String) {
         match field.name() {
             "message" => self.message = value,
-            // Where in its source another crate logged it.
+            // The source location in another crate.
             name if name.starts_with("log.") => {}
             name => self.others.push((name, value)),
         }
@@ -204,7 +203,12 @@ mod tests {
         Timestamp::from_second(1_777_032_000).unwrap()
     }
 
-    fn said(lines: &Lines, level: Level, message: &str, others: &[(&'static str, &str)]) -> Option<String> {
+    fn formatted(
+        lines: &Lines,
+        level: Level,
+        message: &str,
+        others: &[(&'static str, &str)],
+    ) -> Option<String> {
         let others = others.iter().map(|(name, value)| (*name, (*value).to_owned())).collect();
         let fields = Fields { message: message.into(), others };
         lines.line(level, &fields, now()).map(|line| anstream::adapter::strip_str(&line).to_string())
@@ -225,31 +229,31 @@ mod tests {
     }
 
     #[test]
-    fn a_delivery_is_one_line_with_what_became_of_it_and_how_long_that_took() {
+    fn a_delivery_is_one_line_with_its_state_and_age() {
         let lines = Lines::new(false);
-        let said = |fields: Vec<(&'static str, &str)>| said(&lines, Level::INFO, "attempt", &fields);
+        let delivery = |fields: Vec<(&'static str, &str)>| formatted(&lines, Level::INFO, "attempt", &fields);
         assert_eq!(
-            said(attempt("1", "delivered", "queued for the agent")).unwrap(),
+            delivery(attempt("1", "delivered", "queued for the agent")).unwrap(),
             "2026-04-24 12:00:00Z  DELIVERED  me/video    video.generation.completed  dlv_25m74olgq62h-zovl  \
              after 1.5 s: queued for the agent"
         );
-        // That it waits is said once.
-        let first = said(attempt("1", "waiting", "500: no room")).unwrap();
+        // Further attempts of a waiting delivery have no line.
+        let first = delivery(attempt("1", "waiting", "500: no room")).unwrap();
         assert!(
             first.contains("  WAITING    me/video") && first.ends_with("500: no room; it is tried again"),
             "{first}"
         );
-        assert_eq!(said(attempt("2", "waiting", "500: no room")), None);
-        assert!(said(attempt("3", "parked", "500: no room")).unwrap().contains("  PARKED     "));
+        assert_eq!(delivery(attempt("2", "waiting", "500: no room")), None);
+        assert!(delivery(attempt("3", "parked", "500: no room")).unwrap().contains("  PARKED     "));
     }
 
     #[test]
-    fn no_text_of_a_stranger_makes_a_line_or_steers_the_terminal() {
+    fn payload_text_makes_no_line_and_no_control_characters() {
         let lines = Lines::new(true);
         let forged = "x\n2026-04-24 12:00:00Z  DELIVERED\u{1b}[2J\u{202e}";
         for line in [
-            said(&lines, Level::INFO, "attempt", &attempt("1", "delivered", forged)),
-            said(&lines, Level::WARN, forged, &[("reason", forged), ("path", forged), ("help", forged)]),
+            formatted(&lines, Level::INFO, "attempt", &attempt("1", "delivered", forged)),
+            formatted(&lines, Level::WARN, forged, &[("reason", forged), ("path", forged), ("help", forged)]),
         ] {
             let line = line.unwrap();
             assert!(!line.contains(['\u{1b}', '\u{202e}']), "{line}");
@@ -258,7 +262,7 @@ mod tests {
     }
 
     #[test]
-    fn warnings_and_errors_are_sentences() {
+    fn warnings_and_errors_are_text() {
         let lines = Lines::new(false);
         let shut = [
             ("tenant", "me"),
@@ -267,24 +271,24 @@ mod tests {
             ("until", "2026-04-24T12:00:30.123456789Z"),
         ];
         assert_eq!(
-            said(&lines, Level::WARN, "the route is shut", &shut).unwrap(),
+            formatted(&lines, Level::WARN, "the route is shut", &shut).unwrap(),
             "2026-04-24 12:00:00Z  warning: the route is shut: 401: Invalid signature (tenant me, route video, until \
              2026-04-24 12:00:30Z)"
         );
         let refused =
             [("tenant", "me"), ("reason", "mismatch"), ("because", "it does not match"), ("left_out", "0")];
         assert_eq!(
-            said(&lines, Level::ERROR, "callback refused", &refused).unwrap(),
+            formatted(&lines, Level::ERROR, "callback refused", &refused).unwrap(),
             "2026-04-24 12:00:00Z  error: callback refused: it does not match (tenant me, reason mismatch)"
         );
         let wrong = [("line", "3"), ("column", "7"), ("help", "chmod 600 s"), ("path", "")];
         assert_eq!(
-            said(&lines, Level::WARN, "every user can read s", &wrong).unwrap(),
+            formatted(&lines, Level::WARN, "every user can read s", &wrong).unwrap(),
             "2026-04-24 12:00:00Z  warning: every user can read s (line 3, column 7)\n  help: chmod 600 s"
         );
         let listening = [("ingress", "127.0.0.1:8080")];
         assert_eq!(
-            said(
+            formatted(
                 &lines,
                 Level::INFO,
                 "listening: callbacks on http://127.0.0.1:8080/callbacks/{tenant}",
@@ -292,15 +296,15 @@ mod tests {
             )
             .unwrap(),
             "2026-04-24 12:00:00Z  listening: callbacks on http://127.0.0.1:8080/callbacks/{tenant}",
-            "nothing is said twice"
+            "repeated values are left out"
         );
     }
 
     #[test]
-    fn callbacks_have_lines_where_no_deliveries_follow() {
+    fn callbacks_have_lines_in_a_process_without_deliveries() {
         let callback = [("event", "evt_x"), ("tenant", "me"), ("result", "accepted")];
-        assert_eq!(said(&Lines::new(false), Level::INFO, "callback", &callback), None);
-        let line = said(&Lines::new(true), Level::INFO, "callback", &callback).unwrap();
+        assert_eq!(formatted(&Lines::new(false), Level::INFO, "callback", &callback), None);
+        let line = formatted(&Lines::new(true), Level::INFO, "callback", &callback).unwrap();
         assert!(line.ends_with("  callback (event evt_x, tenant me, result accepted)"), "{line}");
     }
 }

@@ -1,7 +1,6 @@
-//! Standard error, behind a thread of its own that writes many lines at a time.
+//! A buffer before standard error, written by a separate thread in batches.
 //!
-//! A line that is logged is appended to a buffer and waits for nothing. While a service logs a line for each callback, a
-//! system call for each of them, and a thread that is woken for each, would cost more than the line itself.
+//! Logging appends to the buffer and never waits. A system call and a wake-up for each line would cost more than the line itself.
 
 use std::{
     io::{self, Write},
@@ -12,74 +11,73 @@ use std::{
 };
 use tracing_subscriber::fmt::MakeWriter;
 
-/// Bytes that wait to be written; lines that come then are left out.
-const MOST_BYTES: usize = 8 << 20;
+/// Capacity of the buffer. Lines beyond it are dropped.
+const MAX_BYTES: usize = 8 << 20;
 
-/// How long lines gather after the first one.
-const GATHERING: Duration = Duration::from_millis(10);
+/// Delay between the first line and the write.
+const BATCH_DELAY: Duration = Duration::from_millis(10);
 
-/// How long the rest may take at the end, where standard error is not read.
-const LAST_LINES: Duration = Duration::from_secs(1);
+/// For the remaining lines at the end.
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Lines that wait to be written. Clones share them.
+/// Buffered lines. Clones share the buffer.
 #[derive(Clone, Default)]
 pub(crate) struct Lines(Arc<Shared>);
 
 #[derive(Default)]
 struct Shared {
-    waiting: Mutex<Waiting>,
+    buffer: Mutex<Buffer>,
     changed: Condvar,
 }
 
 #[derive(Default)]
-struct Waiting {
+struct Buffer {
     bytes: Vec<u8>,
-    left_out: u64,
+    dropped: u64,
     is_writing: bool,
     is_ending: bool,
 }
 
-/// Writes what waits before it is gone.
+/// Writes the buffered lines when it is dropped.
 pub struct Guard {
     lines: Lines,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Lines {
-    fn lock(&self) -> MutexGuard<'_, Waiting> {
-        // Nothing panics while it holds the lock.
-        self.0.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Buffer> {
+        // No code panics under this lock.
+        self.0.buffer.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// How many lines were left out.
-    pub(crate) fn left_out(&self) -> u64 {
-        self.lock().left_out
+    /// Dropped lines.
+    pub(crate) fn dropped(&self) -> u64 {
+        self.lock().dropped
     }
 
-    /// Starts the thread that writes them.
+    /// Starts the writing thread.
     pub(super) fn write_to(&self, output: impl Write + Send + 'static) -> io::Result<Guard> {
         let lines = self.clone();
-        let thread =
-            thread::Builder::new().name("log".into()).spawn(move || lines.write_what_waits(output))?;
+        let thread = thread::Builder::new().name("log".into()).spawn(move || lines.write_batches(output))?;
         Ok(Guard { lines: self.clone(), thread: Some(thread) })
     }
 
-    fn write_what_waits(&self, mut output: impl Write) {
+    fn write_batches(&self, mut output: impl Write) {
         let mut bytes = Vec::new();
         loop {
-            let wait = |waiting: &mut Waiting| waiting.bytes.is_empty() && !waiting.is_ending;
+            let wait = |waiting: &mut Buffer| waiting.bytes.is_empty() && !waiting.is_ending;
             let waiting =
                 self.0.changed.wait_while(self.lock(), wait).unwrap_or_else(PoisonError::into_inner);
             let is_ending = waiting.is_ending;
             drop(waiting);
             if !is_ending {
-                thread::sleep(GATHERING);
+                thread::sleep(BATCH_DELAY);
             }
             let mut waiting = self.lock();
             mem::swap(&mut waiting.bytes, &mut bytes);
             waiting.is_writing = !bytes.is_empty();
             drop(waiting);
-            // Who cannot be written to cannot be told either.
+            // An error of standard error cannot be reported.
             let _ = output.write_all(&bytes).and_then(|()| output.flush());
             bytes.clear();
             let mut waiting = self.lock();
@@ -92,12 +90,12 @@ impl Lines {
     }
 }
 
-/// One line.
+/// Writes one line.
 impl Write for &Lines {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         let mut waiting = self.lock();
-        if waiting.bytes.len() + line.len() > MOST_BYTES {
-            waiting.left_out += 1;
+        if waiting.bytes.len() + line.len() > MAX_BYTES {
+            waiting.dropped += 1;
         } else {
             let was_empty = waiting.bytes.is_empty();
             waiting.bytes.extend_from_slice(line);
@@ -127,8 +125,8 @@ impl Drop for Guard {
         let mut waiting = self.lines.lock();
         waiting.is_ending = true;
         self.lines.0.changed.notify_all();
-        let rests = |waiting: &mut Waiting| waiting.is_writing || !waiting.bytes.is_empty();
-        let ended = self.lines.0.changed.wait_timeout_while(waiting, LAST_LINES, rests);
+        let rests = |waiting: &mut Buffer| waiting.is_writing || !waiting.bytes.is_empty();
+        let ended = self.lines.0.changed.wait_timeout_while(waiting, FLUSH_TIMEOUT, rests);
         let is_written = ended.is_ok_and(|(_, waited)| !waited.timed_out());
         if is_written && let Some(thread) = self.thread.take() {
             let _ = thread.join();
@@ -141,7 +139,7 @@ mod tests {
     use super::*;
     use std::sync::mpsc;
 
-    /// Takes what is written when it is let to.
+    /// Accepts one write for each turn.
     struct Reader {
         turns: mpsc::Receiver<()>,
         read: Arc<Mutex<Vec<u8>>>,
@@ -160,21 +158,21 @@ mod tests {
     }
 
     #[test]
-    fn lines_that_are_not_read_are_left_out_and_counted_and_nothing_waits() {
+    fn lines_that_are_not_read_are_dropped_and_counted_and_nothing_waits() {
         let (lines, (turn, turns), read) = (Lines::default(), mpsc::channel(), Arc::default());
         let guard = lines.write_to(Reader { turns, read: Arc::clone(&read) }).unwrap();
         let line = [b'x'; 1 << 10];
-        let count = 3 * MOST_BYTES / line.len();
+        let count = 3 * MAX_BYTES / line.len();
         for _ in 0..count {
             (&lines).write_all(&line).unwrap();
         }
-        let left_out = usize::try_from(lines.left_out()).unwrap();
-        assert!((count / 3..=2 * count / 3).contains(&left_out), "{left_out} of {count}");
+        let dropped = usize::try_from(lines.dropped()).unwrap();
+        assert!((count / 3..=2 * count / 3).contains(&dropped), "{dropped} of {count}");
         drop(turn);
         drop(guard);
         assert_eq!(
             read.lock().unwrap().len(),
-            (count - left_out) * line.len(),
+            (count - dropped) * line.len(),
             "all others are written in the end"
         );
     }

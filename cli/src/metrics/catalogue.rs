@@ -1,8 +1,7 @@
-//! Every metric that there is. docs/metrics.md says the same to people, and tests hold both to each other, to the code
-//! that counts, to what a process shows, and to the dashboard and the alerts.
+//! Every metric. Tests compare the catalogue with docs/metrics.md, the code, the processes, the dashboard and the alerts.
 //!
 //! Names are Prometheus': a unit at the end where there is one, `_total` for counters. Labels are bounded: their values
-//! are known here, or are names out of the configuration. What strangers send never becomes a label.
+//! are known here, or are names out of the configuration. Untrusted text never becomes a label.
 
 use super::{
     Label, Metric,
@@ -90,15 +89,10 @@ const STATE: &[Label] =
     &[Label { name: "state", values: Known(&["delivered", "ignored", "parked", "ambiguous", "cancelled"]) }];
 const ROUTE: &[Label] = &[Label { name: "tenant", values: Named }, Label { name: "route", values: Named }];
 
-/// A line for each: whose it is, its name, its kind, its labels, and what it says.
+/// Every metric.
 pub const CATALOGUE: &[Metric] = &[
-    counter(Ingress, "talaria_callbacks_total", RESULT, "Callbacks, by what became of them"),
-    counter(
-        Ingress,
-        "talaria_callbacks_refused_total",
-        REASON,
-        "Requests that were refused for what they are, by why",
-    ),
+    counter(Ingress, "talaria_callbacks_total", RESULT, "Callbacks, by result"),
+    counter(Ingress, "talaria_callbacks_refused_total", REASON, "Refused requests, by reason"),
     histogram(Ingress, "talaria_callback_seconds", RESULT, "From a callback's head to its answer"),
     counter(
         Ingress,
@@ -144,7 +138,7 @@ pub const CATALOGUE: &[Metric] = &[
         &[],
         "From a callback to the first request to Hermes, once for each delivery",
     ),
-    counter(Relay, "talaria_attempts_total", OUTCOME, "Requests to Hermes, by what they came to"),
+    counter(Relay, "talaria_attempts_total", OUTCOME, "Requests to Hermes, by outcome"),
     histogram(Relay, "talaria_attempt_seconds", &[], "From a request to Hermes to its whole answer"),
     counter(Relay, "talaria_deliveries_total", STATE, "Deliveries that came to their end, by how"),
     histogram(Relay, "talaria_delivery_seconds", &[], "From a callback to the end of its delivery"),

@@ -1,8 +1,8 @@
-//! What the process counts and measures, for `/metrics`.
+//! Metrics of the process, for `/metrics`.
 //!
-//! Counters and histograms are recorded where the thing happens, under names that [`CATALOGUE`] describes. Each counter is
-//! there from the start with every value that its labels can have, so that rates and alerts need no first event. Gauges are
-//! not kept: [`sampled`] asks for them when the metrics are collected.
+//! Counters and histograms are recorded where things happen, under names of the [`CATALOGUE`]. Each counter exists from the start,
+//! with every known value of its labels, so that rates and alerts need no first event. [`sampled`] reads gauges when the metrics
+//! are collected.
 
 mod catalogue;
 pub(crate) mod sampled;
@@ -23,50 +23,50 @@ const AGES: [f64; 16] = [
     259_200.0,
 ];
 
-/// Those that are measured from the callback on.
+/// Durations since the callback.
 const SINCE_CALLBACK: [&str; 2] = ["talaria_first_attempt_seconds", "talaria_delivery_seconds"];
 
 /// A metric.
 #[derive(Clone, Copy, Debug)]
 pub struct Metric {
-    /// Who has it.
+    /// The processes that have it.
     pub of: Of,
     /// Its name.
     pub name: &'static str,
-    /// How it behaves.
+    /// Its type in Prometheus.
     pub kind: Kind,
-    /// What tells its series apart.
+    /// The labels of its series.
     pub labels: &'static [Label],
-    /// What it says.
+    /// Its help text.
     pub help: &'static str,
 }
 
-/// Whose a metric is.
+/// The processes that have a metric.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Of {
     /// Every process.
     Every,
-    /// A process that takes callbacks.
+    /// A process with an ingress.
     Ingress,
-    /// A process that forwards them.
+    /// A process with a relay.
     Relay,
     /// A process whose bus is NATS.
     Nats,
 }
 
-/// How a metric behaves.
+/// A metric's type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// It only rises, until the process ends.
     Counter,
     /// It rises and falls.
     Gauge,
-    /// How many measurements lie below each bound.
+    /// Counts measurements below each bound.
     Histogram,
 }
 
 impl Kind {
-    /// As Prometheus calls it.
+    /// Prometheus' name for it.
     pub fn name(self) -> &'static str {
         match self {
             Self::Counter => "counter",
@@ -76,16 +76,16 @@ impl Kind {
     }
 }
 
-/// What tells a metric's series apart.
+/// A label.
 #[derive(Clone, Copy, Debug)]
 pub struct Label {
     /// Its name.
     pub name: &'static str,
-    /// What it can be.
+    /// Its values.
     pub values: Values,
 }
 
-/// What a label can be.
+/// The values of a label.
 #[derive(Clone, Copy, Debug)]
 pub enum Values {
     /// One of these.
@@ -122,8 +122,8 @@ impl Metric {
         }
     }
 
-    /// Begins at 0 what is counted and measured under labels of which every value is known.
-    fn begin(&self) {
+    /// Creates the series whose labels have known values.
+    fn create(&self) {
         match (self.kind, self.labels) {
             (Kind::Counter, []) => metrics::counter!(self.name).increment(0),
             (Kind::Counter, [Label { name, values: Values::Known(values) }]) => {
@@ -143,7 +143,7 @@ impl Metric {
 }
 
 /// Starts collecting metrics; once in a process.
-pub fn start() -> anyhow::Result<PrometheusHandle> {
+pub(crate) fn start() -> anyhow::Result<PrometheusHandle> {
     let mut builder =
         PrometheusBuilder::new().set_buckets_for_metric(Matcher::Suffix("_seconds".into()), &BUCKETS)?;
     for name in SINCE_CALLBACK {
@@ -154,13 +154,13 @@ pub fn start() -> anyhow::Result<PrometheusHandle> {
     Ok(handle)
 }
 
-/// Begins what a process of this role counts.
-pub fn begin(role: Role, nats: bool) {
+/// Creates the counters and histograms of a process with this role.
+pub(crate) fn create(role: Role, nats: bool) {
     let is_ours = |of| match of {
         Of::Every => true,
         Of::Ingress => role.has_ingress(),
         Of::Relay => role.has_relay(),
         Of::Nats => nats,
     };
-    CATALOGUE.iter().filter(|metric| is_ours(metric.of)).for_each(Metric::begin);
+    CATALOGUE.iter().filter(|metric| is_ours(metric.of)).for_each(Metric::create);
 }

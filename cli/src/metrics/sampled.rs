@@ -1,10 +1,10 @@
 //! Gauges, sampled when the metrics are collected.
 //!
-//! Each look has a recorder of its own, so that nothing is shown of a route that is gone. What was found is shown again for
-//! a while, so that however many look, little is asked.
+//! Each sample has its own recorder, so that no gauge of a removed route remains. A sample is reused for a while, so that many
+//! collectors cost little.
 
 use super::CATALOGUE;
-use crate::{admin::Health, logging::lines_left_out, metrics::Metric};
+use crate::{admin::Health, logging::lines_dropped, metrics::Metric};
 use axum::http::StatusCode;
 use metrics::{counter, gauge, with_local_recorder};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
@@ -13,15 +13,15 @@ use std::time::{Duration, Instant};
 use talaria_relay::gauges::Gauges;
 use tokio::{sync::Mutex, time::timeout};
 
-/// How long what was found is shown.
-const FRESH: Duration = Duration::from_secs(2);
+/// Lifetime of a sample.
+const MAX_AGE: Duration = Duration::from_secs(2);
 
-/// A process that takes longer to say whether it is ready counts as not ready.
-const DEADLINE: Duration = Duration::from_secs(4);
+/// A readiness check that takes longer counts as not ready.
+const READY_TIMEOUT: Duration = Duration::from_secs(4);
 
-/// What is found by looking.
+/// The metrics of this process.
 pub(crate) struct Sampled {
-    /// What was counted and measured meanwhile.
+    /// Counters and histograms.
     counted: PrometheusHandle,
     health: Health,
     relay: Option<Gauges>,
@@ -34,24 +34,26 @@ impl Sampled {
         Self { counted, health, relay, process: Collector::default(), last: Mutex::default() }
     }
 
-    /// Everything, in Prometheus' text format.
+    /// All metrics in Prometheus' text format.
     pub(crate) async fn text(&self, leaving: bool) -> String {
-        let standing = self.standing(leaving).await;
+        let gauges = self.gauges(leaving).await;
         self.process.collect();
-        counter!("talaria_log_lines_left_out_total").absolute(lines_left_out());
-        // Rendered anew each time: it costs little, and counters are exact.
-        self.counted.render() + &standing
+        counter!("talaria_log_lines_left_out_total").absolute(lines_dropped());
+        // Rendered each time: this is cheap, and counters are exact.
+        self.counted.render() + &gauges
     }
 
-    async fn standing(&self, leaving: bool) -> String {
+    async fn gauges(&self, leaving: bool) -> String {
         let mut last = self.last.lock().await;
         if let Some((at, text)) = &*last
-            && at.elapsed() < FRESH
+            && at.elapsed() < MAX_AGE
         {
             return text.clone();
         }
         let ready = async {
-            timeout(DEADLINE, self.health.ready()).await.is_ok_and(|(status, _)| status == StatusCode::OK)
+            timeout(READY_TIMEOUT, self.health.ready())
+                .await
+                .is_ok_and(|(status, _)| status == StatusCode::OK)
         };
         let ready = !leaving && ready.await;
         let sample = match &self.relay {
@@ -72,7 +74,7 @@ impl Sampled {
         text
     }
 
-    /// Folds old measurements away, now and then.
+    /// Compacts old measurements.
     pub(crate) fn upkeep(&self) {
         self.counted.run_upkeep();
     }

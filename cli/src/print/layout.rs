@@ -1,4 +1,4 @@
-//! Which columns fit, and how wide each is. Pure, but for asking the terminal.
+//! The width of columns.
 
 use std::io::IsTerminal;
 use terminal_size::{Width, terminal_size_of};
@@ -7,77 +7,77 @@ use unicode_width::{UnicodeWidthChar as _, UnicodeWidthStr as _};
 /// Between two columns.
 pub(super) const GAP: usize = 2;
 
-/// What a terminal has that does not tell its width.
-const USUAL_WIDTH: usize = 80;
+/// The width of a terminal that does not report it.
+const DEFAULT_WIDTH: usize = 80;
+
+/// Where no more columns can be left out, those that may be cut are cut to this width at most.
+const NARROWEST: usize = 8;
 
 /// A column of a table.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Column {
-    /// What stands above it.
     pub head: &'static str,
-    /// Where not all columns fit, the one of the highest rank is left out first; one of rank 0 never is. What room there is
-    /// goes to the lowest rank first.
+    /// If the columns do not fit, those of the highest rank are left out first, and those of rank 0 never. Free space goes to the
+    /// lowest rank first.
     rank: u8,
-    /// To how many characters its cells may be cut; not at all where there is none.
+    /// The width to which cells may be cut, if they may.
     least: Option<usize>,
-    /// Whether a cut cell keeps its end and not its beginning.
+    /// Whether a cut cell keeps its end instead of its beginning.
     keeps_end: bool,
-    /// Whether all others have their room first.
+    /// Whether it gets free space last.
     grows_last: bool,
 }
 
 impl Column {
-    /// A column that is always there and never cut.
+    /// A column that is never left out and never cut.
     pub(crate) const fn new(head: &'static str) -> Self {
         Self { head, rank: 0, least: None, keeps_end: false, grows_last: false }
     }
 
-    /// May be left out, before those of lower rank.
+    /// May be left out, before columns of lower rank.
     pub(crate) const fn rank(self, rank: u8) -> Self {
         Self { rank, ..self }
     }
 
-    /// May be cut to so many characters.
+    /// May be cut to this width.
     pub(crate) const fn at_least(self, least: usize) -> Self {
         Self { least: Some(least), ..self }
     }
 
-    /// Where it is cut, its end is kept.
+    /// A cut cell keeps its end.
     pub(crate) const fn keeps_end(self) -> Self {
         Self { keeps_end: true, ..self }
     }
 
-    /// Has the room that is left by all others.
+    /// Gets free space last.
     pub(crate) const fn grows_last(self) -> Self {
         Self { grows_last: true, ..self }
     }
 
-    /// A text as it stands in so many cells of a terminal.
+    /// A text, cut to this width.
     pub(super) fn cut(&self, text: &str, width: usize) -> String {
         if self.keeps_end { keep_end(text, width) } else { keep_beginning(text, width) }
     }
 }
 
-/// Where something is shown.
+/// The output of a command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Screen {
-    /// How many cells a line of the terminal has; `None` where all is shown, because programs read it or `--wide` asks for
-    /// all.
+    /// The width of the terminal; `None` for complete output, for programs or with `--wide`.
     pub width: Option<usize>,
 }
 
 impl Screen {
-    /// Standard output, unless everything was asked for.
     pub(crate) fn stdout(wide: bool) -> Self {
         let out = std::io::stdout();
         if wide || !out.is_terminal() {
             return Self { width: None };
         }
-        let width = terminal_size_of(out).map_or(USUAL_WIDTH, |(Width(width), _)| width.into());
+        let width = terminal_size_of(out).map_or(DEFAULT_WIDTH, |(Width(width), _)| width.into());
         Self { width: Some(width) }
     }
 
-    /// An id: in its short form where people read it.
+    /// An id, in its short form on a terminal.
     pub(crate) fn id(self, id: &str) -> String {
         match self.width {
             Some(_) => talaria_core::short_id::short(id),
@@ -86,12 +86,12 @@ impl Screen {
     }
 }
 
-/// How many cells of a terminal a text takes.
+/// The width of a text on a terminal.
 pub(super) fn width(text: &str) -> usize {
     text.width()
 }
 
-/// How wide each column is, given how wide its widest cell is; `None` for those that are left out.
+/// The widths of columns, from those of their widest cells; `None` for columns that are left out.
 pub(super) fn fit(columns: &[Column], widest: &[usize], screen: Screen) -> Vec<Option<usize>> {
     let Some(room) = screen.width else { return widest.iter().copied().map(Some).collect() };
     let least =
@@ -103,6 +103,14 @@ pub(super) fn fit(columns: &[Column], widest: &[usize], screen: Screen) -> Vec<O
         match droppable.max_by_key(|(column, _)| column.rank) {
             Some((_, width)) => *width = None,
             None => break,
+        }
+    }
+    let mut excess = total(&widths).saturating_sub(room);
+    for (column, width) in columns.iter().zip(&mut widths).rev() {
+        if let (Some(_), Some(width)) = (column.least, width) {
+            let cut = width.saturating_sub(NARROWEST).min(excess);
+            *width -= cut;
+            excess -= cut;
         }
     }
     let mut left = room.saturating_sub(total(&widths));
@@ -118,33 +126,33 @@ pub(super) fn fit(columns: &[Column], widest: &[usize], screen: Screen) -> Vec<O
     widths
 }
 
-/// How wide a line is.
+/// The width of a line.
 fn total(widths: &[Option<usize>]) -> usize {
     let shown = || widths.iter().flatten();
     shown().sum::<usize>() + GAP * shown().count().saturating_sub(1)
 }
 
-/// At most so many cells from the beginning of a text, the last of them … if there were more.
+/// The beginning of a text, with … if it is cut.
 pub(super) fn keep_beginning(text: &str, longest: usize) -> String {
     if width(text) <= longest {
         return text.to_owned();
     }
-    let mut kept = taken(text.chars(), longest);
+    let mut kept = fitting(text.chars(), longest);
     kept.push('…');
     kept
 }
 
-/// The same from the end.
+/// The end of a text, with … if it is cut.
 fn keep_end(text: &str, longest: usize) -> String {
     if width(text) <= longest {
         return text.to_owned();
     }
-    let end = taken(text.chars().rev(), longest);
+    let end = fitting(text.chars().rev(), longest);
     ['…'].into_iter().chain(end.chars().rev()).collect()
 }
 
-/// What fits into so many cells and leaves one free.
-fn taken(text: impl Iterator<Item = char>, cells: usize) -> String {
+/// The characters that fit into one cell less than this.
+fn fitting(text: impl Iterator<Item = char>, cells: usize) -> String {
     let mut left = cells.saturating_sub(1);
     text.take_while(|c| {
         let fits = c.width().unwrap_or(0) <= left;
@@ -171,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn columns_are_cut_and_then_left_out_and_what_matters_most_is_shown_most() {
+    fn columns_are_cut_and_then_left_out_by_rank() {
         let all = vec![Some(10), Some(12), Some(8), Some(40)];
         assert_eq!(fit(&COLUMNS, &[10, 12, 8, 40], Screen { width: None }), all, "off a terminal");
         assert_eq!(at(200), all);
@@ -181,11 +189,11 @@ mod tests {
         assert_eq!(at(31), [Some(10), Some(5), Some(4), Some(6)], "as narrow as all of them can be");
         assert_eq!(at(30), [Some(10), Some(10), None, Some(6)]);
         assert_eq!(at(24), [Some(10), Some(12), None, None]);
-        assert_eq!(at(3), [Some(10), Some(5), None, None], "what is always there wraps");
+        assert_eq!(at(3), [Some(10), Some(5), None, None], "columns of rank 0 wrap");
     }
 
     #[test]
-    fn a_text_is_cut_at_its_less_telling_side() {
+    fn a_text_is_cut_at_its_end_or_beginning() {
         let (begins, ends) = (COLUMNS[3], COLUMNS[2]);
         assert_eq!((begins.cut("äbc", 3), begins.cut("äbcd", 3)), ("äbc".into(), "äb…".into()));
         assert_eq!(ends.cut("video.generation.completed", 10), "…completed");
@@ -195,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn ids_are_short_where_people_read_them() {
+    fn ids_are_short_on_a_terminal() {
         let id = "evt_25m74olgq62heqt2gyhnio2unzditsxs";
         assert_eq!(Screen { width: Some(80) }.id(id), "evt_25m74olgq62h");
         assert_eq!(Screen { width: None }.id(id), id);
@@ -216,7 +224,7 @@ mod tests {
         }
 
         #[test]
-        fn what_is_cut_fits(text in "\\PC{0,20}", longest in 1_usize..20) {
+        fn a_cut_text_fits(text in "\\PC{0,20}", longest in 1_usize..20) {
             prop_assert!(width(&COLUMNS[3].cut(&text, longest)) <= longest);
             prop_assert!(width(&COLUMNS[2].cut(&text, longest)) <= longest);
         }

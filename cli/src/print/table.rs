@@ -1,4 +1,4 @@
-//! Rows in columns: a table whose rows are all there, and rows that come one after another.
+//! Rows in columns: complete tables, and rows that are printed one after another.
 
 use super::{
     Column, DIM, Screen,
@@ -12,11 +12,13 @@ use std::{
 };
 use talaria_proto::v1::DeliveryState;
 
-/// How long a cell is at most where there is no terminal, and the last one of a row, in characters.
-const LONGEST_CELL: usize = 60;
-const LONGEST_LAST: usize = 400;
+/// Maximum width of a cell without a terminal.
+const MAX_CELL: usize = 60;
 
-/// A cell of a table, and how it looks.
+/// Maximum width of the last cell in a row.
+const MAX_LAST_CELL: usize = 400;
+
+/// A cell with its style.
 #[derive(Clone)]
 pub(crate) struct Cell(String, Style);
 
@@ -36,8 +38,7 @@ impl Cell {
     }
 }
 
-/// A table, as wide as the terminal; elsewhere as wide as what stands in it. Each cell is one line of no great length, also
-/// where a stranger wrote it. Where columns are left out, a line below says so.
+/// Prints a table that fits the terminal. Cells are single lines of limited width. A line below names the columns that are left out.
 pub(crate) fn table(columns: &[Column], rows: Vec<Vec<Cell>>, screen: Screen) -> io::Result<()> {
     let mut out = anstream::stdout().lock();
     out.write_all(laid_out(columns, rows, screen).as_bytes())?;
@@ -72,32 +73,32 @@ fn laid_out(columns: &[Column], mut rows: Vec<Vec<Cell>>, screen: Screen) -> Str
     text
 }
 
-/// Makes each cell one line of bounded length.
+/// Makes each cell a single line of limited width.
 fn bound(row: &mut [Cell]) {
     let last = row.len().saturating_sub(1);
     for (index, Cell(text, _)) in row.iter_mut().enumerate() {
-        *text = keep_beginning(&one_line(text), if index == last { LONGEST_LAST } else { LONGEST_CELL });
+        *text = keep_beginning(&one_line(text), if index == last { MAX_LAST_CELL } else { MAX_CELL });
     }
 }
 
-/// Adds a row, without spaces at its end.
+/// Adds a row, without trailing spaces.
 fn line(text: &mut String, columns: &[Column], row: &[Cell], widths: &[Option<usize>]) {
     let mut padding = 0;
     for ((column, Cell(cell, style)), fitted) in columns.iter().zip(row).zip(widths) {
         let Some(fitted) = *fitted else { continue };
         let shown = column.cut(cell, fitted);
-        let taken = width(&shown);
+        let used = width(&shown);
         if !shown.is_empty() {
             // Writing into a String cannot fail.
             let _ = write!(text, "{:padding$}{style}{shown}{style:#}", "");
             padding = 0;
         }
-        padding += fitted.saturating_sub(taken) + GAP;
+        padding += fitted.saturating_sub(used) + GAP;
     }
     text.push('\n');
 }
 
-/// Rows that come one after another: a column becomes wider when a row needs it, and stays so.
+/// Rows that are printed one after another. A column grows with its widest cell so far.
 pub(crate) struct Rows<const N: usize> {
     columns: [Column; N],
     widest: [usize; N],
@@ -105,7 +106,7 @@ pub(crate) struct Rows<const N: usize> {
 }
 
 impl<const N: usize> Rows<N> {
-    /// With columns as wide as these at first. The last one is as long as the line has room.
+    /// Begins with these widths. The last column gets the rest of the line.
     pub(crate) fn new(columns: [Column; N], least: [usize; N], screen: Screen) -> Self {
         let mut widest = least;
         for (widest, column) in widest.iter_mut().zip(&columns) {
@@ -117,13 +118,11 @@ impl<const N: usize> Rows<N> {
         Self { columns, widest, screen }
     }
 
-    /// The names of the columns.
     pub(crate) fn heads(&self) -> String {
         let heads: Vec<Cell> = self.columns.iter().map(|column| Cell::styled(column.head, DIM)).collect();
         self.laid_out(&heads)
     }
 
-    /// A row.
     pub(crate) fn row(&mut self, cells: [Cell; N]) -> String {
         let mut cells = Vec::from(cells);
         bound(&mut cells);
@@ -169,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn a_table_is_as_wide_as_what_stands_in_it_where_there_is_no_terminal() {
+    fn without_a_terminal_a_table_is_as_wide_as_its_cells() {
         assert_eq!(
             shown(None),
             "ID   TYPE             WHY\n\
@@ -179,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn a_table_fits_the_terminal_and_says_what_it_leaves_out() {
+    fn a_table_fits_the_terminal_and_names_missing_columns() {
         let narrow = shown(Some(32));
         assert_eq!(
             narrow,
@@ -198,20 +197,20 @@ mod tests {
     }
 
     #[test]
-    fn a_cell_of_no_end_is_cut_also_where_there_is_no_terminal() {
+    fn long_cells_are_cut_without_a_terminal_too() {
         let rows = vec![vec!["x".repeat(100).into(), "t".into(), "y".repeat(1_000).into()]];
         let text = plain(&laid_out(&COLUMNS, rows, Screen { width: None }));
-        assert!(text.lines().all(|line| width(line) <= LONGEST_CELL + 4 + LONGEST_LAST + 2 * GAP), "{text}");
+        assert!(text.lines().all(|line| width(line) <= MAX_CELL + 4 + MAX_LAST_CELL + 2 * GAP), "{text}");
     }
 
     #[test]
-    fn rows_that_come_later_stand_below_those_before() {
+    fn later_rows_keep_the_columns() {
         let mut rows = Rows::new(COLUMNS, [2, 6, 0], Screen { width: None });
         assert_eq!(plain(&rows.heads()), "ID  TYPE    WHY");
         let row = |rows: &mut Rows<3>, id: &str| plain(&rows.row([id.into(), "t".into(), "why not".into()]));
         assert_eq!(row(&mut rows, "a"), "a   t       why not");
         assert_eq!(row(&mut rows, "longer"), "longer  t       why not");
-        assert_eq!(row(&mut rows, "a"), "a       t       why not", "and it stays so");
+        assert_eq!(row(&mut rows, "a"), "a       t       why not", "columns never shrink");
         let mut rows = Rows::new(COLUMNS, [2, 6, 0], Screen { width: Some(14) });
         assert_eq!(row(&mut rows, "a"), "a   why not");
         assert!(width(&row(&mut rows, "longer")) <= 16);

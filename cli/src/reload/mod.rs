@@ -2,21 +2,20 @@
 //!
 //! ```text
 //! file, secrets ──▶ watcher: look? ──▶ read, check ──┬─▶ valid: compare, publish ──▶ ingress, relay
-//! SIGHUP ───────────────┘                            └─▶ invalid: the last valid one stays, and everybody is told
+//! SIGHUP ───────────────┘                            └─▶ invalid: the last valid one stays, and errors are logged
 //! ```
 //!
-//! The decision what becomes of a new one is [`talaria_core::config::reload`].
+//! [`talaria_core::config::reload`] decides which parts of a new one come into force.
 //!
-//! - [`source`]: how this process reads its configuration.
-//! - [`watcher`]: when to look.
-//! - [`shown`]: what is shown of it at the admin port, without a value.
+//! - [`source`]: the file and the command line. [`watcher`]: when to read them again.
+//! - [`published`]: the page `/config` of the admin port.
 
-mod shown;
+mod published;
 mod source;
 mod watcher;
 
-pub(crate) use shown::{Shown, name, problems};
-pub use source::{Overrides, Source};
+pub(crate) use published::{Published, name, problems};
+pub(crate) use source::{Overrides, Source};
 
 use jiff::Timestamp;
 use metrics::{counter, gauge};
@@ -24,79 +23,76 @@ use std::{path::PathBuf, sync::Arc};
 use talaria_core::config::{self, Config, Fault, Problem, Reading, Reloaded, Role, Settings, Standing};
 use tokio::{signal::unix::Signal, sync::watch};
 use tokio_util::sync::CancellationToken;
-use watcher::{Told, Watcher};
+use watcher::{Trigger, Watcher};
 
-/// The configuration of this process as it is now, and how it stands. Clones see the same.
+/// The current configuration of this process, and its status. Clones share it.
 #[derive(Clone)]
-pub struct Live {
-    /// What everything is done by.
+pub(crate) struct Live {
     pub config: watch::Receiver<Arc<Config>>,
-    /// Whether what is in the file is in force.
-    pub standing: watch::Receiver<Arc<Standing>>,
-    /// What was written that is in force.
+    /// Whether the file is in force.
+    pub status: watch::Receiver<Arc<Standing>>,
+    /// The settings in force.
     settings: watch::Receiver<Arc<Settings>>,
-    /// What the process does.
     pub role: Role,
     overridden: Vec<&'static str>,
 }
 
-/// Keeps it as the file is.
-pub struct Reloader {
+/// Reloads the configuration when its files change.
+pub(crate) struct Reloader {
     source: Source,
-    /// What was written that was last read and valid.
+    /// The last valid settings.
     read: Settings,
-    /// What is to be looked at beside the file.
+    /// Other files that the configuration names.
     files: Vec<PathBuf>,
     config: watch::Sender<Arc<Config>>,
-    standing: watch::Sender<Arc<Standing>>,
-    /// The same as `read`, but for what needs a restart.
+    status: watch::Sender<Arc<Standing>>,
+    /// `read`, except for settings that need a restart.
     in_force: watch::Sender<Arc<Settings>>,
 }
 
 impl Reloader {
     /// Reads the configuration for the first time.
-    pub fn start(source: Source) -> Result<(Self, Live), config::Error> {
+    pub(crate) fn start(source: Source) -> Result<(Self, Live), config::Error> {
         let Reading { settings, config } = source.read();
         let config = watch::Sender::new(Arc::new(config?));
-        let standing = watch::Sender::new(Arc::new(Standing::first(Timestamp::now())));
+        let status = watch::Sender::new(Arc::new(Standing::first(Timestamp::now())));
         let in_force = watch::Sender::new(Arc::new(settings.clone()));
         let live = Live {
             config: config.subscribe(),
-            standing: standing.subscribe(),
+            status: status.subscribe(),
             settings: in_force.subscribe(),
             role: source.role,
             overridden: source.overrides.keys(),
         };
         let files = settings.files().to_vec();
-        Ok((Self { source, read: settings, files, config, standing, in_force }, live))
+        Ok((Self { source, read: settings, files, config, status, in_force }, live))
     }
 
-    /// Reads it again whenever it may have changed and whenever it is asked to, until it is told to stop.
-    pub async fn run(mut self, hangup: Signal, stop: CancellationToken) {
+    /// Reads it again on changes and on SIGHUP, until `stop`.
+    pub(crate) async fn run(mut self, hangup: Signal, stop: CancellationToken) {
         let mut watcher = Watcher::new(hangup);
         let mut seen = None;
         let work = async {
-            let mut told = Told::MayHaveChanged;
+            let mut trigger = Trigger::Change;
             loop {
                 if let Some(contents) = self.source.contents(&self.files).await {
-                    if told == Told::ToReload || seen.as_ref() != Some(&contents) {
+                    if trigger == Trigger::Signal || seen.as_ref() != Some(&contents) {
                         let source = self.source.clone();
                         let reading = tokio::task::spawn_blocking(move || source.read()).await;
                         match reading {
-                            Ok(reading) => self.take(reading, told),
+                            Ok(reading) => self.apply_reading(reading, trigger),
                             Err(error) => tracing::error!(%error, "the configuration was not read"),
                         }
                     }
                     seen = Some(contents);
                 }
-                told = watcher.look_again(&self.source.path, &self.files).await;
+                trigger = watcher.wait(&self.source.path, &self.files).await;
             }
         };
         tokio::select! { () = stop.cancelled() => {}, () = work => {} }
     }
 
-    /// What was read comes into force, if it can.
-    fn take(&mut self, Reading { settings, config }: Reading, told: Told) {
+    fn apply_reading(&mut self, Reading { settings, config }: Reading, trigger: Trigger) {
         self.files = self.read.files().iter().chain(settings.files()).cloned().collect();
         let config = match config {
             Ok(config) => config,
@@ -105,7 +101,7 @@ impl Reloader {
         self.files = settings.files().to_vec();
         let differences = settings.since(&self.read);
         if differences.is_empty() {
-            return self.keep(told);
+            return self.keep(trigger);
         }
         let running = Arc::clone(&self.config.borrow());
         match config::reload(self.source.role, &running, config, &differences) {
@@ -114,9 +110,9 @@ impl Reloader {
         }
     }
 
-    fn stands(&self, standing: Standing) {
-        measure(&standing);
-        self.standing.send_replace(Arc::new(standing));
+    fn publish(&self, status: Standing) {
+        measure(&status);
+        self.status.send_replace(Arc::new(status));
     }
 
     fn apply(&mut self, Reloaded { config, needs_restart, changes }: Reloaded, settings: Settings) {
@@ -128,30 +124,34 @@ impl Reloader {
         count_down(&config, self.source.role);
         self.config.send_replace(Arc::new(config));
         self.in_force.send_replace(Arc::new(in_force));
-        let generation = self.standing.borrow().generation + 1;
+        let generation = self.status.borrow().generation + 1;
         tracing::info!(generation, "the configuration was reloaded: {changes}");
         if !needs_restart.is_empty() {
             let keys = needs_restart.join(", ");
-            tracing::warn!(generation, "the configuration is in force but for what needs a restart: {keys}");
+            tracing::warn!(
+                generation,
+                keys,
+                "the configuration is in force, except for settings that need a restart"
+            );
         }
         let loaded_at = Timestamp::now();
-        self.stands(Standing { generation, loaded_at, needs_restart, fault: None });
+        self.publish(Standing { generation, loaded_at, needs_restart, fault: None });
         counter!("talaria_config_reloads_total", "result" => "applied").increment(1);
     }
 
-    fn keep(&self, told: Told) {
-        let before = Standing::clone(&self.standing.borrow());
+    fn keep(&self, trigger: Trigger) {
+        let before = Standing::clone(&self.status.borrow());
         let generation = before.generation;
         if before.fault.is_some() {
             tracing::info!(generation, "the configuration is valid again, and is the one that is in force");
-        } else if told == Told::ToReload {
+        } else if trigger == Trigger::Signal {
             tracing::info!(generation, "the configuration has not changed");
         }
-        self.stands(Standing { fault: None, ..before });
+        self.publish(Standing { fault: None, ..before });
     }
 
     fn refuse(&self, problems: Vec<Problem>) {
-        let before = Standing::clone(&self.standing.borrow());
+        let before = Standing::clone(&self.status.borrow());
         let (path, generation) = (self.source.path.display(), before.generation);
         for problem in &problems {
             tracing::error!(
@@ -160,19 +160,19 @@ impl Reloader {
             );
         }
         let fault = Some(Fault { at: Timestamp::now(), problems });
-        self.stands(Standing { fault, ..before });
+        self.publish(Standing { fault, ..before });
         counter!("talaria_config_reloads_total", "result" => "refused").increment(1);
     }
 }
 
-/// Says what is allowed and yet looks wrong.
+/// Logs the warnings about a valid configuration.
 pub(crate) fn warn(config: &Config) {
     for warning in &config.warnings {
         tracing::warn!(line = warning.line, column = warning.column, help = warning.help, "{}", warning.what);
     }
 }
 
-/// Counts the tenants that are down, where callbacks come in.
+/// Counts the tenants that are down, in a process with an ingress.
 pub(crate) fn count_down(config: &Config, role: Role) {
     if role.has_ingress() {
         let down = config.tenants.values().filter(|tenant| tenant.down().is_some()).count();
@@ -182,12 +182,12 @@ pub(crate) fn count_down(config: &Config, role: Role) {
 }
 
 /// Exports the configuration's status as metrics.
-pub(crate) fn measure(standing: &Standing) {
+pub(crate) fn measure(status: &Standing) {
     let is = |so: bool| if so { 1.0 } else { 0.0 };
     #[expect(clippy::cast_precision_loss, reason = "a gauge is a float")]
-    gauge!("talaria_config_generation").set(standing.generation as f64);
+    gauge!("talaria_config_generation").set(status.generation as f64);
     #[expect(clippy::cast_precision_loss, reason = "a gauge is a float")]
-    gauge!("talaria_config_loaded_timestamp_seconds").set(standing.loaded_at.as_second() as f64);
-    gauge!("talaria_config_valid").set(is(standing.fault.is_none()));
-    gauge!("talaria_config_restart_needed").set(is(!standing.needs_restart.is_empty()));
+    gauge!("talaria_config_loaded_timestamp_seconds").set(status.loaded_at.as_second() as f64);
+    gauge!("talaria_config_valid").set(is(status.fault.is_none()));
+    gauge!("talaria_config_restart_needed").set(is(!status.needs_restart.is_empty()));
 }

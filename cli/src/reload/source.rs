@@ -1,4 +1,4 @@
-//! How this process reads its configuration, at the start and ever after: the file, and what the command line says instead.
+//! The configuration file, and the settings on the command line that override it.
 
 use sha2::{Digest as _, Sha256};
 use std::{
@@ -10,22 +10,20 @@ use talaria_core::{
     files,
 };
 
-/// How this process reads its configuration.
+/// The source of a configuration.
 #[derive(Clone, Debug)]
-pub struct Source {
-    /// The file.
+pub(crate) struct Source {
     pub path: PathBuf,
-    /// What the process does, and so which secrets it reads.
+    /// Decides which secrets are read.
     pub role: Role,
-    /// What the command line says.
     pub overrides: Overrides,
-    /// Whether it opens a tunnel.
+    /// `--tunnel`.
     pub tunnel: bool,
 }
 
-/// What the command line says instead of the file.
+/// Settings on the command line.
 #[derive(Clone, Debug, Default)]
-pub struct Overrides {
+pub(crate) struct Overrides {
     /// `ingress.listen`.
     pub ingress: Option<SocketAddr>,
     /// `relay.grpc`.
@@ -37,7 +35,7 @@ pub struct Overrides {
 }
 
 impl Overrides {
-    /// The keys that it says something else about.
+    /// The overridden keys.
     pub(super) fn keys(&self) -> Vec<&'static str> {
         let keys = [
             ("ingress.listen", self.ingress.is_some()),
@@ -45,7 +43,7 @@ impl Overrides {
             ("admin.listen", self.admin.is_some()),
             ("data_dir", self.data_dir.is_some()),
         ];
-        keys.into_iter().filter(|(_, is_said)| *is_said).map(|(key, _)| key).collect()
+        keys.into_iter().filter(|(_, is_set)| *is_set).map(|(key, _)| key).collect()
     }
 
     fn apply(&self, config: &mut Config) {
@@ -58,36 +56,35 @@ impl Overrides {
     }
 }
 
-/// What stands in some files.
+/// A hash over some files.
 pub(super) type Contents = [u8; 32];
 
 impl Source {
-    /// A file, by which the command line goes.
-    pub fn new(path: &Path, role: Role) -> Self {
+    /// A file without overrides.
+    pub(crate) fn new(path: &Path, role: Role) -> Self {
         Self { path: path.to_owned(), role, overrides: Overrides::default(), tunnel: false }
     }
 
-    /// What the file says now.
     pub(super) fn read(&self) -> Reading {
         let mut reading = config::read_for(&self.path, self.role, Missing::Tolerated);
         if let Ok(config) = &mut reading.config {
             self.overrides.apply(config);
             if !self.tunnel {
-                // So that no restart is asked for because of a file that is not there.
+                // A missing token file must not ask for a restart.
                 config.tunnel = config::Tunnel { cloudflared: PathBuf::new(), named: None };
             }
         }
         reading
     }
 
-    /// What stands in the file and in these others, to tell whether reading it again would be of use.
+    /// A hash over the file and these others. If it has not changed, reading them again is useless.
     pub(super) async fn contents(&self, others: &[PathBuf]) -> Option<Contents> {
         let paths: Vec<PathBuf> = [&self.path].into_iter().chain(others).cloned().collect();
         let digest = move || {
             let mut digest = Sha256::new();
             for path in paths {
                 digest.update(path.as_os_str().as_encoded_bytes());
-                // What cannot be read is as if it were not there.
+                // An unreadable file counts as missing.
                 digest.update(files::read(&path).map(Sha256::digest).unwrap_or_default());
             }
             digest.finalize().into()

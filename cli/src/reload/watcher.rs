@@ -1,9 +1,7 @@
-//! When to look at the configuration again: when something happened in a directory that has to do with it, when somebody
-//! asks, and now and then in any case.
+//! When to read the configuration again: after a change in one of its directories, on SIGHUP, and at an interval.
 //!
-//! Directories are watched and not files: editors write another file and give it the name, and a ConfigMap is a directory of
-//! links to a link, `..data`, that is replaced. Some file systems tell nothing, and what they keep to themselves is found
-//! by looking now and then.
+//! Directories are watched instead of files, because editors replace a file by another, and a ConfigMap replaces `..data`, a link
+//! that its files lead through. Some file systems send no notifications; the interval finds their changes.
 
 use notify::{
     Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher as _,
@@ -19,30 +17,28 @@ use std::{
 };
 use tokio::{signal::unix::Signal, sync::Notify, time::Instant};
 
-/// How long nothing may change before the files are read: writers often write several.
-const QUIET: Duration = Duration::from_millis(200);
+/// The files are read after this time without a change, because several are often written together.
+const DEBOUNCE: Duration = Duration::from_millis(200);
 
-/// And no longer than this it is waited for.
-const LONGEST: Duration = Duration::from_secs(2);
+/// Limit for repeated changes.
+const MAX_DEBOUNCE: Duration = Duration::from_secs(2);
 
-/// How often it is looked in any case.
-const NOW_AND_THEN: Duration = Duration::from_secs(30);
+const POLL_INTERVAL: Duration = Duration::from_secs(30);
 
-/// Why to look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Told {
-    /// Something may be otherwise.
-    MayHaveChanged,
-    /// By SIGHUP.
-    ToReload,
+pub(super) enum Trigger {
+    /// A file may have changed.
+    Change,
+    /// SIGHUP.
+    Signal,
 }
 
 pub(super) struct Watcher {
     hangup: Signal,
-    /// `None` where the system cannot watch files.
+    /// `None` if the system cannot watch files.
     system: Option<RecommendedWatcher>,
     watched: BTreeSet<PathBuf>,
-    /// The names of the files; what happens to the content of others does not matter.
+    /// The names of the files. Changes in the content of others are ignored.
     names: Arc<Mutex<BTreeSet<OsString>>>,
     happened: Arc<Notify>,
 }
@@ -50,27 +46,26 @@ pub(super) struct Watcher {
 impl Watcher {
     pub(super) fn new(hangup: Signal) -> Self {
         let happened = Arc::<Notify>::default();
-        let tell = Arc::clone(&happened);
+        let notify = Arc::clone(&happened);
         let names = Arc::<Mutex<BTreeSet<OsString>>>::default();
-        let matter = Arc::clone(&names);
+        let watched_names = Arc::clone(&names);
         let system = notify::recommended_watcher(move |event: notify::Result<Event>| {
-            // An error says that something was missed.
-            if event
-                .is_ok_and(|event| !changes(&event, &matter.lock().unwrap_or_else(PoisonError::into_inner)))
-            {
+            // After an error, a change may have been missed.
+            if event.is_ok_and(|event| {
+                !changes(&event, &watched_names.lock().unwrap_or_else(PoisonError::into_inner))
+            }) {
                 return;
             }
-            tell.notify_one();
+            notify.notify_one();
         });
         let system = system.inspect_err(|error| {
-            let every = NOW_AND_THEN;
-            tracing::warn!(%error, "changes of the configuration are not told, so it is looked at every {every:?}");
+            tracing::warn!(%error, interval = ?POLL_INTERVAL, "cannot watch files; the configuration is polled");
         });
         Self { hangup, system: system.ok(), watched: BTreeSet::new(), names, happened }
     }
 
-    /// Returns when it is time to look at the file and at those that it names.
-    pub(super) async fn look_again(&mut self, path: &Path, others: &[PathBuf]) -> Told {
+    /// Returns when the file and those that it names have to be read again.
+    pub(super) async fn wait(&mut self, path: &Path, others: &[PathBuf]) -> Trigger {
         let paths: Vec<PathBuf> =
             others.iter().map(PathBuf::as_path).chain([path]).map(Path::to_path_buf).collect();
         let (directories, names) = tokio::task::spawn_blocking(move || (directories(&paths), names(&paths)))
@@ -78,27 +73,27 @@ impl Watcher {
             .unwrap_or_default();
         *self.names.lock().unwrap_or_else(PoisonError::into_inner) = names;
         if self.watch(directories) {
-            // Something may have happened there before.
-            return Told::MayHaveChanged;
+            // A change may have happened before the watch began.
+            return Trigger::Change;
         }
         tokio::select! {
-            _ = self.hangup.recv() => Told::ToReload,
-            () = settled(&self.happened) => Told::MayHaveChanged,
-            () = tokio::time::sleep(NOW_AND_THEN) => Told::MayHaveChanged,
+            _ = self.hangup.recv() => Trigger::Signal,
+            () = debounced(&self.happened) => Trigger::Change,
+            () = tokio::time::sleep(POLL_INTERVAL) => Trigger::Change,
         }
     }
 
-    /// Watches these directories and no others. Whether there is one that was not watched before.
+    /// Watches exactly these directories. Returns whether one of them is new.
     fn watch(&mut self, directories: BTreeSet<PathBuf>) -> bool {
         let Some(system) = &mut self.system else { return false };
         for gone in self.watched.difference(&directories) {
-            // It may be gone indeed.
+            // The directory may have been removed.
             let _ = system.unwatch(gone);
         }
         self.watched.retain(|directory| directories.contains(directory));
         let mut any = false;
         for directory in directories {
-            // Once more also where it is watched: it may be another directory of that name.
+            // Again for a watched one: it may have been replaced by a directory of the same name.
             match system.watch(&directory, RecursiveMode::NonRecursive) {
                 Ok(()) => any |= self.watched.insert(directory),
                 Err(error) => {
@@ -111,32 +106,32 @@ impl Watcher {
     }
 }
 
-/// Whether what happened may have changed a file of these names; reading one does not. A directory may have a log beside them,
-/// to which something is written all the time.
+/// Whether an event may have changed a file of these names. Reading is no change, nor is writing to another file, such as a log in
+/// the same directory.
 fn changes(event: &Event, names: &BTreeSet<OsString>) -> bool {
-    let matters = || event.paths.iter().filter_map(|path| path.file_name()).any(|name| names.contains(name));
+    let is_ours = || event.paths.iter().filter_map(|path| path.file_name()).any(|name| names.contains(name));
     match event.kind {
-        EventKind::Access(access) => access == AccessKind::Close(AccessMode::Write) && matters(),
-        EventKind::Modify(ModifyKind::Data(_)) => matters(),
+        EventKind::Access(access) => access == AccessKind::Close(AccessMode::Write) && is_ours(),
+        EventKind::Modify(ModifyKind::Data(_)) => is_ours(),
         _ => true,
     }
 }
 
-/// Waits until something happens, and then until nothing more does.
-async fn settled(happened: &Notify) {
+/// Waits for a change, and then until changes pause.
+async fn debounced(happened: &Notify) {
     happened.notified().await;
-    let end = Instant::now() + LONGEST;
-    while Instant::now() < end && tokio::time::timeout(QUIET, happened.notified()).await.is_ok() {}
+    let end = Instant::now() + MAX_DEBOUNCE;
+    while Instant::now() < end && tokio::time::timeout(DEBOUNCE, happened.notified()).await.is_ok() {}
 }
 
-/// The names of these files, and of those that links lead to.
+/// The names of these files and of their link targets.
 fn names(paths: &[PathBuf]) -> BTreeSet<OsString> {
     let real = paths.iter().filter_map(|path| fs::canonicalize(path).ok());
     let all = paths.iter().cloned().chain(real);
     all.filter_map(|path| path.file_name().map(OsStr::to_owned)).collect()
 }
 
-/// Where these files are, and where links lead to.
+/// The directories of these files and of their link targets.
 fn directories(paths: &[PathBuf]) -> BTreeSet<PathBuf> {
     let parent = |path: PathBuf| path.parent().map(Path::to_path_buf);
     let named = paths.iter().filter_map(|path| parent(std::path::absolute(path).ok()?));

@@ -1,4 +1,4 @@
-//! What a line of cloudflared's log says.
+//! The meaning of a line in cloudflared's log.
 //!
 //! A line is a time, a level of three letters and a message, in colours on some systems:
 //!
@@ -8,35 +8,30 @@
 //! 2024-05-01T10:00:04Z ERR Register tunnel error from server side error="Unauthorized: Tunnel not found" connIndex=0
 //! ```
 //!
-//! What it says as it gives up has neither time nor level: `failed to request quick Tunnel: …`. The forms are those of
-//! cloudflared 2021.1 and later.
+//! Its final error has neither time nor level: `failed to request quick Tunnel: …`. The forms are those of cloudflared 2021.1 and
+//! later.
 
-/// Below this Cloudflare names quick tunnels.
+/// The domain of quick tunnels.
 const QUICK: &str = ".trycloudflare.com";
 
 /// A line without its colours, its time and its box.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Line {
-    /// What kind of line it is.
     pub level: Level,
-    /// What it says.
     pub text: String,
-    /// What it means to us.
     pub news: Option<News>,
 }
 
-/// What kind of line it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Level {
     /// Progress.
     Info,
-    /// Something went wrong.
     Error,
-    /// No log line at all: what it says on the command line, such as why it gives up.
+    /// Not a log line, such as the final error.
     Plain,
 }
 
-/// What we go by.
+/// A change in the state of the tunnel.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum News {
     /// The public URL of a quick tunnel, without a slash at its end.
@@ -47,7 +42,6 @@ pub(super) enum News {
     Refused,
 }
 
-/// Reads one line.
 pub(super) fn read(line: &str) -> Line {
     let plain = anstream::adapter::strip_str(line).to_string();
     let (level, text) = split(&plain);
@@ -55,7 +49,7 @@ pub(super) fn read(line: &str) -> Line {
     let news = match level {
         Level::Info => progress(&text),
         Level::Error => text.contains("Unauthorized: ").then_some(News::Refused),
-        // Why it gives up may name the service that it asked.
+        // The final error may name Cloudflare's own service.
         Level::Plain => None,
     };
     Line { level, text, news }
@@ -71,7 +65,7 @@ fn progress(text: &str) -> Option<News> {
     text.split_whitespace().find_map(quick_url).map(News::Url)
 }
 
-/// The level, which stands in front or behind the time, and what follows it.
+/// The level, before or after the time, and the rest of the line.
 fn split(line: &str) -> (Level, &str) {
     let mut rest = line.trim();
     for _ in 0..2 {
@@ -139,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn connections_and_refusals_are_told_apart() {
+    fn connections_and_refusals_are_recognized() {
         for line in [
             "2024-05-01T10:00:03Z INF Registered tunnel connection connIndex=0 connection=5f7e event=0 ip=198.51.100.7 location=fra01 protocol=quic",
             "2022-06-01T16:23:12Z INF Connection c206cf44-945f-4c3c-a85c-af60c6338dc2 registered connIndex=0 location=ORD",

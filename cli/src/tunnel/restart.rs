@@ -1,20 +1,20 @@
-//! How long to wait before the tunnel's program is started again.
+//! Delays before cloudflared is restarted.
 
 use std::time::Duration;
 
-/// The first pause, which doubles with each further failure.
+/// The first delay, which doubles with each failure.
 const FIRST: Duration = Duration::from_secs(1);
-/// The longest one. Cloudflare refuses who asks for quick tunnels too often, for minutes.
+/// The longest. Cloudflare refuses frequent requests for quick tunnels for minutes.
 const LONGEST: Duration = Duration::from_secs(300);
-/// Who ran for so long did not fail at the start.
+/// After a run of this length the next delay is the first.
 const STEADY: Duration = Duration::from_secs(60);
 
-/// How often in a row it did not last.
+/// Consecutive short runs.
 #[derive(Debug, Default)]
 pub(super) struct Restarts(u32);
 
 impl Restarts {
-    /// The pause after it ran for so long.
+    /// The delay after a run.
     pub(super) fn after(&mut self, ran: Duration) -> Duration {
         if ran >= STEADY {
             self.0 = 0;
@@ -30,7 +30,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn pauses_double_to_five_minutes_and_begin_anew_after_a_steady_minute() {
+    fn delays_double_to_five_minutes_until_a_run_of_a_minute() {
         let (soon, steady) = (Duration::from_millis(10), Duration::from_secs(60));
         let mut restarts = Restarts::default();
         let mut pauses =

@@ -1,4 +1,4 @@
-//! What arrived at Hermes: how long each took, and how many came a second.
+//! Arrivals at Hermes: latencies and rates.
 
 use crate::{generator::Sent, hermes};
 use std::{

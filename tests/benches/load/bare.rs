@@ -1,4 +1,4 @@
-//! What Talaria is compared with.
+//! The programs that Talaria is compared with.
 //!
 //! - The same axum stack that only verifies and parses: it answers 204 and keeps nothing.
 //! - A client that only signs and posts: it keeps no account of anything.
@@ -27,7 +27,7 @@ use tokio::{net::TcpListener, task::JoinSet};
 /// How far a signature's time may be from now, as Talaria's default.
 const TOLERANCE: Duration = Duration::from_secs(300);
 
-/// Serves until the process ends. Says where on standard output.
+/// Serves until the process ends. Prints its address.
 pub async fn serve(secret: &str) {
     let secret = Arc::new([SecretString::from(secret)]);
     let router = Router::new().route("/callbacks/{tenant}", post(callback)).with_state(secret);
@@ -47,7 +47,7 @@ async fn callback(
     }
 }
 
-/// Verifies a callback and reads it, or says what to answer.
+/// Verifies and reads a callback, or returns the status of the refusal.
 pub fn read(secrets: &[SecretString], headers: &HeaderMap, body: &[u8]) -> Result<Envelope, StatusCode> {
     let header = headers.get(HEADER).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let verified = Signature::parse(header)
@@ -70,7 +70,7 @@ pub async fn forward(hermes: SocketAddr, secret: &str, bodies: Vec<Bytes>, at_on
             (client.clone(), secret.clone(), Arc::clone(&bodies), Arc::clone(&next));
         tasks.spawn(async move {
             while let Some(body) = bodies.get(next.fetch_add(1, Ordering::Relaxed)) {
-                // What every client of Hermes has to do: read the payload, build a prompt's body, sign it.
+                // The work of every client of Hermes: read the payload, build a prompt's body, sign it.
                 assert!(parse(body).is_ok());
                 let signature = hermes::signature::sign(&secret, body);
                 let request = client

@@ -32,7 +32,7 @@ async fn until_planned(talaria: &Stack, tenants: &[String], events: usize) {
         let summary = status.get_summary(GetSummaryRequest::default()).await.unwrap().into_inner();
         let of_these = summary.tenants.iter().filter(|tenant| tenants.contains(&tenant.tenant));
         let known: u64 = of_these.map(|tenant| tenant.events).sum();
-        // Seldom: who asks shares the machine with what is measured.
+        // Seldom, because polling shares the machine with the measurement.
         tokio::time::sleep(std::time::Duration::from_millis(250)).await;
         (known >= events as u64).then_some(())
     })

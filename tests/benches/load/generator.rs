@@ -1,6 +1,6 @@
 //! Connections that send signed callbacks as fast as they are answered, or at a pace.
 //!
-//! The client is as thin as can be (a socket, a buffer), because it shares the machine with what it measures.
+//! The client is minimal (a socket, a buffer), because it shares the machine with the measured program.
 
 use crate::{TENANT, hermes::now};
 use jiff::Timestamp;
@@ -21,12 +21,12 @@ use tokio::{
     task::JoinSet,
 };
 
-/// What is sent, and how.
+/// The parameters of a load.
 #[derive(Clone, Debug)]
 pub struct Load {
     /// Whose callbacks they are, in turn.
     pub tenants: Arc<[String]>,
-    /// What the jobs' ids begin with. No two loads on one Talaria share it.
+    /// The prefix of job ids, unique among the loads on one Talaria.
     pub name: String,
     /// The status that the callbacks tell.
     pub status: &'static str,
@@ -60,14 +60,14 @@ pub struct Sent {
 }
 
 impl Sent {
-    /// What its delivery to the tenant's route "r" is called at Hermes.
+    /// The id at Hermes of its delivery to the tenant's route "r".
     pub fn delivery(&self) -> String {
         let event = EventId::new(&self.tenant, &self.job, "video.generation.completed");
         DeliveryId::new(event, "r").idempotency_key(1)
     }
 }
 
-/// What came of it.
+/// The result.
 #[derive(Debug, Default)]
 pub struct Run {
     /// The jobs whose callbacks were acknowledged.

@@ -1,4 +1,4 @@
-//! A stand-in Hermes that checks the signature, accepts, and remembers what came when.
+//! A stand-in Hermes that checks signatures, accepts, and records arrival times.
 
 use axum::{Json, Router, body::Bytes, extract::State, http::HeaderMap, http::StatusCode, routing};
 use reqwest::Client;
@@ -22,10 +22,10 @@ struct Seen {
     arrivals: Mutex<Vec<Arrival>>,
 }
 
-/// A delivery's id, and when it came, in microseconds since 1970: one clock for all processes.
+/// A delivery's id and its arrival, in microseconds since 1970: one clock for all processes.
 pub type Arrival = (String, u64);
 
-/// Serves until the process ends. Says where on standard output.
+/// Serves until the process ends. Prints its address.
 pub async fn serve() {
     let count = async |State(seen): State<Arc<Seen>>| Json(seen.count.load(Ordering::Relaxed));
     let arrivals = async |State(seen): State<Arc<Seen>>| Json(mem::take(&mut *seen.arrivals.lock().unwrap()));
@@ -78,7 +78,7 @@ pub async fn arrivals(hermes: SocketAddr, count: usize) -> Vec<Arrival> {
             return arrivals;
         }
         assert!(Instant::now() < end, "{} of {count} have arrived within {PATIENCE:?}", arrivals.len());
-        // Seldom: who asks shares the machine with what is measured.
+        // Seldom, because polling shares the machine with the measurement.
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
 }

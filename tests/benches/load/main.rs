@@ -1,4 +1,4 @@
-//! What Talaria costs, beside what it is compared with, side by side in one run. `make bench` runs it but
+//! The cost of Talaria and of the programs for comparison, side by side in one run. `make bench` runs it but
 //! for the last part, `make bench-nats` and `make bench-engine` run a part alone; the arguments are those of `up`, `nats`
 //! and `engine` that are asked for, or nothing for the first two.
 //!
@@ -10,8 +10,8 @@
 //! - [`stored`]: CPU time an event with few and with many events stored.
 //! - [`nats`]: separate processes over NATS.
 //! - [`engine`]: many routes, broken ones, and a million waiting deliveries.
-//! - [`bare`]: what Talaria is compared with. [`generator`]: who sends. [`hermes`]: who is sent to.
-//!   [`arrived`]: what came there.
+//! - [`bare`]: the program for comparison. [`generator`]: the sender. [`hermes`]: the receiver.
+//!   [`arrived`]: arrivals there.
 //! - [`measure`]: CPU time and memory of a process. [`report`]: the tables.
 
 #![allow(
@@ -69,7 +69,7 @@ async fn main() {
     }
 }
 
-/// Measures the parts that are asked for, and writes down what came of each.
+/// Measures the requested parts, and writes the results.
 async fn measure(parts: &[&str]) {
     if let Some(other) = parts.iter().find(|part| !["up", "nats", "engine"].contains(part)) {
         panic!("{other} is none of up, nats and engine");

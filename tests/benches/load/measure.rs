@@ -1,4 +1,4 @@
-//! What a process costs, read from /proc.
+//! The cost of a process, from /proc.
 
 use std::{fs, time::Duration};
 

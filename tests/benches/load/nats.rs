@@ -3,7 +3,7 @@
 //! Every contestant has a NATS server of its own that has stored nothing before, and processes that have done nothing
 //! before, so none carries another one's burden.
 //!
-//! - [`obvious`]: what Talaria is compared with here. [`side`]: either of the two, started.
+//! - [`obvious`]: the simple program for comparison. [`side`]: either of the two.
 //! - [`callbacks`]: durable callbacks a second and their latency.
 //! - [`forwards`]: forwards a second from a filled stream.
 //! - [`through`]: from a callback's sending to its arrival at Hermes.

@@ -10,11 +10,11 @@ const BEGIN_NATS: &str = "<!-- Written by `make bench-nats` from here -->\n";
 const BEGIN_ENGINE: &str = "<!-- Written by `make bench-engine` from here -->\n";
 const END: &str = "<!-- to here -->\n";
 
-/// The page's longest line, and what an item's lines begin with.
+/// The page's longest line, and the indentation of items.
 const LINE: usize = 120;
 const INDENT: usize = 2;
 
-/// A measurement: what it is in a sentence, and what came of it.
+/// A measurement: its description and its result.
 pub struct Measured {
     /// The sentence.
     pub how: String,
@@ -32,7 +32,7 @@ pub struct Row {
 }
 
 impl Row {
-    /// What was measured, and what it was.
+    /// A name and its value.
     pub fn new(what: &str, ours: String) -> Self {
         Self { what: what.into(), ours, beside: String::new(), ratio: None, aim: String::new() }
     }
@@ -44,49 +44,49 @@ impl Row {
         Self::new(what, ours).beside(theirs).ratio(median(ratios))
     }
 
-    /// The medians of two sides' rounds, and their ratio: for what varies more from round to round than between sides.
+    /// The medians of two sides' rounds, and their ratio: for values that vary more between rounds than between sides.
     pub fn of_medians(what: &str, ours: &[f64], theirs: &[f64], write: fn(f64) -> String) -> Self {
         let [ours, theirs] = [ours, theirs].map(|values| median(values.to_vec()));
         Self::new(what, write(ours)).beside(write(theirs)).ratio(ours / theirs)
     }
 
-    /// What was measured beside it.
+    /// The values for comparison.
     pub fn beside(mut self, beside: String) -> Self {
         self.beside = beside;
         self
     }
 
-    /// Ours by what was beside it: the median of the rounds' ratios.
+    /// The median of the rounds' ratios, ours by the other.
     pub fn ratio(mut self, ratio: f64) -> Self {
         self.ratio = Some(ratio);
         self
     }
 
-    /// What we want it to be.
+    /// The goal.
     pub fn aim(mut self, aim: &str) -> Self {
         self.aim = aim.into();
         self
     }
 
-    /// What we want the ratio to be, and whether it is.
+    /// The goal for the ratio, and whether it is met.
     pub fn at_least(self, aim: f64) -> Self {
         let met = self.ratio.is_some_and(|ratio| ratio >= aim);
         self.aim(&format!("at least {aim}: {}", verdict(met)))
     }
 
-    /// What we want the ratio to be, and whether it is.
+    /// The goal for the ratio, and whether it is met.
     pub fn at_most(self, aim: f64) -> Self {
         let met = self.ratio.is_some_and(|ratio| ratio <= aim);
         self.aim(&format!("at most {aim}: {}", verdict(met)))
     }
 }
 
-/// As it stands in a table.
+/// The cell of a table.
 pub fn per_second(rate: f64) -> String {
     format!("{rate:.0}/s")
 }
 
-/// As it stands in a table.
+/// The cell of a table.
 pub fn millis(millis: f64) -> String {
     format!("{millis:.1} ms")
 }
@@ -95,7 +95,7 @@ fn verdict(met: bool) -> &'static str {
     if met { "met" } else { "missed" }
 }
 
-/// Writes what one process does into the page, and to standard output.
+/// Writes the results of one process into the page, and to standard output.
 pub fn write(rows: &[Row]) {
     let mut text = format!("{}\n{}", measured_on(), table("Talaria", rows));
     text += "\n| one decision, on the documented payload of a finished video | |\n|---|--:|\n";
@@ -105,12 +105,12 @@ pub fn write(rows: &[Row]) {
     put(BEGIN, &text);
 }
 
-/// Writes what processes do over NATS into the page, and to standard output.
+/// Writes the results over NATS into the page, and to standard output.
 pub fn write_nats(measured: &[Measured]) {
     put(BEGIN_NATS, &explained("over NATS", measured));
 }
 
-/// Writes what many routes and much that waits do to the engine into the page, and to standard output.
+/// Writes the results of the engine into the page, and to standard output.
 pub fn write_engine(measured: &[Measured]) {
     put(BEGIN_ENGINE, &explained("Talaria", measured));
 }
@@ -161,7 +161,7 @@ fn put(begin: &str, text: &str) {
     fs::write(file, format!("{before}{begin}\n{text}\n{END}{after}")).unwrap();
 }
 
-/// What criterion measured last, in nanoseconds.
+/// The last result of criterion, in nanoseconds.
 fn criterion(name: &str) -> f64 {
     let file = workspace().join(format!("target/criterion/{name}/new/estimates.json"));
     let text = fs::read_to_string(&file).expect("`make bench` runs the decisions' benchmark first");

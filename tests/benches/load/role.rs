@@ -29,7 +29,7 @@ pub const OBVIOUS_RELAY: &str = "obvious-relay";
 
 const VARIABLE: &str = "TALARIA_BENCH_ROLE";
 
-/// What this process is to be; `None` for the one that measures.
+/// The role of this process; `None` for the one that measures.
 pub fn mine() -> Option<String> {
     env::var(VARIABLE).ok()
 }
@@ -49,12 +49,12 @@ impl Other {
         self.child.id()
     }
 
-    /// Starts a role, and waits until it has said where it listens.
+    /// Starts a role, and waits until it listens.
     pub fn start(role: &str) -> Self {
         Self::start_with(role, &[])
     }
 
-    /// Starts a role that has to be told something.
+    /// Starts a role with arguments.
     pub fn start_with(role: &str, arguments: &[&str]) -> Self {
         let mut child = Command::new(env::current_exe().unwrap())
             .args(arguments)

@@ -29,7 +29,7 @@ pub async fn run() -> Vec<Row> {
     let memory_with_many = memory(many.pid());
     let [mut with_few, mut with_many, mut ratios] = [const { Vec::new() }; 3];
     for round in 0..ROUNDS {
-        // Anew each time, or few would become many.
+        // A fresh one each time, so that its size is constant.
         let (_few_data, few) = filled(&hermes, FEW).await;
         let few = cost(&hermes, &few, "few", FEW).await;
         let many = cost(&hermes, &many, &round.to_string(), MANY + round * CONNECTIONS * EACH).await;

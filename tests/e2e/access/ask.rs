@@ -84,7 +84,7 @@ impl Somebody {
     }
 }
 
-/// What a method answered.
+/// The answer of a method.
 #[derive(Debug)]
 pub(super) struct Answer {
     pub(super) messages: Vec<Bytes>,
@@ -93,7 +93,7 @@ pub(super) struct Answer {
 }
 
 impl Answer {
-    /// Whether this stands anywhere in it.
+    /// Whether it contains this text.
     pub(super) fn mentions(&self, text: &str) -> bool {
         let within = |bytes: &[u8]| {
             bytes.windows(text.len()).any(|window| window.eq_ignore_ascii_case(text.as_bytes()))

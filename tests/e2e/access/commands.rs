@@ -11,7 +11,7 @@ use talaria_tests::{
     until,
 };
 
-/// Runs a command with these variables; its exit code and what it said.
+/// The exit code and the output of a command with these variables.
 fn run(directory: &Path, environment: &[(&str, &str)], arguments: &[&str]) -> (Option<i32>, String, String) {
     let Output { status, stdout, stderr } = binary::run_with(directory, environment, arguments);
     (status.code(), String::from_utf8(stdout).unwrap(), String::from_utf8(stderr).unwrap())
@@ -23,7 +23,7 @@ fn mode(path: &Path) -> u32 {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_token_that_was_made_opens_what_it_is_for() {
+async fn a_created_token_permits_its_scope() {
     let directory = tempfile::tempdir().unwrap();
     let make = |arguments: &[&str]| {
         let (code, out, err) = run(directory.path(), &[], &[&["token"], arguments].concat());
@@ -41,7 +41,7 @@ async fn a_token_that_was_made_opens_what_it_is_for() {
     let (code, _, err) = run(directory.path(), &[], &["token", "--out", "ops.token"]);
     assert!(code == Some(1) && err.contains("cannot write ops.token"), "what is there stays: {err}");
     assert_eq!(run(directory.path(), &[], &["token", "--name", "Ops"]).0, Some(2));
-    // What is printed is what is to be written.
+    // The printed entry is valid.
     let control = &text[text.find("    - name: ops").unwrap()..=text.rfind(']').unwrap()];
     let read = serde_json::to_string(&looks["entry"]).unwrap();
     let config = format!("relay:\n  grpc: 127.0.0.1:0\n  tokens:\n    - {read}\n{control}");
@@ -64,7 +64,7 @@ async fn a_token_that_was_made_opens_what_it_is_for() {
         let (code, _, err) = run(at, &[environment], &status);
         assert_eq!(code, Some(0), "{}: {err}", environment.0);
     }
-    // What is on the command line counts before what is around it.
+    // The command line has precedence over the environment.
     let (code, _, err) =
         run(at, &[("TALARIA_TOKEN", "tlr_wrong")], &[&status[..], &["--token-file", file]].concat());
     assert_eq!(code, Some(0), "{err}");
@@ -84,7 +84,7 @@ async fn a_token_that_was_made_opens_what_it_is_for() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn without_any_token_only_this_machine_is_answered_and_the_log_says_so() {
+async fn without_tokens_only_this_machine_is_answered() {
     let stack = stack().tenant("acme", |t| t).start().await;
     let says = "on loopback only, for everybody on this machine";
     until("it to be said", async || stack.log().iter().any(|line| line.contains(says)).then_some(())).await;
@@ -122,7 +122,7 @@ async fn over_tls(keys: &str) -> (Stack, String) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_goes_wrong_with_tls_is_said_in_a_sentence() {
+async fn failures_of_tls_are_explained() {
     let tokens = entry("ops", "read", None, &["t"]);
     let (stack, files) = over_tls("").await;
     let port = stack.relay().rsplit(':').next().unwrap().to_owned();
@@ -165,7 +165,7 @@ async fn what_goes_wrong_with_tls_is_said_in_a_sentence() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_server_that_shows_an_authoritys_certificate_is_told_so() {
+async fn the_certificate_of_an_authority_is_refused_with_advice() {
     let files = tempfile::tempdir().unwrap();
     Authority::new().write_wrong_server(files.path());
     let at = files.path().display();
@@ -179,7 +179,7 @@ async fn a_server_that_shows_an_authoritys_certificate_is_told_so() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn with_a_client_authority_nobody_is_answered_without_a_certificate() {
+async fn with_a_client_authority_requests_without_a_certificate_fail() {
     let (stack, files) = over_tls(", client_ca: FILES/own/ca.pem").await;
     let relay = stack.relay().replace("http://127.0.0.1", "https://localhost");
     let (at, ca) = (stack.written.path(), format!("{files}/own/ca.pem"));

@@ -1,5 +1,7 @@
-//! Each method that there is, asked with every kind of token. What is of another tenant is in no answer: not its name, not
+//! Each method, called with every kind of token. No answer has anything of another tenant: not its name, not
 //! an id, not a reason, not a byte of a payload.
+//!
+//! Longer than other files, because it is a table with a row for each method.
 
 use super::{
     ask::{Answer, Somebody},
@@ -32,20 +34,20 @@ use tonic::Code;
 /// A job that both tenants have.
 const SHARED: &str = "shared job";
 
-/// What a request is about, and so what is expected of its answer.
+/// The subject of a request, and so the expected answer.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum About {
-    /// What is the asker's own: answered, with it.
+    /// The caller's own object: answered, with it.
     Own,
-    /// Whatever there is: answered, with what is the asker's own.
+    /// Everything: answered with the caller's own.
     Everything,
-    /// What is another's, by its id: as unknown as what there is not.
+    /// Another tenant's object by its id: as unknown as a missing one.
     OthersId,
     /// Another tenant by its name: refused, as one is that there is not.
     OthersName,
 }
 
-/// A request, and for what is another's the same request about what there is not.
+/// A request, and for another tenant's object the same request for a missing one.
 struct Asked {
     about: About,
     request: Bytes,
@@ -75,7 +77,7 @@ fn by_name<M: Message>(make: impl Fn(&str) -> M) -> Vec<Asked> {
     ]
 }
 
-/// What there is of a tenant.
+/// The objects of a tenant.
 struct Known {
     event: String,
     delivery: String,
@@ -204,7 +206,7 @@ fn ways(method: &str, own: &Known, others: &Known, of_all: &str) -> Vec<Asked> {
             ways
         }
         "ProbeRoute" => {
-            // No route of theirs is shut: an answer about the own one says so.
+            // No route is shut, so the answer about the own one is a refusal.
             let of = |tenant: &str, route: &str| ProbeRouteRequest {
                 tenant: tenant.into(),
                 route: route.into(),
@@ -277,7 +279,7 @@ fn methods() -> Vec<(String, String)> {
     files.iter().flat_map(of).collect()
 }
 
-/// A watch goes on for ever; what is now ends with a mark.
+/// A watch does not end, but its snapshot does.
 fn ends_snapshot(message: &Bytes) -> bool {
     WatchDeliveriesResponse::decode(message.clone())
         .is_ok_and(|message| message.kind() == WatchKind::SnapshotDone && message.delivery.is_none())
@@ -381,7 +383,7 @@ async fn fill(stack: &Stack, operator: &Somebody, tenant: &str) -> Known {
     Known { event, delivery, job }
 }
 
-/// Replays what is parked, and waits until it has been and is parked again.
+/// Replays parked deliveries, and waits until they are parked again.
 async fn replay(operator: &Somebody, filter: ReplayFilter, reason: &str) -> String {
     let request = ReplayDeliveriesRequest {
         filter: Some(filter),
@@ -425,7 +427,7 @@ async fn a_tenants_token_never_sees_another_tenant_by_any_method() {
             for Asked { about, request, of_nothing } in ways(&method, &own, &others, &of_all) {
                 let answer = ask(&who, &path, request.clone()).await;
                 let context = format!("{token}: {path}, {about:?}: {answer:?}");
-                // What was asked for may be said again.
+                // An answer may repeat the request.
                 let said = |answer: &Answer| {
                     let ids = [
                         &*others.event,
@@ -535,7 +537,7 @@ async fn pages_counts_and_watches_of_a_tenants_token_hold_nothing_of_another() {
     let jobs = who.control().list_replay_jobs(request).await.unwrap().into_inner();
     assert_eq!((jobs.jobs.len(), jobs.next_page_token.as_str()), (1, ""), "no page of others' jobs follows");
 
-    // From the journal's beginning, and on with what happens now; with a token that another tenant's watch was given, too.
+    // From the beginning of the journal, then new changes; also with the token of another tenant's watch.
     for token in ["w:0", "w:3"] {
         let resume_token = data_encoding::BASE64URL_NOPAD.encode(token.as_bytes());
         let request = WatchDeliveriesRequest { resume_token, ..Default::default() };

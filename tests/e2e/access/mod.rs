@@ -1,4 +1,4 @@
-//! Who may ask what.
+//! Access to the gRPC services.
 //!
 //! - [`ask`]: clients that show a token.
 //! - [`every_method`]: each method that there is, asked with every kind of token.

@@ -1,4 +1,4 @@
-//! Tokens and certificates that are replaced while a relay runs: what it does is by the configuration as it is now.
+//! Tokens and certificates that are replaced while a relay runs.
 
 use super::{ask::Somebody, entry};
 use crate::certificates::Authority;
@@ -41,7 +41,7 @@ impl Running {
         Self { directory, config, address, stop, task }
     }
 
-    /// Replaces what is written under `relay`.
+    /// Replaces the section `relay`.
     fn reload(&self, relay: &str) {
         self.config.send_replace(Arc::new(load(self.directory.path(), relay)));
     }
@@ -50,7 +50,7 @@ impl Running {
         Channel::from_shared(format!("http://{}", self.address)).unwrap().connect().await.unwrap()
     }
 
-    /// Over TLS, with what an authority's directory holds.
+    /// Over TLS, with the files of an authority's directory.
     async fn tls(&self, authority: &Path, client: Option<&Path>) -> Result<Channel, tonic::transport::Error> {
         let read = |path: &Path, name: &str| fs::read(path.join(name)).unwrap();
         let mut tls = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(read(authority, "ca.pem")));
@@ -104,7 +104,7 @@ async fn a_token_is_replaced_without_a_restart_and_the_old_one_ends_with_its_wat
     running.reload(&with(&["new"]));
     assert_eq!((asks(&old).await, asks(&new).await), (Code::Unauthenticated, Code::Ok));
     assert_eq!(watched.message().await.unwrap_err().code(), Code::Unauthenticated);
-    // A token that means something else now is not what it was: its watches end, too.
+    // A token with another scope is another token: its watches end.
     running.reload(&format!("tokens: [{}]", entry("ops", "read", Some("acme"), &["new"])));
     assert_eq!(goes_on.message().await.unwrap_err().code(), Code::Unauthenticated);
     assert_eq!(asks(&new).await, Code::Ok);

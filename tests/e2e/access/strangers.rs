@@ -10,7 +10,7 @@ use tokio::{
 };
 use tonic::Code;
 
-/// What every HTTP/2 connection begins with, and an empty SETTINGS frame.
+/// The HTTP/2 connection preface, with an empty SETTINGS frame.
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
 
 #[tokio::test(flavor = "multi_thread")]
@@ -35,7 +35,7 @@ async fn who_never_shows_a_token_does_not_keep_a_connection() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn one_connection_has_room_for_so_many_requests_and_says_so() {
+async fn a_connection_has_a_limit_of_concurrent_requests() {
     let stack = stack().tenant("acme", |t| t).start().await;
     let mut connection = TcpStream::connect(stack.relay().trim_start_matches("http://")).await.unwrap();
     connection.write_all(PREFACE).await.unwrap();

@@ -10,7 +10,7 @@ use talaria_tests::{
     stack::{Stack, stack},
 };
 
-/// Runs a command against the stack; its exit code and what it said.
+/// The exit code and the output of a command.
 fn run(stack: &Stack, arguments: &[&str]) -> (Option<i32>, String, String) {
     let relay = stack.relay();
     let arguments = [arguments, &["--relay", &relay]].concat();
@@ -25,7 +25,7 @@ fn json(stack: &Stack, arguments: &[&str]) -> Value {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_operator_intervenes_and_sees_what_was_done() {
+async fn operators_commands_work_and_are_listed() {
     let sink = Sink::start().await;
     let keys = "pace: off\nbreaker: off\nretry: {schedule: [1ms]}";
     let stack = stack()

@@ -16,7 +16,7 @@ use talaria_tests::{
 use tonic::{Code, Status};
 
 on_both_buses! {
-    a_dry_run_counts_what_a_replay_then_does_and_each_is_replayed_once
+    a_dry_run_counts_the_deliveries_that_a_replay_sends_once
     a_job_goes_on_behind_where_it_was_killed_no_faster_than_its_rate
     a_job_that_is_called_off_goes_no_further
 }
@@ -71,7 +71,7 @@ fn assert_each_was_replayed_once(sink: &Sink, count: usize) {
     assert_eq!((of(".1"), of(".2"), ids.len()), (count, count, 2 * count));
 }
 
-async fn a_dry_run_counts_what_a_replay_then_does_and_each_is_replayed_once(builder: Builder) {
+async fn a_dry_run_counts_the_deliveries_that_a_replay_sends_once(builder: Builder) {
     let sink = Sink::start().await;
     let mut stack = builder
         .tenant("acme", |t| t.route("a", &sink.url("a"), PARKS).route("b", &sink.url("b"), "pace: off"))

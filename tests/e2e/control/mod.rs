@@ -1,4 +1,4 @@
-//! What operators do: pausing, calling off and sending again, on both buses and with several relays.
+//! Operators' commands: pause, cancel, replay and probe, on both buses and with several relays.
 //!
 //! - [`pausing`]: nothing is sent, nothing is lost.
 //! - [`probing`]: a shut route is tried now.

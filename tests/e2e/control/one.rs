@@ -14,10 +14,10 @@ use talaria_tests::{
 use tonic::{Code, Status};
 
 on_both_buses! {
-    what_waits_is_called_off_and_what_is_under_way_or_has_ended_is_not
+    waiting_deliveries_are_cancelled_and_others_are_not
     whatever_has_ended_is_sent_again_under_a_new_id
     an_event_that_no_route_wanted_is_handed_to_a_route_that_wants_it_now
-    what_waits_for_its_next_attempt_is_sent_at_once_and_not_again_when_it_would_have_been_due
+    a_waiting_delivery_is_replayed_at_once_and_not_again_at_its_old_time
     a_replay_waits_while_its_route_is_paused_and_many_who_ask_at_once_replay_in_order
 }
 
@@ -31,7 +31,7 @@ async fn cancel(stack: &Stack, id: &str) -> Result<Delivery, Status> {
     Ok(answer.into_inner().delivery.unwrap())
 }
 
-async fn what_waits_is_called_off_and_what_is_under_way_or_has_ended_is_not(builder: Builder) {
+async fn waiting_deliveries_are_cancelled_and_others_are_not(builder: Builder) {
     let sink = Sink::start().await;
     sink.set("a", fails());
     let keys = "pace: off\nretry: {schedule: [1h]}\ntimeout: 60s";
@@ -63,7 +63,7 @@ async fn what_waits_is_called_off_and_what_is_under_way_or_has_ended_is_not(buil
     assert!(error.message().contains("is delivered"), "{error}");
     assert_eq!(sink.requests_to("a").len(), 2, "nothing of what was cancelled");
 
-    // What was called off can be sent after all.
+    // A cancelled delivery can be replayed.
     replay(&stack, &id).await.unwrap();
     are(&stack, "a", State::Delivered, 2).await;
     let nobody = id.replace("dlv_", "dlv_a").chars().take(id.len()).collect::<String>();
@@ -132,7 +132,7 @@ async fn whatever_has_ended_is_sent_again_under_a_new_id(builder: Builder) {
     let event = stack.openrouter("acme").send("job", "completed").await;
     let parked = stack.finished(&event, "a").await.delivery.unwrap();
     assert_eq!((parked.state(), parked.attempts), (State::Parked, 2));
-    // Its schedule begins anew.
+    // Its schedule begins again.
     let waits = replay(&stack, &parked.id).await.unwrap();
     assert!(waits.generation == 2 && waits.reason.contains("ana") || waits.attempts > 2, "{waits:?}");
     let parked =
@@ -170,9 +170,7 @@ async fn whatever_has_ended_is_sent_again_under_a_new_id(builder: Builder) {
     assert!(error.message().contains("acme/a is not configured"), "{error}");
 }
 
-async fn what_waits_for_its_next_attempt_is_sent_at_once_and_not_again_when_it_would_have_been_due(
-    builder: Builder,
-) {
+async fn a_waiting_delivery_is_replayed_at_once_and_not_again_at_its_old_time(builder: Builder) {
     let sink = Sink::start().await;
     sink.set("a", fails());
     let keys = "pace: off\nretry: {schedule: [3s, 1h], jitter: 0%}";
@@ -203,7 +201,7 @@ async fn a_replay_waits_while_its_route_is_paused_and_many_who_ask_at_once_repla
     for _ in 0..8 {
         control.push(replay(&stack, &id));
     }
-    // The first one revives it, the others supersede what waits.
+    // The first one revives it, the others supersede the waiting one.
     for replayed in futures_util::future::join_all(control).await {
         assert!(replayed.is_ok() || replayed.unwrap_err().code() == Code::FailedPrecondition);
     }

@@ -18,8 +18,8 @@ on_both_buses! {
     a_tenants_pause_holds_every_route_and_a_routes_own_one_stays
     time_that_was_spent_paused_ages_nothing
     a_pause_with_an_end_of_its_own_ends_by_itself
-    a_pause_outlives_the_retention_and_a_status_that_is_made_anew
-    what_is_under_way_when_its_route_is_paused_ends_and_what_was_interrupted_waits
+    a_pause_outlives_the_retention_and_a_rebuilt_status
+    an_attempt_under_way_ends_during_a_pause_and_an_interrupted_one_waits
 }
 
 async fn summary(stack: &Stack, route: &str) -> RouteSummary {
@@ -87,7 +87,7 @@ async fn a_pause_with_an_end_of_its_own_ends_by_itself(builder: Builder) {
     }
     let shown = paused(&stack, "b", 3_600).await.unwrap().into_inner().pause.unwrap();
     assert_eq!(shown.until.unwrap().seconds - shown.since.unwrap().seconds, 3_600);
-    // Long enough for the callback to be planned; the owner that comes after the kill ends it.
+    // Longer than planning takes; the owner after the kill ends the pause.
     paused(&stack, "a", 2).await.unwrap();
     let event = stack.openrouter("acme").send("job", "completed").await;
     stack.event(&event).await;
@@ -166,7 +166,7 @@ async fn time_that_was_spent_paused_ages_nothing(builder: Builder) {
     assert_eq!(stack.finished(&event, "a").await.delivery.unwrap().state(), State::Delivered);
 }
 
-async fn what_is_under_way_when_its_route_is_paused_ends_and_what_was_interrupted_waits(builder: Builder) {
+async fn an_attempt_under_way_ends_during_a_pause_and_an_interrupted_one_waits(builder: Builder) {
     let sink = Sink::start().await;
     sink.set("a", Does::Hang);
     let mut stack =
@@ -241,8 +241,8 @@ async fn a_pause_holds_on_every_relay_and_any_of_them_ends_it() {
     assert_eq!(sink.requests().len(), before + 5 * routes.len());
 }
 
-/// The journal is trimmed behind the retention; the owner repeats what is paused before.
-async fn a_pause_outlives_the_retention_and_a_status_that_is_made_anew(builder: Builder) {
+/// The journal is trimmed behind the retention; the owner first repeats the pauses.
+async fn a_pause_outlives_the_retention_and_a_rebuilt_status(builder: Builder) {
     let sink = Sink::start().await;
     let mut stack = builder
         .with("retention: 2s")

@@ -16,7 +16,7 @@ use tonic::{Code, Status};
 
 on_both_buses! {
     a_shut_route_is_probed_at_once_opens_where_it_was_mended_and_stays_shut_where_not
-    what_cannot_be_probed_is_told_why
+    a_refused_probe_has_a_reason
 }
 
 async fn probe(stack: &Stack, route: &str) -> Result<ProbeRouteResponse, Status> {
@@ -78,7 +78,7 @@ async fn a_shut_route_is_probed_at_once_opens_where_it_was_mended_and_stays_shut
     assert_eq!((first.requested_by.as_str(), first.reason.as_str()), ("ana", "it has the secret now"));
 }
 
-async fn what_cannot_be_probed_is_told_why(builder: Builder) {
+async fn a_refused_probe_has_a_reason(builder: Builder) {
     let sink = Sink::start().await;
     let stack = builder.tenant("acme", |t| t.route("a", &sink.url("a"), "pace: off")).start().await;
     let refused = async |route: &str| {
@@ -127,7 +127,7 @@ async fn what_cannot_be_probed_is_told_why(builder: Builder) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn resume_says_that_a_shut_route_can_be_probed_and_the_command_does() {
+async fn resume_advises_to_probe_a_shut_route_and_the_command_works() {
     let sink = Sink::start().await;
     sink.set("a", Does::Answer(404, json!({"error": "Unknown route: a"})));
     let stack = stack().tenant("acme", |t| t.route("a", &sink.url("a"), "pace: off")).start().await;

@@ -19,15 +19,15 @@ use tonic::{Code, Status};
 const STEPS: usize = 80;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn operators_do_what_they_like_with_one_relay() {
-    run("operators_do_what_they_like_with_one_relay", vec![stack()]).await;
+async fn random_commands_with_one_relay() {
+    run("random_commands_with_one_relay", vec![stack()]).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn operators_do_what_they_like_with_two_relays() {
+async fn random_commands_with_two_relays() {
     let prefix = prefix();
     let builders = vec![on_nats(&prefix).await, on_nats(&prefix).await];
-    run("operators_do_what_they_like_with_two_relays", builders).await;
+    run("random_commands_with_two_relays", builders).await;
 }
 
 async fn run(name: &str, builders: Vec<Builder>) {
@@ -91,7 +91,7 @@ async fn run(name: &str, builders: Vec<Builder>) {
     eprintln!("{sent} events came to {done:?} in {} requests", sink.requests().len());
 }
 
-/// What cannot be done as things stand, or was not known yet, was not done.
+/// A refused command, or one about an unknown delivery, changes nothing.
 fn may_fail<T>(outcome: Result<T, Status>) {
     if let Err(error) = outcome {
         let codes = [Code::FailedPrecondition, Code::NotFound, Code::Unavailable];
@@ -120,7 +120,7 @@ async fn look(relay: &Stack, id: &str) -> GetDeliveryResponse {
     relay.status().await.get_delivery(request).await.unwrap().into_inner()
 }
 
-/// Whether a delivery's history and what Hermes saw of it explain where it stands.
+/// Checks that a delivery's history and the requests to Hermes explain its state.
 fn explained(found: &GetDeliveryResponse, seen: &[u32]) {
     let delivery = found.delivery.as_ref().unwrap();
     let replays = found.actions.iter().filter(|action| action.kind() == ControlKind::Replayed).count();

@@ -1,4 +1,4 @@
-//! Servers that are not there, not ours, or not enough: one plain sentence, and exit code 1.
+//! Servers that are missing, foreign or insufficient: one sentence, and exit code 1.
 
 use super::{
     on_nats,
@@ -51,7 +51,7 @@ async fn a_server_that_is_not_there_is_named() {
     let url = format!("nats://127.0.0.1:{port}");
     let says = ["cannot connect to NATS", &url, "bus.nats.servers", "refused"];
     let nobody = refused(&url, "", no_files, &says);
-    // A server that takes connections and says nothing.
+    // A server that accepts connections and never answers.
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let url = format!("nats://{}", listener.local_addr().unwrap());
     let says = ["cannot connect to NATS", &url];
@@ -79,7 +79,7 @@ async fn server_with_tls(authority: &Authority, verify: &str, users: &str) -> (S
 const TLS: &str = "tls: {ca: ca.pem, cert: client.pem, key: client-key.pem}";
 
 #[tokio::test(flavor = "multi_thread")]
-async fn certificates_that_do_not_fit_are_an_error_that_says_so() {
+async fn wrong_certificates_are_a_clear_error() {
     let (authority, another) = (Authority::new(), Authority::new());
     let users = "authorization {users: [{user: \"CN=talaria\"}]}";
     let (server, _files) = server_with_tls(&authority, "verify_and_map: true", users).await;
@@ -101,7 +101,7 @@ async fn certificates_that_do_not_fit_are_an_error_that_says_so() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_account_without_jetstream_is_an_error_that_says_so() {
+async fn an_account_without_jetstream_is_a_clear_error() {
     let accounts = "accounts {plain {users: [{user: plain, password: plain}]}, keeps {jetstream: enabled}}\n\
                     no_auth_user: plain";
     let server = nats::server().with(accounts).start().await;
@@ -120,7 +120,7 @@ impl Drop for Plain {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_server_without_jetstream_is_an_error_that_says_so() {
+async fn a_server_without_jetstream_is_a_clear_error() {
     let directory = tempfile::tempdir().unwrap();
     let mut command = Command::new(nats::program());
     command.args(["--addr", "127.0.0.1", "--port", "-1", "--ports_file_dir"]).arg(directory.path());

@@ -41,7 +41,7 @@ impl Guarded {
         written
     }
 
-    /// A role has to end with an error of one line that says all of this and nothing that is secret.
+    /// A role has to fail with one line that contains all of this and no secret.
     async fn refuses(&self, role: &str, creds: &str, says: &str) {
         let written = self.written_with(&Sink::start().await, creds);
         let ended = Process::fails(role, written).await;
@@ -54,7 +54,7 @@ impl Guarded {
     }
 }
 
-/// A user who may do what the page gives to this one.
+/// A user with the permissions of this one on the page.
 fn user<'a>(account: &'a Account, name: &str) -> User<'a> {
     let (page, name) = (on_the_page(), format!("talaria-{name}"));
     account.user(&allowed(&page, &name, "publish"), &allowed(&page, &name, "subscribe"))
@@ -82,7 +82,7 @@ fn says_nothing_secret(log: &[String], creds: &str) {
 async fn services_with_credentials_of_their_own_do_all_that_is_done() {
     let (guarded, sink) = (Guarded::start().await, Sink::start().await);
     let [ingress_creds, relay_creds] = ["ingress", "relay"].map(|role| user(&guarded.account, role).creds());
-    // The permissions in the JWT are what counts: the page's ingress makes no streams.
+    // The permissions in the JWT count: the page's ingress may not create streams.
     let ended = Process::fails("ingress", guarded.written_with(&sink, &ingress_creds)).await;
     assert!(ended.error.to_lowercase().contains("$js.api.stream.create.talaria-events"), "{ended:?}");
     says_nothing_secret(&ended.log, &ingress_creds);
@@ -182,7 +182,7 @@ async fn credentials_that_were_renewed_are_taken_without_a_restart() {
     }
     let event = ingress.openrouter("acme").send("after", "completed").await;
     relay.delivered(&event).await;
-    // The page's permissions are enough for a client that reconnects, too.
+    // The page's permissions suffice for a client that reconnects, too.
     assert!(!guarded.server.log().contains("Violation"), "{}", guarded.server.log());
     for (process, creds) in processes.iter().zip(&renewed) {
         says_nothing_secret(&process.log(), creds);

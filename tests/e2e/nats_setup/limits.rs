@@ -78,7 +78,7 @@ async fn a_full_stream_refuses_callbacks_until_there_is_room_and_loses_none() {
     let apart = |pair: &[Timestamp]| pair[1].duration_since(pair[0]).as_millis() >= 990;
     assert!(!times.is_empty() && times.windows(2).all(apart), "{times:?}");
 
-    // A relay that comes now has what was accepted, and nothing else.
+    // A relay that starts now has the accepted events and no others.
     assert_eq!(state(&jetstream, events).await.messages, accepted.len() as u64);
     let relay = configuration(&server.url(), &prefix, &sink, "max_bytes: 1MiB").write();
     let relay = Process::start("relay", relay).await;
@@ -112,9 +112,9 @@ async fn an_ingress_is_not_ready_while_the_stream_is_full() {
     until("it to be ready", async || (ingress.readiness().await.0 == 200).then_some(())).await;
 }
 
-/// As when its disk is full: the server stores nothing, and says nothing of it to its clients.
+/// As with a full disk: the server stores nothing, and reports nothing to its clients.
 #[tokio::test(flavor = "multi_thread")]
-async fn an_ingress_is_not_ready_while_nats_does_not_answer_to_what_is_to_be_stored() {
+async fn an_ingress_is_not_ready_while_nats_acknowledges_nothing() {
     let (sink, prefix) = (Sink::start().await, prefix("silent"));
     let permissions = format!("permissions: {{publish: {{deny: [\"{prefix}.events.>\"]}}}}");
     let server = nats::server()
@@ -144,7 +144,7 @@ async fn a_relay_whose_streams_are_gone_ends_itself_and_the_next_one_begins_with
     .await;
 }
 
-/// A server that has lost its volume: connections end, and what they come back to knows of nothing.
+/// A server that has lost its volume: clients reconnect to an empty one.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_relay_whose_server_comes_back_empty_ends_itself_and_the_next_one_begins_with_nothing() {
     begins_with_nothing("empty", async |server, _| {
@@ -154,7 +154,7 @@ async fn a_relay_whose_server_comes_back_empty_ends_itself_and_the_next_one_begi
     .await;
 }
 
-/// What ingress and relay do that run while their streams are lost.
+/// Running services whose streams are lost.
 async fn begins_with_nothing(of: &str, lose: impl AsyncFnOnce(&mut Server, &str)) {
     let (sink, mut server, prefix) = (Sink::start().await, Server::start().await, prefix(of));
     let configuration = || configuration(&server.url(), &prefix, &sink, "").write();
@@ -184,7 +184,7 @@ async fn begins_with_nothing(of: &str, lose: impl AsyncFnOnce(&mut Server, &str)
     }
 }
 
-/// What is only in memory goes with the server, and has to come back with it.
+/// Streams in memory are lost with the server, and have to be created again.
 #[tokio::test(flavor = "multi_thread")]
 async fn deliveries_go_on_when_a_server_comes_back_after_a_kill() {
     let (sink, mut server, prefix) = (Sink::start().await, Server::start().await, prefix("back"));
@@ -218,7 +218,7 @@ async fn repeats_that_come_at_the_same_time_are_stored_once() {
         let openrouter = ingresses[connection % 2].openrouter("acme");
         connections.spawn(async move {
             for index in 0..SAME {
-                // Each connection has an order of its own, so that batches mix what is new and what is not.
+                // Each connection has its own order, so that batches mix new and repeated events.
                 let job = format!("same-{}", (index * 37 + connection * 13) % SAME);
                 assert_eq!(openrouter.try_send(&job, "completed").await, Some(204));
                 if index < OWN {
@@ -240,7 +240,7 @@ async fn repeats_that_come_at_the_same_time_are_stored_once() {
     assert_eq!((ids.len(), requests.len()), (expected, expected));
 }
 
-/// What the server has forgotten, the owner still knows.
+/// The owner still has the records that the server has lost.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_repeat_that_the_server_has_forgotten_runs_no_agent_again() {
     let (sink, url, prefix) = (Sink::start().await, nats::shared().await, prefix("forgotten"));
@@ -274,7 +274,7 @@ async fn a_repeat_that_the_server_has_forgotten_runs_no_agent_again() {
     assert_eq!(found.event.unwrap().payload, payload("job", "completed").to_string(), "the first one stands");
     assert_eq!(found.deliveries.len(), 1);
     assert_eq!(found.deliveries[0].state(), DeliveryState::Delivered);
-    // What came behind them is planned too.
+    // Later events are planned, too.
     let next = ingress.openrouter("acme").send("next", "completed").await;
     relay.delivered(&next).await;
     assert_eq!(sink.requests().len(), 2);
@@ -288,7 +288,7 @@ async fn a_repeat_that_the_server_has_forgotten_runs_no_agent_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_larger_than_the_servers_largest_message_is_413_and_harms_nobody() {
+async fn a_callback_larger_than_max_payload_is_413_and_harms_no_other() {
     let (sink, prefix) = (Sink::start().await, prefix("large"));
     let server = nats::server().with("max_payload: 64KB").start().await;
     let configuration = || configuration(&server.url(), &prefix, &sink, "").write();
@@ -310,7 +310,7 @@ async fn what_is_larger_than_the_servers_largest_message_is_413_and_harms_nobody
             (size, status, event_id("acme", &job, "completed"))
         });
     }
-    // What is no event is journalled, where the same holds.
+    // A quarantined callback is journalled, with the same result.
     for (size, status) in [(1_000, 422), (60_000, 413), (500_000, 413)] {
         assert_eq!(send(&ingress, vec![b'x'; size]).await.status(), status, "{size}");
     }

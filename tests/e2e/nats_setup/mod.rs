@@ -1,11 +1,11 @@
-//! Setting up NATS, as `docs/nats.md` says it: the names, the permissions, and what happens where something is wrong.
+//! The setup of NATS as in `docs/nats.md`: names, permissions and faults.
 //!
 //! - [`credentials`]: users that show a JWT, and files that are not good or not good any more.
 //! - [`set_up`]: streams that are missing, that are out of date, and that are something else.
-//! - [`connecting`]: servers that are not there, not ours, or not enough.
+//! - [`connecting`]: servers that are missing, foreign or insufficient.
 //! - [`limits`]: a stream that is full, repeats, messages that are too large.
-//! - [`permissions`]: the users of the page, and what each of them cannot do.
-//! - [`page`]: the page names what there is.
+//! - [`permissions`]: the users of the page, and their limits.
+//! - [`page`]: the page names everything on the server.
 //! - [`process`]: `talaria ingress` and `talaria relay` as processes of their own.
 
 mod connecting;

@@ -1,11 +1,11 @@
-//! `docs/nats.md` names what there is.
+//! `docs/nats.md` names everything on the server.
 
 use super::{jetstream, on_nats, process::Process, streams};
 use futures_util::StreamExt as _;
 use std::{collections::BTreeSet, fs};
 use talaria_tests::{binary::workspace, nats::Server, openrouter::event_id, sink::Sink};
 
-/// What the server was seen to hold, with a name in capitals for what differs.
+/// The names on the server, with capitals for variable parts.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_page_names_every_stream_subject_header_and_setting() {
     let page = fs::read_to_string(workspace().join("docs/nats.md")).unwrap();

@@ -1,4 +1,4 @@
-//! The users of `docs/nats.md`: enough for what each does, and for nothing else.
+//! The users of `docs/nats.md` have exactly the permissions that they need.
 
 use super::{config, on_nats, process::Process, state, streams};
 use crate::certificates::Authority;
@@ -29,7 +29,7 @@ pub(super) fn on_the_page() -> String {
     block.split_once('\n').unwrap().1.to_owned()
 }
 
-/// What a user of that configuration may `publish` or `subscribe` to.
+/// The subjects that a user of that configuration may `publish` or `subscribe` to.
 pub(super) fn allowed(configuration: &str, user: &str, what: &str) -> Vec<String> {
     let (_, rest) = configuration.split_once(&format!("user: \"CN={user}\"")).unwrap();
     let (_, rest) = rest.split_once(&format!("{what}: {{allow: [")).unwrap();
@@ -38,8 +38,8 @@ pub(super) fn allowed(configuration: &str, user: &str, what: &str) -> Vec<String
     lines.flat_map(|line| line.split('"').skip(1).step_by(2)).map(str::to_owned).collect()
 }
 
-/// The same, with what stands there in comments.
-fn with_what_is_commented_out(configuration: &str) -> String {
+/// With the lines that are comments there.
+fn with_commented_lines(configuration: &str) -> String {
     assert!(configuration.contains("# \"$JS"), "the page has nothing to uncomment");
     configuration.replace("# \"$JS", "\"$JS")
 }
@@ -84,13 +84,13 @@ impl Guarded {
         User::connect(&self.server.url(), &at, user).await
     }
 
-    fn assert_nobody_was_refused(&self) {
+    fn assert_no_refusals(&self) {
         let log = self.server.log();
         assert!(!log.contains("Violation"), "{log}");
     }
 }
 
-/// A client that hears what the server refuses.
+/// A client that reports refusals of the server.
 struct User {
     name: String,
     client: Client,
@@ -180,7 +180,7 @@ async fn the_users_of_the_page_can_do_all_that_is_done() {
     openrouter.send_payload(&other).await;
     relay.event_when(&event, |found| found.conflicts.len() == 1).await;
     assert_eq!(openrouter.send_bytes(b"no event".to_vec()).await, Some(422));
-    // What an ingress refuses, any relay shows.
+    // Any relay shows the refusals of an ingress.
     let stranger = OpenRouter::new(ingress.ingress(), "acme", "guessed");
     assert_eq!(stranger.try_send("job", "completed").await, Some(401));
     let refusals = relay.refusals().await;
@@ -189,7 +189,7 @@ async fn the_users_of_the_page_can_do_all_that_is_done() {
         assert_eq!(process.readiness().await, (200, "ready\n".into()));
     }
     drop(relay);
-    // One that begins with nothing takes over, and removes what is old.
+    // A fresh relay takes over, and trims the streams.
     let relay = guarded.relay(&sink, "2s").await;
     let operator = guarded.client("operator").await.jetstream();
     until("everything old to be gone", async || {
@@ -201,11 +201,11 @@ async fn the_users_of_the_page_can_do_all_that_is_done() {
     assert_eq!(state(&operator, "talaria-events").await.messages, 0);
     let complaints = |process: &Process| process.log().join("\n").contains("complains");
     assert!(!complaints(&ingress) && !complaints(&relay), "{:#?}{:#?}", ingress.log(), relay.log());
-    guarded.assert_nobody_was_refused();
+    guarded.assert_no_refusals();
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_ingress_that_may_make_nothing_says_so_and_one_that_may_can_be_first() {
+async fn an_ingress_without_permission_to_create_streams_fails_clearly_and_one_with_it_can_be_first() {
     let sink = Sink::start().await;
     let guarded = Guarded::start(&on_the_page()).await;
     let ended = Process::fails("ingress", guarded.written("talaria-ingress", &sink, "7d")).await;
@@ -214,18 +214,18 @@ async fn an_ingress_that_may_make_nothing_says_so_and_one_that_may_can_be_first(
         assert!(ended.error.to_lowercase().contains(says), "{ended:?}");
     }
 
-    let guarded = Guarded::start(&with_what_is_commented_out(&on_the_page())).await;
+    let guarded = Guarded::start(&with_commented_lines(&on_the_page())).await;
     let ingress = guarded.ingress(&sink).await;
     let event = ingress.openrouter("acme").send("job", "completed").await;
     let relay = guarded.relay(&sink, "7d").await;
     relay.delivered(&event).await;
-    guarded.assert_nobody_was_refused();
+    guarded.assert_no_refusals();
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_users_of_the_page_can_do_nothing_else() {
     let sink = Sink::start().await;
-    let guarded = Guarded::start(&with_what_is_commented_out(&on_the_page())).await;
+    let guarded = Guarded::start(&with_commented_lines(&on_the_page())).await;
     let relay = guarded.relay(&sink, "7d").await;
     let ingress = guarded.ingress(&sink).await;
     let event = ingress.openrouter("acme").send("job", "completed").await;
@@ -319,7 +319,7 @@ async fn the_users_of_the_page_can_do_nothing_else() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn whoever_else_is_interested_reads_events_as_cloudevents() {
+async fn other_programs_read_events_as_cloudevents() {
     let sink = Sink::start().await;
     let guarded = Guarded::start(&on_the_page()).await;
     let relay = guarded.relay(&sink, "7d").await;
@@ -360,7 +360,7 @@ async fn whoever_else_is_interested_reads_events_as_cloudevents() {
         (info.ack_floor.consumer_sequence == 1).then_some(())
     })
     .await;
-    // What others read is not taken from us.
+    // Other readers do not consume our messages.
     relay.delivered(&event).await;
-    guarded.assert_nobody_was_refused();
+    guarded.assert_no_refusals();
 }

@@ -28,13 +28,13 @@ pub(super) struct Process {
     listening: Value,
 }
 
-/// What a process that ended left behind.
+/// The result of an ended process.
 #[derive(Debug)]
 pub(super) struct Ended {
     pub code: Option<i32>,
     /// Its last words, without its log.
     pub error: String,
-    /// Everything that it said.
+    /// Its output.
     pub log: Vec<String>,
 }
 
@@ -116,13 +116,13 @@ impl Process {
         OpenRouter::new(self.ingress(), tenant, &openrouter_secret(tenant))
     }
 
-    /// What `/readyz` answers.
+    /// The answer of `/readyz`.
     pub(super) async fn readiness(&self) -> (u16, String) {
         let answer = http().get(format!("http://{}/readyz", self.address("admin"))).send().await.unwrap();
         (answer.status().as_u16(), answer.text().await.unwrap())
     }
 
-    /// What ingresses refused, as the relay's status has it, once it has heard of something.
+    /// The refusals in the relay's status, once it has some.
     pub(super) async fn refusals(&self) -> Vec<Refusal> {
         let mut status =
             StatusServiceClient::connect(format!("http://{}", self.address("grpc"))).await.unwrap();

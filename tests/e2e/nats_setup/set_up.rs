@@ -33,7 +33,7 @@ async fn configs(jetstream: &Context, prefix: &str) -> Vec<Config> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn either_service_makes_what_is_missing_and_finds_it_again() {
+async fn either_service_creates_missing_streams_and_finds_them_again() {
     let url = nats::shared().await;
     let jetstream = jetstream(url).await;
     for roles in [["ingress", "relay"], ["relay", "ingress"], ["up", "ingress"]] {
@@ -50,7 +50,7 @@ async fn either_service_makes_what_is_missing_and_finds_it_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn whoever_starts_at_the_same_moment_gets_the_same_streams() {
+async fn services_that_start_at_once_get_the_same_streams() {
     type Opening = Pin<Box<dyn Future<Output = Result<(), talaria_bus::Error>> + Send>>;
     let url = nats::shared().await;
     for _ in 0..20 {
@@ -87,7 +87,7 @@ async fn whoever_starts_at_the_same_moment_gets_the_same_streams() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_the_configuration_says_reaches_streams_that_are_there() {
+async fn the_configuration_is_applied_to_existing_streams() {
     let server = Server::start().await;
     let jetstream = jetstream(&server.url()).await;
     let prefix = prefix("limit");
@@ -115,9 +115,9 @@ async fn more_replicas_reach_streams_that_are_there() {
     }
 }
 
-/// What the operator may have set, the next start leaves as it is.
+/// A restart keeps other settings of the operator.
 #[tokio::test(flavor = "multi_thread")]
-async fn what_the_operator_set_beside_it_stays() {
+async fn other_settings_of_the_operator_are_kept() {
     let url = nats::shared().await;
     let jetstream = jetstream(url).await;
     let prefix = prefix("operator");
@@ -142,7 +142,7 @@ async fn what_the_operator_set_beside_it_stays() {
     assert_eq!(configs(&jetstream, &prefix).await, changed);
 }
 
-/// What the error has to name, and what makes a stream so.
+/// The text in the error, and the change of the stream that causes it.
 type Wrong = (&'static str, fn(&mut Config));
 
 const WRONG: [Wrong; 15] = [

@@ -1,4 +1,4 @@
-//! Every way in which files come to say something else: written in place, replaced, behind links, gone and back.
+//! Every way to change files: in place, replaced, behind links, removed and restored.
 
 use serde_json::Value;
 use std::{
@@ -20,7 +20,7 @@ async fn one(sink: &Sink) -> Stack {
     stack().tenant("acme", |t| t.route("r", &sink.url("r"), "prompt: 'first {data.id}'")).start().await
 }
 
-/// What Hermes was told of a new job.
+/// The prompt for a new job.
 async fn prompt(stack: &Stack, sink: &Sink, job: &str) -> String {
     let event = stack.openrouter("acme").send(job, "completed").await;
     stack.finished(&event, "r").await;
@@ -54,7 +54,7 @@ struct ConfigMap<'a> {
 }
 
 impl ConfigMap<'_> {
-    /// Replaces everything at once, and removes what was there before.
+    /// Replaces all files at once, and removes the old ones.
     fn holds(&mut self, files: &[(&str, &str)]) {
         self.version += 1;
         let (before, now) = (format!("..{}", self.version - 1), format!("..{}", self.version));
@@ -129,7 +129,7 @@ async fn a_secret_is_rotated_in_its_own_file() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_last_valid_configuration_stays_in_force_and_everybody_is_told_why() {
+async fn the_last_valid_configuration_stays_in_force_with_a_logged_reason() {
     let sink = Sink::start().await;
     let stack = one(&sink).await;
     let good = stack.rewrite(|text| second(&text));

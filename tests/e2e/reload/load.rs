@@ -26,7 +26,7 @@ const ROUTES: usize = 3;
 const CHANGES: usize = 40;
 const SENDERS: usize = 6;
 
-/// What is configured now: of each tenant its first route always, and of the others what `routes` says.
+/// The present configuration: the first route of each tenant, and others by `routes`.
 struct Configured {
     head: String,
     hermes: String,
@@ -76,7 +76,7 @@ impl Configured {
     }
 }
 
-/// Sends until it is told to stop: each callback once, and each is acknowledged.
+/// Sends until `stop`: each callback once, and each is acknowledged.
 async fn send(stack: Arc<Stack>, sender: usize, stop: Arc<AtomicBool>, sent: Arc<Mutex<Vec<String>>>) {
     let client = talaria_tests::http();
     for number in 0.. {

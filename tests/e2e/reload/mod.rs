@@ -1,8 +1,8 @@
 //! Configurations that change while a process runs.
 //!
-//! - [`files`]: every way in which files come to say something else.
-//! - [`routes`]: what becomes of what waits and of what is under way.
-//! - [`running`]: `talaria check --running`, and what needs a restart.
+//! - [`files`]: every way to change files.
+//! - [`routes`]: waiting deliveries and exchanges under way.
+//! - [`running`]: `talaria check --running`, and settings that need a restart.
 //! - [`load`]: nothing is dropped meanwhile.
 
 mod files;

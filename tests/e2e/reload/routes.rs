@@ -1,4 +1,4 @@
-//! What becomes of what waits for a route, and of what is under way to it.
+//! Waiting deliveries and exchanges under way when their route changes.
 
 use serde_json::json;
 use talaria_proto::v1::{
@@ -22,7 +22,7 @@ fn without(text: &str) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_removed_route_parks_what_waits_though_it_is_shut_and_takes_it_again_once_it_is_back() {
+async fn a_removed_shut_route_parks_its_backlog_and_works_again_once_it_is_back() {
     let sink = Sink::start().await;
     sink.set("r", Does::Answer(404, json!({})));
     let stack = stack()
@@ -77,7 +77,7 @@ async fn a_removed_route_parks_what_waits_though_it_is_shut_and_takes_it_again_o
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_was_mended_in_the_configuration_is_probed_at_once() {
+async fn a_mended_configuration_is_probed_at_once() {
     let sink = Sink::start().await;
     sink.set("wrong", Does::Answer(404, json!({"error": "Unknown route: wrong"})));
     let stack = stack().tenant("acme", |t| t.route("r", &sink.url("wrong"), "pace: off")).start().await;
@@ -98,7 +98,7 @@ async fn what_was_mended_in_the_configuration_is_probed_at_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_exchange_under_way_ends_as_it_began_and_says_nothing_of_the_new_configuration() {
+async fn an_exchange_under_way_ends_by_the_old_configuration() {
     let sink = Sink::start().await;
     sink.set("old", Does::Hang);
     let stack =

@@ -1,4 +1,4 @@
-//! `talaria check --running`, and what needs a restart.
+//! `talaria check --running`, and settings that need a restart.
 
 use serde_json::{Value, json};
 use std::fs;
@@ -16,7 +16,7 @@ fn check(stack: &Stack, more: &[&str]) -> (i32, String) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_file_is_compared_with_what_runs() {
+async fn a_file_is_compared_with_the_running_process() {
     let sink = Sink::start().await;
     let stack =
         stack().tenant("acme", |t| t.route("r", &sink.url("r"), "prompt: 'a secret plan'")).start().await;
@@ -43,13 +43,13 @@ async fn a_file_is_compared_with_what_runs() {
     );
     let added = json!({"key": "retention", "change": "added", "needsRestart": false});
     assert_eq!(said["running"]["differences"][0], added);
-    // What the process shows holds no value, and nothing to guess a secret by.
+    // The page has no value, and nothing by which a secret can be guessed.
     let shown = stack.config().await.to_string();
     for value in ["a secret plan", sink::SECRET, &openrouter_secret("acme"), "127.0.0.1"] {
         assert!(!shown.contains(value), "{value}: {shown}");
     }
     assert_eq!(stack.config().await["settings"]["tenants.acme.routes.r.secret"].as_str().unwrap().len(), 4);
-    // What is not valid is compared with nothing.
+    // An invalid file is not compared.
     fs::write(stack.written.path().join("other.yaml"), text.replace("prompt:", "promt:")).unwrap();
     let (code, said) = check(&stack, &["--config", "other.yaml", "--json"]);
     assert_eq!(code, 3, "{said}");
@@ -59,7 +59,7 @@ async fn a_file_is_compared_with_what_runs() {
     let (code, said) = check(&stack, &["--role", "relay"]);
     assert!(code == 2 && said.contains("is `talaria up`"), "{said}");
     let (admin, path) = (format!("http://{}", stack.admin()), stack.written.path().to_owned());
-    // Another program, and nobody.
+    // Another program, and no listener.
     let sink_url = format!("http://{}", sink.address);
     let checked = run(&path, &["check", "--running", "--admin", &sink_url]);
     assert_eq!(checked.status.code(), Some(5), "{checked:?}");
@@ -70,7 +70,7 @@ async fn a_file_is_compared_with_what_runs() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_needs_a_restart_is_named_and_the_rest_is_in_force() {
+async fn settings_that_need_a_restart_are_named_and_others_are_in_force() {
     let sink = Sink::start().await;
     let mut stack = stack().tenant("acme", |t| t.route("r", &sink.url("r"), "prompt: 'first'")).start().await;
     let (grpc, before) = (stack.relay(), fs::read_to_string(&stack.written.config).unwrap());
@@ -80,7 +80,8 @@ async fn what_needs_a_restart_is_named_and_the_rest_is_in_force() {
     });
     let config = stack.generation(2).await;
     assert_eq!(config["needs_restart"], json!(["relay.grpc", "data_dir"]));
-    stack.logged("in force but for what needs a restart: relay.grpc, data_dir").await;
+    let line = stack.logged("in force, except for settings that need a restart").await;
+    assert!(line.contains("relay.grpc, data_dir"), "{line}");
     let event = stack.openrouter("acme").send("job", "completed").await;
     stack.finished(&event, "r").await;
     assert_eq!(sink.requests()[0].prompt(), "second");
@@ -92,7 +93,7 @@ async fn what_needs_a_restart_is_named_and_the_rest_is_in_force() {
     assert_eq!(code, 1, "{said}");
     assert!(said.contains("changed relay.grpc (needs a restart)"), "{said}");
     assert!(said.contains("added data_dir (needs a restart)") && !said.contains("prompt"), "{said}");
-    // Taken back, nothing needs one; and after one, nothing does.
+    // Without the change nothing needs a restart, nor after a restart.
     let after = stack.rewrite(|_| before);
     assert_eq!(stack.generation(3).await["needs_restart"], json!([]));
     assert_eq!(check(&stack, &[]).0, 0);

@@ -1,4 +1,4 @@
-//! What the dashboard and the alerts ask of Prometheus, read by a parser of its language.
+//! The queries of the dashboard and the alerts, read by a PromQL parser.
 
 use promql_parser::{
     label::{MatchOp, Matcher},
@@ -9,13 +9,13 @@ use std::{collections::BTreeSet, fs};
 use talaria::metrics::{CATALOGUE, Kind, Metric, Values};
 use talaria_tests::binary::workspace;
 
-/// What Prometheus adds to every series; the first in Kubernetes alone.
+/// Labels that Prometheus adds to every series; the first in Kubernetes only.
 const ADDED: [&str; 3] = ["namespace", "job", "instance"];
 
-/// What tells installations apart that share a Prometheus.
+/// Labels by which installations with a common Prometheus differ.
 const INSTALLATION: [&str; 2] = ["namespace", "job"];
 
-/// Where the alert rules lead, until `make manifests RUNBOOKS=…` says where docs/alerts.md is published.
+/// The runbook URL, until `make manifests RUNBOOKS=…` replaces it by that of the published docs/alerts.md.
 const RUNBOOKS: &str = "https://talaria.example.com/docs/alerts.md";
 
 fn read(path: &str) -> String {
@@ -32,7 +32,7 @@ fn dashboard() -> Value {
     serde_json::from_str(&read("deploy/observability/dashboard.json")).unwrap()
 }
 
-/// Where something is asked, and what.
+/// A query, and its location.
 fn questions() -> Vec<(String, String)> {
     let text = |value: &Value| value.as_str().unwrap().to_owned();
     let mut all: Vec<_> =
@@ -56,7 +56,7 @@ fn questions() -> Vec<(String, String)> {
     all
 }
 
-/// The metric that a selector is of, and what may be asked of it beside its labels.
+/// The metric of a selector, and the labels that Prometheus adds.
 fn metric(selector: &VectorSelector) -> (&'static Metric, &'static [&'static str]) {
     let name = selector.name.as_deref().expect("each selector names a metric");
     let of = |name: &str| CATALOGUE.iter().find(|metric| metric.name == name);
@@ -149,7 +149,7 @@ fn parsed(place: &str, question: &str) -> Expr {
 
 /// Two installations in one Prometheus neither hide nor raise each other's alerts, and the dashboard shows one of them.
 #[test]
-fn installations_are_told_apart_by_namespace_and_job() {
+fn installations_differ_by_namespace_and_job() {
     let alerts = alerts();
     for alert in &alerts {
         let (name, question) = (alert["alert"].as_str().unwrap(), alert["expr"].as_str().unwrap());
@@ -175,7 +175,7 @@ fn every_metric_of_talarias_own_is_asked_for() {
 }
 
 #[test]
-fn each_alert_says_what_it_means_and_has_a_section_that_says_what_to_do() {
+fn each_alert_has_a_description_and_a_section_with_a_remedy() {
     let page = read("docs/alerts.md");
     let documented: BTreeSet<&str> = page.lines().filter_map(|line| line.strip_prefix("## ")).collect();
     let mut names = BTreeSet::new();

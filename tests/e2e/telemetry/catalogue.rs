@@ -38,7 +38,7 @@ fn docs_and_catalogue_name_the_same_metrics() {
 }
 
 #[test]
-fn names_say_what_they_count_and_labels_are_bounded() {
+fn names_have_units_and_labels_are_bounded() {
     for metric in CATALOGUE {
         let name = metric.name;
         assert!(name.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'_')), "{name}");

@@ -1,4 +1,4 @@
-//! What is counted, measured, traced and logged, and what docs, dashboard and alerts say of it.
+//! Metrics, traces and logs, and their use in docs, dashboard and alerts.
 
 mod asked;
 mod catalogue;

@@ -1,4 +1,4 @@
-//! What a process shows after real traffic, beside the catalogue.
+//! The metrics of a process after real traffic, compared with the catalogue.
 
 #![allow(clippy::float_cmp, reason = "counts are exact")]
 
@@ -170,7 +170,7 @@ async fn everything_that_happens_is_counted_and_how_things_stand_is_shown() {
         assert!(scrape.sum(name, None) > 0.0, "{name}");
     }
 
-    // What may be sent again is sent, and is seen to be gone.
+    // Retried deliveries end, and leave the gauges.
     let request = ResumeRequest { tenant: "acme".into(), route: "paused".into(), ..ResumeRequest::default() };
     let request = ResumeRequest { requested_by: "ana".into(), reason: "it has".into(), ..request };
     stack.control().await.resume(request).await.unwrap();
@@ -180,9 +180,9 @@ async fn everything_that_happens_is_counted_and_how_things_stand_is_shown() {
     .await;
 }
 
-/// What relays are scaled by: what could be sent and is not under way.
+/// The metric by which relays are scaled.
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_due_and_not_in_hand_is_counted_apart() {
+async fn due_deliveries_that_are_not_under_way_are_counted_separately() {
     let sink = Sink::start().await;
     sink.set("r", Does::Hang);
     let keys = "pace: off\nin_flight: 1\ntimeout: 60s";
@@ -207,7 +207,7 @@ async fn look_at(part: &Part) -> Scrape {
     Scrape::read(&part.admin_get("/metrics").await.1)
 }
 
-/// Each process shows what it does, and whatever is told by route is shown once.
+/// Each process has the metrics of its role, and each route has one series.
 #[tokio::test(flavor = "multi_thread")]
 async fn over_nats_each_process_shows_its_own_and_every_route_is_shown_by_one() {
     let (server, sink) = (Server::start().await, Sink::start().await);
@@ -304,9 +304,9 @@ async fn a_route_that_is_gone_is_shown_until_nothing_waits_for_it() {
     look_until("both to be shown", &stack, |scrape| shows(scrape, "gone") && shows(scrape, "stays")).await;
 }
 
-/// Every metric is counted somewhere under its name, and whatever is counted has its place in the catalogue.
+/// The code and the catalogue name the same metrics.
 #[test]
-fn what_the_code_counts_is_what_the_catalogue_names() {
+fn the_code_and_the_catalogue_have_the_same_metrics() {
     fn walk(directory: &Path, counted: &mut BTreeSet<String>) {
         for entry in std::fs::read_dir(directory).unwrap() {
             let path = entry.unwrap().path();

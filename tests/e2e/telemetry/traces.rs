@@ -10,7 +10,7 @@ use talaria_tests::{
     until,
 };
 
-/// Who sends the callback, and what he wants of us is not our business.
+/// The trace of the sender, whose sampling flag is ignored.
 const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
 const SENDER: &str = "00f067aa0ba902b7";
 
@@ -34,7 +34,7 @@ fn named<'a>(spans: &'a [Span], name: &str) -> Vec<&'a Span> {
     spans.iter().filter(|span| span.name == name).collect()
 }
 
-/// Whose child a request to Hermes says that it is: the trace and the span.
+/// The trace and the parent span in a request to Hermes.
 fn parent(request: &Request) -> (String, String) {
     let header = request.headers["traceparent"].to_str().unwrap();
     let parts: Vec<&str> = header.split('-').collect();
@@ -94,7 +94,7 @@ async fn a_callback_and_its_deliveries_are_one_trace_across_ingress_nats_and_rel
     })
     .await;
     let (attempts, requests) = (named(&spans, "attempt"), sink.requests());
-    // It may have failed more than once before it was told otherwise.
+    // It may have failed more than once before the change.
     let (first, last) = (attempts[0].clone(), (*attempts.last().unwrap()).clone());
     let others = spans.iter().filter(|span| span.name != "attempt").cloned();
     let spans: Vec<Span> = others.chain([first, last]).collect();
@@ -139,7 +139,7 @@ async fn in_one_process_it_is_one_trace_and_headers_go_along() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nobody_makes_us_trace_and_strangers_leave_no_span() {
+async fn senders_do_not_decide_sampling_and_refusals_leave_no_span() {
     let (sink, collector) = (Sink::start().await, Collector::start().await);
     let keys = collector.config().replace('}', ", sample: 0%}");
     let mut stack = stack().with(&keys).tenant("acme", |t| t.route("r", &sink.url("r"), "")).start().await;
@@ -168,7 +168,7 @@ async fn without_a_collector_the_senders_trace_goes_along_as_it_came() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_collector_that_is_gone_is_said_once_and_holds_nothing_up() {
+async fn an_unreachable_collector_is_logged_once_and_delays_nothing() {
     let sink = Sink::start().await;
     let gone = Collector::start().await;
     let (address, keys) = (gone.address, gone.config());

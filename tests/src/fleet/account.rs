@@ -1,59 +1,52 @@
-//! The account: whatever was acknowledged came to one end, and everybody says the same of it.
+//! The account: every acknowledged event has one final state, the same in every relay.
 
 use super::{Fleet, Ledger, Part, Sent, print};
+use crate::{poll, until_within};
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
     time::Duration,
 };
 use talaria_proto::v1::{Delivery, DeliveryFilter, DeliveryState, GetSummaryRequest, ListDeliveriesRequest};
-use tokio::time::{Instant, sleep};
 
-/// How long everything may take to come to its end once nothing more comes in.
-const PATIENCE: Duration = Duration::from_secs(120);
+/// For the remaining deliveries after the last callback.
+const TIMEOUT: Duration = Duration::from_secs(120);
 
-/// How often it is looked at.
-const PAUSE: Duration = Duration::from_millis(100);
-
-/// What the account came to.
+/// The sums.
 #[derive(Clone, Copy, Debug)]
 pub struct Account {
-    /// Events that were acknowledged.
+    /// Acknowledged events.
     pub events: usize,
-    /// Deliveries that there are, of these and of events whose acknowledgement was lost.
+    /// Their deliveries, and those of events whose acknowledgement was lost.
     pub deliveries: usize,
-    /// Requests that Hermes saw beyond one for each delivery, under the same id.
+    /// Requests beyond one for each delivery, under the same id.
     pub repeats: usize,
     /// The longest time from an acknowledgement to a first request.
     pub longest_wait: Duration,
 }
 
 impl Fleet {
-    /// Waits until every delivery has come to its end, and holds what was sent, what Hermes saw and what each live
-    /// relay says against one another.
+    /// Waits until no delivery waits, and compares the sent callbacks, the requests to Hermes and the answers of each live relay.
     ///
-    /// 1. Every event that was acknowledged has one delivery for each route.
+    /// 1. Every acknowledged event has one delivery for each route.
     /// 2. Every delivery is DELIVERED, since Hermes always accepts.
-    /// 3. Every live relay says the same.
-    /// 4. Hermes saw no delivery that is not known, and saw each, under one id and generation.
-    /// 5. No attempt is hidden: the status knows at least as many as Hermes saw.
+    /// 3. Every live relay gives the same answer.
+    /// 4. Hermes got each delivery under one id and generation, and no unknown one.
+    /// 5. No attempt is hidden: the status has every request to Hermes.
     pub async fn account(&self, ledger: &Ledger, sent: &Sent) -> Account {
-        let end = Instant::now() + PATIENCE;
         let relays: Vec<&Part> = self.live_relays().collect();
         let mut answers = Vec::new();
         for relay in &relays {
-            answers.push(self.answer(relay, sent, end).await);
+            answers.push(self.answer(relay, sent).await);
         }
-        // A relay that was asked early may have missed an event that was not acknowledged and is known by now.
+        // An event without acknowledgement may have become known after the first relays answered.
         let newest = answers.iter().map(BTreeMap::len).max().unwrap();
         for (relay, answer) in relays.iter().zip(&mut answers) {
-            while answer.len() < newest {
-                assert!(
-                    Instant::now() < end,
-                    "{} knows {} deliveries of {newest}",
-                    relay.name(),
-                    answer.len()
-                );
-                *answer = self.answer(relay, sent, end).await;
+            if answer.len() < newest {
+                let what = format!("{} to know {newest} deliveries", relay.name());
+                *answer = until_within(TIMEOUT, &what, async || {
+                    Some(self.answer(relay, sent).await).filter(|answer| answer.len() >= newest)
+                })
+                .await;
             }
         }
         let deliveries = answers.pop().unwrap();
@@ -66,26 +59,27 @@ impl Fleet {
         self.compare(ledger, sent, &deliveries)
     }
 
-    /// What a relay says, once it knows all that was acknowledged and nothing waits.
-    async fn answer(&self, relay: &Part, sent: &Sent, end: Instant) -> BTreeMap<String, Delivery> {
+    /// A relay's deliveries, once it knows every acknowledged event and no delivery waits.
+    async fn answer(&self, relay: &Part, sent: &Sent) -> BTreeMap<String, Delivery> {
+        let (mut events, mut backlog) = (0, 0);
         let mut status = relay.status().await;
-        loop {
+        let answer = poll(TIMEOUT, async || {
             let summary = status.get_summary(GetSummaryRequest::default()).await.unwrap().into_inner();
-            let events: u64 = summary.tenants.iter().map(|tenant| tenant.events).sum();
-            let backlog: u64 = summary.routes.iter().map(|route| route.backlog).sum();
-            if backlog == 0 && usize::try_from(events).unwrap() >= sent.acknowledged.len() {
-                let deliveries = list(relay).await;
-                let planned = usize::try_from(events).unwrap() * self.routes;
-                if deliveries.len() >= planned
-                    && deliveries.values().all(|delivery| delivery.state() != DeliveryState::Waiting)
-                {
-                    return deliveries;
-                }
+            events = summary.tenants.iter().map(|tenant| tenant.events).sum();
+            backlog = summary.routes.iter().map(|route| route.backlog).sum();
+            if backlog > 0 || usize::try_from(events).unwrap() < sent.acknowledged.len() {
+                return None;
             }
-            if Instant::now() >= end {
-                self.give_up(relay, sent, events, backlog).await;
-            }
-            sleep(PAUSE).await;
+            let deliveries = list(relay).await;
+            let planned = usize::try_from(events).unwrap() * self.routes;
+            let is_complete = deliveries.len() >= planned
+                && deliveries.values().all(|delivery| delivery.state() != DeliveryState::Waiting);
+            is_complete.then_some(deliveries)
+        })
+        .await;
+        match answer {
+            Some(answer) => answer,
+            None => self.give_up(relay, sent, events, backlog).await,
         }
     }
 
@@ -100,8 +94,8 @@ impl Fleet {
             .take(3)
             .collect();
         panic!(
-            "{} knows {events} events of {} that were acknowledged, without {missing:?}; {backlog} deliveries wait, \
-             among them {waiting:#?}",
+            "{} knows {events} events of {} acknowledged ones, without {missing:?}; {backlog} deliveries wait, among them \
+             {waiting:#?}",
             relay.name(),
             sent.acknowledged.len()
         );

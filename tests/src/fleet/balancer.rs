@@ -1,5 +1,5 @@
-//! What a cluster puts before a service: connections go to each ingress that is ready, in turn, and one that is not ready
-//! any more gets some for a while yet, because what knows of it is not what leads connections.
+//! A load balancer as in a cluster: connections go to each ready ingress in turn. One that is not ready any more still gets some
+//! for a while, because the news reaches the balancer late.
 
 use super::Part;
 use std::{
@@ -17,13 +17,13 @@ use tokio::{
     time::sleep,
 };
 
-/// How long a part gets connections after it said that it is not ready.
+/// Time for which an ingress that is not ready still gets connections.
 const LAG: Duration = Duration::from_secs(1);
 
-/// How often parts are asked.
-const PAUSE: Duration = Duration::from_millis(20);
+/// Interval at which an ingress is asked whether it is ready.
+const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
-/// A running balancer, with no server behind it yet.
+/// A running balancer.
 #[derive(Debug)]
 pub struct Balancer {
     /// Where callbacks come in.
@@ -34,20 +34,20 @@ pub struct Balancer {
 
 #[derive(Debug, Default)]
 struct Behind {
-    /// Who gets connections.
-    parts: Mutex<Vec<Seat>>,
-    /// Connections that went to a server that was not ready any more.
+    /// The ingresses that get connections.
+    parts: Mutex<Vec<Target>>,
+    /// Connections to ingresses that were not ready any more.
     late: AtomicU64,
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Seat {
+struct Target {
     ingress: SocketAddr,
     leaves: bool,
 }
 
 impl Balancer {
-    /// Starts to listen.
+    /// Starts it without ingresses.
     pub async fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let (address, behind) = (listener.local_addr().unwrap(), Arc::<Behind>::default());
@@ -55,8 +55,7 @@ impl Balancer {
         Self { address, behind, server }
     }
 
-    /// Leads connections to an ingress too, from when it is ready until a while after it is not any more. Returns once
-    /// it is ready.
+    /// Adds an ingress once it is ready, until [`LAG`] after it is not.
     pub async fn add(&self, part: &Part) {
         let (ingress, admin) = part.listens_on();
         let ready = move || async move {
@@ -64,21 +63,21 @@ impl Balancer {
             answer.is_ok_and(|answer| answer.status().is_success())
         };
         crate::until("an ingress to be ready", async || ready().await.then_some(())).await;
-        self.behind.parts.lock().unwrap().push(Seat { ingress, leaves: false });
+        self.behind.parts.lock().unwrap().push(Target { ingress, leaves: false });
         let behind = Arc::clone(&self.behind);
         tokio::spawn(async move {
             while ready().await {
-                sleep(PAUSE).await;
+                sleep(POLL_INTERVAL).await;
             }
-            for seat in behind.parts.lock().unwrap().iter_mut().filter(|seat| seat.ingress == ingress) {
-                seat.leaves = true;
+            for target in behind.parts.lock().unwrap().iter_mut().filter(|target| target.ingress == ingress) {
+                target.leaves = true;
             }
             sleep(LAG).await;
-            behind.parts.lock().unwrap().retain(|seat| seat.ingress != ingress);
+            behind.parts.lock().unwrap().retain(|target| target.ingress != ingress);
         });
     }
 
-    /// How many connections went to a server that had said that it is not ready.
+    /// The number of connections to ingresses that were not ready.
     pub fn late(&self) -> u64 {
         self.behind.late.load(Relaxed)
     }
@@ -94,15 +93,15 @@ async fn lead(listener: TcpListener, behind: Arc<Behind>) {
     let mut connections = JoinSet::new();
     for turn in 0.. {
         let (mut near, _) = listener.accept().await.unwrap();
-        let seat = {
+        let target = {
             let parts = behind.parts.lock().unwrap();
             parts.get(turn % parts.len().max(1)).copied()
         };
-        // A client is hung up on when no server is there, or when the chosen one refuses connections.
-        let Some(seat) = seat else { continue };
-        behind.late.fetch_add(u64::from(seat.leaves), Relaxed);
+        // Without a target, or if the target refuses the connection, the client is disconnected.
+        let Some(target) = target else { continue };
+        behind.late.fetch_add(u64::from(target.leaves), Relaxed);
         connections.spawn(async move {
-            if let Ok(mut far) = TcpStream::connect(seat.ingress).await {
+            if let Ok(mut far) = TcpStream::connect(target.ingress).await {
                 let _ = copy_bidirectional(&mut near, &mut far).await;
             }
         });

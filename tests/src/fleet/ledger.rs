@@ -1,4 +1,4 @@
-//! A Hermes that accepts at the latest when it is asked again, and writes down who came.
+//! A Hermes that accepts each delivery, at the latest at its second request, and counts requests.
 //!
 //! Unlike [`crate::sink::Sink`] it keeps a line for each delivery and not each request whole, so that hundreds of
 //! thousands of them fit.
@@ -37,21 +37,21 @@ pub struct Ledger {
 #[derive(Debug, Default)]
 struct Inner {
     lines: Mutex<HashMap<String, Line>>,
-    /// How many deliveries of each event there are.
+    /// Deliveries of each event.
     events: Mutex<HashMap<String, usize>>,
     takes: watch::Sender<Duration>,
     refuses: AtomicBool,
     under_way: watch::Sender<usize>,
 }
 
-/// What is written down of a delivery.
+/// The requests of a delivery.
 #[derive(Clone, Debug)]
 pub struct Line {
-    /// X-GitHub-Delivery, and what else it came as.
+    /// X-GitHub-Delivery and the generation, of each request.
     pub ids: BTreeSet<String>,
-    /// How often it came.
+    /// The number of requests.
     pub requests: u32,
-    /// When it came first.
+    /// The time of the first request.
     pub first: Instant,
     accepted: bool,
 }
@@ -72,13 +72,12 @@ impl Ledger {
         Self { address, inner, server }
     }
 
-    /// How long it takes over each answer from now on.
+    /// Sets the time before each answer.
     pub fn takes(&self, time: Duration) {
         self.inner.takes.send_replace(time);
     }
 
-    /// The first request for one delivery in four is answered 503 from now on, so that it has to be repeated; not for
-    /// each, because a route of which nothing succeeds is shut.
+    /// Answers 503 to the first request of one delivery in four from now on. Not of each, because a route without successes is shut.
     pub fn refuses_some_once(&self) {
         self.inner.refuses.store(true, Relaxed);
     }
@@ -86,16 +85,16 @@ impl Ledger {
     /// Returns once this many requests wait for their answer.
     pub async fn is_busy_with(&self, requests: usize) {
         let mut under_way = self.inner.under_way.subscribe();
-        let enough = under_way.wait_for(|under_way| *under_way >= requests);
-        tokio::time::timeout(crate::PATIENCE, enough).await.expect("requests are under way").unwrap();
+        let busy = under_way.wait_for(|under_way| *under_way >= requests);
+        tokio::time::timeout(crate::PATIENCE, busy).await.expect("requests are under way").unwrap();
     }
 
-    /// Every delivery that came, by its id.
+    /// Deliveries by their id.
     pub fn lines(&self) -> HashMap<String, Line> {
         self.inner.lines.lock().unwrap().clone()
     }
 
-    /// Whether each of these events came to so many routes.
+    /// Whether each of these events has arrived at this many routes.
     pub fn has_all(&self, events: &[String], routes: usize) -> bool {
         let came = self.inner.events.lock().unwrap();
         events.iter().all(|event| came.get(event) == Some(&routes))
@@ -149,7 +148,7 @@ async fn webhook(
     (code, Json(json!({"status": status, "delivery_id": id})))
 }
 
-/// The client may hang up, and then only this runs on.
+/// Dropped also when the client closes the connection.
 struct Over<'a>(&'a Inner);
 
 impl Drop for Over<'_> {

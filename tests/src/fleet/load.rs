@@ -11,7 +11,7 @@ use std::{
     net::SocketAddr,
     sync::{
         Arc, Mutex, RwLock,
-        atomic::{AtomicBool, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     },
     time::{Duration, Instant},
 };
@@ -20,19 +20,19 @@ use tokio::{
     time::{MissedTickBehavior, interval, sleep, timeout},
 };
 
-/// The pause before a callback is sent again. OpenRouter's is longer.
-const PAUSE: Duration = Duration::from_millis(50);
+/// Delay before a callback is sent again. OpenRouter's is longer.
+const RETRY_DELAY: Duration = Duration::from_millis(50);
 
-/// Longer than any answer takes.
-const NO_ANSWER: Duration = Duration::from_secs(15);
+/// Longer than the ingress' own deadline.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// Begins a load of these tenants' callbacks on one ingress, which is there or comes back.
+/// Begins a load of these tenants' callbacks on one ingress.
 pub fn load_on(ingress: SocketAddr, tenants: &[&str]) -> Builder {
     let tenants = tenants.iter().map(|&tenant| tenant.into()).collect();
     Builder::new(vec![Arc::new(RwLock::new(Some(ingress)))], tenants)
 }
 
-/// A load in the making.
+/// Builds a load.
 #[derive(Debug)]
 pub struct Builder {
     entrances: Vec<Entrance>,
@@ -48,14 +48,14 @@ impl Builder {
         Self { entrances, tenants, per_second: 100, connections: 8, events: u64::MAX, jobs: "job".into() }
     }
 
-    /// How many callbacks are sent in a second, if the ingresses take them.
+    /// Callbacks in a second, if the ingresses accept them.
     #[must_use]
     pub fn per_second(mut self, callbacks: u32) -> Self {
         self.per_second = callbacks;
         self
     }
 
-    /// From how many connections.
+    /// Concurrent connections.
     #[must_use]
     pub fn connections(mut self, connections: u32) -> Self {
         self.connections = connections;
@@ -69,16 +69,17 @@ impl Builder {
         self
     }
 
-    /// What the jobs' names begin with, so that a second load has others than the first.
+    /// The prefix of job ids, which differ between two loads.
     #[must_use]
     pub fn jobs(mut self, jobs: &str) -> Self {
         self.jobs = jobs.into();
         self
     }
 
-    /// Begins to send.
+    /// Starts sending.
     pub fn start(self) -> Load {
         let (stop, acknowledged) = (Arc::<AtomicBool>::default(), Arc::<Acknowledged>::default());
+        let refused = Arc::<AtomicU64>::default();
         let mut senders = JoinSet::new();
         for connection in 0..self.connections {
             let sender = Sender {
@@ -87,17 +88,18 @@ impl Builder {
                 tenants: Arc::clone(&self.tenants),
                 stop: Arc::clone(&stop),
                 acknowledged: Arc::clone(&acknowledged),
+                refused: Arc::clone(&refused),
                 jobs: self.jobs.clone(),
                 sent: Sent::default(),
             };
             let pause = Duration::from_secs(1) * self.connections / self.per_second;
             senders.spawn(sender.run(connection, self.connections, self.events, pause));
         }
-        Load { stop, acknowledged, senders }
+        Load { stop, acknowledged, refused, senders }
     }
 }
 
-/// Every event that was acknowledged, and when.
+/// Acknowledged events, with their times.
 type Acknowledged = Mutex<HashMap<String, Instant>>;
 
 /// A running load.
@@ -105,53 +107,63 @@ type Acknowledged = Mutex<HashMap<String, Instant>>;
 pub struct Load {
     stop: Arc<AtomicBool>,
     acknowledged: Arc<Acknowledged>,
+    refused: Arc<AtomicU64>,
     senders: JoinSet<Sent>,
 }
 
-/// What became of what was sent.
+/// The result of a load.
 #[derive(Clone, Debug, Default)]
 pub struct Sent {
-    /// Every event that was acknowledged, and when.
+    /// Acknowledged events, with their times.
     pub acknowledged: HashMap<String, Instant>,
-    /// Answers that asked to come again later.
+    /// Answers 503.
     pub refused: u64,
     /// Requests without an answer.
     pub unanswered: u64,
-    /// How long the slowest answer took.
+    /// The time of the slowest answer.
     pub slowest: Duration,
 }
 
 impl Load {
-    /// How many events have been acknowledged so far.
+    /// The number of acknowledged events.
     pub fn count(&self) -> usize {
         self.acknowledged.lock().unwrap().len()
     }
 
-    /// The events that have been acknowledged so far.
+    /// The acknowledged events.
     pub fn acknowledged(&self) -> Vec<String> {
         self.acknowledged.lock().unwrap().keys().cloned().collect()
     }
 
-    /// Returns once so many more events were acknowledged.
+    /// Returns once this many more events are acknowledged.
     pub async fn goes_on(&self, events: usize) {
-        let enough = self.count() + events;
-        crate::until("callbacks to be acknowledged", async || (self.count() >= enough).then_some(())).await;
+        let target = self.count() + events;
+        crate::until("callbacks to be acknowledged", async || (self.count() >= target).then_some(())).await;
     }
 
-    /// Ends it. What was not acknowledged by then is not sent again.
+    /// Returns once another callback was answered 503.
+    pub async fn is_refused(&self) {
+        let before = self.refused.load(Relaxed);
+        crate::until("a callback to be refused", async || {
+            (self.refused.load(Relaxed) > before).then_some(())
+        })
+        .await;
+    }
+
+    /// Ends it. Callbacks without acknowledgement are not sent again.
     pub async fn stop(self) -> Sent {
         self.stop.store(true, Relaxed);
         self.end().await
     }
 
-    /// Waits until it has sent all that it was to send.
+    /// Waits until all its events are sent.
     pub async fn end(self) -> Sent {
         let mut all = Sent::default();
         for sent in self.senders.join_all().await {
-            all.refused += sent.refused;
             all.unanswered += sent.unanswered;
             all.slowest = all.slowest.max(sent.slowest);
         }
+        all.refused = self.refused.load(Relaxed);
         all.acknowledged = mem::take(&mut self.acknowledged.lock().unwrap());
         all
     }
@@ -163,6 +175,7 @@ struct Sender {
     tenants: Arc<[String]>,
     stop: Arc<AtomicBool>,
     acknowledged: Arc<Acknowledged>,
+    refused: Arc<AtomicU64>,
     jobs: String,
     sent: Sent,
 }
@@ -180,7 +193,7 @@ impl Sender {
         self.sent
     }
 
-    /// Sends a job's callback to one ingress after another, until one of them takes it.
+    /// Sends a job's callback to one ingress after another, until one of them accepts it.
     async fn send(&mut self, number: u64) {
         let turn = usize::try_from(number).unwrap();
         let (tenant, job) =
@@ -194,7 +207,9 @@ impl Sender {
                         self.acknowledged.lock().unwrap().insert(id, Instant::now());
                         return;
                     }
-                    Some(503) => self.sent.refused += 1,
+                    Some(503) => {
+                        self.refused.fetch_add(1, Relaxed);
+                    }
                     Some(other) => panic!("{ingress} answered {other}"),
                     None => self.sent.unanswered += 1,
                 }
@@ -202,7 +217,7 @@ impl Sender {
             if self.stop.load(Relaxed) {
                 return;
             }
-            sleep(PAUSE).await;
+            sleep(RETRY_DELAY).await;
         }
     }
 
@@ -210,7 +225,7 @@ impl Sender {
         let secret = openrouter_secret(tenant);
         let openrouter = OpenRouter::with(self.client.clone(), ingress, tenant, &secret);
         let start = Instant::now();
-        let answer = timeout(NO_ANSWER, openrouter.try_send(job, "completed")).await.ok().flatten();
+        let answer = timeout(ANSWER_TIMEOUT, openrouter.try_send(job, "completed")).await.ok().flatten();
         if answer.is_some() {
             self.sent.slowest = self.sent.slowest.max(start.elapsed());
         }

@@ -12,13 +12,13 @@ use std::{
 use talaria_proto::v1::status_service_client::StatusServiceClient;
 use tonic::transport::{Channel, Endpoint};
 
-/// Where callbacks come in, while they do.
+/// The address of a running ingress.
 pub(super) type Entrance = Arc<RwLock<Option<SocketAddr>>>;
 
-/// How many complaints are shown.
+/// Lines of a log in messages.
 const LINES: usize = 12;
 
-/// A process that comes and goes, and keeps its files meanwhile.
+/// A process that can be ended and restarted on the same files.
 #[derive(Debug)]
 pub struct Part {
     role: &'static str,
@@ -26,8 +26,8 @@ pub struct Part {
     environment: Vec<(String, String)>,
     child: Option<Child>,
     frozen: bool,
-    /// How much of the log earlier runs have written.
-    said: usize,
+    /// Length of the log of earlier runs.
+    logged_before: usize,
     grpc: Option<SocketAddr>,
     admin: Option<SocketAddr>,
     pub(super) entrance: Entrance,
@@ -41,7 +41,7 @@ impl Part {
             environment,
             child: None,
             frozen: false,
-            said: 0,
+            logged_before: 0,
             grpc: None,
             admin: None,
             entrance: Entrance::default(),
@@ -50,7 +50,7 @@ impl Part {
 
     /// Starts it, and waits for nothing.
     pub(super) fn launch(&mut self) {
-        self.said = self.log().len();
+        self.logged_before = self.log().len();
         let log =
             OpenOptions::new().create(true).append(true).open(self.config.with_extension("log")).unwrap();
         let mut command = Command::new(binary::talaria());
@@ -62,16 +62,16 @@ impl Part {
 
     /// Waits until it listens.
     pub(super) async fn listens(&mut self) {
-        let said = until(&format!("{} to listen", self.name()), async || {
+        let listening = until(&format!("{} to listen", self.name()), async || {
             assert!(self.runs(), "{} ended: {}", self.name(), self.log());
             let log = self.log();
-            let mut lines = log.get(self.said..)?.lines();
+            let mut lines = log.get(self.logged_before..)?.lines();
             lines.find_map(|line| {
                 serde_json::from_str::<Value>(line).ok().filter(|line| line["admin"].is_string())
             })
         })
         .await;
-        let address = |key: &str| said[key].as_str().map(|address| address.parse().unwrap());
+        let address = |key: &str| listening[key].as_str().map(|address| address.parse().unwrap());
         (self.grpc, self.admin) = (address("grpc"), address("admin"));
         *self.entrance.write().unwrap() = address("ingress");
     }
@@ -82,9 +82,9 @@ impl Part {
         self.listens().await;
     }
 
-    /// Ends it as `kill -9` does.
+    /// Sends SIGKILL.
     pub fn kill(&mut self) {
-        // No client is sent to an address that another process may have by then.
+        // Another process may get the address.
         *self.entrance.write().unwrap() = None;
         let mut child = self.child.take().unwrap();
         child.kill().unwrap();
@@ -92,7 +92,7 @@ impl Part {
         self.frozen = false;
     }
 
-    /// Asks it to stop, and waits until it has; its exit code.
+    /// Sends SIGTERM and waits for the end. Returns the exit code.
     pub async fn terminate(&mut self) -> Option<i32> {
         *self.entrance.write().unwrap() = None;
         self.signal("-TERM");
@@ -100,7 +100,7 @@ impl Part {
         until(&format!("{} to stop", self.name()), async || child.try_wait().unwrap()).await.code()
     }
 
-    /// Stops it from running on, with every connection open.
+    /// Sends SIGSTOP. Connections stay open.
     pub fn freeze(&mut self) {
         self.signal("-STOP");
         self.frozen = true;
@@ -112,7 +112,7 @@ impl Part {
         self.frozen = false;
     }
 
-    /// Whether it answers, as far as is known.
+    /// Whether it runs and is not frozen.
     pub fn is_live(&self) -> bool {
         self.child.is_some() && !self.frozen
     }
@@ -122,7 +122,7 @@ impl Part {
         self.config.file_stem().unwrap().to_string_lossy().into_owned()
     }
 
-    /// Everything that it has said so far, in all its runs.
+    /// The log of all its runs.
     pub fn log(&self) -> String {
         fs::read_to_string(self.config.with_extension("log")).unwrap_or_default()
     }
@@ -132,11 +132,11 @@ impl Part {
         let mut complaints: Vec<Value> = Vec::new();
         let log = self.log();
         for line in log.lines().rev() {
-            // What is no JSON was said by a panic.
+            // Other lines come from a panic.
             let line = serde_json::from_str(line).unwrap_or_else(|_| json!({"message": line}));
             let is_same =
                 |other: &Value| other["message"] == line["message"] && other["error"] == line["error"];
-            // The load names no job in its unsigned headers, and everybody may read the secrets of tests.
+            // Tests cause the warnings about unsigned headers and readable secrets.
             let is_usual = line["level"] == "INFO" || line["key"].is_string() || line["help"].is_string();
             if complaints.len() < LINES && !is_usual && !complaints.iter().any(is_same) {
                 complaints.push(line);
@@ -145,7 +145,7 @@ impl Part {
         complaints.iter().rev().map(|line| format!("{line}\n")).collect()
     }
 
-    /// Where it takes callbacks, and where it says whether it is ready.
+    /// The addresses for callbacks and of the admin port.
     pub(super) fn listens_on(&self) -> (SocketAddr, SocketAddr) {
         (self.entrance.read().unwrap().unwrap(), self.admin.unwrap())
     }
@@ -157,14 +157,14 @@ impl Part {
         StatusServiceClient::new(channel.unwrap_or_else(|error| panic!("{}: {error}", self.name())))
     }
 
-    /// What its admin port answers.
+    /// An answer of its admin port.
     pub async fn admin_get(&self, path: &str) -> (u16, String) {
         let url = format!("http://{}{path}", self.admin.unwrap());
         let response = crate::http().get(url).send().await.unwrap();
         (response.status().as_u16(), response.text().await.unwrap())
     }
 
-    /// How many requests it has made to Hermes in this run.
+    /// Requests to Hermes in this run.
     pub async fn attempts(&self) -> u64 {
         let (_, metrics) = self.admin_get("/metrics").await;
         let counts = metrics.lines().filter(|line| line.starts_with("talaria_attempts_total"));

@@ -26,7 +26,7 @@ impl Cluster {
         }
     }
 
-    /// Unless a port was taken meanwhile.
+    /// `None` if another process got one of the ports.
     async fn try_to_start(nodes: usize) -> Option<Self> {
         let routes: Vec<String> = (0..nodes).map(|_| format!("127.0.0.1:{}", free_port())).collect();
         let all = routes.iter().map(|route| format!("\"nats://{route}\"")).collect::<Vec<_>>().join(", ");
@@ -52,7 +52,7 @@ impl Cluster {
         self.nodes.iter().map(|node| node.server.url()).collect()
     }
 
-    /// One of its servers. What has been killed there is [`Server::start_again`]ed there.
+    /// One of its servers. A killed one is restarted by [`Server::start_again`].
     pub fn node(&mut self, index: usize) -> &mut Server {
         &mut self.nodes[index].server
     }

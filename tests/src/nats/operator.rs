@@ -1,5 +1,5 @@
-//! Operator mode: an operator vouches for accounts, an account for users, and a user shows the server a JWT and signs
-//! with its seed that the JWT is its own. `nsc` makes the same; this needs no further program.
+//! Operator mode: an operator signs accounts, an account signs users, and a user presents a JWT and proves its key by a
+//! signature. Like `nsc`, without a further program.
 //!
 //! The claims are those of <https://github.com/nats-io/jwt>, version 2.
 
@@ -9,7 +9,7 @@ use nkeys::KeyPair;
 use serde_json::{Value, json};
 use std::time::{Duration, SystemTime};
 
-/// Whom a server trusts.
+/// The trust anchor of a server.
 #[derive(Debug)]
 pub struct Operator {
     key: KeyPair,
@@ -38,7 +38,7 @@ impl Operator {
     /// A server that trusts this operator alone, and knows this account.
     #[must_use]
     pub fn server(&self, server: Builder, account: &Account) -> Builder {
-        // What two streams need; consumers have no limit, and keep nothing in the server's memory that is counted.
+        // For two streams. Consumers have no limit, and use no memory that is counted.
         let jetstream = json!({"streams": 2, "consumer": -1, "disk_storage": 1 << 30, "mem_storage": 0});
         let (system, ours) = (&self.system, account);
         server
@@ -111,7 +111,7 @@ impl User<'_> {
     }
 }
 
-/// What one says about another, or about itself.
+/// A JWT by an issuer about a subject.
 fn signed(by: &KeyPair, about: &KeyPair, expires: Option<u64>, nats: &Value) -> String {
     let mut claims = json!({
         "jti": format!("{:032x}", rand::random::<u128>()),

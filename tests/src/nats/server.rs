@@ -14,7 +14,7 @@ use tokio::{
     net::TcpStream,
 };
 
-/// A server in the making.
+/// Builds a server.
 #[derive(Debug, Default)]
 pub struct Builder {
     sync_always: bool,
@@ -84,7 +84,7 @@ impl Server {
         format!("nats://127.0.0.1:{}", self.port)
     }
 
-    /// Ends it as `kill -9` does.
+    /// Sends SIGKILL.
     pub fn kill(&mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
@@ -96,7 +96,7 @@ impl Server {
         until("the NATS server to stop", async || self.child.try_wait().unwrap()).await;
     }
 
-    /// Stops it from running on, with every connection open: it gives no answer until it is thawed.
+    /// Stops it with SIGSTOP: connections stay open without answers until it is thawed.
     pub async fn freeze(&self) {
         self.signal("-STOP");
         until("the NATS server to freeze", async || self.state().starts_with('T').then_some(())).await;
@@ -113,13 +113,13 @@ impl Server {
         assert!(self.listens().await, "another process has taken the port: {}", self.log());
     }
 
-    /// Starts it again on the same port, with nothing of what it had stored. It has to have ended.
+    /// Starts an ended server again on the same port, without its stored data.
     pub async fn start_empty(&mut self) {
         fs::remove_dir_all(self.directory.path().join("store")).unwrap();
         self.start_again().await;
     }
 
-    /// Everything that it has said so far.
+    /// Its log.
     pub fn log(&self) -> String {
         fs::read_to_string(log_of(&self.directory)).unwrap()
     }
@@ -128,7 +128,7 @@ impl Server {
         self.child.try_wait().unwrap().is_none()
     }
 
-    /// Waits until it answers; false when its port was taken before it came to it.
+    /// Waits until it answers. Returns false if another process got the port.
     pub(super) async fn listens(&mut self) -> bool {
         until("the NATS server to listen", async || {
             if !self.runs() {

@@ -1,7 +1,11 @@
-//! What stands between ingress and relay.
+//! The bus.
 
 use super::finding::{Finding, Level};
-use std::{fmt::Display, path::Path};
+use rustix::fs::{Access, access};
+use std::{
+    fmt::Display,
+    path::{Path, PathBuf},
+};
 use talaria_bus::{InUse, inspect, look_at_nats};
 use talaria_core::config::{BusKind, Config, Role};
 
@@ -29,7 +33,7 @@ pub(super) async fn check(config: &Config, role: Role) -> Vec<Finding> {
 
 fn of_nats(error: &impl Display) -> String {
     format!(
-        "{error}\n  help: docs/errors has a page for each fault of NATS; what is missing there `talaria up` or `talaria relay` creates"
+        "{error}\n  help: docs/errors has a page for each fault of NATS; `talaria up` or `talaria relay` creates missing streams"
     )
 }
 
@@ -45,10 +49,39 @@ fn embedded(directory: &Path) -> Finding {
             };
             Finding::ok(CHECK, format!("bus.db in {} can be read; {use_of}", directory.display()))
         }
-        Err(error) => Finding::fault(
-            CHECK,
-            error.to_string(),
-            "`talaria restore FILE` puts a backup in its place; docs/errors/bus-damaged.md says more",
+        Err(error) => Finding::fault(CHECK, error.to_string(), advice(inaccessible(directory).as_deref())),
+    }
+}
+
+/// The first path of the bus that this user may not read and write.
+fn inaccessible(directory: &Path) -> Option<PathBuf> {
+    let files = ["bus.db", "bus.db-wal", "bus.db-shm"].map(|name| directory.join(name));
+    let needs = |path: &Path| if path.is_dir() { Access::EXEC_OK } else { Access::empty() };
+    let mut paths = [directory.to_owned()].into_iter().chain(files).filter(|path| path.exists());
+    paths.find(|path| access(path, Access::READ_OK | Access::WRITE_OK | needs(path)).is_err())
+}
+
+fn advice(inaccessible: Option<&Path>) -> String {
+    match inaccessible {
+        Some(path) => format!(
+            "this user may not read and write {}: give it to the user that runs Talaria, or run `talaria doctor` as that user",
+            path.display()
         ),
+        None => {
+            "`talaria restore FILE` replaces it by a backup; docs/errors/bus-damaged.md says more".to_owned()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_backup_is_no_remedy_for_permissions() {
+        let advised = advice(Some(Path::new("data/bus.db")));
+        assert!(advised.contains("data/bus.db") && !advised.contains("restore"), "{advised}");
+        assert!(advice(None).contains("talaria restore FILE"));
+        assert_eq!(inaccessible(tempfile::tempdir().unwrap().path()), None);
     }
 }

@@ -1,4 +1,4 @@
-//! The data directory: whether it can be written, who else reads it, and how much room there is.
+//! The data directory: whether it can be written, who else can read it, and its free space.
 
 use super::finding::Finding;
 use rustix::fs::{Access, access, statvfs};
@@ -9,10 +9,10 @@ const CHECK: &str = "disk";
 
 const MIB: u64 = 1 << 20;
 
-/// Less free space than this is full: SQLite and its log need some for each commit.
+/// Less free space than this is a fault: SQLite and its log need some for each commit.
 const FULL: u64 = 64 * MIB;
 
-/// Less than this is soon full: with the longest bodies that are taken by default, a thousand callbacks.
+/// Less than this is a warning: space for a thousand callbacks of the default maximum length.
 const SOON_FULL: u64 = 1024 * MIB;
 
 pub(super) fn check(config: &Config, role: Role) -> Vec<Finding> {
@@ -21,7 +21,7 @@ pub(super) fn check(config: &Config, role: Role) -> Vec<Finding> {
         return Vec::new();
     }
     let directory = &config.data_dir;
-    // What is not there yet is made at the start.
+    // A missing directory is created at the start.
     let Some(existing) = directory.ancestors().find(|path| path.exists()) else { return Vec::new() };
     let existing = if existing.as_os_str().is_empty() { Path::new(".") } else { existing };
     if !existing.is_dir() {
@@ -47,17 +47,17 @@ pub(super) fn check(config: &Config, role: Role) -> Vec<Finding> {
     }
     let free = statvfs(existing).map(|filesystem| filesystem.f_bavail.saturating_mul(filesystem.f_frsize));
     found.push(match free {
-        Ok(free) => of_room(&directory.display().to_string(), free),
+        Ok(free) => of_free_space(&directory.display().to_string(), free),
         Err(error) => {
-            Finding::warning(CHECK, format!("{}: its room is not known: {error}", existing.display()), "")
+            Finding::warning(CHECK, format!("{}: its free space is unknown: {error}", existing.display()), "")
         }
     });
     found
 }
 
-fn of_room(directory: &str, free: u64) -> Finding {
+fn of_free_space(directory: &str, free: u64) -> Finding {
     let what = format!("{directory} can be written, with {} free", size(free));
-    let help = "make room, or shorten retention: without any, callbacks are answered 503 and OpenRouter's retries end";
+    let help = "free space, or shorten retention: without it, callbacks are answered 503 and OpenRouter's retries end";
     match free {
         0..FULL => Finding::fault(CHECK, what, help),
         FULL..SOON_FULL => Finding::warning(CHECK, what, help),
@@ -75,7 +75,7 @@ mod tests {
     use super::{super::finding::Level, *};
 
     #[test]
-    fn room_is_a_fault_before_it_is_gone() {
+    fn little_free_space_is_a_fault() {
         for (free, level, says) in [
             (0, Level::Fault, "0 MiB free"),
             (FULL - 1, Level::Fault, "63 MiB free"),
@@ -83,7 +83,7 @@ mod tests {
             (SOON_FULL, Level::Ok, "1024 MiB free"),
             (50 * SOON_FULL, Level::Ok, "50 GiB free"),
         ] {
-            let finding = of_room("/data", free);
+            let finding = of_free_space("/data", free);
             assert_eq!(finding.level, level, "{free}");
             assert!(finding.what.contains(says), "{finding:?}");
         }

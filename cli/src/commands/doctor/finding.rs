@@ -1,16 +1,14 @@
-//! What a check found.
+//! The result of a check.
 
 use crate::print::one_line;
 use anstyle::{AnsiColor, Style};
 use serde_json::{Value, json};
 use std::io::{self, Write};
 
-/// How bad it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Level {
-    /// As it should be.
     Ok,
-    /// It works, and may not for long or not for all.
+    /// It works, but perhaps not for long or not for all.
     Warning,
     /// Callbacks do not arrive.
     Fault,
@@ -35,15 +33,15 @@ impl Level {
     }
 }
 
-/// What a check found.
+/// The result of a check.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Finding {
-    /// What was looked at: "hermes".
+    /// The name of the check: "hermes".
     pub check: &'static str,
     pub level: Level,
-    /// In one sentence, with the name of what it is about.
+    /// One sentence, with the name of its subject.
     pub what: String,
-    /// What to do; empty where nothing is.
+    /// Advice; empty if nothing has to be done.
     pub help: String,
 }
 
@@ -60,13 +58,12 @@ impl Finding {
         Self { check, level: Level::Fault, what: what.into(), help: help.into() }
     }
 
-    /// What an error says, which may end with what to do.
+    /// From an error, which may end with advice.
     pub(super) fn of_error(check: &'static str, level: Level, error: &str) -> Self {
         let (what, help) = error.split_once("\n  help: ").unwrap_or((error, ""));
         Self { check, level, what: what.trim().to_owned(), help: help.to_owned() }
     }
 
-    /// A line, and one with what to do.
     pub(super) fn show(&self, out: &mut impl Write) -> io::Result<()> {
         let (style, level) = (self.level.style(), self.level.name());
         writeln!(out, "{style}{level:<8}{style:#}{}: {}", self.check, one_line(&self.what))?;
@@ -86,7 +83,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_finding_is_a_line_and_what_to_do_is_another() {
+    fn advice_is_on_a_line_of_its_own() {
         let shown = |finding: &Finding| {
             let mut out = anstream::StripStream::new(Vec::new());
             finding.show(&mut out).unwrap();

@@ -1,11 +1,11 @@
-//! Each route's Hermes: whether it can be reached, serves the route, and has the secret; and what the files of a Hermes home on
-//! this machine say.
+//! Each route's Hermes: whether it answers, serves the route and has the secret, and whether the files of a Hermes home on this
+//! machine agree.
 
 use super::{
-    super::hermes::home,
     finding::{Finding, Level},
     of_problem,
 };
+use crate::hermes::home;
 use std::{path::Path, sync::Arc};
 use talaria_core::config::{Config, Role, Route, SecretOrigin};
 use talaria_relay::Handshake;
@@ -13,19 +13,19 @@ use tokio::{sync::Semaphore, task::JoinSet};
 
 const CHECK: &str = "hermes";
 
-/// How many routes are asked at once.
-const AT_ONCE: usize = 16;
+/// Handshakes under way at once.
+const CONCURRENCY: usize = 16;
 
 pub(super) async fn check(config: &Config, role: Role, home: Option<&Path>) -> Vec<Finding> {
     if !role.has_relay() {
         return Vec::new();
     }
-    let (places, mut asking) = (Arc::new(Semaphore::new(AT_ONCE)), JoinSet::new());
+    let (permits, mut asking) = (Arc::new(Semaphore::new(CONCURRENCY)), JoinSet::new());
     for (index, (tenant, route)) in config.routes().enumerate() {
-        let (name, route, places) =
-            (format!("{}/{}", tenant.name, route.name), Arc::clone(route), Arc::clone(&places));
+        let (name, route, permits) =
+            (format!("{}/{}", tenant.name, route.name), Arc::clone(route), Arc::clone(&permits));
         asking.spawn(async move {
-            let _place = places.acquire_owned().await;
+            let _permit = permits.acquire_owned().await;
             (index, of_handshake(&name, &route, &talaria_relay::handshake(&route).await))
         });
     }
@@ -51,7 +51,6 @@ pub(super) async fn check(config: &Config, role: Role, home: Option<&Path>) -> V
     found
 }
 
-/// What a handshake means for a route.
 fn of_handshake(name: &str, route: &Route, handshake: &Handshake) -> Finding {
     let (url, secret) = (&route.url, &route.secret_origin);
     let shown = match secret {
@@ -91,7 +90,7 @@ fn of_handshake(name: &str, route: &Route, handshake: &Handshake) -> Finding {
     }
 }
 
-/// What to do about why Hermes does not serve a route, where that does not say it itself.
+/// Advice for a failed handshake.
 fn help(why: &str, name: &str) -> String {
     if why.starts_with("404") && why.contains("Unknown route") {
         return format!(
@@ -103,7 +102,8 @@ fn help(why: &str, name: &str) -> String {
             .into();
     }
     if why.contains("cannot be read here") {
-        return "write the secret into the file that the route names; `talaria secrets` writes what is missing".into();
+        return "write the secret into the file that the route names; `talaria secrets` creates missing ones"
+            .into();
     }
     "compare the route's url with where Hermes is; docs/errors has a page for each of its answers".into()
 }
@@ -115,7 +115,7 @@ mod tests {
     use talaria_core::config;
 
     #[test]
-    fn a_handshake_is_told_with_the_route_and_what_to_do_and_no_secret() {
+    fn a_finding_names_the_route_and_advice_and_no_secret() {
         let directory = tempfile::tempdir().unwrap();
         fs::write(directory.path().join("secret"), "hidden-from-everybody").unwrap();
         let text = "tenants: {acme: {networks: [loopback], openrouter: {secrets: [{file: secret}]}, routes: {video: {url: \

@@ -1,6 +1,7 @@
-//! The public URL: whether it leads to an ingress, which refuses what is not signed. And the clock, by the Date of its answer.
+//! The public URL: whether an ingress answers there. And the clock, by the Date of the answer.
 
 use super::finding::Finding;
+use crate::client::without_credentials;
 use jiff::Timestamp;
 use reqwest::{Client, header, redirect::Policy};
 use std::time::{Duration, SystemTime};
@@ -11,27 +12,26 @@ use url::Url;
 const PUBLIC: &str = "public url";
 const CLOCK: &str = "clock";
 
-/// How long it may take to answer.
 const DEADLINE: Duration = Duration::from_secs(10);
 
-/// How much of an answer is read: an ingress' own has a few hundred bytes.
-const LARGEST_ANSWER: usize = 16 * 1024;
+/// An ingress' own answer has a few hundred bytes.
+const MAX_ANSWER_BYTES: usize = 16 * 1024;
 
-/// A Date has whole seconds, and an answer takes a while.
-const EXACT: Duration = Duration::from_secs(3);
+/// Difference below which clocks agree: a Date has whole seconds.
+const PRECISION: Duration = Duration::from_secs(3);
 
-/// What came of an unsigned callback.
+/// The answer to an unsigned callback.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Answer {
     status: u16,
     /// Whether it is a problem document, as an ingress answers.
     is_problem: bool,
     body: String,
-    /// Where a redirect leads.
+    /// The target of a redirect.
     location: String,
 }
 
-/// What is found at the public URL, and of the clock.
+/// The findings for the public URL and for the clock.
 pub(super) async fn check(config: &Config, role: Role, url: Option<&str>) -> (Vec<Finding>, Vec<Finding>) {
     let not_compared = |why: &str| {
         Finding::warning(
@@ -54,6 +54,9 @@ pub(super) async fn check(config: &Config, role: Role, url: Option<&str>) -> (Ve
     let Some(tenant) = config.tenants.keys().next() else { return (Vec::new(), Vec::new()) };
     let callback = format!("{url}/callbacks/{tenant}");
     let host = Url::parse(url).ok().and_then(|url| url.host_str().map(str::to_owned)).unwrap_or_default();
+    // For messages.
+    let shown =
+        Url::parse(&callback).map_or_else(|_| callback.clone(), |url| without_credentials(&url).into());
     match ask(&callback).await {
         Ok((answer, date, took)) => {
             let clock = match date {
@@ -63,24 +66,24 @@ pub(super) async fn check(config: &Config, role: Role, url: Option<&str>) -> (Ve
                 }
                 None => not_compared("the public URL's answer has no Date"),
             };
-            (vec![of_answer(&callback, &answer)], vec![clock])
+            (vec![of_answer(&shown, &answer)], vec![clock])
         }
         Err(why) => {
             let help = "is the name right, does its tunnel or reverse proxy run, and is its certificate valid? A machine behind a \
                         router may not reach its own public name: then ask from elsewhere, with curl --request POST";
-            let finding = Finding::fault(PUBLIC, format!("{callback} cannot be reached: {why}"), help);
+            let finding = Finding::fault(PUBLIC, format!("{shown} cannot be reached: {why}"), help);
             (vec![finding], vec![not_compared("the public URL does not answer")])
         }
     }
 }
 
 async fn ask(url: &str) -> Result<(Answer, Option<Timestamp>, Duration), String> {
-    let told = |error: reqwest::Error| anyhow::Error::from(error.without_url()).root_cause().to_string();
-    let client = Client::builder().redirect(Policy::none()).timeout(DEADLINE).build().map_err(told)?;
+    let cause = |error: reqwest::Error| anyhow::Error::from(error.without_url()).root_cause().to_string();
+    let client = Client::builder().redirect(Policy::none()).timeout(DEADLINE).build().map_err(cause)?;
     let begun = std::time::Instant::now();
     let request = client.post(url).header(header::CONTENT_TYPE, "application/json").body("{}");
     let request = request.header(header::USER_AGENT, concat!("talaria-doctor/", env!("CARGO_PKG_VERSION")));
-    let mut response = request.send().await.map_err(told)?;
+    let mut response = request.send().await.map_err(cause)?;
     let took = begun.elapsed();
     let text = |name| {
         let value = response.headers().get(name).and_then(|value| value.to_str().ok());
@@ -89,8 +92,8 @@ async fn ask(url: &str) -> Result<(Answer, Option<Timestamp>, Duration), String>
     let (kind, location, date) = (text(header::CONTENT_TYPE), text(header::LOCATION), text(header::DATE));
     let status = response.status().as_u16();
     let mut body = Vec::new();
-    while body.len() < LARGEST_ANSWER
-        && let Some(chunk) = response.chunk().await.map_err(told)?
+    while body.len() < MAX_ANSWER_BYTES
+        && let Some(chunk) = response.chunk().await.map_err(cause)?
     {
         body.extend_from_slice(&chunk);
     }
@@ -112,7 +115,7 @@ fn of_answer(callback: &str, answer: &Answer) -> Finding {
     let not_ours = format!("answers {status}, and not as an ingress does: something in front of it answers");
     match status {
         401 if is_ingress => {
-            Finding::ok(PUBLIC, format!("{callback} leads to an ingress, which refuses what is not signed"))
+            Finding::ok(PUBLIC, format!("{callback} leads to an ingress, which refuses unsigned callbacks"))
         }
         401 => fault(&not_ours, "let POST /callbacks/… pass without other credentials: OpenRouter has none"),
         200..=299 => fault(&not_ours, "lead the public name to ingress.listen, with the path as it came"),
@@ -130,23 +133,23 @@ fn of_answer(callback: &str, answer: &Answer) -> Finding {
         ),
         429 => Finding::warning(
             PUBLIC,
-            format!("{callback} answers 429, so it cannot be told what else it would"),
+            format!("{callback} answers 429, so the ingress was not reached"),
             "ask again in a minute; behind a proxy, write its address into ingress.trusted_proxies",
         ),
         502..=504 | 520..=530 => fault(
-            &format!("answers {status}: what stands in front of the ingress does not reach it"),
+            &format!("answers {status}: the proxy in front of the ingress does not reach it"),
             "does Talaria run, and does the proxy or tunnel lead to ingress.listen?",
         ),
         _ => fault(&not_ours, "lead the public name to ingress.listen"),
     }
 }
 
-/// How far this clock is from another one, whose time came within an answer that took so long.
+/// Compares this clock with the time in an answer that took `took`.
 fn of_clock(host: &str, theirs: Timestamp, ours: Timestamp, took: Duration, tolerance: Duration) -> Finding {
     let off = since(ours, theirs).max(since(theirs, ours));
     let direction = if ours > theirs { "ahead of" } else { "behind" };
     let text = crate::print::duration(off);
-    if off <= EXACT.saturating_add(took) {
+    if off <= PRECISION.saturating_add(took) {
         return Finding::ok(CLOCK, format!("agrees with the Date of {host}"));
     }
     let what = format!("{text} {direction} the Date of {host}");
@@ -167,7 +170,7 @@ mod tests {
     use talaria_bus::time::{after, before};
 
     #[test]
-    fn an_ingress_refuses_and_what_stands_in_front_of_it_is_named() {
+    fn a_proxy_in_front_of_an_ingress_is_recognized() {
         let problem =
             r#"{"status":401,"detail":"The callback is not signed by a sender that is known here."}"#;
         let answer = |status: u16, body: &str| Answer { status, body: body.into(), ..Answer::default() };

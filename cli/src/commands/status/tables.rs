@@ -1,9 +1,9 @@
-//! What `talaria status` lists: tenants, routes, events, deliveries, quarantined callbacks.
+//! The tables of tenants, routes, events, deliveries and quarantined callbacks.
 
-use crate::{
-    Failure,
-    commands::{pause, routes},
-    print::{self, Cell, Column, DIM, Screen, one_line, state_style, visible},
+use crate::print::{
+    self, Cell, Column, DIM, Screen, one_line,
+    route::{block, paused},
+    state_style, visible,
 };
 use jiff::Timestamp;
 use std::io::{self, Write as _};
@@ -61,8 +61,8 @@ const QUARANTINED: [Column; 5] = [
     Column::new("WHY").at_least(16),
 ];
 
-/// Which configuration is in force; in red what is not.
-pub(super) fn configuration(configuration: &Configuration) -> Result<(), Failure> {
+/// The configuration in force; in red, settings that are not.
+pub(super) fn configuration(configuration: &Configuration) -> io::Result<()> {
     let mut out = anstream::stdout().lock();
     let bad = state_style(DeliveryState::Parked);
     let loaded = print::time(configuration.loaded_at.as_ref());
@@ -75,14 +75,14 @@ pub(super) fn configuration(configuration: &Configuration) -> Result<(), Failure
         let at = print::time(fault.at.as_ref());
         writeln!(out, "{bad}the file that was read at {at} is not valid and not in force:{bad:#}")?;
         for problem in &fault.problems {
-            let place = match problem.line {
+            let location = match problem.line {
                 0 => String::new(),
                 line => format!("{line}:{}: ", problem.column),
             };
-            writeln!(out, "  {place}{}\n    help: {}", one_line(&problem.what), one_line(&problem.help))?;
+            writeln!(out, "  {location}{}\n    help: {}", one_line(&problem.what), one_line(&problem.help))?;
         }
     }
-    Ok(writeln!(out)?)
+    writeln!(out)
 }
 
 pub(super) fn tenants(tenants: &[TenantSummary], screen: Screen) -> io::Result<()> {
@@ -94,7 +94,7 @@ pub(super) fn tenants(tenants: &[TenantSummary], screen: Screen) -> io::Result<(
             tenant.conflicts.into(),
             tenant.quarantined.into(),
             Cell::styled(
-                tenant.pause.as_ref().map_or(String::new(), pause::told),
+                tenant.pause.as_ref().map_or(String::new(), paused),
                 state_style(DeliveryState::Parked),
             ),
         ]
@@ -130,7 +130,7 @@ pub(super) fn route_sums(routes: &[RouteSummary], screen: Screen) -> io::Result<
             Cell::from(route.success_share.map_or("-".to_owned(), |share| format!("{:.1} %", share * 100.0))),
             Cell::from(latency),
             Cell::from(oldest),
-            Cell::styled(routes::in_the_way(route), state_style(DeliveryState::Parked)),
+            Cell::styled(block(route), state_style(DeliveryState::Parked)),
         ]
     };
     print::table(&ROUTES, routes.iter().map(row).collect(), screen)?;
@@ -149,9 +149,9 @@ pub(super) fn events(events: &[Event], screen: Screen) -> io::Result<()> {
     print::table(&EVENTS, events.iter().map(row).collect(), screen)
 }
 
-pub(super) fn deliveries(list: &ListDeliveriesResponse, screen: Screen) -> Result<(), Failure> {
+pub(super) fn deliveries(list: &ListDeliveriesResponse, screen: Screen) -> io::Result<()> {
     if list.deliveries.is_empty() {
-        return Ok(writeln!(anstream::stdout(), "{DIM}No deliveries.{DIM:#}")?);
+        return writeln!(anstream::stdout(), "{DIM}No deliveries.{DIM:#}");
     }
     let row = |delivery: &Delivery| {
         vec![
@@ -166,16 +166,10 @@ pub(super) fn deliveries(list: &ListDeliveriesResponse, screen: Screen) -> Resul
         ]
     };
     print::table(&DELIVERIES, list.deliveries.iter().map(row).collect(), screen)?;
-    if !list.next_page_token.is_empty() {
-        writeln!(
-            anstream::stdout(),
-            "{DIM}There are more: --limit shows up to 1000, --since and --until narrow.{DIM:#}"
-        )?;
-    }
-    Ok(())
+    print::note_next_page(&list.next_page_token)
 }
 
-/// With their payloads, if asked for: then each stands by itself.
+/// With payloads there is no table.
 pub(super) fn quarantined(list: &ListQuarantinedResponse, payload: bool, screen: Screen) -> io::Result<()> {
     let mut out = anstream::stdout().lock();
     match list.total {

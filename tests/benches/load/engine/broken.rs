@@ -7,7 +7,7 @@ use tokio::net::TcpListener;
 /// The port of the old discard service, which refuses connections.
 const NOBODY: &str = "127.0.0.1:9";
 
-/// Serves until the process ends. Says where on standard output.
+/// Serves until the process ends. Prints its address.
 pub async fn serve() {
     let router = Router::new()
         .route("/failing", post(async || StatusCode::INTERNAL_SERVER_ERROR))

@@ -108,7 +108,7 @@ fn tenants(hermes: SocketAddr, many: &[String]) -> Builder {
     many.iter().fold(stack().tenant(ONE, routes), |stack, name| stack.tenant(name, routes))
 }
 
-/// Sends the events of a round, and says how many it was.
+/// Sends the events of a round. Returns their number.
 async fn send(talaria: &Stack, tenants: Vec<String>) -> usize {
     let load = Load {
         tenants: Arc::from(tenants),

@@ -25,7 +25,7 @@ const OTHERS: usize = 500;
 /// Callbacks a second to the others together.
 const OTHERS_RATE: usize = 150;
 const OTHERS_CONNECTIONS: usize = 10;
-/// What each of the others has to do before the time counts.
+/// Deliveries of each other route before the measurement.
 const BACKLOG: usize = 30;
 
 /// How the others do.
@@ -42,7 +42,7 @@ impl Others {
     const ALL: [Self; 3] = [Self::Quiet, Self::Working, Self::Broken];
 }
 
-/// The processes at the other end, apart, so that what one of them does holds up no other.
+/// The processes at the other end, separate, so that none delays another.
 struct Ends {
     healthy: Other,
     working: Other,
@@ -141,7 +141,7 @@ fn tenants(stack: Builder, others: Others, ends: &Ends) -> Builder {
             Others::Broken => broken::url(ends.broken.address, index),
             Others::Quiet | Others::Working => working.clone(),
         };
-        // A breaker is what keeps a broken route quiet; without one each of its deliveries goes by its own schedule.
+        // Without a breaker each delivery of a broken route follows its own schedule.
         let breaker = if index % 8 < 4 { "5" } else { "off" };
         let keys = format!("pace: off\ntimeout: 5s\nbreaker: {breaker}");
         stack.tenant(name, |tenant| tenant.route("r", &url, &keys))
@@ -168,7 +168,7 @@ async fn warm_up(ingress: SocketAddr, hermes: SocketAddr, load: &Load) {
     hermes::arrivals(hermes, sent).await;
 }
 
-/// As many callbacks as come in the time.
+/// The number of callbacks in the time.
 fn load(name: &str, tenants: Vec<String>, connections: usize, rate: usize) -> Load {
     Load {
         tenants: Arc::from(tenants),

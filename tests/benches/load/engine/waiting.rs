@@ -19,7 +19,7 @@ const CONNECTIONS: usize = 100;
 /// How long a process may settle before it is looked at.
 const SETTLING: Duration = Duration::from_secs(5);
 
-/// How long it works on what waits before it is looked at again.
+/// Time of work on the backlog between two measurements.
 const WORKING: Duration = Duration::from_secs(30);
 
 /// Bytes of memory a delivery that we want at most.
@@ -42,7 +42,7 @@ pub async fn run() -> Measured {
     Measured { how, rows }
 }
 
-/// What a process has, in MB.
+/// The memory of a process, in MB.
 #[derive(Clone, Copy)]
 struct Memory {
     resident: f64,
@@ -117,7 +117,7 @@ async fn measure(routes: usize) -> Vec<Row> {
     rows
 }
 
-/// Starts it anew, and lets it settle. The seconds until it was ready.
+/// Restarts it, and waits for its caches. Returns the seconds until it was ready.
 async fn restart(talaria: &mut Stack) -> f64 {
     let start = Instant::now();
     talaria.kill_and_restart().await;

@@ -14,7 +14,7 @@ const ROUNDS: usize = 3;
 const CONNECTIONS: [usize; 2] = [64, 256];
 const TIME: Duration = Duration::from_secs(4);
 
-/// When a server syncs its files, and what we want our rate to be beside the other's.
+/// The server's sync interval, and the goal for the ratio of the rates.
 const SYNCS: [(&str, bool, Option<f64>); 2] =
     [("default sync", false, Some(0.9)), ("sync always", true, None)];
 

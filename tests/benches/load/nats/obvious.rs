@@ -1,7 +1,7 @@
-//! What one would write at first, with the same libraries.
+//! The simple program for comparison, with the same libraries.
 //!
 //! - An ingress that verifies, and publishes each callback by itself before it answers.
-//! - A relay that consumes, signs and posts, and acknowledges what Hermes accepted. It tries nothing again by itself and
+//! - A relay that consumes, signs and posts, and acknowledges accepted messages. It retries nothing by itself and
 //!   keeps no account of anything.
 
 use super::EVENTS;
@@ -28,7 +28,7 @@ struct Ingress {
     jetstream: Context,
 }
 
-/// Serves until the process ends. Says where on standard output.
+/// Serves until the process ends. Prints its address.
 pub async fn ingress(secret: &str, nats: &str) {
     let jetstream = jetstream::new(async_nats::connect(nats).await.unwrap());
     let config =
@@ -63,7 +63,7 @@ async fn callback(
     stored.map(|_| StatusCode::NO_CONTENT).map_err(|_| StatusCode::SERVICE_UNAVAILABLE)
 }
 
-/// Forwards until the process ends, so many at once. Says where to on standard output.
+/// Forwards until the process ends, with this concurrency. Prints its target.
 pub async fn relay(nats: &str, hermes: &str, at_once: usize) {
     let jetstream = jetstream::new(async_nats::connect(nats).await.unwrap());
     let stream = jetstream.get_stream(EVENTS).await.unwrap();

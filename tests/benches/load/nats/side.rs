@@ -1,4 +1,4 @@
-//! Talaria, or what it is compared with: started alike, so that both are measured by the same lines.
+//! Talaria or the program for comparison, started and measured by the same code.
 
 use crate::{
     TENANT,

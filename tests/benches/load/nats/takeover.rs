@@ -27,7 +27,7 @@ const RATE_CONNECTIONS: usize = 16;
 const TIME: Duration = Duration::from_secs(24);
 /// When it happens.
 const HAPPENS: Duration = Duration::from_secs(4);
-/// What was sent has to arrive within this.
+/// For the arrival of all callbacks.
 const PATIENCE: Duration = Duration::from_secs(600);
 
 const KINDS: [(&str, f64); 2] = [("is killed", 10.0), ("leaves", 2.0)];

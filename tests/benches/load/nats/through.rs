@@ -15,7 +15,7 @@ const CONNECTIONS: usize = 64;
 const AT_ONCE: usize = 256;
 const TIME: Duration = Duration::from_secs(8);
 
-/// Callbacks a second: the first rate that both sides carry is taken.
+/// Callbacks a second: the first rate that both sides carry is used.
 const RATES: [usize; 3] = [1000, 500, 250];
 
 /// How long both sides try a rate.

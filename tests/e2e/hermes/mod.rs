@@ -1,14 +1,14 @@
 //! Against the real Hermes: its own validation, limits, deduplication, filters, rendering and answers.
 
+mod subscriptions;
+
 use serde_json::{Value, json};
-use std::{fs, process::Command};
 use talaria_core::{hermes::signature, id::DeliveryId};
 use talaria_proto::v1::{
     AttemptOutcome as Outcome, DeliveryState as State, GetDeliveryResponse, GetSummaryRequest,
 };
 use talaria_tests::{
-    binary,
-    hermes::{Gateway, program},
+    hermes::Gateway,
     http,
     lossy::Lossy,
     openrouter::{event_id, payload},
@@ -79,7 +79,7 @@ async fn accepted_and_the_prompt_is_the_one_that_hermes_would_have_rendered_itse
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_repeat_of_what_hermes_has_is_a_duplicate_and_delivered() {
+async fn a_repeated_delivery_is_a_duplicate_and_delivered() {
     let hermes = Gateway::start(json!({"r": route(&json!({}))}), 1000).await;
     let wire = Lossy::to(hermes.address).await;
     let url = format!("http://{}/webhooks/r", wire.address);
@@ -125,7 +125,7 @@ async fn ignored_by_its_events_by_its_filter_and_by_its_script() {
         })
         .start()
         .await;
-    // A member of the payload that would otherwise be taken for the type.
+    // A member of the payload that could be mistaken for the type.
     let mut body = payload("job", "completed");
     body["event_type"] = json!("something.else");
     stack.openrouter("acme").send_payload(&body).await;
@@ -173,7 +173,7 @@ async fn a_misconfigured_route_is_held_and_burns_no_attempt() {
         assert_eq!(delivery.counted_attempts, 0);
         assert!(delivery.reason.contains(why) && delivery.next_attempt_at.is_some(), "{}", delivery.reason);
     }
-    // What comes behind it waits without trying.
+    // Later deliveries wait without an attempt.
     let behind = openrouter.send("second", "completed").await;
     let found = stack.delivery_when(&behind, "secret", |delivery| delivery.reason.contains("is shut")).await;
     assert_eq!(found.attempts.len(), 0);
@@ -267,7 +267,7 @@ async fn a_direct_delivery_whose_answer_was_lost_is_repeated_under_the_same_id()
     assert_eq!(hermes.messages(), ["x"]);
 }
 
-/// Hermes calls the very first attempt a duplicate: another sender has used the id. What came of it is unknown.
+/// Hermes calls the very first attempt a duplicate: another sender has used the id. Its outcome is unknown.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_unexplained_duplicate_of_a_direct_delivery_is_ambiguous() {
     let hermes = Gateway::start(json!({"r": direct()}), 1000).await;
@@ -317,7 +317,7 @@ async fn a_payload_cannot_give_hermes_a_command_or_have_it_read_a_file() {
     };
     assert_eq!(prompts(1).await, ["> /restart and @ file:/etc/passwd"]);
     assert_eq!(found.attempts[0].guarded.len(), 2, "{found:?}");
-    // What newer versions skip in front of a command.
+    // Characters that newer versions skip in front of a command.
     let mut body = payload("newer", "failed");
     body["data"]["error"] = json!("@word:x y\n\u{2060}\u{3000}\t/restart");
     stack.openrouter("acme").send_payload(&body).await;
@@ -326,9 +326,9 @@ async fn a_payload_cannot_give_hermes_a_command_or_have_it_read_a_file() {
     assert_eq!(found.attempts[0].guarded.len(), 2, "{found:?}");
 }
 
-/// What Hermes would answer 500 to for ever is not sent; what it can just read is.
+/// Payloads to which Hermes would always answer 500 are not sent; those that it can just read are.
 #[tokio::test(flavor = "multi_thread")]
-async fn payloads_at_the_edge_of_what_hermes_can_read() {
+async fn payloads_at_the_limits_of_hermes() {
     let hermes = Gateway::start(json!({"r": route(&json!({"prompt": "{prompt} {__raw__}"}))}), 1000).await;
     let stack = one_route(&hermes.url("r"), "prompt: '{__raw__}'").await;
     let openrouter = stack.openrouter("acme");
@@ -362,83 +362,4 @@ async fn a_type_that_is_not_ascii_is_the_same_type_at_hermes() {
     let event = talaria_core::id::EventId::new("acme", "job", "größe.✓").to_string();
     assert_eq!(state(&stack.finished(&event, "r").await), State::Delivered);
     assert_eq!(hermes.prompts("r"), ["größe.✓"]);
-}
-
-/// The command that `talaria hermes` prints, run as it is, makes the route work.
-#[tokio::test(flavor = "multi_thread")]
-async fn the_printed_command_subscribes_the_route() {
-    let home = tempfile::tempdir().unwrap();
-    fs::write(home.path().join("config.yaml"), "platforms: {webhook: {enabled: true}}\n").unwrap();
-    let written = stack()
-        .tenant("acme", |t| {
-            t.route("r", "http://127.0.0.1:8644/webhooks/openrouter-video", "prompt: 'Hi {data.id}'")
-        })
-        .write();
-    let printed = binary::run(written.path(), &["hermes", "acme/r"]);
-    let command = String::from_utf8(printed.stdout).unwrap();
-    let path =
-        format!("{}:{}", program("hermes").parent().unwrap().display(), std::env::var("PATH").unwrap());
-    let output = Command::new("sh")
-        .args(["-c", &command])
-        .env("PATH", path)
-        .env("HERMES_HOME", home.path())
-        .current_dir(written.path())
-        .output()
-        .unwrap();
-    let said = String::from_utf8_lossy(&output.stdout);
-    assert!(
-        said.contains("Created webhook subscription: openrouter-video"),
-        "{said} {}",
-        String::from_utf8_lossy(&output.stderr)
-    );
-    let hermes = Gateway::start_in(home, json!({}), 1000).await;
-    let mut stack = written.start().await;
-    stack.restart_with(|text| text.replace("127.0.0.1:8644", &hermes.address.to_string())).await;
-    let event = stack.openrouter("acme").send("job", "completed").await;
-    assert_eq!(outcomes(&stack.finished(&event, "r").await), [Outcome::Accepted]);
-    assert_eq!(hermes.prompts("openrouter-video"), ["Hi job"]);
-}
-
-/// Hermes does not know the route yet; it is installed while its gateway runs, and what waited goes through.
-#[tokio::test(flavor = "multi_thread")]
-async fn installing_a_subscription_lets_what_waited_through() {
-    let hermes = Gateway::start(json!({}), 1000).await;
-    let stack = one_route(&hermes.url("openrouter-video"), "prompt: 'Hi {data.id}'").await;
-    let event = stack.openrouter("acme").send("job", "completed").await;
-    let held = stack.delivery_when(&event, "r", |delivery| delivery.attempts == 1).await;
-    assert_eq!((state(&held), held.attempts[0].http_status), (State::Waiting, Some(404)));
-    let home = hermes.home.path().to_str().unwrap();
-    let installed = binary::run(stack.written.path(), &["hermes", "--install", home]);
-    assert!(installed.status.success(), "{}", String::from_utf8_lossy(&installed.stderr));
-    let found = stack.finished(&event, "r").await;
-    assert_eq!(outcomes(&found), [Outcome::RouteFault, Outcome::Accepted]);
-    assert_eq!(hermes.prompts("openrouter-video"), ["Hi job"]);
-    // And the hold is over.
-    let summary = stack.status().await.get_summary(GetSummaryRequest::default()).await.unwrap().into_inner();
-    assert_eq!(summary.routes[0].held_because, "");
-}
-
-/// A subscription with a prompt of its own would let a payload write the agent's prompt. Installed over it, the route's prompt and
-/// guard do their work again, and what else had been set there delivers as before.
-#[tokio::test(flavor = "multi_thread")]
-async fn installing_over_a_subscription_makes_the_guard_work() {
-    let home = tempfile::tempdir().unwrap();
-    let theirs = json!({"openrouter-video": {
-        "secret": "another", "prompt": "{data.error}", "events": ["video.generation.completed"], "enabled": false,
-        "filters": [{"field": "data.id", "equals": "no"}], "deliver": "log",
-    }});
-    // With the mark that editors of Windows write, which Hermes 0.19 cannot read.
-    fs::write(home.path().join("webhook_subscriptions.json"), format!("\u{feff}{theirs}")).unwrap();
-    let hermes = Gateway::start_in(home, json!({}), 1000).await;
-    let stack = one_route(&hermes.url("openrouter-video"), "prompt: '{data.error}'").await;
-    let home = hermes.home.path().to_str().unwrap();
-    let refused = binary::run(stack.written.path(), &["hermes", "--install", home]);
-    assert_eq!(refused.status.code(), Some(1));
-    let installed = binary::run(stack.written.path(), &["hermes", "--install", home, "--force"]);
-    assert!(installed.status.success(), "{}", String::from_utf8_lossy(&installed.stderr));
-    let body = json!({"type": "video.generation.failed", "data": {"id": "job", "status": "failed", "error": "/status"}});
-    stack.openrouter("acme").send_payload(&body).await;
-    let event = event_id("acme", "job", "failed");
-    assert_eq!(outcomes(&stack.finished(&event, "r").await), [Outcome::Accepted]);
-    assert_eq!(hermes.prompts("openrouter-video"), ["> /status"]);
 }

@@ -1,7 +1,6 @@
-//! Deliveries as they change, a line each.
+//! Changes of deliveries, a line each.
 
-use super::status::attempted;
-use crate::print::{self, Cell, Column, DIM, Rows, Screen, state_style};
+use super::{Cell, Column, DIM, Rows, Screen, delivery::attempt_line, state_style, time};
 use jiff::Timestamp;
 use talaria_bus::time::from_proto;
 use talaria_proto::v1::{Attempt, Delivery, DeliveryState, Event};
@@ -15,34 +14,33 @@ const COLUMNS: [Column; 6] = [
     Column::new("WHAT").at_least(20).grows_last(),
 ];
 
-/// As wide as what mostly stands there: a time, a state, a route, and OpenRouter's longest type.
-const USUAL: [usize; 6] = [20, 9, 10, 26, 12, 0];
+/// The first widths: a time, a state, a route, and OpenRouter's longest type.
+const FIRST_WIDTHS: [usize; 6] = [20, 9, 10, 26, 12, 0];
 
-/// Lines that stand in columns.
-pub(super) struct Changes(Rows<6>);
+/// Lines with common columns.
+pub(crate) struct Changes(Rows<6>);
 
 impl Changes {
-    pub(super) fn new(screen: Screen) -> Self {
-        Self(Rows::new(COLUMNS, USUAL, screen))
+    pub(crate) fn new(screen: Screen) -> Self {
+        Self(Rows::new(COLUMNS, FIRST_WIDTHS, screen))
     }
 
-    /// What the columns are called.
-    pub(super) fn heads(&self) -> String {
+    pub(crate) fn heads(&self) -> String {
         self.0.heads()
     }
 
-    /// A delivery as it stands after a change.
-    pub(super) fn line(&mut self, delivery: &Delivery, attempt: Option<&Attempt>, now: Timestamp) -> String {
+    /// A delivery after a change, and the attempt that caused it.
+    pub(crate) fn line(&mut self, delivery: &Delivery, attempt: Option<&Attempt>, now: Timestamp) -> String {
         let what = match attempt {
-            Some(attempt) => format!("attempt {}: {}", attempt.number, attempted(attempt)),
+            Some(attempt) => format!("attempt {}: {}", attempt.number, attempt_line(attempt)),
             None => delivery.reason.clone(),
         };
         let next = match &delivery.next_attempt_at {
-            Some(next) if from_proto(Some(next)) > now => format!(", next at {}", print::time(Some(next))),
+            Some(next) if from_proto(Some(next)) > now => format!(", next at {}", time(Some(next))),
             _ => String::new(),
         };
         self.0.row([
-            Cell::styled(print::time(delivery.updated_at.as_ref()), DIM),
+            Cell::styled(time(delivery.updated_at.as_ref()), DIM),
             Cell::state(delivery.state()),
             Cell::from(format!("{}/{}", delivery.tenant, delivery.route)),
             Cell::from(&delivery.event_type),
@@ -51,11 +49,11 @@ impl Changes {
         ])
     }
 
-    /// An event that came and that no route takes.
-    pub(super) fn unmatched(&mut self, event: &Event) -> String {
+    /// An event that no route takes.
+    pub(crate) fn unmatched(&mut self, event: &Event) -> String {
         let style = state_style(DeliveryState::Parked);
         self.0.row([
-            Cell::styled(print::time(event.received_at.as_ref()), DIM),
+            Cell::styled(time(event.received_at.as_ref()), DIM),
             Cell::styled("UNMATCHED", style),
             Cell::from(&event.tenant),
             Cell::from(&event.r#type),
@@ -65,18 +63,13 @@ impl Changes {
     }
 }
 
-/// A single one, whole.
-pub(super) fn line(delivery: &Delivery) -> String {
-    Changes::new(Screen { width: None }).line(delivery, None, Timestamp::now())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use talaria_bus::time::to_proto;
 
     #[test]
-    fn changes_stand_below_each_other_and_fit_the_terminal() {
+    fn changes_have_common_columns_that_fit_the_terminal() {
         let now = Timestamp::from_second(1_777_032_000).unwrap();
         let mut delivery = Delivery {
             tenant: "me".into(),
@@ -108,10 +101,15 @@ mod tests {
             plain(narrow.line(&delivery, None, now)),
             "2026-04-24 12:00:00Z  DELIVERED  me/video    …on.completed  500: it has no room…"
         );
+        let mut narrower = Changes::new(Screen { width: Some(60) });
+        assert_eq!(
+            plain(narrower.line(&delivery, None, now)),
+            "2026-04-24 12:00:00Z  DELIVERED  me/video    500: it has no…"
+        );
     }
 
     #[test]
-    fn an_event_that_no_route_takes_is_named_and_nothing_in_it_steers_the_terminal() {
+    fn an_unmatched_event_is_a_line_without_control_characters() {
         let event = Event {
             id: "evt_x".into(),
             tenant: "acme".into(),

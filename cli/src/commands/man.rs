@@ -1,9 +1,6 @@
-//! `talaria completions` and `talaria man`: from the definition of the command line itself.
+//! `talaria man`: the manual pages, from the definition of the command line.
 
-use crate::{
-    Args, Failure,
-    args::{Completions, Man},
-};
+use crate::{Args, Failure, args::Man};
 use anyhow::Context as _;
 use clap::CommandFactory as _;
 use std::{
@@ -11,17 +8,11 @@ use std::{
     io::{self, Write as _},
 };
 
-pub(crate) fn completions(args: &Completions) -> Result<(), Failure> {
-    let mut script = Vec::new();
-    clap_complete::generate(args.shell, &mut Args::command(), "talaria", &mut script);
-    Ok(io::stdout().lock().write_all(&script)?)
-}
-
-pub(crate) fn pages(args: &Man) -> Result<(), Failure> {
+pub(crate) fn run(args: &Man) -> Result<(), Failure> {
     let write = || -> io::Result<usize> {
         fs::create_dir_all(&args.directory)?;
         let mut command = Args::command();
-        // So that each page has its whole name and the options of all.
+        // Gives each page its full name and the global options.
         command.build();
         clap_mangen::generate_to(command.clone(), &args.directory)?;
         Ok(1 + command.get_subcommands().count())

@@ -1,30 +1,32 @@
-//! A single event or delivery, with all that is known of it.
+//! A single event or delivery, with its history.
 
-use crate::{
-    Failure,
-    commands::actions,
-    print::{self, BOLD, DIM, UNDER_TIME, one_line, state_name, state_style, visible},
+use super::{
+    BOLD, DIM, UNDER_TIME, action, changes::Changes, duration, one_line, state_name, state_style, time,
+    visible,
 };
+use crate::print::Screen;
+use jiff::Timestamp;
 use std::io::{self, Write as _};
 use talaria_bus::time::{duration_from_proto, from_proto};
 use talaria_proto::v1::{
-    Attempt, AttemptOutcome, ControlAction, Event, EventConflict, GetDeliveryResponse, GetEventResponse,
+    Attempt, AttemptOutcome, ControlAction, Delivery, Event, EventConflict, GetDeliveryResponse,
+    GetEventResponse,
 };
 
 /// A conflict, in one line.
-pub(super) fn conflicted(conflict: &EventConflict) -> String {
-    let at = print::time(conflict.received_at.as_ref());
+pub(crate) fn conflict(conflict: &EventConflict) -> String {
+    let at = time(conflict.received_at.as_ref());
     let id = &conflict.event_id;
     format!(
         "conflict: came again at {at} with another body; the first one stands. `talaria status {id} --payload` shows both"
     )
 }
 
-/// What an event is, without what became of it.
+/// An event, without its deliveries.
 pub(crate) fn show_event_head(out: &mut impl io::Write, event: &Event) -> io::Result<()> {
     writeln!(out, "{BOLD}{}{BOLD:#}  {}", event.id, one_line(&event.r#type))?;
     let job = format!("{} ({})", one_line(&event.job_id), one_line(&event.status));
-    let received = print::time(event.received_at.as_ref());
+    let received = time(event.received_at.as_ref());
     writeln!(out, "  tenant {}, job {job}, received {received}", event.tenant)?;
     for (name, value) in
         [("model", &event.model), ("generation", &event.generation_id), ("error", &event.error)]
@@ -39,8 +41,8 @@ pub(crate) fn show_event_head(out: &mut impl io::Write, event: &Event) -> io::Re
     Ok(())
 }
 
-/// What an event is, in a few lines.
-pub(super) fn show_event(answer: &GetEventResponse, payload: bool) -> Result<(), Failure> {
+/// An event with its conflicts and, where `payload` asks for them, its payloads.
+pub(crate) fn show_event(answer: &GetEventResponse, payload: bool) -> io::Result<()> {
     let mut out = anstream::stdout().lock();
     let event = answer.event.clone().unwrap_or_default();
     show_event_head(&mut out, &event)?;
@@ -48,7 +50,7 @@ pub(super) fn show_event(answer: &GetEventResponse, payload: bool) -> Result<(),
         writeln!(
             out,
             "  conflict: came again at {} with another body ({} bytes); the first one stands",
-            print::time(conflict.received_at.as_ref()),
+            time(conflict.received_at.as_ref()),
             conflict.payload.len()
         )?;
         if payload {
@@ -69,49 +71,52 @@ pub(super) fn show_event(answer: &GetEventResponse, payload: bool) -> Result<(),
 }
 
 /// A delivery with its attempts.
-pub(crate) fn show_delivery(answer: &GetDeliveryResponse) -> Result<(), Failure> {
+pub(crate) fn show_delivery(answer: &GetDeliveryResponse) -> io::Result<()> {
     let mut out = anstream::stdout().lock();
     let delivery = answer.delivery.clone().unwrap_or_default();
     let style = state_style(delivery.state());
     writeln!(out, "{BOLD}{}{BOLD:#}  {}/{}", delivery.id, delivery.tenant, delivery.route)?;
-    // In the order in which it happened.
+    // Attempts and actions, by time.
     let mut actions = answer.actions.iter().peekable();
     for attempt in &answer.attempts {
         let began = from_proto(attempt.started_at.as_ref());
         while let Some(action) = actions.next_if(|action| from_proto(action.at.as_ref()) < began) {
-            acted(&mut out, action)?;
+            show_action(&mut out, action)?;
         }
-        let at = print::time(attempt.started_at.as_ref());
-        writeln!(out, "  {DIM}{at}{DIM:#}  attempt {}: {}", attempt.number, attempted(attempt))?;
+        let at = time(attempt.started_at.as_ref());
+        writeln!(out, "  {DIM}{at}{DIM:#}  attempt {}: {}", attempt.number, attempt_line(attempt))?;
         for note in &attempt.guarded {
             writeln!(out, "{UNDER_TIME}guard: {}", one_line(note))?;
         }
     }
     for action in actions {
-        acted(&mut out, action)?;
+        show_action(&mut out, action)?;
     }
-    let at = print::time(delivery.updated_at.as_ref());
+    let at = time(delivery.updated_at.as_ref());
     let state = state_name(delivery.state());
     writeln!(out, "  {DIM}{at}{DIM:#}  {style}{state}{style:#}: {}", one_line(&delivery.reason))?;
     if let Some(next) = &delivery.next_attempt_at {
-        writeln!(out, "{UNDER_TIME}next attempt at {}", print::time(Some(next)))?;
+        writeln!(out, "{UNDER_TIME}next attempt at {}", time(Some(next)))?;
     }
     Ok(())
 }
 
-fn acted(out: &mut impl io::Write, action: &ControlAction) -> io::Result<()> {
-    let at = print::time(action.at.as_ref());
-    writeln!(out, "  {DIM}{at}{DIM:#}  {}", actions::line(action))
+fn show_action(out: &mut impl io::Write, action: &ControlAction) -> io::Result<()> {
+    let at = time(action.at.as_ref());
+    writeln!(out, "  {DIM}{at}{DIM:#}  {}", action::line(action))
 }
 
 /// An attempt, in one line.
-pub(crate) fn attempted(attempt: &Attempt) -> String {
-    let took = attempt
-        .duration
-        .as_ref()
-        .map(|took| format!(" in {}", print::duration(duration_from_proto(Some(took)))));
-    // A refusal of the route or of the pace is shown, and uses nothing up.
+pub(crate) fn attempt_line(attempt: &Attempt) -> String {
+    let took =
+        attempt.duration.as_ref().map(|took| format!(" in {}", duration(duration_from_proto(Some(took)))));
+    // A refusal of the route or of the pace does not count towards the retries.
     let free = matches!(attempt.outcome(), AttemptOutcome::RouteFault | AttemptOutcome::RateLimited);
     let free = if free { ", not counted" } else { "" };
     format!("{}{}{free}", one_line(&attempt.detail), took.unwrap_or_default())
+}
+
+/// A delivery in one line, with its columns whole.
+pub(crate) fn delivery_line(delivery: &Delivery) -> String {
+    Changes::new(Screen { width: None }).line(delivery, None, Timestamp::now())
 }

@@ -1,20 +1,20 @@
-//! `talaria status --refused`: what was refused at the ingress in the last hour.
+//! `talaria status --refused`: requests that ingresses refused in the last hour.
 
-use super::status::Relay;
 use crate::{
     Failure,
+    client::{StatusClient, ask},
     print::{self, DIM, one_line, state_style},
 };
 use std::io::{self, Write as _};
 use talaria_proto::v1::{DeliveryState, ListRefusalsRequest, ListRefusalsResponse, Refusal};
 
-pub(super) async fn ask(relay: &mut Relay, tenant: &str) -> Result<ListRefusalsResponse, Failure> {
+pub(super) async fn list(relay: &mut StatusClient, tenant: &str) -> Result<ListRefusalsResponse, Failure> {
     let request = ListRefusalsRequest { tenant: tenant.to_owned() };
-    Ok(relay.list_refusals(request).await?.into_inner())
+    ask(relay.list_refusals(request)).await
 }
 
-pub(super) async fn show(relay: &mut Relay, tenant: Option<&str>, json: bool) -> Result<(), Failure> {
-    let list = ask(relay, tenant.unwrap_or_default()).await?;
+pub(super) async fn show(relay: &mut StatusClient, tenant: Option<&str>, json: bool) -> Result<(), Failure> {
+    let list = list(relay, tenant.unwrap_or_default()).await?;
     if json {
         return Ok(print::json_document(&list)?);
     }
@@ -47,9 +47,8 @@ fn latest(refusal: &Refusal) -> String {
     format!("the last from {}{path}, {answered}", one_line(&refusal.client))
 }
 
-/// What concerns tenants, a line each, for those who look at everything. Strangers who ask for nothing of a tenant's are left
-/// to `--refused`: wherever there is a public name, there are some.
-pub(super) fn in_short(refusals: &[Refusal]) -> io::Result<()> {
+/// The refusals of each tenant, for the overview. Those of no tenant are shown by `--refused` alone: every public name gets some.
+pub(super) fn summary(refusals: &[Refusal]) -> io::Result<()> {
     let (mut out, style) = (anstream::stdout().lock(), state_style(DeliveryState::Parked));
     let mut of_tenants = refusals.iter().filter(|refusal| !refusal.tenant.is_empty()).peekable();
     if of_tenants.peek().is_none() {
@@ -64,9 +63,9 @@ pub(super) fn in_short(refusals: &[Refusal]) -> io::Result<()> {
 /// "acme: 3 refused in the last hour, the last at 2026-11-28 12:00:01Z: the signature does not match (mismatch)".
 fn line(refusal: &Refusal) -> String {
     let Refusal { tenant, count, text, reason, .. } = refusal;
-    let whose = if tenant.is_empty() { "no tenant's" } else { tenant };
+    let owner = if tenant.is_empty() { "no tenant's" } else { tenant };
     if *count == 0 {
-        return format!("{whose}: no callback is taken: {} ({})", one_line(text), one_line(reason));
+        return format!("{owner}: no callback is taken: {} ({})", one_line(text), one_line(reason));
     }
     let last = match count {
         1 => "at",
@@ -74,13 +73,13 @@ fn line(refusal: &Refusal) -> String {
     };
     let at = print::time(refusal.last_at.as_ref());
     format!(
-        "{whose}: {count} refused in the last hour, {last} {at}: {} ({})",
+        "{owner}: {count} refused in the last hour, {last} {at}: {} ({})",
         one_line(text),
         one_line(reason)
     )
 }
 
-/// The page about what a sender is answered then.
+/// The page about the answer that the sender got.
 fn page(refusal: &Refusal) -> &'static str {
     match (refusal.reason.as_str(), refusal.answered) {
         ("no_secret", _) => "docs/errors/secret-missing.md",
@@ -100,7 +99,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_line_says_whose_how_many_and_why_and_nothing_in_it_steers_the_terminal() {
+    fn a_line_has_tenant_count_and_reason_without_control_characters() {
         let refusal = Refusal {
             tenant: "acme".into(),
             reason: "mismatch".into(),

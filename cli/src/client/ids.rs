@@ -1,9 +1,9 @@
-//! Ids as people give them: no more than tells one from others. The relay is asked for the whole one.
+//! Full ids for the unique beginnings that people type, looked up by the relay.
 
+use super::{StatusClient, ask};
 use crate::{
     Failure,
     args::Ask,
-    client::{self, Shown},
     print::{one_line, warn},
 };
 use std::{fmt::Write as _, path::Path};
@@ -11,47 +11,46 @@ use talaria_core::{
     id::{DeliveryId, EventId},
     short_id::short,
 };
-use talaria_proto::v1::{
-    ListIdsRequest, ListIdsResponse, list_ids_request::BeginsWith, status_service_client::StatusServiceClient,
-};
+use talaria_proto::v1::{ListIdsRequest, ListIdsResponse, list_ids_request::BeginsWith};
 
-type Relay = StatusServiceClient<Shown>;
-
-/// How many hexadecimal digits a replay job's id has.
+/// Hexadecimal digits in a replay job's id.
 const REPLAY_JOB_DIGITS: usize = 16;
 
-/// The id of an event, of a delivery or of a replay job that is meant: one of these that is whole already is taken as it is, and so
-/// is what begins otherwise.
-pub(crate) async fn whole(ask: &Ask, config: &Path, text: &str) -> Result<String, Failure> {
+/// The full id of an event, a delivery or a replay job. Connects to the relay only if the text is a beginning.
+pub(crate) async fn complete_at(args: &Ask, config: &Path, text: &str) -> Result<String, Failure> {
     if is_whole(text) {
         return Ok(text.to_owned());
     }
-    whole_of(&mut client::connect(ask, config).await?, text).await
+    complete(&mut super::status(args, config).await?, text).await
 }
 
-/// The same of a relay that is asked already.
-pub(crate) async fn whole_of(relay: &mut Relay, text: &str) -> Result<String, Failure> {
+/// The full id of an event, a delivery or a replay job. Any other text is returned unchanged.
+pub(crate) async fn complete(relay: &mut StatusClient, text: &str) -> Result<String, Failure> {
     let text = without_ellipsis(text);
     if is_whole(text) {
         return Ok(text.to_owned());
     }
-    let (what, begins_with) = match text.get(..4) {
+    let (kind, begins_with) = match text.get(..4) {
         Some("evt_") => ("event", BeginsWith::EventId(text.to_owned())),
         Some("dlv_") => ("delivery", BeginsWith::DeliveryId(text.to_owned())),
         Some("rpl_") => ("replay job", BeginsWith::ReplayJobId(text.to_owned())),
         _ => return Ok(text.to_owned()),
     };
     let request = ListIdsRequest { begins_with: Some(begins_with), tenant: String::new() };
-    let found = relay.list_ids(request).await?.into_inner();
-    match choose(what, text, &found)? {
+    let found = ask(relay.list_ids(request)).await?;
+    match choose(kind, text, &found)? {
         Some(id) => Ok(id),
-        None => Err(Failure::Unknown(format!("no {what} {text} is known, or it is not kept any more"))),
+        None => Err(Failure::Unknown(format!("no {kind} {text} is known, or it is not kept any more"))),
     }
 }
 
-/// The job at OpenRouter that is meant: of exactly this id, or the only one whose id begins so. Where there is none, or not all
-/// can be asked, the text is taken as it is. Where another id is taken, that is said.
-pub(crate) async fn job(relay: &mut Relay, text: &str, tenant: Option<&str>) -> Result<String, Failure> {
+/// The full id of a job at OpenRouter: an exact match, or the only job whose id begins with the text, which is then reported. The
+/// text is returned unchanged if no job matches or some partitions do not answer.
+pub(crate) async fn job(
+    relay: &mut StatusClient,
+    text: &str,
+    tenant: Option<&str>,
+) -> Result<String, Failure> {
     let beginning = without_ellipsis(text);
     if beginning.is_empty() {
         return Ok(text.to_owned());
@@ -60,8 +59,8 @@ pub(crate) async fn job(relay: &mut Relay, text: &str, tenant: Option<&str>) -> 
         begins_with: Some(BeginsWith::JobId(beginning.to_owned())),
         tenant: tenant.unwrap_or_default().to_owned(),
     };
-    let found = relay.list_ids(request).await?.into_inner();
-    // No job needs to be known by this id, so that one which cannot be told is none.
+    let found = ask(relay.list_ids(request)).await?;
+    // An unknown job is no error here.
     let is_exact = found.ids.first().is_some_and(|known| known.id == beginning);
     if found.incomplete && !is_exact {
         return Ok(text.to_owned());
@@ -77,7 +76,7 @@ pub(crate) async fn job(relay: &mut Relay, text: &str, tenant: Option<&str>) -> 
     }
 }
 
-/// Whether nothing has to be asked.
+/// Whether the text needs no lookup.
 fn is_whole(text: &str) -> bool {
     let is_replay_job = text.strip_prefix("rpl_").is_some_and(|digits| {
         digits.len() == REPLAY_JOB_DIGITS && digits.bytes().all(|digit| digit.is_ascii_hexdigit())
@@ -86,13 +85,13 @@ fn is_whole(text: &str) -> bool {
     is_replay_job || begins_otherwise || text.parse::<EventId>().is_ok() || text.parse::<DeliveryId>().is_ok()
 }
 
-/// A cell that was cut ends so.
+/// Text copied from a shortened table cell ends with an ellipsis.
 fn without_ellipsis(text: &str) -> &str {
     text.trim_end_matches('…')
 }
 
-/// The only id that was found; `None` where none was.
-fn choose(what: &str, text: &str, found: &ListIdsResponse) -> Result<Option<String>, Failure> {
+/// The only id that was found, if any; an error lists several.
+fn choose(kind: &str, text: &str, found: &ListIdsResponse) -> Result<Option<String>, Failure> {
     let text = one_line(text);
     match found.ids.as_slice() {
         [] | [_] if found.incomplete => Err(Failure::Unreachable(format!(
@@ -103,21 +102,21 @@ fn choose(what: &str, text: &str, found: &ListIdsResponse) -> Result<Option<Stri
         [known] => Ok(Some(known.id.clone())),
         several => {
             let more = if found.more { ", and of more" } else { "" };
-            let mut said = format!("{text} is the beginning of more than one {what}'s id{more}:");
+            let mut message = format!("{text} is the beginning of more than one {kind}'s id{more}:");
             for known in several {
-                // Of ids that a short form does not tell apart the whole ones are shown.
-                let is_told_apart =
+                // Ids with the same short form are shown in full.
+                let is_unique =
                     several.iter().filter(|other| short(&other.id) == short(&known.id)).count() == 1;
-                let id = if is_told_apart { short(&known.id) } else { known.id.clone() };
-                let place = match (known.tenant.as_str(), known.route.as_str()) {
+                let id = if is_unique { short(&known.id) } else { known.id.clone() };
+                let owner = match (known.tenant.as_str(), known.route.as_str()) {
                     ("", _) => String::new(),
                     (tenant, "") => format!("  {tenant}"),
                     (tenant, route) => format!("  {tenant}/{route}"),
                 };
                 // Writing into a String cannot fail.
-                let _ = write!(said, "\n  {}{place}", one_line(&id));
+                let _ = write!(message, "\n  {}{owner}", one_line(&id));
             }
-            Err(Failure::Usage(said + "\n  help: give more of it"))
+            Err(Failure::Usage(message + "\n  help: give more of it"))
         }
     }
 }
@@ -140,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_whole_is_not_asked_for() {
+    fn full_ids_are_not_looked_up() {
         for whole in [EVENT, DELIVERY, "rpl_0123456789abcdef", "job_7", "", "qrt_x"] {
             assert!(is_whole(whole), "{whole}");
         }
@@ -164,7 +163,7 @@ mod tests {
             "dlv_25 is the beginning of more than one delivery's id:\n  dlv_25m74olgq62h-zovl  acme/a\n  \
              dlv_25m74olgq62h-aaaa  acme/b\n  help: give more of it"
         );
-        // Alike as far as the short form goes.
+        // The same short form.
         let alike = DELIVERY.replace("kmaj", "kmaa");
         let several =
             choose("delivery", "dlv_", &found(&[(DELIVERY, "a"), (&alike, "b")], false)).unwrap_err();
@@ -172,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn while_not_all_can_be_asked_no_beginning_is_taken_for_an_id() {
+    fn no_beginning_is_completed_while_partitions_are_missing() {
         for ids in [&[][..], &[(EVENT, "")]] {
             let failure = choose("event", "evt_2", &found(ids, true)).unwrap_err();
             assert_eq!(failure.code(), 5);

@@ -1,14 +1,14 @@
-//! What goes wrong with TLS between a command and a relay, in a sentence.
+//! Failures of TLS between a command and a relay, in a sentence.
 
 use crate::{Failure, args::Ask};
 use rustls::{AlertDescription as Alert, CertificateError, Error as Tls, InvalidMessage};
 use std::{error::Error, io, iter};
 
-/// Why TLS with the relay failed, if it was TLS that did.
+/// The TLS failure among the causes of an error, if there is one.
 pub(crate) fn failure(error: &(dyn Error + 'static)) -> Option<Failure> {
     let mut causes = iter::successors(Some(error), |error| (*error).source());
     let found = causes.find_map(|error| error.downcast_ref::<io::Error>()?.get_ref()?.downcast_ref());
-    let told = match found? {
+    let message = match found? {
         Tls::InvalidCertificate(wrong) => format!("the relay's certificate {}", untrusted(wrong)),
         Tls::InvalidMessage(InvalidMessage::InvalidContentType) => {
             "the relay does not speak TLS\n  help: without relay.tls its address begins with http://".into()
@@ -23,7 +23,7 @@ pub(crate) fn failure(error: &(dyn Error + 'static)) -> Option<Failure> {
         ),
         other => format!("TLS with the relay failed: {other}"),
     };
-    Some(Failure::Unreachable(told))
+    Some(Failure::Unreachable(message))
 }
 
 fn untrusted(error: &CertificateError) -> String {
@@ -43,7 +43,7 @@ fn untrusted(error: &CertificateError) -> String {
         CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
             "is not valid yet\n  help: compare the clocks".into()
         }
-        // What verifies it has no other name for it: `openssl req -x509` makes such a one unless told otherwise.
+        // The verifier has no other name for this error. `openssl req -x509` creates such certificates by default.
         CertificateError::Other(other) if other.0.to_string() == "CaUsedAsEndEntity" => {
             "is an authority's, which no server may show\n  help: make the relay one of its own, with \
              basicConstraints=CA:FALSE: docs/access.md#tls"
@@ -54,12 +54,12 @@ fn untrusted(error: &CertificateError) -> String {
     }
 }
 
-/// That what is to be shown or trusted cannot be used.
+/// The error for unusable certificates or keys.
 pub(crate) fn unusable(ask: &Ask, error: &tonic::transport::Error) -> Failure {
     let cause = error.source().map_or_else(|| error.to_string(), ToString::to_string);
     let what = if ask.cert.is_some() { "--ca, --cert or --key" } else { "--ca" };
     let what = if ask.ca.is_none() && ask.cert.is_none() { "the system's list of authorities" } else { what };
     Failure::Usage(format!(
-        "{what} cannot be used: {cause}\n  help: name files in PEM, with --ca for whom to trust"
+        "{what} cannot be used: {cause}\n  help: name files in PEM; --ca is the trusted authority"
     ))
 }

@@ -1,10 +1,10 @@
-//! `talaria status --routes`: whether each route lets deliveries through, and what stands in the way.
+//! `talaria status --routes`: the state of each route, and its block.
 
-use super::pause;
 use crate::{
     Failure,
     args::Status,
-    print::{self, Cell, Column, DIM, Screen, state_style},
+    client::{StatusClient, ask},
+    print::{self, Cell, Column, DIM, Screen, route::block, state_style},
 };
 use jiff::Timestamp;
 use std::io::Write as _;
@@ -19,13 +19,13 @@ const COLUMNS: [Column; 5] = [
     Column::new("WHY").at_least(20),
 ];
 
-pub(super) async fn show(relay: &mut super::status::Relay, args: &Status) -> Result<(), Failure> {
+pub(super) async fn show(relay: &mut StatusClient, args: &Status) -> Result<(), Failure> {
     let request = GetSummaryRequest { tenant: args.filter.tenant.clone().unwrap_or_default() };
-    let summary = relay.get_summary(request).await?.into_inner();
+    let summary = ask(relay.get_summary(request)).await?;
     if args.ask.json {
         return Ok(print::json_document(&summary)?);
     }
-    super::status::warn_of(&summary)?;
+    super::warn_if_partial(&summary)?;
     if summary.routes.is_empty() {
         return Ok(writeln!(anstream::stdout(), "{DIM}No route has had a delivery yet.{DIM:#}")?);
     }
@@ -42,11 +42,11 @@ pub(super) async fn show(relay: &mut super::status::Relay, args: &Status) -> Res
             breaker(route),
             waiting,
             Cell::from(oldest),
-            Cell::styled(in_the_way(route), state_style(DeliveryState::Parked)),
+            Cell::styled(block(route), state_style(DeliveryState::Parked)),
         ]
     };
     let rows = summary.routes.iter().map(row).collect();
-    Ok(print::table(&COLUMNS, rows, Screen::stdout(args.wide))?)
+    Ok(print::table(&COLUMNS, rows, Screen::stdout(args.list.wide))?)
 }
 
 fn breaker(route: &RouteSummary) -> Cell {
@@ -55,28 +55,7 @@ fn breaker(route: &RouteSummary) -> Cell {
         _ if !route.down_because.is_empty() => Cell::styled("down", bad),
         BreakerState::Shut => Cell::styled("shut", bad),
         BreakerState::Probing => Cell::styled("probing", bad),
-        // An older relay says nothing of it.
+        // Older relays do not send it.
         BreakerState::Admitting | BreakerState::Unspecified => Cell::from("admitting"),
-    }
-}
-
-/// Why nothing goes out to a route; nothing where something does.
-pub(super) fn in_the_way(route: &RouteSummary) -> String {
-    if route.not_configured {
-        return "not configured".to_owned();
-    }
-    if let Some(paused) = &route.pause {
-        let whose = if paused.route.is_empty() { "tenant " } else { "" };
-        return format!("{whose}{}", pause::told(paused));
-    }
-    if !route.down_because.is_empty() {
-        return format!("down: {}", route.down_because);
-    }
-    match (route.breaker(), route.held_until.as_ref()) {
-        (BreakerState::Probing, _) => format!("probing: {}", route.held_because),
-        (BreakerState::Shut, until) => {
-            format!("shut until {}: {}", print::time(until), route.held_because)
-        }
-        _ => String::new(),
     }
 }

@@ -1,6 +1,9 @@
-//! A Hermes home on this machine: what its `config.yaml` says about the endpoint that routes lead to.
+//! A Hermes home on this machine, and the settings in its `config.yaml` that concern routes.
 
-use super::subscription::{Needs, against};
+use super::{
+    file,
+    subscription::{Needs, against},
+};
 use crate::Failure;
 use anyhow::anyhow;
 use std::{
@@ -14,16 +17,15 @@ use talaria_core::{
 };
 
 /// A Hermes home.
-pub(super) struct Home {
-    /// Its `config.yaml`, which need not be there.
+pub(crate) struct Home {
+    /// Its `config.yaml`, which may not exist.
     pub config: PathBuf,
-    /// What that says.
     pub gateway: Gateway,
 }
 
 impl Home {
-    /// Reads it; a home without a configuration says nothing.
-    pub(super) fn read(directory: &Path) -> Result<Self, Failure> {
+    /// Reads it. Without a configuration all settings have their defaults.
+    pub(crate) fn read(directory: &Path) -> Result<Self, Failure> {
         let config = directory.join("config.yaml");
         let read = |path: &Path| match fs::read_to_string(path) {
             Ok(text) => Ok(text),
@@ -41,8 +43,8 @@ impl Home {
         }
     }
 
-    /// The one of these homes that a route leads to: by its port, or the first.
-    fn meant<'a>(homes: &'a [Self], route: &Route) -> Option<&'a Self> {
+    /// The home that a route's URL leads to, by its port, or else the first.
+    fn of_route<'a>(homes: &'a [Self], route: &Route) -> Option<&'a Self> {
         homes.iter().find(|home| home.gateway.is_meant_by(&route.url)).or(homes.first())
     }
 }
@@ -73,7 +75,7 @@ fn directories_of_the_user() -> Vec<PathBuf> {
     [main].into_iter().chain(profiles).collect()
 }
 
-/// What keeps routes that lead to this machine from working with the Hermes here: that in this home, or that of the user.
+/// Settings of Hermes, in this home or the user's, that stop routes to this machine.
 pub(crate) fn warnings(config: &Config, named: Option<&Path>) -> Result<Vec<Problem>, Failure> {
     let mut here = config.routes().filter(|(_, route)| Gateway::is_here(&route.url)).peekable();
     if here.peek().is_none() {
@@ -83,7 +85,7 @@ pub(crate) fn warnings(config: &Config, named: Option<&Path>) -> Result<Vec<Prob
         Some(named) => vec![Home::read(named)?],
         None => match homes_of_the_user() {
             Ok(homes) => homes,
-            // It was not asked for, so the configuration is valid all the same.
+            // The user did not name this home, so its fault is only a warning.
             Err(failure) => {
                 let what = failure.to_string();
                 let (what, help) = what.split_once("\n  help: ").unwrap_or((&what, ""));
@@ -98,15 +100,14 @@ pub(crate) fn warnings(config: &Config, named: Option<&Path>) -> Result<Vec<Prob
     };
     let mut found = Vec::new();
     for (tenant, route) in here {
-        if let Some(home) = Home::meant(&homes, route) {
+        if let Some(home) = Home::of_route(&homes, route) {
             found.extend(home.warnings(tenant, route)?);
         }
     }
     Ok(found)
 }
 
-/// What of the subscriptions in these homes is not as routes that lead to this machine need it. Hermes' answers say whether
-/// there is one at all.
+/// Subscriptions that differ from the needs of routes to this machine. A missing one is found by asking Hermes.
 pub(crate) fn subscriptions(config: &Config, named: Option<&Path>) -> Result<Vec<Problem>, Failure> {
     let homes = match named {
         Some(named) => vec![named.to_owned()],
@@ -116,8 +117,8 @@ pub(crate) fn subscriptions(config: &Config, named: Option<&Path>) -> Result<Vec
     for (tenant, route) in config.routes().filter(|(_, route)| Gateway::is_here(&route.url)) {
         let Some(name) = route.hermes_name() else { continue };
         for home in &homes {
-            let file = super::target(home)?;
-            let entries = super::read(&file)?;
+            let path = file::target(home)?;
+            let entries = file::read(&path)?;
             let Some(written) = entries.get(name) else { continue };
             let needs = Needs { tenant, route, deliver: None, force: true };
             let lines = against(written.get(), &needs).map_err(anyhow::Error::from)?;
@@ -129,7 +130,7 @@ pub(crate) fn subscriptions(config: &Config, named: Option<&Path>) -> Result<Vec
                         "route {}/{}: the subscription {name} in {} is not as the route needs it: {}",
                         tenant.name,
                         route.name,
-                        file.display(),
+                        path.display(),
                         lines.join("; ")
                     ),
                     help: format!(

@@ -1,8 +1,7 @@
-//! What a route needs of its subscription at Hermes, and what of an entry that is there already is replaced for it.
+//! The entry of a route in Hermes' subscriptions, and its changes to an existing entry.
 //!
-//! What the promises rest on is made as the route needs it: `secret`, `prompt`, `events`, `deliver_only`, `enabled`,
-//! `profile`, `filters`, `script` and `cron_job`. What only says where an answer goes and how the agent works stays the
-//! operator's: `deliver`, `deliver_extra`, `skills`, `toolsets`, and every other key.
+//! Talaria sets the keys that its promises depend on: `secret`, `prompt`, `events`, `deliver_only`, `enabled`, `profile`, `filters`,
+//! `script` and `cron_job`. The operator keeps the others: `deliver`, `deliver_extra`, `skills`, `toolsets`, and unknown keys.
 
 use super::{PROMPT, description};
 use jiff::Timestamp;
@@ -13,37 +12,36 @@ use talaria_core::{
     hermes::template::Template,
 };
 
-/// Where Hermes reads a route's own chat from.
+/// Hermes' template for the chat of a route.
 pub(super) const CHAT_ID: &str = "{extra.chat_id}";
 
-/// How much of a value is shown.
-const SHOWN: usize = 200;
+/// Characters of a value in messages.
+const MAX_VALUE_CHARS: usize = 200;
 
-/// What a subscription is made for.
-pub(super) struct Needs<'a> {
+/// A route, and the options for its subscription.
+pub(crate) struct Needs<'a> {
     pub tenant: &'a Tenant,
     pub route: &'a Route,
-    /// Where the operator wants answers to go, if it was said.
+    /// The target of `--deliver`.
     pub deliver: Option<&'a str>,
-    /// Whether what is the operator's own is replaced, too.
+    /// Whether the operator's prompt and cron job are replaced.
     pub force: bool,
 }
 
-/// Why an entry cannot be made what the route needs.
+/// Why an entry is not changed.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Refusal {
-    /// The operator's own stands where the route's would.
+pub(crate) enum Refusal {
+    /// The operator has set a value of his own.
     IsTheirs {
-        /// The key.
         key: &'static str,
-        /// What stands there, as JSON.
+        /// As JSON.
         value: String,
     },
     /// A direct delivery needs a target, and there is none.
     NoTarget,
 }
 
-/// Makes an entry what the route needs. A line for each key that is replaced, without any secret.
+/// Changes an entry to the route's needs. Returns a line for each replaced value, without secrets.
 pub(super) fn reconcile(
     entry: &mut Map<String, Value>,
     needs: &Needs<'_>,
@@ -51,17 +49,15 @@ pub(super) fn reconcile(
 ) -> Result<Vec<String>, Refusal> {
     let Needs { tenant, route, deliver, force } = needs;
     let own = own_prompt(entry.get("prompt"), route.body);
-    for (key, theirs) in
-        [("prompt", own), ("cron_job", entry.get("cron_job").filter(|job| is_something(job)))]
-    {
+    for (key, theirs) in [("prompt", own), ("cron_job", entry.get("cron_job").filter(|job| is_truthy(job)))] {
         if let Some(value) = theirs.filter(|_| !force) {
-            return Err(Refusal::IsTheirs { key, value: shown(Some(value)) });
+            return Err(Refusal::IsTheirs { key, value: to_text(Some(value)) });
         }
     }
     let mut replaced = Replaced { entry, lines: Vec::new() };
-    // Hermes has one, so while there are two it is to have the new one.
+    // Hermes takes one secret: the newest.
     let secret = route.secrets.first().map_or("", |secret| secret.expose_secret());
-    replaced.set_quietly("secret", secret.into());
+    replaced.set_secretly("secret", secret.into());
     if let Some(deliver) = deliver {
         replaced.set("deliver", (*deliver).into());
     }
@@ -77,7 +73,7 @@ pub(super) fn reconcile(
     match (route.body, replaced.entry.get("prompt")) {
         (BodyMode::Prompt, Some(Value::String(prompt))) if wraps_ours(prompt) => {}
         (BodyMode::Prompt, _) => replaced.set("prompt", PROMPT.into()),
-        // There is no member of that name in OpenRouter's own bytes: the agent would be sent the word itself.
+        // OpenRouter's payload has no `prompt`, so the agent would get the placeholder itself.
         (BodyMode::Raw, Some(Value::String(prompt)))
             if Template::new(&prompt.as_str().into()).mentions("prompt") =>
         {
@@ -85,14 +81,14 @@ pub(super) fn reconcile(
         }
         (BodyMode::Raw, _) => {}
     }
-    // Talaria has chosen already; Hermes takes all that it sends.
-    if replaced.entry.get("events").is_some_and(is_something) {
+    // Talaria has filtered already.
+    if replaced.entry.get("events").is_some_and(is_truthy) {
         replaced.set("events", json!([]));
     }
     for key in ["filters", "script", "cron_job"] {
         replaced.remove(key);
     }
-    // Only this switches a route off.
+    // Hermes disables a route for `false` only.
     if replaced.entry.get("enabled") == Some(&Value::Bool(false)) {
         replaced.set("enabled", true.into());
     }
@@ -117,14 +113,13 @@ pub(super) fn reconcile(
     Ok(lines)
 }
 
-/// What of a route that is written like a subscription is not as ours needs it.
-pub(super) fn against(written: &str, needs: &Needs<'_>) -> serde_json::Result<Vec<String>> {
-    // What is no object has nothing that is needed.
+/// The differences between an entry and the route's needs.
+pub(crate) fn against(written: &str, needs: &Needs<'_>) -> serde_json::Result<Vec<String>> {
     let mut entry = match serde_json::from_str(written)? {
         Value::Object(entry) => entry,
         _ => Map::new(),
     };
-    // It is only compared: what would be refused is a difference like the others.
+    // A value that `reconcile` would refuse to replace is a difference, too.
     let forced = Needs { force: true, ..*needs };
     match reconcile(&mut entry, &forced, Timestamp::UNIX_EPOCH) {
         Ok(lines) => Ok(lines),
@@ -133,37 +128,37 @@ pub(super) fn against(written: &str, needs: &Needs<'_>) -> serde_json::Result<Ve
     }
 }
 
-/// The chat that the route says, where the operator has written no other; and not where the route says none.
+/// Sets the chat of the route unless the operator has set another, and removes it if the route has none.
 fn chat_id(replaced: &mut Replaced<'_>, route: &Route) {
-    let is_said = route.body == BodyMode::Prompt && route.extra.get("chat_id").is_some();
+    let has_chat = route.body == BodyMode::Prompt && route.extra.get("chat_id").is_some();
     let ours = json!(CHAT_ID);
     match replaced.entry.get_mut("deliver_extra") {
         Some(Value::Object(extra)) => {
-            if is_said {
+            if has_chat {
                 extra.entry("chat_id").or_insert(ours);
             } else if extra.get("chat_id") == Some(&ours) {
                 extra.remove("chat_id");
-                replaced.lines.push(format!("deliver_extra: no chat_id instead of {}", shown(Some(&ours))));
+                replaced.lines.push(format!("deliver_extra: no chat_id instead of {}", to_text(Some(&ours))));
             }
         }
-        _ if is_said => {
+        _ if has_chat => {
             replaced.entry.insert("deliver_extra".into(), json!({"chat_id": CHAT_ID}));
         }
         _ => {}
     }
 }
 
-/// A prompt that was written for this subscription, and that the route's would replace.
+/// The operator's prompt, if the route's would replace it.
 fn own_prompt(prompt: Option<&Value>, body: BodyMode) -> Option<&Value> {
-    // With raw bodies it is Hermes that renders, and the prompt there is the only one.
-    prompt.filter(|prompt| body == BodyMode::Prompt && is_something(prompt)).filter(|prompt| match prompt {
+    // With raw bodies Hermes renders its own prompt.
+    prompt.filter(|prompt| body == BodyMode::Prompt && is_truthy(prompt)).filter(|prompt| match prompt {
         Value::String(prompt) => !wraps_ours(prompt),
         _ => true,
     })
 }
 
-/// Whether it is our prompt whole, with at most fixed words around it: nothing of a payload that the guard has not seen, and
-/// no words in front of it that would make it a command or a reference.
+/// Whether a prompt is Talaria's with only literal text around it: no payload that the guard has not seen, and no prefix that
+/// makes it a command or a reference.
 fn wraps_ours(prompt: &str) -> bool {
     let Some((before, after)) = prompt.split_once(PROMPT) else { return false };
     let has_token = |text: &str| !Template::new(&text.into()).is_literal();
@@ -172,8 +167,8 @@ fn wraps_ours(prompt: &str) -> bool {
     fits && !before_starts.starts_with(['/', '@']) && !has_token(before) && !has_token(after)
 }
 
-/// Whether Python takes it for true.
-fn is_something(value: &Value) -> bool {
+/// Truth in Python.
+fn is_truthy(value: &Value) -> bool {
     match value {
         Value::Null => false,
         Value::Bool(flag) => *flag,
@@ -184,7 +179,7 @@ fn is_something(value: &Value) -> bool {
     }
 }
 
-/// An entry, and what was replaced in it.
+/// An entry, and a line for each replaced value.
 struct Replaced<'a> {
     entry: &'a mut Map<String, Value>,
     lines: Vec<String>,
@@ -194,13 +189,13 @@ impl Replaced<'_> {
     fn set(&mut self, key: &str, value: Value) {
         let old = self.entry.get(key);
         if old != Some(&value) {
-            self.lines.push(format!("{key}: {} instead of {}", shown(Some(&value)), shown(old)));
+            self.lines.push(format!("{key}: {} instead of {}", to_text(Some(&value)), to_text(old)));
             self.entry.insert(key.to_owned(), value);
         }
     }
 
-    /// The same, without showing what it was or is.
-    fn set_quietly(&mut self, key: &str, value: Value) {
+    /// Without the values in the line.
+    fn set_secretly(&mut self, key: &str, value: Value) {
         if self.entry.get(key) != Some(&value) {
             self.lines.push(format!("{key}: the route's instead of another"));
             self.entry.insert(key.to_owned(), value);
@@ -208,17 +203,17 @@ impl Replaced<'_> {
     }
 
     fn remove(&mut self, key: &str) {
-        if let Some(old) = self.entry.remove(key).filter(is_something) {
-            self.lines.push(format!("{key}: nothing instead of {}", shown(Some(&old))));
+        if let Some(old) = self.entry.remove(key).filter(is_truthy) {
+            self.lines.push(format!("{key}: nothing instead of {}", to_text(Some(&old))));
         }
     }
 }
 
-/// As JSON, in which nothing moves a terminal's cursor.
-fn shown(value: Option<&Value>) -> String {
+/// As JSON, which escapes control characters.
+fn to_text(value: Option<&Value>) -> String {
     let Some(value) = value else { return "nothing".into() };
     let text = value.to_string();
-    match text.char_indices().nth(SHOWN) {
+    match text.char_indices().nth(MAX_VALUE_CHARS) {
         Some((end, _)) => format!("{}…", text.get(..end).unwrap_or_default()),
         None => text,
     }
@@ -229,7 +224,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn fixed_words_around_our_prompt_keep_the_promise() {
+    fn literal_text_around_the_prompt_is_kept() {
         for prompt in
             ["{prompt}", "Hi: {prompt}", "{prompt}\n\nAnswer in German.", "A video:\n{prompt} {\"a\": 1}"]
         {

@@ -1,9 +1,9 @@
-//! `talaria status --unmatched`: events that no route took, for which nothing is sent.
+//! `talaria status --unmatched`: events that no route takes.
 
-use super::status::Relay;
 use crate::{
     Failure,
     args::Status,
+    client::{StatusClient, ask},
     print::{self, Cell, Column, DIM, Screen, state_style},
 };
 use std::io::{self, Write as _};
@@ -19,15 +19,15 @@ const COLUMNS: [Column; 6] = [
     Column::new("WHY").at_least(20),
 ];
 
-pub(super) async fn show(relay: &mut Relay, args: &Status) -> Result<(), Failure> {
+pub(super) async fn show(relay: &mut StatusClient, args: &Status) -> Result<(), Failure> {
     let request = ListUnmatchedRequest {
         tenant: args.filter.tenant.clone().unwrap_or_default(),
         since: args.filter.since.map(to_proto),
         until: args.filter.until.map(to_proto),
-        page_size: args.limit,
-        page_token: String::new(),
+        page_size: args.list.limit,
+        page_token: args.list.page.clone(),
     };
-    let list = relay.list_unmatched(request).await?.into_inner();
+    let list = ask(relay.list_unmatched(request)).await?;
     if args.ask.json {
         return Ok(print::json_document(&list)?);
     }
@@ -35,7 +35,7 @@ pub(super) async fn show(relay: &mut Relay, args: &Status) -> Result<(), Failure
     let Some(first) = list.events.first().and_then(|unmatched| unmatched.event.as_ref()) else {
         return Ok(writeln!(anstream::stdout(), "{DIM}There is no event that no route took.{DIM:#}")?);
     };
-    let (help, screen) = (help(&first.id), Screen::stdout(args.wide));
+    let (help, screen) = (help(&first.id), Screen::stdout(args.list.wide));
     let row = |unmatched: &UnmatchedEvent| {
         let event = unmatched.event.clone().unwrap_or_default();
         vec![
@@ -48,22 +48,18 @@ pub(super) async fn show(relay: &mut Relay, args: &Status) -> Result<(), Failure
         ]
     };
     print::table(&COLUMNS, list.events.iter().map(row).collect(), screen)?;
-    let mut out = anstream::stdout().lock();
-    if !list.next_page_token.is_empty() {
-        writeln!(out, "{DIM}There are more: --limit shows up to 1000, --since and --until narrow.{DIM:#}")?;
-    }
-    Ok(writeln!(out, "{DIM}{help}{DIM:#}")?)
+    print::note_next_page(&list.next_page_token)?;
+    Ok(writeln!(anstream::stdout(), "{DIM}{help}{DIM:#}")?)
 }
 
-/// What to do about one.
 fn help(id: &str) -> String {
     format!(
         "`talaria explain {id}` says more; once a route takes it, `talaria replay {id} --route ROUTE` hands it over"
     )
 }
 
-/// How many events of each tenant no route took, a line each, for those who look at everything.
-pub(super) fn in_short(tenants: &[TenantSummary]) -> io::Result<()> {
+/// The number of such events of each tenant, for the overview.
+pub(super) fn summary(tenants: &[TenantSummary]) -> io::Result<()> {
     let (mut out, style) = (anstream::stdout().lock(), state_style(DeliveryState::Parked));
     let mut some = tenants.iter().filter(|tenant| tenant.unmatched_events > 0).peekable();
     if some.peek().is_none() {

@@ -1,6 +1,17 @@
-use super::*;
-use serde_json::json;
-use std::sync::Arc;
+use super::{
+    file::{FILE, install},
+    subscription::Needs,
+    *,
+};
+use crate::select;
+use serde_json::{Value, json};
+use std::{
+    fs,
+    os::unix::fs::PermissionsExt as _,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+use talaria_core::config;
 use tempfile::TempDir;
 
 /// A Hermes home with a configuration of Talaria in it.
@@ -18,7 +29,7 @@ fn home_at(url: &str, route: &str) -> (TempDir, Arc<Tenant>, Arc<Route>) {
     let path = home.path().join("talaria.yaml");
     fs::write(&path, text).unwrap();
     let config = config::load(&path).unwrap();
-    let (tenant, route) = super::super::route(&config, None).unwrap();
+    let (tenant, route) = select::route(&config, None).unwrap();
     (home, Arc::clone(tenant), Arc::clone(route))
 }
 
@@ -26,7 +37,7 @@ fn needs<'a>(tenant: &'a Tenant, route: &'a Route) -> Needs<'a> {
     Needs { tenant, route, deliver: None, force: false }
 }
 
-/// What becomes of an entry that is there already, and what is told of it.
+/// An existing entry after an update, and the lines about it.
 fn update(url: &str, route: &str, entry: &Value, force: bool) -> Result<(Value, Vec<String>), String> {
     let (home, tenant, route) = home_at(url, route);
     fs::write(home.path().join(FILE), json!({"n": entry}).to_string()).unwrap();
@@ -51,7 +62,7 @@ fn a_subscription_is_added_beside_the_others_for_the_owner_alone() {
     let other = json!({"other": {"secret": "x", "prompt": "é", "n": 1.5, "enabled": false}});
     fs::write(home.path().join(FILE), other.to_string()).unwrap();
     let installed = install(home.path(), "openrouter-video", &needs(&tenant, &route)).unwrap();
-    assert_eq!((installed.what, installed.lines.len()), ("Added", 0));
+    assert_eq!((installed.verb, installed.lines.len()), ("Added", 0));
     let found = entries(&home);
     assert_eq!(found["other"], other["other"]);
     let entry = &found["openrouter-video"];
@@ -79,7 +90,7 @@ fn an_update_keeps_what_the_operator_added_and_makes_the_file_newer() {
     let future = SystemTime::now() + Duration::from_secs(3_600);
     fs::File::open(&file).unwrap().set_modified(future).unwrap();
     let installed = install(home.path(), "openrouter-video", &needs(&tenant, &route)).unwrap();
-    assert_eq!(installed.what, "Updated");
+    assert_eq!(installed.verb, "Updated");
     assert_eq!(
         installed.lines,
         ["secret: the route's instead of another", "deliver_only: nothing instead of true"]
@@ -130,7 +141,7 @@ fn others_entries_stay_as_they_are_written_and_in_their_order() {
 }
 
 #[test]
-fn installing_at_once_loses_nobodys_subscription() {
+fn concurrent_installs_lose_no_subscription() {
     let (home, tenant, route) = home("");
     std::thread::scope(|scope| {
         for name in 0..20 {
@@ -180,7 +191,7 @@ fn the_command_names_the_secret_and_does_not_show_it() {
 }
 
 #[test]
-fn a_url_that_is_not_hermes_is_said_so() {
+fn a_url_without_a_subscription_name_is_refused() {
     let (_home, _, route) = home("");
     let mut route = (*route).clone();
     assert_eq!(subscription_name(&route).unwrap(), "openrouter-video");
@@ -193,7 +204,7 @@ fn a_url_that_is_not_hermes_is_said_so() {
 }
 
 #[test]
-fn what_the_promises_rest_on_is_made_what_the_route_needs() {
+fn the_keys_that_promises_depend_on_are_replaced() {
     let secret = json!("top secret");
     let old = json!({
         "secret": "old", "prompt": "", "events": ["video.generation.completed"], "enabled": false, "profile": "work",
@@ -230,15 +241,15 @@ fn a_prompt_of_the_users_own_is_replaced_by_force_alone() {
     for prompt in ["New video {data.id}", "/summarize {prompt}", "{prompt}: {data.error}", "{__raw__}"] {
         let old = json!({"secret": "top secret", "prompt": prompt, "deliver": "log"});
         let error = update(URL, "", &old, false).unwrap_err();
-        let told = serde_json::to_string(prompt).unwrap();
+        let shown = serde_json::to_string(prompt).unwrap();
         assert!(
-            error.contains(&format!("has a prompt of its own, {told}"))
+            error.contains(&format!("has a prompt of its own, {shown}"))
                 && error.contains("--force replaces it"),
             "{error}"
         );
         let (entry, lines) = update(URL, "", &old, true).unwrap();
         assert_eq!(entry["prompt"], "{prompt}");
-        assert!(lines.contains(&format!("prompt: \"{{prompt}}\" instead of {told}")), "{lines:?}");
+        assert!(lines.contains(&format!("prompt: \"{{prompt}}\" instead of {shown}")), "{lines:?}");
         // With raw bodies it is the prompt.
         let (entry, _) =
             update(URL, ", body: raw", &json!({"prompt": "New video {data.id}"}), false).unwrap();
@@ -303,7 +314,7 @@ fn a_byte_order_mark_is_read_and_not_written_again() {
 }
 
 #[test]
-fn no_secret_is_told() {
+fn no_secret_is_shown() {
     let old = json!({"secret": "old secret", "prompt": "{prompt}"});
     let (_, lines) = update(URL, "", &old, false).unwrap();
     assert!(lines[0].starts_with("secret: ") && !format!("{lines:?}").contains("old secret"), "{lines:?}");

@@ -1,0 +1,122 @@
+//! `webhook_subscriptions.json` in a Hermes home.
+//!
+//! Hermes reads the file again when its modification time has grown. One entry that is not an object makes it refuse the file, so
+//! an invalid file is left unchanged.
+
+use super::subscription::{Needs, Refusal, reconcile};
+use crate::Failure;
+use anyhow::{Context as _, anyhow};
+use indexmap::IndexMap;
+use jiff::Timestamp;
+use serde::de::IgnoredAny;
+use serde_json::{Map, Value, value::RawValue};
+use std::{
+    fs,
+    io::{self, Write as _},
+    os::unix::fs::PermissionsExt as _,
+    path::{Path, PathBuf},
+    time::{Duration, SystemTime},
+};
+
+pub(crate) const FILE: &str = "webhook_subscriptions.json";
+
+/// A subscription in the file.
+#[derive(Debug)]
+pub(crate) struct Installed {
+    pub verb: &'static str,
+    /// The values that were replaced in an existing entry.
+    pub lines: Vec<String>,
+}
+
+/// Merges a subscription into the file. Other entries, and the operator's own keys in this one, are unchanged.
+pub(crate) fn install(home: &Path, name: &str, needs: &Needs<'_>) -> Result<Installed, Failure> {
+    // Two processes that install at once must not overwrite each other.
+    let lock = fs::File::open(home).and_then(|home| home.lock().map(|()| home));
+    let _lock = lock.with_context(|| format!("cannot lock {}", home.display()))?;
+    let file = target(home)?;
+    let old_time = fs::metadata(&file).and_then(|file| file.modified()).ok();
+    let mut entries = read(&file)?;
+    let known = entries.contains_key(name);
+    let mut entry: Map<String, Value> = match entries.get(name) {
+        Some(entry) => serde_json::from_str(entry.get()).map_err(anyhow::Error::from)?,
+        None => Map::new(),
+    };
+    let lines =
+        reconcile(&mut entry, needs, Timestamp::now()).map_err(|refusal| refused(name, &file, refusal))?;
+    entries.insert(name.to_owned(), serde_json::value::to_raw_value(&entry).map_err(anyhow::Error::from)?);
+    write(&file, &entries, old_time)?;
+    let verb = match (known, lines.is_empty()) {
+        (false, _) => "Added",
+        (true, false) => "Updated",
+        (true, true) => "Nothing was to be changed in",
+    };
+    Ok(Installed { verb, lines: if known { lines } else { Vec::new() } })
+}
+
+fn refused(name: &str, file: &Path, refusal: Refusal) -> Failure {
+    match refusal {
+        Refusal::NoTarget => Failure::Usage(
+            "a deliver_only route needs a target: --deliver telegram, discord, slack, …".to_owned(),
+        ),
+        Refusal::IsTheirs { key, value } => Failure::Other(anyhow!(
+            "the subscription {name} in {} has a {key} of its own, {value}: with that, the route's prompt and guard do nothing, \
+             and a payload could write the agent's prompt\n  help: --force replaces it; to keep it, give the route a subscription \
+             of another name, or write body: raw, with which Hermes renders it and nothing is guarded",
+            file.display()
+        )),
+    }
+}
+
+/// The file, or the file that it links to.
+pub(super) fn target(home: &Path) -> Result<PathBuf, Failure> {
+    let file = home.join(FILE);
+    match fs::canonicalize(&file) {
+        Ok(target) => Ok(target),
+        Err(_) if fs::symlink_metadata(&file).is_ok() => {
+            Err(anyhow!("{} is a link that leads nowhere; mend or remove it", file.display()).into())
+        }
+        Err(_) => Ok(file),
+    }
+}
+
+/// The subscriptions in their order, unparsed.
+type Entries = IndexMap<String, Box<RawValue>>;
+
+pub(super) fn read(file: &Path) -> Result<Entries, Failure> {
+    let text = match fs::read_to_string(file) {
+        // Hermes 0.19 cannot read a byte order mark, which Windows editors write.
+        Ok(text) => text.strip_prefix('\u{feff}').map(str::to_owned).unwrap_or(text),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Entries::new()),
+        Err(error) => return Err(anyhow!("cannot read {}: {error}", file.display()).into()),
+    };
+    let wrong =
+        |why: &str| Failure::Other(anyhow!("{} is left as it is: {why}; mend it first", file.display()));
+    if let Err(error) = serde_json::from_str::<IgnoredAny>(&text) {
+        return Err(wrong(&format!("it is not JSON ({error})")));
+    }
+    let entries: Entries = serde_json::from_str(&text).map_err(|_| wrong("it is not a JSON object"))?;
+    match entries.iter().find(|(_, entry)| !entry.get().starts_with('{')) {
+        Some((name, _)) => {
+            Err(wrong(&format!("its entry {name:?} is no object, and Hermes refuses the whole file")))
+        }
+        None => Ok(entries),
+    }
+}
+
+/// Replaces the file atomically, readable by its owner alone and with a later modification time.
+fn write(file: &Path, entries: &Entries, old_time: Option<SystemTime>) -> Result<(), Failure> {
+    let attempt = || -> anyhow::Result<()> {
+        let directory = file.parent().unwrap_or(Path::new("/"));
+        let mut temporary =
+            tempfile::Builder::new().prefix(".webhook_subscriptions.").tempfile_in(directory)?;
+        temporary.as_file().set_permissions(fs::Permissions::from_mode(0o600))?;
+        temporary.write_all(format!("{}\n", serde_json::to_string_pretty(entries)?).as_bytes())?;
+        if let Some(old) = old_time.filter(|old| *old >= SystemTime::now()) {
+            temporary.as_file().set_modified(old + Duration::from_millis(10))?;
+        }
+        temporary.as_file().sync_all()?;
+        temporary.persist(file)?;
+        Ok(())
+    };
+    Ok(attempt().with_context(|| format!("cannot write {}", file.display()))?)
+}

@@ -1,0 +1,18 @@
+//! `talaria demo`.
+
+use super::works;
+use std::fs;
+
+#[test]
+fn the_demo_delivers_everything_and_shows_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let said = works(directory.path(), &["demo"]);
+    for status in ["completed", "failed", "cancelled", "expired"] {
+        assert!(said.contains(&format!("signed callback video.generation.{status}: answered 204")), "{said}");
+        assert!(said.contains(&format!("demo-{status}")), "{said}");
+    }
+    assert_eq!(said.matches("Hermes received, with a valid signature, the prompt:").count(), 4);
+    assert!(said.contains("4 of 4 delivered."), "{said}");
+    assert!(!said.contains('\u{1b}'), "no colours where there is no terminal");
+    assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0, "nothing is left behind");
+}
