@@ -273,7 +273,7 @@ fn leave(lanes: &mut Lanes, event_seq: u64, waiting: &Waiting) {
     }
 }
 
-/// The breaker; `None` when everything goes through.
+/// The breaker; `None` when the route is open.
 fn shut(changed: &RouteChanged) -> Option<Shut> {
     let until = from_proto(Some(changed.held_until.as_ref()?));
     let cause = match changed.cause() {

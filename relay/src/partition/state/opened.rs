@@ -101,7 +101,7 @@ fn share(mut lengths: Vec<usize>, most: usize) -> usize {
     most
 }
 
-/// The record of a route's breaker; `shut` is `None` when everything goes through.
+/// The record of a route's breaker; `shut` is `None` when the route is open.
 pub(crate) fn route_changed(tenant: &str, route: &str, shut: Option<&Shut>) -> RouteChanged {
     let (tenant, route) = (tenant.to_owned(), route.to_owned());
     let Some(shut) = shut else { return RouteChanged { tenant, route, ..RouteChanged::default() } };

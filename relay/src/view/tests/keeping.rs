@@ -37,7 +37,7 @@ async fn a_partition_goes_with_all_its_rows_and_no_others() {
 
 #[tokio::test]
 async fn large_partitions_go_in_steps() {
-    let mut history = History::default();
+    let mut history = TestHistory::default();
     for _ in 0..1_100 {
         history.event("acme", &["a"]);
     }
@@ -57,7 +57,7 @@ async fn large_partitions_go_in_steps() {
 
 #[tokio::test]
 async fn forgotten_events_go_and_what_was_asked_for_by_hand_stays_listed() {
-    let mut history = History::default();
+    let mut history = TestHistory::default();
     let (gone, tasks) = history.event("acme", &["a"]);
     history.attempt(&tasks[0], RETRY);
     let task = history.again(&tasks[0], "");
@@ -91,7 +91,7 @@ async fn forgotten_events_go_and_what_was_asked_for_by_hand_stays_listed() {
 
 #[tokio::test]
 async fn the_rest_goes_when_nothing_happened_to_it_for_long() {
-    let mut history = History { elsewhere: "other", ..History::default() };
+    let mut history = TestHistory { elsewhere: "other", ..TestHistory::default() };
     let (id, tasks) = history.event("acme", &["a"]);
     history.again(&tasks[0], "");
     history.pause(at(5), "acme", "a", true);

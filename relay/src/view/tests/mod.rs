@@ -5,7 +5,7 @@ mod projecting;
 mod querying;
 
 use super::{query::DeliveryFilter, query::Period, *};
-use history::{History, at};
+use history::{TestHistory, at};
 use talaria_proto::v1::{DeliveryState, EventConflict, QuarantinedCallback};
 use tempfile::TempDir;
 
@@ -30,7 +30,7 @@ async fn view_in(commits: &[Committed], batch: usize) -> (TempDir, View) {
     (directory, view)
 }
 
-async fn view_of(history: &History) -> (TempDir, View) {
+async fn view_of(history: &TestHistory) -> (TempDir, View) {
     view_in(&history.commits, usize::MAX).await
 }
 
@@ -103,8 +103,8 @@ fn quarantined(id: &str, received: u64) -> QuarantinedCallback {
 }
 
 /// Two hundred events: every third to route a of acme, the others to a and b of other; some delivered.
-fn crowd() -> History {
-    let mut history = History::default();
+fn crowd() -> TestHistory {
+    let mut history = TestHistory::default();
     for index in 0..200 {
         let (tenant, routes): (_, &[&str]) =
             if index % 3 == 0 { ("acme", &["a"]) } else { ("other", &["a", "b"]) };
@@ -123,8 +123,8 @@ async fn states(view: &View) -> Vec<DeliveryState> {
 }
 
 /// All partitions there are in these tests.
-fn everything() -> crate::partition::share::Share {
-    crate::partition::share::Share::new(Partition::all(2), 2)
+fn everything() -> crate::partition_set::PartitionSet {
+    crate::partition_set::PartitionSet::new(Partition::all(2), 2)
 }
 
 /// The replay jobs of which a part runs.

@@ -47,7 +47,7 @@ impl Source for Journal {
 }
 
 impl Journal {
-    fn of(history: &History) -> Self {
+    fn of(history: &TestHistory) -> Self {
         let journal = Self::default();
         journal.0.commits.lock().unwrap().clone_from(&history.commits);
         journal
@@ -79,7 +79,7 @@ impl Journal {
 }
 
 /// Two partitions with a few hundred commits.
-fn two() -> History {
+fn two() -> TestHistory {
     let mut history = crowd();
     for commit in &mut history.commits {
         commit.partition = partition(u16::from(format!("{commit:?}").contains("\"other\"")));
@@ -104,7 +104,7 @@ async fn what_is_there_and_what_comes_is_folded() {
     let (there, comes) = history.commits.split_at(150);
     let (_kept, expected) = view_of(&history).await;
     let (_kept, view) = view_in(&[], 1).await;
-    let journal = Journal::of(&History { commits: there.to_vec(), ..History::default() });
+    let journal = Journal::of(&TestHistory { commits: there.to_vec(), ..TestHistory::default() });
     journal.own(&view, partition(0));
     journal.own(&view, partition(1));
     assert!(view.behind() > 100);
@@ -128,7 +128,7 @@ async fn what_is_too_much_is_left_out_and_read_later() {
     journal.own(&view, partition(0));
     let (stop, projector) = journal.start(&view);
     within(view.caught_up(partition(0), 0)).await;
-    let mut history = History::default();
+    let mut history = TestHistory::default();
     for _ in 0..2_500 {
         for _ in 0..9 {
             history.event("acme", &[]);
@@ -153,7 +153,7 @@ async fn it_goes_on_where_it_was_or_from_the_start_where_the_journal_was_trimmed
     for (trimmed, expected) in [(250, 300), (251, 300), (252, 49)] {
         let (_kept, view) = view_in(&history.commits[..250], 50).await;
         let journal =
-            Journal::of(&History { commits: history.commits[..300].to_vec(), ..History::default() });
+            Journal::of(&TestHistory { commits: history.commits[..300].to_vec(), ..TestHistory::default() });
         journal.0.first.store(trimmed, Ordering::Relaxed);
         // Both partitions are one here, so that every commit counts.
         for commit in journal.0.commits.lock().unwrap().iter_mut() {
@@ -302,7 +302,7 @@ async fn the_embedded_journal_is_followed() {
 
 #[tokio::test]
 async fn when_it_is_stopped_it_folds_what_it_has() {
-    let mut history = History::default();
+    let mut history = TestHistory::default();
     let (_kept, view) = view_in(&[], 1).await;
     let journal = Journal::default();
     journal.own(&view, partition(0));
