@@ -238,7 +238,7 @@ impl Relay {
             tasks.shutdown().await;
         }
         if let Err(error) = view.close().await {
-            tracing::warn!(%error, "the status view was not closed in order and may be rebuilt at the next start");
+            tracing::warn!(%error, "status view close failed");
         }
         Ok(())
     }

@@ -119,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn age_counts_from_what_came_last() {
+    fn age_counts_from_the_last_of_receipt_replay_and_resumption() {
         let mut task = DeliveryTask {
             tenant: "acme".into(),
             route: "a".into(),

@@ -61,7 +61,7 @@ pub(super) async fn run(
             }
             match found {
                 Ok(bounds) => check_events(&bounds, planned_through, &lost),
-                Err(error) => tracing::debug!(%error, "cannot tell where the events end"),
+                Err(error) => tracing::debug!(%error, "stream bounds read failed"),
             }
         }
         if trim <= now {

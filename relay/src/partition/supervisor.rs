@@ -172,7 +172,7 @@ impl Supervisor {
                 Err(error) => {
                     static FAILED: LogLimit = LogLimit::new();
                     if let Some(left_out) = FAILED.admit() {
-                        tracing::warn!(%error, left_out, "cannot listen to the other relays; trying again");
+                        tracing::warn!(%error, left_out, "announcement subscription failed");
                     }
                 }
             }
@@ -216,7 +216,7 @@ impl Supervisor {
             News::Nothing => {}
             News::Changed => self.publish_ownership(),
             News::Newcomer => {
-                tracing::info!(relay, "another relay is there");
+                tracing::info!(relay, "relay joined");
                 self.announce(is_leaving).await;
                 self.publish_ownership();
             }
@@ -370,7 +370,7 @@ impl Supervisor {
                 tracing::warn!(%partition, "another relay has taken the partition over");
             }
             Some(Ended::Broken(error)) => {
-                tracing::error!(%error, %partition, "partition lost; opening it again");
+                tracing::error!(%error, %partition, "partition lost");
             }
         }
         self.announce(is_leaving).await;

@@ -78,7 +78,7 @@ impl Local {
         self.view.read(question).await.map_err(|error| {
             static FAILED: LogLimit = LogLimit::new();
             if let Some(left_out) = FAILED.admit() {
-                tracing::error!(%error, left_out, "cannot read the status view");
+                tracing::error!(%error, left_out, "status view read failed");
             }
             Error::View
         })

@@ -44,7 +44,7 @@ impl Refusals {
                     },
                     Err(error) => error,
                 };
-                tracing::debug!(%error, "subscription to refusals failed");
+                tracing::debug!(%error, "refusal subscription failed");
                 sleep(RETRY_DELAY).await;
             }
         };

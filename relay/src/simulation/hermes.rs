@@ -25,7 +25,7 @@ pub(super) enum Trouble {
     Mute,
     /// 401 to everything.
     Misconfigured,
-    /// Its limit is a third of what was agreed.
+    /// Its limit is a third of the configured pace.
     Stricter,
 }
 

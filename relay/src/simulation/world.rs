@@ -62,7 +62,7 @@ enum CommitAnswer {
 }
 
 /// A relay that owns the partition, or believes so.
-struct Owner {
+struct RelayRun {
     machine: Machine,
     run: u64,
     last: u64,
@@ -100,7 +100,7 @@ pub(super) struct World {
     /// The events that are not trimmed.
     events: VecDeque<Stored>,
     last_event: u64,
-    relays: [Option<Owner>; RELAYS],
+    relays: [Option<RelayRun>; RELAYS],
     runs: u64,
     flights: HashMap<u64, Flight>,
     paused: HashSet<RouteName>,

@@ -18,7 +18,7 @@ pub(super) fn open(file: &Path, journal: &Bounds) -> rusqlite::Result<Connection
         Ok(Some(connection)) => connection,
         unusable => {
             if let Err(error) = unusable {
-                tracing::warn!(%error, "{} cannot be used and is rebuilt", file.display());
+                tracing::warn!(%error, file = %file.display(), "status view unusable; rebuilding");
             }
             remove(file);
             create(file, journal)?

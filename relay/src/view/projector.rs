@@ -93,7 +93,7 @@ pub(super) async fn follow(source: impl Source, partitions: u16, view: View, sto
     tokio::select! {
         () = work => {}
         () = timed_out => {
-            tracing::warn!("the status view stops behind the journal, and catches up at the next start");
+            tracing::warn!("status view stopped behind the journal");
         }
     }
 }
@@ -210,7 +210,7 @@ impl<S: Source> Projector<S> {
             Ok(commits) => {
                 self.read_failures.end();
                 if commits.is_none() {
-                    tracing::info!(partition = %missing.partition, "the status view of a partition is rebuilt");
+                    tracing::info!(partition = %missing.partition, "status view of a partition is rebuilt");
                 }
                 self.feed.lock().read(missing, commits);
             }

@@ -161,7 +161,7 @@ fn a_json_object_with_another_status_stays_ambiguous() {
     }
 }
 
-/// Python writes what other parsers of JSON refuse, and a proxy may put things in.
+/// Python writes JSON that other parsers refuse, and a proxy may add members.
 #[test]
 fn the_status_is_read_whatever_else_is_there() {
     use AttemptOutcome as O;

@@ -87,7 +87,7 @@ impl Case {
 }
 
 #[test]
-fn a_final_delivery_says_that_nothing_follows_and_what_can_be_done() {
+fn a_final_delivery_has_no_next_step_and_an_advice() {
     for (state, next) in [
         (DeliveryState::Delivered, "nothing more: Hermes has it"),
         (DeliveryState::Ignored, "nothing more: Hermes declined it"),
@@ -108,7 +108,7 @@ fn a_final_delivery_says_that_nothing_follows_and_what_can_be_done() {
 }
 
 #[test]
-fn a_waiting_delivery_says_what_it_waits_for_and_until_when() {
+fn a_waiting_delivery_has_a_next_step_and_its_time() {
     let retried = |counted| {
         move |delivery: &mut Delivery| {
             (delivery.attempts, delivery.counted_attempts) = (3, counted);
@@ -178,7 +178,7 @@ fn a_route_that_does_not_take_it_says_why_and_has_no_next_step() {
 }
 
 #[test]
-fn a_change_since_the_event_came_is_told() {
+fn a_change_since_the_event_came_is_described() {
     // Added, or changed so that it takes it.
     let route = case("").route();
     assert_eq!(route.difference, "it did not take the event when that came: it was added or changed since");
@@ -212,7 +212,7 @@ fn a_change_since_the_event_came_is_told() {
 }
 
 #[test]
-fn without_the_payload_only_journalled_facts_are_told() {
+fn without_the_payload_only_journalled_facts_are_given() {
     let filters = "filters: {field: data.status, equals: failed}";
     for (keys, matches) in
         [(filters, RouteMatch::Unknown), ("", RouteMatch::Yes), ("events: [x]", RouteMatch::No)]

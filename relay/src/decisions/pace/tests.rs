@@ -114,7 +114,7 @@ fn a_refusal_delays_every_delivery_and_longer_each_time() {
 }
 
 #[test]
-fn a_refusal_lowers_the_limit_to_what_hermes_accepts_and_it_grows_back() {
+fn a_refusal_lowers_the_limit_to_that_of_hermes_and_it_grows_back() {
     let mut pace = hermes();
     slots(&mut pace, Priority::First, 30);
     // Ten were accepted, and twenty refused.

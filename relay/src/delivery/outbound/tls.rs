@@ -9,7 +9,7 @@ use tokio_rustls::TlsConnector;
 pub(super) fn system() -> Arc<RootCertStore> {
     let found = rustls_native_certs::load_native_certs();
     for error in &found.errors {
-        tracing::warn!(%error, "cannot read some of the system's certificate authorities");
+        tracing::warn!(%error, "system certificate authorities read failed");
     }
     let mut roots = RootCertStore::empty();
     roots.add_parsable_certificates(found.certs);

@@ -26,8 +26,8 @@ const SLOT_TOLERANCE: Duration = Duration::from_millis(100);
 const CHOSEN: usize = 64;
 
 impl Machine {
-    /// Marks attempts that were under way at the takeover as interrupted, as many as fit into the commit. Gives their number,
-    /// and whether there are more.
+    /// Marks attempts that were under way at the takeover as interrupted, until the commit is full. Gives their number, and
+    /// whether there are more.
     pub(crate) fn interrupt(&mut self, now: Timestamp, random: f64) -> (u64, bool) {
         let mut interrupted = 0;
         for key in self.state.under_way() {
@@ -92,7 +92,7 @@ impl Machine {
                 static STUCK: LogLimit = LogLimit::new();
                 if let Some(left_out) = STUCK.admit() {
                     let partition = self.partition;
-                    tracing::error!(%partition, left_out, "deliveries are due and cannot be begun");
+                    tracing::error!(%partition, left_out, "due deliveries cannot be begun");
                 }
                 break;
             }

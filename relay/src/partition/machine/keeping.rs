@@ -56,12 +56,7 @@ impl Machine {
         }
         let over = self.state.pauses_over(now);
         for ended in &over {
-            tracing::info!(
-                tenant = ended.tenant,
-                route = ended.route,
-                by = ended.requested_by,
-                "a pause is over"
-            );
+            tracing::info!(tenant = ended.tenant, route = ended.route, by = ended.requested_by, "pause over");
             for record in pause::over(ended, now) {
                 self.push(record);
             }

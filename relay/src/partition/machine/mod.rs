@@ -47,7 +47,7 @@ use tokio::sync::oneshot;
 /// The most bytes that an input adds to a commit besides its own: texts in records are bounded.
 const ROOM: usize = 64 * 1024;
 
-/// The most bytes of a commit that gathers several inputs. A single input may have more, up to what the bus takes.
+/// The most bytes of a commit that gathers several inputs. A single input may have more, up to the limit of the bus.
 const GATHERED: usize = 512 * 1024;
 
 /// An attempt to make.
@@ -212,7 +212,7 @@ impl Machine {
 
     fn plan(&mut self, seq: u64, event: &Event, now: Timestamp) -> Planned {
         let Ok(id) = event.id.parse::<EventId>() else {
-            tracing::error!(seq, partition = %self.partition, "event without a valid id passed over");
+            tracing::error!(seq, partition = %self.partition, "event without a valid id skipped");
             return Planned::Nothing;
         };
         let Some(known) = self.state.known(id) else {

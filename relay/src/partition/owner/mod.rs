@@ -202,7 +202,7 @@ impl Running {
                     ControlFlow::Continue(())
                 }
                 () = over(&mut drained), if drained.is_some() => {
-                    tracing::warn!(partition = %self.partition, "giving up on attempts that did not end in time");
+                    tracing::warn!(partition = %self.partition, "attempts given up after the drain timeout");
                     ControlFlow::Break(self.give_up().await)
                 }
             };

@@ -65,7 +65,7 @@ pub(super) async fn read_carried(
         Ok(Some(event)) => (*event).clone(),
         Ok(None) => {
             if let Some(left_out) = CANNOT_CARRY.admit() {
-                tracing::error!(seq, left_out, "an event that still waits is not kept any more");
+                tracing::error!(seq, left_out, "event of a waiting delivery is gone");
             }
             return None;
         }
@@ -80,7 +80,7 @@ pub(super) async fn read_carried(
     let mut known: HashMap<String, (Delivery, Vec<Attempted>)> = known
         .inspect_err(|error| {
             if let Some(left_out) = CANNOT_CARRY.admit() {
-                tracing::warn!(%error, seq, left_out, "the status view cannot tell what is carried");
+                tracing::warn!(%error, seq, left_out, "delivery history read failed");
             }
         })
         .unwrap_or_default()

@@ -41,7 +41,7 @@ impl Running {
                     Err(error) => {
                         static FAILED: LogLimit = LogLimit::new();
                         if let Some(left_out) = FAILED.admit() {
-                            tracing::warn!(%error, %partition, left_out, "cannot tell what was planned");
+                            tracing::warn!(%error, %partition, left_out, "planned sequence read failed");
                         }
                     }
                 }

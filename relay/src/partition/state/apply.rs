@@ -110,7 +110,7 @@ impl State {
         if is_paced { Some(self.lanes.number(tenant, route)) } else { self.lanes.find(tenant, route) }
     }
 
-    /// Ends what was under way. The delivery waits with the values of the task, or does not wait any more.
+    /// Ends an attempt under way. The delivery waits with the values of the task, or does not wait any more.
     fn conclude(
         &mut self,
         event_seq: u64,

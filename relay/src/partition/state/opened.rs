@@ -120,7 +120,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn long_lists_share_what_short_ones_leave() {
+    fn long_lists_share_the_room_that_short_ones_leave() {
         assert_eq!(share(vec![9, 1, 5], 100), 100);
         assert_eq!(share(vec![50, 1, 50], 21), 10);
         assert_eq!(share(vec![7], 5), 5);

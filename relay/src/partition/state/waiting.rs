@@ -10,7 +10,7 @@ use crate::decisions::{admission, pace::Priority};
 use talaria_core::id::{DeliveryId, RouteKey};
 use talaria_proto::v1::DeliveryTask;
 
-/// A waiting delivery. The fields mean what those of [`DeliveryTask`] mean.
+/// A waiting delivery. The fields mean the same as those of [`DeliveryTask`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Waiting {
     pub due: i64,

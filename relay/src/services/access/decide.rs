@@ -18,7 +18,7 @@ const OLDER_REFLECTION: &str = tonic_reflection::pb::v1alpha::server_reflection_
 
 /// The access that a method needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Needs {
+pub(super) enum Access {
     /// It shows nothing of tenants.
     Nothing,
     /// An authenticated client with at least this scope.
@@ -26,10 +26,10 @@ pub(super) enum Needs {
 }
 
 /// All methods. Any other is refused.
-const METHODS: [(&str, &[&str], Needs); 6] = [
-    (HEALTH, &["Check", "List", "Watch"], Needs::Nothing),
-    (REFLECTION, &["ServerReflectionInfo"], Needs::Scope(Scope::Read)),
-    (OLDER_REFLECTION, &["ServerReflectionInfo"], Needs::Scope(Scope::Read)),
+const METHODS: [(&str, &[&str], Access); 6] = [
+    (HEALTH, &["Check", "List", "Watch"], Access::Nothing),
+    (REFLECTION, &["ServerReflectionInfo"], Access::Scope(Scope::Read)),
+    (OLDER_REFLECTION, &["ServerReflectionInfo"], Access::Scope(Scope::Read)),
     (
         STATUS,
         &[
@@ -44,12 +44,12 @@ const METHODS: [(&str, &[&str], Needs); 6] = [
             "ListRefusals",
             "ListIds",
         ],
-        Needs::Scope(Scope::Read),
+        Access::Scope(Scope::Read),
     ),
     (
         CONTROL,
         &["Explain", "GetReplayJob", "ListReplayJobs", "ListControlActions"],
-        Needs::Scope(Scope::Read),
+        Access::Scope(Scope::Read),
     ),
     (
         CONTROL,
@@ -62,12 +62,12 @@ const METHODS: [(&str, &[&str], Needs); 6] = [
             "ReplayDeliveries",
             "CancelReplayJob",
         ],
-        Needs::Scope(Scope::Control),
+        Access::Scope(Scope::Control),
     ),
 ];
 
 /// The access that the method at a path needs, if it exists: `/package.Service/Method`.
-pub(super) fn needs(path: &str) -> Option<Needs> {
+pub(super) fn access_of(path: &str) -> Option<Access> {
     let (service, method) = path.strip_prefix('/')?.split_once('/')?;
     let (.., needs) = METHODS.iter().find(|(of, methods, _)| *of == service && methods.contains(&method))?;
     Some(*needs)

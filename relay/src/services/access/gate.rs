@@ -2,7 +2,7 @@
 
 use super::{
     Caller, Pass, RefusalLog,
-    decide::{Denial, Needs, identify, needs, permit},
+    decide::{Access, Denial, identify, needs, permit},
     listener::Connection,
 };
 use http::{HeaderMap, Request, Response, header::AUTHORIZATION};
@@ -39,12 +39,12 @@ impl Gate {
         if identified.is_ok() {
             connection.keep();
         }
-        let needs = needs(request.uri().path());
+        let needs = access_of(request.uri().path());
         let caller = match (needs, identified) {
-            (Some(Needs::Nothing), _) => return Ok(None),
+            (Some(Access::Nothing), _) => return Ok(None),
             (_, Err(denial)) => return Err((denial, None)),
             (None, Ok(caller)) => return Err((Denial::NoSuchMethod, Some(caller))),
-            (Some(Needs::Scope(scope)), Ok(caller)) => match permit(&caller, scope) {
+            (Some(Access::Scope(scope)), Ok(caller)) => match permit(&caller, scope) {
                 Ok(()) => caller,
                 Err(denial) => return Err((denial, Some(caller))),
             },

@@ -137,7 +137,7 @@ async fn pause_after(error: &io::Error) {
     if !matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset) {
         static FAILED: LogLimit = LogLimit::new();
         if let Some(left_out) = FAILED.admit() {
-            tracing::error!(%error, left_out, "cannot accept gRPC connections");
+            tracing::error!(%error, left_out, "gRPC accept failed");
         }
         sleep(RETRY_DELAY).await;
     }

@@ -51,7 +51,7 @@ pub(crate) async fn answer_questions(operator: Operator, stop: CancellationToken
 fn log_failure(error: &talaria_bus::Error) {
     static FAILED: LogLimit = LogLimit::new();
     if let Some(left_out) = FAILED.admit() {
-        tracing::warn!(%error, left_out, "subscription to questions failed");
+        tracing::warn!(%error, left_out, "question subscription failed");
     }
 }
 

@@ -134,7 +134,7 @@ pub(super) async fn ask(
         Err(error) => {
             static SILENT: LogLimit = LogLimit::new();
             if let Some(left_out) = SILENT.admit() {
-                tracing::warn!(relay, %error, left_out, "another relay did not answer");
+                tracing::warn!(relay, %error, left_out, "relay did not answer");
             }
             PeerAnswer { relay, asked, answered: BTreeSet::new(), behind: 0, outcome: Err(error) }
         }

@@ -171,7 +171,7 @@ impl Operator {
                         by,
                         token,
                         matched = job.matched,
-                        "a replay has begun"
+                        "replay job started"
                     );
                     started.push(ReplayPart { partition: part.partition, job: Some(job) });
                     seqs.push((owner, seq));
@@ -216,7 +216,7 @@ impl Operator {
             drop(turn);
             record_action = false;
             let AuditInfo { by, token, .. } = &audit;
-            tracing::info!(job = job_id, partition = %owner.partition, by, token, "a replay was called off");
+            tracing::info!(job = job_id, partition = %owner.partition, by, token, "replay job cancelled");
             seqs.push((owner, seq));
         }
         for (owner, seq) in &seqs {

@@ -154,7 +154,7 @@ impl Operator {
         match owner.command(command).await {
             Ok(seq) => {
                 let AuditInfo { by, token, reason, .. } = &audit;
-                tracing::info!(tenant, route, by, token, reason, "a shut route is probed");
+                tracing::info!(tenant, route, by, token, reason, "route probed");
                 self.wait_for_view(&owner, seq).await;
                 Ok(ProbeRouteResponse { already_probing: false })
             }

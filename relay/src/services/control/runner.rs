@@ -79,7 +79,7 @@ impl Operator {
                     if let Some(left_out) = FAILED.admit() {
                         tracing::error!(
                             %error, job = id, partition = %owner.partition, left_out,
-                            "a replay cannot go on; trying again"
+                            "replay step failed"
                         );
                     }
                     sleep(RETRY_DELAY).await;
@@ -123,7 +123,7 @@ impl Operator {
                 Ok(_) => {
                     if is_last {
                         let ReplayJob { replayed, skipped, .. } = stepped;
-                        tracing::info!(job = id, partition = %owner.partition, replayed, skipped, "a replay is done");
+                        tracing::info!(job = id, partition = %owner.partition, replayed, skipped, "replay job done");
                     }
                     return Ok(());
                 }

@@ -1,6 +1,6 @@
 //! Operators' commands, reloads, and the retention.
 
-use super::{Owner, RouteName, World};
+use super::{RelayRun, RouteName, World};
 use crate::{
     decisions::audit::AuditInfo,
     partition::{
@@ -21,7 +21,7 @@ impl World {
         let now = self.wall();
         let (tenant, route) = lane.clone();
         if !paused {
-            let holds = |relay: &Owner| relay.machine.state().pauses().is_paused(&tenant, &route);
+            let holds = |relay: &RelayRun| relay.machine.state().pauses().is_paused(&tenant, &route);
             if !self.relays[owner].as_ref().is_some_and(holds) {
                 return;
             }

@@ -1,6 +1,6 @@
 //! The relays: takeovers, the loop of an owner, and its appends.
 
-use super::{APPENDED, CommitAnswer, CommitInFlight, IN_HAND, LARGEST_COMMIT, Owner, RELAYS, World};
+use super::{APPENDED, CommitAnswer, CommitInFlight, IN_HAND, LARGEST_COMMIT, RELAYS, RelayRun, World};
 use crate::{
     partition::testing::{Action, ClockGuard, Machine},
     simulation::agenda::Happening,
@@ -47,7 +47,7 @@ impl World {
         let random = self.rng.random();
         machine.interrupt(wall, random);
         let clock_guard = ClockGuard::new(wall, since(self.now, self.begin));
-        self.relays[relay] = Some(Owner {
+        self.relays[relay] = Some(RelayRun {
             machine,
             run: self.runs,
             last: self.journal.last(),

@@ -1,4 +1,4 @@
-//! Commits to rows.
+//! Folding: from commits to rows.
 
 use super::*;
 use crate::decisions::classify::{IdAfter, Next};
@@ -26,7 +26,7 @@ fn next(kind: u8) -> Next {
     }
 }
 
-/// Some events of two partitions on up to three routes, with attempts as the numbers say, and what else happens.
+/// Events of two partitions on up to three routes, with attempts and other records by `choices`.
 pub(super) fn random(choices: &[u8]) -> TestHistory {
     let mut history = TestHistory { elsewhere: "other", ..TestHistory::default() };
     for choice in choices.chunks(4) {
@@ -115,7 +115,7 @@ proptest! {
         });
     }
 
-    /// The counts that are kept beside the rows are those of the rows, also after some were removed.
+    /// The stored counts agree with the rows, also after some were removed.
     #[test]
     fn counts_are_those_of_the_rows(choices in prop::collection::vec(any::<u8>(), 1..40), before in 0_u64..99) {
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
@@ -195,7 +195,7 @@ fn earlier(task: &DeliveryTask) -> What {
 }
 
 #[tokio::test]
-async fn the_last_record_counts_whatever_the_clocks_say() {
+async fn the_last_record_counts_whatever_its_time_is() {
     let mut history = TestHistory::default();
     history.record("acme", at(500), 0, shut("acme", "a", "first"));
     history.record("acme", at(100), 0, shut("acme", "a", "second"));
@@ -214,7 +214,7 @@ async fn the_last_record_counts_whatever_the_clocks_say() {
 }
 
 #[tokio::test]
-async fn what_is_about_an_unknown_event_leaves_no_row() {
+async fn a_record_about_an_unknown_event_leaves_no_row() {
     let mut history = TestHistory::default();
     let (_, tasks) = history.event("acme", &["a"]);
     history.start(&tasks[0]);
@@ -225,8 +225,7 @@ async fn what_is_about_an_unknown_event_leaves_no_row() {
     assert_eq!(view.position(partition(0)), Some(4));
 }
 
-/// An event that is carried: one delivery waits, as the view showed it, another one was only known to the state, and one is
-/// done.
+/// A carried event: one waiting delivery is in the view, another one only in the state, and one is done.
 fn carried() -> (TestHistory, EventCarried) {
     let mut history = TestHistory::default();
     let (id, tasks) = history.event("acme", &["a", "b", "c"]);
@@ -298,7 +297,7 @@ async fn a_carried_event_that_is_known_stays_as_it_is_for_longer() {
 }
 
 #[tokio::test]
-async fn an_owner_that_opens_says_what_is_paused_shut_and_replayed() {
+async fn opened_replaces_pauses_breakers_and_jobs() {
     let mut history = TestHistory { elsewhere: "other", ..TestHistory::default() };
     history.pause(at(1), "acme", "a", true);
     history.pause(at(1), "other", "a", true);

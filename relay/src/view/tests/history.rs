@@ -140,7 +140,7 @@ impl TestHistory {
         next
     }
 
-    /// A pause or a resumption that an operator asked for.
+    /// An operator's pause or resumption.
     pub(super) fn pause(&mut self, time: Timestamp, tenant: &str, route: &str, paused: bool) {
         let pause = Pause {
             tenant: tenant.into(),
@@ -156,7 +156,7 @@ impl TestHistory {
         self.join(2);
     }
 
-    /// A delivery that ended is sent again, by hand or by a job.
+    /// The replay of a delivery, by an operator or by a job.
     pub(super) fn again(&mut self, task: &DeliveryTask, job: &str) -> DeliveryTask {
         let now = self.now();
         let audit = AuditInfo { by: "ana".into(), job: job.into(), ..AuditInfo::default() };

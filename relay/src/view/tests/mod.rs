@@ -68,7 +68,7 @@ async fn dump(view: &View) -> Vec<String> {
     view.read(read).await.unwrap()
 }
 
-/// How many rows there are, by table.
+/// The number of rows of a table.
 async fn rows(view: &View, table: &'static str) -> u64 {
     view.read(move |c| c.query_row(&format!("SELECT count(*) FROM {table}"), (), |row| row.get(0)))
         .await
@@ -122,12 +122,12 @@ async fn states(view: &View) -> Vec<DeliveryState> {
     found.0.into_iter().map(|(_, delivery)| delivery.state()).collect()
 }
 
-/// All partitions there are in these tests.
+/// All partitions of these tests.
 fn everything() -> crate::partition_set::PartitionSet {
     crate::partition_set::PartitionSet::new(Partition::all(2), 2)
 }
 
-/// The replay jobs of which a part runs.
+/// The replay jobs with a running part.
 fn running_jobs(connection: &Connection) -> rusqlite::Result<Vec<talaria_proto::v1::ReplayJob>> {
     let (mut jobs, _) = control::jobs(connection, &everything(), None, (i64::MAX, ""), 9)?;
     jobs.retain(|job| job.state() == talaria_proto::v1::ReplayJobState::Running);

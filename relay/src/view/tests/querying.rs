@@ -1,4 +1,4 @@
-//! Rows to answers.
+//! Queries.
 
 use super::{folding::shut, *};
 use crate::decisions::classify::Next;
@@ -97,7 +97,7 @@ async fn events_are_listed_by_tenant_job_and_time() {
 }
 
 #[tokio::test]
-async fn ids_are_found_by_what_they_begin_with() {
+async fn ids_are_found_by_their_beginnings() {
     let mut history = crowd();
     history.job("acme", "rpl_12", 50, 3, ReplayJobState::Running);
     history.job("other", "rpl_13", 50, 3, ReplayJobState::Done);
@@ -239,7 +239,7 @@ async fn summaries_count_and_measure() {
 }
 
 #[tokio::test]
-async fn pauses_are_what_the_journal_said_last_whatever_the_clocks_say() {
+async fn the_last_record_of_a_pause_counts_whatever_its_time_is() {
     let mut history = TestHistory::default();
     history.pause(at(500), "acme", "a", true);
     history.pause(at(100), "acme", "a", false);
@@ -266,7 +266,7 @@ async fn pauses_are_what_the_journal_said_last_whatever_the_clocks_say() {
 }
 
 #[tokio::test]
-async fn what_waits_behind_a_block_says_so() {
+async fn a_waiting_delivery_behind_a_block_has_it_as_its_reason() {
     let mut history = TestHistory { elsewhere: "other", ..TestHistory::default() };
     history.event("acme", &["a"]);
     history.event("other", &["a"]);
@@ -343,7 +343,7 @@ async fn the_parts_of_a_replay_job_are_shown_as_one() {
 }
 
 #[tokio::test]
-async fn what_a_replay_selects_comes_oldest_first_and_once_on_any_page_size() {
+async fn a_replay_selects_deliveries_oldest_first_and_once_on_any_page_size() {
     let mut history = crowd();
     for commit in &mut history.commits {
         commit.partition = partition(1);

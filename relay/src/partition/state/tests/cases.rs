@@ -253,7 +253,7 @@ fn an_owner_whose_clock_is_behind_keeps_every_distance_to_the_present() {
         [(1, "a"), (1, "b"), (2, "a")].map(|(seq, route)| from_proto(task(state, seq, route).due_at.as_ref()))
     };
 
-    // The last record is of 50 s, so what was due in 5 s still is.
+    // The last record is of 50 s, so a delivery that was due in 5 s still is.
     let behind = opened(&state, at(10));
     state.apply(&behind);
     assert_eq!(due_at(&state), [at(49_960), at(15), at(50)]);

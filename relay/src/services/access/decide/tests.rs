@@ -33,7 +33,7 @@ fn exactly_the_served_methods_are_listed() {
         .flat_map(|(service, methods, _)| methods.iter().map(move |method| format!("/{service}/{method}")))
         .collect();
     for path in &served {
-        assert!(needs(path).is_some(), "METHODS lacks {path}");
+        assert!(access_of(path).is_some(), "METHODS lacks {path}");
     }
     let unknown: Vec<_> = decided.difference(&served).collect();
     assert!(unknown.is_empty() || unknown == ["/grpc.health.v1.Health/List"], "{unknown:?} is not served");
@@ -45,9 +45,9 @@ fn reading_methods_need_scope_read_and_all_others_control() {
         let (_, method) = path.rsplit_once('/').unwrap();
         let looks = ["Get", "List", "Watch", "Explain"].iter().any(|verb| method.starts_with(verb));
         let scope = if looks { Scope::Read } else { Scope::Control };
-        assert_eq!(needs(&path), Some(Needs::Scope(scope)), "{path}");
+        assert_eq!(access_of(&path), Some(Access::Scope(scope)), "{path}");
     }
-    assert_eq!(needs("/grpc.health.v1.Health/Check"), Some(Needs::Nothing));
+    assert_eq!(access_of("/grpc.health.v1.Health/Check"), Some(Access::Nothing));
     for path in [
         "",
         "/",
@@ -59,7 +59,7 @@ fn reading_methods_need_scope_read_and_all_others_control() {
         "/talaria.v1.StatusService/Pause",
         "talaria.v1.ControlService/Pause",
     ] {
-        assert_eq!(needs(path), None, "{path}");
+        assert_eq!(access_of(path), None, "{path}");
     }
 }
 
