@@ -15,7 +15,7 @@ impl Backoff {
         Self { first, longest, next: first }
     }
 
-    pub(crate) fn next(&mut self) -> Duration {
+    pub(crate) fn next_delay(&mut self) -> Duration {
         let pause = self.next;
         self.next = (2 * pause).min(self.longest);
         pause
@@ -27,6 +27,6 @@ impl Backoff {
     }
 
     pub(crate) async fn sleep(&mut self) {
-        tokio::time::sleep(self.next()).await;
+        tokio::time::sleep(self.next_delay()).await;
     }
 }

@@ -5,7 +5,7 @@ use crate::{
     delivery_key::DeliveryKey,
 };
 use jiff::Timestamp;
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc};
 use talaria_bus::Partition;
 use talaria_proto::v1::{Record, ReplayJob};
 use thiserror::Error;
@@ -172,6 +172,3 @@ pub(crate) struct Ownership {
     /// The announced partitions by relay id.
     pub others: BTreeMap<String, Vec<Partition>>,
 }
-
-/// The most time that another relay may take to answer.
-pub(crate) const ANSWER_DEADLINE: Duration = Duration::from_secs(5);

@@ -287,7 +287,7 @@ impl Failures {
             tracing::error!(%error, "cannot {}; trying again", self.operation);
             self.logged = Some(Instant::now());
         }
-        self.backoff.next()
+        self.backoff.next_delay()
     }
 
     fn end(&mut self) {

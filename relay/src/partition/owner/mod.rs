@@ -120,7 +120,7 @@ pub(crate) struct Running {
     last: u64,
     committed: watch::Sender<u64>,
     needs: watch::Sender<Needs>,
-    requests: mpsc::Receiver<Request>,
+    requests: mpsc::Receiver<OwnerRequest>,
     attempts: RunningAttempts,
     clock_guard: ClockGuard,
     /// Free permits, and those of attempts whose commit is not durable yet, in the order of the attempts.

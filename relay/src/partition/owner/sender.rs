@@ -16,7 +16,7 @@ use std::{
 use talaria_bus::{
     Bus, Clock, Error, LogLimit,
     time::{from_proto, since},
-    trace::{Kind, Span, Tracer},
+    trace::{Kind, Tracer},
 };
 use talaria_core::config::Route;
 use talaria_proto::v1::{DeliveryTask, Event, record::What};
