@@ -2,7 +2,7 @@
 
 use super::{
     Caller, Pass, RefusalLog,
-    decide::{Access, Denial, identify, needs, permit},
+    decide::{Access, Denial, identify, access_of, permit},
     listener::Connection,
 };
 use http::{HeaderMap, Request, Response, header::AUTHORIZATION};
