@@ -2,7 +2,7 @@
 
 use super::{
     Caller, Pass, RefusalLog,
-    decide::{Access, Denial, identify, access_of, permit},
+    decide::{Access, Denial, access_of, identify, permit},
     listener::Connection,
 };
 use http::{HeaderMap, Request, Response, header::AUTHORIZATION};

@@ -121,7 +121,7 @@ lists! {
     }
     // The parts of a job began at the same time, so they have the same position.
     ListReplayJobsRequest: ListReplayJobs, "j", (i64, String), ReplayJob, jobs {
-        fn tenant(&self) -> &str {
+        fn tenant(&self) -> &'static str {
             ""
         }
 
