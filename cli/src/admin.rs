@@ -25,7 +25,7 @@ use talaria_ingress::{
     Place,
     listener::{self, Answers, Bounds, Unserved},
 };
-use talaria_relay::{Readiness, gauges::Gauges};
+use talaria_relay::{Gauges, Readiness};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tower_service::Service as _;

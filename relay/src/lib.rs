@@ -1,4 +1,4 @@
-//! The way out: matches events against their tenant's routes, sends each delivery to Hermes, and answers what became of it.
+//! The relay: matches events with their tenant's routes, sends each delivery to Hermes, and answers questions about it.
 //!
 //! ```text
 //! [events of a partition] ─▶ its owner: plan ▶ begin an attempt ─▶ [journal of the partition] ─▶ POST ▶ classify ▶ conclude ─┐
@@ -7,40 +7,43 @@
 //!                                                                       └▶ projector: fold ▶ view ▶ status (gRPC)
 //! ```
 //!
-//! - [`decisions`]: pure functions, each a file.
-//! - [`partition`]: the owner of a partition, its state and its journal; which relay owns what.
-//! - [`delivery`]: the HTTP exchange with Hermes.
-//! - [`view`]: what became of everything, in SQLite.
-//! - [`services`]: who may ask, status, control, and questions between relays; [`server`]: gRPC.
-//! - [`gauges`]: the state of everything, for metrics.
+//! - [`services`]: the interfaces: gRPC, questions between relays, gauges.
+//! - [`partition`]: the owners of partitions, their state and journals, and the assignment of partitions to relays.
+//! - [`view`]: the status in SQLite, folded from the journals.
+//! - [`delivery`]: HTTP exchanges with Hermes.
+//! - [`decisions`]: pure functions.
+//! - [`backoff`], [`delivery_key`], [`partition_set`]: small types that several modules use.
 //!
-//! Dependencies point one way: services → partition, view → delivery → decisions.
+//! Dependencies point one way: services → partition → view, delivery → decisions. This file starts the tasks.
 
+mod backoff;
 mod decisions;
 mod delivery;
-pub mod gauges;
-mod hands;
+mod delivery_key;
 mod partition;
-mod server;
+mod partition_set;
 mod services;
 #[cfg(test)]
 mod simulation;
 #[cfg(test)]
-mod testing;
+mod test_config;
 mod view;
 
-pub use decisions::{guard::defuse, handshake::Handshake, replay::who};
+pub use decisions::{audit::who, guard::defuse, handshake::Handshake};
 pub use delivery::handshake::handshake;
+pub use services::gauges::Gauges;
 pub use view::remove_view;
 
-use delivery::{attempt::Sender, forward::Forwarder};
+use delivery::forward::Forwarder;
 use partition::{
     RecentEvents,
-    handle::Owners,
-    owner::Tools,
-    supervisor::{self, Health, StreamsGone},
+    handle::{Owners, Ownership},
+    health::Health,
+    in_flight::InFlightLimit,
+    owner::{Sender, Tools},
+    supervisor::{self, StreamsGone},
 };
-use services::{Parts, Services, cluster, control};
+use services::{Parts, Services, cluster, control, server};
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 use talaria_bus::{Bus, Clock, time::before};
 use talaria_core::config::{Config, Standing};
@@ -48,10 +51,10 @@ use thiserror::Error;
 use tokio::{net::TcpListener, sync::watch, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
-/// How long the view may take at the end to show the last attempts to those who watch, and these to hear of it.
-const LAST_WORDS: Duration = Duration::from_secs(5);
+/// For the view to fold the last attempts, and again for the servers to end.
+const STOP_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Why a relay could not be started, or ended.
+/// Why a relay could not start, or ended early.
 #[derive(Debug, Error)]
 pub enum Error {
     /// The status service's address.
@@ -61,7 +64,7 @@ pub enum Error {
     Listen {
         /// The configured address.
         address: SocketAddr,
-        /// Why not.
+        /// The error of the socket.
         source: io::Error,
     },
     /// The status view.
@@ -73,42 +76,41 @@ pub enum Error {
     /// gRPC reflection.
     #[error("cannot set up gRPC reflection: {0}")]
     Reflection(#[from] tonic_reflection::server::Error),
-    /// The streams with which the relay began are not there any more.
+    /// The streams with which the relay began are gone.
     #[error(
         "{why}: this relay ends, and the next one begins with the streams that are there, or creates them; see \
          docs/errors/nats-streams-gone.md"
     )]
     StreamsGone {
-        /// Why this is believed.
+        /// The reason.
         why: String,
     },
-    /// A task without which the relay does not work.
+    /// An essential task ended.
     #[error("{task} ended, and a relay does not work without it; the log says why, and a restart is needed")]
     Ended {
-        /// Which.
+        /// Its name.
         task: &'static str,
     },
 }
 
 /// The relay, listening but not yet working.
 pub struct Relay {
-    /// As it is now.
     config: watch::Receiver<Arc<Config>>,
     bus: Bus,
     clock: Clock,
     view: view::View,
     listener: TcpListener,
     owners: Owners,
-    ownership: watch::Sender<Arc<partition::handle::Ownership>>,
+    ownership: watch::Sender<Arc<Ownership>>,
     services: Services,
-    /// Ends what answers and follows.
+    /// Ends all tasks but the supervisor and the replay jobs.
     end: CancellationToken,
     health: watch::Sender<Health>,
 }
 
 impl Relay {
-    /// Opens the view and listens on the configured address. The configuration may change from then on; its standing is
-    /// shown in the status.
+    /// Opens the view and listens on the configured address. The configuration may change later; its standing is shown in the
+    /// status.
     pub async fn bind(
         config: watch::Receiver<Arc<Config>>,
         standing: watch::Receiver<Arc<Standing>>,
@@ -138,7 +140,7 @@ impl Relay {
         Ok(Self { config, bus, clock, view, listener, owners, ownership, services, end, health })
     }
 
-    /// Where the status service listens.
+    /// The address of the gRPC server.
     pub fn address(&self) -> io::Result<SocketAddr> {
         self.listener.local_addr()
     }
@@ -148,24 +150,23 @@ impl Relay {
         Readiness { health: self.health.subscribe(), view: self.view.clone() }
     }
 
-    /// The state of everything, for metrics.
-    pub fn gauges(&self) -> gauges::Gauges {
-        gauges::Gauges { cluster: self.services.cluster.clone() }
+    /// The state of the partitions, for metrics.
+    pub fn gauges(&self) -> Gauges {
+        Gauges { cluster: self.services.cluster.clone() }
     }
 
-    /// Works until it is told to stop, and then lets attempts end that have begun. An error when something ended without
-    /// which a relay does not work.
+    /// Runs until `stop`, and then lets attempts under way end. An error when an essential task ended.
     pub async fn run(self, stop: CancellationToken) -> Result<(), Error> {
         let Self { config, bus, clock, view, listener, owners, services, end, .. } = self;
         let Services { status, control, operator, refusals, .. } = services;
-        let hands = hands::Hands::new(config.clone());
+        let in_flight = InFlightLimit::new(config.clone());
         let forwarder = Forwarder::default();
         let tools = Tools {
             bus: bus.clone(),
             clock: clock.clone(),
             config: config.clone(),
             sender: Sender::new(bus.clone(), clock.clone(), forwarder.clone()),
-            hands: hands.semaphore(),
+            in_flight: in_flight.semaphore(),
             recent: RecentEvents::default(),
             feed: view.feed(),
             view: view.clone(),
@@ -179,13 +180,13 @@ impl Relay {
                 name
             });
         };
-        // What answers and follows goes on while attempts end, so that their end can still be seen.
+        // Servers and the view go on while attempts end, so that their end is shown.
         essential("the gRPC server", Box::pin(grpc));
         essential(
             "the projector of the status view",
             Box::pin(view::projector::run(bus.clone(), view.clone(), end.clone())),
         );
-        essential("what ingresses refused", Box::pin(refusals.listen(bus, end.clone())));
+        essential("the refusals of ingresses", Box::pin(refusals.listen(bus, end.clone())));
         essential(
             "the answers to other relays",
             Box::pin(cluster::answer_questions(operator.clone(), end.clone())),
@@ -205,7 +206,7 @@ impl Relay {
                 ended.cancelled().await;
             }),
         );
-        essential("the hands", until_end(Box::pin(hands.follow())));
+        essential("the limit of deliveries in flight", until_end(Box::pin(in_flight.follow())));
         essential("the connections", until_end(Box::pin(forwarder.follow(config.clone()))));
         essential(
             "the retention of the status view",
@@ -229,15 +230,15 @@ impl Relay {
             return Err(Error::Ended { task });
         }
         // Watchers see the last attempts end before they are disconnected.
-        let _ = tokio::time::timeout(LAST_WORDS, view.folded()).await;
+        let _ = tokio::time::timeout(STOP_TIMEOUT, view.folded()).await;
         end.cancel();
-        // A client that connected and said nothing would otherwise keep the relay for ever.
+        // A silent client would otherwise keep the relay for ever.
         let all = async { while tasks.join_next().await.is_some() {} };
-        if tokio::time::timeout(LAST_WORDS, all).await.is_err() {
+        if tokio::time::timeout(STOP_TIMEOUT, all).await.is_err() {
             tasks.shutdown().await;
         }
         if let Err(error) = view.close().await {
-            tracing::warn!(%error, "the status view was not closed in order and may be rebuilt at the next start");
+            tracing::warn!(%error, "status view close failed");
         }
         Ok(())
     }
@@ -245,11 +246,11 @@ impl Relay {
 
 type Task = std::pin::Pin<Box<dyn Future<Output = ()> + Send>>;
 
-/// Removes from the view what was kept for long enough and belongs to no event.
+/// Removes expired rows of the view that belong to no event.
 async fn retain(view: view::View, clock: Clock, config: watch::Receiver<Arc<Config>>) {
     loop {
         let retention = config.borrow().retention;
-        // Often enough that nothing is kept a hundredth longer than it should be, and no more than once a second.
+        // Rows are kept at most a hundredth longer than the retention.
         clock.sleep((retention / 100).clamp(Duration::from_secs(1), Duration::from_secs(600))).await;
         if let Err(error) = view.expire(before(clock.now(), retention)).await {
             tracing::warn!(%error, "status view cleanup failed");
@@ -265,24 +266,24 @@ pub struct Readiness {
 }
 
 impl Readiness {
-    /// Why it does not work, in one sentence; `None` when it does.
+    /// Why the relay does not work, in one sentence; `None` when it does.
     pub fn fault(&self) -> Option<String> {
         self.health.borrow().fault()
     }
 
-    /// Whether the status view turned out to be damaged, which only a restart mends.
+    /// Whether the status view is damaged, which only a restart mends.
     pub fn is_damaged(&self) -> bool {
         self.view.damage().was_found()
     }
 
-    /// How many commits the status is behind.
+    /// The number of commits that the status is behind.
     pub fn behind(&self) -> u64 {
         self.view.behind()
     }
 
-    /// Returns once it works.
+    /// Returns once the relay works.
     pub async fn wait(&self) {
-        // The relay outlives those who wait for it.
+        // The sender lives as long as the relay.
         let _ = self.health.clone().wait_for(|health| health.fault().is_none()).await;
     }
 }

@@ -10,7 +10,7 @@ use metrics::{counter, gauge, with_local_recorder};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use metrics_process::Collector;
 use std::time::{Duration, Instant};
-use talaria_relay::gauges::Gauges;
+use talaria_relay::Gauges;
 use tokio::{sync::Mutex, time::timeout};
 
 /// Lifetime of a sample.

@@ -1,8 +1,8 @@
-//! Why an event arrived or did not, and what happens next: the answer of `talaria explain`.
+//! The answer of `talaria explain`: why an event arrived or did not, and the next step of each delivery.
 //!
-//! The journal knows what was planned when the event came; whether a route would take it now is decided anew, as
-//! [`crate::decisions::plan`] decides it, by the configuration as it is. Where the two differ, the configuration was changed in
-//! between, and that is said.
+//! The journal has the plan from when the event came. Whether a route would take the event now is decided again, as
+//! [`crate::decisions::plan`] does, by the current configuration. If the two differ, the configuration was changed since, and
+//! the answer tells so.
 
 use crate::{
     decisions::retry::{is_too_old, too_old},
@@ -17,27 +17,25 @@ use talaria_core::{
 };
 use talaria_proto::v1::{Attempt, Delivery, DeliveryState, Event, Explanation, RouteExplanation, RouteMatch};
 
-/// All that is known of an event.
 #[derive(Clone, Debug)]
-pub(crate) struct Known<'a> {
-    /// As the journal has it, with texts that may be shortened.
+pub(crate) struct ExplainInput<'a> {
+    /// From the journal, with texts that may be shortened.
     pub event: Event,
-    /// Its type, whole.
+    /// Not shortened.
     pub event_type: &'a str,
-    /// Its payload, where that is still kept.
+    /// `None` if it is not kept any more.
     pub payload: Option<&'a Value>,
-    /// Its tenant, where that is still configured.
+    /// `None` if it is not configured any more.
     pub tenant: Option<&'a Tenant>,
-    /// What was planned when it came: each delivery with its attempts.
+    /// The planned deliveries with their attempts.
     pub planned: Vec<(Delivery, Vec<Attempt>)>,
-    /// What stands before the deliveries of the tenant's routes, by name.
+    /// The blocks of the tenant's routes, by route name.
     pub blocks: &'a BTreeMap<String, RouteBlock>,
-    /// How many callbacks came for it with another body.
+    /// The number of callbacks for the event with another body.
     pub conflicts: usize,
 }
 
-/// Explains an event.
-pub(crate) fn explain(known: Known<'_>, now: Timestamp) -> Explanation {
+pub(crate) fn explain(known: ExplainInput<'_>, now: Timestamp) -> Explanation {
     let summary = summary(&known.planned);
     let mut planned: BTreeMap<String, (Delivery, Vec<Attempt>)> =
         known.planned.into_iter().map(|planned| (planned.0.route.clone(), planned)).collect();
@@ -73,7 +71,7 @@ pub(crate) fn explain(known: Known<'_>, now: Timestamp) -> Explanation {
             }
         })
         .collect();
-    // Those that took the event or would take it come first.
+    // Routes that took the event or would take it come first.
     routes.sort_by_key(|route| route.delivery.is_none() && route.matches() != RouteMatch::Yes);
     Explanation {
         routes,
@@ -106,8 +104,8 @@ fn wanted(
     payload: Option<&Value>,
 ) -> (RouteMatch, String) {
     let Some(route) = route else {
-        let what = if has_tenant { "route" } else { "tenant" };
-        return (RouteMatch::NotConfigured, format!("the configuration has no such {what}"));
+        let kind = if has_tenant { "route" } else { "tenant" };
+        return (RouteMatch::NotConfigured, format!("the configuration has no such {kind}"));
     };
     match route.explain(event_type, payload) {
         Wanted::Yes(why) => (RouteMatch::Yes, why),
@@ -116,7 +114,7 @@ fn wanted(
     }
 }
 
-/// Where what is configured differs from what was planned.
+/// The difference between the current configuration and the plan.
 fn difference(planned: Option<&Delivery>, matches: RouteMatch) -> &'static str {
     match (planned.is_some(), matches) {
         (true, RouteMatch::NotConfigured) => "it took the event when that came, and was removed since",
@@ -126,7 +124,7 @@ fn difference(planned: Option<&Delivery>, matches: RouteMatch) -> &'static str {
     }
 }
 
-/// What happens next, and when.
+/// The next step of a delivery, and its time.
 fn next(
     delivery: &Delivery,
     route: Option<&Route>,
@@ -134,12 +132,12 @@ fn next(
     now: Timestamp,
 ) -> (String, Option<Timestamp>) {
     let replay = format!("replay it with `talaria replay {}`", delivery.id);
-    let said = match delivery.state() {
+    let next = match delivery.state() {
         DeliveryState::Waiting => {
             let at = from_proto(delivery.next_attempt_at.as_ref());
             let next = waiting(delivery, route, block, at, now);
             return match block {
-                // Of a pause without an end it is not known when.
+                // The time is unknown for a pause without an end.
                 Some(block) => (next, block.until().map(|until| until.max(at))),
                 None => (next, Some(at)),
             };
@@ -158,10 +156,10 @@ fn next(
         // Written by a newer version.
         DeliveryState::Unspecified => String::new(),
     };
-    (said, None)
+    (next, None)
 }
 
-/// What happens to a delivery that is due at this time.
+/// The next step of a delivery that is due `at` this time.
 fn waiting(
     delivery: &Delivery,
     route: Option<&Route>,
@@ -179,7 +177,7 @@ fn waiting(
     }
     let received_at = from_proto(delivery.received_at.as_ref());
     let was_too_old = is_too_old(&route.retry, received_at, from_proto(delivery.updated_at.as_ref()));
-    // One that went on past its age was replayed or resumed, and its age counts anew.
+    // A delivery that went on past its age was replayed or resumed, and its age counts from then.
     if is_too_old(&route.retry, received_at, at.max(now)) && !was_too_old {
         return format!("it is parked: {}", too_old(&route.retry));
     }
@@ -189,15 +187,15 @@ fn waiting(
     let schedule = route.retry.schedule.len();
     let used = usize::try_from(delivery.counted_attempts).unwrap_or(usize::MAX);
     let rest = match used {
-        // The last pause of the schedule is behind us.
+        // The schedule is used up.
         used if used >= schedule => "; if it fails, the delivery is parked".to_owned(),
         0 => String::new(),
         used => format!("; {used} of {} that count are used up", schedule + 1),
     };
     if at <= now {
-        let places = route.in_flight;
+        let limit = route.in_flight;
         return format!(
-            "attempt {number}, which is under way or begins once one of the route's {places} places is free{rest}"
+            "attempt {number}, which is under way or begins once fewer than {limit} attempts of the route are{rest}"
         );
     }
     format!("attempt {number} ({}){rest}", delivery.reason)

@@ -1,6 +1,6 @@
 //! The status of a delivery, folded from the records about it in the order of the journal.
 //!
-//! A record says what is now, so the last one counts, whatever time it carries.
+//! A record holds absolute values, so the last one counts, whatever its time is.
 
 use jiff::Timestamp;
 use talaria_bus::time::to_proto;
@@ -9,14 +9,13 @@ use talaria_proto::v1::{Delivery, DeliveryState, DeliveryStatus, Event};
 /// A delivery as the records so far describe it.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Folded {
-    /// The delivery.
     pub delivery: Delivery,
     /// The step of the last record that changed its status; 0 for its planning.
     pub step: u32,
 }
 
 impl Folded {
-    /// A delivery of this event, with this id, was planned for a route.
+    /// The status after `EventPlanned`.
     pub(crate) fn planned(id: String, route: &str, event: &Event, at: Timestamp) -> Self {
         let at = Some(to_proto(at));
         let delivery = Delivery {
@@ -37,7 +36,7 @@ impl Folded {
         Self { delivery, step: 0 }
     }
 
-    /// A record of this time changed the status.
+    /// A record of time `at` changed the status.
     pub(crate) fn apply(&mut self, status: &DeliveryStatus, at: Timestamp) {
         self.step = status.step;
         let delivery = &mut self.delivery;

@@ -1,14 +1,14 @@
-//! Keeps payloads from steering the gateway.
+//! The guard: keeps payloads from giving Hermes a command or a file reference.
 //!
-//! Hermes takes a prompt that starts with `/` for a command of its operator ([`command`] says what newer versions skip before
-//! the slash), and expands `@file:path`, `@folder:`, `@git:`, `@url:`, `@diff` and `@staged` into contents; in newer versions
-//! plugins add words of their own. The texts in a payload are strangers'. So:
+//! Hermes runs a prompt that starts with `/` as a command of its operator ([`command`] has the characters that newer versions
+//! skip before the slash), and expands `@file:path`, `@folder:`, `@git:`, `@url:`, `@diff` and `@staged` into contents; in
+//! newer versions plugins add words of their own. The texts in a payload are untrusted. So:
 //!
-//! - a prompt that would be a command is given `> ` in front, as one quotes. Whatever a version skips, it does not skip that;
+//! - a prompt that would be a command gets the prefix `> `, which no version skips;
 //! - a reference of which any part came out of the payload is written `@ file:`, which Hermes does not expand.
 //!
-//! Both can be seen in the prompt, are noted with the attempt, and can be turned off for a route. What the
-//! operator wrote into the template himself stays, but for a command, which `guard: {commands: false}` allows.
+//! Both changes can be seen in the prompt, are noted with the attempt, and can be turned off for a route. References that the
+//! operator wrote into the template stay. A command in the template is allowed by `guard: {commands: false}` alone.
 
 use std::ops::Range;
 use talaria_core::{
@@ -17,13 +17,13 @@ use talaria_core::{
     json::Text,
 };
 
-/// What stands in front of a prompt that would be a command.
+/// The prefix of a prompt that would be a command.
 const QUOTE: &str = "> ";
 
-/// What Hermes expands alone, where no word goes on: `REFERENCE_PATTERN` in `agent/context_references.py`.
+/// The references without a value that Hermes expands: `REFERENCE_PATTERN` in `agent/context_references.py`.
 const ALONE: [&str; 2] = ["diff", "staged"];
 
-/// The prompt as it may be sent, and what was changed in it.
+/// The prompt as it may be sent, and notes about the changes.
 pub fn defuse(prompt: Prompt, guard: Guard) -> (Text, Vec<String>) {
     let mut notes = Vec::new();
     let mut text = prompt.text;
@@ -31,7 +31,7 @@ pub fn defuse(prompt: Prompt, guard: Guard) -> (Text, Vec<String>) {
         let references = references(text.as_bytes(), &prompt.from_payload);
         if !references.is_empty() {
             notes.push(format!("{} @ reference(s) out of the payload defused", references.len()));
-            text = with_space_behind(&text, &references);
+            text = with_space_after(&text, &references);
         }
     }
     if guard.commands && command::is_command(&text) {
@@ -43,12 +43,12 @@ pub fn defuse(prompt: Prompt, guard: Guard) -> (Text, Vec<String>) {
     (text, notes)
 }
 
-/// The places of every `@` that starts a reference which the payload had a part in.
+/// The offset of every `@` that starts a reference with a part from the payload.
 fn references(text: &[u8], from_payload: &[Range<usize>]) -> Vec<usize> {
     let mut payload = from_payload.iter().peekable();
     let mut found = Vec::new();
     for (at, _) in text.iter().enumerate().filter(|(_, byte)| **byte == b'@') {
-        // Hermes does not look behind a word or a slash. Beyond ASCII, where a word ends is left to it.
+        // Hermes ignores an `@` after a word or a slash. Beyond ASCII, the end of a word is left to Hermes.
         let before = at.checked_sub(1).and_then(|before| text.get(before));
         if before.is_some_and(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'/')) {
             continue;
@@ -57,7 +57,7 @@ fn references(text: &[u8], from_payload: &[Range<usize>]) -> Vec<usize> {
         let end = at + 1 + reference.length;
         while payload.next_if(|range| range.end <= at).is_some() {}
         let Some(payload) = payload.peek() else { break };
-        // What stands between is the template's, so that it is short.
+        // The text between is from the template, and short.
         let between = || text.get(end..payload.start).unwrap_or_default();
         if payload.start < end || reference.has_value && reaches_over(between()) {
             found.push(at);
@@ -66,9 +66,9 @@ fn references(text: &[u8], from_payload: &[Range<usize>]) -> Vec<usize> {
     found
 }
 
-/// What stands behind an `@` that a Hermes would expand.
+/// The text after an `@` that Hermes would expand.
 struct Reference {
-    /// Up to its value, or to its end.
+    /// The length up to its value, or to its end.
     length: usize,
     has_value: bool,
 }
@@ -90,7 +90,7 @@ fn reference(behind: &[u8]) -> Option<Reference> {
     Some(Reference { length: word.len(), has_value: false })
 }
 
-/// Whether a value goes on behind this: there is no white space in it, or it stands in quotes that are not closed.
+/// Whether a value goes on after this text: the text has no white space, or a quote in it is not closed.
 fn reaches_over(value: &[u8]) -> bool {
     let Ok(value) = std::str::from_utf8(value) else { return true };
     let is_quoted =
@@ -98,16 +98,16 @@ fn reaches_over(value: &[u8]) -> bool {
     !value.contains(char::is_whitespace) || ['`', '"', '\''].into_iter().any(is_quoted)
 }
 
-fn with_space_behind(text: &Text, places: &[usize]) -> Text {
-    let mut bytes = Vec::with_capacity(text.len() + places.len());
-    let mut places = places.iter().peekable();
+fn with_space_after(text: &Text, offsets: &[usize]) -> Text {
+    let mut bytes = Vec::with_capacity(text.len() + offsets.len());
+    let mut offsets = offsets.iter().peekable();
     for (at, byte) in text.as_bytes().iter().enumerate() {
         bytes.push(*byte);
-        if places.next_if(|place| **place == at).is_some() {
+        if offsets.next_if(|offset| **offset == at).is_some() {
             bytes.push(b' ');
         }
     }
-    // A space behind an `@` splits no code point, so this is the same kind of text.
+    // A space after an `@` splits no code point, so the text stays valid.
     Text::from_bytes(bytes).unwrap_or_default()
 }
 
@@ -144,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_newer_hermes_skips_hides_no_command() {
+    fn characters_that_a_newer_hermes_skips_hide_no_command() {
         for (template, value) in [
             ("{v}", "\n/restart"),
             ("\n{v}", "/restart"),
@@ -218,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn what_hermes_leaves_alone_and_what_the_operator_wrote_stays() {
+    fn text_that_hermes_does_not_expand_or_the_operator_wrote_stays() {
         for same in [
             "me@file:x",
             "a/@file:x",
@@ -240,7 +240,7 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever the payload says, nothing of Hermes' pattern is left in it and no command starts.
+        /// No payload leaves a match of Hermes' pattern or a command.
         #[test]
         fn nothing_of_a_payload_is_live(value in r"[@/ a-z:_\n\u{2028}]{0,6}(@|/)?(file:|folder:|git:|URL:|Word-2:|diff|staged|x)?[@/ a-z:é\n]{0,8}") {
             // Hermes' own references, and those of plugins.

@@ -1,39 +1,42 @@
-//! Whether Hermes serves a route with the secret that is here, asked without running anything.
+//! The handshake: finds out whether Hermes has a route's secret, by requests that run nothing.
 //!
-//! Two requests with a body that no Hermes can read, because it is not UTF-8. Hermes looks at a request in this order: its
-//! route, the signature, the rate, the body, and only then the event, the prompt and the id. So with a wrong signature it answers
-//! 401, and with a right one it ends where it cannot read the body: 0.19.0 with 500, newer ones with 400. Nothing is run, no id is
-//! recorded, and no version gets as far as a prompt. The request with the right signature counts for the route's rate limit.
+//! It sends two requests with a body that no Hermes can read, because it is not UTF-8. Hermes checks the route, the signature,
+//! the rate and the body in this order, and only then the event, the prompt and the id. So it answers a wrong signature with
+//! 401, and a right one with its error for an unreadable body: 0.19.0 with 500, newer versions with 400. Nothing is run and no
+//! id is recorded. The request with the right signature counts for the route's rate limit.
 //!
-//! An event that the subscription does not name would be no such question: a subscription without `events` takes them all,
-//! and runs its agent.
+//! A readable event that no subscription names is no alternative: a subscription without `events` takes every event, and runs
+//! its agent.
 
-use super::classify::{Answer, Context, Exchange, classify};
+use super::{
+    classify::{Context, classify},
+    exchange::{Answer, Exchange},
+};
 use talaria_core::json::parse;
 
-/// What is sent. Python decodes JSON before it reads it, and a form too.
+/// Python decodes the bytes before it parses JSON or a form.
 pub(crate) const BODY: &[u8] = b"\x80 Talaria asks whether the signature is right; this is not to be run";
 
-/// The event that it is said to be, which no subscription names.
+/// The event's name, which no subscription has.
 pub(crate) const EVENT: &str = "talaria.doctor";
 
-/// What Hermes makes of a route.
+/// The result of a handshake.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Handshake {
-    /// It serves the route, and has the secret of this index; 0 is the newest.
+    /// Hermes serves the route and has one of its secrets.
     Agrees {
-        /// The index among the route's secrets.
+        /// The index among the route's secrets; 0 is the newest.
         secret: usize,
     },
-    /// It serves the route, and has none of the route's secrets.
+    /// Hermes serves the route and has none of its secrets.
     Disagrees,
-    /// It takes requests that are wrongly signed.
+    /// Hermes accepts a wrong signature.
     Unverified,
-    /// It does not serve the route, cannot be reached, or is not Hermes: why, in one sentence.
+    /// Hermes does not serve the route, cannot be reached, or something else answers. The reason in one sentence.
     Fault(String),
 }
 
-/// What a request with a wrong signature came to, if that is enough to tell.
+/// The result of a request with a wrong signature; `None` if Hermes verifies signatures.
 pub(crate) fn of_forged(exchange: &Exchange) -> Option<Handshake> {
     match exchange {
         Exchange::Answered(answer) if is_refused(answer) => None,
@@ -45,11 +48,11 @@ pub(crate) fn of_forged(exchange: &Exchange) -> Option<Handshake> {
     }
 }
 
-/// What a request came to that was signed with the secret of this index; nothing where the next secret is to be tried.
+/// The result of a request that was signed with the secret of this index; `None` if the next secret is to be tried.
 pub(crate) fn of_signed(exchange: &Exchange, secret: usize) -> Option<Handshake> {
     match exchange {
         Exchange::Answered(answer) if is_refused(answer) => None,
-        // The rate is looked at behind the signature.
+        // Hermes checks the rate after the signature.
         Exchange::Answered(answer) if is_unreadable(answer) || answer.status == 429 => {
             Some(Handshake::Agrees { secret })
         }
@@ -62,7 +65,7 @@ fn is_refused(answer: &Answer) -> bool {
     answer.status == 401 && error(answer).as_deref() == Some("Invalid signature")
 }
 
-/// Whether Hermes, or aiohttp below it, says that it could not read the body.
+/// Whether Hermes, or aiohttp below it, could not read the body.
 fn is_unreadable(answer: &Answer) -> bool {
     match answer.status {
         400 => error(answer).as_deref() == Some("Cannot parse body"),
@@ -76,14 +79,14 @@ fn error(answer: &Answer) -> Option<String> {
     Some(document.root().get("error")?.as_text()?.to_str_lossy().into_owned())
 }
 
-/// In the words in which a delivery's attempt would be told.
+/// The same text as for a delivery's attempt.
 fn detail(exchange: &Exchange) -> String {
     let context = Context {
         deliver_only: false,
         idempotency_key: "",
         lost_attempt: None,
         other_secret: false,
-        // Nothing secret was sent but signatures, of a body that is known.
+        // Only signatures of a public body were sent.
         secrets: &[],
     };
     match exchange {
@@ -112,7 +115,7 @@ mod tests {
 
     #[test]
     fn a_hermes_that_has_the_secret_refuses_the_wrong_signature_and_cannot_read_the_body() {
-        assert_eq!(of_forged(&answer(REFUSED.0, REFUSED.1)), None, "it verifies: the next request tells");
+        assert_eq!(of_forged(&answer(REFUSED.0, REFUSED.1)), None, "it verifies signatures");
         assert_eq!(of_signed(&answer(REFUSED.0, REFUSED.1), 0), None, "the next secret is tried");
         for (status, body) in UNREADABLE {
             assert_eq!(of_forged(&answer(status, body)), Some(Handshake::Unverified));
@@ -123,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_hermes_or_does_not_serve_the_route_is_told_in_a_sentence() {
+    fn a_fault_is_described_in_a_sentence() {
         let not_sent = Exchange::NotSent("connection refused".into());
         for (exchange, says) in [
             (answer(404, r#"{"error": "Unknown route: x"}"#), "404: Hermes does not serve this route"),
@@ -144,7 +147,7 @@ mod tests {
     #[test]
     fn no_python_can_decode_the_body() {
         assert!(String::from_utf8(BODY.to_vec()).is_err());
-        // What json.loads takes for another encoding than UTF-8: a mark in front, or a NUL among the first bytes.
+        // json.loads detects other encodings than UTF-8 by a mark at the start or a NUL among the first bytes.
         assert!(![&b"\xff\xfe"[..], b"\xfe\xff", b"\xef\xbb\xbf"].iter().any(|mark| BODY.starts_with(mark)));
         assert!(!BODY.contains(&0));
     }

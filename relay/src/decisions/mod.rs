@@ -1,21 +1,24 @@
-//! Decisions: pure functions that get the clock and chance as arguments. Each is a file.
+//! Decisions: pure functions, with time and chance as arguments. They know nothing of the other modules.
 //!
-//! - [`plan`]: which routes an event goes to.
-//! - [`step`]: what becomes of a delivery before a request and after one, by all that follow.
+//! - [`plan`]: the routes that an event goes to.
+//! - [`step`]: the step of a delivery before a request and after one, by all modules that follow.
 //! - [`admission`], of [`breaker`] and [`pace`]: whether a route's next request may go out, and otherwise when.
-//! - [`prepare`] and [`guard`]: what the request says; [`rotation`]: which of the route's secrets signs it.
-//! - [`classify`]: what Hermes' answer means; [`handshake`]: whether it has a route's secret, asked without running anything.
-//! - [`retry`]: when a failed attempt is repeated.
-//! - [`conclude`]: what an attempt leaves behind.
+//! - [`prepare`] and [`guard`]: the request; [`rotation`]: the secret that signs it.
+//! - [`exchange`]: a request and its answer; [`classify`]: the meaning of the answer.
+//! - [`handshake`]: whether Hermes has a route's secret.
+//! - [`retry`]: the time of the next attempt after a failed one.
+//! - [`conclude`]: the result of a step, as a status and a record.
 //! - [`fold`]: the status of a delivery, from the records about it.
-//! - [`explain`]: why an event arrived or did not, and what happens next; [`route_block`]: what stops a route.
+//! - [`explain`]: why an event arrived or did not; [`route_block`]: the reason why a route sends nothing.
 //! - [`unmatched`]: why no route took an event, without its payload.
-//! - [`pause`], [`probe`] and [`replay`]: what operators stop, which shut routes they try, and what they do to deliveries.
+//! - [`pause`], [`probe`] and [`replay`]: operators' requests; [`audit`]: who made them, and why.
 
 pub(crate) mod admission;
+pub(crate) mod audit;
 pub(crate) mod breaker;
 pub(crate) mod classify;
 pub(crate) mod conclude;
+pub(crate) mod exchange;
 pub(crate) mod explain;
 pub(crate) mod fold;
 pub(crate) mod guard;

@@ -1,13 +1,13 @@
-//! How fast requests to a route may follow each other.
+//! The pace of a route: a rate limit with reservations.
 //!
-//! Hermes counts the requests of a sliding window (30 in 60 s by default) and refuses what is beyond. So do we,
-//! beforehand: each delivery reserves a slot, a point of time, and waits for it. A token bucket would not
-//! do: after a pause it lets a burst and a refill through within one of Hermes' windows.
+//! Hermes counts the requests in a sliding window (30 in 60 s by default) and refuses the others. We count in advance: each
+//! delivery reserves a slot, a point of time, and waits for it. A token bucket would not do: after a pause it lets a burst and
+//! a refill through within one of Hermes' windows.
 //!
-//! Two things are kept for it. **Seats**: a route has as many as a window allows, each can be used once a window,
-//! and a reservation is the next time that the earliest one is free; so whatever is reserved keeps the pace. And
-//! **what was sent**: what goes out is also counted, as Hermes does, so that a delivery that is late for its slot (a slow
-//! Hermes, a busy bus) does not meet the next ones within one window.
+//! A pace keeps two records. **Seats**: a route has one for each request of a window, each can be used once in a window, and a
+//! reservation is the next time at which the earliest one is free; so all reservations together keep the pace. And the
+//! **requests sent** in the last window, counted as Hermes does, so that a delivery that is late for its slot (a slow Hermes, a
+//! busy bus) is not in one window with too many of the next ones.
 
 use crate::decisions::retry::LONGEST_RETRY_AFTER;
 use jiff::Timestamp;
@@ -19,62 +19,60 @@ use std::{
 use talaria_bus::time::{after, before, since};
 use talaria_core::config;
 
-/// Slots are this much further apart than the window asks, because Hermes' clock reads when a request has
-/// arrived and not when it was due.
+/// Added to the window, because Hermes counts a request when it arrives, and not when it was due.
 const MARGIN: Duration = Duration::from_secs(1);
 
-/// One seat in so many is kept for first attempts, so that old deliveries which are tried again, or replayed by the
-/// thousand, do not hold up new ones. Routes with fewer seats serve deliveries in the order of their coming.
-const KEPT: u32 = 4;
+/// One seat in so many is for first attempts alone, so that retries and mass replays do not delay new deliveries. A route with
+/// fewer seats sends deliveries in the order in which they come.
+const SEATS_PER_FIRST: u32 = 4;
 
-/// How long Hermes counts a request. Whatever window is configured, what it refused says no more than that.
-const HERMES_COUNTS: Duration = Duration::from_secs(60);
+/// Hermes' default window. A refusal is evidence about this window only, whatever window is configured.
+const HERMES_WINDOW: Duration = Duration::from_secs(60);
 
-/// A pace that was corrected is back after so many windows of Hermes' without a refusal.
-const BACK_AFTER: u32 = 30;
+/// A lowered limit is restored after so many of Hermes' windows without a refusal.
+const WINDOWS_TO_RESTORE: u32 = 30;
 
-/// Whose turn it is.
+/// The seats that a delivery may use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Turn {
-    /// None of its attempts has counted yet.
+pub(crate) enum Priority {
+    /// Of a delivery without counted attempts.
     First,
-    /// It has failed before, or is replayed.
+    /// Of a retry or a replay.
     Again,
 }
 
-/// What is known of a route's requests from before this process, or this owner, had it.
+/// A route's requests and reservations, from the records of earlier owners.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Remembered {
+pub(crate) struct PaceMemory {
     /// When requests went out.
     pub sent: Vec<Timestamp>,
     /// Slots that waiting deliveries have reserved.
-    pub reserved: Vec<(Timestamp, Turn)>,
+    pub reserved: Vec<(Timestamp, Priority)>,
 }
 
 /// The pace of one route.
 #[derive(Debug)]
 pub(crate) struct Pace {
-    /// `None` without bound.
-    bounds: Option<Bounds>,
-    /// Hermes refused: nothing goes out before this.
+    /// `None` without a limit.
+    window: Option<SlidingWindow>,
+    /// After a refusal of Hermes.
     not_before: Timestamp,
-    /// Refusals in a row.
+    /// Consecutive refusals.
     refusals: u32,
 }
 
-/// A configured pace.
 #[derive(Debug)]
-struct Bounds {
-    /// How many requests a window may have: what is configured, or fewer once Hermes has shown that it allows fewer.
+struct SlidingWindow {
+    /// The most requests in a window: the configured number, or fewer after refusals of Hermes.
     limit: u32,
     configured: u32,
     /// A window and the margin.
     span: Duration,
-    /// When each seat is free, for everybody.
-    open: Seats,
-    /// And for first attempts alone.
-    kept: Seats,
-    /// When requests went out, oldest first, of the last span.
+    /// When each seat is free, for all attempts.
+    for_all: Seats,
+    /// When each seat is free, for first attempts alone.
+    for_first: Seats,
+    /// When the requests of the last span went out, oldest first.
     sent: VecDeque<Timestamp>,
     /// When Hermes refused some of them.
     refused: VecDeque<Timestamp>,
@@ -85,150 +83,152 @@ struct Bounds {
 type Seats = BinaryHeap<Reverse<Timestamp>>;
 
 impl Pace {
-    /// The pace of a route of which this is known.
-    pub(crate) fn new(pace: Option<config::Pace>, remembered: Remembered) -> Self {
-        let bounds = pace.map(|pace| Bounds::new(pace, remembered));
-        Self { bounds, not_before: Timestamp::MIN, refusals: 0 }
+    pub(crate) fn new(pace: Option<config::Pace>, memory: PaceMemory) -> Self {
+        let window = pace.map(|pace| SlidingWindow::new(pace, memory));
+        Self { window, not_before: Timestamp::MIN, refusals: 0 }
     }
 
-    /// Whether a delivery may go out now, and otherwise the slot that is reserved for it. `reserved` is the slot
-    /// that it holds already.
+    /// Admits a delivery now, or gives the slot that is reserved for it. `reserved` is the slot that it has already.
     pub(crate) fn admit(
         &mut self,
         now: Timestamp,
-        turn: Turn,
+        priority: Priority,
         reserved: Option<Timestamp>,
     ) -> Result<(), Timestamp> {
         let not_before = self.not_before;
-        let Some(bounds) = &mut self.bounds else {
+        let Some(window) = &mut self.window else {
             return if not_before <= now { Ok(()) } else { Err(not_before) };
         };
-        let place = match reserved {
-            // Late by more than a window it was forgotten, as over a stop of hours: all of them together would crowd
-            // out those whose slots come now.
-            Some(place) if now <= after(place, bounds.span) => place.max(not_before),
-            _ => bounds.reserve(now.max(not_before), turn),
+        let slot = match reserved {
+            // A slot that is over for more than a window is void. After a stop of hours, the many old slots together would
+            // displace the current ones.
+            Some(slot) if now <= after(slot, window.span) => slot.max(not_before),
+            _ => window.reserve(now.max(not_before), priority),
         };
-        if place > now {
-            return Err(place);
+        if slot > now {
+            return Err(slot);
         }
-        bounds.send(now)
+        window.send(now)
     }
 
-    /// A request that was admitted at `admitted` goes out only now: the window counts it from now on. If the window is full
-    /// by now, this is when it has room.
+    /// Counts a request that was admitted at `admitted` and goes out only now. Gives its new slot if the window is full by now.
     pub(crate) fn delayed(&mut self, admitted: Timestamp, now: Timestamp) -> Result<(), Timestamp> {
-        let Some(bounds) = &mut self.bounds else { return Ok(()) };
-        if let Some(index) = bounds.sent.iter().position(|sent| *sent == admitted) {
-            bounds.sent.remove(index);
+        let Some(window) = &mut self.window else { return Ok(()) };
+        if let Some(index) = window.sent.iter().position(|sent| *sent == admitted) {
+            window.sent.remove(index);
         }
-        bounds.send(now).inspect_err(|slot| {
-            let index = bounds.sent.partition_point(|sent| sent <= slot);
-            bounds.sent.insert(index, *slot);
+        window.send(now).inspect_err(|slot| {
+            let index = window.sent.partition_point(|sent| sent <= slot);
+            window.sent.insert(index, *slot);
         })
     }
 
-    /// A request may have gone out that was not admitted here: an attempt of an earlier owner was interrupted.
+    /// Counts the request of an interrupted attempt, which may have gone out.
     pub(crate) fn sent(&mut self, now: Timestamp) {
-        if let Some(bounds) = &mut self.bounds {
-            bounds.reserve(now, Turn::First);
-            bounds.sent.push_back(now);
+        if let Some(window) = &mut self.window {
+            window.reserve(now, Priority::First);
+            window.sent.push_back(now);
         }
     }
 
-    /// Hermes answered 429 all the same: the slot in which it is tried again. Retry-After counts up to an
-    /// hour, or one answer could close a route for good.
-    pub(crate) fn refused(&mut self, now: Timestamp, turn: Turn, retry_after: Option<Duration>) -> Timestamp {
-        // One slot's worth at first, then twice as much each time; after a whole window Hermes has forgotten us.
-        let (step, longest) = match &mut self.bounds {
+    /// Hermes answered 429. Gives the slot of the next attempt. Retry-After is limited to an hour, or one answer could block a
+    /// route for ever.
+    pub(crate) fn refused(
+        &mut self,
+        now: Timestamp,
+        priority: Priority,
+        retry_after: Option<Duration>,
+    ) -> Timestamp {
+        // The first pause is as long as one slot, each further one is twice as long, up to a whole window.
+        let (step, longest) = match &mut self.window {
             None => (Duration::from_secs(1), Duration::from_secs(60)),
-            Some(bounds) => {
-                bounds.correct(now);
-                (bounds.trial() / bounds.limit, bounds.trial())
+            Some(window) => {
+                window.lower(now);
+                (window.trial() / window.limit, window.trial())
             }
         };
         let pause = step.saturating_mul(1 << self.refusals.min(16)).min(longest);
         self.refusals += 1;
         let asked = retry_after.unwrap_or_default().min(LONGEST_RETRY_AFTER);
         self.not_before = self.not_before.max(after(now, pause.max(asked)));
-        match &mut self.bounds {
+        match &mut self.window {
             None => self.not_before,
-            Some(bounds) => bounds.reserve(self.not_before, turn),
+            Some(window) => window.reserve(self.not_before, priority),
         }
     }
 
-    /// Hermes took a request.
     pub(crate) fn accepted(&mut self) {
         self.refusals = 0;
     }
 }
 
-impl Bounds {
-    fn new(pace: config::Pace, remembered: Remembered) -> Self {
+impl SlidingWindow {
+    fn new(pace: config::Pace, memory: PaceMemory) -> Self {
         let limit = pace.count.max(1);
         let seats = |count: u32| (0..count).map(|_| Reverse(Timestamp::MIN)).collect();
-        let mut bounds = Self {
+        let mut window = Self {
             limit,
             configured: limit,
             span: pace.window + MARGIN,
-            open: seats(limit - limit / KEPT),
-            kept: seats(limit / KEPT),
+            for_all: seats(limit - limit / SEATS_PER_FIRST),
+            for_first: seats(limit / SEATS_PER_FIRST),
             sent: VecDeque::new(),
             refused: VecDeque::new(),
             corrected_at: Timestamp::MIN,
         };
-        let Remembered { mut sent, reserved } = remembered;
+        let PaceMemory { mut sent, reserved } = memory;
         sent.sort_unstable();
-        let mut places: Vec<_> = sent.iter().map(|at| (*at, Turn::First)).chain(reserved).collect();
-        places.sort_unstable_by_key(|(place, _)| *place);
-        for (place, turn) in places {
-            bounds.reserve(place, turn);
+        let mut slots: Vec<_> = sent.iter().map(|at| (*at, Priority::First)).chain(reserved).collect();
+        slots.sort_unstable_by_key(|(slot, _)| *slot);
+        for (slot, priority) in slots {
+            window.reserve(slot, priority);
         }
-        bounds.sent = sent.into();
-        bounds
+        window.sent = sent.into();
+        window
     }
 
-    /// The first slot at or behind a time.
-    fn reserve(&mut self, earliest: Timestamp, turn: Turn) -> Timestamp {
+    /// Reserves the first slot at or after `earliest`.
+    fn reserve(&mut self, earliest: Timestamp, priority: Priority) -> Timestamp {
         let first = |seats: &Seats| seats.peek().map(|Reverse(free)| (*free).max(earliest));
-        let seats = match (turn, first(&self.kept), first(&self.open)) {
-            (Turn::First, Some(kept), Some(open)) if kept <= open => &mut self.kept,
-            _ => &mut self.open,
+        let seats = match (priority, first(&self.for_first), first(&self.for_all)) {
+            (Priority::First, Some(own), Some(all)) if own <= all => &mut self.for_first,
+            _ => &mut self.for_all,
         };
         let Reverse(free) = seats.pop().unwrap_or(Reverse(earliest));
-        let place = free.max(earliest);
-        seats.push(Reverse(after(place, self.span)));
-        place
+        let slot = free.max(earliest);
+        seats.push(Reverse(after(slot, self.span)));
+        slot
     }
 
-    /// Whether there is room in the window that ends now, and otherwise when there will be.
+    /// Counts a request now, or gives the time at which the window has room.
     fn send(&mut self, now: Timestamp) -> Result<(), Timestamp> {
-        self.widen(now);
+        self.raise(now);
         self.forget(now);
-        let in_the_way =
+        let blocking =
             self.sent.len().checked_sub(self.limit as usize).and_then(|index| self.sent.get(index));
-        if let Some(sent) = in_the_way {
+        if let Some(sent) = blocking {
             return Err(after(*sent, self.span));
         }
         self.sent.push_back(now);
         Ok(())
     }
 
-    /// Hermes refused a request: what it took of its window is what it allows, unless others send to it too.
-    fn correct(&mut self, now: Timestamp) {
+    /// Lowers the limit after a refusal, to the number of requests that Hermes accepted in its window.
+    fn lower(&mut self, now: Timestamp) {
         self.refused.push_back(now);
         self.forget(now);
         let trial = self.trial();
         let recent = |times: &VecDeque<Timestamp>| {
             times.iter().rev().take_while(|time| **time > before(now, trial)).count()
         };
-        let taken = recent(&self.sent).saturating_sub(recent(&self.refused));
-        // As much in each of its windows that ours has.
+        let accepted = recent(&self.sent).saturating_sub(recent(&self.refused));
+        // Our window may be as long as several of Hermes'.
         let windows = u32::try_from(self.span.as_secs() / trial.as_secs().max(1)).unwrap_or(u32::MAX);
-        let limit = u32::try_from(taken.max(1)).unwrap_or(u32::MAX).saturating_mul(windows).min(self.limit);
+        let limit =
+            u32::try_from(accepted.max(1)).unwrap_or(u32::MAX).saturating_mul(windows).min(self.limit);
         for _ in limit..self.limit {
-            if self.open.len() > 1 {
-                self.open.pop();
+            if self.for_all.len() > 1 {
+                self.for_all.pop();
             }
         }
         (self.limit, self.corrected_at) = (limit, now);
@@ -243,17 +243,17 @@ impl Bounds {
         }
     }
 
-    /// How long a corrected pace is tried before more is: a window, but no longer than Hermes counts.
+    /// How long a lowered limit lasts before it is raised: a window, but no longer than Hermes' default one.
     fn trial(&self) -> Duration {
-        self.span.min(HERMES_COUNTS + MARGIN)
+        self.span.min(HERMES_WINDOW + MARGIN)
     }
 
-    /// Some more are tried after each trial without a refusal.
-    fn widen(&mut self, now: Timestamp) {
+    /// Raises a lowered limit a little after each trial without a refusal.
+    fn raise(&mut self, now: Timestamp) {
         if self.limit < self.configured && since(now, self.corrected_at) >= self.trial() {
-            let more = (self.configured / BACK_AFTER).clamp(1, self.configured - self.limit);
+            let more = (self.configured / WINDOWS_TO_RESTORE).clamp(1, self.configured - self.limit);
             self.limit += more;
-            self.open.extend((0..more).map(|_| Reverse(now)));
+            self.for_all.extend((0..more).map(|_| Reverse(now)));
             self.corrected_at = now;
         }
     }

@@ -1,50 +1,53 @@
-//! What an operator has paused, and from when on a delivery's age counts.
+//! The pauses of routes and tenants, and the start of a delivery's age.
 //!
-//! What is paused waits, and that is not its fault: its age counts from when it was let go on.
+//! The age of a paused delivery counts from when its route was resumed.
 
-use crate::decisions::replay::{Wish, record};
+use crate::decisions::audit::{AuditInfo, record};
 use jiff::Timestamp;
 use std::collections::HashMap;
 use talaria_bus::time::{from_proto, to_proto};
 use talaria_proto::v1::{ControlKind, DeliveryTask, Pause, PauseChanged, Record, record::What};
 
-/// What is journalled of a pause that begins, changes or ends.
-pub(crate) fn changed(wish: Wish<'_>, pause: Pause, paused: bool) -> Vec<Record> {
+/// The records of a pause that begins, changes or ends.
+pub(crate) fn changed(audit: &AuditInfo, now: Timestamp, pause: Pause, paused: bool) -> Vec<Record> {
     let kind = if paused { ControlKind::Paused } else { ControlKind::Resumed };
-    let action = wish.action(kind, &pause.tenant, &pause.route);
+    let action = audit.action(now, kind, &pause.tenant, &pause.route);
     let changed = PauseChanged { pause: Some(pause), paused };
-    vec![record(wish.now, What::PauseChanged(changed)), record(wish.now, What::Acted(action))]
+    vec![record(now, What::PauseChanged(changed)), record(now, What::Acted(action))]
 }
 
-/// The record that ends a pause, with who ended it.
-pub(crate) fn resumed(wish: Wish<'_>, ended: &Pause) -> Vec<Record> {
+/// The records that end a pause.
+pub(crate) fn resumed(audit: &AuditInfo, now: Timestamp, ended: &Pause) -> Vec<Record> {
     let resumed = Pause {
-        since: Some(to_proto(wish.now)),
+        since: Some(to_proto(now)),
         until: None,
-        requested_by: wish.by.to_owned(),
-        token_name: wish.token.to_owned(),
-        reason: wish.reason.to_owned(),
+        requested_by: audit.by.clone(),
+        token_name: audit.token.clone(),
+        reason: audit.reason.clone(),
         ..ended.clone()
     };
-    changed(wish, resumed, false)
+    changed(audit, now, resumed, false)
 }
 
-/// What is journalled of a pause whose time is over, which is what its operator asked for.
+/// The records that end a pause whose time is over, on behalf of the operator who began it.
 pub(crate) fn over(pause: &Pause, now: Timestamp) -> Vec<Record> {
-    let (by, token) = (&pause.requested_by, &pause.token_name);
-    resumed(Wish { now, by, token, reason: "its time was over", job: "" }, pause)
+    let audit = AuditInfo {
+        by: pause.requested_by.clone(),
+        token: pause.token_name.clone(),
+        reason: "its time was over".to_owned(),
+        job: String::new(),
+    };
+    resumed(&audit, now, pause)
 }
 
-/// Whether a pause's time is over.
 pub(crate) fn is_over(pause: &Pause, now: Timestamp) -> bool {
     pause.until.as_ref().is_some_and(|until| from_proto(Some(until)) <= now)
 }
 
-/// What is paused, and what was resumed when.
+/// The last change of each route and tenant.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Pauses(HashMap<String, HashMap<String, Last>>);
 
-/// What was done last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Last {
     Paused,
@@ -52,12 +55,12 @@ enum Last {
 }
 
 impl Pauses {
-    /// A route, or with an empty name the whole tenant, was paused.
+    /// Pauses a route or, with an empty name, the whole tenant.
     pub(crate) fn pause(&mut self, tenant: &str, route: &str) {
         self.set(tenant, route, Last::Paused);
     }
 
-    /// A route, or with an empty name the whole tenant, was resumed.
+    /// Resumes a route or, with an empty name, the whole tenant.
     pub(crate) fn resume(&mut self, tenant: &str, route: &str, at: Timestamp) {
         self.set(tenant, route, Last::Resumed(at));
     }
@@ -66,19 +69,18 @@ impl Pauses {
         self.0.entry(tenant.to_owned()).or_default().insert(route.to_owned(), last);
     }
 
-    /// What concerns a route: what was done last to itself, and to its tenant.
+    /// The last changes of a route and of its tenant.
     fn last(&self, tenant: &str, route: &str) -> impl Iterator<Item = Last> {
         let routes = self.0.get(tenant);
         [route, ""].into_iter().filter_map(move |name| routes?.get(name).copied())
     }
 
-    /// Whether nothing of a route may be sent.
-    pub(crate) fn hold(&self, tenant: &str, route: &str) -> bool {
+    /// Whether a route or its tenant is paused.
+    pub(crate) fn is_paused(&self, tenant: &str, route: &str) -> bool {
         self.last(tenant, route).any(|last| last == Last::Paused)
     }
 
-    /// From when on a delivery's age counts: from its event's receipt, from its replay, or from when its route was
-    /// resumed, whichever came last.
+    /// The start of a delivery's age: its event's receipt, its replay, or the end of its route's pause, whichever came last.
     pub(crate) fn age_from(&self, task: &DeliveryTask) -> Timestamp {
         let resumed = self.last(&task.tenant, &task.route).filter_map(|last| match last {
             Last::Resumed(at) => Some(at),
@@ -99,24 +101,25 @@ mod tests {
     }
 
     #[test]
-    fn a_route_is_held_by_its_own_pause_and_by_its_tenants() {
+    fn a_route_is_paused_by_its_own_pause_and_by_its_tenants() {
         let mut pauses = Pauses::default();
-        let held = |pauses: &Pauses| {
-            [("acme", "a"), ("acme", "b"), ("other", "a")].map(|(tenant, route)| pauses.hold(tenant, route))
+        let paused = |pauses: &Pauses| {
+            [("acme", "a"), ("acme", "b"), ("other", "a")]
+                .map(|(tenant, route)| pauses.is_paused(tenant, route))
         };
-        assert_eq!(held(&pauses), [false; 3]);
+        assert_eq!(paused(&pauses), [false; 3]);
         pauses.pause("acme", "a");
-        assert_eq!(held(&pauses), [true, false, false]);
+        assert_eq!(paused(&pauses), [true, false, false]);
         pauses.pause("acme", "");
-        assert_eq!(held(&pauses), [true, true, false]);
+        assert_eq!(paused(&pauses), [true, true, false]);
         pauses.resume("acme", "a", at(9));
-        assert_eq!(held(&pauses), [true, true, false], "the tenant's pause holds it");
+        assert_eq!(paused(&pauses), [true, true, false], "by the tenant's pause");
         pauses.resume("acme", "", at(9));
-        assert_eq!(held(&pauses), [false; 3]);
+        assert_eq!(paused(&pauses), [false; 3]);
     }
 
     #[test]
-    fn age_counts_from_what_came_last() {
+    fn age_counts_from_the_last_of_receipt_replay_and_resumption() {
         let mut task = DeliveryTask {
             tenant: "acme".into(),
             route: "a".into(),

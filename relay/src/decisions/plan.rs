@@ -1,4 +1,4 @@
-//! Which routes an event goes to.
+//! The plan: the routes that an event goes to.
 
 use jiff::Timestamp;
 use talaria_bus::time::to_proto;
@@ -9,17 +9,17 @@ use talaria_core::{
 };
 use talaria_proto::v1::{Event, EventPlanned, Record, record::What};
 
-/// The longest text of an event that the journal repeats, in bytes.
+/// The longest text of an event in the journal, in bytes.
 const LONGEST_TEXT: usize = 16 * 1024;
 
-/// Matches an event against its tenant's routes. A tenant that is not configured any more has none.
+/// Matches an event with its tenant's routes. A tenant that is not configured has none.
 pub(crate) fn plan(event_seq: u64, event: &Event, tenant: Option<&Tenant>, now: Timestamp) -> Record {
     let routes: Vec<String> = tenant.map_or(Vec::new(), |tenant| matching(event, tenant));
     let planned = EventPlanned { event: Some(for_the_journal(event)), routes };
     Record { at: Some(to_proto(now)), event_seq, what: Some(What::EventPlanned(planned)) }
 }
 
-/// The event without its payload, and without texts that no status can show. The stored event has them whole.
+/// The event without its payload, and with long texts shortened. The stored event is complete.
 fn for_the_journal(event: &Event) -> Event {
     let mut event = Event { payload: bytes::Bytes::new(), ..event.clone() };
     for text in [&mut event.r#type, &mut event.job_id, &mut event.status] {
@@ -43,7 +43,6 @@ fn shorten(text: &mut String) {
     }
 }
 
-/// Whether a route wants an event.
 pub(crate) fn wants(route: &Route, event: &Event) -> bool {
     let payload = route.filter.is_some().then(|| parse(&event.payload).ok()).flatten();
     let root = payload.as_ref().map_or(&Value::Null, |document| document.root());
@@ -67,11 +66,11 @@ fn matching(event: &Event, tenant: &Tenant) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing;
+    use crate::test_config;
     use talaria_core::id::EventId;
 
     fn routes_of(keys: &str, payload: &'static str) -> Vec<String> {
-        let config = testing::config(keys);
+        let config = test_config::config(keys);
         let event = Event {
             id: EventId::new("acme", "j", "video.generation.failed").to_string(),
             tenant: "acme".into(),
@@ -85,7 +84,7 @@ mod tests {
         assert!(planned.event.unwrap().payload.is_empty(), "the journal does not repeat payloads");
         let routes = planned.routes;
         let wanted = wants(config.route("acme", "video").unwrap(), &event);
-        assert_eq!(wanted, routes.contains(&"video".to_owned()), "one route is asked as all are");
+        assert_eq!(wanted, routes.contains(&"video".to_owned()), "one route is matched as all are");
         routes
     }
 

@@ -1,4 +1,4 @@
-//! From an event and a route to the request that Hermes gets.
+//! The request for an event's delivery to a route.
 
 use crate::decisions::{guard, handshake};
 use bytes::Bytes;
@@ -18,11 +18,11 @@ use talaria_core::{
 };
 use talaria_proto::v1::{DeliveryTask, Event};
 
-/// aiohttp, which Hermes stands on, answers 400 to a longer header.
+/// In bytes. aiohttp, on which Hermes is built, answers 400 to a longer header.
 const LONGEST_HEADER: usize = 8190;
 
-/// The names of our own headers, in the case in which Hermes and their inventors write them: Hermes' filters compare names
-/// exactly, and would not find `X-Github-Event` by `headers.X-GitHub-Event`.
+/// The names of our headers in their usual case. Hermes' filters compare names exactly, and would not find `X-Github-Event` by
+/// `headers.X-GitHub-Event`.
 pub(crate) const NAMES: [&str; 14] = [
     "Accept-Encoding",
     "Content-Type",
@@ -40,34 +40,31 @@ pub(crate) const NAMES: [&str; 14] = [
     trace::HEADER,
 ];
 
-/// A request, ready to go.
+/// A signed request to Hermes.
 #[derive(Debug)]
-pub(crate) struct Request {
-    /// Its headers; names are in lower case here and as they were written on the wire, where Hermes' filters see them.
+pub(crate) struct HermesRequest {
+    /// Names are in lower case here. On the wire they have the case in which they were configured.
     pub headers: HeaderMap,
-    /// Its body.
     pub body: Bytes,
-    /// What the guard changed.
+    /// The guard's changes to the prompt.
     pub guarded: Vec<String>,
 }
 
-/// What signs a request.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Signing {
     /// The index of the route's secret; a scheme that takes several signatures uses them all.
     pub secret: usize,
-    /// When.
     pub now: Timestamp,
 }
 
-/// A route's prompt for a payload, as it would be sent.
+/// A route's prompt for a payload, and the guard's changes.
 pub(crate) fn prompt(route: &Route, event_type: &str, payload: &Document) -> (Text, Vec<String>) {
     let prompt: Prompt =
         route.prompt.render(payload.root(), &Text::from(event_type), &Text::from(route.name.as_str()));
     guard::defuse(prompt, route.guard)
 }
 
-/// The request for the task's next attempt, which belongs to this trace, or why there can never be one.
+/// The request for the task's next attempt, or the reason why there can never be one.
 pub(crate) fn request(
     route: &Route,
     event: &Event,
@@ -75,7 +72,7 @@ pub(crate) fn request(
     id: DeliveryId,
     traceparent: &str,
     signing: Signing,
-) -> Result<Request, String> {
+) -> Result<HermesRequest, String> {
     let payload = parse(&event.payload).map_err(|error| format!("the payload is not JSON: {error}"))?;
     if let Some(why) = payload.unreadable_for_hermes() {
         return Err(why);
@@ -105,21 +102,21 @@ pub(crate) fn request(
     for own in &route.headers {
         insert(&mut headers, &own.name, own.value.expose_secret())?;
     }
-    Ok(Request { headers, body, guarded })
+    Ok(HermesRequest { headers, body, guarded })
 }
 
-/// The request that asks whether Hermes has a secret; [`handshake`] says what it is answered.
-pub(crate) fn handshake(route: &Route, key: &str, signing: Signing) -> Result<Request, String> {
+/// The request of a [`handshake`].
+pub(crate) fn handshake(route: &Route, key: &str, signing: Signing) -> Result<HermesRequest, String> {
     let mut headers = headers(handshake::EVENT, key);
     sign(&mut headers, route, key, signing, handshake::BODY)?;
     for own in &route.headers {
         insert(&mut headers, &own.name, own.value.expose_secret())?;
     }
-    Ok(Request { headers, body: Bytes::from_static(handshake::BODY), guarded: Vec::new() })
+    Ok(HermesRequest { headers, body: Bytes::from_static(handshake::BODY), guarded: Vec::new() })
 }
 
-/// The payload's bytes with three members put in at its end. Python takes the last of repeated keys, so ours
-/// count, and everything else reads as OpenRouter wrote it.
+/// The payload with three members added at its end. Python takes the last of repeated keys, so ours count; all other bytes
+/// are OpenRouter's.
 fn with_prompt(
     route: &Route,
     event: &Event,
@@ -147,26 +144,26 @@ fn with_prompt(
 }
 
 fn headers(kind: &str, key: &str) -> HeaderMap {
-    // What we write ourselves is ASCII; a name or type that is not a header's value is left out.
+    // Our own values are ASCII; a type that is no valid header value is left out.
     let value = |text: &str| HeaderValue::from_bytes(text.as_bytes()).ok();
     let mut headers = HeaderMap::new();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     headers
         .insert(header::USER_AGENT, HeaderValue::from_static(concat!("talaria/", env!("CARGO_PKG_VERSION"))));
-    // A short answer gains nothing by being compressed, and a proxy that does it all the same can hide what Hermes said.
+    // Compression does not help a short answer, and a proxy's coding can make it unreadable.
     headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
     // Hermes would otherwise take the type from the payload's `event_type` or `type`.
     if kind.len() <= LONGEST_HEADER && kind.trim() == kind {
         headers.extend(value(kind).map(|value| (HeaderName::from_static("x-github-event"), value)));
     }
-    // A proxy may replace X-Request-ID, so the id also goes where none looks.
+    // A proxy may replace X-Request-ID.
     for name in ["x-github-delivery", "x-request-id"] {
         headers.extend(value(key).map(|value| (HeaderName::from_static(name), value)));
     }
     headers
 }
 
-/// Hermes goes by the first scheme of which it finds a header, so there is one scheme's alone.
+/// Hermes uses the first scheme of which it finds a header, so only one scheme's headers are set.
 fn sign(
     headers: &mut HeaderMap,
     route: &Route,
@@ -183,7 +180,7 @@ fn sign(
     Ok(())
 }
 
-/// A header that may hold a secret: it is kept out of whatever shows headers.
+/// Inserts a header that may hold a secret: `Debug` does not print it.
 fn insert(headers: &mut HeaderMap, name: &str, value: &str) -> Result<(), String> {
     let unusable = || format!("the header {name} cannot be written");
     let name = HeaderName::from_bytes(name.as_bytes()).map_err(|_| unusable())?;
@@ -196,7 +193,7 @@ fn insert(headers: &mut HeaderMap, name: &str, value: &str) -> Result<(), String
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing;
+    use crate::test_config;
     use talaria_core::{hermes::signature, id::EventId};
 
     const BODY: &str = "{\"type\":\"video.generation.failed\", \"data\":{\"id\":\"j1\",\"cost\":1E2,\"big\":18446744073709551616123},\"prompt\":\"theirs\" }\n";
@@ -216,8 +213,8 @@ mod tests {
         }
     }
 
-    fn make(route: &str, event: &Event) -> Result<Request, String> {
-        let route = testing::route(route);
+    fn make(route: &str, event: &Event) -> Result<HermesRequest, String> {
+        let route = test_config::route(route);
         let id = DeliveryId::new(event.id.parse().unwrap(), &route.name);
         let task = DeliveryTask {
             delivery_id: id.to_string(),
@@ -257,7 +254,11 @@ mod tests {
         let request = make("body: raw", &event(BODY)).unwrap();
         assert_eq!(request.body, BODY);
         let header = |name: &str| request.headers[name].to_str().unwrap();
-        assert!(signature::verify(&testing::SECRET.into(), BODY.as_bytes(), header("x-hub-signature-256")));
+        assert!(signature::verify(
+            &test_config::SECRET.into(),
+            BODY.as_bytes(),
+            header("x-hub-signature-256")
+        ));
         assert!(
             header("x-github-delivery").starts_with("dlv_") && header("x-github-delivery").ends_with(".2")
         );
@@ -276,16 +277,16 @@ mod tests {
             let request = make(&format!("signing: {name}"), &event(BODY)).unwrap();
             let header = |name: &str| request.headers.get(name).and_then(|value| value.to_str().ok());
             assert_eq!(SIGNATURES.iter().filter(|name| header(name).is_some()).count(), 1, "{name}");
-            assert!(signature::accepts(&testing::SECRET.into(), now(), &request.body, header), "{name}");
-            assert!(!format!("{request:?}").contains(testing::SECRET), "{name}");
+            assert!(signature::accepts(&test_config::SECRET.into(), now(), &request.body, header), "{name}");
+            assert!(!format!("{request:?}").contains(test_config::SECRET), "{name}");
             if name == "svix" {
                 assert_eq!(header("svix-id"), header("x-github-delivery"));
             }
             for name in request.headers.keys() {
                 assert!(NAMES.iter().any(|written| written.eq_ignore_ascii_case(name.as_str())), "{name}");
             }
-            for (name, _) in testing::route(&format!("signing: {name}")).signing.headers(
-                &[testing::SECRET.into()],
+            for (name, _) in test_config::route(&format!("signing: {name}")).signing.headers(
+                &[test_config::SECRET.into()],
                 "id",
                 now(),
                 b"",
@@ -299,20 +300,20 @@ mod tests {
     fn the_operators_headers_go_along() {
         let request = make("headers: {X-Env: prod, Authorization: {file: secret}}", &event(BODY)).unwrap();
         assert_eq!(request.headers["x-env"], "prod");
-        assert_eq!(request.headers["authorization"], testing::SECRET);
-        assert!(!format!("{request:?}").contains(testing::SECRET));
+        assert_eq!(request.headers["authorization"], test_config::SECRET);
+        assert!(!format!("{request:?}").contains(test_config::SECRET));
     }
 
     #[test]
-    fn a_request_is_signed_with_the_secret_that_it_is_told() {
-        let mut route = Route::clone(&testing::route(""));
+    fn a_request_is_signed_with_the_secret_of_the_given_index() {
+        let mut route = Route::clone(&test_config::route(""));
         route.secrets.push("the old one".to_owned().into());
         let event = event(BODY);
         let id = DeliveryId::new(event.id.parse().unwrap(), &route.name);
         let make = |secret| {
             request(&route, &event, &DeliveryTask::default(), id, "", Signing { secret, now: now() })
         };
-        for (index, secret) in [testing::SECRET, "the old one"].into_iter().enumerate() {
+        for (index, secret) in [test_config::SECRET, "the old one"].into_iter().enumerate() {
             let request = make(index).unwrap();
             let signature = request.headers["x-hub-signature-256"].to_str().unwrap();
             assert!(signature::verify(&secret.into(), &request.body, signature), "{secret}");
@@ -332,7 +333,7 @@ mod tests {
     }
 
     #[test]
-    fn the_guard_speaks_in_the_request() {
+    fn the_guards_changes_are_in_the_request() {
         let request =
             make("prompt: '{data.error}'", &event(r#"{"data":{"error":"/restart @file:x"}}"#)).unwrap();
         assert_eq!(request.guarded.len(), 2);
@@ -341,7 +342,7 @@ mod tests {
     }
 
     #[test]
-    fn what_hermes_could_never_read_is_not_sent() {
+    fn a_request_that_hermes_could_never_read_is_not_sent() {
         let deep = format!("{{\"a\":{}1{}}}", "[".repeat(980), "]".repeat(980));
         assert!(make("body: raw", &event(&deep)).unwrap_err().contains("981 levels"));
         let long = format!("{{\"a\":{}}}", "9".repeat(4301));

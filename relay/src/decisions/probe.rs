@@ -1,13 +1,14 @@
-//! An operator has a shut route probed now, instead of when its pause is over.
+//! An operator's probe of a shut route.
 
 use crate::decisions::{
-    conclude::{Conclusion, put_off},
-    replay::{Wish, record},
+    audit::{AuditInfo, record},
+    conclude::{Conclusion, reschedule},
 };
+use jiff::Timestamp;
 use talaria_proto::v1::{ControlKind, DeliveryTask, Record, record::What};
 use thiserror::Error;
 
-/// Why a route is not probed. Reads on behind the route's name.
+/// Why a route is not probed. The texts continue a sentence that begins with the route's name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub(crate) enum NoProbe {
     #[error("is not shut: it is open for deliveries already")]
@@ -24,20 +25,19 @@ pub(crate) enum NoProbe {
     UnderWay,
 }
 
-/// What is journalled of who asked for a probe.
-pub(crate) fn acted(wish: Wish<'_>, tenant: &str, route: &str) -> Record {
-    record(wish.now, What::Acted(wish.action(ControlKind::Probed, tenant, route)))
+/// The record of the operator's action.
+pub(crate) fn acted(audit: &AuditInfo, now: Timestamp, tenant: &str, route: &str) -> Record {
+    record(now, What::Acted(audit.action(now, ControlKind::Probed, tenant, route)))
 }
 
-/// The delivery that probes, where none is due: due now, with the id that it has.
-pub(crate) fn made_due(task: &DeliveryTask, wish: Wish<'_>) -> Conclusion {
-    put_off(task, wish.now, wish.now, wish.told("probes the shut route, asked"), false)
+/// Makes a waiting delivery due now, so that it probes.
+pub(crate) fn made_due(task: &DeliveryTask, audit: &AuditInfo, now: Timestamp) -> Conclusion {
+    reschedule(task, now, now, audit.describe("probes the shut route, asked"), false)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use jiff::Timestamp;
     use talaria_bus::time::to_proto;
 
     #[test]
@@ -51,11 +51,11 @@ mod tests {
             step: 4,
             ..DeliveryTask::default()
         };
-        let wish = Wish { now, by: "ana", token: "", reason: "mended", job: "" };
-        let made = made_due(&task, wish);
-        let next = made.task().cloned().unwrap();
+        let audit = AuditInfo { by: "ana".into(), reason: "mended".into(), ..AuditInfo::default() };
+        let made = made_due(&task, &audit, now);
+        let next = made.task.unwrap();
         assert_eq!((next.generation, next.counted_attempts, next.step), (2, 3, 5));
         assert_eq!((next.due_at, next.slot_reserved), (Some(to_proto(now)), false));
-        assert_eq!(made.status().unwrap().reason, "probes the shut route, asked by ana: mended");
+        assert_eq!(made.status.reason, "probes the shut route, asked by ana: mended");
     }
 }

@@ -1,76 +1,29 @@
-//! What an operator does to deliveries: calling off, sending again, and how fast many are sent again.
+//! Cancelled and replayed deliveries, and the rate of a replay job.
 
-use crate::decisions::conclude::{Conclusion, conclude};
+use crate::decisions::{
+    audit::AuditInfo,
+    conclude::{Conclusion, conclude},
+};
 use jiff::Timestamp;
 use std::time::Duration;
 use talaria_bus::time::{after, from_proto, to_proto};
 use talaria_core::id::DeliveryId;
 use talaria_proto::v1::{
-    ControlAction, ControlKind, Delivery, DeliveryState, DeliveryTask, Event, Record, ReplayJob, record::What,
+    ControlAction, ControlKind, Delivery, DeliveryState, DeliveryTask, Event, ReplayJob,
 };
 
-/// The most that are replayed in one commit, so that it stays small and nothing else waits for it.
+/// The most replays in one commit, so that it stays small and delays nothing else.
 const LARGEST_STEP: u32 = 100;
 
-/// The request of an operator.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Wish<'a> {
-    /// When.
-    pub now: Timestamp,
-    /// Who, as they call themselves.
-    pub by: &'a str,
-    /// The name of the token that they showed, or empty.
-    pub token: &'a str,
-    /// Why; may be empty.
-    pub reason: &'a str,
-    /// The replay job that does it, or empty.
-    pub job: &'a str,
+pub(crate) fn cancelled(task: &DeliveryTask, audit: &AuditInfo, now: Timestamp) -> Conclusion {
+    let reason = audit.describe("cancelled");
+    let conclusion = conclude(task.clone(), now, DeliveryState::Cancelled, reason, None);
+    with_action(conclusion, audit, ControlKind::Cancelled)
 }
 
-impl Wish<'_> {
-    /// What is journalled of it.
-    pub(crate) fn action(&self, kind: ControlKind, tenant: &str, route: &str) -> ControlAction {
-        ControlAction {
-            kind: kind.into(),
-            at: Some(to_proto(self.now)),
-            requested_by: self.by.to_owned(),
-            token_name: self.token.to_owned(),
-            reason: self.reason.to_owned(),
-            tenant: tenant.to_owned(),
-            route: route.to_owned(),
-            delivery_id: String::new(),
-            replay_job_id: self.job.to_owned(),
-        }
-    }
-
-    /// "cancelled by ana with token ops: no longer wanted".
-    pub(crate) fn told(&self, what: &str) -> String {
-        let by = who(self.by, self.token);
-        match (self.job, self.reason) {
-            ("", "") => format!("{what} by {by}"),
-            ("", reason) => format!("{what} by {by}: {reason}"),
-            (job, _) => format!("{what} by {by} ({job})"),
-        }
-    }
-}
-
-/// "ana", or "ana with token ops": as they call themselves, and what was verified of them.
-pub fn who(requested_by: &str, token_name: &str) -> String {
-    match token_name {
-        "" => requested_by.to_owned(),
-        token => format!("{requested_by} with token {token}"),
-    }
-}
-
-/// A delivery that is called off.
-pub(crate) fn cancelled(task: &DeliveryTask, wish: Wish<'_>) -> Conclusion {
-    let conclusion = conclude(task.clone(), wish.now, DeliveryState::Cancelled, wish.told("cancelled"), None);
-    signed(conclusion, task, wish, ControlKind::Cancelled)
-}
-
-/// A delivery that is sent again. Hermes has to take it for a new one, so it has a new id; its schedule and its age begin
-/// anew; its attempts are counted on, so that each keeps its number.
-pub(crate) fn again(task: &DeliveryTask, wish: Wish<'_>) -> Conclusion {
+/// Replays a delivery. It gets a new generation, so that Hermes runs it again; its schedule and its age start again; its
+/// attempts are numbered on.
+pub(crate) fn again(task: &DeliveryTask, audit: &AuditInfo, now: Timestamp) -> Conclusion {
     let task = DeliveryTask {
         generation: task.generation + 1,
         counted_attempts: 0,
@@ -78,15 +31,15 @@ pub(crate) fn again(task: &DeliveryTask, wish: Wish<'_>) -> Conclusion {
         lost_attempt: 0,
         lost_at: None,
         slot_reserved: false,
-        due_at: Some(to_proto(wish.now)),
-        age_from: Some(to_proto(wish.now)),
+        due_at: Some(to_proto(now)),
+        age_from: Some(to_proto(now)),
         ..task.clone()
     };
-    let conclusion = conclude(task.clone(), wish.now, DeliveryState::Waiting, wish.told("replayed"), None);
-    signed(conclusion, &task, wish, ControlKind::Replayed)
+    let conclusion = conclude(task, now, DeliveryState::Waiting, audit.describe("replayed"), None);
+    with_action(conclusion, audit, ControlKind::Replayed)
 }
 
-/// A delivery to a route that did not want its event when that came: as `again` makes it, it is its first one.
+/// The task of a delivery that was not planned, for [`again`].
 pub(crate) fn unplanned(event: &Event, event_seq: u64, id: DeliveryId, route: &str) -> DeliveryTask {
     DeliveryTask {
         delivery_id: id.to_string(),
@@ -98,16 +51,14 @@ pub(crate) fn unplanned(event: &Event, event_seq: u64, id: DeliveryId, route: &s
     }
 }
 
-/// With who asked for it.
-fn signed(mut conclusion: Conclusion, task: &DeliveryTask, wish: Wish<'_>, kind: ControlKind) -> Conclusion {
-    if let Some(What::DeliveryMoved(moved)) = &mut conclusion.record.what {
-        let action = wish.action(kind, &task.tenant, &task.route);
-        moved.action = Some(ControlAction { delivery_id: task.delivery_id.clone(), ..action });
-    }
-    conclusion
+fn with_action(conclusion: Conclusion, audit: &AuditInfo, kind: ControlKind) -> Conclusion {
+    let delivery = &conclusion.delivery;
+    let action = audit.action(conclusion.at, kind, &delivery.tenant, &delivery.route);
+    let action = ControlAction { delivery_id: delivery.id.clone(), ..action };
+    Conclusion { action: Some(action), ..conclusion }
 }
 
-/// A delivery that has ended, as the task that it was.
+/// The task of a delivery that has ended, for [`again`].
 pub(crate) fn ended(delivery: &Delivery, event_seq: u64, step: u32) -> DeliveryTask {
     DeliveryTask {
         delivery_id: delivery.id.clone(),
@@ -123,15 +74,15 @@ pub(crate) fn ended(delivery: &Delivery, event_seq: u64, step: u32) -> DeliveryT
     }
 }
 
-/// How many a job replays in one go, and how long it then waits.
+/// The number of replays in one step of a job, and the pause after it.
 pub(crate) fn step(rate_per_minute: u32) -> (usize, Duration) {
     let count = (rate_per_minute / 60).clamp(1, LARGEST_STEP);
     let pause = Duration::from_secs(60) * count / rate_per_minute.max(1);
     (usize::try_from(count).unwrap_or(1), pause)
 }
 
-/// When a job goes on: told by what is journalled of it alone, so that another relay goes on no faster. Should that
-/// relay's clock be behind, it waits no longer than one pause.
+/// The time of a job's next step, computed from its record alone, so that another relay goes on at the same rate. A relay whose
+/// clock is behind waits for one pause at most.
 pub(crate) fn next_step(job: &ReplayJob, now: Timestamp) -> Timestamp {
     if job.cursor.is_none() {
         return now;
@@ -140,16 +91,11 @@ pub(crate) fn next_step(job: &ReplayJob, now: Timestamp) -> Timestamp {
     after(from_proto(job.updated_at.as_ref()), pause).min(after(now, pause))
 }
 
-/// A record that is about no event.
-pub(crate) fn record(now: Timestamp, what: What) -> Record {
-    Record { at: Some(to_proto(now)), event_seq: 0, what: Some(what) }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use talaria_bus::time::before;
-    use talaria_proto::v1::{DeliveryStatus, ReplayCursor};
+    use talaria_proto::v1::{DeliveryStatus, ReplayCursor, record::What};
 
     fn now() -> Timestamp {
         Timestamp::from_second(1_777_000_000).unwrap()
@@ -172,17 +118,18 @@ mod tests {
     }
 
     fn moved(conclusion: &Conclusion) -> (DeliveryStatus, ControlAction) {
-        let Some(What::DeliveryMoved(moved)) = conclusion.record.what.clone() else { panic!() };
+        let Some(What::DeliveryMoved(moved)) = conclusion.clone().into_record().what else { panic!() };
         (moved.status.unwrap(), moved.action.unwrap())
     }
 
-    const WISH: Wish<'_> = Wish { now: Timestamp::UNIX_EPOCH, by: "ana", token: "", reason: "", job: "" };
+    fn audit(token: &str, reason: &str, job: &str) -> AuditInfo {
+        AuditInfo { by: "ana".into(), token: token.into(), reason: reason.into(), job: job.into() }
+    }
 
     #[test]
-    fn what_is_sent_again_has_a_new_id_and_begins_anew() {
-        let wish = Wish { now: now(), reason: "Hermes is mended", ..WISH };
-        let conclusion = again(&task(), wish);
-        let next = conclusion.task().cloned().unwrap();
+    fn a_replay_has_a_new_generation_and_starts_again() {
+        let conclusion = again(&task(), &audit("", "Hermes is mended", ""), now());
+        let next = conclusion.task.clone().unwrap();
         assert_eq!((next.generation, next.step, next.attempts, next.counted_attempts), (3, 12, 9, 0));
         assert_eq!((next.lost_attempt, next.slot_reserved), (0, false));
         assert_eq!(next.age_from, Some(to_proto(now())));
@@ -192,11 +139,10 @@ mod tests {
         assert_eq!(status.next_attempt_at, Some(to_proto(now())));
         assert_eq!(status.reason, "replayed by ana: Hermes is mended");
         assert_eq!((action.kind(), action.delivery_id.as_str()), (ControlKind::Replayed, "dlv_x"));
-        let with_token = Wish { now: now(), token: "ops", reason: "x", ..WISH };
-        let (status, action) = moved(&again(&task(), with_token));
+        let (status, action) = moved(&again(&task(), &audit("ops", "x", ""), now()));
         assert_eq!(status.reason, "replayed by ana with token ops: x");
         assert_eq!((action.requested_by.as_str(), action.token_name.as_str()), ("ana", "ops"));
-        let (status, action) = moved(&again(&task(), Wish { now: now(), job: "rpl_1", ..WISH }));
+        let (status, action) = moved(&again(&task(), &audit("", "", "rpl_1"), now()));
         assert_eq!(
             (status.reason.as_str(), action.replay_job_id.as_str()),
             ("replayed by ana (rpl_1)", "rpl_1")
@@ -204,10 +150,10 @@ mod tests {
     }
 
     #[test]
-    fn what_is_called_off_ends_and_says_by_whom() {
-        let conclusion = cancelled(&task(), Wish { now: now(), ..WISH });
+    fn a_cancelled_delivery_ends_and_tells_by_whom() {
+        let conclusion = cancelled(&task(), &audit("", "", ""), now());
         let (status, action) = moved(&conclusion);
-        assert_eq!(conclusion.task(), None);
+        assert_eq!(conclusion.task, None);
         assert_eq!((status.state(), status.step), (DeliveryState::Cancelled, 12));
         assert_eq!((status.reason.as_str(), action.kind()), ("cancelled by ana", ControlKind::Cancelled));
     }

@@ -1,4 +1,4 @@
-//! When a failed attempt is repeated, and when no more.
+//! The time of the next attempt after a failed one, or its end as parked.
 
 use jiff::Timestamp;
 use std::time::Duration;
@@ -8,19 +8,17 @@ use talaria_core::config::Retry;
 /// The longest Retry-After that is followed; the schedule may have longer pauses.
 pub(crate) const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(3_600);
 
-/// What follows a failed attempt that counts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum NextAttempt {
-    /// It is repeated then.
     At(Timestamp),
-    /// It is parked, for this reason.
+    /// With the reason.
     Park(String),
 }
 
-/// What follows the `counted`th failed attempt (from 1) of a delivery whose age counts from `age_from`.
+/// The next attempt after the `counted`th failed one (from 1) of a delivery whose age counts from `age_from`.
 ///
-/// The pause is the schedule's, longer or shorter by up to the jitter's share as `random` (0 to 1) falls, and
-/// never shorter than Retry-After asks within an hour and within the delivery's age.
+/// The pause is the schedule's, longer or shorter by up to the jitter's share, chosen by `random` (0 to 1). It is not shorter
+/// than Retry-After, which is limited to an hour and to the rest of the delivery's age.
 pub(crate) fn next_attempt(
     retry: &Retry,
     counted: u32,
@@ -40,7 +38,7 @@ pub(crate) fn next_attempt(
     if is_too_old(retry, age_from, at) {
         return NextAttempt::Park(format!(
             "the next attempt would come later than {} after the event",
-            plainly(retry.max_age)
+            in_words(retry.max_age)
         ));
     }
     NextAttempt::At(at)
@@ -51,18 +49,18 @@ pub(crate) fn is_too_old(retry: &Retry, age_from: Timestamp, now: Timestamp) -> 
     now > after(age_from, retry.max_age)
 }
 
-/// The time, or the end of the delivery's age if that comes first: what is parked then need not wait for longer.
+/// The time, or the end of the delivery's age if that comes first, when the delivery is parked.
 pub(crate) fn within_age(retry: &Retry, age_from: Timestamp, time: Timestamp) -> Timestamp {
     time.min(after(age_from, retry.max_age + Duration::from_millis(1)))
 }
 
-/// What is said of one that is.
+/// The reason of a delivery that is parked by its age.
 pub(crate) fn too_old(retry: &Retry) -> String {
-    format!("not delivered within {} of the event", plainly(retry.max_age))
+    format!("not delivered within {} of the event", in_words(retry.max_age))
 }
 
-/// "3d" and not "3days": as the configuration writes it.
-fn plainly(duration: Duration) -> String {
+/// In the configuration's notation: "3d".
+fn in_words(duration: Duration) -> String {
     let seconds = duration.as_secs();
     match seconds {
         s if s > 0 && s.is_multiple_of(86_400) => format!("{}d", s / 86_400),
@@ -126,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_put_off_is_seen_again_when_it_is_too_old() {
+    fn a_rescheduled_delivery_is_due_when_it_is_too_old() {
         let retry = retry(&[10], 0.0, Duration::from_secs(30));
         let at = |seconds| after(start(), Duration::from_secs(seconds));
         assert_eq!(within_age(&retry, start(), at(20)), at(20));
@@ -149,7 +147,7 @@ mod tests {
     proptest! {
         #[test]
         #[expect(clippy::cast_precision_loss, reason = "small numbers of seconds")]
-        fn a_pause_is_never_outside_of_what_was_configured(
+        fn a_pause_is_always_within_the_configured_bounds(
             schedule in prop::collection::vec(0_u64..100_000, 0..12),
             jitter in 0.0..=0.5_f64,
             counted in 0_u32..20,

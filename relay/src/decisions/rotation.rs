@@ -1,32 +1,31 @@
-//! Which of a route's secrets a request is signed with.
+//! The rotation of a route's secrets: the one that signs the next request.
 //!
-//! While a secret is rotated there are two, and only Hermes knows which of them it has. A request that it refuses (401)
-//! used up nothing there, so the next one takes the next secret at once; the one that worked is used from then on. When
-//! Hermes refuses them all the route is misconfigured, as it is with a single wrong one.
+//! During a rotation a route has two secrets, and Hermes has one of them. A refusal (401) has no effect at Hermes, so the next
+//! secret is tried at once; the one that worked is used from then on. When Hermes refuses all of them, the route is
+//! misconfigured.
 
-use crate::decisions::classify::Exchange;
+use crate::decisions::exchange::Exchange;
 use talaria_core::config::Route;
 
-/// What is known of a route's secrets while the process runs.
+/// The secrets of a route, by their index.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Rotation {
-    /// The one to sign with.
     current: usize,
-    /// Those that were refused since one worked, or since all were.
+    /// Refused since one worked, or since all were refused.
     refused: Vec<usize>,
 }
 
 impl Rotation {
-    /// The index of the secret to sign with, of so many.
-    pub(crate) fn secret(&self, of: usize) -> usize {
-        // A route may come to have fewer.
-        if self.current < of { self.current } else { 0 }
+    /// The secret to sign with, of `count` ones.
+    pub(crate) fn secret(&self, count: usize) -> usize {
+        // The configuration may have fewer now.
+        if self.current < count { self.current } else { 0 }
     }
 
-    /// What came of a request that was signed with this one: whether another is to be tried.
+    /// Records the answer to a request that was signed with `secret`. Whether another one is to be tried.
     pub(crate) fn learn(&mut self, route: &Route, secret: usize, exchange: &Exchange) -> bool {
         match exchange {
-            // A request that was signed with them all leaves none.
+            // With a scheme that signs with all secrets, none is left to try.
             Exchange::Answered(answer) if answer.status == 401 && !route.signing.takes_all_secrets() => {
                 self.refused(secret, route.secrets.len())
             }
@@ -34,28 +33,27 @@ impl Rotation {
                 self.worked(secret);
                 false
             }
-            // It does not show whether the signature was right.
+            // The answer does not depend on the signature.
             _ => false,
         }
     }
 
-    /// Hermes took a request that was signed with this one.
     fn worked(&mut self, secret: usize) {
         *self = Self { current: secret, refused: Vec::new() };
     }
 
-    /// Hermes refused one that was, of so many: whether another is left to try.
-    fn refused(&mut self, secret: usize, of: usize) -> bool {
+    /// Whether another of `count` secrets is left to try.
+    fn refused(&mut self, secret: usize, count: usize) -> bool {
         if !self.refused.contains(&secret) {
             self.refused.push(secret);
         }
-        match (0..of).find(|secret| !self.refused.contains(secret)) {
+        match (0..count).find(|secret| !self.refused.contains(secret)) {
             Some(next) => {
                 self.current = next;
                 true
             }
             None => {
-                // From the newest on, once the route's pause is over.
+                // The newest is tried first when the route's pause is over.
                 *self = Self::default();
                 false
             }
@@ -66,11 +64,11 @@ impl Rotation {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{decisions::classify::Answer, testing};
+    use crate::{decisions::exchange::Answer, test_config};
     use talaria_core::hermes::signature::Scheme;
 
     #[test]
-    fn the_newest_is_tried_first_and_what_worked_is_kept() {
+    fn the_newest_is_tried_first_and_the_one_that_worked_is_kept() {
         let mut rotation = Rotation::default();
         assert_eq!(rotation.secret(2), 0);
         assert!(rotation.refused(0, 2));
@@ -85,7 +83,7 @@ mod tests {
     }
 
     #[test]
-    fn when_all_are_refused_the_route_is_at_fault_and_it_begins_anew() {
+    fn when_all_are_refused_the_route_is_at_fault_and_the_newest_is_next() {
         let mut rotation = Rotation::default();
         assert!(rotation.refused(0, 3) && rotation.refused(1, 3));
         assert!(!rotation.refused(2, 3));
@@ -103,7 +101,7 @@ mod tests {
 
     #[test]
     fn only_a_refusal_of_the_signature_asks_for_another_secret() {
-        let mut hub = Route::clone(&testing::route(""));
+        let mut hub = Route::clone(&test_config::route(""));
         hub.secrets.push("the old one".to_owned().into());
         let svix = Route { signing: Scheme::Svix, ..hub.clone() };
         let answer = |status| Exchange::Answered(Answer { status, ..Answer::default() });
@@ -118,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn a_secret_that_is_gone_is_not_used() {
+    fn a_removed_secret_is_not_used() {
         let mut rotation = Rotation::default();
         rotation.worked(1);
         assert_eq!(rotation.secret(1), 0);

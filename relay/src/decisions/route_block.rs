@@ -1,23 +1,22 @@
-//! What keeps a route's deliveries from going out, and how that is said.
+//! The block of a route: why its deliveries do not go out, in words.
 
-use crate::{decisions::breaker::Shut, decisions::replay::who};
+use crate::decisions::{audit::who, breaker::Shut};
 use jiff::Timestamp;
 use talaria_bus::time::{for_people, from_proto};
 use talaria_proto::v1::Pause;
 
-/// What stands before a route's deliveries.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum RouteBlock {
-    /// An operator paused it, its tenant, or both: the route's own pause first.
+    /// The pauses of the route and of its tenant, the route's own first.
     Paused(Vec<Pause>),
-    /// Something that its requests need cannot be read, such as its secret; why.
+    /// Something that its requests need cannot be read, such as its secret. With the reason.
     Down(String),
-    /// Its circuit breaker shut it.
+    /// By its circuit breaker.
     Shut(Shut),
 }
 
 impl RouteBlock {
-    /// What it is, in one sentence.
+    /// The reason in one sentence.
     pub(crate) fn because(&self) -> String {
         match self {
             Self::Paused(pauses) => pauses.iter().map(paused).collect::<Vec<_>>().join("; and "),
@@ -26,7 +25,7 @@ impl RouteBlock {
         }
     }
 
-    /// When a single delivery probes what is behind it, or when a pause ends by itself. `None` where that is not known.
+    /// The time of the next probe, or the end of the pause. `None` if it is unknown.
     pub(crate) fn until(&self) -> Option<Timestamp> {
         match self {
             Self::Paused(pauses) => pauses.iter().map(ends).collect::<Option<Vec<_>>>()?.into_iter().max(),
@@ -35,7 +34,7 @@ impl RouteBlock {
         }
     }
 
-    /// What happens next to a delivery behind it, whose next attempt has this number, and what to do.
+    /// The next step of a blocked delivery, with the number of its next attempt, and advice.
     pub(crate) fn next(&self, number: u32, now: Timestamp) -> String {
         match self {
             Self::Paused(pauses) => {
@@ -67,18 +66,17 @@ impl RouteBlock {
     }
 }
 
-/// When a pause ends by itself.
 fn ends(pause: &Pause) -> Option<Timestamp> {
     pause.until.as_ref().map(|until| from_proto(Some(until)))
 }
 
 fn paused(pause: &Pause) -> String {
-    let what = if pause.route.is_empty() { "tenant" } else { "route" };
+    let kind = if pause.route.is_empty() { "tenant" } else { "route" };
     let since = for_people(from_proto(pause.since.as_ref()));
     let reason = if pause.reason.is_empty() { String::new() } else { format!(": {}", pause.reason) };
     let by = who(&pause.requested_by, &pause.token_name);
     let until = ends(pause).map_or(String::new(), |until| format!(" until {}", for_people(until)));
-    format!("the {what} is paused by {by} since {since}{until}{reason}")
+    format!("the {kind} is paused by {by} since {since}{until}{reason}")
 }
 
 #[cfg(test)]
@@ -88,7 +86,7 @@ mod tests {
     use talaria_bus::time::to_proto;
 
     #[test]
-    fn a_block_says_what_it_is_and_what_to_do() {
+    fn a_block_has_a_reason_and_advice() {
         let at = Timestamp::from_second(1_777_000_000).unwrap();
         let paused = |route: &str, reason: &str| Pause {
             tenant: "acme".into(),
@@ -124,7 +122,7 @@ mod tests {
         );
         let down = RouteBlock::Down("cannot read the secret in x".into());
         assert_eq!(down.because(), "the route is down: cannot read the secret in x");
-        assert_eq!(down.until(), None, "when it comes is unknown");
+        assert_eq!(down.until(), None, "its end is unknown");
         assert!(down.next(2, at).ends_with("; then attempt 2"));
         let shut = RouteBlock::Shut(Shut { until: at, cause: Cause::Failures, tries: 1, why: "500".into() });
         assert_eq!((shut.because().as_str(), shut.until()), ("the route is shut: 500", Some(at)));

@@ -1,12 +1,12 @@
-//! One step of a delivery: what becomes of it before a request, and what after.
+//! One step of a delivery, before its request or after it.
 
-use crate::{
-    decisions::admission::{Admission, Answer, Lesson},
-    decisions::breaker::Change,
-    decisions::classify::{Context, Exchange, Verdict, classify},
-    decisions::conclude::{self, Conclusion, Ended, Timing},
-    decisions::retry::{is_too_old, too_old, within_age},
-    delivery::outbound::timings::Timings,
+use crate::decisions::{
+    admission::{Admission, Decision, RouteUpdate},
+    breaker::Change,
+    classify::{Context, classify},
+    conclude::{self, Conclusion, Timing},
+    exchange::Sent,
+    retry::{is_too_old, too_old, within_age},
 };
 use jiff::Timestamp;
 use secrecy::ExposeSecret;
@@ -17,63 +17,32 @@ use talaria_core::{
 };
 use talaria_proto::v1::DeliveryTask;
 
-/// What is shorter is a word that an answer may well contain, such as `Bearer` or `prod`.
+/// In bytes. A shorter text is a word that an answer may contain by itself, such as `Bearer` or `prod`.
 const SHORTEST_SECRET: usize = 8;
 
-/// A delivery in hand.
+/// A delivery and its route.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct InHand<'a> {
-    /// What it is.
     pub task: &'a DeliveryTask,
-    /// Its id, read.
+    /// Parsed from the task.
     pub id: DeliveryId,
-    /// Its route.
     pub route: &'a Route,
-    /// From when on its age counts.
+    /// The start of the delivery's age.
     pub age_from: Timestamp,
 }
 
-/// What becomes of it before a request.
+/// The step before a request.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Before {
-    /// A request goes out.
     Attempt,
-    /// None does, and this is recorded.
+    /// No request is sent, and the conclusion is recorded.
     Conclude(Box<Conclusion>),
-    /// The route is shut: it waits as before, and nothing is recorded.
+    /// The route is shut: the delivery waits as before, and nothing is recorded.
     GiveBack,
 }
 
-/// What became of a request.
-#[derive(Clone, Debug)]
-pub(crate) struct Sent {
-    /// When it went out.
-    pub started_at: Timestamp,
-    /// How long it took.
-    pub took: Duration,
-    /// What came back.
-    pub exchange: Exchange,
-    /// Where the time went.
-    pub timings: Timings,
-    /// Which of the route's secrets it was signed with.
-    pub secret: usize,
-    /// What the guard changed in it.
-    pub guarded: Vec<String>,
-}
-
-/// What follows from it.
-#[derive(Clone, Debug)]
-pub(crate) struct After {
-    /// What is recorded of the delivery.
-    pub conclusion: Conclusion,
-    /// What changed about its route.
-    pub change: Option<Change>,
-    /// What the answer means.
-    pub verdict: Verdict,
-}
-
-/// Before a request. `interrupted` says that an attempt of an earlier owner has no outcome; `random` is from 0 to 1, for
-/// jitter.
+/// Decides the step before a request. `interrupted`: an attempt of an earlier owner has no outcome. `random`: from 0 to 1, for
+/// the jitter.
 pub(crate) fn before(
     InHand { task, id, route, age_from }: InHand<'_>,
     interrupted: bool,
@@ -91,18 +60,18 @@ pub(crate) fn before(
         return conclude(conclude::park(task, now, too_old(&route.retry)));
     }
     match admission.admit(task, now) {
-        Answer::Go => Before::Attempt,
-        Answer::Shut => Before::GiveBack,
-        Answer::At(place) => {
-            let place = within_age(&route.retry, age_from, place);
+        Decision::Send => Before::Attempt,
+        Decision::Shut => Before::GiveBack,
+        Decision::At(slot) => {
+            let slot = within_age(&route.retry, age_from, slot);
             let why = "waiting for its turn at the route's pace".to_owned();
-            conclude(conclude::put_off(task, now, place, why, true))
+            conclude(conclude::reschedule(task, now, slot, why, true))
         }
     }
 }
 
-/// Instead of a request, where no route is configured any more. An attempt that was interrupted is recorded first, because
-/// its request may have gone out; the delivery is parked with its next step.
+/// The step of a delivery whose route is not configured any more. An interrupted attempt is recorded first, because its request
+/// may have gone out; the next step parks the delivery.
 pub(crate) fn without_route(
     task: &DeliveryTask,
     id: DeliveryId,
@@ -122,15 +91,15 @@ pub(crate) fn without_route(
     )
 }
 
-/// After a request. Without an admission the route was removed or configured otherwise meanwhile.
+/// Decides the step after a request, and the change of its route. Without an admission the route was removed or configured
+/// otherwise meanwhile.
 pub(crate) fn after(
     InHand { task, id, route, age_from }: InHand<'_>,
     sent: Sent,
     mut admission: Option<&mut Admission>,
     now: Timestamp,
     random: f64,
-) -> After {
-    let Sent { started_at, took, exchange, timings, secret, guarded } = sent;
+) -> (Conclusion, Option<Change>) {
     let secrets: Vec<&str> = secrets(route).collect();
     let context = Context {
         secrets: &secrets,
@@ -139,27 +108,19 @@ pub(crate) fn after(
         lost_attempt: (task.lost_attempt > 0).then_some(task.lost_attempt),
         other_secret: admission
             .as_mut()
-            .is_some_and(|admission| admission.has_other_secret(route, secret, &exchange)),
+            .is_some_and(|admission| admission.has_other_secret(route, sent.secret, &sent.exchange)),
     };
-    let verdict = classify(&exchange, context);
-    let lesson = match admission {
+    let verdict = classify(&sent.exchange, context);
+    let update = match admission {
         Some(admission) => admission.learn(route, task, id, &verdict.next, &verdict.detail, now),
-        None => Lesson::superseded(&verdict.next, now),
+        None => RouteUpdate::superseded(&verdict.next, now),
     };
-    let ended = Ended {
-        started_at,
-        took: Some(took),
-        http_status: exchange.status(),
-        timings: Some(timings),
-        guarded,
-        verdict: verdict.clone(),
-    };
-    let not_before = within_age(&route.retry, age_from, lesson.not_before);
+    let not_before = within_age(&route.retry, age_from, update.not_before);
     let timing = Timing { now, retry: &route.retry, random, not_before, age_from };
-    After { conclusion: conclude::attempt(task, id, ended, timing), change: lesson.change, verdict }
+    (conclude::attempt(task, id, Some(sent), verdict, timing), update.change)
 }
 
-/// What of a request is nobody's to read: of a header each word, because whoever refuses `Bearer TOKEN` names the token.
+/// The secrets of a request. Each word of a header is one, because an answer to `Bearer TOKEN` may quote the token alone.
 fn secrets(route: &Route) -> impl Iterator<Item = &str> {
     let headers = route.headers.iter().flat_map(|header| header.value.expose_secret().split(' '));
     let secrets = route.secrets.iter().map(ExposeSecret::expose_secret);
@@ -171,10 +132,10 @@ mod tests {
     use super::*;
     use talaria_bus::time::{from_proto, to_proto};
     use talaria_core::id::EventId;
-    use talaria_proto::v1::{AttemptOutcome, DeliveryState, record::What};
+    use talaria_proto::v1::{AttemptOutcome, DeliveryState};
 
     #[test]
-    fn a_route_that_is_gone_hides_no_attempt() {
+    fn a_removed_route_hides_no_attempt() {
         let now = Timestamp::from_second(1_777_000_000).unwrap();
         let id = DeliveryId::new(EventId::new("acme", "j", "t"), "r");
         let task = DeliveryTask {
@@ -185,17 +146,17 @@ mod tests {
             ..DeliveryTask::default()
         };
         let first = without_route(&task, id, true, now);
-        let Some(What::AttemptFinished(finished)) = first.record.what.clone() else { panic!() };
-        assert_eq!(finished.attempt.unwrap().outcome(), AttemptOutcome::Interrupted);
-        let then = without_route(first.task().unwrap(), id, false, now);
-        let Some(What::DeliveryMoved(moved)) = then.record.what.clone() else { panic!() };
-        let status = moved.status.unwrap();
-        assert_eq!((status.state(), status.attempts, then.task().cloned()), (DeliveryState::Parked, 1, None));
+        assert_eq!(first.attempt.unwrap().outcome(), AttemptOutcome::Interrupted);
+        let then = without_route(&first.task.unwrap(), id, false, now);
+        assert_eq!((then.status.state(), then.status.attempts, then.task), (DeliveryState::Parked, 1, None));
     }
 
     #[test]
-    fn what_a_route_met_that_is_configured_otherwise_since_is_tried_at_once_and_shuts_nothing() {
-        use crate::{decisions::classify::Answer, testing::route};
+    fn a_fault_of_an_old_configuration_is_retried_at_once_and_shuts_nothing() {
+        use crate::{
+            decisions::exchange::{Answer, Exchange, Timings},
+            test_config::route,
+        };
         let now = Timestamp::from_second(1_777_000_000).unwrap();
         let id = DeliveryId::new(EventId::new("acme", "j", "t"), "video");
         let task = DeliveryTask { delivery_id: id.to_string(), generation: 1, ..DeliveryTask::default() };
@@ -205,9 +166,9 @@ mod tests {
             let (timings, guarded) = (Timings::default(), Vec::new());
             let sent = Sent { started_at: now, took: Duration::ZERO, exchange, timings, secret: 0, guarded };
             let in_hand = InHand { task: &task, id, route: &route, age_from: now };
-            let after = after(in_hand, sent, None, now, 0.5);
-            assert_eq!(after.change, None);
-            let task = after.conclusion.task().unwrap().clone();
+            let (conclusion, change) = after(in_hand, sent, None, now, 0.5);
+            assert_eq!(change, None);
+            let task = conclusion.task.unwrap();
             (from_proto(task.due_at.as_ref()), task.counted_attempts)
         };
         for status in [401, 404, 413] {
@@ -216,6 +177,6 @@ mod tests {
         let minute = Duration::from_secs(60);
         assert_eq!(after(429, Some(minute)), (talaria_bus::time::after(now, minute), 0));
         let (next, counted) = after(500, None);
-        assert!(next > now && counted == 1, "a failure has its pause, whoever failed");
+        assert!(next > now && counted == 1, "a failure has its pause");
     }
 }

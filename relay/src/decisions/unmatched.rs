@@ -1,10 +1,9 @@
-//! Why no route took an event, in one sentence, by what is known without its payload.
-//!
-//! [`crate::decisions::explain`] reads the payload and speaks of each route; this is for lists and logs.
+//! The reason why no route took an event, in one sentence and without its payload, for lists and logs.
+//! [`crate::decisions::explain`] reads the payload and explains each route.
 
 use talaria_core::config::{Tenant, Wanted};
 
-/// Why, by the routes that are configured now: a route that takes it by now was added or changed since the event came.
+/// By the current configuration: a route that would take the event now was added or changed since it came.
 pub(crate) fn why_unmatched(event_type: &str, tenant: Option<&Tenant>) -> String {
     let Some(tenant) = tenant else { return "the tenant is not configured".to_owned() };
     if tenant.routes.is_empty() {
@@ -28,12 +27,12 @@ pub(crate) fn why_unmatched(event_type: &str, tenant: Option<&Tenant>) -> String
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing;
+    use crate::test_config;
 
     #[test]
-    fn what_keeps_an_event_from_every_route_is_told_without_its_payload() {
+    fn the_reason_is_found_without_the_payload() {
         let why = |keys: &str| {
-            let config = testing::config(keys);
+            let config = test_config::config(keys);
             why_unmatched("video.generation.failed", config.tenants.get("acme").map(AsRef::as_ref))
         };
         assert_eq!(why("events: ['image.*']"), "no route's events name its type");

@@ -1,27 +1,27 @@
 //! The content coding of an answer.
 //!
-//! Requests ask for none. A proxy in front of Hermes may use one all the same, so the two that every one of them has are
-//! undone, within the same cap as all that is read of an answer.
+//! Requests ask for none. A proxy in front of Hermes may use one anyway, so the two usual ones are undone, within the cap of an
+//! answer.
 
-use crate::decisions::classify::{Answer, CutShort};
+use crate::decisions::exchange::{Answer, CutShort};
 use flate2::read::{DeflateDecoder, GzDecoder, ZlibDecoder};
 use std::io::{ErrorKind, Read};
 
-/// Undoes what Content-Encoding says of an answer's body, of which no more than `cap` bytes are kept.
+/// Undoes the Content-Encoding of an answer's body. Keeps at most `cap` bytes.
 pub(super) fn undo(answer: &mut Answer, codings: &str, cap: usize) {
     let codings: Vec<String> = codings
         .split(',')
         .map(|coding| coding.trim().to_ascii_lowercase())
         .filter(|coding| !coding.is_empty() && coding != "identity")
         .collect();
-    // 204, among others, has none.
+    // A 204 has no body.
     if codings.is_empty() || answer.body.is_empty() {
         return;
     }
     let body = std::mem::take(&mut answer.body);
     let decoded = match codings.join(", ").as_str() {
         "gzip" | "x-gzip" => inflate(GzDecoder::new(&*body), cap),
-        // zlib's format, as HTTP says, or bare, as some have it.
+        // In zlib's format, as in the standard of HTTP, or without it, as some servers send it.
         "deflate" => match inflate(ZlibDecoder::new(&*body), cap) {
             zlib @ Inflated { fault: true, .. } if zlib.body.is_empty() => {
                 inflate(DeflateDecoder::new(&*body), cap)
@@ -37,7 +37,7 @@ pub(super) fn undo(answer: &mut Answer, codings: &str, cap: usize) {
     if decoded.is_longer {
         answer.cut_short = Some(CutShort::TooLong(cap));
     } else if decoded.fault {
-        // Where the body ended early, its coding does, too.
+        // If the body broke off, its coding is incomplete, too.
         let damaged = || CutShort::Unreadable(format!("it is said to be {}, and is not", codings.join(", ")));
         answer.cut_short.get_or_insert_with(damaged);
     }
@@ -134,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn what_grows_beyond_the_cap_is_cut() {
+    fn a_body_that_grows_beyond_the_cap_is_cut() {
         let (body, cut) = undone("gzip", &gzip(&b"<".repeat(100 * CAP)));
         assert_eq!((body.len(), cut), (CAP, Some(CutShort::TooLong(CAP))));
         let (body, cut) = undone("gzip", &gzip(&[b'<'; CAP]));
@@ -142,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn what_ended_early_is_undone_as_far_as_it_came() {
+    fn a_body_that_broke_off_is_undone_up_to_there() {
         let whole = gzip(&(0..900_u32).flat_map(|n| n.to_string().into_bytes()).collect::<Vec<_>>()[..CAP]);
         let early = CutShort::BrokenOff("reset".into());
         let mut answer = Answer {

@@ -1,15 +1,14 @@
-//! One exchange with Hermes: one deadline over all of it, and no more read than is needed.
+//! One exchange with Hermes, under one deadline and with a limited answer.
 
 use crate::{
-    decisions::classify::{Answer, CutShort, Exchange},
-    decisions::prepare::Request,
+    decisions::exchange::{Answer, CutShort, Exchange, Timings},
+    decisions::prepare::HermesRequest,
     delivery::coding,
     delivery::outbound::{
         Clients, MAX_AGE, causes,
         connect::{Failure, Fresh},
         refusal,
         resolve::Resolver,
-        timings::Timings,
     },
 };
 use http::{HeaderMap, Uri, header};
@@ -27,12 +26,12 @@ use std::{
 use talaria_core::config::{Config, Route};
 use tokio::{sync::watch, time::timeout_at};
 
-/// Hermes' answers have a few hundred bytes; what is longer is not Hermes'.
+/// In bytes. Hermes' answers have a few hundred.
 const LARGEST_ANSWER: usize = 64 * 1024;
 
-/// How much is added to a timeout at most, as a part of it. Hundreds of exchanges with routes that hang begin together, and would
-/// end together again and again, each time with work that others wait for.
-const SPREAD: f64 = 0.1;
+/// The most jitter of a timeout, as a part of it. Hundreds of exchanges with routes that hang begin together, and would otherwise
+/// end together again and again.
+const TIMEOUT_JITTER: f64 = 0.1;
 
 /// Sends requests. Clones share their connections.
 #[derive(Clone)]
@@ -41,7 +40,6 @@ pub(crate) struct Forwarder {
 }
 
 impl Default for Forwarder {
-    /// With connections of its own.
     fn default() -> Self {
         Self::with(Resolver::system(), MAX_AGE)
     }
@@ -52,23 +50,23 @@ impl Forwarder {
         Self { clients: Arc::new(Clients::new(resolver, max_age)) }
     }
 
-    /// Keeps connections of this configuration's kinds, and no others; what is under way goes on.
+    /// Drops connections that no route of this configuration may use; exchanges under way go on.
     pub(crate) fn keep_only(&self, config: &Config) {
         self.clients.keep_only(config);
     }
 
-    /// Keeps connections of the kinds of the configuration in force.
+    /// Calls [`Forwarder::keep_only`] whenever the configuration changes.
     pub(crate) async fn follow(self, mut config: watch::Receiver<Arc<Config>>) {
         while config.changed().await.is_ok() {
             let now = Arc::clone(&config.borrow_and_update());
             self.keep_only(&now);
         }
-        // It never changes again.
+        // The configuration never changes again.
         std::future::pending::<()>().await;
     }
 
-    /// Sends a route's request and waits for the whole answer, together at most for the route's `timeout`, or a little longer.
-    pub(crate) async fn exchange(&self, route: &Route, request: Request) -> (Exchange, Timings) {
+    /// Sends a route's request and reads the answer, within the route's `timeout` and its jitter.
+    pub(crate) async fn exchange(&self, route: &Route, request: HermesRequest) -> (Exchange, Timings) {
         let start = Instant::now();
         let mut timings = Timings::default();
         let exchange = self.exchange_until(start, route, request, &mut timings).await;
@@ -80,10 +78,11 @@ impl Forwarder {
         &self,
         start: Instant,
         route: &Route,
-        request: Request,
+        request: HermesRequest,
         timings: &mut Timings,
     ) -> Exchange {
-        let end = (start + route.timeout + route.timeout.mul_f64(rand::random::<f64>() * SPREAD)).into();
+        let end =
+            (start + route.timeout + route.timeout.mul_f64(rand::random::<f64>() * TIMEOUT_JITTER)).into();
         let (client, mut outgoing) = match (self.clients.of(route), post(route, request)) {
             (Ok(client), Ok(outgoing)) => (client, outgoing),
             (Err(why), _) | (_, Err(why)) => return Exchange::NotSent(why),
@@ -117,8 +116,8 @@ impl Forwarder {
         Exchange::Answered(answer)
     }
 
-    /// Notes what the connection took, and tells whether there was one: only then can anything have been sent. One that is
-    /// old takes no other request.
+    /// Notes the connection's timings. Whether there was a connection: without one nothing can have been sent. An old connection
+    /// takes no other request.
     fn note_connection(&self, connection: &CaptureConnection, start: Instant, timings: &mut Timings) -> bool {
         let connected = connection.connection_metadata();
         let Some(connected) = connected.as_ref() else { return false };
@@ -126,7 +125,7 @@ impl Forwarder {
         connected.get_extras(&mut extensions);
         let fresh = extensions.get::<Fresh>();
         match fresh.and_then(|fresh| fresh.take(start)) {
-            Some(made) => timings.made = made,
+            Some(connecting) => timings.connecting = connecting,
             None => timings.reused = true,
         }
         if fresh.is_some_and(|fresh| self.clients.is_last_request(fresh.age())) {
@@ -136,7 +135,7 @@ impl Forwarder {
     }
 }
 
-fn post(route: &Route, request: Request) -> Result<http::Request<Full<bytes::Bytes>>, String> {
+fn post(route: &Route, request: HermesRequest) -> Result<http::Request<Full<bytes::Bytes>>, String> {
     let uri = Uri::try_from(route.url.as_str()).map_err(|error| format!("the route's url: {error}"))?;
     let mut outgoing = http::Request::new(Full::new(request.body));
     *outgoing.method_mut() = http::Method::POST;
@@ -145,10 +144,10 @@ fn post(route: &Route, request: Request) -> Result<http::Request<Full<bytes::Byt
     Ok(outgoing)
 }
 
-/// What a failed request means. It was not sent without a connection, nor if the connection had ended before.
+/// The result of a failed request. It was not sent if there was no connection, or if the connection had ended before.
 fn failed(error: &legacy::Error, route: &Route, timings: &mut Timings) -> Exchange {
     if let Some(failure) = causes(error).find_map(|cause| cause.downcast_ref::<Failure>()) {
-        timings.made = failure.made;
+        timings.connecting = failure.timings;
         let exchange = if failure.not_allowed { Exchange::NotAllowed } else { Exchange::NotSent };
         return exchange(failure.why.clone());
     }
@@ -158,17 +157,17 @@ fn failed(error: &legacy::Error, route: &Route, timings: &mut Timings) -> Exchan
     }
     match refusal(route.url.host_str().unwrap_or_default(), error) {
         Some(why) => Exchange::NotSent(why),
-        None => Exchange::Lost(told(error.source().unwrap_or(error))),
+        None => Exchange::Lost(describe(error.source().unwrap_or(error))),
     }
 }
 
-/// Reads up to the cap; says why if there is more or less.
+/// Reads up to the cap. Gives the reason if the body is incomplete.
 async fn read(mut incoming: Incoming, body: &mut Vec<u8>) -> Option<CutShort> {
     loop {
         let chunk = match incoming.frame().await {
             None => return None,
             Some(Ok(frame)) => frame.into_data().unwrap_or_default(),
-            Some(Err(error)) => return Some(CutShort::BrokenOff(told(&error))),
+            Some(Err(error)) => return Some(CutShort::BrokenOff(describe(&error))),
         };
         let room = LARGEST_ANSWER - body.len();
         body.extend_from_slice(chunk.get(..room.min(chunk.len())).unwrap_or_default());
@@ -182,14 +181,14 @@ fn text(headers: &HeaderMap, name: header::HeaderName) -> Option<String> {
     headers.get(name)?.to_str().ok().map(str::to_owned)
 }
 
-/// All lines of a header, as one.
+/// All lines of a header, joined.
 fn joined(headers: &HeaderMap, name: header::HeaderName) -> String {
     let lines = headers.get_all(name).into_iter();
     lines.map(|line| String::from_utf8_lossy(line.as_bytes())).collect::<Vec<_>>().join(",")
 }
 
-/// Seconds, or a date. HTTP knows whole seconds alone; fractions are sent all the same. So many that no clock counts them are
-/// the most that there are.
+/// Seconds, or a date. The standard has whole seconds; some servers send fractions. A number that is too large becomes the
+/// longest duration.
 fn retry_after(value: &str, now: SystemTime) -> Option<Duration> {
     let value = value.trim();
     let is_number = value.starts_with(|first: char| first.is_ascii_digit())
@@ -201,8 +200,8 @@ fn retry_after(value: &str, now: SystemTime) -> Option<Duration> {
     Some(httpdate::parse_http_date(value).ok()?.duration_since(now).unwrap_or_default())
 }
 
-/// What went wrong, and the innermost cause, which says most.
-fn told(error: &(dyn StdError + 'static)) -> String {
+/// The error and its innermost cause.
+fn describe(error: &(dyn StdError + 'static)) -> String {
     let innermost = causes(error).last().unwrap_or(error);
     let (outer, inner) = (error.to_string(), innermost.to_string());
     if outer == inner { outer } else { format!("{outer}: {inner}") }

@@ -1,12 +1,10 @@
-//! The way out: one HTTP exchange with Hermes.
+//! HTTP exchanges with Hermes.
 //!
-//! - [`attempt`]: reads the event, makes the request, sends it.
-//! - [`forward`]: the exchange, under one deadline; over [`outbound`], which looks at every address before it connects.
-//! - [`handshake`]: whether Hermes serves a route with its secret, asked without running anything.
-//! - [`coding`]: an answer that came compressed.
+//! - [`forward`]: an exchange under one deadline, over [`outbound`], which checks every address before it connects.
+//! - [`handshake`]: the exchanges of a [`Handshake`](crate::decisions::handshake::Handshake).
+//! - [`coding`]: compressed answers.
 
-pub(crate) mod attempt;
 mod coding;
 pub(crate) mod forward;
 pub(crate) mod handshake;
-pub(crate) mod outbound;
+mod outbound;

@@ -1,4 +1,4 @@
-//! Which waiting deliveries go next.
+//! The agenda: the order of waiting deliveries.
 //!
 //! A lane has a **window**: the number of its deliveries that may be under way at once. And it has a **gate**: a time before
 //! which none goes out, and the window after that time.
@@ -7,13 +7,11 @@
 //! tenant take turns too, and in a lane the longest due go first. A lane without due deliveries, without room or before its
 //! gate costs nothing, because `choose` does not look at it.
 
-use super::{
-    handle::Key,
-    state::{
-        LaneId, State,
-        time::{nanos, timestamp},
-    },
+use super::state::{
+    LaneId, State,
+    time::{nanos, timestamp},
 };
+use crate::delivery_key::DeliveryKey;
 use jiff::Timestamp;
 use std::{
     cmp::Reverse,
@@ -100,7 +98,7 @@ impl Agenda {
 
     /// At most `max` due deliveries within the windows and gates of their lanes, in the order in which they should go out. Call
     /// `refresh` after each change of the state.
-    pub(crate) fn choose(&mut self, state: &State, now: Timestamp, max: usize) -> Vec<Key> {
+    pub(crate) fn choose(&mut self, state: &State, now: Timestamp, max: usize) -> Vec<DeliveryKey> {
         let mut keys = Vec::new();
         let due = self.by_due.range(..=(nanos(now), LaneId::LAST));
         // Ordered by the turns of the tenant, the turns of the lane, and the time when its first delivery could go out.

@@ -1,72 +1,72 @@
-//! Which relay should own which partition. Decisions only; [`super::supervisor`] acts on them.
+//! The assignment of partitions to relays. Decisions only; [`super::supervisor`] acts on them.
 //!
-//! Nothing is agreed on: each relay decides by what it heard, and a partition's journal refuses the relay that is wrong.
+//! There is no consensus: each relay decides by the announcements that it has heard, and a partition's journal refuses a relay
+//! that is wrong.
 
 use std::collections::{BTreeMap, BTreeSet};
 use talaria_bus::{Floors, Identity, Partition, hash};
 use talaria_proto::v1::RelayAnnouncement;
 
-/// A relay is gone when so many beats of this relay came back since its last announcement. Counted so, and not by a
-/// clock: while the broker is away no announcement comes, and no relay is gone.
+/// A relay is gone when so many of our own beats came back since its last announcement. This is not measured by a clock: while
+/// the broker is away, no announcement comes, and no relay is gone.
 const MISSED: u32 = 5;
 
-/// A relay that has just started takes nothing before so many of its beats came back: the others answer the first
-/// one at once with what they own.
+/// A relay that has just started takes no partition before so many of its beats came back: the others answer the first one at
+/// once with their own announcements.
 const LISTENS: u32 = 2;
 
-/// What another relay announced last.
+/// The last announcement of another relay.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Heard {
+struct OtherRelay {
     run: u64,
     is_leaving: bool,
     owned: BTreeMap<Partition, Floors>,
-    /// This relay's own beats that came back since.
+    /// Our beats that came back since.
     missed: u32,
 }
 
-/// What was heard of all relays.
+/// The announcements of all relays.
 #[derive(Clone, Debug)]
 pub(crate) struct Hearing {
     me: Identity,
-    others: BTreeMap<String, Heard>,
-    /// This relay's own beats that came back.
+    others: BTreeMap<String, OtherRelay>,
+    /// Our beats that came back.
     own: u32,
     last_beat: u64,
     partitions: u16,
 }
 
-/// What an announcement changes at once.
+/// The effect of an announcement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum News {
-    /// Nothing.
     Nothing,
-    /// A relay has started: it should hear of this one.
+    /// A relay has started, and should hear our announcement.
     Newcomer,
-    /// A relay owns something else than before, or leaves.
+    /// A relay owns other partitions than before, or leaves.
     Changed,
-    /// A newer run has this relay's id: a copy of its data directory.
+    /// A newer run has our id, from a copy of the data directory.
     Displaced,
 }
 
-/// What is known of the owner that a partition's journal names.
+/// The state of the owner that a partition's journal names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Owner {
+pub(crate) enum OwnerStatus {
     /// It announces the partition as its own.
     Claims,
-    /// It has left, or nothing was heard of it for as long as a relay may be silent.
+    /// It has left, or was silent for too long.
     Gone,
-    /// This run of it was not heard, or it does not announce the partition: it may be about to.
+    /// This run was not heard, or does not announce the partition yet.
     Silent,
 }
 
-/// What this relay should do about the partitions.
+/// The partitions to take and to give up.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Assignment {
-    /// Those that it should own and that no other relay claims.
+    /// To be owned, and claimed by no other relay.
     pub take: BTreeSet<Partition>,
-    /// Those that another relay should own.
+    /// To be owned by another relay.
     pub give: BTreeSet<Partition>,
-    /// How many it should own.
+    /// The number of partitions to be owned.
     pub wanted: usize,
 }
 
@@ -75,13 +75,12 @@ impl Hearing {
         Self { me, others: BTreeMap::new(), own: 0, last_beat: 0, partitions }
     }
 
-    /// An announcement came.
     pub(crate) fn hear(&mut self, relay: &str, announced: &RelayAnnouncement) -> News {
         if relay == self.me.relay {
             return match announced.run {
                 run if run > self.me.run => News::Displaced,
                 run if run < self.me.run => News::Nothing,
-                // Said between two beats.
+                // Announced between two beats.
                 _ if announced.number <= self.last_beat => News::Nothing,
                 _ => {
                     self.last_beat = announced.number;
@@ -96,11 +95,15 @@ impl Hearing {
             let floors = Floors { events: owned.events_floor, journal: owned.journal_floor };
             Some((Partition::new(number, self.partitions)?, floors))
         });
-        let heard =
-            Heard { run: announced.run, is_leaving: announced.leaving, owned: owned.collect(), missed: 0 };
+        let heard = OtherRelay {
+            run: announced.run,
+            is_leaving: announced.leaving,
+            owned: owned.collect(),
+            missed: 0,
+        };
         match self.others.insert(relay.to_owned(), heard.clone()) {
             Some(known) if known.run > heard.run => {
-                // A late one of an earlier run.
+                // A late announcement of an earlier run.
                 self.others.insert(relay.to_owned(), known);
                 News::Nothing
             }
@@ -113,44 +116,44 @@ impl Hearing {
         }
     }
 
-    /// Relays that are there, beside this one.
-    fn alive(&self) -> impl Iterator<Item = (&String, &Heard)> {
+    /// The other relays that are alive.
+    fn alive(&self) -> impl Iterator<Item = (&String, &OtherRelay)> {
         self.others.iter().filter(|(_, heard)| heard.missed < MISSED)
     }
 
-    /// Whether enough was heard to take something.
+    /// Whether this relay has listened long enough to take partitions.
     pub(crate) fn has_listened(&self) -> bool {
         self.own >= LISTENS
     }
 
-    /// What is known of the relay that owns a partition by its journal, when this one is about to take it over.
-    pub(crate) fn owner(&self, partition: Partition, relay: &str, run: u64) -> Owner {
+    /// The state of the relay that owns a partition by its journal.
+    pub(crate) fn owner(&self, partition: Partition, relay: &str, run: u64) -> OwnerStatus {
         match self.others.get(relay).filter(|heard| heard.run == run) {
-            Some(heard) if heard.missed >= MISSED => Owner::Gone,
-            Some(heard) if heard.owned.contains_key(&partition) => Owner::Claims,
-            Some(heard) if heard.is_leaving => Owner::Gone,
-            _ => Owner::Silent,
+            Some(heard) if heard.missed >= MISSED => OwnerStatus::Gone,
+            Some(heard) if heard.owned.contains_key(&partition) => OwnerStatus::Claims,
+            Some(heard) if heard.is_leaving => OwnerStatus::Gone,
+            _ => OwnerStatus::Silent,
         }
     }
 
-    /// Whether a relay that was silent since so many beats is gone.
+    /// Whether a relay that is silent since our beat `beats` is gone.
     pub(crate) fn is_gone_since(&self, beats: u32) -> bool {
         self.own.saturating_sub(beats) >= MISSED
     }
 
-    /// How many beats of this relay came back.
+    /// The number of our beats that came back.
     pub(crate) fn beats(&self) -> u32 {
         self.own
     }
 
-    /// What the other relays own, by relay.
+    /// The partitions of the other relays, by relay.
     pub(crate) fn owned_by_others(&self) -> BTreeMap<String, Vec<Partition>> {
         let owned =
-            |(relay, heard): (&String, &Heard)| (relay.clone(), heard.owned.keys().copied().collect());
+            |(relay, heard): (&String, &OtherRelay)| (relay.clone(), heard.owned.keys().copied().collect());
         self.alive().map(owned).collect()
     }
 
-    /// What this relay, which owns these partitions, should do.
+    /// The assignment for this relay, which owns these partitions.
     pub(crate) fn assign(&self, owned: &BTreeSet<Partition>, is_leaving: bool) -> Assignment {
         let staying: Vec<&str> = self
             .alive()
@@ -165,7 +168,7 @@ impl Hearing {
             let is_ours = owner.is_some_and(|owner| *owner == self.me.relay);
             assignment.wanted += usize::from(is_ours);
             if owned.contains(&partition) {
-                // Where there is no other relay, a relay that leaves gives up all the same.
+                // A relay that leaves gives its partitions up even if there is no other relay.
                 if !is_ours {
                     assignment.give.insert(partition);
                 }
@@ -179,8 +182,8 @@ impl Hearing {
         assignment
     }
 
-    /// Before which sequences nothing is needed by any partition, given the floors of this relay's own; `None` while some
-    /// partition has no owner, or when another relay does the trimming.
+    /// The lowest floors of all partitions, with the floors of this relay's own; `None` while a partition has no owner, or if
+    /// another relay trims.
     pub(crate) fn floors(&self, own: &BTreeMap<Partition, Floors>) -> Option<Floors> {
         let mut lowest: Option<Floors> = None;
         for partition in Partition::all(self.partitions) {

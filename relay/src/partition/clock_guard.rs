@@ -1,27 +1,26 @@
-//! Whether the wall clock can be believed.
+//! The clock guard: whether the wall clock is believed.
 //!
 //! The wall clock can be set, forwards and backwards, while a process runs; the machine's time since boot cannot. The two are
-//! compared: when the wall clock has made a step of more than [`STEP`] against the other, nothing that cannot be undone
-//! (parking by age, forgetting) follows from it until it has gone on without a step for [`SETTLES`].
+//! compared: after a step of more than [`STEP`] between them, nothing irreversible (parking by age, forgetting) is done until the
+//! wall clock has gone on without a step for [`SETTLE_TIME`].
 
 use jiff::Timestamp;
 use std::time::Duration;
 use talaria_bus::time::{after, since};
 
-/// A smaller difference between two looks is the work of a time server, which slews.
+/// A time server that slews makes smaller differences between two looks.
 const STEP: Duration = Duration::from_secs(120);
 
-/// How long a clock has to go on after a step before it is believed again.
-const SETTLES: Duration = Duration::from_secs(600);
+/// The time without a step after which the clock is believed again.
+const SETTLE_TIME: Duration = Duration::from_secs(600);
 
-/// What the clock did since the last look.
+/// The movement of the wall clock since the last look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Look {
-    /// It went on.
     Steady,
-    /// It was set back.
+    /// Set back.
     Back(Duration),
-    /// It was set forward.
+    /// Set forward.
     Forward(Duration),
 }
 
@@ -30,7 +29,7 @@ pub(crate) enum Look {
 pub(crate) struct ClockGuard {
     wall: Timestamp,
     boot: Duration,
-    /// Time since boot at which it is believed again.
+    /// The time since boot at which the clock is believed again.
     settles: Option<Duration>,
 }
 
@@ -39,22 +38,20 @@ impl ClockGuard {
         Self { wall, boot, settles: None }
     }
 
-    /// Whether it is believed.
     pub(crate) fn is_settled(&self) -> bool {
         self.settles.is_none()
     }
 
-    /// Looks at both clocks.
     pub(crate) fn look(&mut self, wall: Timestamp, boot: Duration) -> Look {
         let expected = after(self.wall, boot.saturating_sub(self.boot));
         (self.wall, self.boot) = (wall, boot);
         let (back, forward) = (since(expected, wall), since(wall, expected));
         if back.max(forward) > STEP {
-            self.settles = Some(boot + SETTLES);
+            self.settles = Some(boot + SETTLE_TIME);
         } else if self.settles.is_some_and(|settles| settles <= boot) {
             self.settles = None;
         }
-        // What waits is moved by small steps back, too.
+        // Waiting deliveries are moved by small steps back, too.
         match (back, forward) {
             (back, _) if back >= Duration::from_secs(1) => Look::Back(back),
             (_, forward) if forward > STEP => Look::Forward(forward),
@@ -88,7 +85,7 @@ mod tests {
     }
 
     #[test]
-    fn a_small_step_back_is_told_and_believed() {
+    fn a_small_step_back_is_reported_and_believed() {
         let start = Timestamp::from_second(1_777_000_000).unwrap();
         let mut guard = ClockGuard::new(start, Duration::ZERO);
         let look = guard.look(before(start, Duration::from_secs(30)), Duration::ZERO);

@@ -1,5 +1,5 @@
-//! What a relay does for the streams every now and then. It goes on beside the supervisor, because a bus that is slow must
-//! not keep that from announcing the relay.
+//! Housekeeping: checks and trims the streams. It runs beside the supervisor, because a slow bus must not delay the relay's
+//! announcements.
 
 use std::{sync::Arc, time::Duration};
 use talaria_bus::{Bounds, Bus, Error, Floors};
@@ -9,64 +9,64 @@ use tokio::{
     time::{Instant, MissedTickBehavior, interval},
 };
 
-/// How often it is looked whether the events end before what was planned.
-const LOOK: Duration = Duration::from_secs(5);
+/// The interval of the checks.
+const CHECK_INTERVAL: Duration = Duration::from_secs(5);
 
-/// How often it is looked whether something is to be trimmed, at most and at least.
-const TRIMS: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(600));
+/// The shortest and the longest interval of trimming.
+const TRIM_INTERVALS: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(600));
 
-/// For how long streams have to be gone, or to be others, until that is believed. A server of a cluster that has just started, or
-/// that is cut off from the others, may not know better for some 20 s.
-const GONE_FOR_SURE: Duration = Duration::from_secs(30);
+/// Streams count as gone after this time. A server of a cluster that has just started or is cut off from the others may give
+/// wrong answers for some 20 s.
+const GONE_AFTER: Duration = Duration::from_secs(30);
 
-/// What the supervisor knows of the partitions.
+/// The progress of the partitions, from the supervisor.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Known {
-    /// No partition needs what is before these; `None` while it is not this relay's turn to trim.
-    pub unneeded: Option<Floors>,
-    /// The highest sequence of an event that an owner in this relay has planned.
+pub(super) struct Progress {
+    /// The floors to trim to; `None` while another relay trims.
+    pub trim_to: Option<Floors>,
+    /// The last event that an owner in this relay has planned.
     pub planned_through: Option<u64>,
 }
 
-/// What is lost, and cannot be mended here.
+/// A loss that cannot be mended here.
 #[derive(Clone, Debug)]
 pub(super) enum Lost {
-    /// The events end before what was planned.
+    /// The events end before the last planned one.
     Events,
-    /// The streams with which this relay began are not there any more: why this is believed.
+    /// The streams with which this relay began are gone. With the reason.
     Streams(String),
 }
 
-/// Works until it is dropped. Sends to `lost` what is lost.
+/// Runs until it is dropped. Sends losses to `lost`.
 pub(super) async fn run(
     bus: Bus,
     config: watch::Receiver<Arc<Config>>,
-    known: watch::Receiver<Known>,
+    progress: watch::Receiver<Progress>,
     lost: mpsc::UnboundedSender<Lost>,
 ) {
     let mut streams = Streams::default();
-    let mut beats = interval(TRIMS.0);
+    let mut beats = interval(TRIM_INTERVALS.0);
     beats.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let (mut look, mut trim) = (Instant::now() + LOOK, Instant::now() + TRIMS.0);
+    let (mut check, mut trim) = (Instant::now() + CHECK_INTERVAL, Instant::now() + TRIM_INTERVALS.0);
     loop {
         beats.tick().await;
         let now = Instant::now();
-        let Known { unneeded, planned_through } = *known.borrow();
-        if look <= now {
-            look = now + LOOK;
+        let Progress { trim_to, planned_through } = *progress.borrow();
+        if check <= now {
+            check = now + CHECK_INTERVAL;
             let found = bus.bounds().await;
-            if let Some(why) = streams.look(&found, now) {
+            if let Some(why) = streams.check(&found, now) {
                 // The supervisor may have gone.
                 let _ = lost.send(Lost::Streams(why));
             }
             match found {
                 Ok(bounds) => check_events(&bounds, planned_through, &lost),
-                Err(error) => tracing::debug!(%error, "cannot tell where the events end"),
+                Err(error) => tracing::debug!(%error, "stream bounds read failed"),
             }
         }
         if trim <= now {
-            trim = now + (config.borrow().retention / 100).clamp(TRIMS.0, TRIMS.1);
-            if let Some(floors) = unneeded {
+            trim = now + (config.borrow().retention / 100).clamp(TRIM_INTERVALS.0, TRIM_INTERVALS.1);
+            if let Some(floors) = trim_to {
                 match bus.trim(floors).await {
                     Ok((0, 0)) => {}
                     Ok((events, commits)) => tracing::info!(events, commits, "streams trimmed"),
@@ -89,20 +89,18 @@ fn check_events(bounds: &Bounds, planned: Option<u64>, lost: &mpsc::UnboundedSen
 /// Whether the streams are those with which this relay began.
 #[derive(Debug, Default)]
 struct Streams {
-    /// Which they were.
     source: Option<String>,
-    /// Since when they are gone, or others.
     missing_since: Option<Instant>,
 }
 
 impl Streams {
-    /// Looks at what is there. Says why the streams are not there any more, once that is sure.
-    fn look(&mut self, found: &Result<Bounds, Error>, now: Instant) -> Option<String> {
+    /// Why the streams are gone, once that is certain.
+    fn check(&mut self, found: &Result<Bounds, Error>, now: Instant) -> Option<String> {
         let why = match found {
             Ok(bounds) if *self.source.get_or_insert_with(|| bounds.source.clone()) == bounds.source => None,
             Ok(_) => Some("the streams were removed and created again".to_owned()),
             Err(error) if error.is_gone() => Some(error.to_string()),
-            // Nothing is known: what was missing may be missing still.
+            // The streams' state is unknown: they may still be missing.
             Err(_) => return None,
         };
         let Some(why) = why else {
@@ -110,7 +108,7 @@ impl Streams {
             return None;
         };
         let since = *self.missing_since.get_or_insert(now);
-        (now.duration_since(since) >= GONE_FOR_SURE).then_some(why)
+        (now.duration_since(since) >= GONE_AFTER).then_some(why)
     }
 }
 
@@ -124,17 +122,17 @@ mod tests {
     }
 
     #[test]
-    fn streams_that_are_others_for_half_a_minute_are_lost_and_a_moment_is_not_enough() {
+    fn streams_count_as_gone_only_after_half_a_minute() {
         let start = Instant::now();
         let mut streams = Streams::default();
-        let mut look = |source: &str, seconds: u64| {
-            streams.look(&Ok(bounds(source)), start + Duration::from_secs(seconds))
+        let mut check = |source: &str, seconds: u64| {
+            streams.check(&Ok(bounds(source)), start + Duration::from_secs(seconds))
         };
-        assert_eq!(look("first", 0), None);
-        assert_eq!(look("second", 5), None);
-        assert_eq!(look("first", 30), None, "a server did not know better");
-        assert_eq!(look("second", 35), None);
-        assert_eq!(look("third", 64), None);
-        assert_eq!(look("second", 65).unwrap(), "the streams were removed and created again");
+        assert_eq!(check("first", 0), None);
+        assert_eq!(check("second", 5), None);
+        assert_eq!(check("first", 30), None, "a server was wrong");
+        assert_eq!(check("second", 35), None);
+        assert_eq!(check("third", 64), None);
+        assert_eq!(check("second", 65).unwrap(), "the streams were removed and created again");
     }
 }

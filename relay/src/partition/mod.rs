@@ -7,35 +7,36 @@
 //! other relays                                                                  attempts, replies
 //! ```
 //!
-//! - [`machine`]: what the owner decides; pure, over [`state`] (what waits; computed from the journal) and [`agenda`] (which
-//!   of it goes next).
-//! - [`owner`]: the task that feeds the machine and does what it decides; [`clock_guard`]: whether the wall clock
-//!   is believed; [`recent`]: events that need not be read back.
-//! - [`assignment`]: which relay should own which partition; [`supervisor`]: acts on it; [`housekeeping`]: trims the streams.
-//! - [`handle`]: by which the rest of the relay talks to owners; [`share`]: a set of partitions.
+//! - [`machine`]: the owner's decisions; pure, over [`state`] (waiting deliveries, computed from the journal) and [`agenda`]
+//!   (the next of them).
+//! - [`owner`]: the task that feeds the machine, appends its records and performs its actions; [`clock_guard`]: whether the
+//!   wall clock is believed; [`recent`]: events that need not be read back.
+//! - [`assignment`]: the partitions that each relay should own; [`supervisor`]: acts on it, and reports [`health`];
+//!   [`housekeeping`]: trims the streams.
+//! - [`in_flight`]: the limit of deliveries in flight, over all partitions.
+//! - [`handle`]: the interface of owners to the rest of the relay.
 
 mod agenda;
 mod assignment;
 mod clock_guard;
 pub(crate) mod handle;
+pub(crate) mod health;
 mod housekeeping;
+pub(crate) mod in_flight;
 mod machine;
 pub(crate) mod owner;
 mod recent;
-pub(crate) mod share;
 mod state;
 pub(crate) mod supervisor;
 
-pub(crate) use machine::{Attempt, Outcome};
 pub(crate) use recent::RecentEvents;
-pub(crate) use state::Payload;
 
-/// What the simulation plays with.
+/// The parts that the simulation drives.
 #[cfg(test)]
 pub(crate) mod testing {
     pub(crate) use super::{
         clock_guard::{ClockGuard, Look},
-        machine::{Action, Keeping, Machine},
-        state::State,
+        machine::{Action, Attempt, Keeping, Machine, Outcome},
+        state::{Payload, State},
     };
 }

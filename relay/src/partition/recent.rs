@@ -1,5 +1,5 @@
-//! The events that were planned lately and of which something still waits, in memory: most attempts follow within moments,
-//! and need not read their event back.
+//! A cache of recently planned events with waiting deliveries: most attempts follow within moments, and need not read their
+//! event back.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -7,20 +7,20 @@ use std::{
 };
 use talaria_proto::v1::Event;
 
-/// How much is kept for all partitions of a relay, in bytes of payloads.
+/// For all partitions of a relay, in bytes of payloads.
 const CAPACITY: usize = 16 << 20;
 
-/// What an event takes beside its payload, about.
+/// The approximate size of an event without its payload, in bytes.
 const OVERHEAD: usize = 1024;
 
 /// The newest events by their sequence. Clones share them.
 #[derive(Clone, Default)]
-pub(crate) struct RecentEvents(Arc<Mutex<Kept>>);
+pub(crate) struct RecentEvents(Arc<Mutex<Cache>>);
 
 #[derive(Default)]
-struct Kept {
+struct Cache {
     events: HashMap<u64, Arc<Event>>,
-    /// Those in `events`, oldest first, and some that were removed.
+    /// The events, oldest first, and some that were removed.
     order: VecDeque<u64>,
     size: usize,
 }
@@ -29,31 +29,31 @@ fn size(event: &Event) -> usize {
     event.payload.len() + OVERHEAD
 }
 
-impl Kept {
+impl Cache {
     fn remove(&mut self, seq: u64) {
         self.size -= self.events.remove(&seq).map_or(0, |event| size(&event));
     }
 }
 
 impl RecentEvents {
-    fn lock(&self) -> MutexGuard<'_, Kept> {
+    fn lock(&self) -> MutexGuard<'_, Cache> {
         // Nothing panics while it holds the lock.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Adds an event; the oldest ones make room.
+    /// Evicts the oldest events for a new one.
     pub(super) fn insert(&self, seq: u64, event: &Arc<Event>) {
-        let mut kept = self.lock();
-        kept.size += size(event);
-        kept.order.push_back(seq);
-        if let Some(known) = kept.events.insert(seq, Arc::clone(event)) {
-            kept.size -= size(&known);
+        let mut cache = self.lock();
+        cache.size += size(event);
+        cache.order.push_back(seq);
+        if let Some(known) = cache.events.insert(seq, Arc::clone(event)) {
+            cache.size -= size(&known);
         }
-        while let Some(oldest) = kept.order.front().copied()
-            && (kept.size > CAPACITY || !kept.events.contains_key(&oldest))
+        while let Some(oldest) = cache.order.front().copied()
+            && (cache.size > CAPACITY || !cache.events.contains_key(&oldest))
         {
-            kept.order.pop_front();
-            kept.remove(oldest);
+            cache.order.pop_front();
+            cache.remove(oldest);
         }
     }
 
@@ -61,7 +61,6 @@ impl RecentEvents {
         self.lock().events.get(&seq).map(Arc::clone)
     }
 
-    /// Nothing of the event waits any more.
     pub(super) fn remove(&self, seq: u64) {
         self.lock().remove(seq);
     }
@@ -72,7 +71,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_oldest_make_room_and_what_is_done_takes_none() {
+    fn the_oldest_are_evicted_and_removed_ones_take_no_room() {
         let recent = RecentEvents::default();
         let event = Arc::new(Event { payload: vec![0; CAPACITY / 2 - OVERHEAD].into(), ..Event::default() });
         let known = || [1, 2, 3, 4].map(|seq| recent.get(seq).is_some());
@@ -84,7 +83,7 @@ mod tests {
         assert_eq!(known(), [false, false, true, true]);
         (3..=4).for_each(|seq| recent.remove(seq));
         recent.insert(5, &event);
-        let kept = recent.lock();
-        assert_eq!((kept.size, kept.order.len()), (CAPACITY / 2, 1));
+        let cache = recent.lock();
+        assert_eq!((cache.size, cache.order.len()), (CAPACITY / 2, 1));
     }
 }

@@ -1,12 +1,13 @@
-//! Opens and closes the owners of partitions in this relay, as [`super::assignment`] decides, and tells the other relays.
+//! The supervisor: opens and closes owners as [`super::assignment`] decides, and announces them to the other relays.
 
 use super::{
     assignment::{Hearing, News},
     handle::{Owners, Ownership},
-    housekeeping::{self, Known, Lost},
+    health::Health,
+    housekeeping::{self, Lost, Progress},
     owner::{Ended, Needs, TakeOverError, Tools, take_over},
 };
-use crate::view::Fed;
+use crate::{backoff::Backoff, view::Fed};
 use prost::Message as _;
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -22,42 +23,16 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-/// How often a relay announces itself.
-const ANNOUNCED: Duration = Duration::from_secs(1);
+const ANNOUNCE_INTERVAL: Duration = Duration::from_secs(1);
 
-/// How soon a relay that has just started announces itself again, so that it hears soon what the others own.
-const INTRODUCED: Duration = Duration::from_millis(150);
+/// The interval while the other relays are not known yet: each answers with its partitions.
+const FIRST_ANNOUNCE_INTERVAL: Duration = Duration::from_millis(150);
 
-/// Partitions that are taken over at once: each reads its journal.
+/// The most takeovers at once: each reads a journal.
 const TAKEOVERS: usize = 16;
 
-/// The pause before a partition is taken over again that could not be, and the longest.
+/// The first and the longest pause after a failed takeover.
 const RETRY_DELAYS: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(10));
-
-/// How this relay does with the partitions.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Health {
-    /// How many it should own; `None` while it does not know.
-    pub wanted: Option<usize>,
-    /// Those of them that it owns.
-    pub owned: usize,
-    /// Why it cannot own some, or work at all.
-    pub fault: Option<String>,
-}
-
-impl Health {
-    /// Why the relay does not work, in one sentence; `None` when it does.
-    pub(crate) fn fault(&self) -> Option<String> {
-        match (&self.fault, self.wanted) {
-            (Some(fault), _) => Some(fault.clone()),
-            (None, None) => Some("the other relays are not known yet".to_owned()),
-            (None, Some(wanted)) if self.owned < wanted => {
-                Some(format!("{} of {wanted} partitions are taken over", self.owned))
-            }
-            (None, Some(_)) => None,
-        }
-    }
-}
 
 /// A partition in this relay: it is being taken over, owned, or given up.
 struct Slot {
@@ -65,7 +40,6 @@ struct Slot {
     needs: Option<watch::Receiver<Needs>>,
 }
 
-/// What a slot's task reports.
 enum Report {
     Owned(Partition, watch::Receiver<Needs>),
     Failed(Partition, String),
@@ -83,19 +57,19 @@ pub(crate) struct Supervisor {
     faults: BTreeMap<Partition, String>,
     takeovers: Arc<Semaphore>,
     reports: mpsc::UnboundedSender<Report>,
-    /// What takeovers know of the other relays.
+    /// For takeovers.
     heard: watch::Sender<Hearing>,
-    known: watch::Sender<Known>,
+    progress: watch::Sender<Progress>,
     number: u64,
     is_alone: bool,
     is_displaced: bool,
 }
 
-/// The streams with which this relay began are not there any more, and why this is believed.
+/// The streams with which this relay began are gone. With the reason.
 #[derive(Debug)]
 pub(crate) struct StreamsGone(pub String);
 
-/// Works until it is told to stop; then each partition is given up in order. Ends by itself where only a restart helps.
+/// Runs until `stop`, and then gives each partition up in order. Ends early if only a restart helps.
 pub(crate) async fn run(
     tools: Tools,
     owners: Owners,
@@ -105,9 +79,9 @@ pub(crate) async fn run(
 ) -> Result<(), StreamsGone> {
     let identity = tools.bus.identity().clone();
     let (reports, mut reported) = mpsc::unbounded_channel();
-    let (known, known_now) = watch::channel(Known::default());
+    let (progress, progress_now) = watch::channel(Progress::default());
     let (losing, mut lost) = mpsc::unbounded_channel();
-    let housekeeping = housekeeping::run(tools.bus.clone(), tools.config.clone(), known_now, losing);
+    let housekeeping = housekeeping::run(tools.bus.clone(), tools.config.clone(), progress_now, losing);
     tokio::pin!(housekeeping);
     let hearing = Hearing::new(identity, tools.bus.partitions());
     let heard = watch::Sender::new(hearing.clone());
@@ -123,13 +97,13 @@ pub(crate) async fn run(
         takeovers: Arc::new(Semaphore::new(TAKEOVERS)),
         reports,
         heard,
-        known,
+        progress,
         number: 0,
         is_alone: false,
         is_displaced: false,
     };
     let mut announcements = supervisor.listen().await;
-    let mut beats = interval(ANNOUNCED);
+    let mut beats = interval(ANNOUNCE_INTERVAL);
     beats.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut is_leaving = stop.is_cancelled();
     supervisor.assign(is_leaving);
@@ -142,7 +116,7 @@ pub(crate) async fn run(
                 supervisor.number += 1;
                 supervisor.announce(is_leaving).await;
                 if !supervisor.hearing.has_listened() && !supervisor.is_alone {
-                    beats.reset_after(INTRODUCED);
+                    beats.reset_after(FIRST_ANNOUNCE_INTERVAL);
                 }
             }
             heard = next(&mut announcements) => match heard {
@@ -151,10 +125,10 @@ pub(crate) async fn run(
             },
             Some(ended) = supervisor.tasks.join_next() => supervisor.ended(ended.ok(), is_leaving).await,
             Some(report) = reported.recv() => supervisor.reported(report, is_leaving).await,
-            // Taking the partitions over again says what to do. What came into the stream now would pass for planned.
+            // The takeover fails and logs the fault. Until it is mended, new events would pass for planned ones.
             Some(lost) = lost.recv() => match lost {
                 Lost::Events => supervisor.slots.values().for_each(|slot| slot.stop.cancel()),
-                // Nothing can be recorded any more, so nothing is given up in order.
+                // No record can be appended any more, so no partition is given up in order.
                 Lost::Streams(why) => return Err(StreamsGone(why)),
             },
             () = &mut housekeeping => {}
@@ -198,7 +172,7 @@ impl Supervisor {
                 Err(error) => {
                     static FAILED: LogLimit = LogLimit::new();
                     if let Some(left_out) = FAILED.admit() {
-                        tracing::warn!(%error, left_out, "cannot listen to the other relays; trying again");
+                        tracing::warn!(%error, left_out, "announcement subscription failed");
                     }
                 }
             }
@@ -222,7 +196,7 @@ impl Supervisor {
         }
         let floors = self.floors();
         let owned = self.slots.keys().map(|partition| {
-            // Until it is known what it needs, all of it is.
+            // During the takeover everything is needed.
             let floors = floors.get(partition).copied().unwrap_or(Floors { events: 0, journal: 0 });
             OwnedPartition {
                 partition: u32::from(partition.number()),
@@ -240,11 +214,11 @@ impl Supervisor {
     async fn hear(&mut self, relay: &str, announced: &RelayAnnouncement, is_leaving: bool) {
         match self.hearing.hear(relay, announced) {
             News::Nothing => {}
-            News::Changed => self.tell_ownership(),
+            News::Changed => self.publish_ownership(),
             News::Newcomer => {
-                tracing::info!(relay, "another relay is there");
+                tracing::info!(relay, "relay joined");
                 self.announce(is_leaving).await;
-                self.tell_ownership();
+                self.publish_ownership();
             }
             News::Displaced => {
                 self.is_displaced = true;
@@ -255,13 +229,13 @@ impl Supervisor {
                 self.health.send_modify(|health| health.fault = Some(fault.to_owned()));
             }
         }
-        // Who is silent for long is not there any more.
+        // Each of our beats may mean that a silent relay is gone.
         if relay == self.tools.bus.identity().relay {
-            self.tell_ownership();
+            self.publish_ownership();
         }
     }
 
-    fn tell_ownership(&self) {
+    fn publish_ownership(&self) {
         let ownership = Ownership { others: self.hearing.owned_by_others() };
         self.ownership.send_if_modified(|known| {
             let is_new = **known != ownership;
@@ -272,7 +246,7 @@ impl Supervisor {
         });
     }
 
-    /// Takes and gives partitions as it should be.
+    /// Opens and closes owners by the assignment.
     fn assign(&mut self, is_leaving: bool) {
         if self.is_displaced {
             return;
@@ -305,15 +279,15 @@ impl Supervisor {
             let now = Health { wanted, owned, fault };
             std::mem::replace(health, now.clone()) != now
         });
-        self.tell_housekeeping();
+        self.publish_progress();
     }
 
-    fn tell_housekeeping(&self) {
+    fn publish_progress(&self) {
         let floors = self.floors();
-        let unneeded = if self.is_alone { floors.into_values().next() } else { self.hearing.floors(&floors) };
+        let trim_to = if self.is_alone { floors.into_values().next() } else { self.hearing.floors(&floors) };
         let planned = |slot: &Slot| Some(slot.needs.as_ref()?.borrow().planned_through);
         let planned_through = self.slots.values().filter_map(planned).max();
-        self.known.send_replace(Known { unneeded, planned_through });
+        self.progress.send_replace(Progress { trim_to, planned_through });
     }
 
     fn open(&mut self, partition: Partition) {
@@ -323,25 +297,25 @@ impl Supervisor {
         let (takeovers, reports) = (Arc::clone(&self.takeovers), self.reports.clone());
         let heard = (!self.is_alone).then(|| self.heard.subscribe());
         self.tasks.spawn(async move {
-            let mut delay = RETRY_DELAYS.0;
+            let mut backoff = Backoff::new(RETRY_DELAYS.0, RETRY_DELAYS.1);
             let (running, owner, needs) = loop {
                 if stop.is_cancelled() {
                     return (partition, None);
                 }
-                let taken = async {
+                let takeover = async {
                     // Never closed.
                     let _turn = takeovers.acquire().await;
                     take_over(tools.clone(), partition, heard.clone(), &stop).await
                 };
-                match taken.await {
-                    Ok(taken) => break taken,
+                match takeover.await {
+                    Ok(owned) => break owned,
                     Err(
                         TakeOverError::Stopped
                         | TakeOverError::Claimed
                         | TakeOverError::Append(talaria_bus::AppendError::Overtaken),
                     ) => return (partition, None),
                     Err(error) => {
-                        // All partitions have the same trouble at once.
+                        // All partitions fail at once.
                         static FAILED: LogLimit = LogLimit::new();
                         if let Some(left_out) = FAILED.admit() {
                             tracing::error!(
@@ -353,8 +327,7 @@ impl Supervisor {
                         let _ = reports.send(Report::Failed(partition, error.to_string()));
                     }
                 }
-                tokio::select! { () = tokio::time::sleep(delay) => {}, () = stop.cancelled() => {} }
-                delay = (2 * delay).min(RETRY_DELAYS.1);
+                stop.run_until_cancelled(backoff.sleep()).await;
             };
             let _ = reports.send(Report::Owned(partition, needs));
             owners.insert(owner);
@@ -377,10 +350,10 @@ impl Supervisor {
         }
     }
 
-    /// A slot's task has ended: the partition is not owned here.
+    /// A slot's task has ended: the partition is not owned here any more.
     async fn ended(&mut self, ended: Option<(Partition, Option<Ended>)>, is_leaving: bool) {
         let Some((partition, ended)) = ended else {
-            // Its panic is in the log; the partition stays claimed, and nothing pretends to work.
+            // It panicked. The partition stays claimed, and the relay is not healthy.
             self.health
                 .send_modify(|health| health.fault = Some("the owner of a partition ended".to_owned()));
             return;
@@ -388,7 +361,7 @@ impl Supervisor {
         self.slots.remove(&partition);
         self.faults.remove(&partition);
         if !is_leaving {
-            // After a restart the view goes on where it was.
+            // A relay that leaves keeps its rows for its next start.
             self.tools.feed.send(Fed::Lost { partition });
         }
         match ended {
@@ -397,7 +370,7 @@ impl Supervisor {
                 tracing::warn!(%partition, "another relay has taken the partition over");
             }
             Some(Ended::Broken(error)) => {
-                tracing::error!(%error, %partition, "partition lost; opening it again");
+                tracing::error!(%error, %partition, "partition lost");
             }
         }
         self.announce(is_leaving).await;

@@ -1,17 +1,24 @@
-//! Why a request is not answered. Says how a caller is told; [`Status`] is made of it where the answer leaves.
+//! The error of a request, from its check to its answer. It becomes a [`Status`] where the answer leaves the relay.
 
+use crate::decisions::probe::NoProbe;
+use std::time::Duration;
 use talaria_bus::Partition;
 use talaria_core::id::{DeliveryId, EventId};
 use talaria_proto::v1::{DeliveryState, QuestionFailure};
 use thiserror::Error;
 use tonic::{Code, Status};
 
-use crate::{decisions::probe::NoProbe, partition::handle::ANSWER_DEADLINE};
+/// For the answer of another relay.
+pub(super) const ANSWER_DEADLINE: Duration = Duration::from_secs(5);
 
-/// Why a request is not answered.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub(crate) enum Error {
-    /// A check of the request refused it, or another relay did.
+    /// The request is malformed.
+    #[error("{0}")]
+    Invalid(String),
+    #[error("{0}")]
+    Forbidden(String),
+    /// From another relay.
     #[error("{message}")]
     Refused { code: Code, message: String },
     #[error("no {what} is known{}", hint(*.behind, ", or it is not kept any more"))]
@@ -68,13 +75,19 @@ pub(crate) enum Error {
     NotOwned,
     #[error("this relay does not know what is asked")]
     UnknownQuestion,
+    #[error("the journal does not reach back to this token; watch without one")]
+    TokenTooOld,
+    #[error("who may ask was changed: ask again")]
+    Revoked,
+    #[error("the relay is stopping; resume with the last token")]
+    Stopping,
     #[error("{0}")]
     Bus(String),
     #[error("the status view cannot be read; the log says why")]
     View,
 }
 
-/// What to say of something that is not known while the view is so many commits behind.
+/// A hint about an unknown id, by the number of commits that the view is behind.
 fn hint(behind: u64, otherwise: &str) -> String {
     match behind {
         0 => otherwise.to_owned(),
@@ -94,7 +107,11 @@ fn unanswered(partitions: &[Partition]) -> String {
 impl Error {
     pub(super) fn code(&self) -> Code {
         match self {
+            Self::Invalid(_) => Code::InvalidArgument,
+            Self::Forbidden(_) => Code::PermissionDenied,
             Self::Refused { code, .. } => *code,
+            Self::TokenTooOld => Code::OutOfRange,
+            Self::Revoked => Code::Unauthenticated,
             Self::NotKnown { .. } | Self::NeverCame { .. } | Self::NoSuchRoute(_) | Self::NoSuchTenant(_) => {
                 Code::NotFound
             }
@@ -114,6 +131,7 @@ impl Error {
             | Self::NotUnderstood
             | Self::MayBeDone { .. }
             | Self::NotOwned
+            | Self::Stopping
             | Self::Bus(_) => Code::Unavailable,
             Self::UnknownQuestion => Code::Unimplemented,
             Self::AnswerTooLarge => Code::ResourceExhausted,
@@ -125,7 +143,7 @@ impl Error {
         self.code() == Code::NotFound
     }
 
-    /// Whether it is an answer: the relay looked, and this is how things are. Otherwise it could not look.
+    /// Whether the error is an answer to the question. Other errors mean that the relay could not find out.
     pub(super) fn is_an_answer(&self) -> bool {
         use Code::{FailedPrecondition, InvalidArgument, NotFound, OutOfRange, PermissionDenied};
         matches!(self.code(), NotFound | FailedPrecondition | InvalidArgument | PermissionDenied | OutOfRange)
@@ -135,13 +153,6 @@ impl Error {
 impl From<Error> for Status {
     fn from(error: Error) -> Self {
         Self::new(error.code(), error.to_string())
-    }
-}
-
-/// Requests are checked where [`Status`] is the answer.
-impl From<Status> for Error {
-    fn from(status: Status) -> Self {
-        Self::Refused { code: status.code(), message: status.message().to_owned() }
     }
 }
 
@@ -167,7 +178,7 @@ impl From<QuestionFailure> for Error {
 }
 
 impl Error {
-    /// What was not found here, after all others were asked: with how far the views are behind, and what was not asked.
+    /// The error of an id that is unknown here and at all other relays that answered.
     pub(super) fn of_all(self, others_behind: u64, missing: Vec<Partition>) -> Self {
         match self {
             Self::NotKnown { what, .. } | Self::NeverCame { what, .. } if !missing.is_empty() => {
@@ -196,13 +207,13 @@ mod tests {
         ] {
             let there = Error::from(QuestionFailure::from(&error));
             assert_eq!((there.code(), there.to_string()), (error.code(), error.to_string()));
-            let told = Status::from(there);
-            assert_eq!((told.code(), told.message().to_owned()), (error.code(), error.to_string()));
+            let status = Status::from(there);
+            assert_eq!((status.code(), status.message().to_owned()), (error.code(), error.to_string()));
         }
     }
 
     #[test]
-    fn what_is_not_known_says_what_else_it_may_be() {
+    fn an_unknown_id_may_be_too_old_or_not_folded_yet() {
         let not_known = |behind| Error::NotKnown { what: "event evt_x".into(), behind }.to_string();
         assert_eq!(not_known(0), "no event evt_x is known, or it is not kept any more");
         assert_eq!(

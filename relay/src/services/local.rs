@@ -1,11 +1,9 @@
-//! What this relay can answer by itself: for the partitions that it owns, out of its view.
+//! This relay's own part of every answer: the partitions that it owns, and its view.
 
 use super::error::Error;
 use crate::{
-    partition::{
-        handle::{Owner, Owners},
-        share::Share,
-    },
+    partition::handle::{Owner, Owners},
+    partition_set::PartitionSet,
     view::View,
 };
 use std::{
@@ -17,17 +15,16 @@ use talaria_bus::{Bus, Clock, LogLimit, Partition};
 use talaria_core::config::Config;
 use tokio::{sync::watch, time::timeout};
 
-/// See [`Local::settled`].
-const SETTLE_TIMEOUT: Duration = Duration::from_secs(1);
+/// See [`Local::wait_briefly`].
+const BRIEF_WAIT: Duration = Duration::from_secs(1);
 
-/// How long the view may take to show what is in the journal already. Shorter than another relay waits for an answer, so that
-/// it is told.
+/// For the view to show the journal's commits. Shorter than the deadline of other relays, so that they get the error.
 pub(super) const CATCH_UP_TIMEOUT: Duration = Duration::from_secs(4);
 
-/// How many commits are read at once to find a partition's last one.
+/// The most commits in one read, to find a partition's last one.
 const READ_AT_ONCE: usize = 64;
 
-/// Answers for the partitions that this relay owns. Clones share it.
+/// Clones share it.
 #[derive(Clone)]
 pub(crate) struct Local {
     config: watch::Receiver<Arc<Config>>,
@@ -35,15 +32,13 @@ pub(crate) struct Local {
     pub(super) view: View,
     pub(crate) clock: Clock,
     pub(crate) owners: Owners,
-    shown: Arc<Mutex<BTreeMap<Partition, Shown>>>,
+    progress: Arc<Mutex<BTreeMap<Partition, ViewProgress>>>,
 }
 
-/// What the view is known to show of a partition.
+/// While the view has the partition's commits up to `last`, it has all of them up to `through` in the journal.
 #[derive(Clone, Copy)]
-struct Shown {
-    /// All commits up to this one of the journal, as long as …
+struct ViewProgress {
     through: u64,
-    /// … the partition's commits up to this one are in the view.
     last: u64,
 }
 
@@ -55,17 +50,16 @@ impl Local {
         clock: Clock,
         owners: Owners,
     ) -> Self {
-        Self { config, bus, view, clock, owners, shown: Arc::default() }
+        Self { config, bus, view, clock, owners, progress: Arc::default() }
     }
 
-    /// The configuration as it is now.
     pub(crate) fn config(&self) -> Arc<Config> {
         Arc::clone(&self.config.borrow())
     }
 
-    /// What this relay owns now. Rows of what it owned a moment ago may still be in the view.
-    pub(crate) fn own(&self) -> Share {
-        Share::new(self.owners.all().into_iter().map(|owner| owner.partition), self.bus.partitions())
+    /// The partitions that this relay owns now. The view may still have rows of others.
+    pub(crate) fn own(&self) -> PartitionSet {
+        PartitionSet::new(self.owners.all().into_iter().map(|owner| owner.partition), self.bus.partitions())
     }
 
     pub(super) fn partition_of(&self, tenant: &str) -> Partition {
@@ -84,14 +78,13 @@ impl Local {
         self.view.read(question).await.map_err(|error| {
             static FAILED: LogLimit = LogLimit::new();
             if let Some(left_out) = FAILED.admit() {
-                tracing::error!(%error, left_out, "cannot read the status view");
+                tracing::error!(%error, left_out, "status view read failed");
             }
             Error::View
         })
     }
 
-    /// How many commits the view is behind the own partition that it is furthest behind of: a distance in the journal, which
-    /// all partitions share.
+    /// The most commits that the view is behind one of the own partitions: a distance in the journal, which all partitions share.
     pub(crate) fn behind(&self) -> u64 {
         self.view.behind()
     }
@@ -105,26 +98,26 @@ impl Local {
         last
     }
 
-    /// Returns once the view shows all that these partitions' owners know to be durable.
-    pub(super) async fn caught_up(&self, share: &Share) -> Result<(), Error> {
+    /// Returns once the view has all durable commits of these partitions.
+    pub(super) async fn caught_up(&self, set: &PartitionSet) -> Result<(), Error> {
         let all = async {
-            for owner in share.partitions.iter().filter_map(|partition| self.owners.of(*partition)) {
+            for owner in set.partitions.iter().filter_map(|partition| self.owners.of(*partition)) {
                 self.view.caught_up(owner.partition, owner.committed()).await;
             }
         };
         timeout(CATCH_UP_TIMEOUT, all).await.map_err(|_| Error::FarBehind)
     }
 
-    /// Gives the view a moment to show what is durable by now: who asks for something by its id has seen it somewhere.
-    pub(super) async fn settled(&self) {
-        // A view that is far behind says so in the answer.
-        let _ = timeout(SETTLE_TIMEOUT, self.caught_up(&self.own())).await;
+    /// Gives the view a moment to catch up: an id in a request has usually been seen somewhere.
+    pub(super) async fn wait_briefly(&self) {
+        // The answer tells how far the view is behind.
+        let _ = timeout(BRIEF_WAIT, self.caught_up(&self.own())).await;
     }
 
-    /// Returns once the view shows every commit of the own partitions up to this one of the journal.
-    pub(super) async fn shows(&self, share: &Share, min_commit: u64) -> Result<(), Error> {
+    /// Returns once the view has every commit of these partitions up to `min_commit` in the journal.
+    pub(super) async fn shows(&self, set: &PartitionSet, min_commit: u64) -> Result<(), Error> {
         let all = async {
-            for owner in share.partitions.iter().filter_map(|partition| self.owners.of(*partition)) {
+            for owner in set.partitions.iter().filter_map(|partition| self.owners.of(*partition)) {
                 self.partition_shows(&owner, min_commit).await?;
             }
             Ok(())
@@ -135,11 +128,11 @@ impl Local {
     async fn partition_shows(&self, owner: &Owner, min_commit: u64) -> Result<(), Error> {
         let partition = owner.partition;
         let position = self.view.position(partition);
-        let is_known = |known: &Shown| known.through >= min_commit && Some(known.last) <= position;
+        let is_known = |known: &ViewProgress| known.through >= min_commit && Some(known.last) <= position;
         if self.lock().get(&partition).is_some_and(is_known) {
             return Ok(());
         }
-        // A commit may be in the journal whose acknowledgement is under way: the owner does not know of it yet.
+        // A commit may be in the journal before its acknowledgement reaches the owner.
         let mut last = owner.committed();
         while last < min_commit {
             match self.bus.read(partition, last, READ_AT_ONCE).await?.last() {
@@ -149,13 +142,13 @@ impl Local {
         }
         self.view.caught_up(partition, last).await;
         let through = min_commit.max(last);
-        let mut shown = self.lock();
-        shown.retain(|partition, _| self.owners.of(*partition).is_some());
-        shown.insert(partition, Shown { through, last });
+        let mut progress = self.lock();
+        progress.retain(|partition, _| self.owners.of(*partition).is_some());
+        progress.insert(partition, ViewProgress { through, last });
         Ok(())
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<Partition, Shown>> {
-        self.shown.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<Partition, ViewProgress>> {
+        self.progress.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

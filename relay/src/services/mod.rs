@@ -1,23 +1,25 @@
-//! The gRPC services: what became of everything, and by what operators intervene.
+//! The interfaces of a relay: the gRPC services, and the gauges for metrics. No other module may use this one.
 //!
 //! ```text
 //! client ─▶ access ─▶ status, control ─▶ cluster ─┬─▶ local, operator ─▶ view, owners     of this relay
 //!                                                 └─▶ bus.ask ─▶ cluster::serve ─▶ …      of the others
 //! ```
 //!
-//! - [`access`]: who may ask what. Nothing gets past it.
-//! - [`status`]: `StatusService`; [`control`]: `ControlService`.
-//! - [`cluster`]: any relay answers for all partitions, by asking the others.
-//! - [`refusals`]: what ingresses refused, as they announce it.
-//! - [`local`]: what this relay can answer by itself.
-//! - [`error`]: why a request is not answered.
+//! - [`server`]: the gRPC server. [`access`]: access control, before all services.
+//! - [`status`]: `StatusService`; [`control`]: `ControlService`. [`error`]: their errors; [`page_token`]: their page tokens.
+//! - [`cluster`]: answers for all partitions, with the other relays. [`local`]: this relay's own part.
+//! - [`refusals`]: the refusals that ingresses announce.
+//! - [`gauges`]: the state of the partitions, for metrics.
 
-pub(crate) mod access;
+mod access;
 pub(crate) mod cluster;
 pub(crate) mod control;
 mod error;
-pub(crate) mod local;
+pub(crate) mod gauges;
+mod local;
+mod page_token;
 pub(crate) mod refusals;
+pub(crate) mod server;
 pub(crate) mod status;
 
 use crate::{
@@ -34,30 +36,26 @@ use talaria_core::config::{Config, Standing};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-/// What the services work with.
+/// The dependencies of the services.
 pub(crate) struct Parts {
-    /// The configuration as it is now.
     pub config: watch::Receiver<Arc<Config>>,
-    /// How the configuration stands.
     pub standing: watch::Receiver<Arc<Standing>>,
     pub bus: Bus,
     pub view: View,
     pub clock: Clock,
-    /// What this relay owns.
     pub owners: Owners,
-    /// What the others own.
+    /// The partitions of the other relays.
     pub ownership: watch::Receiver<Arc<Ownership>>,
-    /// Ends the watches: a server waits for its streams.
+    /// Ends the watches, for which the server would wait.
     pub stop: CancellationToken,
 }
 
-/// The services, and what works behind them.
 pub(crate) struct Services {
     pub status: StatusServer,
     pub control: ControlServer,
     /// For [`control::run_jobs`] and [`cluster::answer_questions`].
     pub operator: Operator,
-    /// For [`crate::gauges::Gauges`].
+    /// For [`gauges::Gauges`].
     pub cluster: cluster::Cluster,
     /// For [`Refusals::listen`].
     pub refusals: Refusals,

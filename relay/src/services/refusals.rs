@@ -1,5 +1,4 @@
-//! What ingresses refused in the last hour, as they announce it. Kept in memory, and forgotten when an ingress says nothing
-//! for a while: it has ended.
+//! The refusals of the last hour that ingresses announce. They are kept in memory, until their ingress is silent for a while.
 
 use prost::Message as _;
 use std::{
@@ -12,17 +11,17 @@ use talaria_proto::v1::{IngressRefusals, Refusal};
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
-/// After so long an ingress that says nothing is forgotten. One that refused something says so every 15 seconds.
-const FORGOTTEN: Duration = Duration::from_secs(60);
+/// A silent ingress is forgotten after this time. One with refusals announces them every 15 seconds.
+const FORGET_AFTER: Duration = Duration::from_secs(60);
 
-/// Ingresses that are known at once, and rows of each: far more than any installation has, and than an ingress announces.
+/// The most ingresses, and the most rows of each: far more than an installation has.
 const MOST_INGRESSES: usize = 256;
 const MOST_ROWS: usize = 100;
 
-/// How long to wait after the subscription failed.
+/// After a failed subscription.
 const RETRY_DELAY: Duration = Duration::from_secs(1);
 
-/// What is known of all ingresses. Clones share it.
+/// The refusals by ingress. Clones share them.
 #[derive(Clone, Default)]
 pub(crate) struct Refusals(Arc<Mutex<HashMap<String, Announced>>>);
 
@@ -32,11 +31,11 @@ struct Announced {
 }
 
 impl Refusals {
-    /// Hears what ingresses announce until it is told to stop.
+    /// Listens to announcements until `stop`.
     pub(crate) async fn listen(self, bus: Bus, stop: CancellationToken) {
         let listen = async {
             loop {
-                let heard = match bus.refusals().await {
+                let error = match bus.refusals().await {
                     Ok(mut announcements) => loop {
                         match announcements.next().await {
                             Ok((ingress, announcement)) => self.hear(ingress, &announcement, Instant::now()),
@@ -45,7 +44,7 @@ impl Refusals {
                     },
                     Err(error) => error,
                 };
-                tracing::debug!(error = %heard, "cannot hear what ingresses refused");
+                tracing::debug!(%error, "refusal subscription failed");
                 sleep(RETRY_DELAY).await;
             }
         };
@@ -56,7 +55,7 @@ impl Refusals {
         let Ok(IngressRefusals { mut refusals }) = IngressRefusals::decode(announcement) else { return };
         refusals.truncate(MOST_ROWS);
         let mut known = self.lock();
-        known.retain(|_, announced| now.saturating_duration_since(announced.at) < FORGOTTEN);
+        known.retain(|_, announced| now.saturating_duration_since(announced.at) < FORGET_AFTER);
         if refusals.is_empty() {
             known.remove(&ingress);
         } else if known.len() < MOST_INGRESSES || known.contains_key(&ingress) {
@@ -64,14 +63,14 @@ impl Refusals {
         }
     }
 
-    /// One for each tenant and reason that may be seen, those of tenants first and the latest first.
-    pub(crate) fn list(&self, now: Instant, is_seen: impl Fn(&str) -> bool) -> Vec<Refusal> {
+    /// One refusal for each visible tenant and reason: those with a tenant first, and the latest first.
+    pub(crate) fn list(&self, now: Instant, is_visible: impl Fn(&str) -> bool) -> Vec<Refusal> {
         let mut rows: BTreeMap<(String, String), Refusal> = BTreeMap::new();
         for announced in self.lock().values() {
-            if now.saturating_duration_since(announced.at) >= FORGOTTEN {
+            if now.saturating_duration_since(announced.at) >= FORGET_AFTER {
                 continue;
             }
-            for refusal in announced.refusals.iter().filter(|refusal| is_seen(&refusal.tenant)) {
+            for refusal in announced.refusals.iter().filter(|refusal| is_visible(&refusal.tenant)) {
                 let row = rows.entry((refusal.tenant.clone(), refusal.reason.clone())).or_default();
                 let count = row.count.saturating_add(refusal.count);
                 if latest(refusal) >= latest(row) {
@@ -90,7 +89,7 @@ impl Refusals {
     }
 }
 
-/// When the latest request of a row was refused.
+/// The time of a row's latest refusal.
 fn latest(refusal: &Refusal) -> (i64, i32) {
     refusal.last_at.map_or((0, 0), |at| (at.seconds, at.nanos))
 }
@@ -112,22 +111,22 @@ mod tests {
         }
     }
 
-    fn told(refusals: &[Refusal]) -> Vec<u8> {
+    fn announcement(refusals: &[Refusal]) -> Vec<u8> {
         IngressRefusals { refusals: refusals.to_vec() }.encode_to_vec()
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_all_ingresses_refused_stands_together() {
+    async fn the_refusals_of_all_ingresses_are_merged() {
         let (refusals, now) = (Refusals::default(), Instant::now());
         refusals.hear(
             "one".into(),
-            &told(&[refusal("acme", "stale", 1, 5), refusal("", "wrong_path", 9, 90)]),
+            &announcement(&[refusal("acme", "stale", 1, 5), refusal("", "wrong_path", 9, 90)]),
             now,
         );
         // A later announcement replaces an earlier one of the same ingress.
         for count in [1, 2] {
             let rows = [refusal("acme", "mismatch", count, 10), refusal("acme", "stale", 3, 20)];
-            refusals.hear("two".into(), &told(&rows), now);
+            refusals.hear("two".into(), &announcement(&rows), now);
         }
         refusals.hear("three".into(), b"\xff no announcement", now);
         let rows = refusals.list(now, |_| true);
@@ -141,19 +140,19 @@ mod tests {
         );
         assert_eq!(refusals.list(now, |tenant| tenant == "acme").len(), 2);
         assert!(refusals.list(now, |tenant| tenant == "globex").is_empty());
-        // One has nothing more to say, and the other one says nothing any more.
-        refusals.hear("two".into(), &told(&[]), now);
+        // One announces no refusals, and the other one is silent.
+        refusals.hear("two".into(), &announcement(&[]), now);
         assert_eq!(refusals.list(now, |_| true).len(), 2);
-        assert!(refusals.list(now + FORGOTTEN, |_| true).is_empty());
+        assert!(refusals.list(now + FORGET_AFTER, |_| true).is_empty());
     }
 
     #[tokio::test(start_paused = true)]
-    async fn ingresses_without_end_take_no_memory_without_end() {
+    async fn the_memory_for_ingresses_is_bounded() {
         let (refusals, now) = (Refusals::default(), Instant::now());
         let rows: Vec<_> =
             (0..MOST_ROWS * 2).map(|row| refusal(&format!("tenant-{row}"), "stale", 1, 0)).collect();
         for ingress in 0..MOST_INGRESSES * 2 {
-            refusals.hear(ingress.to_string(), &told(&rows), now);
+            refusals.hear(ingress.to_string(), &announcement(&rows), now);
         }
         let known = refusals.lock();
         assert!(

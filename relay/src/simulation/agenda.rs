@@ -1,4 +1,4 @@
-//! What happens in a week: the configurations that there are, and when events, troubles and restarts come.
+//! The agenda of a week: configurations, events, troubles and restarts.
 
 use rand::{Rng as _, rngs::StdRng};
 use std::{
@@ -12,7 +12,7 @@ use talaria_core::config::{self, Config, Missing, Reading, Role, Settings};
 pub(super) const WEEK: Duration = Duration::from_secs(7 * 86_400);
 pub(super) const TENANTS: usize = 600;
 pub(super) const ROUTES: usize = 4;
-/// These tenants' routes never have trouble, and so few events that nothing ever waits.
+/// These tenants' routes never have trouble, and have so few events that none waits.
 pub(super) const QUIET: usize = 20;
 /// The name of routes that deliver without an agent.
 pub(super) const DELIVER_ONLY: &str = "r1";
@@ -67,12 +67,11 @@ pub(super) enum Happening {
         tenant: usize,
         route: usize,
     },
-    /// And resumes it.
     Resumed {
         tenant: usize,
         route: usize,
     },
-    /// An operator has a route probed, whether or not it is shut.
+    /// An operator probes a route, whether or not it is shut.
     Probed {
         tenant: usize,
         route: usize,
@@ -81,7 +80,7 @@ pub(super) enum Happening {
     Repeat,
     /// The owner dies, and another relay takes the partition over.
     Killed,
-    /// The owner stands still for so long, and another relay takes the partition over meanwhile.
+    /// The owner stands still for this time, and another relay takes the partition over meanwhile.
     Frozen {
         seconds: u64,
     },
@@ -91,7 +90,7 @@ pub(super) enum Happening {
     Reload {
         config: usize,
     },
-    /// The wall clock of all relays is set to be so many seconds off.
+    /// The wall clocks of all relays are set to be this many seconds ahead.
     ClockSet {
         ahead: i64,
     },
@@ -99,7 +98,7 @@ pub(super) enum Happening {
     LostEnd {
         commits: usize,
     },
-    /// What is kept long enough is forgotten, what waits for long is carried, and the streams are trimmed.
+    /// The retention: events are forgotten or carried, and the streams are trimmed.
     Kept,
     TakeOver {
         relay: usize,
@@ -130,7 +129,6 @@ pub(super) enum Happening {
     },
 }
 
-/// What happens in a week, and when.
 pub(super) fn a_week(rng: &mut StdRng) -> Vec<(Duration, Happening)> {
     let week = WEEK.as_secs();
     let mut agenda = Vec::new();
@@ -156,7 +154,7 @@ pub(super) fn a_week(rng: &mut StdRng) -> Vec<(Duration, Happening)> {
         for _ in 0..rng.random_range(0..4) {
             at(begin + rng.random_range(0..7_200), Happening::Probed { tenant, route });
         }
-        // Trouble matters where something comes.
+        // Trouble has effects only if events come.
         for _ in 0..rng.random_range(0..12) {
             let later = begin + rng.random_range(0..3_600);
             at(later, Happening::Event { tenant });
@@ -207,7 +205,7 @@ pub(super) fn a_week(rng: &mut StdRng) -> Vec<(Duration, Happening)> {
         at(rng.random_range(0..week), Happening::LostEnd { commits: rng.random_range(1..20) });
     }
     at(week, Happening::Reload { config: 0 });
-    // Nothing happens on the second.
+    // No time is a whole second.
     for (at, _) in &mut agenda {
         *at += Duration::from_micros(rng.random_range(0..1_000_000));
     }

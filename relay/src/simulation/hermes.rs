@@ -1,6 +1,6 @@
-//! A Hermes that answers as the real one was seen to, and fails as networks and operators do.
+//! A stand-in for Hermes that answers as the real one does, and fails as networks and operators do.
 
-use crate::decisions::classify::{Answer, Exchange};
+use crate::decisions::exchange::{Answer, Exchange};
 use jiff::Timestamp;
 use rand::{Rng as _, rngs::StdRng};
 use serde_json::json;
@@ -14,7 +14,6 @@ use talaria_core::config::Pace;
 /// How long it remembers an id.
 const REMEMBERS: Duration = Duration::from_secs(3_600);
 
-/// What is wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Trouble {
     Nothing,
@@ -26,7 +25,7 @@ pub(super) enum Trouble {
     Mute,
     /// 401 to everything.
     Misconfigured,
-    /// Its limit is a third of what was agreed.
+    /// Its limit is a third of the configured pace.
     Stricter,
 }
 
@@ -36,7 +35,7 @@ pub(super) struct Hermes {
     deliver_only: bool,
     counted: VecDeque<Timestamp>,
     seen: HashMap<String, Timestamp>,
-    /// How often each id was run or delivered.
+    /// The number of runs or deliveries of each id.
     pub ran: HashMap<String, u32>,
     pub refusals: u32,
 }
@@ -54,7 +53,7 @@ impl Hermes {
         }
     }
 
-    /// What comes back of a request that arrives now.
+    /// The answer to a request that arrives now.
     pub(super) fn answer(&mut self, id: &str, now: Timestamp, rng: &mut StdRng) -> Exchange {
         match self.trouble {
             Trouble::Refusing => return Exchange::NotSent("connection refused".into()),
@@ -85,7 +84,7 @@ impl Hermes {
         answer(status.0, &json!({"status": status.1, "delivery_id": id}))
     }
 
-    /// A sliding window, as Hermes has it; what it refuses does not count.
+    /// Hermes' sliding window, in which refused requests do not count.
     fn has_room(&mut self, now: Timestamp) -> bool {
         let Some(Pace { count, window }) = self.limit else { return true };
         let count = if self.trouble == Trouble::Stricter { (count / 3).max(1) } else { count };
@@ -104,7 +103,7 @@ fn answer(status: u16, body: &serde_json::Value) -> Exchange {
     Exchange::Answered(Answer { status, body: body.to_string().into_bytes(), ..Answer::default() })
 }
 
-/// Something goes wrong, for minutes or for days.
+/// A random trouble, for minutes or for days.
 pub(super) fn some_trouble(rng: &mut StdRng) -> (Trouble, Duration) {
     let kinds =
         [Trouble::Refusing, Trouble::Failing, Trouble::Mute, Trouble::Misconfigured, Trouble::Stricter];

@@ -1,4 +1,4 @@
-//! The partition's journal with its fence, and all that was ever recorded, folded as the view folds it.
+//! The partition's journal with its fence, and all records ever, folded as the view folds them.
 
 use crate::{decisions::fold::Folded, partition::testing::State};
 use std::{
@@ -9,20 +9,20 @@ use talaria_bus::time::from_proto;
 use talaria_core::id::{DeliveryId, EventId};
 use talaria_proto::v1::{Commit, DeliveryRef, DeliveryState, record::What};
 
-/// Who appends: a relay, and its run.
+/// A relay, and its run.
 pub(super) type Author = (usize, u64);
 
 #[derive(Default)]
 pub(super) struct Journal {
-    /// What is there, with who appended it.
+    /// With their authors.
     pub commits: Vec<(u64, Author, Arc<Commit>)>,
     /// The next sequence.
     next: u64,
     owner: Option<Author>,
     pub deliveries: HashMap<DeliveryId, Folded>,
-    /// Events that are kept, with the sequence of the record that they are kept by.
+    /// Kept events, with the sequence of their base record.
     planned: HashMap<EventId, u64>,
-    /// Attempts that were recorded before they were made: delivery and number.
+    /// Recorded starts of attempts: delivery and number.
     pub started: HashSet<(DeliveryId, u32)>,
     /// Some commits were lost after they had been acknowledged.
     pub has_lost: bool,
@@ -104,7 +104,7 @@ impl Journal {
         folded
     }
 
-    /// What a relay that takes the partition over knows. Each record applied twice changes nothing.
+    /// The state of a relay that takes the partition over.
     pub(super) fn replayed(&self, times: usize) -> State {
         let mut state = State::default();
         for (seq, _, commit) in &self.commits {

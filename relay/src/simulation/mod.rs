@@ -1,10 +1,10 @@
-//! Weeks of a relay in seconds: the real decisions and the real machine, with a clock that is turned from one thing that
-//! happens to the next, and Hermes' stand-ins that fail in all the ways that were seen.
+//! Simulated weeks of a relay in seconds: the real decisions and the real machine, with a simulated clock, and stand-ins for
+//! Hermes that fail in all known ways.
 //!
-//! - [`agenda`]: what happens, and when.
-//! - [`world`]: what it leads to, and what has to hold all the while.
-//! - [`hermes`]: who is sent to.
-//! - [`journal`]: what was recorded, and whether it adds up.
+//! - [`agenda`]: the events of a week.
+//! - [`world`]: their effects, and the invariants.
+//! - [`hermes`]: the stand-in for Hermes.
+//! - [`journal`]: the journal, and its invariants.
 //!
 //! A seed makes the same week again. `TALARIA_SEEDS=1000` asks for so many weeks, `TALARIA_TEST_SEED=7` for that one.
 

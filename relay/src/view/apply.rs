@@ -1,8 +1,8 @@
 //! Folds commits into rows.
 //!
 //! The deliveries of a batch are folded in memory, and each is written once: one that was planned, started and delivered
-//! within the batch costs one row. Everything else is written in the order of the journal, which alone counts: of two
-//! records about the same thing the later one wins, whatever times they carry. A commit that a cursor has passed is skipped.
+//! within the batch costs one row. All other records are written in the order of the journal, so that the later one of two
+//! counts, whatever their times are. A commit before its partition's cursor is skipped.
 
 mod counts;
 mod direct;
@@ -11,7 +11,7 @@ mod row;
 pub(super) use counts::Counts;
 
 use super::schema::{Attempts, job_key, span};
-use crate::{decisions::fold::Folded, partition::handle::Key};
+use crate::{decisions::fold::Folded, delivery_key::DeliveryKey};
 use jiff::Timestamp;
 use prost::Message as _;
 use row::Row;
@@ -25,12 +25,12 @@ use talaria_bus::{
 use talaria_core::id::{DeliveryId, EventId, RouteKey};
 use talaria_proto::v1::{ControlKind, DeliveryRef, Event, EventCarried, EventPlanned, Record, record::What};
 
-/// What a batch came to.
+/// The result of a batch.
 #[derive(Debug, Default)]
 pub(super) struct Applied {
     /// The cursors after it.
     pub cursors: Vec<(Partition, u64)>,
-    /// Partitions with events that are to be removed.
+    /// Partitions with events to remove.
     pub forgotten: Vec<Partition>,
 }
 
@@ -53,32 +53,30 @@ struct Batch<'a> {
     /// The commit that is folded.
     partition: u16,
     seq: u64,
-    /// How many actions it had so far.
+    /// The number of actions in it so far.
     actions: u16,
     cursors: BTreeMap<Partition, Cursor>,
     /// By tenant and route.
-    lanes: HashMap<(&'a str, &'a str), Lane>,
-    deliveries: BTreeMap<Key, Box<Row>>,
+    lanes: HashMap<(&'a str, &'a str), LaneKey>,
+    deliveries: BTreeMap<DeliveryKey, Box<Row>>,
     /// The lowest and the highest event of each span of time.
     spans: BTreeMap<i64, (u64, u64)>,
     counts: Counts,
-    /// Where messages are encoded.
+    /// For encoded messages.
     buffer: Vec<u8>,
 }
 
-/// How far a partition is.
 #[derive(Clone, Copy, Default)]
 struct Cursor {
     seq: Option<u64>,
-    /// Events whose base is before were forgotten within the batch.
+    /// Events whose base is before this commit were forgotten within the batch.
     forgotten: u64,
     /// Whether a commit was folded.
     moved: bool,
 }
 
-/// A tenant's route.
 #[derive(Clone, Copy)]
-struct Lane {
+struct LaneKey {
     number: i64,
     key: RouteKey,
 }
@@ -172,7 +170,7 @@ impl<'a> Batch<'a> {
             Some(What::Acted(action)) => self.acted(seq, action, at),
             Some(What::ReplayJob(job)) => self.replay_job(job),
             Some(What::Opened(opened)) => self.opened(opened),
-            // The last is of a newer version: the view is rebuilt when this one is updated.
+            // `None` is a record of a newer version; an update rebuilds the view.
             Some(What::Closed(_) | What::EventsForgotten(_)) | None => Ok(()),
         }
     }
@@ -208,8 +206,8 @@ impl<'a> Batch<'a> {
         Ok(Some(id))
     }
 
-    fn insert(&mut self, seq: u64, lane: Lane, row: Row) {
-        self.deliveries.insert(Key { event_seq: seq, route: lane.key.to_i64() }, Box::new(row));
+    fn insert(&mut self, seq: u64, lane: LaneKey, row: Row) {
+        self.deliveries.insert(DeliveryKey { event_seq: seq, route: lane.key.to_i64() }, Box::new(row));
     }
 
     /// The row of a delivery; `None` when its event is not known, because it was forgotten before this was folded.
@@ -221,13 +219,13 @@ impl<'a> Batch<'a> {
     ) -> rusqlite::Result<Option<&mut Row>> {
         let Some(named) = named else { return Ok(None) };
         let lane = self.lane(&named.tenant, &named.route)?;
-        let key = Key { event_seq: seq, route: lane.key.to_i64() };
+        let key = DeliveryKey { event_seq: seq, route: lane.key.to_i64() };
         if !self.deliveries.contains_key(&key) {
             let row = match self.stored(key)? {
                 Some(row) => row,
                 None => match self.stored_event(seq)? {
                     Some(event) => {
-                        // An operator had it planned, for an event that no route may have wanted.
+                        // An operator had the delivery planned later.
                         if !self.has_deliveries(seq)? {
                             let update = "UPDATE events SET unmatched = FALSE WHERE seq = ?";
                             self.connection.prepare_cached(update)?.execute([seq])?;
@@ -244,7 +242,7 @@ impl<'a> Batch<'a> {
         Ok(self.deliveries.get_mut(&key).map(AsMut::as_mut))
     }
 
-    fn stored(&mut self, key: Key) -> rusqlite::Result<Option<Row>> {
+    fn stored(&mut self, key: DeliveryKey) -> rusqlite::Result<Option<Row>> {
         let read = |row: &rusqlite::Row<'_>| {
             let started: Option<u32> = row.get(3)?;
             Ok(Row {
@@ -259,7 +257,7 @@ impl<'a> Batch<'a> {
     }
 
     fn has_deliveries(&self, seq: u64) -> rusqlite::Result<bool> {
-        let key = |route| Key { event_seq: seq, route };
+        let key = |route| DeliveryKey { event_seq: seq, route };
         let mut statement = self.connection.prepare_cached("SELECT 1 FROM deliveries WHERE event_seq = ?")?;
         Ok(self.deliveries.range(key(i64::MIN)..=key(i64::MAX)).next().is_some()
             || statement.exists([seq])?)
@@ -270,7 +268,7 @@ impl<'a> Batch<'a> {
         statement.query_row([seq], |row| message(row, 0)).optional()
     }
 
-    /// The event's base is this commit from here on. What is not known of it, because the journal was trimmed, is added.
+    /// This commit is the event's base from here on. Rows that are missing, because the journal was trimmed, are added.
     fn carried(&mut self, seq: u64, carried: &'a EventCarried, at: Timestamp) -> rusqlite::Result<()> {
         let Some(event) = &carried.event else { return Ok(()) };
         let update = "UPDATE events SET base = ? WHERE seq = ?";
@@ -295,12 +293,12 @@ impl<'a> Batch<'a> {
         Ok(())
     }
 
-    fn is_known(&mut self, seq: u64, lane: Lane) -> rusqlite::Result<bool> {
-        let key = Key { event_seq: seq, route: lane.key.to_i64() };
+    fn is_known(&mut self, seq: u64, lane: LaneKey) -> rusqlite::Result<bool> {
+        let key = DeliveryKey { event_seq: seq, route: lane.key.to_i64() };
         Ok(self.deliveries.contains_key(&key) || self.select_delivery.exists((seq, key.route))?)
     }
 
-    fn lane(&mut self, tenant: &'a str, route: &'a str) -> rusqlite::Result<Lane> {
+    fn lane(&mut self, tenant: &'a str, route: &'a str) -> rusqlite::Result<LaneKey> {
         let entry = match self.lanes.entry((tenant, route)) {
             Entry::Occupied(known) => return Ok(*known.get()),
             Entry::Vacant(entry) => entry,
@@ -315,7 +313,7 @@ impl<'a> Batch<'a> {
                 statement.query_row((self.partition, tenant, route), |row| row.get(0))?
             }
         };
-        Ok(*entry.insert(Lane { number, key: RouteKey::new(route) }))
+        Ok(*entry.insert(LaneKey { number, key: RouteKey::new(route) }))
     }
 
     fn write(mut self) -> rusqlite::Result<Applied> {

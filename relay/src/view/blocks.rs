@@ -1,8 +1,8 @@
-//! What stops the deliveries of routes: pauses, breakers, and what cannot be read of the configuration.
+//! The blocks of routes: pauses, breakers, and faults of the configuration.
 
 use super::{
     control,
-    lanes::{Lane, lanes},
+    lanes::{LaneRow, lanes},
 };
 use crate::decisions::{
     breaker::{Cause, Shut},
@@ -15,8 +15,7 @@ use talaria_bus::time::{from_proto, to_proto};
 use talaria_core::config::Config;
 use talaria_proto::v1::{BreakerCause, Delivery, DeliveryState, Pause};
 
-/// How a route is shut, if it is.
-pub(super) fn shut(lane: &Lane) -> Option<Shut> {
+pub(super) fn shut(lane: &LaneRow) -> Option<Shut> {
     let cause = match BreakerCause::try_from(lane.cause).ok()? {
         _ if lane.held_because.is_empty() => return None,
         BreakerCause::Failures => Cause::Failures,
@@ -26,7 +25,7 @@ pub(super) fn shut(lane: &Lane) -> Option<Shut> {
     Some(Shut { until, cause, tries: lane.tries.max(1), why: lane.held_because.clone() })
 }
 
-/// What stops the deliveries of a tenant's routes, by route; `config` is what is in force.
+/// The blocks of a tenant's routes, by route; `config` is the current configuration.
 pub(crate) fn blocks(
     connection: &Connection,
     tenant: &str,
@@ -34,7 +33,7 @@ pub(crate) fn blocks(
 ) -> rusqlite::Result<BTreeMap<String, RouteBlock>> {
     let pauses = control::paused(connection)?;
     let pause = |route: &str| pauses.get(&(tenant.to_owned(), route.to_owned())).cloned();
-    let block = |lane: Lane| {
+    let block = |lane: LaneRow| {
         let pauses: Vec<Pause> = [pause(&lane.route), pause("")].into_iter().flatten().collect();
         let paused = (!pauses.is_empty()).then_some(RouteBlock::Paused(pauses));
         let block = paused.or_else(|| shut(&lane).map(RouteBlock::Shut))?;
@@ -51,7 +50,7 @@ pub(crate) fn blocks(
     Ok(blocks)
 }
 
-/// Gives deliveries that wait behind a block the block as the reason: no record says so of each of them.
+/// Sets a block as the reason of the waiting deliveries behind it, which have no record about it.
 pub(crate) fn explain_waiting(
     connection: &Connection,
     deliveries: &mut [Delivery],

@@ -1,7 +1,7 @@
-//! What operators did: pauses, replay jobs, actions.
+//! Pauses, replay jobs, and operators' actions.
 
 use super::query;
-use crate::partition::share::Share;
+use crate::partition_set::PartitionSet;
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension as _};
 use std::collections::{BTreeMap, BTreeSet};
@@ -18,38 +18,42 @@ pub(crate) fn pause(connection: &Connection, tenant: &str, route: &str) -> rusql
     connection.prepare_cached(select)?.query_row((tenant, route), |row| message(row, 0)).optional()
 }
 
-/// Every pause that there is, by tenant and route.
+/// All pauses, by tenant and route.
 pub(super) fn paused(connection: &Connection) -> rusqlite::Result<BTreeMap<(String, String), Pause>> {
     let mut statement = connection.prepare_cached("SELECT tenant, route, pause FROM pauses")?;
     statement.query_map((), |row| Ok(((row.get(0)?, row.get(1)?), message(row, 2)?)))?.collect()
 }
 
-/// Every route that has or had deliveries or was paused.
+/// All routes that have had a delivery or a pause.
 pub(crate) fn routes(connection: &Connection) -> rusqlite::Result<BTreeSet<(String, String)>> {
     let mut statement = connection.prepare_cached("SELECT tenant, route FROM lanes")?;
     statement.query_map((), |row| Ok((row.get(0)?, row.get(1)?)))?.collect()
 }
 
-/// A replay job, merged of its parts in these partitions: rows of a partition that another relay owns may still be here.
-pub(crate) fn job(connection: &Connection, share: &Share, id: &str) -> rusqlite::Result<Option<ReplayJob>> {
+/// A replay job, merged from its parts in these partitions: the view may still have rows of others.
+pub(crate) fn job(
+    connection: &Connection,
+    set: &PartitionSet,
+    id: &str,
+) -> rusqlite::Result<Option<ReplayJob>> {
     let select = "SELECT partition, job FROM replay_jobs WHERE id = ? ORDER BY partition";
     let mut statement = connection.prepare_cached(select)?;
     let rows = statement.query_map([id], |row| Ok((row.get(0)?, message(row, 1)?)))?;
     let parts: Vec<(u16, ReplayJob)> = rows.collect::<Result<_, _>>()?;
-    let parts = parts.into_iter().filter(|(partition, _)| share.has_number(*partition));
+    let parts = parts.into_iter().filter(|(partition, _)| set.has_number(*partition));
     Ok(parts.map(|(_, part)| part).reduce(merged))
 }
 
-/// Replay jobs below a position (when it began, and its id), newest first, and whether there are more; with a tenant,
-/// those that name it.
+/// Replay jobs below a position (time of their start, and id), newest first, and whether there are more; with a tenant, those of
+/// that tenant.
 pub(crate) fn jobs(
     connection: &Connection,
-    share: &Share,
+    set: &PartitionSet,
     tenant: Option<&str>,
     below: (i64, &str),
     max: usize,
 ) -> rusqlite::Result<(Vec<ReplayJob>, bool)> {
-    let mut jobs = all_jobs(connection, share)?;
+    let mut jobs = all_jobs(connection, set)?;
     jobs.retain(|job| {
         let of = job.filter.as_ref().map_or("", |filter| &filter.tenant);
         started(job) < below && tenant.is_none_or(|tenant| tenant == of)
@@ -63,14 +67,14 @@ fn started(job: &ReplayJob) -> (i64, &str) {
     (from_proto(job.started_at.as_ref()).as_microsecond(), &job.id)
 }
 
-/// Few, because each was started by hand.
-pub(super) fn all_jobs(connection: &Connection, share: &Share) -> rusqlite::Result<Vec<ReplayJob>> {
+/// There are few, because each was started by an operator.
+pub(super) fn all_jobs(connection: &Connection, set: &PartitionSet) -> rusqlite::Result<Vec<ReplayJob>> {
     let select = "SELECT partition, job FROM replay_jobs ORDER BY id, partition";
     let mut statement = connection.prepare_cached(select)?;
     let mut rows = statement.query(())?;
     let mut jobs: Vec<ReplayJob> = Vec::new();
     while let Some(row) = rows.next()? {
-        if !share.has_number(row.get(0)?) {
+        if !set.has_number(row.get(0)?) {
             continue;
         }
         let part: ReplayJob = message(row, 1)?;
@@ -82,8 +86,7 @@ pub(super) fn all_jobs(connection: &Connection, share: &Share) -> rusqlite::Resu
     Ok(jobs)
 }
 
-/// Two parts of a job as one. It runs while one of them does, and was cancelled if one of them was. How far each has come
-/// says nothing about both.
+/// Merges two parts of a job. It runs while one of them does, and was cancelled if one of them was. It has no cursor.
 #[expect(clippy::needless_pass_by_value, reason = "so that it can be given to reduce")]
 pub(crate) fn merged(one: ReplayJob, other: ReplayJob) -> ReplayJob {
     let earlier = |a: Option<prost_types::Timestamp>, b: Option<prost_types::Timestamp>| {
@@ -112,7 +115,7 @@ pub(crate) fn merged(one: ReplayJob, other: ReplayJob) -> ReplayJob {
     }
 }
 
-/// What operators did below a position, newest first, and whether there is more.
+/// Operators' actions below a position, newest first, and whether there are more.
 pub(crate) fn actions(
     connection: &Connection,
     tenant: Option<&str>,
@@ -131,7 +134,7 @@ pub(crate) fn actions(
     Ok(cut(rows.collect::<Result<_, _>>()?, max))
 }
 
-/// What operators did to a delivery, oldest first.
+/// Operators' actions on a delivery, oldest first.
 pub(crate) fn actions_of(connection: &Connection, id: DeliveryId) -> rusqlite::Result<Vec<ControlAction>> {
     let Some(event_seq) = query::event_seq(connection, id.event)? else { return Ok(Vec::new()) };
     let select = "SELECT action FROM actions WHERE event_seq = ? AND route = ? ORDER BY place";

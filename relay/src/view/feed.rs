@@ -1,7 +1,7 @@
-//! What the owners of partitions tell the view.
+//! The feed: commits from the owners of partitions to the view.
 //!
-//! An owner never waits for the view: it hands its commits over, and what the view cannot take because it is behind is
-//! left out. The view then sees that something is missing and reads it from the journal.
+//! An owner never waits for the view. If the view is behind, commits are left out of the feed; the view notices the gap and reads
+//! them from the journal.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -11,19 +11,19 @@ use talaria_bus::{Committed, Partition};
 use talaria_proto::v1::Commit;
 use tokio::sync::Notify;
 
-/// Records that may wait to be folded. More are read from the journal when their time comes.
+/// The most records that wait to be folded. Others are read from the journal later.
 const MOST_WAITING: usize = 20_000;
 
-/// What happened to a partition.
+/// A change of a partition.
 #[derive(Clone, Debug)]
 pub(crate) enum Fed {
-    /// It is owned here from now on.
+    /// This relay owns it from now on.
     Owned {
         partition: Partition,
         /// Its last commit, 0 for none.
         last: u64,
     },
-    /// A commit of a partition that is owned here is durable.
+    /// A commit of an owned partition is durable.
     Committed {
         partition: Partition,
         /// The partition's commit before it, 0 for none.
@@ -31,11 +31,11 @@ pub(crate) enum Fed {
         seq: u64,
         commit: Arc<Commit>,
     },
-    /// It is not owned here any more.
+    /// This relay does not own it any more.
     Lost { partition: Partition },
 }
 
-/// Takes what owners tell. Clones share it.
+/// Clones share it.
 #[derive(Clone, Default)]
 pub(crate) struct Feed(Arc<Shared>);
 
@@ -57,19 +57,19 @@ impl Feed {
         self.0.inbox.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Returns once something was sent since the last time.
+    /// Returns once something was sent since the last call.
     pub(super) async fn changed(&self) {
         self.0.changed.notified().await;
     }
 }
 
-/// The partitions that are owned, with the commits that wait to be folded, and those whose rows are to be removed.
+/// The owned partitions with their commits to fold, and the partitions whose rows are to be removed.
 #[derive(Default)]
 pub(super) struct Inbox {
     partitions: BTreeMap<Partition, Followed>,
-    /// Records that wait to be folded.
+    /// The number of records that wait to be folded.
     waiting: usize,
-    /// Whose turn it was last, to be read and to be folded.
+    /// The partitions that were read and folded last.
     last_read: Option<Partition>,
     last_folded: Option<Partition>,
 }
@@ -77,24 +77,24 @@ pub(super) struct Inbox {
 #[derive(Default)]
 struct Followed {
     is_owned: bool,
-    /// The last commit that is known of.
+    /// The last known commit.
     last: u64,
-    /// Everything up to this commit is folded or waits here; `None` before that was looked up.
+    /// All commits up to this one are folded or wait here; `None` before the first read.
     reached: Option<u64>,
     waiting: VecDeque<Committed>,
     /// Whether its rows are to be removed before anything is folded.
     is_stale: bool,
-    /// Rises when it is owned and when it is lost, so that what was read before counts no more.
+    /// Rises when the partition is owned and when it is lost, so that earlier reads are discarded.
     epoch: u64,
 }
 
-/// What of a partition has to be read.
+/// The commits of a partition to read.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Missing {
     pub partition: Partition,
-    /// Behind this commit; `None` where the cursor says it.
+    /// After this commit; `None` for the commits after the cursor.
     pub after: Option<u64>,
-    /// The last commit that was known of.
+    /// The last known commit.
     pub last: u64,
     epoch: u64,
 }
@@ -160,7 +160,7 @@ impl Inbox {
         }
     }
 
-    /// A partition of which commits have to be read, each in its turn.
+    /// The next partition with commits to read, in turn.
     pub(super) fn missing(&mut self) -> Option<Missing> {
         let lacks = |(partition, it): (&Partition, &Followed)| {
             let lacks = it.reached.is_none_or(|reached| reached < it.last);
@@ -177,7 +177,7 @@ impl Inbox {
         Some(missing)
     }
 
-    /// What was missing was read; `None` where the partition's rows are no base for what is there.
+    /// Adds the commits that were read; `None` if the partition's rows have to be rebuilt.
     pub(super) fn read(&mut self, missing: Missing, commits: Option<Vec<Committed>>) {
         let known = self.partitions.get_mut(&missing.partition);
         let Some(followed) = known.filter(|it| it.epoch == missing.epoch) else { return };
@@ -186,7 +186,7 @@ impl Inbox {
             return;
         };
         if commits.is_empty() {
-            // There was nothing up to there that is not folded.
+            // All commits up to there are folded.
             let seq = missing.last.max(missing.after.unwrap_or(0));
             commits.push(Committed { seq, partition: missing.partition, commit: Arc::default() });
         }
@@ -196,7 +196,7 @@ impl Inbox {
         followed.waiting.extend(commits);
     }
 
-    /// Commits to fold, with about so many records: one of each partition in turn.
+    /// Commits to fold, with about `most` records, from the partitions in turn.
     pub(super) fn batch(&mut self, most: usize) -> Vec<Committed> {
         let (mut batch, mut count) = (Vec::new(), 0);
         while count < most

@@ -1,4 +1,4 @@
-//! Which ids begin so.
+//! Ids by their beginnings.
 
 use super::{
     control::all_jobs,
@@ -6,40 +6,39 @@ use super::{
     query::{deliveries_of, events_of_job},
     schema::{CHUNK_BITS, job_key},
 };
-use crate::partition::share::Share;
+use crate::partition_set::PartitionSet;
 use rusqlite::Connection;
 use std::collections::BTreeMap;
 use talaria_bus::sqlite::message;
 use talaria_core::short_id::IdBeginning;
 use talaria_proto::v1::{Event, KnownId, ReplayJob};
 
-/// What an id begins with.
 #[derive(Clone, Debug)]
 pub(crate) enum Beginning {
     Event(IdBeginning),
     Delivery(IdBeginning),
-    /// Of a job at OpenRouter.
+    /// At OpenRouter.
     Job(String),
     ReplayJob(String),
 }
 
-/// Whose ids may be found.
-pub(crate) struct Seen<'a> {
-    /// Whether those of a tenant may.
+/// The ids that the caller may see.
+pub(crate) struct Visible<'a> {
+    /// Whether a tenant's ids are visible.
     pub tenant: &'a dyn Fn(&str) -> bool,
-    /// Whether a replay job may.
+    /// Whether a replay job is visible.
     pub job: &'a dyn Fn(&ReplayJob) -> bool,
-    /// Of replay jobs: the partitions of which parts are looked at.
-    pub share: &'a Share,
+    /// The partitions of replay jobs.
+    pub partitions: &'a PartitionSet,
 }
 
-/// Ids that were found, by themselves. One more than is wanted is enough.
-struct Found {
+/// One more than `max` is enough.
+struct FoundIds {
     ids: BTreeMap<String, KnownId>,
     max: usize,
 }
 
-impl Found {
+impl FoundIds {
     fn add(&mut self, known: KnownId) {
         self.ids.insert(known.id.clone(), known);
     }
@@ -49,22 +48,22 @@ impl Found {
     }
 }
 
-/// Ids that begin so, by id, at most `max` of them, and whether there are more.
+/// At most `max` ids with this beginning, sorted, and whether there are more.
 pub(crate) fn ids(
     connection: &Connection,
     beginning: &Beginning,
-    seen: &Seen<'_>,
+    visible: &Visible<'_>,
     max: usize,
 ) -> rusqlite::Result<(Vec<KnownId>, bool)> {
-    let mut found = Found { ids: BTreeMap::new(), max };
+    let mut found = FoundIds { ids: BTreeMap::new(), max };
     match beginning {
-        Beginning::Event(id) => events(connection, id, seen, &mut found, |found, _, event| {
+        Beginning::Event(id) => events(connection, id, visible, &mut found, |found, _, event| {
             if id.fits(&event.id) {
                 found.add(KnownId { id: event.id, tenant: event.tenant, route: String::new() });
             }
             Ok(())
         })?,
-        Beginning::Delivery(id) => events(connection, id, seen, &mut found, |found, seq, _| {
+        Beginning::Delivery(id) => events(connection, id, visible, &mut found, |found, seq, _| {
             for delivery in deliveries_of(connection, seq)? {
                 if id.fits(&delivery.id) {
                     found.add(KnownId { id: delivery.id, tenant: delivery.tenant, route: delivery.route });
@@ -72,10 +71,10 @@ pub(crate) fn ids(
             }
             Ok(())
         })?,
-        Beginning::Job(job) => jobs(connection, job, seen, &mut found)?,
+        Beginning::Job(job) => jobs(connection, job, visible, &mut found)?,
         Beginning::ReplayJob(id) => {
-            for job in all_jobs(connection, seen.share)? {
-                if job.id.starts_with(id) && (seen.job)(&job) {
+            for job in all_jobs(connection, visible.partitions)? {
+                if job.id.starts_with(id) && (visible.job)(&job) {
                     let tenant = job.filter.unwrap_or_default().tenant;
                     found.add(KnownId { id: job.id, tenant, route: String::new() });
                 }
@@ -86,13 +85,13 @@ pub(crate) fn ids(
     Ok((found.ids.into_values().take(max).collect(), more))
 }
 
-/// Events whose ids can begin so, newest first, until enough is found.
+/// Events whose ids may match, newest first, until enough are found.
 fn events(
     connection: &Connection,
     beginning: &IdBeginning,
-    seen: &Seen<'_>,
-    found: &mut Found,
-    add: impl Fn(&mut Found, u64, Event) -> rusqlite::Result<()>,
+    visible: &Visible<'_>,
+    found: &mut FoundIds,
+    add: impl Fn(&mut FoundIds, u64, Event) -> rusqlite::Result<()>,
 ) -> rusqlite::Result<()> {
     let select = format!(
         "SELECT seq, event FROM events INDEXED BY events_job WHERE seq >> {CHUNK_BITS} = ? AND job BETWEEN ? AND ?"
@@ -104,7 +103,7 @@ fn events(
         let mut rows = statement.query((chunk?, low, high))?;
         while let Some(row) = rows.next()? {
             let event: Event = message(row, 1)?;
-            if beginning.fits_event(&event.id) && (seen.tenant)(&event.tenant) {
+            if beginning.fits_event(&event.id) && (visible.tenant)(&event.tenant) {
                 let seq: i64 = row.get(0)?;
                 add(found, seq.cast_unsigned(), event)?;
                 if found.is_enough() {
@@ -116,21 +115,21 @@ fn events(
     Ok(())
 }
 
-/// Jobs at OpenRouter. The one of exactly this id is found by its key. For all others every event is looked at, newest first: there
-/// is no index of jobs' ids, which all callbacks would pay for.
+/// Jobs at OpenRouter. A job with exactly this id is found by its key. For others all events are scanned, newest first: an index
+/// of jobs' ids would make every callback slower.
 fn jobs(
     connection: &Connection,
     beginning: &str,
-    seen: &Seen<'_>,
-    found: &mut Found,
+    visible: &Visible<'_>,
+    found: &mut FoundIds,
 ) -> rusqlite::Result<()> {
     let known = |job_id: &str| KnownId { id: job_id.to_owned(), ..KnownId::default() };
     let exactly = events_of_job(connection, beginning)?;
-    if exactly.iter().any(|(_, event)| (seen.tenant)(&event.tenant)) {
+    if exactly.iter().any(|(_, event)| (visible.tenant)(&event.tenant)) {
         found.add(known(beginning));
         return Ok(());
     }
-    // SQLite finds the bytes faster than an event is decoded, and few that have them somewhere are no such job's.
+    // SQLite finds the bytes faster than an event is decoded, and most events with them match.
     let select = "SELECT event FROM events WHERE instr(event, ?) > 0 ORDER BY seq DESC";
     let mut statement = connection.prepare_cached(select)?;
     let mut rows = statement.query([beginning.as_bytes()])?;
@@ -138,7 +137,7 @@ fn jobs(
         && let Some(row) = rows.next()?
     {
         let event: Event = message(row, 0)?;
-        if event.job_id.starts_with(beginning) && (seen.tenant)(&event.tenant) {
+        if event.job_id.starts_with(beginning) && (visible.tenant)(&event.tenant) {
             found.add(known(&event.job_id));
         }
     }

@@ -1,17 +1,16 @@
 //! Deliveries by tenant and route.
 //!
-//! What was delivered is most of everything, and is indexed by chunks of the events' sequences, so that a new row changes a
-//! page that others of its batch change too, however many routes there are. A query seeks in each chunk. All other states
-//! are indexed by route as a whole.
+//! Most deliveries are DELIVERED. These are indexed by chunks of the events' sequences, so that a new row changes a page that
+//! others of its batch change too, even with many routes. A query seeks in each chunk. The index of all other states is by route
+//! alone.
 
-use super::{query::Place, schema::CHUNK_BITS};
+use super::{query::DeliveryPosition, schema::CHUNK_BITS};
 use rusqlite::{Connection, OptionalExtension as _};
 use std::collections::{BTreeMap, HashSet};
 use talaria_bus::sqlite::message;
 use talaria_proto::v1::{Delivery, DeliveryState};
 
-/// A tenant's route, and whether it is shut.
-pub(super) struct Lane {
+pub(super) struct LaneRow {
     pub number: i64,
     pub partition: u16,
     pub tenant: String,
@@ -27,12 +26,12 @@ pub(super) fn lanes(
     connection: &Connection,
     tenant: Option<&str>,
     route: Option<&str>,
-) -> rusqlite::Result<Vec<Lane>> {
+) -> rusqlite::Result<Vec<LaneRow>> {
     let select = "SELECT lane, partition, tenant, route, held_because, held_until, cause, tries FROM lanes
                   WHERE (?1 IS NULL OR tenant = ?1) AND (?2 IS NULL OR route = ?2) ORDER BY tenant, route";
     let mut statement = connection.prepare_cached(select)?;
     let rows = statement.query_map((tenant, route), |row| {
-        Ok(Lane {
+        Ok(LaneRow {
             number: row.get(0)?,
             partition: row.get(1)?,
             tenant: row.get(2)?,
@@ -46,28 +45,27 @@ pub(super) fn lanes(
     rows.collect()
 }
 
-/// In which order deliveries are wanted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Order {
     NewestFirst,
     OldestFirst,
 }
 
-/// Positions, without the ends.
+/// A range of positions, without its ends.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Between {
-    pub above: Place,
-    pub below: Place,
+    pub above: DeliveryPosition,
+    pub below: DeliveryPosition,
 }
 
 impl Between {
-    /// The sequences that it can have, with the ends.
+    /// The range of sequences, with its ends.
     fn seqs(self) -> (i64, i64) {
         (self.above.0, self.below.0)
     }
 
-    /// Only what comes before `last` in this order is wanted any more.
-    fn up_to(self, last: Place, order: Order) -> Self {
+    /// The part before `last` in this order.
+    fn up_to(self, last: DeliveryPosition, order: Order) -> Self {
         match order {
             Order::NewestFirst => Self { above: last.max(self.above), ..self },
             Order::OldestFirst => Self { below: last.min(self.below), ..self },
@@ -78,25 +76,25 @@ impl Between {
 /// The first deliveries of lanes in one of these states, or in any.
 pub(super) fn first(
     connection: &Connection,
-    lanes: &[Lane],
+    lanes: &[LaneRow],
     states: &[DeliveryState],
     mut between: Between,
     order: Order,
     wanted: usize,
-    is_meant: impl Fn(&Delivery) -> bool,
-) -> rusqlite::Result<Vec<(Place, Delivery)>> {
+    is_wanted: impl Fn(&Delivery) -> bool,
+) -> rusqlite::Result<Vec<(DeliveryPosition, Delivery)>> {
     let states = if states.is_empty() { &DeliveryState::ALL } else { states };
     let select = "SELECT lane, state FROM delivery_counts WHERE count > 0";
     let mut statement = connection.prepare_cached(select)?;
-    let there: HashSet<(i64, i32)> =
+    let present: HashSet<(i64, i32)> =
         statement.query_map((), |row| Ok((row.get(0)?, row.get(1)?)))?.collect::<Result<_, _>>()?;
-    let mut found: BTreeMap<Place, Delivery> = BTreeMap::new();
+    let mut found: BTreeMap<DeliveryPosition, Delivery> = BTreeMap::new();
     for lane in lanes {
-        for state in states.iter().filter(|state| there.contains(&(lane.number, i32::from(**state)))) {
+        for state in states.iter().filter(|state| present.contains(&(lane.number, i32::from(**state)))) {
             let mut count = 0;
-            each(connection, lane.number, *state, between, order, |place, delivery| {
-                if is_meant(&delivery) {
-                    found.insert(place, delivery);
+            each(connection, lane.number, *state, between, order, |position, delivery| {
+                if is_wanted(&delivery) {
+                    found.insert(position, delivery);
                     count += 1;
                 }
                 count < wanted
@@ -112,7 +110,7 @@ pub(super) fn first(
                     Order::NewestFirst => found.first_key_value(),
                     Order::OldestFirst => found.last_key_value(),
                 };
-                between = last.map_or(between, |(place, _)| between.up_to(*place, order));
+                between = last.map_or(between, |(position, _)| between.up_to(*position, order));
             }
         }
     }
@@ -127,13 +125,13 @@ pub(super) fn each(
     state: DeliveryState,
     between: Between,
     order: Order,
-    mut visit: impl FnMut(Place, Delivery) -> bool,
+    mut visit: impl FnMut(DeliveryPosition, Delivery) -> bool,
 ) -> rusqlite::Result<()> {
     let by = match order {
         Order::NewestFirst => "ORDER BY event_seq DESC, route DESC",
         Order::OldestFirst => "ORDER BY event_seq, route",
     };
-    // SQLite walks from a bound that it is given as one column.
+    // SQLite needs a bound of one column to begin at it.
     let bounds =
         "(event_seq, route) > (?3, ?4) AND (event_seq, route) < (?5, ?6) AND event_seq BETWEEN ?3 AND ?5";
     let Between { above, below } = between;
@@ -190,7 +188,7 @@ pub(super) fn latencies(connection: &Connection, lane: i64, max: usize) -> rusql
     Ok(latencies)
 }
 
-/// Chunks of sequences that a table has rows of.
+/// The chunks of sequences with rows in a table.
 pub(super) struct Chunks<'a> {
     next: rusqlite::CachedStatement<'a>,
     seqs: (i64, i64),
@@ -198,7 +196,7 @@ pub(super) struct Chunks<'a> {
 }
 
 impl<'a> Chunks<'a> {
-    /// Those that lie between these sequences, in part at least.
+    /// The chunks that overlap with these sequences.
     pub(super) fn of(
         connection: &'a Connection,
         table: &str,

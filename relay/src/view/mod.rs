@@ -1,12 +1,12 @@
-//! The status view: the journals of the partitions that this relay owns, folded into SQLite so that they can be queried.
+//! The status view: the journals of the partitions that this relay owns, folded into SQLite for queries.
 //!
-//! The view follows the journal and decides nothing. It can be thrown away: it holds how far each partition was folded,
-//! written in the same transaction as the rows, and is rebuilt from the journal when its file is lost, damaged, of another
-//! version, of another journal, or was in use when the power failed ([`file`]).
+//! The view follows the journal and decides nothing. It is derived: each partition's cursor is written in the same transaction
+//! as the rows, and the view is rebuilt from the journal when its file is lost, damaged, of another version, of another journal,
+//! or was in use when the power failed ([`file`]).
 //!
-//! - [`feed`]: what the owners of partitions hand over; [`projector`]: the task that folds it; [`writer`]: the thread that writes.
-//! - [`apply`]: commits to rows. [`remove`]: deletes rows that are not needed any more.
-//! - [`query`], [`ids`], [`summary`], [`control`], [`replayable`] and [`blocks`]: rows to answers.
+//! - [`feed`]: commits from the owners of partitions; [`projector`]: the task that folds them; [`writer`]: the thread that writes.
+//! - [`schema`]: the tables. [`apply`]: from commits to rows. [`remove`]: deletes rows that are not needed any more.
+//! - [`query`], [`lanes`], [`ids`], [`summary`], [`control`], [`replayable`] and [`blocks`]: from rows to answers.
 
 mod apply;
 pub(crate) mod blocks;
@@ -48,10 +48,10 @@ use writer::Writer;
 /// The file in the data directory.
 const FILE: &str = "view.db";
 
-/// The file that says that the other one is damaged.
+/// The file that marks the view as damaged.
 const DAMAGED: &str = "view.db-damaged";
 
-/// The view. Clones share it.
+/// Clones share it.
 #[derive(Clone)]
 pub(crate) struct View {
     writer: Writer,
@@ -62,7 +62,7 @@ pub(crate) struct View {
     damage: Damage,
 }
 
-/// Whether the file turned out to be damaged, remembered beside it so that the next start rebuilds it.
+/// Whether the file was found to be damaged. A mark beside it makes the next start rebuild it.
 #[derive(Clone, Debug)]
 pub(crate) struct Damage {
     found: Arc<AtomicBool>,
@@ -74,7 +74,7 @@ impl Damage {
         self.found.load(Ordering::Relaxed)
     }
 
-    fn look_at(&self, error: &Error) {
+    fn check(&self, error: &Error) {
         if error.is_damage() && !self.found.swap(true, Ordering::Relaxed) {
             tracing::error!(%error, "the status view is damaged; restart, and it is rebuilt from the journal");
             if let Err(error) = private::file(&self.mark) {
@@ -84,13 +84,13 @@ impl Damage {
     }
 }
 
-/// Removes the view in a data directory, which no relay may use meanwhile. The next one builds it again.
+/// Removes the view in a data directory, which no relay may use meanwhile. The next start rebuilds it.
 pub fn remove_view(directory: &Path) {
     file::remove(&directory.join(FILE));
 }
 
 impl View {
-    /// Opens the view of a journal, or begins a new one.
+    /// Opens the view of a journal, or creates a new one.
     pub(crate) fn open(directory: &Path, journal: &Bounds) -> Result<Self, Error> {
         let file = directory.join(FILE);
         let mark = directory.join(DAMAGED);
@@ -110,17 +110,16 @@ impl View {
         })
     }
 
-    /// Brings everything to the disk. Without it the view does not outlive the machine's boot.
+    /// Syncs the file. Without this, the next boot of the machine rebuilds the view.
     pub(crate) async fn close(&self) -> Result<(), Error> {
         self.write(|connection| file::close(connection)).await
     }
 
-    /// Where owners hand over what the view has to follow.
     pub(crate) fn feed(&self) -> Feed {
         self.feed.clone()
     }
 
-    /// The last commit of a partition that is in the view; `None` when nothing of it is.
+    /// The last commit of a partition in the view; `None` without any.
     pub(crate) fn position(&self, partition: Partition) -> Option<u64> {
         self.positions.borrow().get(&partition.number()).copied()
     }
@@ -135,8 +134,8 @@ impl View {
         let _ = positions.wait_for(is_there).await;
     }
 
-    /// How many commits are missing from the view, in the partition in which most are. Over several partitions, which share
-    /// one sequence, it is no more than this.
+    /// The most commits that the view is behind one partition. Over all partitions, which share one sequence, the view is not
+    /// further behind.
     pub(crate) fn behind(&self) -> u64 {
         let feed = self.feed.lock();
         let positions = self.positions.borrow();
@@ -157,8 +156,7 @@ impl View {
         self.damage.clone()
     }
 
-    /// Removes what nothing happened to since `before` and what belongs to no event; of events the journal says itself when
-    /// they are forgotten.
+    /// Removes rows that belong to no event and are unchanged since `before`. Events are forgotten by records of the journal.
     pub(crate) async fn expire(&self, before: Timestamp) -> Result<(), Error> {
         let before = before.as_microsecond();
         self.write(move |connection| remove::expired(connection, before)).await
@@ -169,10 +167,10 @@ impl View {
         &self,
         query: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T, Error> {
-        self.readers.read(query).await.inspect_err(|error| self.damage.look_at(error))
+        self.readers.read(query).await.inspect_err(|error| self.damage.check(error))
     }
 
-    /// Folds commits, each partition's in order. Gives the partitions of which events are to be removed.
+    /// Folds commits, each partition's in order. Gives the partitions with events to remove.
     async fn apply(&self, commits: &Arc<[Committed]>) -> Result<Vec<Partition>, Error> {
         let commits = Arc::clone(commits);
         let applied = self.write(move |connection| apply::apply(connection, &commits)).await?;
@@ -182,18 +180,18 @@ impl View {
         Ok(applied.forgotten)
     }
 
-    /// Removes some of a partition's rows. Says whether it was all of them.
+    /// Removes some of a partition's rows. Whether those were all.
     async fn remove(&self, partition: Partition) -> Result<bool, Error> {
         self.positions.send_if_modified(|positions| positions.remove(&partition.number()).is_some());
         self.write(move |connection| remove::partition(connection, partition.number())).await
     }
 
-    /// Removes some of a partition's events that were forgotten. Says whether it was all of them.
+    /// Removes some of a partition's forgotten events. Whether those were all.
     async fn remove_forgotten(&self, partition: Partition) -> Result<bool, Error> {
         self.write(move |connection| remove::forgotten(connection, partition.number())).await
     }
 
-    /// The partitions that the file has rows of, by number, and whether those are to be removed.
+    /// The numbers of the partitions with rows in the file, and whether those are to be removed.
     async fn stored(&self) -> Result<Vec<(u16, bool)>, Error> {
         let cursors = self.write(|connection| cursors(connection)).await?;
         Ok(cursors.into_iter().map(|(number, seq)| (number, seq.is_none())).collect())
@@ -203,7 +201,7 @@ impl View {
         &self,
         work: impl FnOnce(&mut Connection) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T, Error> {
-        self.writer.write(work).await.inspect_err(|error| self.damage.look_at(error))
+        self.writer.write(work).await.inspect_err(|error| self.damage.check(error))
     }
 }
 

@@ -1,13 +1,14 @@
-//! Follows the journals of the partitions that this relay owns with the view.
+//! The projector: folds the journals of owned partitions into the view.
 //!
-//! What owners hand over is folded in batches. What is missing, because the relay has just taken a partition over or the
-//! view was behind, is read from the journal meanwhile, a piece of each such partition in turn. Where the journal does not
-//! reach back to what the file has, the partition's rows are removed, and it is folded from the journal's start.
+//! Commits of the feed are folded in batches. Commits that are missing, because the relay has just taken a partition over or the
+//! view was behind, are read from the journal meanwhile, from the partitions in turn. If the journal does not reach back to a
+//! partition's cursor, its rows are removed, and it is folded from the journal's start.
 
 use super::{
     View,
     feed::{Feed, Missing},
 };
+use crate::backoff::Backoff;
 use std::{collections::BTreeSet, future::Future, time::Duration};
 use talaria_bus::{Bounds, Bus, Committed, Error, Partition};
 use tokio::{
@@ -16,32 +17,32 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-/// About how many records are folded in one go.
+/// The approximate number of records in a batch.
 const BATCH: usize = 4_000;
 
-/// Commits that are read at once.
+/// The most commits in one read.
 const READ: usize = 500;
 
-/// So many records at once mean that more are coming.
+/// A batch of so many records means that more are coming.
 const MANY: usize = 16;
 
-/// How long more records are waited for when there were many. Neighbours change the same pages of the view, and a page that
-/// is written once for all of them is cheaper. The status shows them so much later.
+/// The time to wait for more records after many. Neighbours change the same pages, and writing a page once is cheaper. The status
+/// is later by this time.
 const GATHERING: Duration = Duration::from_millis(20);
 
-/// The pauses before something that failed is repeated double from one to the other.
+/// The first and the longest pause after a failure.
 const RETRY_DELAYS: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(10));
 
-/// How often something that goes on failing is logged.
+/// For a repeated failure.
 const LOG_INTERVAL: Duration = Duration::from_secs(300);
 
-/// How long after its start a relay keeps the rows of a partition that it does not own: it may be about to own it again.
+/// After a start, the rows of partitions that are not owned are kept for this time: the relay may own them again.
 const GRACE: Duration = Duration::from_secs(30);
 
-/// How long folding may take after the relay was told to stop.
-const LAST_TRIES: Duration = Duration::from_secs(5);
+/// For the last batches after `stop`.
+const STOP_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Where commits are read.
+/// The journal.
 pub(super) trait Source: Clone + Send + Sync + 'static {
     fn bounds(&self) -> impl Future<Output = Result<Bounds, Error>> + Send;
     fn read(
@@ -62,7 +63,7 @@ impl Source for Bus {
     }
 }
 
-/// Works until it is told to stop; then folds what it has.
+/// Runs until `stop`, and then folds the commits that it has.
 pub(crate) async fn run(bus: Bus, view: View, stop: CancellationToken) {
     let partitions = bus.partitions();
     follow(bus, partitions, view, stop).await;
@@ -85,19 +86,19 @@ pub(super) async fn follow(source: impl Source, partitions: u16, view: View, sto
         projector.begin(partitions).await;
         projector.work().await;
     };
-    let too_late = async {
+    let timed_out = async {
         stop.cancelled().await;
-        sleep(LAST_TRIES).await;
+        sleep(STOP_TIMEOUT).await;
     };
     tokio::select! {
         () = work => {}
-        () = too_late => {
-            tracing::warn!("the status view stops behind the journal, and catches up at the next start");
+        () = timed_out => {
+            tracing::warn!("status view stopped behind the journal");
         }
     }
 }
 
-/// What was read; `None` where the journal does not reach back far enough.
+/// `None` if the journal does not reach back far enough.
 type Read = Result<Option<Vec<Committed>>, Error>;
 
 struct Projector<S> {
@@ -106,13 +107,13 @@ struct Projector<S> {
     feed: Feed,
     /// At most one read.
     reading: JoinSet<(Missing, Read)>,
-    /// The next one begins no earlier.
+    /// The earliest next read.
     read_at: Instant,
     read_failures: Failures,
     fold_failures: Failures,
-    /// Partitions with events that are to be removed.
+    /// Partitions with events to remove.
     forgotten: BTreeSet<Partition>,
-    /// When the rows of partitions go that are not owned.
+    /// When the rows of partitions that are not owned are removed.
     disown_at: Option<Instant>,
     stop: CancellationToken,
 }
@@ -209,7 +210,7 @@ impl<S: Source> Projector<S> {
             Ok(commits) => {
                 self.read_failures.end();
                 if commits.is_none() {
-                    tracing::info!(partition = %missing.partition, "the status view of a partition is rebuilt");
+                    tracing::info!(partition = %missing.partition, "status view of a partition is rebuilt");
                 }
                 self.feed.lock().read(missing, commits);
             }
@@ -217,7 +218,7 @@ impl<S: Source> Projector<S> {
         }
     }
 
-    /// Repeats what failed until it works.
+    /// Retries until it succeeds.
     async fn fold(&mut self, batch: Vec<Committed>) {
         let batch = batch.into();
         loop {
@@ -232,7 +233,7 @@ impl<S: Source> Projector<S> {
         }
     }
 
-    /// One step of removing rows. Says whether there was something to remove.
+    /// One step of removing rows. Whether there were any.
     async fn remove_some(&mut self) -> bool {
         let stale = self.feed.lock().stale();
         let removed = if let Some(partition) = stale {
@@ -260,7 +261,7 @@ impl<S: Source> Projector<S> {
 async fn read(source: &impl Source, missing: Missing, after: Option<u64>) -> Read {
     if let Some(after) = after {
         let bounds = source.bounds().await?;
-        // Trimmed behind it, or the journal lost its end.
+        // Trimmed beyond the cursor, or the journal lost its end.
         if bounds.first_commit > after + 1 || missing.last < after {
             return Ok(None);
         }
@@ -268,34 +269,31 @@ async fn read(source: &impl Source, missing: Missing, after: Option<u64>) -> Rea
     source.read(missing.partition, after.unwrap_or(0), READ).await.map(Some)
 }
 
-/// What goes on failing is repeated at growing intervals, and logged once and then rarely.
+/// Repeated failures: retried with growing pauses, and logged rarely.
 struct Failures {
-    what: &'static str,
-    delay: Duration,
+    operation: &'static str,
+    backoff: Backoff,
     logged: Option<Instant>,
 }
 
 impl Failures {
-    fn new(what: &'static str) -> Self {
-        Self { what, delay: RETRY_DELAYS.0, logged: None }
+    fn new(operation: &'static str) -> Self {
+        Self { operation, backoff: Backoff::new(RETRY_DELAYS.0, RETRY_DELAYS.1), logged: None }
     }
 
-    /// It failed once more: how long to wait.
+    /// Logs a failure. Gives the pause before the next try.
     fn delay(&mut self, error: &dyn std::fmt::Display) -> Duration {
         if self.logged.is_none_or(|at| at.elapsed() >= LOG_INTERVAL) {
-            tracing::error!(%error, "cannot {}; trying again", self.what);
+            tracing::error!(%error, "cannot {}; trying again", self.operation);
             self.logged = Some(Instant::now());
         }
-        let delay = self.delay;
-        self.delay = (delay * 2).min(RETRY_DELAYS.1);
-        delay
+        self.backoff.next_delay()
     }
 
-    /// It worked.
     fn end(&mut self) {
         if self.logged.take().is_some() {
-            tracing::info!("can {} again", self.what);
-            self.delay = RETRY_DELAYS.0;
+            tracing::info!("can {} again", self.operation);
+            self.backoff.reset();
         }
     }
 }

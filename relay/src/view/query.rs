@@ -1,10 +1,10 @@
-//! Rows to answers.
+//! Queries of events, deliveries and quarantined callbacks.
 
 use super::{
     lanes::{Between, Chunks, Order, first, lanes},
     schema::{Attempts, CHUNK_BITS, job_key, span},
 };
-use crate::partition::share::Share;
+use crate::partition_set::PartitionSet;
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension as _, Row};
 use talaria_bus::{
@@ -14,12 +14,10 @@ use talaria_bus::{
 use talaria_core::id::{DeliveryId, EventId};
 use talaria_proto::v1::{Attempt, Delivery, DeliveryState, Event, EventConflict, QuarantinedCallback};
 
-/// Times at which events were received, from and up to but without.
+/// A range of times at which events were received, without its end.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Period {
-    /// From.
     pub since: Option<Timestamp>,
-    /// Up to, but without.
     pub until: Option<Timestamp>,
 }
 
@@ -35,7 +33,7 @@ impl Period {
             let bound: Option<i64> = connection
                 .prepare_cached(query)?
                 .query_row([span(time.as_microsecond())], |row| row.get(0))?;
-            // Nothing was received then: an empty range.
+            // No event was received then: an empty range.
             Ok::<_, rusqlite::Error>(bound.unwrap_or(none))
         };
         let low = match self.since {
@@ -50,36 +48,28 @@ impl Period {
     }
 }
 
-/// Which events.
 #[derive(Clone, Debug)]
 pub(crate) struct EventFilter {
-    /// Of this tenant.
     pub tenant: Option<String>,
-    /// Of this job.
     pub job_id: Option<String>,
-    /// Received then.
+    /// Of the event's receipt.
     pub period: Period,
-    /// That no route took.
+    /// Only events that no route took.
     pub is_unmatched: bool,
 }
 
-/// Which deliveries.
 #[derive(Clone, Debug)]
 pub(crate) struct DeliveryFilter {
-    /// Of this tenant.
     pub tenant: Option<String>,
-    /// To this route.
     pub route: Option<String>,
-    /// Of this job.
     pub job_id: Option<String>,
-    /// In one of these states; any where it is empty.
+    /// Any if it is empty.
     pub states: Vec<DeliveryState>,
-    /// Whose event was received then.
+    /// Of the event's receipt.
     pub period: Period,
 }
 
 impl DeliveryFilter {
-    /// Whether a delivery is meant.
     pub(crate) fn matches(&self, delivery: &Delivery) -> bool {
         let is =
             |wanted: &Option<String>, value: &str| wanted.as_deref().is_none_or(|wanted| wanted == value);
@@ -90,7 +80,7 @@ impl DeliveryFilter {
             && self.period.contains(delivery.received_at.as_ref())
     }
 
-    /// Whether an event is meant that has no delivery: one that is of no route, and in no state.
+    /// Whether an event without deliveries matches: it has no route and no state.
     pub(crate) fn matches_unmatched(&self, event: &Event) -> bool {
         let is =
             |wanted: &Option<String>, value: &str| wanted.as_deref().is_none_or(|wanted| wanted == value);
@@ -102,11 +92,11 @@ impl DeliveryFilter {
     }
 }
 
-/// A delivery's position, by its event's sequence and its route's key: lists run from the highest down.
-pub(crate) type Place = (i64, i64);
+/// A delivery's event sequence and route key. Lists run from the highest position down.
+pub(crate) type DeliveryPosition = (i64, i64);
 
-/// Behind every position.
-pub(crate) const TOP: Place = (i64::MAX, i64::MAX);
+/// Above every position.
+pub(crate) const TOP: DeliveryPosition = (i64::MAX, i64::MAX);
 
 /// An event with its sequence in the events stream.
 pub(crate) fn event(connection: &Connection, id: EventId) -> rusqlite::Result<Option<(u64, Event)>> {
@@ -116,7 +106,7 @@ pub(crate) fn event(connection: &Connection, id: EventId) -> rusqlite::Result<Op
     })
 }
 
-/// What `take` takes of the events whose job has this key, newest first, until it takes one.
+/// The first result of `take` among the events whose job has this key, newest first.
 fn events_by_key<T>(
     connection: &Connection,
     prefix: &[u8],
@@ -169,11 +159,11 @@ pub(crate) struct UnderWay {
     pub started_at: Timestamp,
 }
 
-/// A delivery with all that is known of its attempts.
+/// A delivery with its attempts.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct History {
     pub delivery: Delivery,
-    /// Those that ended, oldest first.
+    /// Ended ones, oldest first.
     pub attempts: Vec<Attempt>,
     pub under_way: Option<UnderWay>,
     /// See `DeliveryStatus::step`.
@@ -240,7 +230,7 @@ pub(crate) fn events(
     below: i64,
     max: usize,
 ) -> rusqlite::Result<(Vec<(i64, Event)>, bool)> {
-    let is_meant = |event: &Event| {
+    let is_wanted = |event: &Event| {
         filter.tenant.as_ref().is_none_or(|tenant| *tenant == event.tenant)
             && filter.job_id.as_ref().is_none_or(|job| *job == event.job_id)
             && filter.period.contains(event.received_at.as_ref())
@@ -249,9 +239,9 @@ pub(crate) fn events(
     let mut found = Vec::new();
     if let Some(job_id) = &filter.job_id {
         found = events_of_job(connection, job_id)?;
-        found.retain(|(seq, event)| *seq < below && is_meant(event));
+        found.retain(|(seq, event)| *seq < below && is_wanted(event));
     } else {
-        // Without an index for it: another tenant's events are stepped over.
+        // There is no index by tenant: other tenants' events are skipped.
         let (index, only) =
             if filter.is_unmatched { ("INDEXED BY events_unmatched", "unmatched AND") } else { ("", "") };
         let select = format!(
@@ -264,7 +254,7 @@ pub(crate) fn events(
             && found.len() <= max
         {
             let event: Event = message(row, 1)?;
-            if is_meant(&event) {
+            if is_wanted(&event) {
                 found.push((row.get(0)?, event));
             }
         }
@@ -274,7 +264,7 @@ pub(crate) fn events(
     Ok((found, more))
 }
 
-/// A job's events, newest first. Ids of other jobs may begin alike.
+/// A job's events, newest first. Other jobs may have the same key.
 pub(super) fn events_of_job(connection: &Connection, job_id: &str) -> rusqlite::Result<Vec<(i64, Event)>> {
     let mut events = Vec::new();
     events_by_key(connection, &EventId::job_prefix(job_id), |seq, event| {
@@ -290,12 +280,12 @@ pub(super) fn events_of_job(connection: &Connection, job_id: &str) -> rusqlite::
 pub(crate) fn deliveries(
     connection: &Connection,
     filter: &DeliveryFilter,
-    below: Place,
+    below: DeliveryPosition,
     max: usize,
-) -> rusqlite::Result<(Vec<(Place, Delivery)>, bool)> {
+) -> rusqlite::Result<(Vec<(DeliveryPosition, Delivery)>, bool)> {
     let wanted = max.saturating_add(1);
     let mut found = if let Some(job_id) = &filter.job_id {
-        deliveries_of_job(connection, job_id)?.into_iter().filter(|(place, _)| *place < below).collect()
+        deliveries_of_job(connection, job_id)?.into_iter().filter(|(position, _)| *position < below).collect()
     } else if filter.tenant.is_none() && filter.route.is_none() && filter.states.is_empty() {
         every_delivery(connection, filter, below, wanted)?
     } else {
@@ -317,7 +307,7 @@ pub(crate) fn deliveries(
 pub(super) fn deliveries_of_job(
     connection: &Connection,
     job_id: &str,
-) -> rusqlite::Result<Vec<(Place, Delivery)>> {
+) -> rusqlite::Result<Vec<(DeliveryPosition, Delivery)>> {
     let select = "SELECT event_seq, route, delivery FROM deliveries WHERE event_seq = ? ORDER BY route DESC";
     let mut statement = connection.prepare_cached(select)?;
     let mut found = Vec::new();
@@ -327,30 +317,30 @@ pub(super) fn deliveries_of_job(
     Ok(found)
 }
 
-fn placed(row: &Row<'_>) -> rusqlite::Result<(Place, Delivery)> {
+fn placed(row: &Row<'_>) -> rusqlite::Result<(DeliveryPosition, Delivery)> {
     Ok(((row.get(0)?, row.get(1)?), message(row, 2)?))
 }
 
 fn every_delivery(
     connection: &Connection,
     filter: &DeliveryFilter,
-    below: Place,
+    below: DeliveryPosition,
     wanted: usize,
-) -> rusqlite::Result<Vec<(Place, Delivery)>> {
+) -> rusqlite::Result<Vec<(DeliveryPosition, Delivery)>> {
     let (low, high) = filter.period.bounds(connection)?;
     let select = "SELECT event_seq, route, delivery FROM deliveries
                   WHERE (event_seq, route) < (?, ?) AND event_seq BETWEEN ? AND ?
                   ORDER BY event_seq DESC, route DESC";
     let mut statement = connection.prepare_cached(select)?;
-    // SQLite walks from the upper bound that it is given as one column.
+    // SQLite needs an upper bound of one column to begin at it.
     let mut rows = statement.query((below.0, below.1, low, high.min(below.0)))?;
     let mut found = Vec::new();
     while found.len() < wanted
         && let Some(row) = rows.next()?
     {
-        let (place, delivery) = placed(row)?;
+        let (position, delivery) = placed(row)?;
         if filter.matches(&delivery) {
-            found.push((place, delivery));
+            found.push((position, delivery));
         }
     }
     Ok(found)
@@ -362,14 +352,14 @@ pub(crate) struct Quarantined {
     pub callbacks: Vec<((i64, String), QuarantinedCallback)>,
     /// Whether there are more.
     pub more: bool,
-    /// How many of the share are kept in all.
+    /// How many of the set are kept in all.
     pub total: u64,
 }
 
-/// Quarantined callbacks below a position (when it was received, and its id), newest first.
+/// Quarantined callbacks below a position (time of receipt, and id), newest first.
 pub(crate) fn quarantined(
     connection: &Connection,
-    share: &Share,
+    set: &PartitionSet,
     tenant: Option<&str>,
     below: (i64, &str),
     max: usize,
@@ -390,6 +380,6 @@ pub(crate) fn quarantined(
     let rows = statement.query_map([tenant], |row| Ok((row.get(0)?, row.get(1)?)))?;
     let counts: Vec<(u16, u64)> = rows.collect::<Result<_, _>>()?;
     let total =
-        counts.iter().filter(|(partition, _)| share.has_number(*partition)).map(|(_, count)| count).sum();
+        counts.iter().filter(|(partition, _)| set.has_number(*partition)).map(|(_, count)| count).sum();
     Ok(Quarantined { callbacks, more, total })
 }

@@ -1,28 +1,28 @@
-//! Removes rows: of events that were forgotten, of partitions that are not owned any more, and what is older than the
-//! retention. Everything that may be much goes in steps, so that nothing waits for it long.
+//! Removes rows: of forgotten events, of partitions that are not owned any more, and older than the retention. Large numbers of
+//! rows are removed in steps, so that other writes are not delayed.
 
 use super::apply::Counts;
 use rusqlite::{Connection, Transaction};
 
-/// Rows that one step removes.
+/// The most rows in one step.
 const STEP: usize = 500;
 
-/// Removes some of the events that were forgotten. Says whether it was all of them.
+/// Removes some of the forgotten events. Whether those were all.
 pub(super) fn forgotten(connection: &mut Connection, partition: u16) -> rusqlite::Result<bool> {
     let transaction = connection.transaction()?;
     let select = "SELECT seq, tenant FROM events
                   WHERE partition = ?1 AND base < (SELECT forgotten FROM cursors WHERE partition = ?1) LIMIT ?2";
     let found = find(&transaction, select, partition)?;
-    // What an operator did is listed for as long as it is young.
+    // Listed actions stay until they are older than the retention.
     events(&transaction, &found, "DELETE FROM actions WHERE event_seq = ? AND NOT listed")?;
     transaction.commit()?;
     Ok(found.len() < STEP)
 }
 
-/// Removes some of a partition's rows. Says whether it was all of them.
+/// Removes some of a partition's rows. Whether those were all.
 pub(super) fn partition(connection: &mut Connection, partition: u16) -> rusqlite::Result<bool> {
     let transaction = connection.transaction()?;
-    // Whatever happens from here on, they are no base to fold anything into.
+    // From here on, nothing may be folded into the rows.
     let mark = "UPDATE cursors SET seq = NULL WHERE partition = ? AND seq IS NOT NULL";
     transaction.prepare_cached(mark)?.execute([partition])?;
     let found = find(&transaction, "SELECT seq, tenant FROM events WHERE partition = ? LIMIT ?", partition)?;
@@ -50,13 +50,13 @@ pub(super) fn partition(connection: &mut Connection, partition: u16) -> rusqlite
     Ok(is_all)
 }
 
-/// Removes what nothing happened to since `before`, of what belongs to no event, and conflicts.
+/// Removes conflicts, and rows that belong to no event, that are unchanged since `before`.
 pub(super) fn expired(connection: &mut Connection, before: i64) -> rusqlite::Result<()> {
     let transaction = connection.transaction()?;
     for delete in [
         "quarantined WHERE touched_at < ?",
         "conflicts WHERE touched_at < ?",
-        // What was done to a delivery is shown for as long as that is.
+        // Actions on a delivery stay as long as the delivery.
         "actions WHERE at < ? AND event_seq NOT IN (SELECT seq FROM events)",
         // All parts of a job, or none.
         "replay_jobs WHERE id NOT IN (SELECT id FROM replay_jobs WHERE running OR updated_at >= ?)",

@@ -1,8 +1,8 @@
-//! The deliveries that a replay selects, oldest events first: in one partition, as each has its own part of a replay.
+//! The deliveries that a replay job selects in one partition, oldest events first.
 
 use super::{
-    lanes::{Between, Lane, Order, each, first, lanes},
-    query::{DeliveryFilter, Place, deliveries_of_job, event_seq},
+    lanes::{Between, LaneRow, Order, each, first, lanes},
+    query::{DeliveryFilter, DeliveryPosition, deliveries_of_job, event_seq},
 };
 use rusqlite::{Connection, OptionalExtension as _};
 use std::collections::BTreeMap;
@@ -10,15 +10,14 @@ use talaria_bus::{Partition, sqlite::message};
 use talaria_core::{config::EventPattern, id::DeliveryId};
 use talaria_proto::v1::Delivery;
 
-/// Before every position.
-pub(crate) const BOTTOM: Place = (0, i64::MIN);
+/// Below every position.
+pub(crate) const BOTTOM: DeliveryPosition = (0, i64::MIN);
 
-/// Which deliveries.
 #[derive(Clone, Debug)]
 pub(crate) struct ReplayFilter {
-    /// As in lists; with states.
+    /// With at least one state.
     pub deliveries: DeliveryFilter,
-    /// Of these types; any where there is none.
+    /// `None` for any type.
     pub event_type: Option<EventPattern>,
 }
 
@@ -37,26 +36,26 @@ pub(crate) fn newest_event(connection: &Connection, partition: Partition) -> rus
     Ok(newest.unwrap_or(0))
 }
 
-/// Deliveries of a partition behind a position and of no later event than `last`, oldest first.
+/// Deliveries of a partition above a position and up to the event `last`, oldest first.
 pub(crate) fn deliveries(
     connection: &Connection,
     partition: Partition,
     filter: &ReplayFilter,
-    behind: Place,
+    behind: DeliveryPosition,
     last: u64,
     max: usize,
-) -> rusqlite::Result<Vec<(Place, Delivery)>> {
+) -> rusqlite::Result<Vec<(DeliveryPosition, Delivery)>> {
     let last = i64::try_from(last).unwrap_or(i64::MAX);
     let lanes = lanes_of(connection, partition, filter)?;
     if let Some(job_id) = &filter.deliveries.job_id {
         let mut found = deliveries_of_job(connection, job_id)?;
-        found.retain(|(place, delivery)| {
-            *place > behind
-                && place.0 <= last
+        found.retain(|(position, delivery)| {
+            *position > behind
+                && position.0 <= last
                 && filter.matches(delivery)
                 && lanes.iter().any(|lane| lane.tenant == delivery.tenant && lane.route == delivery.route)
         });
-        found.sort_by_key(|(place, _)| *place);
+        found.sort_by_key(|(position, _)| *position);
         found.truncate(max);
         return Ok(found);
     }
@@ -69,14 +68,14 @@ fn lanes_of(
     connection: &Connection,
     partition: Partition,
     filter: &ReplayFilter,
-) -> rusqlite::Result<Vec<Lane>> {
+) -> rusqlite::Result<Vec<LaneRow>> {
     let DeliveryFilter { tenant, route, .. } = &filter.deliveries;
     let mut lanes = lanes(connection, tenant.as_deref(), route.as_deref())?;
     lanes.retain(|lane| lane.partition == partition.number());
     Ok(lanes)
 }
 
-/// The sequences of a partition's events that have such deliveries, by tenant and route.
+/// The sequences of a partition's events with matching deliveries, by tenant and route.
 pub(crate) fn events(
     connection: &Connection,
     partition: Partition,
@@ -118,7 +117,7 @@ pub(crate) fn delivery(
 }
 
 /// The step of the delivery at a position.
-pub(crate) fn step(connection: &Connection, place: Place) -> rusqlite::Result<u32> {
+pub(crate) fn step(connection: &Connection, position: DeliveryPosition) -> rusqlite::Result<u32> {
     let select = "SELECT step FROM deliveries WHERE event_seq = ? AND route = ?";
-    connection.prepare_cached(select)?.query_row(place, |row| row.get(0))
+    connection.prepare_cached(select)?.query_row(position, |row| row.get(0))
 }

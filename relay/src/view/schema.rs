@@ -1,18 +1,18 @@
 //! The view's tables. Times are microseconds since 1970; messages are protobuf.
 //!
-//! Rows stand in the order of their events, newest last, so that lists read backwards and new rows go where the last ones
-//! went. An index of something else would change another page with each row; those of which every event has a row stand
-//! in the order of their events too, in chunks.
+//! Rows are in the order of their events, newest last, so that lists read backwards, and new rows go to the pages of the last
+//! ones. An index in another order would change another page with each row; indexes with a row for every event are in the order
+//! of their events, too, in chunks.
 
 use talaria_proto::v1::Attempt;
 
-/// Written into the file. A file of another version is thrown away: the view is derived.
+/// A file of another version is rebuilt.
 pub(super) const VERSION: i64 = 6;
 
 pub(super) const TABLES: &str = "
--- What it was folded from, and the boot of the machine in which it is in use.
+-- The journal that was folded, and the boot of the machine in which the file is in use.
 CREATE TABLE file (source TEXT NOT NULL, boot TEXT NOT NULL);
--- Up to which commit each partition's journal was folded. A partition has rows only if it has one here.
+-- The last folded commit of each partition. A partition without a cursor has no rows.
 CREATE TABLE cursors (
     partition INTEGER PRIMARY KEY,
     -- NULL from when on the partition's rows are removed.
@@ -89,7 +89,7 @@ CREATE TABLE quarantined (
     callback BLOB NOT NULL
 );
 CREATE INDEX quarantined_received ON quarantined (received_at, id);
--- What is paused: routes and, with an empty name, tenants.
+-- The pauses of routes and, with an empty name, of tenants.
 CREATE TABLE pauses (
     tenant TEXT NOT NULL,
     route TEXT NOT NULL,
@@ -97,7 +97,7 @@ CREATE TABLE pauses (
     pause BLOB NOT NULL,
     PRIMARY KEY (tenant, route)
 ) WITHOUT ROWID;
--- What operators did, by `place`; what a replay job did to each delivery is not listed.
+-- Operators' actions, by `action_position`; actions of replay jobs on deliveries are not listed.
 CREATE TABLE actions (
     place INTEGER PRIMARY KEY,
     partition INTEGER NOT NULL,
@@ -119,7 +119,7 @@ CREATE TABLE replay_jobs (
     job BLOB NOT NULL,
     PRIMARY KEY (id, partition)
 ) WITHOUT ROWID;
--- Counted while rows come and go, because counting a million of them takes long.
+-- Updated with the rows, because counting a million of them is slow.
 CREATE TABLE delivery_counts (
     lane INTEGER NOT NULL,
     state INTEGER NOT NULL,
@@ -133,14 +133,14 @@ CREATE TABLE event_counts (
 ) WITHOUT ROWID;
 ";
 
-/// Sequences share a chunk if they do but for their last bits. It is what two indexes of `TABLES` have: a chunk of an index
-/// is so small that the rows of a batch change the same pages of it, and there are few of them to seek in.
+/// Sequences of one chunk differ only in these lowest bits. As in two indexes of `TABLES`: a chunk is so small that the rows of a
+/// batch change the same pages, and so large that there are few of them to seek in.
 pub(super) const CHUNK_BITS: u32 = 13;
 
 /// The length of a span of time, in microseconds.
 const SPAN: i64 = 10_000_000;
 
-/// A delivery's attempts as its row has them. Encodings can be joined: the attempts stand one behind the other.
+/// The attempts in a delivery's row. Encodings can be concatenated.
 #[derive(Clone, PartialEq, prost::Message)]
 pub(super) struct Attempts {
     /// Oldest first.
@@ -166,8 +166,8 @@ pub(super) fn job_key(prefix: &[u8]) -> i64 {
     prefix.iter().take(6).fold(0, |key, byte| key << 8 | i64::from(*byte)) - (1 << 47)
 }
 
-/// The position of an action in lists: of the commit, and of the action within it. Positions rise with the journal, over
-/// all partitions.
-pub(super) fn place(seq: u64, index: u16) -> i64 {
+/// The position of an action in lists: its commit, and its index within it. Positions rise with the journal, over all
+/// partitions.
+pub(super) fn action_position(seq: u64, index: u16) -> i64 {
     seq.cast_signed() << 16 | i64::from(index)
 }

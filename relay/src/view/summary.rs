@@ -2,7 +2,7 @@
 
 use super::{
     blocks, control,
-    lanes::{Between, Lane, Order, each, lanes, latencies},
+    lanes::{Between, LaneRow, Order, each, lanes, latencies},
     query::TOP,
     replayable::BOTTOM,
 };
@@ -14,10 +14,9 @@ use talaria_proto::v1::{
     BreakerCause, BreakerState, Delivery, DeliveryState, Latency, RouteSummary, StateCount, TenantSummary,
 };
 
-/// How many of the latest deliveries the percentiles are of.
+/// The number of latest deliveries for the percentiles.
 const LATENCY_SAMPLES: usize = 1000;
 
-/// How every route does now.
 pub(crate) fn route_summaries(
     connection: &Connection,
     tenant: Option<&str>,
@@ -25,14 +24,14 @@ pub(crate) fn route_summaries(
 ) -> rusqlite::Result<Vec<RouteSummary>> {
     let pauses = control::paused(connection)?;
     let pause = |tenant: &str, route: &str| pauses.get(&(tenant.to_owned(), route.to_owned())).cloned();
-    let summary = |lane: Lane| {
+    let summary = |lane: LaneRow| {
         let pause = pause(&lane.tenant, &lane.route).or_else(|| pause(&lane.tenant, ""));
         Ok(RouteSummary { pause, ..route_summary(connection, lane, now)? })
     };
     lanes(connection, tenant, None)?.into_iter().map(summary).collect()
 }
 
-fn route_summary(connection: &Connection, lane: Lane, now: Timestamp) -> rusqlite::Result<RouteSummary> {
+fn route_summary(connection: &Connection, lane: LaneRow, now: Timestamp) -> rusqlite::Result<RouteSummary> {
     let mut statement = connection.prepare_cached(
         "SELECT state, count FROM delivery_counts WHERE lane = ? AND count > 0 ORDER BY state",
     )?;
@@ -68,7 +67,7 @@ fn route_summary(connection: &Connection, lane: Lane, now: Timestamp) -> rusqlit
         delivery_latency: if delivered > 0 { latency(connection, lane.number)? } else { None },
         held_because: lane.held_because,
         held_until: lane.held_until.and_then(|until| Timestamp::from_microsecond(until).ok()).map(to_proto),
-        // The caller knows.
+        // Added by the caller.
         pause: None,
         not_configured: false,
         down_because: String::new(),
@@ -82,7 +81,7 @@ fn latency(connection: &Connection, lane: i64) -> rusqlite::Result<Option<Latenc
     let mut samples = latencies(connection, lane, LATENCY_SAMPLES)?;
     samples.sort_unstable();
     let percentile = |percent: usize| {
-        // Nearest rank: the smallest sample that so many per cent do not exceed.
+        // Nearest rank: the smallest sample with at least this percentage at or below it.
         let rank = (samples.len() * percent).div_ceil(100).max(1);
         let micros = samples.get(rank - 1).copied().unwrap_or_default();
         Some(duration_to_proto(Duration::from_micros(micros.unsigned_abs())))
@@ -95,7 +94,6 @@ fn latency(connection: &Connection, lane: i64) -> rusqlite::Result<Option<Latenc
     }))
 }
 
-/// How every tenant does.
 pub(crate) fn tenant_summaries(
     connection: &Connection,
     tenant: Option<&str>,

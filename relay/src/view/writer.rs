@@ -1,13 +1,13 @@
-//! The one connection that writes the view, on a thread of its own.
+//! The writer: the only connection that writes the view, on its own thread.
 //!
-//! The thread has a low priority: where the processors are busy, deliveries go first, and the status follows.
+//! The thread has a low priority, so that deliveries go first when the processors are busy.
 
 use rusqlite::Connection;
 use std::{io, thread};
 use talaria_bus::sqlite::Error;
 use tokio::sync::{mpsc, oneshot};
 
-/// As `nice` takes it, from 0 to 19. On a busy processor the thread gets about a third of what another one gets.
+/// For `nice`, from 0 to 19. On a busy processor the thread gets about a third of another one's time.
 const NICENESS: i32 = 5;
 
 type Work = Box<dyn FnOnce(&mut Connection) + Send>;
@@ -31,13 +31,13 @@ impl Writer {
         Ok(Self(sender))
     }
 
-    /// Does something on the thread, behind what was handed in before.
+    /// Runs `work` on the thread, after all earlier work.
     pub(super) async fn write<T: Send + 'static>(
         &self,
         work: impl FnOnce(&mut Connection) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T, Error> {
         let (reply, answer) = oneshot::channel();
-        // The caller may have gone; what was done stays done.
+        // The caller may have gone; the work is done anyway.
         let work: Work = Box::new(move |connection| drop(reply.send(work(connection))));
         let _ = self.0.send(work);
         Ok(answer.await.map_err(|_| Error::Stopped)??)

@@ -79,14 +79,14 @@ async fn a_created_token_permits_its_scope() {
     assert!(out.contains("by ana with token ops: Hermes moves"), "{out}");
     let (_, out, _) = run(at, &[("TALARIA_TOKEN", token)], &["actions", "--relay", &relay]);
     assert!(out.contains("ana with token ops"), "{out}");
-    let says = "for those who show who they are";
+    let says = "for authenticated clients";
     until("it to be said", async || stack.log().iter().any(|line| line.contains(says)).then_some(())).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn without_tokens_only_this_machine_is_answered() {
     let stack = stack().tenant("acme", |t| t).start().await;
-    let says = "on loopback only, for everybody on this machine";
+    let says = "on loopback only, without authentication";
     until("it to be said", async || stack.log().iter().any(|line| line.contains(says)).then_some(())).await;
     let at = stack.written.path();
     let (code, _, err) = run(at, &[], &["check"]);
@@ -197,7 +197,7 @@ async fn with_a_client_authority_requests_without_a_certificate_fail() {
     assert!(code == Some(5) && err.contains("--cert"), "{err}");
     let (code, _, err) = run(at, &[], &[&asked[..], &["--cert", &ca]].concat());
     assert!(code == Some(2) && err.contains("--key"), "{err}");
-    let says = "came no further than TLS";
+    let says = "gRPC connection failed";
     until("it to be said", async || stack.log().iter().any(|line| line.contains(says)).then_some(())).await;
     fs::remove_dir_all(files).unwrap();
 }

@@ -78,7 +78,7 @@ fn every_answer_of_hermes() {
 }
 
 #[test]
-fn what_is_not_hermes_is_not_taken_for_it() {
+fn an_answer_of_a_proxy_is_not_mistaken_for_hermes() {
     use AttemptOutcome as O;
     // A gateway's 502 and 504 leave open whether Hermes took it; so does a 502 about another id.
     for (status, body) in [
@@ -142,7 +142,7 @@ fn a_2xx_answer_that_is_no_json_object_is_a_fault_of_the_route() {
     assert!(detail(204, "").ends_with("listens: nothing in its body"), "{}", detail(204, ""));
 }
 
-/// A JSON object may be a Hermes' that is not known here.
+/// The object may be from an unknown version of Hermes.
 #[test]
 fn a_json_object_with_another_status_stays_ambiguous() {
     for body in [
@@ -161,7 +161,7 @@ fn a_json_object_with_another_status_stays_ambiguous() {
     }
 }
 
-/// Python writes what other parsers of JSON refuse, and a proxy may put things in.
+/// Python writes JSON that other parsers refuse, and a proxy may add members.
 #[test]
 fn the_status_is_read_whatever_else_is_there() {
     use AttemptOutcome as O;
@@ -225,7 +225,7 @@ fn the_status_is_read_whatever_else_is_there() {
 fn the_answers_of_newer_versions_are_understood() {
     use AttemptOutcome as O;
     let unused = || retry(IdAfter::Unused);
-    for (status, body, outcome, next, said) in [
+    for (status, body, outcome, next, detail) in [
         (
             202,
             r#"{"status":"coalesced","route":"r","event":"e","delivery_id":"dlv_x.1"}"#,
@@ -303,12 +303,12 @@ fn the_answers_of_newer_versions_are_understood() {
         (403, r#"{"error":5}"#, O::RouteFault, FAULT, "403: Hermes does not serve this route: {"),
     ] {
         assert_eq!(verdict(status, body, AGENT), (outcome, next), "{status} {body}");
-        let detail = classify(&answer(status, body), AGENT).detail;
-        assert!(detail.starts_with(said), "{detail}");
+        let found = classify(&answer(status, body), AGENT).detail;
+        assert!(found.starts_with(detail), "{found}");
     }
 }
 
-/// What is classified as a short answer is, cut off at any length, classified as the same.
+/// An answer that is cut off at any length is classified as the whole one is.
 #[test]
 fn the_length_of_an_answer_does_not_decide() {
     let cut = |body: &str, length: usize| {
@@ -386,8 +386,8 @@ fn an_answer_that_breaks_off_is_lost_and_one_that_never_left_is_not() {
     };
     let next = |exchange: &Exchange| classify(exchange, DIRECT).next;
     assert_eq!(next(&cut(202)), retry(IdAfter::Unknown));
-    assert_eq!(next(&cut(502)), retry(IdAfter::Unknown), "who knows whose 502 that was");
-    assert_eq!(next(&cut(404)), FAULT, "the status says it all");
+    assert_eq!(next(&cut(502)), retry(IdAfter::Unknown), "it may be a proxy's 502");
+    assert_eq!(next(&cut(404)), FAULT, "the status is enough");
     assert_eq!(next(&Exchange::Lost("timeout".into())), retry(IdAfter::Unknown));
     assert_eq!(next(&Exchange::NotSent("refused".into())), retry(IdAfter::Unused));
 }
@@ -416,7 +416,7 @@ fn details_are_one_short_line() {
 }
 
 #[test]
-fn what_the_tenant_does_not_allow_is_a_fault_of_the_route() {
+fn an_address_that_the_tenant_does_not_allow_is_a_fault_of_the_route() {
     let verdict = classify(&Exchange::NotAllowed("h leads to ::1".into()), AGENT);
     assert_eq!((verdict.outcome, verdict.next), (AttemptOutcome::RouteFault, FAULT));
     assert_eq!(verdict.detail, "not sent: h leads to ::1");
@@ -431,10 +431,10 @@ fn a_401_is_a_fault_of_the_route_once_no_other_secret_is_left() {
 }
 
 #[test]
-fn what_an_answer_repeats_of_our_secrets_is_not_shown() {
+fn secrets_that_an_answer_repeats_are_hidden() {
     let secrets = ["token-0123456789"];
     let context = Context { secrets: &secrets, ..AGENT };
-    let echo = format!("{}token-0123456789 is not valid", "x".repeat(SHOWN - 5));
+    let echo = format!("{}token-0123456789 is not valid", "x".repeat(LONGEST_QUOTE - 5));
     for body in ["bad token-0123456789", r#"{"status":"ignored","reason":"token-0123456789"}"#, &echo] {
         for status in [200, 401, 403, 413, 500, 504] {
             let shown = classify(&answer(status, body), context).detail;

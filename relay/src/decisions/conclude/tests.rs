@@ -1,4 +1,5 @@
 use super::*;
+use crate::decisions::exchange::{Answer, Exchange, Timings};
 use talaria_bus::time::after;
 use talaria_core::id::EventId;
 
@@ -32,14 +33,14 @@ fn run(
     next: Next,
     at: Timestamp,
 ) -> (DeliveryStatus, Attempt, Option<DeliveryTask>) {
-    let verdict = Verdict { outcome, detail: "what happened".into(), next };
-    let ended = Ended {
+    let verdict = Verdict { outcome, detail: "the detail".into(), next };
+    let sent = Sent {
         started_at: at,
-        took: Some(Duration::from_millis(5)),
-        http_status: Some(200),
-        timings: Some(Timings { reused: true, ..Timings::default() }),
+        took: Duration::from_millis(5),
+        exchange: Exchange::Answered(Answer { status: 200, ..Answer::default() }),
+        timings: Timings { reused: true, ..Timings::default() },
+        secret: 0,
         guarded: vec![],
-        verdict,
     };
     let retry = retry();
     let timing = Timing {
@@ -49,9 +50,8 @@ fn run(
         not_before: after(at, Duration::from_secs(99)),
         age_from: now(),
     };
-    let conclusion = attempt(task, id(), ended, timing);
-    let Some(What::AttemptFinished(finished)) = conclusion.record.what else { panic!() };
-    (finished.status.unwrap(), finished.attempt.unwrap(), finished.task)
+    let conclusion = attempt(task, id(), Some(sent), verdict, timing);
+    (conclusion.status, conclusion.attempt.unwrap(), conclusion.task)
 }
 
 fn failed(id: IdAfter) -> Next {
@@ -59,7 +59,7 @@ fn failed(id: IdAfter) -> Next {
 }
 
 #[test]
-fn each_step_is_one_more_and_the_fact_knows_what_the_task_knows() {
+fn each_step_is_one_more_and_the_status_agrees_with_the_task() {
     let (status, attempt, next) = run(&task(), AttemptOutcome::Failed, failed(IdAfter::Unused), now());
     let next = next.unwrap();
     assert_eq!((status.step, next.step), (4, 4));
@@ -78,14 +78,14 @@ fn attempts_run_out_and_the_delivery_is_parked() {
     }
     let (status, _, next) = run(&task, AttemptOutcome::Failed, failed(IdAfter::Unused), now());
     assert_eq!((status.state(), next), (DeliveryState::Parked, None));
-    assert_eq!(status.reason, "all 3 attempts failed; the last one: what happened");
+    assert_eq!(status.reason, "all 3 attempts failed; the last one: the detail");
     assert_eq!(status.next_attempt_at, None);
 }
 
 const FAULT: Next = Next::RouteFault { id: IdAfter::Unused };
 
 #[test]
-fn what_somebody_else_answered_may_have_reached_hermes() {
+fn a_request_that_a_proxy_answered_may_have_reached_hermes() {
     let foreign = Next::RouteFault { id: IdAfter::Unknown };
     let (status, attempt, next) = run(&task(), AttemptOutcome::RouteFault, foreign.clone(), now());
     let next = next.unwrap();
@@ -154,7 +154,7 @@ fn an_acceptance_long_after_a_lost_answer_says_that_the_agent_may_have_run_twice
 }
 
 #[test]
-fn what_was_lost_for_long_is_not_forgotten_with_its_generation() {
+fn an_answer_lost_long_ago_is_not_forgotten_with_its_generation() {
     let (_, _, next) = run(&task(), AttemptOutcome::AnswerLost, failed(IdAfter::Unknown), now());
     let next = next.unwrap();
     let delivered_after = |gap| {
@@ -179,16 +179,16 @@ fn an_interrupted_attempt_is_counted_shown_and_repeated_at_once_under_its_id() {
     let retry = retry();
     let timing = Timing { now: now(), retry: &retry, random: 0.5, not_before: now(), age_from: now() };
     let conclusion = interrupted(&task(), id(), timing);
-    let next = conclusion.task().unwrap().clone();
+    let next = conclusion.task.clone().unwrap();
     assert_eq!((next.attempts, next.counted_attempts, next.lost_attempt, next.generation), (1, 1, 1, 1));
     assert_eq!(next.due_at, Some(to_proto(now())));
-    let Some(What::AttemptFinished(finished)) = conclusion.record.what else { panic!() };
+    let Some(What::AttemptFinished(finished)) = conclusion.into_record().what else { panic!() };
     assert_eq!(finished.attempt.unwrap().outcome(), AttemptOutcome::Interrupted);
     assert_eq!(finished.status.unwrap().next_attempt_at, Some(to_proto(now())));
 }
 
 #[test]
-fn what_ends_has_no_task_and_what_is_put_off_keeps_it() {
+fn a_delivery_that_ends_has_no_task_and_one_that_is_rescheduled_keeps_it() {
     for (next, state) in [
         (Next::Delivered, DeliveryState::Delivered),
         (Next::Ignored, DeliveryState::Ignored),
@@ -198,7 +198,7 @@ fn what_ends_has_no_task_and_what_is_put_off_keeps_it() {
         assert_eq!((status.state(), task), (state, None));
         assert!(!attempt.counted);
     }
-    assert_eq!(park(&task(), now(), "gone".into()).task(), None);
-    let put_off = put_off(&task(), now(), after(now(), Duration::from_secs(5)), "pace".into(), true);
-    assert_eq!(put_off.task().map(|task| (task.attempts, task.step, task.slot_reserved)), Some((0, 4, true)));
+    assert_eq!(park(&task(), now(), "gone".into()).task, None);
+    let later = reschedule(&task(), now(), after(now(), Duration::from_secs(5)), "pace".into(), true);
+    assert_eq!(later.task.map(|task| (task.attempts, task.step, task.slot_reserved)), Some((0, 4, true)));
 }

@@ -1,7 +1,7 @@
 use super::*;
 use crate::{
     decisions::breaker::{Cause, Shut},
-    testing,
+    test_config,
 };
 use std::time::Duration;
 use talaria_bus::time::after;
@@ -17,7 +17,7 @@ fn at(seconds: u64) -> Timestamp {
     after(Timestamp::from_second(1_777_000_000).unwrap(), Duration::from_secs(seconds))
 }
 
-/// What the journal knows, for a route named "video" unless another is named.
+/// An event with the route "video" unless another is named.
 struct Case {
     config: Config,
     payload: bool,
@@ -26,7 +26,7 @@ struct Case {
 }
 
 fn case(route: &str) -> Case {
-    Case { config: testing::config(route), payload: true, planned: Vec::new(), blocks: BTreeMap::new() }
+    Case { config: test_config::config(route), payload: true, planned: Vec::new(), blocks: BTreeMap::new() }
 }
 
 fn shut(why: &str, until: u64) -> RouteBlock {
@@ -62,7 +62,7 @@ impl Case {
 
     fn explain_at(self, tenant: &str, now: Timestamp) -> Explanation {
         let document = parse(PAYLOAD.as_bytes()).unwrap();
-        let known = Known {
+        let known = ExplainInput {
             event: Event { tenant: tenant.into(), ..Event::default() },
             event_type: "video.done",
             payload: self.payload.then(|| document.root()),
@@ -87,7 +87,7 @@ impl Case {
 }
 
 #[test]
-fn a_final_delivery_says_that_nothing_follows_and_what_can_be_done() {
+fn a_final_delivery_has_no_next_step_and_an_advice() {
     for (state, next) in [
         (DeliveryState::Delivered, "nothing more: Hermes has it"),
         (DeliveryState::Ignored, "nothing more: Hermes declined it"),
@@ -108,7 +108,7 @@ fn a_final_delivery_says_that_nothing_follows_and_what_can_be_done() {
 }
 
 #[test]
-fn a_waiting_delivery_says_what_it_waits_for_and_until_when() {
+fn a_waiting_delivery_has_a_next_step_and_its_time() {
     let retried = |counted| {
         move |delivery: &mut Delivery| {
             (delivery.attempts, delivery.counted_attempts) = (3, counted);
@@ -131,7 +131,7 @@ fn a_waiting_delivery_says_what_it_waits_for_and_until_when() {
         (
             "in_flight: 3",
             &|delivery| delivery.next_attempt_at = Some(to_proto(at(10))),
-            "attempt 1, which is under way or begins once one of the route's 3 places is free",
+            "attempt 1, which is under way or begins once fewer than 3 attempts of the route are",
         ),
         ("retry: {max_age: 59s}", &|_| {}, "it is parked: not delivered within 59s of the event"),
         ("retry: {max_age: 60s}", &|_| {}, "attempt 1 (planned)"),
@@ -148,7 +148,7 @@ fn a_waiting_delivery_says_what_it_waits_for_and_until_when() {
 }
 
 #[test]
-fn a_held_route_is_named_until_its_time_has_come() {
+fn a_shut_route_is_named_until_its_time_has_come() {
     let held = |until| {
         let mut case = case("").waits(|delivery| delivery.reason = "the route is shut: 401".into());
         case.blocks.insert("video".into(), shut("401", until));
@@ -178,7 +178,7 @@ fn a_route_that_does_not_take_it_says_why_and_has_no_next_step() {
 }
 
 #[test]
-fn what_was_changed_since_the_event_came_is_said() {
+fn a_change_since_the_event_came_is_described() {
     // Added, or changed so that it takes it.
     let route = case("").route();
     assert_eq!(route.difference, "it did not take the event when that came: it was added or changed since");
@@ -191,7 +191,7 @@ fn what_was_changed_since_the_event_came_is_said() {
     let route = case("events: [x]").waits(|_| {}).route();
     assert_eq!(route.difference, "it took the event when that came, and was changed since");
     assert_eq!((route.matches(), route.next.as_str()), (RouteMatch::No, "attempt 1 (planned)"));
-    // Removed, with what waits for it and what was done.
+    // Removed, with a waiting and a finished delivery.
     let explanation = case("events: [x]")
         .planned(delivery_to("gone", DeliveryState::Waiting))
         .planned(delivery_to("done", DeliveryState::Delivered))
@@ -212,7 +212,7 @@ fn what_was_changed_since_the_event_came_is_said() {
 }
 
 #[test]
-fn without_the_payload_only_what_is_journalled_is_told() {
+fn without_the_payload_only_journalled_facts_are_given() {
     let filters = "filters: {field: data.status, equals: failed}";
     for (keys, matches) in
         [(filters, RouteMatch::Unknown), ("", RouteMatch::Yes), ("events: [x]", RouteMatch::No)]
@@ -228,5 +228,5 @@ fn without_the_payload_only_what_is_journalled_is_told() {
     let mut never = case(filters);
     never.payload = false;
     let route = never.route();
-    assert_eq!((route.difference.as_str(), route.next.as_str()), ("", ""), "nobody knows");
+    assert_eq!((route.difference.as_str(), route.next.as_str()), ("", ""), "it is unknown");
 }

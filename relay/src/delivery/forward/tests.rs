@@ -4,7 +4,7 @@ mod networks;
 mod tls;
 
 use super::*;
-use crate::{decisions::prepare::NAMES, testing};
+use crate::{decisions::prepare::NAMES, test_config};
 use bytes::Bytes;
 use http::HeaderName;
 use talaria_core::config::Header;
@@ -35,15 +35,15 @@ async fn serve(answer: &'static [u8], drip: &'static [u8]) -> (Url, tokio::task:
     (url, server)
 }
 
-/// A route to there, of a tenant that allows this machine.
+/// A route to this URL, of a tenant that allows loopback.
 fn route(url: &Url, timeout: Duration) -> Route {
-    Route { url: url.clone(), timeout, ..Route::clone(&testing::route("")) }
+    Route { url: url.clone(), timeout, ..Route::clone(&test_config::route("")) }
 }
 
-fn request() -> Request {
+fn request() -> HermesRequest {
     let mut headers = HeaderMap::new();
     headers.insert("x-github-delivery", "d".parse().unwrap());
-    Request { headers, body: Bytes::from_static(b"{}"), guarded: vec![] }
+    HermesRequest { headers, body: Bytes::from_static(b"{}"), guarded: vec![] }
 }
 
 async fn exchange(url: &Url, timeout: Duration) -> Exchange {
@@ -167,7 +167,7 @@ async fn an_endless_answer_is_cut_and_a_dripping_one_ends_at_the_deadline() {
 }
 
 #[tokio::test]
-async fn what_was_not_sent_is_told_from_what_was_not_answered() {
+async fn an_unsent_request_is_distinguished_from_a_lost_answer() {
     // Connections are refused.
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = Url::parse(&format!("http://{}/", listener.local_addr().unwrap())).unwrap();

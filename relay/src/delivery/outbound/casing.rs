@@ -1,9 +1,8 @@
-//! Header names on the wire in the case in which they were written.
+//! The case of header names on the wire.
 //!
-//! Hermes' filters compare the names of headers exactly, and HTTP's clients do not care about case: a name in a `HeaderMap` has
-//! none. For proxies hyper keeps the case of a message that it reads, in an extension which it writes the message by and which
-//! no one else can make. So the names are read once, by hyper, as the head of a request. Writing heads ourselves was the
-//! alternative, and would have been a second HTTP client.
+//! Hermes' filters compare header names exactly, and a name in a `HeaderMap` has no case. For proxies, hyper keeps the case of a
+//! message that it reads in an extension, which only hyper can make, and writes the message by it. So hyper reads the names once,
+//! as the head of a request. The alternative, writing heads ourselves, would be a second HTTP client.
 
 use bytes::Bytes;
 use http::{Extensions, Request, Response};
@@ -21,7 +20,7 @@ use std::{
 };
 use tokio::io::{join, sink};
 
-/// The extensions of a request whose headers are to have these names, each of which is a header's.
+/// The extensions that give headers the case of these names, each of which is a valid header name.
 pub(super) fn of<'a>(names: impl Iterator<Item = &'a str> + Clone) -> Extensions {
     let lines: String = names.clone().map(|name| format!("{name}: -\r\n")).collect();
     let io = TokioIo::new(join(Cursor::new(format!("GET / HTTP/1.1\r\n{lines}\r\n")), sink()));
@@ -32,7 +31,7 @@ pub(super) fn of<'a>(names: impl Iterator<Item = &'a str> + Clone) -> Extensions
     });
     let mut server = http1::Builder::new();
     server.preserve_header_case(true).max_headers(names.count()).header_read_timeout(None::<Duration>);
-    // All of it is in memory, so the head is read and the service called before there is anything to wait for.
+    // The input is in memory, so one poll reads the head and calls the service.
     let _ = pin!(server.serve_connection(io, service)).poll(&mut Context::from_waker(Waker::noop()));
     read.into_inner().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,6 +1,7 @@
-//! From a name to a connection: looks it up, judges each address, connects to one that is allowed.
+//! From a name to a connection: looks the name up, checks each address, and connects to one that is allowed.
 
-use super::{resolve::Resolver, timings::Made, tls};
+use super::{resolve::Resolver, tls};
+use crate::decisions::exchange::ConnectTimings;
 use http::Uri;
 use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper_util::{
@@ -28,15 +29,15 @@ use tokio::{
 use tokio_rustls::TlsConnector;
 
 /// For look-up, connection and TLS together.
-const PATIENCE: Duration = Duration::from_secs(10);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// For a connection to an address behind which others wait: a packet that was lost is sent again within.
-const TURN: Duration = Duration::from_secs(2);
+/// For one address if there are others: enough to send a lost packet again.
+const ADDRESS_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// A name with more addresses than this is tried at the first ones.
+/// The most addresses of a name that are tried.
 const MOST_ADDRESSES: usize = 8;
 
-/// Makes connections to where a tenant lets them go.
+/// Makes connections within a tenant's networks.
 #[derive(Clone)]
 pub(crate) struct Connector {
     inner: Arc<Inner>,
@@ -53,10 +54,9 @@ struct Inner {
 pub(crate) struct Failure {
     /// In a sentence.
     pub why: String,
-    /// Whether it is because the tenant does not allow it.
+    /// Whether the tenant does not allow the address.
     pub not_allowed: bool,
-    /// What it took to get so far.
-    pub made: Made,
+    pub timings: ConnectTimings,
 }
 
 impl fmt::Display for Failure {
@@ -85,23 +85,23 @@ impl tower_service::Service<Uri> for Connector {
     fn call(&mut self, uri: Uri) -> Self::Future {
         let inner = Arc::clone(&self.inner);
         Box::pin(async move {
-            let mut made = Made::default();
-            match inner.connect(&uri, &mut made).await {
-                Ok(io) => Ok(Stream { io: TokioIo::new(io), connected: Fresh::new(made) }),
-                Err((why, not_allowed)) => Err(Failure { why, not_allowed, made }),
+            let mut timings = ConnectTimings::default();
+            match inner.connect(&uri, &mut timings).await {
+                Ok(io) => Ok(Stream { io: TokioIo::new(io), connected: Fresh::new(timings) }),
+                Err((why, not_allowed)) => Err(Failure { why, not_allowed, timings }),
             }
         })
     }
 }
 
-/// Why not, and whether that is because it is not allowed.
+/// [`Failure::why`] and [`Failure::not_allowed`].
 type Refused = (String, bool);
 
 impl Inner {
-    async fn connect(&self, uri: &Uri, made: &mut Made) -> Result<Box<dyn Io>, Refused> {
-        let end = Instant::now() + PATIENCE;
+    async fn connect(&self, uri: &Uri, timings: &mut ConnectTimings) -> Result<Box<dyn Io>, Refused> {
+        let end = Instant::now() + CONNECT_TIMEOUT;
         let failed = |why: String| (why, false);
-        let late = |doing: &str| failed(format!("{doing} took longer than {PATIENCE:?}"));
+        let late = |doing: &str| failed(format!("{doing} took longer than {CONNECT_TIMEOUT:?}"));
         let host = uri.host().unwrap_or_default().trim_start_matches('[').trim_end_matches(']');
         let is_https = uri.scheme_str() == Some("https");
         let port = uri.port_u16().unwrap_or(if is_https { 443 } else { 80 });
@@ -110,14 +110,14 @@ impl Inner {
             Ok(address) => vec![address],
             Err(_) => {
                 let start = Instant::now();
-                let found = timeout(PATIENCE, self.resolver.look_up(host)).await;
+                let found = timeout(CONNECT_TIMEOUT, self.resolver.look_up(host)).await;
                 let found = found.map_err(|_| late(&format!("looking {host} up")))?;
-                made.dns = Some(start.elapsed());
+                timings.dns = Some(start.elapsed());
                 found.map_err(|error| failed(format!("cannot look {host} up: {error}")))?
             }
         };
-        let stream = connect_to_one(&self.vet(host, found)?, port, end, made).await.map_err(failed)?;
-        // A request is one write or two, and its answer is waited for.
+        let stream = connect_to_one(&self.check(host, found)?, port, end, timings).await.map_err(failed)?;
+        // A request is one or two writes, and then waits for its answer.
         stream.set_nodelay(true).map_err(|error| failed(error.to_string()))?;
         let tls = match &self.tls {
             _ if !is_https => return Ok(Box::new(stream)),
@@ -129,12 +129,12 @@ impl Inner {
         let start = Instant::now();
         let agreed = timeout(end.saturating_duration_since(start), tls.connect(name, stream)).await;
         let agreed = agreed.map_err(|_| late(&format!("connecting to {host} and agreeing on TLS")))?;
-        made.tls = Some(start.elapsed());
+        timings.tls = Some(start.elapsed());
         agreed.map(|stream| Box::new(stream) as _).map_err(|error| failed(tls::sentence(host, &error)))
     }
 
-    /// The addresses that may be connected to. What is refused is left out, and told where nothing else is there.
-    fn vet(&self, host: &str, found: Vec<IpAddr>) -> Result<Vec<IpAddr>, Refused> {
+    /// The allowed addresses. A forbidden one is an error only if no address is allowed.
+    fn check(&self, host: &str, found: Vec<IpAddr>) -> Result<Vec<IpAddr>, Refused> {
         let mut refused = None;
         let mut allowed = Vec::new();
         for address in found {
@@ -163,23 +163,27 @@ impl Inner {
     }
 }
 
-/// Tries one after the other. Each has its share of the time that is left, and no more than its turn while others wait, so
-/// that one which says nothing leaves the others theirs.
+/// Tries one address after the other. Each has its share of the remaining time, at most [`ADDRESS_TIMEOUT`] unless it is the
+/// last, so that a silent one leaves time for the others.
 async fn connect_to_one(
     addresses: &[IpAddr],
     port: u16,
     end: Instant,
-    made: &mut Made,
+    timings: &mut ConnectTimings,
 ) -> Result<TcpStream, String> {
     let mut failures = Vec::new();
     for (address, left) in addresses.iter().zip((1..=addresses.len()).rev()) {
         let address = SocketAddr::from((*address, port));
         let start = Instant::now();
         let time = end.saturating_duration_since(start);
-        let share = if left == 1 { time } else { TURN.min(time / u32::try_from(left).unwrap_or(u32::MAX)) };
+        let share = if left == 1 {
+            time
+        } else {
+            ADDRESS_TIMEOUT.min(time / u32::try_from(left).unwrap_or(u32::MAX))
+        };
         match timeout(share, TcpStream::connect(address)).await {
             Ok(Ok(stream)) => {
-                made.connect = Some(start.elapsed());
+                timings.connect = Some(start.elapsed());
                 return Ok(stream);
             }
             Ok(Err(error)) => failures.push(format!("cannot connect to {address}: {error}")),
@@ -193,32 +197,31 @@ trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Io for T {}
 
-/// A connection, with what making it took.
+/// A connection, with its timings.
 pub(crate) struct Stream {
     io: TokioIo<Box<dyn Io>>,
     connected: Fresh,
 }
 
-/// What making a connection took, for the exchange that it was made for.
+/// The timings of a connection, for the exchange that it was made for.
 #[derive(Clone)]
 pub(crate) struct Fresh {
-    made: Made,
+    timings: ConnectTimings,
     at: Instant,
     is_used: Arc<AtomicBool>,
 }
 
 impl Fresh {
-    fn new(made: Made) -> Self {
-        Self { made, at: Instant::now(), is_used: Arc::default() }
+    fn new(timings: ConnectTimings) -> Self {
+        Self { timings, at: Instant::now(), is_used: Arc::default() }
     }
 
-    /// For an exchange that began then; `None` if the connection was there before, or another had it already.
-    pub(crate) fn take(&self, began: Instant) -> Option<Made> {
+    /// The timings, for an exchange that began at `began`; `None` if the connection is older, or another exchange took them.
+    pub(crate) fn take(&self, began: Instant) -> Option<ConnectTimings> {
         let is_used = self.is_used.swap(true, Ordering::Relaxed);
-        (!is_used && self.at >= began).then_some(self.made)
+        (!is_used && self.at >= began).then_some(self.timings)
     }
 
-    /// How old the connection is.
     pub(crate) fn age(&self) -> Duration {
         self.at.elapsed()
     }

@@ -1,22 +1,19 @@
-//! Connections to Hermes, each to an address that was looked at before.
+//! Connections to Hermes, each to an address that was checked before.
 //!
-//! A route's name leads where DNS says, and DNS is not ours. So the connector looks the name up itself, judges every
-//! address ([`talaria_core::network`]), and connects to one that the tenant allows: nothing is looked up again in
-//! between, so what was judged is what is connected to. An HTTP client with a resolver of its own could not promise
-//! that, and one that follows proxies or redirects would go to addresses that were not vetted. A connection is
-//! given up when it is [`MAX_AGE`] old, however busy it is, so that a name that leads elsewhere by now is looked up and judged
-//! again.
+//! DNS is not trusted. So the connector looks a route's name up itself, checks every address ([`talaria_core::network`]), and
+//! connects to one that the tenant allows: there is no second look-up, so the address that was checked is the one that is
+//! connected to. An HTTP client with a resolver of its own could not guarantee that, and one that follows proxies or redirects
+//! would go to addresses that were not checked. A connection is closed when it is [`MAX_AGE`] old, even if it is in use, so that
+//! the name is looked up and checked again.
 //!
 //! - [`resolve`]: from a name to its addresses.
 //! - [`connect`]: from there to a connection.
-//! - [`tls`]: whom we trust, who we are, and what goes wrong, in a sentence.
-//! - [`casing`]: header names as they are written.
-//! - [`timings`]: where the time went.
+//! - [`tls`]: trusted authorities, client certificates, and faults in words.
+//! - [`casing`]: the case of header names.
 
 mod casing;
 pub(crate) mod connect;
 pub(crate) mod resolve;
-pub(crate) mod timings;
 mod tls;
 
 pub(crate) use tls::{causes, refusal};
@@ -41,31 +38,29 @@ use talaria_core::{
     network::Networks,
 };
 
-/// Shorter than Hermes (aiohttp) keeps an idle connection, so that we seldom send into one that it is closing.
-const IDLE: Duration = Duration::from_secs(20);
+/// Shorter than the idle timeout of Hermes (aiohttp), so that we rarely send into a connection that it is closing.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// How old a connection may be when a request goes out on it. About as long as the short times for which DNS names are
-/// usually kept; one more connection and handshake a minute is not felt.
+/// The age up to which a connection takes requests: about a short TTL of DNS. One more handshake a minute is cheap.
 pub(crate) const MAX_AGE: Duration = Duration::from_secs(60);
 
 pub(crate) type Client = legacy::Client<Connector, Full<Bytes>>;
 
-/// The clients, by what their connections may be: one that a tenant may not make must not be lent to it either.
+/// The HTTP clients by policy: a tenant must not use a connection that it may not make.
 pub(crate) struct Clients {
     resolver: Arc<Resolver>,
     max_age: Duration,
     by_policy: Mutex<HashMap<Policy, Client>>,
-    /// The extensions that give headers their case, by the names of a route's own.
+    /// The extensions that give headers their case, by the names of a route's own headers.
     casings: Mutex<HashMap<Vec<String>, Extensions>>,
-    /// The system's authorities, read once and when they are first needed.
+    /// The system's authorities, read on first use.
     system: OnceLock<Arc<rustls::RootCertStore>>,
 }
 
-/// What connections may be.
+/// The rules for connections.
 #[derive(Clone, PartialEq, Eq, Hash)]
 struct Policy {
     networks: Networks,
-    /// Over TLS, or plain.
     is_https: bool,
     tls: Option<Arc<RouteTls>>,
 }
@@ -78,7 +73,6 @@ impl Policy {
 }
 
 impl Clients {
-    /// Connections are given up at this age.
     pub(crate) fn new(resolver: Arc<Resolver>, max_age: Duration) -> Self {
         Self {
             resolver,
@@ -89,13 +83,13 @@ impl Clients {
         }
     }
 
-    /// Whether a connection of this age takes no request any more. One that is not used lies idle for [`IDLE`] at most, so
-    /// that the next request would find it older by that.
+    /// Whether a connection of this age takes no other request. It may lie idle for [`IDLE_TIMEOUT`], so the next request could
+    /// find it older by that time.
     pub(crate) fn is_last_request(&self, age: Duration) -> bool {
-        age >= self.max_age.saturating_sub(IDLE)
+        age >= self.max_age.saturating_sub(IDLE_TIMEOUT)
     }
 
-    /// What a route's requests carry for their headers' names to be written as they should be.
+    /// The extensions of a route's requests that give header names their case.
     pub(crate) fn casing(&self, route: &Route) -> Extensions {
         let own: Vec<String> = route.headers.iter().map(|header| header.name.clone()).collect();
         let mut casings = self.casings.lock().unwrap_or_else(PoisonError::into_inner);
@@ -107,7 +101,7 @@ impl Clients {
         casing
     }
 
-    /// Forgets the clients that no route of this configuration needs; what they have under way goes on.
+    /// Drops the clients that no route of this configuration needs; their exchanges under way go on.
     pub(crate) fn keep_only(&self, config: &Config) {
         let needed: HashSet<Policy> = config.routes().map(|(_, route)| Policy::of(route)).collect();
         let mut clients = self.by_policy.lock().unwrap_or_else(PoisonError::into_inner);
@@ -115,7 +109,7 @@ impl Clients {
         self.casings.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 
-    /// The client for a route, or what is wrong with its `tls`, which the configuration has looked at.
+    /// The client for a route, or the fault of its `tls`, which the configuration has checked before.
     pub(crate) fn of(&self, route: &Route) -> Result<Client, String> {
         let policy = Policy::of(route);
         let mut clients = self.by_policy.lock().unwrap_or_else(PoisonError::into_inner);
@@ -129,12 +123,12 @@ impl Clients {
         };
         let connector = Connector::new(Arc::clone(&self.resolver), policy.networks.clone(), tls);
         let client = legacy::Client::builder(TokioExecutor::new())
-            // What has no case of its own, such as Host.
+            // For names without a configured case, such as Host.
             .http1_title_case_headers(true)
-            // A repeat that we do not know of would break the account.
+            // A hidden retry would be an attempt without a record.
             .retry_canceled_requests(false)
             .pool_timer(TokioTimer::new())
-            .pool_idle_timeout(IDLE)
+            .pool_idle_timeout(IDLE_TIMEOUT)
             .build(connector);
         clients.insert(policy, client.clone());
         Ok(client)

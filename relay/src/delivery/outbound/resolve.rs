@@ -1,8 +1,8 @@
-//! From a name to its addresses.
+//! The resolver: from a name to its addresses.
 //!
-//! The system's own look-up blocks a thread, for as long as a DNS server that does not answer pleases, and nothing can
-//! end it. The bus and the status need such threads, too. So a caller that asks for a name that is being looked up waits for
-//! the same answer, and only so many names are looked up at once.
+//! The system's look-up blocks a thread until a DNS server answers, and cannot be cancelled. The bus and the status need such
+//! threads, too. So a caller that asks for a name that is being looked up waits for the same answer, and the number of look-ups
+//! at once is limited.
 
 use std::{
     collections::HashMap,
@@ -15,24 +15,22 @@ use tokio::{
     task::spawn_blocking,
 };
 
-/// Half of the threads that tokio lends.
+/// Half of tokio's blocking threads.
 const AT_ONCE: usize = 256;
 
-/// What a look-up gave, or why it gave nothing.
-type Found = Result<Vec<IpAddr>, String>;
+type LookUp = Result<Vec<IpAddr>, String>;
 
-/// Whom we ask. It blocks.
+/// It blocks.
 type Ask = dyn Fn(&str) -> io::Result<Vec<IpAddr>> + Send + Sync;
 
-/// Looks names up.
 pub(crate) struct Resolver {
     ask: Arc<Ask>,
-    running: Mutex<HashMap<String, watch::Receiver<Option<Found>>>>,
+    running: Mutex<HashMap<String, watch::Receiver<Option<LookUp>>>>,
     threads: Arc<Semaphore>,
 }
 
 impl Resolver {
-    /// Asks the system: its hosts file, its DNS.
+    /// By the system's hosts file and DNS.
     pub(crate) fn system() -> Arc<Self> {
         Self::asking(|name| Ok((name, 0).to_socket_addrs()?.map(|address| address.ip()).collect()))
     }
@@ -42,19 +40,19 @@ impl Resolver {
         Arc::new(Self { ask: Arc::new(ask), running: Mutex::default(), threads })
     }
 
-    /// The addresses of a name. Who stops waiting leaves the look-up to those who come after.
-    pub(crate) async fn look_up(self: &Arc<Self>, name: &str) -> Found {
+    /// A look-up goes on for later callers if this future is dropped.
+    pub(crate) async fn look_up(self: &Arc<Self>, name: &str) -> LookUp {
         let mut answer = self.join(name);
         let found = answer.wait_for(Option::is_some).await.ok().and_then(|found| found.clone());
         found.unwrap_or_else(|| Err("the look-up was given up".into()))
     }
 
-    fn join(self: &Arc<Self>, name: &str) -> watch::Receiver<Option<Found>> {
+    fn join(self: &Arc<Self>, name: &str) -> watch::Receiver<Option<LookUp>> {
         let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(answer) = running.get(name) {
             return answer.clone();
         }
-        let (said, answer) = watch::channel(None);
+        let (result, answer) = watch::channel(None);
         running.insert(name.to_owned(), answer.clone());
         let (resolver, name) = (Arc::clone(self), name.to_owned());
         tokio::spawn(async move {
@@ -64,9 +62,9 @@ impl Resolver {
                 Ok(found) => found.map_err(|error| error.to_string()),
                 Err(error) => Err(error.to_string()),
             };
-            // Who asks from now on asks anew.
+            // A later caller starts another look-up.
             resolver.running.lock().unwrap_or_else(PoisonError::into_inner).remove(&name);
-            said.send_replace(Some(found));
+            result.send_replace(Some(found));
         });
         answer
     }
@@ -103,7 +101,7 @@ mod tests {
         let address: IpAddr = "192.0.2.1".parse().unwrap();
         answer.send(address).unwrap();
         assert_eq!(resolver.look_up("slow").await, Ok(vec![address]));
-        // What was found is not kept: a name may lead elsewhere by now.
+        // Addresses are not cached: a name may lead elsewhere by now.
         let elsewhere: IpAddr = "192.0.2.2".parse().unwrap();
         answer.send(elsewhere).unwrap();
         assert_eq!(resolver.look_up("slow").await, Ok(vec![elsewhere]));

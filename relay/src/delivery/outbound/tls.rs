@@ -1,23 +1,22 @@
-//! TLS: whom we trust, who we are, and what goes wrong, in a sentence.
+//! TLS: trusted authorities, client certificates, and faults in words.
 
 use rustls::{AlertDescription as Alert, CertificateError, ClientConfig, RootCertStore, crypto::ring};
 use std::{error::Error, io, sync::Arc};
 use talaria_core::config::RouteTls;
 use tokio_rustls::TlsConnector;
 
-/// The system's trusted authorities. A system without any, such as a bare image, trusts no server: each connection then
-/// says so.
+/// The system's trusted authorities. On a system without any, such as a bare image, every connection fails.
 pub(super) fn system() -> Arc<RootCertStore> {
     let found = rustls_native_certs::load_native_certs();
     for error in &found.errors {
-        tracing::warn!(%error, "cannot read some of the system's certificate authorities");
+        tracing::warn!(%error, "system certificate authorities read failed");
     }
     let mut roots = RootCertStore::empty();
     roots.add_parsable_certificates(found.certs);
     Arc::new(roots)
 }
 
-/// What makes connections under these keys, or what is wrong with them.
+/// A connector with these keys, or their fault.
 pub(super) fn connector(system: &Arc<RootCertStore>, tls: Option<&RouteTls>) -> Result<TlsConnector, String> {
     let mut roots = Arc::clone(system);
     for certificate in tls.iter().flat_map(|tls| &tls.ca) {
@@ -40,7 +39,7 @@ pub(super) fn connector(system: &Arc<RootCertStore>, tls: Option<&RouteTls>) -> 
     Ok(TlsConnector::from(Arc::new(config)))
 }
 
-/// Why TLS with a host failed.
+/// The reason why TLS with a host failed.
 pub(super) fn sentence(host: &str, error: &io::Error) -> String {
     use rustls::{Error as Tls, InvalidMessage};
     let certificate = |why: String| format!("the certificate of {host} {why}");
@@ -59,7 +58,7 @@ pub(super) fn sentence(host: &str, error: &io::Error) -> String {
             CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
                 "is not valid yet; compare the clocks".into()
             }
-            // What verifies it has no other name for it: `openssl req -x509` makes such a one unless told otherwise.
+            // The verifier gives no better error. `openssl req -x509` makes such a certificate by default.
             CertificateError::Other(other) if other.0.to_string() == "CaUsedAsEndEntity" => {
                 "is an authority's, which no server may show; give it one with basicConstraints=CA:FALSE"
                     .into()
@@ -75,7 +74,7 @@ pub(super) fn sentence(host: &str, error: &io::Error) -> String {
     }
 }
 
-/// Why a server hung up after the handshake because of who we are, if that is why: with TLS 1.3 it tells so late, and
+/// The reason if a server closed the connection because of our certificate. With TLS 1.3 it does so after the handshake, and
 /// before it reads a request.
 pub(crate) fn refusal(host: &str, error: &(dyn Error + 'static)) -> Option<String> {
     let alert = causes(error).find_map(|error| match rustls_error(error.downcast_ref()?)? {
@@ -85,7 +84,7 @@ pub(crate) fn refusal(host: &str, error: &(dyn Error + 'static)) -> Option<Strin
     is_about_us(alert).then(|| alerted(host, alert))
 }
 
-/// An error, and what is behind it.
+/// An error and its sources.
 pub(crate) fn causes<'a>(
     error: &'a (dyn Error + 'static),
 ) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
@@ -122,7 +121,7 @@ fn alerted(host: &str, alert: Alert) -> String {
     }
 }
 
-/// `DnsName("hermes.example")`, as rustls shows names, without its shell.
+/// The name in rustls' notation `DnsName("hermes.example")`.
 fn bare(name: &str) -> &str {
     name.split_once('(').and_then(|(_, rest)| rest.strip_suffix(')')).unwrap_or(name).trim_matches('"')
 }

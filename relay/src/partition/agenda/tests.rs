@@ -37,20 +37,16 @@ impl Fixture {
         self.state.lane_id(tenant, route).unwrap()
     }
 
-    /// What goes next, by event and names.
+    /// The next deliveries, by event and names.
     fn choose(&mut self, now: Timestamp, max: usize) -> Vec<(u64, String)> {
         self.agenda.refresh(&mut self.state);
         let keys = self.agenda.choose(&self.state, now, max);
-        let name = |key: Key| {
+        let name = |key: DeliveryKey| {
             let lane = self.state.lane(self.state.lane_of(key).unwrap());
             (key.event_seq, format!("{}/{}", lane.tenant, lane.route))
         };
         let is_due = self.agenda.next_due().is_some_and(|due| due <= now);
-        assert_eq!(
-            !keys.is_empty(),
-            is_due && max > 0,
-            "something goes when something is due, and only then"
-        );
+        assert_eq!(!keys.is_empty(), is_due && max > 0, "deliveries are chosen if and only if some are due");
         keys.into_iter().map(name).collect()
     }
 
@@ -112,7 +108,7 @@ fn tenants_take_turns_however_many_lanes_they_have() {
     for _ in 0..2 {
         f.plan("backlog", &names, at(0));
     }
-    // Came last and is due last, but its tenant has had no turn yet.
+    // It came last and is due last, but its tenant has had no turn yet.
     f.plan("quiet", &["r"], at(1_000));
     let chosen = f.choose(at(1_000), 4);
     assert!(chosen.iter().any(|(_, name)| name == "quiet/r"), "{chosen:?}");
@@ -250,25 +246,29 @@ fn lanes_of_which_nothing_may_go_are_not_looked_at() {
     assert_eq!(f.choose(at(9), 99), [(1, "acme/r0".to_owned())]);
 }
 
-fn key(event_seq: u64, route: &str) -> Key {
-    Key { event_seq, route: talaria_core::id::RouteKey::new(route).to_i64() }
+fn key(event_seq: u64, route: &str) -> DeliveryKey {
+    DeliveryKey { event_seq, route: talaria_core::id::RouteKey::new(route).to_i64() }
 }
 
-/// What is set for a lane.
 #[derive(Clone, Copy)]
-struct Bounds {
+struct LaneLimits {
     window: usize,
     gate: (Timestamp, usize),
 }
 
-/// The same choice, as simple as it can be made.
-fn choose(f: &Fixture, bounds: &BTreeMap<LaneId, Bounds>, now: Timestamp, max: usize) -> Vec<Key> {
+/// A simple model of `Agenda::choose`.
+fn choose(
+    f: &Fixture,
+    bounds: &BTreeMap<LaneId, LaneLimits>,
+    now: Timestamp,
+    max: usize,
+) -> Vec<DeliveryKey> {
     struct Side {
         lane: LaneId,
         tenant: Arc<str>,
         room: usize,
         since: Timestamp,
-        due: Vec<(Timestamp, Key)>,
+        due: Vec<(Timestamp, DeliveryKey)>,
         turns: usize,
     }
     let tasks: Vec<DeliveryTask> = (1..=f.events)
@@ -279,7 +279,7 @@ fn choose(f: &Fixture, bounds: &BTreeMap<LaneId, Bounds>, now: Timestamp, max: u
     let mut sides: Vec<Side> = Vec::new();
     for lane in f.state.lanes() {
         let names = f.state.lane(lane);
-        let Bounds { window, gate } = bounds[&lane];
+        let LaneLimits { window, gate } = bounds[&lane];
         let of_lane = tasks.iter().filter(|task| task.tenant == *names.tenant && task.route == *names.route);
         let due = of_lane.map(|task| (from_proto(task.due_at.as_ref()), key(task.event_seq, &task.route)));
         let mut due: Vec<_> = due.filter(|(due, _)| *due <= now).collect();
@@ -322,8 +322,9 @@ fn every_choice_is_the_one_that_a_simple_search_makes() {
                 f.plan(tenant, &[&route], at(rng.random_range(0..120)));
             }
             for lane in f.state.lanes().collect::<Vec<_>>() {
-                let of_lane =
-                    bounds.entry(lane).or_insert(Bounds { window: 16, gate: (Timestamp::MIN, usize::MAX) });
+                let of_lane = bounds
+                    .entry(lane)
+                    .or_insert(LaneLimits { window: 16, gate: (Timestamp::MIN, usize::MAX) });
                 match rng.random_range(0..6) {
                     0 => {
                         of_lane.window = [0, 1, 7, 16, 40, 99][rng.random_range(0..6)];
@@ -344,7 +345,7 @@ fn every_choice_is_the_one_that_a_simple_search_makes() {
             f.agenda.refresh(&mut f.state);
             assert_eq!(f.agenda.choose(&f.state, now, max), expected);
             chosen_in_all += f.choose(now, max).len();
-            // Some of them start, and some of what is under way ends or waits on.
+            // Some of them start, and some of those under way end or wait on.
             let some = rng.random_range(0..=max);
             under_way.extend(f.start(now, some));
             for _ in 0..rng.random_range(0..=under_way.len()) {

@@ -7,7 +7,7 @@ fn identity(relay: &str, run: u64) -> Identity {
     Identity { relay: relay.into(), run }
 }
 
-fn says(run: u64, owned: impl IntoIterator<Item = Partition>, leaving: bool) -> RelayAnnouncement {
+fn announcement(run: u64, owned: impl IntoIterator<Item = Partition>, leaving: bool) -> RelayAnnouncement {
     let owned = owned.into_iter().map(|partition| OwnedPartition {
         partition: u32::from(partition.number()),
         events_floor: 7 + u64::from(partition.number()),
@@ -16,13 +16,13 @@ fn says(run: u64, owned: impl IntoIterator<Item = Partition>, leaving: bool) -> 
     RelayAnnouncement { run, number: 1, leaving, owned: owned.collect() }
 }
 
-/// A beat of the relay's own comes back.
+/// One of the relay's own beats comes back.
 fn beat(hearing: &mut Hearing) {
     let number = hearing.last_beat + 1;
-    hearing.hear(&hearing.me.relay.clone(), &RelayAnnouncement { number, ..says(5, [], false) });
+    hearing.hear(&hearing.me.relay.clone(), &RelayAnnouncement { number, ..announcement(5, [], false) });
 }
 
-/// A relay that has listened for long enough.
+/// A relay that has listened long enough.
 fn hearing(me: &str) -> Hearing {
     let mut hearing = Hearing::new(identity(me, 5), COUNT);
     for _ in 0..LISTENS {
@@ -48,48 +48,48 @@ fn a_relay_alone_takes_everything_once_it_has_listened() {
     assert_eq!(hearing.assign(&all(), true).give, all(), "it leaves");
 }
 
-/// Its announcements tell less than the journal: it may have opened a partition and not said so.
+/// Announcements may be older than the journal: the owner may have opened a partition without having announced it.
 #[test]
 fn an_owner_by_the_journal_is_overtaken_only_when_it_is_gone() {
     let mut hearing = hearing("a");
     let first = Partition::all(COUNT).next().unwrap();
     let (claims, since) = (|hearing: &Hearing| hearing.owner(first, "b", 7), hearing.beats());
-    assert_eq!(claims(&hearing), Owner::Silent, "nothing was heard of it");
+    assert_eq!(claims(&hearing), OwnerStatus::Silent, "no announcement was heard");
     for came_back in 0..MISSED {
         assert!(!hearing.is_gone_since(since), "{came_back}");
         beat(&mut hearing);
     }
     assert!(hearing.is_gone_since(since));
-    hearing.hear("b", &says(6, [], true));
-    assert_eq!(claims(&hearing), Owner::Silent, "an earlier run has left");
-    hearing.hear("b", &says(7, [], false));
-    assert_eq!(claims(&hearing), Owner::Silent, "it has not said so yet");
-    hearing.hear("b", &says(7, [first], true));
-    assert_eq!(claims(&hearing), Owner::Claims, "it finishes what it began");
-    hearing.hear("b", &says(7, [], true));
-    assert_eq!(claims(&hearing), Owner::Gone, "it has left");
-    hearing.hear("b", &says(7, [first], false));
+    hearing.hear("b", &announcement(6, [], true));
+    assert_eq!(claims(&hearing), OwnerStatus::Silent, "an earlier run has left");
+    hearing.hear("b", &announcement(7, [], false));
+    assert_eq!(claims(&hearing), OwnerStatus::Silent, "it has not announced the partition yet");
+    hearing.hear("b", &announcement(7, [first], true));
+    assert_eq!(claims(&hearing), OwnerStatus::Claims, "it finishes what it began");
+    hearing.hear("b", &announcement(7, [], true));
+    assert_eq!(claims(&hearing), OwnerStatus::Gone, "it has left");
+    hearing.hear("b", &announcement(7, [first], false));
     (0..MISSED).for_each(|_| beat(&mut hearing));
-    assert_eq!(claims(&hearing), Owner::Gone, "it is silent");
+    assert_eq!(claims(&hearing), OwnerStatus::Gone, "it is silent");
 }
 
 #[test]
-fn what_another_relay_claims_is_taken_once_it_gives_it_up_or_is_gone() {
+fn a_claimed_partition_is_taken_once_its_owner_gives_it_up_or_is_gone() {
     let mut hearing = hearing("a");
-    assert_eq!(hearing.hear("b", &says(1, all(), false)), News::Newcomer);
+    assert_eq!(hearing.hear("b", &announcement(1, all(), false)), News::Newcomer);
     let wanted = hearing.assign(&BTreeSet::new(), false);
     assert!(wanted.take.is_empty() && (20..44).contains(&wanted.wanted), "{wanted:?}");
-    // It gives up one after the other.
+    // It gives up half of them.
     let theirs: BTreeSet<Partition> = all().into_iter().skip(32).collect();
-    assert_eq!(hearing.hear("b", &says(1, theirs, false)), News::Changed);
+    assert_eq!(hearing.hear("b", &announcement(1, theirs, false)), News::Changed);
     let taken = hearing.assign(&BTreeSet::new(), false).take;
     assert!(!taken.is_empty() && taken.iter().all(|partition| partition.number() < 32));
-    // Nothing is heard of it any more.
+    // It is silent from here on.
     for missed in 0..MISSED {
         assert!(hearing.assign(&taken, false).take.is_empty(), "{missed}");
         beat(&mut hearing);
-        // What is said between two beats is none.
-        hearing.hear("a", &RelayAnnouncement { number: hearing.last_beat, ..says(5, [], false) });
+        // An announcement between two beats is no beat.
+        hearing.hear("a", &RelayAnnouncement { number: hearing.last_beat, ..announcement(5, [], false) });
     }
     assert_eq!(hearing.assign(&BTreeSet::new(), false).take, all());
 }
@@ -97,9 +97,9 @@ fn what_another_relay_claims_is_taken_once_it_gives_it_up_or_is_gone() {
 #[test]
 fn a_newcomer_is_given_its_share_and_nothing_else_moves() {
     let mut a = hearing("a");
-    a.hear("b", &says(1, [], false));
+    a.hear("b", &announcement(1, [], false));
     let alone = a.assign(&all(), false);
-    a.hear("c", &says(1, [], false));
+    a.hear("c", &announcement(1, [], false));
     let both = a.assign(&all(), false);
     assert!(alone.give.is_subset(&both.give), "nothing comes back");
     assert!((10..33).contains(&(64 - both.give.len())), "{}", both.give.len());
@@ -111,7 +111,7 @@ fn all_relays_agree_on_every_owner() {
     let wanted = names.map(|me| {
         let mut hearing = hearing(me);
         for name in names.iter().filter(|name| **name != me) {
-            hearing.hear(name, &says(1, [], false));
+            hearing.hear(name, &announcement(1, [], false));
         }
         hearing.assign(&BTreeSet::new(), false).take
     });
@@ -122,12 +122,12 @@ fn all_relays_agree_on_every_owner() {
 #[test]
 fn an_earlier_run_is_gone_at_once_and_a_later_one_of_ours_displaces_us() {
     let mut hearing = hearing("a");
-    hearing.hear("b", &says(1, all(), false));
-    assert_eq!(hearing.hear("b", &says(2, [], false)), News::Newcomer);
-    assert_eq!(hearing.hear("b", &says(1, all(), false)), News::Nothing, "it was late");
+    hearing.hear("b", &announcement(1, all(), false));
+    assert_eq!(hearing.hear("b", &announcement(2, [], false)), News::Newcomer);
+    assert_eq!(hearing.hear("b", &announcement(1, all(), false)), News::Nothing, "it was late");
     assert!(!hearing.assign(&BTreeSet::new(), false).take.is_empty());
-    assert_eq!(hearing.hear("a", &says(4, all(), false)), News::Nothing);
-    assert_eq!(hearing.hear("a", &says(6, [], false)), News::Displaced);
+    assert_eq!(hearing.hear("a", &announcement(4, all(), false)), News::Nothing);
+    assert_eq!(hearing.hear("a", &announcement(6, [], false)), News::Displaced);
 }
 
 #[test]
@@ -139,8 +139,8 @@ fn the_owner_of_the_first_partition_trims_to_the_lowest_floor() {
     let mut hearing = hearing("a");
     assert_eq!(hearing.floors(&own(0..64)), Some(Floors { events: 100, journal: 50 }));
     assert_eq!(hearing.floors(&own(0..63)), None, "one has no owner");
-    hearing.hear("b", &says(1, all().into_iter().skip(32), false));
+    hearing.hear("b", &announcement(1, all().into_iter().skip(32), false));
     assert_eq!(hearing.floors(&own(0..32)), Some(Floors { events: 39, journal: 9 }));
-    hearing.hear("b", &says(1, all().into_iter().take(32), false));
+    hearing.hear("b", &announcement(1, all().into_iter().take(32), false));
     assert_eq!(hearing.floors(&own(32..64)), None, "the other one does it");
 }

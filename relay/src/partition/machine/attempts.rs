@@ -1,35 +1,33 @@
-//! From a delivery that is due to its attempt, and from the end of an attempt to what follows.
+//! From a due delivery to its attempt, and from the end of an attempt to its conclusion.
 
-use super::{Account, Action, Attempt, InForce, Machine, Outcome};
+use super::{Account, Action, Attempt, Machine, Outcome, RouteAdmission};
 use crate::{
     decisions::{
         admission::{Admission, OPEN},
         breaker::Change,
-        conclude::{self, Conclusion},
-        pace::Remembered,
-        step::{self, After, Before, InHand},
+        conclude,
+        pace::PaceMemory,
+        step::{self, Before, InHand},
     },
-    partition::{
-        handle::Key,
-        state::{LaneId, route_changed},
-    },
+    delivery_key::DeliveryKey,
+    partition::state::{LaneId, route_changed},
 };
 use jiff::Timestamp;
 use metrics::counter;
 use std::{sync::Arc, time::Duration};
 use talaria_bus::LogLimit;
 use talaria_core::config::Route;
-use talaria_proto::v1::{AttemptStarted, DeliveryRef, DeliveryState, DeliveryStatus, record::What};
+use talaria_proto::v1::{AttemptStarted, DeliveryRef, record::What};
 
-/// What is durable sooner than this after it was admitted goes out in its slot: the pace leaves as much room.
-const DURABLE_AT_ONCE: Duration = Duration::from_millis(100);
+/// An attempt that is durable within this time after its admission keeps its slot: the pace has this margin.
+const SLOT_TOLERANCE: Duration = Duration::from_millis(100);
 
-/// How many deliveries are chosen at a time.
+/// The most deliveries that are chosen at a time.
 const CHOSEN: usize = 64;
 
 impl Machine {
-    /// Marks as interrupted what was under way when the partition was taken over, as much as fits into the commit: how
-    /// many, and whether there are more.
+    /// Marks attempts that were under way at the takeover as interrupted, until the commit is full. Gives their number, and
+    /// whether there are more.
     pub(crate) fn interrupt(&mut self, now: Timestamp, random: f64) -> (u64, bool) {
         let mut interrupted = 0;
         for key in self.state.under_way() {
@@ -50,7 +48,7 @@ impl Machine {
                     }
                 }
             };
-            self.push(conclusion.record);
+            self.push(conclusion.into_record());
             interrupted += 1;
         }
         (interrupted, false)
@@ -58,15 +56,15 @@ impl Machine {
 
     pub(super) fn admission(&mut self, lane: LaneId, route: &Arc<Route>, now: Timestamp) -> &mut Admission {
         let state = &self.state;
-        let recall = || {
+        let restore = || {
             let memory = state.memory(lane);
-            let remembered = Remembered { sent: memory.sent, reserved: memory.reserved };
-            let admission = Admission::new(route, remembered, memory.shut, now);
-            InForce { route: Arc::clone(route), admission }
+            let pace = PaceMemory { sent: memory.sent, reserved: memory.reserved };
+            let admission = Admission::new(route, pace, memory.shut, now);
+            RouteAdmission { route: Arc::clone(route), admission }
         };
-        let known = self.routes.entry(lane).or_insert_with(recall);
+        let known = self.routes.entry(lane).or_insert_with(restore);
         if !Arc::ptr_eq(&known.route, route) {
-            *known = recall();
+            *known = restore();
         }
         &mut known.admission
     }
@@ -76,7 +74,7 @@ impl Machine {
         self.agenda.set_gate(lane, until, window);
     }
 
-    /// Begins attempts of deliveries that are due, at most `max`; says how many. `random` gives numbers from 0 to 1.
+    /// Begins at most `max` attempts of due deliveries, and gives their number. `random` gives numbers from 0 to 1.
     pub(crate) fn dispatch(&mut self, max: usize, now: Timestamp, mut random: impl FnMut() -> f64) -> usize {
         let mut begun = 0;
         while !self.is_draining && begun < max && self.has_room(0) {
@@ -94,7 +92,7 @@ impl Machine {
                 static STUCK: LogLimit = LogLimit::new();
                 if let Some(left_out) = STUCK.admit() {
                     let partition = self.partition;
-                    tracing::error!(%partition, left_out, "deliveries are due and cannot be begun");
+                    tracing::error!(%partition, left_out, "due deliveries cannot be begun");
                 }
                 break;
             }
@@ -102,11 +100,11 @@ impl Machine {
         begun
     }
 
-    /// One step of a delivery: attempted, put off, parked or left for later. Says whether it was attempted.
-    fn begin(&mut self, key: Key, now: Timestamp, random: f64) -> bool {
+    /// One step of a delivery: attempted, rescheduled, parked or left as it is. Whether it was attempted.
+    fn begin(&mut self, key: DeliveryKey, now: Timestamp, random: f64) -> bool {
         let (Some((task, id)), Some(lane)) = (self.task(key), self.state.lane_of(key)) else { return false };
         let Some(route) = self.configured(&task) else {
-            self.push(step::without_route(&task, id, false, now).record);
+            self.push(step::without_route(&task, id, false, now).into_record());
             return false;
         };
         let age_from = self.age_from(&task, now);
@@ -115,10 +113,10 @@ impl Machine {
         match step::before(in_hand, false, admission, now, random) {
             Before::Attempt => {}
             Before::Conclude(conclusion) => {
-                if conclusion.task().is_some_and(|task| task.slot_reserved) {
+                if conclusion.task.as_ref().is_some_and(|task| task.slot_reserved) {
                     counter!("talaria_pace_waits_total").increment(1);
                 }
-                self.push(conclusion.record);
+                self.push(conclusion.into_record());
                 return false;
             }
             Before::GiveBack => {
@@ -144,7 +142,7 @@ impl Machine {
         true
     }
 
-    /// When something is due next, if nothing else happens.
+    /// When the next delivery is due, if nothing else happens.
     pub(crate) fn next_due(&mut self) -> Option<Timestamp> {
         if self.is_draining {
             return None;
@@ -153,11 +151,10 @@ impl Machine {
         self.agenda.next_due()
     }
 
-    /// An attempt is durable and goes out. If that took so long that its route's pace has moved on, it goes out at its new
-    /// slot.
+    /// An attempt is durable and goes out. If that took too long for its slot, it gets a new one.
     pub(crate) fn goes_out(&mut self, attempt: &mut Attempt, now: Timestamp) {
         let took = talaria_bus::time::since(now, attempt.admitted);
-        if took >= DURABLE_AT_ONCE
+        if took >= SLOT_TOLERANCE
             && let Some(lane) = self.state.lane_of(attempt.key)
             && let Some(known) = self.routes.get_mut(&lane)
             && Arc::ptr_eq(&known.route, &attempt.route)
@@ -166,7 +163,6 @@ impl Machine {
         }
     }
 
-    /// An attempt ended.
     pub(crate) fn ended(
         &mut self,
         attempt: &Attempt,
@@ -181,36 +177,32 @@ impl Machine {
         let (task, _) = self.task(*key)?;
         let lane = self.state.lane_of(*key)?;
         let is_current = self.configured(&task).is_some_and(|now| Arc::ptr_eq(&now, route));
-        let (conclusion, verdict) = match outcome {
-            Outcome::NotSent(why) => {
+        let conclusion = match outcome {
+            Err(why) => {
                 if is_current {
                     self.admission(lane, route, now).withdraw();
                 }
-                (conclude::park(&task, now, format!("cannot be sent: {why}")), None)
+                conclude::park(&task, now, format!("cannot be sent: {why}"))
             }
-            Outcome::Sent(sent) => {
+            Ok(sent) => {
                 let age_from = self.age_from(&task, now);
                 let in_hand = InHand { task: &task, id: *id, route, age_from };
-                // What an old configuration meets says nothing about the new one.
+                // An outcome under an old configuration says nothing about the new one.
                 let admission = is_current.then(|| self.admission(lane, route, now));
-                let After { conclusion, change, verdict } =
-                    step::after(in_hand, *sent, admission, now, random);
+                let (conclusion, change) = step::after(in_hand, *sent, admission, now, random);
                 if let Some(change) = change {
                     self.route_changed(lane, change, now);
                 }
-                (conclusion, Some(verdict))
+                conclusion
             }
         };
-        let ended = Self::ended_state(&conclusion);
-        self.push(conclusion.record);
+        let ended = conclusion.task.is_none().then(|| conclusion.status.state());
+        let attempt = conclusion.attempt.as_ref().map(|attempt| (attempt.outcome(), attempt.detail.clone()));
+        self.push(conclusion.into_record());
         if is_current {
             self.update_gate(lane);
         }
-        Some(Account { task, verdict, ended })
-    }
-
-    fn ended_state(conclusion: &Conclusion) -> Option<DeliveryState> {
-        if conclusion.task().is_some() { None } else { conclusion.status().map(DeliveryStatus::state) }
+        Some(Account { task, attempt, ended })
     }
 
     pub(super) fn route_changed(&mut self, lane: LaneId, change: Change, now: Timestamp) {

@@ -1,13 +1,15 @@
-//! What operators ask for.
+//! Operators' requests.
 
 use super::{Action, Machine, ROOM};
 use crate::{
     decisions::{
+        audit::AuditInfo,
         probe::{self, NoProbe},
-        replay::{self, Wish},
+        replay,
     },
+    delivery_key::DeliveryKey,
     partition::{
-        handle::{AuditInfo, Command, Done, Key, NotDone},
+        handle::{Command, Done, NotDone},
         state::route_changed,
     },
 };
@@ -19,7 +21,7 @@ use talaria_proto::v1::{DeliveryTask, record::What};
 use tokio::sync::oneshot;
 
 impl Machine {
-    /// Carries a command out; its answer comes once that is durable.
+    /// Carries a command out; the answer is sent once that is durable.
     pub(crate) fn command(&mut self, command: Command, reply: oneshot::Sender<Done>, now: Timestamp) {
         let done = if self.is_draining { Err(NotDone::Lost) } else { self.carry_out(command, now) };
         match done {
@@ -45,26 +47,25 @@ impl Machine {
             }
             Command::Cancel(key, audit) => {
                 let task = self.waiting(key)?;
-                self.push(replay::cancelled(&task, audit.at(now)).record);
+                self.push(replay::cancelled(&task, &audit, now).into_record());
             }
             Command::Replay(key, audit) => {
                 let task = self.waiting(key)?;
-                self.push(replay::again(&task, AuditInfo::at(&audit, now)).record);
+                self.push(replay::again(&task, &audit, now).into_record());
             }
             Command::Probe { tenant, route, audit } => {
-                self.probe(&tenant, &route, audit.at(now)).map_err(NotDone::NoProbe)?;
+                self.probe(&tenant, &route, &audit, now).map_err(NotDone::NoProbe)?;
             }
         }
         Ok(())
     }
 
-    /// Has a delivery probe a route that is shut: its gate opens for one, and where none is due the first one is made so.
-    fn probe(&mut self, tenant: &str, route: &str, wish: Wish<'_>) -> Result<(), NoProbe> {
-        let now = wish.now;
+    /// Opens the gate of a shut route for one delivery. If none is due, the first one is made due.
+    fn probe(&mut self, tenant: &str, route: &str, audit: &AuditInfo, now: Timestamp) -> Result<(), NoProbe> {
         let configured = self.config.route(tenant, route).map(Arc::clone).ok_or(NoProbe::NotConfigured)?;
         let lane = self.state.lane_id(tenant, route).filter(|lane| self.state.is_shut(*lane));
         let lane = lane.ok_or(NoProbe::Open)?;
-        if self.state.pauses().hold(tenant, route) {
+        if self.state.pauses().is_paused(tenant, route) {
             return Err(NoProbe::Paused);
         }
         if self.state.under_way_in(lane) > 0 {
@@ -74,21 +75,21 @@ impl Machine {
         let (task, _) = self.task(first).ok_or(NoProbe::NothingWaits)?;
         let admission = self.admission(lane, &configured, now);
         let was_closed = admission.gate().0 > now;
-        let shut = admission.hasten(now).ok_or(NoProbe::UnderWay)?;
+        let shut = admission.probe_now(now).ok_or(NoProbe::UnderWay)?;
         let is_due = from_proto(task.due_at.as_ref()) <= now;
         if !was_closed && is_due {
             return Err(NoProbe::UnderWay);
         }
         self.push_what(now, 0, What::RouteChanged(route_changed(tenant, route, Some(&shut))));
-        self.push(probe::acted(wish, tenant, route));
+        self.push(probe::acted(audit, now, tenant, route));
         if !is_due {
-            self.push(probe::made_due(&task, wish).record);
+            self.push(probe::made_due(&task, audit, now).into_record());
         }
         self.update_gate(lane);
         Ok(())
     }
 
-    fn waiting(&self, key: Key) -> Result<DeliveryTask, NotDone> {
+    fn waiting(&self, key: DeliveryKey) -> Result<DeliveryTask, NotDone> {
         let task = self.state.task(key).ok_or(NotDone::NotWaiting)?;
         if self.state.is_under_way(key) { Err(NotDone::UnderWay) } else { Ok(task) }
     }

@@ -1,4 +1,4 @@
-//! What the retention and the clock ask for.
+//! The retention: forgotten, carried and renewed records; and the steps of the clock.
 
 use super::{Machine, ROOM};
 use crate::{
@@ -11,17 +11,17 @@ use std::collections::HashMap;
 use talaria_bus::time::before;
 use talaria_proto::v1::{CarriedDelivery, DeliveryTask, EventCarried, EventsForgotten, record::What};
 
-/// What the retention asks for beside what the machine did by itself.
+/// Work of the retention that needs I/O.
 #[derive(Debug, Default)]
 pub(crate) struct Keeping {
-    /// The small state is to be repeated: see [`Machine::renew`].
+    /// Whether to call [`Machine::renew`].
     pub renew: bool,
-    /// The sequences of events that are to be carried: each comes back to [`Machine::carry`] with its payload.
+    /// The sequences of the events to carry: each comes back to [`Machine::carry`] with its payload.
     pub carry: Vec<u64>,
 }
 
 impl Machine {
-    /// The wall clock was set back: what waits keeps its distance to the present.
+    /// The wall clock was set back: waiting deliveries keep their distance to the present.
     pub(crate) fn set_back(&mut self, now: Timestamp) {
         self.renew(0, now);
         let lanes: Vec<LaneId> = self.routes.drain().map(|(lane, _)| lane).collect();
@@ -30,12 +30,11 @@ impl Machine {
         }
     }
 
-    /// Whether the wall clock is believed.
     pub(crate) fn set_clock_settled(&mut self, is_settled: bool) {
         self.is_clock_settled = is_settled;
     }
 
-    /// Keeps what the retention asks for: forgets what was kept for long enough, and says what else is to be done.
+    /// Forgets expired events, and gives the other work of the retention.
     pub(crate) fn keep(&mut self, now: Timestamp, max: usize) -> Keeping {
         if !self.is_clock_settled || self.is_draining {
             return Keeping::default();
@@ -50,19 +49,14 @@ impl Machine {
         }
     }
 
-    /// Ends the pauses whose time is over. Not while the wall clock is not believed: what was sent cannot be called back.
+    /// Ends the pauses whose time is over; not while the wall clock is not believed, because sent requests cannot be undone.
     pub(crate) fn end_pauses(&mut self, now: Timestamp) {
         if !self.is_clock_settled || self.is_draining {
             return;
         }
         let over = self.state.pauses_over(now);
         for ended in &over {
-            tracing::info!(
-                tenant = ended.tenant,
-                route = ended.route,
-                by = ended.requested_by,
-                "a pause is over"
-            );
+            tracing::info!(tenant = ended.tenant, route = ended.route, by = ended.requested_by, "pause over");
             for record in pause::over(ended, now) {
                 self.push(record);
             }
@@ -72,8 +66,8 @@ impl Machine {
         }
     }
 
-    /// Repeats the small state, so that nothing before is needed for it. No event of the partition stands between what was
-    /// planned last and `quiet_through`.
+    /// Repeats the small state, so that no earlier record is needed for it. The partition has no event between the last planned
+    /// one and `quiet_through`.
     pub(crate) fn renew(&mut self, quiet_through: u64, now: Timestamp) {
         self.opened_at = now;
         let mut record = self.state.opened(&self.identity, now);
@@ -83,14 +77,13 @@ impl Machine {
         self.push(record);
     }
 
-    /// Where the payload of an event is.
     pub(crate) fn payload(&self, event_seq: u64) -> Payload {
         self.state.payload(event_seq)
     }
 
-    /// Records an event again of which a delivery still waits, with what the view knows about its deliveries.
+    /// Records an event with waiting deliveries again, with the view's history of its deliveries.
     pub(crate) fn carry(&mut self, event_seq: u64, carried: EventCarried, now: Timestamp) {
-        // As they are by now, if none of them is under way.
+        // The current tasks, if no attempt is under way.
         let Some(tasks) = self.state.carried(event_seq) else { return };
         let mut known: HashMap<String, CarriedDelivery> = carried
             .waiting

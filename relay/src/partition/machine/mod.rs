@@ -1,7 +1,7 @@
-//! What the owner of a partition decides: inputs in, records and actions out. Pure: time and chance are arguments.
+//! The decisions of a partition's owner: inputs in, records and actions out. Pure: time and chance are arguments.
 //!
-//! A record is applied to the state when it is put into the next commit. What leaves the process (a request to Hermes, an
-//! answer to an operator) is an [`Action`], and is done after that commit is durable. An append ends as durable or with the
+//! A record is applied to the state when it is put into the next commit. An effect outside of the process (a request to
+//! Hermes, an answer to an operator) is an [`Action`], and is performed after that commit is durable. An append ends as durable or with the
 //! loss of the partition, and then the machine is dropped; so nothing is ever rolled back.
 //!
 //! Invariants:
@@ -11,9 +11,8 @@
 //! 3. A delivery has at most one attempt under way.
 //! 4. The records of one input are in one commit.
 //!
-//! Here is what makes commits, and the plan of events. [`attempts`]: from a delivery that is due to what follows its attempt.
-//! [`windows`]: how many may be under way. [`commands`]: what operators ask for. [`keeping`]: what the retention and the
-//! clock ask for.
+//! This file has the commits and the planning of events. [`attempts`]: from a due delivery to the conclusion of its attempt.
+//! [`windows`]: the number of deliveries under way. [`commands`]: operators' requests. [`keeping`]: the retention and the clock.
 
 mod attempts;
 mod commands;
@@ -24,10 +23,13 @@ pub(crate) use keeping::Keeping;
 
 use super::{
     agenda::Agenda,
-    handle::{Done, Key, LaneGauges, PartitionGauges},
+    handle::{Done, LaneGauges, PartitionGauges},
     state::{LaneId, Payload, State},
 };
-use crate::decisions::{admission::Admission, classify::Verdict, plan::plan, step::Sent};
+use crate::{
+    decisions::{admission::Admission, exchange::Sent, plan::plan},
+    delivery_key::DeliveryKey,
+};
 use jiff::Timestamp;
 use prost::Message as _;
 use std::{collections::HashMap, mem, sync::Arc};
@@ -37,75 +39,67 @@ use talaria_core::{
     id::{DeliveryId, EventId},
 };
 use talaria_proto::v1::{
-    Closed, Commit, DeliveryTask, Event, EventConflict, EventRepeated, Record, record::What,
+    AttemptOutcome, Closed, Commit, DeliveryState, DeliveryTask, Event, EventConflict, EventRepeated, Record,
+    ReplayJob, record::What,
 };
 use tokio::sync::oneshot;
 
-/// What an input may add to a commit beside the bytes that it brings: texts in records are bounded.
+/// The most bytes that an input adds to a commit besides its own: texts in records are bounded.
 const ROOM: usize = 64 * 1024;
 
-/// The most bytes of a commit that gathers several inputs. A single input may have more, up to what the bus takes.
+/// The most bytes of a commit that gathers several inputs. A single input may have more, up to the limit of the bus.
 const GATHERED: usize = 512 * 1024;
 
-/// An attempt that is to be made.
+/// An attempt to make.
 #[derive(Debug)]
 pub(crate) struct Attempt {
-    pub key: Key,
+    pub key: DeliveryKey,
     pub task: DeliveryTask,
     pub id: DeliveryId,
     pub route: Arc<Route>,
-    /// Where the event's payload is.
     pub payload: Payload,
-    /// Which of the route's secrets signs the request.
+    /// The index of the route's secret that signs the request.
     pub secret: usize,
-    /// When it was admitted.
     pub admitted: Timestamp,
-    /// The request goes out then, and not before.
+    /// The request must not go out before this.
     pub not_before: Option<Timestamp>,
 }
 
-/// What is to be done once the records before it are durable.
+/// An effect to perform once the records before it are durable.
 pub(crate) enum Action {
-    /// Sends a request.
     Attempt(Box<Attempt>),
     /// Answers a command; the sequence of the commit is the answer.
     Reply(oneshot::Sender<Done>),
 }
 
-/// What became of what came in.
+/// The result of planning.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Planned {
-    /// It has deliveries.
     ForRoutes,
-    /// No route wants it.
+    /// No route wants the event.
     ForNone,
     /// The event came before.
     Repeated,
     /// The event came before with another body.
     Conflict,
-    /// It is no event, or was planned before.
+    /// Not an event, or planned before.
     Nothing,
 }
 
-/// How an attempt came to its end.
-pub(crate) enum Outcome {
-    /// A request was sent, or could not be.
-    Sent(Box<Sent>),
-    /// There is no request to send.
-    NotSent(String),
-}
+/// A request that was sent, or why there is none to send.
+pub(crate) type Outcome = Result<Box<Sent>, String>;
 
-/// What an ended attempt came to, for logs and metrics.
+/// An ended attempt, for logs and metrics.
 pub(crate) struct Account {
     pub task: DeliveryTask,
-    /// `None` where no request was sent.
-    pub verdict: Option<Verdict>,
-    /// The state that the delivery ended in; `None` while it waits.
-    pub ended: Option<talaria_proto::v1::DeliveryState>,
+    /// The outcome and its detail; `None` if there was no request to send.
+    pub attempt: Option<(AttemptOutcome, String)>,
+    /// The final state of the delivery; `None` while it waits.
+    pub ended: Option<DeliveryState>,
 }
 
-/// What is known of a route while its deliveries go out.
-struct InForce {
+/// A configured route and its admission.
+struct RouteAdmission {
     route: Arc<Route>,
     admission: Admission,
 }
@@ -117,27 +111,25 @@ pub(crate) struct Machine {
     state: State,
     agenda: Agenda,
     config: Arc<Config>,
-    routes: HashMap<LaneId, InForce>,
-    /// Lanes whose window was set by the configuration in force.
+    routes: HashMap<LaneId, RouteAdmission>,
+    /// The number of lanes whose window was set by the current configuration.
     known_lanes: usize,
     /// Of the commit that is being built.
     records: Vec<Record>,
     actions: Vec<Action>,
-    /// Their size in bytes, about.
+    /// The approximate size of the records in bytes.
     size: usize,
-    /// The most bytes that a commit may have.
+    /// The most bytes of a commit.
     largest: usize,
-    /// When the small state was last repeated in the journal.
+    /// When `Opened` last repeated the small state.
     opened_at: Timestamp,
-    /// Whether the wall clock is believed: nothing is parked by its age or forgotten while it is not.
+    /// While the wall clock is not believed, nothing is parked by its age or forgotten.
     is_clock_settled: bool,
-    /// Nothing new is begun.
     is_draining: bool,
 }
 
 impl Machine {
-    /// Takes a partition over whose journal was replayed into `state`. The first commit says so, and that what was under
-    /// way was interrupted.
+    /// Takes a partition over; its journal was replayed into `state`. The first commit begins with `Opened`.
     pub(crate) fn open(
         partition: Partition,
         identity: Identity,
@@ -167,22 +159,21 @@ impl Machine {
         machine
     }
 
-    /// Whether there is something to append.
     pub(crate) fn has_records(&self) -> bool {
         !self.records.is_empty()
     }
 
-    /// Whether something waits for the next commit to be durable.
+    /// Whether an action waits for the next commit.
     pub(crate) fn is_awaited(&self) -> bool {
         !self.actions.is_empty()
     }
 
-    /// Whether another input of this size has to wait for the next commit.
+    /// Whether the commit has room for another input of this size.
     pub(crate) fn has_room(&self, bytes: usize) -> bool {
         self.records.is_empty() || self.size + bytes + ROOM <= GATHERED.min(self.largest)
     }
 
-    /// The next commit, and what is to be done once it is durable.
+    /// The next commit, and the actions after it is durable.
     pub(crate) fn take_commit(&mut self) -> (Commit, Vec<Action>) {
         self.state.close();
         self.size = 0;
@@ -204,7 +195,7 @@ impl Machine {
         self.push(Record { at: Some(to_proto(now)), event_seq, what: Some(what) });
     }
 
-    /// Plans what came in. What was planned before is passed over.
+    /// Plans an event. One that was planned before is skipped.
     pub(crate) fn event(&mut self, stored: &Stored, now: Timestamp) -> Planned {
         if stored.seq <= self.state.planned_through() {
             return Planned::Nothing;
@@ -221,7 +212,7 @@ impl Machine {
 
     fn plan(&mut self, seq: u64, event: &Event, now: Timestamp) -> Planned {
         let Ok(id) = event.id.parse::<EventId>() else {
-            tracing::error!(seq, partition = %self.partition, "event without a valid id passed over");
+            tracing::error!(seq, partition = %self.partition, "event without a valid id skipped");
             return Planned::Nothing;
         };
         let Some(known) = self.state.known(id) else {
@@ -252,7 +243,7 @@ impl Machine {
         if is_conflict { Planned::Conflict } else { Planned::Repeated }
     }
 
-    fn task(&self, key: Key) -> Option<(DeliveryTask, DeliveryId)> {
+    fn task(&self, key: DeliveryKey) -> Option<(DeliveryTask, DeliveryId)> {
         let task = self.state.task(key)?;
         let id = task.delivery_id.parse().ok()?;
         Some((task, id))
@@ -262,17 +253,17 @@ impl Machine {
         self.config.route(&task.tenant, &task.route).map(Arc::clone)
     }
 
-    /// From when on the delivery's age counts; while the clock is not believed, it has none.
+    /// The start of the delivery's age. While the clock is not believed, the age is zero.
     fn age_from(&self, task: &DeliveryTask, now: Timestamp) -> Timestamp {
         if self.is_clock_settled { self.state.pauses().age_from(task) } else { now }
     }
 
-    /// Begins nothing new from here on.
+    /// Nothing new is begun from here on.
     pub(crate) fn drain(&mut self) {
         self.is_draining = true;
     }
 
-    /// Whether nothing is under way and nothing is to be appended.
+    /// Whether no attempt is under way and no record waits.
     pub(crate) fn is_idle(&self) -> bool {
         self.records.is_empty() && self.state.under_way_count() == 0
     }
@@ -296,7 +287,7 @@ impl Machine {
         self.state.planned_through()
     }
 
-    pub(crate) fn jobs(&self) -> Vec<talaria_proto::v1::ReplayJob> {
+    pub(crate) fn jobs(&self) -> Vec<ReplayJob> {
         self.state.jobs().cloned().collect()
     }
 
@@ -308,7 +299,7 @@ impl Machine {
                 due: self.state.due_count(id, now, MOST_DUE) as u64,
                 oldest: self.state.oldest(id),
                 is_shut: self.state.is_shut(id),
-                is_paused: self.state.pauses().hold(&lane.tenant, &lane.route),
+                is_paused: self.state.pauses().is_paused(&lane.tenant, &lane.route),
                 tenant: lane.tenant,
                 route: lane.route,
             }
@@ -321,5 +312,5 @@ impl Machine {
     }
 }
 
-/// Of a route, no more due deliveries than this are counted for metrics: a relay that is so far behind needs help.
+/// The most due deliveries of a route that are counted for metrics.
 const MOST_DUE: usize = 10_000;

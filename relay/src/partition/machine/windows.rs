@@ -1,6 +1,6 @@
-//! How many deliveries of a route may be under way, by the configuration in force.
+//! The windows of lanes, by the current configuration.
 
-use super::{InForce, Machine};
+use super::{Machine, RouteAdmission};
 use crate::partition::state::LaneId;
 use std::sync::Arc;
 use talaria_core::config::Config;
@@ -9,10 +9,10 @@ use talaria_core::config::Config;
 const UNCONFIGURED: usize = 16;
 
 impl Machine {
-    /// Another configuration is in force.
+    /// Applies another configuration.
     pub(crate) fn configure(&mut self, config: Arc<Config>) {
         self.config = config;
-        let is_current = |lane: &LaneId, known: &InForce| {
+        let is_current = |lane: &LaneId, known: &RouteAdmission| {
             let lane = self.state.lane(*lane);
             let now = self.config.route(&lane.tenant, &lane.route);
             now.is_some_and(|now| Arc::ptr_eq(now, &known.route))
@@ -24,14 +24,14 @@ impl Machine {
             .map(|(lane, _)| *lane)
             .collect();
         for lane in outdated {
-            // The next delivery recalls the route, and nothing holds it back before.
+            // The next delivery restores the admission, and the gate is open until then.
             self.routes.remove(&lane);
             self.update_gate(lane);
         }
         self.set_windows();
     }
 
-    /// Takes in what has changed in the state: lanes that are new get their windows.
+    /// Updates the agenda by the state's changes; new lanes get their windows.
     pub(super) fn refresh(&mut self) {
         let new: Vec<LaneId> = self.state.lanes().skip(self.known_lanes).collect();
         self.known_lanes += new.len();
@@ -44,7 +44,7 @@ impl Machine {
         self.agenda.refresh(&mut self.state);
     }
 
-    /// A route's share of what the relay has in hand, so that routes that hang cannot take all of it.
+    /// A route's share of the relay's limit in flight, so that routes that hang cannot use all of it.
     fn share(&self) -> usize {
         (self.config.relay.in_flight / self.config.routes().count().max(1)).max(1)
     }
@@ -60,8 +60,8 @@ impl Machine {
     fn set_window(&mut self, id: LaneId, share: usize) {
         let lane = self.state.lane(id);
         let window = match self.config.route(&lane.tenant, &lane.route) {
-            Some(_) if self.state.pauses().hold(&lane.tenant, &lane.route) => 0,
-            // It has nothing to sign with: what is for it waits as it does for a route that is paused.
+            Some(_) if self.state.pauses().is_paused(&lane.tenant, &lane.route) => 0,
+            // Its secret cannot be read: its deliveries wait as if it were paused.
             Some(route) if route.down.is_some() => 0,
             Some(route) => usize::from(route.in_flight).min(share),
             None => UNCONFIGURED,

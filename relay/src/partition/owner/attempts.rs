@@ -1,41 +1,39 @@
-//! Attempts that are under way, and what logs, traces and metrics say of those that ended.
+//! Attempts under way, and the logs, traces and metrics of those that ended.
 
 use super::Running;
-use crate::{
-    delivery::attempt::Made,
-    partition::machine::{Account, Attempt, Outcome},
-};
+use crate::partition::machine::{Account, Attempt, Outcome};
 use metrics::{counter, gauge, histogram};
 use opentelemetry::KeyValue;
+use std::{sync::Arc, time::Duration};
 use talaria_bus::{
     time::{from_proto, since},
-    trace::trace_id,
+    trace::{Span, trace_id},
 };
-use talaria_proto::v1::{AttemptOutcome, DeliveryState};
+use talaria_proto::v1::{AttemptOutcome, DeliveryState, Event};
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio_util::sync::CancellationToken;
 
-/// Ended attempts that are taken in one go: when hundreds of timeouts fall together, what is planned and sent for others
-/// does not wait for all of them.
-const ENDED: usize = 32;
+/// The most ended attempts in one batch: hundreds of timeouts at once must not delay the plans and requests of others.
+const BATCH: usize = 32;
 
-/// An attempt that has ended.
-pub(super) struct AttemptEnded {
-    attempt: Box<Attempt>,
-    made: Made,
-    _permit: OwnedSemaphorePermit,
+pub(super) struct EndedAttempt {
+    pub(super) attempt: Box<Attempt>,
+    pub(super) outcome: Outcome,
+    pub(super) span: Span,
+    /// `None` if it is not kept any more.
+    pub(super) event: Option<Arc<Event>>,
+    pub(super) _permit: OwnedSemaphorePermit,
 }
 
-/// Attempts that are under way.
-pub(super) struct Attempts {
+pub(super) struct RunningAttempts {
     pub(super) give_up: CancellationToken,
-    pub(super) ended: mpsc::UnboundedSender<AttemptEnded>,
-    pub(super) endings: mpsc::UnboundedReceiver<AttemptEnded>,
+    pub(super) ended: mpsc::UnboundedSender<EndedAttempt>,
+    pub(super) endings: mpsc::UnboundedReceiver<EndedAttempt>,
 }
 
-impl Drop for Attempts {
+impl Drop for RunningAttempts {
     fn drop(&mut self) {
-        // What the journal says about them is for the next owner to find out.
+        // The next owner marks them as interrupted.
         self.give_up.cancel();
     }
 }
@@ -48,58 +46,57 @@ impl Running {
         let (give_up, event) = (self.attempts.give_up.clone(), self.tools.recent.get(attempt.key.event_seq));
         gauge!("talaria_deliveries_in_hand").increment(1);
         tokio::spawn(async move {
-            let made = tokio::select! {
+            let sent = tokio::select! {
                 biased;
-                // What is given up stays under way for the next owner, which marks it as interrupted.
+                // The attempt stays under way in the journal, and the next owner marks it as interrupted.
                 () = give_up.cancelled() => None,
-                made = sender.send(&attempt, event) => Some(made),
+                sent = sender.send(attempt, event, permit) => Some(sent),
             };
-            if let Some(made) = made {
+            if let Some(sent) = sent {
                 // The owner may have gone.
-                let _ = ended.send(AttemptEnded { attempt, made, _permit: permit });
+                let _ = ended.send(sent);
             }
             gauge!("talaria_deliveries_in_hand").decrement(1);
         });
     }
 
-    /// Takes attempts that ended: this one, and some that are there already.
-    pub(super) fn attempts_ended(&mut self, first: AttemptEnded) {
+    /// Concludes this ended attempt, and others that have ended already.
+    pub(super) fn attempts_ended(&mut self, first: EndedAttempt) {
         let mut next = Some(first);
-        let mut taken = 0;
-        while let Some(AttemptEnded { attempt, made, _permit }) = next {
-            self.attempt_ended(&attempt, made);
-            taken += 1;
-            let more = taken < ENDED && self.machine.has_room(0);
+        let mut count = 0;
+        while let Some(ended) = next {
+            self.attempt_ended(ended);
+            count += 1;
+            let more = count < BATCH && self.machine.has_room(0);
             next = if more { self.attempts.endings.try_recv().ok() } else { None };
         }
     }
 
-    fn attempt_ended(&mut self, attempt: &Attempt, made: Made) {
-        let Made { outcome, mut span, http_status, took, event } = made;
+    fn attempt_ended(&mut self, ended: EndedAttempt) {
+        let EndedAttempt { attempt, outcome, mut span, event, _permit } = ended;
         let now = self.now();
-        let not_sent = match &outcome {
-            Outcome::NotSent(why) => Some(why.clone()),
-            Outcome::Sent(_) => None,
-        };
+        let not_sent = outcome.as_ref().err().cloned();
         let was_sent = not_sent.is_none();
-        let Some(Account { task, verdict, ended }) =
-            self.machine.ended(attempt, outcome, now, rand::random())
+        let (http_status, took) =
+            outcome.as_ref().map_or((None, Duration::ZERO), |sent| (sent.exchange.status(), sent.took));
+        let Some(Account { task, attempt, ended }) =
+            self.machine.ended(&attempt, outcome, now, rand::random())
         else {
             return;
         };
-        let outcome = verdict.as_ref().map_or("not_sent", |verdict| outcome_name(verdict.outcome));
-        if let Some(verdict) = &verdict {
+        let outcome = attempt.as_ref().map_or("not_sent", |(outcome, _)| outcome_name(*outcome));
+        if let Some((ended_as, _)) = &attempt {
             span.say(|| {
                 let status =
                     http_status.map(|status| KeyValue::new("http.response.status_code", i64::from(status)));
                 [KeyValue::new("talaria.outcome", outcome)].into_iter().chain(status).collect()
             });
-            if is_failure(verdict.outcome) {
+            if is_failure(*ended_as) {
                 span.fail(outcome);
             }
             counter!("talaria_attempts_total", "outcome" => outcome).increment(1);
         }
-        // What was replayed counts from then on.
+        // From the replay, if there was one.
         let age = since(now, from_proto(task.age_from.as_ref().or(task.received_at.as_ref())));
         let traceparent = span.traceparent();
         tracing::info!(
@@ -111,7 +108,7 @@ impl Running {
             outcome,
             http_status,
             ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
-            detail = not_sent.or(verdict.map(|verdict| verdict.detail)),
+            detail = not_sent.or(attempt.map(|(_, detail)| detail)),
             state = ended.unwrap_or(DeliveryState::Waiting).name(),
             age_ms = u64::try_from(age.as_millis()).unwrap_or(u64::MAX),
             trace = traceparent.as_deref().and_then(trace_id),
@@ -130,7 +127,7 @@ impl Running {
     }
 }
 
-/// The contract's name, in lower case and without what all of them begin with.
+/// The contract's name, in lower case and without the common prefix.
 fn outcome_name(outcome: AttemptOutcome) -> &'static str {
     match outcome {
         AttemptOutcome::Unspecified => "unspecified",

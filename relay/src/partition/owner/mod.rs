@@ -1,47 +1,40 @@
-//! The owner of a partition: the task that feeds a [`Machine`], appends its commits and does what it decides.
+//! The owner of a partition: the task that feeds a [`Machine`], appends its commits and performs its actions.
 //!
-//! One commit is on its way at a time; everything that happens meanwhile goes with the next one. A commit with something that
-//! waits for it, an attempt or the answer to an operator, goes at once. What only has to be known later, above all how attempts
-//! ended, is given a moment to go along: a busy partition then appends once and not twice for each event.
+//! One commit is appended at a time; all records that come meanwhile go with the next one. A commit with an action, an attempt
+//! or the answer to an operator, is appended at once. A commit without one, above all with the ends of attempts, waits for a
+//! moment to be joined by others: a busy partition then appends once and not twice for each event.
 //!
-//! [`take_over`] makes an owner. [`attempts`] are under way beside it, and so is what it reads ([`reading`]).
+//! - [`take_over`]: from a partition's journal to its owner.
+//! - [`planning`]: the events that came in. [`upkeep`]: the clock and the retention.
+//! - [`attempts`]: attempts under way, by the [`sender`]. [`reading`]: events that are read meanwhile.
 
 mod attempts;
+mod planning;
 mod reading;
+mod sender;
 mod take_over;
+mod upkeep;
 
+pub(crate) use sender::Sender;
 pub(crate) use take_over::{TakeOverError, take_over};
 
 use super::{
-    clock_guard::{ClockGuard, Look},
-    handle::Request,
-    machine::{Action, Keeping, Machine, Planned},
+    clock_guard::ClockGuard,
+    handle::OwnerRequest,
+    machine::{Action, Machine},
     recent::RecentEvents,
 };
-use crate::{
-    decisions::unmatched::why_unmatched,
-    delivery::attempt::Sender,
-    view::{Fed, Feed, View},
-};
-use attempts::Attempts;
+use crate::view::{Fed, Feed, View};
+use attempts::RunningAttempts;
 use jiff::Timestamp;
 use metrics::counter;
-use opentelemetry::KeyValue;
-use reading::read_carried;
-use std::{
-    collections::VecDeque,
-    future::Future,
-    ops::ControlFlow,
-    pin::Pin,
-    sync::Arc,
-    time::{Duration, SystemTime},
-};
+use std::{collections::VecDeque, future::Future, ops::ControlFlow, pin::Pin, sync::Arc, time::Duration};
 use talaria_bus::{
-    AppendError, Bus, Clock, Floors, Incoming, Journal, LogLimit, Partition, Stored,
-    trace::{Kind, Span, Tracer},
+    AppendError, Bus, Clock, Floors, Journal, Partition, Stored,
+    trace::{Span, Tracer},
 };
 use talaria_core::config::Config;
-use talaria_proto::v1::{Commit, Event, EventCarried};
+use talaria_proto::v1::{Commit, EventCarried};
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch},
     task::JoinSet,
@@ -49,41 +42,42 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-/// Permits that are asked for in one go.
+/// The most permits that are acquired at a time.
 const PERMITS: usize = 64;
 
-/// Requests that wait; who asks after that waits outside.
+/// The length of the queue of requests.
 const REQUESTS: usize = 64;
 
-/// Events that are carried in one go.
+/// The most events that are carried at a time.
 const CARRIED: usize = 16;
 
-/// How long records gather that nothing waits for. After a crash, attempts whose end was not recorded yet are repeated.
+/// The most time that records without an action wait for others. After a crash, attempts whose end was not recorded yet are
+/// repeated.
 const GATHERING: Duration = Duration::from_millis(5);
 
-/// How often the clocks are compared, and it is looked for what is to be kept or forgotten, and for pauses that are over.
-const LOOK: Duration = Duration::from_secs(5);
+/// The interval of the upkeep.
+const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
 
-/// What an owner works with. Clones share it.
+/// The dependencies of an owner. Clones share them.
 #[derive(Clone)]
 pub(crate) struct Tools {
     pub bus: Bus,
     pub clock: Clock,
     pub config: watch::Receiver<Arc<Config>>,
     pub sender: Sender,
-    /// How many deliveries the relay has in hand at once.
-    pub hands: Arc<Semaphore>,
+    /// The limit of deliveries in flight.
+    pub in_flight: Arc<Semaphore>,
     pub recent: RecentEvents,
     pub feed: Feed,
     pub view: View,
 }
 
-/// What a partition needs of the streams.
+/// The part of the streams that a partition needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Needs {
     /// Nothing before these sequences.
     pub floors: Floors,
-    /// Its events up to this sequence were planned: a stream of events that ends before lost its end.
+    /// Its events up to this sequence were planned. If the stream of events ends before it, the stream lost its end.
     pub planned_through: u64,
 }
 
@@ -94,17 +88,16 @@ fn needs(machine: &Machine) -> Needs {
 /// Why a partition is not owned any more.
 #[derive(Debug)]
 pub(crate) enum Ended {
-    /// It was given up in order.
+    /// Given up in order.
     Closed,
-    /// It was given up, and some attempts had not ended in time.
+    /// Given up while some attempts had not ended in time.
     GivenUp,
-    /// Another relay has it.
+    /// Another relay owns it.
     Overtaken,
     /// The journal lost its end, or the bus stopped.
     Broken(AppendError),
 }
 
-/// A commit that was appended, with the journal that it was appended to.
 struct Appended {
     journal: Journal,
     commit: Arc<Commit>,
@@ -114,23 +107,23 @@ struct Appended {
 
 type Appending = Pin<Box<dyn Future<Output = Appended> + Send>>;
 
-/// A partition that was taken over.
+/// The owner's state while it runs.
 pub(crate) struct Running {
     tools: Tools,
     partition: Partition,
     machine: Machine,
-    /// `None` while it appends.
+    /// `None` during an append.
     journal: Option<Journal>,
     appending: Option<Appending>,
-    /// When the records that have gathered are appended, though nothing waits for them.
+    /// When the waiting records are appended, even without an action.
     append_at: Option<Instant>,
     last: u64,
     committed: watch::Sender<u64>,
     needs: watch::Sender<Needs>,
-    requests: mpsc::Receiver<Request>,
-    attempts: Attempts,
+    requests: mpsc::Receiver<OwnerRequest>,
+    attempts: RunningAttempts,
     clock_guard: ClockGuard,
-    /// Hands that are free, and those of attempts whose commit is not durable yet, in their order.
+    /// Free permits, and those of attempts whose commit is not durable yet, in the order of the attempts.
     permits: Vec<OwnedSemaphorePermit>,
     promised: VecDeque<OwnedSemaphorePermit>,
     events: mpsc::Receiver<Vec<Stored>>,
@@ -138,18 +131,18 @@ pub(crate) struct Running {
     carrying: mpsc::Sender<(u64, EventCarried)>,
     renewed: mpsc::Receiver<u64>,
     renewing: mpsc::Sender<u64>,
-    /// Read ahead, and carried; they end with the owner.
+    /// Reads of events; they end with the owner.
     tasks: JoinSet<()>,
     tracer: Tracer,
-    /// Of the plans in the commit that is being built.
+    /// The spans of the plans in the commit that is being built.
     spans: Vec<Span>,
 }
 
 impl Running {
-    /// Works until it is told to stop, and then gives the partition up: what is under way has `relay.drain` to end.
+    /// Runs until `stop`, and then gives the partition up: attempts under way have `relay.drain` to end.
     pub(crate) async fn run(mut self, stop: CancellationToken) -> Ended {
         let mut config = self.tools.config.clone();
-        let (mut looks, mut drained) = (tokio::time::interval(LOOK), None);
+        let (mut looks, mut drained) = (tokio::time::interval(UPKEEP_INTERVAL), None);
         looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             let starved = self.dispatch();
@@ -160,7 +153,7 @@ impl Running {
             let takes = self.machine.has_room(0);
             let plans = takes && drained.is_none();
             let next_due = if self.appending.is_some() { None } else { self.machine.next_due() };
-            let hands = Arc::clone(&self.tools.hands);
+            let in_flight = Arc::clone(&self.tools.in_flight);
             let clock = self.tools.clock.clone();
             let flow = tokio::select! {
                 appended = append_ended(&mut self.appending) => self.appended(appended),
@@ -197,7 +190,7 @@ impl Running {
                 }
                 () = gathered(self.append_at), if self.journal.is_some() => ControlFlow::Continue(()),
                 () = sleep_until(&clock, next_due), if next_due.is_some() && !starved => ControlFlow::Continue(()),
-                Ok(permit) = hands.acquire_owned(), if starved => {
+                Ok(permit) = in_flight.acquire_owned(), if starved => {
                     self.permits.push(permit);
                     ControlFlow::Continue(())
                 }
@@ -209,7 +202,7 @@ impl Running {
                     ControlFlow::Continue(())
                 }
                 () = over(&mut drained), if drained.is_some() => {
-                    tracing::warn!(partition = %self.partition, "giving up on attempts that did not end in time");
+                    tracing::warn!(partition = %self.partition, "attempts given up after the drain timeout");
                     ControlFlow::Break(self.give_up().await)
                 }
             };
@@ -219,7 +212,7 @@ impl Running {
         }
     }
 
-    /// Begins attempts of what is due, as far as the relay has hands for it; says whether more is due than that.
+    /// Begins attempts of due deliveries, as far as there are permits. Whether more deliveries are due.
     fn dispatch(&mut self) -> bool {
         let now = self.now();
         loop {
@@ -228,7 +221,7 @@ impl Running {
                 return false;
             }
             while self.permits.len() < PERMITS
-                && let Ok(permit) = Arc::clone(&self.tools.hands).try_acquire_owned()
+                && let Ok(permit) = Arc::clone(&self.tools.in_flight).try_acquire_owned()
             {
                 self.permits.push(permit);
             }
@@ -245,7 +238,7 @@ impl Running {
         }
     }
 
-    /// Appends what has gathered, once it is time to.
+    /// Appends the waiting records, if it is time to.
     fn append(&mut self) {
         if self.machine.has_records() {
             let now = Instant::now();
@@ -256,7 +249,7 @@ impl Running {
         }
     }
 
-    /// Appends what has gathered, unless a commit is on its way.
+    /// Appends the waiting records, unless a commit is being appended.
     fn append_at_once(&mut self) {
         if self.machine.has_records()
             && let Some(mut journal) = self.journal.take()
@@ -273,7 +266,7 @@ impl Running {
         }
     }
 
-    /// A commit is durable, or the partition is lost.
+    /// Ends an append: the commit is durable, or the partition is lost.
     fn appended(&mut self, Appended { journal, commit, actions, outcome }: Appended) -> ControlFlow<Ended> {
         self.appending = None;
         let seq = match outcome {
@@ -304,142 +297,17 @@ impl Running {
         ControlFlow::Continue(())
     }
 
-    fn plan(&mut self, stored: &[Stored]) {
+    fn request(&mut self, request: OwnerRequest) {
         let now = self.now();
-        for stored in stored {
-            let planned = self.machine.event(stored, now);
-            let Incoming::Event(event) = &stored.what else { continue };
-            match planned {
-                Planned::ForRoutes => {
-                    self.tools.recent.insert(stored.seq, event);
-                    counter!("talaria_events_planned_total", "routes" => "some").increment(1);
-                }
-                Planned::ForNone => {
-                    counter!("talaria_events_planned_total", "routes" => "none").increment(1);
-                    self.warn_unmatched(event);
-                }
-                Planned::Repeated => counter!("talaria_events_repeated_total", "body" => "same").increment(1),
-                Planned::Conflict => {
-                    counter!("talaria_events_repeated_total", "body" => "other").increment(1);
-                    tracing::warn!(
-                        event = event.id,
-                        tenant = event.tenant,
-                        kind = event.r#type,
-                        job = event.job_id,
-                        "event repeated with another body; the first one stands"
-                    );
-                }
-                Planned::Nothing => continue,
-            }
-            self.spans.push(self.span(event));
-        }
-    }
-
-    /// Says that nothing is sent for an event: OpenRouter was answered 204 all the same.
-    fn warn_unmatched(&self, event: &Event) {
-        static UNMATCHED: LogLimit = LogLimit::new();
-        let Some(left_out) = UNMATCHED.admit() else { return };
-        let config = Arc::clone(&self.tools.config.borrow());
-        let because = why_unmatched(&event.r#type, config.tenants.get(&event.tenant).map(AsRef::as_ref));
-        let help = format!(
-            "talaria explain {id} says why, and talaria replay {id} --route ROUTE hands it over once a route takes it",
-            id = event.id
-        );
-        tracing::warn!(
-            event = event.id,
-            tenant = event.tenant,
-            kind = event.r#type,
-            job = event.job_id,
-            because,
-            help,
-            left_out,
-            "no route takes an event"
-        );
-    }
-
-    /// The span of an event's plan, which ends when that is durable.
-    fn span(&self, event: &Event) -> Span {
-        let mut span = self.tracer.span("plan", Kind::Consumer, &event.traceparent, SystemTime::now());
-        span.say(|| {
-            vec![
-                KeyValue::new("messaging.operation.type", "process"),
-                KeyValue::new("messaging.destination.name", "events"),
-                KeyValue::new("messaging.message.id", event.id.clone()),
-                KeyValue::new("talaria.tenant", event.tenant.clone()),
-                KeyValue::new("talaria.event.id", event.id.clone()),
-            ]
-        });
-        span
-    }
-
-    fn request(&mut self, request: Request) {
-        let now = self.now();
-        // Who asked may have gone.
+        // The caller may have gone.
         match request {
-            Request::Command(command, reply) => self.machine.command(command, reply, now),
-            Request::Gauges(reply) => drop(reply.send(self.machine.gauges(now))),
-            Request::Jobs(reply) => drop(reply.send(self.machine.jobs())),
+            OwnerRequest::Command(command, reply) => self.machine.command(command, reply, now),
+            OwnerRequest::Gauges(reply) => drop(reply.send(self.machine.gauges(now))),
+            OwnerRequest::Jobs(reply) => drop(reply.send(self.machine.jobs())),
         }
     }
 
-    /// What time it is. Each reading is compared with the time since boot, so that no record has a wrong time unnoticed.
-    fn now(&mut self) -> Timestamp {
-        let now = self.tools.clock.now();
-        match self.clock_guard.look(now, self.tools.clock.since_boot()) {
-            Look::Steady => {}
-            Look::Back(by) => {
-                tracing::warn!(partition = %self.partition, ?by, "the wall clock was set back; what waits is due as much earlier");
-                self.machine.set_back(now);
-            }
-            Look::Forward(by) => {
-                tracing::warn!(
-                    partition = %self.partition, ?by,
-                    "the wall clock was set forward; nothing is parked by age or forgotten until it has settled"
-                );
-            }
-        }
-        self.machine.set_clock_settled(self.clock_guard.is_settled());
-        now
-    }
-
-    /// Keeps what the retention asks for.
-    fn look(&mut self) {
-        let now = self.now();
-        self.machine.end_pauses(now);
-        let Keeping { renew, carry } = self.machine.keep(now, CARRIED);
-        if renew {
-            let (bus, partition, renewing) = (self.tools.bus.clone(), self.partition, self.renewing.clone());
-            let planned = self.machine.planned_through();
-            self.tasks.spawn(async move {
-                match bus.quiet_through(partition, planned).await {
-                    // The owner may have gone.
-                    Ok(quiet) => drop(renewing.send(quiet).await),
-                    Err(error) => {
-                        static FAILED: LogLimit = LogLimit::new();
-                        if let Some(left_out) = FAILED.admit() {
-                            tracing::warn!(%error, %partition, left_out, "cannot tell what was planned");
-                        }
-                    }
-                }
-            });
-        }
-        for seq in carry {
-            let (bus, view) = (self.tools.bus.clone(), self.tools.view.clone());
-            let (payload, carrying) = (self.machine.payload(seq), self.carrying.clone());
-            let tasks = self.machine.tasks_of(seq);
-            self.tasks.spawn(async move {
-                if let Some(carried) = read_carried(&bus, &view, seq, payload, tasks).await {
-                    // The owner may have gone.
-                    let _ = carrying.send((seq, carried)).await;
-                }
-            });
-        }
-        while self.tasks.try_join_next().is_some() {}
-        let now = needs(&self.machine);
-        self.needs.send_if_modified(|known| std::mem::replace(known, now) != now);
-    }
-
-    /// Appends that the partition is given up in order.
+    /// Appends `Closed`.
     async fn close(&mut self) -> Ended {
         let now = self.now();
         self.machine.close(now);
@@ -451,7 +319,7 @@ impl Running {
         }
     }
 
-    /// Leaves what is under way to the next owner, once what is known is recorded.
+    /// Appends the waiting records, and leaves attempts under way to the next owner.
     async fn give_up(&mut self) -> Ended {
         while self.appending.is_some() || self.machine.has_records() {
             self.append_at_once();

@@ -1,7 +1,8 @@
-//! What is read for an owner beside its work.
+//! Reads for an owner, while it works: the events that come in, and the events to carry.
 
+use super::sender::read_event;
 use crate::{
-    delivery::attempt::read_event,
+    backoff::Backoff,
     partition::state::Payload,
     view::{View, query},
 };
@@ -12,26 +13,27 @@ use tokio::sync::mpsc;
 
 static CANNOT_CARRY: LogLimit = LogLimit::new();
 
-/// Events that are taken in one go.
+/// The most events in one batch.
 const EVENTS: usize = 256;
 
-/// The pause before the events are asked for again when the bus does not give them, and the longest.
+/// The first and the longest pause after a failed subscription.
 const RETRY_DELAYS: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(5));
 
-/// Reads what comes into the partition behind a sequence, one step ahead, whatever happens to the bus meanwhile.
+/// Reads the events of the partition after a sequence, one batch ahead. Subscribes again after failures.
 pub(super) async fn read_ahead(
     bus: Bus,
     partition: Partition,
     mut after: u64,
     incoming: mpsc::Sender<Vec<Stored>>,
 ) {
-    let mut delay = RETRY_DELAYS.0;
+    let mut backoff = Backoff::new(RETRY_DELAYS.0, RETRY_DELAYS.1);
     loop {
         let read = async {
             let mut events = bus.events(partition, after).await?;
             loop {
                 let stored = events.next(EVENTS).await?;
-                (after, delay) = (stored.last().map_or(after, |stored| stored.seq), RETRY_DELAYS.0);
+                after = stored.last().map_or(after, |stored| stored.seq);
+                backoff.reset();
                 if incoming.send(stored).await.is_err() {
                     return Ok::<_, Error>(());
                 }
@@ -40,19 +42,18 @@ pub(super) async fn read_ahead(
         match read.await {
             Ok(()) => return,
             Err(error) => {
-                // All partitions have the same trouble at once.
+                // All partitions fail at once.
                 static FAILED: LogLimit = LogLimit::new();
                 if let Some(left_out) = FAILED.admit() {
                     tracing::warn!(%error, %partition, left_out, "event subscription failed");
                 }
             }
         }
-        tokio::time::sleep(delay).await;
-        delay = (2 * delay).min(RETRY_DELAYS.1);
+        backoff.sleep().await;
     }
 }
 
-/// An event with its payload, and its deliveries with what the view knows of them.
+/// An event with its payload, and its deliveries with their history from the view.
 pub(super) async fn read_carried(
     bus: &Bus,
     view: &View,
@@ -64,7 +65,7 @@ pub(super) async fn read_carried(
         Ok(Some(event)) => (*event).clone(),
         Ok(None) => {
             if let Some(left_out) = CANNOT_CARRY.admit() {
-                tracing::error!(seq, left_out, "an event that still waits is not kept any more");
+                tracing::error!(seq, left_out, "event of a waiting delivery is gone");
             }
             return None;
         }
@@ -79,7 +80,7 @@ pub(super) async fn read_carried(
     let mut known: HashMap<String, (Delivery, Vec<Attempted>)> = known
         .inspect_err(|error| {
             if let Some(left_out) = CANNOT_CARRY.admit() {
-                tracing::warn!(%error, seq, left_out, "the status view cannot tell what is carried");
+                tracing::warn!(%error, seq, left_out, "delivery history read failed");
             }
         })
         .unwrap_or_default()

@@ -1,9 +1,9 @@
-//! Taking a partition over.
+//! The takeover of a partition.
 
-use super::{Attempts, CARRIED, Needs, REQUESTS, Running, Tools, needs, reading::read_ahead};
+use super::{CARRIED, Needs, REQUESTS, Running, RunningAttempts, Tools, needs, reading::read_ahead};
 use crate::{
     partition::{
-        assignment::{self, Hearing},
+        assignment::{Hearing, OwnerStatus},
         clock_guard::ClockGuard,
         handle::Owner,
         machine::Machine,
@@ -20,15 +20,15 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-/// Commits that are read in one go at a takeover.
+/// The most commits in one read.
 const REPLAYED: usize = 1024;
 
-/// How often it is looked whether the owner of a partition has given it up.
-const OWNER_LOOK: Duration = Duration::from_millis(200);
+/// How often to check whether another owner has given the partition up.
+const OWNER_CHECK_INTERVAL: Duration = Duration::from_millis(200);
 
-/// Reads a partition's journal to its end, and takes the partition over. What was under way then was interrupted. Where the
-/// journal names another relay as the owner, that one has to give the partition up before, or to be gone by what is `heard`;
-/// there are no other relays where that is `None`.
+/// Reads a partition's journal to its end, and takes the partition over. Attempts that are under way in the journal were
+/// interrupted. If the journal names another relay as the owner, waits until that one has given the partition up or is gone,
+/// by the announcements in `heard`; `None` if there are no other relays.
 pub(crate) async fn take_over(
     tools: Tools,
     partition: Partition,
@@ -44,7 +44,7 @@ pub(crate) async fn take_over(
     let largest = tools.bus.largest_commit();
     let mut machine = Machine::open(partition, identity.clone(), state, config, largest, now);
     let mut journal = tools.bus.journal(partition, last);
-    // One commit says that it is ours, and as many as it takes what was interrupted.
+    // The first commit has `Opened`; interrupted attempts may need several.
     loop {
         let (interrupted, more) = machine.interrupt(now, rand::random());
         counter!("talaria_attempts_total", "outcome" => "interrupted").increment(interrupted);
@@ -82,7 +82,7 @@ pub(crate) async fn take_over(
         committed,
         needs: needed,
         requests: receiver,
-        attempts: Attempts { give_up: CancellationToken::new(), ended, endings },
+        attempts: RunningAttempts { give_up: CancellationToken::new(), ended, endings },
         clock_guard,
         permits: Vec::new(),
         promised: VecDeque::new(),
@@ -112,7 +112,7 @@ async fn replay(
         tokio::spawn(async move { bus.read(partition, after, REPLAYED).await })
     };
     let mut reading = read(last);
-    // An owner's run, and since how many beats it is silent.
+    // The run of a silent owner, and our number of beats when it was first seen silent.
     let mut silent: Option<(u64, u32)> = None;
     loop {
         let commits = reading.await.map_err(|_| TakeOverError::Stopped)??;
@@ -122,9 +122,9 @@ async fn replay(
             {
                 let heard = heard.borrow();
                 match heard.owner(partition, relay, run) {
-                    assignment::Owner::Gone => break,
-                    assignment::Owner::Claims => return Err(TakeOverError::Claimed),
-                    assignment::Owner::Silent => {
+                    OwnerStatus::Gone => break,
+                    OwnerStatus::Claims => return Err(TakeOverError::Claimed),
+                    OwnerStatus::Silent => {
                         let known = silent.filter(|(silent, _)| *silent == run);
                         let (_, since) = *silent.insert(known.unwrap_or((run, heard.beats())));
                         if heard.is_gone_since(since) {
@@ -133,14 +133,14 @@ async fn replay(
                     }
                 }
             }
-            if stop.run_until_cancelled(tokio::time::sleep(OWNER_LOOK)).await.is_none() {
+            if stop.run_until_cancelled(tokio::time::sleep(OWNER_CHECK_INTERVAL)).await.is_none() {
                 return Err(TakeOverError::Stopped);
             }
             reading = read(last);
             continue;
         };
         last = newest.seq;
-        // Decoding takes as long as applying, and is done on another thread meanwhile.
+        // Decoding takes as long as applying: the next commits are decoded on another thread meanwhile.
         reading = read(last);
         for committed in &commits {
             committed.commit.records.iter().for_each(|record| state.apply(record));
@@ -159,7 +159,7 @@ pub(crate) enum TakeOverError {
     Bus(#[from] Error),
     #[error(transparent)]
     Append(AppendError),
-    #[error("told to stop")]
+    #[error("stopped")]
     Stopped,
     #[error("another relay claims it")]
     Claimed,
@@ -170,8 +170,8 @@ pub(crate) enum TakeOverError {
     EventsLost { last: u64, planned: u64 },
 }
 
-/// Fails when the events end before what was planned: what comes now would pass for planned. Says so when events are gone
-/// that were never planned.
+/// Fails when the events end before the last planned one: new events would pass for planned ones. Logs an error when events
+/// were removed before they were planned.
 async fn check_events(bus: &Bus, partition: Partition, state: &State) -> Result<(), TakeOverError> {
     let planned = state.planned_through();
     if planned == 0 {

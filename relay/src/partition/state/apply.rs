@@ -110,7 +110,7 @@ impl State {
         if is_paced { Some(self.lanes.number(tenant, route)) } else { self.lanes.find(tenant, route) }
     }
 
-    /// Ends what was under way. The delivery waits with the values of the task, or does not wait any more.
+    /// Ends an attempt under way. The delivery waits with the values of the task, or does not wait any more.
     fn conclude(
         &mut self,
         event_seq: u64,
@@ -273,7 +273,7 @@ fn leave(lanes: &mut Lanes, event_seq: u64, waiting: &Waiting) {
     }
 }
 
-/// The breaker; `None` when everything goes through.
+/// The breaker; `None` when the route is open.
 fn shut(changed: &RouteChanged) -> Option<Shut> {
     let until = from_proto(Some(changed.held_until.as_ref()?));
     let cause = match changed.cause() {

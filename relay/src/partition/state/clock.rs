@@ -1,5 +1,5 @@
 //! The clock of a partition. Its owners may have different clocks, and the clock of one may be set back; only `Opened`
-//! tells what time it is from there on.
+//! changes the clock.
 
 use super::State;
 
@@ -7,14 +7,14 @@ use super::State;
 const DIFFERENCE: i64 = 1_000_000_000;
 
 impl State {
-    /// How far a clock that reads `now` is behind the last record, in nanoseconds; 0 if that is no difference that counts.
+    /// The nanoseconds that a clock which reads `now` is behind the last record; 0 for a difference that does not count.
     pub(super) fn behind(&self, now: i64) -> i64 {
         let behind = self.last_at.saturating_sub(now);
         if behind < DIFFERENCE { 0 } else { behind }
     }
 
-    /// Makes everything that waits due earlier by `by` nanoseconds, so that it waits for as long as it would have by the clock
-    /// of the last record. The times in [`super::Memory`] are for the caller.
+    /// Makes all waiting deliveries due earlier by `by` nanoseconds, so that they wait as long as by the clock of the last
+    /// record. The times in [`super::Memory`] are for the caller.
     pub(super) fn set_back(&mut self, by: i64) {
         self.waiting.iter_mut().for_each(|waiting| waiting.due = waiting.due.saturating_sub(by));
         for id in self.lanes.ids().collect::<Vec<_>>() {

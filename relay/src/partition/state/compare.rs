@@ -1,16 +1,15 @@
-//! States compared by what they know, whatever the numbers of their lanes and items are.
+//! The comparison of states, without the numbers of their lanes and items.
 
 use super::{Memory, State, kept::Kept, lanes::LaneState, waiting::Waiting};
 use crate::decisions::breaker::Shut;
 use std::{collections::BTreeMap, fmt};
 use talaria_proto::v1::{DeliveryTask, PauseChanged, ReplayJob};
 
-/// All that a state knows.
 #[derive(Debug, PartialEq)]
-struct Known<'a> {
+struct KnownState<'a> {
     planned_through: u64,
     /// In the order of their base records.
-    kept: Vec<Event>,
+    kept: Vec<KnownEvent>,
     lanes: BTreeMap<(&'a str, &'a str), KnownLane>,
     pauses: Vec<&'a PauseChanged>,
     jobs: Vec<&'a ReplayJob>,
@@ -20,7 +19,7 @@ struct Known<'a> {
 }
 
 #[derive(Debug, PartialEq)]
-struct Event {
+struct KnownEvent {
     id: String,
     /// Whether it is found by its id.
     is_known: bool,
@@ -44,8 +43,8 @@ struct KnownLane {
 }
 
 impl State {
-    fn all(&self) -> Known<'_> {
-        Known {
+    fn all(&self) -> KnownState<'_> {
+        KnownState {
             planned_through: self.planned_through,
             kept: self.kept.iter().map(|kept| self.event(kept)).collect(),
             lanes: self.lanes.ids().filter_map(|id| self.known_lane(id)).collect(),
@@ -57,11 +56,11 @@ impl State {
         }
     }
 
-    fn event(&self, kept: &Kept) -> Event {
+    fn event(&self, kept: &Kept) -> KnownEvent {
         let task = |waiting: &Waiting| (self.task_of(kept, waiting).unwrap(), waiting.is_under_way);
         let mut waiting: Vec<_> = self.of_event(kept).map(|(_, waiting)| task(waiting)).collect();
         waiting.sort_by(|(one, _), (other, _)| one.delivery_id.cmp(&other.delivery_id));
-        Event {
+        KnownEvent {
             id: kept.id.to_string(),
             is_known: self.known(kept.id).is_some_and(|known| known.event_seq == kept.event_seq),
             is_carried: kept.is_carried,
@@ -73,7 +72,7 @@ impl State {
         }
     }
 
-    /// A lane of which nothing is known is as one that never was.
+    /// A lane without any content is left out.
     fn known_lane(&self, id: super::LaneId) -> Option<((&str, &str), KnownLane)> {
         let LaneState { lane, due, under_way, reserved, starts, shut, .. } = self.lanes.get(id)?;
         let known = KnownLane {

@@ -22,7 +22,7 @@ impl LaneId {
     }
 }
 
-/// A tenant's route.
+/// The names of a lane.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Lane {
     pub tenant: Arc<str>,

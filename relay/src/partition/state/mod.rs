@@ -5,7 +5,7 @@
 //!
 //! 1. A record holds absolute values, so applying it twice changes nothing.
 //! 2. The order of the records counts, and never their times. An `Opened` that is earlier than the record before it sets
-//!    the clock back: what waits is due as much earlier.
+//!    the clock back: waiting deliveries are due earlier by the same time.
 //! 3. A record about an event whose base record is missing is applied if it holds a whole task, else ignored.
 //! 4. A journal that was trimmed to [`State::floors`] gives the same state, also if the owner dies at any time.
 //!
@@ -30,11 +30,13 @@ mod waiting;
 pub(crate) use lanes::{Lane, LaneId};
 pub(crate) use opened::route_changed;
 
-use super::handle::Key;
-use crate::decisions::{
-    breaker::Shut,
-    pace::Turn,
-    pause::{self, Pauses},
+use crate::{
+    decisions::{
+        breaker::Shut,
+        pace::Priority,
+        pause::{self, Pauses},
+    },
+    delivery_key::DeliveryKey,
 };
 use commits::Commits;
 use jiff::Timestamp;
@@ -90,7 +92,7 @@ pub(crate) struct Memory {
     /// When requests went out in the last two hours, if the route has a pace.
     pub sent: Vec<Timestamp>,
     /// Slots that are reserved by waiting deliveries.
-    pub reserved: Vec<(Timestamp, Turn)>,
+    pub reserved: Vec<(Timestamp, Priority)>,
     /// The breaker, if it shut the route.
     pub shut: Option<Shut>,
 }
@@ -111,8 +113,7 @@ impl State {
         self.kept.by_id(id).map(|kept| Known { event_seq: kept.event_seq, digest: kept.digest })
     }
 
-    /// Where the payload of an event is. An event whose `EventCarried` is not durable yet still has its payload at the place
-    /// before.
+    /// Where the payload of an event is. While its `EventCarried` is not durable, the payload is where it was before.
     pub(crate) fn payload(&self, event_seq: u64) -> Payload {
         let carried = self.kept.by_seq(event_seq).filter(|kept| kept.is_carried);
         let carried = carried.and_then(|kept| match kept.base.seq() {
@@ -123,7 +124,7 @@ impl State {
     }
 
     /// A waiting delivery, under way or not.
-    pub(crate) fn task(&self, key: Key) -> Option<DeliveryTask> {
+    pub(crate) fn task(&self, key: DeliveryKey) -> Option<DeliveryTask> {
         let (kept, waiting) = self.find(key)?;
         self.task_of(kept, waiting)
     }
@@ -139,26 +140,26 @@ impl State {
     }
 
     /// Whether an attempt of a delivery was started and has not ended.
-    pub(crate) fn is_under_way(&self, key: Key) -> bool {
+    pub(crate) fn is_under_way(&self, key: DeliveryKey) -> bool {
         self.find(key).is_some_and(|(_, waiting)| waiting.is_under_way)
     }
 
     /// The deliveries that are under way, in order.
-    pub(crate) fn under_way(&self) -> Vec<Key> {
+    pub(crate) fn under_way(&self) -> Vec<DeliveryKey> {
         let keys = |lane: &LaneState| {
             let route = lane.key.to_i64();
             lane.under_way
                 .iter()
-                .map(move |event_seq| Key { event_seq: *event_seq, route })
+                .map(move |event_seq| DeliveryKey { event_seq: *event_seq, route })
                 .collect::<Vec<_>>()
         };
-        let mut keys: Vec<Key> = self.lanes.iter().flat_map(keys).collect();
+        let mut keys: Vec<DeliveryKey> = self.lanes.iter().flat_map(keys).collect();
         keys.sort_unstable();
         keys
     }
 
     /// The lane of a waiting delivery.
-    pub(crate) fn lane_of(&self, key: Key) -> Option<LaneId> {
+    pub(crate) fn lane_of(&self, key: DeliveryKey) -> Option<LaneId> {
         self.find(key).map(|(_, waiting)| waiting.lane)
     }
 
@@ -194,11 +195,11 @@ impl State {
     }
 
     /// The deliveries of a lane that are due and not under way, the longest due first.
-    pub(crate) fn due(&self, lane: LaneId, now: Timestamp) -> impl Iterator<Item = Key> {
+    pub(crate) fn due(&self, lane: LaneId, now: Timestamp) -> impl Iterator<Item = DeliveryKey> {
         let last = (nanos(now), u64::MAX);
         self.lanes.get(lane).into_iter().flat_map(move |lane| {
             let route = lane.key.to_i64();
-            lane.due.range(..=last).map(move |(_, event_seq)| Key { event_seq: *event_seq, route })
+            lane.due.range(..=last).map(move |(_, event_seq)| DeliveryKey { event_seq: *event_seq, route })
         })
     }
 
@@ -229,7 +230,7 @@ impl State {
                 Some(waiting)
             });
             let reserved = waiting.filter(|waiting| waiting.slot_reserved);
-            memory.reserved = reserved.map(|waiting| (timestamp(waiting.due), waiting.turn())).collect();
+            memory.reserved = reserved.map(|waiting| (timestamp(waiting.due), waiting.priority())).collect();
         }
         memory
     }
@@ -240,7 +241,7 @@ impl State {
 
     /// The pauses whose time is over.
     pub(crate) fn pauses_over(&self, now: Timestamp) -> Vec<Pause> {
-        self.paused.holding().filter(|pause| pause::is_over(pause, now)).cloned().collect()
+        self.paused.current().filter(|pause| pause::is_over(pause, now)).cloned().collect()
     }
 
     /// The pause of this route alone; with an empty route, the tenant's.
@@ -281,7 +282,7 @@ impl State {
         iter::successors(at(kept.first), move |(_, waiting)| at(waiting.next))
     }
 
-    fn find(&self, key: Key) -> Option<(&Kept, &Waiting)> {
+    fn find(&self, key: DeliveryKey) -> Option<(&Kept, &Waiting)> {
         let kept = self.kept.by_seq(key.event_seq)?;
         let is_it = |waiting: &Waiting| {
             self.lanes.get(waiting.lane).is_some_and(|lane| lane.key.to_i64() == key.route)

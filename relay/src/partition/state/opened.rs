@@ -101,7 +101,7 @@ fn share(mut lengths: Vec<usize>, most: usize) -> usize {
     most
 }
 
-/// The record of a route's breaker; `shut` is `None` when everything goes through.
+/// The record of a route's breaker; `shut` is `None` when the route is open.
 pub(crate) fn route_changed(tenant: &str, route: &str, shut: Option<&Shut>) -> RouteChanged {
     let (tenant, route) = (tenant.to_owned(), route.to_owned());
     let Some(shut) = shut else { return RouteChanged { tenant, route, ..RouteChanged::default() } };
@@ -120,7 +120,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn long_lists_share_what_short_ones_leave() {
+    fn long_lists_share_the_room_that_short_ones_leave() {
         assert_eq!(share(vec![9, 1, 5], 100), 100);
         assert_eq!(share(vec![50, 1, 50], 21), 10);
         assert_eq!(share(vec![7], 5), 5);

@@ -35,13 +35,11 @@ impl Paused {
         self.last.values().flat_map(BTreeMap::values)
     }
 
-    /// The pauses that hold now.
-    pub(super) fn holding(&self) -> impl Iterator<Item = &Pause> {
+    pub(super) fn current(&self) -> impl Iterator<Item = &Pause> {
         self.all().filter(|last| last.paused).filter_map(|last| last.pause.as_ref())
     }
 
-    /// All of them as they are by a clock that is `by` nanoseconds behind: a pause that ends by itself lasts as long as it would
-    /// have.
+    /// The changes by a clock that is `by` nanoseconds behind: a pause with an end keeps its remaining time.
     pub(super) fn set_back(&self, by: i64) -> Vec<PauseChanged> {
         let mut all: Vec<PauseChanged> = self.all().cloned().collect();
         for until in all.iter_mut().filter_map(|last| last.pause.as_mut()?.until.as_mut()) {

@@ -1,4 +1,4 @@
-//! What a state answers, against the model and against itself after a replay.
+//! The state, compared with the model and with itself after a replay.
 
 #![allow(clippy::print_stdout, reason = "a seed that fails has to be known, and measurements are shown")]
 
@@ -33,7 +33,7 @@ fn planned(tenant: &str, job: u32, routes: &[&str]) -> What {
     What::EventPlanned(EventPlanned { event: Some(event(tenant, job, start())), routes })
 }
 
-/// The state that a journal gives, from a sequence on.
+/// The state by a journal, from a sequence on.
 fn replay(journal: &[(u64, Vec<Record>)], from: u64, times: usize) -> State {
     let mut state = State::default();
     for (seq, records) in journal.iter().filter(|(seq, _)| *seq >= from) {
@@ -46,7 +46,7 @@ fn replay(journal: &[(u64, Vec<Record>)], from: u64, times: usize) -> State {
     state
 }
 
-/// Does so much by chance, with a look after each.
+/// Drives a state with `steps` random actions, and calls `look` after each.
 fn drive(seed: u64, steps: usize, mut look: impl FnMut(&mut Driver)) -> Driver {
     println!("seed {seed}");
     let mut driver = Driver::new(seed);
@@ -149,7 +149,7 @@ fn agree_on_lane(driver: &Driver, tenant: &str, route: &str) {
 fn a_replayed_state_is_the_one_that_wrote_the_journal() {
     for seed in SEEDS {
         let mut driver = drive(seed, 600, |_| {});
-        driver.settle();
+        driver.commit_all();
         assert_eq!(replay(&driver.journal, 0, 1), driver.state);
     }
 }
@@ -158,12 +158,12 @@ fn a_replayed_state_is_the_one_that_wrote_the_journal() {
 fn a_record_that_is_applied_twice_changes_nothing() {
     for seed in SEEDS {
         let mut driver = drive(seed, 600, |_| {});
-        driver.settle();
+        driver.commit_all();
         assert_eq!(replay(&driver.journal, 0, 2), driver.state);
     }
 }
 
-/// Whenever the owner dies, the next one has all that was durable, although the streams were trimmed.
+/// Whenever the owner dies, the next one has the whole durable state, although the streams were trimmed.
 #[test]
 fn a_trimmed_journal_gives_the_same_state_whenever_the_owner_dies() {
     let mut trimmed = 0;
@@ -179,13 +179,13 @@ fn a_trimmed_journal_gives_the_same_state_whenever_the_owner_dies() {
             let whole = replay(&driver.journal, 0, 1);
             let rest = replay(&driver.journal, most.journal, 1);
             assert_eq!(rest, whole);
-            assert!(rest.planned_through() + 1 >= most.events, "what is not planned yet is needed");
+            assert!(rest.planned_through() + 1 >= most.events, "unplanned events are needed");
             let durable = |seq| match rest.payload(seq) {
                 Payload::Event(seq) => seq >= most.events,
                 Payload::Carried(seq) => driver.journal.iter().any(|(commit, _)| *commit == seq),
             };
             assert!(rest.kept.iter().all(|kept| durable(kept.event_seq)));
-            // What the owner reads before its commits are durable has to be there, too.
+            // The payloads that the owner reads before its commits are durable must be kept, too.
             for kept in driver.state.kept.iter() {
                 match driver.state.payload(kept.event_seq) {
                     Payload::Event(seq) => assert!(seq >= most.events),

@@ -6,11 +6,11 @@ use super::{
     slab::Ix,
     time::{MISSING, read, read_optional, write, write_optional},
 };
-use crate::decisions::{admission, pace::Turn};
+use crate::decisions::{admission, pace::Priority};
 use talaria_core::id::{DeliveryId, RouteKey};
 use talaria_proto::v1::DeliveryTask;
 
-/// A waiting delivery. The fields mean what those of [`DeliveryTask`] mean.
+/// A waiting delivery. The fields mean the same as those of [`DeliveryTask`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Waiting {
     pub due: i64,
@@ -97,8 +97,8 @@ impl Waiting {
         }
     }
 
-    pub(super) fn turn(&self) -> Turn {
+    pub(super) fn priority(&self) -> Priority {
         let Self { generation, counted_attempts, .. } = *self;
-        admission::turn(&DeliveryTask { generation, counted_attempts, ..DeliveryTask::default() })
+        admission::priority(&DeliveryTask { generation, counted_attempts, ..DeliveryTask::default() })
     }
 }

@@ -1,4 +1,4 @@
-//! Authenticates a client by its credentials, and decides what it may ask.
+//! Authenticates a client by its credentials, and decides which methods it may call.
 
 use super::Caller;
 use std::sync::Arc;
@@ -16,20 +16,20 @@ const HEALTH: &str = tonic_health::pb::health_server::SERVICE_NAME;
 const REFLECTION: &str = tonic_reflection::pb::v1::server_reflection_server::SERVICE_NAME;
 const OLDER_REFLECTION: &str = tonic_reflection::pb::v1alpha::server_reflection_server::SERVICE_NAME;
 
-/// What a method takes.
+/// The access that a method needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Takes {
-    /// Nothing: it tells of no tenant.
+pub(super) enum Access {
+    /// It shows nothing of tenants.
     Nothing,
     /// An authenticated client with at least this scope.
     Scope(Scope),
 }
 
-/// Every method that is answered.
-const METHODS: [(&str, &[&str], Takes); 6] = [
-    (HEALTH, &["Check", "List", "Watch"], Takes::Nothing),
-    (REFLECTION, &["ServerReflectionInfo"], Takes::Scope(Scope::Read)),
-    (OLDER_REFLECTION, &["ServerReflectionInfo"], Takes::Scope(Scope::Read)),
+/// All methods. Any other is refused.
+const METHODS: [(&str, &[&str], Access); 6] = [
+    (HEALTH, &["Check", "List", "Watch"], Access::Nothing),
+    (REFLECTION, &["ServerReflectionInfo"], Access::Scope(Scope::Read)),
+    (OLDER_REFLECTION, &["ServerReflectionInfo"], Access::Scope(Scope::Read)),
     (
         STATUS,
         &[
@@ -44,12 +44,12 @@ const METHODS: [(&str, &[&str], Takes); 6] = [
             "ListRefusals",
             "ListIds",
         ],
-        Takes::Scope(Scope::Read),
+        Access::Scope(Scope::Read),
     ),
     (
         CONTROL,
         &["Explain", "GetReplayJob", "ListReplayJobs", "ListControlActions"],
-        Takes::Scope(Scope::Read),
+        Access::Scope(Scope::Read),
     ),
     (
         CONTROL,
@@ -62,44 +62,41 @@ const METHODS: [(&str, &[&str], Takes); 6] = [
             "ReplayDeliveries",
             "CancelReplayJob",
         ],
-        Takes::Scope(Scope::Control),
+        Access::Scope(Scope::Control),
     ),
 ];
 
-/// What the method at this path takes, if there is one: `/package.Service/Method`.
-pub(super) fn takes(path: &str) -> Option<Takes> {
+/// The access that the method at a path needs, if it exists: `/package.Service/Method`.
+pub(super) fn access_of(path: &str) -> Option<Access> {
     let (service, method) = path.strip_prefix('/')?.split_once('/')?;
-    let (.., takes) = METHODS.iter().find(|(of, methods, _)| *of == service && methods.contains(&method))?;
-    Some(*takes)
+    let (.., needs) = METHODS.iter().find(|(of, methods, _)| *of == service && methods.contains(&method))?;
+    Some(*needs)
 }
 
-/// The connection that a request comes on.
+/// The connection of a request.
 #[derive(Clone, Debug)]
-pub(super) struct Wire {
+pub(super) struct Transport {
     /// Whether it came to a loopback address.
     pub loopback: bool,
-    /// The TLS that it is under, as it was when the connection was made.
+    /// The TLS configuration when the connection was made.
     pub tls: Option<Arc<RelayTls>>,
 }
 
-/// Why a request is refused.
+/// The reason to refuse a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Refusal {
-    /// No token was shown.
+pub(super) enum Denial {
     NoToken,
-    /// It is not one of those that are configured.
     UnknownToken,
-    /// The token is not for this.
+    /// The scope of the token with this name is too small.
     Scope(String),
-    /// The connection was made when other certificates were asked for, or none.
+    /// The connection was made under another configuration of client certificates.
     OldConnection,
     /// No authentication is configured, and the address is not loopback.
     Unguarded,
-    /// There is no such method.
     NoSuchMethod,
 }
 
-impl Refusal {
+impl Denial {
     /// The metric's label.
     pub(super) fn reason(&self) -> &'static str {
         match self {
@@ -112,8 +109,7 @@ impl Refusal {
         }
     }
 
-    /// The answer.
-    pub(super) fn told(&self) -> (Code, String) {
+    pub(super) fn answer(&self) -> (Code, String) {
         match self {
             Self::NoToken => (
                 Code::Unauthenticated,
@@ -139,32 +135,36 @@ impl Refusal {
     }
 }
 
-/// Who asks, by the configuration as it is now.
-pub(super) fn identify(relay: &Relay, wire: &Wire, shown: Option<TokenHash>) -> Result<Caller, Refusal> {
+/// The caller, by the current configuration.
+pub(super) fn identify(
+    relay: &Relay,
+    transport: &Transport,
+    token: Option<TokenHash>,
+) -> Result<Caller, Denial> {
     // Made before TLS was configured, or verified by other authorities.
     if let Some(tls) = &relay.tls
-        && wire.tls.as_ref().is_none_or(|then| then.client_ca != tls.client_ca)
+        && transport.tls.as_ref().is_none_or(|then| then.client_ca != tls.client_ca)
     {
-        return Err(Refusal::OldConnection);
+        return Err(Denial::OldConnection);
     }
     if relay.tokens.is_empty() {
-        return if relay.is_guarded() || wire.loopback {
-            Ok(Caller::anybody())
+        return if relay.is_guarded() || transport.loopback {
+            Ok(Caller::unrestricted())
         } else {
-            Err(Refusal::Unguarded)
+            Err(Denial::Unguarded)
         };
     }
-    let shown = shown.ok_or(Refusal::NoToken)?;
-    let token = find(&relay.tokens, shown).ok_or(Refusal::UnknownToken)?;
+    let token = token.ok_or(Denial::NoToken)?;
+    let token = find(&relay.tokens, token).ok_or(Denial::UnknownToken)?;
     Ok(Caller { token: token.name.clone(), scope: token.scope, tenant: token.tenant.clone() })
 }
 
-/// Compares with every hash, so that the time tells nothing of any.
-fn find(tokens: &[Token], shown: TokenHash) -> Option<&Token> {
+/// Compares with every hash, so that the time does not depend on the token.
+fn find(tokens: &[Token], wanted: TokenHash) -> Option<&Token> {
     let mut found = None;
     for token in tokens {
         for hash in &token.hashes {
-            if bool::from(hash.ct_eq(&shown)) {
+            if bool::from(hash.ct_eq(&wanted)) {
                 found = Some(token);
             }
         }
@@ -172,9 +172,8 @@ fn find(tokens: &[Token], shown: TokenHash) -> Option<&Token> {
     found
 }
 
-/// Whether they may ask that.
-pub(super) fn permit(caller: &Caller, scope: Scope) -> Result<(), Refusal> {
-    if caller.scope >= scope { Ok(()) } else { Err(Refusal::Scope(caller.token.clone())) }
+pub(super) fn permit(caller: &Caller, scope: Scope) -> Result<(), Denial> {
+    if caller.scope >= scope { Ok(()) } else { Err(Denial::Scope(caller.token.clone())) }
 }
 
 #[cfg(test)]

@@ -1,8 +1,8 @@
-//! Stands before all services: finds out who asks, and lets through what they may ask.
+//! The gate before all services: identifies the caller, and admits the requests that it may make.
 
 use super::{
-    Caller, Pass, Refusals,
-    decide::{Refusal, Takes, identify, permit, takes},
+    Caller, Pass, RefusalLog,
+    decide::{Access, Denial, access_of, identify, permit},
     listener::Connection,
 };
 use http::{HeaderMap, Request, Response, header::AUTHORIZATION};
@@ -18,44 +18,43 @@ use tonic::{Status, body::Body};
 use tower_layer::Layer;
 use tower_service::Service;
 
-/// Makes what stands before services.
 #[derive(Clone)]
 pub(crate) struct Gate {
     config: watch::Receiver<Arc<Config>>,
-    refusals: Refusals,
+    refusals: RefusalLog,
 }
 
 impl Gate {
-    pub(crate) fn new(config: watch::Receiver<Arc<Config>>, refusals: Refusals) -> Self {
+    pub(crate) fn new(config: watch::Receiver<Arc<Config>>, refusals: RefusalLog) -> Self {
         Self { config, refusals }
     }
 
-    /// The caller, if they may ask this. Methods that take nothing need no authentication.
-    fn judge<T>(&self, request: &Request<T>) -> Result<Option<Pass>, (Refusal, Option<Caller>)> {
-        // What came another way than through the listener has no connection, and is not answered.
-        let connection = request.extensions().get::<Connection>().ok_or((Refusal::Unguarded, None))?;
-        let shown = shown(request.headers());
-        let identified = identify(&self.config.borrow().relay, &connection.wire(), shown);
-        // Who is known keeps the connection, whatever they ask.
+    /// The caller, if it may make this request. `None` for methods without authentication.
+    fn admit<T>(&self, request: &Request<T>) -> Result<Option<Pass>, (Denial, Option<Caller>)> {
+        // Only requests from the listener have a connection.
+        let connection = request.extensions().get::<Connection>().ok_or((Denial::Unguarded, None))?;
+        let token = bearer_token(request.headers());
+        let identified = identify(&self.config.borrow().relay, &connection.transport(), token);
+        // An authenticated client keeps the connection, even if this request is refused.
         if identified.is_ok() {
             connection.keep();
         }
-        let takes = takes(request.uri().path());
-        let caller = match (takes, identified) {
-            (Some(Takes::Nothing), _) => return Ok(None),
-            (_, Err(refusal)) => return Err((refusal, None)),
-            (None, Ok(caller)) => return Err((Refusal::NoSuchMethod, Some(caller))),
-            (Some(Takes::Scope(scope)), Ok(caller)) => match permit(&caller, scope) {
+        let needs = access_of(request.uri().path());
+        let caller = match (needs, identified) {
+            (Some(Access::Nothing), _) => return Ok(None),
+            (_, Err(denial)) => return Err((denial, None)),
+            (None, Ok(caller)) => return Err((Denial::NoSuchMethod, Some(caller))),
+            (Some(Access::Scope(scope)), Ok(caller)) => match permit(&caller, scope) {
                 Ok(()) => caller,
-                Err(refusal) => return Err((refusal, Some(caller))),
+                Err(denial) => return Err((denial, Some(caller))),
             },
         };
-        Ok(Some(Pass { caller, shown, wire: connection.wire(), config: self.config.clone() }))
+        Ok(Some(Pass { caller, token, transport: connection.transport(), config: self.config.clone() }))
     }
 }
 
 /// The hash of the token in `authorization: Bearer …`.
-fn shown(headers: &HeaderMap) -> Option<TokenHash> {
+fn bearer_token(headers: &HeaderMap) -> Option<TokenHash> {
     let (scheme, token) = headers.get(AUTHORIZATION)?.as_bytes().split_at_checked("Bearer ".len())?;
     scheme.eq_ignore_ascii_case(b"Bearer ").then(|| TokenHash::of(token.trim_ascii()))
 }
@@ -88,17 +87,17 @@ where
     }
 
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
-        match self.gate.judge(&request) {
+        match self.gate.admit(&request) {
             Ok(pass) => {
                 if let Some(pass) = pass {
                     request.extensions_mut().insert(pass);
                 }
                 Box::pin(self.inner.call(request))
             }
-            Err((refusal, caller)) => {
+            Err((denial, caller)) => {
                 let peer = request.extensions().get().map(Connection::peer);
-                self.gate.refusals.request(&refusal, peer, caller.as_ref(), request.uri().path());
-                let (code, message) = refusal.told();
+                self.gate.refusals.request(&denial, peer, caller.as_ref(), request.uri().path());
+                let (code, message) = denial.answer();
                 Box::pin(async move { Ok(Status::new(code, message).into_http()) })
             }
         }

@@ -1,10 +1,9 @@
-//! Connections of gRPC clients, over TLS where that is configured.
+//! The listener: connections of gRPC clients, over TLS if that is configured.
 //!
-//! A stranger does not keep one: TLS has to be agreed on within [`DEADLINE`], and within the same again somebody who is
-//! known has to have asked something, or the connection is closed. There are no more than [`CONNECTIONS`] at once; who
-//! comes after that waits in front of the listener.
+//! A client has [`DEADLINE`] for the TLS handshake, and the same again for its first authenticated request; then the connection
+//! is closed. There are at most [`CONNECTIONS`] at once; other clients wait in the listener's queue.
 
-use super::{Refusals, decide::Wire};
+use super::{RefusalLog, decide::Transport};
 use std::{
     io,
     net::SocketAddr,
@@ -28,23 +27,24 @@ use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use tokio_stream::{Stream, StreamExt as _, wrappers::ReceiverStream};
 use tonic::transport::server::Connected;
 
-/// Connections at once.
+/// The most connections at once.
 const CONNECTIONS: usize = 1024;
 
-/// How long a stranger may take for TLS, and then to show who he is.
+/// For the TLS handshake, and again for the first authenticated request.
 const DEADLINE: Duration = Duration::from_secs(10);
 
-/// How long nothing is accepted when the process has no more files.
-const PAUSE: Duration = Duration::from_millis(100);
+/// The pause after a failed accept, such as when the process has too many open files.
+const RETRY_DELAY: Duration = Duration::from_millis(100);
 
-/// What is known of a connection. Clones speak of the same one.
+/// A connection. Clones share it.
 #[derive(Clone, Debug)]
-pub(crate) struct Connection(Arc<About>);
+pub(crate) struct Connection(Arc<ConnectionState>);
 
 #[derive(Debug)]
-struct About {
+struct ConnectionState {
     peer: SocketAddr,
-    wire: Wire,
+    transport: Transport,
+    /// Whether it carried a request of an authenticated client.
     kept: AtomicBool,
 }
 
@@ -53,11 +53,10 @@ impl Connection {
         self.0.peer
     }
 
-    pub(super) fn wire(&self) -> Wire {
-        self.0.wire.clone()
+    pub(super) fn transport(&self) -> Transport {
+        self.0.transport.clone()
     }
 
-    /// It carried a request of an authenticated client.
     pub(super) fn keep(&self) {
         self.0.kept.store(true, Ordering::Relaxed);
     }
@@ -67,11 +66,11 @@ impl Connection {
     }
 }
 
-/// Accepts connections until the stream of them is dropped.
+/// Accepts connections until the stream is dropped.
 pub(crate) fn listen(
     listener: TcpListener,
     config: watch::Receiver<Arc<Config>>,
-    refusals: Refusals,
+    refusals: RefusalLog,
 ) -> impl Stream<Item = io::Result<Socket>> {
     let (sender, receiver) = mpsc::channel(1);
     tokio::spawn(async move {
@@ -86,14 +85,14 @@ pub(crate) fn listen(
 async fn accept(
     listener: &TcpListener,
     config: &watch::Receiver<Arc<Config>>,
-    refusals: &Refusals,
+    refusals: &RefusalLog,
     sender: &mpsc::Sender<Socket>,
 ) {
-    let places = Arc::new(Semaphore::new(CONNECTIONS));
+    let permits = Arc::new(Semaphore::new(CONNECTIONS));
     let loopback = listener.local_addr().is_ok_and(|address| address.ip().is_loopback());
     loop {
         // Never closed.
-        let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
+        let Ok(permit) = Arc::clone(&permits).acquire_owned().await else { return };
         let (stream, peer) = match listener.accept().await {
             Ok(accepted) => accepted,
             Err(error) => {
@@ -101,12 +100,12 @@ async fn accept(
                 continue;
             }
         };
-        // Answers are small and should not wait to be joined with others.
+        // Answers are small and must not be delayed.
         let _ = stream.set_nodelay(true);
         let tls = config.borrow().relay.tls.clone();
-        let connection = Connection(Arc::new(About {
+        let connection = Connection(Arc::new(ConnectionState {
             peer,
-            wire: Wire { loopback, tls: tls.clone() },
+            transport: Transport { loopback, tls: tls.clone() },
             kept: false.into(),
         }));
         let (sender, refusals) = (sender.clone(), refusals.clone());
@@ -115,7 +114,7 @@ async fn accept(
                 Ok(stream) => {
                     let deadline = Some(Box::pin(sleep(DEADLINE)));
                     // The receiver is gone when the relay stops.
-                    let _ = sender.send(Socket { stream, connection, deadline, _place: place }).await;
+                    let _ = sender.send(Socket { stream, connection, deadline, _permit: permit }).await;
                 }
                 Err(error) => refusals.connection(peer, error),
             }
@@ -123,37 +122,37 @@ async fn accept(
     }
 }
 
-async fn shake_hands(stream: TcpStream, tls: Option<&RelayTls>) -> io::Result<Wired> {
-    let Some(tls) = tls else { return Ok(Wired::Plain(stream)) };
+async fn shake_hands(stream: TcpStream, tls: Option<&RelayTls>) -> io::Result<MaybeTls> {
+    let Some(tls) = tls else { return Ok(MaybeTls::Plain(stream)) };
     let acceptor = TlsAcceptor::from(Arc::clone(&tls.server));
     match timeout(DEADLINE, acceptor.accept(stream)).await {
-        Ok(accepted) => Ok(Wired::Tls(Box::new(accepted?))),
+        Ok(accepted) => Ok(MaybeTls::Tls(Box::new(accepted?))),
         Err(_) => Err(io::Error::new(io::ErrorKind::TimedOut, format!("no TLS within {DEADLINE:?}"))),
     }
 }
 
-/// Errors of one connection pass; when the process has no more files, waiting is all that helps.
+/// An error of one connection needs no pause; with too many open files, only waiting helps.
 async fn pause_after(error: &io::Error) {
     use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
     if !matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset) {
         static FAILED: LogLimit = LogLimit::new();
         if let Some(left_out) = FAILED.admit() {
-            tracing::error!(%error, left_out, "cannot accept gRPC connections");
+            tracing::error!(%error, left_out, "gRPC accept failed");
         }
-        sleep(PAUSE).await;
+        sleep(RETRY_DELAY).await;
     }
 }
 
-/// One connection, closed unless an authenticated client has asked on it in time.
+/// A connection that is closed unless an authenticated request comes in time.
 pub(crate) struct Socket {
-    stream: Wired,
+    stream: MaybeTls,
     connection: Connection,
-    /// Until the first request of an authenticated client.
+    /// Until the first authenticated request.
     deadline: Option<Pin<Box<Sleep>>>,
-    _place: OwnedSemaphorePermit,
+    _permit: OwnedSemaphorePermit,
 }
 
-enum Wired {
+enum MaybeTls {
     Plain(TcpStream),
     Tls(Box<TlsStream<TcpStream>>),
 }
@@ -167,9 +166,9 @@ impl Connected for Socket {
 }
 
 impl Socket {
-    /// Whether nobody who is known has asked in time. Looked at whatever is waited for: as long as a stranger does not take
-    /// what is written for him, nothing of his is read.
-    fn in_time(&mut self, context: &mut Context<'_>) -> io::Result<()> {
+    /// Fails with `TimedOut` after the deadline. Reads and writes check it: while a client does not read, a write blocks and no
+    /// read is polled.
+    fn check_deadline(&mut self, context: &mut Context<'_>) -> io::Result<()> {
         if self.connection.is_kept() {
             self.deadline = None;
         }
@@ -188,10 +187,10 @@ impl AsyncRead for Socket {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        self.in_time(context)?;
+        self.check_deadline(context)?;
         match &mut self.stream {
-            Wired::Plain(stream) => Pin::new(stream).poll_read(context, buffer),
-            Wired::Tls(stream) => Pin::new(stream).poll_read(context, buffer),
+            MaybeTls::Plain(stream) => Pin::new(stream).poll_read(context, buffer),
+            MaybeTls::Tls(stream) => Pin::new(stream).poll_read(context, buffer),
         }
     }
 }
@@ -202,26 +201,26 @@ impl AsyncWrite for Socket {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        self.in_time(context)?;
+        self.check_deadline(context)?;
         match &mut self.stream {
-            Wired::Plain(stream) => Pin::new(stream).poll_write(context, bytes),
-            Wired::Tls(stream) => Pin::new(stream).poll_write(context, bytes),
+            MaybeTls::Plain(stream) => Pin::new(stream).poll_write(context, bytes),
+            MaybeTls::Tls(stream) => Pin::new(stream).poll_write(context, bytes),
         }
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.in_time(context)?;
+        self.check_deadline(context)?;
         match &mut self.stream {
-            Wired::Plain(stream) => Pin::new(stream).poll_flush(context),
-            Wired::Tls(stream) => Pin::new(stream).poll_flush(context),
+            MaybeTls::Plain(stream) => Pin::new(stream).poll_flush(context),
+            MaybeTls::Tls(stream) => Pin::new(stream).poll_flush(context),
         }
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.in_time(context)?;
+        self.check_deadline(context)?;
         match &mut self.stream {
-            Wired::Plain(stream) => Pin::new(stream).poll_shutdown(context),
-            Wired::Tls(stream) => Pin::new(stream).poll_shutdown(context),
+            MaybeTls::Plain(stream) => Pin::new(stream).poll_shutdown(context),
+            MaybeTls::Tls(stream) => Pin::new(stream).poll_shutdown(context),
         }
     }
 }
@@ -232,17 +231,17 @@ mod tests {
     use tokio::io::AsyncWriteExt as _;
 
     #[tokio::test(start_paused = true)]
-    async fn a_stranger_who_takes_nothing_of_what_is_written_does_not_keep_his_connection() {
+    async fn a_client_that_does_not_read_loses_its_connection_at_the_deadline() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         let (stream, peer) = listener.accept().await.unwrap();
-        let place = Arc::new(Semaphore::new(1)).acquire_owned().await.unwrap();
-        let wire = Wire { loopback: true, tls: None };
+        let permit = Arc::new(Semaphore::new(1)).acquire_owned().await.unwrap();
+        let transport = Transport { loopback: true, tls: None };
         let mut socket = Socket {
-            stream: Wired::Plain(stream),
-            connection: Connection(Arc::new(About { peer, wire, kept: false.into() })),
+            stream: MaybeTls::Plain(stream),
+            connection: Connection(Arc::new(ConnectionState { peer, transport, kept: false.into() })),
             deadline: Some(Box::pin(sleep(DEADLINE))),
-            _place: place,
+            _permit: permit,
         };
         let written = async {
             loop {

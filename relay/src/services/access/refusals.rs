@@ -1,6 +1,6 @@
-//! Tells the log and the metrics of those who were refused.
+//! The log and the metrics of refused requests.
 
-use super::{Caller, decide::Refusal};
+use super::{Caller, decide::Denial};
 use metrics::counter;
 use std::{
     fmt::Display,
@@ -10,20 +10,19 @@ use std::{
 };
 use tokio::time::Instant;
 
-/// So many lines are logged of refusals in each [`WINDOW`]: strangers decide how many there are.
+/// The most lines in each [`WINDOW`]: unauthenticated clients decide how many refusals there are.
 const LINES: u32 = 20;
 
-/// How long a stretch of time is in which lines are counted.
 const WINDOW: Duration = Duration::from_secs(60);
 
-/// The longest name of a method that is logged, in characters: strangers write it.
+/// The longest name of a method that is logged, in characters: it is untrusted.
 const LONGEST_NAME: usize = 100;
 
-/// Clones share what they count.
+/// Clones share the count.
 #[derive(Clone, Default)]
-pub(crate) struct Refusals(Arc<Mutex<Lines>>);
+pub(crate) struct RefusalLog(Arc<Mutex<Lines>>);
 
-/// How many lines there were since when.
+/// The lines of the current window.
 #[derive(Default)]
 struct Lines {
     since: Option<Instant>,
@@ -31,8 +30,8 @@ struct Lines {
 }
 
 impl Lines {
-    /// Whether one more is logged, and how many were not before it.
-    fn one_more(&mut self, now: Instant) -> Option<u32> {
+    /// The number of lines that were left out before this one; `None` if this one is left out, too.
+    fn admit(&mut self, now: Instant) -> Option<u32> {
         let mut left_out = 0;
         if self.since.is_none_or(|since| now.duration_since(since) >= WINDOW) {
             left_out = self.lines.saturating_sub(LINES);
@@ -43,34 +42,34 @@ impl Lines {
     }
 }
 
-impl Refusals {
+impl RefusalLog {
     fn left_out(&self) -> Option<u32> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).one_more(Instant::now())
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).admit(Instant::now())
     }
 
-    /// A request was refused. Never tells the token, only its name where it has one.
+    /// Logs a refused request. Of the token only its name, if it is known.
     pub(super) fn request(
         &self,
-        refusal: &Refusal,
+        denial: &Denial,
         peer: Option<SocketAddr>,
         caller: Option<&Caller>,
         path: &str,
     ) {
-        counter!("talaria_grpc_refused_total", "reason" => refusal.reason()).increment(1);
+        counter!("talaria_grpc_refused_total", "reason" => denial.reason()).increment(1);
         if let Some(left_out) = self.left_out() {
             let method: String = path.chars().take(LONGEST_NAME).collect();
             let token = caller.map(|caller| caller.token.as_str());
             let peer = peer.map(tracing::field::display);
-            let reason = refusal.reason();
+            let reason = denial.reason();
             tracing::warn!(peer, token, method, reason, left_out, "refused a gRPC request");
         }
     }
 
-    /// A connection came to nothing before anything was asked on it.
+    /// Logs a connection that failed before its first request.
     pub(super) fn connection(&self, peer: SocketAddr, why: impl Display) {
         counter!("talaria_grpc_refused_total", "reason" => "handshake").increment(1);
         if let Some(left_out) = self.left_out() {
-            tracing::warn!(%peer, %why, left_out, "a gRPC client came no further than TLS");
+            tracing::warn!(%peer, %why, left_out, "gRPC connection failed");
         }
     }
 }
@@ -80,11 +79,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn strangers_do_not_fill_the_log() {
+    fn refusals_do_not_fill_the_log() {
         let (mut lines, start) = (Lines::default(), Instant::now());
-        let logged = (0..100).filter(|_| lines.one_more(start).is_some()).count();
+        let logged = (0..100).filter(|_| lines.admit(start).is_some()).count();
         assert_eq!(logged, 20);
-        assert_eq!(lines.one_more(start + WINDOW), Some(80), "it says how many it did not log");
-        assert_eq!(lines.one_more(start + WINDOW), Some(0));
+        assert_eq!(lines.admit(start + WINDOW), Some(80), "with the number of left out lines");
+        assert_eq!(lines.admit(start + WINDOW), Some(0));
     }
 }

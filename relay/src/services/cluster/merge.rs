@@ -1,54 +1,52 @@
-//! A list of many relays, made of the pages of each. Pure.
+//! The merge of several relays' pages into one list. Pure.
 //!
-//! Each source gives its entries from the highest position down, as far as it has read. What stands at or above the lowest
-//! position that every source has read to is complete and in order; below it something may be missing. So a page is complete
-//! when there are enough entries above that line, and until then the sources that draw the line are asked for more.
+//! Each source gives its entries from the highest position down to some end. At or above the highest of these ends, the list is
+//! complete and in order; below it entries may be missing. So a page is complete when it has enough entries above that line, and
+//! until then the sources whose end is the line are asked for more.
 
 use std::collections::BTreeMap;
 
-/// A part of a list, from a single source.
+/// A part of a list, from one source.
 #[derive(Clone, Debug, PartialEq)]
 pub(in crate::services) struct Page<P, T> {
     /// From the highest position down.
     pub items: Vec<(P, T)>,
-    /// How far the source has read, where it has more below.
+    /// The position up to which the source has read, if it has more entries below.
     pub end: Option<P>,
-    /// How many there are in all, where the list says so.
+    /// The number of all entries, if the list has it.
     pub total: u64,
 }
 
 impl<P: Clone, T> Page<P, T> {
-    /// Of entries that a query found, and whether there are more.
+    /// From the entries of a query, and whether there are more.
     pub(in crate::services) fn new((items, more): (Vec<(P, T)>, bool)) -> Self {
         let end = items.last().filter(|_| more).map(|(position, _)| position.clone());
         Self { items, end, total: 0 }
     }
 
-    /// Without some entries. How far it was read stays as it is.
-    pub(in crate::services) fn retain(mut self, is_meant: impl Fn(&T) -> bool) -> Self {
-        self.items.retain(|(_, item)| is_meant(item));
+    /// Removes entries, and keeps the end.
+    pub(in crate::services) fn retain(mut self, keep: impl Fn(&T) -> bool) -> Self {
+        self.items.retain(|(_, item)| keep(item));
         self
     }
 }
 
-/// A list, while it is merged.
 pub(super) struct Merge<P, T> {
     size: usize,
     join: fn(&mut T, T),
     known: BTreeMap<P, T>,
-    /// How far each source has read; `None` when there is no more.
+    /// The end of each source; `None` when it has no more.
     ends: Vec<Option<P>>,
     total: u64,
 }
 
 impl<P: Ord + Clone, T> Merge<P, T> {
-    /// For a page of so many entries. Where two sources have an entry at the same position, the second one is joined to the
-    /// first one.
+    /// For a page of `size` entries. Entries of two sources at the same position are joined.
     pub(super) fn new(size: usize, join: fn(&mut T, T)) -> Self {
         Self { size, join, known: BTreeMap::new(), ends: Vec::new(), total: 0 }
     }
 
-    /// Adds a source, with its first page; gives the source's number.
+    /// Adds a source with its first page. Gives the source's number.
     pub(super) fn add(&mut self, page: Page<P, T>) -> usize {
         self.ends.push(page.end);
         self.total += page.total;
@@ -56,7 +54,7 @@ impl<P: Ord + Clone, T> Merge<P, T> {
         self.ends.len() - 1
     }
 
-    /// Adds a source's next page. One that gets no further is not asked again.
+    /// Adds a source's next page. A source that makes no progress is not asked again.
     pub(super) fn go_on(&mut self, source: usize, page: Page<P, T>) {
         if let Some(end) = self.ends.get_mut(source) {
             *end = page.end.filter(|new| end.as_ref().is_some_and(|old| new < old));
@@ -64,7 +62,7 @@ impl<P: Ord + Clone, T> Merge<P, T> {
         self.insert(page.items);
     }
 
-    /// A source cannot be asked any more.
+    /// The source cannot be asked any more.
     pub(super) fn give_up(&mut self, source: usize) {
         if let Some(end) = self.ends.get_mut(source) {
             *end = None;
@@ -80,7 +78,7 @@ impl<P: Ord + Clone, T> Merge<P, T> {
         }
     }
 
-    /// The sources that have to be asked before the page is complete, each for what is below the position.
+    /// The sources to ask before the page is complete, each for the entries below the position.
     pub(super) fn wanted(&self) -> Vec<(usize, P)> {
         let Some(line) = self.ends.iter().flatten().max() else { return Vec::new() };
         if self.known.range(line..).take(self.size).count() >= self.size {
@@ -109,7 +107,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// What a relay answers that has these positions and gives no more than `cut` at a time.
+    /// The answer of a relay with these positions that gives at most `cut` entries.
     fn ask(relay: &[u32], below: u32, size: usize, cut: usize) -> Page<u32, u32> {
         let mut found: Vec<_> = relay.iter().filter(|it| **it < below).map(|it| (*it, 1)).collect();
         found.sort_by(|a, b| b.cmp(a));
@@ -152,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn what_two_relays_have_at_once_is_there_once() {
+    fn an_entry_of_two_relays_is_there_once() {
         let page = merged(&[vec![3, 2], vec![3]], 9, 5, 9);
         assert_eq!(page.items, [(3, 2), (2, 1)], "joined");
     }
@@ -175,12 +173,12 @@ mod tests {
         let mut again = Merge::new(3, |_, _| ());
         again.add(Page { items: vec![(9, 1)], end: Some(9), total: 0 });
         again.give_up(0);
-        assert_eq!(again.finish().items, [(9, 1)], "what it gave stays");
+        assert_eq!(again.finish().items, [(9, 1)], "its entries stay");
         assert_eq!(positions(&merge.finish()), [9, 5]);
     }
 
     proptest! {
-        /// Read page by page, whatever the relays have and however little each gives, it is the list of all.
+        /// Page by page, the list has all entries, whatever the relays have and however little each gives.
         #[test]
         fn pages_give_everything_once_and_in_order(
             relays in prop::collection::vec(prop::collection::vec(0_u32..40, 0..20), 1..4),

@@ -1,23 +1,23 @@
-//! Any relay answers for all partitions.
+//! The cluster of relays: each of them answers for all partitions.
 //!
-//! The relay that gets a request has authenticated the caller. It answers for the partitions that it owns out of its own
-//! view, puts the request to the owners of the others over the bus, and merges what they say:
+//! The relay that gets a request has authenticated the caller. It answers for its own partitions from its view, asks the owners
+//! of the others over the bus, and merges the answers:
 //!
-//! - Where a tenant is named, its partition alone is in question; otherwise all are.
-//! - Lists are merged by their order. Positions in them are sequences of the streams, or times with ids, so a page token means
-//!   the same at every relay and after a takeover.
-//! - What is asked for by its id is what the first relay finds.
-//! - Commands go to the owner of the tenant's partition, and to no other relay.
-//! - Where partitions were not answered for, lists and sums say that they are incomplete. Where only one partition was in
-//!   question, or nothing was found, that is an error.
+//! - A request that names a tenant is about the tenant's partition; any other is about all partitions ([`targets`]).
+//! - Lists are merged by their order ([`list`], [`merge`]). Their positions are sequences of the streams, or times with ids, so
+//!   a page token means the same at every relay and after a takeover.
+//! - A request for an id gets the first relay's answer that has it.
+//! - Commands go to the owner of the tenant's partition only.
+//! - If partitions were not answered for, lists and sums are marked as incomplete ([`coverage`]). If there was only one
+//!   partition, or nothing was found, that is an error.
 //!
-//! Everything is bounded: a question in time ([`ANSWER_DEADLINE`](crate::partition::handle::ANSWER_DEADLINE)), a message of
-//! the bus by [`pieces`], a relay's part of a list in bytes (the relay that asks goes on from there, see [`wire`]), and how
-//! many questions a relay answers at once by [`serve`].
+//! Everything is bounded: a question in time ([`ANSWER_DEADLINE`](super::error::ANSWER_DEADLINE)), a message of the bus by
+//! [`pieces`], a relay's part of a list in bytes (see [`wire`]), and the number of questions at once by [`serve`].
 //!
-//! Alternative: each relay folds the journals of all partitions and answers alone. Then each relay writes what all of them
-//! deliver, which is what made relays slower the more there were.
+//! Alternative: each relay folds the journals of all partitions and answers alone. Then each relay writes the records of all,
+//! and relays get slower the more there are.
 
+mod coverage;
 mod list;
 mod merge;
 mod pieces;
@@ -25,12 +25,13 @@ mod serve;
 mod targets;
 mod wire;
 
-pub(super) use list::{Actions, Deliveries, Events, Jobs, List, Quarantined, Unmatched};
+pub(super) use list::List;
 pub(super) use merge::Page;
 pub(crate) use serve::answer_questions;
 
 use super::{access::Caller, control::Operator, error::Error, local::Local, status::request};
-use crate::partition::{handle::Ownership, share::Share};
+use crate::partition::handle::Ownership;
+use coverage::Coverage;
 use merge::Merge;
 use prost::Message;
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
@@ -38,12 +39,12 @@ use talaria_bus::Partition;
 use talaria_proto::v1::{ClusterMethod, ListPart, PlannedThrough};
 use targets::Targets;
 use tokio::{sync::watch, task::JoinSet};
-use wire::Heard;
+use wire::PeerAnswer;
 
 /// All relays. Clones share it.
 #[derive(Clone)]
 pub(crate) struct Cluster {
-    /// Answers for what this relay owns.
+    /// For this relay's own partitions.
     pub(super) operator: Operator,
     ownership: watch::Receiver<Arc<Ownership>>,
 }
@@ -56,54 +57,19 @@ pub(super) struct Listed<T> {
     pub incomplete: bool,
 }
 
-/// What all relays answered.
+/// The answers of all relays.
 pub(super) struct Gathered<M> {
-    /// This one.
+    /// Of this relay.
     pub own: Result<M, Error>,
-    /// The others.
     pub others: Vec<M>,
-    /// Partitions for which no relay answered.
+    /// Partitions without an answer.
     pub missing: Vec<Partition>,
-    /// How far the view is behind that is behind most.
+    /// The most commits that a view is behind.
     pub behind: u64,
 }
 
-/// How long a partition without an owner is waited for.
+/// How long to wait for an owner of a partition without one.
 const OWNER_TIMEOUT: Duration = Duration::from_secs(3);
-
-/// For what answers are missing.
-struct Coverage {
-    wanted: BTreeSet<Partition>,
-    missing: BTreeSet<Partition>,
-}
-
-impl Coverage {
-    fn of(targets: &Targets) -> Self {
-        let asked = targets.others.iter().flat_map(|(_, partitions)| partitions);
-        let missing: BTreeSet<Partition> = asked.chain(&targets.unowned).copied().collect();
-        let wanted = missing.iter().chain(&targets.own).copied().collect();
-        Self { wanted, missing }
-    }
-
-    fn hear(&mut self, heard: &Heard) {
-        let is_an_answer = heard.outcome.as_ref().err().is_none_or(Error::is_an_answer);
-        if is_an_answer {
-            self.missing.retain(|partition| !heard.answered.contains(partition));
-        }
-    }
-
-    /// What this relay lost while it answered may be missing in its answer.
-    fn keep(&mut self, targets: &Targets, own: &Share) {
-        self.missing.extend(targets.own.difference(&own.partitions));
-    }
-
-    /// What is missing. It is an error where that is all that was asked for.
-    fn check(self) -> Result<Vec<Partition>, Error> {
-        let is_everything = !self.missing.is_empty() && self.missing.len() == self.wanted.len();
-        let missing = self.missing.into_iter().collect();
-        if is_everything { Err(Error::NoOwner(missing)) } else { Ok(missing) }
-    }
-}
 
 impl Cluster {
     pub(crate) fn new(operator: Operator, ownership: watch::Receiver<Arc<Ownership>>) -> Self {
@@ -114,7 +80,7 @@ impl Cluster {
         &self.operator.local
     }
 
-    /// Who can be asked of a tenant, or of all.
+    /// The relays to ask about a tenant, or about all.
     pub(super) async fn targets(&self, tenant: Option<&str>) -> Targets {
         match tenant {
             Some(tenant) => self.targets_of([self.local().partition_of(tenant)]).await,
@@ -122,7 +88,8 @@ impl Cluster {
         }
     }
 
-    /// Who can be asked of these partitions. One that has no owner has one soon, as a rule: after a start, or after it moved.
+    /// The relays to ask about these partitions. A partition without an owner usually has one soon: after a start, or after it
+    /// moved.
     pub(super) async fn targets_of(&self, wanted: impl IntoIterator<Item = Partition>) -> Targets {
         let wanted: Vec<Partition> = wanted.into_iter().collect();
         let (mut owners, mut ownership) = (self.local().owners.changes(), self.ownership.clone());
@@ -144,7 +111,7 @@ impl Cluster {
         }
     }
 
-    /// Puts a question to the other relays; answers come in any order. Dropping the stream ends the question.
+    /// Asks all other relays; answers come in any order. Dropping the set ends the question.
     fn ask_all(
         &self,
         caller: &Caller,
@@ -152,7 +119,7 @@ impl Cluster {
         request: &impl Message,
         targets: &Targets,
         min_commit: u64,
-    ) -> JoinSet<Heard> {
+    ) -> JoinSet<PeerAnswer> {
         let question = wire::question(caller, method, request, min_commit);
         let mut asked = JoinSet::new();
         for (relay, partitions) in &targets.others {
@@ -162,7 +129,7 @@ impl Cluster {
         asked
     }
 
-    /// What all relays answer of a tenant, or of all; `own` is this relay's answer.
+    /// Asks all relays about a tenant, or about all; `own` is this relay's answer.
     pub(super) async fn gather<M: Message + Default>(
         &self,
         caller: &Caller,
@@ -176,44 +143,42 @@ impl Cluster {
         let (mut others, mut behind) = (Vec::new(), self.local().behind());
         let mut asked = self.ask_all(caller, method, request, &targets, 0);
         let own = own.await;
-        while let Some(heard) = asked.join_next().await {
-            let Ok(mut heard) = heard else { continue };
-            match heard.decoded() {
-                Ok(answer) => others.push(answer),
-                Err(error) => heard.outcome = Err(error),
+        while let Some(answer) = asked.join_next().await {
+            let Ok(mut answer) = answer else { continue };
+            match answer.decoded() {
+                Ok(message) => others.push(message),
+                Err(error) => answer.outcome = Err(error),
             }
-            coverage.hear(&heard);
-            behind = behind.max(heard.behind);
+            coverage.add(&answer);
+            behind = behind.max(answer.behind);
         }
-        coverage.keep(&targets, &self.local().own());
+        coverage.check_own(&targets, &self.local().own());
         Ok(Gathered { own, others, missing: coverage.check()?, behind })
     }
 
-    /// Puts a question to one relay, about these partitions.
-    pub(super) async fn hear_one<M: Message + Default>(
+    /// Asks one relay about these partitions.
+    pub(super) async fn ask(
         &self,
         caller: &Caller,
         method: ClusterMethod,
         request: &impl Message,
-        relay: &str,
-        partitions: &BTreeSet<Partition>,
-    ) -> (Result<M, Error>, Heard) {
-        let question = wire::question(caller, method, request, 0);
-        let bus = self.local().bus.clone();
-        let heard = wire::ask(bus, relay.to_owned(), partitions.clone(), question).await;
-        (heard.decoded(), heard)
+        min_commit: u64,
+        (relay, partitions): (String, BTreeSet<Partition>),
+    ) -> PeerAnswer {
+        let question = wire::question(caller, method, request, min_commit);
+        wire::ask(self.local().bus.clone(), relay, partitions, question).await
     }
 
     /// The last event that was planned in any partition; `None` when not all relays answered.
     pub(crate) async fn planned_through(&self) -> Option<u64> {
         let method = ClusterMethod::PlannedThrough;
         let own = async { Ok(PlannedThrough { event_seq: self.local().planned_through().await }) };
-        let all = self.gather(&Caller::anybody(), method, &(), None, own).await.ok()?;
+        let all = self.gather(&Caller::unrestricted(), method, &(), None, own).await.ok()?;
         let furthest = all.others.into_iter().chain(all.own).map(|answer| answer.event_seq).max();
         furthest.filter(|_| all.missing.is_empty())
     }
 
-    /// What has an id: of this relay, if it has it, and otherwise of the first other one that does.
+    /// The answer of the first relay that has an id; this relay is asked first.
     pub(super) async fn find<M: Message + Default>(
         &self,
         caller: &Caller,
@@ -229,15 +194,15 @@ impl Cluster {
         let mut coverage = Coverage::of(&targets);
         let mut behind = 0;
         let mut asked = self.ask_all(caller, method, request, &targets, 0);
-        while let Some(heard) = asked.join_next().await {
-            let Ok(heard) = heard else { continue };
-            if let Ok(found) = heard.decoded() {
+        while let Some(answer) = asked.join_next().await {
+            let Ok(answer) = answer else { continue };
+            if let Ok(found) = answer.decoded() {
                 return Ok(found);
             }
-            coverage.hear(&heard);
-            behind = behind.max(heard.behind);
+            coverage.add(&answer);
+            behind = behind.max(answer.behind);
         }
-        coverage.keep(&targets, &self.local().own());
+        coverage.check_own(&targets, &self.local().own());
         Err(not_found.of_all(behind, coverage.missing.into_iter().collect()))
     }
 
@@ -245,17 +210,17 @@ impl Cluster {
     pub(super) async fn list<L: List>(
         &self,
         caller: &Caller,
-        request: L::Request,
+        request: L,
         min_commit: u64,
     ) -> Result<Listed<L::Item>, Error> {
-        let tenant = caller.narrow(L::tenant(&request))?;
-        let size = request::page_size(L::page_size(&request))?;
+        let tenant = caller.narrow(request.tenant())?;
+        let size = request::page_size(request.page_size())?;
         let targets = self.targets(tenant.as_deref()).await;
         let mut coverage = Coverage::of(&targets);
         let mut asked = self.ask_all(caller, L::METHOD, &request, &targets, min_commit);
         let (mut merge, mut relays) = (Merge::new(size, L::join), vec![None]);
-        // Where nothing is owned here, it checks the request all the same.
-        match self.own_page::<L>(caller, request.clone(), min_commit).await {
+        // A relay that owns no partition still checks the request.
+        match self.own_page(caller, request.clone(), min_commit).await {
             Ok(page) => drop(merge.add(page)),
             Err(Error::FarBehind) if !targets.others.is_empty() => {
                 merge.add(Page::new((Vec::new(), false)));
@@ -263,16 +228,16 @@ impl Cluster {
             }
             Err(error) => return Err(error),
         }
-        while let Some(heard) = asked.join_next().await {
-            let Ok(mut heard) = heard else { continue };
-            match Self::page_of::<L>(&heard) {
+        while let Some(answer) = asked.join_next().await {
+            let Ok(mut answer) = answer else { continue };
+            match Self::page_of::<L>(&answer) {
                 Ok(page) => {
                     merge.add(page);
-                    relays.push(Some((heard.relay.clone(), heard.asked.clone())));
+                    relays.push(Some((answer.relay.clone(), answer.asked.clone())));
                 }
-                Err(error) => heard.outcome = Err(error),
+                Err(error) => answer.outcome = Err(error),
             }
-            coverage.hear(&heard);
+            coverage.add(&answer);
         }
         loop {
             let wanted = merge.wanted();
@@ -281,25 +246,23 @@ impl Cluster {
             }
             for (source, below) in wanted {
                 let mut request = request.clone();
-                L::go_on(&mut request, &below);
+                *request.page_token() = L::token(&below);
                 match relays.get(source) {
-                    Some(Some((relay, partitions))) => {
-                        let question = wire::question(caller, L::METHOD, &request, min_commit);
-                        let bus = self.local().bus.clone();
-                        let heard = wire::ask(bus, relay.clone(), partitions.clone(), question).await;
-                        match Self::page_of::<L>(&heard) {
+                    Some(Some(target)) => {
+                        let answer = self.ask(caller, L::METHOD, &request, min_commit, target.clone()).await;
+                        match Self::page_of::<L>(&answer) {
                             Ok(page) => merge.go_on(source, page),
                             Err(_) => {
                                 merge.give_up(source);
-                                coverage.missing.extend(partitions);
+                                coverage.missing.extend(answer.asked);
                             }
                         }
                     }
-                    _ => merge.go_on(source, self.own_page::<L>(caller, request, min_commit).await?),
+                    _ => merge.go_on(source, self.own_page(caller, request, min_commit).await?),
                 }
             }
         }
-        coverage.keep(&targets, &self.local().own());
+        coverage.check_own(&targets, &self.local().own());
         let incomplete = !coverage.check()?.is_empty();
         let Page { items, end, total } = merge.finish();
         let items = items.into_iter().map(|(_, item)| item).collect();
@@ -311,25 +274,25 @@ impl Cluster {
         })
     }
 
-    fn page_of<L: List>(heard: &Heard) -> Result<Page<L::Position, L::Item>, Error> {
-        let part: ListPart = heard.decoded()?;
+    fn page_of<L: List>(answer: &PeerAnswer) -> Result<Page<L::Position, L::Item>, Error> {
+        let part: ListPart = answer.decoded()?;
         wire::page::<L>(&part)
     }
 
     async fn own_page<L: List>(
         &self,
         caller: &Caller,
-        request: L::Request,
+        request: L,
         min_commit: u64,
     ) -> Result<Page<L::Position, L::Item>, Error> {
         let local = self.local();
         if min_commit > 0 {
             local.shows(&local.own(), min_commit).await?;
         }
-        L::page(local, caller, request).await
+        request.page(local, caller).await
     }
 
-    /// Has a command carried out by the owner of a tenant's partition.
+    /// Sends a command to the owner of a tenant's partition.
     pub(super) async fn command<M: Message + Default>(
         &self,
         caller: &Caller,
@@ -344,88 +307,16 @@ impl Cluster {
             let lost = || Error::NoOwner(vec![partition]);
             return own.await.map_err(|error| if error == Error::NotOwned { lost() } else { error });
         }
-        let question = wire::question(caller, method, request, 0);
-        for (relay, partitions) in targets.others {
-            let heard = wire::ask(self.local().bus.clone(), relay, partitions, question.clone()).await;
-            match heard.outcome {
-                Ok(_) => return heard.decoded(),
-                // It did nothing.
+        for target in targets.others {
+            let answer = self.ask(caller, method, request, 0, target).await;
+            match answer.outcome {
+                Ok(_) => return answer.decoded(),
+                // Nothing was done.
                 Err(Error::NotOwned) => {}
                 Err(error @ Error::Refused { .. }) => return Err(error),
-                Err(_) => return Err(Error::MayBeDone { relay: heard.relay, partition }),
+                Err(_) => return Err(Error::MayBeDone { relay: answer.relay, partition }),
             }
         }
         Err(Error::NoOwner(vec![partition]))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use bytes::Bytes;
-
-    fn some(numbers: &[u16]) -> BTreeSet<Partition> {
-        numbers.iter().map(|number| Partition::new(*number, 8).unwrap()).collect()
-    }
-
-    fn list(numbers: &[u16]) -> Vec<Partition> {
-        some(numbers).into_iter().collect()
-    }
-
-    fn targets() -> Targets {
-        let others = vec![("a".to_owned(), some(&[2, 3])), ("b".to_owned(), some(&[4]))];
-        Targets { own: some(&[0, 1]), others, unowned: some(&[]) }
-    }
-
-    fn heard(asked: &[u16], answered: &[u16], outcome: Result<Bytes, Error>) -> Heard {
-        Heard { relay: "a".into(), asked: some(asked), answered: some(answered), behind: 0, outcome }
-    }
-
-    #[test]
-    fn what_nobody_answered_for_makes_it_incomplete() {
-        let not_found = || Err(Error::NotKnown { what: "x".into(), behind: 0 });
-        let mut all = Coverage::of(&targets());
-        all.hear(&heard(&[2, 3], &[2, 3, 7], Ok(Bytes::new())));
-        all.hear(&heard(&[4], &[4], not_found()));
-        assert_eq!(all.check(), Ok(vec![]), "that it is not there is an answer");
-
-        let mut moved = Coverage::of(&targets());
-        moved.hear(&heard(&[2, 3], &[2], Ok(Bytes::new())));
-        moved.hear(&heard(&[4], &[4], not_found()));
-        assert_eq!(moved.check(), Ok(list(&[3])), "3 has gone elsewhere");
-
-        let mut broken = Coverage::of(&targets());
-        broken.hear(&heard(&[2, 3], &[2, 3], Ok(Bytes::new())));
-        broken.hear(&heard(&[4], &[4], Err(Error::View)));
-        assert_eq!(broken.check(), Ok(list(&[4])), "it could not look");
-
-        let unowned = Targets { unowned: some(&[5]), ..targets() };
-        let mut one_missing = Coverage::of(&unowned);
-        one_missing.hear(&heard(&[2, 3], &[2, 3], Ok(Bytes::new())));
-        one_missing.hear(&heard(&[4], &[4], Ok(Bytes::new())));
-        assert_eq!(one_missing.check(), Ok(list(&[5])));
-    }
-
-    #[test]
-    fn what_was_lost_while_it_was_answered_for_makes_it_incomplete() {
-        let own = Targets { own: some(&[0, 1]), ..Targets::default() };
-        let mut kept = Coverage::of(&own);
-        kept.keep(&own, &Share::new(some(&[0, 1, 5]), 8));
-        assert_eq!(kept.check(), Ok(vec![]));
-        let mut lost = Coverage::of(&own);
-        lost.keep(&own, &Share::new(some(&[1]), 8));
-        assert_eq!(lost.check(), Ok(list(&[0])));
-    }
-
-    #[test]
-    fn without_any_answer_it_is_an_error() {
-        let unowned = Targets { unowned: some(&[5]), ..Targets::default() };
-        let error = Coverage::of(&unowned).check().unwrap_err();
-        assert_eq!(error, Error::NoOwner(some(&[5]).into_iter().collect()));
-        assert_eq!(error.code(), tonic::Code::Unavailable);
-        let silent = Targets { others: vec![("a".into(), some(&[5]))], ..Targets::default() };
-        let mut silent = Coverage::of(&silent);
-        silent.hear(&heard(&[5], &[], Err(Error::NoAnswer)));
-        assert!(silent.check().is_err());
     }
 }

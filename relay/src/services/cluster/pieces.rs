@@ -1,8 +1,8 @@
-//! Answers that are larger than a message of the bus.
+//! Answers that are larger than a message of the bus, in pieces.
 //!
-//! The relay that is asked sends the first piece and keeps the rest for a while; the one that asks fetches piece by piece.
-//! Lists give less than they are asked for instead of becoming very large (see `list`), so what goes in pieces is an answer
-//! that cannot be divided otherwise: an event with many conflicts, the sums of thousands of routes.
+//! The relay that is asked sends the first piece and keeps the rest for a while; the other one fetches piece by piece. A long
+//! list is shortened instead, so only other large answers go in pieces: an event with many conflicts, the sums of thousands of
+//! routes.
 
 use crate::services::error::Error;
 use bytes::{Bytes, BytesMut};
@@ -14,35 +14,34 @@ use std::{
 use talaria_proto::v1::{AnswerPiece, RestOfAnswer};
 use tokio::time::Instant;
 
-/// A piece leaves room for a message's headers where the bus takes a mebibyte, as NATS does by default.
+/// In bytes. With NATS' default limit of a mebibyte, there is room for the message's headers.
 const LARGEST_PIECE: usize = 512 << 10;
 
-/// An answer of more bytes is not given.
+/// In bytes.
 pub(super) const LARGEST_ANSWER: usize = 64 << 20;
 
-/// All that is kept at once, in bytes; the oldest makes room.
+/// Of all kept answers, in bytes; the oldest is evicted.
 const LARGEST_KEPT: usize = 2 * LARGEST_ANSWER;
 
-/// How long the rest of an answer is kept.
 const KEPT_FOR: Duration = Duration::from_secs(30);
 
-/// Answers of which the rest was not fetched yet. Clones share them.
+/// Answers that are not fetched completely. Clones share them.
 #[derive(Clone, Default)]
-pub(super) struct Pieces(Arc<Mutex<VecDeque<Kept>>>);
+pub(super) struct Pieces(Arc<Mutex<VecDeque<KeptAnswer>>>);
 
-struct Kept {
+struct KeptAnswer {
     number: u64,
     since: Instant,
     answer: Bytes,
 }
 
-/// The most bytes of a piece, where the bus takes messages of so many bytes.
+/// The most bytes of a piece, by the limit of the bus.
 pub(super) fn largest_piece(largest_message: usize) -> usize {
     LARGEST_PIECE.min(largest_message / 2).max(1)
 }
 
 impl Pieces {
-    /// The first piece of an answer; the rest is kept.
+    /// The first piece of an answer. Keeps the rest.
     pub(super) fn first(&self, answer: Bytes, largest: usize) -> AnswerPiece {
         let size = answer.len() as u64;
         if answer.len() <= largest {
@@ -51,7 +50,7 @@ impl Pieces {
         let piece = answer.slice(..largest);
         let number = rand::random::<u64>().max(1);
         let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        kept.push_back(Kept { number, since: Instant::now(), answer });
+        kept.push_back(KeptAnswer { number, since: Instant::now(), answer });
         let mut bytes: usize = kept.iter().map(|kept| kept.answer.len()).sum();
         while let Some(oldest) = kept.front()
             && (bytes > LARGEST_KEPT || oldest.since.elapsed() > KEPT_FOR)
@@ -78,15 +77,13 @@ impl Pieces {
     }
 }
 
-/// An answer, while it is put together.
+/// An answer that is assembled from pieces.
 #[derive(Default)]
 pub(super) struct Assembly(BytesMut);
 
-/// Whether an answer is whole.
 #[derive(Debug, PartialEq)]
 pub(super) enum Assembled {
     Whole(Bytes),
-    /// This has to be asked for next.
     Needs(RestOfAnswer),
 }
 
@@ -121,18 +118,18 @@ mod tests {
     }
 
     #[test]
-    fn what_is_too_large_for_a_message_goes_in_pieces() {
+    fn an_answer_that_is_too_large_for_a_message_goes_in_pieces() {
         let pieces = Pieces::default();
         let answer: Bytes = (0_u8..=250).collect();
         for (largest, count) in [(1_000, 1), (251, 1), (250, 2), (50, 6), (1, 251)] {
             assert_eq!(fetch(&pieces, &answer, largest), (answer.clone(), count));
         }
         assert_eq!(fetch(&pieces, &Bytes::new(), 10), (Bytes::new(), 1));
-        assert!(pieces.0.lock().unwrap().is_empty(), "what was fetched is not kept");
+        assert!(pieces.0.lock().unwrap().is_empty(), "fetched answers are not kept");
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_is_not_fetched_is_not_kept_for_ever() {
+    async fn an_answer_that_is_not_fetched_is_not_kept_for_ever() {
         let pieces = Pieces::default();
         let first = pieces.first(Bytes::from_static(b"abcdef"), 3);
         let rest = RestOfAnswer { answer: first.answer, offset: 3 };
@@ -140,11 +137,11 @@ mod tests {
         tokio::time::advance(KEPT_FOR + Duration::from_secs(1)).await;
         assert_eq!(pieces.rest(rest, 3), None);
         pieces.first(Bytes::from_static(b"abcdef"), 3);
-        assert_eq!(pieces.0.lock().unwrap().len(), 1, "the old one made room");
+        assert_eq!(pieces.0.lock().unwrap().len(), 1, "the old one was evicted");
     }
 
     #[test]
-    fn what_makes_no_answer_is_refused() {
+    fn invalid_pieces_are_refused() {
         let add = |piece: AnswerPiece| Assembly::default().add(&piece).is_err();
         let piece = Bytes::from_static(b"abc");
         assert!(add(AnswerPiece { piece: piece.clone(), size: 2, answer: 0 }), "longer than it says");

@@ -1,7 +1,7 @@
-//! Answers what other relays ask, by the code that answers clients.
+//! Answers the questions of other relays, with the code that answers clients.
 
 use super::{
-    Actions, Deliveries, Events, Jobs, List, Quarantined, Unmatched,
+    List,
     pieces::{LARGEST_ANSWER, Pieces, largest_piece},
     wire::{decode, list_part, numbers, partitions},
 };
@@ -16,30 +16,31 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 use talaria_bus::{LogLimit, Questions};
 use talaria_core::config::Scope;
 use talaria_proto::v1::{
-    Answer, AnswerPiece, ClusterMethod as Method, PlannedThrough, Question, QuestionFailure, answer::Outcome,
+    Answer, AnswerPiece, ClusterMethod as Method, ListControlActionsRequest, ListDeliveriesRequest,
+    ListEventsRequest, ListQuarantinedRequest, ListReplayJobsRequest, ListUnmatchedRequest, PlannedThrough,
+    Question, QuestionFailure, answer::Outcome,
 };
 use tokio::{sync::Semaphore, task::JoinSet};
 use tokio_util::sync::CancellationToken;
-use tonic::Code;
 
-/// Questions that are answered at once; more wait.
+/// The most questions at once; more wait.
 const AT_ONCE: usize = 64;
 
-/// How long to wait after the subscription failed.
+/// After a failed subscription.
 const RETRY_DELAY: Duration = Duration::from_secs(1);
 
-/// Answers what other relays ask until it is told to stop.
+/// Answers other relays until `stop`.
 pub(crate) async fn answer_questions(operator: Operator, stop: CancellationToken) {
     let (pieces, mut answering) = (Pieces::default(), JoinSet::new());
     let work = async {
         loop {
             match operator.local.bus.questions().await {
-                // There are no others on a bus for one process.
+                // A bus for one process has no other relays.
                 Ok(None) => std::future::pending().await,
                 Ok(Some(mut questions)) => {
                     serve(&operator, &pieces, &mut questions, &mut answering).await;
                 }
-                Err(error) => cannot_hear(&error),
+                Err(error) => log_failure(&error),
             }
             tokio::time::sleep(RETRY_DELAY).await;
         }
@@ -47,14 +48,14 @@ pub(crate) async fn answer_questions(operator: Operator, stop: CancellationToken
     tokio::select! { () = stop.cancelled() => {}, () = work => {} }
 }
 
-fn cannot_hear(error: &talaria_bus::Error) {
+fn log_failure(error: &talaria_bus::Error) {
     static FAILED: LogLimit = LogLimit::new();
     if let Some(left_out) = FAILED.admit() {
-        tracing::warn!(%error, left_out, "cannot hear what other relays ask");
+        tracing::warn!(%error, left_out, "question subscription failed");
     }
 }
 
-/// Until the subscription ends. What is being answered then goes on.
+/// Until the subscription ends. Answers that were begun go on.
 async fn serve(operator: &Operator, pieces: &Pieces, questions: &mut Questions, answering: &mut JoinSet<()>) {
     let permits = Arc::new(Semaphore::new(AT_ONCE));
     loop {
@@ -62,7 +63,7 @@ async fn serve(operator: &Operator, pieces: &Pieces, questions: &mut Questions, 
         let question = match questions.next().await {
             Ok(question) => question,
             Err(error) => {
-                cannot_hear(&error);
+                log_failure(&error);
                 return;
             }
         };
@@ -72,7 +73,7 @@ async fn serve(operator: &Operator, pieces: &Pieces, questions: &mut Questions, 
             if let Some(piece) = piece
                 && let Err(error) = question.answer(piece.encode_to_vec().into()).await
             {
-                tracing::debug!(%error, "cannot answer another relay");
+                tracing::debug!(%error, "answer to another relay failed");
             }
             drop(permit);
         });
@@ -80,7 +81,7 @@ async fn serve(operator: &Operator, pieces: &Pieces, questions: &mut Questions, 
     }
 }
 
-/// What is sent back; nothing where the question is not one, or the rest of an answer is not kept any more.
+/// The piece to send back; `None` for an unreadable question, or if the answer is not kept any more.
 async fn piece(operator: &Operator, pieces: &Pieces, question: &Bytes) -> Option<AnswerPiece> {
     let question: Question = decode(question).ok()?;
     let largest = largest_piece(operator.local.bus.largest_commit());
@@ -98,7 +99,7 @@ async fn piece(operator: &Operator, pieces: &Pieces, question: &Bytes) -> Option
 
 async fn answer(operator: &Operator, question: Question) -> Answer {
     let local = &operator.local;
-    // Before the rows are read: afterwards it may be folded, and they are without it.
+    // Before the rows are read: a commit that is folded afterwards is missing in them.
     let (own, view_behind) = (local.own(), local.behind());
     let asked = partitions(&question.partitions, local.bus.partitions());
     let outcome = if own.partitions.is_disjoint(&asked) {
@@ -106,7 +107,7 @@ async fn answer(operator: &Operator, question: Question) -> Answer {
     } else {
         respond(operator, &question).await
     };
-    // What was lost meanwhile may not have been answered for.
+    // A partition that was lost meanwhile may be missing in the answer.
     let still = local.own().partitions;
     let mut answered: BTreeSet<_> = own.partitions.intersection(&still).copied().collect();
     if outcome == Err(Error::NotOwned) {
@@ -126,10 +127,9 @@ async fn respond(operator: &Operator, question: &Question) -> Result<Bytes, Erro
     let (local, request) = (&operator.local, &question.request);
     let caller = Caller::from(question.caller.clone().unwrap_or_default());
     let method = question.method();
-    // The relay that asks has looked; a version of it that did not would do so for everybody.
+    // The relay that asks has checked this, too; a faulty version must not give control to every caller.
     if changes(method) && caller.scope < Scope::Control {
-        let message = "this takes a token of scope control".to_owned();
-        return Err(Error::Refused { code: Code::PermissionDenied, message });
+        return Err(Error::Forbidden("this takes a token of scope control".to_owned()));
     }
     if question.min_commit > 0 {
         local.shows(&local.own(), question.min_commit).await?;
@@ -138,12 +138,12 @@ async fn respond(operator: &Operator, question: &Question) -> Result<Bytes, Erro
     match method {
         Method::GetEvent => encode(local.event(caller, decode(request)?).await),
         Method::GetDelivery => encode(local.delivery(caller, decode(request)?).await),
-        Method::ListEvents => list::<Events>(operator, caller, request).await,
-        Method::ListUnmatched => list::<Unmatched>(operator, caller, request).await,
-        Method::ListDeliveries => list::<Deliveries>(operator, caller, request).await,
-        Method::ListQuarantined => list::<Quarantined>(operator, caller, request).await,
-        Method::ListReplayJobs => list::<Jobs>(operator, caller, request).await,
-        Method::ListControlActions => list::<Actions>(operator, caller, request).await,
+        Method::ListEvents => list::<ListEventsRequest>(operator, caller, request).await,
+        Method::ListUnmatched => list::<ListUnmatchedRequest>(operator, caller, request).await,
+        Method::ListDeliveries => list::<ListDeliveriesRequest>(operator, caller, request).await,
+        Method::ListQuarantined => list::<ListQuarantinedRequest>(operator, caller, request).await,
+        Method::ListReplayJobs => list::<ListReplayJobsRequest>(operator, caller, request).await,
+        Method::ListControlActions => list::<ListControlActionsRequest>(operator, caller, request).await,
         Method::GetSummary => encode(local.summary(caller, decode(request)?).await),
         Method::Explain => encode(explain::explain(local, caller, decode(request)?).await),
         Method::Pause => encode(operator.pause(caller, decode(request)?).await),
@@ -164,7 +164,7 @@ async fn respond(operator: &Operator, question: &Question) -> Result<Bytes, Erro
     }
 }
 
-/// Whether what is asked for changes something.
+/// Whether a method changes something.
 fn changes(method: Method) -> bool {
     use Method::{CancelDelivery, CancelReplay, Pause, ProbeRoute, ReplayDelivery, Resume, StartReplay};
     matches!(
@@ -174,7 +174,7 @@ fn changes(method: Method) -> bool {
 }
 
 async fn list<L: List>(operator: &Operator, caller: &Caller, request: &Bytes) -> Result<Bytes, Error> {
-    let page = L::page(&operator.local, caller, decode(request)?).await?;
+    let page = decode::<L>(request)?.page(&operator.local, caller).await?;
     encode(Ok(list_part::<L>(page)))
 }
 

@@ -1,16 +1,15 @@
-//! Which relays are asked for which partitions. Pure.
+//! The targets of a question: the relays to ask, with their partitions. Pure.
 
 use crate::partition::handle::Ownership;
 use std::collections::BTreeSet;
 use talaria_bus::Partition;
 
-/// The partitions in question, by who can be asked.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(in crate::services) struct Targets {
-    /// Those that this relay owns.
+    /// Owned by this relay.
     pub own: BTreeSet<Partition>,
-    /// By the other relays that announced them. Of two that announce the same one both are asked: one of them knows that it
-    /// does not own it any more.
+    /// By the other relays that announced them. If two relays announce the same partition, both are asked: one of them knows that
+    /// it does not own it any more.
     pub others: Vec<(String, BTreeSet<Partition>)>,
     /// Partitions without an owner, as far as this relay knows.
     pub unowned: BTreeSet<Partition>,

@@ -4,9 +4,10 @@ use super::{
     merge::Page,
     pieces::{Assembled, Assembly},
 };
-use crate::{
-    partition::handle::ANSWER_DEADLINE,
-    services::{access::Caller, cluster::list::List, error::Error},
+use crate::services::{
+    access::Caller,
+    cluster::list::List,
+    error::{ANSWER_DEADLINE, Error},
 };
 use bytes::Bytes;
 use prost::Message;
@@ -18,8 +19,7 @@ use talaria_proto::v1::{
 };
 use tokio::time::timeout;
 
-/// No more bytes of entries than this are in an answer's part of a list, but for a single entry: the relay that asks goes on
-/// from there.
+/// The most bytes of entries in an answer, unless it is a single entry. The relay that asks goes on from there.
 const LARGEST_LIST: usize = 4 << 20;
 
 impl From<&Caller> for QuestionCaller {
@@ -42,7 +42,6 @@ impl From<QuestionCaller> for Caller {
     }
 }
 
-/// What a relay asks others.
 pub(super) fn question(
     caller: &Caller,
     method: ClusterMethod,
@@ -59,12 +58,11 @@ pub(super) fn question(
     }
 }
 
-/// The numbers of partitions.
 pub(super) fn numbers(partitions: &BTreeSet<Partition>) -> Vec<u32> {
     partitions.iter().map(|partition| partition.number().into()).collect()
 }
 
-/// The partitions of these numbers, of `count`.
+/// The partitions with these numbers, of `count`.
 pub(super) fn partitions(numbers: &[u32], count: u16) -> BTreeSet<Partition> {
     numbers.iter().filter_map(|number| Partition::new(u16::try_from(*number).ok()?, count)).collect()
 }
@@ -73,7 +71,7 @@ pub(super) fn decode<M: Message + Default>(bytes: &Bytes) -> Result<M, Error> {
     M::decode(bytes.clone()).map_err(|_| Error::NotUnderstood)
 }
 
-/// A page as an answer carries it, cut where it becomes too large.
+/// The part of a list in an answer. A page that is too large is cut.
 pub(super) fn list_part<L: List>(page: Page<L::Position, L::Item>) -> ListPart {
     let (mut items, mut size) = (Vec::new(), 0);
     let mut end = page.end.as_ref().map(L::token).unwrap_or_default();
@@ -90,7 +88,7 @@ pub(super) fn list_part<L: List>(page: Page<L::Position, L::Item>) -> ListPart {
     ListPart { items, end, total: page.total }
 }
 
-/// A page out of an answer.
+/// The page from a part of a list.
 pub(super) fn page<L: List>(part: &ListPart) -> Result<Page<L::Position, L::Item>, Error> {
     let position = |token: &str| L::position(token).map_err(|_| Error::NotUnderstood);
     let items = part.items.iter().map(|entry| Ok((position(&entry.position)?, decode(&entry.item)?)));
@@ -98,30 +96,30 @@ pub(super) fn page<L: List>(part: &ListPart) -> Result<Page<L::Position, L::Item
     Ok(Page { items: items.collect::<Result<_, Error>>()?, end, total: part.total })
 }
 
-/// What another relay answered.
-pub(in crate::services) struct Heard {
+/// The answer of another relay.
+pub(in crate::services) struct PeerAnswer {
     pub relay: String,
-    /// The partitions that it was asked for.
+    /// The partitions of the question.
     pub asked: BTreeSet<Partition>,
-    /// Those that it answered for.
+    /// The partitions that it answered for.
     pub answered: BTreeSet<Partition>,
     pub behind: u64,
     pub outcome: Result<Bytes, Error>,
 }
 
-impl Heard {
+impl PeerAnswer {
     pub(in crate::services) fn decoded<M: Message + Default>(&self) -> Result<M, Error> {
         decode(self.outcome.as_ref().map_err(Clone::clone)?)
     }
 }
 
-/// Puts a question to a relay. What goes wrong on the way is an outcome, too, and then it answered for nothing.
+/// Asks a relay. A failure on the way is an outcome, too, for no partition.
 pub(super) async fn ask(
     bus: Bus,
     relay: String,
     asked: BTreeSet<Partition>,
     mut question: Question,
-) -> Heard {
+) -> PeerAnswer {
     question.partitions = numbers(&asked);
     match whole(&bus, &relay, &question).await {
         Ok(answer) => {
@@ -131,14 +129,14 @@ pub(super) async fn ask(
                 Some(Outcome::Failure(failure)) => Err(failure.into()),
                 None => Err(Error::NotUnderstood),
             };
-            Heard { relay, asked, answered, behind: answer.view_behind, outcome }
+            PeerAnswer { relay, asked, answered, behind: answer.view_behind, outcome }
         }
         Err(error) => {
             static SILENT: LogLimit = LogLimit::new();
             if let Some(left_out) = SILENT.admit() {
-                tracing::warn!(relay, %error, left_out, "another relay did not answer");
+                tracing::warn!(relay, %error, left_out, "relay did not answer");
             }
-            Heard { relay, asked, answered: BTreeSet::new(), behind: 0, outcome: Err(error) }
+            PeerAnswer { relay, asked, answered: BTreeSet::new(), behind: 0, outcome: Err(error) }
         }
     }
 }
@@ -166,13 +164,12 @@ async fn exchange(bus: &Bus, relay: &str, question: &Question) -> Result<AnswerP
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::services::cluster::list::{Deliveries, Quarantined};
-    use talaria_proto::v1::{Delivery, ListDeliveriesRequest, QuarantinedCallback};
+    use talaria_proto::v1::{Delivery, ListDeliveriesRequest, ListQuarantinedRequest, QuarantinedCallback};
 
     #[test]
-    fn a_question_arrives_as_it_was_asked() {
+    fn a_question_arrives_unchanged() {
         let own = Caller { token: "ops".into(), scope: Scope::Read, tenant: Some("acme".into()) };
-        for caller in [own, Caller::anybody()] {
+        for caller in [own, Caller::unrestricted()] {
             let request = ListDeliveriesRequest { page_size: 7, ..ListDeliveriesRequest::default() };
             let mut asked = question(&caller, ClusterMethod::ListDeliveries, &request, 9);
             let three = Partition::all(64).skip(3).take(1).collect();
@@ -188,15 +185,18 @@ mod tests {
     }
 
     #[test]
-    fn a_page_arrives_as_it_was_found() {
+    fn a_page_arrives_unchanged() {
         let delivery = |id: &str| Delivery { id: id.into(), ..Delivery::default() };
         let items = vec![((9, -1), delivery("dlv_a")), ((8, 7), delivery("dlv_b"))];
         for end in [None, Some((8, 7))] {
             let found = Page { items: items.clone(), end, total: 3 };
-            assert_eq!(page::<Deliveries>(&list_part::<Deliveries>(found.clone())).unwrap(), found);
+            assert_eq!(
+                page::<ListDeliveriesRequest>(&list_part::<ListDeliveriesRequest>(found.clone())),
+                Ok(found)
+            );
         }
         let wrong = ListPart { end: "x".into(), ..ListPart::default() };
-        assert!(page::<Deliveries>(&wrong).is_err());
+        assert!(page::<ListDeliveriesRequest>(&wrong).is_err());
     }
 
     #[test]
@@ -210,10 +210,11 @@ mod tests {
                 (1..).zip(sizes.iter().rev()).map(|(at, size)| ((at, String::new()), callback(*size)));
             Page { items: items.collect::<Vec<_>>().into_iter().rev().collect(), end: None, total: 0 }
         };
-        let cross = |found| page::<Quarantined>(&list_part::<Quarantined>(found)).unwrap();
+        let cross =
+            |found| page::<ListQuarantinedRequest>(&list_part::<ListQuarantinedRequest>(found)).unwrap();
         let cut = cross(found(&[9, LARGEST_LIST, 9, 9]));
-        assert_eq!((cut.items.len(), cut.end), (2, Some((3, String::new()))), "the rest is asked for again");
+        assert_eq!((cut.items.len(), cut.end), (2, Some((3, String::new()))), "the rest is asked for next");
         let single = cross(found(&[LARGEST_LIST * 2]));
-        assert_eq!((single.items.len(), single.end), (1, None), "a single one is given whole");
+        assert_eq!((single.items.len(), single.end), (1, None), "a single entry is not cut");
     }
 }

@@ -1,8 +1,8 @@
-//! Gathers what is known of an event out of the view and the bus, and has it explained.
+//! Explanations of events, with facts from the view and the bus.
 
 use crate::{
     decisions::{
-        explain::{Known, explain as decide},
+        explain::{ExplainInput, explain as decide},
         route_block::RouteBlock,
     },
     services::{access::Caller, cluster::Cluster, error::Error, local::Local, status::request},
@@ -23,11 +23,11 @@ use talaria_proto::v1::{
     PlacedExplanation, explain_request::Subject,
 };
 
-/// How many events of a job are explained: each one's payload is read.
+/// The most events of a job that are explained: each one's payload is read.
 const EVENTS: usize = 20;
 
-/// What the view knows of an event.
-struct Found {
+/// An event, from the view.
+struct EventHistory {
     seq: u64,
     event: Event,
     planned: Vec<(Delivery, Vec<Attempt>)>,
@@ -35,7 +35,7 @@ struct Found {
     conflicts: usize,
 }
 
-/// What is asked for, checked.
+/// The subject of a request, checked.
 enum Asked {
     Event(EventId, Caller),
     Job(EventFilter),
@@ -64,7 +64,7 @@ impl Cluster {
     }
 }
 
-/// The newest of all parts. An event that two relays have, while its partition goes from one to the other, is there once.
+/// The newest explanations of all parts. An event that two relays have, while its partition moves, is there once.
 fn merged(parts: impl IntoIterator<Item = ExplainPart>, incomplete: bool) -> ExplainResponse {
     let (mut all, mut more) = (BTreeMap::new(), false);
     for part in parts {
@@ -76,7 +76,7 @@ fn merged(parts: impl IntoIterator<Item = ExplainPart>, incomplete: bool) -> Exp
     ExplainResponse { explanations, more, incomplete }
 }
 
-/// Of what this relay owns.
+/// This relay's part.
 pub(in crate::services) async fn explain(
     local: &Local,
     caller: &Caller,
@@ -84,29 +84,27 @@ pub(in crate::services) async fn explain(
 ) -> Result<ExplainPart, Error> {
     let tenant = caller.narrow(&asked.tenant)?;
     let event = |id: EventId| Asked::Event(id, caller.clone());
-    let (asked, only, what) = match asked.subject {
+    let (asked, only, subject) = match asked.subject {
         Some(Subject::EventId(id)) => (event(request::id(&id)?), None, format!("event {id}")),
         Some(Subject::DeliveryId(text)) => {
             let id: DeliveryId = request::id(&text)?;
             (event(id.event), Some(id.route), format!("delivery {text}"))
         }
         Some(Subject::JobId(job)) if !job.is_empty() => {
-            let shown: String = job.chars().take(request::LONGEST_ID).collect();
+            let name: String = job.chars().take(request::LONGEST_ID).collect();
             let period = Period { since: None, until: None };
             let filter = EventFilter { tenant, job_id: Some(job), period, is_unmatched: false };
-            (Asked::Job(filter), None, format!("job {shown}"))
+            (Asked::Job(filter), None, format!("job {name}"))
         }
         _ => {
-            return Err(Error::Refused {
-                code: tonic::Code::InvalidArgument,
-                message: "name what is to be explained: event_id, delivery_id or job_id".to_owned(),
-            });
+            let message = "name what is to be explained: event_id, delivery_id or job_id";
+            return Err(Error::Invalid(message.to_owned()));
         }
     };
     let own = local.own();
     let config = local.config();
     let (mut found, more) = local.read(move |connection| find(connection, &asked, &config)).await?;
-    found.retain(|found| own.has(&found.event.tenant));
+    found.retain(|found| own.has_tenant(&found.event.tenant));
     let mut explanations = Vec::new();
     for found in found {
         let event_seq = found.seq;
@@ -119,13 +117,17 @@ pub(in crate::services) async fn explain(
         }
     }
     if explanations.is_empty() {
-        // The view knows an event from when it is planned.
-        return Err(Error::NeverCame { what, behind: local.behind() });
+        // An event is in the view once it is planned.
+        return Err(Error::NeverCame { what: subject, behind: local.behind() });
     }
     Ok(ExplainPart { explanations, more })
 }
 
-fn find(connection: &Connection, asked: &Asked, config: &Config) -> rusqlite::Result<(Vec<Found>, bool)> {
+fn find(
+    connection: &Connection,
+    asked: &Asked,
+    config: &Config,
+) -> rusqlite::Result<(Vec<EventHistory>, bool)> {
     let (events, more) = match asked {
         Asked::Event(id, caller) => {
             let seen = query::event(connection, *id)?.filter(|(_, event)| caller.sees(&event.tenant));
@@ -138,7 +140,7 @@ fn find(connection: &Connection, asked: &Asked, config: &Config) -> rusqlite::Re
     };
     let found = |(seq, event): (u64, Event)| {
         let planned = query::histories_of(connection, seq)?.into_iter();
-        Ok(Found {
+        Ok(EventHistory {
             seq,
             planned: planned.map(|history| (history.delivery, history.attempts)).collect(),
             blocks: blocks::blocks(connection, &event.tenant, config)?,
@@ -150,15 +152,15 @@ fn find(connection: &Connection, asked: &Asked, config: &Config) -> rusqlite::Re
     Ok((events.into_iter().map(found).collect::<rusqlite::Result<_>>()?, more))
 }
 
-async fn explain_one(local: &Local, found: Found) -> Result<Explanation, Error> {
+async fn explain_one(local: &Local, found: EventHistory) -> Result<Explanation, Error> {
     let stored = local.bus.event(found.seq).await?;
-    // Ingress read it before it was taken; what cannot be read has no fields, for planning as for this.
+    // Ingress has parsed it before. An unreadable payload counts as null, as in planning.
     let payload = stored.as_ref().map(|stored| parse(&stored.payload).ok());
     let payload = payload.as_ref().map(|read| read.as_ref().map_or(&Value::Null, |document| document.root()));
     let event_type =
         stored.as_ref().map_or_else(|| found.event.r#type.clone(), |stored| stored.r#type.clone());
     let config = local.config();
-    let known = Known {
+    let known = ExplainInput {
         event_type: &event_type,
         payload,
         tenant: config.tenants.get(&found.event.tenant).map(AsRef::as_ref),
@@ -175,7 +177,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn of_all_that_the_relays_explain_the_newest_are_shown() {
+    fn the_newest_explanations_of_all_relays_are_shown() {
         let part = |seqs: &[u64], more| {
             let placed = |seq: &u64| {
                 let explanation = Explanation { summary: seq.to_string(), ..Explanation::default() };

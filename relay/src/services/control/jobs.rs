@@ -1,16 +1,13 @@
-//! Replays of many, as far as they are in the partitions that this relay owns: counting, beginning, calling off.
+//! Replay jobs in the partitions that this relay owns: counting, beginning, cancelling.
 //!
-//! A job has a part in each partition with anything that matches, and all that there is of a part is in the partition's
-//! journal. Its owner goes on with it ([`super::runner`]).
+//! A job has a part in each partition with a matching delivery. A part is recorded in its partition's journal, and the owner
+//! runs it ([`super::runner`]).
 
-use super::{
-    operator::Operator,
-    request::{self, Asker},
-};
+use super::{operator::Operator, request};
 use crate::{
-    decisions::replay::{Wish, record},
+    decisions::audit::{AuditInfo, record},
     partition::handle::Owner,
-    services::{access::Caller, cluster::Page, error::Error, local::Local, status},
+    services::{access::Caller, cluster::Page, error::Error, local::Local},
     view::{control, replayable},
 };
 use jiff::Timestamp;
@@ -29,11 +26,11 @@ use talaria_proto::v1::{
 const LONGEST_ID: usize = 100;
 
 impl Local {
-    /// Events of which the payload can be read: those from this sequence on. Of an event that was carried the owner has the
-    /// payload for as long as something of it waits, and what waits is not replayed by jobs.
+    /// The first event with a readable payload. A carried event has its payload in the journal, for its waiting deliveries, which
+    /// jobs do not replay.
     pub(super) async fn first_kept(&self) -> Result<u64, Error> {
         Ok(match self.bus.bounds().await?.first_event {
-            // There are none.
+            // No events.
             0 => u64::MAX,
             first => first,
         })
@@ -42,11 +39,11 @@ impl Local {
     pub(in crate::services) async fn jobs(
         &self,
         caller: &Caller,
-        request: ListReplayJobsRequest,
+        _request: ListReplayJobsRequest,
+        (started_at, id): (i64, String),
+        size: usize,
     ) -> Result<Page<(i64, String), ReplayJob>, Error> {
         let tenant = caller.narrow("")?;
-        let size = status::request::page_size(request.page_size)?;
-        let (started_at, id) = status::request::job_page(&request.page_token)?;
         let own = self.own();
         let question = move |connection: &rusqlite::Connection| {
             control::jobs(connection, &own, tenant.as_deref(), (started_at, &id), size)
@@ -61,9 +58,9 @@ impl Local {
         &self,
         caller: &Caller,
         request: ListControlActionsRequest,
+        below: i64,
+        size: usize,
     ) -> Result<Page<i64, ControlAction>, Error> {
-        let size = status::request::page_size(request.page_size)?;
-        let below = status::request::action_page(&request.page_token)?;
         let (tenant, since) = (caller.narrow(&request.tenant)?, request::since(request.since)?);
         let question = move |connection: &rusqlite::Connection| {
             control::actions(connection, tenant.as_deref(), since, below, size)
@@ -71,7 +68,7 @@ impl Local {
         self.read(question).await.map(Page::new)
     }
 
-    /// For a caller: a job that they may not see is answered like one that does not exist.
+    /// A job that the caller may not see is unknown.
     pub(in crate::services) async fn job(
         &self,
         caller: &Caller,
@@ -79,7 +76,7 @@ impl Local {
     ) -> Result<GetReplayJobResponse, Error> {
         let id = request.job_id;
         let asked = id.clone();
-        self.settled().await;
+        self.wait_briefly().await;
         let own = self.own();
         let job = self.read(move |connection| control::job(connection, &own, &asked)).await?;
         match job.filter(|job| caller.sees_job(job)) {
@@ -95,24 +92,24 @@ fn not_known(id: &str, behind: u64) -> Error {
 }
 
 impl Operator {
-    /// How many match in each of the own partitions, and how many of them can be replayed.
+    /// The number of matching deliveries in each own partition, and of those that can be replayed.
     pub(in crate::services) async fn count_replay(
         &self,
         caller: &Caller,
         asked: ReplayDeliveriesRequest,
     ) -> Result<ReplayCount, Error> {
         let (filter, _) = request::replay(&asked, caller)?;
-        let share = self.local.own();
-        self.local.caught_up(&share).await?;
+        let own = self.local.own();
+        self.local.caught_up(&own).await?;
         let first_kept = self.local.first_kept().await?;
-        let meant = request::replay_filter(&filter)?;
+        let filter = request::replay_filter(&filter)?;
         let found = self
             .local
             .read(move |connection| {
                 let mut found = Vec::new();
-                for partition in share.partitions {
+                for partition in own.partitions {
                     let last = replayable::newest_event(connection, partition)?;
-                    let events = replayable::events(connection, partition, &meant, last)?;
+                    let events = replayable::events(connection, partition, &filter, last)?;
                     found.push((partition, last, events));
                 }
                 Ok(found)
@@ -143,7 +140,7 @@ impl Operator {
         Ok(ReplayCount { partitions: counts })
     }
 
-    /// Begins the parts of a job that are in own partitions.
+    /// Begins the parts of a job in own partitions.
     pub(in crate::services) async fn start_replay(
         &self,
         caller: &Caller,
@@ -174,7 +171,7 @@ impl Operator {
                         by,
                         token,
                         matched = job.matched,
-                        "a replay has begun"
+                        "replay job started"
                     );
                     started.push(ReplayPart { partition: part.partition, job: Some(job) });
                     seqs.push((owner, seq));
@@ -184,26 +181,26 @@ impl Operator {
         }
         self.job_began.notify_one();
         for (owner, seq) in &seqs {
-            self.shown(owner, *seq).await;
+            self.wait_for_view(owner, *seq).await;
         }
         if started.is_empty() { Err(failed) } else { Ok(StartedReplay { parts: started }) }
     }
 
-    /// Calls off the parts of a job that run in own partitions.
+    /// Cancels the running parts of a job in own partitions.
     pub(in crate::services) async fn cancel_replay(
         &self,
         caller: &Caller,
         asked: CancelReplay,
     ) -> Result<CancelReplayJobResponse, Error> {
         let CancelReplayJobRequest { job_id, requested_by, reason } = asked.request.unwrap_or_default();
-        let asker = Asker::read(caller.clone(), requested_by, reason)?;
+        let audit = AuditInfo { job: job_id.clone(), ..request::audit(caller, &requested_by, &reason)? };
         let mut record_action = asked.record_action;
         let mut seqs = Vec::new();
         for owner in self.local.owners.all() {
             if part_of(&owner, &job_id, caller).await.is_none() {
                 continue;
             }
-            // Not between what a step reads and what it records. The view is not asked.
+            // Not during a step of the job. The view is not needed.
             let turn = owner.turn().await;
             let Some(mut job) = part_of(&owner, &job_id, caller).await else { continue };
             let now = self.local.clock.now();
@@ -211,19 +208,19 @@ impl Operator {
             let mut records = vec![record(now, What::ReplayJob(job.clone()))];
             if record_action {
                 let filter = job.filter.unwrap_or_default();
-                let wish = asker.wish(now, &job.id);
-                let action = wish.action(ControlKind::ReplayJobCancelled, &filter.tenant, &filter.route);
+                let kind = ControlKind::ReplayJobCancelled;
+                let action = audit.action(now, kind, &filter.tenant, &filter.route);
                 records.push(record(now, What::Acted(action)));
             }
             let seq = self.append(&owner, records).await?;
             drop(turn);
             record_action = false;
-            let (by, token) = (&asker.by, asker.token_name());
-            tracing::info!(job = job_id, partition = %owner.partition, by, token, "a replay was called off");
+            let AuditInfo { by, token, .. } = &audit;
+            tracing::info!(job = job_id, partition = %owner.partition, by, token, "replay job cancelled");
             seqs.push((owner, seq));
         }
         for (owner, seq) in &seqs {
-            self.shown(owner, *seq).await;
+            self.wait_for_view(owner, *seq).await;
         }
         let job = self.local.job(caller, GetReplayJobRequest { job_id: job_id.clone() }).await?.job;
         if seqs.is_empty() {
@@ -249,14 +246,13 @@ pub(super) fn end(job: &mut ReplayJob, state: ReplayJobState, now: Timestamp) {
     job.ended_at = job.updated_at;
 }
 
-/// What is journalled when a part of a job begins, with the operator's action where that is recorded here.
+/// The records of a part that begins, with the operator's action if that is recorded here.
 fn job_records(now: Timestamp, job: &ReplayJob, kind: Option<ControlKind>) -> Vec<Record> {
     let mut records = vec![record(now, What::ReplayJob(job.clone()))];
     if let Some(kind) = kind {
         let filter = job.filter.clone().unwrap_or_default();
-        let wish =
-            Wish { now, by: &job.requested_by, token: &job.token_name, reason: &job.reason, job: &job.id };
-        records.push(record(now, What::Acted(wish.action(kind, &filter.tenant, &filter.route))));
+        let action = AuditInfo::of_job(job).action(now, kind, &filter.tenant, &filter.route);
+        records.push(record(now, What::Acted(action)));
     }
     records
 }

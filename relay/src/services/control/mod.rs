@@ -1,8 +1,8 @@
-//! `ControlService`: by which an operator intervenes.
+//! `ControlService`: the commands of operators.
 //!
-//! - [`request`]: what was asked for, checked.
-//! - [`operator`]: pausing, resuming, probing, calling off and sending again, in the partitions that this relay owns.
-//! - [`jobs`]: replays of many in these partitions, with which [`runner`] goes on; [`replays`]: over all partitions.
+//! - [`request`]: checks of the requests.
+//! - [`operator`]: pausing, resuming, probing, cancelling and replaying, in the partitions that this relay owns.
+//! - [`jobs`]: replay jobs in these partitions, run by [`runner`]; [`replays`]: over all partitions.
 //! - [`explain`]: why an event arrived or did not.
 
 pub(super) mod explain;
@@ -17,11 +17,10 @@ pub(crate) use runner::run as run_jobs;
 
 use super::{
     access::{Caller, caller},
-    cluster::{Actions, Cluster, Jobs},
+    cluster::Cluster,
     error::Error,
     status,
 };
-use request::Asker;
 use std::time::Duration;
 use talaria_core::id::DeliveryId;
 use talaria_proto::v1::{
@@ -34,7 +33,7 @@ use talaria_proto::v1::{
 };
 use tonic::{Request, Response, Status};
 
-/// How long something may take before the caller is told that it is not known what became of it.
+/// For a command. After it, the caller gets an error, and the command may still be done.
 const DEADLINE: Duration = Duration::from_secs(30);
 
 /// The service. Clones share it.
@@ -43,7 +42,7 @@ pub(crate) struct ControlServer {
     cluster: Cluster,
 }
 
-/// Does it, whether or not the caller waits for it: what was begun in several partitions has to be brought to its end.
+/// Runs a command to its end, even if the caller leaves: it may have begun in several partitions.
 async fn done<T: Send + 'static>(
     work: impl Future<Output = Result<T, Error>> + Send + 'static,
 ) -> Result<Response<T>, Status> {
@@ -91,7 +90,7 @@ impl ControlService for ControlServer {
     async fn pause(&self, request: Request<PauseRequest>) -> Result<Response<PauseResponse>, Status> {
         let (caller, cluster) = (caller(&request)?, self.cluster.clone());
         let request = request.into_inner();
-        Asker::read(caller.clone(), request.requested_by.clone(), request.reason.clone())?;
+        request::audit(&caller, &request.requested_by, &request.reason)?;
         caller.narrow(&request.tenant)?;
         done(async move {
             let own = cluster.operator.pause(&caller, request.clone());
@@ -103,7 +102,7 @@ impl ControlService for ControlServer {
     async fn resume(&self, request: Request<ResumeRequest>) -> Result<Response<ResumeResponse>, Status> {
         let (caller, cluster) = (caller(&request)?, self.cluster.clone());
         let request = request.into_inner();
-        Asker::read(caller.clone(), request.requested_by.clone(), request.reason.clone())?;
+        request::audit(&caller, &request.requested_by, &request.reason)?;
         caller.narrow(&request.tenant)?;
         done(async move {
             let own = cluster.operator.resume(&caller, request.clone());
@@ -118,7 +117,7 @@ impl ControlService for ControlServer {
     ) -> Result<Response<ProbeRouteResponse>, Status> {
         let (caller, cluster) = (caller(&request)?, self.cluster.clone());
         let request = request.into_inner();
-        Asker::read(caller.clone(), request.requested_by.clone(), request.reason.clone())?;
+        request::audit(&caller, &request.requested_by, &request.reason)?;
         caller.narrow(&request.tenant)?;
         done(async move {
             let own = cluster.operator.probe(&caller, request.clone());
@@ -133,7 +132,7 @@ impl ControlService for ControlServer {
     ) -> Result<Response<CancelDeliveryResponse>, Status> {
         let (caller, cluster) = (caller(&request)?, self.cluster.clone());
         let request = request.into_inner();
-        Asker::read(caller.clone(), request.requested_by.clone(), request.reason.clone())?;
+        request::audit(&caller, &request.requested_by, &request.reason)?;
         done(async move {
             let tenant = cluster.tenant_of(&caller, &request.delivery_id).await?;
             let own = cluster.operator.cancel(&caller, request.clone());
@@ -148,7 +147,7 @@ impl ControlService for ControlServer {
     ) -> Result<Response<ReplayDeliveryResponse>, Status> {
         let (caller, cluster) = (caller(&request)?, self.cluster.clone());
         let request = request.into_inner();
-        Asker::read(caller.clone(), request.requested_by.clone(), request.reason.clone())?;
+        request::audit(&caller, &request.requested_by, &request.reason)?;
         let (_, to_plan) = request::replayed(&request)?;
         let may_plan = to_plan.is_some();
         done(async move {
@@ -169,7 +168,7 @@ impl ControlService for ControlServer {
     ) -> Result<Response<ReplayDeliveriesResponse>, Status> {
         let (caller, cluster) = (caller(&request)?, self.cluster.clone());
         let request = request.into_inner();
-        Asker::read(caller.clone(), request.requested_by.clone(), request.reason.clone())?;
+        request::audit(&caller, &request.requested_by, &request.reason)?;
         done(async move { cluster.replay_many(&caller, request).await }).await
     }
 
@@ -186,7 +185,7 @@ impl ControlService for ControlServer {
         request: Request<ListReplayJobsRequest>,
     ) -> Result<Response<ListReplayJobsResponse>, Status> {
         let caller = caller(&request)?;
-        let listed = self.cluster.list::<Jobs>(&caller, request.into_inner(), 0).await?;
+        let listed = self.cluster.list(&caller, request.into_inner(), 0).await?;
         Ok(Response::new(ListReplayJobsResponse {
             jobs: listed.items,
             next_page_token: listed.next_page_token,
@@ -208,7 +207,7 @@ impl ControlService for ControlServer {
         request: Request<ListControlActionsRequest>,
     ) -> Result<Response<ListControlActionsResponse>, Status> {
         let caller = caller(&request)?;
-        let listed = self.cluster.list::<Actions>(&caller, request.into_inner(), 0).await?;
+        let listed = self.cluster.list(&caller, request.into_inner(), 0).await?;
         Ok(Response::new(ListControlActionsResponse {
             actions: listed.items,
             next_page_token: listed.next_page_token,

@@ -1,12 +1,13 @@
-//! Carries out what operators ask for, in a partition that this relay owns.
+//! The operator's commands, in a partition that this relay owns.
 //!
-//! What depends on what the view shows is decided in a [`Turn`]: with everything known that was decided before, while nothing
-//! else is decided. So a decision is made once.
+//! A decision that depends on the view is made in a [`Turn`]: with all earlier decisions in the view, and no other one
+//! meanwhile.
 
-use super::request::{self, Asker};
+use super::request;
 use crate::{
-    decisions::{pause, plan::wants, probe::NoProbe, replay},
-    partition::handle::{AuditInfo, Command, Done, Key, NotDone, Owner, Turn},
+    decisions::{audit::AuditInfo, pause, plan::wants, probe::NoProbe, replay},
+    delivery_key::DeliveryKey,
+    partition::handle::{Command, Done, NotDone, Owner, Turn},
     services::{
         access::Caller,
         error::Error,
@@ -25,18 +26,16 @@ use talaria_proto::v1::{
     ReplayDeliveryResponse, ResumeRequest, ResumeResponse,
 };
 use tokio::{sync::Notify, time::timeout};
-use tonic::Code;
 
-/// How often a delivery is looked at that has an attempt under way one moment and waits the next.
-const LOOKS: u32 = 5;
+/// For a delivery whose attempt is under way.
+const TRIES: u32 = 5;
 
-/// The pause between two looks.
-const BETWEEN_LOOKS: Duration = Duration::from_millis(100);
+const RETRY_DELAY: Duration = Duration::from_millis(100);
 
 /// The most names that an error lists.
 const MOST_NAMES: usize = 20;
 
-/// Carries out what operators ask for. Clones share it.
+/// Clones share it.
 #[derive(Clone)]
 pub(crate) struct Operator {
     pub(in crate::services) local: Local,
@@ -49,7 +48,7 @@ impl Operator {
         Self { local, job_began: Arc::default() }
     }
 
-    /// The turn of a partition, with the view as far as it has to be to decide. Nothing is done yet, so giving up is safe.
+    /// The turn of a partition, with the view caught up. Nothing is done yet, so a timeout is safe.
     pub(super) async fn turn(&self, owner: &Owner) -> Result<Turn, Error> {
         let turn = async {
             let turn = owner.turn().await;
@@ -67,11 +66,11 @@ impl Operator {
         })
     }
 
-    /// Returns once the view shows a commit. Should the view take long, what was asked for is done all the same.
-    pub(super) async fn shown(&self, owner: &Owner, seq: u64) {
+    /// Waits until the view shows a commit, or for a timeout: the command is done in either case.
+    pub(super) async fn wait_for_view(&self, owner: &Owner, seq: u64) {
         let shown = self.local.view.caught_up(owner.partition, seq);
         if timeout(CATCH_UP_TIMEOUT, shown).await.is_err() {
-            tracing::warn!(partition = %owner.partition, "the status does not show yet what was done");
+            tracing::warn!(partition = %owner.partition, "status view is behind");
         }
     }
 
@@ -81,9 +80,9 @@ impl Operator {
         request: PauseRequest,
     ) -> Result<PauseResponse, Error> {
         let PauseRequest { tenant, route, requested_by, reason, duration } = request;
-        let asker = Asker::read(caller.clone(), requested_by, reason)?;
+        let audit = request::audit(caller, &requested_by, &reason)?;
         let duration = request::pause_duration(duration.as_ref())?;
-        asker.caller.narrow(&tenant)?;
+        caller.narrow(&tenant)?;
         let owner = self.local.owner_of(&tenant)?;
         self.exists(&tenant, &route, caller).await?;
         let turn = self.turn(&owner).await?;
@@ -91,25 +90,25 @@ impl Operator {
         let now = self.local.clock.now();
         let pause = Pause {
             since: known.and_then(|known| known.since).or(Some(to_proto(now))),
-            requested_by: asker.by.clone(),
-            token_name: asker.token_name().to_owned(),
-            reason: asker.reason.clone(),
+            requested_by: audit.by.clone(),
+            token_name: audit.token.clone(),
+            reason: audit.reason.clone(),
             tenant,
             route,
             until: duration.map(|duration| to_proto(after(now, duration))),
         };
-        let seq = self.append(&owner, pause::changed(asker.wish(now, ""), pause.clone(), true)).await?;
+        let seq = self.append(&owner, pause::changed(&audit, now, pause.clone(), true)).await?;
         drop(turn);
         tracing::info!(
             tenant = pause.tenant,
             route = pause.route,
-            by = asker.by,
-            token = asker.token_name(),
-            reason = asker.reason,
+            by = audit.by,
+            token = audit.token,
+            reason = audit.reason,
             ?duration,
             "paused"
         );
-        self.shown(&owner, seq).await;
+        self.wait_for_view(&owner, seq).await;
         Ok(PauseResponse { pause: Some(pause) })
     }
 
@@ -119,45 +118,44 @@ impl Operator {
         request: ResumeRequest,
     ) -> Result<ResumeResponse, Error> {
         let ResumeRequest { tenant, route, requested_by, reason } = request;
-        let asker = Asker::read(caller.clone(), requested_by, reason)?;
-        asker.caller.narrow(&tenant)?;
+        let audit = request::audit(caller, &requested_by, &reason)?;
+        caller.narrow(&tenant)?;
         let owner = self.local.owner_of(&tenant)?;
         self.exists(&tenant, &route, caller).await?;
         let turn = self.turn(&owner).await?;
         let ended = self.pause_of(&tenant, &route).await?;
         if let Some(ended) = &ended {
-            let wish = asker.wish(self.local.clock.now(), "");
-            let seq = self.append(&owner, pause::resumed(wish, ended)).await?;
+            let records = pause::resumed(&audit, self.local.clock.now(), ended);
+            let seq = self.append(&owner, records).await?;
             drop(turn);
-            let (by, token, reason) = (&asker.by, asker.token_name(), &asker.reason);
+            let AuditInfo { by, token, reason, .. } = &audit;
             tracing::info!(tenant, route, by, token, reason, "resumed");
-            self.shown(&owner, seq).await;
+            self.wait_for_view(&owner, seq).await;
         }
         let remaining = if route.is_empty() { None } else { self.pause_of(&tenant, "").await? };
         Ok(ResumeResponse { ended, remaining })
     }
 
-    /// Has a shut route probed now. Only the owner's state decides, which is ahead of any view.
+    /// Decided by the owner's state alone, which is ahead of the view.
     pub(in crate::services) async fn probe(
         &self,
         caller: &Caller,
         request: ProbeRouteRequest,
     ) -> Result<ProbeRouteResponse, Error> {
         let ProbeRouteRequest { tenant, route, requested_by, reason } = request;
-        let asker = Asker::read(caller.clone(), requested_by, reason)?;
+        let audit = request::audit(caller, &requested_by, &reason)?;
         if route.is_empty() {
-            let message = "a single route is probed: name it in `route`".to_owned();
-            return Err(Error::Refused { code: Code::InvalidArgument, message });
+            return Err(Error::Invalid("a single route is probed: name it in `route`".to_owned()));
         }
-        asker.caller.narrow(&tenant)?;
+        caller.narrow(&tenant)?;
         let owner = self.local.owner_of(&tenant)?;
         self.exists(&tenant, &route, caller).await?;
-        let command = Command::Probe { tenant: tenant.clone(), route: route.clone(), audit: asker.audit() };
+        let command = Command::Probe { tenant: tenant.clone(), route: route.clone(), audit: audit.clone() };
         match owner.command(command).await {
             Ok(seq) => {
-                let (by, token, reason) = (&asker.by, asker.token_name(), &asker.reason);
-                tracing::info!(tenant, route, by, token, reason, "a shut route is probed");
-                self.shown(&owner, seq).await;
+                let AuditInfo { by, token, reason, .. } = &audit;
+                tracing::info!(tenant, route, by, token, reason, "route probed");
+                self.wait_for_view(&owner, seq).await;
                 Ok(ProbeRouteResponse { already_probing: false })
             }
             Err(NotDone::NoProbe(NoProbe::UnderWay)) => Ok(ProbeRouteResponse { already_probing: true }),
@@ -172,8 +170,8 @@ impl Operator {
         self.local.read(move |connection| control::pause(connection, &tenant, &route)).await
     }
 
-    /// Whether there is such a route, or such a tenant: configured, or with deliveries from when it was. Of others' nothing
-    /// is said.
+    /// Fails if there is no such route or tenant, neither configured nor with old deliveries. The error names those that the
+    /// caller may see.
     async fn exists(&self, tenant: &str, route: &str, caller: &Caller) -> Result<(), Error> {
         let mut routes = self.local.read(control::routes).await?;
         let config = self.local.config();
@@ -189,105 +187,104 @@ impl Operator {
         if known { Ok(()) } else { Err(Error::NoSuchRoute(no_such(tenant, route, &routes))) }
     }
 
-    /// Cancels a delivery that waits.
     pub(in crate::services) async fn cancel(
         &self,
         caller: &Caller,
         request: CancelDeliveryRequest,
     ) -> Result<CancelDeliveryResponse, Error> {
         let CancelDeliveryRequest { delivery_id, requested_by, reason } = request;
-        let asker = Asker::read(caller.clone(), requested_by, reason)?;
+        let audit = request::audit(caller, &requested_by, &reason)?;
         let id: DeliveryId = id(&delivery_id)?;
         let (_, _, delivery) = self.known(id, caller).await?;
         let owner = self.local.owner_of(&delivery.tenant)?;
-        for look in 0..LOOKS {
+        for count in 0..TRIES {
             let turn = self.turn(&owner).await?;
             let (event_seq, _, delivery) = self.known(id, caller).await?;
             if delivery.state().is_final() {
                 let (state, reason) = (delivery.state(), delivery.reason);
                 return Err(Error::NotWaiting { id, state, reason });
             }
-            let done = owner.command(Command::Cancel(key(event_seq, id), asker.audit())).await;
+            let done = owner.command(Command::Cancel(key(event_seq, id), audit.clone())).await;
             drop(turn);
             if let Some(seq) = finished(&done)? {
-                let (by, token, reason) = (&asker.by, asker.token_name(), &asker.reason);
+                let AuditInfo { by, token, reason, .. } = &audit;
                 tracing::info!(delivery = %id, by, token, reason, "cancelled");
                 counter!("talaria_deliveries_total", "state" => "cancelled").increment(1);
-                self.shown(&owner, seq).await;
+                self.wait_for_view(&owner, seq).await;
                 let (_, _, delivery) = self.known(id, caller).await?;
                 return Ok(CancelDeliveryResponse { delivery: Some(delivery) });
             }
-            before_next(look).await;
+            before_next(count).await;
         }
         Err(Error::UnderWay(id))
     }
 
-    /// Sends a delivery again: one that has ended, or one that waits, and then now instead of when it is due. One that was never
-    /// planned is planned, where it is asked for by its event and its route.
+    /// Replays a delivery that has ended, or sends a waiting one now. With an event and a route, a delivery that was not planned
+    /// is planned.
     pub(in crate::services) async fn replay(
         &self,
         caller: &Caller,
         request: ReplayDeliveryRequest,
     ) -> Result<ReplayDeliveryResponse, Error> {
         let (id, to_plan) = request::replayed(&request)?;
-        let asker = Asker::read(caller.clone(), request.requested_by.clone(), request.reason.clone())?;
+        let audit = request::audit(caller, &request.requested_by, &request.reason)?;
         let tenant = match to_plan {
             None => self.known(id, caller).await?.2.tenant,
             Some(_) => self.known_event(id.event, caller).await?.1.tenant,
         };
         let owner = self.local.owner_of(&tenant)?;
-        for look in 0..LOOKS {
+        for count in 0..TRIES {
             let turn = self.turn(&owner).await?;
             let command = match (self.known(id, caller).await, to_plan) {
                 (Err(error), Some(route)) if error.is_not_found() => {
-                    self.first_delivery(id, route, caller, &asker).await?
+                    self.first_delivery(id, route, caller, &audit).await?
                 }
-                (known, _) => self.next_delivery(id, known?, &asker).await?,
+                (known, _) => self.next_delivery(id, known?, &audit).await?,
             };
             let done = owner.command(command).await;
             drop(turn);
             if let Some(seq) = finished(&done)? {
-                let (by, token, reason) = (&asker.by, asker.token_name(), &asker.reason);
+                let AuditInfo { by, token, reason, .. } = &audit;
                 tracing::info!(delivery = %id, by, token, reason, "replayed");
-                self.shown(&owner, seq).await;
+                self.wait_for_view(&owner, seq).await;
                 let (_, _, delivery) = self.known(id, caller).await?;
                 return Ok(ReplayDeliveryResponse { delivery: Some(delivery) });
             }
-            before_next(look).await;
+            before_next(count).await;
         }
         Err(Error::UnderWay(id))
     }
 
-    /// What sends a delivery again that is known.
+    /// The command that replays a known delivery.
     async fn next_delivery(
         &self,
         id: DeliveryId,
         (event_seq, step, delivery): (u64, u32, Delivery),
-        asker: &Asker,
+        audit: &AuditInfo,
     ) -> Result<Command, Error> {
         if self.local.config().route(&delivery.tenant, &delivery.route).is_none() {
             let Delivery { tenant, route, .. } = delivery;
             return Err(Error::RouteNotConfigured { tenant, route });
         }
-        // The owner has the payload of what waits, also where the event was carried.
+        // The owner has the payload of a waiting delivery, also if the event was carried.
         if delivery.state() == DeliveryState::Waiting {
-            return Ok(Command::Replay(key(event_seq, id), asker.audit()));
+            return Ok(Command::Replay(key(event_seq, id), audit.clone()));
         }
         if self.local.bus.event(event_seq).await?.is_none() {
             return Err(Error::EventNotKept(id));
         }
         let task = replay::ended(&delivery, event_seq, step);
-        let again = replay::again(&task, asker.wish(self.local.clock.now(), ""));
-        Ok(Command::Append(vec![again.record]))
+        let again = replay::again(&task, audit, self.local.clock.now());
+        Ok(Command::Append(vec![again.into_record()]))
     }
 
-    /// What plans a delivery to a route that did not want the event when it came, and wants it now.
+    /// The command that plans a delivery to a route that did not want the event when it came, and wants it now.
     async fn first_delivery(
         &self,
         id: DeliveryId,
         route: &str,
         caller: &Caller,
-        asker: &Asker,
+        audit: &AuditInfo,
     ) -> Result<Command, Error> {
         let (event_seq, event) = self.known_event(id.event, caller).await?;
         let (config, tenant) = (self.local.config(), event.tenant.clone());
@@ -301,15 +298,15 @@ impl Operator {
             return Err(Error::RouteDoesNotWant { event: id.event, tenant, route: route.to_owned() });
         }
         let task = replay::unplanned(&event, event_seq, id, route);
-        let planned = replay::again(&task, asker.wish(self.local.clock.now(), ""));
-        Ok(Command::Append(vec![planned.record]))
+        let planned = replay::again(&task, audit, self.local.clock.now());
+        Ok(Command::Append(vec![planned.into_record()]))
     }
 
     /// An event with its sequence.
     async fn known_event(&self, id: EventId, caller: &Caller) -> Result<(u64, Event), Error> {
         let own = self.local.own();
         let known = self.local.read(move |connection| query::event(connection, id)).await?;
-        let seen = known.filter(|(_, event)| caller.sees(&event.tenant) && own.has(&event.tenant));
+        let seen = known.filter(|(_, event)| caller.sees(&event.tenant) && own.has_tenant(&event.tenant));
         seen.ok_or_else(|| Error::NotKnown { what: format!("event {id}"), behind: self.local.behind() })
     }
 
@@ -317,31 +314,19 @@ impl Operator {
     async fn known(&self, id: DeliveryId, caller: &Caller) -> Result<(u64, u32, Delivery), Error> {
         let own = self.local.own();
         let known = self.local.read(move |connection| replayable::delivery(connection, id)).await?;
-        let seen =
-            known.filter(|(_, _, delivery)| caller.sees(&delivery.tenant) && own.has(&delivery.tenant));
+        let seen = known
+            .filter(|(_, _, delivery)| caller.sees(&delivery.tenant) && own.has_tenant(&delivery.tenant));
         let not_known = || Error::NotKnown { what: format!("delivery {id}"), behind: self.local.behind() };
         seen.ok_or_else(not_known)
     }
 }
 
-impl Asker {
-    /// As an owner records it.
-    fn audit(&self) -> AuditInfo {
-        AuditInfo {
-            by: self.by.clone(),
-            token: self.token_name().to_owned(),
-            reason: self.reason.clone(),
-            job: String::new(),
-        }
-    }
+fn key(event_seq: u64, id: DeliveryId) -> DeliveryKey {
+    DeliveryKey { event_seq, route: id.route.to_i64() }
 }
 
-fn key(event_seq: u64, id: DeliveryId) -> Key {
-    Key { event_seq, route: id.route.to_i64() }
-}
-
-/// The commit of a command about a delivery; nothing where the delivery has to be looked at again: an attempt is under way, or
-/// ended a moment ago, which the view does not show yet.
+/// The commit of a command about a delivery; `None` if the command has to be tried again, because an attempt is under way or has
+/// ended and is not in the view yet.
 fn finished(done: &Done) -> Result<Option<u64>, Error> {
     match done {
         Ok(seq) => Ok(Some(*seq)),
@@ -351,9 +336,9 @@ fn finished(done: &Done) -> Result<Option<u64>, Error> {
     }
 }
 
-async fn before_next(look: u32) {
-    if look + 1 < LOOKS {
-        tokio::time::sleep(BETWEEN_LOOKS).await;
+async fn before_next(count: u32) {
+    if count + 1 < TRIES {
+        tokio::time::sleep(RETRY_DELAY).await;
     }
 }
 
@@ -364,10 +349,10 @@ fn no_such(tenant: &str, route: &str, routes: &BTreeSet<(String, String)>) -> St
         names.truncate(MOST_NAMES);
         names.push(format!("and {more} more"));
     }
-    let what = if route.is_empty() { format!("tenant {tenant}") } else { format!("route {tenant}/{route}") };
-    let what = what.chars().take(200).collect::<String>();
+    let name = if route.is_empty() { format!("tenant {tenant}") } else { format!("route {tenant}/{route}") };
+    let name = name.chars().take(200).collect::<String>();
     if names.is_empty() {
-        return format!("there is no {what}, nor any other route");
+        return format!("there is no {name}, nor any other route");
     }
-    format!("there is no {what}; there is: {}", names.join(", "))
+    format!("there is no {name}; there is: {}", names.join(", "))
 }

@@ -1,5 +1,5 @@
-//! Replays of many over all partitions: counts everywhere, divides the rate, and begins a part of the job wherever anything
-//! matches.
+//! Replay jobs over all partitions: counts the matching deliveries, divides the rate, and begins a part in each partition with a
+//! match.
 
 use super::{jobs::wire_partition, request};
 use crate::{
@@ -15,7 +15,7 @@ use talaria_proto::v1::{
 };
 
 impl Cluster {
-    /// Begins to replay all that matches, or only counts it.
+    /// Begins a job, or only counts the matching deliveries.
     pub(super) async fn replay_many(
         &self,
         caller: &Caller,
@@ -25,7 +25,7 @@ impl Cluster {
         let tenant = Some(filter.tenant.as_str()).filter(|tenant| !tenant.is_empty());
         let own = self.operator.count_replay(caller, request.clone());
         let all = self.gather(caller, ClusterMethod::CountReplay, &request, tenant, own).await?;
-        // While a partition goes from one relay to another, both may have counted it.
+        // While a partition moves, two relays may have counted it.
         let counts: BTreeMap<u32, PartitionReplayCount> = all
             .others
             .into_iter()
@@ -64,8 +64,8 @@ impl Cluster {
         Ok(answer)
     }
 
-    /// Begins the parts of a job, each where its partition is owned. One of them records the operator's action, so one relay
-    /// is asked after another.
+    /// Begins the parts of a job at the owners of their partitions. Only one records the operator's action, so the relays are
+    /// asked one after the other.
     async fn start(&self, caller: &Caller, parts: Vec<ReplayPart>) -> Result<Vec<ReplayJob>, Error> {
         let count = self.local().bus.partitions();
         let parts: BTreeMap<Partition, ReplayPart> = parts
@@ -85,10 +85,10 @@ impl Cluster {
                 Err(error) => failed = Some(error),
             }
         }
-        for (relay, partitions) in targets.others {
-            let asked = StartReplay { parts: of(&partitions), record_action: started.is_empty() };
-            let method = ClusterMethod::StartReplay;
-            match self.hear_one::<StartedReplay>(caller, method, &asked, &relay, &partitions).await.0 {
+        for target in targets.others {
+            let asked = StartReplay { parts: of(&target.1), record_action: started.is_empty() };
+            let answer = self.ask(caller, ClusterMethod::StartReplay, &asked, 0, target).await;
+            match answer.decoded::<StartedReplay>() {
                 Ok(begun) => started.extend(begun.parts.into_iter().filter_map(|part| part.job)),
                 Err(error) => failed = Some(error),
             }
@@ -100,7 +100,7 @@ impl Cluster {
         }
     }
 
-    /// A job, of all its parts.
+    /// A job, merged from its parts.
     pub(super) async fn replay_job(
         &self,
         caller: &Caller,
@@ -120,13 +120,13 @@ impl Cluster {
         }
     }
 
-    /// Calls a job off, wherever it has a part. One of them records the operator's action, so one relay is asked after another.
+    /// Cancels all parts of a job. Only one records the operator's action, so the relays are asked one after the other.
     pub(super) async fn cancel_replay_job(
         &self,
         caller: &Caller,
         request: CancelReplayJobRequest,
     ) -> Result<CancelReplayJobResponse, Error> {
-        request::Asker::read(caller.clone(), request.requested_by.clone(), request.reason.clone())?;
+        request::audit(caller, &request.requested_by, &request.reason)?;
         let targets = self.targets(caller.tenant.as_deref()).await;
         let mut missing: BTreeSet<Partition> = targets.unowned;
         let asked = |record_action| CancelReplay { request: Some(request.clone()), record_action };
@@ -139,19 +139,16 @@ impl Cluster {
             Err(error) if error.is_not_found() => not_found = Some(error),
             Err(error) => return Err(error),
         }
-        for (relay, partitions) in targets.others {
-            let asked = asked(!done);
-            let method = ClusterMethod::CancelReplay;
-            let (outcome, heard) =
-                self.hear_one::<CancelReplayJobResponse>(caller, method, &asked, &relay, &partitions).await;
-            behind = behind.max(heard.behind);
-            match outcome {
+        for target in targets.others {
+            let answer = self.ask(caller, ClusterMethod::CancelReplay, &asked(!done), 0, target).await;
+            behind = behind.max(answer.behind);
+            match answer.decoded::<CancelReplayJobResponse>() {
                 Ok(_) => done = true,
                 Err(error) if error.code() == tonic::Code::FailedPrecondition => ended = true,
                 Err(error) if error.is_not_found() => {}
-                Err(_) => missing.extend(&partitions),
+                Err(_) => missing.extend(&answer.asked),
             }
-            missing.extend(partitions.difference(&heard.answered));
+            missing.extend(answer.asked.difference(&answer.answered));
         }
         if !done {
             return Err(match not_found {
@@ -165,8 +162,7 @@ impl Cluster {
     }
 }
 
-/// A part for each partition in which anything matches. All begin at the same time, so that they stand at the same position in
-/// lists.
+/// A part for each partition with a match. All begin at the same time, so that they have the same position in lists.
 fn parts(job: &ReplayJob, rate: u32, counts: &[PartitionReplayCount]) -> Vec<ReplayPart> {
     let matching: Vec<_> = counts.iter().filter(|count| count.matching > 0).collect();
     let rates = divided(rate, &matching.iter().map(|count| count.matching).collect::<Vec<_>>());
@@ -182,8 +178,8 @@ fn parts(job: &ReplayJob, rate: u32, counts: &[PartitionReplayCount]) -> Vec<Rep
     matching.iter().zip(rates).map(part).collect()
 }
 
-/// A rate, divided in proportion to what matches in each part, with the remainder to those that lose most by rounding; at
-/// least 1 each, so that more parts than the rate has make it a little faster.
+/// A rate, divided in proportion to the matches of each part, with the remainder to those that lose most by rounding; at least 1
+/// each, so that the sum may be a little higher.
 fn divided(rate: u32, matching: &[u64]) -> Vec<u32> {
     let total: u128 = matching.iter().copied().map(u128::from).sum::<u128>().max(1);
     let exact = |count: u64| u128::from(rate) * u128::from(count);
@@ -208,7 +204,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn a_rate_is_divided_by_what_matches() {
+    fn a_rate_is_divided_by_the_matches() {
         assert_eq!(divided(600, &[10]), [600]);
         assert_eq!(divided(600, &[1, 3]), [150, 450]);
         assert_eq!(divided(10, &[1, 1, 1]), [4, 3, 3], "nothing of it is lost");
@@ -228,12 +224,12 @@ mod tests {
             let mut by_count: Vec<_> = matching.iter().zip(&rates).collect();
             by_count.sort();
             let is_fair = |two: &[(&u64, &u32)]| two[0].0 == two[1].0 || two[0].1 <= two[1].1;
-            prop_assert!(by_count.windows(2).all(is_fair), "what has more to do is not slower");
+            prop_assert!(by_count.windows(2).all(is_fair), "a part with more matches is not slower");
         }
     }
 
     #[test]
-    fn there_is_a_part_wherever_anything_matches() {
+    fn each_partition_with_a_match_has_a_part() {
         let count = |partition, matching| PartitionReplayCount {
             partition,
             matching,
@@ -251,6 +247,6 @@ mod tests {
             .collect();
         assert_eq!(shown, [(3, "rpl_1", 20, 10, 9), (7, "rpl_1", 40, 20, 9)]);
         let whole = parts.into_iter().filter_map(|part| part.job).reduce(merged).unwrap();
-        assert_eq!((whole.matched, whole.rate_per_minute), (30, 60), "merged it is what was asked for");
+        assert_eq!((whole.matched, whole.rate_per_minute), (30, 60), "merged, it is the requested job");
     }
 }

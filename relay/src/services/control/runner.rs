@@ -1,15 +1,18 @@
-//! Goes on with the parts of replay jobs that are in the partitions that this relay owns.
+//! The runner of replay jobs, in the partitions that this relay owns.
 //!
-//! Each step is one commit: the records about the deliveries that are sent again, and how far the part has come. So a step is
-//! done as a whole or not at all, whatever dies when, and the next owner goes on behind the last one.
+//! Each step is one commit: the records of the replayed deliveries, and the job's cursor. So a step is done as a whole or not at
+//! all, and the next owner goes on after the last one.
 
 use super::{jobs::end, operator::Operator, request};
 use crate::{
-    decisions::replay::{self, Wish, record},
+    decisions::{
+        audit::{AuditInfo, record},
+        replay,
+    },
     partition::handle::Owner,
     services::error::Error,
     view::{
-        query::Place,
+        query::DeliveryPosition,
         replayable::{self, BOTTOM, ReplayFilter},
     },
 };
@@ -19,14 +22,13 @@ use talaria_proto::v1::{Delivery, ReplayCursor, ReplayJob, ReplayJobState, recor
 use tokio::{task::JoinSet, time::sleep};
 use tokio_util::sync::CancellationToken;
 
-/// How often the partitions are asked which jobs run: some come with a partition that another relay had.
-const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+/// How often to look for running jobs: some come with a partition from another relay.
+const POLL_INTERVAL: Duration = Duration::from_secs(1);
 
-/// How long to wait after a step failed.
+/// After a failed step.
 const RETRY_DELAY: Duration = Duration::from_secs(1);
 
-/// Goes on with the jobs that run in own partitions until it is told to stop. Each partition goes on by itself, so that none
-/// waits for another.
+/// Runs the jobs of own partitions until `stop`, each partition by itself.
 pub(crate) async fn run(operator: Operator, stop: CancellationToken) {
     let work = async {
         let (mut workers, mut busy) = (JoinSet::new(), BTreeSet::<Partition>::new());
@@ -34,7 +36,7 @@ pub(crate) async fn run(operator: Operator, stop: CancellationToken) {
             while let Some(ended) = workers.try_join_next() {
                 match ended {
                     Ok(partition) => drop(busy.remove(&partition)),
-                    // One broke off, and it is not known which: those that still run do no harm beside a second one.
+                    // An unknown one panicked. A second worker beside a running one does no harm.
                     Err(_) => busy.clear(),
                 }
             }
@@ -49,7 +51,7 @@ pub(crate) async fn run(operator: Operator, stop: CancellationToken) {
                     });
                 }
             }
-            tokio::select! { () = sleep(LOOK_INTERVAL) => {}, () = operator.job_began.notified() => {} }
+            tokio::select! { () = sleep(POLL_INTERVAL) => {}, () = operator.job_began.notified() => {} }
         }
     };
     tokio::select! { () = stop.cancelled() => {}, () = work => {} }
@@ -64,20 +66,20 @@ impl Operator {
             let next = jobs.iter().map(|job| (replay::next_step(job, now), &job.id)).min();
             let Some((at, id)) = next else { return };
             if at > now {
-                // Not longer: it may be called off, and another one may begin.
-                tokio::select! { () = self.local.clock.sleep_towards(at) => {}, () = sleep(LOOK_INTERVAL) => {} }
+                // The job may be cancelled meanwhile, and another one may begin.
+                tokio::select! { () = self.local.clock.sleep_towards(at) => {}, () = sleep(POLL_INTERVAL) => {} }
                 continue;
             }
-            match self.go_on(owner, id).await {
+            match self.step(owner, id).await {
                 Ok(()) => {}
-                // The partition's new owner goes on, or the view catches up.
+                // The new owner goes on, or the view catches up.
                 Err(Error::Lost | Error::FarBehind) => sleep(RETRY_DELAY).await,
                 Err(error) => {
                     static FAILED: LogLimit = LogLimit::new();
                     if let Some(left_out) = FAILED.admit() {
                         tracing::error!(
                             %error, job = id, partition = %owner.partition, left_out,
-                            "a replay cannot go on; trying again"
+                            "replay step failed"
                         );
                     }
                     sleep(RETRY_DELAY).await;
@@ -86,8 +88,8 @@ impl Operator {
         }
     }
 
-    /// One step of a part of a job, if it is time for one.
-    async fn go_on(&self, owner: &Owner, id: &str) -> Result<(), Error> {
+    /// One step of a job, if it is time for one.
+    async fn step(&self, owner: &Owner, id: &str) -> Result<(), Error> {
         let _turn = self.turn(owner).await?;
         let now = self.local.clock.now();
         let running = owner.jobs().await.unwrap_or_default().into_iter().find(|job| job.id == id);
@@ -97,22 +99,16 @@ impl Operator {
         let (mut size, _) = replay::step(job.rate_per_minute);
         let mut candidates =
             self.candidates(owner.partition, filter, behind, job.last_event_seq, size).await?;
+        let audit = AuditInfo::of_job(&job);
         loop {
             let is_last = candidates.len() < size;
             let mut stepped = job.clone();
             let mut records = Vec::new();
-            let wish = Wish {
-                now,
-                by: &job.requested_by,
-                token: &job.token_name,
-                reason: &job.reason,
-                job: &job.id,
-            };
-            for Candidate { place: (seq, route), delivery, step, is_fit } in &candidates {
+            for Candidate { position: (seq, route), delivery, step, is_replayable } in &candidates {
                 stepped.cursor = Some(ReplayCursor { event_seq: seq.cast_unsigned(), route: *route });
-                if *is_fit {
+                if *is_replayable {
                     let task = replay::ended(delivery, seq.cast_unsigned(), *step);
-                    records.push(replay::again(&task, wish).record);
+                    records.push(replay::again(&task, &audit, now).into_record());
                     stepped.replayed += 1;
                 } else {
                     stepped.skipped += 1;
@@ -127,7 +123,7 @@ impl Operator {
                 Ok(_) => {
                     if is_last {
                         let ReplayJob { replayed, skipped, .. } = stepped;
-                        tracing::info!(job = id, partition = %owner.partition, replayed, skipped, "a replay is done");
+                        tracing::info!(job = id, partition = %owner.partition, replayed, skipped, "replay job done");
                     }
                     return Ok(());
                 }
@@ -140,38 +136,38 @@ impl Operator {
         }
     }
 
-    /// Deliveries behind a place, oldest first.
+    /// Deliveries after a position, oldest first.
     async fn candidates(
         &self,
         partition: Partition,
         filter: ReplayFilter,
-        behind: Place,
+        behind: DeliveryPosition,
         last: u64,
         max: usize,
     ) -> Result<Vec<Candidate>, Error> {
         let first_kept = self.local.first_kept().await?;
         let question = move |connection: &rusqlite::Connection| {
             let found = replayable::deliveries(connection, partition, &filter, behind, last, max)?;
-            let with_step = |(place, delivery)| Ok((place, delivery, replayable::step(connection, place)?));
+            let with_step =
+                |(position, delivery)| Ok((position, delivery, replayable::step(connection, position)?));
             found.into_iter().map(with_step).collect::<rusqlite::Result<Vec<_>>>()
         };
         let found = self.local.read(question).await?;
         let config = self.local.config();
-        let judged = |(place, delivery, step): (Place, Delivery, u32)| {
+        let candidate = |(position, delivery, step): (DeliveryPosition, Delivery, u32)| {
             let is_configured = config.route(&delivery.tenant, &delivery.route).is_some();
-            let is_fit = is_configured && place.0.cast_unsigned() >= first_kept;
-            Candidate { place, delivery, step, is_fit }
+            let is_replayable = is_configured && position.0.cast_unsigned() >= first_kept;
+            Candidate { position, delivery, step, is_replayable }
         };
-        Ok(found.into_iter().map(judged).collect())
+        Ok(found.into_iter().map(candidate).collect())
     }
 }
 
-/// A delivery that a job comes to.
+/// A delivery that matches a job's filter.
 struct Candidate {
-    place: Place,
+    position: DeliveryPosition,
     delivery: Delivery,
-    /// How many of its records changed its status.
+    /// See `DeliveryStatus::step`.
     step: u32,
-    /// Whether it can be replayed.
-    is_fit: bool,
+    is_replayable: bool,
 }

@@ -1,4 +1,4 @@
-//! What this relay's view says, of the partitions that the relay owns.
+//! Answers from this relay's view, for the partitions that it owns.
 
 use super::request;
 use crate::{
@@ -21,11 +21,11 @@ impl Local {
         request: GetEventRequest,
     ) -> Result<FoundEvent, Error> {
         let id: EventId = request::id(&request.event_id)?;
-        self.settled().await;
+        self.wait_briefly().await;
         let (own, caller, config) = (self.own(), caller.clone(), self.config());
         let found = self.read(move |connection| {
             let found = query::event(connection, id)?;
-            let seen = found.filter(|(_, event)| caller.sees(&event.tenant) && own.has(&event.tenant));
+            let seen = found.filter(|(_, event)| caller.sees(&event.tenant) && own.has_tenant(&event.tenant));
             let Some((event_seq, event)) = seen else { return Ok(None) };
             let mut deliveries = query::deliveries_of(connection, event_seq)?;
             blocks::explain_waiting(connection, &mut deliveries, &config)?;
@@ -44,18 +44,18 @@ impl Local {
         request: GetDeliveryRequest,
     ) -> Result<GetDeliveryResponse, Error> {
         let id: DeliveryId = request::id(&request.delivery_id)?;
-        self.settled().await;
+        self.wait_briefly().await;
         let (own, caller, config) = (self.own(), caller.clone(), self.config());
         let found = self.read(move |connection| {
             let found = query::history(connection, id)?;
             let seen = found.filter(|(_, history)| {
-                caller.sees(&history.delivery.tenant) && own.has(&history.delivery.tenant)
+                caller.sees(&history.delivery.tenant) && own.has_tenant(&history.delivery.tenant)
             });
             let Some((_, query::History { mut delivery, attempts, .. })) = seen else { return Ok(None) };
             blocks::explain_waiting(connection, std::slice::from_mut(&mut delivery), &config)?;
             let mut actions = control::actions_of(connection, id)?;
             for action in actions.iter_mut().filter(|action| !action.replay_job_id.is_empty()) {
-                // Why a job was begun is said to those who may see the job.
+                // The reason of a job is for callers who may see the job.
                 let job = control::job(connection, &own, &action.replay_job_id)?.unwrap_or_default();
                 if !caller.sees_job(&job) {
                     action.reason.clear();
@@ -71,23 +71,23 @@ impl Local {
         &self,
         caller: &Caller,
         request: ListEventsRequest,
+        below: i64,
+        size: usize,
     ) -> Result<Page<i64, Event>, Error> {
-        let size = request::page_size(request.page_size)?;
-        let below = request::event_page(&request.page_token)?;
         let filter = request::event_filter(request, caller)?;
         let found = self.read(move |connection| query::events(connection, &filter, below, size)).await?;
         let own = self.own();
-        Ok(Page::new(found).retain(|event| own.has(&event.tenant)))
+        Ok(Page::new(found).retain(|event| own.has_tenant(&event.tenant)))
     }
 
-    /// Events that no route took, each with the reason by the configuration as it is.
+    /// Events that no route took, each with the reason by the current configuration.
     pub(in crate::services) async fn unmatched(
         &self,
         caller: &Caller,
         request: ListUnmatchedRequest,
+        below: i64,
+        size: usize,
     ) -> Result<Page<i64, UnmatchedEvent>, Error> {
-        let size = request::page_size(request.page_size)?;
-        let below = request::unmatched_page(&request.page_token)?;
         let filter = request::unmatched_filter(&request, caller)?;
         let (found, more) =
             self.read(move |connection| query::events(connection, &filter, below, size)).await?;
@@ -97,37 +97,38 @@ impl Local {
             (position, UnmatchedEvent { event: Some(event), why })
         };
         let page = Page::new((found.into_iter().map(with_reason).collect(), more));
-        Ok(page.retain(|unmatched| unmatched.event.as_ref().is_some_and(|event| own.has(&event.tenant))))
+        Ok(page
+            .retain(|unmatched| unmatched.event.as_ref().is_some_and(|event| own.has_tenant(&event.tenant))))
     }
 
     pub(in crate::services) async fn deliveries(
         &self,
         caller: &Caller,
         request: ListDeliveriesRequest,
-    ) -> Result<Page<query::Place, Delivery>, Error> {
-        let size = request::page_size(request.page_size)?;
-        let below = request::delivery_page(&request.page_token)?;
+        below: query::DeliveryPosition,
+        size: usize,
+    ) -> Result<Page<query::DeliveryPosition, Delivery>, Error> {
         let filter = request::delivery_filter(request.filter.unwrap_or_default(), caller)?;
         let config = self.config();
         let question = move |connection: &rusqlite::Connection| {
             let (found, more) = query::deliveries(connection, &filter, below, size)?;
-            let (places, mut deliveries): (Vec<_>, Vec<Delivery>) = found.into_iter().unzip();
+            let (positions, mut deliveries): (Vec<_>, Vec<Delivery>) = found.into_iter().unzip();
             blocks::explain_waiting(connection, &mut deliveries, &config)?;
-            Ok((places.into_iter().zip(deliveries).collect(), more))
+            Ok((positions.into_iter().zip(deliveries).collect(), more))
         };
         let (found, own) = (self.read(question).await?, self.own());
-        Ok(Page::new(found).retain(|delivery| own.has(&delivery.tenant)))
+        Ok(Page::new(found).retain(|delivery| own.has_tenant(&delivery.tenant)))
     }
 
     pub(in crate::services) async fn quarantined(
         &self,
         caller: &Caller,
         request: ListQuarantinedRequest,
+        (received_at, id): (i64, String),
+        size: usize,
     ) -> Result<Page<(i64, String), QuarantinedCallback>, Error> {
-        let size = request::page_size(request.page_size)?;
-        let (received_at, id) = request::quarantine_page(&request.page_token)?;
         let tenant = caller.narrow(&request.tenant)?;
-        let (own, shown) = (self.own(), self.own());
+        let (own, kept) = (self.own(), self.own());
         let question = move |connection: &rusqlite::Connection| {
             query::quarantined(connection, &own, tenant.as_deref(), (received_at, &id), size)
         };
@@ -135,11 +136,12 @@ impl Local {
         if !request.include_payload {
             found.callbacks.iter_mut().for_each(|(_, callback)| callback.payload.clear());
         }
-        let page = Page::new((found.callbacks, found.more)).retain(|callback| shown.has(&callback.tenant));
+        let page =
+            Page::new((found.callbacks, found.more)).retain(|callback| kept.has_tenant(&callback.tenant));
         Ok(Page { total: found.total, ..page })
     }
 
-    /// Sums, without the configuration: that is the matter of the relay that was asked first.
+    /// Sums, without the configuration, which the relay that the client asked adds.
     pub(in crate::services) async fn summary(
         &self,
         caller: &Caller,
@@ -147,7 +149,7 @@ impl Local {
     ) -> Result<GetSummaryResponse, Error> {
         let tenant = caller.narrow(&request.tenant)?;
         let (now, own, named) = (self.clock.now(), self.own(), tenant.clone());
-        // Before the rows are read: afterwards it may be folded, and they are without it.
+        // Before the rows are read: a commit that is folded afterwards is missing in them.
         let view_behind = self.behind();
         let mut sums = self
             .read(move |connection| {
@@ -158,13 +160,14 @@ impl Local {
                 })
             })
             .await?;
-        sums.routes.retain(|route| own.has(&route.tenant));
+        sums.routes.retain(|route| own.has_tenant(&route.tenant));
         let config = self.config();
         for route in &mut sums.routes {
             route.not_configured = config.route(&route.tenant, &route.route).is_none();
         }
-        let is_meant = |tenant: &str| own.has(tenant) && named.as_deref().is_none_or(|named| named == tenant);
-        for (tenant, route) in config.routes().filter(|(tenant, _)| is_meant(&tenant.name)) {
+        let is_wanted =
+            |tenant: &str| own.has_tenant(tenant) && named.as_deref().is_none_or(|named| named == tenant);
+        for (tenant, route) in config.routes().filter(|(tenant, _)| is_wanted(&tenant.name)) {
             let Some(down) = &route.down else { continue };
             let is_it = |it: &&mut RouteSummary| it.tenant == tenant.name && it.route == route.name;
             match sums.routes.iter_mut().find(is_it) {
@@ -178,7 +181,7 @@ impl Local {
                 }),
             }
         }
-        sums.tenants.retain(|tenant| own.has(&tenant.tenant));
+        sums.tenants.retain(|tenant| own.has_tenant(&tenant.tenant));
         sums.view_behind = view_behind;
         Ok(sums)
     }

@@ -1,4 +1,4 @@
-//! How the configuration stands, as the contract says it.
+//! The status of the configuration, as a message.
 
 use talaria_bus::time::to_proto;
 use talaria_core::config::{Problem, Standing};

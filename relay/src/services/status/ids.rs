@@ -1,25 +1,24 @@
-//! Which ids begin so: people type no more of an id than tells it from others.
+//! Complete ids by their beginnings, because people type a part of an id.
 //!
-//! It is asked before the whole id is: an id says nothing of the partition that it is in, so that all owners have to be asked
-//! anyway, and nothing else has to know of beginnings.
+//! A client asks for this before it uses an id: all owners have to be asked, because an id does not show its partition, and other
+//! requests need complete ids only.
 
 use super::request;
 use crate::{
     services::{access::Caller, error::Error, local::Local},
-    view::ids::{Beginning, Seen, ids},
+    view::ids::{Beginning, Visible, ids},
 };
 use std::collections::BTreeMap;
 use talaria_core::short_id::IdBeginning;
 use talaria_proto::v1::{ListIdsRequest, ListIdsResponse, list_ids_request::BeginsWith};
-use tonic::Status;
 
-/// How many ids are listed at most: more do not help to choose.
+/// The most ids in an answer: more do not help to choose.
 const MOST: usize = 10;
 
-fn beginning(request: &ListIdsRequest) -> Result<Beginning, Status> {
+fn beginning(request: &ListIdsRequest) -> Result<Beginning, Error> {
     let refuse = |text: &str, error| {
-        let shown: String = text.chars().take(request::LONGEST_ID).collect();
-        Status::invalid_argument(format!("{shown:?} is {error}"))
+        let text: String = text.chars().take(request::LONGEST_ID).collect();
+        Error::Invalid(format!("{text:?} is {error}"))
     };
     match &request.begins_with {
         Some(BeginsWith::EventId(text)) => {
@@ -30,14 +29,14 @@ fn beginning(request: &ListIdsRequest) -> Result<Beginning, Status> {
         }
         Some(BeginsWith::JobId(text)) if !text.is_empty() => Ok(Beginning::Job(text.clone())),
         Some(BeginsWith::ReplayJobId(text)) if !text.is_empty() => Ok(Beginning::ReplayJob(text.clone())),
-        _ => Err(Status::invalid_argument(
-            "name what the ids begin with: event_id, delivery_id, job_id or replay_job_id",
+        _ => Err(Error::Invalid(
+            "name what the ids begin with: event_id, delivery_id, job_id or replay_job_id".to_owned(),
         )),
     }
 }
 
 impl Local {
-    /// Ids that begin so, of what this relay owns and the caller may see.
+    /// Matching ids of own partitions that the caller may see.
     pub(in crate::services) async fn ids(
         &self,
         caller: &Caller,
@@ -45,27 +44,27 @@ impl Local {
     ) -> Result<ListIdsResponse, Error> {
         let beginning = beginning(&request)?;
         let tenant = caller.narrow(&request.tenant)?;
-        self.settled().await;
+        self.wait_briefly().await;
         let (own, caller) = (self.own(), caller.clone());
         let (ids, more) = self
             .read(move |connection| {
-                let is_meant = |of: &str| tenant.as_deref().is_none_or(|tenant| tenant == of);
-                let seen = Seen {
-                    tenant: &|of| caller.sees(of) && is_meant(of) && own.has(of),
+                let is_wanted = |of: &str| tenant.as_deref().is_none_or(|tenant| tenant == of);
+                let visible = Visible {
+                    tenant: &|of| caller.sees(of) && is_wanted(of) && own.has_tenant(of),
                     job: &|job| {
                         caller.sees_job(job)
-                            && is_meant(job.filter.as_ref().map_or("", |filter| &filter.tenant))
+                            && is_wanted(job.filter.as_ref().map_or("", |filter| &filter.tenant))
                     },
-                    share: &own,
+                    partitions: &own,
                 };
-                ids(connection, &beginning, &seen, MOST)
+                ids(connection, &beginning, &visible, MOST)
             })
             .await?;
         Ok(ListIdsResponse { ids, more, incomplete: false })
     }
 }
 
-/// The answers of all relays as one. What two have at once, while a partition goes from one to the other, is there once.
+/// The merged answers of all relays. An id that two relays have, while a partition moves, is there once.
 pub(super) fn merged(
     request: &ListIdsRequest,
     parts: impl IntoIterator<Item = ListIdsResponse>,
@@ -113,20 +112,20 @@ mod tests {
     }
 
     #[test]
-    fn a_job_of_exactly_this_id_is_meant_whatever_else_begins_so() {
+    fn a_job_with_exactly_this_id_is_preferred() {
         let job = BeginsWith::JobId("job_1".into());
         let parts = [part(&["job_10", "job_11"], true), part(&["job_1"], false)];
         assert_eq!(all(job, &parts), (vec!["job_1".to_owned()], false));
     }
 
     #[test]
-    fn what_can_begin_no_id_is_refused() {
+    fn a_text_that_begins_no_id_is_refused() {
         use BeginsWith::{DeliveryId, EventId, JobId, ReplayJobId};
         let of = |begins_with| beginning(&ListIdsRequest { begins_with, tenant: String::new() });
         for wrong in [EventId("evt_1".into()), DeliveryId("evt_a".into()), JobId(String::new())] {
             assert_eq!(of(Some(wrong)).unwrap_err().code(), tonic::Code::InvalidArgument);
         }
-        assert!(of(None).unwrap_err().message().contains("delivery_id"));
+        assert!(of(None).unwrap_err().to_string().contains("delivery_id"));
         for right in [EventId("evt_a".into()), DeliveryId("dlv_a-b".into()), ReplayJobId("rpl_x".into())] {
             assert!(of(Some(right)).is_ok());
         }

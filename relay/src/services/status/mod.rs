@@ -1,9 +1,9 @@
-//! `StatusService`: what became of every callback.
+//! `StatusService`: events, deliveries, and their changes.
 //!
-//! - [`answers`]: what this relay's view says.
-//! - [`configuration`]: how the configuration stands.
-//! - [`ids`]: which ids begin so, for people.
-//! - [`request`]: what was asked, checked.
+//! - [`request`]: checks of the requests.
+//! - [`answers`]: answers from this relay's view.
+//! - [`configuration`]: the status of the configuration.
+//! - [`ids`]: complete ids by their beginnings.
 //! - [`watch`]: the stream of changes.
 
 mod answers;
@@ -14,7 +14,7 @@ mod watch;
 
 use super::{
     access::{Caller, caller, pass},
-    cluster::{Cluster, Deliveries, Events, Quarantined, Unmatched},
+    cluster::Cluster,
     error::Error,
     refusals::Refusals,
 };
@@ -42,7 +42,7 @@ pub(crate) struct StatusServer {
     cluster: Cluster,
     standing: Receiver<Arc<Standing>>,
     refusals: Refusals,
-    /// Ends the watches: a server waits for its streams.
+    /// Ends the watches, for which the server would wait.
     stop: CancellationToken,
 }
 
@@ -57,8 +57,8 @@ impl StatusServer {
     }
 }
 
-/// The sums of all relays: each has those of its tenants. What two have at once, while a partition goes from one to the other,
-/// is taken from the one that is named first.
+/// The merged sums of all relays, each for its tenants. If two relays have the same tenant, while a partition moves, the first
+/// one counts.
 fn merged(sums: impl IntoIterator<Item = GetSummaryResponse>) -> GetSummaryResponse {
     let (mut routes, mut tenants, mut view_behind) = (BTreeMap::new(), BTreeMap::new(), 0);
     for sum in sums {
@@ -74,13 +74,13 @@ fn merged(sums: impl IntoIterator<Item = GetSummaryResponse>) -> GetSummaryRespo
     GetSummaryResponse { routes, tenants, view_behind, ..GetSummaryResponse::default() }
 }
 
-/// That there is no such tenant, and which ones there are.
+/// The error for an unknown tenant, with the names of the others.
 fn no_such(tenant: &str, config: &Config, caller: &Caller) -> String {
-    let shown: String = tenant.chars().take(LONGEST_NAME).collect();
+    let name: String = tenant.chars().take(LONGEST_NAME).collect();
     let names: Vec<&str> =
         config.tenants.keys().map(String::as_str).filter(|name| caller.sees(name)).take(MOST_NAMES).collect();
     let more = if config.tenants.len() > MOST_NAMES { ", …" } else { "" };
-    format!("there is no tenant {shown}; there is: {}{more}", names.join(", "))
+    format!("there is no tenant {name}; there is: {}{more}", names.join(", "))
 }
 
 #[tonic::async_trait]
@@ -109,7 +109,7 @@ impl StatusService for StatusServer {
         request: Request<ListEventsRequest>,
     ) -> Result<Response<ListEventsResponse>, Status> {
         let caller = caller(&request)?;
-        let listed = self.cluster.list::<Events>(&caller, request.into_inner(), 0).await?;
+        let listed = self.cluster.list(&caller, request.into_inner(), 0).await?;
         Ok(Response::new(ListEventsResponse {
             events: listed.items,
             next_page_token: listed.next_page_token,
@@ -122,7 +122,7 @@ impl StatusService for StatusServer {
         request: Request<ListUnmatchedRequest>,
     ) -> Result<Response<ListUnmatchedResponse>, Status> {
         let caller = caller(&request)?;
-        let listed = self.cluster.list::<Unmatched>(&caller, request.into_inner(), 0).await?;
+        let listed = self.cluster.list(&caller, request.into_inner(), 0).await?;
         Ok(Response::new(ListUnmatchedResponse {
             events: listed.items,
             next_page_token: listed.next_page_token,
@@ -146,7 +146,7 @@ impl StatusService for StatusServer {
         request: Request<ListDeliveriesRequest>,
     ) -> Result<Response<ListDeliveriesResponse>, Status> {
         let caller = caller(&request)?;
-        let listed = self.cluster.list::<Deliveries>(&caller, request.into_inner(), 0).await?;
+        let listed = self.cluster.list(&caller, request.into_inner(), 0).await?;
         Ok(Response::new(ListDeliveriesResponse {
             deliveries: listed.items,
             next_page_token: listed.next_page_token,
@@ -186,7 +186,7 @@ impl StatusService for StatusServer {
             }
         }
         Ok(Response::new(GetSummaryResponse {
-            // It names what is of others.
+            // It names other tenants, too.
             configuration: caller.sees("").then(|| configuration::configuration(&self.standing.borrow())),
             incomplete,
             ..sums
@@ -198,7 +198,7 @@ impl StatusService for StatusServer {
         request: Request<ListQuarantinedRequest>,
     ) -> Result<Response<ListQuarantinedResponse>, Status> {
         let caller = caller(&request)?;
-        let listed = self.cluster.list::<Quarantined>(&caller, request.into_inner(), 0).await?;
+        let listed = self.cluster.list(&caller, request.into_inner(), 0).await?;
         Ok(Response::new(ListQuarantinedResponse {
             callbacks: listed.items,
             next_page_token: listed.next_page_token,
@@ -213,8 +213,8 @@ impl StatusService for StatusServer {
     ) -> Result<Response<ListRefusalsResponse>, Status> {
         let caller = caller(&request)?;
         let tenant = caller.narrow(&request.into_inner().tenant)?;
-        let is_meant = |of: &str| tenant.as_deref().is_none_or(|tenant| tenant == of);
-        let refusals = self.refusals.list(Instant::now(), |of| caller.sees(of) && is_meant(of));
+        let is_wanted = |of: &str| tenant.as_deref().is_none_or(|tenant| tenant == of);
+        let refusals = self.refusals.list(Instant::now(), |of| caller.sees(of) && is_wanted(of));
         Ok(Response::new(ListRefusalsResponse { refusals }))
     }
 

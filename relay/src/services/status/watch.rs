@@ -1,16 +1,16 @@
-//! The stream of changes: what is now, then every record about a delivery, as the journal has them.
+//! The watch: a snapshot of deliveries, then each change of one, in the order of the journal.
 //!
-//! A token is a sequence of the journal, which all partitions share. A watch reads the journal itself, so it needs no owner,
-//! and goes on while partitions go from one relay to another. A client that resumes with a token, at whichever relay, gets what
-//! comes behind it: nothing is missed and nothing comes twice, as long as the journal still reaches back to the token.
+//! A token is a sequence of the journal, which all partitions share. A watch reads the journal itself, so it needs no owner, and
+//! goes on while partitions move. A client that resumes with a token, at any relay, gets the changes after it: none is missed
+//! and none comes twice, as long as the journal still reaches back to the token.
 //!
-//! The snapshot is a list over all relays. Each relay gives its part after its view shows everything up to the commit at which
-//! the changes begin. What changes during the snapshot comes again behind it.
+//! The snapshot is a list over all relays. Each relay gives its part after its view has all commits up to the one at which the
+//! changes begin. Changes during the snapshot come again after it.
 
 use super::{StatusServer, request};
 use crate::{
     decisions::fold::Folded,
-    services::{access::Pass, cluster::Deliveries, error::Error, local::Local},
+    services::{access::Pass, error::Error, local::Local, page_token},
     view::query::{self, DeliveryFilter},
 };
 use std::collections::HashMap;
@@ -24,32 +24,30 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
 
-/// How many messages may wait for a slow reader before it is waited for.
-const AHEAD: usize = 64;
+/// The most messages that wait for a slow reader.
+const QUEUE: usize = 64;
 
-/// How many commits or deliveries are read in one go.
+/// The most commits or deliveries in one read.
 const BATCH: u16 = 256;
 
-/// Of so many events it is remembered what no record about their deliveries says.
+/// The most events whose facts are cached.
 const REMEMBERED: usize = 10_000;
+
+/// The kind of the tokens.
+const KIND: &str = "w";
 
 type Message = Result<WatchDeliveriesResponse, Status>;
 
-/// Why a watch ends: the reader has gone, or something has failed and he should know.
+/// The end of a watch.
 enum End {
+    /// The reader has gone.
     Gone,
-    Failed(Status),
-}
-
-impl From<Status> for End {
-    fn from(status: Status) -> Self {
-        Self::Failed(status)
-    }
+    Failed(Error),
 }
 
 impl From<Error> for End {
     fn from(error: Error) -> Self {
-        Self::Failed(error.into())
+        Self::Failed(error)
     }
 }
 
@@ -63,28 +61,27 @@ pub(super) async fn watch(
     server: StatusServer,
     pass: Pass,
     asked: WatchDeliveriesRequest,
-) -> Result<ReceiverStream<Message>, Status> {
-    let resume = request::watch_place(&asked.resume_token)?;
+) -> Result<ReceiverStream<Message>, Error> {
+    let resume = page_token::read::<u64>(KIND, &asked.resume_token)?;
     let named = asked.filter.unwrap_or_default();
     let filter = request::delivery_filter(named.clone(), pass.caller())?;
     if let Some(token) = resume {
-        let bounds = server.cluster.local().bus.bounds().await.map_err(Error::from)?;
+        let bounds = server.cluster.local().bus.bounds().await?;
         if token > bounds.last_commit || token + 1 < bounds.first_commit {
-            return Err(Status::out_of_range(
-                "the journal does not reach back to this token; watch without one",
-            ));
+            return Err(Error::TokenTooOld);
         }
     }
-    let (sender, receiver) = mpsc::channel(AHEAD);
-    let facts = Facts::default();
+    let (sender, receiver) = mpsc::channel(QUEUE);
+    let facts = FactsCache::default();
     let mut watch = Watch { server, pass: pass.clone(), named, filter, sender, facts };
     tokio::spawn(async move {
         let ended = tokio::select! {
             ended = watch.run(resume, asked.changes_only) => ended,
-            () = pass.revoked() => Err(Status::unauthenticated("who may ask was changed: ask again").into()),
+            () = pass.revoked() => Err(Error::Revoked.into()),
         };
-        if let Err(End::Failed(status)) = ended {
-            let _ = watch.sender.send(Err(status)).await;
+        if let Err(End::Failed(error)) = ended {
+            // The reader may have gone.
+            let _ = watch.sender.send(Err(error.into())).await;
         }
     });
     Ok(ReceiverStream::new(receiver))
@@ -93,11 +90,11 @@ pub(super) async fn watch(
 struct Watch {
     server: StatusServer,
     pass: Pass,
-    /// As it was asked for, and as it is meant.
+    /// The requested filter, for the snapshot, and the checked one.
     named: v1::DeliveryFilter,
     filter: DeliveryFilter,
     sender: mpsc::Sender<Message>,
-    facts: Facts,
+    facts: FactsCache,
 }
 
 impl Watch {
@@ -109,12 +106,12 @@ impl Watch {
         let after = match resume {
             Some(token) => token,
             None => {
-                // Taken first: what changes during the snapshot comes again behind it.
+                // Before the snapshot: changes during it come again.
                 let last = self.local().bus.bounds().await?.last_commit;
                 let incomplete = if changes_only { false } else { self.snapshot(last).await? };
                 let done = WatchDeliveriesResponse {
                     kind: WatchKind::SnapshotDone.into(),
-                    token: request::watch_token(last),
+                    token: page_token::write(KIND, &last),
                     incomplete,
                     ..WatchDeliveriesResponse::default()
                 };
@@ -125,7 +122,7 @@ impl Watch {
         self.changes(after).await
     }
 
-    /// Says whether it was incomplete.
+    /// Whether it was incomplete.
     async fn snapshot(&self, last: u64) -> Result<bool, End> {
         let mut incomplete = false;
         let mut page_token = String::new();
@@ -135,7 +132,7 @@ impl Watch {
                 page_size: BATCH.into(),
                 page_token,
             };
-            let page = self.server.cluster.list::<Deliveries>(self.pass.caller(), request, last).await?;
+            let page = self.server.cluster.list(self.pass.caller(), request, last).await?;
             incomplete |= page.incomplete;
             for delivery in page.items {
                 let message = WatchDeliveriesResponse {
@@ -158,7 +155,7 @@ impl Watch {
             let commits = tokio::select! {
                 () = self.sender.closed() => return Err(End::Gone),
                 () = self.server.stop.cancelled() => {
-                    return Err(Status::unavailable("the relay is stopping; resume with the last token").into());
+                    return Err(Error::Stopping.into());
                 }
                 commits = following.next(BATCH.into()) => commits?,
             };
@@ -168,7 +165,7 @@ impl Watch {
                         self.send(WatchDeliveriesResponse {
                             kind: WatchKind::Unmatched.into(),
                             event: Some(event),
-                            token: request::watch_token(seq),
+                            token: page_token::write(KIND, &seq),
                             ..WatchDeliveriesResponse::default()
                         })
                         .await?;
@@ -178,7 +175,7 @@ impl Watch {
                             kind: WatchKind::Change.into(),
                             delivery: Some(change.delivery),
                             attempt: change.attempt,
-                            token: request::watch_token(seq),
+                            token: page_token::write(KIND, &seq),
                             ..WatchDeliveriesResponse::default()
                         })
                         .await?;
@@ -188,22 +185,22 @@ impl Watch {
         }
     }
 
-    /// The event of a record that says that no route takes it, if it is meant.
+    /// The event of a record, if no route took it and the filter matches.
     fn unmatched(&self, record: &Record) -> Option<Event> {
         let Some(What::EventPlanned(planned)) = &record.what else { return None };
         let event = planned.event.as_ref().filter(|_| planned.routes.is_empty())?;
         self.filter.matches_unmatched(event).then(|| event.clone())
     }
 
-    /// The changes that a record makes to deliveries that are meant.
-    async fn changes_of(&mut self, record: &Record) -> Result<Vec<Change>, End> {
+    /// The changes of a record to matching deliveries.
+    async fn changes_of(&mut self, record: &Record) -> Result<Vec<DeliveryChange>, End> {
         if let Some(What::EventPlanned(planned)) = &record.what
             && let Some(event) = &planned.event
         {
             self.facts.remember(record.event_seq, EventFacts::of(event));
         }
         let mut changes = changes(record);
-        // What the record says itself rules most out, without a look at the event.
+        // The record alone excludes most deliveries.
         changes.retain(|change| might_match(&self.filter, &change.delivery));
         for change in changes.iter_mut().filter(|change| change.lacks_facts) {
             let facts = self.facts_of(record.event_seq, &change.delivery).await?;
@@ -213,7 +210,7 @@ impl Watch {
         Ok(changes)
     }
 
-    /// What a record about a delivery leaves out: from the view, or else from the event. Where that is gone, nothing is known.
+    /// The event's facts, from the view or from the event; empty if it is not kept any more.
     async fn facts_of(&mut self, event_seq: u64, delivery: &Delivery) -> Result<EventFacts, Error> {
         if let Some(known) = self.facts.of(event_seq) {
             return Ok(known);
@@ -221,8 +218,8 @@ impl Watch {
         let id = delivery.id.parse::<DeliveryId>().ok();
         let row = match id {
             Some(id) if self.local().owner_of(&delivery.tenant).is_ok() => {
-                let place = (event_seq, id.route.to_i64());
-                self.local().read(move |connection| query::delivery_at(connection, place.0, place.1)).await?
+                let route = id.route.to_i64();
+                self.local().read(move |connection| query::delivery_at(connection, event_seq, route)).await?
             }
             _ => None,
         };
@@ -244,7 +241,7 @@ impl Watch {
     }
 }
 
-/// What of an event is shown with its deliveries.
+/// The fields of an event that are shown with its deliveries and are not in their records.
 #[derive(Clone, Debug, Default, PartialEq)]
 struct EventFacts {
     event_type: String,
@@ -267,14 +264,14 @@ impl EventFacts {
     }
 }
 
-/// Facts of the events that were seen lately: two generations, of which the older one goes when the younger one is full.
+/// A cache in two generations: when the younger one is full, it replaces the older one.
 #[derive(Default)]
-struct Facts {
+struct FactsCache {
     young: HashMap<u64, EventFacts>,
     old: HashMap<u64, EventFacts>,
 }
 
-impl Facts {
+impl FactsCache {
     fn of(&self, event_seq: u64) -> Option<EventFacts> {
         self.young.get(&event_seq).or_else(|| self.old.get(&event_seq)).cloned()
     }
@@ -288,14 +285,14 @@ impl Facts {
 }
 
 #[derive(Debug, PartialEq)]
-struct Change {
+struct DeliveryChange {
     delivery: Delivery,
     attempt: Option<Attempt>,
-    /// Whether the record says nothing of the event.
+    /// Whether the record lacks the event's facts.
     lacks_facts: bool,
 }
 
-/// Whether a delivery may be meant of which the event's facts are not known.
+/// Whether a delivery without its event's facts may match.
 fn might_match(filter: &DeliveryFilter, delivery: &Delivery) -> bool {
     let is = |wanted: &Option<String>, value: &str| wanted.as_deref().is_none_or(|wanted| wanted == value);
     is(&filter.tenant, &delivery.tenant)
@@ -303,9 +300,8 @@ fn might_match(filter: &DeliveryFilter, delivery: &Delivery) -> bool {
         && (filter.states.is_empty() || filter.states.contains(&delivery.state()))
 }
 
-/// The deliveries of a record, each as it was after it. That an attempt was started, and that an event was carried, changes
-/// nothing that is shown.
-fn changes(record: &Record) -> Vec<Change> {
+/// The deliveries of a record, as they were after it. The start of an attempt and a carried event change nothing that is shown.
+fn changes(record: &Record) -> Vec<DeliveryChange> {
     let at = from_proto(record.at.as_ref());
     let changed =
         |named: Option<&DeliveryRef>, status: Option<&DeliveryStatus>, attempt: Option<&Attempt>| {
@@ -320,7 +316,7 @@ fn changes(record: &Record) -> Vec<Change> {
             };
             let mut folded = Folded { delivery, step: 0 };
             folded.apply(status, at);
-            vec![Change { delivery: folded.delivery, attempt: attempt.cloned(), lacks_facts: true }]
+            vec![DeliveryChange { delivery: folded.delivery, attempt: attempt.cloned(), lacks_facts: true }]
         };
     match &record.what {
         Some(What::EventPlanned(planned)) => {
@@ -329,7 +325,7 @@ fn changes(record: &Record) -> Vec<Change> {
             let of_route = |route: &String| {
                 let id = DeliveryId::new(event_id, route).to_string();
                 let delivery = Folded::planned(id, route, &event, at).delivery;
-                Change { delivery, attempt: None, lacks_facts: false }
+                DeliveryChange { delivery, attempt: None, lacks_facts: false }
             };
             planned.routes.iter().map(of_route).collect()
         }

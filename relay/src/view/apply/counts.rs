@@ -1,9 +1,9 @@
-//! Counts that are kept beside the rows.
+//! The counts of rows.
 
 use rusqlite::Connection;
 use std::collections::HashMap;
 
-/// What a batch adds to the counts.
+/// The changes of the counts by a batch.
 #[derive(Default)]
 pub(in crate::view) struct Counts {
     /// By lane and state.

@@ -1,6 +1,6 @@
-//! Records that are written as they come: what is rare, and no delivery.
+//! Records that are written at once: rare ones, without a delivery.
 
-use super::{super::schema::place, Batch};
+use super::{super::schema::action_position, Batch};
 use jiff::Timestamp;
 use prost::Message as _;
 use talaria_bus::time::from_proto;
@@ -13,7 +13,7 @@ use talaria_proto::v1::{
 impl<'a> Batch<'a> {
     pub(super) fn repeated(&mut self, repeated: &EventRepeated, at: Timestamp) -> rusqlite::Result<()> {
         let Some(conflict) = &repeated.conflict else { return Ok(()) };
-        // The same body may come again: the first time is shown.
+        // The same body may come again: the first one is shown.
         let insert =
             "INSERT INTO conflicts SELECT ?1, ?2, ?3, ?4 WHERE EXISTS (SELECT 1 FROM events WHERE seq = ?1)
                       ON CONFLICT DO UPDATE SET touched_at = excluded.touched_at";
@@ -56,7 +56,7 @@ impl<'a> Batch<'a> {
             let delete = "DELETE FROM pauses WHERE tenant = ? AND route = ?";
             return self.connection.prepare_cached(delete)?.execute((&pause.tenant, &pause.route)).map(drop);
         }
-        // So that it is shown though nothing was ever sent there.
+        // So that the route is shown even if it never had a delivery.
         if !pause.route.is_empty() {
             self.lane(&pause.tenant, &pause.route)?;
         }
@@ -70,10 +70,10 @@ impl<'a> Batch<'a> {
         let listed = delivery.is_none() || action.replay_job_id.is_empty();
         let route = delivery.map_or(0, |id| id.route.to_i64());
         let insert = "INSERT OR REPLACE INTO actions VALUES (?, ?, ?, ?, ?, ?, ?, ?)";
-        let place = place(self.seq, self.actions);
+        let position = action_position(self.seq, self.actions);
         self.actions = self.actions.saturating_add(1);
         let at = at.as_microsecond();
-        let row = (place, self.partition, at, &action.tenant, seq, route, listed, action.encode_to_vec());
+        let row = (position, self.partition, at, &action.tenant, seq, route, listed, action.encode_to_vec());
         self.connection.prepare_cached(insert)?.execute(row).map(drop)
     }
 
@@ -89,8 +89,7 @@ impl<'a> Batch<'a> {
         self.connection.prepare_cached(insert)?.execute(row).map(drop)
     }
 
-    /// Holds all that is paused, shut or replayed now: whatever the view lacks, because the journal was trimmed, is added,
-    /// and what has ended goes.
+    /// Replaces all pauses, breakers and running jobs, because the journal before may be trimmed.
     pub(super) fn opened(&mut self, opened: &'a Opened) -> rusqlite::Result<()> {
         for end in [
             "DELETE FROM pauses WHERE partition = ?",

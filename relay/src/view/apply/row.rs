@@ -1,15 +1,14 @@
 //! A delivery's row while a batch is folded.
 
-use super::{super::schema::Attempts, Lane};
+use super::{super::schema::Attempts, LaneKey};
 use crate::decisions::fold::Folded;
 use jiff::Timestamp;
 use talaria_bus::time::{from_proto, since};
 use talaria_proto::v1::{CarriedDelivery, Delivery, DeliveryState, Event};
 
-/// A delivery as it will be written.
 pub(super) struct Row {
     pub lane: i64,
-    /// The state that is stored now.
+    /// The state in the stored row.
     pub stored: Option<i32>,
     pub folded: Folded,
     /// Encoded.
@@ -19,15 +18,15 @@ pub(super) struct Row {
 }
 
 impl Row {
-    pub(super) fn new(lane: Lane, folded: Folded) -> Self {
+    pub(super) fn new(lane: LaneKey, folded: Folded) -> Self {
         Self { lane: lane.number, stored: None, folded, attempts: Vec::new(), started: None }
     }
 
-    /// A delivery that waits, of an event that was carried.
-    pub(super) fn waiting(lane: Lane, waiting: &CarriedDelivery, event: &Event, at: Timestamp) -> Self {
+    /// A waiting delivery of a carried event.
+    pub(super) fn waiting(lane: LaneKey, waiting: &CarriedDelivery, event: &Event, at: Timestamp) -> Self {
         let task = waiting.task.clone().unwrap_or_default();
         let id = task.delivery_id;
-        // The view that it was read from may have been behind; the task was not.
+        // The view from which it was read may have been behind, unlike the task.
         let delivery = Delivery {
             state: DeliveryState::Waiting.into(),
             generation: task.generation,
@@ -44,12 +43,12 @@ impl Row {
         row
     }
 
-    /// A delivery that is done, of an event that was carried. Its attempts were steps; the others are not known.
-    pub(super) fn done(lane: Lane, done: &Delivery) -> Self {
+    /// A finished delivery of a carried event. Its number of attempts is a lower bound of its step.
+    pub(super) fn done(lane: LaneKey, done: &Delivery) -> Self {
         Self::new(lane, Folded { delivery: done.clone(), step: done.attempts })
     }
 
-    /// From the event's receipt to its delivery, in microseconds. How long a replay took says nothing of the route.
+    /// From the event's receipt to its delivery, in microseconds; `None` for a replay, which tells nothing about the route.
     pub(super) fn latency(&self) -> Option<i64> {
         let delivery = &self.folded.delivery;
         let received_at = delivery.received_at.as_ref()?;

@@ -1,4 +1,4 @@
-//! Commits to rows.
+//! Folding: from commits to rows.
 
 use super::*;
 use crate::decisions::classify::{IdAfter, Next};
@@ -26,9 +26,9 @@ fn next(kind: u8) -> Next {
     }
 }
 
-/// Some events of two partitions on up to three routes, with attempts as the numbers say, and what else happens.
-pub(super) fn random(choices: &[u8]) -> History {
-    let mut history = History { elsewhere: "other", ..History::default() };
+/// Events of two partitions on up to three routes, with attempts and other records by `choices`.
+pub(super) fn random(choices: &[u8]) -> TestHistory {
+    let mut history = TestHistory { elsewhere: "other", ..TestHistory::default() };
     for choice in choices.chunks(4) {
         let tenant = if choice[0] < 128 { "acme" } else { "other" };
         let routes = &["a", "b", "c"][..usize::from(choice[0] % 4)];
@@ -115,7 +115,7 @@ proptest! {
         });
     }
 
-    /// The counts that are kept beside the rows are those of the rows, also after some were removed.
+    /// The stored counts agree with the rows, also after some were removed.
     #[test]
     fn counts_are_those_of_the_rows(choices in prop::collection::vec(any::<u8>(), 1..40), before in 0_u64..99) {
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
@@ -147,7 +147,7 @@ proptest! {
 
 #[tokio::test]
 async fn a_delivery_within_a_batch_is_one_row_with_its_attempts() {
-    let mut history = History::default();
+    let mut history = TestHistory::default();
     let (id, tasks) = history.event("acme", &["a"]);
     history.start(&tasks[0]);
     let task = history.attempt(&tasks[0], RETRY).unwrap();
@@ -168,7 +168,7 @@ async fn a_delivery_within_a_batch_is_one_row_with_its_attempts() {
 
 #[tokio::test]
 async fn an_attempt_is_under_way_until_the_next_record_about_its_delivery() {
-    let mut history = History::default();
+    let mut history = TestHistory::default();
     let (id, tasks) = history.event("acme", &["a", "b"]);
     history.start(&tasks[0]);
     let (_kept, view) = view_of(&history).await;
@@ -195,8 +195,8 @@ fn earlier(task: &DeliveryTask) -> What {
 }
 
 #[tokio::test]
-async fn the_last_record_counts_whatever_the_clocks_say() {
-    let mut history = History::default();
+async fn the_last_record_counts_whatever_its_time_is() {
+    let mut history = TestHistory::default();
     history.record("acme", at(500), 0, shut("acme", "a", "first"));
     history.record("acme", at(100), 0, shut("acme", "a", "second"));
     history.job("acme", "rpl_1", 50, 9, ReplayJobState::Done);
@@ -214,8 +214,8 @@ async fn the_last_record_counts_whatever_the_clocks_say() {
 }
 
 #[tokio::test]
-async fn what_is_about_an_unknown_event_leaves_no_row() {
-    let mut history = History::default();
+async fn a_record_about_an_unknown_event_leaves_no_row() {
+    let mut history = TestHistory::default();
     let (_, tasks) = history.event("acme", &["a"]);
     history.start(&tasks[0]);
     history.attempt(&tasks[0], Next::Delivered);
@@ -225,10 +225,9 @@ async fn what_is_about_an_unknown_event_leaves_no_row() {
     assert_eq!(view.position(partition(0)), Some(4));
 }
 
-/// An event that is carried: one delivery waits, as the view showed it, another one was only known to the state, and one is
-/// done.
-fn carried() -> (History, EventCarried) {
-    let mut history = History::default();
+/// A carried event: one waiting delivery is in the view, another one only in the state, and one is done.
+fn carried() -> (TestHistory, EventCarried) {
+    let mut history = TestHistory::default();
     let (id, tasks) = history.event("acme", &["a", "b", "c"]);
     let waits = history.attempt(&tasks[0], RETRY).unwrap();
     history.attempt(&tasks[2], Next::Delivered);
@@ -262,7 +261,7 @@ fn carried() -> (History, EventCarried) {
 async fn a_carried_event_that_is_unknown_gets_all_its_rows() {
     let (_, carried) = carried();
     let id = carried.event.as_ref().unwrap().id.parse().unwrap();
-    let mut history = History::default();
+    let mut history = TestHistory::default();
     history.record("acme", at(99), 1, What::EventCarried(carried));
     history.forget("acme", 1);
     let (_kept, view) = view_of(&history).await;
@@ -298,8 +297,8 @@ async fn a_carried_event_that_is_known_stays_as_it_is_for_longer() {
 }
 
 #[tokio::test]
-async fn an_owner_that_opens_says_what_is_paused_shut_and_replayed() {
-    let mut history = History { elsewhere: "other", ..History::default() };
+async fn opened_replaces_pauses_breakers_and_jobs() {
+    let mut history = TestHistory { elsewhere: "other", ..TestHistory::default() };
     history.pause(at(1), "acme", "a", true);
     history.pause(at(1), "other", "a", true);
     history.record("acme", at(1), 0, shut("acme", "a", "401"));

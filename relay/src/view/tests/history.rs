@@ -1,10 +1,12 @@
-//! Commits as owners of partitions write them.
+//! Commits in the form that owners append.
 
 use super::partition;
 use crate::decisions::{
+    audit::AuditInfo,
     classify::{Next, Verdict},
-    conclude::{self, Ended, Timing},
-    replay::{self, Wish},
+    conclude::{self, Timing},
+    exchange::{Answer, Exchange, Sent, Timings},
+    replay,
 };
 use jiff::Timestamp;
 use std::{sync::Arc, time::Duration};
@@ -24,14 +26,14 @@ pub(super) fn at(seconds: u64) -> Timestamp {
 
 /// One record a commit, but for those that are `joined`.
 #[derive(Default)]
-pub(super) struct History {
+pub(super) struct TestHistory {
     pub(super) commits: Vec<Committed>,
     pub(super) events: u64,
     /// Tenants of this name are in partition 1.
     pub(super) elsewhere: &'static str,
 }
 
-impl History {
+impl TestHistory {
     fn partition_of(&self, tenant: &str) -> Partition {
         partition(u16::from(!tenant.is_empty() && tenant == self.elsewhere))
     }
@@ -104,7 +106,7 @@ impl History {
         self.record(&task.tenant, self.now(), task.event_seq, What::AttemptStarted(started));
     }
 
-    /// An attempt with this outcome, one second after the last commit; the task as it goes on.
+    /// An attempt with this outcome, one second after the last commit. Gives the next task.
     pub(super) fn attempt(&mut self, task: &DeliveryTask, next: Next) -> Option<DeliveryTask> {
         let now = self.now();
         let outcome = match next {
@@ -115,14 +117,15 @@ impl History {
             Next::RouteFault { .. } | Next::OtherSecret => AttemptOutcome::RouteFault,
             Next::Retry { .. } => AttemptOutcome::Failed,
         };
-        let ended = Ended {
+        let sent = Sent {
             started_at: now,
-            took: Some(Duration::from_millis(3)),
-            http_status: Some(200),
-            timings: None,
+            took: Duration::from_millis(3),
+            exchange: Exchange::Answered(Answer { status: 200, ..Answer::default() }),
+            timings: Timings::default(),
+            secret: 0,
             guarded: vec![],
-            verdict: Verdict { outcome, detail: format!("{outcome:?}"), next },
         };
+        let verdict = Verdict { outcome, detail: format!("{outcome:?}"), next };
         let retry = Retry {
             schedule: vec![Duration::from_secs(1); 2],
             jitter: 0.0,
@@ -130,13 +133,14 @@ impl History {
         };
         let not_before = after(now, Duration::from_secs(5));
         let timing = Timing { now, retry: &retry, random: 0.5, not_before, age_from: now };
-        let conclusion = conclude::attempt(task, task.delivery_id.parse().unwrap(), ended, timing);
-        let next = conclusion.task().cloned();
-        self.append(&task.tenant, conclusion.record);
+        let id = task.delivery_id.parse().unwrap();
+        let conclusion = conclude::attempt(task, id, Some(sent), verdict, timing);
+        let next = conclusion.task.clone();
+        self.append(&task.tenant, conclusion.into_record());
         next
     }
 
-    /// A pause or a resumption that an operator asked for.
+    /// An operator's pause or resumption.
     pub(super) fn pause(&mut self, time: Timestamp, tenant: &str, route: &str, paused: bool) {
         let pause = Pause {
             tenant: tenant.into(),
@@ -146,18 +150,19 @@ impl History {
             ..Pause::default()
         };
         self.record(tenant, time, 0, What::PauseChanged(PauseChanged { pause: Some(pause), paused }));
-        let wish = Wish { now: time, by: "ana", token: "", reason: "", job: "" };
+        let audit = AuditInfo { by: "ana".into(), ..AuditInfo::default() };
         let kind = if paused { ControlKind::Paused } else { ControlKind::Resumed };
-        self.record(tenant, time, 0, What::Acted(wish.action(kind, tenant, route)));
+        self.record(tenant, time, 0, What::Acted(audit.action(time, kind, tenant, route)));
         self.join(2);
     }
 
-    /// A delivery that ended is sent again, by hand or by a job.
+    /// The replay of a delivery, by an operator or by a job.
     pub(super) fn again(&mut self, task: &DeliveryTask, job: &str) -> DeliveryTask {
         let now = self.now();
-        let again = replay::again(task, Wish { now, by: "ana", token: "", reason: "", job });
-        let next = again.task().cloned();
-        self.append(&task.tenant, again.record);
+        let audit = AuditInfo { by: "ana".into(), job: job.into(), ..AuditInfo::default() };
+        let again = replay::again(task, &audit, now);
+        let next = again.task.clone();
+        self.append(&task.tenant, again.into_record());
         next.unwrap()
     }
 

@@ -1,4 +1,4 @@
-//! What goes, and what stays.
+//! Removal of rows, and the life of the file.
 
 use super::{folding::RETRY, *};
 use talaria_proto::v1::{ReplayJobState, record::What};
@@ -17,7 +17,7 @@ async fn a_partition_goes_with_all_its_rows_and_no_others() {
     assert!(rows(&view, "events").await > rows(&only_1, "events").await);
     while !view.remove(partition(0)).await.unwrap() {}
     let without_spans = |lines: Vec<String>| -> Vec<_> {
-        // They bound what is searched, and may be wider than need be.
+        // They bound a search, and may be wider than necessary.
         lines.into_iter().filter(|line| !line.starts_with("Text([115, 112, 97, 110])")).collect()
     };
     assert_eq!(without_spans(dump(&view).await), without_spans(dump(&only_1).await));
@@ -25,11 +25,11 @@ async fn a_partition_goes_with_all_its_rows_and_no_others() {
         (view.position(partition(0)), view.position(partition(1))),
         (None, only_1.position(partition(1)))
     );
-    // Folded again, it is what it was.
+    // Folded again, it has the same rows.
     view.apply(&of_0.as_slice().into()).await.unwrap();
     while !view.remove(partition(1)).await.unwrap() {}
     assert_eq!(without_spans(dump(&view).await), without_spans(dump(&only_0).await));
-    // What is removed in part only is no base for anything.
+    // Nothing is folded into rows that are removed in part.
     only_1.write(|c| c.execute("UPDATE cursors SET seq = NULL", ()).map(drop)).await.unwrap();
     let again = View::open(kept.path(), &journal(u64::MAX >> 1)).unwrap();
     assert_eq!((again.position(partition(1)), again.stored().await.unwrap()), (None, vec![(1, true)]));
@@ -37,7 +37,7 @@ async fn a_partition_goes_with_all_its_rows_and_no_others() {
 
 #[tokio::test]
 async fn large_partitions_go_in_steps() {
-    let mut history = History::default();
+    let mut history = TestHistory::default();
     for _ in 0..1_100 {
         history.event("acme", &["a"]);
     }
@@ -56,8 +56,8 @@ async fn large_partitions_go_in_steps() {
 }
 
 #[tokio::test]
-async fn forgotten_events_go_and_what_was_asked_for_by_hand_stays_listed() {
-    let mut history = History::default();
+async fn forgotten_events_are_removed_and_operators_actions_stay_listed() {
+    let mut history = TestHistory::default();
     let (gone, tasks) = history.event("acme", &["a"]);
     history.attempt(&tasks[0], RETRY);
     let task = history.again(&tasks[0], "");
@@ -91,7 +91,7 @@ async fn forgotten_events_go_and_what_was_asked_for_by_hand_stays_listed() {
 
 #[tokio::test]
 async fn the_rest_goes_when_nothing_happened_to_it_for_long() {
-    let mut history = History { elsewhere: "other", ..History::default() };
+    let mut history = TestHistory { elsewhere: "other", ..TestHistory::default() };
     let (id, tasks) = history.event("acme", &["a"]);
     history.again(&tasks[0], "");
     history.pause(at(5), "acme", "a", true);

@@ -5,7 +5,7 @@ mod projecting;
 mod querying;
 
 use super::{query::DeliveryFilter, query::Period, *};
-use history::{History, at};
+use history::{TestHistory, at};
 use talaria_proto::v1::{DeliveryState, EventConflict, QuarantinedCallback};
 use tempfile::TempDir;
 
@@ -30,7 +30,7 @@ async fn view_in(commits: &[Committed], batch: usize) -> (TempDir, View) {
     (directory, view)
 }
 
-async fn view_of(history: &History) -> (TempDir, View) {
+async fn view_of(history: &TestHistory) -> (TempDir, View) {
     view_in(&history.commits, usize::MAX).await
 }
 
@@ -68,7 +68,7 @@ async fn dump(view: &View) -> Vec<String> {
     view.read(read).await.unwrap()
 }
 
-/// How many rows there are, by table.
+/// The number of rows of a table.
 async fn rows(view: &View, table: &'static str) -> u64 {
     view.read(move |c| c.query_row(&format!("SELECT count(*) FROM {table}"), (), |row| row.get(0)))
         .await
@@ -103,8 +103,8 @@ fn quarantined(id: &str, received: u64) -> QuarantinedCallback {
 }
 
 /// Two hundred events: every third to route a of acme, the others to a and b of other; some delivered.
-fn crowd() -> History {
-    let mut history = History::default();
+fn crowd() -> TestHistory {
+    let mut history = TestHistory::default();
     for index in 0..200 {
         let (tenant, routes): (_, &[&str]) =
             if index % 3 == 0 { ("acme", &["a"]) } else { ("other", &["a", "b"]) };
@@ -122,12 +122,12 @@ async fn states(view: &View) -> Vec<DeliveryState> {
     found.0.into_iter().map(|(_, delivery)| delivery.state()).collect()
 }
 
-/// All partitions there are in these tests.
-fn everything() -> crate::partition::share::Share {
-    crate::partition::share::Share::new(Partition::all(2), 2)
+/// All partitions of these tests.
+fn everything() -> crate::partition_set::PartitionSet {
+    crate::partition_set::PartitionSet::new(Partition::all(2), 2)
 }
 
-/// The replay jobs of which a part runs.
+/// The replay jobs with a running part.
 fn running_jobs(connection: &Connection) -> rusqlite::Result<Vec<talaria_proto::v1::ReplayJob>> {
     let (mut jobs, _) = control::jobs(connection, &everything(), None, (i64::MAX, ""), 9)?;
     jobs.retain(|job| job.state() == talaria_proto::v1::ReplayJobState::Running);

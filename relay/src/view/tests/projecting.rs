@@ -1,4 +1,4 @@
-//! From the owners' commits and the journal to the view.
+//! The projector.
 
 use super::*;
 use crate::decisions::classify::Next;
@@ -12,18 +12,18 @@ use tokio_util::sync::CancellationToken;
 
 /// A journal in memory.
 #[derive(Clone, Default)]
-struct Journal(Arc<Inner>);
+struct TestJournal(Arc<JournalState>);
 
 #[derive(Default)]
-struct Inner {
+struct JournalState {
     commits: Mutex<Vec<Committed>>,
     first: AtomicU64,
     reads: AtomicU64,
-    /// How many reads fail from now on.
+    /// The number of next reads that fail.
     failures: AtomicU64,
 }
 
-impl Source for Journal {
+impl Source for TestJournal {
     async fn bounds(&self) -> Result<Bounds, talaria_bus::Error> {
         Ok(Bounds { first_commit: self.0.first.load(Ordering::Relaxed), ..journal(u64::MAX >> 1) })
     }
@@ -46,8 +46,8 @@ impl Source for Journal {
     }
 }
 
-impl Journal {
-    fn of(history: &History) -> Self {
+impl TestJournal {
+    fn of(history: &TestHistory) -> Self {
         let journal = Self::default();
         journal.0.commits.lock().unwrap().clone_from(&history.commits);
         journal
@@ -62,7 +62,7 @@ impl Journal {
         view.feed().send(Fed::Owned { partition, last: self.last(partition) });
     }
 
-    /// Appends commits, and hands them over.
+    /// Appends commits, and sends them to the feed.
     fn append(&self, view: &View, commits: &[Committed]) {
         for committed in commits {
             let Committed { seq, partition, commit } = committed.clone();
@@ -79,7 +79,7 @@ impl Journal {
 }
 
 /// Two partitions with a few hundred commits.
-fn two() -> History {
+fn two() -> TestHistory {
     let mut history = crowd();
     for commit in &mut history.commits {
         commit.partition = partition(u16::from(format!("{commit:?}").contains("\"other\"")));
@@ -91,7 +91,7 @@ async fn within<T>(work: impl Future<Output = T>) -> T {
     timeout(Duration::from_secs(20), work).await.unwrap()
 }
 
-async fn caught_up(view: &View, journal: &Journal) {
+async fn caught_up(view: &View, journal: &TestJournal) {
     for number in [0, 1] {
         within(view.caught_up(partition(number), journal.last(partition(number)))).await;
     }
@@ -99,12 +99,12 @@ async fn caught_up(view: &View, journal: &Journal) {
 }
 
 #[tokio::test]
-async fn what_is_there_and_what_comes_is_folded() {
+async fn old_and_new_commits_are_folded() {
     let history = two();
     let (there, comes) = history.commits.split_at(150);
     let (_kept, expected) = view_of(&history).await;
     let (_kept, view) = view_in(&[], 1).await;
-    let journal = Journal::of(&History { commits: there.to_vec(), ..History::default() });
+    let journal = TestJournal::of(&TestHistory { commits: there.to_vec(), ..TestHistory::default() });
     journal.own(&view, partition(0));
     journal.own(&view, partition(1));
     assert!(view.behind() > 100);
@@ -122,13 +122,13 @@ async fn what_is_there_and_what_comes_is_folded() {
 }
 
 #[tokio::test]
-async fn what_is_too_much_is_left_out_and_read_later() {
+async fn commits_beyond_the_limit_are_left_out_and_read_later() {
     let (_kept, view) = view_in(&[], 1).await;
-    let journal = Journal::default();
+    let journal = TestJournal::default();
     journal.own(&view, partition(0));
     let (stop, projector) = journal.start(&view);
     within(view.caught_up(partition(0), 0)).await;
-    let mut history = History::default();
+    let mut history = TestHistory::default();
     for _ in 0..2_500 {
         for _ in 0..9 {
             history.event("acme", &[]);
@@ -138,7 +138,7 @@ async fn what_is_too_much_is_left_out_and_read_later() {
     for (commit, seq) in history.commits.iter_mut().zip(1..) {
         commit.seq = seq;
     }
-    // Faster than anything is folded: nothing else runs meanwhile.
+    // Faster than the projector, which does not run meanwhile.
     journal.append(&view, &history.commits);
     within(view.caught_up(partition(0), 2_500)).await;
     assert!(journal.0.reads.load(Ordering::Relaxed) > 1);
@@ -152,8 +152,10 @@ async fn it_goes_on_where_it_was_or_from_the_start_where_the_journal_was_trimmed
     let history = two();
     for (trimmed, expected) in [(250, 300), (251, 300), (252, 49)] {
         let (_kept, view) = view_in(&history.commits[..250], 50).await;
-        let journal =
-            Journal::of(&History { commits: history.commits[..300].to_vec(), ..History::default() });
+        let journal = TestJournal::of(&TestHistory {
+            commits: history.commits[..300].to_vec(),
+            ..TestHistory::default()
+        });
         journal.0.first.store(trimmed, Ordering::Relaxed);
         // Both partitions are one here, so that every commit counts.
         for commit in journal.0.commits.lock().unwrap().iter_mut() {
@@ -180,7 +182,7 @@ async fn a_partition_that_is_lost_goes_and_comes_back_from_the_start() {
     let history = two();
     let (_kept, view) = view_in(&history.commits, 50).await;
     let expected = dump(&view).await;
-    let journal = Journal::of(&history);
+    let journal = TestJournal::of(&history);
     journal.own(&view, partition(0));
     journal.own(&view, partition(1));
     let (stop, projector) = journal.start(&view);
@@ -192,7 +194,7 @@ async fn a_partition_that_is_lost_goes_and_comes_back_from_the_start() {
     })
     .await;
     assert_eq!((rows(&view, "events").await, view.position(partition(1))), (67, None));
-    // What comes of it after that is another relay's.
+    // Later commits are another relay's.
     let late = Committed { seq: 9_999, ..history.commits[1].clone() };
     view.feed().send(Fed::Committed {
         partition: partition(1),
@@ -211,7 +213,7 @@ async fn a_partition_that_is_lost_goes_and_comes_back_from_the_start() {
 async fn rows_of_a_partition_that_is_not_owned_again_go() {
     let history = two();
     let (_kept, view) = view_in(&history.commits, 50).await;
-    let journal = Journal::of(&history);
+    let journal = TestJournal::of(&history);
     let (stop, projector) = journal.start(&view);
     journal.own(&view, partition(0));
     tokio::time::sleep(Duration::from_secs(29)).await;
@@ -230,7 +232,7 @@ async fn forgotten_events_are_removed_also_when_that_was_interrupted() {
     history.forget("acme", 100);
     let (_kept, view) = view_of(&history).await;
     let all = rows(&view, "events").await;
-    let journal = Journal::of(&history);
+    let journal = TestJournal::of(&history);
     let (stop, projector) = journal.start(&view);
     let fewer = async |than: u64| {
         within(async {
@@ -255,7 +257,7 @@ async fn forgotten_events_are_removed_also_when_that_was_interrupted() {
 async fn a_journal_and_a_disk_that_fail_for_a_while_are_tried_again() {
     let history = two();
     let (kept, view) = view_in(&[], 1).await;
-    let journal = Journal::of(&history);
+    let journal = TestJournal::of(&history);
     journal.0.failures.store(2, Ordering::Relaxed);
     let locker = Connection::open(kept.path().join(FILE)).unwrap();
     locker.execute_batch("BEGIN IMMEDIATE").unwrap();
@@ -301,10 +303,10 @@ async fn the_embedded_journal_is_followed() {
 }
 
 #[tokio::test]
-async fn when_it_is_stopped_it_folds_what_it_has() {
-    let mut history = History::default();
+async fn when_it_is_stopped_it_folds_the_commits_that_it_has() {
+    let mut history = TestHistory::default();
     let (_kept, view) = view_in(&[], 1).await;
-    let journal = Journal::default();
+    let journal = TestJournal::default();
     journal.own(&view, partition(0));
     let (stop, projector) = journal.start(&view);
     within(view.caught_up(partition(0), 0)).await;

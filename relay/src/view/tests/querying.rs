@@ -1,8 +1,8 @@
-//! Rows to answers.
+//! Queries.
 
 use super::{folding::shut, *};
 use crate::decisions::classify::Next;
-use ids::{Beginning, Seen, ids};
+use ids::{Beginning, Visible, ids};
 use query::{EventFilter, TOP};
 use replayable::{BOTTOM, ReplayFilter};
 use talaria_bus::time::to_proto;
@@ -97,17 +97,17 @@ async fn events_are_listed_by_tenant_job_and_time() {
 }
 
 #[tokio::test]
-async fn ids_are_found_by_what_they_begin_with() {
+async fn ids_are_found_by_their_beginnings() {
     let mut history = crowd();
     history.job("acme", "rpl_12", 50, 3, ReplayJobState::Running);
     history.job("other", "rpl_13", 50, 3, ReplayJobState::Done);
     let (_kept, view) = view_of(&history).await;
     let list = async |beginning: Beginning, tenant: &'static str, max: usize| {
         let question = move |connection: &Connection| {
-            let is_meant = |of: &str| tenant.is_empty() || tenant == of;
+            let is_wanted = |of: &str| tenant.is_empty() || tenant == of;
             let of_job = |job: &ReplayJob| tenant.is_empty() || job.id == "rpl_12";
-            let seen = Seen { tenant: &is_meant, job: &of_job, share: &everything() };
-            ids(connection, &beginning, &seen, max)
+            let visible = Visible { tenant: &is_wanted, job: &of_job, partitions: &everything() };
+            ids(connection, &beginning, &visible, max)
         };
         let (found, more) = view.read(question).await.unwrap();
         (found.into_iter().map(|known| known.id).collect::<Vec<_>>(), more)
@@ -189,7 +189,7 @@ async fn an_event_that_no_route_took_is_listed_until_an_operator_has_it_planned(
 
 #[tokio::test]
 async fn an_event_is_found_by_the_time_of_its_receipt_whatever_came_before_it() {
-    let mut history = History::default();
+    let mut history = TestHistory::default();
     // The clock of the ingress that stored the second one is an hour ahead.
     for (seq, received) in [(1, 100), (2, 3_700), (3, 101), (4, 102)] {
         history.events = received - 1;
@@ -239,8 +239,8 @@ async fn summaries_count_and_measure() {
 }
 
 #[tokio::test]
-async fn pauses_are_what_the_journal_said_last_whatever_the_clocks_say() {
-    let mut history = History::default();
+async fn the_last_record_of_a_pause_counts_whatever_its_time_is() {
+    let mut history = TestHistory::default();
     history.pause(at(500), "acme", "a", true);
     history.pause(at(100), "acme", "a", false);
     history.pause(at(50), "acme", "", true);
@@ -266,8 +266,8 @@ async fn pauses_are_what_the_journal_said_last_whatever_the_clocks_say() {
 }
 
 #[tokio::test]
-async fn what_waits_behind_a_block_says_so() {
-    let mut history = History { elsewhere: "other", ..History::default() };
+async fn a_waiting_delivery_behind_a_block_has_it_as_its_reason() {
+    let mut history = TestHistory { elsewhere: "other", ..TestHistory::default() };
     history.event("acme", &["a"]);
     history.event("other", &["a"]);
     history.pause(at(5), "acme", "", true);
@@ -276,7 +276,7 @@ async fn what_waits_behind_a_block_says_so() {
     let explained = view.read(|c| {
         let (found, _) = query::deliveries(c, &filter(), TOP, 9)?;
         let mut deliveries: Vec<_> = found.into_iter().map(|(_, delivery)| delivery).collect();
-        blocks::explain_waiting(c, &mut deliveries, &crate::testing::config(""))?;
+        blocks::explain_waiting(c, &mut deliveries, &crate::test_config::config(""))?;
         Ok(deliveries)
     });
     let explained = explained.await.unwrap();
@@ -288,7 +288,7 @@ async fn what_waits_behind_a_block_says_so() {
 
 #[tokio::test]
 async fn actions_are_listed_newest_first_and_those_of_a_job_with_their_delivery_alone() {
-    let mut history = History { elsewhere: "other", ..History::default() };
+    let mut history = TestHistory { elsewhere: "other", ..TestHistory::default() };
     let (id, tasks) = history.event("acme", &["a"]);
     history.attempt(&tasks[0], Next::Delivered);
     let task = history.again(&DeliveryTask { step: 1, ..tasks[0].clone() }, "rpl_1");
@@ -313,7 +313,7 @@ async fn actions_are_listed_newest_first_and_those_of_a_job_with_their_delivery_
 #[tokio::test]
 async fn the_parts_of_a_replay_job_are_shown_as_one() {
     use ReplayJobState::{Cancelled, Done, Running};
-    let mut history = History { elsewhere: "other", ..History::default() };
+    let mut history = TestHistory { elsewhere: "other", ..TestHistory::default() };
     history.job("acme", "rpl_1", 10, 0, Running);
     history.job("acme", "rpl_2", 20, 0, Running);
     history.job("acme", "rpl_3", 15, 2, Done);
@@ -343,7 +343,7 @@ async fn the_parts_of_a_replay_job_are_shown_as_one() {
 }
 
 #[tokio::test]
-async fn what_a_replay_selects_comes_oldest_first_and_once_on_any_page_size() {
+async fn a_replay_selects_deliveries_oldest_first_and_once_on_any_page_size() {
     let mut history = crowd();
     for commit in &mut history.commits {
         commit.partition = partition(1);
@@ -403,7 +403,7 @@ async fn what_a_replay_selects_comes_oldest_first_and_once_on_any_page_size() {
 
 #[tokio::test]
 async fn percentiles_are_by_nearest_rank() {
-    let mut history = History::default();
+    let mut history = TestHistory::default();
     for _ in 0..10 {
         let (_, tasks) = history.event("acme", &["a"]);
         history.attempt(&tasks[0], Next::Delivered);

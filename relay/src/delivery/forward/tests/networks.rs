@@ -66,7 +66,7 @@ fn at(address: &str) -> IpAddr {
 }
 
 #[tokio::test]
-async fn a_name_that_leads_to_what_is_not_allowed_is_refused_with_its_reason() {
+async fn a_name_that_leads_to_a_forbidden_address_is_refused_with_its_reason() {
     for (address, expected) in [
         (
             "169.254.169.254",
@@ -85,7 +85,11 @@ async fn a_name_that_leads_to_what_is_not_allowed_is_refused_with_its_reason() {
         let (exchange, timings) = scripted(&[&[at(address)]]).exchange(&route, request()).await;
         let Exchange::NotAllowed(why) = &exchange else { panic!("{address}: {exchange:?}") };
         assert!(why.contains(expected), "{why}");
-        assert!(timings.made.dns.is_some() && timings.made.connect.is_none() && timings.first_byte.is_none());
+        assert!(
+            timings.connecting.dns.is_some()
+                && timings.connecting.connect.is_none()
+                && timings.first_byte.is_none()
+        );
     }
     // An address in the URL is judged like one behind a name, however it is written.
     for host in ["127.0.0.1", "2130706433", "[::1]", "[::ffff:127.0.0.1]", "0.0.0.0"] {
@@ -98,7 +102,7 @@ async fn a_name_that_leads_to_what_is_not_allowed_is_refused_with_its_reason() {
 }
 
 #[tokio::test]
-async fn a_connection_goes_to_what_was_judged_for_it_and_to_nothing_else() {
+async fn a_connection_goes_only_to_an_address_that_was_checked_for_it() {
     let (open, opened) = server("127.0.0.1:0").await;
     let forbidden = TcpListener::bind(("127.0.0.2", open.port())).await.unwrap();
     let elsewhere = at("127.0.0.2");
@@ -107,15 +111,15 @@ async fn a_connection_goes_to_what_was_judged_for_it_and_to_nothing_else() {
     let route = to("hooks.example", open.port(), &["127.0.0.1"]);
     let (first, timings) = forwarder.exchange(&route, request()).await;
     assert!(matches!(first, Exchange::Answered(_)), "{first:?}");
-    assert!(timings.made.dns.is_some() && timings.made.connect.is_some() && !timings.reused);
-    // The connection that was judged is used again, and nothing is looked up for it.
+    assert!(timings.connecting.dns.is_some() && timings.connecting.connect.is_some() && !timings.reused);
+    // The connection is used again, without another look-up.
     let (again, timings) = forwarder.exchange(&route, request()).await;
     assert!(matches!(again, Exchange::Answered(_)) && timings.reused, "{again:?}");
     assert_eq!(
-        (opened.load(Ordering::Relaxed), timings.made),
-        (1, crate::delivery::outbound::timings::Made::default())
+        (opened.load(Ordering::Relaxed), timings.connecting),
+        (1, crate::decisions::exchange::ConnectTimings::default())
     );
-    // Another policy has its own connections, and is judged for itself.
+    // Another policy has its own connections, with their own check.
     let other = Route { networks: to("x", 1, &["127.0.0.1", "private"]).networks, ..route.clone() };
     let (moved, _) = forwarder.exchange(&other, request()).await;
     assert!(matches!(&moved, Exchange::NotAllowed(why) if why.contains("127.0.0.2")), "{moved:?}");
@@ -123,12 +127,12 @@ async fn a_connection_goes_to_what_was_judged_for_it_and_to_nothing_else() {
     let (mixed, _) = forwarder.exchange(&other, request()).await;
     assert!(matches!(mixed, Exchange::Answered(_)), "{mixed:?}");
     let unheard = timeout(Duration::from_millis(50), forbidden.accept()).await;
-    assert!(unheard.is_err(), "nobody came to the address that is not allowed");
+    assert!(unheard.is_err(), "no connection to the forbidden address");
 }
 
-/// Both addresses go on answering, and the name leads to the other one by now.
+/// Both addresses answer, and the name leads to the second one.
 #[tokio::test]
-async fn a_connection_of_age_is_given_up_and_its_name_is_looked_up_and_judged_again() {
+async fn a_connection_of_age_is_given_up_and_its_name_is_looked_up_and_checked_again() {
     let (old, at_old) = server("127.0.0.1:0").await;
     let (new, at_new) = server(&format!("127.0.0.5:{}", old.port())).await;
     let script: [&[IpAddr]; 3] = [&[old.ip()], &[new.ip()], &[at("127.0.0.6")]];
@@ -162,13 +166,13 @@ fn a_connection_never_takes_a_request_beyond_its_age_though_it_lay_idle() {
 }
 
 #[tokio::test]
-async fn an_address_where_nobody_is_leaves_time_for_the_next() {
+async fn an_address_that_refuses_leaves_time_for_the_next() {
     let (open, _) = server("127.0.0.1:0").await;
-    let nobody = at("127.0.0.3");
+    let closed = at("127.0.0.3");
     let route = to("hooks.example", open.port(), &["loopback"]);
-    let (exchange, _) = scripted(&[&[nobody, open.ip()]]).exchange(&route, request()).await;
+    let (exchange, _) = scripted(&[&[closed, open.ip()]]).exchange(&route, request()).await;
     assert!(matches!(exchange, Exchange::Answered(_)), "{exchange:?}");
-    let (exchange, _) = scripted(&[&[nobody]]).exchange(&route, request()).await;
+    let (exchange, _) = scripted(&[&[closed]]).exchange(&route, request()).await;
     assert!(
         matches!(&exchange, Exchange::NotSent(why) if why.contains("cannot connect to 127.0.0.3") && why.contains("refused")),
         "{exchange:?}"
@@ -177,8 +181,7 @@ async fn an_address_where_nobody_is_leaves_time_for_the_next() {
     assert_eq!(exchange, Exchange::NotSent("hooks.example has no address".into()));
 }
 
-/// An address that listens, and never takes anybody in: its queue is full, and who comes gets no answer. It is so for as
-/// long as what comes back with it is kept.
+/// An address that listens with a full queue, so that a client gets no answer, as long as the returned sockets are kept.
 async fn deaf(address: &str) -> (SocketAddr, (TcpListener, Vec<TcpStream>)) {
     let socket = TcpSocket::new_v4().unwrap();
     socket.bind(address.parse().unwrap()).unwrap();
@@ -191,7 +194,7 @@ async fn deaf(address: &str) -> (SocketAddr, (TcpListener, Vec<TcpStream>)) {
 }
 
 #[tokio::test]
-async fn an_address_that_says_nothing_leaves_time_for_the_next() {
+async fn a_silent_address_leaves_time_for_the_next() {
     let (open, _) = server("127.0.0.1:0").await;
     let (deaf, _waiting) = deaf(&format!("127.0.0.4:{}", open.port())).await;
     let route = to("hooks.example", open.port(), &["loopback"]);
@@ -200,7 +203,7 @@ async fn an_address_that_says_nothing_leaves_time_for_the_next() {
     assert!(timings.total >= Duration::from_secs(2) && timings.total < route.timeout, "{timings:?}");
 }
 
-/// Nothing can have been sent where there was no connection: that is no lost answer.
+/// Without a connection nothing can have been sent.
 #[tokio::test]
 async fn a_deadline_before_there_is_a_connection_is_no_lost_answer() {
     let (full, _waiting) = deaf("127.0.0.1:0").await;

@@ -1,4 +1,4 @@
-//! Whom we trust over TLS, and who we are.
+//! Trusted authorities and client certificates.
 
 use super::*;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
@@ -103,12 +103,16 @@ async fn a_certificate_of_the_routes_own_authority_is_trusted() {
     let address = server(authority.issue("hermes.test", |_| ()), None).await;
     let (exchange, timings) = send(address, trusting(&authority)).await;
     assert!(matches!(exchange, Exchange::Answered(Answer { status: 202, .. })), "{exchange:?}");
-    assert!(timings.made.tls.is_some() && timings.made.dns.is_some() && timings.made.connect.is_some());
+    assert!(
+        timings.connecting.tls.is_some()
+            && timings.connecting.dns.is_some()
+            && timings.connecting.connect.is_some()
+    );
     assert!(timings.first_byte.unwrap() <= timings.total);
 }
 
 #[tokio::test]
-async fn what_is_wrong_with_a_certificate_is_said_in_a_sentence() {
+async fn a_fault_of_a_certificate_is_described_in_a_sentence() {
     let (authority, stranger) = (Authority::new("ours"), Authority::new("a stranger's"));
     let wrong_name = server(authority.issue("other.test", |_| ()), None).await;
     let (exchange, timings) = send(wrong_name, trusting(&authority)).await;
@@ -116,7 +120,11 @@ async fn what_is_wrong_with_a_certificate_is_said_in_a_sentence() {
         not_sent(&exchange),
         "the certificate of hermes.test is for other.test and not for that name; compare the route's url"
     );
-    assert!(timings.made.connect.is_some() && timings.made.tls.is_some() && timings.first_byte.is_none());
+    assert!(
+        timings.connecting.connect.is_some()
+            && timings.connecting.tls.is_some()
+            && timings.first_byte.is_none()
+    );
 
     let unknown = server(stranger.issue("hermes.test", |_| ()), None).await;
     let why = send(unknown, trusting(&authority)).await.0;

@@ -5,7 +5,7 @@ use super::{
     driver::{finished, moved, start, started},
     *,
 };
-use crate::decisions::{breaker::Cause, pace::Turn};
+use crate::decisions::{breaker::Cause, pace::Priority};
 use talaria_proto::v1::{
     Closed, Event, EventCarried, EventRepeated, Opened, PauseChanged, QuarantinedCallback,
 };
@@ -137,7 +137,7 @@ fn starts_are_kept_for_two_hours_also_after_steps_of_the_clock() {
     assert_eq!(start_at(&mut state, ahead), [ahead]);
     assert_eq!(start_at(&mut state, at(7_300)), [at(7_300)], "the clock is right again");
     let What::Opened(opened) = opened(&state, at(90_000)).what.unwrap() else { panic!() };
-    assert_eq!(opened.routes, [], "nobody needs it any more");
+    assert_eq!(opened.routes, [], "it is not needed any more");
 }
 
 #[test]
@@ -166,12 +166,12 @@ fn a_lane_remembers_reserved_slots_and_its_breaker() {
     let reserved = DeliveryTask { slot_reserved: true, ..due(&task(&state, 1, "a"), at(30)) };
     state.apply(&record(at(1), 1, moved(&reserved, true)));
     state.apply(&record(at(1), 0, What::RouteChanged(route_changed("acme", "a", Some(&shut)))));
-    let memory = Memory { sent: vec![], reserved: vec![(at(30), Turn::First)], shut: Some(shut) };
+    let memory = Memory { sent: vec![], reserved: vec![(at(30), Priority::First)], shut: Some(shut) };
     assert_eq!(state.memory(lane), memory);
     assert!(state.is_shut(lane));
     let again = DeliveryTask { counted_attempts: 1, ..reserved };
     state.apply(&record(at(2), 1, moved(&again, true)));
-    assert_eq!(state.memory(lane).reserved, [(at(30), Turn::Again)]);
+    assert_eq!(state.memory(lane).reserved, [(at(30), Priority::Again)]);
     state.apply(&record(at(2), 0, What::RouteChanged(route_changed("acme", "a", None))));
     state.apply(&record(at(2), 1, started(&again, false)));
     assert!(!state.is_shut(lane));
@@ -190,12 +190,12 @@ fn pauses_and_resumptions_last() {
     state.apply(&record(at(0), 0, What::PauseChanged(PauseChanged::default())));
     let own = |state: &State, route| state.paused("acme", route).is_some();
     assert_eq!((own(&state, ""), own(&state, "a"), own(&state, "b")), (true, false, false));
-    assert!(state.pauses().hold("acme", "a"), "by the tenant's");
+    assert!(state.pauses().is_paused("acme", "a"), "by the tenant's");
     state.apply(&change("acme", "", at(2), false));
     let mut copy = State::default();
     copy.apply(&opened(&state, at(50)));
     for state in [state, copy] {
-        assert!(!state.pauses().hold("acme", "a"));
+        assert!(!state.pauses().is_paused("acme", "a"));
         let task = DeliveryTask { tenant: "acme".into(), route: "a".into(), ..DeliveryTask::default() };
         assert_eq!(state.pauses().age_from(&task), at(3));
     }
@@ -230,11 +230,11 @@ fn opened_replaces_the_small_state() {
         (state.memory(state.lane_id("acme", "a").unwrap()), state.jobs().cloned().collect::<Vec<_>>())
     };
     assert_eq!(small(&state), small(&before));
-    assert!(state.paused("acme", "a").is_some() && state.pauses().hold("acme", "a"));
+    assert!(state.paused("acme", "a").is_some() && state.pauses().is_paused("acme", "a"));
     state.apply(&opened(&State::default(), at(2)));
     assert_eq!(small(&state), (Memory::default(), vec![]));
-    assert!(state.paused("acme", "a").is_none() && !state.pauses().hold("acme", "a"));
-    assert!(state.task(key(1, "a")).is_some(), "what waits is in other records");
+    assert!(state.paused("acme", "a").is_none() && !state.pauses().is_paused("acme", "a"));
+    assert!(state.task(key(1, "a")).is_some(), "waiting deliveries are in other records");
 }
 
 #[test]
@@ -253,7 +253,7 @@ fn an_owner_whose_clock_is_behind_keeps_every_distance_to_the_present() {
         [(1, "a"), (1, "b"), (2, "a")].map(|(seq, route)| from_proto(task(state, seq, route).due_at.as_ref()))
     };
 
-    // The last record is of 50 s, so what was due in 5 s still is.
+    // The last record is of 50 s, so a delivery that was due in 5 s still is.
     let behind = opened(&state, at(10));
     state.apply(&behind);
     assert_eq!(due_at(&state), [at(49_960), at(15), at(50)]);

@@ -1,9 +1,10 @@
-//! Records as an owner writes them, by chance, applied to a state and to the model.
+//! Random records of an owner, applied to a state and to the model.
 
 use super::{super::State, model::Model};
 use crate::{
     decisions::{breaker::Cause, breaker::Shut, replay},
-    partition::{handle::Key, state::route_changed},
+    delivery_key::DeliveryKey,
+    partition::state::route_changed,
 };
 use jiff::Timestamp;
 use rand::{Rng as _, SeedableRng as _, rngs::StdRng};
@@ -25,7 +26,7 @@ pub(in crate::partition) const ROUTES: [&str; 4] = ["a", "b", "c", "d"];
 /// Sequences of events that are never planned begin here.
 const UNKNOWN: u64 = 1_000_000;
 
-/// An owner that does what chance says.
+/// An owner that acts at random.
 pub(in crate::partition) struct Driver {
     pub rng: StdRng,
     pub now: Timestamp,
@@ -35,7 +36,7 @@ pub(in crate::partition) struct Driver {
     pub journal: Vec<(u64, Vec<Record>)>,
     pub closed: Option<Vec<Record>>,
     pub open: Vec<Record>,
-    /// How many commits were closed.
+    /// The number of closed commits.
     pub commits: u64,
     /// The last sequences of both streams.
     pub seq: u64,
@@ -141,8 +142,8 @@ impl Driver {
         }
     }
 
-    /// Until all that was put is durable.
-    pub(in crate::partition) fn settle(&mut self) {
+    /// Makes all records durable.
+    pub(in crate::partition) fn commit_all(&mut self) {
         for _ in 0..2 {
             self.commit();
             self.close();
@@ -150,7 +151,6 @@ impl Driver {
         self.commit();
     }
 
-    /// Below this.
     pub(super) fn rand(&mut self, bound: u64) -> u64 {
         self.rng.random_range(0..bound)
     }
@@ -194,7 +194,7 @@ impl Driver {
         }
     }
 
-    /// Something happens.
+    /// One random action.
     pub(in crate::partition) fn step(&mut self) {
         let moves = if self.chance(100) { 3 * 86_400 } else { 60 };
         self.now = match self.rng.random_range(0..50) {
@@ -342,7 +342,7 @@ impl Driver {
         }
     }
 
-    /// Records about what the state does not know.
+    /// Records about unknown events.
     fn unknown(&mut self) {
         let (tenant, route) = self.name();
         // An event is of one tenant.
@@ -367,7 +367,7 @@ impl Driver {
     }
 
     /// All deliveries that there may be.
-    pub(super) fn keys(&self) -> Vec<Key> {
+    pub(super) fn keys(&self) -> Vec<DeliveryKey> {
         let events = (1..=self.event_seq).chain(UNKNOWN..UNKNOWN + 8);
         events.flat_map(|seq| ROUTES.map(|route| super::model::key(seq, route))).collect()
     }

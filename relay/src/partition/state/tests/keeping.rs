@@ -121,8 +121,8 @@ fn events_are_forgotten_in_the_order_of_the_journal_up_to_one_that_waits() {
     assert_eq!(state.forgettable(at(99)), Some(40), "the third one waits");
     let mut other = state.clone();
     commit(&mut other, 60, &[forgotten(at(9), 99)]);
-    assert_eq!(kept(&other), [false, false, true, false], "what waits is never forgotten");
-    // A record about an event keeps it, whatever the clock says then.
+    assert_eq!(kept(&other), [false, false, true, false], "a waiting delivery's event is never forgotten");
+    // A record about an event keeps it, whatever its time is.
     let task = task(&state, 3, "a");
     commit(&mut state, 60, &[record(at(0), 3, moved(&task, false))]);
     assert_eq!(state.forgettable(at(1)), None, "the first one ends it");

@@ -1,12 +1,12 @@
-//! The same state once more, as simple as it can be written, and slow.
+//! A simple and slow model of the state.
 
 use super::super::{Memory, Payload, digest};
 use crate::{
     decisions::{
-        admission::turn,
+        admission::priority,
         breaker::{Cause, Shut},
     },
-    partition::handle::Key,
+    delivery_key::DeliveryKey,
 };
 use jiff::Timestamp;
 use std::{collections::BTreeMap, time::Duration};
@@ -30,7 +30,7 @@ pub(super) struct Event {
     pub base_at: Timestamp,
     pub last_at: Timestamp,
     pub received_at: Timestamp,
-    /// Where the payload is as far as it is durable, and where it is once all is.
+    /// Where the payload is by the durable records, and by all records.
     pub payload: [Payload; 2],
     pub is_orphan: bool,
 }
@@ -52,7 +52,7 @@ pub(super) struct Model {
     pub planned_through: u64,
     /// In the order of base records.
     pub events: Vec<Event>,
-    pub waiting: BTreeMap<Key, Delivery>,
+    pub waiting: BTreeMap<DeliveryKey, Delivery>,
     pub routes: BTreeMap<Name, Route>,
     pub pauses: BTreeMap<Name, PauseChanged>,
     pub jobs: BTreeMap<String, ReplayJob>,
@@ -76,7 +76,7 @@ impl Model {
     pub(super) fn memory(&self, tenant: &str, route: &str) -> Memory {
         let of_route = self.routes.get(&(tenant.into(), route.into())).cloned().unwrap_or_default();
         let waits = |of: &&Delivery| of.task.slot_reserved && !of.is_under_way;
-        let slot = |of: &Delivery| (from_proto(of.task.due_at.as_ref()), turn(&of.task));
+        let slot = |of: &Delivery| (from_proto(of.task.due_at.as_ref()), priority(&of.task));
         let mut reserved: Vec<_> = self.of(tenant, route).filter(waits).map(slot).collect();
         reserved.sort_by_key(|(slot, _)| *slot);
         Memory { sent: of_route.sent, reserved, shut: of_route.shut }
@@ -137,7 +137,7 @@ impl Model {
                         generation: 1,
                         ..DeliveryTask::default()
                     };
-                    let key = Key { event_seq: seq, route: delivery.route.to_i64() };
+                    let key = DeliveryKey { event_seq: seq, route: delivery.route.to_i64() };
                     self.waiting.insert(key, Delivery { task, is_under_way: false });
                 }
             }
@@ -295,8 +295,8 @@ impl Model {
     }
 }
 
-pub(super) fn key(event_seq: u64, route: &str) -> Key {
-    Key { event_seq, route: RouteKey::new(route).to_i64() }
+pub(super) fn key(event_seq: u64, route: &str) -> DeliveryKey {
+    DeliveryKey { event_seq, route: RouteKey::new(route).to_i64() }
 }
 
 fn shut(changed: &RouteChanged) -> Option<Shut> {

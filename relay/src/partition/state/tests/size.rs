@@ -1,7 +1,6 @@
-//! How much memory a backlog takes, and how long its replay.
+//! The memory of a backlog, and the time of its replay.
 //!
-//! The memory of the process tells, because nothing here may be `unsafe`, as an allocator that counts would be. So a process
-//! of its own measures, in which no other test runs.
+//! An allocator that counts would be `unsafe`, so the memory of the process is measured, in a process without other tests.
 
 use super::{
     super::*,
@@ -15,10 +14,10 @@ use talaria_bus::{
 };
 use talaria_proto::v1::{EventsForgotten, Record, record::What};
 
-/// The most bytes that a waiting delivery may take, with its event and all that finds it.
+/// The most bytes of a waiting delivery, with its event and all indices.
 const MOST_BYTES: usize = 300;
 
-/// Says how many deliveries wait.
+/// Has the number of waiting deliveries.
 const COUNT: &str = "TALARIA_TEST_DELIVERIES";
 
 /// The memory of this process in bytes, without the programs and libraries in it.
@@ -28,23 +27,23 @@ fn memory() -> usize {
     (pages[1] - pages[2]) * 4_096
 }
 
-/// How many nanoseconds this thread has had a processor: others may have them, too.
+/// The processor time of this thread in nanoseconds.
 fn processor_time() -> u64 {
     let schedule = fs::read_to_string("/proc/thread-self/schedstat").unwrap();
     schedule.split_whitespace().next().unwrap().parse().unwrap()
 }
 
-fn timed<T>(what: &str, run: impl FnOnce() -> T) -> T {
+fn timed<T>(name: &str, run: impl FnOnce() -> T) -> T {
     let start = processor_time();
     let result = black_box(run());
-    println!("{what}: {:?}", Duration::from_nanos(processor_time() - start));
+    println!("{name}: {:?}", Duration::from_nanos(processor_time() - start));
     result
 }
 
 /// The same five times, because the first time may be the first use of the memory.
-fn timed_often<T>(what: &str, run: impl Fn() -> T) -> T {
-    (0..4).for_each(|_| drop(timed(what, &run)));
-    timed(what, run)
+fn timed_often<T>(name: &str, run: impl Fn() -> T) -> T {
+    (0..4).for_each(|_| drop(timed(name, &run)));
+    timed(name, run)
 }
 
 fn route(number: u64) -> &'static str {
@@ -64,7 +63,7 @@ fn bytes_and_times_of_a_backlog() {
     let all = usize::try_from(count).unwrap();
     let mut state = State::default();
     let mut took = 0;
-    // What an allocator keeps for records is not the state's.
+    // The allocator's reserve for records is not the state's.
     drop(black_box((0..1_000).map(plan).collect::<Vec<_>>()));
     let before = memory();
     for first in (1..=count).step_by(1_000) {

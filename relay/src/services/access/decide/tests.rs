@@ -4,7 +4,7 @@ use prost_types::FileDescriptorSet;
 use std::collections::BTreeSet;
 use talaria_proto::FILE_DESCRIPTOR_SET;
 
-/// Every method of these contracts, as the path that it is asked at.
+/// The paths of all methods of these contracts.
 fn methods(encoded: &[u8]) -> BTreeSet<String> {
     let files = FileDescriptorSet::decode(encoded).unwrap();
     let mut paths = BTreeSet::new();
@@ -18,7 +18,7 @@ fn methods(encoded: &[u8]) -> BTreeSet<String> {
 }
 
 #[test]
-fn every_method_that_there_is_was_decided_on_and_no_other() {
+fn exactly_the_served_methods_are_listed() {
     let mut served = methods(FILE_DESCRIPTOR_SET);
     assert!(served.len() >= 17, "{served:?}");
     for set in [
@@ -33,21 +33,21 @@ fn every_method_that_there_is_was_decided_on_and_no_other() {
         .flat_map(|(service, methods, _)| methods.iter().map(move |method| format!("/{service}/{method}")))
         .collect();
     for path in &served {
-        assert!(takes(path).is_some(), "say in METHODS what {path} takes");
+        assert!(access_of(path).is_some(), "METHODS lacks {path}");
     }
     let unknown: Vec<_> = decided.difference(&served).collect();
     assert!(unknown.is_empty() || unknown == ["/grpc.health.v1.Health/List"], "{unknown:?} is not served");
 }
 
 #[test]
-fn what_looks_is_open_to_those_who_may_read_and_what_does_something_is_not() {
+fn reading_methods_need_scope_read_and_all_others_control() {
     for path in methods(FILE_DESCRIPTOR_SET) {
         let (_, method) = path.rsplit_once('/').unwrap();
         let looks = ["Get", "List", "Watch", "Explain"].iter().any(|verb| method.starts_with(verb));
         let scope = if looks { Scope::Read } else { Scope::Control };
-        assert_eq!(takes(&path), Some(Takes::Scope(scope)), "{path}");
+        assert_eq!(access_of(&path), Some(Access::Scope(scope)), "{path}");
     }
-    assert_eq!(takes("/grpc.health.v1.Health/Check"), Some(Takes::Nothing));
+    assert_eq!(access_of("/grpc.health.v1.Health/Check"), Some(Access::Nothing));
     for path in [
         "",
         "/",
@@ -59,7 +59,7 @@ fn what_looks_is_open_to_those_who_may_read_and_what_does_something_is_not() {
         "/talaria.v1.StatusService/Pause",
         "talaria.v1.ControlService/Pause",
     ] {
-        assert_eq!(takes(path), None, "{path}");
+        assert_eq!(access_of(path), None, "{path}");
     }
 }
 
@@ -91,7 +91,7 @@ fn tls(authority: Option<u8>) -> Option<Arc<RelayTls>> {
 }
 
 #[test]
-fn who_somebody_is_depends_on_what_they_show_and_on_where() {
+fn a_caller_is_identified_by_its_credentials_and_its_connection() {
     let tokens = vec![
         token("grafana", Scope::Read, None, &["old", "new"]),
         token("acme", Scope::Control, Some("acme"), &["a"]),
@@ -99,16 +99,16 @@ fn who_somebody_is_depends_on_what_they_show_and_on_where() {
     let known = |name: &str, scope, tenant: Option<&str>| {
         Ok(Caller { token: name.into(), scope, tenant: tenant.map(str::to_owned) })
     };
-    let anybody = || Ok(Caller::anybody());
-    for (what, tokens, now, then, loopback, shown, expected) in [
-        ("nothing is configured", vec![], None, None, true, None, anybody()),
-        ("a token where none is needed", vec![], None, None, true, Some("x"), anybody()),
-        ("nothing is configured any more", vec![], None, None, false, None, Err(Refusal::Unguarded)),
-        ("TLS alone guards nothing", vec![], tls(None), tls(None), false, None, Err(Refusal::Unguarded)),
-        ("a certificate is enough", vec![], tls(Some(1)), tls(Some(1)), false, None, anybody()),
-        ("tokens, and none is shown", tokens.clone(), None, None, true, None, Err(Refusal::NoToken)),
-        ("another", tokens.clone(), None, None, true, Some("b"), Err(Refusal::UnknownToken)),
-        ("an empty one", tokens.clone(), None, None, true, Some(""), Err(Refusal::UnknownToken)),
+    let unrestricted = || Ok(Caller::unrestricted());
+    for (case, tokens, now, then, loopback, token, expected) in [
+        ("nothing is configured", vec![], None, None, true, None, unrestricted()),
+        ("a token where none is needed", vec![], None, None, true, Some("x"), unrestricted()),
+        ("nothing is configured any more", vec![], None, None, false, None, Err(Denial::Unguarded)),
+        ("TLS alone guards nothing", vec![], tls(None), tls(None), false, None, Err(Denial::Unguarded)),
+        ("a certificate is enough", vec![], tls(Some(1)), tls(Some(1)), false, None, unrestricted()),
+        ("tokens, and none is shown", tokens.clone(), None, None, true, None, Err(Denial::NoToken)),
+        ("another", tokens.clone(), None, None, true, Some("b"), Err(Denial::UnknownToken)),
+        ("an empty one", tokens.clone(), None, None, true, Some(""), Err(Denial::UnknownToken)),
         ("one", tokens.clone(), None, None, true, Some("old"), known("grafana", Scope::Read, None)),
         (
             "the one that replaces it",
@@ -135,7 +135,7 @@ fn who_somebody_is_depends_on_what_they_show_and_on_where() {
             tls(Some(1)),
             true,
             None,
-            Err(Refusal::NoToken),
+            Err(Denial::NoToken),
         ),
         (
             "both",
@@ -153,7 +153,7 @@ fn who_somebody_is_depends_on_what_they_show_and_on_where() {
             tls(Some(2)),
             true,
             Some("new"),
-            Err(Refusal::OldConnection),
+            Err(Denial::OldConnection),
         ),
         (
             "from before any was asked for",
@@ -162,9 +162,9 @@ fn who_somebody_is_depends_on_what_they_show_and_on_where() {
             tls(None),
             true,
             None,
-            Err(Refusal::OldConnection),
+            Err(Denial::OldConnection),
         ),
-        ("from before TLS", tokens.clone(), tls(None), None, true, Some("new"), Err(Refusal::OldConnection)),
+        ("from before TLS", tokens.clone(), tls(None), None, true, Some("new"), Err(Denial::OldConnection)),
         (
             "from before TLS was given up",
             tokens,
@@ -175,21 +175,21 @@ fn who_somebody_is_depends_on_what_they_show_and_on_where() {
             known("grafana", Scope::Read, None),
         ),
     ] {
-        let wire = Wire { loopback, tls: then };
-        let shown = shown.map(|shown: &str| TokenHash::of(shown.as_bytes()));
-        assert_eq!(identify(&relay(tokens, now), &wire, shown), expected, "{what}");
+        let transport = Transport { loopback, tls: then };
+        let token = token.map(|token: &str| TokenHash::of(token.as_bytes()));
+        assert_eq!(identify(&relay(tokens, now), &transport, token), expected, "{case}");
     }
 }
 
 #[test]
-fn who_may_control_may_read_and_not_the_other_way() {
+fn scope_control_includes_read_and_not_the_other_way() {
     let caller = |scope| Caller { token: "t".into(), scope, tenant: None };
-    for (has, takes, may) in [
+    for (has, needs, may) in [
         (Scope::Read, Scope::Read, true),
         (Scope::Read, Scope::Control, false),
         (Scope::Control, Scope::Read, true),
         (Scope::Control, Scope::Control, true),
     ] {
-        assert_eq!(permit(&caller(has), takes).is_ok(), may, "{has:?} {takes:?}");
+        assert_eq!(permit(&caller(has), needs).is_ok(), may, "{has:?} {needs:?}");
     }
 }

@@ -32,7 +32,7 @@ fn status(state: DeliveryState) -> DeliveryStatus {
 }
 
 #[test]
-fn an_event_that_no_route_takes_is_meant_unless_routes_or_states_are_named() {
+fn an_event_that_no_route_takes_matches_unless_routes_or_states_are_named() {
     let all = DeliveryFilter {
         tenant: None,
         route: None,
@@ -82,7 +82,7 @@ fn a_record_shows_its_deliveries_as_they_were_after_it() {
 }
 
 #[test]
-fn what_changes_nothing_that_is_shown_is_left_out() {
+fn records_that_change_nothing_shown_are_left_out() {
     for what in [
         What::AttemptStarted(AttemptStarted { delivery: Some(named("a")), ..AttemptStarted::default() }),
         What::EventCarried(EventCarried { event: Some(event()), ..EventCarried::default() }),
@@ -108,7 +108,7 @@ fn a_filter_is_applied_as_far_as_it_can_be() {
         states: vec![DeliveryState::Parked],
         period: Period { since: None, until: None },
     };
-    assert!(might_match(&filter, &shown[0].delivery), "of the job nothing is known yet");
+    assert!(might_match(&filter, &shown[0].delivery), "the job is not known yet");
     assert!(!filter.matches(&shown[0].delivery));
     for wrong in [
         DeliveryFilter { tenant: Some("globex".into()), ..filter.clone() },
@@ -121,7 +121,7 @@ fn a_filter_is_applied_as_far_as_it_can_be() {
 
 #[test]
 fn the_facts_of_few_events_are_remembered() {
-    let mut facts = Facts::default();
+    let mut facts = FactsCache::default();
     for seq in 0..3 * REMEMBERED as u64 {
         facts.remember(seq, EventFacts::of(&event()));
         assert!(facts.of(seq).is_some() && facts.of(seq.saturating_sub(100)).is_some());

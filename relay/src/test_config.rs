@@ -1,9 +1,9 @@
-//! Routes for unit tests, compiled by the real loader.
+//! Configurations for unit tests, loaded by the real loader.
 
 use std::{fs, sync::Arc};
 use talaria_core::config::{self, Config, Route};
 
-/// The secret of every route here.
+/// The secret of every route.
 pub(crate) const SECRET: &str = "hermes secret";
 
 /// A configuration with tenant acme and route "video" with these keys.
@@ -20,7 +20,7 @@ pub(crate) fn config(route: &str) -> Config {
     config::load(&file).unwrap()
 }
 
-/// That route.
+/// The route "video" with these keys.
 pub(crate) fn route(keys: &str) -> Arc<Route> {
     Arc::clone(config(keys).route("acme", "video").unwrap())
 }

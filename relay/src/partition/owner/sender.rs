@@ -1,9 +1,11 @@
-//! One attempt: reads the event, makes the request, sends it, and says what came of it.
+//! The sender of attempts: reads the event, prepares the request, and exchanges it with Hermes.
 
-use super::forward::Forwarder;
+use super::attempts::EndedAttempt;
 use crate::{
-    decisions::{prepare, step::Sent},
-    partition::{Attempt, Outcome, Payload},
+    backoff::Backoff,
+    decisions::{exchange::Sent, prepare},
+    delivery::forward::Forwarder,
+    partition::{machine::Attempt, state::Payload},
 };
 use metrics::histogram;
 use opentelemetry::KeyValue;
@@ -14,15 +16,16 @@ use std::{
 use talaria_bus::{
     Bus, Clock, Error, LogLimit,
     time::{from_proto, since},
-    trace::{Kind, Span, Tracer},
+    trace::{Kind, Tracer},
 };
 use talaria_core::config::Route;
 use talaria_proto::v1::{DeliveryTask, Event, record::What};
+use tokio::sync::OwnedSemaphorePermit;
 
-/// The first pause before the event is read again when the bus does not give it, and the longest.
+/// The first and the longest pause after a failed read of an event.
 const RETRY_DELAYS: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(5));
 
-/// Sends attempts. Clones share it.
+/// Clones share it.
 #[derive(Clone)]
 pub(crate) struct Sender {
     bus: Bus,
@@ -31,35 +34,29 @@ pub(crate) struct Sender {
     tracer: Arc<Tracer>,
 }
 
-/// An attempt that was made.
-pub(crate) struct Made {
-    pub outcome: Outcome,
-    /// Of the attempt, until its outcome is known.
-    pub span: Span,
-    pub http_status: Option<u16>,
-    pub took: Duration,
-    /// What was sent, if it is still kept.
-    pub event: Option<Arc<Event>>,
-}
-
 impl Sender {
     pub(crate) fn new(bus: Bus, clock: Clock, forwarder: Forwarder) -> Self {
         Self { bus, clock, forwarder, tracer: Arc::default() }
     }
 
-    /// Makes an attempt, with its event if that is at hand. Dropped on its way, the request may have been sent.
-    pub(crate) async fn send(&self, attempt: &Attempt, event: Option<Arc<Event>>) -> Made {
-        let Attempt { task, id, route, secret, .. } = attempt;
+    /// Makes an attempt, with its event if that is in memory. If the future is dropped, the request may have been sent.
+    pub(super) async fn send(
+        &self,
+        attempt: Box<Attempt>,
+        event: Option<Arc<Event>>,
+        permit: OwnedSemaphorePermit,
+    ) -> EndedAttempt {
         while let Some(slot) = attempt.not_before.filter(|slot| *slot > self.clock.now()) {
             self.clock.sleep_towards(slot).await;
         }
         let event = match event {
             Some(event) => Some(event),
-            // In a box, because it is seldom needed, and each attempt has room for it.
-            None => Box::pin(self.event(attempt)).await,
+            // In a box, because it is rarely needed and would make each attempt's future larger.
+            None => Box::pin(self.event(&attempt)).await,
         };
+        let Attempt { task, id, route, secret, .. } = &*attempt;
         let traceparent = event.as_ref().map_or("", |event| event.traceparent.as_str());
-        // Part of the event's trace, however long after it; the request is part of this.
+        // A span in the event's trace, and the parent of Hermes' request.
         let mut span = self.tracer.span("attempt", Kind::Client, traceparent, SystemTime::now());
         let (started_at, start) = (self.clock.now(), Instant::now());
         let prepared = match &event {
@@ -70,34 +67,29 @@ impl Sender {
             }
             None => Err("its event is not kept any more".to_owned()),
         };
-        let request = match prepared {
-            Ok(request) => request,
+        let outcome = match prepared {
+            Ok(request) => {
+                if task.attempts == 0 {
+                    let lag = since(started_at, from_proto(task.received_at.as_ref()));
+                    histogram!("talaria_first_attempt_seconds").record(lag);
+                }
+                span.say(|| attributes(task, route));
+                let guarded = request.guarded.clone();
+                let (exchange, timings) = self.forwarder.exchange(route, request).await;
+                let took = start.elapsed();
+                Ok(Box::new(Sent { started_at, took, exchange, timings, secret: *secret, guarded }))
+            }
             Err(why) => {
                 span.fail("not_sent");
-                return Made {
-                    outcome: Outcome::NotSent(why),
-                    span,
-                    http_status: None,
-                    took: Duration::ZERO,
-                    event,
-                };
+                Err(why)
             }
         };
-        if task.attempts == 0 {
-            let lag = since(started_at, from_proto(task.received_at.as_ref()));
-            histogram!("talaria_first_attempt_seconds").record(lag);
-        }
-        span.say(|| described(task, route));
-        let guarded = request.guarded.clone();
-        let (exchange, timings) = self.forwarder.exchange(route, request).await;
-        let (took, http_status) = (start.elapsed(), exchange.status());
-        let sent = Sent { started_at, took, exchange, timings, secret: *secret, guarded };
-        Made { outcome: Outcome::Sent(Box::new(sent)), span, http_status, took, event }
+        EndedAttempt { attempt, outcome, span, event, _permit: permit }
     }
 
-    /// The event with its payload; `None` when it is not kept any more. Asks until the bus answers.
+    /// The event with its payload; `None` when it is not kept any more. Retries until the bus answers.
     async fn event(&self, attempt: &Attempt) -> Option<Arc<Event>> {
-        let (mut delay, longest) = RETRY_DELAYS;
+        let mut backoff = Backoff::new(RETRY_DELAYS.0, RETRY_DELAYS.1);
         loop {
             match read_event(&self.bus, attempt.task.event_seq, attempt.payload).await {
                 Ok(event) => return event,
@@ -109,14 +101,13 @@ impl Sender {
                     }
                 }
             }
-            tokio::time::sleep(delay).await;
-            delay = (2 * delay).min(longest);
+            backoff.sleep().await;
         }
     }
 }
 
 /// An event with its payload, from the events or from the commit that carried it.
-pub(crate) async fn read_event(
+pub(super) async fn read_event(
     bus: &Bus,
     event_seq: u64,
     payload: Payload,
@@ -132,8 +123,8 @@ pub(crate) async fn read_event(
     Ok(carried.map(Arc::new))
 }
 
-/// What a trace says about an attempt. The URL may hold secrets behind its host.
-fn described(task: &DeliveryTask, route: &Route) -> Vec<KeyValue> {
+/// An attempt's attributes in a trace. Of the URL only the host, because the rest may hold secrets.
+fn attributes(task: &DeliveryTask, route: &Route) -> Vec<KeyValue> {
     let url = &route.url;
     vec![
         KeyValue::new("http.request.method", "POST"),

@@ -1,17 +1,15 @@
-//! The state of this relay's partitions, for metrics: computed when a scraper asks for it.
+//! Gauges of this relay's partitions, computed for each scrape.
 //!
-//! What has the labels of a route is shown by the relay that owns the route's partition and by no other, so that sums over all
-//! relays are right. A route that is gone is not shown any more once nothing waits for it.
+//! A gauge with the labels of a route is shown only by the owner of the route's partition, so that sums over all relays are
+//! right. A removed route is shown until it has no waiting deliveries.
 //!
-//! How many events are not planned cannot be said exactly where there are many partitions: events of all partitions share one
-//! sequence, and a partition without events stays behind. What can be said is how many events were stored behind the last one
-//! that any relay planned: 0 while planning goes on anywhere, and rising as soon as it goes on nowhere. The owner of the first
-//! partition shows it, so that it is shown once. With a single partition it is exact.
+//! With many partitions the number of unplanned events is not exact: events of all partitions share one sequence, and a
+//! partition without events stays behind. The gauge is the number of events stored after the last one that any relay planned: 0
+//! while any relay plans, and rising when none does. Only the owner of the first partition shows it. With a single partition it
+//! is exact.
 
-use crate::{
-    partition::handle::{LaneGauges, PartitionGauges},
-    services::cluster::Cluster,
-};
+use super::cluster::Cluster;
+use crate::partition::handle::{LaneGauges, PartitionGauges};
 use jiff::Timestamp;
 use metrics::gauge;
 use std::{
@@ -23,19 +21,19 @@ use talaria_bus::{Partition, time::since};
 use talaria_core::config::Config;
 use tokio::time::timeout;
 
-/// Of a route, no more due deliveries than this are shown: an autoscaler has to act on far fewer.
+/// The most due deliveries of a route that are shown: an autoscaler acts on far fewer.
 const MOST_DUE: u64 = 10_000;
 
-/// Gauges that take longer are left out of the answer: collectors of metrics do not wait long.
+/// Gauges that take longer are left out, because scrapers do not wait long.
 const DEADLINE: Duration = Duration::from_secs(2);
 
-/// Tells how things stand.
+/// Takes samples. Clones share it.
 #[derive(Clone)]
 pub struct Gauges {
     pub(crate) cluster: Cluster,
 }
 
-/// How things stood.
+/// The gauges at one time.
 #[derive(Debug)]
 pub struct Sample {
     routes: Vec<RouteGauges>,
@@ -45,15 +43,14 @@ pub struct Sample {
     behind: u64,
 }
 
-/// How a route was.
 #[derive(Debug, PartialEq)]
 struct RouteGauges {
     tenant: Arc<str>,
     route: Arc<str>,
     waiting: u64,
-    /// How many could be sent.
+    /// Deliveries that could be sent.
     due: u64,
-    /// How long the oldest waits.
+    /// Of the oldest waiting delivery.
     age: Duration,
     is_shut: bool,
     is_paused: bool,
@@ -61,7 +58,7 @@ struct RouteGauges {
 }
 
 impl Gauges {
-    /// How things stand now. What cannot be known now is left out.
+    /// The gauges now, without those that cannot be computed.
     pub async fn sample(&self) -> Sample {
         let local = self.cluster.local();
         let own = local.own();
@@ -79,7 +76,7 @@ impl Gauges {
         let partitions = partitions.unwrap_or_default();
         let jobs: BTreeSet<&str> =
             partitions.iter().flat_map(|it| &it.jobs).map(|job| job.id.as_str()).collect();
-        let is_own = |tenant: &str| own.has(tenant);
+        let is_own = |tenant: &str| own.has_tenant(tenant);
         Sample {
             routes: routes(&local.config(), &partitions, is_own, local.clock.now()),
             partitions: own.partitions.len(),
@@ -89,7 +86,7 @@ impl Gauges {
         }
     }
 
-    /// How many events were stored behind the last one that was planned in any partition.
+    /// The number of events after the last one that was planned in any partition.
     async fn unplanned(&self) -> Option<u64> {
         let bounds = self.cluster.local().bus.bounds().await.ok()?;
         let planned = self.cluster.planned_through().await?;
@@ -97,7 +94,7 @@ impl Gauges {
     }
 }
 
-/// Those routes of own tenants that are configured, or for which something waits.
+/// The routes of own tenants that are configured or have waiting deliveries.
 fn routes(
     config: &Config,
     partitions: &[PartitionGauges],
@@ -144,7 +141,7 @@ fn of_lane(lane: &LaneGauges, is_down: bool, now: Timestamp) -> RouteGauges {
 }
 
 impl Sample {
-    /// Sets the gauges of the recorder that is in force.
+    /// Sets the gauges of the current recorder.
     #[expect(clippy::cast_precision_loss, reason = "counts of what fits on a disk are exact below 2^53")]
     pub fn show(&self) {
         for RouteGauges { tenant, route, waiting, due, age, is_shut, is_paused, is_down } in &self.routes {
@@ -182,24 +179,24 @@ mod tests {
         };
         let partition =
             PartitionGauges { lanes: lanes.iter().map(lane).collect(), planned_through: 0, jobs: Vec::new() };
-        routes(&crate::testing::config(""), &[partition], |_| is_own, now)
+        routes(&crate::test_config::config(""), &[partition], |_| is_own, now)
             .into_iter()
             .map(|it| (it.route.to_string(), it.waiting, it.due, it.age.as_secs(), it.is_paused))
             .collect()
     }
 
     #[test]
-    fn what_is_configured_is_shown_and_what_is_gone_for_as_long_as_something_waits() {
+    fn a_configured_route_is_shown_and_a_removed_one_while_deliveries_wait() {
         let idle = ("video".to_owned(), 0, 0, 0, false);
         assert_eq!(shown(&[("video", 9, false, false)], true), [("video".to_owned(), 9, 7, 90, false)]);
         let gone = [("gone".to_owned(), 9, 7, 90, false), idle.clone()];
         assert_eq!(shown(&[("gone", 9, false, false)], true), gone);
         assert_eq!(shown(&[("gone", 0, true, false)], true), [idle]);
-        assert_eq!(shown(&[], false), [], "of others nothing is shown");
+        assert_eq!(shown(&[], false), [], "routes of other relays are not shown");
     }
 
     #[test]
-    fn what_has_nothing_to_sign_with_is_not_due() {
+    fn a_route_that_is_down_has_no_due_deliveries() {
         let lane = LaneGauges {
             tenant: "acme".into(),
             route: "video".into(),
@@ -214,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_shut_or_paused_is_not_due() {
+    fn a_shut_or_paused_route_has_no_due_deliveries() {
         assert_eq!(shown(&[("video", 9, true, false)], true), [("video".to_owned(), 9, 0, 90, false)]);
         assert_eq!(shown(&[("video", 9, false, true)], true), [("video".to_owned(), 9, 0, 90, true)]);
     }

@@ -1,29 +1,26 @@
-//! A set of partitions.
+//! A set of partitions, and so of tenants.
 
 use std::collections::BTreeSet;
 use talaria_bus::Partition;
 
-/// A set of partitions, and so of tenants.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Share {
+pub(crate) struct PartitionSet {
     pub partitions: BTreeSet<Partition>,
-    /// How many partitions there are in all.
+    /// The number of all partitions.
     count: u16,
 }
 
-impl Share {
+impl PartitionSet {
     /// Some of `count` partitions.
     pub(crate) fn new(partitions: impl IntoIterator<Item = Partition>, count: u16) -> Self {
         Self { partitions: partitions.into_iter().collect(), count }
     }
 
-    /// Whether the partition of this number is one of them.
     pub(crate) fn has_number(&self, number: u16) -> bool {
         self.partitions.iter().any(|partition| partition.number() == number)
     }
 
-    /// Whether a tenant is in one of them.
-    pub(crate) fn has(&self, tenant: &str) -> bool {
+    pub(crate) fn has_tenant(&self, tenant: &str) -> bool {
         self.partitions.contains(&Partition::of(tenant, self.count))
     }
 }
@@ -33,10 +30,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_share_has_the_tenants_of_its_partitions() {
+    fn a_set_has_the_tenants_of_its_partitions() {
         let home = Partition::of("acme", 64);
-        assert!(Share::new([home], 64).has("acme"));
-        assert!(!Share::new(Partition::all(64).filter(|other| *other != home), 64).has("acme"));
-        assert!(Share::new([Partition::ONLY], 1).has("anything"));
+        assert!(PartitionSet::new([home], 64).has_tenant("acme"));
+        assert!(!PartitionSet::new(Partition::all(64).filter(|other| *other != home), 64).has_tenant("acme"));
+        assert!(PartitionSet::new([Partition::ONLY], 1).has_tenant("anything"));
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::{
     Error,
-    partition::supervisor::Health,
+    partition::health::Health,
     services::{access, control::ControlServer, status::StatusServer},
 };
 use std::{sync::Arc, time::Duration};
@@ -21,17 +21,17 @@ use tonic_health::{
     server::HealthReporter,
 };
 
-/// What health is told of: all services at once, and each.
+/// The services of the health service; the empty name stands for all.
 const SERVICES: [&str; 3] = ["", status_service_server::SERVICE_NAME, control_service_server::SERVICE_NAME];
 
-/// How often a client that says nothing is asked whether it is still there; a connection without a client is closed.
-const KEEPALIVE: Duration = Duration::from_secs(60);
+/// How often an idle client is pinged; a connection without an answer is closed.
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(60);
 
-/// Requests of one gRPC connection at once, watches among them; more wait at the client. As few as RFC 9113, section
-/// 6.5.2, recommends at least: a stranger may begin as many health watches, and tonic sets no bound by itself.
+/// The most requests of one gRPC connection at once, with watches; more wait at the client. The lowest value that RFC 9113,
+/// section 6.5.2, recommends: an unauthenticated client may begin so many health watches, and tonic has no limit by itself.
 const STREAMS: u32 = 100;
 
-/// The server, as a future that ends when it is told to.
+/// The server, as a future that ends after `end`.
 pub(crate) fn serve(
     listener: TcpListener,
     config: watch::Receiver<Arc<Config>>,
@@ -46,17 +46,17 @@ pub(crate) fn serve(
             .register_encoded_file_descriptor_set(FILE_DESCRIPTOR_SET)
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
     };
-    let refusals = access::Refusals::default();
+    let refusals = access::RefusalLog::default();
     if let Ok(address) = listener.local_addr() {
         access::announce(&config.borrow().relay, address);
     }
     let grpc = tonic::transport::Server::builder()
-        .http2_keepalive_interval(Some(KEEPALIVE))
+        .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
         .max_concurrent_streams(STREAMS)
         .layer(access::Gate::new(config.clone(), refusals.clone()))
         .add_service(health_service)
         .add_service(reflection().build_v1()?)
-        // grpcurl before 1.9 asks in the older dialect.
+        // For grpcurl before 1.9.
         .add_service(reflection().build_v1alpha()?)
         .add_service(StatusServiceServer::new(status))
         .add_service(ControlServiceServer::new(control))
@@ -75,7 +75,7 @@ pub(crate) fn serve(
     })
 }
 
-/// Tells the health service whether the relay works.
+/// Reports the relay's health to the health service.
 async fn report(reporter: HealthReporter, mut health: watch::Receiver<Health>) {
     loop {
         let status = if health.borrow_and_update().fault().is_none() { Serving } else { NotServing };
