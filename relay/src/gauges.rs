@@ -19,8 +19,8 @@ use std::{
     sync::Arc,
     time::Duration,
 };
-use talaria_bus::{Partition, time::since};
-use talaria_core::config::Config;
+use talaria_bus::Partition;
+use talaria_core::{config::Config, time::since};
 use tokio::time::timeout;
 
 /// Of a route, no more due deliveries than this are shown: an autoscaler has to act on far fewer.

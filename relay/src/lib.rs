@@ -16,6 +16,7 @@
 //!
 //! Dependencies point one way: services → partition, view → delivery → decisions.
 
+mod clock;
 mod decisions;
 mod delivery;
 pub mod gauges;
@@ -29,6 +30,7 @@ mod simulation;
 mod testing;
 mod view;
 
+pub use clock::Clock;
 pub use decisions::{guard::defuse, handshake::Handshake, replay::who};
 pub use delivery::handshake::handshake;
 pub use view::remove_view;
@@ -42,8 +44,11 @@ use partition::{
 };
 use services::{Parts, Services, cluster, control};
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
-use talaria_bus::{Bus, Clock, time::before};
-use talaria_core::config::{Config, Standing};
+use talaria_bus::Bus;
+use talaria_core::{
+    config::{Config, ConfigStatus},
+    time::before,
+};
 use thiserror::Error;
 use tokio::{net::TcpListener, sync::watch, task::JoinSet};
 use tokio_util::sync::CancellationToken;
@@ -111,7 +116,7 @@ impl Relay {
     /// shown in the status.
     pub async fn bind(
         config: watch::Receiver<Arc<Config>>,
-        standing: watch::Receiver<Arc<Standing>>,
+        standing: watch::Receiver<Arc<ConfigStatus>>,
         bus: Bus,
         clock: Clock,
     ) -> Result<Self, Error> {

@@ -4,6 +4,7 @@ use super::{Ask, Filter, moment};
 use clap::Args as ClapArgs;
 use jiff::Timestamp;
 use std::{str::FromStr, time::Duration};
+use talaria_core::time::parse_duration;
 
 /// A tenant, or one of its routes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -230,7 +231,7 @@ pub struct Actions {
 
 /// A duration, of a pause or of waiting; what it is for says which of them it takes.
 pub(super) fn duration(text: &str) -> Result<Duration, String> {
-    humantime::parse_duration(text).map_err(|_| "expected a duration such as 30min, 2h or 1d".to_owned())
+    parse_duration(text).ok_or_else(|| "expected a duration such as 30min, 2h or 1d".to_owned())
 }
 
 /// How many a minute.

@@ -172,8 +172,8 @@ pub(super) fn http_url(text: &str) -> Result<url::Url, String> {
 
 /// A time, or how long ago.
 pub(super) fn moment(text: &str) -> Result<Timestamp, String> {
-    if let Ok(ago) = humantime::parse_duration(text) {
-        return Ok(talaria_bus::time::before(Timestamp::now(), ago));
+    if let Some(ago) = talaria_core::time::parse_duration(text) {
+        return Ok(talaria_core::time::before(Timestamp::now(), ago));
     }
     text.parse()
         .map_err(|_| "expected a time such as 2026-04-24T12:00:00Z, or how long ago, such as 2h".to_owned())

@@ -7,8 +7,10 @@ use crate::{
     print::{self, Cell, Column, DIM, Screen, one_line},
 };
 use std::{io::Write as _, path::Path};
-use talaria_bus::time::to_proto;
-use talaria_proto::v1::{ControlAction, ControlKind, ListControlActionsRequest};
+use talaria_proto::{
+    time::to_proto,
+    v1::{ControlAction, ControlKind, ListControlActionsRequest},
+};
 use talaria_relay::who;
 
 const COLUMNS: [Column; 5] = [

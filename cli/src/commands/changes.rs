@@ -3,8 +3,10 @@
 use super::status::attempted;
 use crate::print::{self, Cell, Column, DIM, Rows, Screen, state_style};
 use jiff::Timestamp;
-use talaria_bus::time::from_proto;
-use talaria_proto::v1::{Attempt, Delivery, DeliveryState, Event};
+use talaria_proto::{
+    time::from_proto,
+    v1::{Attempt, Delivery, DeliveryState, Event},
+};
 
 const COLUMNS: [Column; 6] = [
     Column::new("CHANGED"),
@@ -73,7 +75,7 @@ pub(super) fn line(delivery: &Delivery) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use talaria_bus::time::to_proto;
+    use talaria_proto::time::to_proto;
 
     #[test]
     fn changes_stand_below_each_other_and_fit_the_terminal() {

@@ -159,7 +159,7 @@ fn meant(filter: &ReplayFilter) -> String {
     }
     for (name, time) in [("since", &filter.since), ("until", &filter.until)] {
         if let Some(time) = time {
-            words.push(format!("--{name} {}", talaria_bus::time::from_proto(Some(time))));
+            words.push(format!("--{name} {}", talaria_proto::time::from_proto(Some(time))));
         }
     }
     words.join(" ")

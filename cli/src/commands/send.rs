@@ -331,7 +331,6 @@ pub(crate) async fn post(url: &Url, secret: &secrecy::SecretString, body: &[u8])
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::fs;
 
     fn became(is_planned: bool, states: &[DeliveryState]) -> Became {
         let delivery = |state: &DeliveryState| GetDeliveryResponse {
@@ -357,11 +356,8 @@ mod tests {
 
     #[test]
     fn an_answer_is_told_in_words_with_what_to_do() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("talaria.yaml");
-        fs::write(directory.path().join("s"), "s3cret-of-a-test").unwrap();
-        fs::write(&path, "tenants: {acme: {openrouter: {secrets: [{file: s}]}}}").unwrap();
-        let config = config::load_for(&path, Role::Sender).unwrap();
+        let text = "tenants: {acme: {openrouter: {secrets: [{file: secret}]}}}";
+        let config = config::testing::config(text, "s3cret-of-a-test");
         let url = Url::parse("http://127.0.0.1:8080/callbacks/acme").unwrap();
         let told = |status: u16, body: &str| {
             refused(&url, &Answer { status, body: body.to_owned() }, &config.tenants["acme"]).to_string()

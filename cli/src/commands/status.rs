@@ -20,12 +20,14 @@ use std::{
     io::{self, Write as _},
     path::Path,
 };
-use talaria_bus::time::to_proto;
 use talaria_core::id::DeliveryId;
-use talaria_proto::v1::{
-    DeliveryFilter, DeliveryState, EventConflict, GetDeliveryRequest, GetEventRequest, GetSummaryRequest,
-    GetSummaryResponse, ListDeliveriesRequest, ListDeliveriesResponse, ListEventsRequest,
-    ListQuarantinedRequest, status_service_client::StatusServiceClient,
+use talaria_proto::{
+    time::to_proto,
+    v1::{
+        DeliveryFilter, DeliveryState, EventConflict, GetDeliveryRequest, GetEventRequest, GetSummaryRequest,
+        GetSummaryResponse, ListDeliveriesRequest, ListDeliveriesResponse, ListEventsRequest,
+        ListQuarantinedRequest, status_service_client::StatusServiceClient,
+    },
 };
 
 pub(super) type Relay = StatusServiceClient<Shown>;

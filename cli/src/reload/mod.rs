@@ -21,7 +21,7 @@ pub use source::{Overrides, Source};
 use jiff::Timestamp;
 use metrics::{counter, gauge};
 use std::{path::PathBuf, sync::Arc};
-use talaria_core::config::{self, Config, Fault, Problem, Reading, Reloaded, Role, Settings, Standing};
+use talaria_core::config::{self, Config, ConfigStatus, Fault, Problem, Reading, Reloaded, Role, Settings};
 use tokio::{signal::unix::Signal, sync::watch};
 use tokio_util::sync::CancellationToken;
 use watcher::{Told, Watcher};
@@ -32,7 +32,7 @@ pub struct Live {
     /// What everything is done by.
     pub config: watch::Receiver<Arc<Config>>,
     /// Whether what is in the file is in force.
-    pub standing: watch::Receiver<Arc<Standing>>,
+    pub standing: watch::Receiver<Arc<ConfigStatus>>,
     /// What was written that is in force.
     settings: watch::Receiver<Arc<Settings>>,
     /// What the process does.
@@ -48,7 +48,7 @@ pub struct Reloader {
     /// What is to be looked at beside the file.
     files: Vec<PathBuf>,
     config: watch::Sender<Arc<Config>>,
-    standing: watch::Sender<Arc<Standing>>,
+    standing: watch::Sender<Arc<ConfigStatus>>,
     /// The same as `read`, but for what needs a restart.
     in_force: watch::Sender<Arc<Settings>>,
 }
@@ -58,7 +58,7 @@ impl Reloader {
     pub fn start(source: Source) -> Result<(Self, Live), config::Error> {
         let Reading { settings, config } = source.read();
         let config = watch::Sender::new(Arc::new(config?));
-        let standing = watch::Sender::new(Arc::new(Standing::first(Timestamp::now())));
+        let standing = watch::Sender::new(Arc::new(ConfigStatus::first(Timestamp::now())));
         let in_force = watch::Sender::new(Arc::new(settings.clone()));
         let live = Live {
             config: config.subscribe(),
@@ -114,7 +114,7 @@ impl Reloader {
         }
     }
 
-    fn stands(&self, standing: Standing) {
+    fn stands(&self, standing: ConfigStatus) {
         measure(&standing);
         self.standing.send_replace(Arc::new(standing));
     }
@@ -135,23 +135,23 @@ impl Reloader {
             tracing::warn!(generation, "the configuration is in force but for what needs a restart: {keys}");
         }
         let loaded_at = Timestamp::now();
-        self.stands(Standing { generation, loaded_at, needs_restart, fault: None });
+        self.stands(ConfigStatus { generation, loaded_at, needs_restart, fault: None });
         counter!("talaria_config_reloads_total", "result" => "applied").increment(1);
     }
 
     fn keep(&self, told: Told) {
-        let before = Standing::clone(&self.standing.borrow());
+        let before = ConfigStatus::clone(&self.standing.borrow());
         let generation = before.generation;
         if before.fault.is_some() {
             tracing::info!(generation, "the configuration is valid again, and is the one that is in force");
         } else if told == Told::ToReload {
             tracing::info!(generation, "the configuration has not changed");
         }
-        self.stands(Standing { fault: None, ..before });
+        self.stands(ConfigStatus { fault: None, ..before });
     }
 
     fn refuse(&self, problems: Vec<Problem>) {
-        let before = Standing::clone(&self.standing.borrow());
+        let before = ConfigStatus::clone(&self.standing.borrow());
         let (path, generation) = (self.source.path.display(), before.generation);
         for problem in &problems {
             tracing::error!(
@@ -160,7 +160,7 @@ impl Reloader {
             );
         }
         let fault = Some(Fault { at: Timestamp::now(), problems });
-        self.stands(Standing { fault, ..before });
+        self.stands(ConfigStatus { fault, ..before });
         counter!("talaria_config_reloads_total", "result" => "refused").increment(1);
     }
 }
@@ -182,7 +182,7 @@ pub(crate) fn count_down(config: &Config, role: Role) {
 }
 
 /// Exports the configuration's status as metrics.
-pub(crate) fn measure(standing: &Standing) {
+pub(crate) fn measure(standing: &ConfigStatus) {
     let is = |so: bool| if so { 1.0 } else { 0.0 };
     #[expect(clippy::cast_precision_loss, reason = "a gauge is a float")]
     gauge!("talaria_config_generation").set(standing.generation as f64);

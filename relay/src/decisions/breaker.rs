@@ -10,8 +10,7 @@
 
 use jiff::Timestamp;
 use std::time::Duration;
-use talaria_bus::time::after;
-use talaria_core::id::DeliveryId;
+use talaria_core::{id::DeliveryId, time::after};
 use talaria_proto::v1::BreakerCause;
 
 /// How far behind the others a delivery goes that met a fault of the configuration itself, at first.

@@ -10,11 +10,13 @@ use crate::{
 };
 use jiff::Timestamp;
 use std::time::Duration;
-use talaria_bus::time::{duration_to_proto, from_proto, since, to_proto};
-use talaria_core::{config::Retry, id::DeliveryId};
-use talaria_proto::v1::{
-    Attempt, AttemptFinished, AttemptOutcome, DeliveryMoved, DeliveryRef, DeliveryState, DeliveryStatus,
-    DeliveryTask, Record, record::What,
+use talaria_core::{config::Retry, id::DeliveryId, time::since};
+use talaria_proto::{
+    time::{duration_to_proto, from_proto, to_proto},
+    v1::{
+        Attempt, AttemptFinished, AttemptOutcome, DeliveryMoved, DeliveryRef, DeliveryState, DeliveryStatus,
+        DeliveryTask, Record, record::What,
+    },
 };
 
 /// Hermes forgets an id after an hour: a repeat that comes later runs again.

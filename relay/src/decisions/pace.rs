@@ -16,8 +16,10 @@ use std::{
     collections::{BinaryHeap, VecDeque},
     time::Duration,
 };
-use talaria_bus::time::{after, before, since};
-use talaria_core::config;
+use talaria_core::{
+    config,
+    time::{after, before, since},
+};
 
 /// Slots are this much further apart than the window asks, because Hermes' clock reads when a request has
 /// arrived and not when it was due.

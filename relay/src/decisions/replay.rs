@@ -3,10 +3,13 @@
 use crate::decisions::conclude::{Conclusion, conclude};
 use jiff::Timestamp;
 use std::time::Duration;
-use talaria_bus::time::{after, from_proto, to_proto};
-use talaria_core::id::DeliveryId;
-use talaria_proto::v1::{
-    ControlAction, ControlKind, Delivery, DeliveryState, DeliveryTask, Event, Record, ReplayJob, record::What,
+use talaria_core::{id::DeliveryId, time::after};
+use talaria_proto::{
+    time::{from_proto, to_proto},
+    v1::{
+        ControlAction, ControlKind, Delivery, DeliveryState, DeliveryTask, Event, Record, ReplayJob,
+        record::What,
+    },
 };
 
 /// The most that are replayed in one commit, so that it stays small and nothing else waits for it.
@@ -148,7 +151,7 @@ pub(crate) fn record(now: Timestamp, what: What) -> Record {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use talaria_bus::time::before;
+    use talaria_core::time::before;
     use talaria_proto::v1::{DeliveryStatus, ReplayCursor};
 
     fn now() -> Timestamp {

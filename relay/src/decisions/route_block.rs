@@ -2,8 +2,8 @@
 
 use crate::{decisions::breaker::Shut, decisions::replay::who};
 use jiff::Timestamp;
-use talaria_bus::time::{for_people, from_proto};
-use talaria_proto::v1::Pause;
+use talaria_core::time::for_people;
+use talaria_proto::{time::from_proto, v1::Pause};
 
 /// What stands before a route's deliveries.
 #[derive(Clone, Debug, PartialEq)]
@@ -85,7 +85,7 @@ fn paused(pause: &Pause) -> String {
 mod tests {
     use super::*;
     use crate::decisions::breaker::Cause;
-    use talaria_bus::time::to_proto;
+    use talaria_proto::time::to_proto;
 
     #[test]
     fn a_block_says_what_it_is_and_what_to_do() {

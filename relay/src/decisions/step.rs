@@ -169,9 +169,11 @@ fn secrets(route: &Route) -> impl Iterator<Item = &str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use talaria_bus::time::{from_proto, to_proto};
     use talaria_core::id::EventId;
-    use talaria_proto::v1::{AttemptOutcome, DeliveryState, record::What};
+    use talaria_proto::{
+        time::{from_proto, to_proto},
+        v1::{AttemptOutcome, DeliveryState, record::What},
+    };
 
     #[test]
     fn a_route_that_is_gone_hides_no_attempt() {
@@ -214,7 +216,7 @@ mod tests {
             assert_eq!(after(status, None), (now, 0), "{status}");
         }
         let minute = Duration::from_secs(60);
-        assert_eq!(after(429, Some(minute)), (talaria_bus::time::after(now, minute), 0));
+        assert_eq!(after(429, Some(minute)), (talaria_core::time::after(now, minute), 0));
         let (next, counted) = after(500, None);
         assert!(next > now && counted == 1, "a failure has its pause, whoever failed");
     }

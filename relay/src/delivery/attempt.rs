@@ -2,6 +2,7 @@
 
 use super::forward::Forwarder;
 use crate::{
+    clock::Clock,
     decisions::{prepare, step::Sent},
     partition::{Attempt, Outcome, Payload},
 };
@@ -11,13 +12,16 @@ use std::{
     sync::Arc,
     time::{Duration, Instant, SystemTime},
 };
-use talaria_bus::{
-    Bus, Clock, Error, LogLimit,
-    time::{from_proto, since},
+use talaria_bus::{Bus, Error};
+use talaria_core::{config::Route, time::since};
+use talaria_proto::{
+    time::from_proto,
+    v1::{DeliveryTask, Event, record::What},
+};
+use talaria_telemetry::{
+    LogLimiter,
     trace::{Kind, Span, Tracer},
 };
-use talaria_core::config::Route;
-use talaria_proto::v1::{DeliveryTask, Event, record::What};
 
 /// The first pause before the event is read again when the bus does not give it, and the longest.
 const RETRY_DELAYS: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(5));
@@ -87,7 +91,7 @@ impl Sender {
             let lag = since(started_at, from_proto(task.received_at.as_ref()));
             histogram!("talaria_first_attempt_seconds").record(lag);
         }
-        span.say(|| described(task, route));
+        span.set_attributes(|| described(task, route));
         let guarded = request.guarded.clone();
         let (exchange, timings) = self.forwarder.exchange(route, request).await;
         let (took, http_status) = (start.elapsed(), exchange.status());
@@ -102,7 +106,7 @@ impl Sender {
             match read_event(&self.bus, attempt.task.event_seq, attempt.payload).await {
                 Ok(event) => return event,
                 Err(error) => {
-                    static FAILED: LogLimit = LogLimit::new();
+                    static FAILED: LogLimiter = LogLimiter::new();
                     if let Some(left_out) = FAILED.admit() {
                         let delivery = &attempt.task.delivery_id;
                         tracing::warn!(%error, delivery, left_out, "event read failed");

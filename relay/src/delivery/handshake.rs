@@ -27,7 +27,7 @@ pub async fn handshake(route: &Route) -> Handshake {
     if let Some(told) = of_forged(&ask(&forwarder, &forged, 0).await) {
         return told;
     }
-    let secrets = if route.signing.takes_all_secrets() { 1 } else { route.secrets.len() };
+    let secrets = if route.signing.takes_all_secrets { 1 } else { route.secrets.len() };
     for secret in 0..secrets {
         if let Some(told) = of_signed(&ask(&forwarder, &route, secret).await, secret) {
             return told;

@@ -13,8 +13,9 @@ use std::{
     sync::Arc,
     time::Duration,
 };
-use talaria_bus::{Announcements, Floors, LogLimit, Partition};
+use talaria_bus::{Announcements, Floors, Partition};
 use talaria_proto::v1::{OwnedPartition, RelayAnnouncement};
+use talaria_telemetry::LogLimiter;
 use tokio::{
     sync::{Semaphore, mpsc, watch},
     task::JoinSet,
@@ -177,7 +178,7 @@ async fn next(announcements: &mut Option<Announcements>) -> Option<(String, Rela
         match RelayAnnouncement::decode(bytes) {
             Ok(announced) => return Some((relay, announced)),
             Err(error) => {
-                static UNREADABLE: LogLimit = LogLimit::new();
+                static UNREADABLE: LogLimiter = LogLimiter::new();
                 if let Some(left_out) = UNREADABLE.admit() {
                     tracing::warn!(%error, relay, left_out, "announcement cannot be read");
                 }
@@ -196,7 +197,7 @@ impl Supervisor {
                     return announcements;
                 }
                 Err(error) => {
-                    static FAILED: LogLimit = LogLimit::new();
+                    static FAILED: LogLimiter = LogLimiter::new();
                     if let Some(left_out) = FAILED.admit() {
                         tracing::warn!(%error, left_out, "cannot listen to the other relays; trying again");
                     }
@@ -342,7 +343,7 @@ impl Supervisor {
                     ) => return (partition, None),
                     Err(error) => {
                         // All partitions have the same trouble at once.
-                        static FAILED: LogLimit = LogLimit::new();
+                        static FAILED: LogLimiter = LogLimiter::new();
                         if let Some(left_out) = FAILED.admit() {
                             tracing::error!(
                                 %error, %partition, left_out,

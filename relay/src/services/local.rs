@@ -2,6 +2,7 @@
 
 use super::error::Error;
 use crate::{
+    clock::Clock,
     partition::{
         handle::{Owner, Owners},
         share::Share,
@@ -13,8 +14,9 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
-use talaria_bus::{Bus, Clock, LogLimit, Partition};
+use talaria_bus::{Bus, Partition};
 use talaria_core::config::Config;
+use talaria_telemetry::LogLimiter;
 use tokio::{sync::watch, time::timeout};
 
 /// See [`Local::settled`].
@@ -82,7 +84,7 @@ impl Local {
         question: impl FnOnce(&rusqlite::Connection) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T, Error> {
         self.view.read(question).await.map_err(|error| {
-            static FAILED: LogLimit = LogLimit::new();
+            static FAILED: LogLimiter = LogLimiter::new();
             if let Some(left_out) = FAILED.admit() {
                 tracing::error!(%error, left_out, "cannot read the status view");
             }

@@ -21,6 +21,7 @@ pub(crate) mod refusals;
 pub(crate) mod status;
 
 use crate::{
+    clock::Clock,
     partition::handle::{Owners, Ownership},
     view::View,
 };
@@ -29,8 +30,8 @@ use local::Local;
 use refusals::Refusals;
 use status::StatusServer;
 use std::sync::Arc;
-use talaria_bus::{Bus, Clock};
-use talaria_core::config::{Config, Standing};
+use talaria_bus::Bus;
+use talaria_core::config::{Config, ConfigStatus};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -39,7 +40,7 @@ pub(crate) struct Parts {
     /// The configuration as it is now.
     pub config: watch::Receiver<Arc<Config>>,
     /// How the configuration stands.
-    pub standing: watch::Receiver<Arc<Standing>>,
+    pub standing: watch::Receiver<Arc<ConfigStatus>>,
     pub bus: Bus,
     pub view: View,
     pub clock: Clock,

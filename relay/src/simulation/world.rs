@@ -23,16 +23,18 @@ use std::{
     sync::Arc,
     time::Duration,
 };
-use talaria_bus::{
-    Identity, Incoming, Partition, Stored,
-    time::{after, since, to_proto},
-};
+use talaria_bus::{Identity, Incoming, Partition, Stored};
 use talaria_core::{
     config::{self, Config, Pace, Role, Settings},
     id::{DeliveryId, EventId},
+    time::{after, since},
 };
-use talaria_proto::v1::{
-    CarriedDelivery, Commit, DeliveryState, Event, EventCarried, Pause, PauseChanged, Record, record::What,
+use talaria_proto::{
+    time::to_proto,
+    v1::{
+        CarriedDelivery, Commit, DeliveryState, Event, EventCarried, Pause, PauseChanged, Record,
+        record::What,
+    },
 };
 use tokio::sync::oneshot;
 
@@ -562,7 +564,7 @@ impl World {
         assert!(!is_paused || self.disturbed > self.now, "{lane:?} is paused");
         let tenant: usize = attempt.task.tenant[1..].parse().unwrap();
         if tenant < QUIET && attempt.task.attempts == 0 && self.disturbed < self.now && !self.was_clock_set {
-            let received = talaria_bus::time::from_proto(attempt.task.received_at.as_ref());
+            let received = talaria_proto::time::from_proto(attempt.task.received_at.as_ref());
             let waited = since(self.now, received);
             let longest = Duration::from_secs(12);
             assert!(waited < longest, "a first attempt with nothing before it waited {waited:?}");

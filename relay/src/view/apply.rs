@@ -11,19 +11,18 @@ mod row;
 pub(super) use counts::Counts;
 
 use super::schema::{Attempts, job_key, span};
-use crate::{decisions::fold::Folded, partition::handle::Key};
+use crate::{decisions::fold::Folded, partition::handle::Key, view::schema::message};
 use jiff::Timestamp;
 use prost::Message as _;
 use row::Row;
 use rusqlite::{CachedStatement, Connection, OptionalExtension as _};
 use std::collections::{BTreeMap, HashMap, hash_map::Entry};
-use talaria_bus::{
-    Committed, Partition,
-    sqlite::message,
-    time::{from_proto, to_proto},
-};
+use talaria_bus::{Committed, Partition};
 use talaria_core::id::{DeliveryId, EventId, RouteKey};
-use talaria_proto::v1::{ControlKind, DeliveryRef, Event, EventCarried, EventPlanned, Record, record::What};
+use talaria_proto::{
+    time::{from_proto, to_proto},
+    v1::{ControlKind, DeliveryRef, Event, EventCarried, EventPlanned, Record, record::What},
+};
 
 /// What a batch came to.
 #[derive(Debug, Default)]

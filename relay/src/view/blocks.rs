@@ -11,9 +11,11 @@ use crate::decisions::{
 use jiff::Timestamp;
 use rusqlite::Connection;
 use std::collections::{BTreeMap, HashMap};
-use talaria_bus::time::{from_proto, to_proto};
 use talaria_core::config::Config;
-use talaria_proto::v1::{BreakerCause, Delivery, DeliveryState, Pause};
+use talaria_proto::{
+    time::{from_proto, to_proto},
+    v1::{BreakerCause, Delivery, DeliveryState, Pause},
+};
 
 /// How a route is shut, if it is.
 pub(super) fn shut(lane: &Lane) -> Option<Shut> {

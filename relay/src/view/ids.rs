@@ -6,10 +6,9 @@ use super::{
     query::{deliveries_of, events_of_job},
     schema::{CHUNK_BITS, job_key},
 };
-use crate::partition::share::Share;
+use crate::{partition::share::Share, view::schema::message};
 use rusqlite::Connection;
 use std::collections::BTreeMap;
-use talaria_bus::sqlite::message;
 use talaria_core::short_id::IdBeginning;
 use talaria_proto::v1::{Event, KnownId, ReplayJob};
 

@@ -5,9 +5,9 @@
 //! are indexed by route as a whole.
 
 use super::{query::Place, schema::CHUNK_BITS};
+use crate::view::schema::message;
 use rusqlite::{Connection, OptionalExtension as _};
 use std::collections::{BTreeMap, HashSet};
-use talaria_bus::sqlite::message;
 use talaria_proto::v1::{Delivery, DeliveryState};
 
 /// A tenant's route, and whether it is shut.

@@ -4,15 +4,15 @@ use super::{
     lanes::{Between, Chunks, Order, first, lanes},
     schema::{Attempts, CHUNK_BITS, job_key, span},
 };
-use crate::partition::share::Share;
+use crate::{partition::share::Share, view::schema::message};
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension as _, Row};
-use talaria_bus::{
-    sqlite::{limit, message},
-    time::from_proto,
-};
+use talaria_bus::sqlite::limit;
 use talaria_core::id::{DeliveryId, EventId};
-use talaria_proto::v1::{Attempt, Delivery, DeliveryState, Event, EventConflict, QuarantinedCallback};
+use talaria_proto::{
+    time::from_proto,
+    v1::{Attempt, Delivery, DeliveryState, Event, EventConflict, QuarantinedCallback},
+};
 
 /// Times at which events were received, from and up to but without.
 #[derive(Clone, Copy, Debug)]

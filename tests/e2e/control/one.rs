@@ -183,7 +183,7 @@ async fn what_waits_for_its_next_attempt_is_sent_at_once_and_not_again_when_it_w
     let replayed = replay(&stack, &waits.id).await.unwrap();
     assert_eq!(replayed.generation, 2);
     stack.finished(&event, "a").await;
-    let due = talaria_bus::time::from_proto(waits.next_attempt_at.as_ref());
+    let due = talaria_proto::time::from_proto(waits.next_attempt_at.as_ref());
     until("the old schedule to pass", async || (jiff::Timestamp::now() > due).then_some(())).await;
     // Whatever was due by then has gone out before this.
     let other = stack.openrouter("acme").send("other", "completed").await;

@@ -4,8 +4,10 @@ use super::finding::Finding;
 use jiff::Timestamp;
 use reqwest::{Client, header, redirect::Policy};
 use std::time::{Duration, SystemTime};
-use talaria_bus::time::since;
-use talaria_core::config::{Config, Role};
+use talaria_core::{
+    config::{Config, Role},
+    time::since,
+};
 use url::Url;
 
 const PUBLIC: &str = "public url";
@@ -164,7 +166,7 @@ fn of_clock(host: &str, theirs: Timestamp, ours: Timestamp, took: Duration, tole
 #[cfg(test)]
 mod tests {
     use super::{super::finding::Level, *};
-    use talaria_bus::time::{after, before};
+    use talaria_core::time::{after, before};
 
     #[test]
     fn an_ingress_refuses_and_what_stands_in_front_of_it_is_named() {

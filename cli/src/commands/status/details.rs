@@ -6,9 +6,11 @@ use crate::{
     print::{self, BOLD, DIM, UNDER_TIME, one_line, state_name, state_style, visible},
 };
 use std::io::{self, Write as _};
-use talaria_bus::time::{duration_from_proto, from_proto};
-use talaria_proto::v1::{
-    Attempt, AttemptOutcome, ControlAction, Event, EventConflict, GetDeliveryResponse, GetEventResponse,
+use talaria_proto::{
+    time::{duration_from_proto, from_proto},
+    v1::{
+        Attempt, AttemptOutcome, ControlAction, Event, EventConflict, GetDeliveryResponse, GetEventResponse,
+    },
 };
 
 /// A conflict, in one line.

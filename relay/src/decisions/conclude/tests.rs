@@ -1,6 +1,5 @@
 use super::*;
-use talaria_bus::time::after;
-use talaria_core::id::EventId;
+use talaria_core::{id::EventId, time::after};
 
 fn now() -> Timestamp {
     Timestamp::from_second(1_777_000_000).unwrap()

@@ -21,7 +21,7 @@ mod tls;
 
 pub(crate) use tls::{causes, refusal};
 
-use crate::decisions::prepare::NAMES;
+use crate::decisions::prepare::names;
 use bytes::Bytes;
 use connect::Connector;
 use http::Extensions;
@@ -102,7 +102,7 @@ impl Clients {
         if let Some(casing) = casings.get(&own) {
             return casing.clone();
         }
-        let casing = casing::of(NAMES.into_iter().chain(own.iter().map(String::as_str)));
+        let casing = casing::of(names().chain(own.iter().map(String::as_str)));
         casings.insert(own, casing.clone());
         casing
     }

@@ -1,8 +1,7 @@
 //! Where the time of an exchange went.
 
 use std::time::Duration;
-use talaria_bus::time::duration_to_proto;
-use talaria_proto::v1;
+use talaria_proto::{time::duration_to_proto, v1};
 
 /// Where the time of an exchange went. What it did not come to is `None`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -17,9 +17,9 @@ use crate::{
 use jiff::Timestamp;
 use metrics::counter;
 use std::{sync::Arc, time::Duration};
-use talaria_bus::LogLimit;
 use talaria_core::config::Route;
 use talaria_proto::v1::{AttemptStarted, DeliveryRef, DeliveryState, DeliveryStatus, record::What};
+use talaria_telemetry::LogLimiter;
 
 /// What is durable sooner than this after it was admitted goes out in its slot: the pace leaves as much room.
 const DURABLE_AT_ONCE: Duration = Duration::from_millis(100);
@@ -91,7 +91,7 @@ impl Machine {
             }
             self.refresh();
             if (self.records.len(), begun) == before && self.agenda.next_due().is_some_and(|due| due <= now) {
-                static STUCK: LogLimit = LogLimit::new();
+                static STUCK: LogLimiter = LogLimiter::new();
                 if let Some(left_out) = STUCK.admit() {
                     let partition = self.partition;
                     tracing::error!(%partition, left_out, "deliveries are due and cannot be begun");
@@ -156,7 +156,7 @@ impl Machine {
     /// An attempt is durable and goes out. If that took so long that its route's pace has moved on, it goes out at its new
     /// slot.
     pub(crate) fn goes_out(&mut self, attempt: &mut Attempt, now: Timestamp) {
-        let took = talaria_bus::time::since(now, attempt.admitted);
+        let took = talaria_core::time::since(now, attempt.admitted);
         if took >= DURABLE_AT_ONCE
             && let Some(lane) = self.state.lane_of(attempt.key)
             && let Some(known) = self.routes.get_mut(&lane)

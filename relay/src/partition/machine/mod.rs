@@ -31,13 +31,14 @@ use crate::decisions::{admission::Admission, classify::Verdict, plan::plan, step
 use jiff::Timestamp;
 use prost::Message as _;
 use std::{collections::HashMap, mem, sync::Arc};
-use talaria_bus::{Floors, Identity, Incoming, Partition, Stored, time::to_proto};
+use talaria_bus::{Floors, Identity, Incoming, Partition, Stored};
 use talaria_core::{
     config::{Config, Route},
     id::{DeliveryId, EventId},
 };
-use talaria_proto::v1::{
-    Closed, Commit, DeliveryTask, Event, EventConflict, EventRepeated, Record, record::What,
+use talaria_proto::{
+    time::to_proto,
+    v1::{Closed, Commit, DeliveryTask, Event, EventConflict, EventRepeated, Record, record::What},
 };
 use tokio::sync::oneshot;
 

@@ -7,11 +7,12 @@ use crate::{
 };
 use metrics::{counter, gauge, histogram};
 use opentelemetry::KeyValue;
-use talaria_bus::{
-    time::{from_proto, since},
-    trace::trace_id,
+use talaria_core::time::since;
+use talaria_proto::{
+    time::from_proto,
+    v1::{AttemptOutcome, DeliveryState},
 };
-use talaria_proto::v1::{AttemptOutcome, DeliveryState};
+use talaria_telemetry::trace::trace_id;
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio_util::sync::CancellationToken;
 
@@ -89,7 +90,7 @@ impl Running {
         };
         let outcome = verdict.as_ref().map_or("not_sent", |verdict| outcome_name(verdict.outcome));
         if let Some(verdict) = &verdict {
-            span.say(|| {
+            span.set_attributes(|| {
                 let status =
                     http_status.map(|status| KeyValue::new("http.response.status_code", i64::from(status)));
                 [KeyValue::new("talaria.outcome", outcome)].into_iter().chain(status).collect()

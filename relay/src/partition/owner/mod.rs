@@ -19,6 +19,7 @@ use super::{
     recent::RecentEvents,
 };
 use crate::{
+    clock::Clock,
     decisions::unmatched::why_unmatched,
     delivery::attempt::Sender,
     view::{Fed, Feed, View},
@@ -36,12 +37,13 @@ use std::{
     sync::Arc,
     time::{Duration, SystemTime},
 };
-use talaria_bus::{
-    AppendError, Bus, Clock, Floors, Incoming, Journal, LogLimit, Partition, Stored,
-    trace::{Kind, Span, Tracer},
-};
+use talaria_bus::{AppendError, Bus, Floors, Incoming, Journal, Partition, Stored};
 use talaria_core::config::Config;
 use talaria_proto::v1::{Commit, Event, EventCarried};
+use talaria_telemetry::{
+    LogLimiter,
+    trace::{Kind, Span, Tracer},
+};
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch},
     task::JoinSet,
@@ -337,7 +339,7 @@ impl Running {
 
     /// Says that nothing is sent for an event: OpenRouter was answered 204 all the same.
     fn warn_unmatched(&self, event: &Event) {
-        static UNMATCHED: LogLimit = LogLimit::new();
+        static UNMATCHED: LogLimiter = LogLimiter::new();
         let Some(left_out) = UNMATCHED.admit() else { return };
         let config = Arc::clone(&self.tools.config.borrow());
         let because = why_unmatched(&event.r#type, config.tenants.get(&event.tenant).map(AsRef::as_ref));
@@ -360,7 +362,7 @@ impl Running {
     /// The span of an event's plan, which ends when that is durable.
     fn span(&self, event: &Event) -> Span {
         let mut span = self.tracer.span("plan", Kind::Consumer, &event.traceparent, SystemTime::now());
-        span.say(|| {
+        span.set_attributes(|| {
             vec![
                 KeyValue::new("messaging.operation.type", "process"),
                 KeyValue::new("messaging.destination.name", "events"),
@@ -411,11 +413,11 @@ impl Running {
             let (bus, partition, renewing) = (self.tools.bus.clone(), self.partition, self.renewing.clone());
             let planned = self.machine.planned_through();
             self.tasks.spawn(async move {
-                match bus.quiet_through(partition, planned).await {
+                match bus.empty_through(partition, planned).await {
                     // The owner may have gone.
                     Ok(quiet) => drop(renewing.send(quiet).await),
                     Err(error) => {
-                        static FAILED: LogLimit = LogLimit::new();
+                        static FAILED: LogLimiter = LogLimiter::new();
                         if let Some(left_out) = FAILED.admit() {
                             tracing::warn!(%error, %partition, left_out, "cannot tell what was planned");
                         }

@@ -11,11 +11,12 @@ use crate::{
 use bytes::Bytes;
 use prost::Message;
 use std::collections::BTreeSet;
-use talaria_bus::{Bus, LogLimit, Partition};
+use talaria_bus::{Bus, Partition};
 use talaria_core::config::Scope;
 use talaria_proto::v1::{
     Answer, AnswerPiece, ClusterMethod, ListItem, ListPart, Question, QuestionCaller, answer::Outcome,
 };
+use talaria_telemetry::LogLimiter;
 use tokio::time::timeout;
 
 /// No more bytes of entries than this are in an answer's part of a list, but for a single entry: the relay that asks goes on
@@ -134,7 +135,7 @@ pub(super) async fn ask(
             Heard { relay, asked, answered, behind: answer.view_behind, outcome }
         }
         Err(error) => {
-            static SILENT: LogLimit = LogLimit::new();
+            static SILENT: LogLimiter = LogLimiter::new();
             if let Some(left_out) = SILENT.admit() {
                 tracing::warn!(relay, %error, left_out, "another relay did not answer");
             }

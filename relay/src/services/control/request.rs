@@ -10,7 +10,10 @@ use crate::{
 };
 use jiff::Timestamp;
 use std::{ops::RangeInclusive, time::Duration};
-use talaria_core::{config::EventPattern, id::DeliveryId};
+use talaria_core::{
+    config::{EventPattern, NotAPattern},
+    id::DeliveryId,
+};
 use talaria_proto::v1::{self, DeliveryState};
 use tonic::Status;
 
@@ -134,19 +137,11 @@ pub(super) fn replay_filter(filter: &v1::ReplayFilter) -> Result<ReplayFilter, S
 
 /// As routes write them under `events`.
 fn event_type(text: &str) -> Result<Option<EventPattern>, Status> {
-    match text {
-        "" => Ok(None),
-        "*" => Ok(Some(EventPattern::Every)),
-        _ => match text.strip_suffix('*') {
-            None if !text.contains('*') => Ok(Some(EventPattern::Exactly(text.to_owned()))),
-            Some(start) if start.ends_with('.') && !start.contains('*') => {
-                Ok(Some(EventPattern::Below(start.to_owned())))
-            }
-            _ => Err(Status::invalid_argument(
-                "event_type is a type, or all that go on behind a dot: video.generation.*",
-            )),
-        },
+    if text.is_empty() {
+        return Ok(None);
     }
+    let what = "event_type is a type, or all that go on behind a dot: video.generation.*";
+    text.parse().map(Some).map_err(|_: NotAPattern| Status::invalid_argument(what))
 }
 
 /// What a request for a replay means, checked: the filter as it is journalled, and the rate.
