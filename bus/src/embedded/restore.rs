@@ -43,6 +43,10 @@ pub struct Restored {
     _lock: File,
 }
 
+fn cannot(action: &str, path: &Path, why: &dyn Display) -> BackupError {
+    BackupError(format!("cannot {action} {}: {why}", path.display()))
+}
+
 /// Checks the bus in a directory: `None` if there is none; an error if it is not one of this version, or cannot be read. Does
 /// not read all rows, so it is fast.
 pub fn inspect(directory: &Path) -> Result<Option<InUse>, BackupError> {

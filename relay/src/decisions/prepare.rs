@@ -26,7 +26,7 @@ const LONGEST_HEADER: usize = 8190;
 
 /// The names of our own headers, in the case in which Hermes and their inventors write them: Hermes' filters compare names
 /// exactly, and would not find `X-Github-Event` by `headers.X-GitHub-Event`.
-pub(crate) fn names() -> impl Iterator<Item = &'static str> + Clone {
+pub(crate) fn names() -> Vec<&'static str> {
     let others = [
         "Accept-Encoding",
         "Content-Type",
@@ -36,7 +36,7 @@ pub(crate) fn names() -> impl Iterator<Item = &'static str> + Clone {
         "X-Request-ID",
         trace::HEADER,
     ];
-    others.into_iter().chain(Scheme::header_names())
+    others.into_iter().chain(Scheme::header_names()).collect()
 }
 
 /// A request, ready to go.
@@ -281,7 +281,7 @@ mod tests {
                 assert_eq!(header("svix-id"), header("x-github-delivery"));
             }
             for name in request.headers.keys() {
-                assert!(names().any(|written| written.eq_ignore_ascii_case(name.as_str())), "{name}");
+                assert!(names().iter().any(|written| written.eq_ignore_ascii_case(name.as_str())), "{name}");
             }
         }
     }

@@ -84,7 +84,7 @@ impl Scheme {
     }
 
     /// The names of the headers of all schemes.
-    pub fn header_names() -> impl Iterator<Item = &'static str> + Clone {
+    pub fn header_names() -> impl Iterator<Item = &'static str> {
         Self::ALL.into_iter().flat_map(|scheme| scheme.header_names).copied()
     }
 

@@ -102,7 +102,7 @@ impl Clients {
         if let Some(casing) = casings.get(&own) {
             return casing.clone();
         }
-        let casing = casing::of(names().chain(own.iter().map(String::as_str)));
+        let casing = casing::of(names().into_iter().chain(own.iter().map(String::as_str)));
         casings.insert(own, casing.clone());
         casing
     }
