@@ -1,10 +1,10 @@
-//! What went wrong, as callers hear it.
+//! Errors of the bus.
 
 use crate::sqlite;
 use std::fmt::Display;
 use thiserror::Error;
 
-/// Why the bus could not do what was asked. Nothing was changed; asking again later is right.
+/// A failure of the bus. Nothing was changed; the caller may retry later.
 #[derive(Clone, Debug, Error)]
 #[error("the bus is unavailable: {reason}")]
 pub struct Error {
@@ -24,7 +24,7 @@ impl Error {
         Self { too_large: true, ..Self::new(reason) }
     }
 
-    /// A stream that was there is not there any more.
+    /// Marks the error of a stream that does not exist any more.
     pub(crate) fn gone(self) -> Self {
         Self { gone: true, ..self }
     }
@@ -35,12 +35,12 @@ impl Error {
         ))
     }
 
-    /// Whether a stream is gone, which a server that works has said.
+    /// Whether a working server reported that a stream does not exist any more.
     pub fn is_gone(&self) -> bool {
         self.gone
     }
 
-    /// Whether it can never take this, because it is too large.
+    /// Whether the argument is too large to ever be stored.
     pub fn is_too_large(&self) -> bool {
         self.too_large
     }
@@ -58,7 +58,7 @@ impl From<rusqlite::Error> for Error {
     }
 }
 
-/// Why a commit does not count: it is not in the partition's journal, or the relay that took the partition over has read it.
+/// Why an append ended: the commit is not in the journal, or the relay that took the partition over has read it.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum AppendError {
     /// Another owner appended: this process does not own the partition any more.
@@ -72,7 +72,7 @@ pub enum AppendError {
         /// The last one that was acknowledged.
         acknowledged: u64,
     },
-    /// It is larger than the bus takes.
+    /// The commit is larger than the bus accepts.
     #[error("a commit of {size} bytes is larger than the bus takes, which is {limit}")]
     TooLarge {
         /// Its size in bytes.

@@ -1,10 +1,10 @@
-//! A relay's data directory: one process uses it at a time, and the relay has the same name after each start.
+//! A relay's identity and the lock of its data directory.
 //!
-//!  1. `lock` is locked as long as a process uses the directory.
-//!  2. `relay-id` has the relay's name and the number of its last run. The number rises with each start. It is at least the
-//!     time in microseconds, so that two copies of one directory do not start with the same number.
+//!  1. The file `lock` is locked as long as a process uses the directory.
+//!  2. The file `relay-id` has the relay's name and the number of its last run. The number rises with each start. It is at
+//!     least the time in microseconds, so that two copies of one directory do not start with the same number.
 
-use crate::{Error, Identity, private};
+use crate::{Error, private};
 use jiff::Timestamp;
 use std::{
     fs::{self, File, OpenOptions},
@@ -15,29 +15,36 @@ use std::{
 const LOCK: &str = "lock";
 const RELAY_ID: &str = "relay-id";
 
-/// Creates the directory if need be, locks it, and begins a run. The lock ends when the file is dropped.
+/// The identity of a relay.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Identity {
+    /// The same after a restart in the same data directory. Fits into a NATS subject.
+    pub relay: String,
+    /// The number of this run; larger with each start.
+    pub run: u64,
+}
+
+fn cannot(action: &str, directory: &Path, why: &dyn std::fmt::Display) -> Error {
+    Error::new(format_args!("cannot {action} {}: {why}", directory.display()))
+}
+
+/// Creates the directory if it is missing, locks it, and begins a run. The lock ends when the file is dropped.
 pub(crate) fn open(directory: &Path) -> Result<(Identity, File), Error> {
-    let cannot = |what: &str, why: &dyn std::fmt::Display| {
-        Error::new(format_args!("cannot {what} {}: {why}", directory.display()))
-    };
     let lock = lock(directory)?;
-    let identity = match read(directory).map_err(|error| cannot("read relay-id in", &error))? {
+    let identity = match read(directory).map_err(|error| cannot("read relay-id in", directory, &error))? {
         Some(Identity { relay, run }) => Identity { relay, run: next_run(run) },
         None => Identity { relay: format!("relay-{:08x}", rand::random::<u32>()), run: next_run(0) },
     };
-    write(directory, &identity).map_err(|error| cannot("write relay-id in", &error))?;
+    write(directory, &identity).map_err(|error| cannot("write relay-id in", directory, &error))?;
     Ok((identity, lock))
 }
 
-/// Creates the directory if need be and locks it. The lock ends when the file is dropped.
+/// Creates the directory if it is missing and locks it. The lock ends when the file is dropped.
 pub(crate) fn lock(directory: &Path) -> Result<File, Error> {
-    let cannot = |what: &str, why: &dyn std::fmt::Display| {
-        Error::new(format_args!("cannot {what} {}: {why}", directory.display()))
-    };
-    private::directory(directory).map_err(|error| cannot("create", &error))?;
-    let lock = private::file(&directory.join(LOCK)).map_err(|error| cannot("write in", &error))?;
+    private::directory(directory).map_err(|error| cannot("create", directory, &error))?;
+    let lock = private::file(&directory.join(LOCK)).map_err(|error| cannot("write in", directory, &error))?;
     if lock.try_lock().is_err() {
-        return Err(cannot("use", &"another Talaria is running in this data directory"));
+        return Err(cannot("use", directory, &"another Talaria is running in this data directory"));
     }
     Ok(lock)
 }
@@ -45,7 +52,7 @@ pub(crate) fn lock(directory: &Path) -> Result<File, Error> {
 /// Whether a process uses the directory. Changes nothing in it.
 pub(crate) fn is_locked(directory: &Path) -> bool {
     let lock = OpenOptions::new().write(true).open(directory.join(LOCK));
-    // Dropped at once, so a process that starts in this moment finds it taken for no longer than that.
+    // Dropped at once, so that a process that starts in this moment finds it locked only for that time.
     lock.is_ok_and(|lock| lock.try_lock().is_err())
 }
 
@@ -100,7 +107,7 @@ mod tests {
         assert!(second.run > first.run);
         drop(lock);
 
-        // The clock was far ahead in the run before.
+        // The clock was far ahead in the previous run.
         let ahead = u64::MAX / 2;
         write(directory.path(), &Identity { run: ahead, ..first }).unwrap();
         assert_eq!(open(directory.path()).unwrap().0.run, ahead + 1);

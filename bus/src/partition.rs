@@ -5,7 +5,7 @@
 
 use std::fmt;
 
-/// How many partitions there are on NATS. Many more than relays, so that shares come out even, and few enough to list.
+/// The number of partitions on NATS: many more than relays, so that shares are even, and few enough to list.
 pub(crate) const NATS_PARTITIONS: u16 = 64;
 
 /// One share of the tenants.
@@ -26,12 +26,12 @@ impl Partition {
         (0..count).map(Self)
     }
 
-    /// From 0 to one less than there are.
+    /// From 0 to the number of partitions less one.
     pub fn number(self) -> u16 {
         self.0
     }
 
-    /// The partition of this number, if there are so many.
+    /// The partition of this number, if it is below `count`.
     pub fn new(number: u16, count: u16) -> Option<Self> {
         (number < count).then_some(Self(number))
     }
@@ -43,8 +43,8 @@ impl fmt::Display for Partition {
     }
 }
 
-/// 64 bits of FNV-1a over the parts, each closed by a zero byte, and then mixed as murmur3 ends: cheap, the same
-/// everywhere, and even enough for sharing work. Nothing that is secret depends on it.
+/// 64 bits of FNV-1a over the parts, each closed by a zero byte, with the finalizer of murmur3: cheap, the same on every
+/// machine, and even enough to share work. Nothing secret depends on it.
 pub fn hash<const N: usize>(parts: [&[u8]; N]) -> u64 {
     let bytes = parts.into_iter().flat_map(|part| part.iter().chain(&[0]));
     let mut hash = bytes.fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {

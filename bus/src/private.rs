@@ -1,7 +1,7 @@
-//! Files in the data directory have payloads: only their owner can read them.
+//! Private files: the data directory has payloads, so only its owner can read it.
 //!
-//! New ones are created so, whatever the umask is, and those of earlier versions are mended. A directory that belongs to another
-//! user, such as the root of a volume in Kubernetes, stays as it is: its files are private by themselves.
+//! New files are created with these permissions, whatever the umask is, and those of earlier versions get them. A directory of
+//! another user, such as the root of a volume in Kubernetes, is left alone: its files are private by themselves.
 
 use std::{
     fs::{self, DirBuilder, File, OpenOptions, Permissions},
@@ -14,25 +14,25 @@ const DIRECTORY: u32 = 0o700;
 const FILE: u32 = 0o600;
 const OTHERS: u32 = 0o077;
 
-/// What SQLite writes beside a file, and the file itself.
+/// Suffixes of a SQLite file and of the files that SQLite writes beside it.
 pub const SQLITE_SUFFIXES: [&str; 3] = ["", "-wal", "-shm"];
 
-/// Creates a directory if need be, with those that lead to it, and keeps others out of it.
+/// Creates a directory and its missing parents, and keeps other users out of it.
 pub fn directory(path: &Path) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(DIRECTORY).create(path)?;
     mend(path);
     Ok(())
 }
 
-/// Opens a file for writing, which is created if need be, and keeps others out of it. Its contents stay.
+/// Opens a file for writing, which is created if it is missing, and keeps other users out of it. Its contents stay.
 pub fn file(path: &Path) -> io::Result<File> {
     let file = OpenOptions::new().create(true).truncate(false).write(true).mode(FILE).open(path)?;
     mend(path);
     Ok(file)
 }
 
-/// The same for a SQLite file that is about to be opened: SQLite gives what it writes beside it the same permissions. What
-/// cannot be opened is left to SQLite, which says so.
+/// The same for a SQLite file before SQLite opens it, which then creates the files beside it with the same permissions. SQLite
+/// reports a file that cannot be opened.
 pub(crate) fn sqlite_file(path: &Path) {
     drop(file(path));
     for suffix in SQLITE_SUFFIXES {
@@ -42,7 +42,7 @@ pub(crate) fn sqlite_file(path: &Path) {
     }
 }
 
-/// Takes all permissions from others than the owner. What is not there or belongs to another user stays as it is.
+/// Removes all permissions of other users. A path that is missing or belongs to another user stays as it is.
 fn mend(path: &Path) {
     let Ok(found) = fs::metadata(path) else { return };
     let mode = found.permissions().mode();

@@ -1,7 +1,7 @@
-//! SQLite files as this project opens them: write-ahead log, one writer, readers beside it.
+//! SQLite files with a write-ahead log, one writer and concurrent readers.
 
 use crate::private;
-use rusqlite::{Connection, Row, types::Type};
+use rusqlite::Connection;
 use std::{
     path::Path,
     sync::{Arc, Mutex, PoisonError, atomic::AtomicUsize, atomic::Ordering},
@@ -9,16 +9,16 @@ use std::{
 };
 use thiserror::Error;
 
-/// Enough for a few readers to not wait for each other much.
+/// A few concurrent readers rarely wait for each other.
 const READERS: usize = 3;
 
 /// Why a file could not be read.
 #[derive(Debug, Error)]
 pub enum Error {
-    /// SQLite says why.
+    /// SQLite's own error.
     #[error(transparent)]
     Sqlite(#[from] rusqlite::Error),
-    /// No thread could be started for it.
+    /// No thread could be started.
     #[error("cannot start a thread: {0}")]
     Thread(#[from] std::io::Error),
     /// The process is going down, or the work has panicked.
@@ -27,7 +27,7 @@ pub enum Error {
 }
 
 impl Error {
-    /// Whether the file itself is damaged, which no second try mends.
+    /// Whether the file itself is damaged, so that a retry cannot succeed.
     pub fn is_damage(&self) -> bool {
         use rusqlite::ErrorCode::{DatabaseCorrupt, NotADatabase};
         let Self::Sqlite(error) = self else { return false };
@@ -35,7 +35,7 @@ impl Error {
     }
 }
 
-/// Opens a file for reading and writing, which is created if need be. Only its owner can read it.
+/// Opens a file for reading and writing, which is created if it is missing. Only its owner can read it.
 pub fn connect(file: &Path) -> rusqlite::Result<Connection> {
     private::sqlite_file(file);
     let connection = Connection::open(file)?;
@@ -60,19 +60,12 @@ fn configure(connection: &Connection) -> rusqlite::Result<()> {
     Ok(())
 }
 
-/// A column that holds a protobuf message.
-pub fn message<M: prost::Message + Default>(row: &Row<'_>, column: usize) -> rusqlite::Result<M> {
-    let bytes = row.get_ref(column)?.as_blob()?;
-    M::decode(bytes)
-        .map_err(|error| rusqlite::Error::FromSqlConversionFailure(column, Type::Blob, Box::new(error)))
-}
-
-/// A count or a limit as SQLite takes it.
+/// A count or a limit as a SQLite integer.
 pub fn limit(count: usize) -> i64 {
     i64::try_from(count).unwrap_or(i64::MAX)
 }
 
-/// Connections for reading what is committed.
+/// Connections that read committed rows.
 #[derive(Clone)]
 pub struct Readers {
     connections: Arc<[Mutex<Connection>]>,
@@ -92,7 +85,7 @@ impl Readers {
         Ok(Self { connections, next: Arc::default() })
     }
 
-    /// Reads on a thread that may wait for the disk.
+    /// Runs a query on a thread that may block.
     pub async fn read<T: Send + 'static>(
         &self,
         query: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
@@ -111,7 +104,7 @@ impl Readers {
         }
         let index = self.next.fetch_add(1, Ordering::Relaxed) % READERS;
         let connection = self.connections.get(index).ok_or(rusqlite::Error::InvalidQuery)?;
-        // A reader that panicked has left nothing behind.
+        // A reader that panicked has changed nothing.
         query(&connection.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }

@@ -22,7 +22,7 @@ use std::{
 };
 use talaria_bus::{Bus, Publisher};
 use talaria_ingress::{
-    Place,
+    Permit,
     listener::{self, Answers, Bounds, Unserved},
 };
 use talaria_relay::{Gauges, Readiness};
@@ -142,8 +142,8 @@ impl Answers for Pages {
         false
     }
 
-    async fn answer(&self, _: IpAddr, place: &Place, request: Request<Incoming>) -> Response {
-        place.works();
+    async fn answer(&self, _: IpAddr, permit: &Permit, request: Request<Incoming>) -> Response {
+        permit.works();
         // A router is always ready.
         let answer = self.0.clone().call(request.map(Body::new));
         match tokio::time::timeout(ANSWER_DEADLINE, answer).await {

@@ -37,18 +37,13 @@ fn needed(config: &Config, role: Role) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::fs;
-    use talaria_core::config;
+    use talaria_core::config::testing;
 
     #[test]
     fn each_role_needs_files_for_its_connections() {
-        let directory = tempfile::tempdir().unwrap();
-        fs::write(directory.path().join("secret"), "s").unwrap();
         let text = "ingress: {limits: {connections: 100}}\nrelay: {in_flight: 20}\n\
                     tenants: {acme: {openrouter: {secrets: [{file: secret}]}}}";
-        let path = directory.path().join("talaria.yaml");
-        fs::write(&path, text).unwrap();
-        let config = config::load(&path).unwrap();
+        let config = testing::config(text, "s");
         assert_eq!(
             [Role::Both, Role::Ingress, Role::Relay].map(|role| needed(&config, role)),
             [376, 356, 276]

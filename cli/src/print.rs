@@ -12,6 +12,7 @@ mod table;
 
 pub(crate) use layout::{Column, Screen};
 pub(crate) use table::{Cell, Rows, table};
+pub(crate) use talaria_core::time::rounded as duration;
 
 use anstyle::{AnsiColor, Style};
 use jiff::Timestamp;
@@ -20,11 +21,9 @@ use prost_reflect::{DescriptorPool, DynamicMessage, SerializeOptions};
 use std::{
     io::{self, Write},
     sync::LazyLock,
-    time::Duration,
 };
-use talaria_bus::time::from_proto;
 use talaria_core::invisible::is_invisible;
-use talaria_proto::{FILE_DESCRIPTOR_SET, v1::DeliveryState};
+use talaria_proto::{FILE_DESCRIPTOR_SET, time::from_proto, v1::DeliveryState};
 
 /// Faint text.
 pub(crate) const DIM: Style = Style::new().dimmed();
@@ -117,21 +116,7 @@ pub(crate) fn time(time: Option<&prost_types::Timestamp>) -> String {
 }
 
 pub(crate) fn moment(time: Timestamp) -> String {
-    talaria_bus::time::for_people(time)
-}
-
-/// A duration in one or two units.
-pub(crate) fn duration(duration: Duration) -> String {
-    let (seconds, millis) = (duration.as_secs(), duration.subsec_millis());
-    match seconds {
-        0 if millis == 0 && !duration.is_zero() => format!("{} µs", duration.as_micros()),
-        0 => format!("{millis} ms"),
-        1..=9 => format!("{seconds}.{} s", millis / 100),
-        10..=119 => format!("{seconds} s"),
-        120..=7_199 => format!("{} min", seconds / 60),
-        7_200..=172_799 => format!("{} h", seconds / 3_600),
-        _ => format!("{} d", seconds / 86_400),
-    }
+    talaria_core::time::for_people(time)
 }
 
 /// Untrusted text for a terminal, with control characters escaped.
@@ -172,21 +157,6 @@ mod tests {
         assert_eq!(json["receivedAt"], "1970-01-01T00:00:00Z");
         assert_eq!(json["attempts"], 0, "zeros are there");
         assert!(json.get("nextAttemptAt").is_none(), "unknown values are missing");
-    }
-
-    #[test]
-    fn durations_are_short() {
-        for (millis, text) in [
-            (0, "0 ms"),
-            (7, "7 ms"),
-            (1_540, "1.5 s"),
-            (59_000, "59 s"),
-            (3_600_000, "60 min"),
-            (90_000_000, "25 h"),
-        ] {
-            assert_eq!(duration(Duration::from_millis(millis)), text);
-        }
-        assert_eq!(duration(Duration::from_micros(12)), "12 µs");
     }
 
     #[test]

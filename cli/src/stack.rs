@@ -8,10 +8,10 @@ use crate::{
 use anyhow::Context as _;
 use metrics_exporter_prometheus::PrometheusHandle;
 use std::{io, net::SocketAddr, sync::Arc};
-use talaria_bus::{Bus, Clock, Publisher};
+use talaria_bus::{Bus, Publisher};
 use talaria_core::config::{BusKind, Config, Role};
 use talaria_ingress::Ingress;
-use talaria_relay::{Readiness, Relay};
+use talaria_relay::{Clock, Readiness, Relay};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -112,7 +112,7 @@ async fn bind_ingress(
     config: &watch::Receiver<Arc<Config>>,
     publisher: &Publisher,
 ) -> anyhow::Result<Ingress> {
-    let bound: io::Result<Ingress> = Ingress::bind(config.clone(), publisher.clone(), Clock::System).await;
+    let bound: io::Result<Ingress> = Ingress::bind(config.clone(), publisher.clone()).await;
     bound.with_context(|| cannot_listen(config.borrow().ingress.listen, "ingress.listen"))
 }
 

@@ -1,4 +1,4 @@
-//! What one decision costs: verify, normalize, render.
+//! The cost of single decisions: verify, normalize, render.
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use jiff::Timestamp;

@@ -1,4 +1,4 @@
-//! Files that the configuration names, read within bounds.
+//! Bounded reading of files that the configuration names.
 
 use std::{
     fs,
@@ -6,10 +6,10 @@ use std::{
     path::Path,
 };
 
-/// Secrets, certificates and credentials are far shorter.
+/// Far longer than secrets, certificates and credentials.
 const LONGEST: u64 = 1 << 20;
 
-/// Reads a regular file of at most 1 MiB. A pipe would keep its reader waiting for a writer, and a device may have no end.
+/// Reads a regular file of at most 1 MiB. Reading a pipe would block, and a device may have no end.
 pub fn read(path: &Path) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     if !fs::metadata(path)?.is_file() {

@@ -1,6 +1,6 @@
-//! Names that are made from what they name, so that every part of the system arrives at the same one.
+//! Ids that are hashes of their contents, so that every process computes the same one.
 //!
-//! An id is a truncated SHA-256, written in lower-case base32 (RFC 4648) behind a prefix that tells its kind:
+//! An id is a truncated SHA-256 in lower-case base32 (RFC 4648) after a prefix for its kind:
 //!
 //! ```text
 //! evt_ <6 bytes of the job> <14 bytes of tenant, job and type>        32 characters
@@ -8,8 +8,8 @@
 //! qrt_ <20 bytes of tenant and body>                                  32 characters
 //! ```
 //!
-//! The job stands in front so that all events of a job stand together in an index, and an event's id stands in
-//! its deliveries' so that one index finds both. Nothing else may be read out of an id.
+//! The job comes first so that an index has all events of a job together, and a delivery's id begins with its event's so that one
+//! index finds both. No other information may be read from an id.
 
 use data_encoding::BASE32_NOPAD;
 use sha2::{Digest as _, Sha256};
@@ -28,7 +28,7 @@ pub struct InvalidId {
     pub(crate) expected: &'static str,
 }
 
-/// What identifies an event: tenant, job and type, all from the signed body.
+/// The id of an event: a hash of tenant, job and type, all from the signed body.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct EventId([u8; EVENT_BYTES]);
 
@@ -42,7 +42,7 @@ impl EventId {
         Self(bytes)
     }
 
-    /// What the ids of all of a job's events begin with. Other jobs' may too: compare the job as well.
+    /// The prefix of the ids of all events of a job. Other jobs may have the same one: compare the job as well.
     pub fn job_prefix(job_id: &str) -> [u8; JOB_BYTES] {
         let mut prefix = [0; JOB_BYTES];
         fill(&mut prefix, &hash("job", &[job_id.as_bytes()]));
@@ -60,7 +60,7 @@ impl EventId {
     }
 }
 
-/// What identifies a delivery: the event and the route.
+/// The id of a delivery: the event and the route.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct DeliveryId {
     /// The event.
@@ -75,15 +75,15 @@ impl DeliveryId {
         Self { event, route: RouteKey::new(route) }
     }
 
-    /// What Hermes sees as the delivery's id. It changes with the generation, because Hermes calls a repeated
-    /// id a duplicate, even if the first one came to nothing.
+    /// The delivery's id for Hermes. It changes with the generation, because Hermes reports a repeated id as a duplicate, even if
+    /// the first one had no effect.
     pub fn idempotency_key(&self, generation: u32) -> String {
         format!("{self}.{generation}")
     }
 }
 
-/// Five bytes of a route's name: what tells an event's deliveries apart. [`crate::config`] refuses routes of one
-/// tenant that share it.
+/// The hash of a route's name in five bytes, which distinguishes an event's deliveries. [`crate::config`] refuses routes of one
+/// tenant with the same key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct RouteKey([u8; ROUTE_BYTES]);
 
@@ -95,13 +95,13 @@ impl RouteKey {
         Self(key)
     }
 
-    /// As a number below 2^40, to store.
+    /// The key as a number below 2^40, to store.
     pub fn to_i64(self) -> i64 {
         self.0.iter().fold(0, |number, byte| number << 8 | i64::from(*byte))
     }
 }
 
-/// What identifies a quarantined callback: tenant and body, so that a repeated one is kept once.
+/// The id of a quarantined callback: a hash of tenant and body, so that a repeated one is kept once.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct QuarantineId([u8; EVENT_BYTES]);
 
@@ -114,7 +114,7 @@ impl QuarantineId {
     }
 }
 
-/// SHA-256 over a purpose and parts, each with its length in front, so that no two lists of parts look alike.
+/// SHA-256 over a purpose and parts, each after its length, so that different lists of parts differ.
 fn hash(purpose: &str, parts: &[&[u8]]) -> [u8; 32] {
     let mut hasher = Sha256::new_with_prefix("talaria.v1/");
     for part in [purpose.as_bytes()].iter().chain(parts) {
@@ -203,7 +203,7 @@ impl fmt::Debug for QuarantineId {
 mod tests {
     use super::*;
 
-    /// These go to disk and to Hermes: a change of the scheme would run agents twice.
+    /// Ids are stored and sent to Hermes: a change of the scheme would run agents twice.
     #[test]
     fn ids_never_change() {
         let event = EventId::new("acme", "job_test", "video.generation.completed");

@@ -1,4 +1,4 @@
-//! Characters that are seen neither in an editor nor on a page nor on a terminal.
+//! Characters that are invisible in editors, on pages and on terminals.
 
 use regex::Regex;
 use std::sync::LazyLock;
@@ -7,12 +7,12 @@ use std::sync::LazyLock;
 #[expect(clippy::expect_used, reason = "a constant that compiles, as a test shows")]
 static INVISIBLE: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"[\p{Cf}[\p{Z}--[ ]]]").expect("a pattern"));
 
-/// The first one in a text: where it begins and ends.
+/// The range of the first one in a text.
 pub(crate) fn find(text: &str) -> Option<std::ops::Range<usize>> {
     INVISIBLE.find(text).map(|found| found.range())
 }
 
-/// Whether a character is one.
+/// Whether a character is invisible.
 pub fn is_invisible(c: char) -> bool {
     !c.is_ascii() && INVISIBLE.is_match(c.encode_utf8(&mut [0; 4]))
 }

@@ -1,16 +1,15 @@
-//! What Talaria means: ids, events, configuration and signatures. No network, no clock.
+//! The domain: ids, events, configuration and signatures. No network, no clock.
 //!
-//! Everything here is a value or a decision about values; callers bring the bytes and the time.
+//! All items are values or decisions about values; callers pass the bytes and the time.
 //!
-//! - [`openrouter`]: the way in. Verifies a callback's signature and reads the event out of its payload.
-//! - [`id`]: the names of events, deliveries and quarantined callbacks, made from what they are.
-//! - [`short_id`]: ids as people read and type them.
-//! - [`hermes`]: the way out. Hermes' templates, filters and signature, exactly.
-//! - [`json`]: payloads as Python reads them, which is what "exactly" rests on.
-//! - [`network`]: whose an IP address is, and which of them requests may go to.
-//! - [`token`]: by which programs and people show a relay who they are, and what is kept of it.
-//! - [`files`]: what the configuration names, read within bounds. [`invisible`]: characters that are not seen.
-//! - [`config`]: the operator's file, what it says and what it means.
+//! - [`openrouter`]: the signatures and payloads of callbacks.
+//! - [`id`]: the ids of events, deliveries and quarantined callbacks. [`short_id`]: their short forms for people.
+//! - [`hermes`]: Hermes' templates, filters and signatures, exactly.
+//! - [`json`]: JSON with Python's semantics, for the exactness of [`hermes`].
+//! - [`network`]: classes of IP addresses, and the allowed targets of requests.
+//! - [`token`]: access tokens of a relay's clients.
+//! - [`files`]: bounded reading of files. [`invisible`]: invisible characters. [`time`]: arithmetic and text of times.
+//! - [`config`]: the configuration file.
 
 pub mod config;
 pub mod files;
@@ -22,4 +21,5 @@ mod mac;
 pub mod network;
 pub mod openrouter;
 pub mod short_id;
+pub mod time;
 pub mod token;

@@ -1,4 +1,4 @@
-//! HMAC-SHA256 with a secret as its key: what both ends sign with.
+//! HMAC-SHA256 with a secret as its key.
 
 use hmac::{Hmac, KeyInit as _};
 use secrecy::{ExposeSecret as _, SecretString};

@@ -1,13 +1,11 @@
-//! Whose an IP address is, and which of them requests may go to.
+//! Classes of IP addresses, and the networks that a tenant's requests may go to.
 //!
-//! A name in a URL leads where its owner's DNS says today, which may be this machine, the network behind it, or a
-//! cloud's metadata service, all of which trust their neighbours. So only public addresses are open to everybody, and
-//! each other network to those that are told so.
+//! The DNS of a URL's owner may lead to this machine, the network behind it, or a cloud's metadata service, all of which trust
+//! their neighbours. So public addresses are allowed for every tenant, and each other network only if it is configured.
 //!
-//! An IPv6 address that carries an IPv4 one (mapped, compatible, NAT64, 6to4, Teredo) ends up at the latter, and is
-//! judged as that.
+//! An IPv6 address that embeds an IPv4 one (mapped, compatible, NAT64, 6to4, Teredo) leads to the latter, and has its class.
 //!
-//! The same names say which proxies are believed; [`Networks::contain`] says how that differs.
+//! The same names configure trusted proxies, with the differences in [`Networks::contain`].
 
 use std::{
     fmt,
@@ -17,31 +15,31 @@ use std::{
 };
 use url::{Host, Url};
 
-/// Whose an address is, by the IANA special-purpose registries.
+/// The class of an address, by the IANA special-purpose registries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Class {
     /// Public addresses.
     Public,
-    /// This machine's own.
+    /// This machine.
     Loopback,
-    /// A neighbour's on the same wire, or a cloud's metadata service, wherever its address is.
+    /// The local link, and the metadata services of clouds at any address.
     LinkLocal,
-    /// A private network's (RFC 1918, RFC 4193).
+    /// Private networks (RFC 1918, RFC 4193).
     Private,
-    /// A carrier's behind its NAT (RFC 6598); some VPNs use it, too.
+    /// Carriers' NAT (RFC 6598); some VPNs use it, too.
     Carrier,
-    /// "This network": connecting there mostly ends at this machine.
+    /// "This network": a connection mostly ends at this machine.
     Unspecified,
-    /// A group's.
+    /// Multicast groups.
     Multicast,
-    /// Everybody's on the wire.
+    /// The broadcast address.
     Broadcast,
     /// Reserved: documentation, benchmarks, protocols, future use.
     Reserved,
 }
 
 impl Class {
-    /// The classes that can be allowed by name. The others hold no Hermes; a single address can be allowed all the same.
+    /// The classes that can be allowed by name. The others have no Hermes, but single addresses of them can be allowed.
     const NAMED: [Self; 4] = [Self::Loopback, Self::Private, Self::Carrier, Self::LinkLocal];
 
     fn name(self) -> &'static str {
@@ -65,7 +63,7 @@ impl fmt::Display for Class {
     }
 }
 
-/// Whose an address is.
+/// The class of an address.
 pub fn class(address: IpAddr) -> Class {
     match effective(address) {
         IpAddr::V4(v4) => class_v4(v4),
@@ -73,18 +71,18 @@ pub fn class(address: IpAddr) -> Class {
     }
 }
 
-/// Where a packet to this address ends up: the IPv4 address that an IPv6 one carries, or itself.
+/// The target of a packet to this address: the IPv4 address that an IPv6 one embeds, or itself.
 fn effective(address: IpAddr) -> IpAddr {
     let IpAddr::V6(v6) = address else { return address };
     let v4 = |high: u16, low: u16| IpAddr::V4(Ipv4Addr::from((u32::from(high) << 16) | u32::from(low)));
     match v6.segments() {
-        // :: and ::1 stand for themselves.
+        // :: and ::1 embed no address.
         [0, 0, 0, 0, 0, 0, 0, 0 | 1] => address,
         // IPv4-compatible and IPv4-mapped, the well-known NAT64 prefix, 6to4.
         [0, 0, 0, 0, 0, 0 | 0xffff, high, low]
         | [0x64, 0xff9b, 0, 0, 0, 0, high, low]
         | [0x2002, high, low, ..] => v4(high, low),
-        // Teredo, which writes the client's address with its bits turned.
+        // Teredo, which inverts the bits of the client's address.
         [0x2001, 0, .., high, low] => v4(!high, !low),
         _ => address,
     }
@@ -127,18 +125,18 @@ fn class_v6(address: Ipv6Addr) -> Class {
     }
 }
 
-/// Networks: those, beside the public one, that requests may go to, or those that proxies are in.
+/// Networks that requests may go to beside the public one, or networks of trusted proxies.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Networks(Arc<[Network]>);
 
 impl Networks {
-    /// Whether there are none, so that requests go to public addresses alone.
+    /// Whether there are none, so that only public addresses are allowed.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// Whether an address is in one of them. What it may carry within does not count, unlike for where a request ends up:
-    /// who comes from an address is known by that address alone.
+    /// Whether an address is in one of them. Unlike for the target of a request, an embedded IPv4 address does not count: a
+    /// client is identified by its own address.
     pub fn contain(&self, address: IpAddr) -> bool {
         let address = address.to_canonical();
         let class = match address {
@@ -151,7 +149,7 @@ impl Networks {
         })
     }
 
-    /// Whether requests may go to an address, and otherwise whose it is.
+    /// Whether requests may go to an address. Fails with its class.
     pub fn allow(&self, address: IpAddr) -> Result<(), Class> {
         match class(address) {
             Class::Public => Ok(()),
@@ -160,8 +158,8 @@ impl Networks {
         }
     }
 
-    /// The address that a URL names and that requests may not go to, if its host is one. A name is told by what it
-    /// leads to once it is looked up; `localhost` leads home everywhere.
+    /// The address in a URL, if requests may not go to it. A name is checked when it is looked up; `localhost` is always
+    /// loopback.
     pub fn refused_host(&self, url: &Url) -> Option<(IpAddr, Class)> {
         let named: &[IpAddr] = match url.host()? {
             Host::Ipv4(v4) => &[v4.into()],
@@ -189,7 +187,7 @@ impl FromIterator<Network> for Networks {
     }
 }
 
-/// What allows an address of this class, as one writes it under `networks`.
+/// The entry under `networks` that allows an address of this class.
 pub fn to_allow(address: IpAddr, class: Class) -> String {
     if Class::NAMED.contains(&class) { class.to_string() } else { effective(address).to_string() }
 }
@@ -218,7 +216,7 @@ impl Network {
         }
     }
 
-    /// Whether it is every address of its kind.
+    /// Whether it has all addresses of its IP version.
     pub fn is_everybody(self) -> bool {
         matches!(self, Self::Block { bits: 0, .. })
     }
@@ -229,7 +227,7 @@ fn begins(address: IpAddr, first: IpAddr, bits: u8) -> bool {
     address.is_ipv4() == first.is_ipv4() && masked(address, bits) == masked(first, bits)
 }
 
-/// An address' first bits, with zeros behind them.
+/// An address with all but its first bits set to zero.
 fn masked(address: IpAddr, bits: u8) -> IpAddr {
     match address {
         IpAddr::V4(v4) => {
@@ -244,7 +242,6 @@ fn masked(address: IpAddr, bits: u8) -> IpAddr {
 impl FromStr for Network {
     type Err = String;
 
-    /// Says what is wrong.
     fn from_str(text: &str) -> Result<Self, String> {
         if let Some(class) = Class::NAMED.into_iter().find(|class| class.name() == text) {
             return Ok(Self::Class(class));

@@ -1,28 +1,28 @@
-//! Ids as people read and type them: no more of an id than tells it from others.
+//! Short forms of ids, for people to read and type.
 //!
 //! ```text
-//! evt_25m74olgq62h         what an event's id begins with
-//! dlv_25m74olgq62h-zovl    what a delivery's id begins with, and behind the hyphen what its route's part begins with
+//! evt_25m74olgq62h         the beginning of an event's id
+//! dlv_25m74olgq62h-zovl    the beginning of a delivery's id, and of its route's part
 //! ```
 //!
-//! All deliveries of an event begin with the event's 32 characters, so that a beginning alone would have to be longer than
-//! those to tell them apart. The first 9 characters of an id are the job's alone ([`crate::id`]): of 12 characters, the last
-//! ones tell the events of a job apart.
+//! The ids of all deliveries of an event begin with the event's 32 characters, so a prefix would have to be longer to
+//! distinguish them. The first 9 characters of an id are the job's alone ([`crate::id`]): of 12 characters, the last ones
+//! distinguish the events of a job.
 
 use crate::id::InvalidId;
 use data_encoding::BASE32_NOPAD;
 
-/// How many characters of an id are shown, and of a delivery's route.
-const SHOWN: usize = 12;
-const ROUTE_SHOWN: usize = 4;
-/// How many digits of a replay job's id are shown.
-const DIGITS_SHOWN: usize = 8;
+/// Characters of an event's part in a short form, and of a route's.
+const SHORT_EVENT: usize = 12;
+const SHORT_ROUTE: usize = 4;
+/// Digits of a replay job's id in its short form.
+const SHORT_JOB: usize = 8;
 
-/// How many characters an event's part of an id has, and a route's.
+/// Characters of an event's part in a whole id, and of a route's.
 const EVENT: usize = 32;
 const ROUTE: usize = 8;
 
-/// An id in its short form. What is no id of ours stays as it is.
+/// The short form of an id. Any other text is returned unchanged.
 pub fn short(id: &str) -> String {
     let (kind, body) = id.split_at_checked(4).unwrap_or((id, ""));
     if !body.is_ascii() {
@@ -30,12 +30,12 @@ pub fn short(id: &str) -> String {
     }
     let head = |length: usize| body.get(..length).unwrap_or(body);
     match kind {
-        "evt_" | "qrt_" => format!("{kind}{}", head(SHOWN)),
-        "dlv_" => match body.get(EVENT..EVENT + ROUTE_SHOWN) {
-            Some(route) => format!("{kind}{}-{route}", head(SHOWN)),
+        "evt_" | "qrt_" => format!("{kind}{}", head(SHORT_EVENT)),
+        "dlv_" => match body.get(EVENT..EVENT + SHORT_ROUTE) {
+            Some(route) => format!("{kind}{}-{route}", head(SHORT_EVENT)),
             None => id.to_owned(),
         },
-        "rpl_" => format!("{kind}{}", head(DIGITS_SHOWN)),
+        "rpl_" => format!("{kind}{}", head(SHORT_JOB)),
         _ => id.to_owned(),
     }
 }
@@ -49,14 +49,14 @@ pub struct IdBeginning {
 }
 
 impl IdBeginning {
-    /// What an event's id begins with: "evt_…".
+    /// Parses the beginning of an event's id: "evt_…".
     pub fn of_event(text: &str) -> Result<Self, InvalidId> {
         let expected = "an event id, or its beginning: evt_ and up to 32 characters of a-z and 2-7";
         let event = characters(text.strip_prefix("evt_"), EVENT).ok_or(InvalidId { expected })?;
         Ok(Self { kind: "evt_", event, route: String::new() })
     }
 
-    /// What a delivery's id begins with, or its short form: "dlv_…", "dlv_…-…".
+    /// Parses the beginning of a delivery's id, or its short form: "dlv_…", "dlv_…-…".
     pub fn of_delivery(text: &str) -> Result<Self, InvalidId> {
         let expected =
             "a delivery id, its beginning or its short form: dlv_ and up to 40 characters of a-z and 2-7";
@@ -72,7 +72,7 @@ impl IdBeginning {
         read().ok_or(InvalidId { expected })
     }
 
-    /// Whether it is the beginning of this id, or its short form.
+    /// Whether it is the beginning or the short form of this id.
     pub fn fits(&self, id: &str) -> bool {
         let Some(body) = id.strip_prefix(self.kind) else { return false };
         body.starts_with(&self.event)
@@ -80,12 +80,12 @@ impl IdBeginning {
                 || body.get(EVENT..).is_some_and(|route| route.starts_with(&self.route)))
     }
 
-    /// Whether an event's id, or the id of the event of such deliveries, can be this one.
+    /// Whether this can be the event's id, or the id of the delivery's event.
     pub fn fits_event(&self, id: &str) -> bool {
         id.strip_prefix("evt_").is_some_and(|body| body.starts_with(&self.event))
     }
 
-    /// The lowest and the highest first six bytes of such ids, which are the job's.
+    /// The lowest and the highest job prefix of such ids.
     pub fn job_prefixes(&self) -> ([u8; 6], [u8; 6]) {
         // The first and the last letter of base32; ten characters have the six bytes, and sixteen are whole bytes.
         let padded = |with: &str| {
@@ -99,7 +99,7 @@ impl IdBeginning {
     }
 }
 
-/// So many characters of base32 at most.
+/// Characters of base32, up to a length.
 fn characters(text: Option<&str>, longest: usize) -> Option<String> {
     let is_base32 = |byte: u8| byte.is_ascii_lowercase() || (b'2'..=b'7').contains(&byte);
     text.filter(|text| text.len() <= longest && text.bytes().all(is_base32)).map(str::to_owned)
@@ -128,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn a_beginning_fits_what_begins_so_and_nothing_else() {
+    fn a_beginning_fits_only_ids_that_begin_with_it() {
         let event = EventId::new("acme", "job", "t");
         let (one, other) = (DeliveryId::new(event, "a").to_string(), DeliveryId::new(event, "b").to_string());
         let event = event.to_string();
@@ -146,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn what_can_be_the_beginning_of_no_id_is_refused() {
+    fn an_impossible_beginning_is_refused() {
         let long = "a".repeat(33);
         for wrong in ["", "evt", "dlv_a", "evt_1", "evt_A", "evt_a-b", "evt_é", &format!("evt_{long}")] {
             assert!(IdBeginning::of_event(wrong).is_err(), "{wrong}");
@@ -157,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn the_jobs_of_all_ids_that_begin_so_lie_between_two() {
+    fn the_job_prefixes_of_a_beginning_are_in_a_range() {
         let id = EventId::new("acme", "job_test", "t");
         let text = id.to_string();
         let job = EventId::job_prefix("job_test");

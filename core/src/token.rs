@@ -1,7 +1,7 @@
-//! Tokens by which programs and people show a relay who they are.
+//! Access tokens, which authenticate a relay's clients.
 //!
-//! A token is 256 random bits, so its SHA-256 is all that has to be kept: a token cannot be found from its hash, or guessed,
-//! and a slow hash as for passwords would protect nothing more. A reader of the configuration cannot ask with it.
+//! A token has 256 random bits, so storing its SHA-256 is sufficient: a token cannot be found from its hash, or guessed, and a
+//! slow hash as for passwords would not add protection. A reader of the configuration cannot authenticate with it.
 
 use data_encoding::{BASE32_NOPAD, HEXLOWER, HEXLOWER_PERMISSIVE};
 use secrecy::SecretString;
@@ -10,10 +10,10 @@ use std::{fmt, str::FromStr};
 use subtle::{Choice, ConstantTimeEq};
 use thiserror::Error;
 
-/// What every token begins with, so that it is known for one where it should not be.
+/// The prefix of every token, so that leaked tokens can be detected.
 const TOKEN: &str = "tlr_";
 
-/// What every hash begins with.
+/// The prefix of every hash.
 const HASH: &str = "sha256:";
 
 /// The token of 256 random bits: `tlr_` and 52 of a-z and 2-7.
@@ -21,14 +21,14 @@ pub fn token(random: &[u8; 32]) -> SecretString {
     format!("{TOKEN}{}", BASE32_NOPAD.encode(random).to_lowercase()).into()
 }
 
-/// What is kept of a token: its SHA-256, written `sha256:` and 64 hexadecimal digits.
+/// The SHA-256 of a token, written `sha256:` and 64 hexadecimal digits.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct TokenHash([u8; 32]);
 
 impl TokenHash {
     /// The hash of a presented token, of any form.
-    pub fn of(shown: &[u8]) -> Self {
-        Self(Sha256::digest(shown).into())
+    pub fn of(presented: &[u8]) -> Self {
+        Self(Sha256::digest(presented).into())
     }
 }
 
@@ -71,7 +71,7 @@ mod tests {
     use secrecy::ExposeSecret as _;
 
     #[test]
-    fn a_token_is_known_by_its_hash_and_by_nothing_else() {
+    fn only_a_token_matches_its_hash() {
         let token = token(&[7; 32]);
         let text = token.expose_secret();
         assert!(text.starts_with("tlr_") && text.len() == 56, "{text}");
@@ -82,13 +82,13 @@ mod tests {
         for other in ["", "tlr_", &text[1..], &format!("{text} ")] {
             assert!(!bool::from(hash.ct_eq(&TokenHash::of(other.as_bytes()))), "{other}");
         }
-        // The hash of nothing, by any other tool.
+        // The well-known hash of the empty text.
         let nothing = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
         assert_eq!(TokenHash::of(b"").to_string(), nothing);
     }
 
     #[test]
-    fn what_is_no_hash_is_refused() {
+    fn an_invalid_hash_is_refused() {
         let hash = TokenHash::of(b"").to_string();
         for wrong in ["", "sha256:", &hash[7..], &hash[..70], &format!("{hash}0"), &hash.replace('e', "g")] {
             assert_eq!(wrong.parse::<TokenHash>(), Err(NotAHash), "{wrong}");

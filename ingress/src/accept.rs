@@ -1,11 +1,10 @@
-//! The decision about a callback: is it signed by the tenant's OpenRouter, and is it an event?
+//! The decision about a callback: its signature, and its event.
 
 use bytes::Bytes;
 use jiff::Timestamp;
 use secrecy::SecretString;
 use sha2::{Digest as _, Sha256};
 use std::{collections::BTreeMap, hint::black_box, sync::Arc, sync::LazyLock};
-use talaria_bus::time::to_proto;
 use talaria_core::{
     config::{DEFAULT_TOLERANCE, Tenant},
     id::{EventId, QuarantineId},
@@ -14,63 +13,66 @@ use talaria_core::{
         signature::{Rejected, Signature},
     },
 };
-use talaria_proto::v1::{Event, QuarantinedCallback};
+use talaria_proto::{
+    time::to_proto,
+    v1::{Event, QuarantinedCallback},
+};
 
-/// A callback as it came in, whole.
+/// A received callback.
 #[derive(Debug)]
 pub(crate) struct Callback<'a> {
-    /// From the path.
+    /// The tenant in the path.
     pub tenant: &'a str,
     /// The signature header, its lines joined by commas.
     pub signature: Option<&'a str>,
     /// OpenRouter's idempotency key. Not signed.
     pub idempotency_key: Option<&'a str>,
-    /// The trace that it belongs to, if its sender says so and is right; not signed.
+    /// The sender's trace context. Not signed, and possibly not valid.
     pub traceparent: String,
-    /// How the body is compressed, if it is.
+    /// The compression of the body, if any.
     pub compressed: Option<&'static str>,
     /// The body, byte for byte.
     pub body: Bytes,
-    /// When it was whole.
+    /// When the body was complete.
     pub received_at: Timestamp,
 }
 
-/// What a callback is not.
+/// Why a callback is not accepted.
 #[derive(Debug, PartialEq)]
 pub(crate) enum Refusal {
     /// No tenant's secret matches.
     Stranger(Why),
-    /// Signed with a secret of this tenant, and not sent to its path.
+    /// Signed with a secret of this tenant, and sent to another path.
     Misdirected(String),
     /// Signed, but not an event.
     NotAnEvent(Box<QuarantinedCallback>),
 }
 
-/// Why a callback is not accepted as a tenant's; for logs and metrics, never for the sender.
+/// Why the signature is not accepted; for logs and metrics, never for the sender.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Why {
     UnknownTenant,
     Signature(Rejected),
 }
 
-/// What an unknown tenant's callback is verified against, so that it takes as long as a known one's.
-static NOBODY: LazyLock<[SecretString; 1]> = LazyLock::new(|| ["nobody's".into()]);
+/// The secrets that stand for those of an unknown tenant, so that its callback takes as long as a known one's.
+static DUMMY: LazyLock<[SecretString; 1]> = LazyLock::new(|| ["nobody's".into()]);
 
-/// How many bytes are hashed, at most, to find out whose secret has signed what the named tenant's has not: a callback of a
-/// kilobyte is tried with some four thousand secrets.
-const SEARCHED: usize = 4 << 20;
+/// The most bytes that are hashed to find the signer of a callback to another tenant's path: a callback of a kilobyte is tried
+/// with some four thousand secrets.
+const SEARCH_BYTES: usize = 4 << 20;
 
-/// What a hash costs whatever is hashed, as bytes of a body: four blocks of SHA-256.
-const SEARCHED_AT_LEAST: usize = 256;
+/// The fixed cost of a hash, in bytes of a body: four blocks of SHA-256.
+const SEARCH_OVERHEAD: usize = 256;
 
-/// The event that a callback is, or what it is not. An unknown tenant's name, which may be empty, matches no tenant.
+/// The event of a callback, or why it is refused. An unknown tenant's name, which may be empty, matches no tenant.
 pub(crate) fn accept(
     tenants: &BTreeMap<String, Arc<Tenant>>,
     callback: Callback<'_>,
 ) -> Result<Event, Refusal> {
     let tenant = tenants.get(callback.tenant);
     let (secrets, tolerance) =
-        tenant.map_or((NOBODY.as_slice(), DEFAULT_TOLERANCE), |tenant| (&tenant.secrets, tenant.tolerance));
+        tenant.map_or((DUMMY.as_slice(), DEFAULT_TOLERANCE), |tenant| (&tenant.secrets, tenant.tolerance));
     let verify = |signature: &Signature<'_>, secrets| {
         signature.verify(secrets, tolerance, callback.received_at, &callback.body)
     };
@@ -78,8 +80,8 @@ pub(crate) fn accept(
         None => Err(Rejected::Missing),
         Some(Err(rejected)) => Err(rejected),
         Some(Ok(signature)) => verify(&signature, secrets).inspect_err(|_| {
-            for _ in 0..more_to_try(tenants, secrets) {
-                let _ = black_box(verify(&signature, NOBODY.as_slice()));
+            for _ in 0..missing_secrets(tenants, secrets) {
+                let _ = black_box(verify(&signature, DUMMY.as_slice()));
             }
         }),
     };
@@ -88,19 +90,19 @@ pub(crate) fn accept(
         (Some(_), Err(rejected)) => Why::Signature(rejected),
         (None, _) => Why::UnknownTenant,
     };
-    // Whatever the tenant is called, so that the time does not tell whether there is one.
+    // For known and unknown tenants, so that the time does not reveal which one it is.
     match signer(tenants, &callback) {
         Some(signer) => Err(Refusal::Misdirected(signer.to_owned())),
         None => Err(Refusal::Stranger(rejected)),
     }
 }
 
-/// The tenant that has signed a callback, whichever it is sent to. All that fits into [`SEARCHED`] are tried, so that the
-/// time does not tell which it was.
+/// The tenant whose secret signed a callback, whatever its path is. Tries all secrets that fit into [`SEARCH_BYTES`], so that
+/// the time does not reveal the tenant.
 fn signer<'a>(tenants: &'a BTreeMap<String, Arc<Tenant>>, callback: &Callback<'_>) -> Option<&'a str> {
     let signature = Signature::parse(callback.signature?).ok()?;
-    let cost = callback.body.len() + SEARCHED_AT_LEAST;
-    let (mut left, mut found) = (SEARCHED, None);
+    let cost = callback.body.len() + SEARCH_OVERHEAD;
+    let (mut left, mut found) = (SEARCH_BYTES, None);
     for tenant in tenants.values() {
         let Some(rest) = left.checked_sub(cost * tenant.secrets.len()) else { break };
         left = rest;
@@ -113,9 +115,9 @@ fn signer<'a>(tenants: &'a BTreeMap<String, Arc<Tenant>>, callback: &Callback<'_
     found
 }
 
-/// How many secrets more some tenant has than were tried. Who is refused has to wait as if all were: a tenant whose secret
-/// is being replaced has two, and a long body takes twice as long with them, which an unknown one's never would.
-fn more_to_try(tenants: &BTreeMap<String, Arc<Tenant>>, tried: &[SecretString]) -> usize {
+/// The difference between the tried secrets and the most that a tenant has. A refusal takes as long as that many: a tenant whose
+/// secret is being rotated has two, with which a long body takes twice as long, and an unknown tenant has none.
+fn missing_secrets(tenants: &BTreeMap<String, Arc<Tenant>>, tried: &[SecretString]) -> usize {
     let most = tenants.values().map(|tenant| tenant.secrets.len()).max();
     most.unwrap_or_default().saturating_sub(tried.len())
 }
@@ -219,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stranger_is_one_for_a_reason_that_we_know() {
+    fn a_stranger_is_refused_for_a_known_reason() {
         let why = |tenant, secret, age| match decide(tenant, secret, BODY, Duration::from_secs(age)) {
             Err(Refusal::Stranger(why)) => why,
             other => panic!("{other:?}"),
@@ -242,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_signed_for_another_path_is_known_by_its_signer() {
+    fn a_callback_on_another_path_is_known_by_its_signer() {
         for (path, secret, signer) in [
             ("nobody", "old", "acme"),
             ("", "new", "acme"),
@@ -252,8 +254,8 @@ mod tests {
             let misdirected = decide(path, secret, BODY, Duration::ZERO);
             assert_eq!(misdirected, Err(Refusal::Misdirected(signer.into())), "{path}");
         }
-        // The signer of a body that is too long to be searched for stays unknown.
-        let long = "x".repeat(SEARCHED);
+        // The signer of a body that is too long for the search stays unknown.
+        let long = "x".repeat(SEARCH_BYTES);
         assert_eq!(decide("", "old", &long, Duration::ZERO), Err(Refusal::Stranger(Why::UnknownTenant)));
     }
 
@@ -275,18 +277,18 @@ mod tests {
     }
 
     #[test]
-    fn as_many_secrets_are_tried_for_every_tenant_and_for_none() {
+    fn every_refusal_tries_the_same_number_of_secrets() {
         let tenants = tenants();
-        let more = |name: &str| more_to_try(&tenants, &tenants[name].secrets);
-        assert_eq!((more("acme"), more("other")), (0, 1));
-        assert_eq!(more_to_try(&tenants, NOBODY.as_slice()), 1);
-        // What they are tried with opens nothing.
+        let missing = |name: &str| missing_secrets(&tenants, &tenants[name].secrets);
+        assert_eq!((missing("acme"), missing("other")), (0, 1));
+        assert_eq!(missing_secrets(&tenants, DUMMY.as_slice()), 1);
+        // The dummy secret is no tenant's.
         let refused = decide("other", "nobody's", BODY, Duration::ZERO);
         assert_eq!(refused, Err(Refusal::Stranger(Why::Signature(Rejected::Mismatch))));
     }
 
     #[test]
-    fn what_is_signed_and_no_event_is_quarantined_whole() {
+    fn a_signed_body_that_is_no_event_is_quarantined_whole() {
         let Err(Refusal::NotAnEvent(quarantined)) = decide("acme", "old", "[1]", Duration::ZERO) else {
             panic!()
         };

@@ -1,17 +1,16 @@
-//! Whose a request is, by its peer and by what trusted proxies say.
+//! The client's address of a request, by its peer and by trusted proxies.
 //!
-//! Each proxy writes behind the others whom it was asked by, so the list is believed from its end, and only as far as
-//! the ones who wrote it are trusted: what stands before that may be made up. Quotes and brackets that an
-//! element leaves open mean nothing for the ones behind it.
+//! Each proxy appends its peer's address, so the list is read from its end, and only as far as its writers are trusted: earlier
+//! elements may be forged. Quotes and brackets that an element leaves open do not affect the elements after it.
 
 use http::HeaderMap;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use talaria_core::{config::Ingress, network::Networks};
 
-/// Elements of the list that are looked at. A chain of proxies is short; a stranger's list may be long.
+/// The most elements of the list that are read. A chain of proxies is short; a stranger's list may be long.
 const LONGEST_CHAIN: usize = 16;
 
-/// Who is counted as one sender: an IPv4 address, or the 64 bits of an IPv6 one that its owner has been given.
+/// The unit that limits count: an IPv4 address, or the /64 network of an IPv6 address, which has one owner.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Sender(IpAddr);
 
@@ -27,7 +26,7 @@ impl From<IpAddr> for Sender {
 /// The client of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Client {
-    /// As far as it is known; a trusted proxy's own where that did not say.
+    /// Its address; a trusted proxy's own if that did not name its client.
     pub address: IpAddr,
     /// Whether it is a trusted proxy's own address: the client is unknown, so no limit by address applies.
     pub is_proxy: bool,
@@ -44,29 +43,29 @@ pub(crate) fn client(peer: IpAddr, headers: &HeaderMap, ingress: &Ingress) -> Cl
     let lines: Vec<&str> = headers
         .get_all(&ingress.client_address)
         .iter()
-        // A line that is not text says nothing, and nothing before it is believed.
+        // A line that is not text ends the list.
         .map(|line| line.to_str().unwrap_or_default())
         .collect();
     let elements = lines.iter().rev().flat_map(|line| line.rsplit(','));
     let read = if ingress.client_address == "forwarded" { forwarded } else { address };
-    client(last_believed(peer.address, elements.map(read), trusted))
+    client(last_trusted(peer.address, elements.map(read), trusted))
 }
 
-/// The first from the end that is not a proxy, or the last one of those that are if it is not said or not readable.
-fn last_believed(
+/// The first address from the end that is not a proxy, or the last proxy if the next element is missing or not readable.
+fn last_trusted(
     peer: IpAddr,
     from_the_end: impl Iterator<Item = Option<IpAddr>>,
     trusted: &Networks,
 ) -> IpAddr {
-    let mut believed = peer;
+    let mut client = peer;
     for element in from_the_end.take(LONGEST_CHAIN) {
         let Some(address) = element else { break };
-        believed = address;
+        client = address;
         if !trusted.contain(address) {
             break;
         }
     }
-    believed
+    client
 }
 
 /// An address, with a port or without: `192.0.2.1`, `192.0.2.1:80`, `2001:db8::1`, `[2001:db8::1]:80`.
@@ -98,17 +97,13 @@ mod tests {
     }
 
     fn ingress(trusted: &[&str], header: &str) -> Ingress {
-        let directory = tempfile::tempdir().unwrap();
-        let file = directory.path().join("talaria.yaml");
-        std::fs::write(directory.path().join("secret"), "s").unwrap();
         let trusted: Vec<_> = trusted.iter().map(|network| format!("\"{network}\"")).collect();
         let text = format!(
             "ingress: {{trusted_proxies: [{}], client_address: {header}}}\n\
              tenants: {{acme: {{openrouter: {{secrets: [{{file: secret}}]}}}}}}",
             trusted.join(", ")
         );
-        std::fs::write(&file, text).unwrap();
-        talaria_core::config::load(&file).unwrap().ingress
+        talaria_core::config::testing::config(&text, "s").ingress
     }
 
     fn headers(name: &str, lines: &[&str]) -> HeaderMap {
@@ -117,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn a_proxy_is_believed_and_a_stranger_is_not() {
+    fn a_proxy_is_trusted_and_a_stranger_is_not() {
         let ingress = ingress(&["loopback", "10.0.0.0/8", "2001:db8:1::/48"], "X-Forwarded-For");
         for (peer, lines, expected, is_proxy) in [
             ("192.0.2.9", &[][..], "192.0.2.9", false),
@@ -139,7 +134,7 @@ mod tests {
             ("127.0.0.1", &["198.51.100.1, \u{e9}"], "127.0.0.1", true),
             ("127.0.0.1", &["198.51.100.1, nonsense, 10.1.2.3"], "10.1.2.3", true),
             ("127.0.0.1", &["10.9.9.9, 10.1.2.3"], "10.9.9.9", true),
-            // What carries a proxy's address within is not the proxy.
+            // A 6to4 address with a proxy's address is not the proxy.
             ("2002:7f00:1::", &["198.51.100.1"], "2002:7f00:1::", false),
         ] {
             let found = client(ip(peer), &headers("x-forwarded-for", lines), &ingress);
@@ -162,7 +157,7 @@ mod tests {
             ("for=198.51.100.1", "198.51.100.1"),
             ("proto=https;For=\"[2001:db8::1]:47\";by=x", "2001:db8::1"),
             ("for=6.6.6.6, for=\"198.51.100.1:80\"", "198.51.100.1"),
-            // A quote that is never closed hides nothing.
+            // An unclosed quote hides nothing.
             ("for=\"6.6.6.6, for=198.51.100.1", "198.51.100.1"),
             ("for=6.6.6.6, for=_hidden", "127.0.0.1"),
             ("for=6.6.6.6, proto=https", "127.0.0.1"),
@@ -182,9 +177,9 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever a client writes in front, what the proxies write behind it decides.
+        /// The elements of the proxies decide, not those that a client wrote before them.
         #[test]
-        fn nobody_chooses_his_own_address(made_up in "[ -~]{0,80}", client_ in any::<[u8; 4]>(), hops in 0_usize..4) {
+        fn no_client_chooses_its_own_address(made_up in "[ -~]{0,80}", client_ in any::<[u8; 4]>(), hops in 0_usize..4) {
             let real = IpAddr::from(client_);
             prop_assume!(!real.is_loopback() && client_[0] != 10);
             let ingress = ingress_once();
@@ -195,9 +190,9 @@ mod tests {
             }
         }
 
-        /// Whatever is in the header, a peer that is not trusted is itself.
+        /// A peer that is not trusted is the client, whatever the header has.
         #[test]
-        fn a_stranger_is_himself(line in "[ -~]{0,80}", peer in any::<u128>()) {
+        fn an_untrusted_peer_is_the_client(line in "[ -~]{0,80}", peer in any::<u128>()) {
             let peer = IpAddr::from(Ipv6Addr::from_bits(peer | 1 << 127)).to_canonical();
             let found = client(peer, &headers("x-forwarded-for", &[&line]), ingress_once());
             prop_assert_eq!(found, Client { address: peer, is_proxy: false });

@@ -1,7 +1,6 @@
-//! Reads a request's body within a limit, a deadline and the room that there is for all of them, and says whether it is
-//! compressed.
+//! Reading of request bodies within a limit, a deadline and a budget for all bodies; detection of compression.
 
-use crate::budget::Held;
+use crate::budget::Share;
 use axum::body::Body;
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, header::CONTENT_ENCODING};
@@ -10,8 +9,8 @@ use hyper::body::Body as _;
 use std::time::Duration;
 use tokio::time::{Instant, timeout, timeout_at};
 
-/// How long, and how much, a refused sender may go on sending before the connection is closed. Closing at once
-/// would reset it, and many clients then never see why they were refused.
+/// How long, and how much, a refused sender may continue before the connection is closed. Closing at once would reset the
+/// connection, and many clients then never read the answer.
 const LINGER: Duration = Duration::from_secs(1);
 const LINGER_BYTES: usize = 1 << 20;
 
@@ -20,27 +19,26 @@ const LINGER_BYTES: usize = 1 << 20;
 pub(crate) enum Unread {
     TooLarge,
     TooSlow,
-    /// All bodies together would take more than they may.
+    /// The budget for all bodies is used up.
     NoRoom,
-    /// The sender went away or broke HTTP's rules.
+    /// The sender closed the connection or violated HTTP.
     Broken,
 }
 
-/// The whole body. A declared length is believed when it is too much, and is no reason to make room for it: a
-/// stranger may promise a megabyte and send a byte. Room is taken by what has come, for all that it takes in memory,
-/// out of `room` bytes for all bodies.
+/// Reads the whole body. A declared length over the limit is refused at once, but reserves nothing: a stranger may declare a
+/// megabyte and send a byte. `share` grows with the buffer, up to `room` bytes for all bodies.
 pub(crate) async fn read(
     mut body: Body,
     limit: usize,
     deadline: Duration,
-    held: &mut Held<'_>,
+    share: &mut Share<'_>,
     room: usize,
 ) -> Result<Bytes, Unread> {
     let declared = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
     let refused = if declared > limit {
         Some(Unread::TooLarge)
     } else {
-        (declared > held.room(room)).then_some(Unread::NoRoom)
+        (declared > share.room(room)).then_some(Unread::NoRoom)
     };
     if let Some(refused) = refused {
         linger(body);
@@ -57,21 +55,21 @@ pub(crate) async fn read(
             return Err(Unread::TooLarge);
         }
         read.extend_from_slice(&data);
-        if !held.grow_to(read.capacity(), room) {
+        if !share.grow_to(read.capacity(), room) {
             linger(body);
             return Err(Unread::NoRoom);
         }
     }
 }
 
-/// How a body is compressed, as its head or its first bytes say; JSON begins with neither of these.
+/// The compression of a body, by its head or its first bytes, with which no JSON begins.
 pub(crate) fn compression(headers: &HeaderMap, body: &[u8]) -> Option<&'static str> {
     let lines = headers.get_all(CONTENT_ENCODING).iter();
     let mut codings =
         lines.flat_map(|line| line.as_bytes().split(|byte| *byte == b',')).map(<[u8]>::trim_ascii);
-    let is_said = |coding: &&[u8]| !coding.is_empty() && !coding.eq_ignore_ascii_case(b"identity");
-    // The last one was applied last.
-    let declared = codings.rfind(is_said).map(|coding| {
+    let is_coding = |coding: &&[u8]| !coding.is_empty() && !coding.eq_ignore_ascii_case(b"identity");
+    // The last coding was applied last.
+    let declared = codings.rfind(is_coding).map(|coding| {
         let known =
             [("gzip", "gzip"), ("x-gzip", "gzip"), ("deflate", "deflate"), ("br", "br"), ("zstd", "zstd")];
         let is_it = |(name, _): &&(&str, &'static str)| coding.eq_ignore_ascii_case(name.as_bytes());
@@ -83,7 +81,7 @@ pub(crate) fn compression(headers: &HeaderMap, body: &[u8]) -> Option<&'static s
     })
 }
 
-/// Lets a sender whose body is not read run into the refusal.
+/// Discards a body for a while, so that its sender reads the answer.
 pub(crate) fn linger(mut body: Body) {
     tokio::spawn(timeout(LINGER, async move {
         let mut left = LINGER_BYTES;
@@ -103,7 +101,7 @@ mod tests {
 
     #[test]
     fn a_compressed_body_is_known_by_its_head_or_by_its_first_bytes() {
-        let said = |lines: &[&str], body: &[u8]| {
+        let found = |lines: &[&str], body: &[u8]| {
             let line = |line: &&str| (CONTENT_ENCODING, HeaderValue::from_str(line).unwrap());
             compression(&lines.iter().map(line).collect(), body)
         };
@@ -120,7 +118,7 @@ mod tests {
             (&[], b"\x1f\x8b\x08", Some("gzip")),
             (&["identity"], b"\x28\xb5\x2f\xfd\x04", Some("zstd")),
         ] {
-            assert_eq!(said(lines, body), expected, "{lines:?}");
+            assert_eq!(found(lines, body), expected, "{lines:?}");
         }
     }
 }

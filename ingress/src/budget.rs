@@ -1,6 +1,6 @@
-//! A number of things that may be in use at once: bytes of bodies, callbacks that wait for the bus.
+//! A budget for a shared resource: bytes of bodies, or callbacks that wait for the bus.
 //!
-//! The limit is passed each time, so that it can change while things are in use.
+//! The limit is an argument of each call, so that it can change meanwhile.
 
 use metrics::Gauge;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
@@ -11,35 +11,35 @@ pub(crate) struct Budget {
 }
 
 impl Budget {
-    /// Nothing is in use. The gauge shows how much is.
+    /// An unused budget. The gauge shows its use.
     pub(crate) fn new(gauge: Gauge) -> Self {
         Self { used: AtomicUsize::new(0), gauge }
     }
 
-    /// How much may still be taken.
+    /// The rest of the budget.
     pub(crate) fn room(&self, limit: usize) -> usize {
         limit.saturating_sub(self.used.load(Relaxed))
     }
 
-    /// Nothing yet, to be made more.
-    pub(crate) fn nothing(&self) -> Held<'_> {
-        Held { budget: self, amount: 0 }
+    /// An empty share.
+    pub(crate) fn share(&self) -> Share<'_> {
+        Share { budget: self, amount: 0 }
     }
 }
 
-/// What is in use by one, until it is dropped.
-pub(crate) struct Held<'a> {
+/// One user's share of the budget, until it is dropped.
+pub(crate) struct Share<'a> {
     budget: &'a Budget,
     amount: usize,
 }
 
-impl Held<'_> {
-    /// How much more may be taken.
+impl Share<'_> {
+    /// The rest of the budget.
     pub(crate) fn room(&self, limit: usize) -> usize {
         self.budget.room(limit)
     }
 
-    /// Makes it as much as this, if there is room; and says whether there was.
+    /// Grows to an amount. Returns whether the budget had room.
     pub(crate) fn grow_to(&mut self, amount: usize, limit: usize) -> bool {
         let more = amount.saturating_sub(self.amount);
         if more == 0 {
@@ -55,7 +55,7 @@ impl Held<'_> {
     }
 }
 
-impl Drop for Held<'_> {
+impl Drop for Share<'_> {
     fn drop(&mut self) {
         self.budget.used.fetch_sub(self.amount, Relaxed);
         self.budget.gauge.decrement(in_float(self.amount));
@@ -75,11 +75,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn no_more_is_held_than_there_is() {
+    fn shares_never_exceed_the_budget() {
         let budget = Budget::new(Gauge::noop());
-        let mut first = budget.nothing();
+        let mut first = budget.share();
         assert!(first.grow_to(60, 100) && first.grow_to(10, 100) && first.grow_to(60, 0));
-        let mut second = budget.nothing();
+        let mut second = budget.share();
         assert!(!second.grow_to(41, 100) && second.grow_to(40, 100));
         assert_eq!((budget.room(100), budget.room(50), budget.room(120)), (0, 0, 20));
         drop(first);

@@ -1,6 +1,4 @@
-//! `POST /callbacks/{tenant}`.
-//!
-//! [`refusing`]: what becomes of what is not taken.
+//! The callback endpoint, `POST /callbacks/{tenant}`. [`refusing`] has the refusals.
 
 mod refusing;
 
@@ -8,12 +6,12 @@ use crate::{
     accept::{Callback, Refusal, accept},
     address::{self, Client},
     body::{self, Unread},
-    connections::Place,
+    connections::Permit,
     limits::{Admission, Limit, Limits},
     listener::Unserved,
     problem::Problem,
-    quiet::Quiet,
     reason::Reason,
+    refusal_log::RefusalLog,
     refusals::{Refusals, Refused},
 };
 use axum::{
@@ -31,60 +29,62 @@ use std::{
     sync::Arc,
     time::{Duration, SystemTime},
 };
-use talaria_bus::{
-    Clock, LogLimit, Publisher,
-    time::{from_proto, since},
-    trace::{self, Kind, Span, Tracer},
-};
+use talaria_bus::Publisher;
 use talaria_core::{
     config::Config,
     openrouter::{
         IDEMPOTENCY_KEY_HEADER,
         signature::{self, Signature},
     },
+    time::since,
 };
-use talaria_proto::v1::{Event, QuarantinedCallback};
+use talaria_proto::{
+    time::from_proto,
+    v1::{Event, QuarantinedCallback},
+};
+
+use talaria_telemetry::{
+    LogLimiter,
+    trace::{self, Kind, Span, Tracer},
+};
 use tokio::{sync::watch, time::Instant};
 
-/// A bus that takes longer than this to store something counts as unavailable. The sender tries again, and what
-/// was stored after all is then a duplicate.
+/// The deadline for the bus. Beyond it, the bus counts as unavailable and the sender retries; an event that was stored after all
+/// is then a duplicate.
 const STORE_DEADLINE: Duration = Duration::from_secs(10);
 
-/// A bus that is away makes every callback fail.
-static NOT_STORED: LogLimit = LogLimit::new();
+/// Shared, because an unavailable bus makes every callback fail.
+static NOT_STORED: LogLimiter = LogLimiter::new();
 
-/// What the operator is told of one, beside that.
+/// The operator's hint at a callback that was not stored.
 const NOT_STORED_HINT: &str =
     "the ingress' log says why, behind `callback not stored`, and its /readyz whether it is still so";
 
 pub(crate) struct State {
-    /// As it is now.
     pub config: watch::Receiver<Arc<Config>>,
     pub publisher: Publisher,
-    clock: Clock,
     limits: Limits,
-    quiet: Quiet,
-    /// Shared with what looks for the cause of a refusal, after it was answered.
+    log: RefusalLog,
+    /// Shared with the tasks that diagnose a refusal after the answer.
     pub refusals: Arc<Refusals>,
     tracer: Tracer,
 }
 
-/// What became of a request that was not accepted: a label for metrics, none for what is no callback's, and what the
-/// sender is told.
-type NotTaken = (Option<&'static str>, Problem);
+/// A request that was not accepted: its label for metrics, which only callbacks have, and the answer.
+type Rejection = (Option<&'static str>, Problem);
 
-/// A request as it is when its head has come.
+/// A request whose head was received.
 struct Asked<'a> {
     head: &'a request::Parts,
-    /// The tenant that its path names, or why it is no callback.
+    /// The tenant in its path, or why it is no callback.
     tenant: Result<&'a str, Reason>,
     client: Client,
     admission: Admission,
-    place: &'a Place,
+    permit: &'a Permit,
 }
 
 impl Asked<'_> {
-    /// The tenant of the configuration that its path names; empty where there is none.
+    /// The configured tenant in its path, or an empty name.
     fn known<'c>(&self, config: &'c Config) -> &'c str {
         let known = self.tenant.ok().and_then(|name| config.tenants.get(name));
         known.map_or("", |tenant| tenant.name.as_str())
@@ -97,39 +97,38 @@ impl Asked<'_> {
 }
 
 impl State {
-    pub(crate) fn new(config: watch::Receiver<Arc<Config>>, publisher: Publisher, clock: Clock) -> Self {
+    pub(crate) fn new(config: watch::Receiver<Arc<Config>>, publisher: Publisher) -> Self {
         Self {
             config,
             publisher,
             limits: Limits::default(),
-            quiet: Quiet::default(),
-            refusals: Arc::new(Refusals::new(clock.clone())),
-            clock,
+            log: RefusalLog::default(),
+            refusals: Arc::default(),
             tracer: Tracer::default(),
         }
     }
 
-    /// Answers a request that came over the connection at this place.
-    pub(crate) async fn answer(&self, peer: IpAddr, place: &Place, request: Request<Incoming>) -> Response {
+    /// Answers a request over the connection with this permit.
+    pub(crate) async fn answer(&self, peer: IpAddr, permit: &Permit, request: Request<Incoming>) -> Response {
         let start = Instant::now();
         let (head, body) = request.into_parts();
         let (config, body) = (Arc::clone(&self.config.borrow()), Body::new(body));
         let client = address::client(peer, &head.headers, &config.ingress);
-        let may_be_signed = || may_be_signed(&config, &head.headers, self.clock.now());
+        let may_be_signed = || may_be_signed(&config, &head.headers, Timestamp::now());
         let limits = &config.ingress.limits;
-        let asked = |admission| Asked { head: &head, tenant: tenant(&head), client, admission, place };
+        let asked = |admission| Asked { head: &head, tenant: tenant(&head), client, admission, permit };
         let answered = match self.limits.admit(client, may_be_signed, start, limits) {
             Err((limit, wait)) => {
                 body::linger(body);
                 let problem = Problem::too_many(wait).unread();
-                Err(self.limited(&config, &asked(Admission::Free), limit, problem))
+                Err(self.limited(&config, &asked(Admission::Free), limit, "limited", problem))
             }
             Ok(admission) => match asked(admission) {
                 // The body is not read: no tenant's signature can match.
                 Asked { tenant: Err(reason), .. } if !may_be_signed() => {
                     Err(self.misplaced(&config, &asked(admission), reason))
                 }
-                asked => self.take(&config, asked, body).await,
+                asked => self.accept(&config, asked, body).await,
             },
         };
         let (result, response) = match answered {
@@ -143,11 +142,11 @@ impl State {
         response
     }
 
-    /// Counts a client that never got an answer of ours.
+    /// Counts a client that got no answer from us.
     pub(crate) fn unserved(&self, peer: IpAddr, why: Unserved) {
         let is_proxy = self.config.borrow().ingress.trusted_proxies.contain(peer);
         let (reason, status) = match why {
-            // It was counted when it was found.
+            // The limit was counted by the connections.
             Unserved::Share => (Reason::Limit(Limit::ConnectionsPerAddress), 0),
             Unserved::NotHttp => (Reason::BadRequest, 400),
             Unserved::Tls => (Reason::Tls, 400),
@@ -159,26 +158,27 @@ impl State {
         self.refuse(&Refused { reason, tenant: "", client: client.address, path: "", status }, client);
     }
 
-    async fn take(&self, config: &Config, asked: Asked<'_>, body: Body) -> Result<&'static str, NotTaken> {
+    async fn accept(&self, config: &Config, asked: Asked<'_>, body: Body) -> Result<&'static str, Rejection> {
         let ingress = &config.ingress;
-        let Asked { client, admission, place, .. } = asked;
+        let Asked { client, admission, permit, .. } = asked;
         let headers = &asked.head.headers;
         let unread = |reason: Reason, problem: Problem| {
             self.limits.refused(client, Instant::now(), &ingress.limits);
             self.refused(config, &asked, reason, &problem);
             (Some(reason.label()), problem)
         };
-        // Refused before the body is read, the client does not send it in vain.
+        let shed = |limit, problem| self.limited(config, &asked, limit, "shed", problem);
+        // Refused before the client sends the body in vain.
         if self.limits.storing.room(ingress.limits.storing) == 0 {
             body::linger(body);
-            return Err(self.shed(config, &asked, Limit::Storing, Problem::overloaded().unread()));
+            return Err(shed(Limit::Storing, Problem::overloaded().unread()));
         }
-        let mut held = self.limits.bodies.nothing();
-        let room = self.limits.share_of_bodies(client, admission, Instant::now(), &ingress.limits);
-        let body = body::read(body, ingress.max_body_bytes, ingress.body_timeout, &mut held, room).await;
-        place.works();
+        let mut share = self.limits.bodies.share();
+        let room = self.limits.room_for_bodies(client, admission, Instant::now(), &ingress.limits);
+        let body = body::read(body, ingress.max_body_bytes, ingress.body_timeout, &mut share, room).await;
+        permit.works();
         let body = body.map_err(|why| match why {
-            Unread::NoRoom => self.shed(config, &asked, Limit::Bodies, Problem::overloaded().unread()),
+            Unread::NoRoom => shed(Limit::Bodies, Problem::overloaded().unread()),
             Unread::TooLarge => unread(Reason::TooLarge, Problem::too_large(ingress.max_body_bytes)),
             Unread::TooSlow => unread(Reason::TooSlow, Problem::too_slow()),
             Unread::Broken => unread(Reason::Broken, Problem::broken()),
@@ -194,7 +194,7 @@ impl State {
             traceparent: joined(headers, trace::HEADER).unwrap_or_default(),
             compressed,
             body: body.clone(),
-            received_at: self.clock.now(),
+            received_at: Timestamp::now(),
         };
         let signed = match accept(&config.tenants, callback) {
             Err(Refusal::Misdirected(signer)) => {
@@ -207,27 +207,27 @@ impl State {
             Ok(event) => Ok(event),
         };
         let tenant = asked.known(config);
-        self.limits
-            .verified(client, tenant, Instant::now(), &ingress.limits)
-            .map_err(|(limit, wait)| self.limited(config, &asked, limit, Problem::too_many(wait)))?;
-        let mut storing = self.limits.storing.nothing();
+        self.limits.verified(client, tenant, Instant::now(), &ingress.limits).map_err(|(limit, wait)| {
+            self.limited(config, &asked, limit, "limited", Problem::too_many(wait))
+        })?;
+        let mut storing = self.limits.storing.share();
         if !storing.grow_to(1, ingress.limits.storing) {
-            return Err(self.shed(config, &asked, Limit::Storing, Problem::overloaded()));
+            return Err(shed(Limit::Storing, Problem::overloaded()));
         }
         let stored = match signed {
             Ok(event) => self.store(event, client).await,
             Err(quarantined) => self.quarantine(*quarantined).await,
         };
         if let Err((Some("unavailable"), problem)) = &stored {
-            // It has a line in the log, and is counted as unavailable.
+            // Logged and counted already.
             self.refusals.record(&asked.refused(tenant, Reason::NotStored, problem));
             self.refusals.explain(tenant, Reason::NotStored, NOT_STORED_HINT);
         }
         stored
     }
 
-    /// What is signed has a span and a line in the log, whatever becomes of it.
-    async fn store(&self, mut event: Event, client: Client) -> Result<&'static str, NotTaken> {
+    /// Stores an event, with a span and a log line for every outcome.
+    async fn store(&self, mut event: Event, client: Client) -> Result<&'static str, Rejection> {
         let received_at = from_proto(event.received_at.as_ref());
         let mut span = self.tracer.span("callback", Kind::Server, &event.traceparent, received_at.into());
         let mut publish = self.tracer.span(
@@ -238,23 +238,23 @@ impl State {
         );
         event.traceparent = publish.traceparent().unwrap_or_else(|| {
             let (trace, parent) = rand::random();
-            trace::invented(trace, parent)
+            trace::unsampled(trace, parent)
         });
         let event = Arc::new(event);
-        span.say(|| described(&event));
-        publish.say(|| {
+        span.set_attributes(|| attributes(&event));
+        publish.set_attributes(|| {
             vec![
                 KeyValue::new("messaging.operation.type", "send"),
                 KeyValue::new("messaging.destination.name", "events"),
                 KeyValue::new("messaging.message.id", event.id.clone()),
             ]
         });
-        let taken = self.publish(Arc::clone(&event), publish).await;
-        let (result, status) = match &taken {
+        let published = self.publish(Arc::clone(&event), publish).await;
+        let (result, status) = match &published {
             Ok(result) => (*result, StatusCode::NO_CONTENT),
             Err((result, problem)) => (result.unwrap_or_default(), problem.status()),
         };
-        span.say(|| {
+        span.set_attributes(|| {
             vec![
                 KeyValue::new("talaria.result", result),
                 KeyValue::new("http.response.status_code", i64::from(status.as_u16())),
@@ -263,7 +263,7 @@ impl State {
         if status.is_server_error() {
             span.fail(result);
         }
-        let took = since(self.clock.now(), received_at);
+        let took = since(Timestamp::now(), received_at);
         tracing::info!(
             event = event.id,
             tenant = event.tenant,
@@ -276,15 +276,15 @@ impl State {
             trace = trace::trace_id(&event.traceparent),
             "callback"
         );
-        taken
+        published
     }
 
-    async fn publish(&self, event: Arc<Event>, mut span: Span) -> Result<&'static str, NotTaken> {
+    async fn publish(&self, event: Arc<Event>, mut span: Span) -> Result<&'static str, Rejection> {
         if let Some(key) = event.idempotency_key.as_ref().filter(|_| !event.idempotency_key_matches) {
             let Event { id, tenant, job_id: job, .. } = &*event;
             tracing::warn!(event = %id, tenant, job, key, "the unsigned idempotency key does not name this job and status");
         }
-        // In a box, as every connection has room for its whole answer, and moves it twice a callback.
+        // Boxed, because every connection has room for its whole future, and moves it twice per callback.
         let published = stored(Box::pin(self.publisher.publish(event))).await;
         if published.is_err() {
             span.fail("unavailable");
@@ -293,7 +293,7 @@ impl State {
         published.map(|()| "accepted")
     }
 
-    async fn quarantine(&self, quarantined: QuarantinedCallback) -> Result<&'static str, NotTaken> {
+    async fn quarantine(&self, quarantined: QuarantinedCallback) -> Result<&'static str, Rejection> {
         let problem = Problem::not_an_event(&quarantined.reason);
         tracing::warn!(
             tenant = quarantined.tenant,
@@ -306,8 +306,8 @@ impl State {
     }
 }
 
-/// The tenant that a request names, or why it is no callback. A tenant's name needs no decoding, and what would need it is
-/// no tenant's name. One slash behind it means nothing: people and programs add it.
+/// The tenant in a request's path, or why it is no callback. No tenant's name needs decoding. One trailing slash is ignored,
+/// because people and programs add it.
 fn tenant(head: &request::Parts) -> Result<&str, Reason> {
     let name = head.uri.path().strip_prefix("/callbacks/").ok_or(Reason::WrongPath)?;
     let name = name.strip_suffix('/').unwrap_or(name);
@@ -317,14 +317,14 @@ fn tenant(head: &request::Parts) -> Result<&str, Reason> {
     if head.method == Method::POST { Ok(name) } else { Err(Reason::WrongMethod) }
 }
 
-/// Whether a request may be signed by some tenant's OpenRouter, as far as its head says.
+/// Whether a request may be signed by some tenant's OpenRouter, judged by its head alone.
 fn may_be_signed(config: &Config, headers: &HeaderMap, now: Timestamp) -> bool {
     let Some(header) = joined(headers, signature::HEADER) else { return false };
     let tolerance = config.tenants.values().map(|tenant| tenant.tolerance).max().unwrap_or_default();
     Signature::parse(&header).is_ok_and(|signature| signature.is_recent(tolerance, now))
 }
 
-async fn stored<T>(work: impl Future<Output = Result<T, talaria_bus::Error>>) -> Result<T, NotTaken> {
+async fn stored<T>(work: impl Future<Output = Result<T, talaria_bus::Error>>) -> Result<T, Rejection> {
     let reason = match tokio::time::timeout(STORE_DEADLINE, work).await {
         Ok(Ok(done)) => return Ok(done),
         Ok(Err(error)) if error.is_too_large() => {
@@ -342,8 +342,8 @@ async fn stored<T>(work: impl Future<Output = Result<T, talaria_bus::Error>>) ->
     Err((Some("unavailable"), Problem::unavailable()))
 }
 
-/// What a trace says of an event.
-fn described(event: &Event) -> Vec<KeyValue> {
+/// The attributes of an event's span.
+fn attributes(event: &Event) -> Vec<KeyValue> {
     vec![
         KeyValue::new("http.request.method", "POST"),
         KeyValue::new("http.route", "/callbacks/{tenant}"),
@@ -354,7 +354,7 @@ fn described(event: &Event) -> Vec<KeyValue> {
     ]
 }
 
-/// All lines of a header, joined as HTTP says that they may be. What is not text counts as empty.
+/// All lines of a header, joined by commas as RFC 9110 allows. A line that is not text counts as empty.
 fn joined(headers: &HeaderMap, name: &str) -> Option<String> {
     let lines: Vec<_> = headers.get_all(name).iter().map(|line| line.to_str().unwrap_or_default()).collect();
     (!lines.is_empty()).then(|| lines.join(","))

@@ -1,10 +1,10 @@
-//! Places for connections, and who has to leave when there are none.
+//! Permits for connections, and eviction when there are none left.
 //!
-//! A connection waits for its client (for a head, for a body, or idle between requests) or works for it. Who means well
-//! lets us wait for milliseconds, so when a client comes and every place is taken, the connection that has waited for its
-//! client the longest is closed: an idle one, or one that drips. Thus it takes many connections a second to keep
-//! others out, and not just a thousand that do nothing. An address that has used up its share gives one of its own.
-//! Where all of them work, who comes waits in front of the listener.
+//! A connection waits for its client (for a head, for a body, or idle between requests) or works for it. A well-behaved client
+//! sends within milliseconds, so when a new client finds no permit, the connection that has waited longest is closed: an idle
+//! or a slow one. So an attacker needs many new connections a second to keep others out, and not just a thousand idle ones. An
+//! address that has used up its share loses one of its own connections. If all connections work, the new client waits for the
+//! listener to accept it.
 
 use crate::{address::Sender, limits::Limit};
 use metrics::Gauge;
@@ -15,86 +15,86 @@ use std::{
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-pub(crate) struct Places {
+pub(crate) struct Permits {
     open: Mutex<Open>,
-    /// A place may have become free.
+    /// Notified when a permit may be available.
     changed: Notify,
-    /// How many are taken.
+    /// The number of permits in use.
     gauge: Gauge,
     /// Called when a limit was reached.
     reached: fn(Limit),
 }
 
-/// How many connections there may be at once.
+/// The most concurrent connections.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Most {
-    /// Of all.
+    /// In total.
     pub all: usize,
-    /// Of one address.
+    /// From one address.
     pub each: usize,
 }
 
 #[derive(Default)]
 struct Open {
-    /// The next connection's number, and the next turn.
-    next: u64,
+    /// The last number of a connection or of a beginning wait.
+    last: u64,
     connections: HashMap<u64, Connection>,
-    /// Which connections wait for their clients, since when, the longest first.
+    /// The connections that wait for their clients, by the beginning of their wait.
     waiting: BTreeMap<u64, u64>,
-    of: HashMap<Sender, usize>,
+    per_sender: HashMap<Sender, usize>,
 }
 
 struct Connection {
-    /// Whose share it is of; none of a trusted proxy's.
+    /// The sender in whose share it counts; `None` for a trusted proxy.
     sender: Option<Sender>,
-    /// Since when it waits for its client, if it does.
+    /// The beginning of its wait for the client, if it waits.
     since: Option<u64>,
-    let_go: CancellationToken,
+    evicted: CancellationToken,
 }
 
-/// Why there is no place.
+/// Why there is no permit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Full {
-    /// All are taken by connections that work.
+    /// All connections work.
     All,
-    /// So is this address' share.
+    /// All connections of this address work.
     Share,
 }
 
-impl Places {
+impl Permits {
     pub(crate) fn new(gauge: Gauge, reached: fn(Limit)) -> Self {
         Self { open: Mutex::default(), changed: Notify::new(), gauge, reached }
     }
 
-    /// A place for a connection that begins to wait for its client, if need be one that another has to leave.
-    pub(crate) fn enter(self: &Arc<Self>, sender: Option<Sender>, most: Most) -> Result<Place, Full> {
+    /// A permit for a connection that begins to wait for its client. Evicts others if there is none left.
+    pub(crate) fn acquire(self: &Arc<Self>, sender: Option<Sender>, most: Most) -> Result<Permit, Full> {
         let mut open = self.lock();
         if let Some(sender) = sender {
-            while open.of.get(&sender).is_some_and(|count| *count >= most.each) {
+            while open.per_sender.get(&sender).is_some_and(|count| *count >= most.each) {
                 (self.reached)(Limit::ConnectionsPerAddress);
-                if !open.let_go(|connection| connection.sender == Some(sender)) {
+                if !open.evict(|connection| connection.sender == Some(sender)) {
                     return Err(Full::Share);
                 }
             }
         }
         while open.connections.len() >= most.all {
-            if !open.let_go(|_| true) {
+            if !open.evict(|_| true) {
                 return Err(Full::All);
             }
             (self.reached)(Limit::Connections);
         }
-        let let_go = CancellationToken::new();
-        let number = open.number();
-        open.connections.insert(number, Connection { sender, since: None, let_go: let_go.clone() });
+        let evicted = CancellationToken::new();
+        let number = open.next_number();
+        open.connections.insert(number, Connection { sender, since: None, evicted: evicted.clone() });
         if let Some(sender) = sender {
-            *open.of.entry(sender).or_default() += 1;
+            *open.per_sender.entry(sender).or_default() += 1;
         }
         open.waits(number);
         self.gauge.increment(1);
-        Ok(Place { places: Arc::clone(self), number, let_go })
+        Ok(Permit { permits: Arc::clone(self), number, evicted })
     }
 
-    /// Waits until it is worth asking again.
+    /// Waits until a permit may be available.
     pub(crate) async fn changed(&self) {
         self.changed.notified().await;
     }
@@ -105,13 +105,13 @@ impl Places {
 }
 
 impl Open {
-    fn number(&mut self) -> u64 {
-        self.next += 1;
-        self.next
+    fn next_number(&mut self) -> u64 {
+        self.last += 1;
+        self.last
     }
 
     fn waits(&mut self, number: u64) {
-        let since = self.number();
+        let since = self.next_number();
         if let Some(connection) = self.connections.get_mut(&number) {
             connection.since = Some(since);
             self.waiting.insert(since, number);
@@ -125,12 +125,12 @@ impl Open {
         }
     }
 
-    /// Closes the connection that has waited the longest for its client, of those that are meant.
-    fn let_go(&mut self, is_meant: impl Fn(&Connection) -> bool) -> bool {
-        let found = self.waiting.values().find(|number| self.connections.get(number).is_some_and(&is_meant));
+    /// Closes the matching connection that has waited longest for its client. Returns whether there was one.
+    fn evict(&mut self, matches: impl Fn(&Connection) -> bool) -> bool {
+        let found = self.waiting.values().find(|number| self.connections.get(number).is_some_and(&matches));
         let Some(number) = found.copied() else { return false };
         if let Some(connection) = self.remove(number) {
-            connection.let_go.cancel();
+            connection.evicted.cancel();
         }
         true
     }
@@ -139,50 +139,50 @@ impl Open {
         self.works(number);
         let connection = self.connections.remove(&number)?;
         if let Some(sender) = connection.sender
-            && let Some(count) = self.of.get_mut(&sender)
+            && let Some(count) = self.per_sender.get_mut(&sender)
         {
             *count -= 1;
             if *count == 0 {
-                self.of.remove(&sender);
+                self.per_sender.remove(&sender);
             }
         }
         Some(connection)
     }
 }
 
-/// A connection's place, until it is dropped.
-pub struct Place {
-    places: Arc<Places>,
+/// A connection's permit, until it is dropped.
+pub struct Permit {
+    permits: Arc<Permits>,
     number: u64,
-    let_go: CancellationToken,
+    evicted: CancellationToken,
 }
 
-impl Place {
-    /// It waits for its client.
+impl Permit {
+    /// Marks the connection as waiting for its client.
     pub fn waits(&self) {
-        let mut open = self.places.lock();
+        let mut open = self.permits.lock();
         open.works(self.number);
         open.waits(self.number);
         drop(open);
-        self.places.changed.notify_one();
+        self.permits.changed.notify_one();
     }
 
-    /// It has a request to answer, so it is not evicted.
+    /// Marks the connection as working, so that it is not evicted.
     pub fn works(&self) {
-        self.places.lock().works(self.number);
+        self.permits.lock().works(self.number);
     }
 
-    /// When it has to leave.
-    pub(crate) async fn let_go(&self) {
-        self.let_go.cancelled().await;
+    /// Returns when the connection is evicted.
+    pub(crate) async fn evicted(&self) {
+        self.evicted.cancelled().await;
     }
 }
 
-impl Drop for Place {
+impl Drop for Permit {
     fn drop(&mut self) {
-        self.places.lock().remove(self.number);
-        self.places.gauge.decrement(1);
-        self.places.changed.notify_one();
+        self.permits.lock().remove(self.number);
+        self.permits.gauge.decrement(1);
+        self.permits.changed.notify_one();
     }
 }
 
@@ -195,8 +195,8 @@ mod tests {
         Most { all, each }
     }
 
-    fn places() -> Arc<Places> {
-        Arc::new(Places::new(Gauge::noop(), |_| {}))
+    fn permits() -> Arc<Permits> {
+        Arc::new(Permits::new(Gauge::noop(), |_| {}))
     }
 
     fn sender(number: u32) -> Sender {
@@ -204,68 +204,68 @@ mod tests {
     }
 
     #[test]
-    fn who_has_waited_longest_has_to_leave() {
-        let (places, limits) = (places(), limits(3, 3));
+    fn the_connection_that_has_waited_longest_is_evicted() {
+        let (permits, limits) = (permits(), limits(3, 3));
         let [first, second, third] =
-            [1, 2, 3].map(|number| places.enter(Some(sender(number)), limits).unwrap());
-        // The first one's request came, was worked for and answered; the second one's is worked for.
+            [1, 2, 3].map(|number| permits.acquire(Some(sender(number)), limits).unwrap());
+        // The first one's request was answered; the second one's is in work.
         first.works();
         first.waits();
         second.works();
-        let gone = |place: &Place| place.let_go.is_cancelled();
-        let fourth = places.enter(Some(sender(4)), limits).unwrap();
+        let gone = |permit: &Permit| permit.evicted.is_cancelled();
+        let fourth = permits.acquire(Some(sender(4)), limits).unwrap();
         assert!(gone(&third) && !gone(&first));
-        let fifth = places.enter(Some(sender(5)), limits).unwrap();
+        let fifth = permits.acquire(Some(sender(5)), limits).unwrap();
         assert!(gone(&first) && !gone(&fourth));
-        // What has left counts no more, and leaves only once.
+        // An evicted connection does not count, also not when it is dropped.
         drop((first, third));
         fourth.works();
         fifth.works();
-        assert_eq!(places.enter(Some(sender(6)), limits).err(), Some(Full::All));
+        assert_eq!(permits.acquire(Some(sender(6)), limits).err(), Some(Full::All));
         drop(fourth);
-        assert!(places.enter(Some(sender(6)), limits).is_ok());
+        assert!(permits.acquire(Some(sender(6)), limits).is_ok());
         drop((second, fifth));
-        let open = places.lock();
-        assert!(open.connections.is_empty() && open.waiting.is_empty() && open.of.is_empty());
+        let open = permits.lock();
+        assert!(open.connections.is_empty() && open.waiting.is_empty() && open.per_sender.is_empty());
     }
 
     #[test]
-    fn an_address_that_has_its_share_gives_one_of_its_own() {
-        let (places, limits) = (places(), limits(10, 2));
-        let other = places.enter(Some(sender(9)), limits).unwrap();
-        let first = places.enter(Some(sender(1)), limits).unwrap();
-        let second = places.enter(Some(sender(1)), limits).unwrap();
-        let third = places.enter(Some(sender(1)), limits).unwrap();
-        assert!(first.let_go.is_cancelled() && !other.let_go.is_cancelled());
+    fn an_address_with_its_share_loses_one_of_its_own() {
+        let (permits, limits) = (permits(), limits(10, 2));
+        let other = permits.acquire(Some(sender(9)), limits).unwrap();
+        let first = permits.acquire(Some(sender(1)), limits).unwrap();
+        let second = permits.acquire(Some(sender(1)), limits).unwrap();
+        let third = permits.acquire(Some(sender(1)), limits).unwrap();
+        assert!(first.evicted.is_cancelled() && !other.evicted.is_cancelled());
         second.works();
         third.works();
-        assert_eq!(places.enter(Some(sender(1)), limits).err(), Some(Full::Share));
-        let proxys: Vec<_> = (0..6).map(|_| places.enter(None, limits).unwrap()).collect();
-        assert!(!other.let_go.is_cancelled());
+        assert_eq!(permits.acquire(Some(sender(1)), limits).err(), Some(Full::Share));
+        let proxys: Vec<_> = (0..6).map(|_| permits.acquire(None, limits).unwrap()).collect();
+        assert!(!other.evicted.is_cancelled());
         drop(proxys);
     }
 
     #[test]
-    fn a_limit_that_was_lowered_holds_for_who_comes_next() {
-        let places = places();
+    fn a_lowered_limit_applies_to_the_next_connection() {
+        let permits = permits();
         let all: Vec<_> =
-            (0..8).map(|number| places.enter(Some(sender(number)), limits(8, 8)).unwrap()).collect();
-        let next = places.enter(Some(sender(9)), limits(3, 3)).unwrap();
-        assert_eq!(all.iter().filter(|place| place.let_go.is_cancelled()).count(), 6);
-        assert_eq!(places.lock().connections.len(), 3);
+            (0..8).map(|number| permits.acquire(Some(sender(number)), limits(8, 8)).unwrap()).collect();
+        let next = permits.acquire(Some(sender(9)), limits(3, 3)).unwrap();
+        assert_eq!(all.iter().filter(|permit| permit.evicted.is_cancelled()).count(), 6);
+        assert_eq!(permits.lock().connections.len(), 3);
         drop((all, next));
     }
 
     #[tokio::test]
-    async fn whoever_waits_for_a_place_learns_that_there_is_one() {
-        let (places, limits) = (places(), limits(1, 1));
-        let place = places.enter(Some(sender(1)), limits).unwrap();
-        place.works();
-        assert_eq!(places.enter(Some(sender(2)), limits).err(), Some(Full::All));
-        place.waits();
-        places.changed().await;
-        let next = places.enter(Some(sender(2)), limits).unwrap();
-        tokio::time::timeout(std::time::Duration::from_secs(5), place.let_go()).await.unwrap();
+    async fn a_client_that_waits_for_a_permit_is_notified() {
+        let (permits, limits) = (permits(), limits(1, 1));
+        let permit = permits.acquire(Some(sender(1)), limits).unwrap();
+        permit.works();
+        assert_eq!(permits.acquire(Some(sender(2)), limits).err(), Some(Full::All));
+        permit.waits();
+        permits.changed().await;
+        let next = permits.acquire(Some(sender(2)), limits).unwrap();
+        tokio::time::timeout(std::time::Duration::from_secs(5), permit.evicted()).await.unwrap();
         drop(next);
     }
 }

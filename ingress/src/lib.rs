@@ -1,22 +1,22 @@
-//! The way in: verifies OpenRouter's callbacks and makes them durable before it answers.
+//! The ingress: verifies OpenRouter's callbacks and makes them durable before it answers.
 //!
 //! ```text
 //! socket ▶ limits ▶ body, bounded ▶ accept: verify, normalize ▶ limits ▶ publish ▶ 204
 //!          429, 503   413, 408           401, 422               429       503
 //! ```
 //!
-//! - [`listener`]: the listening loop with its deadlines, and draining; the admin port has it, too.
-//! - [`connections`]: places for connections, and who has to leave when there are none.
-//! - [`timed`]: a connection with deadlines for heads, for being idle, and for a client that takes nothing of an answer.
-//! - [`address`]: whose a request is, by its peer and by what trusted proxies say.
-//! - [`limits`]: who is let in, before a body is read and after it was verified. It stands on [`rate`], how much of an
-//!   allowance is left, [`recent`], what is known of senders for a while, and [`budget`], how much is in use at once.
-//! - [`quiet`]: how many lines strangers may have in the log.
-//! - [`accept`]: the decision, pure: who signed this, and is it an event?
-//! - [`body`]: reads a body within its limit and its deadline.
-//! - [`callback`]: `POST /callbacks/{tenant}`, which asks them all.
-//! - [`reason`]: why a request is refused; [`refusals`]: what was refused in the last hour, announced to relays.
-//! - [`problem`]: the errors, as RFC 9457 problem documents.
+//! - [`listener`]: the listening loop with its deadlines, and draining; the admin port uses it, too.
+//! - [`connections`]: permits for connections, and eviction when there are none.
+//! - [`timed`]: a connection with deadlines for heads, idle time and writes.
+//! - [`address`]: the client's address, by its peer and by trusted proxies.
+//! - [`limits`]: admission before a body is read and after it was verified, with [`rate`], the rest of an allowance,
+//!   [`recent`], bounded memory of senders, and [`budget`], the use of a resource.
+//! - [`refusal_log`]: the limits of log lines about refusals.
+//! - [`accept`]: the pure decision about a callback's signature and event.
+//! - [`body`]: reading a body within its limit and its deadline.
+//! - [`callback`]: `POST /callbacks/{tenant}`, which uses all of these.
+//! - [`reason`]: the reasons of refusals; [`refusals`]: the refusals of the last hour, announced to relays.
+//! - [`problem`]: errors as RFC 9457 problem documents.
 
 mod accept;
 mod address;
@@ -27,19 +27,19 @@ mod connections;
 mod limits;
 pub mod listener;
 mod problem;
-mod quiet;
 mod rate;
 mod reason;
 mod recent;
+mod refusal_log;
 mod refusals;
 #[cfg(test)]
 mod tests;
 mod timed;
 
-pub use connections::Place;
+pub use connections::Permit;
 
 use axum::response::{IntoResponse as _, Response};
-use connections::Places;
+use connections::Permits;
 use http::{Method, Request, StatusCode};
 use hyper::body::Incoming;
 use listener::{Answers, Bounds, Unserved};
@@ -51,15 +51,15 @@ use std::{
     sync::Arc,
     time::Duration,
 };
-use talaria_bus::{Clock, Publisher};
+use talaria_bus::Publisher;
 use talaria_core::config::Config;
 use tokio::{net::TcpListener, sync::watch};
 use tokio_util::sync::CancellationToken;
 
-/// Where load balancers look whether callbacks are taken here.
+/// The health check for load balancers.
 const HEALTH: &str = "/healthz";
 
-/// How long connections may take to finish after `stop`, beside the deadlines of a head and a body.
+/// The time for connections to finish after `stop`, beyond the deadlines of a head and a body.
 const DRAIN: Duration = Duration::from_secs(15);
 
 /// The ingress, listening but not yet serving.
@@ -69,50 +69,44 @@ pub struct Ingress {
 }
 
 impl Ingress {
-    /// Listens on the configured address, which stays as it was at the start. Each connection and each callback is
-    /// taken by the configuration as it then is.
-    pub async fn bind(
-        config: watch::Receiver<Arc<Config>>,
-        publisher: Publisher,
-        clock: Clock,
-    ) -> io::Result<Self> {
+    /// Listens on the configured address, which never changes. Other settings take effect with the next connection or callback.
+    pub async fn bind(config: watch::Receiver<Arc<Config>>, publisher: Publisher) -> io::Result<Self> {
         let address = config.borrow().ingress.listen;
         let listener = TcpListener::bind(address).await?;
-        Ok(Self { listener, state: callback::State::new(config, publisher, clock) })
+        Ok(Self { listener, state: callback::State::new(config, publisher) })
     }
 
-    /// Where it listens.
+    /// The address of the listener.
     pub fn address(&self) -> io::Result<SocketAddr> {
         self.listener.local_addr()
     }
 
-    /// Serves until it is told to stop, and then finishes what has begun. Once it is leaving, each answer ends its
-    /// connection, so that the sender's next one goes to a process that stays.
+    /// Serves until `stop`, and then finishes open requests. From `leaving` on, each answer closes its connection, so that the
+    /// sender's next one goes to another process.
     pub async fn serve(self, leaving: CancellationToken, stop: CancellationToken) {
         let serving = Arc::new(Serving { state: self.state, leaving: leaving.clone() });
-        let places = Places::new(gauge!("talaria_ingress_connections"), limits::reached);
+        let permits = Permits::new(gauge!("talaria_ingress_connections"), limits::reached);
         let announce =
             serving.state.refusals.announce(&serving.state.publisher, serving.state.config.clone());
         tokio::select! {
-            () = listener::serve_at(self.listener, Arc::clone(&serving), places, leaving, stop) => {}
+            () = listener::serve_at(self.listener, Arc::clone(&serving), permits, leaving, stop) => {}
             () = announce => {}
         }
     }
 }
 
-/// Answers callbacks, and load balancers.
+/// Answers callbacks and health checks.
 struct Serving {
     state: callback::State,
     leaving: CancellationToken,
 }
 
 impl Serving {
-    /// Whether callbacks should be sent here; says nothing else, since any client may ask. The admin port's `/readyz` says
-    /// whether they can be stored: when they cannot, a balancer could do nothing better than to send them here and have
-    /// them answered 503.
+    /// Whether callbacks should be sent here. Shows nothing else, since any client may ask. The admin port's `/readyz` shows
+    /// whether they can be stored: if not, a balancer has no better choice than to send them here for an answer of 503.
     fn health(&self, method: &Method) -> Response {
         if !matches!(*method, Method::GET | Method::HEAD) {
-            Problem::health_is_looked_at().into_response()
+            Problem::health_method_not_allowed().into_response()
         } else if self.leaving.is_cancelled() {
             (StatusCode::SERVICE_UNAVAILABLE, "stopping\n").into_response()
         } else {
@@ -139,11 +133,11 @@ impl Answers for Serving {
         self.state.config.borrow().ingress.trusted_proxies.contain(peer)
     }
 
-    async fn answer(&self, peer: IpAddr, place: &Place, request: Request<Incoming>) -> Response {
+    async fn answer(&self, peer: IpAddr, permit: &Permit, request: Request<Incoming>) -> Response {
         if request.uri().path() == HEALTH {
             return self.health(request.method());
         }
-        self.state.answer(peer, place, request).await
+        self.state.answer(peer, permit, request).await
     }
 
     fn unserved(&self, peer: IpAddr, why: Unserved) {

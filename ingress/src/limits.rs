@@ -1,17 +1,16 @@
-//! Who is let in, before a body is read and after it was verified.
+//! Admission of requests, before a body is read and after it was verified.
 //!
-//! OpenRouter's callbacks come from few addresses, for all tenants, and any customer may have it call any path here. So what
-//! an address may do wrong is limited, and what it does right is not:
+//! OpenRouter's callbacks come from few addresses, for all tenants, and any customer can make it call any path here. So refused
+//! requests of an address are limited, and accepted ones are not:
 //!
-//! - An address that had too many requests refused is answered 429 before anything of the next one's body is read, unless
-//!   that may be signed rightly: it has a signature that can be read and is recent. Then it is in doubt. It is read and
-//!   verified like any other, and answered 429 only if its signature is not right. So a sender that shares an address with a
-//!   sender of junk, such as everybody behind a proxy that is not known as one, gets his callbacks through. What is
-//!   refused counts only once it was refused.
-//! - An address that has sent a verified callback is none that this is for: a tenant whose secret is wrong must not stop
-//!   the others, and OpenRouter cannot be shut out by being made to call here.
-//! - A tenant's callbacks count once they are verified, so that an allowance is not used up by naming its owner; and a
-//!   name of no tenant is treated like a tenant's.
+//! - An address with too many refused requests is answered 429 before the body is read, unless the signature may be valid: it
+//!   can be parsed and is recent. Then the request is in doubt: it is read and verified like any other, and answered 429 only
+//!   if its signature is not valid. So a sender that shares an address with a sender of junk, such as clients of an unknown
+//!   proxy, gets its callbacks through. A request counts only after it was refused.
+//! - An address that has sent a verified callback is exempt: a tenant with a wrong secret must not stop the others, and
+//!   OpenRouter cannot be shut out by requests that a customer makes it send.
+//! - A tenant's callbacks count after they are verified, so that strangers cannot use up its allowance; an unknown tenant's
+//!   name is handled like a known one.
 //! - A trusted proxy that does not name its client is not limited by address.
 
 use crate::{
@@ -25,15 +24,15 @@ use std::time::Duration;
 use talaria_core::config;
 use tokio::time::Instant;
 
-/// How a request may go on.
+/// The admission of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Admission {
     Free,
-    /// Its address had too many requests refused: if it is refused, too, it is told to wait so long.
+    /// Its address has too many refused requests: if it is refused, too, this is the time in `Retry-After`.
     InDoubt(Duration),
 }
 
-/// For how long an address is believed after a verified callback. Jobs may be a day apart.
+/// How long an address is exempt after a verified callback. Jobs may be a day apart.
 const PROVEN: Duration = Duration::from_secs(24 * 3_600);
 
 /// A limit that was reached.
@@ -88,8 +87,7 @@ impl Default for Limits {
 }
 
 impl Limits {
-    /// Whether a request, which may be signed rightly or cannot, may go on to its body; otherwise which limit it reached,
-    /// and how long until there is room.
+    /// Admits a request to its body, or returns the limit that it reached and the time until there is room.
     pub(crate) fn admit(
         &self,
         client: Client,
@@ -117,7 +115,7 @@ impl Limits {
         Ok(admission)
     }
 
-    /// A request was refused for what it is.
+    /// Records a request that was refused for its content.
     pub(crate) fn refused(&self, client: Client, now: Instant, limits: &config::Limits) {
         if let Some(rate) = limits.refused_per_address.filter(|_| !client.is_proxy) {
             let charge = |until| (rate::take(until, now, rate), ());
@@ -125,7 +123,7 @@ impl Limits {
         }
     }
 
-    /// A callback was verified. How long until its tenant may have one more, if that is not now.
+    /// Records a verified callback, or returns the tenant's limit and the time until there is room.
     pub(crate) fn verified(
         &self,
         client: Client,
@@ -140,14 +138,14 @@ impl Limits {
         Ok(())
     }
 
-    /// A client has sent what one of the tenants' OpenRouter has signed.
+    /// Records that a client has sent a request with a tenant's valid signature.
     pub(crate) fn proven(&self, client: Client, now: Instant) {
         self.proven.change(Sender::from(client.address), now, |_| (now + PROVEN, ()));
     }
 
-    /// How many bytes all bodies may take when this client sends one: a quarter of them is left for those who have
-    /// proven who they are, and another one for those who are not in doubt.
-    pub(crate) fn share_of_bodies(
+    /// The limit for bytes of all bodies when this client sends one: a quarter is reserved for clients with a verified callback,
+    /// and another quarter for those that are not in doubt.
+    pub(crate) fn room_for_bodies(
         &self,
         client: Client,
         admission: Admission,
@@ -166,7 +164,7 @@ impl Limits {
     }
 }
 
-/// Takes one of an allowance, or says how long until there is one.
+/// Uses one of an allowance, or returns the time until there is one.
 fn take<K: std::hash::Hash + Eq>(
     recent: &Recent<K>,
     key: K,
@@ -209,7 +207,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_is_refused_counts_and_what_is_verified_clears() {
+    async fn refused_requests_count_and_a_verified_one_exempts() {
         let (limits, config) = (Limits::default(), config());
         let admit = |client| limits.admit(client, || false, Instant::now(), &config).map(drop);
         let (stranger, other, proxy) =
@@ -221,13 +219,13 @@ mod tests {
         }
         assert_eq!(admit(stranger), Err((Limit::RefusedPerAddress, SECOND)));
         let signed = limits.admit(stranger, || true, Instant::now(), &config);
-        assert_eq!(signed, Ok(Admission::InDoubt(SECOND)), "it may be OpenRouter's, by the same way");
+        assert_eq!(signed, Ok(Admission::InDoubt(SECOND)), "it may be OpenRouter's, by the same proxy");
         assert_eq!((admit(other), admit(proxy)), (Ok(()), Ok(())));
         tokio::time::advance(SECOND).await;
         assert_eq!(admit(stranger), Ok(()));
         limits.refused(stranger, Instant::now(), &config);
         assert!(admit(stranger).is_err());
-        // It turns out to be one whom a tenant has given its secret.
+        // It turns out to know a tenant's secret.
         assert_eq!(limits.verified(stranger, "acme", Instant::now(), &config), Ok(()));
         for _ in 0..100 {
             limits.refused(stranger, Instant::now(), &config);
@@ -236,7 +234,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn an_absolute_limit_counts_everything_and_a_tenants_what_is_verified() {
+    async fn an_absolute_limit_counts_all_requests_and_a_tenants_limit_verified_ones() {
         let two = Some(Pace { count: 2, window: 2 * SECOND });
         let (limits, config) =
             (Limits::default(), config::Limits { per_address: two, per_tenant: two, ..config() });
@@ -248,20 +246,20 @@ mod tests {
         assert_eq!(limits.admit(at("2001:db8::2"), || true, now, &config), Err((Limit::PerAddress, SECOND)));
         assert_eq!(limits.verified(client, "acme", now, &config), Err((Limit::PerTenant, SECOND)));
         assert_eq!(limits.verified(client, "other", now, &config), Ok(()));
-        // What finds no room takes nothing, so who waits is served.
+        // A refused request uses nothing, so a client that waits is served.
         tokio::time::advance(SECOND).await;
         assert_eq!(limits.admit(client, || true, Instant::now(), &config), Ok(Admission::Free));
         assert_eq!(limits.verified(client, "acme", Instant::now(), &config), Ok(()));
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_quarter_of_the_bodies_is_left_for_those_who_are_known() {
+    async fn a_quarter_of_the_bodies_is_reserved_for_known_clients() {
         let (limits, config, now) = (Limits::default(), config(), Instant::now());
         limits.verified(at("192.0.2.1"), "acme", now, &config).unwrap();
-        let share = |address, now| limits.share_of_bodies(at(address), Admission::Free, now, &config);
-        assert_eq!((share("192.0.2.1", now), share("192.0.2.2", now)), (400, 300));
-        assert_eq!(share("192.0.2.1", now + PROVEN), 300);
+        let room = |address, now| limits.room_for_bodies(at(address), Admission::Free, now, &config);
+        assert_eq!((room("192.0.2.1", now), room("192.0.2.2", now)), (400, 300));
+        assert_eq!(room("192.0.2.1", now + PROVEN), 300);
         let in_doubt = Admission::InDoubt(SECOND);
-        assert_eq!(limits.share_of_bodies(at("192.0.2.2"), in_doubt, now, &config), 200);
+        assert_eq!(limits.room_for_bodies(at("192.0.2.2"), in_doubt, now, &config), 200);
     }
 }

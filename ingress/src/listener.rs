@@ -1,10 +1,10 @@
-//! The listening loop: HTTP/1.1 with deadlines for heads and idle connections, a place for each connection, and draining.
+//! The listening loop: HTTP/1.1 with deadlines for heads and idle connections, a permit for each connection, and draining.
 //!
-//! Callbacks and the admin port are served by it, each with bounds of its own.
+//! It serves callbacks and the admin port, each with its own bounds.
 
 use crate::{
     address::Sender,
-    connections::{Full, Most, Place, Places},
+    connections::{Full, Most, Permit, Permits},
     timed::{Phase, Timed, Times},
 };
 use axum::response::Response;
@@ -16,37 +16,37 @@ use hyper_util::{
 };
 use metrics::Gauge;
 use std::{convert::Infallible, future::Future, io, net::IpAddr, sync::Arc, time::Duration};
-use talaria_bus::LogLimit;
+use talaria_telemetry::LogLimiter;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 
-/// What clients may use up, and for how long they may let us wait.
+/// The limits and deadlines of clients.
 #[derive(Clone, Copy, Debug)]
 pub struct Bounds {
-    /// Connections at once. Where all are taken, the one is closed that has waited for its client the longest.
+    /// The most concurrent connections. Beyond it, the one that has waited longest for its client is closed.
     pub connections: usize,
-    /// Connections of one address at once.
+    /// The most concurrent connections of one address.
     pub connections_per_address: usize,
-    /// In which a head has to arrive, and something of an answer has to be taken.
+    /// The deadline for a head, and for progress of a write.
     pub head_timeout: Duration,
     /// How long a connection may be idle between an answer and the next request.
     pub idle_timeout: Duration,
     /// A longer head is refused; at least 8 KiB.
     pub max_head_bytes: usize,
-    /// A head with more headers is refused; hyper's own default where it is `None`.
+    /// A head with more headers is refused; hyper's default if it is `None`.
     pub max_headers: Option<usize>,
-    /// How long connections may take to finish after `stop`.
+    /// The time for connections to finish after `stop`.
     pub drain: Duration,
 }
 
-/// Why a client was refused whose request never came to be answered.
+/// Why a client got no answer from [`Answers`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unserved {
-    /// Its address has as many connections as it may have, and all of them work.
+    /// Its address has all its connections, and all of them work.
     Share,
-    /// No HTTP/1.1.
+    /// Not HTTP/1.1.
     NotHttp,
-    /// HTTP/2 without asking whether it is spoken here.
+    /// HTTP/2 with prior knowledge.
     Http2,
     /// TLS.
     Tls,
@@ -56,58 +56,58 @@ pub enum Unserved {
     HeadTooSlow,
 }
 
-/// Who answers requests.
+/// The service behind a listener.
 pub trait Answers: Send + Sync + 'static {
-    /// The bounds as they are now: each connection has those of its beginning.
+    /// The present bounds: each connection keeps those of its beginning.
     fn bounds(&self) -> Bounds;
 
     /// Whether connections from this address are of many clients, so that [`Bounds::connections_per_address`] does not
     /// apply.
     fn is_shared(&self, peer: IpAddr) -> bool;
 
-    /// Answers a request that came over the connection at this place. The connection counts as waiting for its client, and
-    /// may have to leave, until the place is told that it works.
+    /// Answers a request over the connection with this permit. The connection counts as waiting for its client, and may be
+    /// evicted, until [`Permit::works`].
     fn answer(
         &self,
         peer: IpAddr,
-        place: &Place,
+        permit: &Permit,
         request: Request<Incoming>,
     ) -> impl Future<Output = Response> + Send;
 
-    /// Learns of a client that was refused.
+    /// Records a client without an answer.
     fn unserved(&self, peer: IpAddr, why: Unserved);
 }
 
-/// Serves until it is told to stop, and then finishes what has begun. Once it is leaving, each answer ends its connection.
+/// Serves until `stop`, and then finishes open requests. From `leaving` on, each answer closes its connection.
 pub async fn serve(
     listener: TcpListener,
     answers: Arc<impl Answers>,
     leaving: CancellationToken,
     stop: CancellationToken,
 ) {
-    let places = Places::new(Gauge::noop(), |_| {});
-    serve_at(listener, answers, places, leaving, stop).await;
+    let permits = Permits::new(Gauge::noop(), |_| {});
+    serve_at(listener, answers, permits, leaving, stop).await;
 }
 
-/// The same, with places that are counted.
+/// The same with metrics of the permits.
 pub(crate) async fn serve_at(
     listener: TcpListener,
     answers: Arc<impl Answers>,
-    places: Places,
+    permits: Permits,
     leaving: CancellationToken,
     stop: CancellationToken,
 ) {
     let connections = GracefulShutdown::new();
-    let places = Arc::new(places);
+    let permits = Arc::new(permits);
     loop {
         let accept = async {
             let (stream, peer) = listener.accept().await?;
-            Ok((stream, peer.ip(), place(&*answers, &places, peer.ip()).await))
+            Ok((stream, peer.ip(), acquire(&*answers, &permits, peer.ip()).await))
         };
-        let (stream, peer, place) = tokio::select! {
+        let (stream, peer, permit) = tokio::select! {
             () = stop.cancelled() => break,
             accepted = accept => match accepted {
-                Ok((stream, peer, Some(place))) => (stream, peer, place),
+                Ok((stream, peer, Some(permit))) => (stream, peer, permit),
                 Ok((_, peer, None)) => {
                     answers.unserved(peer, Unserved::Share);
                     continue;
@@ -118,15 +118,15 @@ pub(crate) async fn serve_at(
                 }
             },
         };
-        // Answers are small and should not wait to be joined with others.
+        // Answers are small, and must not wait for further data.
         let _ = TcpStream::set_nodelay(&stream, true);
         let (answers, leaving, watcher) = (Arc::clone(&answers), leaving.clone(), connections.watcher());
         tokio::spawn(async move {
             let (bounds, phase) = (answers.bounds(), Phase::default());
             let answer = service_fn(|request| async {
                 phase.works();
-                let mut response = answers.answer(peer, &place, request).await;
-                place.waits();
+                let mut response = answers.answer(peer, &permit, request).await;
+                permit.waits();
                 phase.idles();
                 if leaving.is_cancelled() {
                     response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
@@ -143,45 +143,45 @@ pub(crate) async fn serve_at(
                         answers.unserved(peer, why);
                     }
                 },
-                () = place.let_go() => tracing::debug!(%peer, "connection closed to make room for another"),
+                () = permit.evicted() => tracing::debug!(%peer, "connection evicted"),
             }
         });
     }
     drop(listener);
     if tokio::time::timeout(answers.bounds().drain, connections.shutdown()).await.is_err() {
-        tracing::warn!("connections were still open when the process had to stop");
+        tracing::warn!("connections still open at the end of the drain");
     }
 }
 
-/// A connection's place, once there is one; none if its address has its share.
-async fn place(answers: &impl Answers, places: &Arc<Places>, peer: IpAddr) -> Option<Place> {
+/// A permit for a connection, once there is one; `None` if its address has used up its share.
+async fn acquire(answers: &impl Answers, permits: &Arc<Permits>, peer: IpAddr) -> Option<Permit> {
     loop {
         let bounds = answers.bounds();
         let sender = (!answers.is_shared(peer)).then(|| Sender::from(peer));
         let most = Most { all: bounds.connections, each: bounds.connections_per_address };
-        match places.enter(sender, most) {
-            Ok(place) => break Some(place),
+        match permits.acquire(sender, most) {
+            Ok(permit) => break Some(permit),
             Err(Full::Share) => break None,
-            Err(Full::All) => places.changed().await,
+            Err(Full::All) => permits.changed().await,
         }
     }
 }
 
 fn http(bounds: &Bounds) -> http1::Builder {
     let mut http = http1::Builder::new();
-    // The connection itself has a deadline for either. With one of its own, which is never earlier, hyper asks the connection
-    // for the next head as soon as it is idle; without, only when something has come.
+    // `Timed` has the deadlines. With a deadline of its own, which is never earlier, hyper polls an idle connection for the next
+    // head at once; without it, only when data has come.
     http.timer(TokioTimer::new())
         .header_read_timeout(bounds.idle_timeout + bounds.head_timeout)
         .max_buf_size(bounds.max_head_bytes);
-    // Only where it is asked for: hyper then makes room for the headers of each request again.
+    // Only if configured: hyper then allocates the headers for each request.
     if let Some(most) = bounds.max_headers {
         http.max_headers(most);
     }
     http
 }
 
-/// Why a connection ended whose client never got an answer of ours, if that is for what it sent.
+/// Why a client got no answer before its connection ended, if the cause is in its data.
 fn unserved(error: &hyper::Error, phase: &Phase) -> Option<Unserved> {
     if phase.was_late() {
         Some(Unserved::HeadTooSlow)
@@ -198,11 +198,11 @@ fn unserved(error: &hyper::Error, phase: &Phase) -> Option<Unserved> {
     }
 }
 
-/// Errors of one connection pass; when the process has no more files, waiting is all that helps.
+/// Waits after an error of the listener, such as a lack of file descriptors. Errors of one connection need no wait.
 async fn pause_after(error: &io::Error) {
     use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
     if !matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset) {
-        static FAILED: LogLimit = LogLimit::new();
+        static FAILED: LogLimiter = LogLimiter::new();
         if let Some(left_out) = FAILED.admit() {
             tracing::error!(%error, left_out, "cannot accept connections");
         }

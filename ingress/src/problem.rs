@@ -1,11 +1,11 @@
-//! Errors as RFC 9457 problem documents.
+//! Error answers as RFC 9457 problem documents.
 
 use axum::response::{IntoResponse, Response};
 use http::{HeaderName, HeaderValue, StatusCode, header};
 use serde_json::json;
 use std::time::Duration;
 
-/// An error that a sender is told.
+/// An error answer.
 #[derive(Clone, Debug)]
 pub(crate) struct Problem {
     status: StatusCode,
@@ -27,13 +27,12 @@ impl Problem {
         self
     }
 
-    /// The sender's body is not read, so nothing can follow it.
+    /// Closes the connection, because the rest of the body is not read.
     pub(crate) fn unread(self) -> Self {
         self.with(header::CONNECTION, "close")
     }
 
-    /// One and the same for an unknown tenant and for every fault of a signature. That a body is compressed is what the
-    /// sender knows already.
+    /// The same for an unknown tenant and for every fault of a signature. The sender already knows the compression.
     pub(crate) fn unauthorized(compressed: Option<&str>) -> Self {
         let mut detail = "The callback is not signed by a sender that is known here.".to_owned();
         if let Some(coding) = compressed {
@@ -73,13 +72,13 @@ impl Problem {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, detail).with(header::RETRY_AFTER, "5")
     }
 
-    /// Something is missing here, and the operator knows.
+    /// The tenant's secret is missing here.
     pub(crate) fn not_verifiable() -> Self {
         let detail = "Callbacks cannot be verified now. It was not accepted; send it again.";
         Self::new(StatusCode::SERVICE_UNAVAILABLE, detail).with(header::RETRY_AFTER, "60")
     }
 
-    /// After a limit was reached that is the sender's or the tenant's own. Says nothing of which.
+    /// A limit of the sender or the tenant was reached. Does not reveal which.
     pub(crate) fn too_many(wait: Duration) -> Self {
         let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
         let mut problem = Self::new(StatusCode::TOO_MANY_REQUESTS, "Too many requests. Send it again later.");
@@ -87,7 +86,7 @@ impl Problem {
         problem
     }
 
-    /// There is more to do than can be done.
+    /// A limit for all senders was reached.
     pub(crate) fn overloaded() -> Self {
         let detail = "There is no room for the callback now. It was not accepted; send it again.";
         Self::new(StatusCode::SERVICE_UNAVAILABLE, detail).with(header::RETRY_AFTER, "5")
@@ -101,7 +100,7 @@ impl Problem {
         Self::new(StatusCode::METHOD_NOT_ALLOWED, "Callbacks are POSTed.").with(header::ALLOW, "POST")
     }
 
-    pub(crate) fn health_is_looked_at() -> Self {
+    pub(crate) fn health_method_not_allowed() -> Self {
         Self::new(StatusCode::METHOD_NOT_ALLOWED, "Health is asked for with GET or HEAD.")
             .with(header::ALLOW, "GET, HEAD")
     }

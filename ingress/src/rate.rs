@@ -1,34 +1,33 @@
-//! How much of an allowance is left: the generic cell rate algorithm.
+//! Rate limits by the generic cell rate algorithm.
 //!
-//! All that is kept of a sender is one time, at which he will have his whole allowance again. Each request moves it on
-//! by the time in which one grows back; there is room for one more as long as it is no further away than the whole
-//! window takes.
+//! The state of a sender is one time, at which its allowance is whole again. Each request moves it forward by the time in which
+//! one unit grows back; there is room for another as long as it is not further away than the window.
 //!
-//! `governor` has the same algorithm and does not fit: it cannot look without taking, which a limit that only refused
-//! requests count towards needs, and the number of its keys has no bound, which matters where strangers choose them.
+//! `governor` has the same algorithm and does not fit: it cannot check without using the allowance, which a limit for refused
+//! requests needs, and the number of its keys is not bounded, which strangers could exploit.
 
 use std::time::Duration;
 use talaria_core::config::Pace;
 use tokio::time::Instant;
 
-/// How long it is until there is room for one more, if there is none now.
+/// The time until there is room for one more, if there is none now.
 pub(crate) fn wait(whole_at: Instant, now: Instant, rate: Pace) -> Option<Duration> {
     let missing = missing(whole_at, now, rate) + one(rate);
     missing.checked_sub(rate.window).filter(|wait| !wait.is_zero())
 }
 
-/// When the allowance will be whole again after one more. Who takes more than there is owes no more than all of it.
+/// When the allowance is whole again after one more. The debt never exceeds the whole allowance.
 pub(crate) fn take(whole_at: Instant, now: Instant, rate: Pace) -> Instant {
     now + (missing(whole_at, now, rate) + one(rate)).min(rate.window)
 }
 
-/// What is missing of the allowance, as the time in which it grows back. A rate that was changed makes no old debt
-/// larger than the new allowance.
+/// The missing part of the allowance, as the time in which it grows back. After a change of the rate, an old debt never exceeds
+/// the new allowance.
 fn missing(whole_at: Instant, now: Instant, rate: Pace) -> Duration {
     whole_at.saturating_duration_since(now).min(rate.window)
 }
 
-/// In how long one grows back.
+/// The time in which one unit grows back.
 fn one(rate: Pace) -> Duration {
     rate.window / rate.count
 }
@@ -55,7 +54,7 @@ mod tests {
         assert_eq!(wait(whole_at, Instant::now(), rate), None);
         whole_at = take(whole_at, Instant::now(), rate);
         assert_eq!(wait(whole_at, Instant::now(), rate), Some(SECOND));
-        // Who goes on all the same does not wait longer for it.
+        // Further requests do not make the wait longer.
         for _ in 0..100 {
             whole_at = take(whole_at, Instant::now(), rate);
         }
@@ -84,12 +83,12 @@ mod tests {
         }
 
         #[test]
-        fn who_waits_as_long_as_he_is_told_is_served(count in 1_u32..100_000, window in 1_u64..4_000, taken in 0_u32..200) {
+        fn a_client_that_waits_is_served(count in 1_u32..100_000, window in 1_u64..4_000, taken in 0_u32..200) {
             let rate = Pace { count, window: Duration::from_secs(window) };
             let now = Instant::now();
             let whole_at = (0..taken).fold(now, |whole_at, _| take(whole_at, now, rate));
-            let told = wait(whole_at, now, rate).unwrap_or_default();
-            prop_assert_eq!(wait(whole_at, now + told, rate), None);
+            let waited = wait(whole_at, now, rate).unwrap_or_default();
+            prop_assert_eq!(wait(whole_at, now + waited, rate), None);
         }
     }
 }

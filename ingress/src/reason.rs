@@ -1,4 +1,4 @@
-//! Why a request was refused; for logs, metrics and the status, never for its sender.
+//! Reasons of refusals, for logs, metrics and the status, never for the sender.
 
 use crate::{accept::Why, limits::Limit};
 use talaria_core::openrouter::signature::Rejected;
@@ -6,15 +6,15 @@ use talaria_core::openrouter::signature::Rejected;
 /// Why a request was refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Reason {
-    /// A path that no callback has.
+    /// Not a callback's path.
     WrongPath,
-    /// A callback's path, and no POST.
+    /// A callback's path, and not a POST.
     WrongMethod,
-    /// No tenant of that name, or a signature that is not its OpenRouter's.
+    /// An unknown tenant, or an invalid signature.
     Stranger(Why),
     /// Signed with a tenant's secret, and not POSTed to that tenant's path.
     Misdirected,
-    /// None of the tenant's secrets can be read, so nothing of it can be verified.
+    /// None of the tenant's secrets can be read, so its callbacks cannot be verified.
     NoSecret,
     /// The body is longer than allowed.
     TooLarge,
@@ -22,11 +22,11 @@ pub(crate) enum Reason {
     TooSlow,
     /// The body broke off.
     Broken,
-    /// No HTTP.
+    /// Not HTTP.
     BadRequest,
-    /// HTTP/2, which is not spoken here.
+    /// HTTP/2, which is not supported.
     Http2,
-    /// TLS, which is not spoken here.
+    /// TLS, which is not supported.
     Tls,
     /// The head is longer, or has more headers, than allowed.
     HeadTooLarge,
@@ -61,7 +61,7 @@ impl Reason {
         }
     }
 
-    /// The same in a few words, for people.
+    /// A few words for people.
     pub(crate) fn text(self) -> &'static str {
         match self {
             Self::WrongPath => "the path is no callback's",

@@ -1,4 +1,4 @@
-//! What is known of senders for a while: for each a time until which it matters, in bounded memory.
+//! Bounded memory of recent senders: a key with an expiry.
 
 use std::{
     collections::HashMap,
@@ -8,11 +8,10 @@ use std::{
 };
 use tokio::time::Instant;
 
-/// Senders that are known at once. A stranger may come from more addresses than that; whoever finds no place is
-/// nobody of whom anything is known, which lets him in rather than keeps others out.
+/// The most keys. A stranger may have more addresses; a sender without room counts as unknown, and is admitted.
 const MOST: usize = 65_536;
 
-/// How often those that matter no more are looked for when there is no place.
+/// The interval of sweeps for expired keys when there is no room.
 const SWEEP: Duration = Duration::from_secs(1);
 
 pub(crate) struct Recent<K> {
@@ -36,25 +35,25 @@ impl<K: Hash + Eq> Recent<K> {
         Self { known: Mutex::new(Known { until: HashMap::new(), swept: None }), most }
     }
 
-    /// Asks `change` what comes of the time until which a key matters, which is now for one that does not.
+    /// Replaces a key's expiry, which is now for an unknown key, by the result of `change`.
     pub(crate) fn change<T>(&self, key: K, now: Instant, change: impl FnOnce(Instant) -> (Instant, T)) -> T {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         let before = known.until.get(&key).copied().unwrap_or(now);
         let (until, answer) = change(before);
-        if until > now && until != before && (known.has_place(&key, now, self.most)) {
+        if until > now && until != before && known.has_room(&key, now, self.most) {
             known.until.insert(key, until);
         }
         answer
     }
 
-    /// Until when a key matters; now for one that does not.
+    /// A key's expiry; now for an unknown key.
     pub(crate) fn until(&self, key: K, now: Instant) -> Instant {
         self.change(key, now, |until| (until, until))
     }
 }
 
 impl<K: Hash + Eq> Known<K> {
-    fn has_place(&mut self, key: &K, now: Instant, most: usize) -> bool {
+    fn has_room(&mut self, key: &K, now: Instant, most: usize) -> bool {
         if self.until.len() < most || self.until.contains_key(key) {
             return true;
         }
@@ -72,7 +71,7 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn it_forgets_what_matters_no_more_and_never_grows_beyond_its_bound() {
+    async fn expired_keys_make_room_and_the_bound_holds() {
         let recent = Recent::new(3);
         let remember = |key: u32, seconds| {
             let now = Instant::now();
@@ -91,7 +90,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn looking_leaves_nothing_behind() {
+    async fn reading_stores_nothing() {
         let recent = Recent::new(3);
         assert_eq!(recent.until("a", Instant::now()), Instant::now());
         assert!(recent.known.lock().unwrap().until.is_empty());

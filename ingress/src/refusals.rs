@@ -1,11 +1,12 @@
-//! What was refused in the last hour, for the operator: one row for each tenant and reason, in bounded memory.
+//! The refusals of the last hour, for the operator: one row for each tenant and reason, in bounded memory.
 //!
-//! A row counts, and shows the latest request. Its key is a tenant of the configuration, or none, and a reason, so strangers
-//! make no more rows, whatever they send, and nobody pushes another tenant's refusals out. The rows are announced over the
-//! bus, in one small message after a change and now and then, and relays show them in the status. They are kept nowhere: a
-//! process that ends takes its own with it. A tenant that is down has a row before anything of it was refused.
+//! A row has a count and the latest request. Its key is a configured tenant, or none, and a reason, so strangers cannot add
+//! rows, and no tenant's rows are displaced. The rows are announced over the bus, in one small message after a change and at
+//! intervals, and relays show them in the status. They are not stored: a process' rows end with it. A tenant that is down has a
+//! row before its first refusal.
 
 use crate::reason::Reason;
+use jiff::Timestamp;
 use prost::Message as _;
 use std::{
     collections::{BTreeMap, HashMap},
@@ -13,46 +14,49 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
-use talaria_bus::{Clock, Publisher, time::to_proto};
+use talaria_bus::Publisher;
 use talaria_core::config::{Config, Tenant};
-use talaria_proto::v1::{IngressRefusals, Refusal};
+use talaria_proto::{
+    time::to_proto,
+    v1::{IngressRefusals, Refusal},
+};
+
 use tokio::{
     sync::{Notify, watch},
     time::{Instant, sleep},
 };
 
-/// Counts are kept for an hour, in steps of five minutes.
+/// Counts cover an hour, in steps of five minutes.
 const STEP: Duration = Duration::from_secs(300);
 const STEPS: usize = 12;
 
-/// Rows that are announced at most: those of tenants first, and the latest of them.
+/// The most rows in an announcement: those of tenants first, and the latest of them.
 const MOST: usize = 100;
 
-/// How much of a path, in characters, is shown.
+/// The longest path in a row, in characters.
 pub(crate) const LONGEST_PATH: usize = 128;
 
 /// The shortest pause between two announcements.
-const PAUSE: Duration = Duration::from_secs(1);
+const MIN_INTERVAL: Duration = Duration::from_secs(1);
 
-/// How often rows are announced again that did not change. Relays forget an ingress of which they hear nothing for some
-/// times as long.
-const REPEATED: Duration = Duration::from_secs(15);
+/// The interval of announcements without changes. Relays forget an ingress after several intervals without an announcement.
+const REPEAT_INTERVAL: Duration = Duration::from_secs(15);
 
 /// A request that was refused.
 pub(crate) struct Refused<'a> {
     pub reason: Reason,
-    /// A tenant of the configuration, or empty.
+    /// A configured tenant, or empty.
     pub tenant: &'a str,
     pub client: IpAddr,
-    /// As it came; empty where there was none.
+    /// The path of the request; empty if it had none.
     pub path: &'a str,
-    /// What was answered; 0 for nothing.
+    /// The status of the answer; 0 for no answer.
     pub status: u16,
 }
 
 impl Refused<'_> {
-    /// A row that shows no request.
-    fn none(reason: Reason, tenant: &str) -> Refusal {
+    /// A row without a request.
+    fn row(reason: Reason, tenant: &str) -> Refusal {
         let (reason, text) = (reason.label().to_owned(), reason.text().to_owned());
         Refusal { tenant: tenant.to_owned(), reason, text, ..Refusal::default() }
     }
@@ -62,54 +66,55 @@ pub(crate) struct Refusals {
     rows: Mutex<HashMap<(String, &'static str), Row>>,
     changed: Notify,
     start: Instant,
-    clock: Clock,
 }
 
 struct Row {
-    /// How many in each step, the current one first.
+    /// The count of each step, the current one first.
     counts: [u64; STEPS],
-    /// Which step the first of them is, from the start.
+    /// The number of the current step, from the start.
     step: u64,
-    /// The latest.
-    shown: Refusal,
+    /// The latest request.
+    latest: Refusal,
+}
+
+impl Default for Refusals {
+    fn default() -> Self {
+        Self { rows: Mutex::default(), changed: Notify::new(), start: Instant::now() }
+    }
 }
 
 impl Refusals {
-    pub(crate) fn new(clock: Clock) -> Self {
-        Self { rows: Mutex::default(), changed: Notify::new(), start: Instant::now(), clock }
-    }
-
     /// Counts a request that was refused now.
     pub(crate) fn record(&self, refused: &Refused<'_>) {
         let step = self.step(Instant::now());
-        let at = to_proto(self.clock.now());
+        let at = to_proto(Timestamp::now());
         let mut rows = self.lock();
         let row = rows.entry((refused.tenant.to_owned(), refused.reason.label())).or_insert_with(|| Row {
             counts: [0; STEPS],
             step,
-            shown: Refused::none(refused.reason, refused.tenant),
+            latest: Refused::row(refused.reason, refused.tenant),
         });
-        row.go_on_to(step);
+        row.advance(step);
         if let Some(count) = row.counts.first_mut() {
             *count += 1;
         }
-        row.shown.last_at = Some(at);
-        row.shown.client = refused.client.to_string();
-        row.shown.path = refused.path.chars().take(LONGEST_PATH).collect();
-        row.shown.answered = refused.status.into();
+        row.latest.last_at = Some(at);
+        row.latest.client = refused.client.to_string();
+        row.latest.path = refused.path.chars().take(LONGEST_PATH).collect();
+        row.latest.answered = refused.status.into();
         drop(rows);
         self.changed.notify_one();
     }
 
-    /// What was found out about a tenant's latest refusal for this reason; empty for nothing.
+    /// Sets the hint at the cause of a tenant's latest refusal for this reason; empty for none.
     pub(crate) fn explain(&self, tenant: &str, reason: Reason, hint: &str) {
         if let Some(row) = self.lock().get_mut(&(tenant.to_owned(), reason.label())) {
-            hint.clone_into(&mut row.shown.hint);
+            hint.clone_into(&mut row.latest.hint);
             self.changed.notify_one();
         }
     }
 
-    /// Announces the rows when they change, and now and then, and never returns.
+    /// Announces the rows after changes and at intervals; never returns.
     pub(crate) async fn announce(&self, publisher: &Publisher, mut config: watch::Receiver<Arc<Config>>) {
         let mut is_repeated = false;
         config.mark_changed();
@@ -117,35 +122,34 @@ impl Refusals {
             tokio::select! {
                 () = self.changed.notified() => {}
                 Ok(()) = config.changed() => {}
-                () = sleep(REPEATED), if is_repeated => {}
+                () = sleep(REPEAT_INTERVAL), if is_repeated => {}
             }
             let tenants = Arc::clone(&config.borrow_and_update());
             let refusals = self.rows(&tenants.tenants, Instant::now());
             if refusals.is_empty() && !is_repeated {
                 continue;
             }
-            // Once there are none any more, that is said once.
+            // The end of all rows is announced once.
             is_repeated = !refusals.is_empty();
             let announcement = IngressRefusals { refusals }.encode_to_vec();
             if let Err(error) = publisher.announce_refusals(announcement.into()).await {
-                // They are announced again, and the log has them.
-                tracing::debug!(%error, "refusals are not announced");
+                // The next announcement has them, too, and so has the log.
+                tracing::debug!(%error, "announcement of refusals failed");
             }
-            sleep(PAUSE).await;
+            sleep(MIN_INTERVAL).await;
         }
     }
 
-    /// What was refused in the last hour, those of tenants first and the latest first, and which tenants are down; forgets
-    /// what is older.
+    /// The rows of the last hour and of tenants that are down: those of tenants first, and the latest first. Drops older ones.
     fn rows(&self, tenants: &BTreeMap<String, Arc<Tenant>>, now: Instant) -> Vec<Refusal> {
         let step = self.step(now);
         let mut rows = self.lock();
-        let mut shown = Vec::new();
+        let mut refusals = Vec::new();
         rows.retain(|_, row| {
-            row.go_on_to(step);
+            row.advance(step);
             let count = row.counts.iter().sum();
             if count > 0 {
-                shown.push(Refusal { count, ..row.shown.clone() });
+                refusals.push(Refusal { count, ..row.latest.clone() });
             }
             count > 0
         });
@@ -155,15 +159,15 @@ impl Refusals {
             let hint = format!("{}: {}", problem.what, problem.help);
             let is_it =
                 |row: &&mut Refusal| row.tenant == tenant.name && row.reason == Reason::NoSecret.label();
-            match shown.iter_mut().find(is_it) {
+            match refusals.iter_mut().find(is_it) {
                 Some(row) => row.hint = hint,
-                None => shown.push(Refusal { hint, ..Refused::none(Reason::NoSecret, &tenant.name) }),
+                None => refusals.push(Refusal { hint, ..Refused::row(Reason::NoSecret, &tenant.name) }),
             }
         }
         let latest = |refusal: &Refusal| refusal.last_at.map_or((0, 0), |at| (at.seconds, at.nanos));
-        shown.sort_by_key(|refusal| (refusal.tenant.is_empty(), std::cmp::Reverse(latest(refusal))));
-        shown.truncate(MOST);
-        shown
+        refusals.sort_by_key(|refusal| (refusal.tenant.is_empty(), std::cmp::Reverse(latest(refusal))));
+        refusals.truncate(MOST);
+        refusals
     }
 
     fn step(&self, now: Instant) -> u64 {
@@ -176,7 +180,7 @@ impl Refusals {
 }
 
 impl Row {
-    fn go_on_to(&mut self, step: u64) {
+    fn advance(&mut self, step: u64) {
         let by = usize::try_from(step.saturating_sub(self.step)).unwrap_or(STEPS).min(STEPS);
         self.step = self.step.max(step);
         self.counts.rotate_right(by % STEPS);
@@ -195,24 +199,20 @@ mod tests {
 
     const MISMATCH: Reason = Reason::Stranger(Why::Signature(Rejected::Mismatch));
 
-    fn refusals() -> Refusals {
-        Refusals::new(Clock::System)
-    }
-
     fn refused<'a>(reason: Reason, tenant: &'a str, path: &'a str) -> Refused<'a> {
         Refused { reason, tenant, client: [192, 0, 2, 1].into(), path, status: 401 }
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_row_counts_the_last_hour_and_shows_the_latest() {
-        let refusals = refusals();
+    async fn a_row_counts_the_last_hour_and_has_the_latest_request() {
+        let refusals = Refusals::default();
         for _ in 0..3 {
             refusals.record(&refused(MISMATCH, "acme", "/callbacks/acme"));
             tokio::time::advance(Duration::from_secs(25 * 60)).await;
         }
         refusals.record(&refused(MISMATCH, "acme", "/callbacks/acme/"));
         refusals.explain("acme", MISMATCH, "a hint");
-        refusals.explain("acme", Reason::TooLarge, "of what there was not");
+        refusals.explain("acme", Reason::TooLarge, "without a row");
         let rows = refusals.rows(&BTreeMap::new(), Instant::now());
         let [row] = rows.as_slice() else { panic!("{rows:?}") };
         assert_eq!(row.count, 3, "the first one is older than an hour");
@@ -225,7 +225,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_tenant_that_is_down_has_a_row_at_once() {
-        let refusals = refusals();
+        let refusals = Refusals::default();
         let problem = Problem { line: 3, column: 1, what: "cannot read it".into(), help: "write it".into() };
         let tenant = Tenant {
             name: "acme".into(),
@@ -246,8 +246,8 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn strangers_neither_make_rows_without_end_nor_push_a_tenants_out() {
-        let refusals = refusals();
+    async fn strangers_neither_add_rows_nor_displace_a_tenants() {
+        let refusals = Refusals::default();
         for tenant in 0..MOST * 2 {
             refusals.record(&refused(MISMATCH, &format!("tenant-{tenant}"), "/"));
         }
@@ -259,7 +259,7 @@ mod tests {
         assert!(rows.len() == MOST && rows.iter().all(|row| !row.tenant.is_empty()));
         let message = IngressRefusals { refusals: rows }.encode_to_vec();
         assert!(message.len() < 100_000, "{}", message.len());
-        let of_nobody = &refusals.lock()[&(String::new(), "wrong_path")];
-        assert_eq!((of_nobody.counts[0], of_nobody.shown.path.len()), (10_000, LONGEST_PATH));
+        let unassigned = &refusals.lock()[&(String::new(), "wrong_path")];
+        assert_eq!((unassigned.counts[0], unassigned.latest.path.len()), (10_000, LONGEST_PATH));
     }
 }

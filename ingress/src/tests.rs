@@ -1,164 +1,19 @@
 //! Every answer that a sender can get, over real sockets.
 
 mod limits;
+mod running;
 
-use crate::Ingress;
-use jiff::Timestamp;
 use prost::Message as _;
-use std::{fs, path::Path, sync::Arc, time::Duration};
-use talaria_bus::{Bus, Clock, Incoming, Partition};
-use talaria_core::{config, config::Config, openrouter::signature::sign};
-use talaria_proto::v1::{Event, IngressRefusals, QuarantinedCallback, Refusal};
-use tempfile::TempDir;
+use running::{Answer, Running, callback, signed};
+use std::{sync::Arc, time::Duration};
+use talaria_core::config;
+use talaria_proto::v1::IngressRefusals;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
-    sync::watch,
-    task::JoinHandle,
 };
-use tokio_util::sync::CancellationToken;
 
 const EVENT: &str = r#"{"type":"video.generation.completed","data":{"id":"job_test","status":"completed"}}"#;
-
-/// An ingress with the tenants acme and other, whose secret is "s3cret".
-struct Running {
-    address: std::net::SocketAddr,
-    config: watch::Sender<Arc<Config>>,
-    bus: Bus,
-    directory: TempDir,
-    leaving: CancellationToken,
-    stop: CancellationToken,
-    server: JoinHandle<()>,
-}
-
-impl Running {
-    async fn start() -> Self {
-        Self::start_with("max_body_bytes: 1000, body_timeout: 300ms").await
-    }
-
-    /// With these keys under `ingress`.
-    async fn start_with(keys: &str) -> Self {
-        let directory = tempfile::tempdir().unwrap();
-        fs::write(directory.path().join("secret"), "s3cret").unwrap();
-        let config = watch::Sender::new(configured(directory.path(), keys));
-        let bus = Bus::embedded(directory.path()).await.unwrap();
-        let ingress = Ingress::bind(config.subscribe(), bus.publisher(), Clock::System).await.unwrap();
-        let address = ingress.address().unwrap();
-        let (leaving, stop) = (CancellationToken::new(), CancellationToken::new());
-        let server = tokio::spawn(ingress.serve(leaving.clone(), stop.clone()));
-        Self { address, config, bus, directory, leaving, stop, server }
-    }
-
-    /// Goes on with these keys instead.
-    fn reload(&self, keys: &str) {
-        self.config.send_replace(configured(self.path(), keys));
-    }
-
-    fn path(&self) -> &Path {
-        self.directory.path()
-    }
-
-    /// Sends these bytes and reads until the answer is whole or the connection ends.
-    async fn exchange(&self, request: &[u8]) -> Answer {
-        let mut stream = TcpStream::connect(self.address).await.unwrap();
-        stream.write_all(request).await.unwrap();
-        Answer::read(&mut stream).await
-    }
-
-    async fn post(&self, path: &str, headers: &str, body: &str) -> Answer {
-        let length = body.len();
-        self.exchange(
-            format!("POST {path} HTTP/1.1\r\nHost: h\r\nContent-Length: {length}\r\n{headers}\r\n{body}")
-                .as_bytes(),
-        )
-        .await
-    }
-
-    async fn callback(&self, body: &str) -> Answer {
-        self.post("/callbacks/acme", &signed("s3cret", body, 0), body).await
-    }
-
-    /// What was stored, oldest first.
-    async fn stored(&self) -> Vec<Incoming> {
-        let count = self.bus.bounds().await.unwrap().last_event;
-        let mut events = self.bus.events(Partition::ONLY, 0).await.unwrap();
-        let mut stored = Vec::new();
-        while (stored.len() as u64) < count {
-            stored.extend(events.next(1000).await.unwrap().into_iter().map(|stored| stored.what));
-        }
-        stored
-    }
-
-    async fn events(&self) -> Vec<Arc<Event>> {
-        let event = |stored| match stored {
-            Incoming::Event(event) => Some(event),
-            _ => None,
-        };
-        self.stored().await.into_iter().filter_map(event).collect()
-    }
-
-    async fn quarantined(&self) -> Vec<Arc<QuarantinedCallback>> {
-        let callback = |stored| match stored {
-            Incoming::Quarantined(callback) => Some(callback),
-            _ => None,
-        };
-        self.stored().await.into_iter().filter_map(callback).collect()
-    }
-}
-
-fn configured(directory: &Path, keys: &str) -> Arc<Config> {
-    let tenant = "{openrouter: {secrets: [{file: secret}]}}";
-    let text =
-        format!("ingress: {{listen: 127.0.0.1:0, {keys}}}\ntenants: {{acme: {tenant}, other: {tenant}}}");
-    let file = directory.join("talaria.yaml");
-    fs::write(&file, text).unwrap();
-    Arc::new(config::load(&file).unwrap())
-}
-
-fn signed(secret: &str, body: &str, age: i64) -> String {
-    let at = Timestamp::from_second(Timestamp::now().as_second() - age).unwrap();
-    format!("X-OpenRouter-Signature: {}\r\n", sign(&secret.into(), at, body.as_bytes()))
-}
-
-#[derive(Debug, PartialEq, Clone)]
-struct Answer {
-    status: u16,
-    head: String,
-    body: String,
-}
-
-impl Answer {
-    async fn read(stream: &mut TcpStream) -> Self {
-        let mut bytes = Vec::new();
-        loop {
-            let text = String::from_utf8_lossy(&bytes).into_owned();
-            if let Some((head, body)) = text.split_once("\r\n\r\n") {
-                let head = head.to_lowercase();
-                let length = head
-                    .split("content-length: ")
-                    .nth(1)
-                    .map_or(0, |rest| rest.lines().next().unwrap().parse().unwrap());
-                if body.len() >= length {
-                    let status = head.split(' ').nth(1).unwrap().parse().unwrap();
-                    return Self { status, head, body: body.to_owned() };
-                }
-            }
-            let mut chunk = [0; 4096];
-            let read = stream.read(&mut chunk).await.unwrap();
-            assert!(read > 0, "the connection ended without an answer: {text:?}");
-            bytes.extend_from_slice(&chunk[..read]);
-        }
-    }
-
-    /// The detail of a problem document, whose other members are checked.
-    fn detail(&self) -> String {
-        assert!(self.head.contains("content-type: application/problem+json"), "{self:?}");
-        let document: serde_json::Value = serde_json::from_str(&self.body).unwrap();
-        assert_eq!(document["status"], self.status);
-        assert!(!document["title"].as_str().unwrap().is_empty());
-        document["detail"].as_str().unwrap().to_owned()
-    }
-}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_signed_event_is_answered_204_once_it_is_durable_and_so_is_its_repeat() {
@@ -177,9 +32,9 @@ async fn a_signed_event_is_answered_204_once_it_is_durable_and_so_is_its_repeat(
     assert!(running.events().await[3].idempotency_key_matches);
 }
 
-/// Promise 6: from outside they are all the same.
+/// Promise 6: a sender cannot distinguish them.
 #[tokio::test(flavor = "multi_thread")]
-async fn strangers_are_told_one_and_the_same() {
+async fn all_strangers_get_the_same_answer() {
     let running = Running::start().await;
     let good = signed("s3cret", EVENT, 0);
     let mut answers = Vec::new();
@@ -202,13 +57,13 @@ async fn strangers_are_told_one_and_the_same() {
     }
     assert!(answers.iter().all(|answer| *answer == answers[0]), "{answers:#?}");
     assert_eq!(answers[0].detail(), "The callback is not signed by a sender that is known here.");
-    // Nothing of it was kept.
+    // None of it was stored.
     running.callback(EVENT).await;
     assert_eq!(running.events().await.len(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn signed_bodies_that_are_no_events_are_kept_and_told_why() {
+async fn signed_bodies_that_are_no_events_are_quarantined_with_the_reason() {
     let running = Running::start().await;
     for (body, why) in [
         ("not json", "the body is not JSON: byte 0: expected a JSON value"),
@@ -241,24 +96,24 @@ async fn the_same_event_with_another_body_is_accepted_and_both_are_kept() {
 async fn too_large_is_413_before_it_is_read() {
     let running = Running::start().await;
     let head = "POST /callbacks/acme HTTP/1.1\r\nHost: h\r\n";
-    // Only announced; also by a client that asks first.
+    // By its length alone; also from a client that asks first.
     let announced = running.exchange(format!("{head}Content-Length: 999999999\r\n\r\n").as_bytes()).await;
     let asked = running
         .exchange(format!("{head}Expect: 100-continue\r\nContent-Length: 1001\r\n\r\n").as_bytes())
         .await;
-    // In chunks, of which there is no end.
+    // In endless chunks.
     let chunk = format!("1f4\r\n{}\r\n", "x".repeat(500));
     let chunked = running
         .exchange(format!("{head}Transfer-Encoding: chunked\r\n\r\n{}", chunk.repeat(3)).as_bytes())
         .await;
-    // All of it, by a sender that does not stop to listen.
+    // The whole body, from a sender that reads no answer meanwhile.
     let sent = running.callback(&"x".repeat(300_000)).await;
     for answer in [announced, asked, chunked, sent] {
         assert_eq!(answer.status, 413);
         assert_eq!(answer.detail(), "The body is longer than 1000 bytes.");
         assert!(answer.head.contains("connection: close"));
     }
-    // Just as much as is allowed.
+    // Exactly the limit.
     let body = format!("{EVENT}{}", " ".repeat(1000 - EVENT.len()));
     assert_eq!(running.callback(&body).await.status, 204);
 }
@@ -287,7 +142,7 @@ async fn a_body_that_stalls_is_408_and_one_that_breaks_off_is_no_event() {
     assert_eq!(stalled.status, 408);
     assert_eq!(stalled.detail(), "The body did not arrive in time.");
     assert!(dripping.starts_with("HTTP/1.1 408 "), "{dripping}");
-    // The sender hangs up in the middle: nothing is stored, and the next one is served.
+    // The sender closes the connection in the middle: nothing is stored, and the next one is served.
     let mut stream = TcpStream::connect(running.address).await.unwrap();
     stream.write_all(format!("{head}Content-Length: 100\r\n\r\n{{").as_bytes()).await.unwrap();
     drop(stream);
@@ -351,11 +206,11 @@ async fn load_balancers_find_health_until_it_leaves() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_compressed_body_is_named_and_is_the_same_for_every_tenant() {
+async fn the_answer_names_compression_and_is_the_same_for_every_tenant() {
     let running = Running::start().await;
     let gzip = "\u{1f}gzip";
     let headers = "Content-Encoding: gzip\r\n";
-    let told = |path: &str| {
+    let answered = |path: &str| {
         let (path, headers) = (path.to_owned(), signed("guessed", gzip, 0) + headers);
         let running = &running;
         async move {
@@ -363,55 +218,18 @@ async fn a_compressed_body_is_named_and_is_the_same_for_every_tenant() {
             (answer.status, answer.detail())
         }
     };
-    let known = told("/callbacks/acme").await;
+    let known = answered("/callbacks/acme").await;
     assert!(known.0 == 401 && known.1.contains("compressed (gzip)"), "{known:?}");
-    assert_eq!(known, told("/callbacks/nobody").await);
+    assert_eq!(known, answered("/callbacks/nobody").await);
     let signed = running.post("/callbacks/acme", &(signed("s3cret", gzip, 0) + headers), gzip).await;
     assert!(signed.status == 422 && signed.detail().contains("compressed (gzip)"), "{signed:?}");
 }
 
-impl Running {
-    /// What was refused so far, as relays hear it: tenant, reason, how many, and the path of the latest.
-    async fn refused(&self) -> Vec<(String, String, u64, String)> {
-        let mut refusals = self.bus.refusals().await.unwrap();
-        let (_, announcement) = refusals.next().await.unwrap();
-        let announced = IngressRefusals::decode(announcement).unwrap();
-        let row = |it: Refusal| (it.tenant, it.reason, it.count, it.path);
-        announced.refusals.into_iter().map(row).collect()
-    }
-
-    /// Waits until relays have heard all of this, in any order.
-    async fn refused_when(&self, expected: &[(&str, &str, u64, &str)]) {
-        let mut refusals = self.bus.refusals().await.unwrap();
-        let mut expected: Vec<_> =
-            expected.iter().map(|(tenant, reason, count, path)| (*tenant, *reason, *count, *path)).collect();
-        expected.sort_unstable();
-        let mut heard = String::new();
-        let all = async {
-            loop {
-                let (_, announcement) = refusals.next().await.unwrap();
-                let announced = IngressRefusals::decode(announcement).unwrap().refusals;
-                let mut found: Vec<_> = announced
-                    .iter()
-                    .map(|it| (it.tenant.as_str(), it.reason.as_str(), it.count, it.path.as_str()))
-                    .collect();
-                found.sort_unstable();
-                if found == expected {
-                    break;
-                }
-                heard = format!("{found:#?}");
-            }
-        };
-        let all = tokio::time::timeout(Duration::from_secs(20), all).await;
-        assert!(all.is_ok(), "{expected:#?} was not announced, but {heard}");
-    }
-}
-
 #[tokio::test(flavor = "multi_thread")]
-async fn whatever_is_refused_is_announced_with_its_reason() {
+async fn every_refusal_is_announced_with_its_reason() {
     let running = Running::start_with("max_body_bytes: 1000, body_timeout: 300ms, head_timeout: 300ms").await;
     let good = signed("s3cret", EVENT, 0);
-    // Rightly signed, and at a wrong path, by a wrong method, or for another tenant.
+    // With a valid signature, and a wrong path, method or tenant.
     for path in ["//callbacks/acme", "/callback/acme", "/CALLBACKS/acme", "/callbacks/nobody"] {
         running.post(path, &good, EVENT).await;
     }
@@ -419,7 +237,7 @@ async fn whatever_is_refused_is_announced_with_its_reason() {
     let put =
         format!("PUT /callbacks/acme HTTP/1.1\r\nHost: h\r\nContent-Length: {length}\r\n{good}\r\n{EVENT}");
     assert_eq!(running.exchange(put.as_bytes()).await.status, 405);
-    // What is not.
+    // Without a valid signature.
     running.post("/callbacks/acme", "", EVENT).await;
     running.post("/callbacks/acme", "X-OpenRouter-Signature: nonsense\r\n", EVENT).await;
     running.post("/callbacks/acme", &signed("guessed", EVENT, 0), EVENT).await;
@@ -429,7 +247,7 @@ async fn whatever_is_refused_is_announced_with_its_reason() {
     running.exchange(b"GET /callbacks/acme HTTP/1.1\r\nHost: h\r\n\r\n").await;
     running.callback(&"x".repeat(2000)).await;
     running.exchange(b"POST /callbacks/acme HTTP/1.1\r\nHost: h\r\nContent-Length: 9\r\n\r\n").await;
-    // What is no request.
+    // Not HTTP requests.
     for bytes in [&b"hello\r\n\r\n"[..], b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n"] {
         assert_eq!(running.exchange(bytes).await.status, 400);
     }
@@ -437,10 +255,10 @@ async fn whatever_is_refused_is_announced_with_its_reason() {
     for bytes in [&b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"[..], b"POST /callbacks"] {
         let mut stream = TcpStream::connect(running.address).await.unwrap();
         stream.write_all(bytes).await.unwrap();
-        // It is hung up on.
+        // The connection is closed.
         while stream.read(&mut [0; 64]).await.is_ok_and(|read| read > 0) {}
     }
-    // Who says nothing at all is no refusal.
+    // A silent client is no refusal.
     let mut silent = TcpStream::connect(running.address).await.unwrap();
     while silent.read(&mut [0; 64]).await.is_ok_and(|read| read > 0) {}
     running
@@ -465,31 +283,31 @@ async fn whatever_is_refused_is_announced_with_its_reason() {
     assert!(running.stored().await.is_empty(), "nothing of it is stored");
 }
 
-/// Never a 4xx for our fault; and a tenant whose secret is away takes down no other.
+/// Never a 4xx for our fault; and a tenant with a missing secret takes down no other.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_tenant_whose_secret_cannot_be_read_is_503_and_the_others_work() {
     let running = Running::start().await;
-    let file = running.path().join("two.yaml");
     let text = "ingress: {listen: 127.0.0.1:0}\ntenants:\n  acme: {openrouter: {secrets: [{file: away}]}}\n  \
                 other: {openrouter: {secrets: [{file: secret}]}}\n";
-    fs::write(&file, text).unwrap();
+    running.files.write("two.yaml", text);
+    let file = running.files.path("two.yaml");
     let config = config::read_for(&file, config::Role::Both, config::Missing::Tolerated).config.unwrap();
     running.config.send_replace(Arc::new(config));
     let down = running.post("/callbacks/acme", &signed("what is away", EVENT, 0), EVENT).await;
     assert_eq!((down.status, down.head.contains("retry-after: 60")), (503, true), "{down:?}");
     assert!(down.detail().contains("send it again"));
-    // What cannot be signed rightly is what it always is, and the other tenant's is taken.
+    // A request that cannot have a valid signature gets its usual answer, and the other tenant works.
     assert_eq!(running.post("/callbacks/acme", "", EVENT).await.status, 401);
     assert_eq!(running.post("/callbacks/acme", &signed("what is away", EVENT, 400), EVENT).await.status, 401);
     assert_eq!(running.post("/callbacks/other", &signed("s3cret", EVENT, 0), EVENT).await.status, 204);
     assert_eq!(running.events().await.len(), 1);
 }
 
-/// The operator is told what the sender is not.
+/// The operator gets a hint that the sender does not get.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_signature_that_does_not_match_comes_with_what_may_be_wrong() {
+async fn a_signature_that_does_not_match_has_a_hint() {
     let running = Running::start().await;
-    fs::write(running.path().join("secret"), "\"s3cret\"").unwrap();
+    running.files.write("secret", "\"s3cret\"");
     running.reload("");
     assert_eq!(running.post("/callbacks/acme", &signed("s3cret", EVENT, 0), EVENT).await.status, 401);
     let mut refusals = running.bus.refusals().await.unwrap();
@@ -514,8 +332,8 @@ async fn a_signature_that_does_not_match_comes_with_what_may_be_wrong() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_bus_that_cannot_write_is_503_with_retry_after_and_works_again_by_itself() {
     let running = Running::start().await;
-    // Another process holds the file's write lock, as a backup tool might.
-    let intruder = rusqlite::Connection::open(running.path().join("bus.db")).unwrap();
+    // Another process has the file's write lock, as a backup tool might.
+    let intruder = rusqlite::Connection::open(running.files.path("bus.db")).unwrap();
     intruder.execute_batch("BEGIN IMMEDIATE").unwrap();
     for body in [EVENT, "no event"] {
         let answer = running.callback(body).await;
@@ -528,7 +346,7 @@ async fn a_bus_that_cannot_write_is_503_with_retry_after_and_works_again_by_itse
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn draining_finishes_what_has_begun() {
+async fn draining_finishes_open_requests() {
     let running = Running::start().await;
     let mut stream = TcpStream::connect(running.address).await.unwrap();
     let length = EVENT.len();
@@ -538,7 +356,7 @@ async fn draining_finishes_what_has_begun() {
     );
     let (first, rest) = EVENT.split_at(10);
     stream.write_all((head + first).as_bytes()).await.unwrap();
-    // Another exchange goes through, so the first one has been seen.
+    // After another exchange, the first one was accepted.
     assert_eq!(running.callback("{}").await.status, 422);
     running.stop.cancel();
     stream.write_all(rest.as_bytes()).await.unwrap();
@@ -548,24 +366,18 @@ async fn draining_finishes_what_has_begun() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn callbacks_are_taken_while_it_leaves_and_each_answer_ends_its_connection() {
+async fn callbacks_are_accepted_while_it_leaves_and_each_answer_closes_its_connection() {
     let running = Running::start().await;
-    let request = |body: &str| {
-        let (signature, length) = (signed("s3cret", body, 0), body.len());
-        format!(
-            "POST /callbacks/acme HTTP/1.1\r\nHost: h\r\nContent-Length: {length}\r\n{signature}\r\n{body}"
-        )
-    };
     let mut kept = TcpStream::connect(running.address).await.unwrap();
-    kept.write_all(request(EVENT).as_bytes()).await.unwrap();
+    kept.write_all(callback(EVENT).as_bytes()).await.unwrap();
     let before = Answer::read(&mut kept).await;
     assert!(before.status == 204 && !before.head.contains("connection: close"), "{before:?}");
     running.leaving.cancel();
-    // On the connection from before, and on new ones; whatever the answer is.
-    kept.write_all(request(EVENT).as_bytes()).await.unwrap();
+    // On the open connection and on new ones, with every answer.
+    kept.write_all(callback(EVENT).as_bytes()).await.unwrap();
     let answers = [
         (204, Answer::read(&mut kept).await),
-        (204, running.exchange(request(EVENT).as_bytes()).await),
+        (204, running.callback(EVENT).await),
         (422, running.callback("{}").await),
         (401, running.post("/callbacks/acme", "", EVENT).await),
         (404, running.post("/elsewhere", "", "").await),

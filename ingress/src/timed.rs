@@ -1,8 +1,8 @@
-//! A connection with deadlines: for a head, for being idle, and for a client that takes nothing of an answer.
+//! A connection with deadlines for heads, for idle time and for writes.
 //!
-//! hyper has one deadline for a head and for the time before it. A head has to arrive soon; an idle connection has to stay
-//! longer than what stands in front keeps it, or a request that is sent in the moment in which it is closed is lost. hyper
-//! has no deadline for answers: a client may send request after request and never listen.
+//! hyper has one deadline for a head and for the idle time before it. A head has to arrive soon; an idle connection has to stay
+//! open longer than a proxy in front keeps it, or a request that the proxy sends at the moment of the close is lost. hyper has
+//! no deadline for writes: a client may send requests and never read the answers.
 
 use std::{
     future::Future as _,
@@ -23,17 +23,17 @@ use tokio::{
 /// The first byte of a TLS handshake (RFC 8446, section 5.1).
 const TLS_HANDSHAKE: u8 = 0x16;
 
-/// What is waited for on a connection; those who answer its requests share it with the connection.
+/// The phase of a connection, shared between the stream and the service that answers its requests.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Phase(Arc<AtomicU8>);
 
-/// Nothing has come yet.
+/// No data has come yet.
 const NEW: u8 = 0;
 /// A part of a head has come.
 const HEAD: u8 = 1;
-/// A request is read and answered, which has deadlines of its own.
+/// A request is being read and answered, which has its own deadlines.
 const WORK: u8 = 2;
-/// A request was answered, and nothing has come since.
+/// A request was answered, and no data has come since.
 const IDLE: u8 = 3;
 /// A head did not arrive in time.
 const LATE: u8 = 4;
@@ -56,12 +56,12 @@ impl Phase {
         self.0.load(Relaxed) == LATE
     }
 
-    /// Whether a client spoke TLS.
+    /// Whether the client sent a TLS handshake.
     pub(crate) fn was_tls(&self) -> bool {
         self.0.load(Relaxed) == TLS
     }
 
-    /// These bytes came. Whether the deadline of a head goes on that was waited for before.
+    /// Records received bytes. Returns whether the present deadline for a head continues.
     fn read(&self, bytes: &[u8]) -> bool {
         let phase = self.0.load(Relaxed);
         if phase == NEW && bytes.first() == Some(&TLS_HANDSHAKE) {
@@ -73,10 +73,10 @@ impl Phase {
     }
 }
 
-/// How long a client may let us wait.
+/// The deadlines of a connection.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Times {
-    /// For a head, and with an answer of which he takes nothing.
+    /// For a head, and for progress of a write.
     pub head: Duration,
     /// Between an answer and the next request.
     pub idle: Duration,
@@ -86,9 +86,9 @@ pub(crate) struct Timed<S> {
     stream: S,
     times: Times,
     phase: Phase,
-    /// When what is waited for comes too late, and what that is: a part of a head, a request, or nothing at the moment.
+    /// The deadline for reads, and its phase: `HEAD`, `IDLE` or none.
     late: Option<(Option<u8>, Pin<Box<Sleep>>)>,
-    /// When the client is stuck, while he takes nothing of an answer.
+    /// The deadline for writes, while one makes no progress.
     stuck: Option<Pin<Box<Sleep>>>,
 }
 
@@ -97,7 +97,7 @@ impl<S> Timed<S> {
         Self { stream, times, phase, late: None, stuck: None }
     }
 
-    /// Nothing has come. Whether that is so for too long.
+    /// Polls the deadline for reads.
     fn poll_late(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let (phase, time) = match self.phase.0.load(Relaxed) {
             NEW | HEAD | TLS => (HEAD, self.times.head),
@@ -111,7 +111,7 @@ impl<S> Timed<S> {
         }
         ready!(late.as_mut().poll(cx));
         if phase == IDLE {
-            // As if the client had ended it.
+            // As if the client had closed the connection.
             return Poll::Ready(Ok(()));
         }
         if self.phase.0.load(Relaxed) == HEAD {
@@ -189,7 +189,7 @@ mod tests {
         (Timed::new(ours, times, phase.clone()), theirs, phase)
     }
 
-    /// What reading comes to, and after how many seconds.
+    /// The result of a read, and its time in seconds.
     async fn read(stream: &mut Timed<DuplexStream>) -> (Result<usize, io::ErrorKind>, u64) {
         let start = Instant::now();
         let read = stream.read(&mut [0; 64]).await;
@@ -200,7 +200,7 @@ mod tests {
     async fn a_new_connection_has_the_time_of_a_head_and_so_has_a_head() {
         let (mut stream, _theirs, phase) = timed();
         assert_eq!(read(&mut stream).await, (Err(io::ErrorKind::TimedOut), 10));
-        assert!(!phase.was_late(), "who sent nothing has begun no head");
+        assert!(!phase.was_late(), "without data no head has begun");
 
         let (mut stream, mut theirs, phase) = timed();
         let dripping = async {
@@ -227,15 +227,15 @@ mod tests {
         theirs.write_all(b"a head").await.unwrap();
         assert_eq!(read(&mut stream).await, (Ok(6), 0));
         phase.works();
-        // What is read and answered has deadlines of its own.
+        // A request in work has its own deadlines.
         let working = tokio::time::timeout(Duration::from_secs(1_000), read(&mut stream)).await;
         assert!(working.is_err());
         phase.idles();
-        let (later, ()) = tokio::join!(read(&mut stream), async {
+        let (next, ()) = tokio::join!(read(&mut stream), async {
             sleep(Duration::from_secs(119)).await;
             theirs.write_all(b"a").await.unwrap();
         });
-        assert_eq!(later, (Ok(1), 119));
+        assert_eq!(next, (Ok(1), 119));
         assert_eq!(read(&mut stream).await, (Err(io::ErrorKind::TimedOut), 10));
         assert!(phase.was_late());
 
@@ -243,7 +243,7 @@ mod tests {
         assert_eq!(read(&mut stream).await, (Ok(0), 120), "the end, and no error");
     }
 
-    /// Requests that come before they are waited for leave no deadline of an earlier one behind.
+    /// An early request leaves no deadline of an earlier one behind.
     #[tokio::test(start_paused = true)]
     async fn each_pause_and_each_head_has_its_whole_time() {
         let (mut stream, mut theirs, phase) = timed();
@@ -263,7 +263,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn tls_is_known_by_its_first_byte() {
+    async fn tls_is_detected_by_its_first_byte() {
         let (mut stream, mut theirs, phase) = timed();
         theirs.write_all(&[TLS_HANDSHAKE, 3, 1]).await.unwrap();
         read(&mut stream).await.0.unwrap();

@@ -1,4 +1,4 @@
-//! What is known of each state of a delivery, in one place: a new one does not compile before it is named here.
+//! Properties of the states of a delivery: a new state does not compile before it is named here.
 
 use crate::v1::DeliveryState;
 

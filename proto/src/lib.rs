@@ -1,16 +1,18 @@
-//! What machines agree on: the `.proto` files beside this crate and the code generated from them. No logic but the names of states.
+//! The contracts between programs: the `.proto` files beside this crate and the code generated from them. No logic but names of
+//! states, and times in messages.
 //!
-//! - `talaria/v1/event.proto`: the normalized event, and what was not one.
-//! - `talaria/v1/delivery.proto`: an event on its way to a route, its attempts, what waits.
+//! - `talaria/v1/event.proto`: the normalized event, and the quarantined callback.
+//! - `talaria/v1/delivery.proto`: a delivery, its attempts, its waiting task.
 //! - `talaria/v1/journal.proto`: the records and commits of a partition's journal.
-//! - `talaria/v1/relay.proto`: what relays announce to each other.
-//! - `talaria/v1/ingress.proto`: what ingresses tell relays of what they refused.
-//! - `talaria/v1/action.proto`: what operators ask for: pauses, replays.
-//! - `talaria/v1/status.proto`: `StatusService`, which answers what became of everything.
-//! - `talaria/v1/control.proto`: `ControlService`, by which an operator intervenes, and which explains.
-//! - `talaria/v1/cluster.proto`: what relays ask each other, so that any of them answers for all.
+//! - `talaria/v1/relay.proto`: announcements among relays.
+//! - `talaria/v1/ingress.proto`: announcements of refusals by ingresses.
+//! - `talaria/v1/action.proto`: operators' actions: pauses, replays.
+//! - `talaria/v1/status.proto`: `StatusService`, which reads the state of deliveries and routes.
+//! - `talaria/v1/control.proto`: `ControlService`, with which an operator intervenes, and which explains.
+//! - `talaria/v1/cluster.proto`: questions among relays, so that any of them answers for all.
 
 mod delivery_state;
+pub mod time;
 
 /// Version 1 of the contracts.
 #[allow(clippy::pedantic, missing_docs, unreachable_pub, unused_qualifications, reason = "generated")]

@@ -12,11 +12,12 @@
 //! - [`view`]: the status in SQLite, folded from the journals.
 //! - [`delivery`]: HTTP exchanges with Hermes.
 //! - [`decisions`]: pure functions.
-//! - [`backoff`], [`delivery_key`], [`partition_set`]: small types that several modules use.
+//! - [`backoff`], [`clock`], [`delivery_key`], [`partition_set`]: small types that several modules use.
 //!
 //! Dependencies point one way: services → partition → view, delivery → decisions. This file starts the tasks.
 
 mod backoff;
+mod clock;
 mod decisions;
 mod delivery;
 mod delivery_key;
@@ -29,6 +30,7 @@ mod simulation;
 mod test_config;
 mod view;
 
+pub use clock::Clock;
 pub use decisions::{audit::who, guard::defuse, handshake::Handshake};
 pub use delivery::handshake::handshake;
 pub use services::gauges::Gauges;
@@ -45,8 +47,11 @@ use partition::{
 };
 use services::{Parts, Services, cluster, control, server};
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
-use talaria_bus::{Bus, Clock, time::before};
-use talaria_core::config::{Config, Standing};
+use talaria_bus::Bus;
+use talaria_core::{
+    config::{Config, ConfigStatus},
+    time::before,
+};
 use thiserror::Error;
 use tokio::{net::TcpListener, sync::watch, task::JoinSet};
 use tokio_util::sync::CancellationToken;
@@ -113,7 +118,7 @@ impl Relay {
     /// status.
     pub async fn bind(
         config: watch::Receiver<Arc<Config>>,
-        standing: watch::Receiver<Arc<Standing>>,
+        standing: watch::Receiver<Arc<ConfigStatus>>,
         bus: Bus,
         clock: Clock,
     ) -> Result<Self, Error> {

@@ -5,12 +5,13 @@ use std::{collections::BTreeMap, process::Command};
 use talaria_tests::binary::workspace;
 
 /// Every edge that there may be: who, and whom he may know. The tests stand above everything.
-const MAY_KNOW: [(&str, &[&str]); 6] = [
+const MAY_KNOW: [(&str, &[&str]); 7] = [
     ("talaria-core", &[]),
     ("talaria-proto", &[]),
-    ("talaria-bus", &["talaria-core", "talaria-proto"]),
-    ("talaria-ingress", &["talaria-bus", "talaria-core", "talaria-proto"]),
-    ("talaria-relay", &["talaria-bus", "talaria-core", "talaria-proto"]),
+    ("talaria-telemetry", &[]),
+    ("talaria-bus", &["talaria-core", "talaria-proto", "talaria-telemetry"]),
+    ("talaria-ingress", &["talaria-bus", "talaria-core", "talaria-proto", "talaria-telemetry"]),
+    ("talaria-relay", &["talaria-bus", "talaria-core", "talaria-proto", "talaria-telemetry"]),
     ("talaria", &["talaria-bus", "talaria-core", "talaria-ingress", "talaria-proto", "talaria-relay"]),
 ];
 
@@ -58,6 +59,7 @@ fn the_lowest_crates_stand_on_little() {
             &["tokio", "axum", "hyper", "reqwest", "tonic", "rusqlite", "async-nats", "tracing"][..],
         ),
         ("talaria-proto", &["tokio", "axum", "rusqlite", "serde_json", "talaria-core"]),
+        ("talaria-telemetry", &["tokio", "axum", "rusqlite", "serde_json", "jiff"]),
     ] {
         let package =
             metadata["packages"].as_array().unwrap().iter().find(|package| package["name"] == name).unwrap();

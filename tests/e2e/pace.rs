@@ -4,8 +4,11 @@ use crate::hermes::{one_route, route};
 use jiff::Timestamp;
 use serde_json::json;
 use std::{collections::BTreeMap, env, time::Duration};
-use talaria_bus::time::{from_proto, since};
-use talaria_proto::v1::{Attempt, AttemptOutcome, Delivery, DeliveryState, GetDeliveryRequest};
+use talaria_core::time::since;
+use talaria_proto::{
+    time::from_proto,
+    v1::{Attempt, AttemptOutcome, Delivery, DeliveryState, GetDeliveryRequest},
+};
 use talaria_tests::{
     hermes::Gateway,
     nats,

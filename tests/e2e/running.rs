@@ -351,7 +351,7 @@ async fn deliveries_that_became_due_while_it_was_stopped_go_out_at_the_start() {
         .await;
     let event = stack.openrouter("acme").send("job", "completed").await;
     let found = stack.delivery_when(&event, "r", |delivery| delivery.attempts == 1).await;
-    let due = talaria_bus::time::from_proto(found.delivery.unwrap().next_attempt_at.as_ref());
+    let due = talaria_proto::time::from_proto(found.delivery.unwrap().next_attempt_at.as_ref());
     stack.terminate().await;
     sink.set("r", Does::Accept);
     until("its next attempt to be overdue", async || (Timestamp::now() > due).then_some(())).await;

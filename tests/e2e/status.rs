@@ -116,7 +116,7 @@ async fn events_and_deliveries_are_found_by_everything_that_the_contract_names()
 }
 
 fn prost_types(time: jiff::Timestamp) -> prost_types::Timestamp {
-    talaria_bus::time::to_proto(time)
+    talaria_proto::time::to_proto(time)
 }
 
 #[tokio::test(flavor = "multi_thread")]

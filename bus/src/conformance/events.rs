@@ -80,7 +80,7 @@ pub async fn i03_events_come_in_order_each_once_and_of_one_partition(backend: &i
     let first = take(&mut one, 300).await;
     publishing.join_all().await;
     assert_eq!(first.iter().map(name).collect::<BTreeSet<_>>().len(), 300, "each once");
-    // Another reader sees the same, and continues where it is.
+    // Another reader gets the same entries, and continues after them.
     let mut again = bus.events(partition(&bus, &tenant), 0).await.unwrap();
     assert_eq!(seqs(&take(&mut again, 300).await), seqs(&first));
     publish(&bus, event(&tenant, "last")).await;
@@ -108,7 +108,7 @@ pub async fn i03_the_first_event_is_waited_for(backend: &impl Backend) {
     assert_eq!(name(&take(&mut events, 1).await[0]), "b");
 }
 
-pub async fn i03_events_begin_behind_any_sequence(backend: &impl Backend) {
+pub async fn i03_events_begin_after_any_sequence(backend: &impl Backend) {
     let bus = backend.open().await;
     let [tenant, _] = tenants(&bus);
     // More than a backend keeps in memory.
@@ -137,8 +137,8 @@ pub async fn i03_a_dropped_next_loses_no_event(backend: &impl Backend) {
     let (mut found, mut tries) = (Vec::new(), 0);
     while found.len() < 200 {
         tries += 1;
-        let patience = Duration::from_micros(200 * (tries % 25));
-        if let Ok(next) = tokio::time::timeout(patience, events.next(3)).await {
+        let limit = Duration::from_micros(200 * (tries % 25));
+        if let Ok(next) = tokio::time::timeout(limit, events.next(3)).await {
             found.extend(next.unwrap());
         }
     }

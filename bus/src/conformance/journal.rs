@@ -5,7 +5,7 @@ use crate::{AppendError, Bus, Committed, Following, Journal};
 use std::{collections::BTreeSet, time::Duration};
 use talaria_proto::v1::Commit;
 
-/// For appending to a tenant's partition behind its last commit.
+/// A writer for a tenant's partition after its last commit.
 async fn journal(bus: &Bus, tenant: &str) -> Journal {
     let last = commits_after(bus, tenant, 0).await.last().map_or(0, |committed| committed.seq);
     bus.journal(partition(bus, tenant), last)
@@ -142,11 +142,11 @@ pub async fn i07_a_dropped_append_is_there_as_a_whole_or_not_at_all(backend: &im
     let mut expected = Vec::new();
     for index in 0..60 {
         let name = format!("{index:0100}");
-        let patience = Duration::from_micros(50 * (index % 30));
+        let limit = Duration::from_micros(50 * (index % 30));
         let seq = loop {
             let mut journal = journal(&bus, tenant).await;
-            match tokio::time::timeout(patience, journal.append(commit(&name))).await {
-                // The one that was dropped before came after its end was read.
+            match tokio::time::timeout(limit, journal.append(commit(&name))).await {
+                // The commit of a dropped append arrived after the end was read.
                 Ok(Err(AppendError::Overtaken)) => {}
                 Ok(appended) => break Some(appended.unwrap()),
                 Err(_) => break None,
@@ -154,7 +154,7 @@ pub async fn i07_a_dropped_append_is_there_as_a_whole_or_not_at_all(backend: &im
         };
         expected.push((seq, name));
     }
-    // Overtakes a dropped one that is still under way.
+    // Overtakes a dropped append that is still in flight.
     while journal(&bus, tenant).await.append(commit("last")).await.is_err() {}
     let found = commits_after(&bus, tenant, 0).await;
     let mut found = names(&found).into_iter().zip(found.iter().map(|committed| committed.seq)).peekable();
@@ -250,8 +250,8 @@ pub async fn i09_a_dropped_next_loses_no_commit(backend: &impl Backend) {
     let (mut found, mut tries) = (Vec::new(), 0);
     while found.len() < 200 {
         tries += 1;
-        let patience = Duration::from_micros(200 * (tries % 25));
-        if let Ok(next) = tokio::time::timeout(patience, following.next(3)).await {
+        let limit = Duration::from_micros(200 * (tries % 25));
+        if let Ok(next) = tokio::time::timeout(limit, following.next(3)).await {
             found.extend(next.unwrap());
         }
     }

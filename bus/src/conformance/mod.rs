@@ -1,4 +1,4 @@
-//! One suite for both backends. Each test has the number of the invariant of the contract that it shows.
+//! The conformance suite for both backends. Each test has the number of the invariant that it shows.
 //!
 //! For tests only: [`crate::conformance_suite`] runs it against a [`Backend`].
 
@@ -15,14 +15,14 @@
 mod events;
 mod faults;
 mod journal;
-mod keeping;
 mod relays;
+mod retention;
 
 pub use events::*;
 pub use faults::*;
 pub use journal::*;
-pub use keeping::*;
 pub use relays::*;
+pub use retention::*;
 
 use crate::{Bus, Committed, Events, Incoming, Partition, Stored};
 use std::time::Duration;
@@ -42,12 +42,12 @@ pub trait Backend {
         None
     }
 
-    /// From here on nothing can be made durable. False when the backend cannot be broken.
+    /// Makes all further writes fail. False when the backend cannot be broken.
     async fn break_writes(&self, _bus: &Bus) -> bool {
         false
     }
 
-    /// Ends what `break_writes` began.
+    /// Undoes `break_writes`.
     async fn mend(&self, _bus: &Bus) {}
 
     /// The next append becomes durable, and its acknowledgement is lost. False when the backend cannot do that.
@@ -82,7 +82,7 @@ fn event(tenant: &str, job: &str) -> Event {
     }
 }
 
-/// An event with a payload that is as large as callbacks get.
+/// An event with a payload of the size of the largest callbacks.
 fn large_event(tenant: &str, job: &str) -> Event {
     let payload: Vec<u8> = (0..=255).cycle().take(600_000).collect();
     Event { payload_size: payload.len() as u64, payload: payload.into(), ..event(tenant, job) }
@@ -115,7 +115,7 @@ fn seqs(stored: &[Stored]) -> Vec<u64> {
     stored.iter().map(|stored| stored.seq).collect()
 }
 
-/// Takes events until there are so many.
+/// Takes `count` events.
 async fn take(events: &mut Events, count: usize) -> Vec<Stored> {
     let mut found = Vec::new();
     while found.len() < count {
@@ -127,12 +127,12 @@ async fn take(events: &mut Events, count: usize) -> Vec<Stored> {
     found
 }
 
-/// The first events of a tenant's partition behind a sequence.
+/// The first events of a tenant's partition after a sequence.
 async fn events_after(bus: &Bus, tenant: &str, after: u64, count: usize) -> Vec<Stored> {
     take(&mut bus.events(partition(bus, tenant), after).await.unwrap(), count).await
 }
 
-/// A commit with one record, which has this name.
+/// A commit with one record of this name.
 fn commit(name: &str) -> Commit {
     let what = What::EventRepeated(EventRepeated { event_id: name.into(), ..EventRepeated::default() });
     Commit { records: vec![Record { what: Some(what), ..Record::default() }] }
@@ -150,7 +150,7 @@ fn record_name(record: &Record) -> &str {
     }
 }
 
-/// All commits of a tenant's partition behind a sequence.
+/// All commits of a tenant's partition after a sequence.
 async fn commits_after(bus: &Bus, tenant: &str, mut after: u64) -> Vec<Committed> {
     let partition = partition(bus, tenant);
     let mut found = Vec::new();
@@ -164,7 +164,7 @@ async fn commits_after(bus: &Bus, tenant: &str, mut after: u64) -> Vec<Committed
     }
 }
 
-/// Whether a future is not ready within a moment. For what never becomes ready; a slow machine can only miss a fault.
+/// Whether a future is not ready within 30 ms. For futures that never become ready; a slow machine can only miss a fault.
 async fn waits<T>(future: impl Future<Output = T>) -> bool {
     tokio::time::timeout(Duration::from_millis(30), future).await.is_err()
 }
@@ -189,7 +189,7 @@ macro_rules! conformance_suite {
             i02_sequences_rise_over_all_partitions_and_restarts
             i03_events_come_in_order_each_once_and_of_one_partition
             i03_the_first_event_is_waited_for
-            i03_events_begin_behind_any_sequence
+            i03_events_begin_after_any_sequence
             i03_a_dropped_next_loses_no_event
             i04_an_event_comes_back_byte_for_byte
             i05_a_commit_is_durable_as_a_whole
@@ -206,12 +206,12 @@ macro_rules! conformance_suite {
             i09_all_commits_are_followed_in_order
             i09_a_dropped_next_loses_no_commit
             i10_trim_removes_the_front_and_nothing_else
-            i10_everything_can_be_trimmed_and_sequences_go_on
-            i10_a_partition_whose_commits_were_trimmed_goes_on
+            i10_all_entries_can_be_trimmed_and_sequences_continue
+            i10_a_partition_whose_commits_were_trimmed_continues
             i11_what_cannot_be_made_durable_is_an_error_and_succeeds_later
             i12_a_healthy_bus_passes_its_check
             i13_relays_announce_and_ask
-            i13_relays_hear_what_ingresses_refused
+            i13_relays_receive_the_refusals_of_ingresses
             a_relay_keeps_its_name_and_streams_keep_their_source
         }
     };

@@ -1,10 +1,10 @@
-//! Invariant 13, and what tells relays and streams apart.
+//! Invariant 13, and the identities of relays and streams.
 
 use super::Backend;
 use bytes::Bytes;
 use std::time::Duration;
 
-/// How long an answer is waited for before the question is asked again: any of them may be lost.
+/// The pause before a message is sent again, because any of them may be lost.
 const REPEAT: Duration = Duration::from_millis(500);
 
 pub async fn i13_relays_announce_and_ask(backend: &impl Backend) {
@@ -64,16 +64,16 @@ pub async fn a_relay_keeps_its_name_and_streams_keep_their_source(backend: &impl
     }
 }
 
-pub async fn i13_relays_hear_what_ingresses_refused(backend: &impl Backend) {
+pub async fn i13_relays_receive_the_refusals_of_ingresses(backend: &impl Backend) {
     let bus = backend.open().await;
     let second = backend.open_second().await;
-    let mut heard = second.as_ref().unwrap_or(&bus).refusals().await.unwrap();
+    let mut refusals = second.as_ref().unwrap_or(&bus).refusals().await.unwrap();
     let publisher = bus.publisher();
     let mut ids = Vec::new();
     for what in ["one", "another"] {
         let (id, found) = loop {
             publisher.announce_refusals(Bytes::from_static(what.as_bytes())).await.unwrap();
-            let Ok(found) = tokio::time::timeout(REPEAT, heard.next()).await else { continue };
+            let Ok(found) = tokio::time::timeout(REPEAT, refusals.next()).await else { continue };
             let (id, found) = found.unwrap();
             if found == what {
                 break (id, found);
@@ -84,7 +84,7 @@ pub async fn i13_relays_hear_what_ingresses_refused(backend: &impl Backend) {
     }
     assert_eq!(ids[0], ids[1], "an ingress keeps its id");
     if second.is_none() {
-        // A relay that asks later hears what was announced last.
+        // A later subscriber gets the last announcement.
         assert_eq!(bus.refusals().await.unwrap().next().await.unwrap().1, "another");
     }
 }

@@ -1,39 +1,39 @@
-//! A copy of the embedded bus, taken while it works.
+//! Online backup of the embedded bus.
 //!
 //! `VACUUM INTO` reads one snapshot in one transaction, so the copy has everything that was committed before it began, and
 //! no part of a later transaction. SQLite's backup interface starts again whenever another process writes, and would not end
 //! under load.
 //!
-//! The copy gets an identity of its own: a bus that is restored from it gives sequences again that the original gave too, and
-//! what was derived from the original does not fit it any more.
+//! The copy gets its own identity: a bus that is restored from it gives sequences again that the original gave too, so a
+//! view of the original does not fit it.
 
 use super::{FILE, schema};
 use rusqlite::{Connection, OpenFlags};
 use std::{error::Error, fmt::Display, fs::File, io::ErrorKind, path::Path, time::Duration};
 
-/// Why there is no copy: names the file, and says what to do.
+/// Why a backup or a restore failed: names the file and the remedy.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct BackupError(pub(super) String);
 
-/// How long a lock of another process is waited for.
+/// How long to wait for another process' lock.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 
 const EXISTS: &str = "it is there already, and a backup replaces nothing: name another";
 
-/// What a copy has.
+/// The contents of a copy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Backup {
-    /// Events and quarantined callbacks that are kept.
+    /// Events and quarantined callbacks.
     pub events: u64,
-    /// Commits of the journal that are kept.
+    /// Commits of the journal.
     pub commits: u64,
     /// The file's length.
     pub bytes: u64,
 }
 
-/// Copies the bus in a directory into a file that does not exist yet, whether or not a process uses it. The copy is complete
-/// and on the disk when this returns, and only its owner can read it: it has payloads.
+/// Copies the bus in a directory into a new file, whether or not a process uses it. When this returns, the copy is complete and
+/// durable, and only its owner can read it: it has payloads.
 pub fn backup(directory: &Path, to: &Path) -> Result<Backup, BackupError> {
     let cannot = |what: &str, at: &Path, why: &dyn Display| {
         BackupError(format!("cannot {what} {}: {why}", at.display()))
@@ -43,7 +43,7 @@ pub fn backup(directory: &Path, to: &Path) -> Result<Backup, BackupError> {
         let why = "there is none; `talaria up` makes it where data_dir says";
         return Err(cannot("back up", &file, &why));
     }
-    // A link whose target does not exist is there, too.
+    // A link whose target does not exist counts as an existing file.
     if to.symlink_metadata().is_ok() {
         return Err(cannot("write", to, &EXISTS));
     }
@@ -51,20 +51,20 @@ pub fn backup(directory: &Path, to: &Path) -> Result<Backup, BackupError> {
     copy(&source, to).map_err(|why| cannot("back up the bus into", to, &why))
 }
 
-/// For reading; as a writer because only one may look into the log of a process that was killed.
+/// Opens for writing, because only a writer may recover the log of a process that was killed.
 fn open(file: &Path) -> rusqlite::Result<Connection> {
     let source = Connection::open_with_flags(file, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
     source.busy_timeout(BUSY_TIMEOUT)?;
     Ok(source)
 }
 
-/// Writes a file with a random name beside `to`, and renames it when it is complete. Other files, such as those of another
-/// backup or a link with a name that could be guessed, are not touched.
+/// Writes a file with a random name beside `to`, and renames it when it is complete. Other files, such as those of a concurrent
+/// backup or a planted link, are not touched.
 fn copy(source: &Connection, to: &Path) -> Result<Backup, Box<dyn Error>> {
     let directory = to.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let mut name = to.file_name().ok_or("this is no file's name")?.to_owned();
     name.push(".");
-    // Readable by its owner alone; removed when this returns an error. SQLite takes an empty file as if there were none.
+    // Readable by its owner alone; removed when this returns an error. SQLite treats an empty file as a missing one.
     let partial = tempfile::Builder::new().prefix(&name).suffix(".partial").tempfile_in(directory)?;
     source.execute("VACUUM INTO ?1", [partial.path().to_str().ok_or("the path is not UTF-8")?])?;
     let (events, commits) = finish(partial.path())?;
@@ -74,19 +74,19 @@ fn copy(source: &Connection, to: &Path) -> Result<Backup, Box<dyn Error>> {
         ErrorKind::AlreadyExists => EXISTS.into(),
         _ => Box::<dyn Error>::from(error.error),
     })?;
-    // The name has to be durable, too.
+    // The new name must be durable, too.
     File::open(directory)?.sync_all()?;
     Ok(Backup { events, commits, bytes })
 }
 
-/// Checks the copy, gives it its identity, and counts its events and commits.
+/// Checks the copy, gives it a new identity, and counts its events and commits.
 pub(super) fn finish(file: &Path) -> Result<(u64, u64), Box<dyn Error>> {
     let copy = Connection::open_with_flags(file, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
     let check: String = copy.query_row("PRAGMA quick_check(1)", (), |row| row.get(0))?;
     if check != "ok" {
         return Err(format!("the copy is damaged, and so may be the bus: {check}").into());
     }
-    // Without a file beside it: if this fails, the copy is removed.
+    // Without a journal file beside it: if this fails, the copy is removed.
     copy.execute_batch("PRAGMA journal_mode = MEMORY")?;
     copy.execute(schema::RENAME, ())?;
     let count = |table: &str| copy.query_row(&format!("SELECT COUNT(*) FROM {table}"), (), |row| row.get(0));
@@ -116,10 +116,10 @@ mod tests {
     fn links_are_not_followed() {
         let (bus, to) = (bus(), tempfile::tempdir().unwrap());
         let [copy, precious] = ["copy.db", "precious"].map(|name| to.path().join(name));
-        fs::write(&precious, "somebody's").unwrap();
+        fs::write(&precious, "precious").unwrap();
         symlink(&precious, to.path().join("copy.db.partial")).unwrap();
         assert_eq!(backup(bus.path(), &copy).unwrap().events, 1);
-        assert_eq!(fs::read_to_string(&precious).unwrap(), "somebody's");
+        assert_eq!(fs::read_to_string(&precious).unwrap(), "precious");
         assert!(!copy.symlink_metadata().unwrap().is_symlink());
 
         let nowhere = to.path().join("nowhere.db");
@@ -130,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn of_several_at_once_one_writes_the_copy_and_the_others_are_refused() {
+    fn of_concurrent_backups_one_writes_the_copy_and_the_others_are_refused() {
         let bus = bus();
         for _ in 0..20 {
             let to = tempfile::tempdir().unwrap();

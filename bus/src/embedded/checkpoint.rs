@@ -1,11 +1,10 @@
-//! Moves committed pages from the write-ahead log into the file, beside the writer.
+//! The checkpointer: moves committed pages from the write-ahead log into the file, concurrently with the writer.
 //!
-//! SQLite would do it inside of the commit that made the log too long, and all writes of that group would wait for megabytes
+//! SQLite would do it inside the commit that made the log too long, and all writes of that group would wait for megabytes
 //! to reach the disk. So another connection does it, which blocks no commit. Under constant load it never moves the last
-//! pages of a log that keeps growing; from [`LONGEST_LOG`] on the writer moves the rest, which is little, and the log starts
-//! at its beginning again.
+//! pages of a growing log; above [`LONGEST_LOG`] the writer moves these few, and the log starts at its beginning again.
 
-use crate::{Error, LogLimit, sqlite};
+use crate::{Error, sqlite};
 use rusqlite::Connection;
 use std::{
     path::Path,
@@ -17,22 +16,23 @@ use std::{
     thread,
     time::Duration,
 };
+use talaria_telemetry::LogLimiter;
 
-static FAILED: LogLimit = LogLimit::new();
+static FAILED: LogLimiter = LogLimiter::new();
 
-/// How long commits gather before the log is looked at.
+/// How long commits gather before a checkpoint.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// The least that is moved, in pages of 4 KiB: 1 MiB.
+/// The smallest checkpoint, in pages of 4 KiB: 1 MiB.
 const WORTHWHILE: i64 = 256;
 
 /// In pages of 4 KiB: 64 MiB.
 const LONGEST_LOG: i64 = 16_384;
 
 pub(super) struct Checkpointer {
-    /// Says that something was committed; dropped to end the thread.
+    /// Wakes the thread after a commit; dropped to end it.
     committed: mpsc::SyncSender<()>,
-    /// The log is too long: the writer has to move the rest.
+    /// Set when the log is too long: the writer has to move the rest.
     too_long: Arc<AtomicBool>,
 }
 
@@ -49,7 +49,7 @@ impl Checkpointer {
                     Ok(log) => drop(flag.fetch_or(log > LONGEST_LOG, Ordering::Relaxed)),
                     Err(error) => {
                         if let Some(left_out) = FAILED.admit() {
-                            tracing::warn!(%error, left_out, "cannot move the log into bus.db; trying again");
+                            tracing::warn!(%error, left_out, "checkpoint of bus.db failed; retrying");
                         }
                     }
                 }
@@ -59,20 +59,20 @@ impl Checkpointer {
         Ok(Self { committed, too_long })
     }
 
-    /// The writer's part, between two groups.
+    /// Called by the writer between two groups.
     pub(super) fn after_commit(&self, connection: &Connection) {
-        // Full when the thread knows already.
+        // Full if the thread was woken already.
         let _ = self.committed.try_send(());
         if self.too_long.swap(false, Ordering::Relaxed)
             && let Err(error) = connection.query_row("PRAGMA wal_checkpoint(RESTART)", (), |_| Ok(()))
             && let Some(left_out) = FAILED.admit()
         {
-            tracing::warn!(%error, left_out, "cannot start the log of bus.db again; trying again");
+            tracing::warn!(%error, left_out, "restart of the log of bus.db failed; retrying");
         }
     }
 }
 
-/// Moves the pages that can be moved without blocking a reader or the writer. How long the log is, in pages.
+/// Moves the pages that can be moved without blocking a reader or the writer. Returns the length of the log in pages.
 fn checkpoint(connection: &Connection) -> rusqlite::Result<i64> {
     let pages = |pragma: &str| connection.query_row(pragma, (), |row| Ok((row.get(1)?, row.get(2)?)));
     let (log, moved): (i64, i64) = pages("PRAGMA wal_checkpoint(NOOP)")?;

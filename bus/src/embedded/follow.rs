@@ -1,7 +1,7 @@
-//! Reading both streams: the newest entries from memory, older ones from the file.
+//! Readers of both streams: the newest entries come from memory, older ones from the file.
 //!
 //!  1. A reader that waits for sequence `n` sees it after its commit, in a tail or in the file: the writer announces it then.
-//!  2. Futures of `next` can be dropped: a position moves on only where nothing is awaited after it.
+//!  2. Futures of `next` can be dropped: a cursor advances only after the last `await`.
 
 use super::{Embedded, Stream, Streams, writer::Kind};
 use crate::{Committed, Error, Incoming, Partition, Stored, sqlite, sqlite::limit};
@@ -11,10 +11,10 @@ use std::sync::Arc;
 use talaria_proto::v1::{Commit, Event, QuarantinedCallback};
 use tokio::sync::watch;
 
-/// A page from the file ends behind the entry with which it has this many bytes. Decoded it takes several times as much.
+/// A page from the file ends with the entry that brings it to this many bytes. Decoded it takes several times as much memory.
 const PAGE_BYTES: usize = 1 << 20;
 
-/// What comes into the only partition.
+/// The entries of the only partition.
 pub struct Events(Reader<Incoming>);
 
 impl Events {
@@ -27,7 +27,7 @@ impl Events {
     }
 }
 
-/// The commits as they come.
+/// The commits of the only partition.
 pub struct Following(Reader<Arc<Commit>>);
 
 impl Following {
@@ -44,12 +44,12 @@ fn committed((seq, commit): (u64, Arc<Commit>)) -> Committed {
     Committed { seq, partition: Partition::ONLY, commit }
 }
 
-/// Where a stream's entries are.
+/// A stream's tail and its queries.
 struct Source<T: 'static> {
     stream: fn(&Streams) -> &Stream<T>,
-    /// The rows behind a sequence: their sequences, their bytes, and what `decode` needs beside them.
+    /// Selects the rows after a sequence: sequence, bytes, and further columns for `decode`.
     after: &'static str,
-    /// The row with a sequence.
+    /// Selects the row with a sequence.
     at: &'static str,
     decode: fn(&Row<'_>) -> rusqlite::Result<T>,
 }
@@ -74,7 +74,7 @@ static COMMITS: Source<Arc<Commit>> = Source {
     decode: |row| message::<Commit>(row).map(Arc::new),
 };
 
-/// Reads a stream from a position on.
+/// Reads a stream from a cursor on.
 struct Reader<T: 'static> {
     bus: Embedded,
     source: &'static Source<T>,
@@ -94,7 +94,7 @@ impl<T: Clone + Send> Reader<T> {
             let after = self.after;
             let announced = *self.last.wait_for(|last| *last > after).await.map_err(Error::new)?;
             let found = self.bus.after(self.source, after, max).await?;
-            // Up to `announced` all were committed before this looked: if there are none, they were trimmed.
+            // All entries up to `announced` were committed before this read: if there are none, they were trimmed.
             self.after = found.last().map_or(announced, |(seq, _)| *seq);
             if !found.is_empty() {
                 return Ok(found);
@@ -122,7 +122,7 @@ impl Embedded {
         Ok(self.at(&COMMITS, seq).await?.map(Arc::unwrap_or_clone))
     }
 
-    /// The entries behind a sequence, from the tail or from the file.
+    /// The entries after a sequence, from the tail or from the file.
     async fn after<T>(
         &self,
         source: &'static Source<T>,
@@ -155,13 +155,13 @@ impl Embedded {
         .await
     }
 
-    /// Reads what is committed.
+    /// Reads committed rows.
     async fn query<T: Send + 'static>(
         &self,
         query: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T, Error> {
         self.inner.readers.read(query).await.map_err(|error| match error {
-            // A row that this bus wrote cannot be read: something else changed it.
+            // A row that this bus wrote cannot be decoded: another program changed it.
             sqlite::Error::Sqlite(rusqlite::Error::FromSqlConversionFailure(_, _, error)) => {
                 Error::damaged(&error)
             }
@@ -170,7 +170,7 @@ impl Embedded {
     }
 }
 
-/// Rows behind a sequence, at most `max`.
+/// Rows after a sequence, at most `max`.
 fn page<T>(
     connection: &Connection,
     source: &Source<T>,
@@ -190,7 +190,7 @@ fn page<T>(
     Ok(found)
 }
 
-/// The message in the second column. Its payload shares the one copy of the row.
+/// Decodes the second column. The message's payload shares the one copy of the row.
 fn message<M: prost::Message + Default>(row: &Row<'_>) -> rusqlite::Result<M> {
     let bytes = Bytes::copy_from_slice(row.get_ref(1)?.as_blob()?);
     M::decode(bytes).map_err(|error| {
@@ -207,7 +207,7 @@ mod tests {
     use std::time::Duration;
 
     #[tokio::test(flavor = "multi_thread")]
-    async fn a_reader_that_waits_behind_trimmed_entries_reads_no_file() {
+    async fn a_reader_that_waits_after_trimmed_entries_reads_no_file() {
         let directory = tempfile::tempdir().unwrap();
         let bus = Embedded::open(directory.path()).await.unwrap();
         for _ in 0..3 {

@@ -1,7 +1,7 @@
 //! Appending to the journal.
 //!
-//!  1. A commit gets the sequence behind the one that its `Journal` expects to be the last, or it is refused ([`super::store`]).
-//!  2. A failed append is repeated after a pause, until it is committed or refused. A failed transaction has changed nothing, so
+//!  1. A commit gets the sequence after the one that its `Journal` expects to be the last, or it is refused ([`super::store`]).
+//!  2. A failed append is retried after a pause, until it is committed or refused. A failed transaction has changed nothing, so
 //!     the commit is in the journal once.
 
 use super::{Embedded, writer::Write};
@@ -14,25 +14,25 @@ use std::{
 };
 use talaria_proto::v1::Commit;
 
-/// The most bytes of a commit. Bounds the memory of a reader's page and the time of one write.
+/// The most bytes of a commit: bounds the memory of a reader's page and the time of one write.
 pub(crate) const LARGEST_COMMIT: usize = 4 << 20;
 
 const FIRST_RETRY: Duration = Duration::from_millis(200);
 const LONGEST_RETRY: Duration = Duration::from_secs(5);
 
-/// After the first failure, one in so many is logged: about every 5 minutes.
-const LOGGED: u64 = 60;
+/// One in this many failures is logged, beginning with the first: about every 5 minutes.
+const LOGGED_EVERY: u64 = 60;
 
 /// Appends commits.
 pub struct Journal {
     bus: Embedded,
-    /// The last commit that this journal knows of.
+    /// The last commit that this writer knows.
     last: u64,
 }
 
 impl Journal {
     pub(crate) fn new(bus: &Embedded, last: u64) -> Self {
-        // A reader that found no commits may have found them trimmed; the next one follows the last of those.
+        // If a reader found no commits, they may have been trimmed; the next commit follows the last trimmed one.
         let trimmed = bus.inner.streams.commits.first().saturating_sub(1);
         Self { bus: bus.clone(), last: if last == 0 { trimmed } else { last } }
     }
@@ -54,7 +54,7 @@ impl Journal {
                     if failures.add() {
                         let Failures { count, .. } = failures;
                         let seconds = failures.since.map_or(0, |since| since.elapsed().as_secs());
-                        tracing::error!(%error, count, seconds, "cannot append to the journal; trying again");
+                        tracing::error!(%error, count, seconds, "journal append failed; retrying");
                     }
                     tokio::time::sleep(failures.pause()).await;
                 }
@@ -62,14 +62,14 @@ impl Journal {
         };
         if let Some(since) = failures.since {
             let seconds = since.elapsed().as_secs();
-            tracing::info!(count = failures.count, seconds, "appending to the journal works again");
+            tracing::info!(count = failures.count, seconds, "journal append works again");
         }
         self.last = appended?;
         Ok(self.last)
     }
 }
 
-/// Failures in a row.
+/// Consecutive failures.
 #[derive(Debug, Default)]
 struct Failures {
     count: u64,
@@ -77,14 +77,14 @@ struct Failures {
 }
 
 impl Failures {
-    /// Counts another one. Whether it is logged.
+    /// Counts a failure. Returns whether it is logged.
     fn add(&mut self) -> bool {
         self.since.get_or_insert_with(Instant::now);
         self.count += 1;
-        self.count % LOGGED == 1
+        self.count % LOGGED_EVERY == 1
     }
 
-    /// How long to wait before the next try.
+    /// The pause before the next try.
     fn pause(&self) -> Duration {
         let doublings = u32::try_from(self.count.saturating_sub(1)).unwrap_or(u32::MAX);
         FIRST_RETRY.saturating_mul(2_u32.saturating_pow(doublings)).min(LONGEST_RETRY)

@@ -2,17 +2,17 @@
 //!
 //! ```text
 //! publish, append, trim, check ──▶ writer: one thread, group commit ──▶ bus.db ──▶ read, event, commit
-//!                                                 │                                        ▲ what is not in a tail
+//!                                                 │                                        ▲ entries not in a tail
 //!                                                 └──▶ streams: sequences and tails ───────┴──▶ Events, Following
 //! ```
 //!
 //! - [`schema`] has the tables.
-//! - [`store`] is the writer's state, and does to the file what is written.
+//! - [`store`] is the writer's state, and applies writes to the file.
 //! - [`writer`] is the thread.
 //! - [`checkpoint`] moves committed pages from the log into the file.
 //! - [`journal`] appends.
-//! - [`follow`] reads both streams.
-//! - [`backup`] copies the file while the bus works; [`restore`] puts a copy in place of one that does not.
+//! - [`follow`] reads both streams; [`tail`] has their newest entries.
+//! - [`backup`] copies the file while the bus works; [`restore`] replaces the file of a stopped bus with a copy.
 
 pub(crate) mod backup;
 mod checkpoint;
@@ -21,6 +21,7 @@ mod journal;
 pub(crate) mod restore;
 mod schema;
 mod store;
+mod tail;
 #[cfg(test)]
 mod tests;
 mod writer;
@@ -28,7 +29,7 @@ mod writer;
 pub(crate) use follow::{Events, Following};
 pub(crate) use journal::{Journal, LARGEST_COMMIT};
 
-use crate::{Bounds, Error, Floors, Identity, Incoming, identity, sqlite::Readers, tail::Tail, time};
+use crate::{Bounds, Error, Floors, Identity, Incoming, identity, sqlite::Readers};
 use bytes::Bytes;
 use prost::Message as _;
 use std::{
@@ -40,7 +41,11 @@ use std::{
     },
 };
 use store::Reach;
-use talaria_proto::v1::{Commit, Event, QuarantinedCallback};
+use tail::Tail;
+use talaria_proto::{
+    time::from_proto,
+    v1::{Commit, Event, QuarantinedCallback},
+};
 use tokio::sync::watch;
 use writer::{Kind, Reply, Write};
 
@@ -59,13 +64,13 @@ struct Inner {
     streams: Arc<Streams>,
     identity: Identity,
     source: String,
-    /// What the ingress of this process announced last of what it refused.
+    /// The last announcement of refusals by the ingress of this process.
     refusals: watch::Sender<Bytes>,
-    /// Keeps a second process out. Dropped after the writer.
+    /// Locks out a second process. Dropped after the writer.
     _lock: File,
 }
 
-/// What the ingress of this process announces of what it refused.
+/// The announcements of refusals by the ingress of this process.
 pub struct Refusals(watch::Receiver<Bytes>);
 
 impl Refusals {
@@ -75,7 +80,7 @@ impl Refusals {
     }
 }
 
-/// What can be read.
+/// The readable state of both streams.
 struct Streams {
     events: Stream<Incoming>,
     commits: Stream<Arc<Commit>>,
@@ -97,11 +102,11 @@ impl<T: Clone> Stream<T> {
         }
     }
 
-    /// The writer committed entries or trimmed some.
+    /// Records that the writer committed entries or trimmed some.
     fn advance(&self, reach: Reach, new: impl Iterator<Item = (u64, T, usize)>) {
         if reach.last > self.last() {
             self.tail.extend(new);
-            // After the tail, in which the readers that this wakes look first.
+            // After the tail, which the woken readers read first.
             self.last.send_replace(reach.last);
         }
         if self.first.swap(reach.first, Ordering::AcqRel) != reach.first {
@@ -117,9 +122,9 @@ impl<T: Clone> Stream<T> {
         *self.last.borrow()
     }
 
-    /// The first and the last sequence; 0 and 0 when there never were any.
+    /// The first and the last sequence; 0 and 0 if the stream never had an entry.
     fn bounds(&self) -> (u64, u64) {
-        // In this order: the last one only rises, so it is never before the first one but by one.
+        // In this order: the last sequence only rises, so it is at least the first one less 1.
         let first = self.first();
         let last = self.last();
         (if last == 0 { 0 } else { first }, last)
@@ -138,10 +143,10 @@ impl Embedded {
             Error::new(format_args!("cannot open the bus in {}: {}", directory.display(), error.reason))
         };
         let file = directory.join(FILE);
-        // SQLite would begin a new file and overwrite the log of the one that is away.
+        // SQLite would create a new file and overwrite the log of the missing one.
         if !file.exists() && directory.join("bus.db-wal").metadata().is_ok_and(|log| log.len() > 0) {
-            let what = "bus.db-wal is there and bus.db is not: bring back the bus that the log belongs to, or move the log away";
-            return Err(open(Error::new(what)));
+            let why = "bus.db-wal is there and bus.db is not: bring back the bus that the log belongs to, or move the log away";
+            return Err(open(Error::new(why)));
         }
         let store = store::Store::open(&file).map_err(open)?;
         let source = store.source().map_err(open)?;
@@ -162,7 +167,7 @@ impl Embedded {
     }
 
     pub(crate) async fn publish(&self, event: Arc<Event>) -> Result<(), Error> {
-        let received_at = time::from_proto(event.received_at.as_ref()).as_microsecond();
+        let received_at = from_proto(event.received_at.as_ref()).as_microsecond();
         let bytes = event.encode_to_vec();
         let stored = Incoming::Event(event);
         self.write(|reply| Write::Store { kind: Kind::Event, received_at, bytes, stored, seq: 0, reply })
@@ -170,7 +175,7 @@ impl Embedded {
     }
 
     pub(crate) async fn quarantine(&self, callback: QuarantinedCallback) -> Result<(), Error> {
-        let received_at = time::from_proto(callback.received_at.as_ref()).as_microsecond();
+        let received_at = from_proto(callback.received_at.as_ref()).as_microsecond();
         let bytes = callback.encode_to_vec();
         let stored = Incoming::Quarantined(Arc::new(callback));
         self.write(|reply| Write::Store {
@@ -184,13 +189,15 @@ impl Embedded {
         .await
     }
 
-    pub(crate) fn announce_refusals(&self, announcement: Bytes) {
+    #[expect(clippy::unused_async, reason = "the other backend asks a server")]
+    pub(crate) async fn announce_refusals(&self, announcement: Bytes) -> Result<(), Error> {
         self.inner.refusals.send_replace(announcement);
+        Ok(())
     }
 
     pub(crate) fn refusals(&self) -> Refusals {
         let mut refusals = self.inner.refusals.subscribe();
-        // What was announced before is told, too.
+        // A new subscriber also gets the last announcement.
         refusals.mark_changed();
         Refusals(refusals)
     }
@@ -208,7 +215,7 @@ impl Embedded {
         Ok(Bounds { source, first_event, last_event, first_commit, last_commit })
     }
 
-    /// In steps, between which other writes have their turn.
+    /// Trims in steps, between which the writer does other writes.
     pub(crate) async fn trim(&self, floors: Floors) -> Result<(u64, u64), Error> {
         let (mut events, mut commits) = (0, 0);
         loop {

@@ -1,8 +1,7 @@
-//! A backup in place of the embedded bus, which no process may use meanwhile; and a look at the bus that is there.
+//! Restoring a backup in place of the embedded bus, which no process may use meanwhile; and a check of the existing bus.
 //!
-//! The copy is checked and durable before anything is moved, and the bus that was there is put aside and not removed. Like each
-//! copy that is taken, what is put in place gets an identity of its own: what was derived from the bus before, or from an earlier
-//! restore of the same file, does not fit it.
+//! The copy is checked and durable before any file is moved, and the existing bus is renamed and not removed. Like each backup,
+//! the restored bus gets a new identity: a view of the old bus, or of an earlier restore of the same file, does not fit it.
 
 use super::{
     FILE,
@@ -22,43 +21,43 @@ use std::{
 };
 use talaria_proto::v1::{Commit, Event, QuarantinedCallback};
 
-/// How copies are called until they are in place.
+/// Prefix and suffix of the names of unfinished copies.
 const PARTIAL: (&str, &str) = ("restore.", ".partial");
 
-/// Whether a process works with a bus.
+/// Whether a process uses a bus.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum InUse {
-    /// One does.
+    /// A process uses it.
     Yes,
-    /// None does.
+    /// No process uses it.
     No,
 }
 
-/// A backup that is in place. Keeps processes out of the data directory until it is dropped.
+/// A finished restore. Locks processes out of the data directory until it is dropped.
 #[derive(Debug)]
 pub struct Restored {
-    /// What it has.
+    /// The contents of the restored bus.
     pub has: Backup,
-    /// Where the bus is now that was there before.
+    /// The new path of the previous bus.
     pub kept: Option<PathBuf>,
     _lock: File,
 }
 
-fn cannot(what: &str, at: &Path, why: &dyn Display) -> BackupError {
-    BackupError(format!("cannot {what} {}: {why}", at.display()))
+fn cannot(action: &str, path: &Path, why: &dyn Display) -> BackupError {
+    BackupError(format!("cannot {action} {}: {why}", path.display()))
 }
 
-/// The bus in a directory: `None` where there is none; an error where it is not one of this version, or cannot be read. Does not
-/// read it through, so it is quick.
+/// Checks the bus in a directory: `None` if there is none; an error if it is not one of this version, or cannot be read. Does
+/// not read all rows, so it is fast.
 pub fn inspect(directory: &Path) -> Result<Option<InUse>, BackupError> {
     let file = directory.join(FILE);
     if !file.exists() {
         return Ok(None);
     }
-    // Before it is opened: a process that looks for its own lock must not take this one for another.
+
     let in_use = if identity::is_locked(directory) { InUse::Yes } else { InUse::No };
     let look = || -> Result<(), Box<dyn Error>> {
-        // As a writer, because only one may look into the log of a process that was killed.
+        // For writing, because only a writer may recover the log of a process that was killed.
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE;
         is_bus(&Connection::open_with_flags(&file, flags)?)
     };
@@ -66,37 +65,37 @@ pub fn inspect(directory: &Path) -> Result<Option<InUse>, BackupError> {
     Ok(Some(in_use))
 }
 
-/// Puts a backup into a data directory. Refuses where a process uses that; and where there is a bus already, unless that may be
-/// put aside. Whenever this ends, by whatever cause, there is the one bus or the other.
+/// Restores a backup into a data directory. Fails if a process uses the directory, or if it has a bus already and `may_replace`
+/// is not set. Whenever this ends, by whatever cause, the directory has the old bus or the new one.
 pub fn restore(from: &Path, directory: &Path, may_replace: bool) -> Result<Restored, BackupError> {
     let lock = identity::lock(directory).map_err(|error| BackupError(error.to_string()))?;
     let there = directory.join(FILE);
-    // Also a log alone, which SQLite would take for the new file's.
+    // Also a log alone, which SQLite would apply to the new file.
     let is_there = SQLITE_SUFFIXES.iter().any(|suffix| beside(&there, suffix).symlink_metadata().is_ok());
     if is_there && !may_replace {
         let why = "there is a bus already; --force puts that aside and keeps it";
         return Err(cannot("restore into", &there, &why));
     }
     let (copy, has) = checked_copy(from, directory).map_err(|why| cannot("restore", from, &why))?;
-    let owner = directory.metadata().and_then(|directory| give(&[copy.as_file(), &lock], &directory));
+    let owner = directory.metadata().and_then(|directory| change_owner(&[copy.as_file(), &lock], &directory));
     owner.map_err(|why| cannot("give the directory's owner", &there, &why))?;
     let kept = if is_there {
-        Some(put_aside(&there).map_err(|error| cannot("put aside", &there, &error))?)
+        Some(rename_bus(&there).map_err(|error| cannot("put aside", &there, &error))?)
     } else {
         None
     };
     let place = || -> io::Result<()> {
         copy.persist(&there)?;
-        // The name has to be durable, too.
+        // The new name must be durable, too.
         File::open(directory)?.sync_all()
     };
     place().map_err(|error| cannot("write", &there, &error))?;
     Ok(Restored { has, kept, _lock: lock })
 }
 
-/// Root may restore, and Talaria's own user has to open the files.
+/// Gives files to the directory's owner: root may restore, and Talaria's own user has to open them.
 #[cfg(unix)]
-fn give(files: &[&File], directory: &fs::Metadata) -> io::Result<()> {
+fn change_owner(files: &[&File], directory: &fs::Metadata) -> io::Result<()> {
     use std::os::unix::fs::{MetadataExt as _, fchown};
     for file in files {
         if file.metadata()?.uid() != directory.uid() {
@@ -107,17 +106,17 @@ fn give(files: &[&File], directory: &fs::Metadata) -> io::Result<()> {
 }
 
 #[cfg(not(unix))]
-fn give(_: &[&File], _: &fs::Metadata) -> io::Result<()> {
+fn change_owner(_: &[&File], _: &fs::Metadata) -> io::Result<()> {
     Ok(())
 }
 
 /// A durable copy in the directory, readable by its owner alone, of a file that is a whole bus.
 fn checked_copy(from: &Path, directory: &Path) -> Result<(tempfile::NamedTempFile, Backup), Box<dyn Error>> {
-    // A pipe would be waited for.
+    // Reading a pipe would block.
     if !from.metadata()?.is_file() {
         return Err("it is no file".into());
     }
-    // Of restores that were killed.
+    // Leftovers of restores that were killed.
     for left in fs::read_dir(directory)?.flatten() {
         let name = left.file_name();
         let name = name.to_string_lossy();
@@ -141,7 +140,7 @@ fn checked_copy(from: &Path, directory: &Path) -> Result<(tempfile::NamedTempFil
     Ok((copy, Backup { events, commits, bytes }))
 }
 
-/// Whether what was stored can be read: SQLite knows whole pages, and not what is in them.
+/// Fails if a stored message cannot be decoded: SQLite checks pages, not their contents.
 fn each_is_readable(copy: &Connection) -> Result<(), Box<dyn Error>> {
     let mut events = copy.prepare("SELECT seq, kind = 0, bytes FROM events")?;
     let mut rows = events.query(())?;
@@ -165,7 +164,7 @@ fn each_is_readable(copy: &Connection) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Whether it is a bus of this version.
+/// Fails if the file is not a bus of this version.
 fn is_bus(connection: &Connection) -> Result<(), Box<dyn Error>> {
     let version: i64 = connection.query_row("PRAGMA user_version", (), |row| row.get(0))?;
     let tables =
@@ -180,10 +179,10 @@ fn is_bus(connection: &Connection) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Gives the bus another name, with its log where that cannot be moved into it. The bus keeps its own name, too, until the new
-/// one replaces it.
-fn put_aside(there: &Path) -> io::Result<PathBuf> {
-    // A damaged one cannot be opened, and keeps its log.
+/// Gives the bus a second name, and its log too if that cannot be checkpointed. The bus keeps its first name until the new one
+/// replaces it.
+fn rename_bus(there: &Path) -> io::Result<PathBuf> {
+    // A damaged bus cannot be opened, and keeps its log.
     let _ = Connection::open_with_flags(there, OpenFlags::SQLITE_OPEN_READ_WRITE)
         .and_then(|bus| bus.query_row("PRAGMA wal_checkpoint(TRUNCATE)", (), |_| Ok(())));
     let stem = Timestamp::now().strftime("-replaced-%Y%m%dT%H%M%SZ").to_string();
@@ -197,7 +196,7 @@ fn put_aside(there: &Path) -> io::Result<PathBuf> {
     for (from, to) in [(there, aside.clone()), (&log, beside(&aside, "-wal"))] {
         match from.metadata() {
             Ok(file) if file.len() == 0 && from == log => {}
-            // Not every file system knows a file by two names.
+            // Not every file system has hard links.
             Ok(_) => fs::hard_link(from, &to).or_else(|_| fs::copy(from, &to).map(drop))?,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => return Err(error),

@@ -1,14 +1,14 @@
-//! The tables.
+//! The tables of the embedded bus.
 
 use crate::{Error, sqlite};
 use rusqlite::Connection;
 use std::path::Path;
 
-/// Written into the file. A file with another number is refused.
+/// The schema's version in the file. A file with another version is refused.
 pub(super) const VERSION: i64 = 2;
 
 const TABLES: &str = "
--- What an ingress stored, in the order of storing.
+-- Entries that an ingress stored, in the order of storing.
 CREATE TABLE events (
     seq INTEGER PRIMARY KEY,
     kind INTEGER NOT NULL,          -- 0: an Event, 1: a QuarantinedCallback
@@ -37,7 +37,7 @@ pub(super) const RENAME: &str = "UPDATE marks SET value = lower(hex(randomblob(1
 /// Opens the file for its one writer, and creates the tables if it is new.
 pub(super) fn open(file: &Path) -> Result<Connection, Error> {
     let mut connection = sqlite::open(file)?;
-    // The checkpointer does it.
+    // The checkpointer does this.
     connection.pragma_update(None, "wal_autocheckpoint", 0)?;
     let version: i64 = connection.query_row("PRAGMA user_version", (), |row| row.get(0))?;
     match version {

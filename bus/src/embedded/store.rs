@@ -1,40 +1,41 @@
-//! The writer's state: the connection, and how far both streams reach.
+//! The writer's state: the connection, and the first and last sequences of both streams.
 //!
-//!  1. Sequences have no gaps: a stream's next entry has the last one's sequence and one. A transaction that failed used none.
+//!  1. Sequences have no gaps: a stream's next entry has the last sequence plus one. A failed transaction uses none.
 //!  2. A trim stores the last sequences in the same transaction, so they are known when no rows are left.
 
 use super::{
     schema,
     writer::{LARGEST_GROUP, Trimmed, Write},
 };
-use crate::{AppendError, Error, LogLimit};
+use crate::{AppendError, Error};
 use rusqlite::Connection;
 use std::path::Path;
+use talaria_telemetry::LogLimiter;
 
-static FAILED: LogLimit = LogLimit::new();
+static FAILED: LogLimiter = LogLimiter::new();
 
-/// Limits of one step of trimming, so that writes behind it do not wait long. Bytes count because SQLite reads all pages of a
+/// Limits of one step of trimming, so that queued writes do not wait long. Bytes count because SQLite reads all pages of a
 /// row that it deletes.
 const STEP_ROWS: u64 = 500;
 const STEP_BYTES: u64 = 1 << 20;
 
 pub(super) struct Store {
     pub(super) connection: Connection,
-    /// After a transaction: what is committed.
+    /// After a transaction: the committed sequences.
     pub(super) events: Reach,
     pub(super) commits: Reach,
-    /// A transaction failed, so `events` and `commits` have to be read again.
+    /// Set after a failed transaction: `events` and `commits` have to be read again.
     stale: bool,
 }
 
-/// How far a stream reaches: `last + 1 == first` when it is empty.
+/// The sequences of a stream: `last + 1 == first` when it is empty.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Reach {
     pub(super) first: u64,
     pub(super) last: u64,
 }
 
-/// One of the two streams, as it is named in the file.
+/// The statements for one of the two streams.
 #[derive(Clone, Copy)]
 struct Table {
     reach: &'static str,
@@ -70,7 +71,7 @@ impl Store {
         Ok(self.connection.query_row(select, (), |row| row.get(0))?)
     }
 
-    /// Does the writes of the group, and those that `more` adds to it, in one transaction. On an error none was done.
+    /// Applies the writes of the group, and those that `more` adds to it, in one transaction. On an error none was applied.
     pub(super) fn write(
         &mut self,
         group: &mut Vec<Write>,
@@ -149,12 +150,12 @@ impl Store {
             && let Err(error) = self.connection.execute_batch("ROLLBACK")
             && let Some(left_out) = FAILED.admit()
         {
-            tracing::error!(%error, left_out, "could not roll back");
+            tracing::error!(%error, left_out, "rollback failed");
         }
     }
 }
 
-/// Why a commit that is to follow `expected` is refused.
+/// Why a commit that expects `expected` to be the last one is refused.
 fn refusal(last: u64, expected: u64) -> Option<AppendError> {
     (expected < last)
         .then_some(AppendError::Overtaken)
@@ -170,7 +171,7 @@ impl Table {
         })
     }
 
-    /// One step: removes rows from the front that stand before `floor`. How many, and whether there are more.
+    /// Removes the oldest rows before `floor`, within the limits of one step. Returns their number and whether there are more.
     fn trim(self, connection: &Connection, reach: &mut Reach, floor: u64) -> rusqlite::Result<(u64, bool)> {
         let floor = floor.min(reach.last + 1);
         if reach.first >= floor {

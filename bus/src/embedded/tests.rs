@@ -15,7 +15,7 @@ use talaria_proto::v1::{EventRepeated, Record, record::What};
 use tempfile::TempDir;
 use tokio::sync::oneshot;
 
-/// Something to do with the writer's connection.
+/// A task for the writer's connection.
 pub(super) type Look = Box<dyn FnOnce(&mut Connection) -> rusqlite::Result<()> + Send>;
 
 /// A directory that outlives the buses in it, on a disk that can be broken.
@@ -39,12 +39,12 @@ impl Directory {
         self.path().join(FILE)
     }
 
-    /// Why it cannot be opened.
+    /// The error of opening the bus.
     async fn refusal(&self) -> String {
         Bus::embedded(self.path()).await.err().unwrap().to_string()
     }
 
-    /// From here on each commit is counted, and fails while the disk is broken.
+    /// Counts each further commit, and makes it fail while the disk is broken.
     async fn watch_commits(&self, bus: &Bus) {
         let (broken, commits) = (Arc::clone(&self.broken), Arc::clone(&self.commits));
         let hook = move || {
@@ -59,7 +59,7 @@ impl Directory {
         self.commits.load(Ordering::SeqCst)
     }
 
-    /// Waits until so many commits were tried.
+    /// Waits until `count` commits were tried.
     async fn tried(&self, count: usize) {
         until(|| self.commits() >= count).await;
     }
@@ -112,7 +112,7 @@ async fn hold_writer(bus: &Bus) -> (mpsc::Sender<()>, tokio::task::JoinHandle<Re
     (release, holding)
 }
 
-/// Waits until so many writes wait for the writer.
+/// Waits until `count` writes are queued.
 async fn waiting(bus: &Bus, count: usize) {
     until(|| embedded(bus).inner.writer.waiting() >= count).await;
 }
@@ -221,7 +221,7 @@ async fn i01_stored_events_are_in_the_files_before_the_bus_is_closed() {
     let bus = directory.open().await;
     publish(&bus, event("a")).await.unwrap();
     journal(&bus, 0).append(commit("b")).await.unwrap();
-    // As a machine that dies leaves them.
+    // The files as after a power failure.
     let copy = Directory::new();
     for name in [FILE, "bus.db-wal"] {
         fs::copy(directory.path().join(name), copy.path().join(name)).unwrap();
@@ -314,7 +314,7 @@ async fn i07_an_append_is_repeated_while_the_disk_is_broken_and_is_fenced_then_t
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn i10_a_journal_that_was_overtaken_stays_so_when_all_commits_were_trimmed() {
+async fn i10_an_overtaken_journal_stays_overtaken_when_all_commits_were_trimmed() {
     let directory = Directory::new();
     let bus = directory.open().await;
     let mut first = journal(&bus, 0);
@@ -382,7 +382,7 @@ async fn i11_a_locked_file_and_a_full_disk_are_errors_until_they_are_gone() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_backup_of_a_bus_at_work_has_all_that_was_acknowledged_and_a_source_of_its_own() {
+async fn a_backup_of_a_busy_bus_has_all_acknowledged_entries_and_its_own_source() {
     let directory = Directory::new();
     let bus = directory.open().await;
     for index in 0..20 {

@@ -1,12 +1,12 @@
-//! The one writer: group commit.
+//! The writer thread, with group commit.
 //!
-//! A caller hands in a [`Write`] and waits. The thread does all writes that wait, and those that come meanwhile, in one
-//! transaction, commits, and answers all of them. While a commit waits for the disk the next group gathers, so a group is as
-//! large as the load makes it. Callers encode their messages before they hand them in.
+//! A caller queues a [`Write`] and waits. The thread applies all queued writes, and those that come meanwhile, in one
+//! transaction, commits, and answers all of them. While a commit waits for the disk the next group gathers, so the load decides
+//! the size of a group. Callers encode their messages before they queue them.
 //!
-//! Before it begins, a group waits up to [`GATHERING`] for as many writes as the last one had: callers that were answered
-//! together are likely to write again together, and two half groups need two fsyncs. After a small group nothing is waited
-//! for, so a bus with little to do adds no delay.
+//! Before it begins, a group waits up to [`GATHERING`] until it has the size of the last one: callers that were answered
+//! together are likely to write again together, and two half groups need two fsyncs. After a small group there is no wait, so a
+//! bus without load adds no delay.
 
 use super::{Streams, checkpoint::Checkpointer, store::Store};
 use crate::{AppendError, Error, Floors, Incoming};
@@ -22,16 +22,15 @@ use tokio::sync::{mpsc, oneshot};
 /// The most writes in one transaction, so that the first of them does not wait long for the others.
 pub(super) const LARGEST_GROUP: usize = 1024;
 
-/// A smaller group says nothing about the next one.
+/// The size of a group from which on the next one is likely to be large, too.
 const MANY: usize = 8;
 
 /// Measured with 64 callers that write again as soon as they are answered: a third fewer fsyncs, and a tenth less of CPU time.
 const GATHERING: Duration = Duration::from_millis(1);
 
-/// How many writes wait for the thread. Callers beyond that wait outside, so memory is bounded.
+/// The most queued writes. Further callers wait for room, so memory is bounded.
 const QUEUE: usize = 4096;
 
-/// Where an answer goes.
 pub(super) type Reply<T> = oneshot::Sender<Result<T, Error>>;
 
 /// The column `kind` of a row in `events`.
@@ -42,11 +41,11 @@ pub(super) enum Kind {
     Quarantined = 1,
 }
 
-/// Something to be written.
+/// A queued write.
 pub(super) enum Write {
-    /// Something that an ingress stored; gets `seq`.
+    /// An entry of the events stream; gets `seq`.
     Store { kind: Kind, received_at: i64, bytes: Vec<u8>, stored: Incoming, seq: u64, reply: Reply<()> },
-    /// A commit that is to follow `expected`; gets `outcome`.
+    /// A commit after `expected`; gets `outcome`.
     Append {
         bytes: Bytes,
         commit: Arc<Commit>,
@@ -56,24 +55,24 @@ pub(super) enum Write {
     },
     /// One step of trimming; gets `outcome`.
     Trim { floors: Floors, outcome: Trimmed, reply: Reply<Trimmed> },
-    /// Changes nothing, and shows whether writing works.
+    /// A health check that writes.
     Check { reply: Reply<()> },
     /// Uses the writer's connection.
     #[cfg(test)]
     Inspect { look: Option<super::tests::Look>, reply: Reply<()> },
 }
 
-/// What a step of trimming removed.
+/// The result of a step of trimming.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Trimmed {
     pub(super) events: u64,
     pub(super) commits: u64,
-    /// There is more to be removed.
+    /// Whether another step is needed.
     pub(super) more: bool,
 }
 
 impl Write {
-    /// The caller may be gone; what was done stays done.
+    /// Sends the answer; the caller may be gone.
     fn answer(self, committed: Result<(), Error>) {
         match self {
             Self::Store { reply, .. } | Self::Check { reply } => drop(reply.send(committed)),
@@ -105,7 +104,7 @@ impl Writer {
         Ok(Self { writes: Some(sender), thread: Some(thread) })
     }
 
-    /// Hands in a write, and waits for its answer. `None` when the thread has stopped.
+    /// Queues a write, and waits for its answer. `None` when the thread has stopped.
     pub(super) async fn write<T>(&self, write: impl FnOnce(Reply<T>) -> Write) -> Option<Result<T, Error>> {
         let (reply, answer) = oneshot::channel();
         self.writes.as_ref()?.send(write(reply)).await.ok()?;
@@ -119,7 +118,7 @@ impl Writer {
 }
 
 impl Drop for Writer {
-    /// Finishes the writes that were handed in, then closes the file.
+    /// Finishes the queued writes, then closes the file.
     fn drop(&mut self) {
         self.writes = None;
         if let Some(thread) = self.thread.take() {
@@ -153,14 +152,14 @@ fn write_groups(
 
 fn gather(writes: &mpsc::Receiver<Write>, last_group: usize) {
     let start = Instant::now();
-    // Not woken by each write: that would cost more than a few looks.
+    // Polls, because a wake-up for each write would cost more.
     while last_group >= MANY && writes.len() + 1 < last_group && start.elapsed() < GATHERING {
         thread::sleep(GATHERING / 10);
     }
 }
 
 impl Streams {
-    /// Makes readable what a group changed. Readers that are woken find all of it.
+    /// Publishes the changes of a group to readers. A woken reader finds all of them.
     fn publish(&self, store: &Store, group: &[Write]) {
         let events = group.iter().filter_map(|write| match write {
             Write::Store { seq, stored, bytes, .. } => Some((*seq, stored.clone(), bytes.len())),

@@ -1,4 +1,4 @@
-//! Appending to a partition's journal: one commit under way, which expects the one before it to be the partition's last.
+//! Appending to a partition's journal: one commit is in flight, and expects the one before it to be the partition's last.
 //!
 //! The server checks the expectation (`Nats-Expected-Last-Subject-Sequence`) when it orders messages, so of two relays that
 //! append at most one succeeds. A message id would not help: it makes a repeat look like a success before the
@@ -13,36 +13,39 @@ use super::{
     store::{Message, NotStored},
     streams,
 };
-use crate::{AppendError, Error, LogLimit, Partition};
+use crate::{AppendError, Error, Partition};
 use async_nats::{HeaderMap, HeaderName};
 use bytes::Bytes;
 use prost::Message as _;
-use std::time::{Duration, Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 use talaria_proto::v1::Commit;
+use talaria_telemetry::LogLimiter;
 
-/// The first pause before a commit is sent again; each one is twice the one before.
-const FIRST_PAUSE: Duration = Duration::from_millis(50);
+/// The first pause before a commit is sent again; each pause is twice the one before.
+const FIRST_RETRY_DELAY: Duration = Duration::from_millis(50);
 
-/// The longest one.
-const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+const LONGEST_RETRY_DELAY: Duration = Duration::from_secs(2);
 
-/// How often the log says that a commit is still not appended.
-const REMINDER: Duration = Duration::from_secs(60);
+/// How often a failing append is logged.
+const LOG_INTERVAL: Duration = Duration::from_secs(60);
 
-/// With replicas, a server that is cut off from the others believes for some 20 s that it still leads, and what it knows
-/// is old. So the end of a stream counts as lost when it looks so for longer.
-const LOST_FOR_SURE: Duration = Duration::from_secs(30);
+/// With replicas, a server that is cut off from the others believes for some 20 s that it still leads, and has old data. So the
+/// end of a stream counts as lost only when it is missing for longer.
+const LOSS_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Appends to one partition's journal.
 pub struct Journal {
     bus: Nats,
     partition: Partition,
     subject: String,
-    /// The partition's last commit, as far as it is known here.
+    /// The partition's last commit that was acknowledged to this writer.
     acknowledged: u64,
-    /// What the next commit expects: the same, or 0 when all of the partition's commits were trimmed.
+    /// The next commit's expectation: the same, or 0 when all of the partition's commits were trimmed.
     expected: u64,
-    /// Whether a commit is under way.
+    /// Whether a commit is in flight.
     appending: bool,
 }
 
@@ -52,7 +55,7 @@ impl Journal {
         Self { bus: bus.clone(), partition, subject, acknowledged: last, expected: last, appending: false }
     }
 
-    pub(crate) async fn append(&mut self, commit: &Commit) -> Result<u64, AppendError> {
+    pub(crate) async fn append(&mut self, commit: Arc<Commit>) -> Result<u64, AppendError> {
         let data = Bytes::from(commit.encode_to_vec());
         let too_large = AppendError::TooLarge { size: data.len(), limit: self.bus.largest_commit() };
         if data.len() > self.bus.largest_commit() {
@@ -60,22 +63,22 @@ impl Journal {
         }
         debug_assert!(
             !self.appending,
-            "one commit is under way, or was dropped before it was known to be stored"
+            "one commit is in flight, or was dropped before it was known to be stored"
         );
         self.appending = true;
         // 128 random bits: no other commit has them.
         let number = format!("{:032x}", rand::random::<u128>());
-        let mut trouble = Trouble::new(self.partition);
+        let mut retries = Retries::new(self.partition);
         let appended = loop {
             let sent = self.send(&number, data.clone()).await;
             match answer(&sent) {
                 Answer::Stored(seq) => break Ok(seq),
                 Answer::TooLarge => break Err(too_large),
                 // Resolved at once: most probably another relay has the partition, or it was trimmed.
-                Answer::Unexpected if trouble.is_new() => {}
-                Answer::Unexpected | Answer::Unknown => trouble.pause(&reason(sent)).await,
+                Answer::Unexpected if retries.is_new() => {}
+                Answer::Unexpected | Answer::Unknown => retries.pause(&reason(sent)).await,
             }
-            match self.resolve(&number, &mut trouble).await {
+            match self.resolve(&number, &mut retries).await {
                 Verdict::Stored(seq) => break Ok(seq),
                 Verdict::SendAgain { expected } => self.expected = expected,
                 Verdict::Overtaken => break Err(AppendError::Overtaken),
@@ -86,7 +89,7 @@ impl Journal {
         };
         self.appending = false;
         if let Ok(seq) = appended {
-            trouble.is_over();
+            retries.log_recovery();
             self.acknowledged = seq;
             self.expected = seq;
         }
@@ -100,26 +103,26 @@ impl Journal {
         self.bus.journal.send(Message { subject: self.subject.clone(), headers, data }).await
     }
 
-    /// Reads the partition's end until it says what became of the commit.
-    async fn resolve(&self, number: &str, trouble: &mut Trouble) -> Verdict {
+    /// Reads the partition's end until the commit's outcome is known.
+    async fn resolve(&self, number: &str, retries: &mut Retries) -> Verdict {
         let mut lost_since = None;
         loop {
             let verdict = match self.end(number).await {
                 Ok(end) => resolve(end, self.acknowledged),
                 Err(error) => {
-                    trouble.pause(&error).await;
+                    retries.pause(&error).await;
                     continue;
                 }
             };
             let Verdict::LostEnd { last } = verdict else { return verdict };
             let since = *lost_since.get_or_insert_with(Instant::now);
-            if self.bus.replicas == 1 || since.elapsed() >= LOST_FOR_SURE {
+            if self.bus.replicas == 1 || since.elapsed() >= LOSS_TIMEOUT {
                 return verdict;
             }
             let acknowledged = self.acknowledged;
             let error =
                 Error::new(format!("the journal ends at {last}, and {acknowledged} was acknowledged"));
-            trouble.pause(&error).await;
+            retries.pause(&error).await;
         }
     }
 
@@ -143,17 +146,17 @@ fn reason(sent: Result<u64, NotStored>) -> Error {
     sent.err().map_or_else(|| Error::new("it was stored"), NotStored::into_error)
 }
 
-/// Pauses between tries, and lines in the log: one at once, and then few.
-struct Trouble {
+/// The pauses and log lines of a failing append: one line at once, and then few.
+struct Retries {
     partition: Partition,
-    pause: Duration,
+    delay: Duration,
     begin: Option<Instant>,
-    said: Option<Instant>,
+    logged: Option<Instant>,
 }
 
-impl Trouble {
+impl Retries {
     fn new(partition: Partition) -> Self {
-        Self { partition, pause: FIRST_PAUSE, begin: None, said: None }
+        Self { partition, delay: FIRST_RETRY_DELAY, begin: None, logged: None }
     }
 
     fn is_new(&self) -> bool {
@@ -161,27 +164,27 @@ impl Trouble {
     }
 
     async fn pause(&mut self, error: &Error) {
-        // All partitions have the same trouble at once.
-        static TROUBLE: LogLimit = LogLimit::new();
+        // All partitions fail at once.
+        static FAILED: LogLimiter = LogLimiter::new();
         let begin = *self.begin.get_or_insert_with(Instant::now);
-        if self.said.is_none_or(|said| said.elapsed() >= REMINDER) {
-            self.said = Some(Instant::now());
+        if self.logged.is_none_or(|logged| logged.elapsed() >= LOG_INTERVAL) {
+            self.logged = Some(Instant::now());
             let (partition, seconds) = (self.partition, begin.elapsed().as_secs());
-            if let Some(left_out) = TROUBLE.admit() {
-                tracing::warn!(%error, %partition, seconds, left_out, "cannot append to the journal; trying until it succeeds");
+            if let Some(left_out) = FAILED.admit() {
+                tracing::warn!(%error, %partition, seconds, left_out, "journal append failed; retrying");
             }
         }
-        tokio::time::sleep(self.pause).await;
-        self.pause = (self.pause * 2).min(LONGEST_PAUSE);
+        tokio::time::sleep(self.delay).await;
+        self.delay = (self.delay * 2).min(LONGEST_RETRY_DELAY);
     }
 
-    fn is_over(&self) {
-        static OVER: LogLimit = LogLimit::new();
+    fn log_recovery(&self) {
+        static RECOVERED: LogLimiter = LogLimiter::new();
         if let Some(begin) = self.begin
-            && let Some(left_out) = OVER.admit()
+            && let Some(left_out) = RECOVERED.admit()
         {
             let (partition, milliseconds) = (self.partition, begin.elapsed().as_millis());
-            tracing::info!(%partition, milliseconds, left_out, "the journal takes commits again");
+            tracing::info!(%partition, milliseconds, left_out, "journal append works again");
         }
     }
 }

@@ -14,10 +14,10 @@ use prost::Message as _;
 use std::fmt::Write as _;
 use talaria_proto::v1::{Event, QuarantinedCallback};
 
-/// What an event's `ce-source` begins with; its tenant follows.
+/// The prefix of an event's `ce-source`; its tenant follows.
 const SOURCE: &str = "/talaria/callbacks/";
 
-/// The longest `ce-type` in bytes, as it would stand in the header; a longer one is left out there.
+/// The longest `ce-type` in bytes, percent-encoded; a longer one is left out of the headers.
 const LONGEST_TYPE: usize = 1024;
 
 const CONTENT_TYPE: &str = "application/protobuf";
@@ -25,7 +25,7 @@ const CONTENT_TYPE: &str = "application/protobuf";
 /// An event as a message.
 pub(super) fn event(names: &Names, event: &Event) -> Message {
     let mut headers = HeaderMap::new();
-    // A name that is only a text would be copied.
+    // A `HeaderName` from a plain string would be copied.
     let name = HeaderName::from_static;
     headers.insert(name(MESSAGE_ID), message_id(event));
     headers.insert(name("ce-specversion"), "1.0");
@@ -36,7 +36,7 @@ pub(super) fn event(names: &Names, event: &Event) -> Message {
     if (1..=LONGEST_TYPE).contains(&kind.len()) {
         headers.insert(name("ce-type"), kind);
     }
-    // As `traceparent`, the server would read it too, and be a third slower.
+    // Under the name `traceparent` the server would read it too, and be a third slower.
     if !event.traceparent.is_empty() {
         headers.insert(name("ce-traceparent"), event.traceparent.as_str());
     }
@@ -50,14 +50,14 @@ pub(super) fn event(names: &Names, event: &Event) -> Message {
 /// A signed callback that is not an event, as a message. It is no CloudEvent.
 pub(super) fn quarantined(names: &Names, callback: &QuarantinedCallback) -> Message {
     let mut headers = HeaderMap::new();
-    // The id is made from the bytes already.
+    // The id is a hash of the bytes already.
     headers.insert(HeaderName::from_static(MESSAGE_ID), callback.id.as_str());
     headers.insert(HeaderName::from_static("content-type"), CONTENT_TYPE);
     Message { subject: names.quarantined(&callback.tenant), headers, data: callback.encode_to_vec().into() }
 }
 
-/// The id by which the server knows repeats: of the event and of its bytes, so that another body under the same event id
-/// is stored too.
+/// The id for the server's deduplication: of the event and its bytes, so that another body under the same event id is stored
+/// too.
 fn message_id(event: &Event) -> String {
     let digest = event
         .payload_sha256
@@ -66,7 +66,7 @@ fn message_id(event: &Event) -> String {
     format!("{}:{digest:016x}", event.id)
 }
 
-/// Whatever is not printable ASCII, and the space, the quotation mark and the percent sign.
+/// Percent-encodes all bytes but printable ASCII, and also the space, the quotation mark and the percent sign.
 fn percent_encoded(value: &str) -> String {
     let mut encoded = String::with_capacity(value.len());
     for byte in value.bytes().take(LONGEST_TYPE + 1) {
@@ -89,7 +89,7 @@ mod tests {
     }
 
     #[test]
-    fn an_event_is_a_cloudevent_whatever_its_type_is() {
+    fn an_event_of_any_type_is_a_cloudevent() {
         let original = Event {
             id: "evt_x".into(),
             tenant: "acme".into(),

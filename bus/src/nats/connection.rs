@@ -1,7 +1,7 @@
 //! The connection to NATS, and the texts of its errors.
 
 use super::{credentials, names::Names};
-use crate::{Error, LogLimit};
+use crate::Error;
 use async_nats::{
     Client, ConnectError, ConnectErrorKind, ConnectOptions, Event, connection::State, jetstream,
 };
@@ -12,27 +12,28 @@ use std::{
     time::{Duration, Instant},
 };
 use talaria_core::config::Nats as Config;
+use talaria_telemetry::LogLimiter;
 use tokio::sync::watch;
 
 /// The oldest server whose atomic batches take message ids: 2.12.0 refuses them (10177).
 const OLDEST_SERVER: (i64, i64, i64) = (2, 12, 1);
 
-/// How long to look for a server at the start.
+/// How long to retry at the start.
 pub(super) const START_DEADLINE: Duration = Duration::from_secs(10);
 
 /// The pause before the next try at the start.
-pub(super) const START_PAUSE: Duration = Duration::from_millis(250);
+pub(super) const START_RETRY_DELAY: Duration = Duration::from_millis(250);
 
-/// How long a server may take to answer a request. Shorter than an ingress' deadline, so that a sender gets an answer.
+/// The timeout of a request to the server. Shorter than an ingress' deadline, so that a sender gets an answer.
 pub(super) const ANSWER_DEADLINE: Duration = Duration::from_secs(5);
 
-/// A silent connection is pinged this often, and is given up when two pings had no answer.
+/// The interval of pings on a silent connection, which is closed when two pings had no answer.
 const PING: Duration = Duration::from_secs(2);
 
-/// The longest pause between two tries to connect again.
-const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+/// The longest pause between two tries to reconnect.
+const LONGEST_RETRY_DELAY: Duration = Duration::from_secs(1);
 
-/// How many bytes of the largest message are left for its headers.
+/// The bytes of the largest message that are reserved for its headers.
 const HEADROOM: usize = 16 * 1024;
 
 /// A connection; clones share it.
@@ -44,12 +45,12 @@ pub(super) struct Connection {
     events: Arc<Events>,
 }
 
-/// What happened to the connection.
+/// Events of the connection.
 #[derive(Default)]
 struct Events {
-    /// The server's last complaint, such as a missing permission: a request that it refuses so has no answer.
-    complaint: Mutex<Option<String>>,
-    /// How often the connection was lost.
+    /// The server's last error, such as a missing permission: a request that it refuses this way has no answer.
+    server_error: Mutex<Option<String>>,
+    /// The number of lost connections.
     losses: watch::Sender<u64>,
 }
 
@@ -62,9 +63,9 @@ impl Connection {
             let options = options(config, inbox.clone(), Arc::clone(&events))?;
             match options.connect(config.servers.clone()).await {
                 Ok(client) => break client,
-                // A server that is started together with this process may come later.
-                Err(error) if may_pass(&error) && start.elapsed() < START_DEADLINE => {
-                    tokio::time::sleep(START_PAUSE).await;
+                // A server that is started together with this process may be up later.
+                Err(error) if is_transient(&error) && start.elapsed() < START_DEADLINE => {
+                    tokio::time::sleep(START_RETRY_DELAY).await;
                 }
                 Err(error) => return Err(cannot_connect(config, &error)),
             }
@@ -83,16 +84,16 @@ impl Connection {
         Ok(Self { client, jetstream, names, events })
     }
 
-    /// Why something failed, with the server's complaint since the last error.
+    /// An error with its cause, and the server's error since the last call.
     pub(super) fn error(&self, what: &dyn Display, why: &dyn Display) -> Error {
-        let complaint = self.events.complaint.lock().unwrap_or_else(PoisonError::into_inner).take();
-        match complaint {
-            Some(complaint) => Error::new(format_args!("{what}: {why}; the server says: {complaint}")),
+        let server_error = self.events.server_error.lock().unwrap_or_else(PoisonError::into_inner).take();
+        match server_error {
+            Some(error) => Error::new(format_args!("{what}: {why}; the server says: {error}")),
             None => Error::new(format_args!("{what}: {why}")),
         }
     }
 
-    /// Fails at once while there is no connection: a message that is sent then would wait for one.
+    /// Fails while there is no connection: a message would wait for one.
     pub(super) fn is_connected(&self) -> Result<(), Error> {
         match self.client.connection_state() {
             State::Connected => Ok(()),
@@ -100,13 +101,13 @@ impl Connection {
         }
     }
 
-    /// Waits for an answer. Fails as soon as the connection is lost: the answer went with it.
+    /// Waits for an answer. Fails as soon as the connection is lost, because the answer is lost with it.
     pub(super) async fn unless_lost<T>(&self, answer: impl Future<Output = T>) -> Result<T, Error> {
         let mut losses = self.events.losses.subscribe();
         tokio::select! {
             biased;
             answer = answer => Ok(answer),
-            // The sender is in self.
+            // The sender lives in `self`, so this is a loss.
             _ = losses.changed() => Err(Error::new("the connection to NATS was lost")),
         }
     }
@@ -117,8 +118,8 @@ impl Connection {
     }
 }
 
-/// Whether the next try may succeed. What a server has refused it refuses again.
-fn may_pass(error: &ConnectError) -> bool {
+/// Whether the next try may succeed. A server repeats a refusal.
+fn is_transient(error: &ConnectError) -> bool {
     matches!(error.kind(), ConnectErrorKind::Io | ConnectErrorKind::TimedOut | ConnectErrorKind::Dns)
 }
 
@@ -149,7 +150,7 @@ fn options(config: &Config, inbox: String, events: Arc<Events>) -> Result<Connec
         .max_reconnects(None)
         .reconnect_delay_callback(|tries| {
             let tries = u32::try_from(tries).unwrap_or(u32::MAX);
-            Duration::from_millis(20).saturating_mul(1 << tries.min(10)).min(LONGEST_PAUSE)
+            Duration::from_millis(20).saturating_mul(1 << tries.min(10)).min(LONGEST_RETRY_DELAY)
         })
         .event_callback(move |event| {
             let events = Arc::clone(&events);
@@ -178,20 +179,17 @@ impl Events {
                 gauge!("talaria_nats_connected").set(0.0);
                 counter!("talaria_nats_disconnects_total").increment(1);
                 self.losses.send_modify(|losses| *losses += 1);
-                tracing::warn!("the connection to NATS is lost; trying to connect again");
+                tracing::warn!("connection to NATS lost; reconnecting");
             }
             Event::SlowConsumer(subscription) => {
-                tracing::warn!(
-                    subscription,
-                    "NATS sends faster than it is read; what was missed is read again"
-                );
+                tracing::warn!(subscription, "slow consumer of NATS; missed messages are read again");
             }
             Event::ServerError(error) => {
-                static COMPLAINED: LogLimit = LogLimit::new();
-                if let Some(left_out) = COMPLAINED.admit() {
-                    tracing::warn!(%error, left_out, "NATS complains");
+                static REPORTED: LogLimiter = LogLimiter::new();
+                if let Some(left_out) = REPORTED.admit() {
+                    tracing::warn!(%error, left_out, "error of the NATS server");
                 }
-                *self.complaint.lock().unwrap_or_else(PoisonError::into_inner) = Some(error.to_string());
+                *self.server_error.lock().unwrap_or_else(PoisonError::into_inner) = Some(error.to_string());
             }
             other => tracing::debug!("NATS: {other}"),
         }

@@ -1,41 +1,41 @@
-//! What it costs a server to store messages one by one, and as a batch, by what both took lately.
+//! The cost at a server of single messages and of batches, estimated from recent times.
 
 use std::{
     sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed},
     time::Duration,
 };
 
-/// Fewer messages are never a batch.
+/// The smallest batch.
 const SMALLEST_BATCH: usize = 16;
 
-/// With fewer singles under way their time says how far away the server is, and not how much work they are for it. So many
-/// may always be under way.
+/// With fewer singles in flight their time shows the distance of the server and not its work. This many may always be in
+/// flight.
 const CROWD: usize = 16;
 
 /// A batch has to be better by half.
-const CLEARLY: (u64, u64) = (3, 2);
+const ADVANTAGE: (u64, u64) = (3, 2);
 
-/// What a batch is taken to cost before one was made.
+/// The estimate for a batch before the first one.
 const FIRST_BATCH: Duration = Duration::from_millis(10);
 
-/// Of so many singles the fastest one counts. The others may have waited for a processor, here or at the server, which
+/// Of this many singles the fastest one counts. The others may have waited for a processor, here or at the server, which
 /// they would have done in a batch too.
 const SAMPLE: u32 = 64;
 
-/// How much of the average the newest batch is, as a divisor.
+/// The weight of the newest batch in the average, as a divisor.
 const NEWEST: u64 = 4;
 
 /// Each batch makes singles look cheaper by a hundredth, so that they are tried again: the disk may be faster now.
 const FADE: (u64, u64) = (99, 100);
 
-/// Nanoseconds. What two threads write at the same moment may count once.
+/// Estimates in nanoseconds. Of two updates at the same moment one may be lost.
 #[derive(Debug)]
 pub(super) struct Cost {
-    /// One of many singles.
+    /// Of one of many singles.
     single: AtomicU64,
-    /// A batch, whatever is in it.
+    /// Of a batch of any size.
     batch: AtomicU64,
-    /// The fastest single of the sample, and how many there are in all.
+    /// The fastest single of the sample, and the number of all singles.
     fastest: AtomicU64,
     count: AtomicU32,
 }
@@ -52,7 +52,7 @@ impl Default for Cost {
 }
 
 impl Cost {
-    /// A single took so long, with so many under way. By Little's law the server finished one each time / crowd.
+    /// Records the time of a single, with `crowd` in flight. By Little's law the server finished one each time / crowd.
     pub(super) fn single_took(&self, time: Duration, crowd: usize) {
         if crowd < CROWD {
             return;
@@ -63,22 +63,23 @@ impl Cost {
         }
     }
 
-    /// A batch took so long.
+    /// Records the time of a batch.
     pub(super) fn batch_took(&self, time: Duration) {
         let (average, newest) = (self.batch.load(Relaxed), nanoseconds(time));
         self.batch.store(average - average / NEWEST + newest / NEWEST, Relaxed);
         self.single.store(self.single.load(Relaxed) / FADE.1 * FADE.0, Relaxed);
     }
 
-    /// Whether so many messages should go together.
+    /// Whether this many messages should be sent as a batch.
     pub(super) fn is_worth_a_batch(&self, messages: usize) -> bool {
         messages >= SMALLEST_BATCH && messages > self.most_singles()
     }
 
-    /// How many singles may be under way: more would be better off in a batch.
+    /// The most singles in flight: more would be faster in a batch.
     pub(super) fn most_singles(&self) -> usize {
-        let most =
-            self.batch.load(Relaxed).saturating_mul(CLEARLY.0) / CLEARLY.1 / self.single.load(Relaxed).max(1);
+        let most = self.batch.load(Relaxed).saturating_mul(ADVANTAGE.0)
+            / ADVANTAGE.1
+            / self.single.load(Relaxed).max(1);
         usize::try_from(most).unwrap_or(usize::MAX).max(CROWD)
     }
 }
@@ -105,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn a_server_that_syncs_each_message_gets_batches_once_enough_wait() {
+    fn a_server_that_syncs_each_message_gets_batches_of_many_messages() {
         let cost = after_singles(Duration::from_micros(200));
         assert_eq!(cost.most_singles(), 75);
         assert!(!cost.is_worth_a_batch(75) && cost.is_worth_a_batch(76));
@@ -125,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn singles_are_tried_again_after_many_batches_and_a_lone_one_says_nothing() {
+    fn singles_are_tried_again_after_many_batches_and_a_lone_one_is_no_sample() {
         let cost = after_singles(Duration::from_micros(200));
         let batches = (0..).take_while(|_| {
             cost.batch_took(FIRST_BATCH);

@@ -1,4 +1,4 @@
-//! Credentials files, for servers in operator mode.
+//! Credentials files for servers in operator mode.
 
 use crate::Error;
 use async_nats::{Auth, AuthError, ConnectOptions};
@@ -7,17 +7,16 @@ use secrecy::ExposeSecret as _;
 use std::future::ready;
 use talaria_core::config::{Credentials, SecretOrigin};
 
-/// Options that read the credentials for every connection: those that end after an hour are renewed in the same file,
-/// and the service outlives them.
+/// Options that read the credentials for every connection: short-lived credentials are renewed in the same file.
 pub(super) fn options(creds: SecretOrigin) -> Result<ConnectOptions, Error> {
-    // What is wrong with them already is said before async-nats meets it.
+    // Reports a fault of the credentials before async-nats does.
     answer(&creds, b"").map_err(Error::new)?;
     // Reading a few hundred bytes does not block the connection for long.
     let answer = move |nonce: Vec<u8>| ready(answer(&creds, &nonce).map_err(AuthError::new));
     Ok(ConnectOptions::with_auth_callback(answer))
 }
 
-/// What the server asks for: the JWT, and its nonce signed.
+/// The answer to the server's challenge: the JWT, and its nonce signed.
 fn answer(creds: &SecretOrigin, nonce: &[u8]) -> Result<Auth, String> {
     let Credentials { jwt, seed } =
         Credentials::read(creds).map_err(|(what, help)| format!("{what} (bus.nats.creds): {help}"))?;

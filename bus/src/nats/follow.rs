@@ -1,4 +1,4 @@
-//! Following a stream from a sequence on, without a gap: events of a partition, and commits of all partitions.
+//! Consumers that follow a stream from a sequence on, without a gap: events of a partition, and commits of all partitions.
 //!
 //! **Each owned partition has a consumer of its own**, in the server's memory, without acknowledgements, filtered by the
 //! partition's subjects. The server wakes a consumer only for messages that match its filter, so 64 of them do not cost
@@ -18,15 +18,15 @@ use async_nats::jetstream::{
 use futures_util::{FutureExt as _, StreamExt as _, future::BoxFuture};
 use std::{fmt::Display, time::Duration};
 
-/// How often the server says that it is still there when there is nothing to send. Two times without it and the consumer
-/// is created again: one in memory does not outlive its server.
+/// The interval of the server's heartbeats when there are no messages. Without two of them the consumer is created again: one
+/// in memory does not outlive its server.
 const HEARTBEAT: Duration = Duration::from_millis(1_500);
 
-/// How long one request for messages stands.
+/// The lifetime of one request for messages.
 const EXPIRY: Duration = Duration::from_secs(30);
 
-/// The server forgets a consumer that is not asked for so long.
-const FORGOTTEN: Duration = Duration::from_secs(30);
+/// The server deletes a consumer without requests for this long.
+const INACTIVE_THRESHOLD: Duration = Duration::from_secs(30);
 
 /// The most messages that a consumer sends ahead.
 const AHEAD: usize = 256;
@@ -34,7 +34,7 @@ const AHEAD: usize = 256;
 /// The most bytes that a consumer sends ahead, or two messages. A server hangs up on a client that lets 64 MiB wait.
 const BYTES_AHEAD: usize = 1 << 20;
 
-/// What comes into a partition.
+/// The entries of a partition in the events stream.
 pub struct Events {
     reader: Reader,
     partition: Partition,
@@ -85,41 +85,41 @@ impl Following {
 /// A message with its sequence.
 type Numbered = (u64, Message);
 
-/// Messages of a stream behind a sequence, in order.
+/// Messages of a stream after a sequence, in order.
 struct Reader {
     connection: Connection,
     stream: String,
-    /// All subjects if there are none.
+    /// The subjects; empty for all.
     filters: Vec<String>,
-    /// The last message that was given out.
-    position: u64,
+    /// The sequence of the last message that was returned.
+    cursor: u64,
     state: State,
 }
 
 enum State {
     Closed,
-    /// Kept here, so that a caller that drops `next` again and again does not keep a consumer from being created.
+    /// Stored here, so that the creation continues when the caller drops `next`.
     Opening(BoxFuture<'static, Result<pull::Stream, Error>>),
     Open {
         messages: Box<pull::Stream>,
-        /// How many messages the consumer has sent.
+        /// The number of messages from this consumer.
         sent: u64,
     },
 }
 
 impl Reader {
     fn new(connection: &Connection, stream: String, filters: Vec<String>, after: u64) -> Self {
-        Self { connection: connection.clone(), stream, filters, position: after, state: State::Closed }
+        Self { connection: connection.clone(), stream, filters, cursor: after, state: State::Closed }
     }
 
     /// The next messages, at least one and at most `max`; waits for the first. After an error it can be called again and
-    /// goes on where it was. Dropping the future loses nothing: messages are taken without waiting in between.
+    /// continues at the cursor. Dropping the future loses nothing: after the first message there is no `await`.
     async fn next(&mut self, max: usize) -> Result<Vec<Numbered>, Error> {
         let was_open = matches!(self.state, State::Open { .. });
         match self.try_next(max).await {
             Err(error) if was_open => {
-                // Its server was restarted, or another one leads the stream now.
-                tracing::debug!(%error, "a consumer is created again");
+                // Its server was restarted, or the stream has another leader.
+                tracing::debug!(%error, "consumer lost; creating it again");
                 self.state = State::Closed;
                 self.try_next(max).await.inspect_err(|_| self.state = State::Closed)
             }
@@ -136,7 +136,7 @@ impl Reader {
         let failed = |why: &dyn Display| failed(&self.connection, &self.stream, why);
         let State::Open { messages, sent } = &mut self.state else { return Err(failed(&"it is not open")) };
         let mut next = messages.next().await;
-        let mut taken = Vec::new();
+        let mut received = Vec::new();
         while let Some(message) = next {
             let message = message.map_err(|error| failed(&error))?;
             let info = message.info().map_err(|error| failed(&error))?;
@@ -145,26 +145,26 @@ impl Reader {
             if number != *sent {
                 return Err(failed(&"a message was lost on its way"));
             }
-            // A consumer that should begin behind the stream's end begins at its end.
-            if seq <= self.position {
-                let position = self.position;
+            // A consumer that should begin after the stream's end begins at its end.
+            if seq <= self.cursor {
+                let cursor = self.cursor;
                 return Err(failed(&format_args!(
-                    "it ends before {position}, which was read: the stream lost its end, or was restored"
+                    "it ends before {cursor}, which was read: the stream lost its end, or was restored"
                 )));
             }
-            taken.push((seq, message));
-            next = if taken.len() < max { messages.next().now_or_never().flatten() } else { None };
+            received.push((seq, message));
+            next = if received.len() < max { messages.next().now_or_never().flatten() } else { None };
         }
-        let (last, _) = taken.last().ok_or_else(|| failed(&"the consumer is gone"))?;
-        self.position = *last;
-        Ok(taken)
+        let (last, _) = received.last().ok_or_else(|| failed(&"the consumer is gone"))?;
+        self.cursor = *last;
+        Ok(received)
     }
 
     /// Creates the consumer unless there is one.
     async fn open(&mut self) -> Result<(), Error> {
         if matches!(self.state, State::Closed) {
             let (connection, stream) = (self.connection.clone(), self.stream.clone());
-            let create = create(connection, stream, self.filters.clone(), self.position);
+            let create = create(connection, stream, self.filters.clone(), self.cursor);
             self.state = State::Opening(create.boxed());
         }
         if let State::Opening(create) = &mut self.state {
@@ -190,7 +190,7 @@ async fn create(
         filter_subjects: filters,
         memory_storage: true,
         num_replicas: 1,
-        inactive_threshold: FORGOTTEN,
+        inactive_threshold: INACTIVE_THRESHOLD,
         ..pull::Config::default()
     };
     let create = connection.jetstream.create_consumer_on_stream(config, &stream);
@@ -198,7 +198,7 @@ async fn create(
     let messages = consumer
         .stream()
         .max_messages_per_batch(AHEAD)
-        // A message that is larger than all that is asked for would never come.
+        // A message larger than a whole request would never come.
         .max_bytes_per_batch(BYTES_AHEAD.max(connection.client.max_payload() * 2))
         .heartbeat(HEARTBEAT)
         .expires(EXPIRY)

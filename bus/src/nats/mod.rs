@@ -11,14 +11,14 @@
 //! servers are made for thousands of subjects and not for thousands of streams with replicas, because one stream gives
 //! all commits one order, which a watch follows with one consumer, and because it is trimmed as a whole.
 //!
-//! - [`names`]: every name on NATS.
+//! - [`names`]: all names on NATS.
 //! - [`connection`], [`credentials`]: connecting, and the texts of errors.
 //! - [`streams`]: the streams and their settings.
-//! - [`store`]: one message in a stream, and what the answer means.
-//! - [`cloudevent`], [`publish`] with [`cost`]: callbacks in.
-//! - [`append`] with the decisions of [`resolve`]: commits in.
-//! - [`read`], [`follow`]: events and commits out.
-//! - [`relays`]: announcements and questions, and what ingresses announce.
+//! - [`store`]: storing one message, and the meaning of the answer.
+//! - [`cloudevent`], [`publish`] with [`cost`]: publishing callbacks.
+//! - [`append`] with the decisions of [`resolve`]: appending commits.
+//! - [`read`], [`follow`]: reading events and commits.
+//! - [`relays`]: announcements and questions.
 
 mod append;
 mod cloudevent;
@@ -54,7 +54,7 @@ use talaria_proto::v1::{Commit, Event};
 #[derive(Clone)]
 pub struct Nats(Arc<Shared>);
 
-/// See [`Nats`].
+/// The state that clones of [`Nats`] share.
 pub struct Shared {
     connection: Connection,
     publisher: Arc<Publisher>,
@@ -62,7 +62,7 @@ pub struct Shared {
     journal_wanted: Wanted,
     replicas: usize,
     identity: Identity,
-    /// Keeps a second process out of the data directory.
+    /// Locks a second process out of the data directory.
     _lock: File,
 }
 
@@ -82,9 +82,9 @@ impl Publisher {
     }
 }
 
-/// Whether the server is there and has the streams as they have to be, asked by a process that creates and keeps nothing. With
-/// the journal as a relay, without it as an ingress, which may not ask for it.
-pub(crate) async fn look(config: &Config, with_journal: bool) -> Result<(), Error> {
+/// Fails if the NATS server cannot be reached, or if its streams do not have the required settings. `with_journal` is for a
+/// relay; an ingress may not access the journal. Creates nothing.
+pub async fn look_at_nats(config: &Config, with_journal: bool) -> Result<(), Error> {
     let names = Names::new(&config.prefix);
     let inbox = if with_journal { names.relay_inbox() } else { names.ingress_inbox() };
     let connection = Connection::open(config, names, inbox).await?;
@@ -156,14 +156,14 @@ impl Nats {
         Ok(found.and_then(|message| read::decode_at(seq, message.payload)))
     }
 
-    pub(crate) async fn quiet_through(&self, partition: Partition, after: u64) -> Result<u64, Error> {
+    pub(crate) async fn empty_through(&self, partition: Partition, after: u64) -> Result<u64, Error> {
         let names = &self.connection.names;
         let name = names.events();
-        // First: what comes meanwhile stands behind it.
+        // First, because later messages have higher sequences.
         let last = streams::info(&self.connection, &name).await?.state.last_sequence;
-        let stands =
-            read::stands_between(&self.connection, &name, &names.incoming(partition), after, last).await?;
-        Ok(if stands { after } else { after.max(last) })
+        let is_there =
+            read::is_between(&self.connection, &name, &names.incoming(partition), after, last).await?;
+        Ok(if is_there { after } else { after.max(last) })
     }
 
     pub(crate) async fn bounds(&self) -> Result<Bounds, Error> {
@@ -186,13 +186,13 @@ impl Nats {
         Ok((events, commits))
     }
 
-    /// Removes what stands before a sequence, and tells how much it was.
+    /// Removes the messages before a sequence. Returns their number.
     async fn purge(&self, name: &str, before: u64) -> Result<u64, Error> {
         let failed = |why: &dyn Display| {
             self.connection.error(&format_args!("cannot remove what is old from the stream {name}"), why)
         };
         let state = streams::info(&self.connection, name).await?.state;
-        // Behind its end, the stream would go on at another sequence.
+        // A purge beyond the end would change the next sequence.
         let before = before.min(state.last_sequence + 1);
         // A request without a sequence, or with 0, would remove everything.
         if before <= state.first_sequence || before < 2 {

@@ -1,15 +1,15 @@
-//! Every name on NATS: streams, subjects, headers, metadata. docs/nats.md lists them.
+//! All names on NATS: streams, subjects, headers, metadata. docs/nats.md lists them.
 
 use crate::{Partition, partition::NATS_PARTITIONS};
 use std::fmt::Write as _;
 
-/// The longest type that stands in a subject; a longer one is cut off there, and whole in `ce-type`.
+/// The longest type in a subject; a longer one is truncated there, and whole in `ce-type`.
 const LONGEST_TYPE: usize = 200;
 
 /// Key of a stream's metadata: the number of partitions.
 pub(super) const PARTITIONS: &str = "talaria-partitions";
 
-/// On each commit: a random number by which its writer finds it again.
+/// Header of each commit: a random number that identifies it to its writer.
 pub(super) const COMMIT: &str = "Talaria-Commit";
 
 // Headers of JetStream.
@@ -57,7 +57,7 @@ impl Names {
         ["events", "journal"].map(|stream| format!("{}.{stream}.>", self.prefix))
     }
 
-    /// Where an event goes: its partition and tenant, and its type with a token for each of its words.
+    /// The subject of an event: its partition and tenant, and its type with a token for each of its words.
     pub(super) fn event(&self, tenant: &str, kind: &str) -> String {
         let partition = Partition::of(tenant, NATS_PARTITIONS);
         let mut subject = format!("{}.events.{partition}.{tenant}.", self.prefix);
@@ -65,13 +65,13 @@ impl Names {
         subject
     }
 
-    /// Where a signed callback goes that is not an event.
+    /// The subject of a signed callback that is not an event.
     pub(super) fn quarantined(&self, tenant: &str) -> String {
         let partition = Partition::of(tenant, NATS_PARTITIONS);
         format!("{}.quarantine.{partition}.{tenant}", self.prefix)
     }
 
-    /// What comes into a partition.
+    /// The subjects of a partition in the events stream.
     pub(super) fn incoming(&self, partition: Partition) -> Vec<String> {
         vec![
             format!("{}.events.{partition}.>", self.prefix),
@@ -79,49 +79,49 @@ impl Names {
         ]
     }
 
-    /// Whether a subject of the events stream is of callbacks that are not events.
+    /// Whether a subject of the events stream is for callbacks that are not events.
     pub(super) fn is_quarantine(&self, subject: &str) -> bool {
         subject.strip_prefix(&self.prefix).is_some_and(|rest| rest.starts_with(".quarantine."))
     }
 
-    /// A partition's journal.
+    /// The subject of a partition's journal.
     pub(super) fn commits(&self, partition: Partition) -> String {
         format!("{}.journal.{partition}", self.prefix)
     }
 
-    /// Whose journal a subject is; `None` for a subject that is none.
+    /// The partition of a journal's subject; `None` for any other subject.
     pub(super) fn partition(&self, subject: &str) -> Option<Partition> {
         let number = subject.strip_prefix(&self.prefix)?.strip_prefix(".journal.")?;
         Partition::new(number.parse().ok()?, NATS_PARTITIONS)
     }
 
-    /// Where a relay announces itself.
+    /// The subject of a relay's announcements.
     pub(super) fn announcement(&self, relay: &str) -> String {
         format!("{}.relays.{relay}", self.prefix)
     }
 
-    /// Where all relays announce themselves.
+    /// The subjects of all relays' announcements.
     pub(super) fn announcements(&self) -> String {
         self.announcement("*")
     }
 
-    /// Where a relay is asked.
+    /// The subject of questions to a relay.
     pub(super) fn ask(&self, relay: &str) -> String {
         format!("{}.ask.{relay}", self.prefix)
     }
 
-    /// Where an ingress announces what it refused.
+    /// The subject of an ingress' refusals.
     pub(super) fn refusals(&self, ingress: &str) -> String {
         format!("{}.refusals.{ingress}", self.prefix)
     }
 
-    /// What the subjects of answers to an ingress begin with. Different from a relay's, so that permissions can keep an
-    /// ingress from the answers to relays, which hold events and commits.
+    /// The prefix of the subjects of answers to an ingress. Different from a relay's, so that permissions can keep an
+    /// ingress from the answers to relays, which have events and commits.
     pub(super) fn ingress_inbox(&self) -> String {
         format!("_INBOX_{}_ingress", self.prefix)
     }
 
-    /// What the subjects of answers to a relay begin with.
+    /// The prefix of the subjects of answers to a relay.
     pub(super) fn relay_inbox(&self) -> String {
         format!("_INBOX_{}_relay", self.prefix)
     }

@@ -1,11 +1,11 @@
-//! Storing callbacks: each on its own while that is quick, and in atomic batches while it is not.
+//! Publishing callbacks: as single messages while these are fast, and otherwise in atomic batches.
 //!
-//! A publisher sends its own message as long as those under way cost the server less than a batch, which needs no lock and no
-//! other task. Later ones wait in a queue. A server that syncs each write (`sync_interval: always`) is slow for every
-//! message and syncs a batch once; but a batch costs it files that it creates and removes, some 10 ms whatever is in it. So
-//! the queue is sent as a batch when its messages would cost clearly more one by one, by what singles and batches took lately
-//! ([`Cost`]); and else as singles. While a batch is under way no single begins, so the next batch grows meanwhile. A server
-//! with the default settings is so fast that the queue stays empty.
+//! A caller sends its own message as long as the singles in flight cost the server less than a batch, which needs no lock and no
+//! other task. Further callers wait in a queue. A server that syncs each write (`sync_interval: always`) is slow for every
+//! message and syncs a batch once; but for a batch it creates and removes files, which takes some 10 ms for a batch of any size.
+//! So the queue is sent as a batch if its messages would cost clearly more as singles, by the recent times of both ([`Cost`]).
+//! While a batch is in flight no single begins, so the next batch grows meanwhile. A server with the default settings is so
+//! fast that the queue stays empty.
 //!
 //! A batch is stored as a whole or not at all. If the server refuses one, for example because it remembers one of the ids,
 //! its messages are sent one by one, and each gets its own answer.
@@ -43,14 +43,14 @@ const LARGEST_BATCH_BYTES: usize = 4 << 20;
 /// Stores callbacks in the events stream.
 pub struct Publisher {
     connection: Connection,
-    /// Tells this ingress from the others, in what it announces.
+    /// Identifies this ingress in its announcements.
     id: String,
     wanted: Wanted,
     shared: Arc<Shared>,
 }
 
 impl Publisher {
-    /// For a connection whose events stream is set up.
+    /// Needs a connection whose events stream is set up.
     pub(super) fn new(connection: &Connection, wanted: Wanted) -> Self {
         let store = Store::new(connection, connection.names.events());
         let shared = Arc::new(Shared {
@@ -87,7 +87,7 @@ impl Publisher {
             return Err(Error::too_large(message.data.len(), limit));
         }
         self.connection.is_connected()?;
-        if let Some(permit) = self.shared.permit() {
+        if let Some(permit) = self.shared.try_permit() {
             return self.shared.store_single(message, permit).await;
         }
         match self.shared.wait(message).await {
@@ -101,9 +101,9 @@ impl Publisher {
 struct Shared {
     store: Store,
     cost: Cost,
-    /// How many singles are under way.
+    /// The number of singles in flight.
     singles: AtomicUsize,
-    /// Whether there is a queue, or a batch is under way.
+    /// Whether there is a queue, or a batch is in flight.
     has_queue: AtomicBool,
     queue: Mutex<Queue>,
 }
@@ -111,7 +111,7 @@ struct Shared {
 #[derive(Default)]
 struct Queue {
     waiting: VecDeque<Waiting>,
-    /// Whether a batch is under way.
+    /// Whether a batch is in flight.
     batching: bool,
 }
 
@@ -120,18 +120,18 @@ struct Waiting {
     turn: oneshot::Sender<Turn>,
 }
 
-/// What becomes of a message that waited.
+/// The end of a message's wait in the queue.
 enum Turn {
-    /// Its publisher sends it.
+    /// Its caller sends it as a single.
     Alone(Message, Permit),
-    /// It was in a batch.
+    /// It was sent in a batch.
     Done(Result<(), Error>),
 }
 
-/// A single under way, until it is dropped.
+/// A single in flight, until it is dropped.
 struct Permit {
     shared: Option<Arc<Shared>>,
-    /// How many were under way when it began, with itself.
+    /// The number of singles in flight when it began, including itself.
     crowd: usize,
 }
 
@@ -139,9 +139,9 @@ impl Drop for Permit {
     fn drop(&mut self) {
         if let Some(shared) = self.shared.take() {
             shared.singles.fetch_sub(1, SeqCst);
-            // Either this sees the queue, or who made the queue saw that this one has ended.
+            // Either this sees the queue, or the task that began the queue saw this decrement.
             if shared.has_queue.load(SeqCst) {
-                shared.go_on(&mut shared.lock());
+                shared.advance(&mut shared.lock());
             }
         }
     }
@@ -153,10 +153,10 @@ impl Shared {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// For a single, unless others wait or so many are under way that it should wait.
-    fn permit(self: &Arc<Self>) -> Option<Permit> {
-        let may = !self.has_queue.load(SeqCst) && self.singles.load(SeqCst) < self.cost.most_singles();
-        may.then(|| self.begin_single())
+    /// A permit for a single, unless there is a queue or too many singles are in flight.
+    fn try_permit(self: &Arc<Self>) -> Option<Permit> {
+        let has_room = !self.has_queue.load(SeqCst) && self.singles.load(SeqCst) < self.cost.most_singles();
+        has_room.then(|| self.begin_single())
     }
 
     fn begin_single(self: &Arc<Self>) -> Permit {
@@ -169,12 +169,12 @@ impl Shared {
         let mut queue = self.lock();
         queue.waiting.push_back(Waiting { message, turn });
         self.has_queue.store(true, SeqCst);
-        self.go_on(&mut queue);
+        self.advance(&mut queue);
         waits
     }
 
-    /// Begins what can begin.
-    fn go_on(self: &Arc<Self>, queue: &mut Queue) {
+    /// Starts a batch or singles from the queue, as far as possible.
+    fn advance(self: &Arc<Self>, queue: &mut Queue) {
         if queue.batching {
             return;
         }
@@ -189,7 +189,7 @@ impl Shared {
                 self.has_queue.store(false, SeqCst);
                 return;
             };
-            // A publisher that has gone was never told that it was stored.
+            // The caller dropped its future, so the message was never acknowledged to it.
             if let Err(Turn::Alone(_, mut permit)) = turn.send(Turn::Alone(message, self.begin_single())) {
                 permit.shared = None;
                 self.singles.fetch_sub(1, SeqCst);
@@ -207,7 +207,7 @@ impl Shared {
     }
 
     async fn store_group(self: Arc<Self>, group: Vec<Waiting>) {
-        // Goes on, whatever happens.
+        // Advances the queue however this ends.
         let _batching = Batching(Arc::clone(&self));
         let start = Instant::now();
         let stored = self.store_batch(&group).await;
@@ -216,7 +216,7 @@ impl Shared {
             Ok(()) => Waiting::all_done(group, &Ok(())),
             Err(NotStored::Unknown(error)) => Waiting::all_done(group, &Err(error)),
             Err(NotStored::Refused(_, error)) => {
-                tracing::debug!(%error, "a batch was refused; its messages are sent one by one");
+                tracing::debug!(%error, "batch refused; sending its messages one by one");
                 let each = group.into_iter().map(|waiting| async {
                     let sent = self.store.send(waiting.message.clone()).await;
                     waiting.done(sent.map(drop).map_err(NotStored::into_error));
@@ -236,7 +236,7 @@ impl Shared {
             message.headers.insert(name(BATCH_ID), id);
             message.headers.insert(name(BATCH_SEQUENCE), sequence.to_string());
             if sequence == group.len() {
-                // The answer to this one is the answer to all.
+                // The answer to the last message is the answer to all.
                 message.headers.insert(name(BATCH_COMMIT), "1");
                 self.store.send(message).await?;
             } else {
@@ -248,14 +248,14 @@ impl Shared {
     }
 }
 
-/// A batch under way, until it is dropped.
+/// A batch in flight, until it is dropped.
 struct Batching(Arc<Shared>);
 
 impl Drop for Batching {
     fn drop(&mut self) {
         let mut queue = self.0.lock();
         queue.batching = false;
-        self.0.go_on(&mut queue);
+        self.0.advance(&mut queue);
     }
 }
 
@@ -267,12 +267,12 @@ impl Waiting {
     }
 
     fn done(self, done: Result<(), Error>) {
-        // Its publisher may have gone; what was stored stays stored.
+        // The caller may have dropped its future.
         let _ = self.turn.send(Turn::Done(done));
     }
 }
 
-/// The messages at the head of the queue whose publishers still wait.
+/// Takes the messages at the head of the queue whose callers still wait.
 fn next_group(waiting: &mut VecDeque<Waiting>) -> Vec<Waiting> {
     let (mut group, mut bytes) = (Vec::new(), 0);
     while group.len() < LARGEST_BATCH

@@ -1,16 +1,16 @@
 //! Reading single messages and a partition's commits, and decoding them.
 //!
 //! A partition's commits are read with *batched direct gets* (ADR 31 of NATS): a request names the subject, the first
-//! sequence and how many, and a replica sends them in a row. Unlike a consumer, a request leaves nothing behind in the
-//! server, tells when there are no more, and does not wait when commits are trimmed under way. Any replica may answer, and
-//! one that lags does not know the newest commits; so only the leader is believed when it says that there are no more.
+//! sequence and a count, and a replica sends them in a row. Unlike a consumer, a request leaves no state in the server,
+//! has an end, and does not wait when commits are trimmed meanwhile. Any replica may answer, and one that lags does not know
+//! the newest commits; so only the leader is trusted about the end.
 //! Each answer names the one before it, so that a lost one is noticed.
 
 use super::{
     connection::{ANSWER_DEADLINE, Connection},
     names::{LAST_SEQUENCE, Names, SEQUENCE},
 };
-use crate::{Committed, Error, Incoming, LogLimit, Partition, Stored, partition::NATS_PARTITIONS};
+use crate::{Committed, Error, Incoming, Partition, Stored, partition::NATS_PARTITIONS};
 use async_nats::{
     StatusCode,
     jetstream::{
@@ -27,8 +27,9 @@ use std::{
     time::{Duration, Instant},
 };
 use talaria_proto::v1::{Commit, Event, QuarantinedCallback};
+use talaria_telemetry::LogLimiter;
 
-static UNREADABLE: LogLimit = LogLimit::new();
+static UNREADABLE: LogLimiter = LogLimiter::new();
 
 /// The most commits that a replica sends in a row.
 const LARGEST_READ: usize = 1000;
@@ -36,8 +37,8 @@ const LARGEST_READ: usize = 1000;
 /// The most bytes that a replica sends in a row, or one commit.
 const LARGEST_READ_BYTES: usize = 4 << 20;
 
-/// The pause before another replica is asked that may lag less.
-const LAG_PAUSE: Duration = Duration::from_millis(50);
+/// The pause before the next request, which another replica may answer.
+const LAG_RETRY_DELAY: Duration = Duration::from_millis(50);
 
 /// Status of a message that ends a row.
 const END_OF_ROW: u16 = 204;
@@ -51,7 +52,7 @@ async fn stream(connection: &Connection, name: &str) -> Result<Stream<()>, Error
         .map_err(|error| connection.error(&"cannot read", &error))
 }
 
-/// The message at a sequence; `None` when it is not kept any more.
+/// The message at a sequence; `None` when it was trimmed.
 pub(super) async fn at(
     connection: &Connection,
     name: &str,
@@ -94,8 +95,8 @@ pub(super) async fn last(
     }
 }
 
-/// Whether a message of one of these subjects stands behind a sequence and up to another one, as the stream's leader knows.
-pub(super) async fn stands_between(
+/// Whether the stream's leader has a message of one of these subjects after `after` and up to `last`.
+pub(super) async fn is_between(
     connection: &Connection,
     name: &str,
     subjects: &[String],
@@ -116,7 +117,7 @@ pub(super) async fn stands_between(
     Ok(false)
 }
 
-/// A partition's commits behind a sequence; none when the leader knows no more.
+/// A partition's commits after a sequence; empty if the leader has no more.
 pub(super) async fn commits(
     connection: &Connection,
     partition: Partition,
@@ -138,11 +139,11 @@ pub(super) async fn commits(
             let why = "the replicas that answer lag behind the leader";
             return Err(connection.error(&format_args!("cannot read {subject}"), &why));
         }
-        tokio::time::sleep(LAG_PAUSE).await;
+        tokio::time::sleep(LAG_RETRY_DELAY).await;
     }
 }
 
-/// Messages of a subject behind a sequence, as some replica knows them.
+/// Messages of a subject after a sequence, as some replica knows them.
 async fn row(
     connection: &Connection,
     name: &str,
@@ -171,7 +172,7 @@ async fn row(
             return Err(failed(&"the connection was closed"));
         };
         let number = |name: &str| message.headers.as_ref()?.get(name)?.as_str().parse::<u64>().ok();
-        // Of the one before in the row: what lies between two servers may lose some of a row and not its end.
+        // Names the message before it in the row: routes between servers may lose some of a row and not its end.
         let is_next = number(LAST_SEQUENCE) == Some(found.last().map_or(0, |(seq, _)| *seq));
         match message.status {
             None => match number(SEQUENCE) {
@@ -190,21 +191,18 @@ async fn row(
     }
 }
 
-/// A commit with its sequence. A message that is no commit does nothing; but the next commit has to expect it.
+/// A commit with its sequence. A message that is no commit becomes an empty one, because the next commit expects its sequence.
 pub(super) fn committed(partition: Partition, seq: u64, data: Bytes) -> Committed {
     let commit = Commit::decode(data).unwrap_or_else(|error| {
         if let Some(left_out) = UNREADABLE.admit() {
-            tracing::error!(
-                %error, seq, %partition, left_out,
-                "a message of the journal is not a commit and is passed over"
-            );
+            tracing::error!(%error, seq, %partition, left_out, "journal message is not a commit; skipped");
         }
         Commit::default()
     });
     Committed { seq, partition, commit: Arc::new(commit) }
 }
 
-/// What a message of the events stream is.
+/// Decodes a message of the events stream.
 pub(super) fn incoming(
     names: &Names,
     partition: Partition,
@@ -230,20 +228,16 @@ pub(super) fn incoming(
 
 fn unreadable(seq: u64, why: &dyn Display) -> Incoming {
     if let Some(left_out) = UNREADABLE.admit() {
-        tracing::error!(
-            seq,
-            left_out,
-            "a message of the events stream was not written by Talaria and is passed over: {why}"
-        );
+        tracing::error!(seq, %why, left_out, "event message was not written by Talaria; skipped");
     }
     Incoming::Unreadable
 }
 
-/// Decodes the message at a sequence; `None` for one that Talaria did not write.
+/// Decodes the message at a sequence; `None` if Talaria did not write it.
 pub(super) fn decode_at<M: Message + Default>(seq: u64, data: Bytes) -> Option<M> {
     let decoded = M::decode(data).inspect_err(|error| {
         if let Some(left_out) = UNREADABLE.admit() {
-            tracing::error!(%error, seq, left_out, "a message cannot be decoded");
+            tracing::error!(%error, seq, left_out, "message cannot be decoded");
         }
     });
     decoded.ok()

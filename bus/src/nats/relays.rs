@@ -1,5 +1,4 @@
-//! Announcements and questions among relays, and what ingresses announce to them, over core NATS: kept nowhere, and each of
-//! them may be lost.
+//! Announcements and questions over core NATS, which stores none of them and may lose any.
 
 use super::{
     connection::{ANSWER_DEADLINE, Connection},
@@ -53,7 +52,7 @@ pub(super) async fn questions(connection: &Connection, relay: &str) -> Result<cr
     Ok(crate::Questions(Questions { subscriber, client: connection.client.clone() }))
 }
 
-/// Subscribes, and returns after the server knows it: a message that is sent then is received.
+/// Subscribes, and returns after the server knows the subscription: a message that is sent later is received.
 async fn subscribe(connection: &Connection, subject: String) -> Result<Subscriber, Error> {
     connection.is_connected()?;
     let failed = |why: &dyn Display| connection.error(&"cannot listen to the others", why);
@@ -66,7 +65,7 @@ async fn subscribe(connection: &Connection, subject: String) -> Result<Subscribe
     }
 }
 
-/// What relays announce, or ingresses.
+/// The announcements of relays, or of ingresses.
 pub struct Announcements(Subscriber);
 
 impl Announcements {
@@ -77,7 +76,7 @@ impl Announcements {
     }
 }
 
-/// What other relays ask this one.
+/// The questions of other relays.
 pub(crate) struct Questions {
     subscriber: Subscriber,
     client: Client,
@@ -100,7 +99,7 @@ fn ended() -> Error {
     Error::new("the subscription at NATS ended")
 }
 
-/// Where an answer goes.
+/// The return address of a question.
 pub(crate) struct Reply {
     client: Client,
     to: Subject,

@@ -1,22 +1,22 @@
-//! What an answer to a commit means, and what follows from the partition's last commit. Pure; [`super::append`] does it.
+//! Decisions about an append, from the server's answer and the partition's last commit. Pure; [`super::append`] does the I/O.
 //!
-//! A commit that is not acknowledged may be in the journal, may still come there, or may never. It is sent again with the
-//! same bytes, the same number ([`COMMIT`](super::names::COMMIT)) and the same expectation, so of all its copies the server
-//! takes at most one: the first one moves the subject's end, and the others do not expect that.
+//! A commit that is not acknowledged may be in the journal, may still arrive there, or never. It is sent again with the same
+//! bytes, the same number ([`COMMIT`](super::names::COMMIT)) and the same expectation, so the server stores at most one copy:
+//! the first one moves the subject's end, which the others do not expect.
 
 use super::store::NotStored;
 use async_nats::jetstream::ErrorCode;
 
-/// What an answer means.
+/// The meaning of an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Answer {
     /// The commit is durable.
     Stored(u64),
-    /// The partition's last commit is not the expected one, or another copy of this commit is under way.
+    /// The partition's last commit is not the expected one, or another copy of this commit is in flight.
     Unexpected,
     /// It can never be stored.
     TooLarge,
-    /// It is stored or not.
+    /// The commit may be stored or not.
     Unknown,
 }
 
@@ -29,7 +29,7 @@ pub(super) fn answer(sent: &Result<u64, NotStored>) -> Answer {
                 Answer::Unexpected
             }
             ErrorCode::STREAM_MESSAGE_EXCEEDS_MAXIMUM => Answer::TooLarge,
-            // Not stored this time; an earlier copy may be.
+            // This copy was not stored; an earlier one may be.
             _ => Answer::Unknown,
         },
         Err(NotStored::Unknown(_)) => Answer::Unknown,
@@ -39,20 +39,20 @@ pub(super) fn answer(sent: &Result<u64, NotStored>) -> Answer {
 /// The end of a partition's journal, as the stream's leader knows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum End {
-    /// The commit under way.
+    /// The commit in flight.
     Ours(u64),
     /// Another commit.
     Other(u64),
-    /// There is no commit of the partition, and the stream begins here: 0 if it never held anything.
+    /// There is no commit of the partition, and the stream begins here: 0 if it never had a message.
     None { first_of_stream: u64 },
 }
 
-/// What follows from it.
+/// The outcome of an append.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
     /// The commit is durable.
     Stored(u64),
-    /// The commit is not there; it has to expect this end.
+    /// The commit is not in the journal; it has to expect this end.
     SendAgain { expected: u64 },
     /// Another relay appended.
     Overtaken,
@@ -60,14 +60,14 @@ pub(super) enum Verdict {
     LostEnd { last: u64 },
 }
 
-/// Decides what becomes of a commit that follows the one at `acknowledged` (0 for none).
+/// Decides the outcome for a commit after the one at `acknowledged` (0 for none).
 pub(super) fn resolve(end: End, acknowledged: u64) -> Verdict {
     match end {
         End::Ours(seq) => Verdict::Stored(seq),
         End::Other(seq) if seq > acknowledged => Verdict::Overtaken,
         End::Other(seq) if seq == acknowledged => Verdict::SendAgain { expected: seq },
         End::Other(last) => Verdict::LostEnd { last },
-        // Nothing was ever there, or all of it was trimmed: then the server takes an expectation of 0 alone.
+        // The partition never had a commit, or all were trimmed: then the server accepts an expectation of 0 alone.
         End::None { first_of_stream } if acknowledged == 0 || first_of_stream > acknowledged => {
             Verdict::SendAgain { expected: 0 }
         }

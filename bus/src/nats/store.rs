@@ -1,4 +1,4 @@
-//! Storing one message in a stream, and what the server's answer means.
+//! Storing one message in a stream, and the meaning of the server's answer.
 
 use super::connection::{ANSWER_DEADLINE, Connection};
 use crate::Error;
@@ -15,18 +15,18 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// How long a stream counts as failing after it refused a message for want of room, or did not answer. The server does not tell
-/// how much room there is, and says nothing at all when its disk is full, so only the next message finds out.
-const FAILING: Duration = Duration::from_secs(10);
+/// How long a stream counts as failing after it had no room for a message, or did not answer. The server does not report its
+/// free room, and does not answer at all when its disk is full, so only the next message finds out.
+const FAILING_TIME: Duration = Duration::from_secs(10);
 
-/// What a server answers that has no room: the stream's own limit, the server's, the account's.
+/// Errors of a server without room: the stream's own limit, the server's, the account's.
 const NO_ROOM: [ErrorCode; 3] = [
     ErrorCode::STREAM_STORE_FAILED,
     ErrorCode::INSUFFICIENT_RESOURCES,
     ErrorCode::ACCOUNT_RESOURCES_EXCEEDED,
 ];
 
-/// A message that is to be stored.
+/// A message to store.
 #[derive(Clone, Debug)]
 pub(super) struct Message {
     pub subject: String,
@@ -39,7 +39,7 @@ pub(super) struct Message {
 pub(super) enum NotStored {
     /// The server refused it.
     Refused(ErrorCode, Error),
-    /// There was no answer: it may be stored, now or a little later, or never.
+    /// There was no answer: it may be stored, now or later, or never.
     Unknown(Error),
 }
 
@@ -51,7 +51,7 @@ impl NotStored {
     }
 }
 
-/// Stores messages in one stream. Clones share what they know of it.
+/// Stores messages in one stream. Clones share its state.
 #[derive(Clone)]
 pub(super) struct Store {
     pub connection: Connection,
@@ -71,7 +71,7 @@ impl Store {
         Self { connection: connection.clone(), stream, failing: Arc::default() }
     }
 
-    /// Sends a message and waits until the server has stored it; gives its sequence.
+    /// Sends a message and waits until the server has stored it. Returns its sequence.
     pub(super) async fn send(&self, message: Message) -> Result<u64, NotStored> {
         self.connection.is_connected().map_err(NotStored::Unknown)?;
         let request =
@@ -111,10 +111,10 @@ impl Store {
         self.connection.error(&format_args!("NATS did not store a message in {}", self.stream), why)
     }
 
-    /// Fails for a while after a message was refused for want of room, or had no answer.
+    /// Fails for [`FAILING_TIME`] after a message found no room, or had no answer.
     pub(super) fn check(&self) -> Result<(), Error> {
         match &*self.failing.last.lock().unwrap_or_else(PoisonError::into_inner) {
-            Some((at, why)) if at.elapsed() < FAILING => Err(why.clone()),
+            Some((at, why)) if at.elapsed() < FAILING_TIME => Err(why.clone()),
             _ => Ok(()),
         }
     }
@@ -131,9 +131,9 @@ impl Store {
     }
 }
 
-/// Reads an answer. An error's answer holds a sequence of 0 too, so only a larger one is an acknowledgement.
+/// Decodes an answer. The answer of an error has a sequence of 0, so only a larger one is an acknowledgement.
 fn read(answer: &[u8]) -> Result<Result<PublishAck, async_nats::jetstream::Error>, serde_json::Error> {
-    // Much cheaper than the choice between the two, and what nearly every answer is.
+    // Much cheaper than decoding the enum, and right for nearly every answer.
     if let Ok(ack) = serde_json::from_slice::<PublishAck>(answer)
         && ack.sequence > 0
     {

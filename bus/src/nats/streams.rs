@@ -1,8 +1,7 @@
-//! The streams: created where they are missing, brought up to date where that harms nothing, and refused where a setting
-//! would break a promise.
+//! Set-up of the streams: created if missing, updated if that is safe, and refused if a setting would break a promise.
 
 use super::{
-    connection::{Connection, START_DEADLINE, START_PAUSE},
+    connection::{Connection, START_DEADLINE, START_RETRY_DELAY},
     names::PARTITIONS,
 };
 use crate::{Error, partition::NATS_PARTITIONS};
@@ -21,11 +20,11 @@ use talaria_core::config::Nats as Config;
 /// the partition's owner.
 const DUPLICATE_WINDOW: Duration = Duration::from_secs(120);
 
-/// A stream as it has to be.
+/// The required settings of a stream.
 #[derive(Clone, Debug)]
 pub(super) struct Wanted {
     settings: Settings,
-    /// Whether the configuration says how large it may be; otherwise its size is the operator's to set.
+    /// Whether the configuration limits its size; otherwise the operator may set a limit at the server.
     limits_bytes: bool,
     /// The subjects that streams had before there were partitions.
     unpartitioned: [String; 2],
@@ -53,16 +52,17 @@ impl Wanted {
         Self { settings, limits_bytes: false, unpartitioned: names.unpartitioned() }
     }
 
-    /// Creates the stream, or brings it up to date. A server or a cluster that has just started is asked again for a
-    /// while, and so is a cluster whose leader does not know yet what was created: another process may have asked for it
-    /// at the same moment.
+    /// Creates the stream, or updates it. Retries for a while with a server or a cluster that has just started, and with a
+    /// cluster whose leader does not know the new stream yet, which another process may have created at the same moment.
     pub(super) async fn set_up(&self, connection: &Connection) -> Result<(), Error> {
         let start = Instant::now();
         loop {
-            let may_wait = start.elapsed() < START_DEADLINE;
+            let may_retry = start.elapsed() < START_DEADLINE;
             match self.try_to_set_up(connection).await {
-                Ok(Step::Created) if may_wait => {}
-                Err(Failed { may_pass: true, .. }) if may_wait => tokio::time::sleep(START_PAUSE).await,
+                Ok(Step::Created) if may_retry => {}
+                Err(Failed { is_transient: true, .. }) if may_retry => {
+                    tokio::time::sleep(START_RETRY_DELAY).await;
+                }
                 done => return done.map(drop).map_err(|failed| failed.error),
             }
         }
@@ -72,43 +72,43 @@ impl Wanted {
         let name = &self.settings.name;
         let what = format!("cannot set up the stream {name}");
         let failed = |error: &CreateStreamError| {
-            let may_pass = match error.kind() {
+            let is_transient = match error.kind() {
                 CreateStreamErrorKind::TimedOut | CreateStreamErrorKind::Response => true,
                 CreateStreamErrorKind::JetStream(error) => {
                     error.error_code() == ErrorCode::CLUSTER_NOT_AVAILABLE
                 }
                 _ => false,
             };
-            Failed { error: connection.error(&what, error), may_pass }
+            Failed { error: connection.error(&what, error), is_transient }
         };
         let found = match connection.jetstream.get_stream(name).await {
             Ok(stream) => stream.cached_info().config.clone(),
             Err(error) if is_missing(&error) => {
-                // Another process may create the same one at the same time, which is no error.
+                // No error if another process creates the same one at the same time.
                 let created = connection.jetstream.create_stream(self.settings.clone()).await;
                 return created.map(|_| Step::Created).map_err(|error| failed(&error));
             }
             Err(error) => {
-                let may_pass = match error.kind() {
+                let is_transient = match error.kind() {
                     GetStreamErrorKind::JetStream(error) => {
                         error.error_code() == ErrorCode::CLUSTER_NOT_AVAILABLE
                     }
                     GetStreamErrorKind::Request => true,
                     _ => false,
                 };
-                return Err(Failed { error: connection.error(&what, &explain(&error)), may_pass });
+                return Err(Failed { error: connection.error(&what, &explain(&error)), is_transient });
             }
         };
-        self.compare(&found).map_err(|error| Failed { error, may_pass: false })?;
+        self.compare(&found).map_err(|error| Failed { error, is_transient: false })?;
         let updated = self.updated(&found);
         if updated == found {
             return Ok(Step::Found);
         }
-        tracing::info!(stream = name, "bringing the stream up to date with bus.nats");
+        tracing::info!(stream = name, "updating the stream to bus.nats");
         connection.jetstream.update_stream(updated).await.map(|_| Step::Found).map_err(|error| failed(&error))
     }
 
-    /// Fails when the stream is not there, is not as it has to be, or is full.
+    /// Fails when the stream is missing, does not have the required settings, or is full.
     pub(super) async fn check(&self, connection: &Connection) -> Result<(), Error> {
         let info = info(connection, &self.settings.name).await?;
         self.compare(&info.config)?;
@@ -142,7 +142,7 @@ impl Wanted {
         updated
     }
 
-    /// Fails when a stream has a setting with which promises would not hold.
+    /// Fails when a stream has a setting that breaks a promise.
     fn compare(&self, found: &Settings) -> Result<(), Error> {
         let name = &self.settings.name;
         if let [subject] = found.subjects.as_slice()
@@ -210,18 +210,18 @@ impl Wanted {
     }
 }
 
-/// How far a stream is.
+/// The result of a try to set up a stream.
 enum Step {
     Found,
-    /// And not looked at since.
+    /// Created, and not checked since.
     Created,
 }
 
-/// Why a stream is not as it should be.
+/// A failed try to set up a stream.
 struct Failed {
     error: Error,
     /// Whether the next try may succeed.
-    may_pass: bool,
+    is_transient: bool,
 }
 
 fn settings(name: String, subjects: Vec<String>, config: &Config) -> Settings {
@@ -229,7 +229,7 @@ fn settings(name: String, subjects: Vec<String>, config: &Config) -> Settings {
         name,
         subjects,
         retention: RetentionPolicy::Limits,
-        // Full means that publishing fails, and never that something old is lost.
+        // A full stream refuses new messages and never drops old ones.
         discard: DiscardPolicy::New,
         storage: StorageType::File,
         num_replicas: config.replicas,
@@ -245,7 +245,7 @@ fn settings(name: String, subjects: Vec<String>, config: &Config) -> Settings {
     }
 }
 
-/// A stream's state and settings, as its leader knows them.
+/// A stream's state and settings, from its leader.
 pub(super) async fn info(connection: &Connection, name: &str) -> Result<Info, Error> {
     let failed = |why: &dyn Display| connection.error(&format_args!("cannot ask for the stream {name}"), why);
     connection.is_connected()?;
@@ -262,7 +262,7 @@ fn is_missing(error: &GetStreamError) -> bool {
     matches!(error.kind(), GetStreamErrorKind::JetStream(error) if error.error_code() == ErrorCode::STREAM_NOT_FOUND)
 }
 
-/// An error with advice about its most frequent cause.
+/// An error with a hint at its most frequent cause.
 fn explain(error: &GetStreamError) -> String {
     let text = error.to_string();
     let causes = ["no responders", "resource does not exist", "not enabled"];

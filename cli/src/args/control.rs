@@ -4,6 +4,7 @@ use super::{Ask, Filter, List, moment};
 use clap::Args as ClapArgs;
 use jiff::Timestamp;
 use std::{str::FromStr, time::Duration};
+use talaria_core::time::parse_duration;
 
 /// A tenant, or one of its routes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -207,7 +208,7 @@ pub struct Actions {
 }
 
 pub(super) fn duration(text: &str) -> Result<Duration, String> {
-    humantime::parse_duration(text).map_err(|_| "expected a duration such as 30min, 2h or 1d".to_owned())
+    parse_duration(text).ok_or_else(|| "expected a duration such as 30min, 2h or 1d".to_owned())
 }
 
 /// Per minute.

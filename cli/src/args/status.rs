@@ -5,7 +5,7 @@ use crate::Failure;
 use clap::{Args as ClapArgs, ValueEnum};
 use jiff::Timestamp;
 use std::path::PathBuf;
-use talaria_bus::time::to_proto;
+use talaria_proto::time::to_proto;
 use talaria_proto::v1::{DeliveryFilter, DeliveryState};
 
 /// The relay and the credentials. The token itself is never on a command line, which others on the machine can read.
@@ -176,8 +176,8 @@ pub(super) fn http_url(text: &str) -> Result<url::Url, String> {
 
 /// A time, or an age.
 pub(super) fn moment(text: &str) -> Result<Timestamp, String> {
-    if let Ok(ago) = humantime::parse_duration(text) {
-        return Ok(talaria_bus::time::before(Timestamp::now(), ago));
+    if let Some(ago) = talaria_core::time::parse_duration(text) {
+        return Ok(talaria_core::time::before(Timestamp::now(), ago));
     }
     text.parse()
         .map_err(|_| "expected a time such as 2026-04-24T12:00:00Z, or how long ago, such as 2h".to_owned())

@@ -7,7 +7,7 @@ use crate::{
     print::{self, Cell, Column, DIM, Screen, action::verb},
 };
 use std::{io::Write as _, path::Path};
-use talaria_bus::time::to_proto;
+use talaria_proto::time::to_proto;
 use talaria_proto::v1::{ControlAction, ListControlActionsRequest};
 use talaria_relay::who;
 

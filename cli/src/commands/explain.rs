@@ -12,10 +12,13 @@ use std::{
     path::Path,
     time::Duration,
 };
-use talaria_bus::time::{duration_from_proto, from_proto, since};
-use talaria_proto::v1::{
-    Attempt, AttemptOutcome, DeliveryState, ExplainRequest, Explanation, RouteExplanation, RouteMatch,
-    Timings, explain_request::Subject,
+use talaria_core::time::since;
+use talaria_proto::{
+    time::{duration_from_proto, from_proto},
+    v1::{
+        Attempt, AttemptOutcome, DeliveryState, ExplainRequest, Explanation, RouteExplanation, RouteMatch,
+        Timings, explain_request::Subject,
+    },
 };
 
 pub(crate) async fn run(config: &Path, args: Explain) -> Result<(), Failure> {
@@ -189,8 +192,11 @@ fn short(took: Duration) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use talaria_bus::time::{after, duration_to_proto, to_proto};
-    use talaria_proto::v1::{Delivery, Event};
+    use talaria_core::time::after;
+    use talaria_proto::{
+        time::{duration_to_proto, to_proto},
+        v1::{Delivery, Event},
+    };
 
     fn shown(explanation: &Explanation, now: Timestamp) -> String {
         let mut out = anstream::StripStream::new(Vec::new());

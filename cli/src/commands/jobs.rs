@@ -157,7 +157,7 @@ fn filter_options(filter: &ReplayFilter) -> String {
     }
     for (name, time) in [("since", &filter.since), ("until", &filter.until)] {
         if let Some(time) = time {
-            words.push(format!("--{name} {}", talaria_bus::time::from_proto(Some(time))));
+            words.push(format!("--{name} {}", talaria_proto::time::from_proto(Some(time))));
         }
     }
     words.join(" ")

@@ -271,7 +271,6 @@ fn refused(url: &Url, answer: &Answer, tenant: &Tenant) -> anyhow::Error {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::fs;
 
     fn deliveries(is_planned: bool, states: &[DeliveryState]) -> Deliveries {
         let delivery = |state: &DeliveryState| GetDeliveryResponse {
@@ -297,11 +296,8 @@ mod tests {
 
     #[test]
     fn a_refusal_is_explained_without_credentials() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("talaria.yaml");
-        fs::write(directory.path().join("s"), "s3cret-of-a-test").unwrap();
-        fs::write(&path, "tenants: {acme: {openrouter: {secrets: [{file: s}]}}}").unwrap();
-        let config = config::load_for(&path, Role::Sender).unwrap();
+        let text = "tenants: {acme: {openrouter: {secrets: [{file: secret}]}}}";
+        let config = config::testing::config(text, "s3cret-of-a-test");
         let url = Url::parse("http://user:hunter2@127.0.0.1:8080/callbacks/acme").unwrap();
         let explain = |status: u16, body: &str| {
             refused(&url, &Answer { status, body: body.to_owned() }, &config.tenants["acme"]).to_string()

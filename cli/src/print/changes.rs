@@ -2,8 +2,10 @@
 
 use super::{Cell, Column, DIM, Rows, Screen, delivery::attempt_line, state_style, time};
 use jiff::Timestamp;
-use talaria_bus::time::from_proto;
-use talaria_proto::v1::{Attempt, Delivery, DeliveryState, Event};
+use talaria_proto::{
+    time::from_proto,
+    v1::{Attempt, Delivery, DeliveryState, Event},
+};
 
 const COLUMNS: [Column; 6] = [
     Column::new("CHANGED"),
@@ -66,7 +68,7 @@ impl Changes {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use talaria_bus::time::to_proto;
+    use talaria_proto::time::to_proto;
 
     #[test]
     fn changes_have_common_columns_that_fit_the_terminal() {

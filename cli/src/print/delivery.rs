@@ -7,7 +7,7 @@ use super::{
 use crate::print::Screen;
 use jiff::Timestamp;
 use std::io::{self, Write as _};
-use talaria_bus::time::{duration_from_proto, from_proto};
+use talaria_proto::time::{duration_from_proto, from_proto};
 use talaria_proto::v1::{
     Attempt, AttemptOutcome, ControlAction, Delivery, Event, EventConflict, GetDeliveryResponse,
     GetEventResponse,

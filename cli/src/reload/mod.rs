@@ -20,7 +20,7 @@ pub(crate) use source::{Overrides, Source};
 use jiff::Timestamp;
 use metrics::{counter, gauge};
 use std::{path::PathBuf, sync::Arc};
-use talaria_core::config::{self, Config, Fault, Problem, Reading, Reloaded, Role, Settings, Standing};
+use talaria_core::config::{self, Config, ConfigStatus, Fault, Problem, Reading, Reloaded, Role, Settings};
 use tokio::{signal::unix::Signal, sync::watch};
 use tokio_util::sync::CancellationToken;
 use watcher::{Trigger, Watcher};
@@ -30,7 +30,7 @@ use watcher::{Trigger, Watcher};
 pub(crate) struct Live {
     pub config: watch::Receiver<Arc<Config>>,
     /// Whether the file is in force.
-    pub status: watch::Receiver<Arc<Standing>>,
+    pub status: watch::Receiver<Arc<ConfigStatus>>,
     /// The settings in force.
     settings: watch::Receiver<Arc<Settings>>,
     pub role: Role,
@@ -45,7 +45,7 @@ pub(crate) struct Reloader {
     /// Other files that the configuration names.
     files: Vec<PathBuf>,
     config: watch::Sender<Arc<Config>>,
-    status: watch::Sender<Arc<Standing>>,
+    status: watch::Sender<Arc<ConfigStatus>>,
     /// `read`, except for settings that need a restart.
     in_force: watch::Sender<Arc<Settings>>,
 }
@@ -55,7 +55,7 @@ impl Reloader {
     pub(crate) fn start(source: Source) -> Result<(Self, Live), config::Error> {
         let Reading { settings, config } = source.read();
         let config = watch::Sender::new(Arc::new(config?));
-        let status = watch::Sender::new(Arc::new(Standing::first(Timestamp::now())));
+        let status = watch::Sender::new(Arc::new(ConfigStatus::first(Timestamp::now())));
         let in_force = watch::Sender::new(Arc::new(settings.clone()));
         let live = Live {
             config: config.subscribe(),
@@ -110,7 +110,7 @@ impl Reloader {
         }
     }
 
-    fn publish(&self, status: Standing) {
+    fn publish(&self, status: ConfigStatus) {
         measure(&status);
         self.status.send_replace(Arc::new(status));
     }
@@ -135,23 +135,23 @@ impl Reloader {
             );
         }
         let loaded_at = Timestamp::now();
-        self.publish(Standing { generation, loaded_at, needs_restart, fault: None });
+        self.publish(ConfigStatus { generation, loaded_at, needs_restart, fault: None });
         counter!("talaria_config_reloads_total", "result" => "applied").increment(1);
     }
 
     fn keep(&self, trigger: Trigger) {
-        let before = Standing::clone(&self.status.borrow());
+        let before = ConfigStatus::clone(&self.status.borrow());
         let generation = before.generation;
         if before.fault.is_some() {
             tracing::info!(generation, "the configuration is valid again, and is the one that is in force");
         } else if trigger == Trigger::Signal {
             tracing::info!(generation, "the configuration has not changed");
         }
-        self.publish(Standing { fault: None, ..before });
+        self.publish(ConfigStatus { fault: None, ..before });
     }
 
     fn refuse(&self, problems: Vec<Problem>) {
-        let before = Standing::clone(&self.status.borrow());
+        let before = ConfigStatus::clone(&self.status.borrow());
         let (path, generation) = (self.source.path.display(), before.generation);
         for problem in &problems {
             tracing::error!(
@@ -160,7 +160,7 @@ impl Reloader {
             );
         }
         let fault = Some(Fault { at: Timestamp::now(), problems });
-        self.publish(Standing { fault, ..before });
+        self.publish(ConfigStatus { fault, ..before });
         counter!("talaria_config_reloads_total", "result" => "refused").increment(1);
     }
 }
@@ -182,7 +182,7 @@ pub(crate) fn count_down(config: &Config, role: Role) {
 }
 
 /// Exports the configuration's status as metrics.
-pub(crate) fn measure(status: &Standing) {
+pub(crate) fn measure(status: &ConfigStatus) {
     let is = |so: bool| if so { 1.0 } else { 0.0 };
     #[expect(clippy::cast_precision_loss, reason = "a gauge is a float")]
     gauge!("talaria_config_generation").set(status.generation as f64);

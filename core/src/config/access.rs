@@ -1,7 +1,9 @@
-//! Who may ask a relay, and over what: TLS, and tokens.
+//! Access to a relay: its TLS and its tokens.
 
 use super::{
-    NAMES, Relay, Role, is_name,
+    NAMES, Relay,
+    compile::Compiler,
+    is_name,
     path::below,
     pem,
     problem::{Fault, Problems},
@@ -18,38 +20,37 @@ use serde_saphyr::Spanned;
 use std::{
     collections::{BTreeSet, HashSet},
     net::IpAddr,
-    path::Path,
     sync::Arc,
 };
 
-/// What the gRPC services are served over.
+/// The TLS of the gRPC services.
 #[derive(Clone, Debug)]
 pub struct RelayTls {
-    /// With our certificate and its key, and with whom we trust.
+    /// Has our certificate and its key, and the authorities of clients.
     pub server: Arc<ServerConfig>,
-    /// By whom clients' certificates are signed; empty where they need none.
+    /// The authorities that sign clients' certificates; empty if clients need none.
     pub client_ca: Vec<CertificateDer<'static>>,
 }
 
-/// What a token may be used for.
+/// The permissions of a token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Scope {
-    /// To look.
+    /// To read.
     Read,
-    /// To intervene, and to look.
+    /// To read and to intervene.
     Control,
 }
 
 /// A token that identifies a client.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Token {
-    /// The name that is recorded with what its client does.
+    /// The name that is recorded with its client's actions.
     pub name: String,
-    /// What it may be used for.
+    /// Its permissions.
     pub scope: Scope,
-    /// The one tenant that it is for; all where there is none.
+    /// Its tenant; `None` for all tenants.
     pub tenant: Option<String>,
-    /// Of the tokens that go by this name, never none: several while one is replaced.
+    /// The hashes of the tokens with this name, never empty: several while a token is replaced.
     pub hashes: Vec<TokenHash>,
 }
 
@@ -59,7 +60,7 @@ impl Relay {
         !self.tokens.is_empty() || self.tls.as_ref().is_some_and(|tls| !tls.client_ca.is_empty())
     }
 
-    /// Whether the services may listen on this address: on loopback, or where not everybody may ask.
+    /// Whether the services may listen on this address: on loopback, or if clients must authenticate.
     pub fn may_listen(&self, address: IpAddr) -> Result<(), Fault> {
         if address.is_loopback() || self.is_guarded() {
             return Ok(());
@@ -70,29 +71,29 @@ impl Relay {
     }
 }
 
-pub(super) fn tls(
-    p: &mut Problems,
-    warnings: &mut Problems,
-    raw: Option<&Spanned<raw::RelayTls>>,
-    base: &Path,
-    role: Role,
-) -> Option<Arc<RelayTls>> {
+pub(super) fn tls(c: &mut Compiler<'_>, raw: Option<&Spanned<raw::RelayTls>>) -> Option<Arc<RelayTls>> {
     let written = raw?;
     let raw::RelayTls { cert, key, client_ca } = &written.value;
     if cert.is_none() && key.is_none() {
-        p.add(written, "relay.tls has no certificate", "name one and its key: {cert: PATH, key: PATH}");
+        let help = "name one and its key: {cert: PATH, key: PATH}";
+        c.problems.add(written, "relay.tls has no certificate", help);
     }
-    pem::pair(p, "relay.tls", cert.as_ref(), key.as_ref());
-    if !role.has_relay() {
+    pem::pair(&mut c.problems, "relay.tls", cert.as_ref(), key.as_ref());
+    if !c.role.has_relay() {
         return None;
     }
-    let authorities = p.or(client_ca.as_ref(), Vec::new(), |path| pem::authorities(&below(base, path)));
-    let identity = pem::identity(p, warnings, "relay.tls", (cert.as_ref(), key.as_ref()), base)?;
+    let base = c.base;
+    let authorities =
+        c.problems.or(client_ca.as_ref(), Vec::new(), |path| pem::authorities(&below(base, path)));
+    let mut unread = Problems::default();
+    let identity = pem::identity(c, &mut unread, "relay.tls", (cert.as_ref(), key.as_ref()));
+    c.problems.0.append(&mut unread.0);
+    let identity = identity?;
     // A `client_ca` that cannot be used is an error already; it must not lead to a server without authentication.
     if client_ca.is_some() && authorities.is_empty() {
         return None;
     }
-    p.or(Some(written), None, |_| {
+    c.problems.or(Some(written), None, |_| {
         let server = server(identity, &authorities);
         let server = server
             .map_err(|why| (format!("relay.tls cannot be used: {why}"), "compare its files".to_owned()))?;
@@ -125,12 +126,8 @@ fn server(
     Ok(Arc::new(server))
 }
 
-pub(super) fn tokens(
-    p: &mut Problems,
-    warnings: &mut Problems,
-    raw: &[raw::Token],
-    tenants: &BTreeSet<&str>,
-) -> Vec<Token> {
+pub(super) fn tokens(c: &mut Compiler<'_>, raw: &[raw::Token], tenants: &BTreeSet<&str>) -> Vec<Token> {
+    let (p, warnings) = (&mut c.problems, &mut c.warnings);
     let (mut names, mut hashes) = (HashSet::new(), HashSet::new());
     let compile = |raw: &raw::Token| {
         let name = &raw.name;
@@ -172,7 +169,7 @@ pub(super) fn tokens(
     raw.iter().map(compile).collect()
 }
 
-/// Faults never repeat the text, which may be the token itself.
+/// The fault never repeats the text, which may be the token itself.
 fn hash(text: &str) -> Result<TokenHash, Fault> {
     text.parse().map_err(|error: crate::token::NotAHash| {
         (error.to_string(), "write what `talaria token` prints as the hash, and never the token".to_owned())
@@ -190,22 +187,19 @@ fn scope(text: &str) -> Result<Scope, Fault> {
     }
 }
 
-/// That what is compiled fits together.
-pub(super) fn check(p: &mut Problems, warnings: &mut Problems, relay: &Relay, raw: &raw::Relay) {
+/// Checks the address together with the tokens and the TLS.
+pub(super) fn check(c: &mut Compiler<'_>, relay: &Relay, raw: &raw::Relay) {
     let Some(written) = &raw.grpc else { return };
-    // What was written counts, also where it has an error of its own, or belongs to another role.
+    // A written `client_ca` counts, also if it has an error, or belongs to another role.
     let client_ca = raw.tls.as_ref().is_some_and(|tls| tls.value.client_ca.is_some());
     if let (true, Err((what, help))) =
         (raw.tokens.is_empty() && !client_ca, relay.may_listen(relay.grpc.ip()))
     {
-        p.add(written, format!("relay.grpc: {what}"), help);
+        c.problems.add(written, format!("relay.grpc: {what}"), help);
     }
     if !relay.grpc.ip().is_loopback() && raw.tls.is_none() {
         let what = "tokens come to relay.grpc in plain text, so whoever hears the network has them";
-        warnings.add(
-            written,
-            what,
-            "name a certificate under relay.tls, unless the network itself is encrypted",
-        );
+        let help = "name a certificate under relay.tls, unless the network itself is encrypted";
+        c.warnings.add(written, what, help);
     }
 }

@@ -1,9 +1,9 @@
-//! What kind of filesystem the data directory is on: SQLite needs locks that hold and syncs that are done.
+//! The filesystem of the data directory: SQLite needs reliable locks and syncs.
 
 use std::path::{Path, PathBuf};
 
-/// Filesystems of other machines, and those by which a virtual machine or a container sees its host's. Their locks or their
-/// syncs do not always reach the disk: <https://www.sqlite.org/howtocorrupt.html>, 2.1 and 3.
+/// Filesystems over a network, and those that share a host's directory with a virtual machine or a container. Their locks or
+/// syncs are not reliable: <https://www.sqlite.org/howtocorrupt.html>, 2.1 and 3.
 const SHARED: [&str; 16] = [
     "9p",
     "afs",
@@ -23,14 +23,14 @@ const SHARED: [&str; 16] = [
     "virtiofs",
 ];
 
-/// The kind of filesystem, if SQLite cannot rely on it. `None` also where the system does not say.
+/// The kind of filesystem, if SQLite cannot rely on it. `None` also if it is unknown.
 pub(super) fn shared(directory: &Path) -> Option<String> {
     let mounts = std::fs::read_to_string("/proc/self/mountinfo").ok()?;
     let existing = directory.ancestors().find_map(|path| path.canonicalize().ok())?;
     kind(&mounts, &existing).filter(|kind| SHARED.contains(kind)).map(str::to_owned)
 }
 
-/// The kind of filesystem that a path is on, by Linux' mountinfo: the deepest mount, and of several at one point the last.
+/// The kind of a path's filesystem, by Linux' mountinfo: the deepest mount, and of several at one point the last.
 fn kind<'a>(mounts: &'a str, path: &Path) -> Option<&'a str> {
     let mounts = mounts.lines().filter_map(|line| {
         let (mount, filesystem) = line.split_once(" - ")?;
@@ -40,7 +40,7 @@ fn kind<'a>(mounts: &'a str, path: &Path) -> Option<&'a str> {
     mounts.max_by_key(|(depth, _)| *depth).map(|(_, kind)| kind)
 }
 
-/// A path in mountinfo: space, tab, line break and backslash are three octal digits behind a backslash.
+/// Decodes a path in mountinfo: space, tab, line break and backslash are a backslash and three octal digits.
 fn unescaped(path: &str) -> PathBuf {
     let mut parts = path.split('\\');
     let mut text = parts.next().unwrap_or_default().to_owned();

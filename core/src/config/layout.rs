@@ -1,28 +1,28 @@
-//! Which line of a file makes it no YAML, and what was probably meant.
+//! Diagnosis of invalid YAML by its layout: the faulty line, and the probable intention.
 //!
-//! The parser reports where it cannot go on, which for wrong indentation is often a line below the one that is wrong. So the
-//! lines up to there are followed by their indentation, as a reader would.
+//! The parser reports where it stops, which for wrong indentation is often a line below the faulty one. So this checks the
+//! indentation of the lines up to there, as a reader would.
 
 use super::problem::Problem;
 use serde_saphyr::Location;
 
-/// How far from where the parser noticed a tab may be that it stumbles on.
+/// The largest distance, in lines, between the parser's location and a faulty tab or value.
 const NEARBY: usize = 2;
 
-/// What is wrong with a text that is no YAML: by its layout, or by what the parser says.
-pub(super) fn problem(text: &str, noticed: Location, said: &str) -> Problem {
+/// The problem of an invalid text, by its layout or by the parser's message.
+pub(super) fn problem(text: &str, noticed: Location, message: &str) -> Problem {
     let lines = structure(text);
-    // From 1, as everywhere; a text that ends too early is noticed behind its last line.
+    // From 1; a text that ends too early is noticed after its last line.
     let at = usize::try_from(noticed.line()).unwrap_or(usize::MAX);
     let found = tab(&lines, at).or_else(|| indentation(&lines, at)).or_else(|| value(&lines, at, false));
     found.unwrap_or_else(|| {
         let help = "put values in quotes that begin with anything but a letter or a digit, or hold `: ` or ` #`, and close each quote \
                     and bracket; `talaria init` writes a file to compare with";
-        Problem::at(noticed, format!("not YAML: {said}"), help)
+        Problem::at(noticed, format!("not YAML: {message}"), help)
     })
 }
 
-/// That a value which is to be text begins a map, for want of quotes.
+/// The problem of a text that begins a map because it has no quotes.
 pub(super) fn unquoted(text: &str, noticed: Location) -> Option<Problem> {
     let at = usize::try_from(noticed.line()).ok()?;
     let lines = structure(text);
@@ -30,15 +30,15 @@ pub(super) fn unquoted(text: &str, noticed: Location) -> Option<Problem> {
     value(&lines, at, true)
 }
 
-/// A line that says something, outside of block texts.
+/// A line with content, outside of block texts.
 struct Line<'a> {
     /// Its number, from 1.
     number: usize,
-    /// What stands in front, blanks and tabs.
+    /// The leading blanks and tabs.
     indentation: &'a str,
-    /// What stands behind that, without blanks at its end.
+    /// The rest, without trailing blanks.
     content: &'a str,
-    /// Whether it goes on with a bracket that an earlier line opened.
+    /// Whether a bracket of an earlier line is open.
     is_inside: bool,
 }
 
@@ -51,7 +51,7 @@ impl Line<'_> {
         Problem { line: self.number as u64, column: column as u64, what, help }
     }
 
-    /// The key that it begins with, if it does, and what stands behind it.
+    /// The leading key, if there is one, and its value.
     fn key(&self) -> Option<(&str, &str)> {
         let item = self.content.trim_start_matches("- ");
         let (key, value) = match item.split_once(": ") {
@@ -62,17 +62,17 @@ impl Line<'_> {
         is_plain.then_some((key, value.trim()))
     }
 
-    /// Whether what follows may be indented deeper.
+    /// Whether the next line may be indented deeper.
     fn is_open(&self) -> bool {
         let without_comment = self.content.split(" #").next().unwrap_or_default().trim_end();
         without_comment.ends_with(':') || without_comment == "-" || {
-            // An anchor or a tag in front of what follows.
+            // An anchor or a tag before a nested value.
             self.key().is_some_and(|(_, value)| value.starts_with(['&', '!']) && !value.contains(' '))
         }
     }
 }
 
-/// The lines that have a say in the layout.
+/// The lines that matter for the layout.
 fn structure(text: &str) -> Vec<Line<'_>> {
     let mut lines = Vec::new();
     let (mut block, mut depth): (Option<usize>, usize) = (None, 0);
@@ -102,14 +102,14 @@ fn structure(text: &str) -> Vec<Line<'_>> {
     lines
 }
 
-/// How many brackets are open behind a line, without those in quotes and comments.
+/// The number of open brackets after a line, without those in quotes and comments.
 fn brackets(content: &str, mut depth: usize) -> usize {
     let mut quote = None;
     let mut before = ' ';
     for c in content.chars() {
         match (quote, c) {
             (Some(open), _) => quote = (c != open || before == '\\').then_some(open),
-            // In the middle of a word it is a letter.
+            // Within a word a quote is a letter.
             (None, '"' | '\'') if " [{,:".contains(before) => quote = Some(c),
             (None, '#') if before == ' ' => return depth,
             (None, '[' | '{') if depth > 0 || " [{,:".contains(before) => depth += 1,
@@ -170,7 +170,7 @@ fn indentation(lines: &[Line<'_>], at: usize) -> Option<Problem> {
         if !fits {
             open.push(indent);
         }
-        // The keys of an item stand behind its dash.
+        // The keys of an item are indented to the text after its dash.
         let dashes = line.content.len() - line.content.trim_start_matches("- ").len();
         if dashes > 0 && line.key().is_some() {
             open.push(indent + dashes);
@@ -180,7 +180,7 @@ fn indentation(lines: &[Line<'_>], at: usize) -> Option<Problem> {
     None
 }
 
-/// Two levels that a line may belong to: "4 or 6".
+/// The two possible levels of a line: "4 or 6".
 fn levels(open: &[usize], deepest: usize) -> String {
     match open.last() {
         Some(level) => format!("{level} or {deepest}"),
@@ -188,7 +188,7 @@ fn levels(open: &[usize], deepest: usize) -> String {
     }
 }
 
-/// A value that YAML takes for something else where it stands without quotes. `is_text` where a map would be wrong, too.
+/// The problem of a value that needs quotes. `is_text` if a map is not allowed.
 fn value(lines: &[Line<'_>], at: usize, is_text: bool) -> Option<Problem> {
     let line = lines
         .iter()

@@ -1,6 +1,6 @@
 //! Names of tenants and routes.
 
-/// What a name is made of, to tell the operator.
+/// The rules for names, for messages to the operator.
 pub const NAMES: &str = "1 to 63 of a-z, 0-9, - and _, beginning with a letter or digit";
 
 /// Whether a text can name a tenant or a route.

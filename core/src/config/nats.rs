@@ -1,18 +1,19 @@
-//! The bus between processes: where NATS is, how it knows us, and what we ask of it.
+//! The bus on NATS: its servers, credentials and streams.
 
 use super::{
-    NAMES, is_name,
+    NAMES,
+    compile::Compiler,
+    is_name,
     path::below,
     pem,
-    problem::{Fault, Problems},
+    problem::Fault,
     raw,
     secret::{Origin, warn_if_open},
     value::{LEAST_BYTES, MOST_BYTES, bytes},
 };
-use crate::files;
 use secrecy::SecretString;
 use serde_saphyr::Spanned;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use url::Url;
 
 const DEFAULT_PREFIX: &str = "talaria";
@@ -20,40 +21,40 @@ const DEFAULT_PREFIX: &str = "talaria";
 /// A NATS with JetStream.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Nats {
-    /// The servers to begin with, as `nats://` or `tls://` URLs without user and password; never empty.
+    /// The first servers to try, as `nats://` or `tls://` URLs without user and password; never empty.
     pub servers: Vec<String>,
-    /// Where [`Credentials`] stand, which could be read when the configuration was.
+    /// The origin of [`Credentials`], which were readable with the configuration.
     pub creds: Option<Origin>,
-    /// What a TLS connection needs beyond the system's own certificates.
+    /// Certificates beside the system's own.
     pub tls: Option<Tls>,
-    /// On how many servers each stream is kept: 1 or 3.
+    /// The number of servers that keep each stream: 1 or 3.
     pub replicas: usize,
-    /// What the names of streams and subjects begin with.
+    /// The prefix of the names of streams and subjects.
     pub prefix: String,
-    /// The events take no more bytes than this; no limit where there is none.
+    /// The most bytes of events; `None` for no limit.
     pub max_bytes: Option<u64>,
 }
 
-/// Files in PEM, each of which could be read when the configuration was.
+/// Files in PEM, which were readable with the configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tls {
-    /// Whom we trust beside the system's own authorities.
+    /// Further trusted authorities.
     pub ca: Option<PathBuf>,
     /// Our certificate and its key, for servers that ask for one.
     pub client: Option<(PathBuf, PathBuf)>,
 }
 
-/// How a user shows a server in operator mode who he is.
+/// Credentials for a server in operator mode.
 #[derive(Debug)]
 pub struct Credentials {
     /// The user's JWT. It is of no use without the seed, and is kept private all the same.
     pub jwt: SecretString,
-    /// What he signs with.
+    /// The seed of the signing key.
     pub seed: SecretString,
 }
 
 impl Credentials {
-    /// Reads them, or says what is wrong and what to do.
+    /// Reads the credentials.
     pub fn read(origin: &Origin) -> Result<Self, Fault> {
         let text = origin.text()?;
         match (line_below(&text, "BEGIN NATS USER JWT"), line_below(&text, "BEGIN USER NKEY SEED")) {
@@ -73,7 +74,9 @@ fn line_below<'a>(text: &'a str, heading: &str) -> Option<&'a str> {
     lines.next().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('-'))
 }
 
-pub(super) fn compile(p: &mut Problems, warnings: &mut Problems, raw: &raw::Nats, base: &Path) -> Nats {
+pub(super) fn compile(c: &mut Compiler<'_>, raw: &raw::Nats) -> Nats {
+    let tls = raw.tls.as_ref().map(|raw| tls(c, raw));
+    let (base, p, warnings) = (c.base, &mut c.problems, &mut c.warnings);
     if raw.servers.value.is_empty() {
         p.add(&raw.servers, "no NATS server", SERVER_HELP);
     }
@@ -89,7 +92,7 @@ pub(super) fn compile(p: &mut Problems, warnings: &mut Problems, raw: &raw::Nats
             warn_if_open(warnings, origin, &found);
             p.or(Some(origin), None, |_| Credentials::read(&found).map(|_| Some(found.clone())))
         }),
-        tls: raw.tls.as_ref().map(|raw| tls(p, warnings, raw, base)),
+        tls,
         replicas: p.or(raw.replicas.as_ref(), 1, |n| match *n {
             n @ (1 | 3) => Ok(n),
             _ => Err((
@@ -109,7 +112,7 @@ pub(super) fn compile(p: &mut Problems, warnings: &mut Problems, raw: &raw::Nats
 
 const SERVER_HELP: &str = "write a URL such as nats://nats-1:4222 or tls://nats.example.com:4222";
 
-/// Faults never repeat the text: there may be a password in it.
+/// The fault never repeats the text, which may have a password.
 fn server(text: &str) -> Result<String, Fault> {
     let help = || SERVER_HELP.to_owned();
     let url = Url::parse(text).map_err(|error| (format!("not a URL: {error}"), help()))?;
@@ -126,23 +129,17 @@ fn server(text: &str) -> Result<String, Fault> {
     Ok(text.trim_end_matches('/').to_owned())
 }
 
-fn tls(p: &mut Problems, warnings: &mut Problems, raw: &raw::Tls, base: &Path) -> Tls {
+fn tls(c: &mut Compiler<'_>, raw: &raw::Tls) -> Tls {
     let mut file = |written: Option<&Spanned<String>>| {
-        p.or(written, None, |path| {
-            let path = below(base, path);
-            let unreadable = |error| {
-                let help =
-                    "name a file in PEM that this user may read; relative paths start at the configuration";
-                (format!("cannot read {}: {error}", path.display()), help.to_owned())
-            };
-            files::read(&path).map_err(unreadable)?;
-            Ok(Some(path))
+        c.problems.or(written, None, |path| {
+            let path = below(c.base, path);
+            pem::read(&path).map(|_| Some(path))
         })
     };
     let (ca, cert, key) = (file(raw.ca.as_ref()), file(raw.cert.as_ref()), file(raw.key.as_ref()));
     if let (Some(written), Some(path)) = (&raw.key, &key) {
-        warn_if_open(warnings, written, &Origin::File(path.clone()));
+        warn_if_open(&mut c.warnings, written, &Origin::File(path.clone()));
     }
-    pem::pair(p, "tls", raw.cert.as_ref(), raw.key.as_ref());
+    pem::pair(&mut c.problems, "tls", raw.cert.as_ref(), raw.key.as_ref());
     Tls { ca, client: cert.zip(key) }
 }

@@ -1,7 +1,7 @@
-//! Numbers that begin with a zero, such as `010`, where a filter or `extra` takes any value.
+//! Numbers with a leading zero, such as `010`, in filters and `extra`, which accept any value.
 //!
-//! YAML 1.1, which Hermes reads, takes `010` for eight and `089` for text; YAML 1.2 takes them for ten and eighty-nine. What was
-//! meant is mostly text: an id or a code. So such a number is refused, wherever it is not in quotes.
+//! In YAML 1.1, which Hermes reads, `010` is eight and `089` is text; in YAML 1.2 they are ten and eighty-nine. The intention is
+//! mostly text: an id or a code. So such a number without quotes is refused.
 
 use super::problem::Problem;
 use serde::{
@@ -11,10 +11,10 @@ use serde::{
 use serde_saphyr::{Location, Spanned};
 use std::fmt;
 
-/// The parts of a route in which any value may stand.
+/// The keys of a route with arbitrary values.
 const ANY_VALUE: [&str; 2] = ["filters", "extra"];
 
-/// Those in a text that could be read.
+/// The problems of a valid text.
 pub(super) fn problems(text: &str) -> Vec<Problem> {
     let options = serde_saphyr::options! { with_snippet: false };
     let Ok(document) = serde_saphyr::from_str_with_options::<Tree>(text, options) else { return Vec::new() };
@@ -51,7 +51,7 @@ fn find(text: &str, value: &Spanned<Tree>, problems: &mut Vec<Problem>) {
     }
 }
 
-/// How a value without quotes is written.
+/// The written form of a value without quotes.
 fn spelling(text: &str, at: Location) -> Option<&str> {
     let line = text.lines().nth(usize::try_from(at.line()).ok()?.checked_sub(1)?)?;
     let (start, _) = line.char_indices().nth(usize::try_from(at.column()).ok()?.checked_sub(1)?)?;
@@ -64,7 +64,7 @@ fn begins_with_zero(number: &str) -> bool {
     matches!(digits, [b'0', b'0'..=b'9' | b'_', ..])
 }
 
-/// A document with the places of its values.
+/// A document with the locations of its values.
 enum Tree {
     Number,
     Other,
@@ -90,7 +90,7 @@ impl<'de> Deserialize<'de> for Tree {
 
 struct TreeVisitor;
 
-/// What a scalar is.
+/// Visitor methods for scalars.
 macro_rules! scalars {
     ($($visit:ident $value:ty => $tree:ident),*) => {
         $(fn $visit<E: de::Error>(self, _: $value) -> Result<Tree, E> { Ok(Tree::$tree) })*

@@ -1,5 +1,5 @@
-//! Keys of the operator's own at the top of the file: those that begin with `x-`, as in compose files. They mean nothing here,
-//! and hold what anchors (`&name`) are on, to be used elsewhere (`*name`, `<<: *name`).
+//! The operator's own keys at the top of the file, which begin with `x-`, as in compose files. They are ignored, and hold values
+//! with anchors (`&name`) for use elsewhere (`*name`, `<<: *name`).
 
 use super::raw::Config;
 use serde::{
@@ -16,7 +16,7 @@ pub(super) fn is_own(key: &str) -> bool {
     key.starts_with("x-")
 }
 
-/// A file, whose own keys are passed over.
+/// A file without its own keys.
 #[derive(Default)]
 pub(super) struct File(pub Config);
 
@@ -66,7 +66,7 @@ impl<'de, A: MapAccess<'de>> MapAccess<'de> for WithoutOwn<A> {
     }
 }
 
-/// What a key means to the seed, which is asked while the parser still knows where the key stands; `None` for an own one.
+/// Deserializes a key with the seed while the parser still has the key's location; `None` for an own key.
 struct Key<'a, K>(&'a mut Option<K>);
 
 impl<'de, K: DeserializeSeed<'de>> DeserializeSeed<'de> for Key<'_, K> {

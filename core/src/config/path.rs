@@ -1,11 +1,11 @@
-//! Paths as operators write them: `~` is the home of the user that runs this, and what is relative starts at the configuration.
+//! Written paths: `~` is the home of the user that runs this, and relative paths start at the configuration's directory.
 
 use std::{
     env,
     path::{Path, PathBuf},
 };
 
-/// The same path, with the home instead of a `~` in front. As it is where there is no home.
+/// The path with the home in place of a leading `~`. Unchanged if there is no home.
 pub fn expand_home<P: AsRef<Path>>(written: P) -> PathBuf {
     let written = written.as_ref();
     match (written.strip_prefix("~"), env::home_dir()) {
@@ -15,7 +15,7 @@ pub fn expand_home<P: AsRef<Path>>(written: P) -> PathBuf {
     }
 }
 
-/// The path that is meant in a configuration of this directory.
+/// A written path, resolved against the configuration's directory.
 pub(super) fn below(base: &Path, written: impl AsRef<Path>) -> PathBuf {
     base.join(expand_home(written))
 }

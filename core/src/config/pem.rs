@@ -1,6 +1,7 @@
 //! Certificates and keys in PEM.
 
 use super::{
+    compile::Compiler,
     path::below,
     problem::{Fault, Problems},
     secret::{Origin, warn_if_open},
@@ -15,10 +16,10 @@ use rustls::{
 use serde_saphyr::Spanned;
 use std::path::Path;
 
-/// A certificate with those that vouch for it, and its key.
+/// A certificate with its chain, and its key.
 pub type Identity = (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>);
 
-/// Authorities, each fit to be trusted.
+/// Authorities, each of which rustls accepts as a root.
 pub(super) fn authorities(path: &Path) -> Result<Vec<CertificateDer<'static>>, Fault> {
     let found = certificates(path)?;
     for certificate in &found {
@@ -28,19 +29,18 @@ pub(super) fn authorities(path: &Path) -> Result<Vec<CertificateDer<'static>>, F
     Ok(found)
 }
 
-/// A certificate and the key that belongs to it. Each key of the file is named without the other at most once.
+/// A certificate and its key; `unread` gets the problems of the files.
 pub(super) fn identity(
-    p: &mut Problems,
-    warnings: &mut Problems,
+    c: &mut Compiler<'_>,
+    unread: &mut Problems,
     key: &str,
     (cert_file, key_file): (Option<&Spanned<String>>, Option<&Spanned<String>>),
-    base: &Path,
 ) -> Option<Identity> {
-    let certificates = p.or(cert_file, Vec::new(), |path| certificates(&below(base, path)));
-    p.or(key_file, None, |path| {
-        let path = below(base, path);
+    let certificates = unread.or(cert_file, Vec::new(), |path| certificates(&below(c.base, path)));
+    unread.or(key_file, None, |path| {
+        let path = below(c.base, path);
         if let Some(written) = key_file {
-            warn_if_open(warnings, written, &Origin::File(path.clone()));
+            warn_if_open(&mut c.warnings, written, &Origin::File(path.clone()));
         }
         let private = PrivateKeyDer::from_pem_slice(&read(&path)?)
             .map_err(|_| not_pem(&path, "no private key is in it"))?;
@@ -56,7 +56,7 @@ pub(super) fn identity(
     })
 }
 
-/// A certificate without its key, or a key without its certificate.
+/// Finds a certificate without its key, or a key without its certificate.
 pub(super) fn pair(
     p: &mut Problems,
     key: &str,
@@ -79,7 +79,7 @@ fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, Fault> {
     }
 }
 
-fn read(path: &Path) -> Result<Vec<u8>, Fault> {
+pub(super) fn read(path: &Path) -> Result<Vec<u8>, Fault> {
     files::read(path).map_err(|error| {
         let help = "name a file in PEM that this user may read; relative paths start at the configuration";
         (format!("cannot read {}: {error}", path.display()), help.to_owned())

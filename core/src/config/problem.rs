@@ -1,7 +1,14 @@
-//! What is wrong with a configuration, where, and what to do about it.
+//! Problems of a configuration, with their location and remedy.
 
+use crate::time::{in_one_unit, parse_duration};
 use serde_saphyr::{Location, Spanned};
-use std::{fmt, io, path::Path, path::PathBuf};
+use std::{
+    fmt, io,
+    net::{Ipv4Addr, SocketAddr},
+    ops::RangeInclusive,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 use thiserror::Error;
 
 /// Why a configuration cannot be used.
@@ -12,15 +19,15 @@ pub enum Error {
     Unreadable {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         source: io::Error,
     },
-    /// The file says something that cannot be.
+    /// The file is not a valid configuration.
     #[error("{}", Listing { path, problems })]
     Invalid {
         /// The file.
         path: PathBuf,
-        /// Everything that is wrong, in the order of the file.
+        /// All problems, in the order of the file.
         problems: Vec<Problem>,
     },
 }
@@ -31,7 +38,7 @@ impl Error {
         Self::Invalid { path: path.into(), problems }
     }
 
-    /// Everything that is wrong; at least one thing.
+    /// All problems, at least one.
     pub fn into_problems(self) -> Vec<Problem> {
         match self {
             Self::Invalid { problems, .. } => problems,
@@ -45,16 +52,16 @@ impl Error {
     }
 }
 
-/// One thing that is wrong. Values are never repeated in it where they may be secrets.
+/// A problem at one location. It never repeats a value that may be a secret.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
-    /// The line in the file, from 1; 0 where it concerns the file as a whole.
+    /// The line in the file, from 1; 0 if the problem concerns the file as a whole.
     pub line: u64,
     /// The column in characters, from 1.
     pub column: u64,
-    /// What is wrong, with the name of what it concerns.
+    /// The problem, with the name of the setting.
     pub what: String,
-    /// What to do.
+    /// The remedy.
     pub help: String,
 }
 
@@ -90,11 +97,10 @@ impl fmt::Display for Listing<'_> {
     }
 }
 
-/// What is wrong with a value, and what to do.
+/// A problem of a value, and its remedy.
 pub(super) type Fault = (String, String);
 
-/// Collects problems while a configuration is compiled: what is wrong gives a stand-in, and the whole fails in
-/// the end.
+/// Collects problems of a compilation: a wrong value is replaced by a fallback, and the compilation fails at its end.
 #[derive(Default)]
 pub(super) struct Problems(pub(super) Vec<Problem>);
 
@@ -103,7 +109,7 @@ impl Problems {
         self.0.push(Problem::at(value.referenced, what, help));
     }
 
-    /// The value, or the fallback where there is none or it is not valid.
+    /// The value, or the fallback if it is missing or not valid.
     pub(super) fn or<T, U>(
         &mut self,
         value: Option<&Spanned<T>>,
@@ -118,5 +124,34 @@ impl Problems {
                 fallback
             }
         }
+    }
+
+    /// An address to listen on.
+    pub(super) fn listen(&mut self, value: Option<&Spanned<String>>, key: &str, port: u16) -> SocketAddr {
+        self.or(value, SocketAddr::from((Ipv4Addr::LOCALHOST, port)), |text| {
+            text.parse().map_err(|_| {
+                let help =
+                    format!("write an IP address and a port, such as 127.0.0.1:{port} or [::1]:{port}");
+                (format!("{key} is not an address"), help)
+            })
+        })
+    }
+
+    pub(super) fn duration(
+        &mut self,
+        value: Option<&Spanned<String>>,
+        key: &str,
+        fallback: Duration,
+        range: RangeInclusive<Duration>,
+    ) -> Duration {
+        self.or(value, fallback, |text| {
+            let fault = |what: &str| {
+                let (least, most) = (in_one_unit(*range.start()), in_one_unit(*range.end()));
+                let help = format!("write a time from {least} to {most}, such as 500ms, 30s, 5m, 2h or 7d");
+                (format!("{key} is {what}"), help)
+            };
+            let duration = parse_duration(text).ok_or_else(|| fault("not a duration"))?;
+            if range.contains(&duration) { Ok(duration) } else { Err(fault("out of range")) }
+        })
     }
 }

@@ -1,4 +1,4 @@
-//! The file as it was written. Unknown keys are errors; everything that may be left out is an `Option`.
+//! The written file. Unknown keys are errors; optional values are an `Option`.
 //!
 //! Every key is documented in `deploy/talaria.example.yaml`.
 
@@ -6,7 +6,7 @@ use super::{
     numbers,
     own_keys::File,
     problem::{Error, Problem},
-    secret::{Origin, written_instead},
+    secret::{self, Origin, written_instead},
     yaml,
 };
 use crate::json::Value;
@@ -30,7 +30,7 @@ pub(super) struct Config {
     pub retention: Option<Spanned<String>>,
     pub telemetry: Option<Telemetry>,
     pub tenants: Named<Tenant>,
-    /// What is wrong with numbers in it, which only their spelling shows.
+    /// The problems of numbers, which only their spelling shows.
     #[serde(skip)]
     pub numbers: Vec<Problem>,
 }
@@ -120,7 +120,7 @@ pub(super) enum Bus {
     Nats(Box<Nats>),
 }
 
-/// Not derived, so that `bus: nats` is told what is missing and where.
+/// Not derived, so that the error for `bus: nats` names the missing part and its location.
 impl<'de> Deserialize<'de> for Bus {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct BusVisitor;
@@ -237,7 +237,7 @@ impl<'de> Deserialize<'de> for Secrets {
                 f.write_str("{env: NAME}, {file: PATH}, or a list of them")
             }
 
-            written_instead!(visit_str &str, visit_bool bool, visit_f64 f64, visit_i64 i64, visit_u64 u64, visit_i128 i128, visit_u128 u128);
+            written_instead!(secret::SHAPE; visit_str &str, visit_bool bool, visit_f64 f64, visit_i64 i64, visit_u64 u64, visit_i128 i128, visit_u128 u128);
 
             fn visit_map<A: MapAccess<'de>>(self, members: A) -> Result<Secrets, A::Error> {
                 Origin::deserialize(MapAccessDeserializer::new(members)).map(Secrets::One)
@@ -252,7 +252,7 @@ impl<'de> Deserialize<'de> for Secrets {
     }
 }
 
-/// A header's value, written down or named like a secret.
+/// A header's value, written or named like a secret.
 pub(super) enum HeaderValue {
     Written(String),
     Named(Origin),
@@ -264,13 +264,6 @@ impl<'de> Deserialize<'de> for HeaderValue {
 
         const SHAPE: &str = "a header's value is text (in quotes where it looks like something else), {env: NAME} or {file: PATH}";
 
-        /// It may be a secret, so it must not come back in the error.
-        macro_rules! not_text {
-            ($($visit:ident $value:ty),*) => {
-                $(fn $visit<E: de::Error>(self, _: $value) -> Result<HeaderValue, E> { Err(E::custom(SHAPE)) })*
-            };
-        }
-
         impl<'de> Visitor<'de> for ValueVisitor {
             type Value = HeaderValue;
 
@@ -278,7 +271,7 @@ impl<'de> Deserialize<'de> for HeaderValue {
                 f.write_str("text, {env: NAME} or {file: PATH}")
             }
 
-            not_text!(visit_bool bool, visit_f64 f64, visit_i64 i64, visit_u64 u64, visit_i128 i128, visit_u128 u128);
+            written_instead!(SHAPE; visit_bool bool, visit_f64 f64, visit_i64 i64, visit_u64 u64, visit_i128 i128, visit_u128 u128);
 
             fn visit_str<E: de::Error>(self, text: &str) -> Result<HeaderValue, E> {
                 Ok(HeaderValue::Written(text.to_owned()))
@@ -308,7 +301,7 @@ pub(super) struct Guard {
     pub references: Option<bool>,
 }
 
-/// A map from names to things, in the order of the file and with the places of the names.
+/// A map from names to values, in the order of the file and with the locations of the names.
 pub(super) struct Named<T>(pub Vec<(Spanned<String>, T)>);
 
 impl<T> Default for Named<T> {
@@ -341,9 +334,9 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Named<T> {
     }
 }
 
-/// Parses the file. The parser stops at the first thing that it cannot read.
+/// Parses the file. The parser stops at the first fault.
 pub(super) fn parse(path: &Path, text: &str) -> Result<Config, Error> {
-    // Without snippets: a line of the file may contain a secret that was written there by mistake.
+    // Without snippets: a line of the file may have a secret by mistake.
     let options = serde_saphyr::options! { with_snippet: false };
     let parsed = serde_saphyr::from_str_with_options(text, options);
     let File(mut config) = parsed.map_err(|error| Error::invalid(path, vec![yaml::problem(text, &error)]))?;

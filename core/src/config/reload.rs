@@ -1,8 +1,8 @@
-//! What becomes of a configuration that was read while another is in force.
+//! The change from the configuration in force to a new one.
 //!
-//! Everything that can change does. What was bound or opened at the start cannot ([`FIXED`]): it stays as it is, and
-//! somebody is told that a restart is needed for it. Tenants and routes whose settings did not change stay the very same
-//! values, so that what was learnt about them stays valid.
+//! Most settings change. Addresses and files that were opened at the start cannot ([`FIXED`]): they stay, and the status names
+//! their keys for a restart. Tenants and routes whose settings did not change keep their `Arc`, so that the state that is
+//! attached to them stays valid.
 
 use super::{
     Config, Problem, Role, Tenant,
@@ -15,15 +15,15 @@ use std::{
     sync::Arc,
 };
 
-/// How many names of each kind are told.
-const TOLD: usize = 20;
+/// The most names of each kind in a message.
+const MOST_NAMES: usize = 20;
 
 /// A setting that stays as it was at the start.
 struct Fixed {
     key: &'static str,
     concerns: fn(Role) -> bool,
     is_same: fn(&Config, &Config) -> bool,
-    /// Takes it over from the configuration in force.
+    /// Copies it from the configuration in force.
     keep: fn(&mut Config, &Config),
 }
 
@@ -77,18 +77,18 @@ pub fn needs_restart(key: &str, role: Role) -> bool {
     FIXED.iter().any(|fixed| (fixed.concerns)(role) && is_below(key, fixed.key))
 }
 
-/// What is in force from now on.
+/// The result of a reload.
 #[derive(Clone, Debug)]
 pub struct Reloaded {
-    /// The new configuration, with what cannot change as it was.
+    /// The new configuration, with the fixed settings of the old one.
     pub config: Config,
-    /// The keys of what cannot change and should have.
+    /// The keys of fixed settings that differ in the file.
     pub needs_restart: Vec<&'static str>,
-    /// What changed, to tell the operator.
+    /// The changes, for messages to the operator.
     pub changes: Changes,
 }
 
-/// Goes from the configuration in force to one that was read since, of which this differs; or says why it must not be.
+/// Changes from the configuration in force to a new one with these differences, or returns the problem that forbids it.
 pub fn reload(
     role: Role,
     running: &Config,
@@ -105,14 +105,14 @@ pub fn reload(
             (fixed.keep)(&mut read, running);
         }
     }
-    // What guards the address may go while the address stays.
+    // The tokens of the address may be gone while the address stays.
     if role.has_relay()
         && let Err((what, help)) = read.relay.may_listen(read.relay.grpc.ip())
     {
         let what = format!("relay.grpc stays {} until a restart, and {what}", read.relay.grpc);
         return Err(Problem { line: 0, column: 0, what, help });
     }
-    // A secret that is away for a moment takes no working tenant down: the one that was read before stays in use.
+    // A secret that is missing for a moment takes no working tenant down: the one that was read before stays in use.
     for (name, tenant) in &read.tenants {
         let works = running.tenants.get(name).is_none_or(|running| running.unread.is_empty());
         if let Some(problem) = tenant.unread.first().filter(|_| works) {
@@ -128,13 +128,14 @@ pub fn reload(
     let everywhere = differences.keys().any(|key| !is_below(key, "tenants"));
     for (name, tenant) in &mut read.tenants {
         if let Some(known) = running.tenants.get(name) {
-            keep_what_is_the_same(known, tenant, everywhere, differences);
+            keep_unchanged(known, tenant, everywhere, differences);
         }
     }
     Ok(Reloaded { config: read, needs_restart, changes })
 }
 
-fn keep_what_is_the_same(
+/// Replaces unchanged values by those in force.
+fn keep_unchanged(
     known: &Arc<Tenant>,
     tenant: &mut Arc<Tenant>,
     everywhere: bool,
@@ -145,7 +146,7 @@ fn keep_what_is_the_same(
         *tenant = Arc::clone(known);
         return;
     }
-    // A route's defaults may come from anywhere but from other routes and from what is OpenRouter's.
+    // A route's defaults may depend on all settings but other routes and OpenRouter's.
     let (routes, openrouter) = (format!("{mine}.routes"), format!("{mine}.openrouter"));
     let concerns_all = |key: &String| !is_below(key, &routes) && !is_below(key, &openrouter);
     if everywhere || below(differences, &mine).any(concerns_all) {
@@ -159,7 +160,7 @@ fn keep_what_is_the_same(
     }
 }
 
-/// What differs at a key or below it.
+/// The differences at a key or below it.
 fn below<'a>(
     differences: &'a BTreeMap<String, Difference>,
     key: &'a str,
@@ -168,14 +169,14 @@ fn below<'a>(
     from_here.take_while(move |other| other.starts_with(key)).filter(move |other| is_below(other, key))
 }
 
-/// What changed, by name: `tenant acme`, `route acme/video`, `retention`.
+/// The changes by name: `tenant acme`, `route acme/video`, `retention`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Changes {
-    /// Tenants and routes that were not there.
+    /// New tenants and routes.
     pub added: BTreeSet<String>,
-    /// Tenants, routes and settings that were otherwise.
+    /// Changed tenants, routes and settings.
     pub changed: BTreeSet<String>,
-    /// Tenants and routes that are not there any more.
+    /// Removed tenants and routes.
     pub removed: BTreeSet<String>,
 }
 
@@ -216,15 +217,15 @@ impl Changes {
     }
 }
 
-/// In a line: `added route acme/new; changed retention`.
+/// On one line: `added route acme/new; changed retention`.
 impl fmt::Display for Changes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let kinds = [("added", &self.added), ("changed", &self.changed), ("removed", &self.removed)];
         for (index, (kind, names)) in kinds.into_iter().filter(|(_, names)| !names.is_empty()).enumerate() {
-            let told = names.iter().take(TOLD).map(String::as_str).collect::<Vec<_>>().join(", ");
-            write!(f, "{}{kind} {told}", if index == 0 { "" } else { "; " })?;
-            if names.len() > TOLD {
-                write!(f, " and {} more", names.len() - TOLD)?;
+            let list = names.iter().take(MOST_NAMES).map(String::as_str).collect::<Vec<_>>().join(", ");
+            write!(f, "{}{kind} {list}", if index == 0 { "" } else { "; " })?;
+            if names.len() > MOST_NAMES {
+                write!(f, " and {} more", names.len() - MOST_NAMES)?;
             }
         }
         Ok(())

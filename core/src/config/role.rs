@@ -1,30 +1,30 @@
-//! What a process does of the whole.
+//! Roles of processes.
 
-/// What a process does of the whole, and so which secrets it reads.
+/// The role of a process, which decides which secrets it reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
-    /// Everything; reads every secret.
+    /// Ingress and relay; reads every secret.
     Both,
-    /// Takes callbacks; reads what OpenRouter signs with.
+    /// Receives callbacks; reads OpenRouter's signing secrets.
     Ingress,
-    /// Forwards them; reads what Hermes expects to be signed with.
+    /// Sends deliveries; reads the secrets for Hermes.
     Relay,
-    /// Sends callbacks as OpenRouter would; reads the secrets that OpenRouter signs with.
+    /// Sends test callbacks; reads OpenRouter's signing secrets.
     Sender,
 }
 
 impl Role {
-    /// Whether callbacks come in here, or are made here as they come in.
+    /// Whether it verifies or signs callbacks.
     pub fn has_ingress(self) -> bool {
         self != Self::Relay
     }
 
-    /// Whether deliveries go out from here.
+    /// Whether it sends deliveries.
     pub fn has_relay(self) -> bool {
         matches!(self, Self::Both | Self::Relay)
     }
 
-    /// Whether it is one of two processes that meet on a bus.
+    /// Whether it needs another process on the same bus.
     pub fn is_alone(self) -> bool {
         matches!(self, Self::Ingress | Self::Relay)
     }

@@ -1,81 +1,234 @@
-//! A tenant's route: which events go to which Hermes, as what, and how patiently.
+//! Routes: the events, the target and the retries of a tenant's deliveries.
 
-use super::{Header, Problem, RouteTls, secret::Origin};
+use super::{
+    Header, Missing, Problem, RouteTls,
+    compile::{Compiler, DEFAULT_MAX_BODY},
+    outbound,
+    problem::Problems,
+    raw,
+    secret::Origin,
+    tokens,
+    value::{body_limit, breaker, event_pattern, extra, hermes_url, pace, percent},
+};
 use crate::{
     hermes::{
+        command::is_command,
         filter::{Filter, explain::quoted},
         signature::Scheme,
         template::Template,
     },
     id::RouteKey,
-    json::{Text, Value},
+    json::{Object, Text, Value},
     network::Networks,
+    time::{DAY, MINUTE, SECOND},
 };
 use secrecy::SecretString;
-use std::{fmt, sync::Arc, time::Duration};
+use serde_saphyr::Spanned;
+use std::{fmt, str::FromStr, sync::Arc, time::Duration};
+use thiserror::Error;
 use url::Url;
+
+/// 1 s, 5 s, 30 s, 2 min, 10 min, 30 min, 1 h, 2 h, 4 h, 8 h.
+const DEFAULT_SCHEDULE: [u64; 10] = [1, 5, 30, 120, 600, 1_800, 3_600, 7_200, 14_400, 28_800];
+const DEFAULT_JITTER: f64 = 0.2;
+const DEFAULT_MAX_AGE: Duration = Duration::from_secs(3 * 86_400);
+/// Hermes' own default limit.
+const DEFAULT_PACE: Pace = Pace { count: 30, window: MINUTE };
+/// Consecutive failures that shut a route.
+const DEFAULT_BREAKER: u32 = 5;
+/// A longer exchange occupies one of its route's `in_flight`, and a leaving relay waits for it.
+const LONGEST_TIMEOUT: Duration = Duration::from_secs(600);
 
 /// A tenant's route.
 #[derive(Clone, Debug)]
 pub struct Route {
     /// Its name within the tenant.
     pub name: String,
-    /// What its name comes to in delivery ids.
+    /// The hash of its name in delivery ids.
     pub key: RouteKey,
     /// The webhook URL at Hermes.
     pub url: Url,
-    /// The networks, beside the public one, that its tenant lets requests go to.
+    /// The networks, beside the public one, that its tenant allows.
     pub networks: Networks,
-    /// What TLS connections need beyond the system's own certificates.
+    /// Certificates beside the system's own.
     pub tls: Option<Arc<RouteTls>>,
-    /// How requests are signed.
-    pub signing: Scheme,
-    /// With what, the newest first; none in an ingress, and none in a relay where the route is down.
+    /// The signing scheme.
+    pub signing: &'static Scheme,
+    /// The signing secrets, the newest first; empty in an ingress, and in a relay if none could be read.
     pub secrets: Vec<SecretString>,
-    /// Why something of it that is secret could not be read. Only in a process that runs: it works with the secrets that could.
+    /// Why other secrets or files could not be read. Only in a running process, which works with the readable ones.
     pub unread: Vec<Problem>,
-    /// Why no request of this route can go out, if none can: no secret could be read, or not a header or a certificate.
+    /// Why no request of this route can go out: no secret could be read, or not every header and certificate.
     pub down: Option<Problem>,
-    /// Headers of the operator's own.
+    /// The operator's own headers.
     pub headers: Vec<Header>,
-    /// Where the newest secret comes from, to tell the operator.
+    /// The origin of the newest secret, for messages to the operator.
     pub secret_origin: Origin,
-    /// Which types it takes; every one where this is empty.
+    /// The event types that it matches; every type if this is empty.
     pub events: Vec<EventPattern>,
-    /// Which payloads it takes.
+    /// The payloads that it matches.
     pub filter: Option<Filter>,
-    /// The prompt; Hermes' default one where it is empty.
+    /// The prompt; Hermes' default prompt if it is empty.
     pub prompt: Template,
-    /// What is sent.
+    /// The request's body.
     pub body: BodyMode,
     /// Whether the route at Hermes is `deliver_only`: it delivers the prompt itself, without an agent.
     pub deliver_only: bool,
     /// Templated values that are sent beside the prompt.
     pub extra: Value,
-    /// How fast requests may follow each other; `None` without bound.
+    /// The limit of requests in a time; `None` without limit.
     pub pace: Option<Pace>,
-    /// So many failures in a row shut the route for a while; `None` where failures never do.
+    /// The number of consecutive failures that shut the route; `None` if failures never do.
     pub breaker: Option<u32>,
-    /// How long one exchange may take, from the look-up of the name to the last byte of the answer.
+    /// The timeout of one exchange, from the look-up of the name to the last byte of the answer.
     pub timeout: Duration,
-    /// How many exchanges may be under way at once.
+    /// The most exchanges in flight.
     pub in_flight: u16,
     /// Hermes' `max_body_bytes`: a longer request body is not sent.
     pub max_body_bytes: usize,
-    /// When a failed attempt is repeated.
+    /// The retries of a failed attempt.
     pub retry: Retry,
-    /// What is kept out of prompts.
+    /// The protection of prompts.
     pub guard: Guard,
 }
 
+/// A route as it is written.
+#[derive(Clone, Copy)]
+pub(super) struct Written<'a> {
+    pub tenant: &'a str,
+    pub name: &'a Spanned<String>,
+    pub raw: &'a raw::Route,
+    /// The networks of its tenant; `None` if one of them is not valid.
+    pub networks: Option<&'a Networks>,
+}
+
+impl fmt::Display for Written<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "route {}/{}", self.tenant, self.name.value)
+    }
+}
+
+pub(super) fn compile(c: &mut Compiler<'_>, written: Written<'_>) -> Route {
+    let Written { name, raw, networks, .. } = written;
+    let nowhere = || Url::parse("http://127.0.0.1").ok();
+    let written_url = c.problems.or(Some(&raw.url), None, |text| hermes_url(text).map(Some));
+    if let (Some(url), Some(networks)) = (&written_url, networks) {
+        outbound::check_url(&mut c.problems, written, url, networks);
+    }
+    #[expect(clippy::expect_used, reason = "a constant that parses")]
+    let url = written_url.or_else(nowhere).expect("http://127.0.0.1 is a URL");
+    let signing = outbound::scheme(&mut c.problems, raw, &url);
+    let mut unread = Problems::default();
+    let (secrets, secret_origin) = outbound::secrets(c, &mut unread, &raw.secret, signing);
+    let without_secret = unread.0.first().filter(|_| secrets.is_empty()).cloned();
+    // Every request needs all headers and certificates.
+    let mut needed = Problems::default();
+    let reads_secrets = c.role.has_relay();
+    let headers = outbound::headers(c, &mut needed, &raw.headers, reads_secrets);
+    let tls = outbound::tls(c, &mut needed, raw.tls.as_ref(), &url);
+    let down = needed.0.first().cloned().or(without_secret);
+    unread.0.append(&mut needed.0);
+    let consequence = if down.is_some() {
+        "the route is down, and what is for it waits"
+    } else {
+        "its other ones are used"
+    };
+    let unread = c.unread(&written, unread, consequence);
+    let down = down.filter(|_| c.missing == Missing::Tolerated);
+    let p = &mut c.problems;
+    let prompt = Template::new(&Text::from(raw.prompt.as_ref().map_or("", |prompt| prompt.value.as_str())));
+    let body = p.or(raw.body.as_ref(), BodyMode::Prompt, |mode| match mode.as_str() {
+        "prompt" => Ok(BodyMode::Prompt),
+        "raw" => Ok(BodyMode::Raw),
+        _ => Err(("unknown body".into(), "write body: prompt or body: raw".into())),
+    });
+    let guard = Guard {
+        commands: raw.guard.commands.unwrap_or(true),
+        references: raw.guard.references.unwrap_or(true),
+    };
+    if let Some(prompt_text) = &raw.prompt {
+        if body == BodyMode::Raw {
+            let what = format!("{written} sends raw bodies, so its prompt is never used");
+            c.warnings.add(prompt_text, what, "leave prompt out, or write body: prompt");
+        }
+        if guard.commands && prompt.leading_text().is_some_and(is_command) {
+            let what =
+                format!("the prompt of {written} starts with / as Hermes reads it, which the guard defuses");
+            let help = "if a gateway command is meant, write guard: {commands: false}";
+            c.warnings.add(prompt_text, what, help);
+        }
+    }
+    let events: Vec<EventPattern> = raw
+        .events
+        .iter()
+        .map(|text| p.or(Some(text), EventPattern::Every, |text| event_pattern(text)))
+        .collect();
+    let filter = p.or(raw.filters.as_ref(), None, |filters| {
+        Filter::compile(filters).map(Some).map_err(|what| (what, "see docs/configuration.md#filters".into()))
+    });
+    tokens::check_types(&mut c.warnings, &raw.events, &events);
+    if body == BodyMode::Prompt {
+        let examples = tokens::matching_examples(&events, filter.as_ref());
+        tokens::check_route(&mut c.warnings, written, &examples);
+    }
+    let in_flight = p.or(raw.in_flight.as_ref(), 16, |n| match *n {
+        n @ 1..=1024 => Ok(n),
+        _ => Err(("in_flight is out of range".into(), "write a number from 1 to 1024".into())),
+    });
+    Route {
+        key: RouteKey::new(&name.value),
+        name: name.value.clone(),
+        networks: networks.cloned().unwrap_or_default(),
+        tls,
+        url,
+        signing,
+        secrets,
+        unread,
+        down,
+        secret_origin,
+        headers,
+        events,
+        filter,
+        prompt,
+        body,
+        deliver_only: raw.deliver_only,
+        extra: p.or(raw.extra.as_ref(), Value::Object(Object::new()), extra),
+        pace: p.or(raw.pace.as_ref(), Some(DEFAULT_PACE), |text| pace(text)),
+        breaker: p.or(raw.breaker.as_ref(), Some(DEFAULT_BREAKER), |text| breaker(text)),
+        timeout: p.duration(raw.timeout.as_ref(), "timeout", 30 * SECOND, SECOND / 10..=LONGEST_TIMEOUT),
+        in_flight,
+        max_body_bytes: p.or(raw.max_body_bytes.as_ref(), DEFAULT_MAX_BODY, |text| body_limit(text)),
+        retry: retry(p, &raw.retry, c.retention),
+        guard,
+    }
+}
+
+fn retry(p: &mut Problems, raw: &raw::Retry, retention: Duration) -> Retry {
+    let schedule = match &raw.schedule {
+        None => DEFAULT_SCHEDULE.map(Duration::from_secs).to_vec(),
+        Some(delays) => {
+            let delays = delays.value.iter();
+            delays
+                .map(|delay| p.duration(Some(delay), "schedule", SECOND, Duration::ZERO..=7 * DAY))
+                .collect()
+        }
+    };
+    let max_age = DEFAULT_MAX_AGE.min(retention);
+    Retry {
+        schedule,
+        jitter: p.or(raw.jitter.as_ref(), DEFAULT_JITTER, |text| percent(text, 50)),
+        max_age: p.duration(raw.max_age.as_ref(), "max_age", max_age, SECOND..=retention),
+    }
+}
+
 impl Route {
-    /// Whether the route takes an event.
+    /// Whether the route matches an event.
     pub fn wants(&self, event_type: &str, payload: &Value) -> bool {
         (self.events.is_empty() || self.events.iter().any(|pattern| pattern.matches(event_type)))
             && self.filter.as_ref().is_none_or(|filter| filter.matches(payload, &Text::from(event_type)))
     }
 
-    /// The same with the reason. Without a payload, where that is not kept any more, a filter cannot be decided.
+    /// The same with the reason. A filter cannot be decided without the payload, which may have been deleted.
     pub fn explain(&self, event_type: &str, payload: Option<&Value>) -> Wanted {
         let pattern = self.events.iter().find(|pattern| pattern.matches(event_type));
         if pattern.is_none() && !self.events.is_empty() {
@@ -94,7 +247,7 @@ impl Route {
         }
     }
 
-    /// The profile of Hermes that the URL names: NAME in `/p/NAME/webhooks/…`.
+    /// The profile of Hermes in the URL: NAME in `/p/NAME/webhooks/…`.
     pub fn hermes_profile(&self) -> Option<&str> {
         self.hermes_name()?;
         let mut before = self.url.path_segments()?.rev().skip(2);
@@ -102,7 +255,7 @@ impl Route {
         (before.next() == Some("p")).then_some(profile)
     }
 
-    /// The route's name at Hermes: what stands behind `/webhooks/` in the URL.
+    /// The route's name at Hermes: the segment after `/webhooks/` in the URL.
     pub fn hermes_name(&self) -> Option<&str> {
         let mut segments = self.url.path_segments()?.rev();
         let name = segments.next().filter(|name| !name.is_empty())?;
@@ -110,53 +263,73 @@ impl Route {
     }
 }
 
-/// Whether a route takes an event, and why, in words.
+/// Whether a route matches an event, with the reason for the operator.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Wanted {
-    /// It does.
+    /// It matches.
     Yes(String),
-    /// It does not.
+    /// It does not match.
     No(String),
-    /// What that rests on is not there any more.
+    /// The payload was deleted.
     Unknown(String),
 }
 
-/// Which event types are meant.
+/// A pattern of event types.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum EventPattern {
-    /// `*`.
+    /// `*`: every type.
     Every,
-    /// This one.
+    /// One type.
     Exactly(String),
-    /// `video.generation.*`: everything that goes on behind this, up to and with the last dot.
+    /// `video.generation.*`: the types with this prefix, which ends with a dot.
     Below(String),
 }
 
+/// Not an event pattern.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[error("not a type, or the beginning of types with .* as in video.generation.*, or * for all")]
+pub struct NotAPattern;
+
+impl FromStr for EventPattern {
+    type Err = NotAPattern;
+
+    fn from_str(text: &str) -> Result<Self, NotAPattern> {
+        match text.strip_suffix('*') {
+            Some("") => Ok(Self::Every),
+            Some(prefix) if prefix.ends_with('.') && !prefix.contains('*') => {
+                Ok(Self::Below(prefix.to_owned()))
+            }
+            None if !text.is_empty() && !text.contains('*') => Ok(Self::Exactly(text.to_owned())),
+            _ => Err(NotAPattern),
+        }
+    }
+}
+
 impl EventPattern {
-    /// Whether a type is meant.
+    /// Whether a type matches.
     pub fn matches(&self, event_type: &str) -> bool {
         match self {
             Self::Every => true,
             Self::Exactly(exact) => event_type == exact,
-            Self::Below(start) => {
-                event_type.strip_prefix(start.as_str()).is_some_and(|rest| !rest.is_empty())
+            Self::Below(prefix) => {
+                event_type.strip_prefix(prefix.as_str()).is_some_and(|rest| !rest.is_empty())
             }
         }
     }
 }
 
-/// As the operator writes it.
+/// The form in the configuration.
 impl fmt::Display for EventPattern {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Every => f.write_str("*"),
             Self::Exactly(exact) => f.write_str(exact),
-            Self::Below(start) => write!(f, "{start}*"),
+            Self::Below(prefix) => write!(f, "{prefix}*"),
         }
     }
 }
 
-/// What is sent to Hermes.
+/// The body of a request to Hermes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BodyMode {
     /// OpenRouter's payload with `prompt`, `extra` and `talaria` added to it.
@@ -165,31 +338,31 @@ pub enum BodyMode {
     Raw,
 }
 
-/// At most so many requests in any window of this length.
+/// The most requests in any window of this length.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Pace {
-    /// How many; at least 1.
+    /// The number of requests, at least 1.
     pub count: u32,
-    /// In how long.
+    /// The length of the window.
     pub window: Duration,
 }
 
-/// When a failed attempt is repeated.
+/// The retries of a failed attempt.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Retry {
-    /// The pauses behind the first, second, … attempt that counts. Behind the last one the delivery is parked.
+    /// The delays after the first, second, … attempt that counts. After the last one the delivery is parked.
     pub schedule: Vec<Duration>,
-    /// Each pause is made longer or shorter by up to this share, from 0 to 0.5.
+    /// Each delay is varied by up to this share, from 0 to 0.5.
     pub jitter: f64,
     /// A delivery whose event is older than this is parked.
     pub max_age: Duration,
 }
 
-/// What is kept out of prompts. Both are on unless the operator turned them off.
+/// The protection of prompts. Both parts are on unless the operator turned them off.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Guard {
-    /// A prompt that starts with `/` would be a gateway command.
+    /// Defuses a prompt that starts with `/`, which would be a gateway command.
     pub commands: bool,
-    /// `@file:` and its like, out of the payload, would be expanded into contents.
+    /// Defuses `@file:` and similar references in the payload, which Hermes would expand into contents.
     pub references: bool,
 }

@@ -1,6 +1,8 @@
-//! Secrets, which the file names and never holds.
+//! Secrets, which the file names and never has.
 
 use super::{
+    Problem,
+    compile::Compiler,
     path::below,
     problem::{Fault, Problems},
 };
@@ -10,7 +12,7 @@ use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, Visitor};
 use serde_saphyr::Spanned;
 use std::{env, fmt, fs, io, path::Path, path::PathBuf};
 
-/// Where a secret is to be found.
+/// The origin of a secret.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Origin {
     /// In an environment variable.
@@ -20,7 +22,7 @@ pub enum Origin {
 }
 
 impl Origin {
-    /// The same, with a relative path made to start at `base`.
+    /// The same, with a relative path resolved against `base`.
     pub(super) fn below(&self, base: &Path) -> Self {
         match self {
             Self::Env(name) => Self::Env(name.clone()),
@@ -28,28 +30,29 @@ impl Origin {
         }
     }
 
-    /// Reads a secret of one line, or says what is missing and what to do.
-    pub fn read(&self) -> Result<SecretString, (String, String)> {
+    /// Reads a secret of one line.
+    pub fn read(&self) -> Result<SecretString, Fault> {
         let text = self.text()?;
         if text.contains(char::is_control) {
             let what = format!("the secret in {self} has a line break or another control character in it");
             return Err((what, "a secret is one line of printable characters".into()));
         }
         if let Some(found) = invisible::find(&text) {
-            let place = match (found.start, found.end) {
+            let location = match (found.start, found.end) {
                 (0, _) => "at its beginning",
                 (_, end) if end == text.len() => "at its end",
                 _ => "in it",
             };
             let code = text.get(found).and_then(|found| found.chars().next()).map_or(0, u32::from);
-            let what = format!("the secret in {self} has a character {place} that nobody sees, U+{code:04X}");
+            let what =
+                format!("the secret in {self} has a character {location} that nobody sees, U+{code:04X}");
             let help = "such a character comes along when a secret is copied from a page or a chat: write the secret again without it";
             return Err((what, help.into()));
         }
         Ok(text.into())
     }
 
-    /// What is written there, without a byte order mark in front; never empty.
+    /// The text of the variable or the file, without a byte order mark; never empty.
     pub(super) fn text(&self) -> Result<String, Fault> {
         let (text, empty) = match self {
             Self::Env(name) => match env::var(name) {
@@ -92,7 +95,7 @@ impl Origin {
         Ok(text)
     }
 
-    /// Whether it is a file that every user of the machine may read.
+    /// Whether it is a file that every user of the machine can read.
     #[cfg(unix)]
     fn is_open_to_others(&self) -> bool {
         use std::os::unix::fs::PermissionsExt as _;
@@ -108,7 +111,7 @@ impl Origin {
     }
 }
 
-/// Editors of Windows put one in front of a file, and no signature covers it.
+/// Removes the byte order mark that editors on Windows write, and which no signature covers.
 fn without_mark(text: &str) -> &str {
     text.strip_prefix('\u{feff}').unwrap_or(text)
 }
@@ -122,7 +125,7 @@ fn read_text(path: &Path) -> io::Result<String> {
     })
 }
 
-/// Says so where a secret looks as if something around it had been copied along. It may be part of it all the same.
+/// Warns of a secret with characters at an end that were probably copied with it. They may be a part of it.
 pub(super) fn warn_if_odd<T>(warnings: &mut Problems, written: &Spanned<T>, found: &Origin, secret: &str) {
     let is_quote = |c: char| "\"'`\u{2018}\u{2019}\u{201c}\u{201d}\u{201e}\u{ab}\u{bb}".contains(c);
     let odd = if secret.starts_with(' ') || secret.ends_with(' ') {
@@ -143,20 +146,15 @@ pub(super) fn warn_if_odd<T>(warnings: &mut Problems, written: &Spanned<T>, foun
 }
 
 /// Reads a secret of one line that the file names.
-pub(super) fn read(
-    p: &mut Problems,
-    warnings: &mut Problems,
-    origin: &Spanned<Origin>,
-    base: &Path,
-) -> SecretString {
-    let found = origin.value.below(base);
-    warn_if_open(warnings, origin, &found);
-    let secret = p.or(Some(origin), SecretString::default(), |_| found.read());
-    warn_if_odd(warnings, origin, &found, secret.expose_secret());
-    secret
+pub(super) fn read(c: &mut Compiler<'_>, written: &Spanned<Origin>) -> Result<SecretString, Problem> {
+    let origin = written.value.below(c.base);
+    warn_if_open(&mut c.warnings, written, &origin);
+    let secret = origin.read().map_err(|(what, help)| Problem::at(written.referenced, what, help))?;
+    warn_if_odd(&mut c.warnings, written, &origin, secret.expose_secret());
+    Ok(secret)
 }
 
-/// Says so where every user of the machine may read what stands there.
+/// Warns of a file that every user of the machine can read.
 pub(super) fn warn_if_open<T>(warnings: &mut Problems, written: &Spanned<T>, found: &Origin) {
     if found.is_open_to_others() {
         let what = format!("every user of this machine can read {found}");
@@ -183,11 +181,11 @@ struct OriginVisitor;
 
 pub(super) const SHAPE: &str = "a secret is named, not written: {env: NAME} or {file: PATH}";
 
-/// The value may be the secret itself, so the error does not repeat it.
+/// Visitor methods that refuse scalars. The value may be a secret, so the error never repeats it.
 macro_rules! written_instead {
-    ($($visit:ident $value:ty),*) => {
+    ($shape:expr; $($visit:ident $value:ty),*) => {
         $(fn $visit<E: serde::de::Error>(self, _: $value) -> Result<Self::Value, E> {
-            Err(E::custom($crate::config::secret::SHAPE))
+            Err(E::custom($shape))
         })*
     };
 }
@@ -200,7 +198,7 @@ impl<'de> Visitor<'de> for OriginVisitor {
         f.write_str("{env: NAME} or {file: PATH}")
     }
 
-    written_instead!(visit_str &str, visit_bool bool, visit_f64 f64, visit_i64 i64, visit_u64 u64, visit_i128 i128, visit_u128 u128);
+    written_instead!(SHAPE; visit_str &str, visit_bool bool, visit_f64 f64, visit_i64 i64, visit_u64 u64, visit_i128 i128, visit_u128 u128);
 
     fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Origin, A::Error> {
         let Some((key, value)) = members.next_entry::<String, String>()? else {

@@ -1,9 +1,9 @@
-//! A file's settings by their keys, each as a digest: whether two of them are the same can be told, and nothing else.
+//! The digests of a file's settings by key, which show whether two settings are the same, and nothing else.
 //!
-//! A key is a path such as `tenants.acme.routes.video.prompt`; a list is one setting, and so is a secret with what stands
-//! where it is named. What is written in another order, in another style or with other comments is the same.
+//! A key is a path such as `tenants.acme.routes.video.prompt`; a list is one setting, and so is a secret with its content. Order,
+//! style and comments of the file do not count.
 //!
-//! Digests are of what was written and not of what it means: every key that there will ever be is among them.
+//! Digests are of the written values and not of the compiled ones, so every future key is included.
 
 use super::{Role, own_keys::is_own, secret::Origin};
 use crate::{
@@ -18,19 +18,19 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// A salt of so many bytes makes fingerprints of one process useless against another's.
+/// Bytes of the salt that makes fingerprints of one process useless against another's.
 pub const SALT: usize = 16;
 
-/// How much of a digest is shown of what is no secret.
-const SHOWN: usize = 8;
-/// Of a secret so little that hardly any guess can be told from another.
-const SHOWN_OF_A_SECRET: usize = 2;
+/// Bytes of a fingerprint.
+const FINGERPRINT: usize = 8;
+/// Bytes of a secret's fingerprint: too few to verify a guess.
+const SECRET_FINGERPRINT: usize = 2;
 
 /// A file's settings.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Settings {
     by_key: BTreeMap<String, Setting>,
-    /// The files that it names and this role reads.
+    /// The named files that this role reads.
     files: Vec<PathBuf>,
 }
 
@@ -40,31 +40,31 @@ struct Setting {
     is_secret: bool,
 }
 
-/// How a setting differs from what it was.
+/// The difference between an older and a newer setting.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Difference {
-    /// It was not there.
+    /// Only the newer one exists.
     Added,
-    /// It was another.
+    /// Both exist and differ.
     Changed,
-    /// It is not there any more.
+    /// Only the older one exists.
     Removed,
 }
 
 impl Settings {
-    /// Reads a file's text, and the files that it names and this role reads.
+    /// Reads a file's text, and the named files that this role reads.
     pub(super) fn read(text: &str, base: &Path, role: Role) -> Self {
         let mut reader = Reader { base, role, settings: Self::default() };
         let options = serde_saphyr::options! { with_snippet: false };
         match serde_saphyr::from_str_with_options::<Value>(text, options) {
             Ok(mut document) => {
-                // The operator's own keys mean nothing where they stand, and all where they are used.
+                // The operator's own keys count only where their anchors are used.
                 if let Value::Object(members) = &mut document {
                     members.retain(|key, _| !key.as_str().is_some_and(is_own));
                 }
                 reader.setting(&mut Vec::new(), &document, true);
             }
-            // No configuration either: all of it is one setting.
+            // An invalid file is one setting.
             Err(_) => reader.insert(String::new(), Sha256::digest(text).into(), true),
         }
         let mut settings = reader.settings;
@@ -73,17 +73,17 @@ impl Settings {
         settings
     }
 
-    /// The files that it names, in which a change changes a setting.
+    /// The named files, whose contents belong to settings.
     pub fn files(&self) -> &[PathBuf] {
         &self.files
     }
 
-    /// What differs from these older ones, by key.
+    /// The differences to older settings, by key.
     pub fn since(&self, older: &Self) -> BTreeMap<String, Difference> {
         differences(&older.by_key, &self.by_key)
     }
 
-    /// The same, but for what these older ones say of this key and what is below it.
+    /// These settings, with the older ones at this key and below it.
     #[must_use]
     pub fn with_older(mut self, key: &str, older: &Self) -> Self {
         self.by_key.retain(|other, _| !is_below(other, key));
@@ -92,18 +92,18 @@ impl Settings {
         self
     }
 
-    /// A few hexadecimal digits for each, which with the same salt are the same for the same setting.
+    /// A fingerprint in hexadecimal digits for each setting; with the same salt, equal settings have equal ones.
     pub fn fingerprints(&self, salt: &[u8; SALT]) -> BTreeMap<String, String> {
         let fingerprint = |(key, setting): (&String, &Setting)| {
             let digest = Sha256::new().chain_update(salt).chain_update(setting.digest).finalize();
-            let shown = if setting.is_secret { SHOWN_OF_A_SECRET } else { SHOWN };
-            (key.clone(), HEXLOWER.encode(digest.get(..shown).unwrap_or_default()))
+            let length = if setting.is_secret { SECRET_FINGERPRINT } else { FINGERPRINT };
+            (key.clone(), HEXLOWER.encode(digest.get(..length).unwrap_or_default()))
         };
         self.by_key.iter().map(fingerprint).collect()
     }
 }
 
-/// What differs between two maps, the older one first, by key.
+/// The differences between two maps, the older one first, by key.
 pub fn differences<V: PartialEq>(
     older: &BTreeMap<String, V>,
     newer: &BTreeMap<String, V>,
@@ -132,7 +132,7 @@ impl Reader<'_> {
         self.settings.by_key.insert(key, Setting { digest, is_secret });
     }
 
-    /// `may_name` says whether it may name files; text that goes to Hermes may not.
+    /// `may_name` is whether it may name files; text for Hermes may not.
     fn setting(&mut self, path: &mut Vec<String>, value: &Value, may_name: bool) {
         match value {
             Value::Object(members) if !members.is_empty() && (!may_name || named(value).is_none()) => {
@@ -152,7 +152,7 @@ impl Reader<'_> {
         }
     }
 
-    /// Adds what stands where a value names something. Whether it does.
+    /// Adds the contents of files and variables that a value names. Returns whether it names any.
     fn follow(&mut self, path: &[String], value: &Value, digest: &mut Sha256) -> bool {
         if let Some(origin) = named(value).or_else(|| pem(path, value)) {
             let found = origin.below(self.base);
@@ -160,7 +160,7 @@ impl Reader<'_> {
                 if let Origin::File(path) = &found {
                     self.settings.files.push(path.clone());
                 }
-                // What is missing differs from what is there.
+                // A missing file differs from an empty one.
                 let content = match &found {
                     Origin::File(path) => files::read(path).ok(),
                     Origin::Env(name) => std::env::var_os(name).map(OsString::into_encoded_bytes),
@@ -193,7 +193,7 @@ fn named(value: &Value) -> Option<Origin> {
     }
 }
 
-/// A file of certificates or a key, which is named by a plain path.
+/// A PEM file, which is named by a plain path.
 fn pem(path: &[String], value: &Value) -> Option<Origin> {
     let Value::String(text) = value else { return None };
     match path {
@@ -207,11 +207,11 @@ fn pem(path: &[String], value: &Value) -> Option<Origin> {
     }
 }
 
-/// Whether a process with this role reads what is named at this place while it reads its configuration.
+/// Whether a process with this role reads the file or variable at this key with its configuration.
 fn is_read(path: &[String], role: Role) -> bool {
     let path: Vec<&str> = path.iter().map(String::as_str).collect();
     match path.as_slice() {
-        // Read anew for each connection.
+        // Read for each connection.
         ["bus", ..] => false,
         ["relay", ..] | ["tenants", _, "routes", ..] => role.has_relay(),
         ["tunnel", ..] | ["tenants", _, "openrouter", ..] => role.has_ingress(),

@@ -1,9 +1,9 @@
-//! Who signs, and where their secrets are to be found, which need not be there yet.
+//! The signers and the origins of their secrets, which need not exist yet.
 
 use super::{raw, secret::Origin};
 use std::path::Path;
 
-/// Every signer with its secrets, the newest first: tenants, for OpenRouter, by their names, and routes as TENANT/ROUTE.
+/// All signers with the origins of their secrets, the newest first: tenants, for OpenRouter, by name, and routes as TENANT/ROUTE.
 pub type Signers = Vec<(String, Vec<Origin>)>;
 
 pub(super) fn signers(raw: &raw::Config, base: &Path) -> Signers {

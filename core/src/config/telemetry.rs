@@ -1,15 +1,14 @@
-//! Where traces go.
+//! The collector of traces.
 
 use super::{
-    Role,
+    compile::Compiler,
     outbound::{self, Header},
     path::below,
+    pem,
     problem::{Fault, Problems},
     raw,
-    value::share,
+    value::percent,
 };
-use crate::files;
-use std::path::Path;
 use url::Url;
 
 /// Every trace.
@@ -20,40 +19,29 @@ const DEFAULT_SAMPLE: f64 = 1.0;
 pub struct Telemetry {
     /// Its address, `http://` or `https://`, for OTLP over gRPC.
     pub otlp: Url,
-    /// Which share of the traces goes there, from 0 to 1. Ingress decides it for each trace, and the others follow.
+    /// The share of traces that are collected, from 0 to 1. The ingress decides it for each trace, and the others follow.
     pub sample: f64,
-    /// What is sent along.
+    /// Headers of each request.
     pub headers: Vec<Header>,
-    /// Whom we trust beside the system's own authorities, in PEM.
+    /// Further trusted authorities, in PEM.
     pub ca: Option<Vec<u8>>,
 }
 
-pub(super) fn compile(
-    p: &mut Problems,
-    warnings: &mut Problems,
-    raw: &raw::Telemetry,
-    base: &Path,
-) -> Option<Telemetry> {
-    let otlp = p.or(Some(&raw.otlp), None, |text| collector(text).map(Some));
+pub(super) fn compile(c: &mut Compiler<'_>, raw: &raw::Telemetry) -> Option<Telemetry> {
+    let otlp = c.problems.or(Some(&raw.otlp), None, |text| collector(text).map(Some));
     let mut unread = Problems::default();
-    let mut headers = outbound::headers(p, &mut unread, warnings, &raw.headers, base, Role::Both);
-    p.0.append(&mut unread.0);
-    // gRPC knows names in lower case alone.
+    let mut headers = outbound::headers(c, &mut unread, &raw.headers, true);
+    c.problems.0.append(&mut unread.0);
+    // gRPC has names in lower case alone.
     for header in &mut headers {
         header.name.make_ascii_lowercase();
     }
-    let ca = p.or(raw.ca.as_ref(), None, |path| {
-        let path = below(base, path);
-        files::read(&path).map(Some).map_err(|error| {
-            let help =
-                "name a file in PEM that this user may read; relative paths start at the configuration";
-            (format!("cannot read {}: {error}", path.display()), help.to_owned())
-        })
-    });
-    let sample = p.or(raw.sample.as_ref(), DEFAULT_SAMPLE, |text| share(text));
+    let ca = c.problems.or(raw.ca.as_ref(), None, |path| pem::read(&below(c.base, path)).map(Some));
+    let sample = c.problems.or(raw.sample.as_ref(), DEFAULT_SAMPLE, |text| percent(text, 100));
     let otlp = otlp?;
     if let Some(written) = raw.ca.as_ref().filter(|_| otlp.scheme() == "http") {
-        p.add(written, "telemetry.ca is of no use over http://", "write https:// in otlp, or leave ca out");
+        let help = "write https:// in otlp, or leave ca out";
+        c.problems.add(written, "telemetry.ca is of no use over http://", help);
     }
     Some(Telemetry { otlp, sample, headers, ca })
 }

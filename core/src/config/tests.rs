@@ -11,10 +11,12 @@ use super::*;
 use secrecy::ExposeSecret as _;
 use tempfile::TempDir;
 
-/// A directory with a configuration and the secrets that it names.
+/// A directory with a configuration and its secrets.
 fn write(text: &str) -> (TempDir, PathBuf) {
     let directory = tempfile::tempdir().unwrap();
-    fs::create_dir(directory.path().join("secrets")).unwrap();
+    for name in ["secrets", "certs"] {
+        fs::create_dir(directory.path().join(name)).unwrap();
+    }
     for name in ["acme-openrouter", "acme-hermes"] {
         write_secret(&directory.path().join("secrets").join(name), &format!("{name}-secret\n"), 0o600);
     }
@@ -27,6 +29,16 @@ fn write_secret(path: &Path, text: &str, mode: u32) {
     use std::os::unix::fs::PermissionsExt as _;
     fs::write(path, text).unwrap();
     fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+}
+
+/// Loads a text with further files beside it, each with its mode; paths in the error are relative.
+fn load_with(text: &str, role: Role, files: &[(&str, &str, u32)]) -> Result<Config, String> {
+    let (directory, path) = write(text);
+    for (name, content, mode) in files {
+        write_secret(&directory.path().join(name), content, *mode);
+    }
+    load_for(&path, role)
+        .map_err(|error| error.to_string().replace(&directory.path().display().to_string(), "."))
 }
 
 fn load_text(text: &str) -> Result<Config, String> {
@@ -178,7 +190,7 @@ fn no_secret_is_in_the_debug_output() {
 }
 
 #[test]
-fn what_looks_wrong_is_warned_of() {
+fn suspicious_settings_are_warned_of() {
     let warnings = |line: &str| load_text(&with_route(line)).unwrap().warnings;
     assert!(
         warnings("prompt: /stop {data.id}")[0]
@@ -208,7 +220,7 @@ fn addresses_need_no_secrets() {
 }
 
 #[test]
-fn who_signs_is_known_before_there_are_secrets() {
+fn signers_are_known_before_their_secrets_exist() {
     let text = with_route("").replace("{file: secrets/acme-hermes}", "[{file: new}, {env: OLD}]");
     let (directory, path) = write(&text);
     fs::remove_file(directory.path().join("secrets/acme-openrouter")).unwrap();

@@ -1,9 +1,9 @@
-//! Tokens of a template that stay as they are written, because no callback has what they name.
+//! Warnings of template tokens without a value in any callback.
 //!
-//! Hermes' templates leave such a token in the text, so the agent, or a chat, would be sent the braces. Judged by the
-//! callbacks that OpenRouter documents; types are open, so what is found is warned of and not refused.
+//! Hermes' templates leave such a token in the text, so the agent or a chat gets the braces. The check uses the callbacks that
+//! OpenRouter documents; types are open, so a finding is a warning and not a problem.
 
-use super::{EventPattern, problem::Problems, raw};
+use super::{EventPattern, problem::Problems, route};
 use crate::{
     hermes::{filter::Filter, template::Template},
     json::{Text, Value},
@@ -13,23 +13,26 @@ use regex::Regex;
 use serde_saphyr::Spanned;
 use std::{collections::BTreeSet, sync::LazyLock};
 
-/// The documented callbacks that a route takes; none where it is for other types alone.
-pub(super) fn taken(events: &[EventPattern], filter: Option<&Filter>) -> Vec<(&'static str, Value)> {
-    let mut taken = examples();
-    taken.retain(|(event_type, _)| {
+/// A documented callback: its type and its payload.
+type Example = (&'static str, Value);
+
+/// The documented callbacks that a route matches; empty if it is for other types alone.
+pub(super) fn matching_examples(events: &[EventPattern], filter: Option<&Filter>) -> Vec<Example> {
+    let mut matching = examples();
+    matching.retain(|(event_type, _)| {
         events.is_empty() || events.iter().any(|pattern| pattern.matches(event_type))
     });
-    // An example has one value of many, so a filter that holds for none of them says nothing.
-    let holds = |(event_type, payload): &(&str, Value)| {
+    // An example has one value of many, so a filter that holds for no example excludes none.
+    let holds = |(event_type, payload): &Example| {
         filter.is_none_or(|filter| filter.matches(payload, &Text::from(*event_type)))
     };
-    if taken.iter().any(holds) {
-        taken.retain(holds);
+    if matching.iter().any(holds) {
+        matching.retain(holds);
     }
-    taken
+    matching
 }
 
-/// Warns of patterns for OpenRouter's videos that match none of its documented types.
+/// Warns of patterns for videos that match none of the documented types.
 pub(super) fn check_types(warnings: &mut Problems, written: &[Spanned<String>], patterns: &[EventPattern]) {
     for (written, pattern) in written.iter().zip(patterns) {
         let is_known = TYPES.iter().any(|known| pattern.matches(known));
@@ -40,40 +43,29 @@ pub(super) fn check_types(warnings: &mut Problems, written: &[Spanned<String>], 
     }
 }
 
-/// Warns of what stays as it is written in a route's prompt and in its `extra`, for the callbacks that it takes.
-pub(super) fn check_route(
-    warnings: &mut Problems,
-    route: &str,
-    raw: &raw::Route,
-    taken: &[(&'static str, Value)],
-) {
-    if let Some(written) = &raw.prompt {
-        check(warnings, written, &format!("the prompt of {route}"), &written.value, taken);
+/// Warns of tokens without a value in a route's prompt and in its `extra`.
+pub(super) fn check_route(warnings: &mut Problems, route: route::Written<'_>, matching: &[Example]) {
+    if let Some(written) = &route.raw.prompt {
+        check(warnings, written, &format!("the prompt of {route}"), &written.value, matching);
     }
-    if let Some(written) = &raw.extra {
+    if let Some(written) = &route.raw.extra {
         for (key, value) in written.value.as_object().into_iter().flatten() {
             let of = format!("extra.{} of {route}", key.to_str_lossy());
-            check(warnings, written, &of, value.as_str().unwrap_or_default(), taken);
+            check(warnings, written, &of, value.as_str().unwrap_or_default(), matching);
         }
     }
 }
 
-/// `of` says whose template it is.
-fn check<T>(
-    warnings: &mut Problems,
-    written: &Spanned<T>,
-    of: &str,
-    text: &str,
-    taken: &[(&'static str, Value)],
-) {
+/// `of` names the template.
+fn check<T>(warnings: &mut Problems, written: &Spanned<T>, of: &str, text: &str, matching: &[Example]) {
     let template = Template::new(&text.into());
-    let of_all = examples();
-    let finds = |path: &str, (event_type, payload): &(&str, Value)| {
+    let all = examples();
+    let finds = |path: &str, (event_type, payload): &Example| {
         Template::finds(path, payload, &Text::from(*event_type))
     };
     let tokens: BTreeSet<&str> = template.tokens().collect();
     for token in tokens {
-        let lacking: Vec<&str> = taken
+        let lacking: Vec<&str> = matching
             .iter()
             .filter(|example| !finds(token, example))
             .map(|(event_type, _)| *event_type)
@@ -81,7 +73,7 @@ fn check<T>(
         if lacking.is_empty() {
             continue;
         }
-        if lacking.len() < taken.len() {
+        if lacking.len() < matching.len() {
             let what = format!(
                 "{of} names {{{token}}}, which callbacks of the types {} do not have: there it stays as it is written",
                 lacking.join(", ")
@@ -92,11 +84,11 @@ fn check<T>(
             let what = format!(
                 "{of} names {{{token}}}, which no callback has that it takes, as OpenRouter documents them: it stays as it is written"
             );
-            warnings.add(written, what, instead(token, taken));
+            warnings.add(written, what, suggestion(token, matching));
         }
     }
     for (written_so, path) in lookalikes(text) {
-        if of_all.iter().any(|example| finds(path, example)) {
+        if all.iter().any(|example| finds(path, example)) {
             let what = format!(
                 "{of} has {written_so}, which Hermes' templates do not read: it stays as it is written"
             );
@@ -105,10 +97,10 @@ fn check<T>(
     }
 }
 
-/// What was probably meant by a token that is nowhere.
-fn instead(token: &str, taken: &[(&'static str, Value)]) -> String {
+/// The probably intended token in place of one without a value.
+fn suggestion(token: &str, matching: &[Example]) -> String {
     let is_there = |path: &str| {
-        taken.iter().any(|(event_type, payload)| Template::finds(path, payload, &Text::from(*event_type)))
+        matching.iter().any(|(event_type, payload)| Template::finds(path, payload, &Text::from(*event_type)))
     };
     let without_root = token.strip_prefix("payload.").filter(|path| is_there(path)).map(str::to_owned);
     let below_data = Some(format!("data.{token}")).filter(|path| is_there(path));
@@ -126,7 +118,7 @@ fn instead(token: &str, taken: &[(&'static str, Value)]) -> String {
     }
 }
 
-/// What looks like a token and is none, with the path in it: `{ data.id }`, `{data.urls[0]}`, `${data.id}`, `{{data.id}}`.
+/// Text that looks like a token and is none, with its path: `{ data.id }`, `{data.urls[0]}`, `${data.id}`, `{{data.id}}`.
 fn lookalikes(text: &str) -> impl Iterator<Item = (&str, &str)> {
     #[expect(clippy::expect_used, reason = "a constant that compiles, as a test shows")]
     static LOOKALIKE: LazyLock<Regex> = LazyLock::new(|| {
@@ -153,7 +145,7 @@ mod tests {
     fn warned(text: &str, events: &[EventPattern]) -> Vec<String> {
         let mut warnings = Problems::default();
         let written: Spanned<String> = serde_saphyr::from_str("x").unwrap();
-        check(&mut warnings, &written, "p", text, &taken(events, None));
+        check(&mut warnings, &written, "p", text, &matching_examples(events, None));
         warnings.0.into_iter().map(|warning| format!("{} / {}", warning.what, warning.help)).collect()
     }
 
@@ -161,7 +153,7 @@ mod tests {
         || vec![EventPattern::Exactly("video.generation.completed".into())];
 
     #[test]
-    fn what_every_callback_has_is_fine() {
+    fn tokens_of_every_callback_are_fine() {
         for text in [
             "",
             "{data.id} {data.status} {data.model} {data} {type} {created_at} {__raw__} {event_type}",
@@ -173,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn what_no_callback_has_is_warned_of_with_what_was_meant() {
+    fn a_token_without_a_value_is_warned_of_with_a_suggestion() {
         for (text, help) in [
             ("{payload}", "write {__raw__} for the whole payload"),
             ("{payload.data.id}", "write {data.id}"),
@@ -191,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn what_some_callbacks_lack_names_them() {
+    fn a_token_without_a_value_in_some_callbacks_names_them() {
         let found = warned("{data.unsigned_urls} {data.error}", &[]);
         assert_eq!(found.len(), 2);
         assert!(
@@ -208,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_token_and_looks_like_one_is_warned_of() {
+    fn lookalikes_of_tokens_are_warned_of() {
         for text in ["{ data.id }", "{data.id }", "${data.id}", "{{data.id}}", "{{ data.id }}"] {
             let found = warned(text, &[]);
             assert!(
@@ -228,13 +220,14 @@ mod tests {
     }
 
     #[test]
-    fn a_filter_narrows_what_is_taken_unless_it_holds_for_no_example() {
+    fn a_filter_excludes_examples_unless_it_holds_for_none() {
         let filter =
             |text: &str| Filter::compile(crate::json::parse(text.as_bytes()).unwrap().root()).unwrap();
         let failed = filter(r#"{"field": "data.status", "in": ["failed", "expired"]}"#);
-        let types: Vec<_> = taken(&[], Some(&failed)).into_iter().map(|(event_type, _)| event_type).collect();
+        let types: Vec<_> =
+            matching_examples(&[], Some(&failed)).into_iter().map(|(event_type, _)| event_type).collect();
         assert_eq!(types, ["video.generation.failed", "video.generation.expired"]);
         let model = filter(r#"{"field": "data.model", "equals": "another"}"#);
-        assert_eq!(taken(&[], Some(&model)).len(), 4);
+        assert_eq!(matching_examples(&[], Some(&model)).len(), 4);
     }
 }

@@ -1,93 +1,47 @@
-//! What single values mean: addresses, times, sizes, shares and the like, each with what to write instead.
+//! Parsers of single values, such as URLs, sizes and shares. An error names the remedy.
 
-use super::{
-    EventPattern, Pace,
-    problem::{Fault, Problems},
+use super::{EventPattern, Pace, problem::Fault};
+use crate::{
+    hermes::template::Template,
+    json::Value,
+    time::{HOUR, MINUTE, SECOND},
 };
-use crate::{hermes::template::Template, json::Value};
-use serde_saphyr::Spanned;
-use std::{
-    net::{Ipv4Addr, SocketAddr},
-    ops::RangeInclusive,
-    time::Duration,
-};
+use std::ops::RangeInclusive;
 use url::{Position, Url};
 
-pub(super) const SECOND: Duration = Duration::from_secs(1);
-pub(super) const MINUTE: Duration = Duration::from_secs(60);
-pub(super) const HOUR: Duration = Duration::from_secs(3_600);
-pub(super) const DAY: Duration = Duration::from_secs(86_400);
-
-/// The smallest number of bytes that many things together are limited to.
+/// The smallest limit for bytes of many bodies or messages together.
 pub(super) const LEAST_BYTES: u64 = 1 << 20;
-/// NATS counts bytes in signed numbers.
+/// The largest number of bytes in NATS, which counts them in signed numbers.
 pub(super) const MOST_BYTES: u64 = i64::MAX.unsigned_abs();
-/// How long a body may be.
+/// The range of a limit for one body.
 const BODY_BYTES: RangeInclusive<u64> = 1..=64 << 20;
 /// Units of bytes, in powers of 1024.
 const BYTE_UNITS: [(&str, u64); 4] = [("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30), ("TiB", 1 << 40)];
-
-pub(super) fn listen(p: &mut Problems, value: Option<&Spanned<String>>, key: &str, port: u16) -> SocketAddr {
-    p.or(value, SocketAddr::from((Ipv4Addr::LOCALHOST, port)), |text| {
-        text.parse().map_err(|_| {
-            let help = format!("write an IP address and a port, such as 127.0.0.1:{port} or [::1]:{port}");
-            (format!("{key} is not an address"), help)
-        })
-    })
-}
-
-pub(super) fn duration(
-    p: &mut Problems,
-    value: Option<&Spanned<String>>,
-    key: &str,
-    fallback: Duration,
-    range: RangeInclusive<Duration>,
-) -> Duration {
-    p.or(value, fallback, |text| {
-        let between = || {
-            let (least, most) = (in_one_unit(*range.start()), in_one_unit(*range.end()));
-            format!("write a time from {least} to {most}, such as 500ms, 30s, 5m, 2h or 7d")
-        };
-        let duration =
-            humantime::parse_duration(text).map_err(|_| (format!("{key} is not a duration"), between()))?;
-        if range.contains(&duration) {
-            Ok(duration)
-        } else {
-            Err((format!("{key} is out of range"), between()))
-        }
-    })
-}
-
-/// The bounds above, as one would write them: "7d" and not "1week".
-fn in_one_unit(duration: Duration) -> String {
-    let unit = [(DAY, "d"), (HOUR, "h"), (MINUTE, "m"), (SECOND, "s")]
-        .into_iter()
-        .find(|(unit, _)| !duration.is_zero() && duration.as_millis().is_multiple_of(unit.as_millis()));
-    match unit {
-        Some((unit, name)) => format!("{}{name}", duration.as_millis() / unit.as_millis()),
-        None => format!("{}ms", duration.as_millis()),
-    }
-}
 
 pub(super) fn body_limit(text: &str) -> Result<usize, Fault> {
     length(text, "max_body_bytes", BODY_BYTES)
 }
 
-/// A number of bytes that are in memory at once.
+/// A number of bytes that fit into memory.
 pub(super) fn length(text: &str, key: &str, range: RangeInclusive<u64>) -> Result<usize, Fault> {
     usize::try_from(bytes(text, key, range)?)
         .map_err(|_| (format!("{key} is out of range"), "write less than this machine can count".to_owned()))
 }
 
-/// How many exchanges a relay may have under way.
+/// The limit of a relay's exchanges in flight.
 pub(super) fn exchanges(count: usize) -> Result<usize, Fault> {
-    match count {
-        1..=65_536 => Ok(count),
-        _ => Err(("in_flight is out of range".into(), "write a number from 1 to 65536".into())),
-    }
+    within(count, "in_flight", 1..=65_536)
 }
 
-/// What OpenRouter reaches the ingress by, without a trailing slash and without the path of the callbacks.
+pub(super) fn within(number: usize, key: &str, range: RangeInclusive<usize>) -> Result<usize, Fault> {
+    let (least, most) = (range.start(), range.end());
+    if range.contains(&number) {
+        return Ok(number);
+    }
+    Err((format!("{key} is out of range"), format!("write a number from {least} to {most}")))
+}
+
+/// The public URL of the ingress, without a trailing slash and without the path of the callbacks.
 pub fn public_url(text: &str) -> Result<String, Fault> {
     const EXAMPLE: &str = "https://hooks.example.com";
     let url = http_url(text, EXAMPLE, "OpenRouter shows who it is by its signature")?;
@@ -137,7 +91,7 @@ pub(super) fn hermes_url(text: &str) -> Result<Url, Fault> {
     Ok(url)
 }
 
-/// `why_no_user` says what there is instead of a user name and a password.
+/// `why_no_user` is the reason against a user name and a password.
 fn http_url(text: &str, example: &str, why_no_user: &str) -> Result<Url, Fault> {
     let help = || format!("write a URL such as {example}");
     let url = Url::parse(text).map_err(|error| (format!("not a URL: {error}"), help()))?;
@@ -150,20 +104,14 @@ fn http_url(text: &str, example: &str, why_no_user: &str) -> Result<Url, Fault> 
     Ok(url)
 }
 
-/// A type is open text, but no type holds what patterns of other programs are made of: those would never match.
+/// A pattern that some event type matches: types are open text, but none has the special characters of other programs' patterns.
 pub(super) fn event_pattern(text: &str) -> Result<EventPattern, Fault> {
-    let (stem, is_beginning) = text.strip_suffix('*').map_or((text, false), |stem| (stem, true));
-    let of_no_type = |c: char| c.is_whitespace() || c.is_control() || "*?,;|^$()[]{}\\".contains(c);
-    let is_fit = !stem.is_empty() && !stem.starts_with('.') && !stem.contains(of_no_type);
-    match is_beginning {
-        true if stem.is_empty() => Ok(EventPattern::Every),
-        true if is_fit && stem.ends_with('.') => Ok(EventPattern::Below(stem.to_owned())),
-        false if is_fit && !stem.ends_with('.') => Ok(EventPattern::Exactly(stem.to_owned())),
-        _ => {
-            let help = "write a whole type, or its beginning and .* as in video.generation.*, or * for all";
-            Err(("not an event pattern".into(), help.into()))
-        }
-    }
+    let is_special = |c: char| c.is_whitespace() || c.is_control() || "?,;|^$()[]{}\\".contains(c);
+    let is_type = !text.starts_with('.') && !text.ends_with('.') && !text.contains(is_special);
+    text.parse().ok().filter(|_| is_type).ok_or_else(|| {
+        let help = "write a whole type, or its beginning and .* as in video.generation.*, or * for all";
+        ("not an event pattern".into(), help.into())
+    })
 }
 
 pub(super) fn extra(value: &Value) -> Result<Value, Fault> {
@@ -222,20 +170,12 @@ pub(super) fn breaker(text: &str) -> Result<Option<u32>, Fault> {
     }
 }
 
-pub(super) fn percent(text: &str) -> Result<f64, Fault> {
+/// A percentage up to `most`, as a number from 0 to 1.
+pub(super) fn percent(text: &str, most: u8) -> Result<f64, Fault> {
     let number: Option<f64> = text.strip_suffix('%').and_then(|number| number.trim().parse().ok());
     match number {
-        Some(number) if (0.0..=50.0).contains(&number) => Ok(number / 100.0),
-        _ => Err(("not a share".into(), "write a percentage from 0% to 50%, such as 20%".into())),
-    }
-}
-
-/// A share of something, as a number from 0 to 1.
-pub(super) fn share(text: &str) -> Result<f64, Fault> {
-    let number: Option<f64> = text.strip_suffix('%').and_then(|number| number.trim().parse().ok());
-    match number {
-        Some(number) if (0.0..=100.0).contains(&number) => Ok(number / 100.0),
-        _ => Err(("not a share".into(), "write a percentage from 0% to 100%, such as 10%".into())),
+        Some(number) if (0.0..=f64::from(most)).contains(&number) => Ok(number / 100.0),
+        _ => Err(("not a share".into(), format!("write a percentage from 0% to {most}%, such as 10%"))),
     }
 }
 
@@ -247,7 +187,7 @@ pub(super) fn bytes(text: &str, key: &str, range: RangeInclusive<u64>) -> Result
     let (number, unit) = (number.replace('_', ""), unit.trim());
     let help = || {
         let (least, most) = (range.start(), range.end());
-        // Here alone the range is what NATS can count.
+        // This range has no upper bound but NATS' numbers.
         if *most == MOST_BYTES {
             return format!(
                 "write {}MiB or more, such as 512MiB, 10GiB, 1TiB or a plain number of bytes",
@@ -258,7 +198,7 @@ pub(super) fn bytes(text: &str, key: &str, range: RangeInclusive<u64>) -> Result
     };
     let factor = match BYTE_UNITS.iter().find(|(name, _)| unit.eq_ignore_ascii_case(name)) {
         Some((_, factor)) => Some(*factor),
-        // `MB` and `M` are a million to some and 1,048,576 to others.
+        // `MB` and `M` are refused: they mean a million or 1,048,576.
         None => matches!(unit, "" | "B").then_some(1),
     };
     let Some(factor) = factor.filter(|_| !number.is_empty()) else {
@@ -358,8 +298,8 @@ mod tests {
             ("https://h/?a", "before ? and #", "https://hooks.example.com"),
             ("h.example.com", "not a URL", "https://hooks.example.com"),
         ] {
-            let (found, mend) = public_url(text).unwrap_err();
-            assert!(found.contains(what) && mend.contains(help), "{text}: {found}: {mend}");
+            let (found, remedy) = public_url(text).unwrap_err();
+            assert!(found.contains(what) && remedy.contains(help), "{text}: {found}: {remedy}");
         }
     }
 
@@ -380,8 +320,8 @@ mod tests {
             ("http://h/p/work/webhooks/", "write http://h/p/work/webhooks/NAME"),
             ("http://h/webhooks/v/", "write http://h/webhooks/v"),
         ] {
-            let (_, mend) = hermes_url(text).unwrap_err();
-            assert!(mend.starts_with(help), "{text}: {mend}");
+            let (_, remedy) = hermes_url(text).unwrap_err();
+            assert!(remedy.starts_with(help), "{text}: {remedy}");
         }
     }
 }

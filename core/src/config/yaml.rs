@@ -1,10 +1,13 @@
-//! What a file that cannot be read as a configuration has wrong, in the operator's words.
+//! Messages of the parser in the operator's words.
 //!
-//! The parser stops at the first thing that it cannot read, and speaks of Rust's types or of YAML's grammar. Here that
-//! becomes what was expected and what to do; where the layout is to blame, the line that is, which may be above the one
-//! where the parser noticed.
+//! The parser stops at the first fault, and its message has Rust's types or YAML's grammar. This module replaces it by the
+//! expected form and a remedy, and, for a fault of the layout, by the faulty line, which may be above the parser's location.
 
-use super::{layout, problem::Problem, raw};
+use super::{
+    layout,
+    problem::{Fault, Problem},
+    raw,
+};
 use serde::{
     Deserialize, Deserializer,
     de::{self, Visitor},
@@ -13,13 +16,10 @@ use serde::{
 use serde_saphyr::{Error as E, Location, UserMessageFormatter};
 use std::cell::Cell;
 
-/// Where all else is shown.
+/// The remedy without a better one.
 const EXAMPLE: &str = "deploy/talaria.example.yaml shows every key with its form";
 
-/// What of an error is told, and what to do.
-type Told = (String, String);
-
-/// The problem that made the parser stop.
+/// The problem that stopped the parser.
 pub(super) fn problem(text: &str, error: &E) -> Problem {
     let error = error.without_snippet();
     let location = error.location().unwrap_or(Location::UNKNOWN);
@@ -29,7 +29,7 @@ pub(super) fn problem(text: &str, error: &E) -> Problem {
     if let E::ExternalMessage { msg, .. } = error {
         return layout::problem(text, location, msg);
     }
-    // A template that begins with a token.
+    // Probably a template that begins with a token.
     if matches!(error, E::Unexpected { expected, .. } if is_text(expected))
         && let Some(problem) = layout::unquoted(text, location)
     {
@@ -39,13 +39,13 @@ pub(super) fn problem(text: &str, error: &E) -> Problem {
     Problem::at(location, what, if help.is_empty() { EXAMPLE.to_owned() } else { help })
 }
 
-/// What the parser says in words of its own trade, in the operator's. The help is empty where the example has it.
-fn in_words(error: &E) -> Told {
+/// The parser's message in the operator's words. The remedy is empty if the example has it.
+fn in_words(error: &E) -> Fault {
     let map = || ("expected keys with their values, such as {key: value}".to_owned(), String::new());
     let list = || ("expected a list, such as [one, two]".to_owned(), String::new());
     let plain = |what: &str| (what.to_owned(), String::new());
     match error {
-        // What this crate says itself.
+        // A message of this crate.
         E::Message { msg, .. } => (msg.clone(), String::new()),
         E::SerdeUnknownField { field, expected, .. } => unknown_key(field, expected),
         E::SerdeUnknownVariant { variant, expected, .. } => unknown_key(variant, expected),
@@ -112,8 +112,8 @@ fn is_text(expected: &str) -> bool {
     expected.contains("scalar") || expected.contains("string")
 }
 
-/// A key that is misspelt, or that stands where it does not belong.
-fn unknown_key(key: &str, known: &[&str]) -> Told {
+/// A key that is misspelt or misplaced.
+fn unknown_key(key: &str, known: &[&str]) -> Fault {
     let what = format!("unknown key {key}");
     if let Some(meant) = known.iter().find(|known| is_close(key, known)) {
         return (what, format!("write {meant}, if that is meant"));
@@ -136,7 +136,7 @@ fn unknown_key(key: &str, known: &[&str]) -> Told {
     }
 }
 
-/// The keys of each part of the file, and how to say where that is.
+/// The keys of each part of the file, and the part's name.
 fn keys() -> [(&'static str, &'static [&'static str]); 13] {
     [
         ("", keys_of::<raw::Config>()),
@@ -155,8 +155,7 @@ fn keys() -> [(&'static str, &'static [&'static str]); 13] {
     ]
 }
 
-/// Whether one letter more, less or other, or two that changed places, make one of the other; or the way in which words are
-/// joined.
+/// Whether the keys differ by one letter, by two swapped letters, or by case and separators.
 fn is_close(written: &str, known: &str) -> bool {
     let plain = |text: &str| text.to_ascii_lowercase().replace(['-', '_', ' '], "");
     let (a, b): (Vec<char>, Vec<char>) = (plain(written).chars().collect(), plain(known).chars().collect());
@@ -176,7 +175,7 @@ fn is_close(written: &str, known: &str) -> bool {
             || swapped(&a).is_some_and(|swapped| Some(swapped.as_slice()) == b.get(same..)))
 }
 
-/// The keys of a struct, as its `Deserialize` passes them to the deserializer.
+/// The keys that a struct's `Deserialize` passes to the deserializer.
 fn keys_of<T: for<'de> Deserialize<'de>>() -> &'static [&'static str] {
     struct Asks<'a>(&'a Cell<&'static [&'static str]>);
 
@@ -204,7 +203,7 @@ fn keys_of<T: for<'de> Deserialize<'de>>() -> &'static [&'static str] {
     }
 
     let keys = Cell::new(&[][..]);
-    // It cannot but fail: nothing is there to be read.
+    // Always fails: there is no input.
     let _ = T::deserialize(Asks(&keys));
     keys.get()
 }
@@ -214,7 +213,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_part_tells_its_keys() {
+    fn every_part_has_its_keys() {
         for (place, keys) in keys() {
             assert!(!keys.is_empty(), "{place}");
         }

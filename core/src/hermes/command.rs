@@ -1,20 +1,20 @@
-//! Which prompts the gateway takes for a command of its operator.
+//! Detection of prompts that the gateway executes as a command of its operator.
 //!
-//! Hermes 0.19.0 looks at a prompt's first character (`MessageEvent.is_command` in `gateway/platforms/base.py`). Newer states of
-//! its main branch look past white space, and past leading lines of the form `@image:…`, `@file:…` and `@url:…` in any case
-//! (`MessageEvent._command_text` in `gateway/platforms/event.py`); proposed changes look past invisible characters, too. The rule
-//! here covers all of them and goes a little further, because a prompt that is taken for a command without being one gains two
-//! visible characters, and one that is missed can end the gateway.
+//! Hermes 0.19.0 checks a prompt's first character (`MessageEvent.is_command` in `gateway/platforms/base.py`). Newer states of
+//! its main branch skip white space, and leading lines of the form `@image:…`, `@file:…` and `@url:…` in any case
+//! (`MessageEvent._command_text` in `gateway/platforms/event.py`); proposed changes skip invisible characters, too. The rule here
+//! covers all of them and goes a little further, because a false positive costs two visible characters in the prompt, and a
+//! false negative can end the gateway.
 
 use crate::json::Text;
 use regex::Regex;
 use std::sync::LazyLock;
 
-/// What any version skips, as often as it comes, and then a slash. It skips:
+/// Any number of skipped parts, and then a slash. A skipped part is:
 ///
-/// - an invisible character: white space, what Unicode calls Other (control, format, surrogate, private, unassigned), and what
-///   is ignored where text is shown. A lone surrogate stands as U+FFFD here;
-/// - a whole line that begins with `@`, whatever stands behind it: plugins may add kinds of references;
+/// - an invisible character: white space, Unicode's category Other (control, format, surrogate, private, unassigned), and
+///   default ignorable code points. A lone surrogate is U+FFFD here;
+/// - a whole line that begins with `@`: plugins may add kinds of references;
 /// - a word that begins with `@`, for versions that skip the reference alone.
 #[expect(clippy::expect_used, reason = "a constant that compiles, as each test shows")]
 static COMMAND: LazyLock<Regex> = LazyLock::new(|| {
@@ -22,7 +22,7 @@ static COMMAND: LazyLock<Regex> = LazyLock::new(|| {
     Regex::new(&format!(r"\A(?:{INVISIBLE}|@[^\n]*\n|@\S*{INVISIBLE})*/")).expect("a pattern that compiles")
 });
 
-/// Whether a Hermes would take this prompt for a command, or look for one in it.
+/// Whether some version of Hermes would execute this prompt as a command.
 pub fn is_command(prompt: &Text) -> bool {
     COMMAND.is_match(&prompt.to_str_lossy())
 }
@@ -37,7 +37,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_version_of_hermes_takes_for_a_command_is_one() {
+    fn a_command_of_any_version_is_detected() {
         for prompt in [
             // 0.19.0.
             "/restart",
@@ -115,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn what_begins_with_something_visible_is_text() {
+    fn a_prompt_with_a_visible_beginning_is_text() {
         for prompt in [
             "",
             "\n",

@@ -1,7 +1,7 @@
-//! Filters, decided as Hermes' `WebhookRouteProcessor.filter_matches` decides them.
+//! Filters with the semantics of Hermes' `WebhookRouteProcessor.filter_matches`.
 //!
-//! A filter names a field by its dotted path and asks one thing of it; `all`, `any` and `not` combine filters.
-//! Unlike Hermes, which logs and drops, a filter that could never mean anything is refused when it is compiled.
+//! A filter tests one field, which it names by its dotted path; `all`, `any` and `not` combine filters. Hermes logs and drops a
+//! meaningless filter; here its compilation fails.
 
 pub(crate) mod explain;
 
@@ -11,7 +11,7 @@ use crate::json::{
     print::{dump_sorted, python_str},
 };
 
-/// The operators, in the order in which Hermes looks for them.
+/// The operators, in Hermes' order.
 const OPERATORS: [&str; 10] =
     ["all", "any", "not", "exists", "missing", "equals", "not_equals", "contains", "in", "regex"];
 
@@ -24,24 +24,24 @@ pub enum Filter {
     Any(Vec<Self>),
     /// Not this.
     Not(Box<Self>),
-    /// A question to a field.
+    /// A test of a field.
     Field(Field, Test),
 }
 
-/// What is asked of a field.
+/// The test of a field.
 #[derive(Clone, Debug)]
 pub enum Test {
-    /// It is there, or is not.
+    /// It exists, or is missing.
     Exists(bool),
-    /// It is there and equals this, by Python's `==`.
+    /// It exists and equals this, by Python's `==`.
     Equals(Value),
     /// It is missing or differs.
     NotEquals(Value),
-    /// A list has this item, an object this key, anything else has this text in its text.
+    /// A list has this item, an object this key, any other value this substring of its text.
     Contains(Value),
-    /// It is there and equals one of these.
+    /// It exists and equals one of these.
     In(Vec<Value>),
-    /// It is there and the pattern matches somewhere in its text.
+    /// It exists and the pattern matches in its text.
     Regex(Pattern),
 }
 
@@ -55,7 +55,7 @@ pub struct Field {
 #[derive(Clone, Copy, Debug)]
 enum Root {
     Payload,
-    /// Behind `payload.`: the payload's own `payload` where it has one.
+    /// After `payload.`: the payload's own `payload` member, if it has one.
     Unwrapped,
     EventType,
 }
@@ -97,7 +97,7 @@ impl Field {
 }
 
 impl Filter {
-    /// Compiles what stands under `filters`: a filter, or a list of which all must match.
+    /// Compiles the value of `filters`: a filter, or a list of which all must match.
     pub fn compile(filters: &Value) -> Result<Self, String> {
         match filters {
             Value::Array(items) => Ok(Self::All(compile_each(items)?)),
@@ -146,7 +146,7 @@ impl Filter {
         Ok(Self::Field(Field::new(path)?, Test::compile(operator, operand)?))
     }
 
-    /// Whether the payload is wanted.
+    /// Whether the payload matches.
     pub fn matches(&self, payload: &Value, event_type: &Text) -> bool {
         self.decide(payload, &Value::String(event_type.clone()))
     }
@@ -273,14 +273,14 @@ mod tests {
     }
 
     #[test]
-    fn a_payload_inside_the_payload_is_what_payload_means() {
+    fn the_root_payload_is_a_member_of_that_name_if_there_is_one() {
         let filter = compile(r#"{"field":"payload.x","equals":1}"#).unwrap();
         let body = parse(br#"{"x":2,"payload":{"x":1}}"#).unwrap();
         assert!(filter.matches(body.root(), &"t".into()));
     }
 
     #[test]
-    fn what_cannot_be_meant_is_refused_with_the_reason() {
+    fn a_meaningless_filter_is_refused_with_the_reason() {
         for (filter, why) in [
             ("1", "a filter is a map"),
             ("{}", "needs one of"),

@@ -1,43 +1,43 @@
-//! What a Hermes home says about its webhook endpoint: `config.yaml`, and `.env` beside it.
+//! The webhook endpoint in a Hermes home: `config.yaml`, and `.env` beside it.
 //!
 //! Read as `gateway/config.py` of hermes-agent 0.19.0 reads them: `platforms` over `gateway.platforms`, their `extra`
 //! merged key by key, a top-level `webhook.enabled` over both, and `WEBHOOK_ENABLED` with `WEBHOOK_PORT` over all.
-//! What only the environment of Hermes' own process says cannot be seen from here.
+//! The environment of Hermes' own process is not visible here.
 
 use crate::json::{Object, Value};
 use serde_saphyr::options::DuplicateKeyPolicy;
 use std::net::IpAddr;
 use url::{Host, Url};
 
-/// Where Hermes listens unless its configuration says otherwise.
+/// Hermes' default port.
 const DEFAULT_PORT: u16 = 8644;
 
-/// The webhook endpoint, as its Hermes home configures it.
+/// The webhook endpoint of a Hermes home.
 #[derive(Clone, Debug)]
 pub struct Gateway {
-    /// Whether it is switched on.
+    /// Whether it is enabled.
     pub is_enabled: bool,
-    /// The address that it is bound to; every one where there is none.
+    /// The address that it is bound to; `None` for every address.
     host: Option<String>,
-    /// The port; `None` where it is written in a way that is not read here.
+    /// The port; `None` if it cannot be parsed.
     pub port: Option<u16>,
-    /// Routes of the configuration itself, by name. They win over subscriptions.
+    /// Routes of the configuration itself, by name. They have precedence over subscriptions.
     routes: Object,
-    /// Whether one gateway serves every profile, so that `/p/NAME/` in a URL means something.
+    /// Whether one gateway serves every profile, with `/p/NAME/` in URLs.
     serves_profiles: bool,
 }
 
-/// Something about the endpoint that keeps a route's requests from arriving, and what to do.
+/// A fault of the endpoint that keeps a route's requests from arriving.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finding {
-    /// What is wrong.
+    /// The fault.
     pub what: String,
-    /// What to do.
+    /// The remedy.
     pub help: String,
 }
 
 impl Gateway {
-    /// Reads the two files' texts, empty where one is not there; or says why Hermes could not read `config.yaml`.
+    /// Parses the two files' texts, which are empty for missing files. Fails if Hermes could not read `config.yaml`.
     pub fn read(config: &str, env: &str) -> Result<Self, String> {
         let config = document(config)?;
         let (mut block, mut extra) = (Object::new(), Object::new());
@@ -71,7 +71,7 @@ impl Gateway {
         })
     }
 
-    /// The route of this name that the configuration itself has.
+    /// The route of this name in the configuration itself.
     pub fn static_route(&self, name: &str) -> Option<&Value> {
         self.routes.get(name.as_bytes())
     }
@@ -86,8 +86,8 @@ impl Gateway {
         is_here(url)
     }
 
-    /// What keeps requests to a URL with this profile from arriving. Ports and addresses are compared only where the URL
-    /// leads to this machine: what stands in between elsewhere is not known.
+    /// The faults that keep requests to a URL with this profile from arriving. Ports and addresses are compared only if the URL
+    /// leads to this machine: elsewhere there may be a proxy.
     pub fn findings(&self, url: &Url, profile: Option<&str>) -> Vec<Finding> {
         let mut found = Vec::new();
         if !self.is_enabled {
@@ -132,7 +132,7 @@ impl Gateway {
     }
 }
 
-/// Routes, each with the secret that it goes by: its own, or the one for all.
+/// Routes, each with its secret: its own, or the one for all.
 fn routes(extra: &Object) -> Object {
     let mut routes = extra.get(b"routes".as_slice()).and_then(Value::as_object).cloned().unwrap_or_default();
     if let Some(secret) = extra.get(b"secret".as_slice()) {
@@ -145,7 +145,7 @@ fn routes(extra: &Object) -> Object {
     routes
 }
 
-/// A configuration that is empty says nothing.
+/// Parses `config.yaml`, which may be empty.
 fn document(text: &str) -> Result<Value, String> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let is_empty = |line: &str| line.trim().is_empty() || line.trim_start().starts_with('#');
@@ -161,7 +161,7 @@ fn document(text: &str) -> Result<Value, String> {
     })
 }
 
-/// What Hermes takes for true.
+/// Whether Hermes reads a value as true.
 fn is_set(value: &Value) -> bool {
     match value {
         Value::Bool(flag) => *flag,
@@ -174,7 +174,7 @@ fn is_true(text: &str) -> bool {
     ["1", "true", "yes", "on"].contains(&text.trim().to_ascii_lowercase().as_str())
 }
 
-/// The last value that a `.env` file gives a variable.
+/// The last value of a variable in a `.env` file.
 fn variable<'a>(env: &'a str, name: &str) -> Option<&'a str> {
     let value = |line: &'a str| {
         let line = line.trim();
@@ -209,7 +209,7 @@ mod tests {
     const HERE: &str = "http://127.0.0.1:8644/webhooks/v";
 
     #[test]
-    fn what_switches_the_endpoint_on_is_what_hermes_takes() {
+    fn the_endpoint_is_enabled_by_the_rules_of_hermes() {
         for (config, env, is_enabled) in [
             ("", "", false),
             ("# nothing\n", "", false),

@@ -1,14 +1,14 @@
-//! Hermes' own languages, exactly: what a route's configuration and an answer of ours mean over there.
+//! Hermes' own languages and protocols, exactly.
 //!
-//! Measured against hermes-agent 0.19.0, whose `gateway/platforms/webhook.py` and `webhook_filters.py` are the
-//! source of every rule here but where a module names newer ones. The tests run the real code beside this one.
+//! Measured against hermes-agent 0.19.0, whose `gateway/platforms/webhook.py` and `webhook_filters.py` are the source of every
+//! rule here unless a module names newer ones. The end-to-end tests compare this code with the real one.
 //!
-//! - [`command`]: which prompts are commands.
-//! - [`gateway`]: what a Hermes home says about the endpoint itself.
-//! - [`template`]: prompts, `{data.id}` and the rest.
-//! - [`filter`]: which payloads a route wants.
+//! - [`command`]: prompts that are commands.
+//! - [`gateway`]: the webhook endpoint in a Hermes home.
+//! - [`template`]: prompts with tokens such as `{data.id}`.
+//! - [`filter`]: filters of payloads.
 //! - [`pattern`]: the regular expressions in filters, with Python's meaning.
-//! - [`signature`]: how Hermes knows that a request is ours.
+//! - [`signature`]: signing schemes of requests.
 
 pub mod command;
 pub mod filter;

@@ -1,8 +1,8 @@
 //! Python regular expressions on the `regex` crate.
 //!
-//! The two agree on most of what people write. Where they differ, a pattern is given Python's meaning or is
-//! refused with the reason: a filter that silently means something else would lose deliveries. The crate was
-//! chosen over a backtracking one because patterns meet text that strangers wrote, and its time is linear.
+//! The two agree on most patterns. Where they differ, a pattern is translated to Python's meaning or refused with the reason: a
+//! filter with another meaning would lose deliveries. The crate was preferred to a backtracking one because patterns are matched
+//! against text of strangers, and its time is linear.
 
 use regex::Regex;
 use regex_syntax::ast::{self, AssertionKind, Ast, ClassPerlKind, ClassSetItem, Visitor};
@@ -16,14 +16,14 @@ pub struct Pattern {
 }
 
 impl Pattern {
-    /// Compiles a Python pattern, or says why it cannot be used.
+    /// Compiles a Python pattern.
     pub fn new(pattern: &str) -> Result<Self, String> {
         let written = pattern.into();
         let pattern = &end_of_text(pattern);
         let tree = ast::parse::Parser::new().parse(pattern).map_err(|error| describe(&error))?;
         let edits = ast::visit(&tree, Translate::default())?;
         let mut python = pattern.clone();
-        // From the back, so that the places in front stay where they are.
+        // From the end, so that the earlier ranges stay valid.
         for (range, replacement) in edits.into_iter().rev() {
             python.replace_range(range, replacement);
         }
@@ -36,13 +36,13 @@ impl Pattern {
         self.regex.is_match(text)
     }
 
-    /// The pattern as it was given.
+    /// The pattern before its translation.
     pub fn as_written(&self) -> &str {
         &self.written
     }
 }
 
-/// Python's `\Z` is the very end, which the crate writes `\z`.
+/// Translates Python's `\Z`, the end of the text, to `\z`.
 fn end_of_text(pattern: &str) -> String {
     let mut out = String::with_capacity(pattern.len());
     let mut escaped = false;
@@ -64,7 +64,7 @@ fn describe(error: &ast::Error) -> String {
     }
 }
 
-/// Walks a pattern and collects what must be written otherwise, in the order of the pattern.
+/// Collects the replacements for a translation, in the order of the pattern.
 #[derive(Default)]
 struct Translate {
     edits: Vec<(Range<usize>, &'static str)>,
@@ -90,7 +90,7 @@ impl Translate {
     }
 
     fn perl_class(&mut self, class: &ast::ClassPerl, in_brackets: bool) {
-        // Python's \w is letters and numbers, without marks; its \s has four more control characters.
+        // Python's \w has letters and numbers, without marks; its \s has four more control characters.
         let replacement = match (&class.kind, class.negated, in_brackets) {
             (ClassPerlKind::Digit, ..) => return,
             (ClassPerlKind::Word, false, true) => r"\p{L}\p{N}_",
@@ -122,7 +122,7 @@ impl Visitor for Translate {
             }
             Ast::ClassPerl(class) => self.perl_class(class, false),
             Ast::ClassUnicode(_) => return Err(r"Python has no \p{…} classes".into()),
-            // Python's $ also matches in front of a newline that ends the text.
+            // Python's $ also matches before a newline at the end of the text.
             Ast::Assertion(assertion) if assertion.kind == AssertionKind::EndLine && !self.multi_line => {
                 self.edit(&assertion.span, r"(?:\n?\z)");
             }
@@ -177,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_what_it_cannot_mean() {
+    fn untranslatable_patterns_are_refused() {
         for (pattern, why) in [
             ("(?!x)", "look-ahead"),
             (r"(a)\1", "back-references"),

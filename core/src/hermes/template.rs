@@ -1,8 +1,8 @@
-//! Prompt templates, rendered as Hermes' `WebhookAdapter._render_prompt` renders them.
+//! Prompt templates with the semantics of Hermes' `WebhookAdapter._render_prompt`.
 //!
-//! A token is `{` letters, digits, `_` and `.` `}`; everything else is text. A token walks objects by its dotted
-//! path. What it finds is put in as Python's `str()` of a scalar, or as indented JSON cut at 2,000 characters.
-//! What it does not find stays as it was written. What was put in is not rendered again.
+//! A token is `{` letters, digits, `_` and `.` `}`; all else is text. A token's dotted path walks objects. Its value is inserted
+//! as Python's `str()` of a scalar, or as indented JSON cut at 2,000 characters. A token without a value stays unchanged.
+//! Inserted values are not rendered again.
 
 use crate::json::{
     Text, Value,
@@ -15,7 +15,7 @@ const RAW_LIMIT: usize = 4000;
 /// Where Hermes cuts an object or array, in characters.
 const CONTAINER_LIMIT: usize = 2000;
 
-/// A prompt template, taken apart.
+/// A parsed prompt template.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Template {
     parts: Vec<Part>,
@@ -23,18 +23,18 @@ pub struct Template {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Part {
-    /// Text as it stands in the template.
+    /// Literal text.
     Literal(Text),
-    /// What stood between the braces.
+    /// The path in the braces of a token.
     Token(String),
 }
 
-/// A rendered prompt that remembers which of its parts a stranger wrote.
+/// A rendered prompt with the ranges of its untrusted parts.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Prompt {
     /// The prompt.
     pub text: Text,
-    /// The byte ranges of `text` that came out of the payload, in order.
+    /// The byte ranges of `text` from the payload, in order.
     pub from_payload: Vec<Range<usize>>,
 }
 
@@ -51,7 +51,7 @@ impl Prompt {
 }
 
 impl Template {
-    /// Every text is a template; an empty one stands for Hermes' default prompt.
+    /// Parses a template. Every text is valid; an empty one stands for Hermes' default prompt.
     pub fn new(template: &Text) -> Self {
         let bytes = template.as_bytes();
         let mut parts = Vec::new();
@@ -77,17 +77,17 @@ impl Template {
         Self { parts }
     }
 
-    /// Whether the template is empty, so that Hermes' default prompt is meant.
+    /// Whether the template is empty and stands for Hermes' default prompt.
     pub fn is_default(&self) -> bool {
         self.parts.is_empty()
     }
 
-    /// Whether no token stands in it, so that every payload gives the same text.
+    /// Whether it has no tokens, so that every payload gives the same text.
     pub fn is_literal(&self) -> bool {
         self.tokens().next().is_none()
     }
 
-    /// What stands between the braces of its tokens.
+    /// The paths of its tokens.
     pub fn tokens(&self) -> impl Iterator<Item = &str> {
         self.parts.iter().filter_map(|part| match part {
             Part::Token(path) => Some(path.as_str()),
@@ -103,12 +103,12 @@ impl Template {
         })
     }
 
-    /// Whether a payload of this type has what a token names.
+    /// Whether a token has a value in a payload of this type.
     pub fn finds(token: &str, payload: &Value, event_type: &Text) -> bool {
         resolve(token, payload, event_type).is_some()
     }
 
-    /// The text in front of the first token.
+    /// The text before the first token.
     pub fn leading_text(&self) -> Option<&Text> {
         match self.parts.first() {
             Some(Part::Literal(text)) => Some(text),
@@ -116,7 +116,7 @@ impl Template {
         }
     }
 
-    /// Whether `{token}` stands in the template.
+    /// Whether the template has `{token}`.
     pub fn mentions(&self, token: &str) -> bool {
         self.tokens().any(|path| path == token)
     }
@@ -150,7 +150,7 @@ impl Template {
     }
 }
 
-/// What stands between the braces of a token that begins here: `\{([a-zA-Z0-9_.]+)\}`.
+/// The path of a token that begins here: `\{([a-zA-Z0-9_.]+)\}`.
 fn token_at(bytes: &[u8], at: usize) -> Option<String> {
     let inside = bytes.get(at..)?.strip_prefix(b"{")?;
     let length =
@@ -172,11 +172,11 @@ fn resolve(path: &str, payload: &Value, event_type: &Text) -> Option<Text> {
     })
 }
 
-/// Renders templated values as Hermes renders a route's `deliver_extra`: strings are templates, anything else
-/// stays as it is.
+/// Renders templated values as Hermes renders a route's `deliver_extra`: strings are templates, and other values stay
+/// unchanged.
 ///
-/// Two traps come with it, which [`crate::config`] keeps out of routes: an empty string renders as the default
-/// prompt, and `{event_type}` renders as nothing.
+/// [`crate::config`] refuses two traps in routes: an empty string renders as the default prompt, and `{event_type}` renders as
+/// nothing.
 pub fn render_extra(extra: &Value, payload: &Value) -> Value {
     let nothing = Text::new();
     let Value::Object(members) = extra else { return extra.clone() };
@@ -208,7 +208,7 @@ mod tests {
         Template::new(&template.into()).render(payload(body.as_bytes()).root(), &"push".into(), &"r".into())
     }
 
-    /// Sixty prompts that the real Hermes rendered.
+    /// Sixty recorded prompts of the real Hermes.
     #[test]
     fn renders_every_recorded_case_as_hermes_did() {
         let mut seen = 0;
@@ -243,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn a_prompt_knows_what_came_from_the_payload() {
+    fn a_prompt_has_the_ranges_of_the_payload() {
         let prompt = render("a {x} {nope} {y}", r#"{"x":"1","y":[]}"#);
         assert_eq!(prompt.text, "a 1 {nope} []");
         assert_eq!(prompt.from_payload, [2..3, 11..13]);
@@ -258,9 +258,9 @@ mod tests {
             prop_assert!(prompt.from_payload.is_empty());
         }
 
-        /// A value that looks like a token is put in as it is, and is known to be the payload's.
+        /// A value that looks like a token is inserted unchanged, and its range is the payload's.
         #[test]
-        fn values_are_put_in_once_and_whole(before in "[^{}]*", value in any::<String>(), after in "[^{}]*") {
+        fn values_are_inserted_once_and_whole(before in "[^{}]*", value in any::<String>(), after in "[^{}]*") {
             let body = format!("{{\"a\":{{\"b\":{}}}}}", dump_text(&value.as_str().into()));
             let prompt = render(&format!("{before}{{a.b}}{after}"), &body);
             prop_assert_eq!(prompt.text.as_str().unwrap(), format!("{before}{value}{after}"));

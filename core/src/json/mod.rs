@@ -1,11 +1,10 @@
 //! JSON as Python reads and writes it.
 //!
-//! Hermes is written in Python: what it makes of a payload is what `json.loads`, `str()` and `json.dumps` make
-//! of it. A prompt that we render must be the prompt that Hermes would have rendered, so payloads are read
-//! here by Python's rules and not by a JSON crate's: integers are exact at any size, floats print as Python's
-//! `repr`, a repeated key keeps its first place and takes its last value, `NaN` and `Infinity` are numbers,
-//! and a string may hold a lone surrogate. The rules were read off CPython 3.11's `json` module and are tested
-//! against it.
+//! Hermes is written in Python, and handles payloads with `json.loads`, `str()` and `json.dumps`. A prompt that we render must
+//! be the prompt that Hermes would have rendered, so payloads are read here by Python's rules and not by a JSON crate's:
+//! integers are exact at any size, floats print as Python's `repr`, a repeated key keeps its first position and gets its last
+//! value, `NaN` and `Infinity` are numbers, and a string may have a lone surrogate. The rules are those of CPython 3.11's `json`
+//! module, and are tested against it.
 //!
 //! - [`text`]: strings, which are sequences of code points and need not be valid UTF-8.
 //! - [`value`]: values, and Python's `==` between them.
@@ -21,11 +20,11 @@ pub use parse::{Document, ParseError, parse};
 pub use text::Text;
 pub use value::{Integer, Object, Value};
 
-/// How deep a payload may nest for Hermes to read and render it.
+/// The deepest nesting of a payload that Hermes can read and render.
 ///
 /// Hermes 0.19.0 on CPython 3.11 reads 984 levels and renders 981; one more is a `RecursionError` and a 500.
 /// Values below this depth are checked but not kept.
 pub const MAX_DEPTH: usize = 980;
 
-/// How many digits an integer may have for Hermes to read it: CPython's `sys.int_info.default_max_str_digits`.
+/// The most digits of an integer that Hermes can read: CPython's `sys.int_info.default_max_str_digits`.
 pub const MAX_INTEGER_DIGITS: usize = 4300;

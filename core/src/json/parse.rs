@@ -1,4 +1,4 @@
-//! Bytes to values, as Python's `json.loads` does it: one pass, no recursion, no limit but memory.
+//! A parser with the semantics of Python's `json.loads`: one pass, no recursion, no limit but memory.
 
 use super::{
     MAX_DEPTH, MAX_INTEGER_DIGITS, Object, Text, Value, text::check_generalized_utf8, value::Integer,
@@ -6,7 +6,7 @@ use super::{
 use std::mem;
 use thiserror::Error;
 
-/// A payload that was read, and what Hermes would say to it.
+/// A parsed payload, with the properties that Hermes limits.
 #[derive(Debug)]
 pub struct Document {
     root: Value,
@@ -15,12 +15,12 @@ pub struct Document {
 }
 
 impl Document {
-    /// The value. Containers below [`MAX_DEPTH`] stand in it as null.
+    /// The value. Containers below [`MAX_DEPTH`] are null in it.
     pub fn root(&self) -> &Value {
         &self.root
     }
 
-    /// Why Hermes would answer 500 to this payload however often it is sent, if it would.
+    /// Why Hermes would always answer 500 to this payload, if it would.
     pub fn unreadable_for_hermes(&self) -> Option<String> {
         if self.depth > MAX_DEPTH {
             return Some(format!(
@@ -42,13 +42,13 @@ impl Document {
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[error("byte {offset}: {what}")]
 pub struct ParseError {
-    /// Where, counted in bytes from 0.
+    /// The offset in bytes, from 0.
     pub offset: usize,
-    /// What stands there, or what should.
+    /// The fault at the offset, or the expected token.
     pub what: &'static str,
 }
 
-/// Reads one JSON value and nothing behind it. A byte order mark in front is skipped.
+/// Parses exactly one JSON value. A leading byte order mark is skipped.
 pub fn parse(bytes: &[u8]) -> Result<Document, ParseError> {
     if let Err(offset) = check_generalized_utf8(bytes) {
         return Err(ParseError { offset, what: "not UTF-8" });
@@ -60,10 +60,10 @@ pub fn parse(bytes: &[u8]) -> Result<Document, ParseError> {
     Ok(Document { root, depth: parser.depth, longest_integer: parser.longest_integer })
 }
 
-/// A container whose end has not come yet.
+/// A container whose end was not read yet.
 enum Open {
     Array(Vec<Value>),
-    /// With the key whose value comes next.
+    /// With the key of the next value.
     Object(Object, Text),
 }
 
@@ -81,9 +81,9 @@ struct Parser<'a> {
 impl Parser<'_> {
     fn document(&mut self) -> Result<Value, ParseError> {
         loop {
-            // A value is due: open containers until there is a whole one.
+            // Open containers until there is a complete value.
             let Some(mut value) = self.begin_value()? else { continue };
-            // Put it where it belongs; close the containers that it was the last value of.
+            // Add it to its container, and close the containers that end with it.
             loop {
                 self.skip_white_space();
                 let Some(container) = self.innermost() else {
@@ -150,12 +150,12 @@ impl Parser<'_> {
         })
     }
 
-    /// Gives the value to the innermost container and reads on: true if the container ends here.
+    /// Adds the value to the innermost container and continues. Returns whether the container ends here.
     fn attach(&mut self, value: Value, container: u8) -> Result<bool, ParseError> {
         if self.deep.is_empty() {
             match self.open.last_mut() {
                 Some(Open::Array(items)) => items.push(value),
-                // Insertion keeps a repeated key's first place and takes its last value.
+                // Insertion keeps a repeated key's first position and replaces its value.
                 Some(Open::Object(members, key)) => drop(members.insert(mem::take(key), value)),
                 None => {}
             }
@@ -181,7 +181,7 @@ impl Parser<'_> {
         Ok(false)
     }
 
-    /// Takes the innermost container off the stack as a value.
+    /// Removes the innermost container from the stack, as a value.
     fn close(&mut self) -> Value {
         if self.deep.pop().is_some() {
             return Value::Null;
@@ -251,7 +251,7 @@ impl Parser<'_> {
         Ok(())
     }
 
-    /// Joins a high surrogate with an escaped low one right behind it, and steps over that.
+    /// Joins a high surrogate with a following escaped low one, and skips that.
     fn surrogate_pair(&mut self, high: u32) -> Option<u32> {
         if !(0xD800..0xDC00).contains(&high) || !self.bytes.get(self.at..)?.starts_with(b"\\u") {
             return None;
@@ -314,7 +314,7 @@ impl Parser<'_> {
         self.bytes.get(at).is_some_and(u8::is_ascii_digit)
     }
 
-    /// Steps over digits and says how many there were.
+    /// Skips digits. Returns their number.
     fn digits(&mut self) -> usize {
         let start = self.at;
         while self.digit_at(self.at) {

@@ -1,4 +1,4 @@
-//! Values to text, as Python's `json.dumps` and `str()` write them.
+//! Printers with the output of Python's `json.dumps` and `str()`.
 
 use super::{Object, Text, Value};
 use std::fmt::Write as _;
@@ -25,7 +25,7 @@ pub fn dump_line(value: &Value) -> String {
     out.text
 }
 
-/// What `json.dumps(value)` begins with, and not much more than `limit` characters of it.
+/// The beginning of `json.dumps(value)`, not much longer than `limit` characters.
 pub fn dump_start(value: &Value, limit: usize) -> String {
     let mut out = Dump { text: String::new(), limit, layout: Layout::Line };
     let _ = out.value(value, 1);
@@ -39,7 +39,7 @@ pub fn dump_text(text: &Text) -> String {
     out
 }
 
-/// `str(value)` of anything but a container; those are dumped, as Hermes does before it would ask for `str`.
+/// `str(value)` of a scalar. Containers are dumped, as Hermes does instead of `str`.
 pub fn python_str(value: &Value) -> Text {
     match value {
         Value::Null => "None".into(),
@@ -54,11 +54,11 @@ pub fn python_str(value: &Value) -> Text {
     }
 }
 
-/// Python's `repr` of a finite float: the fewest digits that read back as the same number; an exponent of at
-/// least two digits below 1e-4 and from 1e16 on.
+/// Python's `repr` of a finite float: the fewest digits that parse as the same number; an exponent of at least two digits below
+/// 1e-4 and from 1e16 on.
 fn float_repr(float: f64) -> String {
-    // Rust's {:e} gives as many digits: "-1.2345e-7". Where the number lies in the very middle between two such,
-    // it takes the upper one and Python the even one, which is what rounding to that many digits gives.
+    // Rust's {:e} has the same number of digits: "-1.2345e-7". If the number is exactly in the middle between two such texts,
+    // Rust chooses the upper and Python the even one, as rounding to this number of digits does.
     let shortest = format!("{float:e}");
     let digits = shortest.bytes().take_while(|byte| *byte != b'e').filter(u8::is_ascii_digit).count();
     let rounded = format!("{float:.*e}", digits.saturating_sub(1));
@@ -104,11 +104,11 @@ struct Dump {
     layout: Layout,
 }
 
-/// The limit is reached: what would follow is cut anyway.
+/// The limit is reached, and the rest would be cut.
 struct Full;
 
 impl Dump {
-    /// Recursion is as deep as the value, at most [`super::MAX_DEPTH`].
+    /// The recursion has the depth of the value, at most [`super::MAX_DEPTH`].
     fn value(&mut self, value: &Value, level: usize) -> Result<(), Full> {
         match value {
             Value::Array(items) if items.is_empty() => self.text.push_str("[]"),
@@ -156,7 +156,7 @@ impl Dump {
         Ok(())
     }
 
-    /// What stands in front of an item.
+    /// Writes the separator before an item.
     fn separate(&mut self, index: usize, level: usize) {
         match self.layout {
             Layout::Indented => {
@@ -168,7 +168,7 @@ impl Dump {
         }
     }
 
-    /// What stands in front of the closing bracket.
+    /// Writes the space before a closing bracket.
     fn end(&mut self, level: usize) {
         if self.layout == Layout::Indented {
             self.text.push('\n');
@@ -272,7 +272,7 @@ mod tests {
             }
             let dumped = dump_text(&text);
             prop_assert!(dumped.is_ascii());
-            // Two lone surrogates that stand side by side are one character when they are read again.
+            // Two adjacent lone surrogates are parsed as one character.
             let joined = points.windows(2).any(|p| (0xD800..0xDC00).contains(&p[0]) && (0xDC00..0xE000).contains(&p[1]));
             if !joined {
                 let read = parse(dumped.as_bytes()).unwrap();

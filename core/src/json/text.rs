@@ -4,8 +4,7 @@ use std::{borrow::Borrow, borrow::Cow, fmt};
 
 /// A string in generalized UTF-8: UTF-8, but surrogates are encoded like any other code point (three bytes).
 ///
-/// It is what Python's `str.encode("utf-8", "surrogatepass")` gives, so two texts are equal, and ordered, as
-/// the Python strings are.
+/// The same bytes as Python's `str.encode("utf-8", "surrogatepass")`, so texts compare like Python strings.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Text(Vec<u8>);
 
@@ -15,7 +14,7 @@ impl Text {
         Self(Vec::new())
     }
 
-    /// Takes bytes that are generalized UTF-8, or gives back the offset of the first that is not.
+    /// Checks bytes for generalized UTF-8. Fails with the offset of the first fault.
     pub fn from_bytes(bytes: Vec<u8>) -> Result<Self, usize> {
         check_generalized_utf8(&bytes)?;
         Ok(Self(bytes))
@@ -26,12 +25,12 @@ impl Text {
         &self.0
     }
 
-    /// The same as `str`, unless it holds a lone surrogate.
+    /// The text as `str`, unless it has a lone surrogate.
     pub fn as_str(&self) -> Option<&str> {
         std::str::from_utf8(&self.0).ok()
     }
 
-    /// The same as `str`, with U+FFFD for every lone surrogate.
+    /// The text as `str`, with U+FFFD for every lone surrogate.
     pub fn to_str_lossy(&self) -> Cow<'_, str> {
         match std::str::from_utf8(&self.0) {
             Ok(text) => Cow::Borrowed(text),
@@ -46,7 +45,7 @@ impl Text {
         self.0.is_empty()
     }
 
-    /// How many bytes it has.
+    /// Its length in bytes.
     pub fn len(&self) -> usize {
         self.0.len()
     }
@@ -56,7 +55,7 @@ impl Text {
         self.0.starts_with(start.as_bytes())
     }
 
-    /// Whether `needle` stands somewhere in it: Python's `in` between strings.
+    /// Whether it contains `needle`: Python's `in` between strings.
     pub fn contains(&self, needle: &Self) -> bool {
         needle.is_empty() || self.0.windows(needle.len()).any(|window| window == needle.0)
     }
@@ -77,7 +76,7 @@ impl Text {
             let mut buffer = [0; 4];
             self.0.extend_from_slice(c.encode_utf8(&mut buffer).as_bytes());
         } else if let Ok(unit) = u16::try_from(code_point) {
-            // A surrogate, encoded as the three bytes that UTF-8's scheme gives it.
+            // A surrogate in three bytes by UTF-8's scheme.
             let [high, low] = unit.to_be_bytes();
             self.0.extend_from_slice(&[
                 0xE0 | high >> 4,
@@ -114,7 +113,7 @@ impl Text {
     }
 }
 
-/// Generalized UTF-8 is UTF-8 that may also encode U+D800 to U+DFFF. Errs with the offset of the first fault.
+/// Generalized UTF-8 may also encode U+D800 to U+DFFF. Fails with the offset of the first fault.
 pub(crate) fn check_generalized_utf8(bytes: &[u8]) -> Result<(), usize> {
     let mut checked = 0;
     while let Some(rest) = bytes.get(checked..) {

@@ -5,7 +5,7 @@ use indexmap::IndexMap;
 use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 use std::fmt;
 
-/// An object's members in the order in which their keys first appeared, as a Python `dict` keeps them.
+/// An object's members in the order of the first appearance of their keys, as in a Python `dict`.
 pub type Object = IndexMap<Text, Value>;
 
 /// A JSON value.
@@ -27,17 +27,17 @@ pub enum Value {
     Object(Object),
 }
 
-/// An integer of any size, by its decimal digits without leading zeros; zero has no sign.
+/// An integer of any size, as decimal digits without leading zeros; zero has no sign.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Integer(Box<str>);
 
 impl Integer {
-    /// Takes `-?[0-9]+` without needless zeros in front, as JSON writes integers.
+    /// From `-?[0-9]+` without leading zeros, as in JSON.
     pub(crate) fn from_json(digits: &str) -> Self {
         Self(if digits == "-0" { "0" } else { digits }.into())
     }
 
-    /// The decimal digits, with `-` in front of a negative number.
+    /// The decimal digits, after `-` for a negative number.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -90,7 +90,7 @@ impl Value {
         }
     }
 
-    /// Python's `==`: `1 == 1.0 == True`, `NaN` equals nothing, the order of keys does not count.
+    /// Python's `==`: `1 == 1.0 == True`, `NaN` is not equal to itself, the order of keys does not count.
     pub fn python_eq(&self, other: &Self) -> bool {
         match (self.as_number(), other.as_number()) {
             (Some(a), Some(b)) => return a.equals(&b),
@@ -140,7 +140,7 @@ impl Number {
     }
 }
 
-/// Values also stand in our configuration, as operands of filters. (Payloads come through [`super::parse`].)
+/// For operands of filters in the configuration. (Payloads are parsed by [`super::parse`].)
 impl<'de> Deserialize<'de> for Value {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         deserializer.deserialize_any(ValueVisitor)

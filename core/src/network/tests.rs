@@ -10,7 +10,7 @@ fn networks(written: &[&str]) -> Networks {
 }
 
 #[test]
-fn each_address_is_somebodys() {
+fn each_address_has_its_class() {
     for (class_, addresses) in [
         (
             Class::Public,
@@ -41,7 +41,7 @@ fn each_address_is_somebodys() {
 }
 
 #[test]
-fn an_address_within_another_is_judged_as_itself() {
+fn an_embedded_address_decides_the_class() {
     for (address, expected) in [
         ("::ffff:127.0.0.1", Class::Loopback),
         ("::127.0.0.1", Class::Loopback),
@@ -55,7 +55,7 @@ fn an_address_within_another_is_judged_as_itself() {
     }
 }
 
-/// Every way in which an IPv6 address carries this one.
+/// All IPv6 addresses that embed this one.
 fn forms(v4: Ipv4Addr) -> [IpAddr; 5] {
     let bits = u128::from(v4.to_bits());
     [
@@ -70,7 +70,7 @@ fn forms(v4: Ipv4Addr) -> [IpAddr; 5] {
 
 proptest! {
     #[test]
-    fn every_form_of_an_ipv4_address_is_judged_as_it(bits in prop_oneof![any::<u32>(), 0x7f00_0000_u32..0x7f00_ffff]) {
+    fn every_form_of_an_ipv4_address_has_its_class(bits in prop_oneof![any::<u32>(), 0x7f00_0000_u32..0x7f00_ffff]) {
         let v4 = Ipv4Addr::from(bits);
         // ::0.0.0.1 is ::1.
         prop_assume!(bits > 1);
@@ -95,7 +95,7 @@ proptest! {
 }
 
 #[test]
-fn only_what_is_named_is_allowed_beside_the_public() {
+fn only_configured_networks_are_allowed_beside_the_public() {
     let some = networks(&["loopback", "10.1.0.0/16", "fd12::/16", "192.0.2.7"]);
     for address in ["1.1.1.1", "127.0.0.1", "::1", "10.1.255.1", "fd12::1", "192.0.2.7", "::ffff:10.1.2.3"] {
         assert_eq!(some.allow(ip(address)), Ok(()), "{address}");
@@ -114,7 +114,7 @@ fn only_what_is_named_is_allowed_beside_the_public() {
 }
 
 #[test]
-fn what_is_no_network_is_said_so() {
+fn an_invalid_network_is_an_error() {
     for (text, why) in [
         ("public", "is not a network"),
         ("localhost", "is not a network"),
@@ -130,7 +130,7 @@ fn what_is_no_network_is_said_so() {
 }
 
 #[test]
-fn a_url_that_names_an_address_is_judged_before_anything_is_looked_up() {
+fn a_url_with_an_address_is_checked_without_a_look_up() {
     let refused = |networks: &Networks, url: &str| networks.refused_host(&Url::parse(url).unwrap());
     let none = Networks::default();
     for url in [
@@ -156,7 +156,7 @@ fn a_url_that_names_an_address_is_judged_before_anything_is_looked_up() {
 }
 
 #[test]
-fn what_would_allow_it_is_a_class_or_the_address() {
+fn the_entry_that_allows_an_address_is_its_class_or_itself() {
     for (address, expected) in [
         ("127.0.0.1", "loopback"),
         ("::ffff:10.0.0.1", "private"),

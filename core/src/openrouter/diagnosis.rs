@@ -1,17 +1,17 @@
-//! Why a signature may not match: the mistakes that people make with signing secrets and proxies.
+//! Diagnosis of a signature that does not match, by frequent mistakes with secrets and proxies.
 //!
-//! Each is tried with the callback at hand: what a hint says was seen to be so, and not guessed. It is for the operator
-//! alone, after the sender was refused: a hint would tell a stranger how close his signature came.
+//! Each mistake is verified with the callback, so a hint is not a guess. It is for the operator alone, after the sender was
+//! refused: it would show a stranger how close a signature came.
 
 use super::signature::Signature;
 use data_encoding::{BASE64, BASE64_NOPAD, BASE64URL, BASE64URL_NOPAD, HEXLOWER_PERMISSIVE};
 use secrecy::{ExposeSecret as _, SecretSlice, SecretString};
 use thiserror::Error;
 
-/// A longer body is not tried: callbacks are some hundred bytes long, and each try hashes all of it.
+/// A longer body is not diagnosed: callbacks have some hundred bytes, and each try hashes all of it.
 pub const LONGEST_BODY: usize = 64 * 1024;
 
-/// What is wrong with a callback that was refused, in a sentence that says what to do.
+/// The probable mistake behind a refused callback, with its remedy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum Hint {
     /// The secret in the configuration has quotes around it.
@@ -24,7 +24,7 @@ pub enum Hint {
         "it matches the secret here without the white space around it: take that out of the secret's file or variable"
     )]
     WhiteSpace,
-    /// The secret in the configuration begins as a signature does.
+    /// The secret in the configuration begins with the prefix of a signature.
     #[error(
         "it matches the secret here without `v1,` or `whsec_` in front: take that out of the secret's file or \
          variable"
@@ -36,37 +36,37 @@ pub enum Hint {
          Kubernetes Secret, `stringData` takes it as it is and `data` takes it encoded once)"
     )]
     Base64,
-    /// Something in between rewrote the body.
+    /// A proxy rewrote the body.
     #[error(
         "it matches the body without its white space: a proxy in front writes JSON anew; let it hand the body on byte \
          for byte"
     )]
     Reformatted,
-    /// Something in between compressed the body, or the sender did.
+    /// A proxy or the sender compressed the body.
     #[error(
         "the body came compressed, and the signature is verified over the bytes as they came: have it sent without \
          Content-Encoding"
     )]
     Compressed,
-    /// Another scheme.
+    /// Another signing scheme.
     #[error(
         "the signature is a bare HMAC in hex, as other services send it; OpenRouter sends t=<unix seconds>,v1=<hex>: \
          is the sender OpenRouter?"
     )]
     BareHex,
-    /// OpenRouter signs once there is a secret.
+    /// OpenRouter has no signing secret.
     #[error(
         "it is not signed at all: paste the secret of `talaria secrets --show` into the signing secret of \
          OpenRouter's workspace settings"
     )]
     Unsigned,
-    /// A secret that is probably not what was meant, though it does not match without its ends either.
+    /// A secret with suspicious ends, which does not match without them either.
     #[error(
         "no secret here matches, and one has quotes, white space, `v1,` or `whsec_` at an end: compare it with the \
          one in OpenRouter's workspace settings"
     )]
     OddSecret,
-    /// Nothing else is known.
+    /// No other mistake was found.
     #[error(
         "no secret here matches: compare `talaria secrets --show` with the signing secret in OpenRouter's workspace \
          settings"
@@ -74,8 +74,8 @@ pub enum Hint {
     OtherSecret,
 }
 
-/// The likeliest mistake behind a signature header that was refused, of which the tenant has these secrets; `None` where
-/// there is nothing to say, such as of a signature that is too old.
+/// The probable mistake behind a refused signature header, for a tenant with these secrets; `None` if there is none, for example
+/// for a stale signature.
 pub fn diagnose(
     header: Option<&str>,
     is_compressed: bool,
@@ -94,7 +94,7 @@ pub fn diagnose(
         for secret in secrets {
             let secret = secret.expose_secret();
             if signature.matches(secret.as_bytes(), body) {
-                // It is its time that was refused.
+                // Only its time was refused.
                 return None;
             }
             if [compact.as_slice(), body.trim_ascii()]
@@ -103,20 +103,21 @@ pub fn diagnose(
             {
                 return Some(Hint::Reformatted);
             }
-            for (hint, key) in meant(secret) {
+            for (hint, key) in intended_keys(secret) {
                 if signature.matches(key.expose_secret(), body) {
                     return Some(hint);
                 }
             }
         }
     }
-    let is_odd =
-        |secret: &SecretString| meant(secret.expose_secret()).iter().any(|(hint, _)| *hint != Hint::Base64);
+    let is_odd = |secret: &SecretString| {
+        intended_keys(secret.expose_secret()).iter().any(|(hint, _)| *hint != Hint::Base64)
+    };
     Some(if secrets.iter().any(is_odd) { Hint::OddSecret } else { Hint::OtherSecret })
 }
 
-/// Keys that may have been meant by a secret, each by what is wrong with the secret then.
-fn meant(secret: &str) -> Vec<(Hint, SecretSlice<u8>)> {
+/// The possibly intended keys of a secret, each with the mistake.
+fn intended_keys(secret: &str) -> Vec<(Hint, SecretSlice<u8>)> {
     let mut keys = Vec::new();
     let mut text = secret;
     let mut without = |hint, shorter: &'_ str| keys.push((hint, shorter.as_bytes().to_vec().into()));
@@ -146,7 +147,7 @@ fn meant(secret: &str) -> Vec<(Hint, SecretSlice<u8>)> {
     keys
 }
 
-/// The same JSON without white space outside of strings, as most programs write it.
+/// JSON without white space outside of strings, as most programs write it.
 fn without_white_space(body: &[u8]) -> Vec<u8> {
     let (mut in_string, mut is_escaped) = (false, false);
     let is_kept = |byte: &u8| {
@@ -162,7 +163,7 @@ fn without_white_space(body: &[u8]) -> Vec<u8> {
     body.iter().copied().filter(is_kept).collect()
 }
 
-/// `<hex>`, or `sha256=<hex>` as GitHub has it.
+/// Whether the header is `<hex>`, or `sha256=<hex>` as in GitHub's scheme.
 fn is_bare_hex(header: &str) -> bool {
     let header = header.trim();
     let digest = header.strip_prefix("sha256=").unwrap_or(header);
@@ -176,8 +177,8 @@ mod tests {
 
     const BODY: &[u8] = br#"{"type":"video.generation.completed","data":{"id":"a \" b","n":1}}"#;
 
-    /// What is said of a callback that OpenRouter signs with one secret while another is configured here.
-    fn told(theirs: &str, ours: &str, sent: &[u8], came: &[u8]) -> Option<Hint> {
+    /// The hint at a callback that OpenRouter signs with one secret while another is configured here.
+    fn hint_at(theirs: &str, ours: &str, sent: &[u8], came: &[u8]) -> Option<Hint> {
         let header = sign(&theirs.into(), Timestamp::UNIX_EPOCH, sent);
         diagnose(Some(&header), false, &["an older one".into(), ours.into()], came)
     }
@@ -198,34 +199,34 @@ mod tests {
             ("\"another\"", Hint::OddSecret),
             ("another", Hint::OtherSecret),
         ] {
-            assert_eq!(told("s3cret", ours, BODY, BODY), Some(hint), "{ours}");
+            assert_eq!(hint_at("s3cret", ours, BODY, BODY), Some(hint), "{ours}");
         }
-        assert_eq!(told("s3cret", "s3cret", BODY, BODY), None, "only its time can be wrong");
+        assert_eq!(hint_at("s3cret", "s3cret", BODY, BODY), None, "only its time can be wrong");
     }
 
     #[test]
-    fn a_body_that_was_written_anew_is_found() {
+    fn a_rewritten_body_is_found() {
         let spaced = br#"{ "type": "video.generation.completed",
             "data": {"id": "a \" b", "n": 1} }
 "#;
-        assert_eq!(told("s", "s", BODY, spaced), Some(Hint::Reformatted));
+        assert_eq!(hint_at("s", "s", BODY, spaced), Some(Hint::Reformatted));
         let line = [BODY, b"\r\n"].concat();
-        assert_eq!(told("s", "s", BODY, &line), Some(Hint::Reformatted));
-        assert_eq!(told("s", "s", spaced.trim_ascii(), spaced), Some(Hint::Reformatted));
+        assert_eq!(hint_at("s", "s", BODY, &line), Some(Hint::Reformatted));
+        assert_eq!(hint_at("s", "s", spaced.trim_ascii(), spaced), Some(Hint::Reformatted));
         let other = BODY.to_ascii_uppercase();
-        assert_eq!(told("s", "s", BODY, &other), Some(Hint::OtherSecret));
+        assert_eq!(hint_at("s", "s", BODY, &other), Some(Hint::OtherSecret));
     }
 
     #[test]
-    fn what_is_no_signature_of_openrouters_is_named() {
+    fn other_signatures_are_named() {
         let hex = "0".repeat(64);
-        let said = |header: Option<&str>| diagnose(header, false, &["s".into()], BODY);
-        assert_eq!(said(None), Some(Hint::Unsigned));
+        let found = |header: Option<&str>| diagnose(header, false, &["s".into()], BODY);
+        assert_eq!(found(None), Some(Hint::Unsigned));
         for bare in [hex.clone(), format!("sha256={hex}"), format!(" {} ", hex.to_uppercase())] {
-            assert_eq!(said(Some(&bare)), Some(Hint::BareHex), "{bare}");
+            assert_eq!(found(Some(&bare)), Some(Hint::BareHex), "{bare}");
         }
         for other in ["", "nonsense", &hex[1..]] {
-            assert_eq!(said(Some(other)), None, "{other}");
+            assert_eq!(found(Some(other)), None, "{other}");
         }
         let header = sign(&"s".into(), Timestamp::UNIX_EPOCH, b"x");
         assert_eq!(diagnose(Some(&header), true, &["s".into()], b"\x1f\x8b"), Some(Hint::Compressed));
@@ -234,14 +235,14 @@ mod tests {
     #[test]
     fn a_long_body_is_not_hashed_again_and_again() {
         let long = vec![b' '; LONGEST_BODY + 1];
-        assert_eq!(told("s", "s", b"", &long), Some(Hint::OtherSecret));
+        assert_eq!(hint_at("s", "s", b"", &long), Some(Hint::OtherSecret));
     }
 
     #[test]
     fn no_hint_holds_a_secret() {
         for ours in ["\"s3cret\"", "v1,s3cret", "s3cret!", "czNjcmV0"] {
-            let said = told("s3cret", ours, BODY, BODY).unwrap().to_string();
-            assert!(!said.contains("s3cret") && !said.contains("czNjcmV0"), "{said}");
+            let text = hint_at("s3cret", ours, BODY, BODY).unwrap().to_string();
+            assert!(!text.contains("s3cret") && !text.contains("czNjcmV0"), "{text}");
         }
     }
 }

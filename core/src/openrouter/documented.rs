@@ -1,14 +1,14 @@
-//! The callbacks that OpenRouter documents, as examples: what a route may expect, and nothing that it may rely on.
+//! Examples of the callbacks that OpenRouter documents. A route may expect them, and must not rely on them.
 
 use crate::json::{Value, parse};
 
-/// A job that has made something. From OpenRouter's guide to asynchronous video generation.
+/// A completed job. From OpenRouter's guide to asynchronous video generation.
 pub const COMPLETED: &str = r#"{"type":"video.generation.completed","created_at":"2026-04-24T12:00:00.000Z","data":{"id":"abc123","status":"completed","generation_id":"gen-xyz789","model":"google/veo-3.1","unsigned_urls":["https://openrouter.ai/api/v1/videos/abc123/content?index=0"],"usage":{"cost":0.5,"is_byok":false}}}"#;
 
-/// One that has not: `STATUS` is in the places of failed, cancelled or expired.
+/// A job that was not completed: `STATUS` stands for failed, cancelled or expired.
 const NOT_COMPLETED: &str = r#"{"type":"video.generation.STATUS","created_at":"2026-04-24T12:00:00.000Z","data":{"id":"abc123","status":"STATUS","generation_id":"gen-xyz789","model":"google/veo-3.1","error":"The job is STATUS"}}"#;
 
-/// The types that are documented. There may be others at any time.
+/// The documented types. Others may be added at any time.
 pub const TYPES: [&str; 4] = [
     "video.generation.completed",
     "video.generation.failed",

@@ -1,4 +1,4 @@
-//! What a callback's payload says.
+//! The payload of a callback.
 //!
 //! ```json
 //! {"type": "video.generation.completed", "created_at": "…",
@@ -6,13 +6,13 @@
 //!           "unsigned_urls": ["…"], "error": "…", "usage": {…}}}
 //! ```
 //!
-//! `type` and `data.id` are all that an event must have; `type` is an open list, and every kind of generation
-//! uses the same envelope. The rest is read where it has the documented form and passed over where it has not.
+//! An event must have only `type` and `data.id`; `type` is an open list, and every kind of generation uses the same envelope.
+//! Other members are read if they have the documented form, and ignored otherwise.
 
 use crate::json::{Document, ParseError, Value, parse, print::dump_sorted};
 use thiserror::Error;
 
-/// What the payload says of the event.
+/// The members of a payload that describe the event.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Envelope {
     /// `type`, not empty.
@@ -25,11 +25,11 @@ pub struct Envelope {
     pub generation_id: Option<String>,
     /// `data.model`.
     pub model: Option<String>,
-    /// `created_at`, as it was written.
+    /// `created_at`, unparsed.
     pub created_at: Option<String>,
     /// The strings in `data.unsigned_urls`.
     pub unsigned_urls: Vec<String>,
-    /// `data.error`: its text, or its JSON where it is not a string.
+    /// `data.error`: its text, or its JSON if it is not a string.
     pub error: Option<String>,
 }
 
@@ -42,7 +42,7 @@ pub enum NotAnEvent {
     /// JSON, but of another kind.
     #[error("the body is not a JSON object")]
     NotAnObject,
-    /// A member that must be there is missing or of another kind.
+    /// A required member is missing or of another kind.
     #[error("`{0}` must be a non-empty string")]
     Lacks(&'static str),
 }
@@ -53,7 +53,7 @@ impl Envelope {
         Self::from_document(&parse(body)?)
     }
 
-    /// Reads a body that is parsed already.
+    /// Reads a parsed body.
     pub fn from_document(document: &Document) -> Result<Self, NotAnEvent> {
         let payload = document.root();
         if payload.as_object().is_none() {
@@ -87,7 +87,7 @@ impl Envelope {
         })
     }
 
-    /// What OpenRouter documents as the value of [`super::IDEMPOTENCY_KEY_HEADER`].
+    /// The documented value of [`super::IDEMPOTENCY_KEY_HEADER`].
     pub fn idempotency_key(&self) -> String {
         format!("{}-{}", self.job_id, self.status)
     }
@@ -117,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn takes_any_type_and_passes_over_what_it_does_not_know() {
+    fn reads_any_type_and_ignores_unknown_members() {
         let envelope = read(
             r#"{"type":"image.batch.partially done ✓","data":{"id":"j","model":null,"generation_id":5,
               "unsigned_urls":[1,"u"],"error":{"code":1}},"more":NaN}"#,
@@ -131,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn says_what_an_event_lacks() {
+    fn a_missing_member_is_an_error() {
         for (body, why) in [
             ("", "the body is not JSON: byte 0: expected a JSON value"),
             ("[]", "the body is not a JSON object"),

@@ -1,7 +1,7 @@
-//! OpenRouter's callbacks: who sent them, and what they say.
+//! OpenRouter's callbacks: their signatures and payloads.
 //!
 //! - [`signature`]: `X-OpenRouter-Signature`, made and verified.
-//! - [`diagnosis`]: why a signature may not match, for the operator.
+//! - [`diagnosis`]: hints at the cause of a mismatch, for the operator.
 //! - [`event`]: the payload, normalized.
 //! - [`documented`]: the callbacks that OpenRouter documents, as examples.
 

@@ -1,8 +1,7 @@
 //! `X-OpenRouter-Signature: t=<unix seconds>,v1=<hex HMAC-SHA256 of "<t>,<body>">`.
 //!
 //! Parts come in any order, with spaces around them, and while a secret is rotated there may be several `v1=`.
-//! `t` is signed as the characters that were sent. Parts with other names are passed over, so that OpenRouter
-//! can add to the scheme.
+//! `t` is signed in its written form. Parts with other names are ignored, so that OpenRouter can extend the scheme.
 
 use crate::mac::hmac_sha256_raw;
 use data_encoding::{HEXLOWER, HEXLOWER_PERMISSIVE};
@@ -18,17 +17,17 @@ pub const HEADER: &str = "X-OpenRouter-Signature";
 /// SHA-256's size in bytes.
 const DIGEST: usize = 32;
 
-/// A header's value, taken apart.
+/// A parsed header.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Signature<'a> {
-    /// The seconds since 1970, as they were written.
+    /// The seconds since 1970, in their written form.
     timestamp: &'a str,
     seconds: i64,
-    /// The digests behind `v1=`, undecodable ones left out.
+    /// The decodable digests in `v1=`.
     digests: Vec<[u8; DIGEST]>,
 }
 
-/// Why a callback is not believed. The operator may know; the sender is told nothing.
+/// Why a signature is rejected. For the operator, never for the sender.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum Rejected {
     /// There is no signature.
@@ -37,7 +36,7 @@ pub enum Rejected {
     /// The header cannot be read.
     #[error("the {HEADER} header is not t=<unix seconds>,v1=<64 hex digits>")]
     Malformed,
-    /// Too old, or from the future.
+    /// Its time is too far in the past or in the future.
     #[error("the signature's time is further from now than the tenant's tolerance")]
     Stale,
     /// Not signed with any of the tenant's secrets.
@@ -58,7 +57,7 @@ impl Rejected {
 }
 
 impl<'a> Signature<'a> {
-    /// Takes a header's value apart.
+    /// Parses a header's value.
     pub fn parse(header: &'a str) -> Result<Self, Rejected> {
         let mut timestamps = Vec::new();
         let mut digests = Vec::new();
@@ -73,7 +72,7 @@ impl<'a> Signature<'a> {
                 _ => {}
             }
         }
-        // Two times would be two claims: which one was signed? The same one twice is one: a proxy may repeat the header.
+        // Of two different times, the signed one is unknown. Equal ones are allowed, because a proxy may repeat the header.
         timestamps.dedup();
         let &[timestamp] = timestamps.as_slice() else { return Err(Rejected::Malformed) };
         if digests.is_empty() || timestamp.is_empty() || !timestamp.bytes().all(|b| b.is_ascii_digit()) {
@@ -83,15 +82,14 @@ impl<'a> Signature<'a> {
         Ok(Self { timestamp, seconds, digests })
     }
 
-    /// Whether its time is close enough to now. The time proves nothing before [`Self::verify`].
+    /// Whether its time is within the tolerance. The time is not trusted before [`Self::verify`].
     pub fn is_recent(&self, tolerance: Duration, now: Timestamp) -> bool {
         self.seconds.abs_diff(now.as_second()) <= tolerance.as_secs()
     }
 
-    /// Whether one of the secrets signed this body at a time close enough to now.
+    /// Verifies that one of the secrets signed this body within the tolerance.
     ///
-    /// Every secret is tried against every digest, so that the time taken tells nothing about which one came
-    /// close.
+    /// Tries every secret with every digest, so that the duration does not depend on the match.
     pub fn verify(
         &self,
         secrets: &[SecretString],
@@ -103,14 +101,14 @@ impl<'a> Signature<'a> {
         for secret in secrets {
             matched |= self.matches(secret.expose_secret().as_bytes(), body);
         }
-        // After the comparison, so that a stale time costs what a wrong digest costs.
+        // After the comparison, so that a stale time takes as long as a wrong digest.
         if !self.is_recent(tolerance, now) {
             return Err(Rejected::Stale);
         }
         if matched { Ok(()) } else { Err(Rejected::Mismatch) }
     }
 
-    /// Whether this key signed this body, at whatever time.
+    /// Whether this key signed this body, at any time.
     pub(super) fn matches(&self, key: &[u8], body: &[u8]) -> bool {
         let mac = mac(key, self.timestamp, body);
         let mut matched = false;
@@ -121,7 +119,7 @@ impl<'a> Signature<'a> {
     }
 }
 
-/// The header's value for a body, as OpenRouter would send it.
+/// The header's value for a body.
 pub fn sign(secret: &SecretString, now: Timestamp, body: &[u8]) -> String {
     let timestamp = now.as_second().to_string();
     let digest = mac(secret.expose_secret().as_bytes(), &timestamp, body).finalize().into_bytes();
@@ -207,12 +205,12 @@ mod tests {
         assert_eq!(
             verify(&format!("t=0{},{digest}", now().as_second()), &["s"], now(), BODY),
             Err(Rejected::Mismatch),
-            "the time is signed as it is written"
+            "the time is signed in its written form"
         );
     }
 
     #[test]
-    fn tolerates_just_as_much_as_it_says() {
+    fn the_tolerance_is_exact() {
         let header = sign(&"s".into(), now(), BODY);
         let at = |seconds: i64| Timestamp::from_second(now().as_second() + seconds).unwrap();
         for (seconds, expected) in

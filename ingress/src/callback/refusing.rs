@@ -1,6 +1,6 @@
-//! What becomes of a request that is not taken: what it counts as, what the sender is told, and what the operator is told.
+//! Refusals: their counters, their answers, and their hints for the operator.
 
-use super::{Asked, NotTaken, State};
+use super::{Asked, Rejection, State};
 use crate::{
     accept::Why,
     address::{Client, Sender},
@@ -19,7 +19,7 @@ use talaria_core::{
 use tokio::time::Instant;
 
 impl State {
-    /// Not signed with a secret of the tenant, or not a callback's path.
+    /// Refuses a request that is not signed with a secret of the tenant, or has no callback's path.
     pub(super) fn stranger(
         &self,
         config: &Config,
@@ -28,9 +28,9 @@ impl State {
         signature: Option<String>,
         compressed: Option<&str>,
         body: Bytes,
-    ) -> NotTaken {
+    ) -> Rejection {
         let tenant = asked.tenant.ok().and_then(|name| config.tenants.get(name));
-        // It may well be signed rightly: never a 4xx for our fault.
+        // The signature may be valid: never a 4xx for our fault.
         if tenant.is_some_and(|tenant| tenant.down().is_some())
             && why == Why::Signature(signature::Rejected::Mismatch)
         {
@@ -40,7 +40,7 @@ impl State {
         }
         if let Admission::InDoubt(wait) = asked.admission {
             self.limits.refused(asked.client, Instant::now(), &config.ingress.limits);
-            return self.limited(config, asked, Limit::RefusedPerAddress, Problem::too_many(wait));
+            return self.limited(config, asked, Limit::RefusedPerAddress, "limited", Problem::too_many(wait));
         }
         let reason = match asked.tenant {
             Err(reason) => return self.misplaced(config, asked, reason),
@@ -49,7 +49,7 @@ impl State {
         self.limits.refused(asked.client, Instant::now(), &config.ingress.limits);
         let problem = Problem::unauthorized(compressed);
         if self.refused(config, asked, reason, &problem) {
-            // After the answer, whose time tells nothing so, and as rarely as a line is written.
+            // After the answer, so that its time reveals nothing, and as rarely as a line is logged.
             let (refusals, is_compressed) = (Arc::clone(&self.refusals), compressed.is_some());
             let tenant = tenant.cloned();
             tokio::task::spawn_blocking(move || {
@@ -59,9 +59,9 @@ impl State {
         (Some("unauthorized"), problem)
     }
 
-    /// Signed rightly, and at no path of its tenant's. The operator has to know; for the sender it is as for any other,
-    /// but it never counts against his address.
-    pub(super) fn misdirected(&self, asked: &Asked<'_>, signer: &str, compressed: Option<&str>) -> NotTaken {
+    /// Refuses a request with a valid signature on another path than its tenant's. The operator gets a hint; the sender gets the
+    /// answer of any other, but it never counts against its address.
+    pub(super) fn misdirected(&self, asked: &Asked<'_>, signer: &str, compressed: Option<&str>) -> Rejection {
         self.limits.proven(asked.client, Instant::now());
         let (result, problem) = match asked.tenant {
             Err(reason) => (None, not_a_callback(reason)),
@@ -76,39 +76,29 @@ impl State {
         (result, problem)
     }
 
-    /// No callback, and counted as none.
-    pub(super) fn misplaced(&self, config: &Config, asked: &Asked<'_>, reason: Reason) -> NotTaken {
+    /// Refuses a request that is no callback.
+    pub(super) fn misplaced(&self, config: &Config, asked: &Asked<'_>, reason: Reason) -> Rejection {
         self.limits.refused(asked.client, Instant::now(), &config.ingress.limits);
         let problem = not_a_callback(reason);
         self.refused(config, asked, reason, &problem);
         (None, problem)
     }
 
+    /// Refuses a request for a limit: `limited` if it is the sender's or the tenant's, `shed` if it is for all.
     pub(super) fn limited(
         &self,
         config: &Config,
         asked: &Asked<'_>,
         limit: Limit,
+        result: &'static str,
         problem: Problem,
-    ) -> NotTaken {
+    ) -> Rejection {
         limits::reached(limit);
         self.refused(config, asked, Reason::Limit(limit), &problem);
-        (Some("limited"), problem)
+        (Some(result), problem)
     }
 
-    pub(super) fn shed(
-        &self,
-        config: &Config,
-        asked: &Asked<'_>,
-        limit: Limit,
-        problem: Problem,
-    ) -> NotTaken {
-        limits::reached(limit);
-        self.refused(config, asked, Reason::Limit(limit), &problem);
-        (Some("shed"), problem)
-    }
-
-    /// Refuses a request that is of the tenant which its path names, if there is one. Whether a line was written about it.
+    /// Counts and logs a refusal for the tenant in its path. Returns whether it was logged.
     pub(super) fn refused(
         &self,
         config: &Config,
@@ -119,15 +109,15 @@ impl State {
         self.refuse(&asked.refused(asked.known(config), reason, problem), asked.client)
     }
 
-    /// Counts a refusal, and writes a line about it unless there are too many. Whether it did.
+    /// Counts a refusal, and logs it unless there are too many. Returns whether it was logged.
     pub(super) fn refuse(&self, refused: &Refused<'_>, client: Client) -> bool {
         let Refused { reason, tenant, path, status, .. } = *refused;
-        // Limits have a counter of their own.
+        // Limits have their own counter.
         if !matches!(reason, Reason::Limit(_)) {
             counter!("talaria_callbacks_refused_total", "reason" => reason.label()).increment(1);
         }
         self.refusals.record(refused);
-        let Some(left_out) = self.quiet.writes(Sender::from(client.address), Instant::now()) else {
+        let Some(left_out) = self.log.admit(Sender::from(client.address), Instant::now()) else {
             return false;
         };
         // A stranger's path may be long.
@@ -143,12 +133,12 @@ impl State {
     }
 }
 
-/// What is answered to what is no callback.
+/// The answer to a request that is no callback.
 fn not_a_callback(reason: Reason) -> Problem {
     if reason == Reason::WrongMethod { Problem::method_not_allowed() } else { Problem::not_found() }
 }
 
-/// Looks for the mistake behind a refusal, for the operator of the tenant. Of an unknown one there is nothing to say.
+/// Diagnoses a refusal for the tenant's operator. An unknown tenant has none.
 fn explain(
     refusals: &Refusals,
     tenant: Option<&Tenant>,
@@ -164,6 +154,6 @@ fn explain(
     let hint = diagnose(signature, is_compressed, &tenant.secrets, body).map(|hint| hint.to_string());
     refusals.explain(&tenant.name, reason, hint.as_deref().unwrap_or_default());
     if let Some(hint) = hint {
-        tracing::warn!(tenant = tenant.name, hint, "what may be wrong with a callback that was refused");
+        tracing::warn!(tenant = tenant.name, hint, "probable cause of a refused callback");
     }
 }

@@ -1,4 +1,4 @@
-//! Every limit, over real sockets: who reaches it is told so, and who means well does not notice.
+//! Every limit, over real sockets: a sender that reaches it gets an answer, and others are not affected.
 
 use super::*;
 use std::io::ErrorKind;
@@ -12,13 +12,13 @@ fn event(job: &str) -> String {
 }
 
 impl Running {
-    /// A callback as its tenant's OpenRouter signs it, and with these headers more.
+    /// Sends a callback with a valid signature and further headers.
     async fn legitimate(&self, tenant: &str, headers: &str, job: &str) -> Answer {
         let body = event(job);
         self.post(&format!("/callbacks/{tenant}"), &(signed("s3cret", &body, 0) + headers), &body).await
     }
 
-    /// What a sender is told who promises so many bytes and sends none of them.
+    /// The answer to a request that declares a body and sends none of it.
     async fn promise(&self, tenant: &str, headers: &str, bytes: usize) -> Answer {
         let head = format!(
             "POST /callbacks/{tenant} HTTP/1.1\r\nHost: h\r\nContent-Length: {bytes}\r\n{headers}\r\n"
@@ -26,7 +26,7 @@ impl Running {
         self.exchange(head.as_bytes()).await
     }
 
-    /// A connection on which these bytes were sent, and nothing after.
+    /// A connection on which only these bytes were sent.
     async fn send(&self, bytes: &str) -> TcpStream {
         let mut stream = TcpStream::connect(self.address).await.unwrap();
         stream.write_all(bytes.as_bytes()).await.unwrap();
@@ -35,7 +35,7 @@ impl Running {
 }
 
 impl Answer {
-    /// Without what differs from one answer to the next.
+    /// The answer without its date.
     fn undated(mut self) -> Self {
         let lines = self.head.lines().filter(|line| !line.starts_with("date:"));
         self.head = lines.map(|line| format!("{line}\n")).collect();
@@ -48,7 +48,7 @@ impl Answer {
     }
 }
 
-/// Waits until the other side has closed a connection, whatever it said before.
+/// Waits until the other side has closed a connection.
 async fn closed(stream: &mut TcpStream) {
     let mut rest = [0; 1024];
     loop {
@@ -61,9 +61,9 @@ async fn closed(stream: &mut TcpStream) {
     }
 }
 
-/// Promise 6 holds here, too: a tenant that exists and one that does not are the same.
+/// Promise 6: known and unknown tenants get the same answer.
 #[tokio::test(flavor = "multi_thread")]
-async fn an_address_that_is_refused_too_often_is_429_before_its_body_is_read_and_nobody_else_is() {
+async fn only_an_address_that_is_refused_too_often_is_429_before_its_body_is_read() {
     let running = Running::start_with("limits: {refused_per_address: 3/h}").await;
     assert_eq!(running.legitimate("acme", KNOWN, "first").await.status, 204);
     for tenant in ["acme", "nobody", "acme"] {
@@ -71,7 +71,7 @@ async fn an_address_that_is_refused_too_often_is_429_before_its_body_is_read_and
         let bad = signed("wrong", EVENT, 0) + STRANGER;
         assert_eq!(running.post(&path, &bad, EVENT).await.status, 401);
     }
-    // No byte of a body is sent, also not by one whose signature is too old to be valid.
+    // Without its body, and also with a stale signature.
     let stale = signed("s3cret", EVENT, 400) + STRANGER;
     assert_eq!(running.promise("acme", &stale, 1000).await.status, 429);
     let answers = [
@@ -84,9 +84,9 @@ async fn an_address_that_is_refused_too_often_is_429_before_its_body_is_read_and
     );
     assert!((1..=1200).contains(&answers[0].retry_after()) && answers[0].head.contains("connection: close"));
     assert_eq!(answers[0], answers[1]);
-    // Also where nothing is, which is how scanners are met.
+    // Also for an unknown path, as scanners request.
     assert_eq!(running.post("/.env", STRANGER, "").await.status, 429);
-    // One who signs is read, and is told nothing else if it was not rightly, nor where he may have meant to go.
+    // A request with a signature is read, and its answer does not reveal the fault or the path.
     let bad = signed("wrong", EVENT, 0) + STRANGER;
     for path in ["/callbacks/acme", "/callbacks/nobody", "/elsewhere"] {
         let answer = running.post(path, &bad, EVENT).await;
@@ -95,11 +95,11 @@ async fn an_address_that_is_refused_too_often_is_429_before_its_body_is_read_and
             (429, "Too many requests. Send it again later.")
         );
     }
-    // The tenant whom he named, from anywhere else.
+    // The same tenant from other addresses.
     assert_eq!(running.legitimate("acme", KNOWN, "second").await.status, 204);
     assert_eq!(running.legitimate("acme", "X-Forwarded-For: 203.0.113.9\r\n", "third").await.status, 204);
     assert_eq!(running.legitimate("acme", "", "fourth").await.status, 204);
-    // The address of one who is known, with whatever else comes from there.
+    // The address of a known sender, with refused requests, too.
     for _ in 0..20 {
         assert_eq!(running.post("/callbacks/other", KNOWN, EVENT).await.status, 401);
     }
@@ -107,15 +107,15 @@ async fn an_address_that_is_refused_too_often_is_429_before_its_body_is_read_and
     assert_eq!(running.events().await.len(), 5);
 }
 
-/// As behind a proxy that is not known as one: everybody has its address.
+/// As behind an unknown proxy, where all clients have its address.
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_signed_rightly_is_never_429_for_what_others_did() {
+async fn a_valid_signature_is_never_429_for_the_faults_of_others() {
     let running = Running::start_with("limits: {refused_per_address: 3/h}").await;
     for _ in 0..20 {
         running.post("/callbacks/acme", STRANGER, EVENT).await;
     }
     assert_eq!(running.promise("acme", STRANGER, 1000).await.status, 429);
-    // At a wrong path it is refused as it would have been before, and it counts for its sender, not against him.
+    // On a wrong path it gets its usual refusal, and makes its address known.
     let misdirected = signed("s3cret", EVENT, 0) + STRANGER;
     assert_eq!(running.post("/callback/acme", &misdirected, EVENT).await.status, 404);
     assert_eq!(running.post("/callbacks/acme", STRANGER, EVENT).await.status, 401, "it is known by now");
@@ -130,7 +130,7 @@ async fn what_is_signed_rightly_is_never_429_for_what_others_did() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_signed_rightly_never_counts_against_its_address() {
+async fn a_valid_signature_never_counts_against_its_address() {
     let running = Running::start_with("limits: {refused_per_address: 3/h}").await;
     for number in 0..10 {
         let body = event(&number.to_string());
@@ -141,13 +141,13 @@ async fn what_is_signed_rightly_never_counts_against_its_address() {
             assert_eq!(running.post(path, &headers, &body).await.status, status, "{path}");
         }
     }
-    // Not even unsigned ones are held against it.
+    // Not even unsigned requests count against it.
     assert_eq!(running.promise("acme", STRANGER, 1_000_000_000).await.status, 413);
     assert_eq!(running.legitimate("acme", STRANGER, "first").await.status, 204);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nobody_gets_away_by_saying_that_he_is_somebody_else() {
+async fn no_client_escapes_a_limit_with_a_forged_address() {
     let keys = "trusted_proxies: [], limits: {refused_per_address: 3/h}";
     let running = Running::start_with(keys).await;
     for number in 0..3 {
@@ -155,7 +155,7 @@ async fn nobody_gets_away_by_saying_that_he_is_somebody_else() {
         assert_eq!(running.post("/callbacks/acme", &header, EVENT).await.status, 401);
     }
     assert_eq!(running.promise("acme", KNOWN, 10).await.status, 429);
-    // And by what a proxy writes behind it, he is found wherever he says he is.
+    // Behind a proxy, the proxy's element counts.
     running.reload("limits: {refused_per_address: 3/h}");
     for number in 0..3 {
         let header = format!("X-Forwarded-For: 192.0.2.{number}, 198.51.100.1\r\n");
@@ -166,7 +166,7 @@ async fn nobody_gets_away_by_saying_that_he_is_somebody_else() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_tenant_has_its_rate_and_what_is_not_verified_uses_up_none_of_it() {
+async fn a_tenant_has_its_rate_which_only_verified_callbacks_use() {
     let running = Running::start_with("limits: {per_tenant: 2/h}").await;
     for _ in 0..10 {
         assert_eq!(running.post("/callbacks/acme", &signed("wrong", EVENT, 0), EVENT).await.status, 401);
@@ -177,7 +177,7 @@ async fn a_tenant_has_its_rate_and_what_is_not_verified_uses_up_none_of_it() {
     assert_eq!((limited.status, limited.detail().as_str()), (429, "Too many requests. Send it again later."));
     assert!((1..=1800).contains(&limited.retry_after()), "{limited:?}");
     assert_eq!(running.legitimate("other", "", "first").await.status, 204);
-    // Who is not the tenant does not learn of it.
+    // A stranger does not learn of it.
     assert_eq!(running.post("/callbacks/acme", &signed("wrong", EVENT, 0), EVENT).await.status, 401);
     // A rate that is changed holds from now on.
     running.reload("limits: {per_tenant: off}");
@@ -186,7 +186,7 @@ async fn a_tenant_has_its_rate_and_what_is_not_verified_uses_up_none_of_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_address_can_have_a_rate_for_everything() {
+async fn an_address_can_have_a_rate_for_all_requests() {
     let running = Running::start_with("limits: {per_address: 2/h}").await;
     assert_eq!(running.legitimate("acme", KNOWN, "first").await.status, 204);
     assert_eq!(running.legitimate("acme", KNOWN, "second").await.status, 204);
@@ -204,7 +204,7 @@ async fn bodies_together_take_no_more_than_there_is_room_for() {
     let keys = "max_body_bytes: 262144, body_timeout: 1h, limits: {bodies: 1MiB}";
     let running = Running::start_with(keys).await;
     assert_eq!(running.legitimate("acme", KNOWN, "first").await.status, 204);
-    // Promises take no room: a hundred of them, of 25 MiB together.
+    // Declared lengths take no room: a hundred of them, of 25 MiB together.
     let head =
         format!("POST /callbacks/acme HTTP/1.1\r\nHost: h\r\nContent-Length: 262144\r\n{STRANGER}\r\n");
     let mut promised = Vec::new();
@@ -214,24 +214,24 @@ async fn bodies_together_take_no_more_than_there_is_room_for() {
     let long = format!("{}{}", event("long"), " ".repeat(LONG));
     let headers = signed("s3cret", &long, 0) + "X-Forwarded-For: 203.0.113.9\r\n";
     assert_eq!(running.post("/callbacks/acme", &headers, &long).await.status, 204);
-    // What has come does, until those who are not known have their share.
+    // Received bytes do, until unknown senders have their share.
     let mut held = Vec::new();
     let shed = loop {
         assert!(held.len() < 100, "the room for bodies has no end");
         held.push(running.send(&(head.clone() + &"x".repeat(LONG))).await);
         let answer = tokio::time::timeout(Duration::from_millis(50), running.promise("acme", STRANGER, LONG));
-        // Where there is room, the promise is waited for.
+        // While there is room, the body is waited for.
         if let Ok(answer) = answer.await {
             break answer;
         }
     };
     assert_eq!((shed.status, shed.retry_after()), (503, 5));
     assert!(shed.detail().contains("send it again") && shed.head.contains("connection: close"));
-    // Those who are known have room.
+    // Known senders have room.
     let long = format!("{}{}", event("long 2"), " ".repeat(LONG / 2));
     let headers = signed("s3cret", &long, 0) + KNOWN;
     assert_eq!(running.post("/callbacks/acme", &headers, &long).await.status, 204);
-    // And the others, once it is given back.
+    // And so have the others after the room is released.
     drop((held, promised));
     let long = format!("{}{}", event("long 3"), " ".repeat(LONG));
     let headers = signed("s3cret", &long, 0) + "X-Forwarded-For: 203.0.113.9\r\n";
@@ -242,13 +242,12 @@ async fn bodies_together_take_no_more_than_there_is_room_for() {
 
 /// The bus hangs, and a callback waits for it.
 #[tokio::test(flavor = "multi_thread")]
-async fn when_enough_callbacks_wait_for_the_bus_others_are_503_before_their_bodies_are_read() {
+async fn beyond_the_callbacks_that_may_wait_for_the_bus_others_are_503_before_their_bodies_are_read() {
     let running = Running::start_with("limits: {storing: 1}").await;
-    let intruder = rusqlite::Connection::open(running.path().join("bus.db")).unwrap();
+    let intruder = rusqlite::Connection::open(running.files.path("bus.db")).unwrap();
     intruder.execute_batch("BEGIN IMMEDIATE").unwrap();
     let body = event("first");
-    let head = format!("POST /callbacks/acme HTTP/1.1\r\nHost: h\r\nContent-Length: {}\r\n", body.len());
-    let mut first = running.send(&format!("{head}{}\r\n{body}", signed("s3cret", &body, 0))).await;
+    let mut first = running.send(&callback(&body)).await;
     let shed = loop {
         let promise = running.promise("acme", STRANGER, 10);
         if let Ok(answer) = tokio::time::timeout(Duration::from_millis(50), promise).await {
@@ -262,7 +261,7 @@ async fn when_enough_callbacks_wait_for_the_bus_others_are_503_before_their_bodi
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn connections_that_let_us_wait_make_room_for_one_that_does_not() {
+async fn waiting_connections_are_evicted_for_new_ones() {
     let keys = "head_timeout: 1h, body_timeout: 1h, limits: {connections: 4}";
     let running = Running::start_with(keys).await;
     let mut lazy = Vec::new();
@@ -275,11 +274,11 @@ async fn connections_that_let_us_wait_make_room_for_one_that_does_not() {
         lazy.push(running.send(&so_far).await);
         assert_eq!(running.callback(&event(&number.to_string())).await.status, 204);
     }
-    // Four places, of which the last callback's may still be one.
+    // Four permits, of which the last callback may still have one.
     for stream in &mut lazy[..36] {
         closed(stream).await;
     }
-    // One that was served and went idle makes room as well.
+    // An idle connection after an answer is evicted, too.
     let mut idle = running.send("GET /callbacks/acme HTTP/1.1\r\nHost: h\r\n\r\n").await;
     assert_eq!(Answer::read(&mut idle).await.status, 405);
     let mut more = Vec::new();
@@ -302,7 +301,7 @@ async fn an_address_has_its_share_of_the_connections() {
     for stream in &mut lazy[..8] {
         closed(stream).await;
     }
-    // A trusted proxy's connections are everybody's.
+    // A trusted proxy's connections are of many clients.
     running.reload("head_timeout: 1h, limits: {connections_per_address: 2}");
     let mut kept = Vec::new();
     for _ in 0..10 {
@@ -343,24 +342,17 @@ async fn heads_have_a_length_a_number_of_headers_and_a_deadline() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_idle_connection_is_kept_for_longer_than_a_head_may_take() {
     let running = Running::start_with("head_timeout: 300ms, idle_timeout: 1h").await;
-    let request = |job: &str| {
-        let body = event(job);
-        let headers = signed("s3cret", &body, 0);
-        format!(
-            "POST /callbacks/acme HTTP/1.1\r\nHost: h\r\nContent-Length: {}\r\n{headers}\r\n{body}",
-            body.len()
-        )
-    };
+    let request = |job: &str| callback(&event(job));
     let mut kept = running.send(&request("first")).await;
     assert_eq!(Answer::read(&mut kept).await.status, 204);
-    // A connection on which nothing was asked is closed in the time of a head, and this one is not.
+    // A connection without a request is closed at the deadline of a head, and this one is not.
     let mut silent = running.send("").await;
     closed(&mut silent).await;
     let mut silent = running.send("").await;
     closed(&mut silent).await;
     kept.write_all(request("second").as_bytes()).await.unwrap();
     assert_eq!(Answer::read(&mut kept).await.status, 204);
-    // Its next head has its own time.
+    // Its next head has its own deadline.
     kept.write_all(b"POST").await.unwrap();
     closed(&mut kept).await;
 
@@ -371,17 +363,9 @@ async fn an_idle_connection_is_kept_for_longer_than_a_head_may_take() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn requests_in_a_row_are_answered_in_a_row() {
+async fn pipelined_requests_are_answered_in_order() {
     let running = Running::start_with("").await;
-    let request = |job: usize| {
-        let body = event(&job.to_string());
-        let headers = signed("s3cret", &body, 0);
-        format!(
-            "POST /callbacks/acme HTTP/1.1\r\nHost: h\r\nContent-Length: {}\r\n{headers}\r\n{body}",
-            body.len()
-        )
-    };
-    let requests: String = (0..50).map(request).collect();
+    let requests: String = (0..50).map(|job| callback(&event(&job.to_string()))).collect();
     let last = "GET / HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n";
     let mut stream = running.send(&(requests + last)).await;
     let mut answers = String::new();
@@ -391,9 +375,9 @@ async fn requests_in_a_row_are_answered_in_a_row() {
     assert_eq!(running.events().await.len(), 50);
 }
 
-/// Answers that are not read are not kept without bound: at some point no more requests are read, and a deadline ends it.
+/// Unread answers are bounded: at some point no more requests are read, and a deadline closes the connection.
 #[tokio::test(flavor = "multi_thread")]
-async fn who_never_listens_is_heard_no_more() {
+async fn requests_of_a_client_that_reads_no_answers_are_not_read_forever() {
     const MOST: usize = 64 << 20;
     let running = Running::start_with("head_timeout: 1s").await;
     let mut stream = TcpStream::connect(running.address).await.unwrap();
@@ -401,10 +385,10 @@ async fn who_never_listens_is_heard_no_more() {
     let mut sent = 0;
     while stream.write_all(requests.as_bytes()).await.is_ok() {
         sent += requests.len();
-        assert!(sent < MOST, "{sent} bytes of requests were read of one who takes no answers");
+        assert!(sent < MOST, "{sent} bytes of requests were read of a client that reads no answers");
     }
     assert_eq!(running.callback(EVENT).await.status, 204);
-    // One who listens late gets every answer.
+    // A client that reads late gets every answer.
     let mut stream = TcpStream::connect(running.address).await.unwrap();
     let (mut reading, mut writing) = stream.split();
     let write = async {

@@ -10,9 +10,8 @@ use crate::{
 };
 use jiff::Timestamp;
 use std::time::Duration;
-use talaria_bus::time::{after, from_proto};
-use talaria_core::{config::Route, id::DeliveryId};
-use talaria_proto::v1::DeliveryTask;
+use talaria_core::{config::Route, id::DeliveryId, time::after};
+use talaria_proto::{time::from_proto, v1::DeliveryTask};
 
 /// The gate of a route that is not shut. A gate is a time before which no delivery goes out, and how many do then.
 pub(crate) const OPEN: (Timestamp, usize) = (Timestamp::MIN, usize::MAX);
@@ -163,7 +162,7 @@ pub(crate) fn priority(task: &DeliveryTask) -> Priority {
 mod tests {
     use super::*;
     use crate::{decisions::breaker::Cause, test_config::route};
-    use talaria_bus::time::to_proto;
+    use talaria_proto::time::to_proto;
 
     #[test]
     fn a_clock_that_was_set_back_delays_a_route_no_longer_than_one_that_was_right() {

@@ -1,7 +1,7 @@
 //! The audit of operators' requests: who asked for something, and why.
 
 use jiff::Timestamp;
-use talaria_bus::time::to_proto;
+use talaria_proto::time::to_proto;
 use talaria_proto::v1::{ControlAction, ControlKind, Record, ReplayJob, record::What};
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

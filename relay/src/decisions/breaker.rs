@@ -9,8 +9,7 @@
 
 use jiff::Timestamp;
 use std::time::Duration;
-use talaria_bus::time::after;
-use talaria_core::id::DeliveryId;
+use talaria_core::{id::DeliveryId, time::after};
 use talaria_proto::v1::BreakerCause;
 
 /// The first delay of a delivery that met a fault of the configuration, behind the others of its route.

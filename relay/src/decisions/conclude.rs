@@ -10,8 +10,9 @@ use crate::decisions::{
 };
 use jiff::Timestamp;
 use std::time::Duration;
-use talaria_bus::time::{duration_to_proto, from_proto, since, to_proto};
+use talaria_core::time::since;
 use talaria_core::{config::Retry, id::DeliveryId};
+use talaria_proto::time::{duration_to_proto, from_proto, to_proto};
 use talaria_proto::v1::{
     Attempt, AttemptFinished, AttemptOutcome, ControlAction, DeliveryMoved, DeliveryRef, DeliveryState,
     DeliveryStatus, DeliveryTask, Record, record::What,

@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 use std::{fmt, time::Duration};
-use talaria_bus::time::duration_to_proto;
+use talaria_proto::time::duration_to_proto;
 use talaria_proto::v1;
 
 /// A request that was sent, or could not be.

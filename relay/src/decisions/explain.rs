@@ -10,12 +10,14 @@ use crate::{
 };
 use jiff::Timestamp;
 use std::collections::{BTreeMap, BTreeSet};
-use talaria_bus::time::{from_proto, to_proto};
 use talaria_core::{
     config::{Route, Tenant, Wanted},
     json::Value,
 };
-use talaria_proto::v1::{Attempt, Delivery, DeliveryState, Event, Explanation, RouteExplanation, RouteMatch};
+use talaria_proto::{
+    time::{from_proto, to_proto},
+    v1::{Attempt, Delivery, DeliveryState, Event, Explanation, RouteExplanation, RouteMatch},
+};
 
 #[derive(Clone, Debug)]
 pub(crate) struct ExplainInput<'a> {

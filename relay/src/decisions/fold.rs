@@ -3,8 +3,10 @@
 //! A record holds absolute values, so the last one counts, whatever its time is.
 
 use jiff::Timestamp;
-use talaria_bus::time::to_proto;
-use talaria_proto::v1::{Delivery, DeliveryState, DeliveryStatus, Event};
+use talaria_proto::{
+    time::to_proto,
+    v1::{Delivery, DeliveryState, DeliveryStatus, Event},
+};
 
 /// A delivery as the records so far describe it.
 #[derive(Clone, Debug, Default, PartialEq)]

@@ -16,8 +16,10 @@ use std::{
     collections::{BinaryHeap, VecDeque},
     time::Duration,
 };
-use talaria_bus::time::{after, before, since};
-use talaria_core::config;
+use talaria_core::{
+    config,
+    time::{after, before, since},
+};
 
 /// Added to the window, because Hermes counts a request when it arrives, and not when it was due.
 const MARGIN: Duration = Duration::from_secs(1);

@@ -5,8 +5,10 @@
 use crate::decisions::audit::{AuditInfo, record};
 use jiff::Timestamp;
 use std::collections::HashMap;
-use talaria_bus::time::{from_proto, to_proto};
-use talaria_proto::v1::{ControlKind, DeliveryTask, Pause, PauseChanged, Record, record::What};
+use talaria_proto::{
+    time::{from_proto, to_proto},
+    v1::{ControlKind, DeliveryTask, Pause, PauseChanged, Record, record::What},
+};
 
 /// The records of a pause that begins, changes or ends.
 pub(crate) fn changed(audit: &AuditInfo, now: Timestamp, pause: Pause, paused: bool) -> Vec<Record> {
@@ -94,7 +96,7 @@ impl Pauses {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use talaria_bus::time::to_proto;
+    use talaria_proto::time::to_proto;
 
     fn at(seconds: i64) -> Timestamp {
         Timestamp::from_second(1_777_000_000 + seconds).unwrap()

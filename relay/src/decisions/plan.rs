@@ -1,13 +1,14 @@
 //! The plan: the routes that an event goes to.
 
 use jiff::Timestamp;
-use talaria_bus::time::to_proto;
 use talaria_core::{
     config::{Route, Tenant},
-    json::Value,
-    json::parse,
+    json::{Value, parse},
 };
-use talaria_proto::v1::{Event, EventPlanned, Record, record::What};
+use talaria_proto::{
+    time::to_proto,
+    v1::{Event, EventPlanned, Record, record::What},
+};
 
 /// The longest text of an event in the journal, in bytes.
 const LONGEST_TEXT: usize = 16 * 1024;

@@ -38,7 +38,7 @@ pub(crate) fn made_due(task: &DeliveryTask, audit: &AuditInfo, now: Timestamp) -
 #[cfg(test)]
 mod tests {
     use super::*;
-    use talaria_bus::time::to_proto;
+    use talaria_proto::time::to_proto;
 
     #[test]
     fn the_delivery_that_probes_keeps_its_id_and_is_due_now() {

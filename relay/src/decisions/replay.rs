@@ -6,8 +6,9 @@ use crate::decisions::{
 };
 use jiff::Timestamp;
 use std::time::Duration;
-use talaria_bus::time::{after, from_proto, to_proto};
 use talaria_core::id::DeliveryId;
+use talaria_core::time::after;
+use talaria_proto::time::{from_proto, to_proto};
 use talaria_proto::v1::{
     ControlAction, ControlKind, Delivery, DeliveryState, DeliveryTask, Event, ReplayJob,
 };
@@ -94,7 +95,7 @@ pub(crate) fn next_step(job: &ReplayJob, now: Timestamp) -> Timestamp {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use talaria_bus::time::before;
+    use talaria_core::time::before;
     use talaria_proto::v1::{DeliveryStatus, ReplayCursor, record::What};
 
     fn now() -> Timestamp {

@@ -2,8 +2,10 @@
 
 use jiff::Timestamp;
 use std::time::Duration;
-use talaria_bus::time::{after, since};
-use talaria_core::config::Retry;
+use talaria_core::{
+    config::Retry,
+    time::{after, since},
+};
 
 /// The longest Retry-After that is followed; the schedule may have longer pauses.
 pub(crate) const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(3_600);
@@ -74,7 +76,7 @@ fn in_words(duration: Duration) -> String {
 mod tests {
     use super::*;
     use proptest::prelude::*;
-    use talaria_bus::time::since;
+    use talaria_core::time::since;
 
     const DAY: Duration = Duration::from_secs(86_400);
 

@@ -26,7 +26,7 @@ impl Rotation {
     pub(crate) fn learn(&mut self, route: &Route, secret: usize, exchange: &Exchange) -> bool {
         match exchange {
             // With a scheme that signs with all secrets, none is left to try.
-            Exchange::Answered(answer) if answer.status == 401 && !route.signing.takes_all_secrets() => {
+            Exchange::Answered(answer) if answer.status == 401 && !route.signing.takes_all_secrets => {
                 self.refused(secret, route.secrets.len())
             }
             Exchange::Answered(answer) if (200..300).contains(&answer.status) => {
@@ -103,7 +103,7 @@ mod tests {
     fn only_a_refusal_of_the_signature_asks_for_another_secret() {
         let mut hub = Route::clone(&test_config::route(""));
         hub.secrets.push("the old one".to_owned().into());
-        let svix = Route { signing: Scheme::Svix, ..hub.clone() };
+        let svix = Route { signing: Scheme::named("svix").unwrap(), ..hub.clone() };
         let answer = |status| Exchange::Answered(Answer { status, ..Answer::default() });
         let mut rotation = Rotation::default();
         for other in [answer(403), answer(429), answer(500), Exchange::Lost("so".into())] {

@@ -2,8 +2,8 @@
 
 use crate::decisions::{audit::who, breaker::Shut};
 use jiff::Timestamp;
-use talaria_bus::time::{for_people, from_proto};
-use talaria_proto::v1::Pause;
+use talaria_core::time::for_people;
+use talaria_proto::{time::from_proto, v1::Pause};
 
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum RouteBlock {
@@ -83,7 +83,7 @@ fn paused(pause: &Pause) -> String {
 mod tests {
     use super::*;
     use crate::decisions::breaker::Cause;
-    use talaria_bus::time::to_proto;
+    use talaria_proto::time::to_proto;
 
     #[test]
     fn a_block_has_a_reason_and_advice() {

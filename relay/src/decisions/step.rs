@@ -130,8 +130,8 @@ fn secrets(route: &Route) -> impl Iterator<Item = &str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use talaria_bus::time::{from_proto, to_proto};
     use talaria_core::id::EventId;
+    use talaria_proto::time::{from_proto, to_proto};
     use talaria_proto::v1::{AttemptOutcome, DeliveryState};
 
     #[test]
@@ -175,7 +175,7 @@ mod tests {
             assert_eq!(after(status, None), (now, 0), "{status}");
         }
         let minute = Duration::from_secs(60);
-        assert_eq!(after(429, Some(minute)), (talaria_bus::time::after(now, minute), 0));
+        assert_eq!(after(429, Some(minute)), (talaria_core::time::after(now, minute), 0));
         let (next, counted) = after(500, None);
         assert!(next > now && counted == 1, "a failure has its pause");
     }

@@ -27,7 +27,7 @@ pub async fn handshake(route: &Route) -> Handshake {
     if let Some(result) = of_forged(&send(&forwarder, &forged, 0).await) {
         return result;
     }
-    let secrets = if route.signing.takes_all_secrets() { 1 } else { route.secrets.len() };
+    let secrets = if route.signing.takes_all_secrets { 1 } else { route.secrets.len() };
     for secret in 0..secrets {
         if let Some(result) = of_signed(&send(&forwarder, &route, secret).await, secret) {
             return result;

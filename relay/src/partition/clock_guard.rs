@@ -6,7 +6,7 @@
 
 use jiff::Timestamp;
 use std::time::Duration;
-use talaria_bus::time::{after, since};
+use talaria_core::time::{after, since};
 
 /// A time server that slews makes smaller differences between two looks.
 const STEP: Duration = Duration::from_secs(120);
@@ -63,7 +63,7 @@ impl ClockGuard {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use talaria_bus::time::before;
+    use talaria_core::time::before;
 
     #[test]
     fn a_clock_that_made_a_step_is_believed_once_it_has_gone_on_for_a_while() {

@@ -14,8 +14,9 @@ use std::{
     sync::Arc,
     time::Duration,
 };
-use talaria_bus::{Announcements, Floors, LogLimit, Partition};
+use talaria_bus::{Announcements, Floors, Partition};
 use talaria_proto::v1::{OwnedPartition, RelayAnnouncement};
+use talaria_telemetry::LogLimiter;
 use tokio::{
     sync::{Semaphore, mpsc, watch},
     task::JoinSet,
@@ -151,7 +152,7 @@ async fn next(announcements: &mut Option<Announcements>) -> Option<(String, Rela
         match RelayAnnouncement::decode(bytes) {
             Ok(announced) => return Some((relay, announced)),
             Err(error) => {
-                static UNREADABLE: LogLimit = LogLimit::new();
+                static UNREADABLE: LogLimiter = LogLimiter::new();
                 if let Some(left_out) = UNREADABLE.admit() {
                     tracing::warn!(%error, relay, left_out, "announcement cannot be read");
                 }
@@ -170,7 +171,7 @@ impl Supervisor {
                     return announcements;
                 }
                 Err(error) => {
-                    static FAILED: LogLimit = LogLimit::new();
+                    static FAILED: LogLimiter = LogLimiter::new();
                     if let Some(left_out) = FAILED.admit() {
                         tracing::warn!(%error, left_out, "announcement subscription failed");
                     }
@@ -316,7 +317,7 @@ impl Supervisor {
                     ) => return (partition, None),
                     Err(error) => {
                         // All partitions fail at once.
-                        static FAILED: LogLimit = LogLimit::new();
+                        static FAILED: LogLimiter = LogLimiter::new();
                         if let Some(left_out) = FAILED.admit() {
                             tracing::error!(
                                 %error, %partition, left_out,

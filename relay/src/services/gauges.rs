@@ -17,8 +17,8 @@ use std::{
     sync::Arc,
     time::Duration,
 };
-use talaria_bus::{Partition, time::since};
-use talaria_core::config::Config;
+use talaria_bus::Partition;
+use talaria_core::{config::Config, time::since};
 use tokio::time::timeout;
 
 /// The most due deliveries of a route that are shown: an autoscaler acts on far fewer.

@@ -1,6 +1,7 @@
 //! This relay's own part of every answer: the partitions that it owns, and its view.
 
 use super::error::Error;
+use crate::clock::Clock;
 use crate::{
     partition::handle::{Owner, Owners},
     partition_set::PartitionSet,
@@ -11,8 +12,9 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
-use talaria_bus::{Bus, Clock, LogLimit, Partition};
+use talaria_bus::{Bus, Partition};
 use talaria_core::config::Config;
+use talaria_telemetry::LogLimiter;
 use tokio::{sync::watch, time::timeout};
 
 /// See [`Local::wait_briefly`].
@@ -76,7 +78,7 @@ impl Local {
         question: impl FnOnce(&rusqlite::Connection) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T, Error> {
         self.view.read(question).await.map_err(|error| {
-            static FAILED: LogLimit = LogLimit::new();
+            static FAILED: LogLimiter = LogLimiter::new();
             if let Some(left_out) = FAILED.admit() {
                 tracing::error!(%error, left_out, "status view read failed");
             }

@@ -23,6 +23,7 @@ pub(crate) mod server;
 pub(crate) mod status;
 
 use crate::{
+    clock::Clock,
     partition::handle::{Owners, Ownership},
     view::View,
 };
@@ -31,15 +32,15 @@ use local::Local;
 use refusals::Refusals;
 use status::StatusServer;
 use std::sync::Arc;
-use talaria_bus::{Bus, Clock};
-use talaria_core::config::{Config, Standing};
+use talaria_bus::Bus;
+use talaria_core::config::{Config, ConfigStatus};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 /// The dependencies of the services.
 pub(crate) struct Parts {
     pub config: watch::Receiver<Arc<Config>>,
-    pub standing: watch::Receiver<Arc<Standing>>,
+    pub standing: watch::Receiver<Arc<ConfigStatus>>,
     pub bus: Bus,
     pub view: View,
     pub clock: Clock,

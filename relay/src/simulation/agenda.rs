@@ -3,11 +3,10 @@
 use rand::{Rng as _, rngs::StdRng};
 use std::{
     fmt::Write as _,
-    fs,
     sync::{Arc, LazyLock},
     time::Duration,
 };
-use talaria_core::config::{self, Config, Missing, Reading, Role, Settings};
+use talaria_core::config::{self, Config, Missing, Reading, Role, Settings, testing::Files};
 
 pub(super) const WEEK: Duration = Duration::from_secs(7 * 86_400);
 pub(super) const TENANTS: usize = 600;
@@ -28,8 +27,6 @@ pub(super) static CONFIGS: LazyLock<[(Arc<Config>, Settings); 3]> = LazyLock::ne
 });
 
 fn compile(paces: [&str; ROUTES]) -> (Arc<Config>, Settings) {
-    let directory = tempfile::tempdir().unwrap();
-    fs::write(directory.path().join("secret"), "secret").unwrap();
     let mut text = "tenants:\n".to_owned();
     for tenant in 0..TENANTS {
         write!(text, "  t{tenant}:\n    openrouter: {{secrets: [{{file: secret}}]}}\n    routes:\n").unwrap();
@@ -43,9 +40,9 @@ fn compile(paces: [&str; ROUTES]) -> (Arc<Config>, Settings) {
             .unwrap();
         }
     }
-    let file = directory.path().join("talaria.yaml");
-    fs::write(&file, text).unwrap();
-    let Reading { settings, config } = config::read_for(&file, Role::Both, Missing::Refused);
+    let files = Files::new(&text, &[("secret", "secret")]);
+    let Reading { settings, config } =
+        config::read_for(&files.path("talaria.yaml"), Role::Both, Missing::Refused);
     (Arc::new(config.unwrap()), settings)
 }
 

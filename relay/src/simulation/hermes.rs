@@ -8,8 +8,7 @@ use std::{
     collections::{HashMap, VecDeque},
     time::Duration,
 };
-use talaria_bus::time::since;
-use talaria_core::config::Pace;
+use talaria_core::{config::Pace, time::since};
 
 /// How long it remembers an id.
 const REMEMBERS: Duration = Duration::from_secs(3_600);

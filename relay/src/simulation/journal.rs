@@ -5,9 +5,11 @@ use std::{
     collections::{HashMap, HashSet},
     sync::Arc,
 };
-use talaria_bus::time::from_proto;
 use talaria_core::id::{DeliveryId, EventId};
-use talaria_proto::v1::{Commit, DeliveryRef, DeliveryState, record::What};
+use talaria_proto::{
+    time::from_proto,
+    v1::{Commit, DeliveryRef, DeliveryState, record::What},
+};
 
 /// A relay, and its run.
 pub(super) type Author = (usize, u64);

@@ -25,14 +25,13 @@ use std::{
     sync::Arc,
     time::Duration,
 };
-use talaria_bus::{
-    Incoming, Stored,
-    time::{after, since, to_proto},
-};
+use talaria_bus::{Incoming, Stored};
+use talaria_core::time::{after, since};
 use talaria_core::{
     config::{Config, Settings},
     id::EventId,
 };
+use talaria_proto::time::to_proto;
 use talaria_proto::v1::{Commit, Event};
 
 const RELAYS: usize = 3;

@@ -8,6 +8,7 @@ mod counts;
 mod direct;
 mod row;
 
+use crate::view::schema::message;
 pub(super) use counts::Counts;
 
 use super::schema::{Attempts, job_key, span};
@@ -17,13 +18,12 @@ use prost::Message as _;
 use row::Row;
 use rusqlite::{CachedStatement, Connection, OptionalExtension as _};
 use std::collections::{BTreeMap, HashMap, hash_map::Entry};
-use talaria_bus::{
-    Committed, Partition,
-    sqlite::message,
-    time::{from_proto, to_proto},
-};
+use talaria_bus::{Committed, Partition};
 use talaria_core::id::{DeliveryId, EventId, RouteKey};
-use talaria_proto::v1::{ControlKind, DeliveryRef, Event, EventCarried, EventPlanned, Record, record::What};
+use talaria_proto::{
+    time::{from_proto, to_proto},
+    v1::{ControlKind, DeliveryRef, Event, EventCarried, EventPlanned, Record, record::What},
+};
 
 /// The result of a batch.
 #[derive(Debug, Default)]

@@ -11,9 +11,11 @@ use crate::decisions::{
 use jiff::Timestamp;
 use rusqlite::Connection;
 use std::collections::{BTreeMap, HashMap};
-use talaria_bus::time::{from_proto, to_proto};
 use talaria_core::config::Config;
-use talaria_proto::v1::{BreakerCause, Delivery, DeliveryState, Pause};
+use talaria_proto::{
+    time::{from_proto, to_proto},
+    v1::{BreakerCause, Delivery, DeliveryState, Pause},
+};
 
 pub(super) fn shut(lane: &LaneRow) -> Option<Shut> {
     let cause = match BreakerCause::try_from(lane.cause).ok()? {

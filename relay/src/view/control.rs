@@ -2,15 +2,16 @@
 
 use super::query;
 use crate::partition_set::PartitionSet;
+use crate::view::schema::message;
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension as _};
 use std::collections::{BTreeMap, BTreeSet};
-use talaria_bus::{
-    sqlite::{limit, message},
-    time::from_proto,
-};
+use talaria_bus::sqlite::limit;
 use talaria_core::id::DeliveryId;
-use talaria_proto::v1::{ControlAction, Pause, ReplayJob, ReplayJobState};
+use talaria_proto::{
+    time::from_proto,
+    v1::{ControlAction, Pause, ReplayJob, ReplayJobState},
+};
 
 /// The pause of a route or, with an empty name, of a tenant.
 pub(crate) fn pause(connection: &Connection, tenant: &str, route: &str) -> rusqlite::Result<Option<Pause>> {

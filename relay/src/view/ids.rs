@@ -7,9 +7,9 @@ use super::{
     schema::{CHUNK_BITS, job_key},
 };
 use crate::partition_set::PartitionSet;
+use crate::view::schema::message;
 use rusqlite::Connection;
 use std::collections::BTreeMap;
-use talaria_bus::sqlite::message;
 use talaria_core::short_id::IdBeginning;
 use talaria_proto::v1::{Event, KnownId, ReplayJob};
 

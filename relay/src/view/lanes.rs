@@ -5,9 +5,9 @@
 //! alone.
 
 use super::{query::DeliveryPosition, schema::CHUNK_BITS};
+use crate::view::schema::message;
 use rusqlite::{Connection, OptionalExtension as _};
 use std::collections::{BTreeMap, HashSet};
-use talaria_bus::sqlite::message;
 use talaria_proto::v1::{Delivery, DeliveryState};
 
 pub(super) struct LaneRow {

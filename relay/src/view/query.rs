@@ -5,14 +5,15 @@ use super::{
     schema::{Attempts, CHUNK_BITS, job_key, span},
 };
 use crate::partition_set::PartitionSet;
+use crate::view::schema::message;
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension as _, Row};
-use talaria_bus::{
-    sqlite::{limit, message},
-    time::from_proto,
-};
+use talaria_bus::sqlite::limit;
 use talaria_core::id::{DeliveryId, EventId};
-use talaria_proto::v1::{Attempt, Delivery, DeliveryState, Event, EventConflict, QuarantinedCallback};
+use talaria_proto::{
+    time::from_proto,
+    v1::{Attempt, Delivery, DeliveryState, Event, EventConflict, QuarantinedCallback},
+};
 
 /// A range of times at which events were received, without its end.
 #[derive(Clone, Copy, Debug)]

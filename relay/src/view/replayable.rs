@@ -4,9 +4,10 @@ use super::{
     lanes::{Between, LaneRow, Order, each, first, lanes},
     query::{DeliveryFilter, DeliveryPosition, deliveries_of_job, event_seq},
 };
+use crate::view::schema::message;
 use rusqlite::{Connection, OptionalExtension as _};
 use std::collections::BTreeMap;
-use talaria_bus::{Partition, sqlite::message};
+use talaria_bus::Partition;
 use talaria_core::{config::EventPattern, id::DeliveryId};
 use talaria_proto::v1::Delivery;
 

@@ -4,6 +4,7 @@
 //! ones. An index in another order would change another page with each row; indexes with a row for every event are in the order
 //! of their events, too, in chunks.
 
+use rusqlite::{Row, types::Type};
 use talaria_proto::v1::Attempt;
 
 /// A file of another version is rebuilt.
@@ -153,6 +154,13 @@ impl Attempts {
     pub(super) fn push(encoded: &mut Vec<u8>, attempt: &Attempt) {
         prost::encoding::message::encode(1, attempt, encoded);
     }
+}
+
+/// A column that holds a protobuf message.
+pub(crate) fn message<M: prost::Message + Default>(row: &Row<'_>, column: usize) -> rusqlite::Result<M> {
+    let bytes = row.get_ref(column)?.as_blob()?;
+    M::decode(bytes)
+        .map_err(|error| rusqlite::Error::FromSqlConversionFailure(column, Type::Blob, Box::new(error)))
 }
 
 /// The span in which a time lies.

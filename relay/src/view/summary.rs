@@ -9,9 +9,11 @@ use super::{
 use jiff::Timestamp;
 use rusqlite::{Connection, Row};
 use std::{collections::BTreeMap, time::Duration};
-use talaria_bus::time::{duration_to_proto, to_proto};
-use talaria_proto::v1::{
-    BreakerCause, BreakerState, Delivery, DeliveryState, Latency, RouteSummary, StateCount, TenantSummary,
+use talaria_proto::{
+    time::{duration_to_proto, to_proto},
+    v1::{
+        BreakerCause, BreakerState, Delivery, DeliveryState, Latency, RouteSummary, StateCount, TenantSummary,
+    },
 };
 
 /// The number of latest deliveries for the percentiles.

@@ -3,10 +3,10 @@
 use super::{ask::Somebody, entry};
 use crate::certificates::Authority;
 use std::{fs, path::Path, sync::Arc};
-use talaria_bus::{Bus, Clock};
-use talaria_core::config::{self, Config, Standing};
+use talaria_bus::Bus;
+use talaria_core::config::{self, Config, ConfigStatus};
 use talaria_proto::v1::{GetSummaryRequest, WatchDeliveriesRequest, WatchKind};
-use talaria_relay::Relay;
+use talaria_relay::{Clock, Relay};
 use tempfile::TempDir;
 use tokio::{sync::watch, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
@@ -33,7 +33,7 @@ impl Running {
         let (config, current) = watch::channel(Arc::new(config));
         let data = directory.path().join("data");
         let bus = Bus::embedded(&data).await.unwrap();
-        let (_, standing) = watch::channel(Arc::new(Standing::first(Clock::System.now())));
+        let (_, standing) = watch::channel(Arc::new(ConfigStatus::first(Clock::System.now())));
         let relay = Relay::bind(current, standing, bus, Clock::System).await.unwrap();
         let (address, stop) = (relay.address().unwrap(), CancellationToken::new());
         let stopped = stop.clone();

@@ -2,11 +2,14 @@
 
 use super::{are, fails, ids, on_both_buses, on_nats, prefix};
 use std::time::Duration;
-use talaria_bus::time::{from_proto, since};
-use talaria_proto::v1::{
-    CancelReplayJobRequest, ControlKind, DeliveryState as State, GetReplayJobRequest,
-    ListControlActionsRequest, ListReplayJobsRequest, ReplayDeliveriesRequest, ReplayDeliveriesResponse,
-    ReplayFilter, ReplayJob, ReplayJobState,
+use talaria_core::time::since;
+use talaria_proto::{
+    time::from_proto,
+    v1::{
+        CancelReplayJobRequest, ControlKind, DeliveryState as State, GetReplayJobRequest,
+        ListControlActionsRequest, ListReplayJobsRequest, ReplayDeliveriesRequest, ReplayDeliveriesResponse,
+        ReplayFilter, ReplayJob, ReplayJobState,
+    },
 };
 use talaria_tests::{
     sink::{Does, Sink},

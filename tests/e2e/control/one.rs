@@ -181,7 +181,7 @@ async fn a_waiting_delivery_is_replayed_at_once_and_not_again_at_its_old_time(bu
     let replayed = replay(&stack, &waits.id).await.unwrap();
     assert_eq!(replayed.generation, 2);
     stack.finished(&event, "a").await;
-    let due = talaria_bus::time::from_proto(waits.next_attempt_at.as_ref());
+    let due = talaria_proto::time::from_proto(waits.next_attempt_at.as_ref());
     until("the old schedule to pass", async || (jiff::Timestamp::now() > due).then_some(())).await;
     // Whatever was due by then has gone out before this.
     let other = stack.openrouter("acme").send("other", "completed").await;

@@ -160,7 +160,7 @@ async fn time_that_was_spent_paused_ages_nothing(builder: Builder) {
     pause(&stack, "acme", "a").await.unwrap();
     let event = stack.openrouter("acme").send("job", "completed").await;
     let received = stack.event(&event).await.event.unwrap().received_at;
-    let too_old = talaria_bus::time::from_proto(received.as_ref()) + Duration::from_millis(2_100);
+    let too_old = talaria_proto::time::from_proto(received.as_ref()) + Duration::from_millis(2_100);
     until("it to be too old otherwise", async || (jiff::Timestamp::now() > too_old).then_some(())).await;
     resume(&stack, "acme", "a").await;
     assert_eq!(stack.finished(&event, "a").await.delivery.unwrap().state(), State::Delivered);

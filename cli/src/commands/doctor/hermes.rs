@@ -111,17 +111,13 @@ fn help(why: &str, name: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::fs;
-    use talaria_core::config;
+    use talaria_core::config::testing;
 
     #[test]
     fn a_finding_names_the_route_and_advice_and_no_secret() {
-        let directory = tempfile::tempdir().unwrap();
-        fs::write(directory.path().join("secret"), "hidden-from-everybody").unwrap();
         let text = "tenants: {acme: {networks: [loopback], openrouter: {secrets: [{file: secret}]}, routes: {video: {url: \
                     'http://127.0.0.1:8644/webhooks/v', secret: {file: secret}}}}}";
-        fs::write(directory.path().join("talaria.yaml"), text).unwrap();
-        let config = config::load(&directory.path().join("talaria.yaml")).unwrap();
+        let config = testing::config(text, "hidden-from-everybody");
         let route = config.route("acme", "video").unwrap();
         for (handshake, level, says, helps) in [
             (Handshake::Agrees { secret: 0 }, Level::Ok, "has the route's secret", ""),

@@ -5,8 +5,10 @@ use crate::client::without_credentials;
 use jiff::Timestamp;
 use reqwest::{Client, header, redirect::Policy};
 use std::time::{Duration, SystemTime};
-use talaria_bus::time::since;
-use talaria_core::config::{Config, Role};
+use talaria_core::{
+    config::{Config, Role},
+    time::since,
+};
 use url::Url;
 
 const PUBLIC: &str = "public url";
@@ -167,7 +169,7 @@ fn of_clock(host: &str, theirs: Timestamp, ours: Timestamp, took: Duration, tole
 #[cfg(test)]
 mod tests {
     use super::{super::finding::Level, *};
-    use talaria_bus::time::{after, before};
+    use talaria_core::time::{after, before};
 
     #[test]
     fn a_proxy_in_front_of_an_ingress_is_recognized() {

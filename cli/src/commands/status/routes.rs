@@ -8,8 +8,11 @@ use crate::{
 };
 use jiff::Timestamp;
 use std::io::Write as _;
-use talaria_bus::time::{from_proto, since};
-use talaria_proto::v1::{BreakerState, DeliveryState, GetSummaryRequest, RouteSummary};
+use talaria_core::time::since;
+use talaria_proto::{
+    time::from_proto,
+    v1::{BreakerState, DeliveryState, GetSummaryRequest, RouteSummary},
+};
 
 const COLUMNS: [Column; 5] = [
     Column::new("ROUTE").at_least(12),

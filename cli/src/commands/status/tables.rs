@@ -7,10 +7,13 @@ use crate::print::{
 };
 use jiff::Timestamp;
 use std::io::{self, Write as _};
-use talaria_bus::time::{duration_from_proto, from_proto, since};
-use talaria_proto::v1::{
-    Configuration, Delivery, DeliveryState, Event, ListDeliveriesResponse, ListQuarantinedResponse,
-    QuarantinedCallback, RouteSummary, TenantSummary,
+use talaria_core::time::since;
+use talaria_proto::{
+    time::{duration_from_proto, from_proto},
+    v1::{
+        Configuration, Delivery, DeliveryState, Event, ListDeliveriesResponse, ListQuarantinedResponse,
+        QuarantinedCallback, RouteSummary, TenantSummary,
+    },
 };
 
 const TENANTS: [Column; 6] = [

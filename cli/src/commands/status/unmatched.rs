@@ -7,8 +7,10 @@ use crate::{
     print::{self, Cell, Column, DIM, Screen, state_style},
 };
 use std::io::{self, Write as _};
-use talaria_bus::time::to_proto;
-use talaria_proto::v1::{DeliveryState, ListUnmatchedRequest, TenantSummary, UnmatchedEvent};
+use talaria_proto::{
+    time::to_proto,
+    v1::{DeliveryState, ListUnmatchedRequest, TenantSummary, UnmatchedEvent},
+};
 
 const COLUMNS: [Column; 6] = [
     Column::new("RECEIVED"),

@@ -1,4 +1,4 @@
-//! Who may ask a relay, and over what.
+//! Access to a relay: tokens and TLS.
 
 use super::*;
 use crate::token::TokenHash;
@@ -17,23 +17,20 @@ fn with_relay(keys: &str) -> String {
 fn load_with_files(keys: &str, role: Role) -> Result<Config, String> {
     // On NATS, so that there may be one role alone.
     let bus = "bus: {nats: {servers: [\"nats://127.0.0.1:4222\"]}}";
-    let (directory, path) = write(&format!("{}{bus}\n", with_relay(keys)));
     let mut params = CertificateParams::default();
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     let authority = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
     let key = KeyPair::generate().unwrap();
     let server =
         CertificateParams::new(["localhost".to_owned()]).unwrap().signed_by(&key, &authority).unwrap();
-    for (file, text) in [
-        ("ca.pem", authority.pem()),
-        ("server.pem", server.pem()),
-        ("server.key", key.serialize_pem()),
-        ("other.key", KeyPair::generate().unwrap().serialize_pem()),
-        ("empty.pem", String::new()),
-    ] {
-        write_secret(&directory.path().join(file), &text, 0o600);
-    }
-    load_for(&path, role).map_err(|error| error.to_string())
+    let files = [
+        ("ca.pem", &*authority.pem(), 0o600),
+        ("server.pem", &server.pem(), 0o600),
+        ("server.key", &key.serialize_pem(), 0o600),
+        ("other.key", &KeyPair::generate().unwrap().serialize_pem(), 0o600),
+        ("empty.pem", "", 0o600),
+    ];
+    load_with(&format!("{}{bus}\n", with_relay(keys)), role, &files)
 }
 
 #[test]
@@ -45,11 +42,11 @@ fn tokens_have_a_scope_a_tenant_or_all_and_hashes() {
         hash("c")
     );
     let config = load_text(&with_relay(&text)).unwrap();
-    let token = |name: &str, scope, tenant: Option<&str>, shown: &[&str]| Token {
+    let token = |name: &str, scope, tenant: Option<&str>, presented: &[&str]| Token {
         name: name.into(),
         scope,
         tenant: tenant.map(str::to_owned),
-        hashes: shown.iter().map(|shown| TokenHash::of(shown.as_bytes())).collect(),
+        hashes: presented.iter().map(|token| TokenHash::of(token.as_bytes())).collect(),
     };
     let expected =
         [token("ops", Scope::Control, None, &["a"]), token("dash", Scope::Read, Some("acme"), &["b", "c"])];
@@ -93,7 +90,7 @@ fn each_fault_of_a_token_says_what_and_where_and_never_the_token() {
 }
 
 #[test]
-fn only_who_has_to_show_who_he_is_is_answered_from_elsewhere() {
+fn clients_on_other_machines_must_authenticate() {
     let token = format!("tokens: [{{name: ops, scope: read, hashes: [\"{}\"]}}]", hash("a"));
     let tls = "tls: {cert: server.pem, key: server.key}";
     let mutual = "tls: {cert: server.pem, key: server.key, client_ca: ca.pem}";
@@ -113,8 +110,12 @@ fn only_who_has_to_show_who_he_is_is_answered_from_elsewhere() {
         assert_eq!(loaded.is_ok(), is_valid, "{keys}: {loaded:?}");
         match loaded {
             Ok(config) => {
-                let said: Vec<_> = config.warnings.iter().map(|warning| &warning.what).collect();
-                assert_eq!(said.iter().any(|what| what.contains("in plain text")), warns, "{keys}: {said:?}");
+                let found: Vec<_> = config.warnings.iter().map(|warning| &warning.what).collect();
+                assert_eq!(
+                    found.iter().any(|what| what.contains("in plain text")),
+                    warns,
+                    "{keys}: {found:?}"
+                );
             }
             Err(error) => {
                 assert!(error.contains("could read and control everything"), "{keys}: {error}");

@@ -1,4 +1,4 @@
-//! The bus between processes, and what each role reads.
+//! The bus between processes, and the secrets of each role.
 
 use super::*;
 
@@ -17,19 +17,17 @@ fn with_nats(keys: &str) -> String {
     format!("bus:\n  nats:\n    servers: [nats://nats-1:4222]\n    {keys}\n{}", with_route(""))
 }
 
-/// Loads a text beside which there are credentials and certificates.
+/// Loads a text with credentials and certificates beside it.
 fn load_with_files(text: &str, role: Role) -> Result<Config, String> {
-    let (directory, path) = write(text);
-    let file = |name: &str, text: &str, mode| write_secret(&directory.path().join(name), text, mode);
-    file("secrets/nats.creds", CREDS, 0o600);
-    file("secrets/open.creds", CREDS, 0o644);
-    fs::create_dir(directory.path().join("certs")).unwrap();
-    for (name, mode) in [("ca.pem", 0o644), ("client.pem", 0o644), ("client.key", 0o600), ("open.key", 0o644)]
-    {
-        file(&format!("certs/{name}"), "PEM", mode);
-    }
-    load_for(&path, role)
-        .map_err(|error| error.to_string().replace(&directory.path().display().to_string(), "."))
+    let files = [
+        ("secrets/nats.creds", CREDS, 0o600),
+        ("secrets/open.creds", CREDS, 0o644),
+        ("certs/ca.pem", "PEM", 0o644),
+        ("certs/client.pem", "PEM", 0o644),
+        ("certs/client.key", "PEM", 0o600),
+        ("certs/open.key", "PEM", 0o644),
+    ];
+    load_with(text, role, &files)
 }
 
 fn nats(text: &str) -> Arc<Nats> {
@@ -52,7 +50,7 @@ fn the_bus_is_embedded_unless_nats_is_named() {
 }
 
 #[test]
-fn everything_about_nats_can_be_said() {
+fn all_settings_of_nats_are_read() {
     let text = with_nats(
         "creds: {file: secrets/nats.creds}\n    tls: {ca: certs/ca.pem, cert: certs/client.pem, key: \
          certs/client.key}\n    replicas: 3\n    prefix: acme_talaria-2\n    max_bytes: 10GiB",
@@ -176,7 +174,7 @@ fn each_fault_of_the_bus_says_what_and_where() {
 }
 
 #[test]
-fn what_everybody_can_read_of_the_bus_is_warned_of() {
+fn world_readable_secrets_of_the_bus_are_warned_of() {
     let keys = "creds: {file: secrets/open.creds}\n    tls: {cert: certs/client.pem, key: certs/open.key}";
     let warnings = load_with_files(&with_nats(keys), Role::Both).unwrap().warnings;
     let open: Vec<_> =
@@ -234,7 +232,7 @@ fn the_embedded_bus_is_for_one_process() {
     }
 }
 
-/// In the example the other bus stands behind `#`, so that the file is valid as it is.
+/// In the example the other bus is commented out.
 #[test]
 fn the_bus_of_the_documented_example_is_valid() {
     let text =

@@ -12,7 +12,7 @@ fn ip(text: &str) -> IpAddr {
 }
 
 #[test]
-fn nothing_of_it_has_to_be_said() {
+fn all_settings_have_defaults() {
     let ingress = ingress("");
     assert_eq!((ingress.max_head_bytes, ingress.max_headers), (65_536, None));
     assert_eq!(
@@ -36,7 +36,7 @@ fn nothing_of_it_has_to_be_said() {
     assert_eq!(ingress.limits, expected);
 }
 
-/// The documented example writes the defaults down.
+/// The documented example has the defaults.
 #[test]
 fn the_documented_example_says_what_the_defaults_are() {
     let text =
@@ -51,7 +51,7 @@ fn the_documented_example_says_what_the_defaults_are() {
 }
 
 #[test]
-fn every_limit_can_be_said() {
+fn every_limit_is_read() {
     let ingress = ingress(
         "max_head_bytes: 8192, max_headers: 50, head_timeout: 5s, idle_timeout: 70s, trusted_proxies: [private, 192.0.2.0/24], \
          client_address: CF-Connecting-IP, limits: {connections: 100, connections_per_address: 10, bodies: 4MiB, \
@@ -79,7 +79,7 @@ fn the_room_for_bodies_grows_with_the_longest_one() {
 }
 
 #[test]
-fn what_cannot_be_says_what_to_write() {
+fn an_invalid_value_has_a_remedy() {
     for (keys, expected) in [
         (
             "max_head_bytes: 100",

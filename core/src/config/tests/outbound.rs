@@ -1,14 +1,13 @@
-//! How requests leave: networks, TLS, headers, signatures.
+//! Outbound requests: networks, TLS, headers, signatures.
 
 use super::*;
 use crate::hermes::signature::Scheme;
 
-/// Loads a text beside which there are certificates and secrets.
+/// Loads a text with certificates and secrets beside it.
 fn load_with_files(text: &str, role: Role) -> Result<Config, String> {
-    let (directory, path) = write(text);
     let made = rcgen::generate_simple_self_signed(["test".to_owned()]).unwrap();
     let other = rcgen::generate_simple_self_signed(["other".to_owned()]).unwrap();
-    for (name, text, mode) in [
+    let files = [
         ("new", "the new secret", 0o600),
         ("token", "Bearer abc", 0o600),
         ("blanks", " secret", 0o600),
@@ -18,11 +17,8 @@ fn load_with_files(text: &str, role: Role) -> Result<Config, String> {
         ("other.key", &other.signing_key.serialize_pem(), 0o600),
         ("empty.pem", "", 0o644),
         ("nonsense.pem", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n", 0o644),
-    ] {
-        write_secret(&directory.path().join(name), text, mode);
-    }
-    load_for(&path, role)
-        .map_err(|error| error.to_string().replace(&directory.path().display().to_string(), "."))
+    ];
+    load_with(text, role, &files)
 }
 
 fn route(keys: &str) -> Arc<Route> {
@@ -32,9 +28,9 @@ fn route(keys: &str) -> Arc<Route> {
 }
 
 #[test]
-fn nothing_of_it_has_to_be_said() {
+fn all_settings_have_defaults() {
     let route = route("");
-    assert_eq!((route.signing, route.secrets.len(), route.headers.len()), (Scheme::Hub, 1, 0));
+    assert_eq!((route.signing.name, route.secrets.len(), route.headers.len()), ("hub", 1, 0));
     assert!(route.tls.is_none());
 }
 
@@ -72,7 +68,7 @@ fn a_url_that_its_tenant_does_not_allow_is_an_error_that_says_what_to_add() {
 }
 
 #[test]
-fn what_is_no_network_is_an_error() {
+fn an_invalid_network_is_an_error() {
     for (network, why) in [("public", "not a network"), ("10.1.2.3/16", "that one is 10.1.0.0/16")] {
         let error =
             load_text(&with_route("").replace("[loopback]", &format!("[loopback, {network}]"))).unwrap_err();
@@ -105,8 +101,8 @@ fn a_secret_is_one_or_several() {
 
 #[test]
 fn requests_are_signed_by_one_of_four_schemes() {
-    for (name, scheme) in Scheme::NAMES {
-        assert_eq!(route(&format!("signing: {name}")).signing, scheme);
+    for scheme in Scheme::ALL {
+        assert_eq!(route(&format!("signing: {}", scheme.name)).signing.name, scheme.name);
     }
     let error = load_text(&with_route("signing: rot13")).unwrap_err();
     assert!(

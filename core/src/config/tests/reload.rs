@@ -1,4 +1,4 @@
-//! What is told of two files, and what becomes of one while the other is in force.
+//! The differences of two files, and the reload from one to the other.
 
 use super::*;
 
@@ -15,7 +15,7 @@ tenants:
     routes: {r: {url: 'https://hermes.example/webhooks/r', secret: {env: PATH}}}
 ";
 
-/// Two files in the same directory, the second one made of the first, and what differs.
+/// A file that is changed.
 struct Both {
     directory: TempDir,
     path: PathBuf,
@@ -47,7 +47,7 @@ fn keys(differences: &BTreeMap<String, Difference>) -> Vec<(&str, Difference)> {
     differences.iter().map(|(key, difference)| (key.as_str(), *difference)).collect()
 }
 
-/// Which routes are the very same as before.
+/// The routes with the same `Arc` as before.
 fn same(before: &Config, after: &Config) -> Vec<String> {
     let is_same = |t: &str, r: &str| Arc::ptr_eq(before.route(t, r).unwrap(), after.route(t, r).unwrap());
     let routes = after.routes().filter(|(t, r)| before.route(&t.name, &r.name).is_some());
@@ -71,7 +71,7 @@ fn another_order_style_or_comment_is_the_same() {
 }
 
 #[test]
-fn what_changed_is_known_by_its_key_and_what_did_not_stays_the_very_same() {
+fn changes_are_known_by_key_and_unchanged_values_keep_their_arc() {
     use Difference::{Added, Changed, Removed};
     let (running, differences, reloaded) = Both::new().changed("prompt: '{data.id}'", "pace: off");
     let expected = [("tenants.acme.routes.other.pace", Added), ("tenants.acme.routes.other.prompt", Removed)];
@@ -85,11 +85,11 @@ fn what_changed_is_known_by_its_key_and_what_did_not_stays_the_very_same() {
     assert_eq!(keys(&differences), [("tenants.acme.routes.video.headers.X-A", Changed)]);
     assert_eq!(same(&running, &reloaded.config), ["acme/other", "else/r"]);
 
-    // Names that begin alike are names of their own.
+    // A name is no prefix of another.
     let (running, _, reloaded) = Both::new().changed("      other: {", "      video-2: {");
     assert_eq!(same(&running, &reloaded.config), ["acme/video", "else/r"]);
 
-    // What OpenRouter signs with says nothing about routes; which networks there are does, and so does a default.
+    // OpenRouter's settings do not affect routes; networks and defaults do.
     let (running, _, reloaded) =
         Both::new().changed("  acme:\n    openrouter: {", "  acme:\n    openrouter: {tolerance: 1m, ");
     assert_eq!(reloaded.changes.to_string(), "changed tenant acme");
@@ -144,7 +144,7 @@ fn a_secret_that_is_rotated_in_its_file_is_a_change_for_those_who_read_it() {
 }
 
 #[test]
-fn what_was_opened_at_the_start_stays_and_is_named() {
+fn fixed_settings_stay_and_are_named() {
     let both = Both::new();
     let (running, _, reloaded) = both.changed(
         "retention: 7d",
@@ -158,7 +158,7 @@ fn what_was_opened_at_the_start_stays_and_is_named() {
         (reloaded.config.relay.in_flight, reloaded.config.retention),
         (9, Duration::from_secs(86_400))
     );
-    // A process that does not listen there needs no restart.
+    // A process of another role needs no restart.
     let (_, read) = both.read(Role::Both);
     assert_eq!(
         reload(Role::Ingress, &running, read.clone(), &BTreeMap::new()).unwrap().needs_restart,
@@ -171,27 +171,29 @@ fn what_was_opened_at_the_start_stays_and_is_named() {
     assert!(super::super::reload::needs_restart("bus.nats.servers", Role::Ingress));
     assert!(!super::super::reload::needs_restart("relay.grpc", Role::Ingress));
     assert!(!super::super::reload::needs_restart("business", Role::Both));
-    // The default, written down, is no other address.
+    // The written default is the same address.
     let (_, differences, reloaded) = Both::new().changed("retention: 7d", "relay: {grpc: 127.0.0.1:50051}");
     assert!(!differences.is_empty() && reloaded.needs_restart.is_empty());
 }
 
 #[test]
-fn fingerprints_tell_what_is_the_same_and_nothing_else() {
+fn fingerprints_show_equality_and_nothing_else() {
     let both = Both::new();
     let (settings, _) = both.read(Role::Both);
-    let shown = settings.fingerprints(&[7; settings::SALT]);
-    assert_eq!(shown, settings.fingerprints(&[7; settings::SALT]));
+    let fingerprints = settings.fingerprints(&[7; settings::SALT]);
+    assert_eq!(fingerprints, settings.fingerprints(&[7; settings::SALT]));
     let other = settings.fingerprints(&[8; settings::SALT]);
-    assert!(shown.iter().all(|(key, fingerprint)| other[key] != *fingerprint || fingerprint.len() == 4));
-    let long = |key: &str| shown[key].len();
+    assert!(
+        fingerprints.iter().all(|(key, fingerprint)| other[key] != *fingerprint || fingerprint.len() == 4)
+    );
+    let long = |key: &str| fingerprints[key].len();
     assert_eq!((long("retention"), long("tenants.acme.routes.video.url")), (16, 16));
-    // Of what may be a secret hardly anything.
+    // Possible secrets have short ones.
     assert_eq!(long("tenants.acme.routes.video.secret"), 4);
     assert_eq!(long("tenants.acme.openrouter.secrets"), 4);
     assert_eq!(long("tenants.acme.routes.video.headers.X-A"), 4);
-    assert!(!format!("{settings:?} {shown:?}").contains("acme-hermes-secret"));
-    // What a key keeps from before, it keeps with everything below it.
+    assert!(!format!("{settings:?} {fingerprints:?}").contains("acme-hermes-secret"));
+    // `with_older` includes the keys below.
     fs::write(&both.path, TWO.replace("retention: 7d", "bus: {nats: {servers: [nats://n:4222]}}\nbusy: 1"))
         .unwrap();
     let newer = Settings::read(&fs::read_to_string(&both.path).unwrap(), both.directory.path(), Role::Both);
@@ -203,7 +205,7 @@ fn fingerprints_tell_what_is_the_same_and_nothing_else() {
 }
 
 #[test]
-fn what_cannot_be_read_or_parsed_has_settings_all_the_same() {
+fn an_invalid_file_has_settings_too() {
     let both = Both::new();
     let (settings, _) = both.read(Role::Both);
     fs::write(&both.path, "tenants: [").unwrap();
@@ -211,7 +213,7 @@ fn what_cannot_be_read_or_parsed_has_settings_all_the_same() {
     assert!(!broken.since(&settings).is_empty());
     let problems = config.unwrap_err().into_problems();
     assert_eq!((problems.len(), problems[0].line), (1, 1), "{problems:?}");
-    // A file that is not valid names files that may mend it.
+    // An invalid file names files whose change may make it valid.
     fs::write(&both.path, TWO.replace("secrets/acme-hermes", "secrets/later")).unwrap();
     let Reading { settings, config } = read_for(&both.path, Role::Both, Missing::Refused);
     assert!(config.is_err() && settings.files().contains(&both.directory.path().join("secrets/later")));
@@ -221,7 +223,7 @@ fn what_cannot_be_read_or_parsed_has_settings_all_the_same() {
 }
 
 #[test]
-fn what_guards_an_address_does_not_go_while_the_address_stays() {
+fn tokens_cannot_be_removed_while_the_address_stays() {
     let both = Both::new();
     let token = crate::token::TokenHash::of(b"a token");
     let guarded = format!(
@@ -237,11 +239,11 @@ fn what_guards_an_address_does_not_go_while_the_address_stays() {
         problem.what.starts_with("relay.grpc stays 0.0.0.0:50051 until a restart, and whoever"),
         "{problem}"
     );
-    // A process that does not listen there has nothing to guard.
+    // A process of another role does not listen there.
     assert!(reload(Role::Ingress, &running, read, &differences).is_ok());
 }
 
-/// What a process that runs reads, of two tenants, one with two secrets.
+/// The configuration of a running process.
 fn tolerated(both: &Both, text: &str) -> Result<Config, Error> {
     fs::write(&both.path, text).unwrap();
     read_for(&both.path, Role::Ingress, Missing::Tolerated).config
@@ -258,7 +260,7 @@ fn a_tenant_whose_secret_is_missing_takes_down_no_other() {
     let both = Both::new();
     let config = tolerated(&both, SHARED).unwrap();
     let (acme, other) = (&config.tenants["acme"], &config.tenants["other"]);
-    // The one has a secret that can be read, and the other one has none.
+    // The first tenant has a readable secret, and the second has none.
     assert_eq!((acme.secrets.len(), acme.unread.len(), acme.down()), (1, 1, None));
     let problem = other.down().unwrap();
     assert!(problem.line == 4 && problem.what.contains("cannot read the secret in "), "{problem}");
@@ -270,7 +272,7 @@ fn a_tenant_whose_secret_is_missing_takes_down_no_other() {
         warnings[1].starts_with("tenant other: ")
             && warnings[1].ends_with("; its callbacks are answered 503")
     );
-    // `check` still fails, and so does a start without any tenant left.
+    // `check` still fails, and so does a start without any working tenant.
     assert_eq!(load_for(&both.path, Role::Ingress).unwrap_err().into_problems().len(), 2);
     let alone = SHARED.replace("secrets/acme-openrouter", "secrets/away");
     assert_eq!(tolerated(&both, &alone).unwrap_err().into_problems().len(), 3);
@@ -316,19 +318,19 @@ fn a_route_whose_secret_is_missing_takes_down_no_other() {
     };
     warned("route acme/lacks: cannot read ", "; the route is down, and what is for it waits");
     warned("route acme/rotates: cannot read ", "; its other ones are used");
-    // `check` still fails, and so does a start without any route left.
+    // `check` still fails, and so does a start without any working route.
     assert_eq!(load_for(&both.path, Role::Relay).unwrap_err().into_problems().len(), 3);
     assert!(
         read(Role::Ingress).routes().all(|(_, route)| route.down.is_none()),
         "an ingress reads none of them"
     );
-    // What comes is taken, and what is there may not go.
+    // A missing secret may appear, and a present one may not disappear.
     let secret = both.directory.path().join("secrets/new");
     write_secret(&secret, "ours", 0o600);
     let whole = read(Role::Relay);
     let changed = [("tenants.acme.routes.lacks.secret".to_owned(), Difference::Changed)].into();
-    let mended = reload(Role::Relay, &config, whole.clone(), &changed).unwrap().config;
-    assert!(mended.route("acme", "lacks").unwrap().down.is_none());
+    let repaired = reload(Role::Relay, &config, whole.clone(), &changed).unwrap().config;
+    assert!(repaired.route("acme", "lacks").unwrap().down.is_none());
     let problem = reload(Role::Relay, &whole, config.clone(), &changed).unwrap_err();
     assert!(problem.what.starts_with("cannot read the secret in "), "{problem}");
     let changed = [("retention".to_owned(), Difference::Changed)].into();
@@ -342,7 +344,7 @@ fn a_route_whose_secret_is_missing_takes_down_no_other() {
 }
 
 #[test]
-fn a_secret_that_goes_away_takes_down_nobody_who_works() {
+fn a_secret_that_disappears_takes_down_no_working_tenant() {
     let both = Both::new();
     let secrets = both.directory.path().join("secrets");
     let without = tolerated(&both, SHARED).unwrap();
@@ -353,12 +355,12 @@ fn a_secret_that_goes_away_takes_down_nobody_who_works() {
     let changed = |key: &str| [(key.to_owned(), Difference::Changed)].into();
     let reload = |from: &Config, to: &Config, key| reload(Role::Ingress, from, to.clone(), &changed(key));
     let (other, acme) = ("tenants.other.openrouter.secrets", "tenants.acme.openrouter.secrets");
-    // What was missing may come, and what is still missing stops no other change.
-    let mended = reload(&without, &partly, other).unwrap().config;
-    assert!(mended.tenants["other"].down().is_none() && mended.tenants["acme"].unread.len() == 1);
+    // A missing secret may appear, and one that is still missing stops no other change.
+    let repaired = reload(&without, &partly, other).unwrap().config;
+    assert!(repaired.tenants["other"].down().is_none() && repaired.tenants["acme"].unread.len() == 1);
     assert!(reload(&partly, &whole, acme).is_ok());
     assert!(reload(&without, &without, "retention").is_ok());
-    // What is there may not go.
+    // A present secret may not disappear.
     for (from, to, key) in [(&partly, &without, other), (&whole, &partly, acme), (&whole, &without, acme)] {
         let problem = reload(from, to, key).unwrap_err();
         assert!(problem.what.starts_with("cannot read the secret in "), "{problem}");

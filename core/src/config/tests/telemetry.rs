@@ -1,4 +1,4 @@
-//! Where traces go.
+//! The collector of traces.
 
 use super::*;
 use secrecy::ExposeSecret as _;
@@ -16,7 +16,7 @@ fn traces_go_nowhere_unless_a_collector_is_named() {
 }
 
 #[test]
-fn everything_about_a_collector_can_be_said() {
+fn all_settings_of_a_collector_are_read() {
     let (directory, path) = write(&with_telemetry(
         "otlp: https://collector:4317, sample: 2.5%, headers: {Authorization: {file: token}}, ca: ca.pem",
     ));
@@ -34,7 +34,7 @@ fn everything_about_a_collector_can_be_said() {
 }
 
 #[test]
-fn what_is_wrong_with_a_collector_is_told() {
+fn each_fault_of_a_collector_is_reported() {
     for (keys, what) in [
         ("sample: 5%", "the key otlp is missing"),
         ("otlp: collector:4317", "must begin with http:// or https://"),

@@ -41,7 +41,7 @@ fn a_tunnel_is_a_quick_one_unless_it_has_a_token() {
 }
 
 #[test]
-fn what_a_tunnel_cannot_be_is_said_where_it_stands() {
+fn each_fault_of_a_tunnel_has_its_location() {
     let public = "ingress: {public_url: https://hooks.example.com}\n";
     for (keys, expected) in [
         (
@@ -68,7 +68,7 @@ fn what_a_tunnel_cannot_be_is_said_where_it_stands() {
             "one fault, said once: {error}"
         );
     }
-    // The one thing that is wrong is the URL.
+    // Only the URL is wrong.
     let error = load_tunnel(
         "ingress: {public_url: ftp://x}\ntunnel: {token: {file: secrets/tunnel-token}}",
         Role::Both,

@@ -1,4 +1,4 @@
-//! What operators write: what is taken, and what is refused with what to write instead.
+//! Written values that are accepted, or refused with a remedy.
 
 use super::*;
 
@@ -21,7 +21,7 @@ fn own_keys_hold_what_anchors_are_on() {
         (Duration::from_secs(7), Some(Pace { count: 5, window: Duration::from_secs(1) }))
     );
 
-    // They are no settings, but what is made of them is.
+    // They are no settings, but values with their anchors are.
     let (_directory, path) = write(&text);
     let before = read_for(&path, Role::Both, Missing::Refused).settings;
     fs::write(&path, text.replace("[1, {a: b}]", "[2]").replace("timeout: 7s", "timeout: 8s")).unwrap();
@@ -62,8 +62,8 @@ fn a_key_that_is_not_known_says_what_is_meant_or_where_it_belongs() {
     }
 }
 
-/// Words of a parser's or of Rust's own.
-const TRADE: [&str; 14] = [
+/// Words of a parser or of Rust.
+const JARGON: [&str; 14] = [
     "field",
     "struct",
     "deserialize",
@@ -139,8 +139,8 @@ fn no_error_speaks_of_rust_or_of_the_grammar_of_yaml() {
             wrong.push(format!("it is taken: {text}"));
             continue;
         };
-        let said = found.split("help:").next().unwrap_or_default();
-        if TRADE.iter().any(|word| said.contains(word)) || !found.contains("help: ") {
+        let message = found.split("help:").next().unwrap_or_default();
+        if JARGON.iter().any(|word| message.contains(word)) || !found.contains("help: ") {
             wrong.push(format!("{found}\n{text}"));
         }
     }
@@ -284,7 +284,7 @@ fn a_byte_order_mark_is_no_part_of_a_secret() {
 }
 
 #[test]
-fn what_nobody_sees_in_a_secret_is_refused_and_named() {
+fn an_invisible_character_in_a_secret_is_refused_and_named() {
     let invisible = [
         '\u{a0}', '\u{ad}', '\u{200b}', '\u{200d}', '\u{200e}', '\u{202e}', '\u{2028}', '\u{2029}',
         '\u{2060}', '\u{3000}', '\u{feff}',
@@ -306,7 +306,7 @@ fn what_nobody_sees_in_a_secret_is_refused_and_named() {
 }
 
 #[test]
-fn what_may_have_been_copied_along_with_a_secret_is_warned_of() {
+fn characters_that_may_have_been_copied_with_a_secret_are_warned_of() {
     for (secret, odd) in [
         (" secret", "white space at an end"),
         ("secret ", "white space at an end"),
@@ -318,9 +318,9 @@ fn what_may_have_been_copied_along_with_a_secret_is_warned_of() {
     ] {
         let config = with_secret(secret.as_bytes()).unwrap();
         assert_eq!(config.tenants["acme"].secrets[0].expose_secret(), secret, "it is taken as it is");
-        let told: Vec<_> =
+        let found: Vec<_> =
             config.warnings.iter().map(ToString::to_string).filter(|warning| warning.contains(odd)).collect();
-        assert!(told.len() == 1 && !told[0].contains("c2Vj"), "{secret}: {:?}", config.warnings);
+        assert!(found.len() == 1 && !found[0].contains("c2Vj"), "{secret}: {:?}", config.warnings);
     }
     assert!(
         with_secret(b"se cret \"x\" v1,")
@@ -332,7 +332,7 @@ fn what_may_have_been_copied_along_with_a_secret_is_warned_of() {
 }
 
 #[test]
-fn every_kind_of_secret_is_looked_at() {
+fn every_kind_of_secret_is_checked() {
     let (directory, path) = write(&with_route("headers: {X-A: {file: odd}}"));
     for (name, expected) in
         [("secrets/acme-openrouter", ":4:"), ("secrets/acme-hermes", ":8:"), ("odd", ":9:")]

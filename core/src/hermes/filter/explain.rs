@@ -1,7 +1,7 @@
-//! Why a filter does not hold, in words.
+//! Explanations of filters that do not hold.
 //!
-//! It walks the filter as the decision does, with the outcome that was wanted turned round under each `not`. Where one
-//! condition decides, it tells of that one; where every one had to fail, of the first few.
+//! Walks the filter as the decision does, and inverts the wanted outcome under each `not`. If one condition decides, the
+//! explanation has that one; if all had to fail, the first few.
 
 use super::{Field, Filter, Root, Test};
 use crate::json::{
@@ -10,31 +10,31 @@ use crate::json::{
 };
 use std::fmt;
 
-/// How much of a value is told, in characters.
-const SHOWN: usize = 80;
+/// The longest form of a value, in characters.
+const LONGEST_VALUE: usize = 80;
 
-/// How many conditions are told of where all of them had to fail.
+/// The most conditions in a list.
 const CONDITIONS: usize = 4;
 
-/// How long the whole may be, in characters: such conditions nest.
+/// The longest explanation, in characters: lists of conditions nest.
 const LONGEST: usize = 1000;
 
 impl Filter {
-    /// Why the payload is not wanted: the first condition that decided so, and what the payload has there. `None`
-    /// where it is wanted, which is exactly where [`Self::matches`] is true.
+    /// Why the payload does not match: the first deciding condition, and the payload's value. `None` exactly if
+    /// [`Self::matches`] is true.
     pub fn explain(&self, payload: &Value, event_type: &Text) -> Option<String> {
         let why = self.why_not(true, payload, &Value::String(event_type.clone()))?;
         Some(shortened(&why, LONGEST))
     }
 
-    /// Why it does not come to this; `None` where it does.
+    /// Why the outcome is not the wanted one; `None` if it is.
     fn why_not(&self, wanted: bool, payload: &Value, event_type: &Value) -> Option<String> {
         let each = |filter: &Self| filter.why_not(wanted, payload, event_type);
         match (self, wanted) {
             (Self::Not(filter), _) => filter.why_not(!wanted, payload, event_type),
             (Self::Field(field, test), _) => {
                 let value = field.resolve(payload, event_type);
-                (test.holds(value) != wanted).then(|| tell(field, test, wanted, value))
+                (test.holds(value) != wanted).then(|| describe(field, test, wanted, value))
             }
             (Self::All(filters), true) | (Self::Any(filters), false) => filters.iter().find_map(each),
             (Self::Any(filters), true) => {
@@ -47,31 +47,33 @@ impl Filter {
     }
 }
 
-/// What all of them say, unless one of them has nothing to say.
-fn each_of(filters: &[Filter], say: impl Fn(&Filter) -> Option<String>) -> Option<Vec<String>> {
-    filters.iter().map(say).collect()
+/// The explanations of all filters; `None` if one of them has none.
+fn each_of(filters: &[Filter], explain: impl Fn(&Filter) -> Option<String>) -> Option<Vec<String>> {
+    filters.iter().map(explain).collect()
 }
 
-fn every(what: &str, whys: &[String]) -> String {
-    let shown = whys.iter().take(CONDITIONS).map(String::as_str).collect::<Vec<_>>().join("; ");
+fn every(heading: &str, whys: &[String]) -> String {
+    let list = whys.iter().take(CONDITIONS).map(String::as_str).collect::<Vec<_>>().join("; ");
     match whys.len() {
         0 => "its list of conditions is empty".to_owned(),
-        1 => shown,
-        n if n > CONDITIONS => format!("{what}: {shown}; and {} more", n - CONDITIONS),
-        _ => format!("{what}: {shown}"),
+        1 => list,
+        n if n > CONDITIONS => format!("{heading}: {list}; and {} more", n - CONDITIONS),
+        _ => format!("{heading}: {list}"),
     }
 }
 
 /// "data.status should equal "failed", and is "completed"".
-fn tell(field: &Field, test: &Test, wanted: bool, value: Option<&Value>) -> String {
+fn describe(field: &Field, test: &Test, wanted: bool, value: Option<&Value>) -> String {
     let not = if wanted { "" } else { "not " };
     let asked = match (test, wanted) {
         (Test::Exists(there), _) if *there == wanted => "exist".to_owned(),
         (Test::Exists(_), _) => "be missing".to_owned(),
-        (Test::Equals(value), true) | (Test::NotEquals(value), false) => format!("equal {}", show(value)),
-        (Test::Equals(value), false) | (Test::NotEquals(value), true) => format!("not equal {}", show(value)),
-        (Test::Contains(value), _) => format!("{not}contain {}", show(value)),
-        (Test::In(values), _) => format!("{not}be in {}", show(&Value::Array(values.clone()))),
+        (Test::Equals(value), true) | (Test::NotEquals(value), false) => format!("equal {}", short(value)),
+        (Test::Equals(value), false) | (Test::NotEquals(value), true) => {
+            format!("not equal {}", short(value))
+        }
+        (Test::Contains(value), _) => format!("{not}contain {}", short(value)),
+        (Test::In(values), _) => format!("{not}be in {}", short(&Value::Array(values.clone()))),
         (Test::Regex(pattern), _) => format!("{not}match regex {}", quoted(pattern.as_written())),
     };
     let Some(value) = value else { return format!("{field} should {asked}, and is missing") };
@@ -81,10 +83,10 @@ fn tell(field: &Field, test: &Test, wanted: bool, value: Option<&Value>) -> Stri
         }
         _ => String::new(),
     };
-    format!("{field} should {asked}, and is {}{as_text}", show(value))
+    format!("{field} should {asked}, and is {}{as_text}", short(value))
 }
 
-/// As the operator writes it.
+/// The form in the configuration.
 impl fmt::Display for Field {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let root = match self.root {
@@ -97,20 +99,20 @@ impl fmt::Display for Field {
     }
 }
 
-fn show(value: &Value) -> String {
+fn short(value: &Value) -> String {
     match value {
         Value::String(text) => quoted(&text.to_str_lossy()),
         // JSON, and so without control characters.
-        _ => shortened(&dump_start(value, SHOWN + 1), SHOWN),
+        _ => shortened(&dump_start(value, LONGEST_VALUE + 1), LONGEST_VALUE),
     }
 }
 
-/// In quotes, and with what would steer a terminal escaped.
+/// The text in quotes, with control characters escaped.
 pub(crate) fn quoted(text: &str) -> String {
-    format!("{:?}", shortened(text, SHOWN))
+    format!("{:?}", shortened(text, LONGEST_VALUE))
 }
 
-/// At most so many characters, the last of them … if there were more.
+/// The text, truncated to a length with … at its end.
 fn shortened(text: &str, longest: usize) -> String {
     match text.char_indices().nth(longest) {
         Some(_) => text.chars().take(longest - 1).chain(['…']).collect(),

@@ -1,7 +1,7 @@
 use super::*;
 use crate::decisions::exchange::{Answer, Exchange, Timings};
-use talaria_bus::time::after;
 use talaria_core::id::EventId;
+use talaria_core::time::after;
 
 fn now() -> Timestamp {
     Timestamp::from_second(1_777_000_000).unwrap()

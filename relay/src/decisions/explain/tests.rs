@@ -4,11 +4,11 @@ use crate::{
     test_config,
 };
 use std::time::Duration;
-use talaria_bus::time::after;
 use talaria_core::{
     config::Config,
     id::{DeliveryId, EventId},
     json::parse,
+    time::after,
 };
 
 const PAYLOAD: &str = r#"{"type":"video.done","data":{"id":"j","status":"failed"}}"#;

@@ -4,7 +4,7 @@ mod networks;
 mod tls;
 
 use super::*;
-use crate::{decisions::prepare::NAMES, test_config};
+use crate::{decisions::prepare, test_config};
 use bytes::Bytes;
 use http::HeaderName;
 use talaria_core::config::Header;
@@ -76,14 +76,14 @@ async fn header_names_are_in_the_case_in_which_they_were_written() {
     let names = ["X-API-Key", "x-lower", "X-odd-CASE"];
     let route = Route { headers: names.map(own).into(), ..route(&url, Duration::from_secs(5)) };
     let mut request = request();
-    for name in NAMES.into_iter().chain(names) {
+    for name in prepare::names().into_iter().chain(names) {
         request.headers.insert(HeaderName::try_from(name).unwrap(), "v".parse().unwrap());
     }
     let forwarder = Forwarder::default();
     let (exchange, _) = forwarder.exchange(&route, request).await;
     assert!(matches!(exchange, Exchange::Answered(_)), "{exchange:?}");
     let sent = server.await.unwrap();
-    for name in NAMES.into_iter().chain(names).chain([
+    for name in prepare::names().into_iter().chain(names).chain([
         "X-GitHub-Event",
         "X-GitHub-Delivery",
         "Host",

@@ -18,7 +18,7 @@ mod tls;
 
 pub(crate) use tls::{causes, refusal};
 
-use crate::decisions::prepare::NAMES;
+use crate::decisions::prepare::names;
 use bytes::Bytes;
 use connect::Connector;
 use http::Extensions;
@@ -96,7 +96,7 @@ impl Clients {
         if let Some(casing) = casings.get(&own) {
             return casing.clone();
         }
-        let casing = casing::of(NAMES.into_iter().chain(own.iter().map(String::as_str)));
+        let casing = casing::of(names().into_iter().chain(own.iter().map(String::as_str)));
         casings.insert(own, casing.clone());
         casing
     }

@@ -4,8 +4,11 @@ use super::*;
 use crate::partition::state::tests::driver::{event, finished, moved, start, started};
 use rand::{Rng as _, SeedableRng as _, rngs::StdRng};
 use std::{collections::BTreeMap, time::Duration};
-use talaria_bus::time::{after, from_proto, to_proto};
-use talaria_proto::v1::{DeliveryTask, EventPlanned, Record, record::What};
+use talaria_core::time::after;
+use talaria_proto::{
+    time::{from_proto, to_proto},
+    v1::{DeliveryTask, EventPlanned, Record, record::What},
+};
 
 fn at(seconds: u64) -> Timestamp {
     after(start(), Duration::from_secs(seconds))

@@ -15,9 +15,9 @@ use crate::{
 use jiff::Timestamp;
 use metrics::counter;
 use std::{sync::Arc, time::Duration};
-use talaria_bus::LogLimit;
 use talaria_core::config::Route;
 use talaria_proto::v1::{AttemptStarted, DeliveryRef, record::What};
+use talaria_telemetry::LogLimiter;
 
 /// An attempt that is durable within this time after its admission keeps its slot: the pace has this margin.
 const SLOT_TOLERANCE: Duration = Duration::from_millis(100);
@@ -89,7 +89,7 @@ impl Machine {
             }
             self.refresh();
             if (self.records.len(), begun) == before && self.agenda.next_due().is_some_and(|due| due <= now) {
-                static STUCK: LogLimit = LogLimit::new();
+                static STUCK: LogLimiter = LogLimiter::new();
                 if let Some(left_out) = STUCK.admit() {
                     let partition = self.partition;
                     tracing::error!(%partition, left_out, "due deliveries cannot be begun");
@@ -153,7 +153,7 @@ impl Machine {
 
     /// An attempt is durable and goes out. If that took too long for its slot, it gets a new one.
     pub(crate) fn goes_out(&mut self, attempt: &mut Attempt, now: Timestamp) {
-        let took = talaria_bus::time::since(now, attempt.admitted);
+        let took = talaria_core::time::since(now, attempt.admitted);
         if took >= SLOT_TOLERANCE
             && let Some(lane) = self.state.lane_of(attempt.key)
             && let Some(known) = self.routes.get_mut(&lane)

@@ -16,8 +16,10 @@ use crate::{
 use jiff::Timestamp;
 use prost::Message as _;
 use std::sync::Arc;
-use talaria_bus::time::from_proto;
-use talaria_proto::v1::{DeliveryTask, record::What};
+use talaria_proto::{
+    time::from_proto,
+    v1::{DeliveryTask, record::What},
+};
 use tokio::sync::oneshot;
 
 impl Machine {

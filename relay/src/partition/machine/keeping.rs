@@ -8,7 +8,7 @@ use crate::{
 use jiff::Timestamp;
 use prost::Message as _;
 use std::collections::HashMap;
-use talaria_bus::time::before;
+use talaria_core::time::before;
 use talaria_proto::v1::{CarriedDelivery, DeliveryTask, EventCarried, EventsForgotten, record::What};
 
 /// Work of the retention that needs I/O.

@@ -20,6 +20,7 @@ mod keeping;
 mod windows;
 
 pub(crate) use keeping::Keeping;
+use talaria_proto::time::to_proto;
 
 use super::{
     agenda::Agenda,
@@ -33,7 +34,7 @@ use crate::{
 use jiff::Timestamp;
 use prost::Message as _;
 use std::{collections::HashMap, mem, sync::Arc};
-use talaria_bus::{Floors, Identity, Incoming, Partition, Stored, time::to_proto};
+use talaria_bus::{Floors, Identity, Incoming, Partition, Stored};
 use talaria_core::{
     config::{Config, Route},
     id::{DeliveryId, EventId},

@@ -5,11 +5,10 @@ use crate::partition::machine::{Account, Attempt, Outcome};
 use metrics::{counter, gauge, histogram};
 use opentelemetry::KeyValue;
 use std::{sync::Arc, time::Duration};
-use talaria_bus::{
-    time::{from_proto, since},
-    trace::{Span, trace_id},
-};
+use talaria_core::time::since;
+use talaria_proto::time::from_proto;
 use talaria_proto::v1::{AttemptOutcome, DeliveryState, Event};
+use talaria_telemetry::trace::{Span, trace_id};
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio_util::sync::CancellationToken;
 
@@ -86,7 +85,7 @@ impl Running {
         };
         let outcome = attempt.as_ref().map_or("not_sent", |(outcome, _)| outcome_name(*outcome));
         if let Some((ended_as, _)) = &attempt {
-            span.say(|| {
+            span.set_attributes(|| {
                 let status =
                     http_status.map(|status| KeyValue::new("http.response.status_code", i64::from(status)));
                 [KeyValue::new("talaria.outcome", outcome)].into_iter().chain(status).collect()

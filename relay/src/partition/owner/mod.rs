@@ -24,17 +24,16 @@ use super::{
     machine::{Action, Machine},
     recent::RecentEvents,
 };
+use crate::clock::Clock;
 use crate::view::{Fed, Feed, View};
 use attempts::RunningAttempts;
 use jiff::Timestamp;
 use metrics::counter;
 use std::{collections::VecDeque, future::Future, ops::ControlFlow, pin::Pin, sync::Arc, time::Duration};
-use talaria_bus::{
-    AppendError, Bus, Clock, Floors, Journal, Partition, Stored,
-    trace::{Span, Tracer},
-};
+use talaria_bus::{AppendError, Bus, Floors, Journal, Partition, Stored};
 use talaria_core::config::Config;
 use talaria_proto::v1::{Commit, EventCarried};
+use talaria_telemetry::trace::{Span, Tracer};
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch},
     task::JoinSet,

@@ -5,11 +5,12 @@ use crate::{decisions::unmatched::why_unmatched, partition::machine::Planned};
 use metrics::counter;
 use opentelemetry::KeyValue;
 use std::{sync::Arc, time::SystemTime};
-use talaria_bus::{
-    Incoming, LogLimit, Stored,
+use talaria_bus::{Incoming, Stored};
+use talaria_proto::v1::Event;
+use talaria_telemetry::{
+    LogLimiter,
     trace::{Kind, Span},
 };
-use talaria_proto::v1::Event;
 
 impl Running {
     pub(super) fn plan(&mut self, stored: &[Stored]) {
@@ -45,7 +46,7 @@ impl Running {
 
     /// Logs that no route takes an event: OpenRouter's callback was answered with 204.
     fn warn_unmatched(&self, event: &Event) {
-        static UNMATCHED: LogLimit = LogLimit::new();
+        static UNMATCHED: LogLimiter = LogLimiter::new();
         let Some(left_out) = UNMATCHED.admit() else { return };
         let config = Arc::clone(&self.tools.config.borrow());
         let because = why_unmatched(&event.r#type, config.tenants.get(&event.tenant).map(AsRef::as_ref));
@@ -68,7 +69,7 @@ impl Running {
     /// The span of an event's plan, until that is durable.
     fn span(&self, event: &Event) -> Span {
         let mut span = self.tracer.span("plan", Kind::Consumer, &event.traceparent, SystemTime::now());
-        span.say(|| {
+        span.set_attributes(|| {
             vec![
                 KeyValue::new("messaging.operation.type", "process"),
                 KeyValue::new("messaging.destination.name", "events"),

@@ -7,11 +7,12 @@ use crate::{
     view::{View, query},
 };
 use std::{collections::HashMap, time::Duration};
-use talaria_bus::{Bus, Error, LogLimit, Partition, Stored};
+use talaria_bus::{Bus, Error, Partition, Stored};
 use talaria_proto::v1::{Attempt as Attempted, CarriedDelivery, Delivery, DeliveryTask, EventCarried};
+use talaria_telemetry::LogLimiter;
 use tokio::sync::mpsc;
 
-static CANNOT_CARRY: LogLimit = LogLimit::new();
+static CANNOT_CARRY: LogLimiter = LogLimiter::new();
 
 /// The most events in one batch.
 const EVENTS: usize = 256;
@@ -43,7 +44,7 @@ pub(super) async fn read_ahead(
             Ok(()) => return,
             Err(error) => {
                 // All partitions fail at once.
-                static FAILED: LogLimit = LogLimit::new();
+                static FAILED: LogLimiter = LogLimiter::new();
                 if let Some(left_out) = FAILED.admit() {
                     tracing::warn!(%error, %partition, left_out, "event subscription failed");
                 }

@@ -1,6 +1,7 @@
 //! The sender of attempts: reads the event, prepares the request, and exchanges it with Hermes.
 
 use super::attempts::EndedAttempt;
+use crate::clock::Clock;
 use crate::{
     backoff::Backoff,
     decisions::{exchange::Sent, prepare},
@@ -13,13 +14,15 @@ use std::{
     sync::Arc,
     time::{Duration, Instant, SystemTime},
 };
-use talaria_bus::{
-    Bus, Clock, Error, LogLimit,
-    time::{from_proto, since},
+use talaria_bus::{Bus, Error};
+use talaria_core::config::Route;
+use talaria_core::time::since;
+use talaria_proto::time::from_proto;
+use talaria_proto::v1::{DeliveryTask, Event, record::What};
+use talaria_telemetry::{
+    LogLimiter,
     trace::{Kind, Tracer},
 };
-use talaria_core::config::Route;
-use talaria_proto::v1::{DeliveryTask, Event, record::What};
 use tokio::sync::OwnedSemaphorePermit;
 
 /// The first and the longest pause after a failed read of an event.
@@ -73,7 +76,7 @@ impl Sender {
                     let lag = since(started_at, from_proto(task.received_at.as_ref()));
                     histogram!("talaria_first_attempt_seconds").record(lag);
                 }
-                span.say(|| attributes(task, route));
+                span.set_attributes(|| attributes(task, route));
                 let guarded = request.guarded.clone();
                 let (exchange, timings) = self.forwarder.exchange(route, request).await;
                 let took = start.elapsed();
@@ -94,7 +97,7 @@ impl Sender {
             match read_event(&self.bus, attempt.task.event_seq, attempt.payload).await {
                 Ok(event) => return event,
                 Err(error) => {
-                    static FAILED: LogLimit = LogLimit::new();
+                    static FAILED: LogLimiter = LogLimiter::new();
                     if let Some(left_out) = FAILED.admit() {
                         let delivery = &attempt.task.delivery_id;
                         tracing::warn!(%error, delivery, left_out, "event read failed");

@@ -13,7 +13,8 @@ use crate::{
 };
 use metrics::counter;
 use std::{collections::VecDeque, sync::Arc, time::Duration};
-use talaria_bus::{AppendError, Bus, Error, Partition, trace::Tracer};
+use talaria_bus::{AppendError, Bus, Error, Partition};
+use talaria_telemetry::trace::Tracer;
 use tokio::{
     sync::{mpsc, watch},
     task::JoinSet,

@@ -3,7 +3,7 @@
 use super::{CARRIED, Running, needs, reading::read_carried};
 use crate::partition::{clock_guard::Look, machine::Keeping};
 use jiff::Timestamp;
-use talaria_bus::LogLimit;
+use talaria_telemetry::LogLimiter;
 
 impl Running {
     /// The wall clock. Each reading is compared with the time since boot, so that no record has a wrong time unnoticed.
@@ -35,11 +35,11 @@ impl Running {
             let (bus, partition, renewing) = (self.tools.bus.clone(), self.partition, self.renewing.clone());
             let planned = self.machine.planned_through();
             self.tasks.spawn(async move {
-                match bus.quiet_through(partition, planned).await {
+                match bus.empty_through(partition, planned).await {
                     // The owner may have gone.
                     Ok(quiet) => drop(renewing.send(quiet).await),
                     Err(error) => {
-                        static FAILED: LogLimit = LogLimit::new();
+                        static FAILED: LogLimiter = LogLimiter::new();
                         if let Some(left_out) = FAILED.admit() {
                             tracing::warn!(%error, %partition, left_out, "planned sequence read failed");
                         }

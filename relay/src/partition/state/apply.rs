@@ -10,11 +10,13 @@ use super::{
     waiting::Waiting,
 };
 use crate::decisions::breaker::{Cause, Shut};
-use talaria_bus::time::from_proto;
 use talaria_core::id::{DeliveryId, EventId};
-use talaria_proto::v1::{
-    AttemptStarted, BreakerCause, DeliveryRef, DeliveryTask, EventCarried, EventPlanned, Record, ReplayJob,
-    ReplayJobState, RouteChanged, record::What,
+use talaria_proto::{
+    time::from_proto,
+    v1::{
+        AttemptStarted, BreakerCause, DeliveryRef, DeliveryTask, EventCarried, EventPlanned, Record,
+        ReplayJob, ReplayJobState, RouteChanged, record::What,
+    },
 };
 
 impl State {

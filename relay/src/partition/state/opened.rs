@@ -8,8 +8,11 @@ use super::{
 };
 use crate::decisions::breaker::Shut;
 use jiff::Timestamp;
-use talaria_bus::{Identity, time::to_proto};
-use talaria_proto::v1::{BreakerCause, Opened, Record, RouteChanged, RouteMemory, record::What};
+use talaria_bus::Identity;
+use talaria_proto::{
+    time::to_proto,
+    v1::{BreakerCause, Opened, Record, RouteChanged, RouteMemory, record::What},
+};
 
 /// The most starts that `Opened` repeats, over all lanes. Each takes 14 bytes, and a commit may have 1 MB. If there are more,
 /// the newest of each lane are repeated: for a while after a takeover, routes with a very fast pace may get more requests than

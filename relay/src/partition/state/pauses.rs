@@ -3,8 +3,10 @@
 use super::time::{read, write};
 use crate::decisions::pause::Pauses;
 use std::collections::BTreeMap;
-use talaria_bus::time::from_proto;
-use talaria_proto::v1::{Pause, PauseChanged};
+use talaria_proto::{
+    time::from_proto,
+    v1::{Pause, PauseChanged},
+};
 
 /// The last change of each tenant and route, also if it was resumed: ages count from then.
 #[derive(Clone, Debug, Default, PartialEq)]

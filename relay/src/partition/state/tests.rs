@@ -12,11 +12,12 @@ use super::*;
 use driver::{Driver, ROUTES, TENANTS, event, event_id, start};
 use model::key;
 use std::{collections::BTreeSet, time::Duration};
-use talaria_bus::{
-    Floors, Identity,
-    time::{after, before, from_proto, to_proto},
+use talaria_bus::{Floors, Identity};
+use talaria_core::time::{after, before};
+use talaria_proto::{
+    time::{from_proto, to_proto},
+    v1::{EventPlanned, Record, RouteMemory, record::What},
 };
-use talaria_proto::v1::{EventPlanned, Record, RouteMemory, record::What};
 
 const SEEDS: std::ops::Range<u64> = 0..30;
 

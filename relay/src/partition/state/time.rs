@@ -1,7 +1,7 @@
 //! Times as the state keeps them: nanoseconds since 1970 in eight bytes, which are exact from 1678 to 2261.
 
 use jiff::Timestamp;
-use talaria_bus::time::{from_proto, to_proto};
+use talaria_proto::time::{from_proto, to_proto};
 
 /// No time.
 pub(super) const MISSING: i64 = i64::MIN;

@@ -15,8 +15,8 @@ use std::{
     task::{Context, Poll},
     time::Duration,
 };
-use talaria_bus::LogLimit;
 use talaria_core::config::{Config, RelayTls};
+use talaria_telemetry::LogLimiter;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::{TcpListener, TcpStream},
@@ -135,7 +135,7 @@ async fn shake_hands(stream: TcpStream, tls: Option<&RelayTls>) -> io::Result<Ma
 async fn pause_after(error: &io::Error) {
     use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
     if !matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset) {
-        static FAILED: LogLimit = LogLimit::new();
+        static FAILED: LogLimiter = LogLimiter::new();
         if let Some(left_out) = FAILED.admit() {
             tracing::error!(%error, left_out, "gRPC accept failed");
         }

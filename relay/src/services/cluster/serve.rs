@@ -13,13 +13,14 @@ use crate::services::{
 use bytes::Bytes;
 use prost::Message;
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
-use talaria_bus::{LogLimit, Questions};
+use talaria_bus::Questions;
 use talaria_core::config::Scope;
 use talaria_proto::v1::{
     Answer, AnswerPiece, ClusterMethod as Method, ListControlActionsRequest, ListDeliveriesRequest,
     ListEventsRequest, ListQuarantinedRequest, ListReplayJobsRequest, ListUnmatchedRequest, PlannedThrough,
     Question, QuestionFailure, answer::Outcome,
 };
+use talaria_telemetry::LogLimiter;
 use tokio::{sync::Semaphore, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
@@ -49,7 +50,7 @@ pub(crate) async fn answer_questions(operator: Operator, stop: CancellationToken
 }
 
 fn log_failure(error: &talaria_bus::Error) {
-    static FAILED: LogLimit = LogLimit::new();
+    static FAILED: LogLimiter = LogLimiter::new();
     if let Some(left_out) = FAILED.admit() {
         tracing::warn!(%error, left_out, "question subscription failed");
     }

@@ -12,11 +12,12 @@ use crate::services::{
 use bytes::Bytes;
 use prost::Message;
 use std::collections::BTreeSet;
-use talaria_bus::{Bus, LogLimit, Partition};
+use talaria_bus::{Bus, Partition};
 use talaria_core::config::Scope;
 use talaria_proto::v1::{
     Answer, AnswerPiece, ClusterMethod, ListItem, ListPart, Question, QuestionCaller, answer::Outcome,
 };
+use talaria_telemetry::LogLimiter;
 use tokio::time::timeout;
 
 /// The most bytes of entries in an answer, unless it is a single entry. The relay that asks goes on from there.
@@ -132,7 +133,7 @@ pub(super) async fn ask(
             PeerAnswer { relay, asked, answered, behind: answer.view_behind, outcome }
         }
         Err(error) => {
-            static SILENT: LogLimit = LogLimit::new();
+            static SILENT: LogLimiter = LogLimiter::new();
             if let Some(left_out) = SILENT.admit() {
                 tracing::warn!(relay, %error, left_out, "relay did not answer");
             }

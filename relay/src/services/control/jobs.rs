@@ -11,15 +11,15 @@ use crate::{
     view::{control, replayable},
 };
 use jiff::Timestamp;
-use talaria_bus::{
-    Partition,
+use talaria_bus::Partition;
+use talaria_proto::{
     time::{from_proto, to_proto},
-};
-use talaria_proto::v1::{
-    CancelReplay, CancelReplayJobRequest, CancelReplayJobResponse, ControlAction, ControlKind,
-    GetReplayJobRequest, GetReplayJobResponse, ListControlActionsRequest, ListReplayJobsRequest,
-    PartitionReplayCount, Record, ReplayCount, ReplayDeliveriesRequest, ReplayJob, ReplayJobState,
-    ReplayPart, StartReplay, StartedReplay, record::What,
+    v1::{
+        CancelReplay, CancelReplayJobRequest, CancelReplayJobResponse, ControlAction, ControlKind,
+        GetReplayJobRequest, GetReplayJobResponse, ListControlActionsRequest, ListReplayJobsRequest,
+        PartitionReplayCount, Record, ReplayCount, ReplayDeliveriesRequest, ReplayJob, ReplayJobState,
+        ReplayPart, StartReplay, StartedReplay, record::What,
+    },
 };
 
 /// The longest id of a job that an error repeats.

@@ -18,12 +18,17 @@ use crate::{
 };
 use metrics::counter;
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
-use talaria_bus::time::{after, to_proto};
-use talaria_core::id::{DeliveryId, EventId};
-use talaria_proto::v1::{
-    CancelDeliveryRequest, CancelDeliveryResponse, Delivery, DeliveryState, Event, Pause, PauseRequest,
-    PauseResponse, ProbeRouteRequest, ProbeRouteResponse, Record, ReplayDeliveryRequest,
-    ReplayDeliveryResponse, ResumeRequest, ResumeResponse,
+use talaria_core::{
+    id::{DeliveryId, EventId},
+    time::after,
+};
+use talaria_proto::{
+    time::to_proto,
+    v1::{
+        CancelDeliveryRequest, CancelDeliveryResponse, Delivery, DeliveryState, Event, Pause, PauseRequest,
+        PauseResponse, ProbeRouteRequest, ProbeRouteResponse, Record, ReplayDeliveryRequest,
+        ReplayDeliveryResponse, ResumeRequest, ResumeResponse,
+    },
 };
 use tokio::{sync::Notify, time::timeout};
 

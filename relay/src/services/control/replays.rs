@@ -7,11 +7,14 @@ use crate::{
     view::control::merged,
 };
 use std::collections::{BTreeMap, BTreeSet};
-use talaria_bus::{Partition, time::to_proto};
-use talaria_proto::v1::{
-    CancelReplay, CancelReplayJobRequest, CancelReplayJobResponse, ClusterMethod, GetReplayJobRequest,
-    GetReplayJobResponse, PartitionReplayCount, ReplayDeliveriesRequest, ReplayDeliveriesResponse, ReplayJob,
-    ReplayPart, StartReplay, StartedReplay,
+use talaria_bus::Partition;
+use talaria_proto::{
+    time::to_proto,
+    v1::{
+        CancelReplay, CancelReplayJobRequest, CancelReplayJobResponse, ClusterMethod, GetReplayJobRequest,
+        GetReplayJobResponse, PartitionReplayCount, ReplayDeliveriesRequest, ReplayDeliveriesResponse,
+        ReplayJob, ReplayPart, StartReplay, StartedReplay,
+    },
 };
 
 impl Cluster {

@@ -11,7 +11,10 @@ use crate::{
 };
 use jiff::Timestamp;
 use std::{ops::RangeInclusive, time::Duration};
-use talaria_core::{config::EventPattern, id::DeliveryId};
+use talaria_core::{
+    config::{EventPattern, NotAPattern},
+    id::DeliveryId,
+};
 use talaria_proto::v1::{self, DeliveryState};
 
 /// In replays a minute.
@@ -109,19 +112,11 @@ pub(super) fn replay_filter(filter: &v1::ReplayFilter) -> Result<ReplayFilter, E
 
 /// In the notation of a route's `events`.
 fn event_type(text: &str) -> Result<Option<EventPattern>, Error> {
-    match text {
-        "" => Ok(None),
-        "*" => Ok(Some(EventPattern::Every)),
-        _ => match text.strip_suffix('*') {
-            None if !text.contains('*') => Ok(Some(EventPattern::Exactly(text.to_owned()))),
-            Some(start) if start.ends_with('.') && !start.contains('*') => {
-                Ok(Some(EventPattern::Below(start.to_owned())))
-            }
-            _ => Err(Error::Invalid(
-                "event_type is a type, or all that go on behind a dot: video.generation.*".into(),
-            )),
-        },
+    if text.is_empty() {
+        return Ok(None);
     }
+    let what = "event_type is a type, or all that go on behind a dot: video.generation.*";
+    text.parse().map(Some).map_err(|_: NotAPattern| Error::Invalid(what.into()))
 }
 
 /// The filter as it is recorded, and the rate.

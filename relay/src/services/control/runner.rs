@@ -17,8 +17,12 @@ use crate::{
     },
 };
 use std::{collections::BTreeSet, time::Duration};
-use talaria_bus::{LogLimit, Partition, time::to_proto};
-use talaria_proto::v1::{Delivery, ReplayCursor, ReplayJob, ReplayJobState, record::What};
+use talaria_bus::Partition;
+use talaria_proto::{
+    time::to_proto,
+    v1::{Delivery, ReplayCursor, ReplayJob, ReplayJobState, record::What},
+};
+use talaria_telemetry::LogLimiter;
 use tokio::{task::JoinSet, time::sleep};
 use tokio_util::sync::CancellationToken;
 
@@ -75,7 +79,7 @@ impl Operator {
                 // The new owner goes on, or the view catches up.
                 Err(Error::Lost | Error::FarBehind) => sleep(RETRY_DELAY).await,
                 Err(error) => {
-                    static FAILED: LogLimit = LogLimit::new();
+                    static FAILED: LogLimiter = LogLimiter::new();
                     if let Some(left_out) = FAILED.admit() {
                         tracing::error!(
                             %error, job = id, partition = %owner.partition, left_out,

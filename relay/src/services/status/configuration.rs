@@ -1,10 +1,12 @@
 //! The status of the configuration, as a message.
 
-use talaria_bus::time::to_proto;
-use talaria_core::config::{Problem, Standing};
-use talaria_proto::v1::{Configuration, ConfigurationFault, ConfigurationProblem};
+use talaria_core::config::{ConfigStatus, Problem};
+use talaria_proto::{
+    time::to_proto,
+    v1::{Configuration, ConfigurationFault, ConfigurationProblem},
+};
 
-pub(super) fn configuration(standing: &Standing) -> Configuration {
+pub(super) fn configuration(standing: &ConfigStatus) -> Configuration {
     Configuration {
         generation: standing.generation,
         loaded_at: Some(to_proto(standing.loaded_at)),

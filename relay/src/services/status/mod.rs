@@ -19,7 +19,7 @@ use super::{
     refusals::Refusals,
 };
 use std::{collections::BTreeMap, pin::Pin, sync::Arc};
-use talaria_core::config::{Config, Standing};
+use talaria_core::config::{Config, ConfigStatus};
 use talaria_proto::v1::{
     ClusterMethod, GetDeliveryRequest, GetDeliveryResponse, GetEventRequest, GetEventResponse,
     GetSummaryRequest, GetSummaryResponse, ListDeliveriesRequest, ListDeliveriesResponse, ListEventsRequest,
@@ -40,7 +40,7 @@ const MOST_NAMES: usize = 20;
 #[derive(Clone)]
 pub(crate) struct StatusServer {
     cluster: Cluster,
-    standing: Receiver<Arc<Standing>>,
+    standing: Receiver<Arc<ConfigStatus>>,
     refusals: Refusals,
     /// Ends the watches, for which the server would wait.
     stop: CancellationToken,
@@ -49,7 +49,7 @@ pub(crate) struct StatusServer {
 impl StatusServer {
     pub(super) fn new(
         cluster: Cluster,
-        standing: Receiver<Arc<Standing>>,
+        standing: Receiver<Arc<ConfigStatus>>,
         refusals: Refusals,
         stop: CancellationToken,
     ) -> Self {

@@ -14,11 +14,14 @@ use crate::{
     view::query::{self, DeliveryFilter},
 };
 use std::collections::HashMap;
-use talaria_bus::{Committed, time::from_proto};
+use talaria_bus::Committed;
 use talaria_core::id::DeliveryId;
-use talaria_proto::v1::{
-    self, Attempt, Delivery, DeliveryRef, DeliveryStatus, Event, ListDeliveriesRequest, Record,
-    WatchDeliveriesRequest, WatchDeliveriesResponse, WatchKind, record::What,
+use talaria_proto::{
+    time::from_proto,
+    v1::{
+        self, Attempt, Delivery, DeliveryRef, DeliveryStatus, Event, ListDeliveriesRequest, Record,
+        WatchDeliveriesRequest, WatchDeliveriesResponse, WatchKind, record::What,
+    },
 };
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;

@@ -8,8 +8,9 @@ use crate::{
 };
 use rand::Rng as _;
 use std::time::Duration;
-use talaria_bus::time::{after, from_proto, since};
 use talaria_core::config::Pace;
+use talaria_core::time::{after, since};
+use talaria_proto::time::from_proto;
 
 impl World {
     pub(super) fn begin_flight(&mut self, relay: usize, run: u64, attempt: Box<Attempt>) {

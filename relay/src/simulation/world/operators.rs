@@ -10,8 +10,9 @@ use crate::{
     simulation::agenda::Happening,
 };
 use std::{sync::Arc, time::Duration};
-use talaria_bus::{Incoming, time::to_proto};
+use talaria_bus::Incoming;
 use talaria_core::config::{self, Config, Role, Settings};
+use talaria_proto::time::to_proto;
 use talaria_proto::v1::{CarriedDelivery, EventCarried, Pause, PauseChanged, Record, record::What};
 use tokio::sync::oneshot;
 

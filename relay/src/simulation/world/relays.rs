@@ -8,10 +8,8 @@ use crate::{
 use jiff::Timestamp;
 use rand::Rng as _;
 use std::{collections::VecDeque, sync::Arc, time::Duration};
-use talaria_bus::{
-    Identity, Partition,
-    time::{after, since},
-};
+use talaria_bus::{Identity, Partition};
+use talaria_core::time::{after, since};
 use talaria_proto::v1::{PauseChanged, record::What};
 
 impl World {

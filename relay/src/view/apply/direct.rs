@@ -3,11 +3,13 @@
 use super::{super::schema::action_position, Batch};
 use jiff::Timestamp;
 use prost::Message as _;
-use talaria_bus::time::from_proto;
 use talaria_core::id::DeliveryId;
-use talaria_proto::v1::{
-    ControlAction, EventRepeated, Opened, PauseChanged, QuarantinedCallback, ReplayJob, ReplayJobState,
-    RouteChanged,
+use talaria_proto::{
+    time::from_proto,
+    v1::{
+        ControlAction, EventRepeated, Opened, PauseChanged, QuarantinedCallback, ReplayJob, ReplayJobState,
+        RouteChanged,
+    },
 };
 
 impl<'a> Batch<'a> {

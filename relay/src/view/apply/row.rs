@@ -3,8 +3,11 @@
 use super::{super::schema::Attempts, LaneKey};
 use crate::decisions::fold::Folded;
 use jiff::Timestamp;
-use talaria_bus::time::{from_proto, since};
-use talaria_proto::v1::{CarriedDelivery, Delivery, DeliveryState, Event};
+use talaria_core::time::since;
+use talaria_proto::{
+    time::from_proto,
+    v1::{CarriedDelivery, Delivery, DeliveryState, Event},
+};
 
 pub(super) struct Row {
     pub lane: i64,

@@ -4,12 +4,14 @@ use super::*;
 use crate::decisions::classify::{IdAfter, Next};
 use proptest::prelude::*;
 use query::UnderWay;
-use talaria_bus::time::to_proto;
 use talaria_core::id::DeliveryId;
-use talaria_proto::v1::{
-    BreakerCause, CarriedDelivery, DeliveryMoved, DeliveryRef, DeliveryStatus, DeliveryTask, Event,
-    EventCarried, Opened, Pause, PauseChanged, ReplayJob, ReplayJobState, RouteChanged, RouteMemory,
-    record::What,
+use talaria_proto::{
+    time::to_proto,
+    v1::{
+        BreakerCause, CarriedDelivery, DeliveryMoved, DeliveryRef, DeliveryStatus, DeliveryTask, Event,
+        EventCarried, Opened, Pause, PauseChanged, ReplayJob, ReplayJobState, RouteChanged, RouteMemory,
+        record::What,
+    },
 };
 
 pub(super) const RETRY: Next = Next::Retry { retry_after: None, id: IdAfter::Unused };

@@ -10,14 +10,18 @@ use crate::decisions::{
 };
 use jiff::Timestamp;
 use std::{sync::Arc, time::Duration};
-use talaria_bus::{
-    Committed, Partition,
-    time::{after, to_proto},
+use talaria_bus::{Committed, Partition};
+use talaria_core::{
+    config::Retry,
+    id::{DeliveryId, EventId},
+    time::after,
 };
-use talaria_core::{config::Retry, id::DeliveryId, id::EventId};
-use talaria_proto::v1::{
-    AttemptOutcome, AttemptStarted, Commit, ControlKind, DeliveryRef, DeliveryTask, Event, EventPlanned,
-    EventRepeated, EventsForgotten, Pause, PauseChanged, Record, ReplayJob, ReplayJobState, record::What,
+use talaria_proto::{
+    time::to_proto,
+    v1::{
+        AttemptOutcome, AttemptStarted, Commit, ControlKind, DeliveryRef, DeliveryTask, Event, EventPlanned,
+        EventRepeated, EventsForgotten, Pause, PauseChanged, Record, ReplayJob, ReplayJobState, record::What,
+    },
 };
 
 pub(super) fn at(seconds: u64) -> Timestamp {
@@ -183,7 +187,7 @@ impl TestHistory {
     }
 
     pub(super) fn conflict(&mut self, tenant: &str, seq: u64, conflict: talaria_proto::v1::EventConflict) {
-        let time = talaria_bus::time::from_proto(conflict.received_at.as_ref());
+        let time = talaria_proto::time::from_proto(conflict.received_at.as_ref());
         let repeated = EventRepeated {
             event_id: conflict.event_id.clone(),
             first_seq: seq,

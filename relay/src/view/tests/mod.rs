@@ -87,7 +87,7 @@ fn filter() -> DeliveryFilter {
 fn conflict(event_id: &str, body: u8, received: u64) -> EventConflict {
     EventConflict {
         event_id: event_id.into(),
-        received_at: Some(talaria_bus::time::to_proto(at(received))),
+        received_at: Some(talaria_proto::time::to_proto(at(received))),
         payload_sha256: vec![body].into(),
         payload: "x".into(),
     }
@@ -97,7 +97,7 @@ fn quarantined(id: &str, received: u64) -> QuarantinedCallback {
     QuarantinedCallback {
         id: id.into(),
         tenant: "acme".into(),
-        received_at: Some(talaria_bus::time::to_proto(at(received))),
+        received_at: Some(talaria_proto::time::to_proto(at(received))),
         ..QuarantinedCallback::default()
     }
 }

@@ -5,15 +5,17 @@ use crate::decisions::classify::Next;
 use ids::{Beginning, Visible, ids};
 use query::{EventFilter, TOP};
 use replayable::{BOTTOM, ReplayFilter};
-use talaria_bus::time::to_proto;
 use talaria_core::{
     config::EventPattern,
     id::{DeliveryId, EventId},
     short_id::{IdBeginning, short},
 };
-use talaria_proto::v1::{
-    BreakerCause, BreakerState, ControlKind, DeliveryMoved, DeliveryRef, DeliveryStatus, DeliveryTask,
-    ReplayJob, ReplayJobState, record::What,
+use talaria_proto::{
+    time::to_proto,
+    v1::{
+        BreakerCause, BreakerState, ControlKind, DeliveryMoved, DeliveryRef, DeliveryStatus, DeliveryTask,
+        ReplayJob, ReplayJobState, record::What,
+    },
 };
 
 /// Pages through a list and gives all of it.

@@ -11,7 +11,7 @@ fn explain(filter: &str) -> Option<String> {
 }
 
 #[test]
-fn the_condition_that_failed_is_told_with_what_the_payload_has() {
+fn the_explanation_has_the_failed_condition_and_the_value() {
     for (filter, expected) in [
         (
             r#"{"field":"data.status","equals":"failed"}"#,
@@ -51,7 +51,7 @@ fn the_condition_that_failed_is_told_with_what_the_payload_has() {
             r#"event should equal "t", and is "video.generation.completed""#,
         ),
         (r#"{"field":"payload.data.id","equals":"j2"}"#, r#"payload.data.id should equal "j2", and is "j1""#),
-        // The first of a list, all of an any, and a not turned round.
+        // The first of a list, all of an any, and an inverted not.
         (
             r#"[{"field":"data.id","equals":"j1"},{"field":"data.id","equals":2},{"field":"x","equals":3}]"#,
             r#"data.id should equal 2, and is "j1""#,
@@ -102,15 +102,15 @@ fn long_values_and_long_lists_are_shortened() {
         let filter = Filter::compile(parse(filter.as_bytes()).unwrap().root()).unwrap();
         filter.explain(payload.root(), &"t".into()).unwrap()
     };
-    let told = explain(r#"{"field":"a","equals":1}"#);
-    assert_eq!(told, format!("a should equal 1, and is \"{}…\"", "ü".repeat(79)));
-    let told = explain(r#"{"field":"b","equals":1}"#);
-    assert!(told.starts_with("b should equal 1, and is [1, 1, ") && told.ends_with('…'), "{told}");
-    assert!(told.chars().count() < 120, "{told}");
+    let why = explain(r#"{"field":"a","equals":1}"#);
+    assert_eq!(why, format!("a should equal 1, and is \"{}…\"", "ü".repeat(79)));
+    let why = explain(r#"{"field":"b","equals":1}"#);
+    assert!(why.starts_with("b should equal 1, and is [1, 1, ") && why.ends_with('…'), "{why}");
+    assert!(why.chars().count() < 120, "{why}");
     let one = r#"{"field":"a","equals":1}"#;
     let any = |filter: &str| format!(r#"{{"any":[{}{filter}]}}"#, format!("{filter},").repeat(5));
-    let told = explain(&any(one));
-    assert!(told.ends_with("; and 2 more") && told.matches("a should equal 1").count() == 4, "{told}");
+    let why = explain(&any(one));
+    assert!(why.ends_with("; and 2 more") && why.matches("a should equal 1").count() == 4, "{why}");
     assert_eq!(explain(&any(&any(&any(&any(one))))).chars().count(), LONGEST);
 }
 
@@ -160,7 +160,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(2_000))]
 
     #[test]
-    fn there_is_a_reason_exactly_where_the_filter_does_not_match(filter in filter(), payload in value()) {
+    fn there_is_a_reason_exactly_if_the_filter_does_not_match(filter in filter(), payload in value()) {
         let compiled = Filter::compile(parse(filter.as_bytes()).unwrap().root()).unwrap();
         let payload = parse(payload.as_bytes()).unwrap();
         let why = compiled.explain(payload.root(), &"a".into());

@@ -9,15 +9,18 @@ use crate::{
 use jiff::Timestamp;
 use rand::{Rng as _, SeedableRng as _, rngs::StdRng};
 use std::time::Duration;
-use talaria_bus::{
-    Identity,
-    time::{after, before, to_proto},
+use talaria_bus::Identity;
+use talaria_core::{
+    id::{DeliveryId, EventId},
+    time::{after, before},
 };
-use talaria_core::id::{DeliveryId, EventId};
-use talaria_proto::v1::{
-    AttemptFinished, AttemptStarted, CarriedDelivery, Closed, ControlAction, Delivery, DeliveryMoved,
-    DeliveryRef, DeliveryTask, Event, EventCarried, EventPlanned, EventRepeated, EventsForgotten, Pause,
-    PauseChanged, QuarantinedCallback, Record, ReplayJob, ReplayJobState, record::What,
+use talaria_proto::{
+    time::to_proto,
+    v1::{
+        AttemptFinished, AttemptStarted, CarriedDelivery, Closed, ControlAction, Delivery, DeliveryMoved,
+        DeliveryRef, DeliveryTask, Event, EventCarried, EventPlanned, EventRepeated, EventsForgotten, Pause,
+        PauseChanged, QuarantinedCallback, Record, ReplayJob, ReplayJobState, record::What,
+    },
 };
 
 pub(in crate::partition) const TENANTS: [&str; 2] = ["acme", "bravo"];

@@ -10,11 +10,16 @@ use crate::{
 };
 use jiff::Timestamp;
 use std::{collections::BTreeMap, time::Duration};
-use talaria_bus::time::{before, from_proto, since, to_proto};
-use talaria_core::id::{DeliveryId, EventId, RouteKey};
-use talaria_proto::v1::{
-    BreakerCause, DeliveryTask, EventCarried, Opened, PauseChanged, Record, ReplayJob, ReplayJobState,
-    RouteChanged, record::What,
+use talaria_core::{
+    id::{DeliveryId, EventId, RouteKey},
+    time::{before, since},
+};
+use talaria_proto::{
+    time::{from_proto, to_proto},
+    v1::{
+        BreakerCause, DeliveryTask, EventCarried, Opened, PauseChanged, Record, ReplayJob, ReplayJobState,
+        RouteChanged, record::What,
+    },
 };
 
 pub(super) type Name = (String, String);

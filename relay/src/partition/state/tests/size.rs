@@ -8,10 +8,8 @@ use super::{
     key, planned, record,
 };
 use std::{env, fs, hint::black_box, process::Command, time::Duration};
-use talaria_bus::{
-    Identity,
-    time::{self, after},
-};
+use talaria_bus::Identity;
+use talaria_core::time::{self, after};
 use talaria_proto::v1::{EventsForgotten, Record, record::What};
 
 /// The most bytes of a waiting delivery, with its event and all indices.

@@ -1,9 +1,9 @@
 use super::*;
 use crate::view::query::Period;
-use talaria_bus::time::to_proto;
 use talaria_core::id::EventId;
-use talaria_proto::v1::{
-    AttemptFinished, AttemptStarted, DeliveryMoved, DeliveryState, EventCarried, EventPlanned,
+use talaria_proto::{
+    time::to_proto,
+    v1::{AttemptFinished, AttemptStarted, DeliveryMoved, DeliveryState, EventCarried, EventPlanned},
 };
 
 fn record(what: What) -> Record {

@@ -5,7 +5,7 @@ use super::{
 };
 use crate::{AppendError, Bounds, Bus, Floors, Journal};
 
-/// Publishes events and appends as many commits. The sequences of both.
+/// Publishes an event and appends a commit for each job. Returns the sequences of both.
 async fn fill(bus: &Bus, tenant: &str, journal: &mut Journal, jobs: &[&str]) -> (Vec<u64>, Vec<u64>) {
     let before = bus.bounds().await.unwrap().last_event;
     let mut commits = Vec::new();
@@ -69,7 +69,7 @@ pub async fn i10_trim_removes_the_front_and_nothing_else(backend: &impl Backend)
     assert_eq!(names(&commits_after(&bus, tenant, 0).await), jobs[25..]);
 }
 
-pub async fn i10_everything_can_be_trimmed_and_sequences_go_on(backend: &impl Backend) {
+pub async fn i10_all_entries_can_be_trimmed_and_sequences_continue(backend: &impl Backend) {
     let bus = backend.open().await;
     let [tenant, _] = &tenants(&bus);
     let partition = partition(&bus, tenant);
@@ -86,7 +86,7 @@ pub async fn i10_everything_can_be_trimmed_and_sequences_go_on(backend: &impl Ba
     };
     fill(&bus, tenant, &mut journal, &["a", "b", "c"]).await;
     let before = all(&bus).await;
-    // The same journal goes on.
+    // The same writer continues.
     let (events, commits) = fill(&bus, tenant, &mut journal, &["d"]).await;
     assert!(events[0] > before.last_event && commits[0] > before.last_commit);
     let before = all(&bus).await;
@@ -103,7 +103,7 @@ pub async fn i10_everything_can_be_trimmed_and_sequences_go_on(backend: &impl Ba
     assert_eq!(name(&events_after(&bus, tenant, 0, 1).await[0]), "e");
 }
 
-pub async fn i10_a_partition_whose_commits_were_trimmed_goes_on(backend: &impl Backend) {
+pub async fn i10_a_partition_whose_commits_were_trimmed_continues(backend: &impl Backend) {
     let bus = backend.open().await;
     let [tenant, other] = &tenants(&bus);
     if bus.partitions() == 1 {

@@ -1,14 +1,14 @@
-//! The newest entries of a stream, in memory, so that a reader that keeps up reads nothing back from the disk.
+//! The newest entries of a stream in memory, so that a reader without backlog does not read the file.
 
 use std::{
     collections::VecDeque,
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
-/// How many bytes of entries are kept, by their size on disk.
+/// The most bytes of entries in memory, by their size on disk.
 const CAPACITY: usize = 1 << 20;
 
-/// What an entry takes in memory beside its bytes, about.
+/// The approximate memory of an entry beside its bytes.
 const OVERHEAD: usize = 128;
 
 /// The newest entries of a stream, without a gap.
@@ -52,7 +52,7 @@ impl<T: Clone> Tail<T> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Appends the entries that follow, each with its sequence and its size on disk. The oldest entries make room.
+    /// Appends entries, each with its sequence and its size on disk. The oldest entries are dropped to make room.
     pub(crate) fn extend(&self, new: impl IntoIterator<Item = (u64, T, usize)>) {
         let mut tail = self.lock();
         for (seq, value, size) in new {
@@ -78,7 +78,7 @@ impl<T: Clone> Tail<T> {
         tail.entries.get(index).map(|entry| entry.value.clone())
     }
 
-    /// The entries behind a sequence, at most `max`. `None` when there are none, or when the next one is not in the tail.
+    /// The entries after a sequence, at most `max`. `None` when there are none, or when the next one is not in the tail.
     pub(crate) fn after(&self, seq: u64, max: usize) -> Option<Vec<(u64, T)>> {
         let tail = self.lock();
         if seq < tail.floor || seq >= tail.through {
@@ -105,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn gives_the_entries_behind_a_sequence_and_none_where_the_next_one_is_missing() {
+    fn returns_the_entries_after_a_sequence_and_none_if_the_next_one_is_missing() {
         let tail = Tail::behind(7);
         assert_eq!(after(&tail, 7, 9), None);
         add(&tail, [8, 9, 14, 15], 1);

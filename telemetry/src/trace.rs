@@ -1,9 +1,9 @@
-//! The trace that an event belongs to, from OpenRouter's request to Hermes'.
+//! Spans of the trace of an event, from OpenRouter's request to Hermes'.
 //!
-//! A trace goes along as a W3C `traceparent`: in HTTP's headers, in the event, and so over every bus. Source: W3C Trace
+//! The trace context is a W3C `traceparent`: in HTTP headers, and in the event, so that it crosses the bus. Source: W3C Trace
 //! Context, section 3.2: `00-<32 hex: trace>-<16 hex: parent>-<2 hex: flags>`, in lower case, and neither id all zeros.
 //!
-//! Where no traces are collected, spans record nothing and the parent is passed on unchanged.
+//! If no traces are collected, spans record nothing and the parent is passed on unchanged.
 
 use opentelemetry::{
     Context, KeyValue,
@@ -17,22 +17,22 @@ use std::time::SystemTime;
 
 pub use opentelemetry::trace::SpanKind as Kind;
 
-/// The header.
+/// The header with the trace context.
 pub const HEADER: &str = "traceparent";
 
-/// Begins spans.
+/// Starts spans.
 #[derive(Debug)]
 pub struct Tracer(BoxedTracer);
 
 impl Default for Tracer {
-    /// As the process collects them by now.
+    /// With the process' current collector.
     fn default() -> Self {
         Self(global::tracer("talaria"))
     }
 }
 
 impl Tracer {
-    /// Begins a span below a `traceparent`; a trace of its own where that is none.
+    /// Starts a span below a `traceparent`, or a new trace if that is invalid.
     pub fn span(&self, name: &'static str, kind: SpanKind, parent: &str, start: SystemTime) -> Span {
         let builder = self.0.span_builder(name).with_kind(kind).with_start_time(start);
         let parent = match read(parent) {
@@ -43,40 +43,40 @@ impl Tracer {
     }
 }
 
-/// A piece of work. It ends when it is dropped.
+/// A span, which ends when it is dropped.
 #[derive(Debug)]
 pub struct Span(BoxedSpan);
 
 impl Span {
-    /// What goes along, so that what follows belongs below this span; `None` where there is no trace.
+    /// The `traceparent` for spans below this one; `None` if there is no trace.
     pub fn traceparent(&self) -> Option<String> {
         let context = self.0.span_context();
         let flags = context.trace_flags() & TraceFlags::SAMPLED;
         context.is_valid().then(|| format!("00-{}-{}-{:02x}", context.trace_id(), context.span_id(), flags))
     }
 
-    /// Adds attributes, if the span is exported.
-    pub fn say(&mut self, attributes: impl FnOnce() -> Vec<KeyValue>) {
+    /// Sets attributes, if the span is exported.
+    pub fn set_attributes(&mut self, attributes: impl FnOnce() -> Vec<KeyValue>) {
         if self.0.is_recording() {
             self.0.set_attributes(attributes());
         }
     }
 
-    /// It failed, in a word out of a small set.
-    pub fn fail(&mut self, what: &'static str) {
+    /// Marks the span as failed, with a word out of a small set.
+    pub fn fail(&mut self, error: &'static str) {
         if self.0.is_recording() {
-            self.0.set_attribute(KeyValue::new("error.type", what));
-            self.0.set_status(Status::error(what));
+            self.0.set_attribute(KeyValue::new("error.type", error));
+            self.0.set_status(Status::error(error));
         }
     }
 }
 
-/// A `traceparent` that begins nowhere.
-pub fn invented(trace: u128, parent: u64) -> String {
+/// A `traceparent` without spans, from random numbers.
+pub fn unsampled(trace: u128, parent: u64) -> String {
     format!("00-{:032x}-{:016x}-00", trace.max(1), parent.max(1))
 }
 
-/// The trace's id.
+/// The trace id in a `traceparent`.
 pub fn trace_id(traceparent: &str) -> Option<&str> {
     read(traceparent).and_then(|_| traceparent.get(3..35))
 }
@@ -111,23 +111,23 @@ mod tests {
     }
 
     #[test]
-    fn a_valid_trace_goes_on_though_nobody_collects_it() {
+    fn a_valid_trace_is_passed_on_without_a_collector() {
         assert_eq!(passed_on(THEIRS).as_deref(), Some(THEIRS));
         assert_eq!(trace_id(THEIRS), Some("4bf92f3577b34da6a3ce929d0e0e4736"));
     }
 
     #[test]
-    fn what_is_no_trace_is_none() {
+    fn an_invalid_header_has_no_trace() {
         let zeros = format!("00-{}-00f067aa0ba902b7-01", "0".repeat(32));
-        let nobody = format!("00-4bf92f3577b34da6a3ce929d0e0e4736-{}-01", "0".repeat(16));
-        for header in ["", "x", &THEIRS[1..], &zeros, &nobody, &THEIRS.to_uppercase(), "00-é-1-2"] {
+        let no_parent = format!("00-4bf92f3577b34da6a3ce929d0e0e4736-{}-01", "0".repeat(16));
+        for header in ["", "x", &THEIRS[1..], &zeros, &no_parent, &THEIRS.to_uppercase(), "00-é-1-2"] {
             assert_eq!((passed_on(header), trace_id(header)), (None, None), "{header:?}");
         }
     }
 
     #[test]
-    fn an_invented_trace_is_valid() {
-        assert_eq!(invented(5, 0), "00-00000000000000000000000000000005-0000000000000001-00");
-        assert!(read(&invented(0, 7)).is_some());
+    fn an_unsampled_trace_is_valid() {
+        assert_eq!(unsampled(5, 0), "00-00000000000000000000000000000005-0000000000000001-00");
+        assert!(read(&unsampled(0, 7)).is_some());
     }
 }

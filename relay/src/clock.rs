@@ -1,30 +1,30 @@
-//! The time of day and the time since boot, passed to what needs them, so that tests can set them.
+//! The clock, passed as a value so that tests can set it.
 
-use crate::time::{after, since};
 use jiff::Timestamp;
 use std::{sync::Arc, time::Duration};
+use talaria_core::time::{after, since};
 use tokio::sync::watch;
 
-/// A timer does not count the hours in which a laptop sleeps, so what is due is looked at this often at least.
+/// A timer does not count the hours in which a laptop sleeps, so a caller looks at the clock at least this often.
 const LONGEST_SLEEP: Duration = Duration::from_secs(15);
 
-/// Gives the time, and waits for one.
+/// Gives the time of day and the time since boot, and sleeps.
 #[derive(Clone, Debug, Default)]
 pub enum Clock {
-    /// The machine's.
+    /// The machine's clock.
     #[default]
     System,
-    /// A test's: the time of day, and the time since boot.
+    /// A test's clock: the time of day, and the time since boot.
     Manual(Arc<watch::Sender<(Timestamp, Duration)>>),
 }
 
 impl Clock {
-    /// A clock that stands still until it is moved.
+    /// A clock that stops until it is advanced.
     pub fn manual(now: Timestamp) -> Self {
         Self::Manual(Arc::new(watch::Sender::new((now, Duration::ZERO))))
     }
 
-    /// Moves a manual clock on. The machine's clock moves by itself.
+    /// Advances a manual clock.
     pub fn advance(&self, by: Duration) {
         if let Self::Manual(now) = self {
             now.send_modify(|(now, boot)| (*now, *boot) = (after(*now, by), *boot + by));
@@ -46,7 +46,7 @@ impl Clock {
         }
     }
 
-    /// The time since boot, in which a machine that sleeps ages too, and which cannot be set.
+    /// The time since boot: counts also while the machine sleeps, and cannot be set.
     pub fn since_boot(&self) -> Duration {
         match self {
             Self::System => {
@@ -58,7 +58,7 @@ impl Clock {
         }
     }
 
-    /// Returns at `time`, or earlier: the caller looks at the clock again.
+    /// Returns at `time` or earlier; the caller looks at the clock again.
     pub async fn sleep_towards(&self, time: Timestamp) {
         match self {
             Self::System => tokio::time::sleep(since(time, self.now()).min(LONGEST_SLEEP)).await,
@@ -67,7 +67,7 @@ impl Clock {
         }
     }
 
-    /// Returns once so much time has passed, whatever the time of day is set to meanwhile.
+    /// Returns after a duration, whatever the time of day is set to meanwhile.
     pub async fn sleep(&self, duration: Duration) {
         match self {
             Self::System => tokio::time::sleep(duration).await,

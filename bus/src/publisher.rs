@@ -1,0 +1,43 @@
+//! The ingress' side of the bus.
+
+use crate::{Error, dispatch, embedded, nats};
+use bytes::Bytes;
+use std::sync::Arc;
+use talaria_core::config;
+use talaria_proto::v1::{Event, QuarantinedCallback};
+
+/// The ingress' handle. Clones share it.
+#[derive(Clone)]
+pub enum Publisher {
+    /// To SQLite.
+    Embedded(embedded::Embedded),
+    /// To NATS.
+    Nats(Arc<nats::Publisher>),
+}
+
+impl Publisher {
+    /// Connects to NATS for a process with an ingress alone.
+    pub async fn nats(config: &config::Nats) -> Result<Self, Error> {
+        nats::Publisher::open(config).await.map(|publisher| Self::Nats(Arc::new(publisher)))
+    }
+
+    /// Stores an event. See invariant 1.
+    pub async fn publish(&self, event: impl Into<Arc<Event>>) -> Result<(), Error> {
+        dispatch!(self, bus => bus.publish(event.into()).await)
+    }
+
+    /// Stores a signed callback that is not an event. See invariant 1.
+    pub async fn quarantine(&self, callback: QuarantinedCallback) -> Result<(), Error> {
+        dispatch!(self, bus => bus.quarantine(callback).await)
+    }
+
+    /// Announces this ingress' refusals to the relays. See invariant 13.
+    pub async fn announce_refusals(&self, announcement: Bytes) -> Result<(), Error> {
+        dispatch!(self, bus => bus.announce_refusals(announcement).await)
+    }
+
+    /// Fails if nothing could be made durable now. See invariant 12.
+    pub async fn check(&self) -> Result<(), Error> {
+        dispatch!(self, bus => bus.check().await)
+    }
+}

@@ -1,0 +1,94 @@
+//! Tenants.
+
+use super::{
+    Problem, Route, compile::Compiler, outbound, problem::Problems, raw, route, secret, secret::Origin,
+};
+use crate::time::{DAY, SECOND};
+use secrecy::SecretString;
+use serde_saphyr::Spanned;
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+    time::Duration,
+};
+
+/// The age at which a signature is stale, as OpenRouter documents it.
+pub const DEFAULT_TOLERANCE: Duration = Duration::from_secs(300);
+
+/// One tenant.
+#[derive(Clone, Debug)]
+pub struct Tenant {
+    /// Its name, as in `/callbacks/{name}`.
+    pub name: String,
+    /// The secrets that OpenRouter may sign with; empty in a relay, and in an ingress if the tenant is down.
+    pub secrets: Vec<SecretString>,
+    /// Why others of them could not be read. Only in a running process, which works with the readable ones.
+    pub unread: Vec<Problem>,
+    /// The origin of the first secret, for messages to the operator.
+    pub secret_origin: Origin,
+    /// The largest difference between a signature's time and now.
+    pub tolerance: Duration,
+    /// Its routes, by name.
+    pub routes: BTreeMap<String, Arc<Route>>,
+}
+
+impl Tenant {
+    /// Why no callback of this tenant can be verified, if no secret could be read.
+    pub fn down(&self) -> Option<&Problem> {
+        self.unread.first().filter(|_| self.secrets.is_empty())
+    }
+}
+
+pub(super) fn compile(c: &mut Compiler<'_>, name: &str, raw: raw::Tenant) -> Tenant {
+    let origins = &raw.openrouter.secrets;
+    if origins.value.is_empty() {
+        let help = "name at least one: an event without a verified signature is never accepted";
+        c.problems.add(origins, format!("tenant {name} has no OpenRouter secret"), help);
+    }
+    let (secrets, unread) = openrouter_secrets(c, name, &origins.value);
+    let networks = outbound::networks(&mut c.problems, &raw.networks);
+    let mut routes = BTreeMap::new();
+    let mut keys = HashMap::new();
+    for (route_name, raw) in raw.routes.0 {
+        c.check_name(&route_name, "route");
+        let written =
+            route::Written { tenant: name, name: &route_name, raw: &raw, networks: networks.as_ref() };
+        let route = route::compile(c, written);
+        if let Some(other) = keys.insert(route.key, route_name.value.clone()) {
+            let what = format!("the route names {other} and {} come to the same key", route_name.value);
+            c.problems.add(&route_name, what, "rename one of them");
+        }
+        routes.insert(route_name.value, Arc::new(route));
+    }
+    let origin = origins.value.first().map(|origin| origin.value.below(c.base));
+    let tolerance = raw.openrouter.tolerance.as_ref();
+    Tenant {
+        name: name.to_owned(),
+        secrets,
+        unread,
+        secret_origin: origin.unwrap_or(Origin::Env(String::new())),
+        tolerance: c.problems.duration(tolerance, "tolerance", DEFAULT_TOLERANCE, SECOND..=DAY),
+        routes,
+    }
+}
+
+/// The readable secrets, and why others could not be read. Empty for a relay. Never an empty secret: every client could sign with
+/// it.
+fn openrouter_secrets(
+    c: &mut Compiler<'_>,
+    tenant: &str,
+    origins: &[Spanned<Origin>],
+) -> (Vec<SecretString>, Vec<Problem>) {
+    let (mut secrets, mut unread) = (Vec::new(), Problems::default());
+    let read = if c.role.has_ingress() { origins } else { &[] };
+    for origin in read {
+        match secret::read(c, origin) {
+            Ok(secret) => secrets.push(secret),
+            Err(problem) => unread.0.push(problem),
+        }
+    }
+    let consequence =
+        if secrets.is_empty() { "its callbacks are answered 503" } else { "its other ones are used" };
+    let unread = c.unread(&format_args!("tenant {tenant}"), unread, consequence);
+    (secrets, unread)
+}
