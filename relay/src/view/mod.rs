@@ -2,7 +2,7 @@
 //!
 //! The view follows the journal and decides nothing. It is derived: each partition's cursor is written in the same transaction
 //! as the rows, and the view is rebuilt from the journal when its file is lost, damaged, of another version, of another journal,
-//! or was in use when the power failed ([`file`]).
+//! or was in use when the power failed ([`file`](mod@file)).
 //!
 //! - [`feed`]: commits from the owners of partitions; [`projector`]: the task that folds them; [`writer`]: the thread that writes.
 //! - [`schema`]: the tables. [`apply`]: from commits to rows. [`remove`]: deletes rows that are not needed any more.

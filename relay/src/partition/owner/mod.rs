@@ -4,7 +4,7 @@
 //! or the answer to an operator, is appended at once. A commit without one, above all with the ends of attempts, waits for a
 //! moment to be joined by others: a busy partition then appends once and not twice for each event.
 //!
-//! - [`take_over`]: from a partition's journal to its owner.
+//! - [`take_over`](mod@take_over): from a partition's journal to its owner.
 //! - [`planning`]: the events that came in. [`upkeep`]: the clock and the retention.
 //! - [`attempts`]: attempts under way, by the [`sender`]. [`reading`]: events that are read meanwhile.
 

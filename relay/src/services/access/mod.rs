@@ -1,8 +1,8 @@
 //! Access control. Each request is authorized here first; a method that is not listed here is refused.
 //!
 //! - [`decide`]: authenticates clients by their credentials, and decides which methods they may call. Pure.
-//! - [`caller`]: the tenants that a caller may see. Pure.
-//! - [`gate`]: before all services; gives a [`pass`] to admitted requests.
+//! - [`caller`](mod@caller): the tenants that a caller may see. Pure.
+//! - [`gate`]: before all services; gives a [`pass`](mod@pass) to admitted requests.
 //! - [`listener`]: connections, over TLS if that is configured; unauthenticated ones are closed.
 //! - [`refusals`]: the log and the metrics of refused requests.
 //!
