@@ -75,36 +75,34 @@ fn line_below<'a>(text: &'a str, heading: &str) -> Option<&'a str> {
 }
 
 pub(super) fn compile(c: &mut Compiler<'_>, raw: &raw::Nats) -> Nats {
-    let tls = raw.tls.as_ref().map(|raw| tls(c, raw));
-    let (base, p, warnings) = (c.base, &mut c.problems, &mut c.warnings);
     if raw.servers.value.is_empty() {
-        p.add(&raw.servers, "no NATS server", SERVER_HELP);
+        c.problems.add(&raw.servers, "no NATS server", SERVER_HELP);
     }
     Nats {
         servers: raw
             .servers
             .value
             .iter()
-            .map(|text| p.or(Some(text), String::new(), |text| server(text)))
+            .map(|text| c.problems.or(Some(text), String::new(), |text| server(text)))
             .collect(),
         creds: raw.creds.as_ref().and_then(|origin| {
-            let found = origin.value.below(base);
-            warn_if_open(warnings, origin, &found);
-            p.or(Some(origin), None, |_| Credentials::read(&found).map(|_| Some(found.clone())))
+            let found = origin.value.below(c.base);
+            warn_if_open(&mut c.warnings, origin, &found);
+            c.problems.or(Some(origin), None, |_| Credentials::read(&found).map(|_| Some(found.clone())))
         }),
-        tls,
-        replicas: p.or(raw.replicas.as_ref(), 1, |n| match *n {
+        tls: raw.tls.as_ref().map(|raw| tls(c, raw)),
+        replicas: c.problems.or(raw.replicas.as_ref(), 1, |n| match *n {
             n @ (1 | 3) => Ok(n),
             _ => Err((
                 "replicas must be 1 or 3".into(),
                 "write 3 where NATS is a cluster of three servers or more, else 1".into(),
             )),
         }),
-        prefix: p.or(raw.prefix.as_ref(), DEFAULT_PREFIX.to_owned(), |text| {
+        prefix: c.problems.or(raw.prefix.as_ref(), DEFAULT_PREFIX.to_owned(), |text| {
             let fault = || (format!("{text:?} is not a prefix"), format!("use {NAMES}"));
             is_name(text).then(|| text.clone()).ok_or_else(fault)
         }),
-        max_bytes: p.or(raw.max_bytes.as_ref(), None, |text| {
+        max_bytes: c.problems.or(raw.max_bytes.as_ref(), None, |text| {
             bytes(text, "max_bytes", LEAST_BYTES..=MOST_BYTES).map(Some)
         }),
     }
