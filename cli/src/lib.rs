@@ -38,8 +38,13 @@ pub use failure::Failure;
 
 use args::Command;
 
-/// Runs a command to its end.
-pub async fn run(args: Args) -> Result<(), Failure> {
+/// Runs a command to its end. Not async, so that the commands' futures are compiled in this crate and not again in `main.rs`.
+pub fn run(args: Args) -> Result<(), Failure> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(command(args))
+}
+
+async fn command(args: Args) -> Result<(), Failure> {
     let config = args.configuration();
     match args.command {
         Command::Init(args) => commands::init::run(&config, &args),

@@ -2,7 +2,7 @@
 
 use clap::Parser as _;
 use std::process::ExitCode;
-use talaria::{Args, Failure, logging};
+use talaria::{Args, logging};
 
 /// Each callback makes many small allocations; this allocator returns memory to the system more steadily.
 #[global_allocator]
@@ -13,11 +13,7 @@ fn main() -> ExitCode {
     let _ = rustls::crypto::ring::default_provider().install_default();
     let args = Args::parse();
     let log = logging::start(args.logs());
-    let done = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-        .map_err(Failure::from)
-        .and_then(|runtime| runtime.block_on(talaria::run(args)));
+    let done = talaria::run(args);
     // Writes the remaining lines before the error.
     drop(log);
     match done {

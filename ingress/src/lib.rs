@@ -48,6 +48,7 @@ use problem::Problem;
 use std::{
     io,
     net::{IpAddr, SocketAddr},
+    pin::Pin,
     sync::Arc,
     time::Duration,
 };
@@ -83,7 +84,17 @@ impl Ingress {
 
     /// Serves until `stop`, and then finishes open requests. From `leaving` on, each answer closes its connection, so that the
     /// sender's next one goes to another process.
-    pub async fn serve(self, leaving: CancellationToken, stop: CancellationToken) {
+    ///
+    /// Boxed, so that the code of this crate is compiled here. A crate that awaits a future compiles it again.
+    pub fn serve(
+        self,
+        leaving: CancellationToken,
+        stop: CancellationToken,
+    ) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+        Box::pin(self.work(leaving, stop))
+    }
+
+    async fn work(self, leaving: CancellationToken, stop: CancellationToken) {
         let serving = Arc::new(Serving { state: self.state, leaving: leaving.clone() });
         let permits = Permits::new(gauge!("talaria_ingress_connections"), limits::reached);
         let announce =

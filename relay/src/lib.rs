@@ -46,7 +46,7 @@ use partition::{
     supervisor::{self, StreamsGone},
 };
 use services::{Parts, Services, cluster, control, server};
-use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{io, net::SocketAddr, pin::Pin, sync::Arc, time::Duration};
 use talaria_bus::Bus;
 use talaria_core::{
     config::{Config, ConfigStatus},
@@ -161,7 +161,13 @@ impl Relay {
     }
 
     /// Runs until `stop`, and then lets attempts under way end. An error when an essential task ended.
-    pub async fn run(self, stop: CancellationToken) -> Result<(), Error> {
+    ///
+    /// Boxed, so that the code of this crate is compiled here. A crate that awaits a future compiles it again.
+    pub fn run(self, stop: CancellationToken) -> Pin<Box<dyn Future<Output = Result<(), Error>> + Send>> {
+        Box::pin(self.work(stop))
+    }
+
+    async fn work(self, stop: CancellationToken) -> Result<(), Error> {
         let Self { config, bus, clock, view, listener, owners, services, end, .. } = self;
         let Services { status, control, operator, refusals, .. } = services;
         let in_flight = InFlightLimit::new(config.clone());
@@ -249,7 +255,7 @@ impl Relay {
     }
 }
 
-type Task = std::pin::Pin<Box<dyn Future<Output = ()> + Send>>;
+type Task = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// Removes expired rows of the view that belong to no event.
 async fn retain(view: view::View, clock: Clock, config: watch::Receiver<Arc<Config>>) {
