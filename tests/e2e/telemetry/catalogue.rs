@@ -62,9 +62,8 @@ fn states_and_outcomes_are_the_contracts() {
     let page = fs::read_to_string(workspace().join("docs/metrics.md")).unwrap();
     let ends = DeliveryState::ALL.into_iter().filter(|state| state.is_final());
     let outcomes = (1..).map_while(|number| AttemptOutcome::try_from(number).ok());
-    let outcome = |outcome: AttemptOutcome| {
-        outcome.as_str_name().trim_start_matches("ATTEMPT_OUTCOME_").to_lowercase()
-    };
+    let outcome =
+        |outcome: AttemptOutcome| outcome.as_str_name().trim_start_matches("ATTEMPT_OUTCOME_").to_lowercase();
     let states: BTreeSet<String> = ends.map(|state| state.name().to_owned()).collect();
     for (name, contract) in [("state", states), ("outcome", outcomes.map(outcome).collect())] {
         let labels = CATALOGUE.iter().flat_map(|metric| metric.labels).filter(|label| label.name == name);
