@@ -4,6 +4,7 @@ use std::{
     fs,
     path::{Path, PathBuf},
 };
+use talaria_proto::v1::DeliveryState;
 use talaria_tests::binary::workspace;
 
 /// Every document that is kept with the code.
@@ -48,5 +49,16 @@ fn links_lead_to_files_and_headings_that_exist() {
                 || anchors(&fs::read_to_string(&target).unwrap()).any(|heading| heading == anchor);
             assert!(anchor.is_empty() || leads_to_a_heading(), "{}: {link}", document.display());
         }
+    }
+}
+
+#[test]
+fn every_state_of_a_delivery_is_explained() {
+    let read = |document: &str| fs::read_to_string(workspace().join(document)).unwrap();
+    let (states, readme) = (read("docs/states.md"), read("README.md"));
+    for state in DeliveryState::ALL {
+        let name = state.name().to_uppercase();
+        assert!(states.contains(&format!("\n| `{name}` | ")), "docs/states.md: {name}");
+        assert!(!state.is_final() || readme.contains(&format!("`{name}`")), "README.md: {name}");
     }
 }

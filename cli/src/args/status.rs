@@ -2,7 +2,10 @@
 
 use super::{List, path::path};
 use crate::Failure;
-use clap::{Args as ClapArgs, ValueEnum};
+use clap::{
+    Args as ClapArgs,
+    builder::{PossibleValuesParser, TypedValueParser},
+};
 use jiff::Timestamp;
 use std::path::PathBuf;
 use talaria_proto::time::to_proto;
@@ -44,8 +47,8 @@ pub struct Filter {
     #[arg(long, value_name = "ID")]
     pub job: Option<String>,
     /// Only in this state; may be repeated
-    #[arg(long, value_name = "STATE")]
-    pub state: Vec<State>,
+    #[arg(long, value_name = "STATE", value_parser = state())]
+    pub state: Vec<DeliveryState>,
     /// Only received since: a time such as '2026-04-24 12:00:00Z', or how long ago, such as 2h
     #[arg(long, value_name = "WHEN", value_parser = moment)]
     pub since: Option<Timestamp>,
@@ -74,33 +77,9 @@ impl From<&Filter> for DeliveryFilter {
             tenant: filter.tenant.clone().unwrap_or_default(),
             route: filter.route.clone().unwrap_or_default(),
             job_id: filter.job.clone().unwrap_or_default(),
-            states: filter.state.iter().map(|state| DeliveryState::from(*state).into()).collect(),
+            states: filter.state.iter().map(|state| (*state).into()).collect(),
             since: filter.since.map(to_proto),
             until: filter.until.map(to_proto),
-        }
-    }
-}
-
-/// A delivery's state.
-#[derive(Clone, Copy, Debug, ValueEnum)]
-pub enum State {
-    Waiting,
-    Delivered,
-    Ignored,
-    Parked,
-    Cancelled,
-    Ambiguous,
-}
-
-impl From<State> for DeliveryState {
-    fn from(state: State) -> Self {
-        match state {
-            State::Waiting => Self::Waiting,
-            State::Delivered => Self::Delivered,
-            State::Ignored => Self::Ignored,
-            State::Parked => Self::Parked,
-            State::Cancelled => Self::Cancelled,
-            State::Ambiguous => Self::Ambiguous,
         }
     }
 }
@@ -172,6 +151,13 @@ pub(super) fn http_url(text: &str) -> Result<url::Url, String> {
     let url: Option<url::Url> = text.parse().ok();
     url.filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host())
         .ok_or_else(|| "expected a URL that begins with http:// or https://".to_owned())
+}
+
+/// A state by its name.
+fn state() -> impl TypedValueParser<Value = DeliveryState> {
+    let named = |name: String| DeliveryState::ALL.into_iter().find(|state| state.name() == name);
+    PossibleValuesParser::new(DeliveryState::ALL.map(DeliveryState::name))
+        .try_map(move |name| named(name).ok_or("expected a state"))
 }
 
 /// A time, or an age.

@@ -2,14 +2,13 @@
 
 use crate::{
     Failure,
-    args::{Filter, State, Watch},
+    args::{Filter, Watch},
     client::{
         self, ids,
         outage::{Outage, is_temporary},
     },
     print::{self, Screen, changes::Changes, one_line},
 };
-use clap::ValueEnum as _;
 use jiff::Timestamp;
 use std::{
     io::{self, Write as _},
@@ -85,8 +84,7 @@ fn title(filter: &Filter, snapshot: bool) -> String {
     for (kind, name) in [("of tenant", tenant), ("to route", route), ("of job", job)] {
         words.extend(name.as_ref().map(|name| format!("{kind} {}", one_line(name))));
     }
-    let name = |state: &State| state.to_possible_value().map(|value| value.get_name().to_owned());
-    let states: Vec<String> = state.iter().filter_map(name).collect();
+    let states: Vec<&str> = state.iter().map(|state| state.name()).collect();
     if !states.is_empty() {
         words.push(format!("in state {}", states.join(" or ")));
     }
@@ -116,6 +114,7 @@ fn show(changes: &mut Changes, message: &WatchDeliveriesResponse) -> Result<(), 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use talaria_proto::v1::DeliveryState;
 
     #[test]
     fn the_first_line_names_the_filter() {
@@ -126,7 +125,7 @@ mod tests {
         let filter = Filter {
             tenant: Some("acme".into()),
             route: Some("video".into()),
-            state: vec![State::Parked, State::Ambiguous],
+            state: vec![DeliveryState::Parked, DeliveryState::Ambiguous],
             since: Some(Timestamp::UNIX_EPOCH),
             ..Filter::default()
         };

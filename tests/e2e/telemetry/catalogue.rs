@@ -1,7 +1,11 @@
 //! The catalogue of metrics beside docs/metrics.md.
 
-use std::{collections::BTreeMap, fs};
-use talaria::metrics::{CATALOGUE, Metric, Of};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+};
+use talaria::metrics::{CATALOGUE, Metric, Of, Values};
+use talaria_proto::v1::{AttemptOutcome, DeliveryState};
 use talaria_tests::binary::workspace;
 
 /// Name, type, labels, whose.
@@ -47,8 +51,28 @@ fn names_have_units_and_labels_are_bounded() {
         assert!(!metric.help.is_empty() && !metric.help.ends_with('.'), "{name}");
         let named = ["tenant", "route", "version"];
         for label in metric.labels {
-            let is_known = matches!(label.values, talaria::metrics::Values::Known(_));
+            let is_known = matches!(label.values, Values::Known(_));
             assert_ne!(is_known, named.contains(&label.name), "{name}: {}", label.name);
         }
+    }
+}
+
+#[test]
+fn states_and_outcomes_are_the_contracts() {
+    let page = fs::read_to_string(workspace().join("docs/metrics.md")).unwrap();
+    let ends = DeliveryState::ALL.into_iter().filter(|state| state.is_final());
+    let outcomes = (1..).map_while(|number| AttemptOutcome::try_from(number).ok());
+    let outcome =
+        |outcome: AttemptOutcome| outcome.as_str_name().trim_start_matches("ATTEMPT_OUTCOME_").to_lowercase();
+    let states: BTreeSet<String> = ends.map(|state| state.name().to_owned()).collect();
+    for (name, contract) in [("state", states), ("outcome", outcomes.map(outcome).collect())] {
+        let labels = CATALOGUE.iter().flat_map(|metric| metric.labels).filter(|label| label.name == name);
+        for label in labels {
+            let Values::Known(values) = label.values else { panic!("{name}") };
+            assert_eq!(values.iter().map(|value| (*value).to_owned()).collect::<BTreeSet<_>>(), contract);
+        }
+        let row = page.lines().find_map(|line| line.strip_prefix(&format!("| `{name}` | "))).unwrap();
+        let documented: BTreeSet<String> = row.split('`').skip(1).step_by(2).map(str::to_owned).collect();
+        assert_eq!(documented, contract, "docs/metrics.md");
     }
 }

@@ -4,7 +4,7 @@
 
 use std::{collections::BTreeSet, path::Path};
 use talaria::metrics::{CATALOGUE, Metric, Of, Values};
-use talaria_proto::v1::{PauseRequest, ResumeRequest};
+use talaria_proto::v1::{DeliveryState, PauseRequest, ResumeRequest};
 use talaria_tests::{
     binary::workspace,
     fleet::{self, Part},
@@ -178,6 +178,24 @@ async fn everything_that_happens_is_counted_and_how_things_stand_is_shown() {
         of(scrape, "talaria_backlog", "paused") == 0.0 && of(scrape, "talaria_route_paused", "paused") == 0.0
     })
     .await;
+}
+
+/// Alerts ask for parked deliveries by the metric.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_delivery_that_ends_without_an_attempt_is_counted() {
+    let sink = Sink::start().await;
+    let keys = "pace: 1/h\nretry: {max_age: 1s}";
+    let stack = stack().tenant("acme", |tenant| tenant.route("r", &sink.url("r"), keys)).start().await;
+    let openrouter = stack.openrouter("acme");
+    let first = openrouter.send("first", "completed").await;
+    stack.finished(&first, "r").await;
+    let second = openrouter.send("second", "completed").await;
+    let delivery = stack.finished(&second, "r").await.delivery.unwrap();
+    assert_eq!((delivery.state(), delivery.attempts), (DeliveryState::Parked, 0));
+    let scrape = look(&stack).await;
+    for (state, expected) in [("delivered", 1.0), ("parked", 1.0)] {
+        assert_eq!(scrape.sum("talaria_deliveries_total", Some(("state", state))), expected, "{state}");
+    }
 }
 
 /// The metric by which relays are scaled.

@@ -206,3 +206,16 @@ pub(super) fn quarantined(list: &ListQuarantinedResponse, payload: bool, screen:
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_state_but_cancelled_has_a_column() {
+        for state in DeliveryState::ALL {
+            let has_column = ROUTES.iter().any(|column| column.head == print::state_name(state));
+            assert_eq!(has_column, state != DeliveryState::Cancelled, "{state:?}");
+        }
+    }
+}

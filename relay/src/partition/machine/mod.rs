@@ -32,6 +32,7 @@ use crate::{
     delivery_key::DeliveryKey,
 };
 use jiff::Timestamp;
+use metrics::counter;
 use prost::Message as _;
 use std::{collections::HashMap, mem, sync::Arc};
 use talaria_bus::{Floors, Identity, Incoming, Partition, Stored};
@@ -189,6 +190,10 @@ impl Machine {
     fn push(&mut self, record: Record) {
         self.size += record.encoded_len() + 8;
         self.state.apply(&record);
+        // Here, because a delivery may also end without an attempt: by its age, without its route, by an operator.
+        if let Some(state) = final_state(&record) {
+            counter!("talaria_deliveries_total", "state" => state.name()).increment(1);
+        }
         self.records.push(record);
     }
 
@@ -311,6 +316,16 @@ impl Machine {
             jobs: self.jobs(),
         }
     }
+}
+
+/// The state in which a record ends a delivery.
+fn final_state(record: &Record) -> Option<DeliveryState> {
+    let status = match record.what.as_ref()? {
+        What::AttemptFinished(finished) => finished.status.as_ref()?,
+        What::DeliveryMoved(moved) => moved.status.as_ref()?,
+        _ => return None,
+    };
+    Some(status.state()).filter(|state| state.is_final())
 }
 
 /// The most due deliveries of a route that are counted for metrics.

@@ -116,11 +116,10 @@ impl Running {
         if was_sent {
             histogram!("talaria_attempt_seconds").record(took);
         }
-        if let Some(state) = ended {
+        if ended.is_some() {
             if !self.machine.waits(task.event_seq) {
                 self.tools.recent.remove(task.event_seq);
             }
-            counter!("talaria_deliveries_total", "state" => state.name()).increment(1);
             histogram!("talaria_delivery_seconds").record(since(now, from_proto(task.received_at.as_ref())));
         }
     }

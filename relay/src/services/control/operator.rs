@@ -16,7 +16,6 @@ use crate::{
     },
     view::{control, query, replayable},
 };
-use metrics::counter;
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 use talaria_core::{
     id::{DeliveryId, EventId},
@@ -214,7 +213,6 @@ impl Operator {
             if let Some(seq) = finished(&done)? {
                 let AuditInfo { by, token, reason, .. } = &audit;
                 tracing::info!(delivery = %id, by, token, reason, "cancelled");
-                counter!("talaria_deliveries_total", "state" => "cancelled").increment(1);
                 self.wait_for_view(&owner, seq).await;
                 let (_, _, delivery) = self.known(id, caller).await?;
                 return Ok(CancelDeliveryResponse { delivery: Some(delivery) });
