@@ -153,7 +153,7 @@ fn find(
 }
 
 async fn explain_one(local: &Local, found: EventHistory) -> Result<Explanation, Error> {
-    let stored = local.bus.event(found.seq).await?;
+    let stored = local.bus.event_at(found.seq).await?;
     // Ingress has parsed it before. An unreadable payload counts as null, as in planning.
     let payload = stored.as_ref().map(|stored| parse(&stored.payload).ok());
     let payload = payload.as_ref().map(|read| read.as_ref().map_or(&Value::Null, |document| document.root()));

@@ -98,7 +98,7 @@ impl StatusService for StatusServer {
         if request.include_payload
             && let Some(event) = &mut answer.event
         {
-            let stored = local.bus.event(found.event_seq).await.map_err(Error::from)?;
+            let stored = local.bus.event_at(found.event_seq).await.map_err(Error::from)?;
             event.payload = stored.map(|stored| stored.payload.clone()).unwrap_or_default();
         }
         Ok(Response::new(answer))

@@ -153,7 +153,7 @@ impl Watch {
     }
 
     async fn changes(&mut self, after: u64) -> Result<(), End> {
-        let mut following = self.local().bus.follow(after).await?;
+        let mut following = self.local().bus.commits(after).await?;
         loop {
             let commits = tokio::select! {
                 () = self.sender.closed() => return Err(End::Gone),
@@ -230,7 +230,7 @@ impl Watch {
             Some(row) => {
                 EventFacts { event_type: row.event_type, job_id: row.job_id, received_at: row.received_at }
             }
-            None => match self.local().bus.event(event_seq).await? {
+            None => match self.local().bus.event_at(event_seq).await? {
                 Some(event) => EventFacts::of(&event),
                 None => EventFacts::default(),
             },
