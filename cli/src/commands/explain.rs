@@ -121,9 +121,9 @@ fn show_route(
     // A block concerns waiting deliveries only.
     let waits = route.delivery.as_ref().is_some_and(|delivery| delivery.state() == DeliveryState::Waiting);
     if waits && !route.held_because.is_empty() {
-        let (until, style) = (moment(route.held_until.as_ref(), now), ALERT);
+        let until = moment(route.held_until.as_ref(), now);
         let until = if route.held_until.is_some() { format!(" until {until}") } else { String::new() };
-        writeln!(out, "  {style}held{style:#}{until}: {}", one_line(&route.held_because))?;
+        writeln!(out, "  {ALERT}held{ALERT:#}{until}: {}", one_line(&route.held_because))?;
     }
     if !route.next.is_empty() {
         let when = match &route.next_at {
