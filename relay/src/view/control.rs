@@ -1,6 +1,6 @@
 //! Pauses, replay jobs, and operators' actions.
 
-use super::query;
+use super::query::{self, cut};
 use crate::partition_set::PartitionSet;
 use crate::view::schema::message;
 use jiff::Timestamp;
@@ -141,10 +141,4 @@ pub(crate) fn actions_of(connection: &Connection, id: DeliveryId) -> rusqlite::R
     let select = "SELECT action FROM actions WHERE event_seq = ? AND route = ? ORDER BY place";
     let mut statement = connection.prepare_cached(select)?;
     statement.query_map((event_seq, id.route.to_i64()), |row| message(row, 0))?.collect()
-}
-
-fn cut<T>(mut found: Vec<T>, max: usize) -> (Vec<T>, bool) {
-    let more = found.len() > max;
-    found.truncate(max);
-    (found, more)
 }

@@ -8,7 +8,7 @@ use crate::{
     services::{access::Caller, cluster::Cluster, error::Error, local::Local, status::request},
     view::{
         blocks,
-        query::{self, EventFilter, Period},
+        query::{self, EventFilter, Period, Selection},
     },
 };
 use rusqlite::Connection;
@@ -93,7 +93,7 @@ pub(in crate::services) async fn explain(
         Some(Subject::JobId(job)) if !job.is_empty() => {
             let name: String = job.chars().take(request::LONGEST_ID).collect();
             let period = Period { since: None, until: None };
-            let filter = EventFilter { tenant, job_id: Some(job), period, is_unmatched: false };
+            let filter = EventFilter { tenant, selection: Selection::OfJob(job), period };
             (Asked::Job(filter), None, format!("job {name}"))
         }
         _ => {

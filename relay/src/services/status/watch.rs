@@ -192,7 +192,7 @@ impl Watch {
     fn unmatched(&self, record: &Record) -> Option<Event> {
         let Some(What::EventPlanned(planned)) = &record.what else { return None };
         let event = planned.event.as_ref().filter(|_| planned.routes.is_empty())?;
-        self.filter.matches_unmatched(event).then(|| event.clone())
+        self.filter.includes_unmatched(event).then(|| event.clone())
     }
 
     /// The changes of a record to matching deliveries.
