@@ -25,7 +25,7 @@ mod serve;
 mod targets;
 mod wire;
 
-pub(super) use list::List;
+pub(super) use list::ListRequest;
 pub(super) use merge::Page;
 pub(crate) use serve::answer_questions;
 
@@ -207,7 +207,7 @@ impl Cluster {
     }
 
     /// A page of a list.
-    pub(super) async fn list<L: List>(
+    pub(super) async fn list<L: ListRequest>(
         &self,
         caller: &Caller,
         request: L,
@@ -274,12 +274,12 @@ impl Cluster {
         })
     }
 
-    fn page_of<L: List>(answer: &PeerAnswer) -> Result<Page<L::Position, L::Item>, Error> {
+    fn page_of<L: ListRequest>(answer: &PeerAnswer) -> Result<Page<L::Position, L::Item>, Error> {
         let part: ListPart = answer.decoded()?;
         wire::page::<L>(&part)
     }
 
-    async fn own_page<L: List>(
+    async fn own_page<L: ListRequest>(
         &self,
         caller: &Caller,
         request: L,
