@@ -72,8 +72,8 @@ pub(crate) fn compression(headers: &HeaderMap, body: &[u8]) -> Option<&'static s
     let declared = codings.rfind(is_coding).map(|coding| {
         let known =
             [("gzip", "gzip"), ("x-gzip", "gzip"), ("deflate", "deflate"), ("br", "br"), ("zstd", "zstd")];
-        let is_it = |(name, _): &&(&str, &'static str)| coding.eq_ignore_ascii_case(name.as_bytes());
-        known.iter().find(is_it).map_or("another coding", |(_, name)| name)
+        let is_name = |(name, _): &&(&str, &'static str)| coding.eq_ignore_ascii_case(name.as_bytes());
+        known.iter().find(is_name).map_or("another coding", |(_, name)| name)
     });
     declared.or_else(|| {
         let magic: [(&[u8], _); 2] = [(b"\x1f\x8b", "gzip"), (b"\x28\xb5\x2f\xfd", "zstd")];

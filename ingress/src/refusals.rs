@@ -157,9 +157,9 @@ impl Refusals {
         for tenant in tenants.values() {
             let Some(problem) = tenant.down() else { continue };
             let hint = format!("{}: {}", problem.what, problem.help);
-            let is_it =
+            let is_same =
                 |row: &&mut Refusal| row.tenant == tenant.name && row.reason == Reason::NoSecret.label();
-            match refusals.iter_mut().find(is_it) {
+            match refusals.iter_mut().find(is_same) {
                 Some(row) => row.hint = hint,
                 None => refusals.push(Refusal { hint, ..Refused::row(Reason::NoSecret, &tenant.name) }),
             }

@@ -1,6 +1,6 @@
 //! Pauses, replay jobs, and operators' actions.
 
-use super::query::{self, cut};
+use super::query::{self, allows, cut};
 use crate::partition_set::PartitionSet;
 use crate::view::schema::message;
 use jiff::Timestamp;
@@ -57,7 +57,7 @@ pub(crate) fn jobs(
     let mut jobs = all_jobs(connection, set)?;
     jobs.retain(|job| {
         let of = job.filter.as_ref().map_or("", |filter| &filter.tenant);
-        started(job) < below && tenant.is_none_or(|tenant| tenant == of)
+        started(job) < below && allows(tenant, of)
     });
     jobs.sort_by(|a, b| started(b).cmp(&started(a)));
     Ok(cut(jobs, max))

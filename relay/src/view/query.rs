@@ -97,7 +97,7 @@ impl DeliveryFilter {
 }
 
 /// Whether a part of a filter allows a value.
-fn allows(part: Option<&str>, value: &str) -> bool {
+pub(crate) fn allows(part: Option<&str>, value: &str) -> bool {
     part.is_none_or(|part| part == value)
 }
 

@@ -11,7 +11,7 @@ use super::{StatusServer, request};
 use crate::{
     decisions::fold::Folded,
     services::{access::Pass, error::Error, local::Local, page_token},
-    view::query::{self, DeliveryFilter},
+    view::query::{self, DeliveryFilter, allows},
 };
 use std::collections::HashMap;
 use talaria_bus::Committed;
@@ -297,9 +297,8 @@ struct DeliveryChange {
 
 /// Whether a delivery without its event's facts may match.
 fn might_match(filter: &DeliveryFilter, delivery: &Delivery) -> bool {
-    let is = |wanted: &Option<String>, value: &str| wanted.as_deref().is_none_or(|wanted| wanted == value);
-    is(&filter.tenant, &delivery.tenant)
-        && is(&filter.route, &delivery.route)
+    allows(filter.tenant.as_deref(), &delivery.tenant)
+        && allows(filter.route.as_deref(), &delivery.route)
         && (filter.states.is_empty() || filter.states.contains(&delivery.state()))
 }
 
