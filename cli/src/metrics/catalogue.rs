@@ -6,87 +6,30 @@
 use super::{
     Label, Metric,
     Of::{Every, Ingress, Nats, Relay},
-    Values::{Known, Named},
-    counter, gauge, histogram,
+    Values::Named,
+    counter, gauge, histogram, known,
 };
 
-const RESULT: &[Label] = &[Label {
-    name: "result",
-    values: Known(&[
-        "accepted",
-        "quarantined",
-        "unauthorized",
-        "too_large",
-        "too_slow",
-        "broken",
-        "limited",
-        "shed",
-        "unavailable",
-    ]),
-}];
-const REASON: &[Label] = &[Label {
-    name: "reason",
-    values: Known(&[
-        "unknown_tenant",
-        "missing",
-        "malformed",
-        "stale",
-        "mismatch",
-        "misdirected",
-        "no_secret",
-        "wrong_path",
-        "wrong_method",
-        "too_large",
-        "too_slow",
-        "broken",
-        "bad_request",
-        "http2",
-        "tls",
-        "head_too_large",
-        "head_too_slow",
-    ]),
-}];
-const REFUSAL: &[Label] = &[Label {
-    name: "reason",
-    values: Known(&[
-        "no_token",
-        "unknown_token",
-        "scope",
-        "old_connection",
-        "unguarded",
-        "no_such_method",
-        "handshake",
-    ]),
-}];
-const LIMIT: &[Label] = &[Label {
-    name: "limit",
-    values: Known(&[
-        "connections",
-        "connections_per_address",
-        "bodies",
-        "storing",
-        "per_address",
-        "refused_per_address",
-        "per_tenant",
-    ]),
-}];
-const OUTCOME: &[Label] = &[Label {
-    name: "outcome",
-    values: Known(&[
-        "accepted",
-        "delivered",
-        "duplicate",
-        "ignored",
-        "rate_limited",
-        "route_fault",
-        "failed",
-        "answer_lost",
-        "interrupted",
-        "not_understood",
-    ]),
-}];
-const STATE: &[Label] =
-    &[Label { name: "state", values: Known(&["delivered", "ignored", "parked", "ambiguous", "cancelled"]) }];
+const RESULT: &[Label] = &[known(
+    "result",
+    "accepted quarantined unauthorized too_large too_slow broken limited shed unavailable",
+)];
+const REASON: &[Label] = &[known(
+    "reason",
+    "unknown_tenant missing malformed stale mismatch misdirected no_secret wrong_path wrong_method \
+     too_large too_slow broken bad_request http2 tls head_too_large head_too_slow",
+)];
+const REFUSAL: &[Label] =
+    &[known("reason", "no_token unknown_token scope old_connection unguarded no_such_method handshake")];
+const LIMIT: &[Label] = &[known(
+    "limit",
+    "connections connections_per_address bodies storing per_address refused_per_address per_tenant",
+)];
+const OUTCOME: &[Label] = &[known(
+    "outcome",
+    "accepted delivered duplicate ignored rate_limited route_fault failed answer_lost interrupted not_understood",
+)];
+const STATE: &[Label] = &[known("state", "delivered ignored parked ambiguous cancelled")];
 const ROUTE: &[Label] = &[Label { name: "tenant", values: Named }, Label { name: "route", values: Named }];
 
 /// Every metric.
@@ -112,13 +55,13 @@ pub const CATALOGUE: &[Metric] = &[
     counter(
         Relay,
         "talaria_events_planned_total",
-        &[Label { name: "routes", values: Known(&["some", "none"]) }],
+        &[known("routes", "some none")],
         "Events that were matched against their tenant's routes, by whether some route matched or none",
     ),
     counter(
         Relay,
         "talaria_events_repeated_total",
-        &[Label { name: "body", values: Known(&["same", "other"]) }],
+        &[known("body", "same other")],
         "Events that came again, by whether with the same body or another one (a conflict)",
     ),
     counter(
@@ -224,18 +167,13 @@ pub const CATALOGUE: &[Metric] = &[
     counter(
         Every,
         "talaria_config_reloads_total",
-        &[Label { name: "result", values: Known(&["applied", "refused"]) }],
+        &[known("result", "applied refused")],
         "Changes of the file, by result",
     ),
     gauge(Every, "talaria_ready", &[], "1 while /readyz answers 200, otherwise 0"),
     gauge(Nats, "talaria_nats_connected", &[], "1 while there is a connection to NATS, otherwise 0"),
     counter(Nats, "talaria_nats_disconnects_total", &[], "Connections to NATS that were lost"),
-    counter(
-        Every,
-        "talaria_spans_total",
-        &[Label { name: "result", values: Known(&["exported", "failed"]) }],
-        "Spans, by export result",
-    ),
+    counter(Every, "talaria_spans_total", &[known("result", "exported failed")], "Spans, by export result"),
     gauge(
         Every,
         "talaria_build_info",
