@@ -1,7 +1,7 @@
 //! A relay's side of the bus.
 
 use crate::{
-    Announcements, Bounds, Committed, Error, Events, Floors, Following, Identity, Journal, Partition,
+    Announcements, Bounds, Commits, Committed, Error, Events, Floors, Identity, Journal, Partition,
     Publisher, Questions, Refusals, dispatch, embedded, nats, partition::NATS_PARTITIONS,
 };
 use bytes::Bytes;
@@ -86,8 +86,8 @@ impl Bus {
     }
 
     /// The event at a sequence; `None` when it was trimmed. See invariant 4.
-    pub async fn event(&self, seq: u64) -> Result<Option<Arc<Event>>, Error> {
-        dispatch!(self, bus => bus.event(seq).await)
+    pub async fn event_at(&self, seq: u64) -> Result<Option<Arc<Event>>, Error> {
+        dispatch!(self, bus => bus.event_at(seq).await)
     }
 
     /// A sequence up to which the stream has no event of a partition after `after`: `after` itself, or the end of the stream
@@ -101,16 +101,16 @@ impl Bus {
     }
 
     /// The commit at a sequence; `None` when it was trimmed.
-    pub async fn commit(&self, seq: u64) -> Result<Option<Commit>, Error> {
-        dispatch!(self, bus => bus.commit(seq).await)
+    pub async fn commit_at(&self, seq: u64) -> Result<Option<Commit>, Error> {
+        dispatch!(self, bus => bus.commit_at(seq).await)
     }
 
     /// The commits of all partitions after a sequence, as they come. See invariant 9.
-    pub async fn follow(&self, after: u64) -> Result<Following, Error> {
+    pub async fn commits(&self, after: u64) -> Result<Commits, Error> {
         match self {
-            Self::Embedded(bus) => Ok(Following::Embedded(embedded::Following::new(bus, after))),
+            Self::Embedded(bus) => Ok(Commits::Embedded(embedded::Commits::new(bus, after))),
             Self::Nats(bus) => {
-                nats::Following::open(bus, after).await.map(|following| Following::Nats(Box::new(following)))
+                nats::Commits::open(bus, after).await.map(|commits| Commits::Nats(Box::new(commits)))
             }
         }
     }

@@ -1,4 +1,4 @@
-//! Following a stream as it grows.
+//! Commits a stream as it grows.
 
 use crate::{Committed, Error, Stored, dispatch, embedded, nats};
 
@@ -19,17 +19,17 @@ impl Events {
 }
 
 /// The commits of all partitions.
-pub enum Following {
+pub enum Commits {
     /// From SQLite.
-    Embedded(embedded::Following),
+    Embedded(embedded::Commits),
     /// From NATS.
-    Nats(Box<nats::Following>),
+    Nats(Box<nats::Commits>),
 }
 
-impl Following {
+impl Commits {
     /// The next commits, at least one and at most `max`. Waits for the first. Dropping the future loses nothing. See
     /// invariant 9.
     pub async fn next(&mut self, max: usize) -> Result<Vec<Committed>, Error> {
-        dispatch!(self, following => following.next(max).await)
+        dispatch!(self, commits => commits.next(max).await)
     }
 }

@@ -1,13 +1,14 @@
 //! A relay's identity and the lock of its data directory.
 //!
-//!  1. The file `lock` is locked as long as a process uses the directory.
-//!  2. The file `relay-id` has the relay's name and the number of its last run. The number rises with each start. It is at
-//!     least the time in microseconds, so that two copies of one directory do not start with the same number.
+//!  1. The file `lock` is locked while a process uses the directory.
+//!  2. The file `relay-id` contains the relay's name and the number of its latest run. The number rises with each start. It is
+//!     at least the time in microseconds, so that two copies of one directory do not start with the same number.
 
 use crate::{Error, private};
 use jiff::Timestamp;
 use std::{
-    fs::{self, File, OpenOptions},
+    fmt::Display,
+    fs::{self, File, OpenOptions, TryLockError},
     io::{self, ErrorKind, Write as _},
     path::Path,
 };
@@ -18,20 +19,20 @@ const RELAY_ID: &str = "relay-id";
 /// The identity of a relay.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Identity {
-    /// The same after a restart in the same data directory. Fits into a NATS subject.
+    /// The same after a restart in the same data directory. Valid as a token of a NATS subject.
     pub relay: String,
     /// The number of this run; larger with each start.
     pub run: u64,
 }
 
-fn cannot(action: &str, directory: &Path, why: &dyn std::fmt::Display) -> Error {
-    Error::new(format_args!("cannot {action} {}: {why}", directory.display()))
+fn cannot(action: &str, path: &Path, why: &dyn Display) -> Error {
+    Error::new(format_args!("cannot {action} {}: {why}", path.display()))
 }
 
 /// Creates the directory if it is missing, locks it, and begins a run. The lock ends when the file is dropped.
 pub(crate) fn open(directory: &Path) -> Result<(Identity, File), Error> {
     let lock = lock(directory)?;
-    let identity = match read(directory).map_err(|error| cannot("read relay-id in", directory, &error))? {
+    let identity = match read(&directory.join(RELAY_ID))? {
         Some(Identity { relay, run }) => Identity { relay, run: next_run(run) },
         None => Identity { relay: format!("relay-{:08x}", rand::random::<u32>()), run: next_run(0) },
     };
@@ -43,16 +44,19 @@ pub(crate) fn open(directory: &Path) -> Result<(Identity, File), Error> {
 pub(crate) fn lock(directory: &Path) -> Result<File, Error> {
     private::directory(directory).map_err(|error| cannot("create", directory, &error))?;
     let lock = private::file(&directory.join(LOCK)).map_err(|error| cannot("write in", directory, &error))?;
-    if lock.try_lock().is_err() {
-        return Err(cannot("use", directory, &"another Talaria is running in this data directory"));
+    match lock.try_lock() {
+        Ok(()) => Ok(lock),
+        Err(TryLockError::WouldBlock) => {
+            Err(cannot("use", directory, &"another Talaria is running in this data directory"))
+        }
+        Err(TryLockError::Error(error)) => Err(cannot("lock", directory, &error)),
     }
-    Ok(lock)
 }
 
-/// Whether a process uses the directory. Changes nothing in it.
+/// Whether a process uses the directory; false too if its file `lock` is missing or cannot be opened. Changes nothing.
 pub(crate) fn is_locked(directory: &Path) -> bool {
     let lock = OpenOptions::new().write(true).open(directory.join(LOCK));
-    // Dropped at once, so that a process that starts in this moment finds it locked only for that time.
+    // Released at once, or a process that starts meanwhile might find it locked.
     lock.is_ok_and(|lock| lock.try_lock().is_err())
 }
 
@@ -61,16 +65,17 @@ fn next_run(last: u64) -> u64 {
     now.max(last.saturating_add(1))
 }
 
-fn read(directory: &Path) -> io::Result<Option<Identity>> {
-    let text = match fs::read_to_string(directory.join(RELAY_ID)) {
+fn read(file: &Path) -> Result<Option<Identity>, Error> {
+    let text = match fs::read_to_string(file) {
         Ok(text) => text,
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(error),
+        Err(error) => return Err(cannot("read", file, &error)),
     };
     parse(&text).map(Some).ok_or_else(|| {
-        io::Error::other(
-            "it is damaged: remove it, and the relay gets another name and is otherwise the same",
-        )
+        let file = file.display();
+        Error::new(format_args!(
+            "the file {file} is damaged; delete that file: the relay only gets a new name"
+        ))
     })
 }
 
@@ -81,9 +86,9 @@ fn parse(text: &str) -> Option<Identity> {
     Some(Identity { relay: is_name.then(|| relay.to_owned())?, run: run.parse().ok()? })
 }
 
-/// Replaces the file as a whole.
+/// Replaces the file atomically.
 fn write(directory: &Path, identity: &Identity) -> io::Result<()> {
-    // Readable by its owner alone.
+    // Readable by the file's owner alone.
     let mut file = tempfile::Builder::new().prefix(RELAY_ID).tempfile_in(directory)?;
     writeln!(file, "{} {}", identity.relay, identity.run)?;
     file.as_file().sync_all()?;
@@ -119,7 +124,7 @@ mod tests {
         for text in ["", "relay-1", "relay.1 2", "relay-1 x", " 7"] {
             fs::write(directory.path().join(RELAY_ID), text).unwrap();
             let error = open(directory.path()).unwrap_err().to_string();
-            assert!(error.contains("it is damaged: remove it"), "{text:?}: {error}");
+            assert!(error.contains("/relay-id is damaged; delete that file"), "{text:?}: {error}");
         }
         fs::remove_file(directory.path().join(RELAY_ID)).unwrap();
         open(directory.path()).unwrap();

@@ -4,7 +4,7 @@
 //! ingress ── publish ──▶ (events) ── Events::next ──▶ owner of the partition ── Journal::append ──▶ (journal)
 //!                                                        ▲      in a relay                             │
 //!                            at a start or a takeover:   └───────────────── read ──────────────────────┤
-//!                                                                        watches ◀── Following::next ──┘
+//!                                                                        watches ◀── Commits::next ────┘
 //! ```
 //!
 //! An ingress has a [`Publisher`], which can do nothing else. A relay has a [`Bus`]. Two backends keep the same contract:
@@ -21,7 +21,7 @@
 //!     finds repetitions. Two bodies under one event id are both stored.
 //!  2. Sequences rise in the order of storing, over all partitions, and are never given twice.
 //!  3. `Events::next` gives the entries of a partition after a sequence, in order, each once, and waits for the first.
-//!  4. `event` gives back the published event, byte for byte, until it is trimmed.
+//!  4. `event_at` gives back the published event, byte for byte, until it is trimmed.
 //!
 //! Journals:
 //!
@@ -34,7 +34,7 @@
 //!     whose acknowledgement was lost is in the journal once.
 //!  8. `read` gives a partition's commits after a sequence, in order. An empty answer means that there were no more at the time
 //!     of the request; no commit that was acknowledged before is missing from it.
-//!  9. `Following::next` gives the commits of all partitions after a sequence, in order, and waits for the first.
+//!  9. `Commits::next` gives the commits of all partitions after a sequence, in order, and waits for the first.
 //!
 //! Retention:
 //!
@@ -80,7 +80,7 @@ pub use embedded::{
 };
 pub use entry::{Bounds, Committed, Floors, Incoming, Stored};
 pub use error::{AppendError, Error};
-pub use follow::{Events, Following};
+pub use follow::{Commits, Events};
 pub use identity::Identity;
 pub use journal::Journal;
 pub use nats::look_at_nats;

@@ -27,6 +27,8 @@ use talaria_proto::{FILE_DESCRIPTOR_SET, time::from_proto, v1::DeliveryState};
 
 /// Faint text.
 pub(crate) const DIM: Style = Style::new().dimmed();
+/// Red, for what needs an operator.
+pub(crate) const ALERT: Style = AnsiColor::Red.on_default();
 /// A heading.
 pub(crate) const BOLD: Style = Style::new().bold();
 

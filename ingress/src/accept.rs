@@ -10,7 +10,7 @@ use talaria_core::{
     id::{EventId, QuarantineId},
     openrouter::{
         event::Envelope,
-        signature::{Rejected, Signature},
+        signature::{Signature, SignatureFault},
     },
 };
 use talaria_proto::{
@@ -27,7 +27,7 @@ pub(crate) struct Callback<'a> {
     pub signature: Option<&'a str>,
     /// OpenRouter's idempotency key. Not signed.
     pub idempotency_key: Option<&'a str>,
-    /// The sender's trace context. Not signed, and possibly not valid.
+    /// The client's trace context. Not signed, and possibly not valid.
     pub traceparent: String,
     /// The compression of the body, if any.
     pub compressed: Option<&'static str>,
@@ -39,20 +39,20 @@ pub(crate) struct Callback<'a> {
 
 /// Why a callback is not accepted.
 #[derive(Debug, PartialEq)]
-pub(crate) enum Refusal {
+pub(crate) enum NotAccepted {
     /// No tenant's secret matches.
-    Stranger(Why),
+    Unauthorized(Why),
     /// Signed with a secret of this tenant, and sent to another path.
     Misdirected(String),
     /// Signed, but not an event.
     NotAnEvent(Box<QuarantinedCallback>),
 }
 
-/// Why the signature is not accepted; for logs and metrics, never for the sender.
+/// Why the signature is not accepted; for logs and metrics, never for the client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Why {
     UnknownTenant,
-    Signature(Rejected),
+    Signature(SignatureFault),
 }
 
 /// The secrets that stand for those of an unknown tenant, so that its callback takes as long as a known one's.
@@ -69,7 +69,7 @@ const SEARCH_OVERHEAD: usize = 256;
 pub(crate) fn accept(
     tenants: &BTreeMap<String, Arc<Tenant>>,
     callback: Callback<'_>,
-) -> Result<Event, Refusal> {
+) -> Result<Event, NotAccepted> {
     let tenant = tenants.get(callback.tenant);
     let (secrets, tolerance) =
         tenant.map_or((DUMMY.as_slice(), DEFAULT_TOLERANCE), |tenant| (&tenant.secrets, tenant.tolerance));
@@ -77,23 +77,23 @@ pub(crate) fn accept(
         signature.verify(secrets, tolerance, callback.received_at, &callback.body)
     };
     let verified = match callback.signature.map(Signature::parse) {
-        None => Err(Rejected::Missing),
-        Some(Err(rejected)) => Err(rejected),
+        None => Err(SignatureFault::Missing),
+        Some(Err(fault)) => Err(fault),
         Some(Ok(signature)) => verify(&signature, secrets).inspect_err(|_| {
             for _ in 0..missing_secrets(tenants, secrets) {
                 let _ = black_box(verify(&signature, DUMMY.as_slice()));
             }
         }),
     };
-    let rejected = match (tenant, verified) {
+    let why = match (tenant, verified) {
         (Some(_), Ok(())) => return normalize(callback),
-        (Some(_), Err(rejected)) => Why::Signature(rejected),
+        (Some(_), Err(fault)) => Why::Signature(fault),
         (None, _) => Why::UnknownTenant,
     };
     // For known and unknown tenants, so that the time does not reveal which one it is.
     match signer(tenants, &callback) {
-        Some(signer) => Err(Refusal::Misdirected(signer.to_owned())),
-        None => Err(Refusal::Stranger(rejected)),
+        Some(signer) => Err(NotAccepted::Misdirected(signer.to_owned())),
+        None => Err(NotAccepted::Unauthorized(why)),
     }
 }
 
@@ -122,7 +122,7 @@ fn missing_secrets(tenants: &BTreeMap<String, Arc<Tenant>>, tried: &[SecretStrin
     most.unwrap_or_default().saturating_sub(tried.len())
 }
 
-fn normalize(callback: Callback<'_>) -> Result<Event, Refusal> {
+fn normalize(callback: Callback<'_>) -> Result<Event, NotAccepted> {
     let received_at = Some(to_proto(callback.received_at));
     let payload_size = callback.body.len() as u64;
     let envelope = match Envelope::read(&callback.body) {
@@ -135,7 +135,7 @@ fn normalize(callback: Callback<'_>) -> Result<Event, Refusal> {
                 ),
                 None => reason.to_string(),
             };
-            return Err(Refusal::NotAnEvent(Box::new(QuarantinedCallback {
+            return Err(NotAccepted::NotAnEvent(Box::new(QuarantinedCallback {
                 id: QuarantineId::new(callback.tenant, &callback.body).to_string(),
                 tenant: callback.tenant.to_owned(),
                 received_at,
@@ -195,7 +195,7 @@ mod tests {
         [tenant("acme", &["old", "new"]), tenant("other", &["theirs"])].into()
     }
 
-    fn decide(tenant: &str, secret: &str, body: &str, age: Duration) -> Result<Event, Refusal> {
+    fn decide(tenant: &str, secret: &str, body: &str, age: Duration) -> Result<Event, NotAccepted> {
         let signature = sign(&secret.into(), now() - age, body.as_bytes());
         let callback = Callback {
             tenant,
@@ -223,14 +223,14 @@ mod tests {
     #[test]
     fn a_stranger_is_refused_for_a_known_reason() {
         let why = |tenant, secret, age| match decide(tenant, secret, BODY, Duration::from_secs(age)) {
-            Err(Refusal::Stranger(why)) => why,
+            Err(NotAccepted::Unauthorized(why)) => why,
             other => panic!("{other:?}"),
         };
         assert_eq!(why("nobody", "guessed", 0), Why::UnknownTenant);
         assert_eq!(why("nobody", "nobody's", 0), Why::UnknownTenant);
         assert_eq!(why("nobody", "old", 61), Why::UnknownTenant, "a stale signature proves nothing");
-        assert_eq!(why("acme", "guessed", 0), Why::Signature(Rejected::Mismatch));
-        assert_eq!(why("acme", "old", 61), Why::Signature(Rejected::Stale));
+        assert_eq!(why("acme", "guessed", 0), Why::Signature(SignatureFault::Mismatch));
+        assert_eq!(why("acme", "old", 61), Why::Signature(SignatureFault::Stale));
         let unsigned = Callback {
             tenant: "acme",
             signature: None,
@@ -240,7 +240,10 @@ mod tests {
             body: Bytes::from_static(BODY.as_bytes()),
             received_at: now(),
         };
-        assert_eq!(accept(&tenants(), unsigned), Err(Refusal::Stranger(Why::Signature(Rejected::Missing))));
+        assert_eq!(
+            accept(&tenants(), unsigned),
+            Err(NotAccepted::Unauthorized(Why::Signature(SignatureFault::Missing)))
+        );
     }
 
     #[test]
@@ -252,11 +255,14 @@ mod tests {
             ("acme/", "theirs", "other"),
         ] {
             let misdirected = decide(path, secret, BODY, Duration::ZERO);
-            assert_eq!(misdirected, Err(Refusal::Misdirected(signer.into())), "{path}");
+            assert_eq!(misdirected, Err(NotAccepted::Misdirected(signer.into())), "{path}");
         }
         // The signer of a body that is too long for the search stays unknown.
         let long = "x".repeat(SEARCH_BYTES);
-        assert_eq!(decide("", "old", &long, Duration::ZERO), Err(Refusal::Stranger(Why::UnknownTenant)));
+        assert_eq!(
+            decide("", "old", &long, Duration::ZERO),
+            Err(NotAccepted::Unauthorized(Why::UnknownTenant))
+        );
     }
 
     #[test]
@@ -272,7 +278,7 @@ mod tests {
             body: Bytes::from_static(body),
             received_at: now(),
         };
-        let Err(Refusal::NotAnEvent(quarantined)) = accept(&tenants(), callback) else { panic!() };
+        let Err(NotAccepted::NotAnEvent(quarantined)) = accept(&tenants(), callback) else { panic!() };
         assert!(quarantined.reason.starts_with("the body is compressed (gzip)"), "{quarantined:?}");
     }
 
@@ -284,17 +290,17 @@ mod tests {
         assert_eq!(missing_secrets(&tenants, DUMMY.as_slice()), 1);
         // The dummy secret is no tenant's.
         let refused = decide("other", "nobody's", BODY, Duration::ZERO);
-        assert_eq!(refused, Err(Refusal::Stranger(Why::Signature(Rejected::Mismatch))));
+        assert_eq!(refused, Err(NotAccepted::Unauthorized(Why::Signature(SignatureFault::Mismatch))));
     }
 
     #[test]
     fn a_signed_body_that_is_no_event_is_quarantined_whole() {
-        let Err(Refusal::NotAnEvent(quarantined)) = decide("acme", "old", "[1]", Duration::ZERO) else {
+        let Err(NotAccepted::NotAnEvent(quarantined)) = decide("acme", "old", "[1]", Duration::ZERO) else {
             panic!()
         };
         assert_eq!(quarantined.reason, "the body is not a JSON object");
         assert_eq!(quarantined.payload, "[1]");
         let again = decide("acme", "new", "[1]", Duration::from_secs(5));
-        assert!(matches!(again, Err(Refusal::NotAnEvent(again)) if again.id == quarantined.id));
+        assert!(matches!(again, Err(NotAccepted::NotAnEvent(again)) if again.id == quarantined.id));
     }
 }

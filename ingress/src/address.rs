@@ -7,14 +7,14 @@ use http::HeaderMap;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use talaria_core::{config::Ingress, network::Networks};
 
-/// The most elements of the list that are read. A chain of proxies is short; a stranger's list may be long.
+/// The most elements of the list that are read. A chain of proxies is short; a client's list may be long.
 const LONGEST_CHAIN: usize = 16;
 
 /// The unit that limits count: an IPv4 address, or the /64 network of an IPv6 address, which has one owner.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct Sender(IpAddr);
+pub(crate) struct ClientAddress(IpAddr);
 
-impl From<IpAddr> for Sender {
+impl From<IpAddr> for ClientAddress {
     fn from(address: IpAddr) -> Self {
         Self(match address.to_canonical() {
             IpAddr::V6(v6) => Ipv6Addr::from_bits(v6.to_bits() & (u128::MAX << 64)).into(),
@@ -168,12 +168,12 @@ mod tests {
     }
 
     #[test]
-    fn a_network_of_ipv6_is_one_sender() {
-        let sender = |text| Sender::from(ip(text));
-        assert_eq!(sender("2001:db8::1"), sender("2001:db8::ffff:1:2:3"));
-        assert_ne!(sender("2001:db8::1"), sender("2001:db8:0:1::1"));
-        assert_eq!(sender("::ffff:192.0.2.1"), sender("192.0.2.1"));
-        assert_ne!(sender("192.0.2.1"), sender("192.0.2.2"));
+    fn a_network_of_ipv6_is_one_address() {
+        let limited = |text| ClientAddress::from(ip(text));
+        assert_eq!(limited("2001:db8::1"), limited("2001:db8::ffff:1:2:3"));
+        assert_ne!(limited("2001:db8::1"), limited("2001:db8:0:1::1"));
+        assert_eq!(limited("::ffff:192.0.2.1"), limited("192.0.2.1"));
+        assert_ne!(limited("192.0.2.1"), limited("192.0.2.2"));
     }
 
     proptest! {

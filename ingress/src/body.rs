@@ -9,7 +9,7 @@ use hyper::body::Body as _;
 use std::time::Duration;
 use tokio::time::{Instant, timeout, timeout_at};
 
-/// How long, and how much, a refused sender may continue before the connection is closed. Closing at once would reset the
+/// How long, and how much, a refused client may continue before the connection is closed. Closing at once would reset the
 /// connection, and many clients then never read the answer.
 const LINGER: Duration = Duration::from_secs(1);
 const LINGER_BYTES: usize = 1 << 20;
@@ -21,11 +21,11 @@ pub(crate) enum Unread {
     TooSlow,
     /// The budget for all bodies is used up.
     NoRoom,
-    /// The sender closed the connection or violated HTTP.
+    /// The client closed the connection or violated HTTP.
     Broken,
 }
 
-/// Reads the whole body. A declared length over the limit is refused at once, but reserves nothing: a stranger may declare a
+/// Reads the whole body. A declared length over the limit is refused at once, but reserves nothing: a client may declare a
 /// megabyte and send a byte. `share` grows with the buffer, up to `room` bytes for all bodies.
 pub(crate) async fn read(
     mut body: Body,
@@ -72,8 +72,8 @@ pub(crate) fn compression(headers: &HeaderMap, body: &[u8]) -> Option<&'static s
     let declared = codings.rfind(is_coding).map(|coding| {
         let known =
             [("gzip", "gzip"), ("x-gzip", "gzip"), ("deflate", "deflate"), ("br", "br"), ("zstd", "zstd")];
-        let is_it = |(name, _): &&(&str, &'static str)| coding.eq_ignore_ascii_case(name.as_bytes());
-        known.iter().find(is_it).map_or("another coding", |(_, name)| name)
+        let is_name = |(name, _): &&(&str, &'static str)| coding.eq_ignore_ascii_case(name.as_bytes());
+        known.iter().find(is_name).map_or("another coding", |(_, name)| name)
     });
     declared.or_else(|| {
         let magic: [(&[u8], _); 2] = [(b"\x1f\x8b", "gzip"), (b"\x28\xb5\x2f\xfd", "zstd")];
@@ -81,7 +81,7 @@ pub(crate) fn compression(headers: &HeaderMap, body: &[u8]) -> Option<&'static s
     })
 }
 
-/// Discards a body for a while, so that its sender reads the answer.
+/// Discards a body for a while, so that its client reads the answer.
 pub(crate) fn linger(mut body: Body) {
     tokio::spawn(timeout(LINGER, async move {
         let mut left = LINGER_BYTES;

@@ -3,7 +3,7 @@
 mod refusing;
 
 use crate::{
-    accept::{Callback, Refusal, accept},
+    accept::{Callback, NotAccepted, accept},
     address::{self, Client},
     body::{self, Unread},
     connections::Permit,
@@ -49,7 +49,7 @@ use talaria_telemetry::{
 };
 use tokio::{sync::watch, time::Instant};
 
-/// The deadline for the bus. Beyond it, the bus counts as unavailable and the sender retries; an event that was stored after all
+/// The deadline for the bus. Beyond it, the bus counts as unavailable and the client retries; an event that was stored after all
 /// is then a duplicate.
 const STORE_DEADLINE: Duration = Duration::from_secs(10);
 
@@ -70,8 +70,8 @@ pub(crate) struct State {
     tracer: Tracer,
 }
 
-/// A request that was not accepted: its label for metrics, which only callbacks have, and the answer.
-type Rejection = (Option<&'static str>, Problem);
+/// The answer to a request that was not accepted, with its label for metrics, which only callbacks have.
+type ErrorAnswer = (Option<&'static str>, Problem);
 
 /// A request whose head was received.
 struct Asked<'a> {
@@ -158,7 +158,12 @@ impl State {
         self.refuse(&Refused { reason, tenant: "", client: client.address, path: "", status }, client);
     }
 
-    async fn accept(&self, config: &Config, asked: Asked<'_>, body: Body) -> Result<&'static str, Rejection> {
+    async fn accept(
+        &self,
+        config: &Config,
+        asked: Asked<'_>,
+        body: Body,
+    ) -> Result<&'static str, ErrorAnswer> {
         let ingress = &config.ingress;
         let Asked { client, admission, permit, .. } = asked;
         let headers = &asked.head.headers;
@@ -197,13 +202,13 @@ impl State {
             received_at: Timestamp::now(),
         };
         let signed = match accept(&config.tenants, callback) {
-            Err(Refusal::Misdirected(signer)) => {
+            Err(NotAccepted::Misdirected(signer)) => {
                 return Err(self.misdirected(&asked, &signer, compressed));
             }
-            Err(Refusal::Stranger(why)) => {
-                return Err(self.stranger(config, &asked, why, signature, compressed, body));
+            Err(NotAccepted::Unauthorized(why)) => {
+                return Err(self.unauthorized(config, &asked, why, signature, compressed, body));
             }
-            Err(Refusal::NotAnEvent(quarantined)) => Err(quarantined),
+            Err(NotAccepted::NotAnEvent(quarantined)) => Err(quarantined),
             Ok(event) => Ok(event),
         };
         let tenant = asked.known(config);
@@ -227,7 +232,7 @@ impl State {
     }
 
     /// Stores an event, with a span and a log line for every outcome.
-    async fn store(&self, mut event: Event, client: Client) -> Result<&'static str, Rejection> {
+    async fn store(&self, mut event: Event, client: Client) -> Result<&'static str, ErrorAnswer> {
         let received_at = from_proto(event.received_at.as_ref());
         let mut span = self.tracer.span("callback", Kind::Server, &event.traceparent, received_at.into());
         let mut publish = self.tracer.span(
@@ -279,7 +284,7 @@ impl State {
         published
     }
 
-    async fn publish(&self, event: Arc<Event>, mut span: Span) -> Result<&'static str, Rejection> {
+    async fn publish(&self, event: Arc<Event>, mut span: Span) -> Result<&'static str, ErrorAnswer> {
         if let Some(key) = event.idempotency_key.as_ref().filter(|_| !event.idempotency_key_matches) {
             let Event { id, tenant, job_id: job, .. } = &*event;
             tracing::warn!(event = %id, tenant, job, key, "the unsigned idempotency key does not name this job and status");
@@ -293,7 +298,7 @@ impl State {
         published.map(|()| "accepted")
     }
 
-    async fn quarantine(&self, quarantined: QuarantinedCallback) -> Result<&'static str, Rejection> {
+    async fn quarantine(&self, quarantined: QuarantinedCallback) -> Result<&'static str, ErrorAnswer> {
         let problem = Problem::not_an_event(&quarantined.reason);
         tracing::warn!(
             tenant = quarantined.tenant,
@@ -324,7 +329,7 @@ fn may_be_signed(config: &Config, headers: &HeaderMap, now: Timestamp) -> bool {
     Signature::parse(&header).is_ok_and(|signature| signature.is_recent(tolerance, now))
 }
 
-async fn stored<T>(work: impl Future<Output = Result<T, talaria_bus::Error>>) -> Result<T, Rejection> {
+async fn stored<T>(work: impl Future<Output = Result<T, talaria_bus::Error>>) -> Result<T, ErrorAnswer> {
     let reason = match tokio::time::timeout(STORE_DEADLINE, work).await {
         Ok(Ok(done)) => return Ok(done),
         Ok(Err(error)) if error.is_too_large() => {

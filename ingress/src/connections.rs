@@ -6,7 +6,7 @@
 //! address that has used up its share loses one of its own connections. If all connections work, the new client waits for the
 //! listener to accept it.
 
-use crate::{address::Sender, limits::Limit};
+use crate::{address::ClientAddress, limits::Limit};
 use metrics::Gauge;
 use std::{
     collections::{BTreeMap, HashMap},
@@ -41,12 +41,12 @@ struct Open {
     connections: HashMap<u64, Connection>,
     /// The connections that wait for their clients, by the beginning of their wait.
     waiting: BTreeMap<u64, u64>,
-    per_sender: HashMap<Sender, usize>,
+    per_address: HashMap<ClientAddress, usize>,
 }
 
 struct Connection {
-    /// The sender in whose share it counts; `None` for a trusted proxy.
-    sender: Option<Sender>,
+    /// The address in whose share it counts; `None` for a trusted proxy.
+    address: Option<ClientAddress>,
     /// The beginning of its wait for the client, if it waits.
     since: Option<u64>,
     evicted: CancellationToken,
@@ -67,12 +67,16 @@ impl Permits {
     }
 
     /// A permit for a connection that begins to wait for its client. Evicts others if there is none left.
-    pub(crate) fn acquire(self: &Arc<Self>, sender: Option<Sender>, most: Most) -> Result<Permit, Full> {
+    pub(crate) fn acquire(
+        self: &Arc<Self>,
+        address: Option<ClientAddress>,
+        most: Most,
+    ) -> Result<Permit, Full> {
         let mut open = self.lock();
-        if let Some(sender) = sender {
-            while open.per_sender.get(&sender).is_some_and(|count| *count >= most.each) {
+        if let Some(address) = address {
+            while open.per_address.get(&address).is_some_and(|count| *count >= most.each) {
                 (self.reached)(Limit::ConnectionsPerAddress);
-                if !open.evict(|connection| connection.sender == Some(sender)) {
+                if !open.evict(|connection| connection.address == Some(address)) {
                     return Err(Full::Share);
                 }
             }
@@ -85,9 +89,9 @@ impl Permits {
         }
         let evicted = CancellationToken::new();
         let number = open.next_number();
-        open.connections.insert(number, Connection { sender, since: None, evicted: evicted.clone() });
-        if let Some(sender) = sender {
-            *open.per_sender.entry(sender).or_default() += 1;
+        open.connections.insert(number, Connection { address, since: None, evicted: evicted.clone() });
+        if let Some(address) = address {
+            *open.per_address.entry(address).or_default() += 1;
         }
         open.waits(number);
         self.gauge.increment(1);
@@ -138,12 +142,12 @@ impl Open {
     fn remove(&mut self, number: u64) -> Option<Connection> {
         self.works(number);
         let connection = self.connections.remove(&number)?;
-        if let Some(sender) = connection.sender
-            && let Some(count) = self.per_sender.get_mut(&sender)
+        if let Some(address) = connection.address
+            && let Some(count) = self.per_address.get_mut(&address)
         {
             *count -= 1;
             if *count == 0 {
-                self.per_sender.remove(&sender);
+                self.per_address.remove(&address);
             }
         }
         Some(connection)
@@ -199,7 +203,7 @@ mod tests {
         Arc::new(Permits::new(Gauge::noop(), |_| {}))
     }
 
-    fn sender(number: u32) -> Sender {
+    fn address(number: u32) -> ClientAddress {
         IpAddr::from(Ipv4Addr::from_bits(number)).into()
     }
 
@@ -207,39 +211,39 @@ mod tests {
     fn the_connection_that_has_waited_longest_is_evicted() {
         let (permits, limits) = (permits(), limits(3, 3));
         let [first, second, third] =
-            [1, 2, 3].map(|number| permits.acquire(Some(sender(number)), limits).unwrap());
+            [1, 2, 3].map(|number| permits.acquire(Some(address(number)), limits).unwrap());
         // The first one's request was answered; the second one's is in work.
         first.works();
         first.waits();
         second.works();
         let gone = |permit: &Permit| permit.evicted.is_cancelled();
-        let fourth = permits.acquire(Some(sender(4)), limits).unwrap();
+        let fourth = permits.acquire(Some(address(4)), limits).unwrap();
         assert!(gone(&third) && !gone(&first));
-        let fifth = permits.acquire(Some(sender(5)), limits).unwrap();
+        let fifth = permits.acquire(Some(address(5)), limits).unwrap();
         assert!(gone(&first) && !gone(&fourth));
         // An evicted connection does not count, also not when it is dropped.
         drop((first, third));
         fourth.works();
         fifth.works();
-        assert_eq!(permits.acquire(Some(sender(6)), limits).err(), Some(Full::All));
+        assert_eq!(permits.acquire(Some(address(6)), limits).err(), Some(Full::All));
         drop(fourth);
-        assert!(permits.acquire(Some(sender(6)), limits).is_ok());
+        assert!(permits.acquire(Some(address(6)), limits).is_ok());
         drop((second, fifth));
         let open = permits.lock();
-        assert!(open.connections.is_empty() && open.waiting.is_empty() && open.per_sender.is_empty());
+        assert!(open.connections.is_empty() && open.waiting.is_empty() && open.per_address.is_empty());
     }
 
     #[test]
     fn an_address_with_its_share_loses_one_of_its_own() {
         let (permits, limits) = (permits(), limits(10, 2));
-        let other = permits.acquire(Some(sender(9)), limits).unwrap();
-        let first = permits.acquire(Some(sender(1)), limits).unwrap();
-        let second = permits.acquire(Some(sender(1)), limits).unwrap();
-        let third = permits.acquire(Some(sender(1)), limits).unwrap();
+        let other = permits.acquire(Some(address(9)), limits).unwrap();
+        let first = permits.acquire(Some(address(1)), limits).unwrap();
+        let second = permits.acquire(Some(address(1)), limits).unwrap();
+        let third = permits.acquire(Some(address(1)), limits).unwrap();
         assert!(first.evicted.is_cancelled() && !other.evicted.is_cancelled());
         second.works();
         third.works();
-        assert_eq!(permits.acquire(Some(sender(1)), limits).err(), Some(Full::Share));
+        assert_eq!(permits.acquire(Some(address(1)), limits).err(), Some(Full::Share));
         let proxys: Vec<_> = (0..6).map(|_| permits.acquire(None, limits).unwrap()).collect();
         assert!(!other.evicted.is_cancelled());
         drop(proxys);
@@ -249,8 +253,8 @@ mod tests {
     fn a_lowered_limit_applies_to_the_next_connection() {
         let permits = permits();
         let all: Vec<_> =
-            (0..8).map(|number| permits.acquire(Some(sender(number)), limits(8, 8)).unwrap()).collect();
-        let next = permits.acquire(Some(sender(9)), limits(3, 3)).unwrap();
+            (0..8).map(|number| permits.acquire(Some(address(number)), limits(8, 8)).unwrap()).collect();
+        let next = permits.acquire(Some(address(9)), limits(3, 3)).unwrap();
         assert_eq!(all.iter().filter(|permit| permit.evicted.is_cancelled()).count(), 6);
         assert_eq!(permits.lock().connections.len(), 3);
         drop((all, next));
@@ -259,12 +263,12 @@ mod tests {
     #[tokio::test]
     async fn a_client_that_waits_for_a_permit_is_notified() {
         let (permits, limits) = (permits(), limits(1, 1));
-        let permit = permits.acquire(Some(sender(1)), limits).unwrap();
+        let permit = permits.acquire(Some(address(1)), limits).unwrap();
         permit.works();
-        assert_eq!(permits.acquire(Some(sender(2)), limits).err(), Some(Full::All));
+        assert_eq!(permits.acquire(Some(address(2)), limits).err(), Some(Full::All));
         permit.waits();
         permits.changed().await;
-        let next = permits.acquire(Some(sender(2)), limits).unwrap();
+        let next = permits.acquire(Some(address(2)), limits).unwrap();
         tokio::time::timeout(std::time::Duration::from_secs(5), permit.evicted()).await.unwrap();
         drop(next);
     }

@@ -1,17 +1,21 @@
 //! The ingress: verifies OpenRouter's callbacks and makes them durable before it answers.
 //!
 //! ```text
-//! socket ▶ limits ▶ body, bounded ▶ accept: verify, normalize ▶ limits ▶ publish ▶ 204
-//!          429, 503   413, 408           401, 422               429       503
+//! socket ▶ limits ▶ body, bounded ▶ accept: verify, normalize ▶ limits ▶ publish ▶ 204, or 422
+//!           429      408, 413         401, 404, 405              429       503
+//!           503      400, 503         429, 503                   503       413
 //! ```
 //!
+//! 422 is the answer to a quarantined callback, which is published, too. The *peer* is the other end of a connection, and the
+//! *client* sent the request, perhaps through proxies. A request that is not accepted is *refused*.
+//!
 //! - [`listener`]: the listening loop with its deadlines, and draining; the admin port uses it, too.
-//! - [`connections`]: permits for connections, and eviction when there are none.
+//! - [`connections`]: permits for connections. When none is left, the connection that has waited longest is closed.
 //! - [`timed`]: a connection with deadlines for heads, idle time and writes.
-//! - [`address`]: the client's address, by its peer and by trusted proxies.
-//! - [`limits`]: admission before a body is read and after it was verified, with [`rate`], the rest of an allowance,
-//!   [`recent`], bounded memory of senders, and [`budget`], the use of a resource.
-//! - [`refusal_log`]: the limits of log lines about refusals.
+//! - [`address`]: the client's address, from the peer's address and trusted proxies' headers.
+//! - [`limits`]: admission before a body is read and after it was verified, with [`rate`] and [`recent`] for rate limits, and
+//!   [`budget`] for limits of memory and of the queue to the bus.
+//! - [`refusal_log`]: the rate limit of log lines about refusals.
 //! - [`accept`]: the pure decision about a callback's signature and event.
 //! - [`body`]: reading a body within its limit and its deadline.
 //! - [`callback`]: `POST /callbacks/{tenant}`, which uses all of these.
@@ -60,7 +64,7 @@ use tokio_util::sync::CancellationToken;
 /// The health check for load balancers.
 const HEALTH: &str = "/healthz";
 
-/// The time for connections to finish after `stop`, beyond the deadlines of a head and a body.
+/// The time for connections to finish after `stop`, beyond the longer one of the deadlines of a head and a body.
 const DRAIN: Duration = Duration::from_secs(15);
 
 /// The ingress, listening but not yet serving.
@@ -70,7 +74,8 @@ pub struct Ingress {
 }
 
 impl Ingress {
-    /// Listens on the configured address, which never changes. Other settings take effect with the next connection or callback.
+    /// Listens on the configured address, which changes only with a restart. Other settings take effect with the next connection
+    /// or callback.
     pub async fn bind(config: watch::Receiver<Arc<Config>>, publisher: Publisher) -> io::Result<Self> {
         let address = config.borrow().ingress.listen;
         let listener = TcpListener::bind(address).await?;
@@ -82,8 +87,8 @@ impl Ingress {
         self.listener.local_addr()
     }
 
-    /// Serves until `stop`, and then finishes open requests. From `leaving` on, each answer closes its connection, so that the
-    /// sender's next one goes to another process.
+    /// Serves until `stop`, and then finishes open requests. After `leaving` is cancelled, each answer closes its
+    /// connection, so that the client's next one goes to another process.
     ///
     /// Boxed, so that the code of this crate is compiled here. A crate that awaits a future compiles it again.
     pub fn serve(
@@ -113,8 +118,8 @@ struct Serving {
 }
 
 impl Serving {
-    /// Whether callbacks should be sent here. Shows nothing else, since any client may ask. The admin port's `/readyz` shows
-    /// whether they can be stored: if not, a balancer has no better choice than to send them here for an answer of 503.
+    /// Whether callbacks should be sent here. Shows nothing else, since any client may ask. While the bus is away, another ingress
+    /// would not help, so balancers keep sending, and the answer is 503; the admin port's `/readyz` shows it.
     fn health(&self, method: &Method) -> Response {
         if !matches!(*method, Method::GET | Method::HEAD) {
             Problem::health_method_not_allowed().into_response()

@@ -5,16 +5,16 @@
 //!
 //! - An address with too many refused requests is answered 429 before the body is read, unless the signature may be valid: it
 //!   can be parsed and is recent. Then the request is in doubt: it is read and verified like any other, and answered 429 only
-//!   if its signature is not valid. So a sender that shares an address with a sender of junk, such as clients of an unknown
-//!   proxy, gets its callbacks through. A request counts only after it was refused.
+//!   if its signature is not valid. So a client that shares an address with one that sends junk, behind an unknown proxy,
+//!   gets its callbacks through. A request counts only after it was refused.
 //! - An address that has sent a verified callback is exempt: a tenant with a wrong secret must not stop the others, and
 //!   OpenRouter cannot be shut out by requests that a customer makes it send.
-//! - A tenant's callbacks count after they are verified, so that strangers cannot use up its allowance; an unknown tenant's
-//!   name is handled like a known one.
+//! - A tenant's callbacks count after they are verified, so that unsigned requests cannot use up its allowance; an unknown
+//!   tenant's name is handled like a known one.
 //! - A trusted proxy that does not name its client is not limited by address.
 
 use crate::{
-    address::{Client, Sender},
+    address::{Client, ClientAddress},
     budget::Budget,
     rate,
     recent::Recent,
@@ -63,9 +63,9 @@ impl Limit {
 }
 
 pub(crate) struct Limits {
-    asked: Recent<Sender>,
-    refused: Recent<Sender>,
-    proven: Recent<Sender>,
+    asked: Recent<ClientAddress>,
+    refused: Recent<ClientAddress>,
+    proven: Recent<ClientAddress>,
     tenants: Recent<String>,
     /// Bytes of bodies in memory.
     pub bodies: Budget,
@@ -98,10 +98,10 @@ impl Limits {
         if client.is_proxy {
             return Ok(Admission::Free);
         }
-        let sender = Sender::from(client.address);
+        let address = ClientAddress::from(client.address);
         let mut admission = Admission::Free;
         if let Some(rate) = limits.refused_per_address
-            && let Some(wait) = rate::wait(self.refused.until(sender, now), now, rate)
+            && let Some(wait) = rate::wait(self.refused.until(address, now), now, rate)
             && !self.is_proven(client, now)
         {
             if !may_be_signed() {
@@ -110,7 +110,7 @@ impl Limits {
             admission = Admission::InDoubt(wait);
         }
         if let Some(rate) = limits.per_address {
-            take(&self.asked, sender, now, rate).map_err(|wait| (Limit::PerAddress, wait))?;
+            take(&self.asked, address, now, rate).map_err(|wait| (Limit::PerAddress, wait))?;
         }
         Ok(admission)
     }
@@ -119,7 +119,7 @@ impl Limits {
     pub(crate) fn refused(&self, client: Client, now: Instant, limits: &config::Limits) {
         if let Some(rate) = limits.refused_per_address.filter(|_| !client.is_proxy) {
             let charge = |until| (rate::take(until, now, rate), ());
-            self.refused.change(Sender::from(client.address), now, charge);
+            self.refused.change(ClientAddress::from(client.address), now, charge);
         }
     }
 
@@ -140,7 +140,7 @@ impl Limits {
 
     /// Records that a client has sent a request with a tenant's valid signature.
     pub(crate) fn proven(&self, client: Client, now: Instant) {
-        self.proven.change(Sender::from(client.address), now, |_| (now + PROVEN, ()));
+        self.proven.change(ClientAddress::from(client.address), now, |_| (now + PROVEN, ()));
     }
 
     /// The limit for bytes of all bodies when this client sends one: a quarter is reserved for clients with a verified callback,
@@ -160,7 +160,7 @@ impl Limits {
     }
 
     fn is_proven(&self, client: Client, now: Instant) -> bool {
-        self.proven.until(Sender::from(client.address), now) > now
+        self.proven.until(ClientAddress::from(client.address), now) > now
     }
 }
 

@@ -3,7 +3,7 @@
 //! It serves callbacks and the admin port, each with its own bounds.
 
 use crate::{
-    address::Sender,
+    address::ClientAddress,
     connections::{Full, Most, Permit, Permits},
     timed::{Phase, Timed, Times},
 };
@@ -78,7 +78,7 @@ pub trait Answers: Send + Sync + 'static {
     fn unserved(&self, peer: IpAddr, why: Unserved);
 }
 
-/// Serves until `stop`, and then finishes open requests. From `leaving` on, each answer closes its connection.
+/// Serves until `stop`, and then finishes open requests. After `leaving` is cancelled, each answer closes its connection.
 pub async fn serve(
     listener: TcpListener,
     answers: Arc<impl Answers>,
@@ -157,9 +157,9 @@ pub(crate) async fn serve_at(
 async fn acquire(answers: &impl Answers, permits: &Arc<Permits>, peer: IpAddr) -> Option<Permit> {
     loop {
         let bounds = answers.bounds();
-        let sender = (!answers.is_shared(peer)).then(|| Sender::from(peer));
+        let address = (!answers.is_shared(peer)).then(|| ClientAddress::from(peer));
         let most = Most { all: bounds.connections, each: bounds.connections_per_address };
-        match permits.acquire(sender, most) {
+        match permits.acquire(address, most) {
             Ok(permit) => break Some(permit),
             Err(Full::Share) => break None,
             Err(Full::All) => permits.changed().await,

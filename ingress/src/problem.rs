@@ -32,7 +32,7 @@ impl Problem {
         self.with(header::CONNECTION, "close")
     }
 
-    /// The same for an unknown tenant and for every fault of a signature. The sender already knows the compression.
+    /// The same for an unknown tenant and for every fault of a signature. The client already knows the compression.
     pub(crate) fn unauthorized(compressed: Option<&str>) -> Self {
         let mut detail = "The callback is not signed by a sender that is known here.".to_owned();
         if let Some(coding) = compressed {
@@ -78,7 +78,7 @@ impl Problem {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, detail).with(header::RETRY_AFTER, "60")
     }
 
-    /// A limit of the sender or the tenant was reached. Does not reveal which.
+    /// A limit of the client or the tenant was reached. Does not reveal which.
     pub(crate) fn too_many(wait: Duration) -> Self {
         let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
         let mut problem = Self::new(StatusCode::TOO_MANY_REQUESTS, "Too many requests. Send it again later.");
@@ -86,7 +86,7 @@ impl Problem {
         problem
     }
 
-    /// A limit for all senders was reached.
+    /// A limit for all clients was reached.
     pub(crate) fn overloaded() -> Self {
         let detail = "There is no room for the callback now. It was not accepted; send it again.";
         Self::new(StatusCode::SERVICE_UNAVAILABLE, detail).with(header::RETRY_AFTER, "5")

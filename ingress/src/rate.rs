@@ -1,10 +1,10 @@
 //! Rate limits by the generic cell rate algorithm.
 //!
-//! The state of a sender is one time, at which its allowance is whole again. Each request moves it forward by the time in which
-//! one unit grows back; there is room for another as long as it is not further away than the window.
+//! The state of an address or a tenant is one time, at which its allowance is whole again. Each request moves it forward by the
+//! time in which one unit grows back; there is room for another while it is not further away than the window.
 //!
 //! `governor` has the same algorithm and does not fit: it cannot check without using the allowance, which a limit for refused
-//! requests needs, and the number of its keys is not bounded, which strangers could exploit.
+//! requests needs, and the number of its keys is not bounded, which clients could exploit.
 
 use std::time::Duration;
 use talaria_core::config::Pace;

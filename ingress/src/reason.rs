@@ -1,7 +1,7 @@
-//! Reasons of refusals, for logs, metrics and the status, never for the sender.
+//! Reasons of refusals, for logs, metrics and the status, never for the client.
 
 use crate::{accept::Why, limits::Limit};
-use talaria_core::openrouter::signature::Rejected;
+use talaria_core::openrouter::signature::SignatureFault;
 
 /// Why a request was refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -11,7 +11,7 @@ pub(crate) enum Reason {
     /// A callback's path, and not a POST.
     WrongMethod,
     /// An unknown tenant, or an invalid signature.
-    Stranger(Why),
+    Unauthorized(Why),
     /// Signed with a tenant's secret, and not POSTed to that tenant's path.
     Misdirected,
     /// None of the tenant's secrets can be read, so its callbacks cannot be verified.
@@ -44,8 +44,8 @@ impl Reason {
         match self {
             Self::WrongPath => "wrong_path",
             Self::WrongMethod => "wrong_method",
-            Self::Stranger(Why::UnknownTenant) => "unknown_tenant",
-            Self::Stranger(Why::Signature(rejected)) => rejected.label(),
+            Self::Unauthorized(Why::UnknownTenant) => "unknown_tenant",
+            Self::Unauthorized(Why::Signature(fault)) => fault.label(),
             Self::Misdirected => "misdirected",
             Self::NoSecret => "no_secret",
             Self::TooLarge => "too_large",
@@ -66,12 +66,12 @@ impl Reason {
         match self {
             Self::WrongPath => "the path is no callback's",
             Self::WrongMethod => "it was not a POST",
-            Self::Stranger(Why::UnknownTenant) => "there is no tenant of that name",
-            Self::Stranger(Why::Signature(rejected)) => match rejected {
-                Rejected::Missing => "it is not signed",
-                Rejected::Malformed => "the signature header cannot be read",
-                Rejected::Stale => "the signature is too old, or from the future",
-                Rejected::Mismatch => "the signature does not match",
+            Self::Unauthorized(Why::UnknownTenant) => "there is no tenant of that name",
+            Self::Unauthorized(Why::Signature(fault)) => match fault {
+                SignatureFault::Missing => "it is not signed",
+                SignatureFault::Malformed => "the signature header cannot be read",
+                SignatureFault::Stale => "the signature is too old, or from the future",
+                SignatureFault::Mismatch => "the signature does not match",
             },
             Self::Misdirected => "it is signed rightly, and was not POSTed to the tenant's path",
             Self::NoSecret => "none of the tenant's OpenRouter secrets can be read",

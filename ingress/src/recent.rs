@@ -1,4 +1,4 @@
-//! Bounded memory of recent senders: a key with an expiry.
+//! A bounded map from an address or a tenant to an expiry.
 
 use std::{
     collections::HashMap,
@@ -8,7 +8,7 @@ use std::{
 };
 use tokio::time::Instant;
 
-/// The most keys. A stranger may have more addresses; a sender without room counts as unknown, and is admitted.
+/// The most keys. A client may have more addresses; a client without room counts as unknown, and is admitted.
 const MOST: usize = 65_536;
 
 /// The interval of sweeps for expired keys when there is no room.

@@ -1,6 +1,6 @@
 //! The refusals of the last hour, for the operator: one row for each tenant and reason, in bounded memory.
 //!
-//! A row has a count and the latest request. Its key is a configured tenant, or none, and a reason, so strangers cannot add
+//! A row has a count and the latest request. Its key is a configured tenant, or none, and a reason, so clients cannot add
 //! rows, and no tenant's rows are displaced. The rows are announced over the bus, in one small message after a change and at
 //! intervals, and relays show them in the status. They are not stored: a process' rows end with it. A tenant that is down has a
 //! row before its first refusal.
@@ -157,9 +157,9 @@ impl Refusals {
         for tenant in tenants.values() {
             let Some(problem) = tenant.down() else { continue };
             let hint = format!("{}: {}", problem.what, problem.help);
-            let is_it =
+            let is_same =
                 |row: &&mut Refusal| row.tenant == tenant.name && row.reason == Reason::NoSecret.label();
-            match refusals.iter_mut().find(is_it) {
+            match refusals.iter_mut().find(is_same) {
                 Some(row) => row.hint = hint,
                 None => refusals.push(Refusal { hint, ..Refused::row(Reason::NoSecret, &tenant.name) }),
             }
@@ -194,10 +194,10 @@ mod tests {
     use crate::accept::Why;
     use talaria_core::{
         config::{Problem, SecretOrigin},
-        openrouter::signature::Rejected,
+        openrouter::signature::SignatureFault,
     };
 
-    const MISMATCH: Reason = Reason::Stranger(Why::Signature(Rejected::Mismatch));
+    const MISMATCH: Reason = Reason::Unauthorized(Why::Signature(SignatureFault::Mismatch));
 
     fn refused<'a>(reason: Reason, tenant: &'a str, path: &'a str) -> Refused<'a> {
         Refused { reason, tenant, client: [192, 0, 2, 1].into(), path, status: 401 }

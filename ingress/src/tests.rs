@@ -1,4 +1,4 @@
-//! Every answer that a sender can get, over real sockets.
+//! Every answer that a client can get, over real sockets.
 
 mod limits;
 mod running;
@@ -32,7 +32,7 @@ async fn a_signed_event_is_answered_204_once_it_is_durable_and_so_is_its_repeat(
     assert!(running.events().await[3].idempotency_key_matches);
 }
 
-/// Promise 6: a sender cannot distinguish them.
+/// Promise 6: a client cannot distinguish them.
 #[tokio::test(flavor = "multi_thread")]
 async fn all_strangers_get_the_same_answer() {
     let running = Running::start().await;
@@ -106,7 +106,7 @@ async fn too_large_is_413_before_it_is_read() {
     let chunked = running
         .exchange(format!("{head}Transfer-Encoding: chunked\r\n\r\n{}", chunk.repeat(3)).as_bytes())
         .await;
-    // The whole body, from a sender that reads no answer meanwhile.
+    // The whole body, from a client that reads no answer meanwhile.
     let sent = running.callback(&"x".repeat(300_000)).await;
     for answer in [announced, asked, chunked, sent] {
         assert_eq!(answer.status, 413);
@@ -142,7 +142,7 @@ async fn a_body_that_stalls_is_408_and_one_that_breaks_off_is_no_event() {
     assert_eq!(stalled.status, 408);
     assert_eq!(stalled.detail(), "The body did not arrive in time.");
     assert!(dripping.starts_with("HTTP/1.1 408 "), "{dripping}");
-    // The sender closes the connection in the middle: nothing is stored, and the next one is served.
+    // The client closes the connection in the middle: nothing is stored, and the next one is served.
     let mut stream = TcpStream::connect(running.address).await.unwrap();
     stream.write_all(format!("{head}Content-Length: 100\r\n\r\n{{").as_bytes()).await.unwrap();
     drop(stream);
@@ -303,7 +303,7 @@ async fn a_tenant_whose_secret_cannot_be_read_is_503_and_the_others_work() {
     assert_eq!(running.events().await.len(), 1);
 }
 
-/// The operator gets a hint that the sender does not get.
+/// The operator gets a hint that the client does not get.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_signature_that_does_not_match_has_a_hint() {
     let running = Running::start().await;
@@ -322,7 +322,7 @@ async fn a_signature_that_does_not_match_has_a_hint() {
     };
     let refusal = tokio::time::timeout(Duration::from_secs(20), hint).await.unwrap();
     assert!(
-        refusal.hint.starts_with("it matches the secret here without the quotes around it"),
+        refusal.hint.starts_with("the signature matches the configured secret without the quotes around it"),
         "{refusal:?}"
     );
     assert_eq!((refusal.text.as_str(), refusal.answered), ("the signature does not match", 401));

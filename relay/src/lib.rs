@@ -114,11 +114,11 @@ pub struct Relay {
 }
 
 impl Relay {
-    /// Opens the view and listens on the configured address. The configuration may change later; its standing is shown in the
+    /// Opens the view and listens on the configured address. The configuration may change later; its status is shown in the
     /// status.
     pub async fn bind(
         config: watch::Receiver<Arc<Config>>,
-        standing: watch::Receiver<Arc<ConfigStatus>>,
+        config_status: watch::Receiver<Arc<ConfigStatus>>,
         bus: Bus,
         clock: Clock,
     ) -> Result<Self, Error> {
@@ -134,7 +134,7 @@ impl Relay {
         let (owners, end) = (Owners::default(), CancellationToken::new());
         let services = Services::new(Parts {
             config: config.clone(),
-            standing,
+            config_status,
             bus: bus.clone(),
             view: view.clone(),
             clock: clock.clone(),

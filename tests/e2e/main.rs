@@ -1,6 +1,6 @@
 //! All end-to-end tests, in one binary.
 //!
-//! - [`promises`]: the promises of the README, a test of its own name for each.
+//! - [`promises`]: the promises of the README, a test for each, by number.
 //! - [`hermes`]: against the real Hermes.
 //! - [`backup`]: copies of the embedded bus, and going back to one.
 //! - [`breaker`]: routes that fail are shut, and open again.

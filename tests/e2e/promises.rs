@@ -1,4 +1,4 @@
-//! The promises of the README, a test of its own name for each.
+//! The promises of the README, a test for each, by number.
 
 use rand::Rng as _;
 use std::{
@@ -123,7 +123,7 @@ async fn promise_1_accepted_means_durable() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn promise_2_one_event_has_one_terminal_state_for_each_matching_route() {
+async fn promise_2_one_event_has_one_final_state_for_each_matching_route() {
     let sink = Sink::start().await;
     sink.set("ignores", Does::Answer(200, serde_json::json!({"status": "ignored", "reason": "filter"})));
     sink.set("fails", Does::Answer(500, serde_json::json!({})));
@@ -191,7 +191,7 @@ async fn promise_3_a_repeated_callback_never_runs_an_agent_twice() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn promise_4_a_slow_or_broken_hermes_delays_nobody_else() {
+async fn promise_4_a_slow_or_broken_hermes_delays_no_other() {
     const EVENTS: usize = 200;
     let sink = Sink::start().await;
     sink.set("hangs", Does::Hang);
@@ -245,7 +245,7 @@ async fn promise_4_a_slow_or_broken_hermes_delays_nobody_else() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn promise_5_a_crash_can_repeat_an_attempt_but_never_hide_one() {
+async fn promise_5_an_attempt_is_recorded_before_it_is_made() {
     let sink = Sink::start().await;
     sink.set("r", Does::Hang);
     let mut stack = stack().tenant("acme", |t| t.route("r", &sink.url("r"), "timeout: 60s")).start().await;
@@ -274,7 +274,7 @@ async fn promise_5_a_crash_can_repeat_an_attempt_but_never_hide_one() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn promise_6_nothing_unsigned_stale_or_replayed_gets_in_and_a_refusal_tells_nothing() {
+async fn promise_6_nothing_unsigned_or_stale_gets_in_and_a_refusal_tells_nothing() {
     let sink = Sink::start().await;
     let stack = stack()
         .tenant("acme", |t| t.route("r", &sink.url("r"), ""))

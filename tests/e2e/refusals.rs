@@ -53,8 +53,12 @@ async fn a_wrong_secret_is_in_the_status_with_advice() {
     let said = says(&stack, &["status"], "acme: 3 refused in the last hour, the last at ").await;
     assert!(said.contains(": the signature does not match (mismatch)\n"), "{said}");
     assert!(said.contains("talaria status --refused says more"), "{said}");
-    let said =
-        says(&stack, &["status", "--refused"], "  help: it matches the secret here without the quotes").await;
+    let said = says(
+        &stack,
+        &["status", "--refused"],
+        "  help: the signature matches the configured secret without the quotes",
+    )
+    .await;
     assert!(said.contains("  the last from 127.0.0.1 to /callbacks/acme, answered 401\n"), "{said}");
     assert!(said.contains("docs/errors/callback-401.md"), "{said}");
     let json: Value = serde_json::from_str(&works(&stack, &["status", "--refused", "--json"])).unwrap();

@@ -169,9 +169,9 @@ pub async fn i04_an_event_comes_back_byte_for_byte(backend: &impl Backend) {
     assert_eq!(**found, event);
     drop(bus);
     let bus = backend.open().await;
-    assert_eq!(bus.event(stored[0].seq).await.unwrap().as_deref(), Some(&event));
-    assert_eq!(bus.event(stored[1].seq).await.unwrap(), None, "a quarantined callback is no event");
+    assert_eq!(bus.event_at(stored[0].seq).await.unwrap().as_deref(), Some(&event));
+    assert_eq!(bus.event_at(stored[1].seq).await.unwrap(), None, "a quarantined callback is no event");
     for seq in [0, stored[1].seq + 1, u64::MAX >> 1] {
-        assert_eq!(bus.event(seq).await.unwrap(), None);
+        assert_eq!(bus.event_at(seq).await.unwrap(), None);
     }
 }

@@ -1,7 +1,7 @@
 //! Invariants 5 to 9.
 
 use super::{Backend, commit, commits_after, names, partition, tenants, waits};
-use crate::{AppendError, Bus, Committed, Following, Journal};
+use crate::{AppendError, Bus, Commits, Committed, Journal};
 use std::{collections::BTreeSet, time::Duration};
 use talaria_proto::v1::Commit;
 
@@ -24,8 +24,8 @@ pub async fn i05_a_commit_is_durable_as_a_whole(backend: &impl Backend) {
     let found = commits_after(&bus, tenant, 0).await;
     assert_eq!(found.iter().map(|committed| committed.seq).collect::<Vec<_>>(), seqs);
     assert!(*found[0].commit == large && *found[1].commit == empty);
-    assert_eq!(bus.commit(seqs[0]).await.unwrap(), Some(large));
-    assert_eq!(bus.commit(seqs[1] + 1).await.unwrap(), None);
+    assert_eq!(bus.commit_at(seqs[0]).await.unwrap(), Some(large));
+    assert_eq!(bus.commit_at(seqs[1] + 1).await.unwrap(), None);
 }
 
 pub async fn i05_sequences_of_commits_rise_over_all_partitions_and_restarts(backend: &impl Backend) {
@@ -193,7 +193,7 @@ pub async fn i08_read_gives_commits_in_order_and_misses_none(backend: &impl Back
     assert!(bus.read(partition, u64::MAX >> 1, 20).await.unwrap().is_empty());
 }
 
-async fn follow(following: &mut Following, count: usize) -> Vec<Committed> {
+async fn follow(following: &mut Commits, count: usize) -> Vec<Committed> {
     let mut found = Vec::new();
     while found.len() < count {
         let next = following.next(count - found.len()).await.unwrap();
@@ -207,7 +207,7 @@ async fn follow(following: &mut Following, count: usize) -> Vec<Committed> {
 pub async fn i09_all_commits_are_followed_in_order(backend: &impl Backend) {
     let bus = backend.open().await;
     let tenants = tenants(&bus);
-    let mut following = bus.follow(0).await.unwrap();
+    let mut following = bus.commits(0).await.unwrap();
     assert!(waits(following.next(10)).await);
     let waiting = tokio::spawn(async move { (following.next(10).await.unwrap(), following) });
     let mut expected = Vec::new();
@@ -230,7 +230,7 @@ pub async fn i09_all_commits_are_followed_in_order(backend: &impl Backend) {
     let bus = backend.open().await;
     for skip in [0, 1, 29] {
         let after = if skip == 0 { 0 } else { expected[skip - 1].0 };
-        let found = follow(&mut bus.follow(after).await.unwrap(), 30 - skip).await;
+        let found = follow(&mut bus.commits(after).await.unwrap(), 30 - skip).await;
         assert!(found.iter().zip(&expected[skip..]).all(is_expected), "{found:?}");
     }
 }
@@ -239,7 +239,7 @@ pub async fn i09_a_dropped_next_loses_no_commit(backend: &impl Backend) {
     let bus = backend.open().await;
     let [tenant, _] = &tenants(&bus);
     let mut journal = journal(&bus, tenant).await;
-    let mut following = bus.follow(0).await.unwrap();
+    let mut following = bus.commits(0).await.unwrap();
     let appending = tokio::spawn(async move {
         let mut seqs = Vec::new();
         for index in 0..200 {

@@ -42,11 +42,11 @@ pub async fn i10_trim_removes_the_front_and_nothing_else(backend: &impl Backend)
         assert_eq!(names(&commits_after(bus, tenant, 0).await), jobs[10..]);
         assert_eq!(seqs(&events_after(bus, tenant, 0, 10).await), events[20..]);
         assert_eq!(seqs(&events_after(bus, tenant, events[3], 10).await), events[20..]);
-        assert_eq!(bus.event(events[19]).await.unwrap(), None);
-        assert_eq!(bus.event(events[20]).await.unwrap().unwrap().job_id, "20");
-        assert_eq!(bus.commit(commits[9]).await.unwrap(), None);
-        assert_eq!(bus.commit(commits[10]).await.unwrap(), Some(commit("10")));
-        let followed = bus.follow(commits[3]).await.unwrap().next(1).await.unwrap();
+        assert_eq!(bus.event_at(events[19]).await.unwrap(), None);
+        assert_eq!(bus.event_at(events[20]).await.unwrap().unwrap().job_id, "20");
+        assert_eq!(bus.commit_at(commits[9]).await.unwrap(), None);
+        assert_eq!(bus.commit_at(commits[10]).await.unwrap(), Some(commit("10")));
+        let followed = bus.commits(commits[3]).await.unwrap().next(1).await.unwrap();
         assert_eq!(names(&followed), ["10"]);
     };
     check(&bus).await;

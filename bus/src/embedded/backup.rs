@@ -16,6 +16,10 @@ use std::{error::Error, fmt::Display, fs::File, io::ErrorKind, path::Path, time:
 #[error("{0}")]
 pub struct BackupError(pub(super) String);
 
+pub(super) fn cannot(action: &str, path: &Path, why: &dyn Display) -> BackupError {
+    BackupError(format!("cannot {action} {}: {why}", path.display()))
+}
+
 /// How long to wait for another process' lock.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -35,9 +39,6 @@ pub struct Backup {
 /// Copies the bus in a directory into a new file, whether or not a process uses it. When this returns, the copy is complete and
 /// durable, and only its owner can read it: it has payloads.
 pub fn backup(directory: &Path, to: &Path) -> Result<Backup, BackupError> {
-    let cannot = |what: &str, at: &Path, why: &dyn Display| {
-        BackupError(format!("cannot {what} {}: {why}", at.display()))
-    };
     let file = directory.join(FILE);
     if !file.exists() {
         let why = "there is none; `talaria up` makes it where data_dir says";

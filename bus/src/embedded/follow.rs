@@ -1,6 +1,6 @@
 //! Readers of both streams: the newest entries come from memory, older ones from the file.
 //!
-//!  1. A reader that waits for sequence `n` sees it after its commit, in a tail or in the file: the writer announces it then.
+//!  1. An entry is announced only when it is durable, and is then readable from the tail or the file.
 //!  2. Futures of `next` can be dropped: a cursor advances only after the last `await`.
 
 use super::{Embedded, Stream, Streams, writer::Kind};
@@ -11,10 +11,10 @@ use std::sync::Arc;
 use talaria_proto::v1::{Commit, Event, QuarantinedCallback};
 use tokio::sync::watch;
 
-/// A page from the file ends with the entry that brings it to this many bytes. Decoded it takes several times as much memory.
+/// A page from the file ends after the entry that reaches this size. Decoded it takes several times as much memory.
 const PAGE_BYTES: usize = 1 << 20;
 
-/// The entries of the only partition.
+/// Reads events and quarantined callbacks. The embedded bus has one partition.
 pub struct Events(Reader<Incoming>);
 
 impl Events {
@@ -27,20 +27,20 @@ impl Events {
     }
 }
 
-/// The commits of the only partition.
-pub struct Following(Reader<Arc<Commit>>);
+/// Reads the journal's commits.
+pub struct Commits(Reader<Arc<Commit>>);
 
-impl Following {
+impl Commits {
     pub(crate) fn new(bus: &Embedded, after: u64) -> Self {
         Self(Reader::new(bus, &COMMITS, after))
     }
 
     pub(crate) async fn next(&mut self, max: usize) -> Result<Vec<Committed>, Error> {
-        Ok(self.0.next(max).await?.into_iter().map(committed).collect())
+        Ok(self.0.next(max).await?.into_iter().map(to_committed).collect())
     }
 }
 
-fn committed((seq, commit): (u64, Arc<Commit>)) -> Committed {
+fn to_committed((seq, commit): (u64, Arc<Commit>)) -> Committed {
     Committed { seq, partition: Partition::ONLY, commit }
 }
 
@@ -48,30 +48,31 @@ fn committed((seq, commit): (u64, Arc<Commit>)) -> Committed {
 struct Source<T: 'static> {
     stream: fn(&Streams) -> &Stream<T>,
     /// Selects the rows after a sequence: sequence, bytes, and further columns for `decode`.
-    after: &'static str,
+    select_after: &'static str,
     /// Selects the row with a sequence.
-    at: &'static str,
+    select_at: &'static str,
     decode: fn(&Row<'_>) -> rusqlite::Result<T>,
 }
 
 static EVENTS: Source<Incoming> = Source {
     stream: |streams| &streams.events,
-    after: "SELECT seq, bytes, kind FROM events WHERE seq > ? ORDER BY seq LIMIT ?",
-    at: "SELECT seq, bytes, kind FROM events WHERE seq = ?",
+    select_after: "SELECT seq, bytes, kind FROM events WHERE seq > ? ORDER BY seq LIMIT ?",
+    select_at: "SELECT seq, bytes, kind FROM events WHERE seq = ?",
     decode: |row| {
         if row.get::<_, i64>(2)? == Kind::Event as i64 {
-            message::<Event>(row).map(|event| Incoming::Event(Arc::new(event)))
+            message::<Event>(row, "event").map(|event| Incoming::Event(Arc::new(event)))
         } else {
-            message::<QuarantinedCallback>(row).map(|callback| Incoming::Quarantined(Arc::new(callback)))
+            message::<QuarantinedCallback>(row, "quarantined callback")
+                .map(|callback| Incoming::Quarantined(Arc::new(callback)))
         }
     },
 };
 
 static COMMITS: Source<Arc<Commit>> = Source {
     stream: |streams| &streams.commits,
-    after: "SELECT seq, bytes FROM commits WHERE seq > ? ORDER BY seq LIMIT ?",
-    at: "SELECT seq, bytes FROM commits WHERE seq = ?",
-    decode: |row| message::<Commit>(row).map(Arc::new),
+    select_after: "SELECT seq, bytes FROM commits WHERE seq > ? ORDER BY seq LIMIT ?",
+    select_at: "SELECT seq, bytes FROM commits WHERE seq = ?",
+    decode: |row| message::<Commit>(row, "commit").map(Arc::new),
 };
 
 /// Reads a stream from a cursor on.
@@ -79,23 +80,23 @@ struct Reader<T: 'static> {
     bus: Embedded,
     source: &'static Source<T>,
     last: watch::Receiver<u64>,
-    after: u64,
+    cursor: u64,
 }
 
 impl<T: Clone + Send> Reader<T> {
-    fn new(bus: &Embedded, source: &'static Source<T>, after: u64) -> Self {
+    fn new(bus: &Embedded, source: &'static Source<T>, cursor: u64) -> Self {
         let last = (source.stream)(&bus.inner.streams).last.subscribe();
-        Self { bus: bus.clone(), source, last, after }
+        Self { bus: bus.clone(), source, last, cursor }
     }
 
     /// The next entries, at least one. Waits for the first.
     async fn next(&mut self, max: usize) -> Result<Vec<(u64, T)>, Error> {
         loop {
-            let after = self.after;
-            let announced = *self.last.wait_for(|last| *last > after).await.map_err(Error::new)?;
-            let found = self.bus.after(self.source, after, max).await?;
-            // All entries up to `announced` were committed before this read: if there are none, they were trimmed.
-            self.after = found.last().map_or(announced, |(seq, _)| *seq);
+            let cursor = self.cursor;
+            let announced = *self.last.wait_for(|last| *last > cursor).await.map_err(Error::new)?;
+            let found = self.bus.entries_after(self.source, cursor, max).await?;
+            // All entries up to `announced` were durable before this read: if there are none, they were trimmed.
+            self.cursor = found.last().map_or(announced, |(seq, _)| *seq);
             if !found.is_empty() {
                 return Ok(found);
             }
@@ -108,60 +109,61 @@ impl Embedded {
         if after >= self.inner.streams.commits.last() {
             return Ok(Vec::new());
         }
-        Ok(self.after(&COMMITS, after, max).await?.into_iter().map(committed).collect())
+        Ok(self.entries_after(&COMMITS, after, max).await?.into_iter().map(to_committed).collect())
     }
 
-    pub(crate) async fn event(&self, seq: u64) -> Result<Option<Arc<Event>>, Error> {
-        match self.at(&EVENTS, seq).await? {
+    pub(crate) async fn event_at(&self, seq: u64) -> Result<Option<Arc<Event>>, Error> {
+        match self.entry_at(&EVENTS, seq).await? {
             Some(Incoming::Event(event)) => Ok(Some(event)),
+            // `Unreadable` comes from NATS only.
             Some(Incoming::Quarantined(_) | Incoming::Unreadable) | None => Ok(None),
         }
     }
 
-    pub(crate) async fn commit(&self, seq: u64) -> Result<Option<Commit>, Error> {
-        Ok(self.at(&COMMITS, seq).await?.map(Arc::unwrap_or_clone))
+    pub(crate) async fn commit_at(&self, seq: u64) -> Result<Option<Commit>, Error> {
+        Ok(self.entry_at(&COMMITS, seq).await?.map(Arc::unwrap_or_clone))
     }
 
     /// The entries after a sequence, from the tail or from the file.
-    async fn after<T>(
+    async fn entries_after<T>(
         &self,
         source: &'static Source<T>,
-        after: u64,
+        cursor: u64,
         max: usize,
     ) -> Result<Vec<(u64, T)>, Error>
     where
         T: Clone + Send,
     {
         let max = max.max(1);
-        match (source.stream)(&self.inner.streams).tail.after(after, max) {
+        match (source.stream)(&self.inner.streams).tail.entries_after(cursor, max) {
             Some(found) => Ok(found),
-            None => self.query(move |connection| page(connection, source, after, max)).await,
+            None => self.query(move |connection| page(connection, source, cursor, max)).await,
         }
     }
 
     /// The entry at a sequence, from the tail or from the file.
-    async fn at<T>(&self, source: &'static Source<T>, seq: u64) -> Result<Option<T>, Error>
+    async fn entry_at<T>(&self, source: &'static Source<T>, seq: u64) -> Result<Option<T>, Error>
     where
         T: Clone + Send,
     {
         if let Some(found) = (source.stream)(&self.inner.streams).tail.get(seq) {
             return Ok(Some(found));
         }
-        // No row has a sequence that SQLite cannot hold.
+        // A sequence above `i64::MAX` cannot exist.
         let Ok(seq) = i64::try_from(seq) else { return Ok(None) };
         self.query(move |connection| {
-            connection.prepare_cached(source.at)?.query_row([seq], source.decode).optional()
+            connection.prepare_cached(source.select_at)?.query_row([seq], source.decode).optional()
         })
         .await
     }
 
-    /// Reads committed rows.
+    /// Reads durable rows.
     async fn query<T: Send + 'static>(
         &self,
         query: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T, Error> {
         self.inner.readers.read(query).await.map_err(|error| match error {
-            // A row that this bus wrote cannot be decoded: another program changed it.
+            // A row cannot be decoded, so the file is damaged or was changed from outside.
             sqlite::Error::Sqlite(rusqlite::Error::FromSqlConversionFailure(_, _, error)) => {
                 Error::damaged(&error)
             }
@@ -174,12 +176,12 @@ impl Embedded {
 fn page<T>(
     connection: &Connection,
     source: &Source<T>,
-    after: u64,
+    cursor: u64,
     max: usize,
 ) -> rusqlite::Result<Vec<(u64, T)>> {
-    let after = i64::try_from(after).unwrap_or(i64::MAX);
-    let mut statement = connection.prepare_cached(source.after)?;
-    let mut rows = statement.query((after, limit(max)))?;
+    let cursor = i64::try_from(cursor).unwrap_or(i64::MAX);
+    let mut statement = connection.prepare_cached(source.select_after)?;
+    let mut rows = statement.query((cursor, limit(max)))?;
     let (mut found, mut bytes) = (Vec::new(), 0);
     while bytes < PAGE_BYTES
         && let Some(row) = rows.next()?
@@ -190,12 +192,12 @@ fn page<T>(
     Ok(found)
 }
 
-/// Decodes the second column. The message's payload shares the one copy of the row.
-fn message<M: prost::Message + Default>(row: &Row<'_>) -> rusqlite::Result<M> {
+/// Decodes the second column. The message's payload is a slice of this copy of the row.
+fn message<M: prost::Message + Default>(row: &Row<'_>, kind: &str) -> rusqlite::Result<M> {
     let bytes = Bytes::copy_from_slice(row.get_ref(1)?.as_blob()?);
     M::decode(bytes).map_err(|error| {
         let seq: i64 = row.get(0).unwrap_or_default();
-        let error = format!("the entry {seq} cannot be read: {error}");
+        let error = format!("the {kind} {seq} cannot be read: {error}");
         rusqlite::Error::FromSqlConversionFailure(1, Type::Blob, error.into())
     })
 }
@@ -207,7 +209,7 @@ mod tests {
     use std::time::Duration;
 
     #[tokio::test(flavor = "multi_thread")]
-    async fn a_reader_that_waits_after_trimmed_entries_reads_no_file() {
+    async fn the_cursor_of_a_waiting_reader_passes_trimmed_entries() {
         let directory = tempfile::tempdir().unwrap();
         let bus = Embedded::open(directory.path()).await.unwrap();
         for _ in 0..3 {
@@ -218,11 +220,11 @@ mod tests {
         for _ in 0..500 {
             let next = tokio::time::timeout(Duration::from_millis(20), reader.next(1)).await;
             assert!(next.is_err(), "there are no entries");
-            if reader.after == 3 {
+            if reader.cursor == 3 {
                 break;
             }
         }
-        assert_eq!(reader.after, 3);
+        assert_eq!(reader.cursor, 3);
         bus.publish(Arc::default()).await.unwrap();
         assert_eq!(reader.next(1).await.unwrap().first().map(|(seq, _)| *seq), Some(4));
     }

@@ -1,9 +1,9 @@
 //! The embedded bus: SQLite in write-ahead mode with `synchronous=FULL`, for one process, with one partition.
 //!
 //! ```text
-//! publish, append, trim, check ──▶ writer: one thread, group commit ──▶ bus.db ──▶ read, event, commit
+//! publish, append, trim, check ──▶ writer: one thread, group commit ──▶ bus.db ──▶ read, event_at, commit_at
 //!                                                 │                                        ▲ entries not in a tail
-//!                                                 └──▶ streams: sequences and tails ───────┴──▶ Events, Following
+//!                                                 └──▶ streams: sequences and tails ───────┴──▶ Events, Commits
 //! ```
 //!
 //! - [`schema`] has the tables.
@@ -26,7 +26,7 @@ mod tail;
 mod tests;
 mod writer;
 
-pub(crate) use follow::{Events, Following};
+pub(crate) use follow::{Commits, Events};
 pub(crate) use journal::{Journal, LARGEST_COMMIT};
 
 use crate::{Bounds, Error, Floors, Identity, Incoming, identity, sqlite::Readers};

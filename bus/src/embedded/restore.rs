@@ -5,7 +5,7 @@
 
 use super::{
     FILE,
-    backup::{Backup, BackupError, finish},
+    backup::{Backup, BackupError, cannot, finish},
     schema::VERSION,
 };
 use crate::{identity, private::SQLITE_SUFFIXES};
@@ -14,7 +14,6 @@ use prost::Message as _;
 use rusqlite::{Connection, OpenFlags};
 use std::{
     error::Error,
-    fmt::Display,
     fs::{self, File},
     io,
     path::{Path, PathBuf},
@@ -41,10 +40,6 @@ pub struct Restored {
     /// The new path of the previous bus.
     pub kept: Option<PathBuf>,
     _lock: File,
-}
-
-fn cannot(action: &str, path: &Path, why: &dyn Display) -> BackupError {
-    BackupError(format!("cannot {action} {}: {why}", path.display()))
 }
 
 /// Checks the bus in a directory: `None` if there is none; an error if it is not one of this version, or cannot be read. Does

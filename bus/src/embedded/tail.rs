@@ -79,7 +79,7 @@ impl<T: Clone> Tail<T> {
     }
 
     /// The entries after a sequence, at most `max`. `None` when there are none, or when the next one is not in the tail.
-    pub(crate) fn after(&self, seq: u64, max: usize) -> Option<Vec<(u64, T)>> {
+    pub(crate) fn entries_after(&self, seq: u64, max: usize) -> Option<Vec<(u64, T)>> {
         let tail = self.lock();
         if seq < tail.floor || seq >= tail.through {
             return None;
@@ -99,7 +99,7 @@ mod tests {
     }
 
     fn after(tail: &Tail<u64>, seq: u64, max: usize) -> Option<Vec<u64>> {
-        let found = tail.after(seq, max)?;
+        let found = tail.entries_after(seq, max)?;
         assert!(found.iter().all(|(seq, value)| seq == value));
         Some(found.into_iter().map(|(seq, _)| seq).collect())
     }

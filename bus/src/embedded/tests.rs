@@ -205,13 +205,13 @@ async fn a_row_that_cannot_be_read_is_damage() {
     let mut events = bus.events(Partition::ONLY, 0).await.unwrap();
     for error in [
         events.next(1).await.err().unwrap(),
-        bus.event(1).await.err().unwrap(),
+        bus.event_at(1).await.err().unwrap(),
         bus.read(Partition::ONLY, 0, 1).await.err().unwrap(),
-        bus.commit(last).await.err().unwrap(),
-        bus.follow(0).await.unwrap().next(1).await.err().unwrap(),
+        bus.commit_at(last).await.err().unwrap(),
+        bus.commits(0).await.unwrap().next(1).await.err().unwrap(),
     ] {
         let error = error.to_string();
-        assert!(error.contains("the entry 1 cannot be read") && error.contains("restore bus.db"), "{error}");
+        assert!(error.contains(" 1 cannot be read") && error.contains("restore bus.db"), "{error}");
     }
 }
 
@@ -228,7 +228,7 @@ async fn i01_stored_events_are_in_the_files_before_the_bus_is_closed() {
     }
     let bus = copy.open().await;
     assert_eq!(events(&bus, 1).await, [(1, "a".to_owned())]);
-    assert_eq!(bus.commit(1).await.unwrap(), Some(commit("b")));
+    assert_eq!(bus.commit_at(1).await.unwrap(), Some(commit("b")));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -309,8 +309,8 @@ async fn i07_an_append_is_repeated_while_the_disk_is_broken_and_is_fenced_then_t
     outcomes.sort_by_key(Result::is_err);
     let Ok((1, name)) = outcomes[0] else { panic!("{outcomes:?}") };
     assert_eq!(outcomes[1], Err(AppendError::Overtaken));
-    assert_eq!(bus.commit(1).await.unwrap(), Some(commit(name)));
-    assert_eq!(bus.commit(2).await.unwrap(), None);
+    assert_eq!(bus.commit_at(1).await.unwrap(), Some(commit(name)));
+    assert_eq!(bus.commit_at(2).await.unwrap(), None);
 }
 
 #[tokio::test(flavor = "multi_thread")]

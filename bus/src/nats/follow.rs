@@ -57,9 +57,9 @@ impl Events {
 }
 
 /// The commits of all partitions.
-pub struct Following(Reader);
+pub struct Commits(Reader);
 
-impl Following {
+impl Commits {
     pub(crate) async fn open(bus: &Nats, after: u64) -> Result<Self, Error> {
         let mut reader = Reader::new(&bus.connection, bus.connection.names.journal(), Vec::new(), after);
         reader.open().await?;

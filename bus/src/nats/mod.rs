@@ -35,7 +35,7 @@ mod store;
 mod streams;
 
 pub(crate) use append::Journal;
-pub(crate) use follow::{Events, Following};
+pub(crate) use follow::{Commits, Events};
 pub(crate) use publish::Publisher;
 pub(crate) use relays::{Announcements, Questions, Reply};
 
@@ -144,14 +144,14 @@ impl Nats {
         read::commits(&self.connection, partition, after, max).await
     }
 
-    pub(crate) async fn event(&self, seq: u64) -> Result<Option<Arc<Event>>, Error> {
+    pub(crate) async fn event_at(&self, seq: u64) -> Result<Option<Arc<Event>>, Error> {
         let names = &self.connection.names;
         let found = read::at(&self.connection, &names.events(), seq).await?;
         let is_event = |message: &StreamMessage| !names.is_quarantine(&message.subject);
         Ok(found.filter(is_event).and_then(|message| read::decode_at(seq, message.payload)).map(Arc::new))
     }
 
-    pub(crate) async fn commit(&self, seq: u64) -> Result<Option<Commit>, Error> {
+    pub(crate) async fn commit_at(&self, seq: u64) -> Result<Option<Commit>, Error> {
         let found = read::at(&self.connection, &self.journal.stream, seq).await?;
         Ok(found.and_then(|message| read::decode_at(seq, message.payload)))
     }

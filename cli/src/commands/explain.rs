@@ -4,7 +4,9 @@ use crate::{
     Failure,
     args::Explain,
     client::{self, ids},
-    print::{self, BOLD, DIM, UNDER_TIME, delivery::show_event_head, one_line, state_name, state_style},
+    print::{
+        self, ALERT, BOLD, DIM, UNDER_TIME, delivery::show_event_head, one_line, state_name, state_style,
+    },
 };
 use jiff::Timestamp;
 use std::{
@@ -119,9 +121,9 @@ fn show_route(
     // A block concerns waiting deliveries only.
     let waits = route.delivery.as_ref().is_some_and(|delivery| delivery.state() == DeliveryState::Waiting);
     if waits && !route.held_because.is_empty() {
-        let (until, style) = (moment(route.held_until.as_ref(), now), state_style(DeliveryState::Parked));
+        let until = moment(route.held_until.as_ref(), now);
         let until = if route.held_until.is_some() { format!(" until {until}") } else { String::new() };
-        writeln!(out, "  {style}held{style:#}{until}: {}", one_line(&route.held_because))?;
+        writeln!(out, "  {ALERT}held{ALERT:#}{until}: {}", one_line(&route.held_because))?;
     }
     if !route.next.is_empty() {
         let when = match &route.next_at {

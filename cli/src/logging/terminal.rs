@@ -8,7 +8,7 @@
 //! A delivery has a line when it ends, and one after its first attempt if that does not end it. `talaria status` shows the others.
 //! Callbacks have lines only in a process without deliveries. The JSON lines are complete.
 
-use crate::print::{self, Cell, Column, DIM, Rows, Screen, moment, one_line, state_style};
+use crate::print::{self, ALERT, Cell, Column, DIM, Rows, Screen, moment, one_line};
 use anstyle::{AnsiColor, Style};
 use jiff::Timestamp;
 use std::{
@@ -97,7 +97,7 @@ impl Lines {
 fn plain(level: Level, fields: &Fields, now: Timestamp) -> String {
     let coloured = |colour: AnsiColor| Style::new().bold().fg_color(Some(colour.into()));
     let (name, style) = match level {
-        Level::ERROR => ("error: ", state_style(DeliveryState::Parked).bold()),
+        Level::ERROR => ("error: ", ALERT.bold()),
         Level::WARN => ("warning: ", coloured(AnsiColor::Yellow)),
         Level::INFO => ("", Style::new()),
         Level::DEBUG => ("debug: ", DIM),

@@ -1,92 +1,35 @@
 //! Every metric. Tests compare the catalogue with docs/metrics.md, the code, the processes, the dashboard and the alerts.
 //!
 //! Names are Prometheus': a unit at the end where there is one, `_total` for counters. Labels are bounded: their values
-//! are known here, or are names out of the configuration. Untrusted text never becomes a label.
+//! are known here, or are names from the configuration. Untrusted text never becomes a label.
 
 use super::{
     Label, Metric,
     Of::{Every, Ingress, Nats, Relay},
-    Values::{Known, Named},
-    counter, gauge, histogram,
+    Values::Named,
+    counter, gauge, histogram, known,
 };
 
-const RESULT: &[Label] = &[Label {
-    name: "result",
-    values: Known(&[
-        "accepted",
-        "quarantined",
-        "unauthorized",
-        "too_large",
-        "too_slow",
-        "broken",
-        "limited",
-        "shed",
-        "unavailable",
-    ]),
-}];
-const REASON: &[Label] = &[Label {
-    name: "reason",
-    values: Known(&[
-        "unknown_tenant",
-        "missing",
-        "malformed",
-        "stale",
-        "mismatch",
-        "misdirected",
-        "no_secret",
-        "wrong_path",
-        "wrong_method",
-        "too_large",
-        "too_slow",
-        "broken",
-        "bad_request",
-        "http2",
-        "tls",
-        "head_too_large",
-        "head_too_slow",
-    ]),
-}];
-const REFUSAL: &[Label] = &[Label {
-    name: "reason",
-    values: Known(&[
-        "no_token",
-        "unknown_token",
-        "scope",
-        "old_connection",
-        "unguarded",
-        "no_such_method",
-        "handshake",
-    ]),
-}];
-const LIMIT: &[Label] = &[Label {
-    name: "limit",
-    values: Known(&[
-        "connections",
-        "connections_per_address",
-        "bodies",
-        "storing",
-        "per_address",
-        "refused_per_address",
-        "per_tenant",
-    ]),
-}];
-const OUTCOME: &[Label] = &[Label {
-    name: "outcome",
-    values: Known(&[
-        "accepted",
-        "delivered",
-        "duplicate",
-        "ignored",
-        "rate_limited",
-        "route_fault",
-        "failed",
-        "answer_lost",
-        "interrupted",
-        "not_understood",
-    ]),
-}];
-const STATE: &[Label] =
-    &[Label { name: "state", values: Known(&["delivered", "ignored", "parked", "ambiguous", "cancelled"]) }];
+const RESULT: &[Label] = &[known(
+    "result",
+    "accepted quarantined unauthorized too_large too_slow broken limited shed unavailable",
+)];
+const REASON: &[Label] = &[known(
+    "reason",
+    "unknown_tenant missing malformed stale mismatch misdirected no_secret wrong_path wrong_method \
+     too_large too_slow broken bad_request http2 tls head_too_large head_too_slow",
+)];
+const REFUSAL: &[Label] =
+    &[known("reason", "no_token unknown_token scope old_connection unguarded no_such_method handshake")];
+const LIMIT: &[Label] = &[known(
+    "limit",
+    "connections connections_per_address bodies storing per_address refused_per_address per_tenant",
+)];
+const OUTCOME: &[Label] = &[known(
+    "outcome",
+    "accepted delivered duplicate ignored rate_limited route_fault failed answer_lost interrupted not_understood",
+)];
+const STATE: &[Label] = &[known("state", "delivered ignored parked ambiguous cancelled")];
 const ROUTE: &[Label] = &[Label { name: "tenant", values: Named }, Label { name: "route", values: Named }];
 
 /// Every metric.
@@ -98,39 +41,34 @@ pub const CATALOGUE: &[Metric] = &[
         Ingress,
         "talaria_callbacks_limited_total",
         LIMIT,
-        "Callbacks and connections that were turned away by a limit, by which",
+        "Callbacks and connections that were turned away by a limit, by limit",
     ),
     gauge(
         Ingress,
         "talaria_tenants_down",
         &[],
-        "Tenants none of whose OpenRouter secrets can be read, so that their callbacks are answered 503",
+        "Tenants without any readable OpenRouter secret, whose callbacks are answered 503",
     ),
-    gauge(Ingress, "talaria_ingress_connections", &[], "Connections of senders that are open"),
-    gauge(
-        Ingress,
-        "talaria_ingress_body_bytes",
-        &[],
-        "Bytes of bodies that are held while they arrive and are stored",
-    ),
+    gauge(Ingress, "talaria_ingress_connections", &[], "Open connections of clients"),
+    gauge(Ingress, "talaria_ingress_body_bytes", &[], "Bytes of callbacks' bodies in memory"),
     gauge(Ingress, "talaria_ingress_storing", &[], "Callbacks that wait for the bus"),
     counter(
         Relay,
         "talaria_events_planned_total",
-        &[Label { name: "routes", values: Known(&["some", "none"]) }],
-        "Events that were matched against their tenant's routes, by whether a route wanted them",
+        &[known("routes", "some none")],
+        "Events that were matched against their tenant's routes, by whether some route matched or none",
     ),
     counter(
         Relay,
         "talaria_events_repeated_total",
-        &[Label { name: "body", values: Known(&["same", "other"]) }],
-        "Events that came again, by whether with the same body or with another one",
+        &[known("body", "same other")],
+        "Events that came again, by whether with the same body or another one (a conflict)",
     ),
     counter(
         Relay,
         "talaria_events_lost_total",
         &[],
-        "Takeovers of partitions whose events were removed before they were planned",
+        "Takeovers (not events) of partitions whose events were removed before they were planned",
     ),
     histogram(
         Relay,
@@ -140,27 +78,27 @@ pub const CATALOGUE: &[Metric] = &[
     ),
     counter(Relay, "talaria_attempts_total", OUTCOME, "Requests to Hermes, by outcome"),
     histogram(Relay, "talaria_attempt_seconds", &[], "From a request to Hermes to its whole answer"),
-    counter(Relay, "talaria_deliveries_total", STATE, "Deliveries that came to their end, by how"),
-    histogram(Relay, "talaria_delivery_seconds", &[], "From a callback to the end of its delivery"),
-    gauge(Relay, "talaria_deliveries_in_hand", &[], "Deliveries that are being worked on"),
+    counter(Relay, "talaria_deliveries_total", STATE, "Completed deliveries, by final state"),
+    histogram(Relay, "talaria_delivery_seconds", &[], "From a callback to the final state of a delivery"),
+    gauge(Relay, "talaria_deliveries_in_hand", &[], "Deliveries with an attempt under way"),
     counter(
         Relay,
         "talaria_pace_waits_total",
         &[],
         "Deliveries that were given a later slot by their route's pace",
     ),
-    gauge(Relay, "talaria_backlog", ROUTE, "Deliveries of the route that wait, for whatever reason"),
+    gauge(Relay, "talaria_backlog", ROUTE, "Waiting deliveries of the route, for whatever reason"),
     gauge(
         Relay,
         "talaria_backlog_due",
         ROUTE,
-        "Deliveries of the route that could be sent now: due, and the route neither shut nor paused (up to 10000)",
+        "Deliveries of the route that could be sent now: due, and the route neither shut, paused nor down (up to 10000)",
     ),
     gauge(
         Relay,
         "talaria_oldest_waiting_seconds",
         ROUTE,
-        "Since the callback of the route's oldest delivery that waits; 0 where none does",
+        "Age in seconds of the route's oldest waiting delivery, from its callback; 0 without one",
     ),
     gauge(Relay, "talaria_route_shut", ROUTE, "1 while the route's breaker holds it shut, otherwise 0"),
     gauge(
@@ -173,20 +111,25 @@ pub const CATALOGUE: &[Metric] = &[
         Relay,
         "talaria_route_down",
         ROUTE,
-        "1 while something that the route's requests need cannot be read, such as its secret, otherwise 0",
+        "1 while a file that the route's requests need, such as its secret, cannot be read, otherwise 0",
     ),
     gauge(
         Relay,
         "talaria_events_unplanned",
         &[],
-        "Events that were stored behind the last one that was matched against routes in any partition; of the owner of partition 00",
+        "Events newer than the newest planned one; only the owner of partition 00 reports it",
     ),
-    gauge(Relay, "talaria_journal_lag_entries", &[], "Commits of the journal that the status view is behind"),
+    gauge(
+        Relay,
+        "talaria_journal_lag_entries",
+        &[],
+        "Commits that the status view is behind in one partition, at most; commits of all partitions count",
+    ),
     counter(
         Relay,
         "talaria_journal_lost_total",
         &[],
-        "Partitions that this relay lost because nothing can be appended to their journal any more",
+        "Losses of a partition because nothing can be appended to its journal any more",
     ),
     gauge(Relay, "talaria_replay_jobs", &[], "Replay jobs that run in partitions of this relay"),
     gauge(
@@ -199,7 +142,7 @@ pub const CATALOGUE: &[Metric] = &[
         Relay,
         "talaria_grpc_refused_total",
         REFUSAL,
-        "gRPC requests and connections that were refused, by why",
+        "gRPC requests and connections that were refused, by reason",
     ),
     gauge(
         Every,
@@ -211,41 +154,26 @@ pub const CATALOGUE: &[Metric] = &[
         Every,
         "talaria_log_lines_left_out_total",
         &[],
-        "lines of the log that were left out because standard error was not read",
+        "Log lines that were left out because standard error was not read",
     ),
-    gauge(
-        Every,
-        "talaria_config_valid",
-        &[],
-        "1 while the file is the configuration that runs, 0 while it cannot be used",
-    ),
-    gauge(
-        Every,
-        "talaria_config_restart_needed",
-        &[],
-        "1 while the file says something that only a restart brings about",
-    ),
+    gauge(Every, "talaria_config_valid", &[], "1 if the file was loaded, 0 if it cannot be used"),
+    gauge(Every, "talaria_config_restart_needed", &[], "1 if the file has changes that need a restart"),
     gauge(
         Every,
         "talaria_config_loaded_timestamp_seconds",
         &[],
-        "When the configuration that runs was read, in seconds since 1970",
+        "When the configuration in force was read, in seconds since 1970",
     ),
     counter(
         Every,
         "talaria_config_reloads_total",
-        &[Label { name: "result", values: Known(&["applied", "refused"]) }],
-        "Changes of the file, by whether they were taken",
+        &[known("result", "applied refused")],
+        "Changes of the file, by result",
     ),
     gauge(Every, "talaria_ready", &[], "1 while /readyz answers 200, otherwise 0"),
     gauge(Nats, "talaria_nats_connected", &[], "1 while there is a connection to NATS, otherwise 0"),
     counter(Nats, "talaria_nats_disconnects_total", &[], "Connections to NATS that were lost"),
-    counter(
-        Every,
-        "talaria_spans_total",
-        &[Label { name: "result", values: Known(&["exported", "failed"]) }],
-        "Spans that were handed to the collector of traces, or could not be",
-    ),
+    counter(Every, "talaria_spans_total", &[known("result", "exported failed")], "Spans, by export result"),
     gauge(
         Every,
         "talaria_build_info",

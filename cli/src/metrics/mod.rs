@@ -88,10 +88,14 @@ pub struct Label {
 /// The values of a label.
 #[derive(Clone, Copy, Debug)]
 pub enum Values {
-    /// One of these.
-    Known(&'static [&'static str]),
+    /// One of these words, with a space between them.
+    Known(&'static str),
     /// A name out of the configuration, or a version.
     Named,
+}
+
+const fn known(name: &'static str, values: &'static str) -> Label {
+    Label { name, values: Values::Known(values) }
 }
 
 const fn counter(of: Of, name: &'static str, labels: &'static [Label], help: &'static str) -> Metric {
@@ -127,14 +131,14 @@ impl Metric {
         match (self.kind, self.labels) {
             (Kind::Counter, []) => metrics::counter!(self.name).increment(0),
             (Kind::Counter, [Label { name, values: Values::Known(values) }]) => {
-                for value in *values {
-                    metrics::counter!(self.name, *name => *value).increment(0);
+                for value in values.split(' ') {
+                    metrics::counter!(self.name, *name => value).increment(0);
                 }
             }
             (Kind::Histogram, []) => drop(metrics::histogram!(self.name)),
             (Kind::Histogram, [Label { name, values: Values::Known(values) }]) => {
-                for value in *values {
-                    drop(metrics::histogram!(self.name, *name => *value));
+                for value in values.split(' ') {
+                    drop(metrics::histogram!(self.name, *name => value));
                 }
             }
             _ => {}

@@ -1,10 +1,10 @@
 //! Changes of deliveries, a line each.
 
-use super::{Cell, Column, DIM, Rows, Screen, delivery::attempt_line, state_style, time};
+use super::{ALERT, Cell, Column, DIM, Rows, Screen, delivery::attempt_line, time};
 use jiff::Timestamp;
 use talaria_proto::{
     time::from_proto,
-    v1::{Attempt, Delivery, DeliveryState, Event},
+    v1::{Attempt, Delivery, Event},
 };
 
 const COLUMNS: [Column; 6] = [
@@ -53,10 +53,9 @@ impl Changes {
 
     /// An event that no route takes.
     pub(crate) fn unmatched(&mut self, event: &Event) -> String {
-        let style = state_style(DeliveryState::Parked);
         self.0.row([
             Cell::styled(time(event.received_at.as_ref()), DIM),
-            Cell::styled("UNMATCHED", style),
+            Cell::styled("UNMATCHED", ALERT),
             Cell::from(&event.tenant),
             Cell::from(&event.r#type),
             Cell::from(&event.job_id),
@@ -68,7 +67,7 @@ impl Changes {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use talaria_proto::time::to_proto;
+    use talaria_proto::{time::to_proto, v1::DeliveryState};
 
     #[test]
     fn changes_have_common_columns_that_fit_the_terminal() {

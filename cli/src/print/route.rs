@@ -1,7 +1,12 @@
-//! The block of a route, in one sentence.
+//! A route's block, in one sentence, and its oldest delivery.
 
-use super::{one_line, time};
-use talaria_proto::v1::{BreakerState, Pause, RouteSummary};
+use super::{duration, one_line, time};
+use jiff::Timestamp;
+use talaria_core::time::since;
+use talaria_proto::{
+    time::from_proto,
+    v1::{BreakerState, Pause, RouteSummary},
+};
 use talaria_relay::who;
 
 /// Whether the route's breaker shut it.
@@ -26,6 +31,12 @@ pub(crate) fn block(route: &RouteSummary) -> String {
         (BreakerState::Shut, until) => format!("shut until {}: {}", time(until), route.held_because),
         _ => String::new(),
     }
+}
+
+/// The age of the oldest waiting delivery; "-" without one.
+pub(crate) fn oldest(route: &RouteSummary) -> String {
+    let oldest = route.oldest_waiting_received_at.as_ref();
+    oldest.map_or("-".to_owned(), |at| duration(since(Timestamp::now(), from_proto(Some(at)))))
 }
 
 /// "paused since 2026-11-28 12:00:00Z until 2026-11-28 14:00:00Z by ana: Hermes is being moved".

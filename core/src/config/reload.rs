@@ -27,49 +27,25 @@ struct Fixed {
     keep: fn(&mut Config, &Config),
 }
 
+macro_rules! fixed {
+    ($key:literal, $concerns:expr, $($field:ident).+) => {
+        Fixed {
+            key: $key,
+            concerns: $concerns,
+            is_same: |one, other| one.$($field).+ == other.$($field).+,
+            keep: |config, running| config.$($field).+.clone_from(&running.$($field).+),
+        }
+    };
+}
+
 const FIXED: [Fixed; 7] = [
-    Fixed {
-        key: "ingress.listen",
-        concerns: Role::has_ingress,
-        is_same: |one, other| one.ingress.listen == other.ingress.listen,
-        keep: |config, running| config.ingress.listen = running.ingress.listen,
-    },
-    Fixed {
-        key: "relay.grpc",
-        concerns: Role::has_relay,
-        is_same: |one, other| one.relay.grpc == other.relay.grpc,
-        keep: |config, running| config.relay.grpc = running.relay.grpc,
-    },
-    Fixed {
-        key: "admin.listen",
-        concerns: |_| true,
-        is_same: |one, other| one.admin.listen == other.admin.listen,
-        keep: |config, running| config.admin.listen = running.admin.listen,
-    },
-    Fixed {
-        key: "tunnel",
-        concerns: Role::has_ingress,
-        is_same: |one, other| one.tunnel == other.tunnel,
-        keep: |config, running| config.tunnel = running.tunnel.clone(),
-    },
-    Fixed {
-        key: "telemetry",
-        concerns: |_| true,
-        is_same: |one, other| one.telemetry == other.telemetry,
-        keep: |config, running| config.telemetry.clone_from(&running.telemetry),
-    },
-    Fixed {
-        key: "bus",
-        concerns: |_| true,
-        is_same: |one, other| one.bus == other.bus,
-        keep: |config, running| config.bus = running.bus.clone(),
-    },
-    Fixed {
-        key: "data_dir",
-        concerns: Role::has_relay,
-        is_same: |one, other| one.data_dir == other.data_dir,
-        keep: |config, running| config.data_dir.clone_from(&running.data_dir),
-    },
+    fixed!("ingress.listen", Role::has_ingress, ingress.listen),
+    fixed!("relay.grpc", Role::has_relay, relay.grpc),
+    fixed!("admin.listen", |_| true, admin.listen),
+    fixed!("tunnel", Role::has_ingress, tunnel),
+    fixed!("telemetry", |_| true, telemetry),
+    fixed!("bus", |_| true, bus),
+    fixed!("data_dir", Role::has_relay, data_dir),
 ];
 
 /// Whether a setting of this key only changes with a restart of a process with this role.

@@ -1,51 +1,53 @@
-//! Diagnosis of a signature that does not match, by frequent mistakes with secrets and proxies.
+//! Diagnosis of a signature that does not match, by trying common mistakes with secrets and proxies.
 //!
-//! Each mistake is verified with the callback, so a hint is not a guess. It is for the operator alone, after the sender was
-//! refused: it would show a stranger how close a signature came.
+//! Where possible, a mistake is verified with the callback. The hint is for the operator alone, after the callback was refused:
+//! it would show a client how close a signature came.
 
 use super::signature::Signature;
 use data_encoding::{BASE64, BASE64_NOPAD, BASE64URL, BASE64URL_NOPAD, HEXLOWER_PERMISSIVE};
 use secrecy::{ExposeSecret as _, SecretSlice, SecretString};
 use thiserror::Error;
 
-/// A longer body is not diagnosed: callbacks have some hundred bytes, and each try hashes all of it.
-pub const LONGEST_BODY: usize = 64 * 1024;
+/// For a longer body no alternative keys are tried: callbacks have a few hundred bytes, and each try hashes all of it.
+const LONGEST_BODY: usize = 64 * 1024;
 
 /// The probable mistake behind a refused callback, with its remedy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum Hint {
     /// The secret in the configuration has quotes around it.
     #[error(
-        "it matches the secret here without the quotes around it: take them out of the secret's file or variable"
+        "the signature matches the configured secret without the quotes around it: remove them from the secret's file \
+         or variable"
     )]
     Quotes,
     /// The secret in the configuration has white space around it.
     #[error(
-        "it matches the secret here without the white space around it: take that out of the secret's file or variable"
+        "the signature matches the configured secret without the white space around it: remove that from the \
+         secret's file or variable"
     )]
     WhiteSpace,
     /// The secret in the configuration begins with the prefix of a signature.
     #[error(
-        "it matches the secret here without `v1,` or `whsec_` in front: take that out of the secret's file or \
-         variable"
+        "the signature matches the configured secret without `v1,` or `whsec_` in front: remove that from the \
+         secret's file or variable"
     )]
     Prefix,
-    /// The secret in the configuration is the sender's, encoded.
+    /// The secret in the configuration is OpenRouter's, encoded.
     #[error(
-        "it matches what the secret here is the base64 of: write the secret itself into its file or variable (in a \
-         Kubernetes Secret, `stringData` takes it as it is and `data` takes it encoded once)"
+        "the configured secret is the base64 of the right one: write the decoded secret into its file or variable (in \
+         a Kubernetes Secret, `stringData` takes it as it is and `data` takes it encoded once)"
     )]
     Base64,
     /// A proxy rewrote the body.
     #[error(
-        "it matches the body without its white space: a proxy in front writes JSON anew; let it hand the body on byte \
-         for byte"
+        "the signature matches the body without its white space: a proxy in front of Talaria reformats JSON; \
+         configure it to pass the body unchanged"
     )]
     Reformatted,
     /// A proxy or the sender compressed the body.
     #[error(
-        "the body came compressed, and the signature is verified over the bytes as they came: have it sent without \
-         Content-Encoding"
+        "the body came compressed, and the signature is verified over the bytes as they came: disable compression at \
+         the sender or proxy"
     )]
     Compressed,
     /// Another signing scheme.
@@ -54,28 +56,27 @@ pub enum Hint {
          is the sender OpenRouter?"
     )]
     BareHex,
-    /// OpenRouter has no signing secret.
+    /// OpenRouter has no signing secret, or a proxy removes the header.
     #[error(
-        "it is not signed at all: paste the secret of `talaria secrets --show` into the signing secret of \
-         OpenRouter's workspace settings"
+        "the callback is not signed: paste the secret of `talaria secrets --show` into the signing secret of \
+         OpenRouter's workspace settings; or a proxy removes X-OpenRouter-Signature"
     )]
     Unsigned,
     /// A secret with suspicious ends, which does not match without them either.
     #[error(
-        "no secret here matches, and one has quotes, white space, `v1,` or `whsec_` at an end: compare it with the \
-         one in OpenRouter's workspace settings"
+        "no secret in Talaria's configuration matches the signature, and one has quotes, white space, `v1,` or \
+         `whsec_` at an end: compare it with the one in OpenRouter's workspace settings"
     )]
     OddSecret,
     /// No other mistake was found.
     #[error(
-        "no secret here matches: compare `talaria secrets --show` with the signing secret in OpenRouter's workspace \
-         settings"
+        "no secret in Talaria's configuration matches the signature: compare `talaria secrets --show` with the signing \
+         secret in OpenRouter's workspace settings"
     )]
     OtherSecret,
 }
 
-/// The probable mistake behind a refused signature header, for a tenant with these secrets; `None` if there is none, for example
-/// for a stale signature.
+/// The probable mistake behind a header that none of a tenant's secrets matches; `None` if it is malformed in an unknown way.
 pub fn diagnose(
     header: Option<&str>,
     is_compressed: bool,
@@ -93,10 +94,6 @@ pub fn diagnose(
         let compact = without_white_space(body);
         for secret in secrets {
             let secret = secret.expose_secret();
-            if signature.matches(secret.as_bytes(), body) {
-                // Only its time was refused.
-                return None;
-            }
             if [compact.as_slice(), body.trim_ascii()]
                 .iter()
                 .any(|body| signature.matches(secret.as_bytes(), body))
@@ -120,22 +117,22 @@ pub fn diagnose(
 fn intended_keys(secret: &str) -> Vec<(Hint, SecretSlice<u8>)> {
     let mut keys = Vec::new();
     let mut text = secret;
-    let mut without = |hint, shorter: &'_ str| keys.push((hint, shorter.as_bytes().to_vec().into()));
+    let mut add = |hint, shorter: &'_ str| keys.push((hint, shorter.as_bytes().to_vec().into()));
     let trimmed = text.trim();
     if trimmed != text {
         text = trimmed;
-        without(Hint::WhiteSpace, text);
+        add(Hint::WhiteSpace, text);
     }
     for quote in ['"', '\'', '`'] {
         if let Some(inner) = text.strip_prefix(quote).and_then(|text| text.strip_suffix(quote)) {
             text = inner.trim();
-            without(Hint::Quotes, text);
+            add(Hint::Quotes, text);
         }
     }
     for prefix in ["v1,", "v1=", "whsec_"] {
         if let Some(rest) = text.strip_prefix(prefix) {
             text = rest.trim();
-            without(Hint::Prefix, text);
+            add(Hint::Prefix, text);
         }
     }
     for encoding in [BASE64, BASE64_NOPAD, BASE64URL, BASE64URL_NOPAD] {
@@ -177,8 +174,8 @@ mod tests {
 
     const BODY: &[u8] = br#"{"type":"video.generation.completed","data":{"id":"a \" b","n":1}}"#;
 
-    /// The hint at a callback that OpenRouter signs with one secret while another is configured here.
-    fn hint_at(theirs: &str, ours: &str, sent: &[u8], came: &[u8]) -> Option<Hint> {
+    /// The hint for a callback that OpenRouter signs with one secret while another is configured.
+    fn hint_for(theirs: &str, ours: &str, sent: &[u8], came: &[u8]) -> Option<Hint> {
         let header = sign(&theirs.into(), Timestamp::UNIX_EPOCH, sent);
         diagnose(Some(&header), false, &["an older one".into(), ours.into()], came)
     }
@@ -199,9 +196,8 @@ mod tests {
             ("\"another\"", Hint::OddSecret),
             ("another", Hint::OtherSecret),
         ] {
-            assert_eq!(hint_at("s3cret", ours, BODY, BODY), Some(hint), "{ours}");
+            assert_eq!(hint_for("s3cret", ours, BODY, BODY), Some(hint), "{ours}");
         }
-        assert_eq!(hint_at("s3cret", "s3cret", BODY, BODY), None, "only its time can be wrong");
     }
 
     #[test]
@@ -209,12 +205,12 @@ mod tests {
         let spaced = br#"{ "type": "video.generation.completed",
             "data": {"id": "a \" b", "n": 1} }
 "#;
-        assert_eq!(hint_at("s", "s", BODY, spaced), Some(Hint::Reformatted));
+        assert_eq!(hint_for("s", "s", BODY, spaced), Some(Hint::Reformatted));
         let line = [BODY, b"\r\n"].concat();
-        assert_eq!(hint_at("s", "s", BODY, &line), Some(Hint::Reformatted));
-        assert_eq!(hint_at("s", "s", spaced.trim_ascii(), spaced), Some(Hint::Reformatted));
+        assert_eq!(hint_for("s", "s", BODY, &line), Some(Hint::Reformatted));
+        assert_eq!(hint_for("s", "s", spaced.trim_ascii(), spaced), Some(Hint::Reformatted));
         let other = BODY.to_ascii_uppercase();
-        assert_eq!(hint_at("s", "s", BODY, &other), Some(Hint::OtherSecret));
+        assert_eq!(hint_for("s", "s", BODY, &other), Some(Hint::OtherSecret));
     }
 
     #[test]
@@ -235,13 +231,13 @@ mod tests {
     #[test]
     fn a_long_body_is_not_hashed_again_and_again() {
         let long = vec![b' '; LONGEST_BODY + 1];
-        assert_eq!(hint_at("s", "s", b"", &long), Some(Hint::OtherSecret));
+        assert_eq!(hint_for("s", "s", b"", &long), Some(Hint::OtherSecret));
     }
 
     #[test]
     fn no_hint_holds_a_secret() {
         for ours in ["\"s3cret\"", "v1,s3cret", "s3cret!", "czNjcmV0"] {
-            let text = hint_at("s3cret", ours, BODY, BODY).unwrap().to_string();
+            let text = hint_for("s3cret", ours, BODY, BODY).unwrap().to_string();
             assert!(!text.contains("s3cret") && !text.contains("czNjcmV0"), "{text}");
         }
     }

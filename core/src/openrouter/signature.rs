@@ -9,7 +9,6 @@ use hmac::Mac as _;
 use jiff::Timestamp;
 use secrecy::{ExposeSecret as _, SecretString};
 use std::time::Duration;
-use thiserror::Error;
 
 /// The header that carries the signature.
 pub const HEADER: &str = "X-OpenRouter-Signature";
@@ -27,24 +26,20 @@ pub struct Signature<'a> {
     digests: Vec<[u8; DIGEST]>,
 }
 
-/// Why a signature is rejected. For the operator, never for the sender.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-pub enum Rejected {
+/// Why a signature is not accepted. For the operator, never for the client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SignatureFault {
     /// There is no signature.
-    #[error("no {HEADER} header")]
     Missing,
-    /// The header cannot be read.
-    #[error("the {HEADER} header is not t=<unix seconds>,v1=<64 hex digits>")]
+    /// The header is not `t=<unix seconds>,v1=<64 hex digits>`.
     Malformed,
-    /// Its time is too far in the past or in the future.
-    #[error("the signature's time is further from now than the tenant's tolerance")]
+    /// Its time is further from now than the tenant's tolerance.
     Stale,
     /// Not signed with any of the tenant's secrets.
-    #[error("no v1= matches the body under any of the tenant's secrets")]
     Mismatch,
 }
 
-impl Rejected {
+impl SignatureFault {
     /// One word, for metrics.
     pub fn label(self) -> &'static str {
         match self {
@@ -58,7 +53,7 @@ impl Rejected {
 
 impl<'a> Signature<'a> {
     /// Parses a header's value.
-    pub fn parse(header: &'a str) -> Result<Self, Rejected> {
+    pub fn parse(header: &'a str) -> Result<Self, SignatureFault> {
         let mut timestamps = Vec::new();
         let mut digests = Vec::new();
         for part in header.split(',') {
@@ -74,11 +69,11 @@ impl<'a> Signature<'a> {
         }
         // Of two different times, the signed one is unknown. Equal ones are allowed, because a proxy may repeat the header.
         timestamps.dedup();
-        let &[timestamp] = timestamps.as_slice() else { return Err(Rejected::Malformed) };
+        let &[timestamp] = timestamps.as_slice() else { return Err(SignatureFault::Malformed) };
         if digests.is_empty() || timestamp.is_empty() || !timestamp.bytes().all(|b| b.is_ascii_digit()) {
-            return Err(Rejected::Malformed);
+            return Err(SignatureFault::Malformed);
         }
-        let seconds = timestamp.parse().map_err(|_| Rejected::Malformed)?;
+        let seconds = timestamp.parse().map_err(|_| SignatureFault::Malformed)?;
         Ok(Self { timestamp, seconds, digests })
     }
 
@@ -96,16 +91,16 @@ impl<'a> Signature<'a> {
         tolerance: Duration,
         now: Timestamp,
         body: &[u8],
-    ) -> Result<(), Rejected> {
+    ) -> Result<(), SignatureFault> {
         let mut matched = false;
         for secret in secrets {
             matched |= self.matches(secret.expose_secret().as_bytes(), body);
         }
         // After the comparison, so that a stale time takes as long as a wrong digest.
         if !self.is_recent(tolerance, now) {
-            return Err(Rejected::Stale);
+            return Err(SignatureFault::Stale);
         }
-        if matched { Ok(()) } else { Err(Rejected::Mismatch) }
+        if matched { Ok(()) } else { Err(SignatureFault::Mismatch) }
     }
 
     /// Whether this key signed this body, at any time.
@@ -146,7 +141,7 @@ mod tests {
         secrets.iter().map(|secret| SecretString::from(*secret)).collect()
     }
 
-    fn verify(header: &str, known: &[&str], at: Timestamp, body: &[u8]) -> Result<(), Rejected> {
+    fn verify(header: &str, known: &[&str], at: Timestamp, body: &[u8]) -> Result<(), SignatureFault> {
         Signature::parse(header)?.verify(&secrets(known), TOLERANCE, at, body)
     }
 
@@ -183,12 +178,12 @@ mod tests {
         let header = sign(&"s".into(), now(), BODY);
         let (time, digest) = header.split_once(',').unwrap();
         for header in ["", "t=1,v1=", "v1=00", digest, time, "t=1,t=2,v1=00", &format!("t=1x,{digest}")] {
-            assert_eq!(verify(header, &["s"], now(), BODY), Err(Rejected::Malformed), "{header}");
+            assert_eq!(verify(header, &["s"], now(), BODY), Err(SignatureFault::Malformed), "{header}");
         }
         for header in
             [&format!("t=-5,{digest}"), &format!("t=+5,{digest}"), &format!("t={},{digest}", "9".repeat(40))]
         {
-            assert_eq!(verify(header, &["s"], now(), BODY), Err(Rejected::Malformed), "{header}");
+            assert_eq!(verify(header, &["s"], now(), BODY), Err(SignatureFault::Malformed), "{header}");
         }
         for other in ["t=1776999999", "t=01777000000", "t=1777000000.0", "t="] {
             for header in [
@@ -196,15 +191,15 @@ mod tests {
                 format!("{other},{header}"),
                 format!("{header},{other},{header}"),
             ] {
-                assert_eq!(verify(&header, &["s"], now(), BODY), Err(Rejected::Malformed), "{header}");
+                assert_eq!(verify(&header, &["s"], now(), BODY), Err(SignatureFault::Malformed), "{header}");
             }
         }
-        assert_eq!(verify(&header, &["x"], now(), BODY), Err(Rejected::Mismatch));
-        assert_eq!(verify(&header, &[], now(), BODY), Err(Rejected::Mismatch));
-        assert_eq!(verify(&header, &["s"], now(), b"{}"), Err(Rejected::Mismatch));
+        assert_eq!(verify(&header, &["x"], now(), BODY), Err(SignatureFault::Mismatch));
+        assert_eq!(verify(&header, &[], now(), BODY), Err(SignatureFault::Mismatch));
+        assert_eq!(verify(&header, &["s"], now(), b"{}"), Err(SignatureFault::Mismatch));
         assert_eq!(
             verify(&format!("t=0{},{digest}", now().as_second()), &["s"], now(), BODY),
-            Err(Rejected::Mismatch),
+            Err(SignatureFault::Mismatch),
             "the time is signed in its written form"
         );
     }
@@ -213,9 +208,12 @@ mod tests {
     fn the_tolerance_is_exact() {
         let header = sign(&"s".into(), now(), BODY);
         let at = |seconds: i64| Timestamp::from_second(now().as_second() + seconds).unwrap();
-        for (seconds, expected) in
-            [(300, Ok(())), (-300, Ok(())), (301, Err(Rejected::Stale)), (-301, Err(Rejected::Stale))]
-        {
+        for (seconds, expected) in [
+            (300, Ok(())),
+            (-300, Ok(())),
+            (301, Err(SignatureFault::Stale)),
+            (-301, Err(SignatureFault::Stale)),
+        ] {
             assert_eq!(verify(&header, &["s"], at(seconds), BODY), expected, "{seconds} s");
         }
     }
@@ -235,7 +233,7 @@ mod tests {
             let mut changed = body;
             let bit = bit.index(changed.len() * 8);
             changed[bit / 8] ^= 1 << (bit % 8);
-            prop_assert_eq!(verify(&header, &[&secret], now(), &changed), Err(Rejected::Mismatch));
+            prop_assert_eq!(verify(&header, &[&secret], now(), &changed), Err(SignatureFault::Mismatch));
         }
     }
 }

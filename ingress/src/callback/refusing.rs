@@ -1,9 +1,9 @@
 //! Refusals: their counters, their answers, and their hints for the operator.
 
-use super::{Asked, Rejection, State};
+use super::{Asked, ErrorAnswer, State};
 use crate::{
     accept::Why,
-    address::{Client, Sender},
+    address::{Client, ClientAddress},
     limits::{self, Admission, Limit},
     problem::Problem,
     reason::Reason,
@@ -14,13 +14,13 @@ use metrics::counter;
 use std::sync::Arc;
 use talaria_core::{
     config::{Config, Tenant},
-    openrouter::{diagnosis::diagnose, signature},
+    openrouter::{diagnosis::diagnose, signature::SignatureFault},
 };
 use tokio::time::Instant;
 
 impl State {
     /// Refuses a request that is not signed with a secret of the tenant, or has no callback's path.
-    pub(super) fn stranger(
+    pub(super) fn unauthorized(
         &self,
         config: &Config,
         asked: &Asked<'_>,
@@ -28,11 +28,11 @@ impl State {
         signature: Option<String>,
         compressed: Option<&str>,
         body: Bytes,
-    ) -> Rejection {
+    ) -> ErrorAnswer {
         let tenant = asked.tenant.ok().and_then(|name| config.tenants.get(name));
         // The signature may be valid: never a 4xx for our fault.
         if tenant.is_some_and(|tenant| tenant.down().is_some())
-            && why == Why::Signature(signature::Rejected::Mismatch)
+            && why == Why::Signature(SignatureFault::Mismatch)
         {
             let problem = Problem::not_verifiable();
             self.refused(config, asked, Reason::NoSecret, &problem);
@@ -44,7 +44,7 @@ impl State {
         }
         let reason = match asked.tenant {
             Err(reason) => return self.misplaced(config, asked, reason),
-            Ok(_) => Reason::Stranger(why),
+            Ok(_) => Reason::Unauthorized(why),
         };
         self.limits.refused(asked.client, Instant::now(), &config.ingress.limits);
         let problem = Problem::unauthorized(compressed);
@@ -59,9 +59,14 @@ impl State {
         (Some("unauthorized"), problem)
     }
 
-    /// Refuses a request with a valid signature on another path than its tenant's. The operator gets a hint; the sender gets the
+    /// Refuses a request with a valid signature on another path than its tenant's. The operator gets a hint; the client gets the
     /// answer of any other, but it never counts against its address.
-    pub(super) fn misdirected(&self, asked: &Asked<'_>, signer: &str, compressed: Option<&str>) -> Rejection {
+    pub(super) fn misdirected(
+        &self,
+        asked: &Asked<'_>,
+        signer: &str,
+        compressed: Option<&str>,
+    ) -> ErrorAnswer {
         self.limits.proven(asked.client, Instant::now());
         let (result, problem) = match asked.tenant {
             Err(reason) => (None, not_a_callback(reason)),
@@ -77,14 +82,14 @@ impl State {
     }
 
     /// Refuses a request that is no callback.
-    pub(super) fn misplaced(&self, config: &Config, asked: &Asked<'_>, reason: Reason) -> Rejection {
+    pub(super) fn misplaced(&self, config: &Config, asked: &Asked<'_>, reason: Reason) -> ErrorAnswer {
         self.limits.refused(asked.client, Instant::now(), &config.ingress.limits);
         let problem = not_a_callback(reason);
         self.refused(config, asked, reason, &problem);
         (None, problem)
     }
 
-    /// Refuses a request for a limit: `limited` if it is the sender's or the tenant's, `shed` if it is for all.
+    /// Refuses a request for a limit: `limited` if it is the client's or the tenant's, `shed` if it is for all.
     pub(super) fn limited(
         &self,
         config: &Config,
@@ -92,7 +97,7 @@ impl State {
         limit: Limit,
         result: &'static str,
         problem: Problem,
-    ) -> Rejection {
+    ) -> ErrorAnswer {
         limits::reached(limit);
         self.refused(config, asked, Reason::Limit(limit), &problem);
         (Some(result), problem)
@@ -117,10 +122,10 @@ impl State {
             counter!("talaria_callbacks_refused_total", "reason" => reason.label()).increment(1);
         }
         self.refusals.record(refused);
-        let Some(left_out) = self.log.admit(Sender::from(client.address), Instant::now()) else {
+        let Some(left_out) = self.log.admit(ClientAddress::from(client.address), Instant::now()) else {
             return false;
         };
-        // A stranger's path may be long.
+        // A client's path may be long.
         let path: String = path.chars().take(LONGEST_PATH).collect();
         let (client, because, reason) = (client.address, reason.text(), reason.label());
         // Refusals that concern a tenant need an operator's attention.
@@ -148,7 +153,7 @@ fn explain(
     body: &[u8],
 ) {
     let Some(tenant) = tenant else { return };
-    if reason == Reason::Stranger(Why::Signature(signature::Rejected::Stale)) {
+    if reason == Reason::Unauthorized(Why::Signature(SignatureFault::Stale)) {
         return;
     }
     let hint = diagnose(signature, is_compressed, &tenant.secrets, body).map(|hint| hint.to_string());

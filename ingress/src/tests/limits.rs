@@ -1,4 +1,4 @@
-//! Every limit, over real sockets: a sender that reaches it gets an answer, and others are not affected.
+//! Every limit, over real sockets: a client that reaches it gets an answer, and others are not affected.
 
 use super::*;
 use std::io::ErrorKind;
@@ -99,7 +99,7 @@ async fn only_an_address_that_is_refused_too_often_is_429_before_its_body_is_rea
     assert_eq!(running.legitimate("acme", KNOWN, "second").await.status, 204);
     assert_eq!(running.legitimate("acme", "X-Forwarded-For: 203.0.113.9\r\n", "third").await.status, 204);
     assert_eq!(running.legitimate("acme", "", "fourth").await.status, 204);
-    // The address of a known sender, with refused requests, too.
+    // The address of a known client, with refused requests, too.
     for _ in 0..20 {
         assert_eq!(running.post("/callbacks/other", KNOWN, EVENT).await.status, 401);
     }
@@ -177,7 +177,7 @@ async fn a_tenant_has_its_rate_which_only_verified_callbacks_use() {
     assert_eq!((limited.status, limited.detail().as_str()), (429, "Too many requests. Send it again later."));
     assert!((1..=1800).contains(&limited.retry_after()), "{limited:?}");
     assert_eq!(running.legitimate("other", "", "first").await.status, 204);
-    // A stranger does not learn of it.
+    // A client does not learn of it.
     assert_eq!(running.post("/callbacks/acme", &signed("wrong", EVENT, 0), EVENT).await.status, 401);
     // A rate that is changed holds from now on.
     running.reload("limits: {per_tenant: off}");
@@ -214,7 +214,7 @@ async fn bodies_together_take_no_more_than_there_is_room_for() {
     let long = format!("{}{}", event("long"), " ".repeat(LONG));
     let headers = signed("s3cret", &long, 0) + "X-Forwarded-For: 203.0.113.9\r\n";
     assert_eq!(running.post("/callbacks/acme", &headers, &long).await.status, 204);
-    // Received bytes do, until unknown senders have their share.
+    // Received bytes do, until unknown clients have their share.
     let mut held = Vec::new();
     let shed = loop {
         assert!(held.len() < 100, "the room for bodies has no end");
@@ -227,7 +227,7 @@ async fn bodies_together_take_no_more_than_there_is_room_for() {
     };
     assert_eq!((shed.status, shed.retry_after()), (503, 5));
     assert!(shed.detail().contains("send it again") && shed.head.contains("connection: close"));
-    // Known senders have room.
+    // Known clients have room.
     let long = format!("{}{}", event("long 2"), " ".repeat(LONG / 2));
     let headers = signed("s3cret", &long, 0) + KNOWN;
     assert_eq!(running.post("/callbacks/acme", &headers, &long).await.status, 204);

@@ -3,7 +3,7 @@
 use crate::{
     decisions::exchange::{Answer, CutShort, Exchange, Timings},
     decisions::prepare::HermesRequest,
-    delivery::coding,
+    delivery::decompress::decompress,
     delivery::outbound::{
         Clients, MAX_AGE, causes,
         connect::{Failure, Fresh},
@@ -112,7 +112,7 @@ impl Forwarder {
             Ok(cut_short) => cut_short,
             Err(_) => Some(CutShort::BrokenOff(format!("not whole within {:?}", route.timeout))),
         };
-        coding::undo(&mut answer, &codings, LARGEST_ANSWER);
+        decompress(&mut answer, &codings, LARGEST_ANSWER);
         Exchange::Answered(answer)
     }
 

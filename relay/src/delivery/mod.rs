@@ -1,10 +1,10 @@
-//! HTTP exchanges with Hermes.
+//! HTTP exchanges with Hermes. Deliveries and their states are in [`partition`](mod@crate::partition).
 //!
-//! - [`forward`]: an exchange under one deadline, over [`outbound`], which checks every address before it connects.
-//! - [`handshake`]: the exchanges of a [`Handshake`](crate::decisions::handshake::Handshake).
-//! - [`coding`]: compressed answers.
+//! - [`forward`]: an exchange under one deadline, through [`outbound`], which connects only to addresses that the tenant allows.
+//! - [`handshake`](mod@handshake): the exchanges by which `talaria doctor` checks a route's secret.
+//! - [`decompress`](mod@decompress): compressed answers.
 
-mod coding;
+mod decompress;
 pub(crate) mod forward;
 pub(crate) mod handshake;
 mod outbound;

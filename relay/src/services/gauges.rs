@@ -43,7 +43,7 @@ pub struct Sample {
     behind: u64,
 }
 
-#[derive(Debug, PartialEq)]
+#[derive(Debug, Default, PartialEq)]
 struct RouteGauges {
     tenant: Arc<str>,
     route: Arc<str>,
@@ -115,12 +115,8 @@ fn routes(
         routes.entry((Arc::clone(&tenant), Arc::clone(&route))).or_insert(RouteGauges {
             tenant,
             route,
-            waiting: 0,
-            due: 0,
-            age: Duration::ZERO,
-            is_shut: false,
-            is_paused: false,
             is_down,
+            ..RouteGauges::default()
         });
     }
     routes.into_values().collect()

@@ -11,6 +11,19 @@
 //! - [`refusals`]: the refusals that ingresses announce.
 //! - [`gauges`]: the state of the partitions, for metrics.
 
+/// Answers a request for a page of a list over all relays.
+macro_rules! list {
+    ($cluster:expr, $request:ident, $response:ident { $items:ident }) => {{
+        let caller = caller(&$request)?;
+        let listed = $cluster.list(&caller, $request.into_inner(), 0).await?;
+        Ok(Response::new($response {
+            $items: listed.items,
+            next_page_token: listed.next_page_token,
+            incomplete: listed.incomplete,
+        }))
+    }};
+}
+
 mod access;
 pub(crate) mod cluster;
 pub(crate) mod control;
@@ -40,7 +53,7 @@ use tokio_util::sync::CancellationToken;
 /// The dependencies of the services.
 pub(crate) struct Parts {
     pub config: watch::Receiver<Arc<Config>>,
-    pub standing: watch::Receiver<Arc<ConfigStatus>>,
+    pub config_status: watch::Receiver<Arc<ConfigStatus>>,
     pub bus: Bus,
     pub view: View,
     pub clock: Clock,
@@ -64,12 +77,12 @@ pub(crate) struct Services {
 
 impl Services {
     pub(crate) fn new(parts: Parts) -> Self {
-        let Parts { config, standing, bus, view, clock, owners, ownership, stop } = parts;
+        let Parts { config, config_status, bus, view, clock, owners, ownership, stop } = parts;
         let operator = Operator::new(Local::new(config, bus, view, clock, owners));
         let cluster = cluster::Cluster::new(operator.clone(), ownership);
         let refusals = Refusals::default();
         Self {
-            status: StatusServer::new(cluster.clone(), standing, refusals.clone(), stop),
+            status: StatusServer::new(cluster.clone(), config_status, refusals.clone(), stop),
             control: ControlServer::new(cluster.clone()),
             operator,
             cluster,

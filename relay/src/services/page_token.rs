@@ -13,29 +13,22 @@ pub(super) trait Position: Ord + Clone + Send + 'static {
     fn read(text: &str) -> Option<Self>;
 }
 
-impl Position for i64 {
-    const TOP: Self = Self::MAX;
+macro_rules! positions {
+    ($($number:ty)*) => {$(
+        impl Position for $number {
+            const TOP: Self = Self::MAX;
 
-    fn write(&self) -> String {
-        self.to_string()
-    }
+            fn write(&self) -> String {
+                self.to_string()
+            }
 
-    fn read(text: &str) -> Option<Self> {
-        text.parse().ok()
-    }
+            fn read(text: &str) -> Option<Self> {
+                text.parse().ok()
+            }
+        }
+    )*};
 }
-
-impl Position for u64 {
-    const TOP: Self = Self::MAX;
-
-    fn write(&self) -> String {
-        self.to_string()
-    }
-
-    fn read(text: &str) -> Option<Self> {
-        text.parse().ok()
-    }
-}
+positions!(i64 u64);
 
 impl Position for DeliveryPosition {
     const TOP: Self = TOP;

@@ -1,6 +1,6 @@
 //! Pauses, replay jobs, and operators' actions.
 
-use super::query;
+use super::query::{self, allows, cut};
 use crate::partition_set::PartitionSet;
 use crate::view::schema::message;
 use jiff::Timestamp;
@@ -57,7 +57,7 @@ pub(crate) fn jobs(
     let mut jobs = all_jobs(connection, set)?;
     jobs.retain(|job| {
         let of = job.filter.as_ref().map_or("", |filter| &filter.tenant);
-        started(job) < below && tenant.is_none_or(|tenant| tenant == of)
+        started(job) < below && allows(tenant, of)
     });
     jobs.sort_by(|a, b| started(b).cmp(&started(a)));
     Ok(cut(jobs, max))
@@ -141,10 +141,4 @@ pub(crate) fn actions_of(connection: &Connection, id: DeliveryId) -> rusqlite::R
     let select = "SELECT action FROM actions WHERE event_seq = ? AND route = ? ORDER BY place";
     let mut statement = connection.prepare_cached(select)?;
     statement.query_map((event_seq, id.route.to_i64()), |row| message(row, 0))?.collect()
-}
-
-fn cut<T>(mut found: Vec<T>, max: usize) -> (Vec<T>, bool) {
-    let more = found.len() > max;
-    found.truncate(max);
-    (found, more)
 }

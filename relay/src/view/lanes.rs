@@ -1,4 +1,4 @@
-//! Deliveries by tenant and route.
+//! Deliveries by lane: here that is a tenant's route with all its deliveries, and not only with the waiting ones.
 //!
 //! Most deliveries are DELIVERED. These are indexed by chunks of the events' sequences, so that a new row changes a page that
 //! others of its batch change too, even with many routes. A query seeks in each chunk. The index of all other states is by route
@@ -73,15 +73,15 @@ impl Between {
     }
 }
 
-/// The first deliveries of lanes in one of these states, or in any.
+/// The first matching deliveries of lanes, at most `max`, in one of these states, or in any.
 pub(super) fn first(
     connection: &Connection,
     lanes: &[LaneRow],
     states: &[DeliveryState],
     mut between: Between,
     order: Order,
-    wanted: usize,
-    is_wanted: impl Fn(&Delivery) -> bool,
+    max: usize,
+    matches: impl Fn(&Delivery) -> bool,
 ) -> rusqlite::Result<Vec<(DeliveryPosition, Delivery)>> {
     let states = if states.is_empty() { &DeliveryState::ALL } else { states };
     let select = "SELECT lane, state FROM delivery_counts WHERE count > 0";
@@ -93,19 +93,19 @@ pub(super) fn first(
         for state in states.iter().filter(|state| present.contains(&(lane.number, i32::from(**state)))) {
             let mut count = 0;
             each(connection, lane.number, *state, between, order, |position, delivery| {
-                if is_wanted(&delivery) {
+                if matches(&delivery) {
                     found.insert(position, delivery);
                     count += 1;
                 }
-                count < wanted
+                count < max
             })?;
-            while found.len() > wanted {
+            while found.len() > max {
                 match order {
                     Order::NewestFirst => found.pop_first(),
                     Order::OldestFirst => found.pop_last(),
                 };
             }
-            if found.len() == wanted {
+            if found.len() == max {
                 let last = match order {
                     Order::NewestFirst => found.first_key_value(),
                     Order::OldestFirst => found.last_key_value(),
@@ -131,7 +131,7 @@ pub(super) fn each(
         Order::NewestFirst => "ORDER BY event_seq DESC, route DESC",
         Order::OldestFirst => "ORDER BY event_seq, route",
     };
-    // SQLite needs a bound of one column to begin at it.
+    // A bound on `event_seq` alone lets SQLite seek; the comparison of rows does not.
     let bounds =
         "(event_seq, route) > (?3, ?4) AND (event_seq, route) < (?5, ?6) AND event_seq BETWEEN ?3 AND ?5";
     let Between { above, below } = between;

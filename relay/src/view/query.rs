@@ -1,4 +1,4 @@
-//! Queries of events, deliveries and quarantined callbacks.
+//! Queries of events, deliveries and quarantined callbacks. A lane here is a tenant's route with all its deliveries.
 
 use super::{
     lanes::{Between, Chunks, Order, first, lanes},
@@ -15,7 +15,7 @@ use talaria_proto::{
     v1::{Attempt, Delivery, DeliveryState, Event, EventConflict, QuarantinedCallback},
 };
 
-/// A range of times at which events were received, without its end.
+/// A range of times at which events were received. `until` is excluded.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Period {
     pub since: Option<Timestamp>,
@@ -28,7 +28,8 @@ impl Period {
         self.since.is_none_or(|since| time >= since) && self.until.is_none_or(|until| time < until)
     }
 
-    /// The first and the last sequence that an event of the period can have.
+    /// The first and the last sequence that an event of the period can have. Coarse, because the table `spans` has the sequences
+    /// of ten seconds in a row: each event is checked by `contains`, too.
     fn bounds(&self, connection: &Connection) -> rusqlite::Result<(i64, i64)> {
         let bound = |query: &str, time: Timestamp, none: i64| {
             let bound: Option<i64> = connection
@@ -52,11 +53,17 @@ impl Period {
 #[derive(Clone, Debug)]
 pub(crate) struct EventFilter {
     pub tenant: Option<String>,
-    pub job_id: Option<String>,
+    pub selection: Selection,
     /// Of the event's receipt.
     pub period: Period,
-    /// Only events that no route took.
-    pub is_unmatched: bool,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) enum Selection {
+    All,
+    OfJob(String),
+    /// Events that no route took.
+    Unmatched,
 }
 
 #[derive(Clone, Debug)]
@@ -72,31 +79,39 @@ pub(crate) struct DeliveryFilter {
 
 impl DeliveryFilter {
     pub(crate) fn matches(&self, delivery: &Delivery) -> bool {
-        let is =
-            |wanted: &Option<String>, value: &str| wanted.as_deref().is_none_or(|wanted| wanted == value);
-        is(&self.tenant, &delivery.tenant)
-            && is(&self.route, &delivery.route)
-            && is(&self.job_id, &delivery.job_id)
+        allows(self.tenant.as_deref(), &delivery.tenant)
+            && allows(self.route.as_deref(), &delivery.route)
+            && allows(self.job_id.as_deref(), &delivery.job_id)
             && (self.states.is_empty() || self.states.contains(&delivery.state()))
             && self.period.contains(delivery.received_at.as_ref())
     }
 
-    /// Whether an event without deliveries matches: it has no route and no state.
-    pub(crate) fn matches_unmatched(&self, event: &Event) -> bool {
-        let is =
-            |wanted: &Option<String>, value: &str| wanted.as_deref().is_none_or(|wanted| wanted == value);
+    /// Whether the filter includes an event without deliveries: the event has no route and no state.
+    pub(crate) fn includes_unmatched(&self, event: &Event) -> bool {
         self.route.is_none()
             && self.states.is_empty()
-            && is(&self.tenant, &event.tenant)
-            && is(&self.job_id, &event.job_id)
+            && allows(self.tenant.as_deref(), &event.tenant)
+            && allows(self.job_id.as_deref(), &event.job_id)
             && self.period.contains(event.received_at.as_ref())
     }
+}
+
+/// Whether a part of a filter allows a value.
+pub(crate) fn allows(part: Option<&str>, value: &str) -> bool {
+    part.is_none_or(|part| part == value)
+}
+
+/// The page of at most `max` entries, and whether there are more.
+pub(super) fn cut<T>(mut found: Vec<T>, max: usize) -> (Vec<T>, bool) {
+    let more = found.len() > max;
+    found.truncate(max);
+    (found, more)
 }
 
 /// A delivery's event sequence and route key. Lists run from the highest position down.
 pub(crate) type DeliveryPosition = (i64, i64);
 
-/// Above every position.
+/// Start of a list: above every position.
 pub(crate) const TOP: DeliveryPosition = (i64::MAX, i64::MAX);
 
 /// An event with its sequence in the events stream.
@@ -133,7 +148,7 @@ pub(crate) fn event_seq(connection: &Connection, id: EventId) -> rusqlite::Resul
     Ok(event(connection, id)?.map(|(seq, _)| seq))
 }
 
-/// An event's deliveries, by route.
+/// An event's deliveries without their attempts, by the route's name.
 pub(crate) fn deliveries_of(connection: &Connection, event_seq: u64) -> rusqlite::Result<Vec<Delivery>> {
     let mut statement = connection.prepare_cached("SELECT delivery FROM deliveries WHERE event_seq = ?")?;
     let rows = statement.query_map([event_seq], |row| message(row, 0))?;
@@ -184,7 +199,7 @@ fn history_in(row: &Row<'_>) -> rusqlite::Result<History> {
     Ok(History { delivery: message(row, 0)?, attempts, under_way, step: row.get(4)? })
 }
 
-/// The deliveries of an event, by route.
+/// An event's deliveries with their attempts, by the route's name.
 pub(crate) fn histories_of(connection: &Connection, event_seq: u64) -> rusqlite::Result<Vec<History>> {
     let mut statement = connection.prepare_cached(HISTORY)?;
     let mut histories: Vec<History> =
@@ -212,10 +227,10 @@ pub(crate) fn delivery(connection: &Connection, id: DeliveryId) -> rusqlite::Res
 pub(crate) fn delivery_at(
     connection: &Connection,
     event_seq: u64,
-    route: i64,
+    route_key: i64,
 ) -> rusqlite::Result<Option<Delivery>> {
     let select = "SELECT delivery FROM deliveries WHERE event_seq = ? AND route = ?";
-    connection.prepare_cached(select)?.query_row((event_seq, route), |row| message(row, 0)).optional()
+    connection.prepare_cached(select)?.query_row((event_seq, route_key), |row| message(row, 0)).optional()
 }
 
 /// A delivery's attempts that ended, oldest first.
@@ -231,38 +246,36 @@ pub(crate) fn events(
     below: i64,
     max: usize,
 ) -> rusqlite::Result<(Vec<(i64, Event)>, bool)> {
-    let is_wanted = |event: &Event| {
-        filter.tenant.as_ref().is_none_or(|tenant| *tenant == event.tenant)
-            && filter.job_id.as_ref().is_none_or(|job| *job == event.job_id)
-            && filter.period.contains(event.received_at.as_ref())
+    let matches = |event: &Event| {
+        allows(filter.tenant.as_deref(), &event.tenant) && filter.period.contains(event.received_at.as_ref())
     };
+    let (index, condition) = match &filter.selection {
+        Selection::OfJob(job_id) => {
+            let mut found = events_of_job(connection, job_id)?;
+            found.retain(|(seq, event)| *seq < below && matches(event));
+            return Ok(cut(found, max));
+        }
+        Selection::All => ("", ""),
+        Selection::Unmatched => ("INDEXED BY events_unmatched", "unmatched AND"),
+    };
+    // There is no index by tenant: other tenants' events are skipped.
+    let select = format!(
+        "SELECT seq, event FROM events {index} WHERE {condition} seq < ? AND seq BETWEEN ? AND ?
+         AND (?4 IS NULL OR tenant = ?4) ORDER BY seq DESC"
+    );
     let (low, high) = filter.period.bounds(connection)?;
+    let mut statement = connection.prepare_cached(&select)?;
+    let mut rows = statement.query((below, low, high.min(below), filter.tenant.as_deref()))?;
     let mut found = Vec::new();
-    if let Some(job_id) = &filter.job_id {
-        found = events_of_job(connection, job_id)?;
-        found.retain(|(seq, event)| *seq < below && is_wanted(event));
-    } else {
-        // There is no index by tenant: other tenants' events are skipped.
-        let (index, only) =
-            if filter.is_unmatched { ("INDEXED BY events_unmatched", "unmatched AND") } else { ("", "") };
-        let select = format!(
-            "SELECT seq, event FROM events {index} WHERE {only} seq < ? AND seq BETWEEN ? AND ?
-             AND (?4 IS NULL OR tenant = ?4) ORDER BY seq DESC"
-        );
-        let mut statement = connection.prepare_cached(&select)?;
-        let mut rows = statement.query((below, low, high.min(below), filter.tenant.as_deref()))?;
-        while let Some(row) = rows.next()?
-            && found.len() <= max
-        {
-            let event: Event = message(row, 1)?;
-            if is_wanted(&event) {
-                found.push((row.get(0)?, event));
-            }
+    while let Some(row) = rows.next()?
+        && found.len() <= max
+    {
+        let event: Event = message(row, 1)?;
+        if matches(&event) {
+            found.push((row.get(0)?, event));
         }
     }
-    let more = found.len() > max;
-    found.truncate(max);
-    Ok((found, more))
+    Ok(cut(found, max))
 }
 
 /// A job's events, newest first. Other jobs may have the same key.
@@ -284,25 +297,23 @@ pub(crate) fn deliveries(
     below: DeliveryPosition,
     max: usize,
 ) -> rusqlite::Result<(Vec<(DeliveryPosition, Delivery)>, bool)> {
-    let wanted = max.saturating_add(1);
+    let one_more = max.saturating_add(1);
     let mut found = if let Some(job_id) = &filter.job_id {
         deliveries_of_job(connection, job_id)?.into_iter().filter(|(position, _)| *position < below).collect()
     } else if filter.tenant.is_none() && filter.route.is_none() && filter.states.is_empty() {
-        every_delivery(connection, filter, below, wanted)?
+        every_delivery(connection, filter, below, one_more)?
     } else {
         let (low, high) = filter.period.bounds(connection)?;
         let between =
             Between { above: (low.saturating_sub(1), i64::MAX), below: below.min((high, i64::MAX)) };
         let lanes = lanes(connection, filter.tenant.as_deref(), filter.route.as_deref())?;
         let order = Order::NewestFirst;
-        first(connection, &lanes, &filter.states, between, order, wanted, |delivery| {
+        first(connection, &lanes, &filter.states, between, order, one_more, |delivery| {
             filter.matches(delivery)
         })?
     };
     found.retain(|(_, delivery)| filter.matches(delivery));
-    let more = found.len() > max;
-    found.truncate(max);
-    Ok((found, more))
+    Ok(cut(found, max))
 }
 
 pub(super) fn deliveries_of_job(
@@ -326,17 +337,17 @@ fn every_delivery(
     connection: &Connection,
     filter: &DeliveryFilter,
     below: DeliveryPosition,
-    wanted: usize,
+    max: usize,
 ) -> rusqlite::Result<Vec<(DeliveryPosition, Delivery)>> {
     let (low, high) = filter.period.bounds(connection)?;
     let select = "SELECT event_seq, route, delivery FROM deliveries
                   WHERE (event_seq, route) < (?, ?) AND event_seq BETWEEN ? AND ?
                   ORDER BY event_seq DESC, route DESC";
     let mut statement = connection.prepare_cached(select)?;
-    // SQLite needs an upper bound of one column to begin at it.
+    // A bound on `event_seq` alone lets SQLite seek; the comparison of rows does not.
     let mut rows = statement.query((below.0, below.1, low, high.min(below.0)))?;
     let mut found = Vec::new();
-    while found.len() < wanted
+    while found.len() < max
         && let Some(row) = rows.next()?
     {
         let (position, delivery) = placed(row)?;
@@ -353,7 +364,7 @@ pub(crate) struct Quarantined {
     pub callbacks: Vec<((i64, String), QuarantinedCallback)>,
     /// Whether there are more.
     pub more: bool,
-    /// How many of the set are kept in all.
+    /// Total of these partitions.
     pub total: u64,
 }
 
@@ -372,9 +383,7 @@ pub(crate) fn quarantined(
     let rows = statement.query_map((below.0, below.1, tenant, limit(max.saturating_add(1))), |row| {
         Ok(((row.get(0)?, row.get(1)?), message(row, 2)?))
     })?;
-    let mut callbacks: Vec<_> = rows.collect::<Result<_, _>>()?;
-    let more = callbacks.len() > max;
-    callbacks.truncate(max);
+    let (callbacks, more) = cut(rows.collect::<Result<_, _>>()?, max);
     let count =
         "SELECT partition, count(*) FROM quarantined WHERE ?1 IS NULL OR tenant = ?1 GROUP BY partition";
     let mut statement = connection.prepare_cached(count)?;

@@ -36,12 +36,13 @@ CREATE TABLE events (
 CREATE INDEX events_unmatched ON events (seq) WHERE unmatched;
 CREATE INDEX events_base ON events (partition, base);
 CREATE INDEX events_job ON events (seq >> 13, job);
--- The lowest and the highest event that was received in each span of time: see `span`.
+-- The lowest and the highest event that was received in each ten seconds: see `span`.
 CREATE TABLE spans (
     span INTEGER PRIMARY KEY,
     low INTEGER NOT NULL,
     high INTEGER NOT NULL
 );
+-- Each route that has had a delivery or a pause, with its breaker.
 CREATE TABLE lanes (
     lane INTEGER PRIMARY KEY,
     partition INTEGER NOT NULL,

@@ -57,7 +57,7 @@ pub async fn run() -> Vec<Row> {
             &format!("end to end to a stand-in Hermes, {CONNECTIONS} at once"),
             per_second(median(rates)),
         )
-        .beside(per_second(median(bare_rates)))
+        .baseline(per_second(median(bare_rates)))
         .ratio(median(ratios))
         .at_least(0.18),
         Row::new("CPU an event, end to end", format!("{:.0} µs", median(costs))).aim("at most 110 µs"),

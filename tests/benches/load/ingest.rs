@@ -84,10 +84,10 @@ async fn compare(
     let what = |what: &str| format!("{what}, {connections} connections, {kind}");
     vec![
         Row::new(&what("durable callbacks"), per_second(median(rates)))
-            .beside(per_second(median(bare_rates)))
+            .baseline(per_second(median(bare_rates)))
             .ratio(median(ratios))
             .at_least(0.45),
-        Row::new(&what("p99"), millis(median(p99s))).beside(millis(median(bare_p99s))),
+        Row::new(&what("p99"), millis(median(p99s))).baseline(millis(median(bare_p99s))),
     ]
 }
 

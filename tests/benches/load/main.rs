@@ -59,11 +59,11 @@ async fn main() {
         (Some(role::BARE), _) => bare::serve(&openrouter_secret(TENANT)).await,
         (Some(role::HERMES), _) => hermes::serve().await,
         (Some(role::BROKEN), _) => engine::broken::serve().await,
-        (Some(role::OBVIOUS_INGRESS), [nats]) => {
-            nats::obvious::ingress(&openrouter_secret(TENANT), nats).await;
+        (Some(role::BASELINE_INGRESS), [nats]) => {
+            nats::baseline::ingress(&openrouter_secret(TENANT), nats).await;
         }
-        (Some(role::OBVIOUS_RELAY), [nats, hermes, at_once]) => {
-            nats::obvious::relay(nats, hermes, at_once.parse().unwrap()).await;
+        (Some(role::BASELINE_RELAY), [nats, hermes, at_once]) => {
+            nats::baseline::relay(nats, hermes, at_once.parse().unwrap()).await;
         }
         (Some(other), arguments) => panic!("{other} is not a role with {arguments:?}"),
     }

@@ -3,15 +3,15 @@
 //! Every contestant has a NATS server of its own that has stored nothing before, and processes that have done nothing
 //! before, so none carries another one's burden.
 //!
-//! - [`obvious`]: the simple program for comparison. [`side`]: either of the two.
+//! - [`baseline`]: the simplest programs, to compare with. [`side`]: either of the two.
 //! - [`callbacks`]: durable callbacks a second and their latency.
 //! - [`forwards`]: forwards a second from a filled stream.
 //! - [`through`]: from a callback's sending to its arrival at Hermes.
 //! - [`relays`]: one relay, and three that share the work. [`takeover`]: one of three is gone.
 
+pub mod baseline;
 mod callbacks;
 mod forwards;
-pub mod obvious;
 mod relays;
 mod side;
 mod takeover;

@@ -26,7 +26,7 @@ pub struct Measured {
 pub struct Row {
     what: String,
     ours: String,
-    beside: String,
+    baseline: String,
     ratio: Option<f64>,
     aim: String,
 }
@@ -34,25 +34,25 @@ pub struct Row {
 impl Row {
     /// A name and its value.
     pub fn new(what: &str, ours: String) -> Self {
-        Self { what: what.into(), ours, beside: String::new(), ratio: None, aim: String::new() }
+        Self { what: what.into(), ours, baseline: String::new(), ratio: None, aim: String::new() }
     }
 
     /// The medians of two sides' rounds, which took turns, and the median of the rounds' ratios.
-    pub fn compare(what: &str, ours: &[f64], theirs: &[f64], write: fn(f64) -> String) -> Self {
-        let ratios = ours.iter().zip(theirs).map(|(ours, theirs)| ours / theirs).collect();
-        let [ours, theirs] = [ours, theirs].map(|values| write(median(values.to_vec())));
-        Self::new(what, ours).beside(theirs).ratio(median(ratios))
+    pub fn compare(what: &str, ours: &[f64], baseline: &[f64], write: fn(f64) -> String) -> Self {
+        let ratios = ours.iter().zip(baseline).map(|(ours, baseline)| ours / baseline).collect();
+        let [ours, baseline] = [ours, baseline].map(|values| write(median(values.to_vec())));
+        Self::new(what, ours).baseline(baseline).ratio(median(ratios))
     }
 
     /// The medians of two sides' rounds, and their ratio: for values that vary more between rounds than between sides.
-    pub fn of_medians(what: &str, ours: &[f64], theirs: &[f64], write: fn(f64) -> String) -> Self {
-        let [ours, theirs] = [ours, theirs].map(|values| median(values.to_vec()));
-        Self::new(what, write(ours)).beside(write(theirs)).ratio(ours / theirs)
+    pub fn of_medians(what: &str, ours: &[f64], baseline: &[f64], write: fn(f64) -> String) -> Self {
+        let [ours, baseline] = [ours, baseline].map(|values| median(values.to_vec()));
+        Self::new(what, write(ours)).baseline(write(baseline)).ratio(ours / baseline)
     }
 
     /// The values for comparison.
-    pub fn beside(mut self, beside: String) -> Self {
-        self.beside = beside;
+    pub fn baseline(mut self, baseline: String) -> Self {
+        self.baseline = baseline;
         self
     }
 
@@ -128,9 +128,9 @@ fn measured_on() -> String {
 
 fn table<'a>(ours: &str, rows: impl IntoIterator<Item = &'a Row>) -> String {
     let mut text = format!("| | {ours} | beside it | ratio | aim |\n|---|--:|--:|--:|---|\n");
-    for Row { what, ours, beside, ratio, aim } in rows {
+    for Row { what, ours, baseline, ratio, aim } in rows {
         let ratio = ratio.map(|ratio| format!("{ratio:.2}")).unwrap_or_default();
-        text += &format!("| {what} | {ours} | {beside} | {ratio} | {aim} |\n");
+        text += &format!("| {what} | {ours} | {baseline} | {ratio} | {aim} |\n");
     }
     text
 }

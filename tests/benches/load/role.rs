@@ -22,10 +22,10 @@ pub const HERMES: &str = "hermes";
 pub const BROKEN: &str = "broken";
 
 /// The ingress that one would write at first.
-pub const OBVIOUS_INGRESS: &str = "obvious-ingress";
+pub const BASELINE_INGRESS: &str = "baseline-ingress";
 
 /// The relay that one would write at first.
-pub const OBVIOUS_RELAY: &str = "obvious-relay";
+pub const BASELINE_RELAY: &str = "baseline-relay";
 
 const VARIABLE: &str = "TALARIA_BENCH_ROLE";
 

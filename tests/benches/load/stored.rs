@@ -40,7 +40,7 @@ pub async fn run() -> Vec<Row> {
     }
     vec![
         Row::new("CPU an event, to its delivery, 10⁶ stored", format!("{:.0} µs", median(with_many)))
-            .beside(format!("{:.0} µs with 10³ stored", median(with_few)))
+            .baseline(format!("{:.0} µs with 10³ stored", median(with_few)))
             .ratio(median(ratios))
             .at_most(1.05),
         Row::new("resident memory, 10⁶ stored, just stored", format!("{memory_with_many:.0} MB")),

@@ -3,10 +3,10 @@
 use crate::{
     Failure,
     client::{StatusClient, ask},
-    print::{self, DIM, one_line, state_style},
+    print::{self, ALERT, DIM, one_line},
 };
 use std::io::{self, Write as _};
-use talaria_proto::v1::{DeliveryState, ListRefusalsRequest, ListRefusalsResponse, Refusal};
+use talaria_proto::v1::{ListRefusalsRequest, ListRefusalsResponse, Refusal};
 
 pub(super) async fn list(relay: &mut StatusClient, tenant: &str) -> Result<ListRefusalsResponse, Failure> {
     let request = ListRefusalsRequest { tenant: tenant.to_owned() };
@@ -23,7 +23,7 @@ pub(super) async fn show(relay: &mut StatusClient, tenant: Option<&str>, json: b
         return Ok(writeln!(out, "{DIM}Nothing was refused in the last hour.{DIM:#}")?);
     }
     for refusal in &list.refusals {
-        let style = if refusal.tenant.is_empty() { DIM } else { state_style(DeliveryState::Parked) };
+        let style = if refusal.tenant.is_empty() { DIM } else { ALERT };
         writeln!(out, "{style}{}{style:#}", line(refusal))?;
         if refusal.count > 0 {
             writeln!(out, "  {}", latest(refusal))?;
@@ -49,13 +49,13 @@ fn latest(refusal: &Refusal) -> String {
 
 /// The refusals of each tenant, for the overview. Those of no tenant are shown by `--refused` alone: every public name gets some.
 pub(super) fn summary(refusals: &[Refusal]) -> io::Result<()> {
-    let (mut out, style) = (anstream::stdout().lock(), state_style(DeliveryState::Parked));
+    let mut out = anstream::stdout().lock();
     let mut of_tenants = refusals.iter().filter(|refusal| !refusal.tenant.is_empty()).peekable();
     if of_tenants.peek().is_none() {
         return Ok(());
     }
     for refusal in of_tenants {
-        writeln!(out, "{style}{}{style:#}", line(refusal))?;
+        writeln!(out, "{ALERT}{}{ALERT:#}", line(refusal))?;
     }
     writeln!(out, "  {DIM}talaria status --refused says more{DIM:#}\n")
 }

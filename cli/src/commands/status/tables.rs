@@ -1,15 +1,13 @@
 //! The tables of tenants, routes, events, deliveries and quarantined callbacks.
 
 use crate::print::{
-    self, Cell, Column, DIM, Screen, one_line,
-    route::{block, paused},
+    self, ALERT, Cell, Column, DIM, Screen, one_line,
+    route::{block, oldest, paused},
     state_style, visible,
 };
-use jiff::Timestamp;
 use std::io::{self, Write as _};
-use talaria_core::time::since;
 use talaria_proto::{
-    time::{duration_from_proto, from_proto},
+    time::duration_from_proto,
     v1::{
         Configuration, Delivery, DeliveryState, Event, ListDeliveriesResponse, ListQuarantinedResponse,
         QuarantinedCallback, RouteSummary, TenantSummary,
@@ -67,16 +65,15 @@ const QUARANTINED: [Column; 5] = [
 /// The configuration in force; in red, settings that are not.
 pub(super) fn configuration(configuration: &Configuration) -> io::Result<()> {
     let mut out = anstream::stdout().lock();
-    let bad = state_style(DeliveryState::Parked);
     let loaded = print::time(configuration.loaded_at.as_ref());
     let Configuration { generation, needs_restart, fault, .. } = configuration;
     writeln!(out, "{DIM}configuration {generation}, read at {loaded}{DIM:#}")?;
     if !needs_restart.is_empty() {
-        writeln!(out, "{bad}needs a restart: {}{bad:#}", needs_restart.join(", "))?;
+        writeln!(out, "{ALERT}needs a restart: {}{ALERT:#}", needs_restart.join(", "))?;
     }
     if let Some(fault) = fault {
         let at = print::time(fault.at.as_ref());
-        writeln!(out, "{bad}the file that was read at {at} is not valid and not in force:{bad:#}")?;
+        writeln!(out, "{ALERT}the file that was read at {at} is not valid and not in force:{ALERT:#}")?;
         for problem in &fault.problems {
             let location = match problem.line {
                 0 => String::new(),
@@ -96,10 +93,7 @@ pub(super) fn tenants(tenants: &[TenantSummary], screen: Screen) -> io::Result<(
             tenant.unmatched_events.into(),
             tenant.conflicts.into(),
             tenant.quarantined.into(),
-            Cell::styled(
-                tenant.pause.as_ref().map_or(String::new(), paused),
-                state_style(DeliveryState::Parked),
-            ),
+            Cell::styled(tenant.pause.as_ref().map_or(String::new(), paused), ALERT),
         ]
     });
     print::table(&TENANTS, rows.collect(), screen)?;
@@ -107,7 +101,6 @@ pub(super) fn tenants(tenants: &[TenantSummary], screen: Screen) -> io::Result<(
 }
 
 pub(super) fn route_sums(routes: &[RouteSummary], screen: Screen) -> io::Result<()> {
-    let now = Timestamp::now();
     let row = |route: &RouteSummary| {
         let count = |state: DeliveryState| {
             let count = route
@@ -121,8 +114,6 @@ pub(super) fn route_sums(routes: &[RouteSummary], screen: Screen) -> io::Result<
             let percentile = |duration: &Option<_>| print::duration(duration_from_proto(duration.as_ref()));
             format!("{} / {}", percentile(&latency.p50), percentile(&latency.p99))
         });
-        let oldest = route.oldest_waiting_received_at.as_ref();
-        let oldest = oldest.map_or("-".to_owned(), |at| print::duration(since(now, from_proto(Some(at)))));
         vec![
             Cell::from(format!("{}/{}", route.tenant, route.route)),
             count(DeliveryState::Waiting),
@@ -132,8 +123,8 @@ pub(super) fn route_sums(routes: &[RouteSummary], screen: Screen) -> io::Result<
             count(DeliveryState::Ambiguous),
             Cell::from(route.success_share.map_or("-".to_owned(), |share| format!("{:.1} %", share * 100.0))),
             Cell::from(latency),
-            Cell::from(oldest),
-            Cell::styled(block(route), state_style(DeliveryState::Parked)),
+            Cell::from(oldest(route)),
+            Cell::styled(block(route), ALERT),
         ]
     };
     print::table(&ROUTES, routes.iter().map(row).collect(), screen)?;

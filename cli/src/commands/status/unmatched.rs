@@ -4,12 +4,12 @@ use crate::{
     Failure,
     args::Status,
     client::{StatusClient, ask},
-    print::{self, Cell, Column, DIM, Screen, state_style},
+    print::{self, ALERT, Cell, Column, DIM, Screen},
 };
 use std::io::{self, Write as _};
 use talaria_proto::{
     time::to_proto,
-    v1::{DeliveryState, ListUnmatchedRequest, TenantSummary, UnmatchedEvent},
+    v1::{ListUnmatchedRequest, TenantSummary, UnmatchedEvent},
 };
 
 const COLUMNS: [Column; 6] = [
@@ -62,14 +62,14 @@ fn help(id: &str) -> String {
 
 /// The number of such events of each tenant, for the overview.
 pub(super) fn summary(tenants: &[TenantSummary]) -> io::Result<()> {
-    let (mut out, style) = (anstream::stdout().lock(), state_style(DeliveryState::Parked));
+    let mut out = anstream::stdout().lock();
     let mut some = tenants.iter().filter(|tenant| tenant.unmatched_events > 0).peekable();
     if some.peek().is_none() {
         return Ok(());
     }
     for TenantSummary { tenant, unmatched_events, .. } in some {
         let events = if *unmatched_events == 1 { "event" } else { "events" };
-        writeln!(out, "{style}{tenant}: {unmatched_events} {events} that no route took{style:#}")?;
+        writeln!(out, "{ALERT}{tenant}: {unmatched_events} {events} that no route took{ALERT:#}")?;
     }
     writeln!(out, "  {DIM}talaria status --unmatched lists them{DIM:#}\n")
 }

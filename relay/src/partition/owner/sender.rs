@@ -116,8 +116,8 @@ pub(super) async fn read_event(
     payload: Payload,
 ) -> Result<Option<Arc<Event>>, Error> {
     let commit = match payload {
-        Payload::Event(seq) => return bus.event(seq).await,
-        Payload::Carried(seq) => bus.commit(seq).await?,
+        Payload::Event(seq) => return bus.event_at(seq).await,
+        Payload::Carried(seq) => bus.commit_at(seq).await?,
     };
     let carried = commit.into_iter().flat_map(|commit| commit.records).find_map(|record| match record.what {
         Some(What::EventCarried(carried)) if record.event_seq == event_seq => carried.event,

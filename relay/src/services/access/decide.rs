@@ -160,11 +160,11 @@ pub(super) fn identify(
 }
 
 /// Compares with every hash, so that the time does not depend on the token.
-fn find(tokens: &[Token], wanted: TokenHash) -> Option<&Token> {
+fn find(tokens: &[Token], presented: TokenHash) -> Option<&Token> {
     let mut found = None;
     for token in tokens {
         for hash in &token.hashes {
-            if bool::from(hash.ct_eq(&wanted)) {
+            if bool::from(hash.ct_eq(&presented)) {
                 found = Some(token);
             }
         }

@@ -7,16 +7,16 @@ use talaria_bus::Partition;
 
 /// The partitions of a question, and those without an answer.
 pub(super) struct Coverage {
-    wanted: BTreeSet<Partition>,
+    asked: BTreeSet<Partition>,
     pub missing: BTreeSet<Partition>,
 }
 
 impl Coverage {
     pub(super) fn of(targets: &Targets) -> Self {
-        let asked = targets.others.iter().flat_map(|(_, partitions)| partitions);
-        let missing: BTreeSet<Partition> = asked.chain(&targets.unowned).copied().collect();
-        let wanted = missing.iter().chain(&targets.own).copied().collect();
-        Self { wanted, missing }
+        let of_others = targets.others.iter().flat_map(|(_, partitions)| partitions);
+        let missing: BTreeSet<Partition> = of_others.chain(&targets.unowned).copied().collect();
+        let asked = missing.iter().chain(&targets.own).copied().collect();
+        Self { asked, missing }
     }
 
     pub(super) fn add(&mut self, answer: &PeerAnswer) {
@@ -32,7 +32,7 @@ impl Coverage {
 
     /// The missing partitions. An error if no partition was answered for.
     pub(super) fn check(self) -> Result<Vec<Partition>, Error> {
-        let is_everything = !self.missing.is_empty() && self.missing.len() == self.wanted.len();
+        let is_everything = !self.missing.is_empty() && self.missing.len() == self.asked.len();
         let missing = self.missing.into_iter().collect();
         if is_everything { Err(Error::NoOwner(missing)) } else { Ok(missing) }
     }

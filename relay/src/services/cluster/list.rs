@@ -19,14 +19,15 @@ use talaria_proto::v1::{
 };
 
 /// The request of a list that spans relays.
-pub(in crate::services) trait List: Message + Default + Clone + 'static {
-    /// The method by which other relays are asked.
+pub(in crate::services) trait ListRequest: Message + Default + Clone + 'static {
+    /// The method in the question that is sent to other relays.
     const METHOD: ClusterMethod;
-    /// The kind of its page tokens.
+    /// Begins its page tokens, and prevents the use of another list's token.
     const KIND: &'static str;
     type Item: Message + Default;
     type Position: Position;
 
+    /// The tenant whose partition is asked; empty for all partitions.
     fn tenant(&self) -> &str;
     fn page_size(&self) -> u32;
     fn page_token(&mut self) -> &mut String;
@@ -40,10 +41,11 @@ pub(in crate::services) trait List: Message + Default + Clone + 'static {
         size: usize,
     ) -> impl Future<Output = Result<Page<Self::Position, Self::Item>, Error>> + Send;
 
-    /// Joins an entry that two relays have at the same position: while a partition moves, both may show it.
+    /// Joins an entry that two relays have at the same position: while a partition moves, both may show it. Keeps the first one,
+    /// unless a list's entries have parts.
     fn join(_known: &mut Self::Item, _other: Self::Item) {}
 
-    /// This relay's part of a page.
+    /// This relay's part of a page: decodes the size and the page token, then calls `read`.
     fn page(
         mut self,
         local: &Local,
@@ -56,6 +58,7 @@ pub(in crate::services) trait List: Message + Default + Clone + 'static {
         }
     }
 
+    /// The page token for the entries below a position.
     fn token(position: &Self::Position) -> String {
         page_token::write(Self::KIND, position)
     }
@@ -67,12 +70,17 @@ pub(in crate::services) trait List: Message + Default + Clone + 'static {
 }
 
 macro_rules! lists {
-    ($($request:ident: $method:ident, $kind:literal, $position:ty, $item:ty, $read:ident { $($rest:tt)* })*) => {$(
-        impl List for $request {
+    ($($request:ident: $method:ident, $kind:literal, $position:ty, $item:ty, $read:ident, $tenant:expr; { $($rest:tt)* })*) => {$(
+        impl ListRequest for $request {
             const METHOD: ClusterMethod = ClusterMethod::$method;
             const KIND: &'static str = $kind;
             type Item = $item;
             type Position = $position;
+
+            fn tenant(&self) -> &str {
+                let tenant: fn(&Self) -> &str = $tenant;
+                tenant(self)
+            }
 
             fn page_size(&self) -> u32 {
                 self.page_size
@@ -99,39 +107,17 @@ macro_rules! lists {
 
 // All run from the newest entry to the oldest.
 lists! {
-    ListEventsRequest: ListEvents, "e", i64, Event, events {
-        fn tenant(&self) -> &str {
-            &self.tenant
-        }
-    }
-    ListUnmatchedRequest: ListUnmatched, "u", i64, UnmatchedEvent, unmatched {
-        fn tenant(&self) -> &str {
-            &self.tenant
-        }
-    }
-    ListDeliveriesRequest: ListDeliveries, "d", DeliveryPosition, Delivery, deliveries {
-        fn tenant(&self) -> &str {
-            self.filter.as_ref().map_or("", |filter| &filter.tenant)
-        }
-    }
-    ListQuarantinedRequest: ListQuarantined, "q", (i64, String), QuarantinedCallback, quarantined {
-        fn tenant(&self) -> &str {
-            &self.tenant
-        }
-    }
-    // The parts of a job began at the same time, so they have the same position.
-    ListReplayJobsRequest: ListReplayJobs, "j", (i64, String), ReplayJob, jobs {
-        fn tenant(&self) -> &'static str {
-            ""
-        }
-
+    ListEventsRequest: ListEvents, "e", i64, Event, events, |request| request.tenant.as_str(); {}
+    ListUnmatchedRequest: ListUnmatched, "u", i64, UnmatchedEvent, unmatched, |request| request.tenant.as_str(); {}
+    ListDeliveriesRequest: ListDeliveries, "d", DeliveryPosition, Delivery, deliveries,
+        |request| request.filter.as_ref().map_or("", |filter| filter.tenant.as_str()); {}
+    ListQuarantinedRequest: ListQuarantined, "q", (i64, String), QuarantinedCallback, quarantined,
+        |request| request.tenant.as_str(); {}
+    // A replay job may have a part in each partition. All parts began at the same time, so they have the same position.
+    ListReplayJobsRequest: ListReplayJobs, "j", (i64, String), ReplayJob, jobs, |_| ""; {
         fn join(known: &mut ReplayJob, other: ReplayJob) {
             *known = merged(std::mem::take(known), other);
         }
     }
-    ListControlActionsRequest: ListControlActions, "a", i64, ControlAction, actions {
-        fn tenant(&self) -> &str {
-            &self.tenant
-        }
-    }
+    ListControlActionsRequest: ListControlActions, "a", i64, ControlAction, actions, |request| request.tenant.as_str(); {}
 }

@@ -79,7 +79,7 @@ impl<P: Ord + Clone, T> Merge<P, T> {
     }
 
     /// The sources to ask before the page is complete, each for the entries below the position.
-    pub(super) fn wanted(&self) -> Vec<(usize, P)> {
+    pub(super) fn to_ask(&self) -> Vec<(usize, P)> {
         let Some(line) = self.ends.iter().flatten().max() else { return Vec::new() };
         if self.known.range(line..).take(self.size).count() >= self.size {
             return Vec::new();
@@ -123,11 +123,11 @@ mod tests {
             merge.add(ask(relay, below, size, cut));
         }
         loop {
-            let wanted = merge.wanted();
-            if wanted.is_empty() {
+            let to_ask = merge.to_ask();
+            if to_ask.is_empty() {
                 return merge.finish();
             }
-            for (source, below) in wanted {
+            for (source, below) in to_ask {
                 merge.go_on(source, ask(&relays[source], below, size, cut));
             }
         }
@@ -167,9 +167,9 @@ mod tests {
         let mut merge = Merge::new(3, |_, _| ());
         merge.add(Page { items: vec![(9, 1)], end: Some(9), total: 0 });
         merge.add(Page { items: vec![(5, 1)], end: None, total: 0 });
-        assert_eq!(merge.wanted(), [(0, 9)]);
+        assert_eq!(merge.to_ask(), [(0, 9)]);
         merge.go_on(0, Page { items: vec![], end: Some(9), total: 0 });
-        assert_eq!(merge.wanted(), []);
+        assert_eq!(merge.to_ask(), []);
         let mut again = Merge::new(3, |_, _| ());
         again.add(Page { items: vec![(9, 1)], end: Some(9), total: 0 });
         again.give_up(0);

@@ -25,7 +25,7 @@ mod serve;
 mod targets;
 mod wire;
 
-pub(super) use list::List;
+pub(super) use list::ListRequest;
 pub(super) use merge::Page;
 pub(crate) use serve::answer_questions;
 
@@ -90,8 +90,8 @@ impl Cluster {
 
     /// The relays to ask about these partitions. A partition without an owner usually has one soon: after a start, or after it
     /// moved.
-    pub(super) async fn targets_of(&self, wanted: impl IntoIterator<Item = Partition>) -> Targets {
-        let wanted: Vec<Partition> = wanted.into_iter().collect();
+    pub(super) async fn targets_of(&self, partitions: impl IntoIterator<Item = Partition>) -> Targets {
+        let partitions: Vec<Partition> = partitions.into_iter().collect();
         let (mut owners, mut ownership) = (self.local().owners.changes(), self.ownership.clone());
         let give_up = tokio::time::sleep(OWNER_TIMEOUT);
         tokio::pin!(give_up);
@@ -99,7 +99,7 @@ impl Cluster {
             owners.mark_unchanged();
             ownership.mark_unchanged();
             let own = self.local().own().partitions;
-            let targets = Targets::new(wanted.iter().copied(), &own, &self.ownership.borrow());
+            let targets = Targets::new(partitions.iter().copied(), &own, &self.ownership.borrow());
             if targets.unowned.is_empty() {
                 return targets;
             }
@@ -207,7 +207,7 @@ impl Cluster {
     }
 
     /// A page of a list.
-    pub(super) async fn list<L: List>(
+    pub(super) async fn list<L: ListRequest>(
         &self,
         caller: &Caller,
         request: L,
@@ -240,11 +240,11 @@ impl Cluster {
             coverage.add(&answer);
         }
         loop {
-            let wanted = merge.wanted();
-            if wanted.is_empty() {
+            let to_ask = merge.to_ask();
+            if to_ask.is_empty() {
                 break;
             }
-            for (source, below) in wanted {
+            for (source, below) in to_ask {
                 let mut request = request.clone();
                 *request.page_token() = L::token(&below);
                 match relays.get(source) {
@@ -274,12 +274,12 @@ impl Cluster {
         })
     }
 
-    fn page_of<L: List>(answer: &PeerAnswer) -> Result<Page<L::Position, L::Item>, Error> {
+    fn page_of<L: ListRequest>(answer: &PeerAnswer) -> Result<Page<L::Position, L::Item>, Error> {
         let part: ListPart = answer.decoded()?;
         wire::page::<L>(&part)
     }
 
-    async fn own_page<L: List>(
+    async fn own_page<L: ListRequest>(
         &self,
         caller: &Caller,
         request: L,

@@ -1,7 +1,7 @@
 //! Answers the questions of other relays, with the code that answers clients.
 
 use super::{
-    List,
+    ListRequest,
     pieces::{LARGEST_ANSWER, Pieces, largest_piece},
     wire::{decode, list_part, numbers, partitions},
 };
@@ -174,7 +174,7 @@ fn changes(method: Method) -> bool {
     )
 }
 
-async fn list<L: List>(operator: &Operator, caller: &Caller, request: &Bytes) -> Result<Bytes, Error> {
+async fn list<L: ListRequest>(operator: &Operator, caller: &Caller, request: &Bytes) -> Result<Bytes, Error> {
     let page = decode::<L>(request)?.page(&operator.local, caller).await?;
     encode(Ok(list_part::<L>(page)))
 }

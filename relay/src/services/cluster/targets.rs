@@ -17,16 +17,17 @@ pub(in crate::services) struct Targets {
 
 impl Targets {
     pub(super) fn new(
-        wanted: impl IntoIterator<Item = Partition>,
+        partitions: impl IntoIterator<Item = Partition>,
         own: &BTreeSet<Partition>,
         ownership: &Ownership,
     ) -> Self {
         let (own, mut unowned): (BTreeSet<_>, BTreeSet<_>) =
-            wanted.into_iter().partition(|partition| own.contains(partition));
+            partitions.into_iter().partition(|partition| own.contains(partition));
         let of_others = unowned.clone();
         let mut others = Vec::new();
         for (relay, announced) in &ownership.others {
-            let asked: BTreeSet<_> = announced.iter().copied().filter(|it| of_others.contains(it)).collect();
+            let asked: BTreeSet<_> =
+                announced.iter().copied().filter(|partition| of_others.contains(partition)).collect();
             if !asked.is_empty() {
                 unowned.retain(|partition| !asked.contains(partition));
                 others.push((relay.clone(), asked));

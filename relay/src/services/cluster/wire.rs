@@ -6,7 +6,7 @@ use super::{
 };
 use crate::services::{
     access::Caller,
-    cluster::list::List,
+    cluster::list::ListRequest,
     error::{ANSWER_DEADLINE, Error},
 };
 use bytes::Bytes;
@@ -73,7 +73,7 @@ pub(super) fn decode<M: Message + Default>(bytes: &Bytes) -> Result<M, Error> {
 }
 
 /// The part of a list in an answer. A page that is too large is cut.
-pub(super) fn list_part<L: List>(page: Page<L::Position, L::Item>) -> ListPart {
+pub(super) fn list_part<L: ListRequest>(page: Page<L::Position, L::Item>) -> ListPart {
     let (mut items, mut size) = (Vec::new(), 0);
     let mut end = page.end.as_ref().map(L::token).unwrap_or_default();
     let mut entries = page.items.into_iter().peekable();
@@ -90,7 +90,7 @@ pub(super) fn list_part<L: List>(page: Page<L::Position, L::Item>) -> ListPart {
 }
 
 /// The page from a part of a list.
-pub(super) fn page<L: List>(part: &ListPart) -> Result<Page<L::Position, L::Item>, Error> {
+pub(super) fn page<L: ListRequest>(part: &ListPart) -> Result<Page<L::Position, L::Item>, Error> {
     let position = |token: &str| L::position(token).map_err(|_| Error::NotUnderstood);
     let items = part.items.iter().map(|entry| Ok((position(&entry.position)?, decode(&entry.item)?)));
     let end = if part.end.is_empty() { None } else { Some(position(&part.end)?) };

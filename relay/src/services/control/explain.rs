@@ -8,7 +8,7 @@ use crate::{
     services::{access::Caller, cluster::Cluster, error::Error, local::Local, status::request},
     view::{
         blocks,
-        query::{self, EventFilter, Period},
+        query::{self, EventFilter, Period, Selection},
     },
 };
 use rusqlite::Connection;
@@ -93,7 +93,7 @@ pub(in crate::services) async fn explain(
         Some(Subject::JobId(job)) if !job.is_empty() => {
             let name: String = job.chars().take(request::LONGEST_ID).collect();
             let period = Period { since: None, until: None };
-            let filter = EventFilter { tenant, job_id: Some(job), period, is_unmatched: false };
+            let filter = EventFilter { tenant, selection: Selection::OfJob(job), period };
             (Asked::Job(filter), None, format!("job {name}"))
         }
         _ => {
@@ -153,7 +153,7 @@ fn find(
 }
 
 async fn explain_one(local: &Local, found: EventHistory) -> Result<Explanation, Error> {
-    let stored = local.bus.event(found.seq).await?;
+    let stored = local.bus.event_at(found.seq).await?;
     // Ingress has parsed it before. An unreadable payload counts as null, as in planning.
     let payload = stored.as_ref().map(|stored| parse(&stored.payload).ok());
     let payload = payload.as_ref().map(|read| read.as_ref().map_or(&Value::Null, |document| document.root()));

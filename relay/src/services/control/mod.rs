@@ -55,6 +55,21 @@ async fn done<T: Send + 'static>(
     }
 }
 
+/// Sends a command about a route or a tenant to the owner of the tenant's partition.
+macro_rules! route_command {
+    ($cluster:expr, $request:expr, $operation:ident, $method:ident) => {{
+        let (caller, cluster) = (caller(&$request)?, $cluster.clone());
+        let request = $request.into_inner();
+        request::audit(&caller, &request.requested_by, &request.reason)?;
+        caller.narrow(&request.tenant)?;
+        done(async move {
+            let own = cluster.operator.$operation(&caller, request.clone());
+            cluster.command(&caller, &request.tenant, ClusterMethod::$method, &request, own).await
+        })
+        .await
+    }};
+}
+
 impl ControlServer {
     pub(super) fn new(cluster: Cluster) -> Self {
         Self { cluster }
@@ -88,42 +103,18 @@ impl ControlService for ControlServer {
     }
 
     async fn pause(&self, request: Request<PauseRequest>) -> Result<Response<PauseResponse>, Status> {
-        let (caller, cluster) = (caller(&request)?, self.cluster.clone());
-        let request = request.into_inner();
-        request::audit(&caller, &request.requested_by, &request.reason)?;
-        caller.narrow(&request.tenant)?;
-        done(async move {
-            let own = cluster.operator.pause(&caller, request.clone());
-            cluster.command(&caller, &request.tenant, ClusterMethod::Pause, &request, own).await
-        })
-        .await
+        route_command!(self.cluster, request, pause, Pause)
     }
 
     async fn resume(&self, request: Request<ResumeRequest>) -> Result<Response<ResumeResponse>, Status> {
-        let (caller, cluster) = (caller(&request)?, self.cluster.clone());
-        let request = request.into_inner();
-        request::audit(&caller, &request.requested_by, &request.reason)?;
-        caller.narrow(&request.tenant)?;
-        done(async move {
-            let own = cluster.operator.resume(&caller, request.clone());
-            cluster.command(&caller, &request.tenant, ClusterMethod::Resume, &request, own).await
-        })
-        .await
+        route_command!(self.cluster, request, resume, Resume)
     }
 
     async fn probe_route(
         &self,
         request: Request<ProbeRouteRequest>,
     ) -> Result<Response<ProbeRouteResponse>, Status> {
-        let (caller, cluster) = (caller(&request)?, self.cluster.clone());
-        let request = request.into_inner();
-        request::audit(&caller, &request.requested_by, &request.reason)?;
-        caller.narrow(&request.tenant)?;
-        done(async move {
-            let own = cluster.operator.probe(&caller, request.clone());
-            cluster.command(&caller, &request.tenant, ClusterMethod::ProbeRoute, &request, own).await
-        })
-        .await
+        route_command!(self.cluster, request, probe, ProbeRoute)
     }
 
     async fn cancel_delivery(
@@ -184,13 +175,7 @@ impl ControlService for ControlServer {
         &self,
         request: Request<ListReplayJobsRequest>,
     ) -> Result<Response<ListReplayJobsResponse>, Status> {
-        let caller = caller(&request)?;
-        let listed = self.cluster.list(&caller, request.into_inner(), 0).await?;
-        Ok(Response::new(ListReplayJobsResponse {
-            jobs: listed.items,
-            next_page_token: listed.next_page_token,
-            incomplete: listed.incomplete,
-        }))
+        list!(self.cluster, request, ListReplayJobsResponse { jobs })
     }
 
     async fn cancel_replay_job(
@@ -206,12 +191,6 @@ impl ControlService for ControlServer {
         &self,
         request: Request<ListControlActionsRequest>,
     ) -> Result<Response<ListControlActionsResponse>, Status> {
-        let caller = caller(&request)?;
-        let listed = self.cluster.list(&caller, request.into_inner(), 0).await?;
-        Ok(Response::new(ListControlActionsResponse {
-            actions: listed.items,
-            next_page_token: listed.next_page_token,
-            incomplete: listed.incomplete,
-        }))
+        list!(self.cluster, request, ListControlActionsResponse { actions })
     }
 }

@@ -273,7 +273,7 @@ impl Operator {
         if delivery.state() == DeliveryState::Waiting {
             return Ok(Command::Replay(key(event_seq, id), audit.clone()));
         }
-        if self.local.bus.event(event_seq).await?.is_none() {
+        if self.local.bus.event_at(event_seq).await?.is_none() {
             return Err(Error::EventNotKept(id));
         }
         let task = replay::ended(&delivery, event_seq, step);
@@ -294,7 +294,7 @@ impl Operator {
         let Some(configured) = config.route(&tenant, route) else {
             return Err(Error::RouteNotConfigured { tenant, route: route.to_owned() });
         };
-        let Some(stored) = self.local.bus.event(event_seq).await? else {
+        let Some(stored) = self.local.bus.event_at(event_seq).await? else {
             return Err(Error::EventNotKept(id));
         };
         if !wants(configured, &stored) {

@@ -60,9 +60,9 @@ impl Cluster {
             ..ReplayJob::default()
         };
         let parts = parts(&job, rate, &counts);
-        let wanted = parts.len();
+        let count = parts.len();
         let started = self.start(caller, parts).await?;
-        answer.incomplete |= started.len() < wanted;
+        answer.incomplete |= started.len() < count;
         answer.job = started.into_iter().reduce(merged);
         Ok(answer)
     }

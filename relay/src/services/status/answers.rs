@@ -165,12 +165,11 @@ impl Local {
         for route in &mut sums.routes {
             route.not_configured = config.route(&route.tenant, &route.route).is_none();
         }
-        let is_wanted =
-            |tenant: &str| own.has_tenant(tenant) && named.as_deref().is_none_or(|named| named == tenant);
-        for (tenant, route) in config.routes().filter(|(tenant, _)| is_wanted(&tenant.name)) {
+        let is_listed = |tenant: &str| own.has_tenant(tenant) && query::allows(named.as_deref(), tenant);
+        for (tenant, route) in config.routes().filter(|(tenant, _)| is_listed(&tenant.name)) {
             let Some(down) = &route.down else { continue };
-            let is_it = |it: &&mut RouteSummary| it.tenant == tenant.name && it.route == route.name;
-            match sums.routes.iter_mut().find(is_it) {
+            let is_same = |sum: &&mut RouteSummary| sum.tenant == tenant.name && sum.route == route.name;
+            match sums.routes.iter_mut().find(is_same) {
                 Some(known) => known.down_because.clone_from(&down.what),
                 None => sums.routes.push(RouteSummary {
                     tenant: tenant.name.clone(),

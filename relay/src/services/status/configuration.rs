@@ -6,12 +6,12 @@ use talaria_proto::{
     v1::{Configuration, ConfigurationFault, ConfigurationProblem},
 };
 
-pub(super) fn configuration(standing: &ConfigStatus) -> Configuration {
+pub(super) fn configuration(config_status: &ConfigStatus) -> Configuration {
     Configuration {
-        generation: standing.generation,
-        loaded_at: Some(to_proto(standing.loaded_at)),
-        needs_restart: standing.needs_restart.iter().map(ToString::to_string).collect(),
-        fault: standing.fault.as_ref().map(|fault| ConfigurationFault {
+        generation: config_status.generation,
+        loaded_at: Some(to_proto(config_status.loaded_at)),
+        needs_restart: config_status.needs_restart.iter().map(ToString::to_string).collect(),
+        fault: config_status.fault.as_ref().map(|fault| ConfigurationFault {
             at: Some(to_proto(fault.at)),
             problems: fault.problems.iter().map(problem).collect(),
         }),

@@ -6,7 +6,10 @@
 use super::request;
 use crate::{
     services::{access::Caller, error::Error, local::Local},
-    view::ids::{Beginning, Visible, ids},
+    view::{
+        ids::{Beginning, Visible, ids},
+        query::allows,
+    },
 };
 use std::collections::BTreeMap;
 use talaria_core::short_id::IdBeginning;
@@ -48,12 +51,12 @@ impl Local {
         let (own, caller) = (self.own(), caller.clone());
         let (ids, more) = self
             .read(move |connection| {
-                let is_wanted = |of: &str| tenant.as_deref().is_none_or(|tenant| tenant == of);
+                let is_listed = |of: &str| allows(tenant.as_deref(), of);
                 let visible = Visible {
-                    tenant: &|of| caller.sees(of) && is_wanted(of) && own.has_tenant(of),
+                    tenant: &|of| caller.sees(of) && is_listed(of) && own.has_tenant(of),
                     job: &|job| {
                         caller.sees_job(job)
-                            && is_wanted(job.filter.as_ref().map_or("", |filter| &filter.tenant))
+                            && is_listed(job.filter.as_ref().map_or("", |filter| &filter.tenant))
                     },
                     partitions: &own,
                 };

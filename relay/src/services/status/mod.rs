@@ -18,6 +18,7 @@ use super::{
     error::Error,
     refusals::Refusals,
 };
+use crate::view::query::allows;
 use std::{collections::BTreeMap, pin::Pin, sync::Arc};
 use talaria_core::config::{Config, ConfigStatus};
 use talaria_proto::v1::{
@@ -40,7 +41,7 @@ const MOST_NAMES: usize = 20;
 #[derive(Clone)]
 pub(crate) struct StatusServer {
     cluster: Cluster,
-    standing: Receiver<Arc<ConfigStatus>>,
+    config_status: Receiver<Arc<ConfigStatus>>,
     refusals: Refusals,
     /// Ends the watches, for which the server would wait.
     stop: CancellationToken,
@@ -49,11 +50,11 @@ pub(crate) struct StatusServer {
 impl StatusServer {
     pub(super) fn new(
         cluster: Cluster,
-        standing: Receiver<Arc<ConfigStatus>>,
+        config_status: Receiver<Arc<ConfigStatus>>,
         refusals: Refusals,
         stop: CancellationToken,
     ) -> Self {
-        Self { cluster, standing, refusals, stop }
+        Self { cluster, config_status, refusals, stop }
     }
 }
 
@@ -98,7 +99,7 @@ impl StatusService for StatusServer {
         if request.include_payload
             && let Some(event) = &mut answer.event
         {
-            let stored = local.bus.event(found.event_seq).await.map_err(Error::from)?;
+            let stored = local.bus.event_at(found.event_seq).await.map_err(Error::from)?;
             event.payload = stored.map(|stored| stored.payload.clone()).unwrap_or_default();
         }
         Ok(Response::new(answer))
@@ -108,26 +109,14 @@ impl StatusService for StatusServer {
         &self,
         request: Request<ListEventsRequest>,
     ) -> Result<Response<ListEventsResponse>, Status> {
-        let caller = caller(&request)?;
-        let listed = self.cluster.list(&caller, request.into_inner(), 0).await?;
-        Ok(Response::new(ListEventsResponse {
-            events: listed.items,
-            next_page_token: listed.next_page_token,
-            incomplete: listed.incomplete,
-        }))
+        list!(self.cluster, request, ListEventsResponse { events })
     }
 
     async fn list_unmatched(
         &self,
         request: Request<ListUnmatchedRequest>,
     ) -> Result<Response<ListUnmatchedResponse>, Status> {
-        let caller = caller(&request)?;
-        let listed = self.cluster.list(&caller, request.into_inner(), 0).await?;
-        Ok(Response::new(ListUnmatchedResponse {
-            events: listed.items,
-            next_page_token: listed.next_page_token,
-            incomplete: listed.incomplete,
-        }))
+        list!(self.cluster, request, ListUnmatchedResponse { events })
     }
 
     async fn get_delivery(
@@ -145,13 +134,7 @@ impl StatusService for StatusServer {
         &self,
         request: Request<ListDeliveriesRequest>,
     ) -> Result<Response<ListDeliveriesResponse>, Status> {
-        let caller = caller(&request)?;
-        let listed = self.cluster.list(&caller, request.into_inner(), 0).await?;
-        Ok(Response::new(ListDeliveriesResponse {
-            deliveries: listed.items,
-            next_page_token: listed.next_page_token,
-            incomplete: listed.incomplete,
-        }))
+        list!(self.cluster, request, ListDeliveriesResponse { deliveries })
     }
 
     type WatchDeliveriesStream = Pin<Box<dyn Stream<Item = Result<WatchDeliveriesResponse, Status>> + Send>>;
@@ -187,7 +170,9 @@ impl StatusService for StatusServer {
         }
         Ok(Response::new(GetSummaryResponse {
             // It names other tenants, too.
-            configuration: caller.sees("").then(|| configuration::configuration(&self.standing.borrow())),
+            configuration: caller
+                .sees("")
+                .then(|| configuration::configuration(&self.config_status.borrow())),
             incomplete,
             ..sums
         }))
@@ -213,8 +198,8 @@ impl StatusService for StatusServer {
     ) -> Result<Response<ListRefusalsResponse>, Status> {
         let caller = caller(&request)?;
         let tenant = caller.narrow(&request.into_inner().tenant)?;
-        let is_wanted = |of: &str| tenant.as_deref().is_none_or(|tenant| tenant == of);
-        let refusals = self.refusals.list(Instant::now(), |of| caller.sees(of) && is_wanted(of));
+        let is_listed = |of: &str| caller.sees(of) && allows(tenant.as_deref(), of);
+        let refusals = self.refusals.list(Instant::now(), is_listed);
         Ok(Response::new(ListRefusalsResponse { refusals }))
     }
 

@@ -2,7 +2,7 @@
 
 use crate::{
     services::{access::Caller, error::Error},
-    view::query::{DeliveryFilter, EventFilter, Period},
+    view::query::{DeliveryFilter, EventFilter, Period, Selection},
 };
 use jiff::Timestamp;
 use std::{collections::BTreeSet, fmt::Display, str::FromStr};
@@ -50,9 +50,8 @@ pub(crate) fn period(
 pub(crate) fn event_filter(request: ListEventsRequest, caller: &Caller) -> Result<EventFilter, Error> {
     Ok(EventFilter {
         tenant: caller.narrow(&request.tenant)?,
-        job_id: given(request.job_id),
+        selection: given(request.job_id).map_or(Selection::All, Selection::OfJob),
         period: period(request.since, request.until)?,
-        is_unmatched: false,
     })
 }
 
@@ -62,9 +61,8 @@ pub(crate) fn unmatched_filter(
 ) -> Result<EventFilter, Error> {
     Ok(EventFilter {
         tenant: caller.narrow(&request.tenant)?,
-        job_id: None,
+        selection: Selection::Unmatched,
         period: period(request.since, request.until)?,
-        is_unmatched: true,
     })
 }
 

@@ -11,7 +11,7 @@ use super::{StatusServer, request};
 use crate::{
     decisions::fold::Folded,
     services::{access::Pass, error::Error, local::Local, page_token},
-    view::query::{self, DeliveryFilter},
+    view::query::{self, DeliveryFilter, allows},
 };
 use std::collections::HashMap;
 use talaria_bus::Committed;
@@ -153,7 +153,7 @@ impl Watch {
     }
 
     async fn changes(&mut self, after: u64) -> Result<(), End> {
-        let mut following = self.local().bus.follow(after).await?;
+        let mut following = self.local().bus.commits(after).await?;
         loop {
             let commits = tokio::select! {
                 () = self.sender.closed() => return Err(End::Gone),
@@ -192,7 +192,7 @@ impl Watch {
     fn unmatched(&self, record: &Record) -> Option<Event> {
         let Some(What::EventPlanned(planned)) = &record.what else { return None };
         let event = planned.event.as_ref().filter(|_| planned.routes.is_empty())?;
-        self.filter.matches_unmatched(event).then(|| event.clone())
+        self.filter.includes_unmatched(event).then(|| event.clone())
     }
 
     /// The changes of a record to matching deliveries.
@@ -230,7 +230,7 @@ impl Watch {
             Some(row) => {
                 EventFacts { event_type: row.event_type, job_id: row.job_id, received_at: row.received_at }
             }
-            None => match self.local().bus.event(event_seq).await? {
+            None => match self.local().bus.event_at(event_seq).await? {
                 Some(event) => EventFacts::of(&event),
                 None => EventFacts::default(),
             },
@@ -297,9 +297,8 @@ struct DeliveryChange {
 
 /// Whether a delivery without its event's facts may match.
 fn might_match(filter: &DeliveryFilter, delivery: &Delivery) -> bool {
-    let is = |wanted: &Option<String>, value: &str| wanted.as_deref().is_none_or(|wanted| wanted == value);
-    is(&filter.tenant, &delivery.tenant)
-        && is(&filter.route, &delivery.route)
+    allows(filter.tenant.as_deref(), &delivery.tenant)
+        && allows(filter.route.as_deref(), &delivery.route)
         && (filter.states.is_empty() || filter.states.contains(&delivery.state()))
 }
 

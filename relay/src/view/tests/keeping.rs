@@ -78,9 +78,8 @@ async fn forgotten_events_are_removed_and_operators_actions_stay_listed() {
             c,
             &query::EventFilter {
                 tenant: None,
-                job_id: Some("job 2".into()),
+                selection: query::Selection::OfJob("job 2".into()),
                 period: ANY_TIME,
-                is_unmatched: false,
             },
             99,
             9,

@@ -3,7 +3,7 @@
 use super::{folding::shut, *};
 use crate::decisions::classify::Next;
 use ids::{Beginning, Visible, ids};
-use query::{EventFilter, TOP};
+use query::{EventFilter, Selection, TOP};
 use replayable::{BOTTOM, ReplayFilter};
 use talaria_core::{
     config::EventPattern,
@@ -84,8 +84,8 @@ async fn lists_are_complete_newest_first_and_without_repeats_on_any_page_size() 
 async fn events_are_listed_by_tenant_job_and_time() {
     let (_kept, view) = view_of(&crowd()).await;
     let list = async |tenant: Option<&str>, job: Option<&str>, period: Period, below: i64, max: usize| {
-        let (tenant, job_id) = (tenant.map(str::to_owned), job.map(str::to_owned));
-        let filter = EventFilter { tenant, job_id, period, is_unmatched: false };
+        let selection = job.map_or(Selection::All, |job| Selection::OfJob(job.to_owned()));
+        let filter = EventFilter { tenant: tenant.map(str::to_owned), selection, period };
         let (events, more) = view.read(move |c| query::events(c, &filter, below, max)).await.unwrap();
         (events.into_iter().map(|(seq, _)| seq).collect::<Vec<_>>(), more)
     };
@@ -167,7 +167,7 @@ async fn an_event_that_no_route_took_is_listed_until_an_operator_has_it_planned(
     history.event("other", &[]);
     let list = async |view: &View, tenant: Option<&str>, below: i64| {
         let tenant = tenant.map(str::to_owned);
-        let filter = EventFilter { tenant, job_id: None, period: ANY_TIME, is_unmatched: true };
+        let filter = EventFilter { tenant, selection: Selection::Unmatched, period: ANY_TIME };
         let (events, more) = view.read(move |c| query::events(c, &filter, below, 1)).await.unwrap();
         (events.into_iter().map(|(seq, _)| seq).collect::<Vec<_>>(), more)
     };

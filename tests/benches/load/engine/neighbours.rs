@@ -78,7 +78,7 @@ pub async fn run() -> Measured {
     let least = |side: usize| p99s[side].iter().copied().fold(f64::INFINITY, f64::min);
     let best = |others: &str, side: usize| {
         Row::new(&what("p99, best round,", others), millis(least(side)))
-            .beside(millis(least(quiet)))
+            .baseline(millis(least(quiet)))
             .ratio(least(side) / least(quiet))
     };
     let rows = vec![
@@ -89,9 +89,9 @@ pub async fn run() -> Measured {
         compare(&what("p99", "work"), &p99s, working, millis),
         best("work", working),
         Row::new("CPU of it all, broken neighbours", percent(median(cpus[broken].clone())))
-            .beside(percent(median(cpus[quiet].clone()))),
+            .baseline(percent(median(cpus[quiet].clone()))),
         Row::new("CPU of it all, working neighbours", percent(median(cpus[working].clone())))
-            .beside(percent(median(cpus[quiet].clone()))),
+            .baseline(percent(median(cpus[quiet].clone()))),
     ];
     let how = format!(
         "*Healthy routes*: {RATE} callbacks a second to {HEALTHY} routes, each its own tenant's, from a callback's sending \

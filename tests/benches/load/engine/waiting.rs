@@ -60,7 +60,7 @@ impl Memory {
             let each = (ours - theirs) * 1e6 / WAITING as f64;
             let met = if each < AIM { "met" } else { "missed" };
             Row::new(&format!("{kind} memory, {what}"), format!("{ours:.0} MB, {each:.0} bytes each"))
-                .beside(format!("{theirs:.0} MB"))
+                .baseline(format!("{theirs:.0} MB"))
                 .aim(&format!("under {AIM} bytes each: {met}"))
         };
         [
@@ -111,7 +111,7 @@ async fn measure(routes: usize) -> Vec<Row> {
     rows.extend(working.rows(&format!("{what}, at work"), empty));
     rows.push(
         Row::new(&format!("from the start to ready, {what}"), format!("{starts_full:.1} s"))
-            .beside(format!("{starts_empty:.1} s"))
+            .baseline(format!("{starts_empty:.1} s"))
             .aim(&format!("at most 3 s: {}", if starts_full <= 3.0 { "met" } else { "missed" })),
     );
     rows

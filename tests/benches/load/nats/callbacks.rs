@@ -39,14 +39,14 @@ pub async fn run() -> Measured {
                     p99s[side as usize].push(run.p99());
                 }
             }
-            let [theirs, ours] = rates;
-            let row = Row::compare(&format!("durable callbacks, {what}"), &ours, &theirs, per_second);
+            let [baseline, ours] = rates;
+            let row = Row::compare(&format!("durable callbacks, {what}"), &ours, &baseline, per_second);
             rows.push(match aim {
                 Some(aim) => row.at_least(aim),
                 None => row,
             });
-            let [theirs, ours] = p99s.map(median);
-            rows.push(Row::new(&format!("p99, {what}"), millis(ours)).beside(millis(theirs)));
+            let [baseline, ours] = p99s.map(median);
+            rows.push(Row::new(&format!("p99, {what}"), millis(ours)).baseline(millis(baseline)));
         }
     }
     let lost = format!("{} of {acknowledged}", acknowledged - stored);

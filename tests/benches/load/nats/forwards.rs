@@ -29,9 +29,9 @@ pub async fn run(hermes: SocketAddr) -> Measured {
             rates[side as usize].push(rate);
         }
     }
-    let [theirs, ours] = rates;
+    let [baseline, ours] = rates;
     let rows = vec![
-        Row::compare(&format!("forwards, {AT_ONCE} at once"), &ours, &theirs, per_second).at_least(0.85),
+        Row::compare(&format!("forwards, {AT_ONCE} at once"), &ours, &baseline, per_second).at_least(0.85),
     ];
     let how = format!(
         "*Forwards*: {ROUNDS} times, {} events are in the stream before one relay starts, and the time counts from the \

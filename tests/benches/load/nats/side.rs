@@ -1,4 +1,4 @@
-//! Talaria or the program for comparison, started and measured by the same code.
+//! Talaria or the baseline, started and measured by the same code.
 
 use crate::{
     TENANT,
@@ -13,18 +13,18 @@ use talaria_tests::{
 /// Whose processes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Side {
-    Obvious,
+    Baseline,
     Talaria,
 }
 
 impl Side {
     /// Both, as they take turns.
-    pub const BOTH: [Self; 2] = [Self::Obvious, Self::Talaria];
+    pub const BOTH: [Self; 2] = [Self::Baseline, Self::Talaria];
 
     /// Starts an ingress, which makes the stream.
     pub fn ingress(self, nats: &Server) -> Other {
         match self {
-            Self::Obvious => Other::start_with(role::OBVIOUS_INGRESS, &[&nats.url()]),
+            Self::Baseline => Other::start_with(role::BASELINE_INGRESS, &[&nats.url()]),
             Self::Talaria => ingress(nats, &[TENANT.to_owned()]),
         }
     }
@@ -32,9 +32,9 @@ impl Side {
     /// Starts a relay with one route, to Hermes, and so many exchanges at once.
     pub fn relay(self, nats: &Server, hermes: SocketAddr, at_once: usize) -> Other {
         match self {
-            Self::Obvious => {
+            Self::Baseline => {
                 let arguments = [&nats.url(), &hermes.to_string(), &at_once.to_string()];
-                Other::start_with(role::OBVIOUS_RELAY, &arguments.map(String::as_str))
+                Other::start_with(role::BASELINE_RELAY, &arguments.map(String::as_str))
             }
             Self::Talaria => relay(nats, hermes, &[TENANT.to_owned()], at_once),
         }

@@ -35,8 +35,8 @@ pub async fn run(hermes: SocketAddr) -> Measured {
             p99s[side as usize].push(run.at(99));
         }
     }
-    let row = |name: &str, [theirs, ours]: [Vec<f64>; 2]| {
-        Row::compare(&format!("{name} from sending to arrival, {rate}/s"), &ours, &theirs, millis)
+    let row = |name: &str, [baseline, ours]: [Vec<f64>; 2]| {
+        Row::compare(&format!("{name} from sending to arrival, {rate}/s"), &ours, &baseline, millis)
     };
     let rows = vec![row("p50", p50s).at_most(1.5), row("p99", p99s).at_most(1.5)];
     let wanted = if rate == RATES[0] {

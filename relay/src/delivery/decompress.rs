@@ -1,14 +1,14 @@
-//! The content coding of an answer.
+//! Compressed answers, by their header Content-Encoding.
 //!
-//! Requests ask for none. A proxy in front of Hermes may use one anyway, so the two usual ones are undone, within the cap of an
-//! answer.
+//! Requests ask for no compression. A proxy in front of Hermes may compress anyway, so the two usual codings are decompressed, to
+//! at most the longest answer.
 
 use crate::decisions::exchange::{Answer, CutShort};
 use flate2::read::{DeflateDecoder, GzDecoder, ZlibDecoder};
 use std::io::{ErrorKind, Read};
 
-/// Undoes the Content-Encoding of an answer's body. Keeps at most `cap` bytes.
-pub(super) fn undo(answer: &mut Answer, codings: &str, cap: usize) {
+/// Decompresses an answer's body. Keeps at most `cap` bytes.
+pub(super) fn decompress(answer: &mut Answer, codings: &str, cap: usize) {
     let codings: Vec<String> = codings
         .split(',')
         .map(|coding| coding.trim().to_ascii_lowercase())
@@ -98,14 +98,14 @@ mod tests {
         encoder.finish().unwrap()
     }
 
-    fn undone(codings: &str, body: &[u8]) -> (Vec<u8>, Option<CutShort>) {
+    fn decompressed(codings: &str, body: &[u8]) -> (Vec<u8>, Option<CutShort>) {
         let mut answer = Answer { body: body.into(), ..Answer::default() };
-        undo(&mut answer, codings, CAP);
+        decompress(&mut answer, codings, CAP);
         (answer.body, answer.cut_short)
     }
 
     #[test]
-    fn the_usual_codings_are_undone() {
+    fn the_usual_codings_are_decompressed() {
         for (codings, body) in [
             ("", ANSWER.to_vec()),
             ("identity", ANSWER.to_vec()),
@@ -116,33 +116,33 @@ mod tests {
             ("deflate", zlib(ANSWER)),
             ("deflate", deflate(ANSWER)),
         ] {
-            assert_eq!(undone(codings, &body), (ANSWER.to_vec(), None), "{codings}");
+            assert_eq!(decompressed(codings, &body), (ANSWER.to_vec(), None), "{codings}");
         }
-        assert_eq!(undone("gzip", b""), (vec![], None), "nothing is encoded in no body");
+        assert_eq!(decompressed("gzip", b""), (vec![], None), "nothing is encoded in no body");
     }
 
     #[test]
     fn others_are_named() {
         for codings in ["br", "zstd", "gzip, gzip", "compress"] {
             let expected = CutShort::Unreadable(format!("it is encoded as {codings}"));
-            assert_eq!(undone(codings, b"\x1b\x00\xff"), (vec![], Some(expected)));
+            assert_eq!(decompressed(codings, b"\x1b\x00\xff"), (vec![], Some(expected)));
         }
         for codings in ["gzip", "deflate"] {
             let expected = CutShort::Unreadable(format!("it is said to be {codings}, and is not"));
-            assert_eq!(undone(codings, ANSWER).1, Some(expected));
+            assert_eq!(decompressed(codings, ANSWER).1, Some(expected));
         }
     }
 
     #[test]
     fn a_body_that_grows_beyond_the_cap_is_cut() {
-        let (body, cut) = undone("gzip", &gzip(&b"<".repeat(100 * CAP)));
+        let (body, cut) = decompressed("gzip", &gzip(&b"<".repeat(100 * CAP)));
         assert_eq!((body.len(), cut), (CAP, Some(CutShort::TooLong(CAP))));
-        let (body, cut) = undone("gzip", &gzip(&[b'<'; CAP]));
+        let (body, cut) = decompressed("gzip", &gzip(&[b'<'; CAP]));
         assert_eq!((body.len(), cut), (CAP, None));
     }
 
     #[test]
-    fn a_body_that_broke_off_is_undone_up_to_there() {
+    fn a_body_that_broke_off_is_decompressed_up_to_there() {
         let whole = gzip(&(0..900_u32).flat_map(|n| n.to_string().into_bytes()).collect::<Vec<_>>()[..CAP]);
         let early = CutShort::BrokenOff("reset".into());
         let mut answer = Answer {
@@ -150,7 +150,7 @@ mod tests {
             cut_short: Some(early.clone()),
             ..Answer::default()
         };
-        undo(&mut answer, "gzip", CAP);
+        decompress(&mut answer, "gzip", CAP);
         assert_eq!(answer.cut_short, Some(early));
         assert!(answer.body.starts_with(b"0123456789101112"), "{:?}", answer.body);
     }

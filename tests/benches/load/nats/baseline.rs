@@ -1,8 +1,8 @@
-//! The simple program for comparison, with the same libraries.
+//! The baseline: the simplest ingress and relay, with the same libraries.
 //!
-//! - An ingress that verifies, and publishes each callback by itself before it answers.
-//! - A relay that consumes, signs and posts, and acknowledges accepted messages. It retries nothing by itself and
-//!   keeps no account of anything.
+//! - The ingress verifies callbacks, and publishes them one at a time, each before its answer.
+//! - The relay consumes, signs and posts, and acknowledges accepted messages. It records nothing and has no retries of its own:
+//!   an answer other than 202 panics in its task, and only JetStream sends that message again.
 
 use super::EVENTS;
 use crate::{TENANT, bare};
@@ -63,7 +63,7 @@ async fn callback(
     stored.map(|_| StatusCode::NO_CONTENT).map_err(|_| StatusCode::SERVICE_UNAVAILABLE)
 }
 
-/// Forwards until the process ends, with this concurrency. Prints its target.
+/// Forwards until the process ends, at most `at_once` in flight. Prints one line when it is ready.
 pub async fn relay(nats: &str, hermes: &str, at_once: usize) {
     let jetstream = jetstream::new(async_nats::connect(nats).await.unwrap());
     let stream = jetstream.get_stream(EVENTS).await.unwrap();
@@ -72,14 +72,14 @@ pub async fn relay(nats: &str, hermes: &str, at_once: usize) {
     println!("{hermes}");
     let (client, url) = (talaria_tests::http(), format!("http://{hermes}/webhooks/r"));
     let secret = SecretString::from(SECRET);
-    let hands = Arc::new(Semaphore::new(at_once));
+    let permits = Arc::new(Semaphore::new(at_once));
     let mut messages = consumer.messages().await.unwrap();
     while let Some(message) = messages.next().await {
-        let hand = Arc::clone(&hands).acquire_owned().await.unwrap();
+        let permit = Arc::clone(&permits).acquire_owned().await.unwrap();
         let (client, url, secret) = (client.clone(), url.clone(), secret.clone());
         tokio::spawn(async move {
             forward(&client, &url, &secret, message.unwrap()).await;
-            drop(hand);
+            drop(permit);
         });
     }
 }
