@@ -56,7 +56,7 @@ const STORE_DEADLINE: Duration = Duration::from_secs(10);
 /// Shared, because an unavailable bus makes every callback fail.
 static NOT_STORED: LogLimiter = LogLimiter::new();
 
-/// The operator's hint at a callback that was not stored.
+/// The operator's hint for a callback that was not stored.
 const NOT_STORED_HINT: &str =
     "the ingress' log says why, behind `callback not stored`, and its /readyz whether it is still so";
 
@@ -142,7 +142,7 @@ impl State {
         response
     }
 
-    /// Counts a client that got no answer from us.
+    /// Counts a client that got no answer from [`Self::answer`].
     pub(crate) fn unserved(&self, peer: IpAddr, why: Unserved) {
         let is_proxy = self.config.borrow().ingress.trusted_proxies.contain(peer);
         let (reason, status) = match why {
