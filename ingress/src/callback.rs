@@ -56,7 +56,7 @@ const STORE_DEADLINE: Duration = Duration::from_secs(10);
 /// Shared, because an unavailable bus makes every callback fail.
 static NOT_STORED: LogLimiter = LogLimiter::new();
 
-/// The operator's hint at a callback that was not stored.
+/// The operator's hint for a callback that was not stored.
 const NOT_STORED_HINT: &str =
     "the ingress' log says why, behind `callback not stored`, and its /readyz whether it is still so";
 
@@ -71,7 +71,7 @@ pub(crate) struct State {
 }
 
 /// The answer to a request that was not accepted, with its label for metrics, which only callbacks have.
-type ErrorAnswer = (Option<&'static str>, Problem);
+type Answer = (Option<&'static str>, Problem);
 
 /// A request whose head was received.
 struct Asked<'a> {
@@ -142,7 +142,7 @@ impl State {
         response
     }
 
-    /// Counts a client that got no answer from us.
+    /// Counts a client that got no answer from [`Self::answer`].
     pub(crate) fn unserved(&self, peer: IpAddr, why: Unserved) {
         let is_proxy = self.config.borrow().ingress.trusted_proxies.contain(peer);
         let (reason, status) = match why {
@@ -158,12 +158,7 @@ impl State {
         self.refuse(&Refused { reason, tenant: "", client: client.address, path: "", status }, client);
     }
 
-    async fn accept(
-        &self,
-        config: &Config,
-        asked: Asked<'_>,
-        body: Body,
-    ) -> Result<&'static str, ErrorAnswer> {
+    async fn accept(&self, config: &Config, asked: Asked<'_>, body: Body) -> Result<&'static str, Answer> {
         let ingress = &config.ingress;
         let Asked { client, admission, permit, .. } = asked;
         let headers = &asked.head.headers;
@@ -232,7 +227,7 @@ impl State {
     }
 
     /// Stores an event, with a span and a log line for every outcome.
-    async fn store(&self, mut event: Event, client: Client) -> Result<&'static str, ErrorAnswer> {
+    async fn store(&self, mut event: Event, client: Client) -> Result<&'static str, Answer> {
         let received_at = from_proto(event.received_at.as_ref());
         let mut span = self.tracer.span("callback", Kind::Server, &event.traceparent, received_at.into());
         let mut publish = self.tracer.span(
@@ -284,7 +279,7 @@ impl State {
         published
     }
 
-    async fn publish(&self, event: Arc<Event>, mut span: Span) -> Result<&'static str, ErrorAnswer> {
+    async fn publish(&self, event: Arc<Event>, mut span: Span) -> Result<&'static str, Answer> {
         if let Some(key) = event.idempotency_key.as_ref().filter(|_| !event.idempotency_key_matches) {
             let Event { id, tenant, job_id: job, .. } = &*event;
             tracing::warn!(event = %id, tenant, job, key, "the unsigned idempotency key does not name this job and status");
@@ -298,7 +293,7 @@ impl State {
         published.map(|()| "accepted")
     }
 
-    async fn quarantine(&self, quarantined: QuarantinedCallback) -> Result<&'static str, ErrorAnswer> {
+    async fn quarantine(&self, quarantined: QuarantinedCallback) -> Result<&'static str, Answer> {
         let problem = Problem::not_an_event(&quarantined.reason);
         tracing::warn!(
             tenant = quarantined.tenant,
@@ -329,7 +324,7 @@ fn may_be_signed(config: &Config, headers: &HeaderMap, now: Timestamp) -> bool {
     Signature::parse(&header).is_ok_and(|signature| signature.is_recent(tolerance, now))
 }
 
-async fn stored<T>(work: impl Future<Output = Result<T, talaria_bus::Error>>) -> Result<T, ErrorAnswer> {
+async fn stored<T>(work: impl Future<Output = Result<T, talaria_bus::Error>>) -> Result<T, Answer> {
     let reason = match tokio::time::timeout(STORE_DEADLINE, work).await {
         Ok(Ok(done)) => return Ok(done),
         Ok(Err(error)) if error.is_too_large() => {

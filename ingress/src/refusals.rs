@@ -106,7 +106,7 @@ impl Refusals {
         self.changed.notify_one();
     }
 
-    /// Sets the hint at the cause of a tenant's latest refusal for this reason; empty for none.
+    /// Sets the hint for a tenant's latest refusal with this reason; empty for none.
     pub(crate) fn explain(&self, tenant: &str, reason: Reason, hint: &str) {
         if let Some(row) = self.lock().get_mut(&(tenant.to_owned(), reason.label())) {
             hint.clone_into(&mut row.latest.hint);

@@ -262,7 +262,7 @@ fn is_missing(error: &GetStreamError) -> bool {
     matches!(error.kind(), GetStreamErrorKind::JetStream(error) if error.error_code() == ErrorCode::STREAM_NOT_FOUND)
 }
 
-/// An error with a hint at its most frequent cause.
+/// An error with a hint: its most frequent cause.
 fn explain(error: &GetStreamError) -> String {
     let text = error.to_string();
     let causes = ["no responders", "resource does not exist", "not enabled"];

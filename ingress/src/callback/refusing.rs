@@ -1,6 +1,6 @@
 //! Refusals: their counters, their answers, and their hints for the operator.
 
-use super::{Asked, ErrorAnswer, State};
+use super::{Answer, Asked, State};
 use crate::{
     accept::Why,
     address::{Client, ClientAddress},
@@ -28,7 +28,7 @@ impl State {
         signature: Option<String>,
         compressed: Option<&str>,
         body: Bytes,
-    ) -> ErrorAnswer {
+    ) -> Answer {
         let tenant = asked.tenant.ok().and_then(|name| config.tenants.get(name));
         // The signature may be valid: never a 4xx for our fault.
         if tenant.is_some_and(|tenant| tenant.down().is_some())
@@ -61,12 +61,7 @@ impl State {
 
     /// Refuses a request with a valid signature on another path than its tenant's. The operator gets a hint; the client gets the
     /// answer of any other, but it never counts against its address.
-    pub(super) fn misdirected(
-        &self,
-        asked: &Asked<'_>,
-        signer: &str,
-        compressed: Option<&str>,
-    ) -> ErrorAnswer {
+    pub(super) fn misdirected(&self, asked: &Asked<'_>, signer: &str, compressed: Option<&str>) -> Answer {
         self.limits.proven(asked.client, Instant::now());
         let (result, problem) = match asked.tenant {
             Err(reason) => (None, not_a_callback(reason)),
@@ -82,7 +77,7 @@ impl State {
     }
 
     /// Refuses a request that is no callback.
-    pub(super) fn misplaced(&self, config: &Config, asked: &Asked<'_>, reason: Reason) -> ErrorAnswer {
+    pub(super) fn misplaced(&self, config: &Config, asked: &Asked<'_>, reason: Reason) -> Answer {
         self.limits.refused(asked.client, Instant::now(), &config.ingress.limits);
         let problem = not_a_callback(reason);
         self.refused(config, asked, reason, &problem);
@@ -97,7 +92,7 @@ impl State {
         limit: Limit,
         result: &'static str,
         problem: Problem,
-    ) -> ErrorAnswer {
+    ) -> Answer {
         limits::reached(limit);
         self.refused(config, asked, Reason::Limit(limit), &problem);
         (Some(result), problem)

@@ -129,8 +129,8 @@ impl Local {
 
     async fn partition_shows(&self, owner: &Owner, min_commit: u64) -> Result<(), Error> {
         let partition = owner.partition;
-        let position = self.view.position(partition);
-        let is_known = |known: &ViewProgress| known.through >= min_commit && Some(known.last) <= position;
+        let cursor = self.view.cursor(partition);
+        let is_known = |known: &ViewProgress| known.through >= min_commit && Some(known.last) <= cursor;
         if self.lock().get(&partition).is_some_and(is_known) {
             return Ok(());
         }

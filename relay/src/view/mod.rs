@@ -57,7 +57,7 @@ pub(crate) struct View {
     writer: Writer,
     readers: Readers,
     /// The last commit that was folded, by the partition's number.
-    positions: Arc<watch::Sender<BTreeMap<u16, u64>>>,
+    cursors: Arc<watch::Sender<BTreeMap<u16, u64>>>,
     feed: Feed,
     damage: Damage,
 }
@@ -99,12 +99,12 @@ impl View {
         }
         let connection = file::open(&file, journal)?;
         let _ = fs::remove_file(&mark);
-        let positions = cursors(&connection)?;
-        let positions = positions.into_iter().filter_map(|(number, seq)| Some((number, seq?))).collect();
+        let cursors = cursors(&connection)?;
+        let cursors = cursors.into_iter().filter_map(|(number, seq)| Some((number, seq?))).collect();
         Ok(Self {
             writer: Writer::start(connection)?,
             readers: Readers::open(&file)?,
-            positions: Arc::new(watch::Sender::new(positions)),
+            cursors: Arc::new(watch::Sender::new(cursors)),
             feed: Feed::default(),
             damage: Damage { found: Arc::default(), mark: mark.into() },
         })
@@ -120,36 +120,36 @@ impl View {
     }
 
     /// The last commit of a partition in the view; `None` without any.
-    pub(crate) fn position(&self, partition: Partition) -> Option<u64> {
-        self.positions.borrow().get(&partition.number()).copied()
+    pub(crate) fn cursor(&self, partition: Partition) -> Option<u64> {
+        self.cursors.borrow().get(&partition.number()).copied()
     }
 
     /// Returns once a commit of a partition is in the view.
     pub(crate) async fn caught_up(&self, partition: Partition, seq: u64) {
-        let mut positions = self.positions.subscribe();
-        let is_there = |positions: &BTreeMap<u16, u64>| {
-            positions.get(&partition.number()).is_some_and(|position| *position >= seq)
+        let mut cursors = self.cursors.subscribe();
+        let is_there = |cursors: &BTreeMap<u16, u64>| {
+            cursors.get(&partition.number()).is_some_and(|cursor| *cursor >= seq)
         };
         // The sender lives as long as the view.
-        let _ = positions.wait_for(is_there).await;
+        let _ = cursors.wait_for(is_there).await;
     }
 
     /// The most commits that the view is behind one partition. Over all partitions, which share one sequence, the view is not
     /// further behind.
     pub(crate) fn behind(&self) -> u64 {
         let feed = self.feed.lock();
-        let positions = self.positions.borrow();
+        let cursors = self.cursors.borrow();
         let missing = |(partition, last): (Partition, u64)| {
-            last.saturating_sub(positions.get(&partition.number()).copied().unwrap_or(0))
+            last.saturating_sub(cursors.get(&partition.number()).copied().unwrap_or(0))
         };
         feed.last().map(missing).max().unwrap_or(0)
     }
 
     /// Returns once no commit is missing.
     pub(crate) async fn folded(&self) {
-        let mut positions = self.positions.subscribe();
+        let mut cursors = self.cursors.subscribe();
         // The sender lives as long as the view.
-        while self.behind() > 0 && positions.changed().await.is_ok() {}
+        while self.behind() > 0 && cursors.changed().await.is_ok() {}
     }
 
     pub(crate) fn damage(&self) -> Damage {
@@ -174,15 +174,15 @@ impl View {
     async fn apply(&self, commits: &Arc<[Committed]>) -> Result<Vec<Partition>, Error> {
         let commits = Arc::clone(commits);
         let applied = self.write(move |connection| apply::apply(connection, &commits)).await?;
-        self.positions.send_modify(|positions| {
-            positions.extend(applied.cursors.into_iter().map(|(partition, seq)| (partition.number(), seq)));
+        self.cursors.send_modify(|cursors| {
+            cursors.extend(applied.cursors.into_iter().map(|(partition, seq)| (partition.number(), seq)));
         });
         Ok(applied.forgotten)
     }
 
     /// Removes some of a partition's rows. Whether those were all.
     async fn remove(&self, partition: Partition) -> Result<bool, Error> {
-        self.positions.send_if_modified(|positions| positions.remove(&partition.number()).is_some());
+        self.cursors.send_if_modified(|cursors| cursors.remove(&partition.number()).is_some());
         self.write(move |connection| remove::partition(connection, partition.number())).await
     }
 

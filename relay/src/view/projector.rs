@@ -194,7 +194,7 @@ impl<S: Source> Projector<S> {
             return;
         }
         let Some(missing) = self.feed.lock().missing() else { return };
-        let after = missing.after.or_else(|| self.view.position(missing.partition));
+        let after = missing.after.or_else(|| self.view.cursor(missing.partition));
         let source = self.source.clone();
         self.reading.spawn(async move { (missing, read(&source, missing, after).await) });
     }

@@ -79,7 +79,7 @@ fn line(refusal: &Refusal) -> String {
     )
 }
 
-/// The page about the answer that the sender got.
+/// The page about the answer that the client got.
 fn page(refusal: &Refusal) -> &'static str {
     match (refusal.reason.as_str(), refusal.answered) {
         ("no_secret", _) => "docs/errors/secret-missing.md",

@@ -224,7 +224,7 @@ async fn a_record_about_an_unknown_event_leaves_no_row() {
     history.conflict("acme", 1, conflict("evt_1", 1, 1));
     let (_kept, view) = view_in(&history.commits[1..], 9).await;
     assert_eq!((rows(&view, "deliveries").await, rows(&view, "conflicts").await), (0, 0));
-    assert_eq!(view.position(partition(0)), Some(4));
+    assert_eq!(view.cursor(partition(0)), Some(4));
 }
 
 /// A carried event: one waiting delivery is in the view, another one only in the state, and one is done.

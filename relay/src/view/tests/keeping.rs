@@ -21,10 +21,7 @@ async fn a_partition_goes_with_all_its_rows_and_no_others() {
         lines.into_iter().filter(|line| !line.starts_with("Text([115, 112, 97, 110])")).collect()
     };
     assert_eq!(without_spans(dump(&view).await), without_spans(dump(&only_1).await));
-    assert_eq!(
-        (view.position(partition(0)), view.position(partition(1))),
-        (None, only_1.position(partition(1)))
-    );
+    assert_eq!((view.cursor(partition(0)), view.cursor(partition(1))), (None, only_1.cursor(partition(1))));
     // Folded again, it has the same rows.
     view.apply(&of_0.as_slice().into()).await.unwrap();
     while !view.remove(partition(1)).await.unwrap() {}
@@ -32,7 +29,7 @@ async fn a_partition_goes_with_all_its_rows_and_no_others() {
     // Nothing is folded into rows that are removed in part.
     only_1.write(|c| c.execute("UPDATE cursors SET seq = NULL", ()).map(drop)).await.unwrap();
     let again = View::open(kept.path(), &journal(u64::MAX >> 1)).unwrap();
-    assert_eq!((again.position(partition(1)), again.stored().await.unwrap()), (None, vec![(1, true)]));
+    assert_eq!((again.cursor(partition(1)), again.stored().await.unwrap()), (None, vec![(1, true)]));
 }
 
 #[tokio::test]
@@ -127,7 +124,7 @@ async fn a_view_goes_on_where_it_was_and_is_rebuilt_when_it_cannot() {
     let (kept, view) = view_of(&history).await;
     drop(view);
     let position =
-        |kept: &TempDir, last| View::open(kept.path(), &journal(last)).unwrap().position(partition(0));
+        |kept: &TempDir, last| View::open(kept.path(), &journal(last)).unwrap().cursor(partition(0));
     assert_eq!(position(&kept, last), Some(last));
     assert_eq!(position(&kept, last - 1), None, "it knows more than the journal");
     // The process of this boot, one of another boot, one that closed it.
@@ -159,7 +156,7 @@ async fn a_view_goes_on_where_it_was_and_is_rebuilt_when_it_cannot() {
     bytes[(page - 1) * size..page * size].fill(0xFF);
     fs::write(kept.path().join(FILE), bytes).unwrap();
     let view = View::open(kept.path(), &journal(last)).unwrap();
-    assert_eq!((view.position(partition(0)), view.damage().was_found()), (Some(last), false));
+    assert_eq!((view.cursor(partition(0)), view.damage().was_found()), (Some(last), false));
     assert!(view.read(|c| summary::tenant_summaries(c, None)).await.is_err());
     assert!(view.damage().was_found());
     drop(view);

@@ -164,7 +164,7 @@ async fn it_goes_on_where_it_was_or_from_the_start_where_the_journal_was_trimmed
         view.write(|c| c.execute_batch("UPDATE events SET partition = 0; UPDATE lanes SET partition = 0; DELETE FROM cursors WHERE partition = 1; UPDATE cursors SET seq = 250"))
             .await
             .unwrap();
-        view.positions.send_replace([(0, 250)].into());
+        view.cursors.send_replace([(0, 250)].into());
         journal.own(&view, partition(0));
         let (stop, projector) = journal.start(&view);
         within(view.caught_up(partition(0), 300)).await;
@@ -193,7 +193,7 @@ async fn a_partition_that_is_lost_goes_and_comes_back_from_the_start() {
         }
     })
     .await;
-    assert_eq!((rows(&view, "events").await, view.position(partition(1))), (67, None));
+    assert_eq!((rows(&view, "events").await, view.cursor(partition(1))), (67, None));
     // Later commits are another relay's.
     let late = Committed { seq: 9_999, ..history.commits[1].clone() };
     view.feed().send(Fed::Committed {
@@ -265,7 +265,7 @@ async fn a_journal_and_a_disk_that_fail_for_a_while_are_tried_again() {
     journal.own(&view, partition(1));
     let (stop, projector) = journal.start(&view);
     tokio::time::sleep(Duration::from_millis(1_500)).await;
-    assert_eq!(view.position(partition(0)), None);
+    assert_eq!(view.cursor(partition(0)), None);
     locker.execute_batch("ROLLBACK").unwrap();
     caught_up(&view, &journal).await;
     stop.cancel();
@@ -299,7 +299,7 @@ async fn the_embedded_journal_is_followed() {
     within(projector).await.unwrap();
     view.close().await.unwrap();
     let again = View::open(directory.path(), &bus.bounds().await.unwrap()).unwrap();
-    assert_eq!(again.position(partition), Some(last));
+    assert_eq!(again.cursor(partition), Some(last));
 }
 
 #[tokio::test]
@@ -315,5 +315,5 @@ async fn when_it_is_stopped_it_folds_the_commits_that_it_has() {
     stop.cancel();
     journal.append(&view, &history.commits);
     within(projector).await.unwrap();
-    assert_eq!(view.position(partition(0)), Some(2));
+    assert_eq!(view.cursor(partition(0)), Some(2));
 }
