@@ -31,7 +31,10 @@ pub fn talaria() -> &'static Path {
         }
         // These variables of `cargo test` would rerun build scripts.
         for (name, _) in env::vars_os() {
-            if name.to_string_lossy().starts_with("CARGO_PKG_") || name == "CARGO_MANIFEST_DIR" {
+            if name.to_string_lossy().starts_with("CARGO_PKG_")
+                || name == "CARGO_MANIFEST_DIR"
+                || name == "OUT_DIR"
+            {
                 cargo.env_remove(name);
             }
         }
