@@ -31,7 +31,7 @@ impl Error {
 
     pub(crate) fn damaged(error: &impl Display) -> Self {
         Self::new(format_args!(
-            "{error}; restore bus.db from a backup, or move it away to begin anew; see docs/errors/bus-damaged.md"
+            "{error}; restore bus.db from a backup, or move it away to begin with an empty one; see docs/errors/bus-damaged.md"
         ))
     }
 

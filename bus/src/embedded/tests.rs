@@ -189,7 +189,10 @@ async fn files_that_are_not_ours_are_refused() {
     let damaged = Directory::new();
     fs::write(damaged.file(), [b'x'; 8192]).unwrap();
     let error = damaged.refusal().await;
-    assert!(error.contains("restore bus.db from a backup, or move it away to begin anew"), "{error}");
+    assert!(
+        error.contains("restore bus.db from a backup, or move it away to begin with an empty one"),
+        "{error}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

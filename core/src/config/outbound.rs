@@ -100,8 +100,10 @@ pub(super) fn scheme(p: &mut Problems, raw: &raw::Route, url: &Url) -> &'static 
         && url.scheme() == "http"
         && !Gateway::is_here(url)
     {
-        let what =
-            format!("signing: {} sends the secret itself, which anybody on the way could read", scheme.name);
+        let what = format!(
+            "signing: {} sends the secret itself, which the networks between could read",
+            scheme.name
+        );
         p.add(written, what, "use an https:// URL, or another signing");
     }
     scheme

@@ -45,7 +45,7 @@ impl Origin {
             };
             let code = text.get(found).and_then(|found| found.chars().next()).map_or(0, u32::from);
             let what =
-                format!("the secret in {self} has a character {location} that nobody sees, U+{code:04X}");
+                format!("the secret in {self} has a character {location} that is invisible, U+{code:04X}");
             let help = "such a character comes along when a secret is copied from a page or a chat: write the secret again without it";
             return Err((what, help.into()));
         }

@@ -293,7 +293,7 @@ fn an_invisible_character_in_a_secret_is_refused_and_named() {
         let code = format!("U+{:04X}", u32::from(c));
         for (secret, place) in [(format!("secret{c}"), "at its end"), (format!("se{c}cret"), "in it")] {
             let found = with_secret(secret.as_bytes()).unwrap_err();
-            assert!(found.contains(&format!("has a character {place} that nobody sees, {code}")), "{found}");
+            assert!(found.contains(&format!("has a character {place} that is invisible, {code}")), "{found}");
             assert!(
                 !found.contains("cret\u{0}") && !found.contains(&secret),
                 "the secret itself is not shown"
@@ -301,7 +301,7 @@ fn an_invisible_character_in_a_secret_is_refused_and_named() {
         }
     }
     let found = with_secret("\u{200b}secret".as_bytes()).unwrap_err();
-    assert!(found.contains("at its beginning that nobody sees, U+200B"), "{found}");
+    assert!(found.contains("at its beginning that is invisible, U+200B"), "{found}");
     assert!(with_secret("größe-秘密".as_bytes()).is_ok(), "letters of any script are seen");
 }
 
