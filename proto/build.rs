@@ -3,10 +3,12 @@
 use prost::Message as _;
 use std::{env, error::Error, fs, path::PathBuf};
 
-const FILES: [&str; 9] = [
+const FILES: [&str; 11] = [
     "talaria/v1/event.proto",
     "talaria/v1/delivery.proto",
     "talaria/v1/action.proto",
+    "talaria/v1/openrouter.proto",
+    "talaria/v1/job.proto",
     "talaria/v1/journal.proto",
     "talaria/v1/relay.proto",
     "talaria/v1/ingress.proto",

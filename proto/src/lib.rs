@@ -9,6 +9,8 @@
 //! - `talaria/v1/action.proto`: operators' actions: pauses, replays.
 //! - `talaria/v1/status.proto`: `StatusService`, which reads the state of deliveries and routes.
 //! - `talaria/v1/control.proto`: `ControlService`, with which an operator intervenes, and which explains.
+//! - `talaria/v1/job.proto`: jobs at OpenRouter, and `JobService`, which submits and follows them.
+//! - `talaria/v1/openrouter.proto`: questions of relays to ingresses, which alone have OpenRouter's keys.
 //! - `talaria/v1/cluster.proto`: questions among relays, so that any of them answers for all.
 
 mod delivery_state;
