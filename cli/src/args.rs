@@ -25,7 +25,7 @@ pub(crate) use send::Send;
 pub(crate) use service::{Ingress, Relay, Up};
 pub(crate) use status::{Ask, Filter, Status, Watch};
 use status::{http_url, moment};
-pub(crate) use token::{Scope, Token};
+pub(crate) use token::Token;
 
 use crate::logging::Logs;
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
