@@ -14,7 +14,7 @@ mod status;
 mod token;
 
 pub(crate) use backup::{Backup, Restore};
-pub(crate) use control::{Actions, Cancel, Jobs, Pause, Probe, Replay, Resume};
+pub(crate) use control::{Actions, Cancel, Pause, Probe, Replay, Replays, Resume};
 pub(crate) use doctor::Doctor;
 pub(crate) use explain::Explain;
 pub(crate) use hermes::Hermes;
@@ -25,7 +25,7 @@ pub(crate) use send::Send;
 pub(crate) use service::{Ingress, Relay, Up};
 pub(crate) use status::{Ask, Filter, Status, Watch};
 use status::{http_url, moment};
-pub(crate) use token::{Scope, Token};
+pub(crate) use token::Token;
 
 use crate::logging::Logs;
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
@@ -150,7 +150,7 @@ Logs go to standard error, as with `talaria up`.")]
     /// Send a delivery again, or all that match
     Replay(Replay),
     /// Show replay jobs, or cancel one
-    Jobs(Jobs),
+    Replays(Replays),
     /// List operators' actions
     Actions(Actions),
     /// Copy the embedded bus into a file, while it runs

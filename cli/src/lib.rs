@@ -66,7 +66,7 @@ async fn command(args: Args) -> Result<(), Failure> {
         Command::Probe(args) => commands::probe::run(&config, args).await,
         Command::Cancel(args) => commands::cancel::run(&config, args).await,
         Command::Replay(args) => commands::replay::run(&config, args).await,
-        Command::Jobs(args) => commands::jobs::run(&config, args).await,
+        Command::Replays(args) => commands::replays::run(&config, args).await,
         Command::Actions(args) => commands::actions::run(&config, args).await,
         Command::Backup(args) => commands::backup::run(&config, &args),
         Command::Restore(args) => commands::restore::run(&config, &args),

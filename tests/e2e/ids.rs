@@ -73,7 +73,7 @@ async fn a_unique_beginning_of_an_id_suffices_in_every_command() {
     assert!(works(&dry).starts_with("1 match"));
     let replayed = works(&["replay", "--job", "unlike", "--detach", "--as", "ana"]);
     let job = replayed.lines().find_map(|line| line.split_once(" has begun")).unwrap().0;
-    assert!(works(&["jobs", &job[..12]]).contains(job));
+    assert!(works(&["replays", &job[..12]]).contains(job));
 
     // Several fit, or none.
     for (args, code, says) in [
@@ -89,7 +89,7 @@ async fn a_unique_beginning_of_an_id_suffices_in_every_command() {
             4,
             vec!["no delivery dlv_aaaaaaaaaaaa-aaaa".into()],
         ),
-        (&["jobs", "rpl_x"], 4, vec!["no replay job rpl_x".into()]),
+        (&["replays", "rpl_x"], 4, vec!["no replay job rpl_x".into()]),
         (&["status", "evt_1"], 2, vec!["not an event id".into()]),
     ] {
         let (found, _, err) = run(args);

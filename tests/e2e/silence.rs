@@ -18,7 +18,7 @@ const DELIVERY: &str = "dlv_aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
 #[test]
 fn commands_give_up_a_silent_relay_and_warn_of_unknown_outcomes() {
     let url = silent();
-    let asks: [&[&str]; 5] = [&["status"], &["explain", "job-1"], &["jobs"], &["actions"], &["watch"]];
+    let asks: [&[&str]; 5] = [&["status"], &["explain", "job-1"], &["replays"], &["actions"], &["watch"]];
     let intervenes: [&[&str]; 4] = [
         &["pause", "acme", "--as", "ana"],
         &["resume", "acme", "--as", "ana"],

@@ -88,7 +88,7 @@ async fn tables_fit_the_terminal_and_programs_get_all() {
         &["status", "--state", "delivered", "--state", "parked"],
         &["status", "--quarantined"],
         &["actions"],
-        &["jobs"],
+        &["replays"],
     ] {
         let (narrow, all) = (on_terminal(&stack, args), in_a_pipe(&stack, args));
         assert!(fits(&narrow), "{args:?}:\n{narrow}");

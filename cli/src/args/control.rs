@@ -1,4 +1,4 @@
-//! The arguments of operators' commands: pause, resume, probe, cancel, replay, jobs and actions.
+//! The arguments of operators' commands: pause, resume, probe, cancel, replay, replays and actions.
 
 use super::{Ask, Filter, List, moment};
 use clap::Args as ClapArgs;
@@ -132,7 +132,7 @@ Examples:
 
 Each is sent under a new id, so Hermes runs it again, even if it ran before. Options select parked deliveries, or those of \
 --state, and never waiting ones; a waiting delivery is sent at once by its id. A job replays from the oldest event to the \
-newest, and any relay continues it: Ctrl-C ends the command and not the job. `talaria jobs` lists and cancels jobs. A unique \
+newest, and any relay continues it: Ctrl-C ends the command and not the job. `talaria replays` lists and cancels them. A unique \
 beginning of an id is sufficient.")]
 pub struct Replay {
     /// A delivery, dlv_…; or an event, evt_…, with --route. Options select several
@@ -161,17 +161,17 @@ pub struct Replay {
     pub ask: Ask,
 }
 
-/// `talaria jobs`
+/// `talaria replays`
 #[derive(ClapArgs, Debug)]
 #[command(after_help = "\
 Examples:
-  talaria jobs
-  talaria jobs rpl_…
-  talaria jobs rpl_… --cancel             finished replays are not undone
+  talaria replays
+  talaria replays rpl_…
+  talaria replays rpl_… --cancel          finished replays are not undone
 
 A unique beginning of an id is sufficient. Times are in UTC.")]
-pub struct Jobs {
-    /// One job, rpl_…
+pub struct Replays {
+    /// One replay job, rpl_…
     #[arg(conflicts_with = "page")]
     pub id: Option<String>,
     /// Cancel it

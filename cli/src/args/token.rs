@@ -10,6 +10,7 @@ use std::path::PathBuf;
 Examples:
   talaria token --name grafana
   talaria token --name ops --scope control --out ops.token
+  talaria token --name agent --scope submit --tenant acme
   talaria token --name acme --tenant acme --json
 
 Prints a fresh token once, and its entry for relay.tokens, which has the hash alone. The token itself is not stored. It has \
@@ -40,6 +41,18 @@ pub struct Token {
 pub enum Scope {
     /// Requests that only read
     Read,
+    /// Also those that submit, track and stop jobs
+    Submit,
     /// All requests
     Control,
+}
+
+impl From<Scope> for talaria_core::config::Scope {
+    fn from(scope: Scope) -> Self {
+        match scope {
+            Scope::Read => Self::Read,
+            Scope::Submit => Self::Submit,
+            Scope::Control => Self::Control,
+        }
+    }
 }

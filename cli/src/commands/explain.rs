@@ -29,7 +29,7 @@ pub(crate) async fn run(config: &Path, args: Explain) -> Result<(), Failure> {
             return Err(Failure::Usage(format!("{id} was no event; talaria status --quarantined lists it")));
         }
         id if id.starts_with("rpl_") => {
-            return Err(Failure::Usage(format!("{id} is a replay job; talaria jobs {id} shows it")));
+            return Err(Failure::Usage(format!("{id} is a replay job; talaria replays {id} shows it")));
         }
         id if id.starts_with("evt_") => Subject::EventId(ids::complete_at(&args.ask, config, &id).await?),
         id if id.starts_with("dlv_") => Subject::DeliveryId(ids::complete_at(&args.ask, config, &id).await?),

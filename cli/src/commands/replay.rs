@@ -1,6 +1,6 @@
 //! `talaria replay`: sends deliveries again.
 
-use super::jobs;
+use super::replays;
 use crate::{
     Failure,
     args::Replay,
@@ -116,9 +116,9 @@ async fn many(relay: &mut ControlClient, args: Replay, requested_by: String) -> 
     }
     if let Some(job) = answer.job.take() {
         if !args.ask.json {
-            writeln!(io::stdout(), "{} has begun; talaria jobs {0} --cancel cancels it.", job.id)?;
+            writeln!(io::stdout(), "{} has begun; talaria replays {0} --cancel cancels it.", job.id)?;
         }
-        answer.job = Some(if args.detach { job } else { jobs::wait(relay, job, args.ask.json).await? });
+        answer.job = Some(if args.detach { job } else { replays::wait(relay, job, args.ask.json).await? });
     }
     if args.ask.json {
         print::json_document(&answer)?;

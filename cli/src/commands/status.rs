@@ -48,7 +48,7 @@ pub(crate) async fn run(config: &Path, mut args: Status) -> Result<(), Failure> 
             Err(Failure::Usage(format!("{id} was no event; talaria status --quarantined lists it")))
         }
         Some(id) if id.starts_with("rpl_") => {
-            Err(Failure::Usage(format!("{id} is a replay job; talaria jobs {id} shows it")))
+            Err(Failure::Usage(format!("{id} is a replay job; talaria replays {id} shows it")))
         }
         Some(_) if args.payload => {
             Err(Failure::Usage("--payload needs an event (evt_…) or --quarantined".to_owned()))

@@ -1,9 +1,6 @@
 //! `talaria token`: a fresh token, and its entry in the configuration.
 
-use crate::{
-    Failure,
-    args::{Scope, Token},
-};
+use crate::{Failure, args::Token};
 use anyhow::anyhow;
 use secrecy::ExposeSecret as _;
 use serde_json::{Map, json};
@@ -13,7 +10,7 @@ use std::{
     os::unix::fs::OpenOptionsExt as _,
 };
 use talaria_core::{
-    config::{NAMES, is_name},
+    config::{NAMES, Scope, is_name},
     token::{TokenHash, token},
 };
 
@@ -36,10 +33,7 @@ pub(crate) fn run(args: &Token) -> Result<(), Failure> {
             _ => anyhow!("cannot write {}: {error}", path.display()),
         })?;
     }
-    let scope = match args.scope {
-        Scope::Read => "read",
-        Scope::Control => "control",
-    };
+    let scope = Scope::from(args.scope).name();
     let shown = args.out.is_none().then(|| fresh.expose_secret());
     let mut out = io::stdout().lock();
     if args.json {

@@ -32,13 +32,28 @@ pub struct RelayTls {
     pub client_ca: Vec<CertificateDer<'static>>,
 }
 
-/// The permissions of a token.
+/// The permissions of a token. Each one includes those before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Scope {
     /// To read.
     Read,
-    /// To read and to intervene.
+    /// To read, and to submit jobs to OpenRouter.
+    Submit,
+    /// To do everything.
     Control,
+}
+
+impl Scope {
+    const ALL: [Self; 3] = [Self::Read, Self::Submit, Self::Control];
+
+    /// As in the configuration.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Read => "read",
+            Self::Submit => "submit",
+            Self::Control => "control",
+        }
+    }
 }
 
 /// A token that identifies a client.
@@ -177,14 +192,10 @@ fn hash(text: &str) -> Result<TokenHash, Fault> {
 }
 
 fn scope(text: &str) -> Result<Scope, Fault> {
-    match text {
-        "read" => Ok(Scope::Read),
-        "control" => Ok(Scope::Control),
-        _ => Err((
-            "unknown scope".into(),
-            "write scope: read, to look, or scope: control, to intervene, too".into(),
-        )),
-    }
+    Scope::ALL.into_iter().find(|scope| scope.name() == text).ok_or_else(|| {
+        let help = "write scope: read, to look, scope: submit, to submit jobs too, or scope: control, for everything";
+        ("unknown scope".into(), help.into())
+    })
 }
 
 /// Checks the address together with the tokens and the TLS.

@@ -42,7 +42,7 @@ fn exit_codes_depend_on_the_failure() {
             "no answer at http://127.0.0.1:1/readyz",
         ),
         (&["status", "--relay", "127.0.0.1:1"], 2, "begins with http:// or https://"),
-        (&["explain", "rpl_1"], 2, "talaria jobs rpl_1 shows it"),
+        (&["explain", "rpl_1"], 2, "talaria replays rpl_1 shows it"),
         (&["status", "--since", "yesterday"], 2, "how long ago, such as 2h"),
         (&["status", "--limit", "0"], 2, "1..=1000"),
         (&["secrets", "--show", "nobody"], 4, "there is: acme, acme/r, other, other/r"),

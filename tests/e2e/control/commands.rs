@@ -91,12 +91,12 @@ async fn operators_commands_work_and_are_listed() {
     assert_eq!(code, Some(0), "{out}");
     assert!(out.contains("has begun") && out.contains("DONE: 5 of 5 replayed"), "{out}");
     are(&stack, "a", State::Delivered, 6).await;
-    let listed = json(&stack, &["jobs"]);
+    let listed = json(&stack, &["replays"]);
     let job = listed["jobs"][0]["id"].as_str().unwrap();
-    assert_eq!(json(&stack, &["jobs", job])["job"]["replayed"], "5");
-    let (_, out, _) = run(&stack, &["jobs"]);
+    assert_eq!(json(&stack, &["replays", job])["job"]["replayed"], "5");
+    let (_, out, _) = run(&stack, &["replays"]);
     assert!(out.contains("--tenant acme --route a --state parked"), "{out}");
-    assert_eq!(run(&stack, &["jobs", job, "--cancel", "--as", "bob"]).0, Some(1), "it has ended");
+    assert_eq!(run(&stack, &["replays", job, "--cancel", "--as", "bob"]).0, Some(1), "it has ended");
     let nothing = json(&stack, &["replay", "--all", "--detach", "--as", "ana"]);
     assert_eq!(nothing["matching"], "0");
 
@@ -133,7 +133,7 @@ async fn exit_codes_of_interventions() {
         (&["probe", "acme", "--as", "ana"], 2, "a single route is probed: write acme/ROUTE"),
         (&["probe", "acme/a", "--as", "ana"], 1, "acme/a is not shut: it is open for deliveries already"),
         (&["status", "--tenant", "acme"], 0, ""),
-        (&["jobs", "rpl_x"], 4, "no replay job rpl_x"),
+        (&["replays", "rpl_x"], 4, "no replay job rpl_x"),
         (&["pause", "acme", "--as", " \n"], 2, "requested_by"),
     ] {
         let (found, _, err) = run(&stack, arguments);

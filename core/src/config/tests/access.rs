@@ -36,10 +36,12 @@ fn load_with_files(keys: &str, role: Role) -> Result<Config, String> {
 #[test]
 fn tokens_have_a_scope_a_tenant_or_all_and_hashes() {
     let text = format!(
-        "tokens: [{{name: ops, scope: control, hashes: [\"{}\"]}}, {{name: dash, scope: read, tenant: acme, hashes: [\"{}\", \"{}\"]}}]",
+        "tokens: [{{name: ops, scope: control, hashes: [\"{}\"]}}, {{name: dash, scope: read, tenant: acme, hashes: [\"{}\", \"{}\"]}}, \
+         {{name: agent, scope: submit, hashes: [\"{}\"]}}]",
         hash("a"),
         hash("b"),
-        hash("c")
+        hash("c"),
+        hash("d")
     );
     let config = load_text(&with_relay(&text)).unwrap();
     let token = |name: &str, scope, tenant: Option<&str>, presented: &[&str]| Token {
@@ -48,8 +50,11 @@ fn tokens_have_a_scope_a_tenant_or_all_and_hashes() {
         tenant: tenant.map(str::to_owned),
         hashes: presented.iter().map(|token| TokenHash::of(token.as_bytes())).collect(),
     };
-    let expected =
-        [token("ops", Scope::Control, None, &["a"]), token("dash", Scope::Read, Some("acme"), &["b", "c"])];
+    let expected = [
+        token("ops", Scope::Control, None, &["a"]),
+        token("dash", Scope::Read, Some("acme"), &["b", "c"]),
+        token("agent", Scope::Submit, None, &["d"]),
+    ];
     assert_eq!(config.relay.tokens, expected);
     assert!(config.warnings.is_empty() && config.relay.is_guarded());
 }

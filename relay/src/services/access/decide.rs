@@ -7,11 +7,12 @@ use talaria_core::{
     config::{Relay, RelayTls, Scope, Token},
     token::TokenHash,
 };
-use talaria_proto::v1::{control_service_server, status_service_server};
+use talaria_proto::v1::{control_service_server, job_service_server, status_service_server};
 use tonic::Code;
 
 const STATUS: &str = status_service_server::SERVICE_NAME;
 const CONTROL: &str = control_service_server::SERVICE_NAME;
+const JOBS: &str = job_service_server::SERVICE_NAME;
 const HEALTH: &str = tonic_health::pb::health_server::SERVICE_NAME;
 const REFLECTION: &str = tonic_reflection::pb::v1::server_reflection_server::SERVICE_NAME;
 const OLDER_REFLECTION: &str = tonic_reflection::pb::v1alpha::server_reflection_server::SERVICE_NAME;
@@ -26,7 +27,7 @@ pub(super) enum Access {
 }
 
 /// All methods. Any other is refused.
-const METHODS: [(&str, &[&str], Access); 6] = [
+const METHODS: [(&str, &[&str], Access); 8] = [
     (HEALTH, &["Check", "List", "Watch"], Access::Nothing),
     (REFLECTION, &["ServerReflectionInfo"], Access::Scope(Scope::Read)),
     (OLDER_REFLECTION, &["ServerReflectionInfo"], Access::Scope(Scope::Read)),
@@ -64,6 +65,8 @@ const METHODS: [(&str, &[&str], Access); 6] = [
         ],
         Access::Scope(Scope::Control),
     ),
+    (JOBS, &["ListModels", "GetJob", "ListJobs", "WatchJob", "ListCosts"], Access::Scope(Scope::Read)),
+    (JOBS, &["SubmitJob", "TrackJob", "StopJob"], Access::Scope(Scope::Submit)),
 ];
 
 /// The access that the method at a path needs, if it exists: `/package.Service/Method`.
@@ -87,8 +90,12 @@ pub(super) struct Transport {
 pub(super) enum Denial {
     NoToken,
     UnknownToken,
-    /// The scope of the token with this name is too small.
-    Scope(String),
+    /// The token's scope is too small.
+    Scope {
+        token: String,
+        has: Scope,
+        needs: Scope,
+    },
     /// The connection was made under another configuration of client certificates.
     OldConnection,
     /// No authentication is configured, and the address is not loopback.
@@ -102,7 +109,7 @@ impl Denial {
         match self {
             Self::NoToken => "no_token",
             Self::UnknownToken => "unknown_token",
-            Self::Scope(_) => "scope",
+            Self::Scope { .. } => "scope",
             Self::OldConnection => "old_connection",
             Self::Unguarded => "unguarded",
             Self::NoSuchMethod => "no_such_method",
@@ -118,9 +125,9 @@ impl Denial {
             Self::UnknownToken => {
                 (Code::Unauthenticated, "the token is none of this relay's relay.tokens".into())
             }
-            Self::Scope(token) => (
+            Self::Scope { token, has, needs } => (
                 Code::PermissionDenied,
-                format!("the token {token} has scope read, and this takes scope control"),
+                format!("the token {token} has scope {}, and this takes scope {}", has.name(), needs.name()),
             ),
             Self::OldConnection => (
                 Code::Unauthenticated,
@@ -172,8 +179,11 @@ fn find(tokens: &[Token], presented: TokenHash) -> Option<&Token> {
     found
 }
 
-pub(super) fn permit(caller: &Caller, scope: Scope) -> Result<(), Denial> {
-    if caller.scope >= scope { Ok(()) } else { Err(Denial::Scope(caller.token.clone())) }
+pub(super) fn permit(caller: &Caller, needs: Scope) -> Result<(), Denial> {
+    if caller.scope >= needs {
+        return Ok(());
+    }
+    Err(Denial::Scope { token: caller.token.clone(), has: caller.scope, needs })
 }
 
 #[cfg(test)]

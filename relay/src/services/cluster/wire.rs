@@ -28,6 +28,7 @@ impl From<&Caller> for QuestionCaller {
         Self {
             token_name: caller.token.clone(),
             control: caller.scope == Scope::Control,
+            submit: caller.scope >= Scope::Submit,
             tenant: caller.tenant.clone().unwrap_or_default(),
         }
     }
@@ -37,7 +38,12 @@ impl From<QuestionCaller> for Caller {
     fn from(caller: QuestionCaller) -> Self {
         Self {
             token: caller.token_name,
-            scope: if caller.control { Scope::Control } else { Scope::Read },
+            scope: match (caller.control, caller.submit) {
+                // An older relay sets `control` alone.
+                (true, _) => Scope::Control,
+                (false, true) => Scope::Submit,
+                (false, false) => Scope::Read,
+            },
             tenant: Some(caller.tenant).filter(|tenant| !tenant.is_empty()),
         }
     }
@@ -169,8 +175,8 @@ mod tests {
 
     #[test]
     fn a_question_arrives_unchanged() {
-        let own = Caller { token: "ops".into(), scope: Scope::Read, tenant: Some("acme".into()) };
-        for caller in [own, Caller::unrestricted()] {
+        let own = |scope| Caller { token: "ops".into(), scope, tenant: Some("acme".into()) };
+        for caller in [own(Scope::Read), own(Scope::Submit), Caller::unrestricted()] {
             let request = ListDeliveriesRequest { page_size: 7, ..ListDeliveriesRequest::default() };
             let mut asked = question(&caller, ClusterMethod::ListDeliveries, &request, 9);
             let three = Partition::all(64).skip(3).take(1).collect();
@@ -183,6 +189,13 @@ mod tests {
         }
         assert!(partitions(&[64, 70_000], 64).is_empty(), "there are no such partitions");
         assert!(decode::<Question>(&Bytes::from_static(&[0xFF])).is_err());
+    }
+
+    #[test]
+    fn an_older_relay_says_control_alone() {
+        let older = QuestionCaller { control: true, ..QuestionCaller::default() };
+        assert_eq!(Caller::from(older).scope, Scope::Control);
+        assert_eq!(Caller::from(QuestionCaller::default()).scope, Scope::Read);
     }
 
     #[test]

@@ -40,11 +40,15 @@ fn exactly_the_served_methods_are_listed() {
 }
 
 #[test]
-fn reading_methods_need_scope_read_and_all_others_control() {
+fn reading_methods_need_scope_read_jobs_submit_and_all_others_control() {
     for path in methods(FILE_DESCRIPTOR_SET) {
         let (_, method) = path.rsplit_once('/').unwrap();
         let looks = ["Get", "List", "Watch", "Explain"].iter().any(|verb| method.starts_with(verb));
-        let scope = if looks { Scope::Read } else { Scope::Control };
+        let scope = match method {
+            _ if looks => Scope::Read,
+            "SubmitJob" | "TrackJob" | "StopJob" => Scope::Submit,
+            _ => Scope::Control,
+        };
         assert_eq!(access_of(&path), Some(Access::Scope(scope)), "{path}");
     }
     assert_eq!(access_of("/grpc.health.v1.Health/Check"), Some(Access::Nothing));
@@ -182,14 +186,18 @@ fn a_caller_is_identified_by_its_credentials_and_its_connection() {
 }
 
 #[test]
-fn scope_control_includes_read_and_not_the_other_way() {
+fn a_scope_includes_the_smaller_ones_and_a_denial_names_both() {
     let caller = |scope| Caller { token: "t".into(), scope, tenant: None };
-    for (has, needs, may) in [
-        (Scope::Read, Scope::Read, true),
-        (Scope::Read, Scope::Control, false),
-        (Scope::Control, Scope::Read, true),
-        (Scope::Control, Scope::Control, true),
-    ] {
-        assert_eq!(permit(&caller(has), needs).is_ok(), may, "{has:?} {needs:?}");
+    let scopes = [Scope::Read, Scope::Submit, Scope::Control];
+    for (i, has) in scopes.into_iter().enumerate() {
+        for (j, needs) in scopes.into_iter().enumerate() {
+            assert_eq!(permit(&caller(has), needs).is_ok(), i >= j, "{has:?} {needs:?}");
+        }
     }
+    let denied = |has, needs| permit(&caller(has), needs).unwrap_err().answer().1;
+    assert_eq!(denied(Scope::Read, Scope::Submit), "the token t has scope read, and this takes scope submit");
+    assert_eq!(
+        denied(Scope::Submit, Scope::Control),
+        "the token t has scope submit, and this takes scope control"
+    );
 }

@@ -1,8 +1,8 @@
-//! `talaria jobs`: lists and cancels replay jobs.
+//! `talaria replays`: lists and cancels replay jobs.
 
 use crate::{
     Failure,
-    args::Jobs,
+    args::Replays,
     client::{
         self, ControlClient, ids,
         outage::{Outage, is_temporary},
@@ -34,7 +34,7 @@ const COLUMNS: [Column; 8] = [
     Column::new("WHY").rank(3).at_least(8),
 ];
 
-pub(crate) async fn run(config: &Path, args: Jobs) -> Result<(), Failure> {
+pub(crate) async fn run(config: &Path, args: Replays) -> Result<(), Failure> {
     let mut relay = client::control(&args.ask, config).await?;
     let screen = Screen::stdout(args.list.wide);
     let job_id = match args.id {
