@@ -9,7 +9,7 @@ use crate::{
     partition::handle::NotDone,
 };
 use jiff::Timestamp;
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 use talaria_core::{
     config,
     time::after,
@@ -26,7 +26,12 @@ use talaria_telemetry::LogLimiter;
 const ASKED: usize = 32;
 
 /// For jobs whose tenant has no `openrouter.api_key` any more.
-const WITHOUT_SETTINGS: config::Poll = config::Poll::DEFAULT;
+const WITHOUT_SETTINGS: config::Poll = config::Poll {
+    first: Duration::from_secs(90),
+    every: Duration::from_secs(30),
+    slowest: Duration::from_secs(300),
+    give_up: Duration::from_secs(3 * 60 * 60),
+};
 
 /// A job to submit.
 #[derive(Debug)]
