@@ -188,6 +188,7 @@ mod tests {
                 unread: Vec::new(),
                 secret_origin: SecretOrigin::Env("X".into()),
                 tolerance: Duration::from_secs(60),
+                jobs: None,
                 routes: BTreeMap::new(),
             };
             (name.to_owned(), Arc::new(tenant))
