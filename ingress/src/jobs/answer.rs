@@ -1,7 +1,7 @@
 //! The answer to one question: what is asked of OpenRouter, and what the relay learns of it.
 
 use super::{Jobs, STORE_DEADLINE};
-use crate::{accept, path};
+use crate::{accept, callback, path};
 use bytes::Bytes;
 use jiff::Timestamp;
 use metrics::counter;
@@ -140,22 +140,25 @@ impl Jobs {
         };
         let event_id = event.id.clone();
         match self.publish(event).await {
-            Ok(()) => {
+            Ok(traceparent) => {
                 let (status, job) = (&terminal.status, &ask.openrouter_id);
-                tracing::info!(event = event_id, tenant = tenant.name, job, status, "end of a job polled");
+                let trace = trace::trace_id(&traceparent);
+                tracing::info!(event = event_id, tenant = tenant.name, job, status, trace, "end of a job polled");
                 polled::Outcome::Ended(Ended { status: terminal.status, event_id })
             }
             Err(why) => polled::Outcome::Failed(format!("the event of its end was not stored: {why}")),
         }
     }
 
-    async fn publish(&self, mut event: Event) -> Result<(), String> {
+    /// Returns the trace context that the event got.
+    async fn publish(&self, mut event: Event) -> Result<String, String> {
         let mut span = self.tracer.span("publish", Kind::Producer, "", Timestamp::now().into());
         event.traceparent = span.traceparent().unwrap_or_else(|| {
             let (trace, parent) = rand::random();
             trace::unsampled(trace, parent)
         });
-        span.set_attributes(|| crate::callback::publish_attributes(&event));
+        let traceparent = event.traceparent.clone();
+        span.set_attributes(|| callback::publish_attributes(&event));
         let stored = match timeout(STORE_DEADLINE, self.publisher.publish(event)).await {
             Ok(stored) => stored.map_err(|error| error.to_string()),
             Err(_) => Err(format!("the bus took longer than {STORE_DEADLINE:?}")),
@@ -163,7 +166,7 @@ impl Jobs {
         if stored.is_err() {
             span.fail("unavailable");
         }
-        stored
+        stored.map(|()| traceparent)
     }
 }
 
