@@ -26,7 +26,7 @@ use std::{
 };
 use talaria_core::config::{self, Addresses};
 use talaria_proto::v1::{
-    GetSummaryRequest, control_service_client::ControlServiceClient,
+    GetSummaryRequest, control_service_client::ControlServiceClient, job_service_client::JobServiceClient,
     status_service_client::StatusServiceClient,
 };
 use tonic::{
@@ -57,6 +57,9 @@ pub(crate) type StatusClient = StatusServiceClient<Authenticated>;
 /// A client of the relay's control service.
 pub(crate) type ControlClient = ControlServiceClient<Authenticated>;
 
+/// A client of the relay's job service.
+pub(crate) type JobClient = JobServiceClient<Authenticated>;
+
 /// Adds the token to each request, if there is one.
 #[derive(Clone)]
 pub(crate) struct Bearer(Option<MetadataValue<Ascii>>);
@@ -84,6 +87,13 @@ pub(crate) async fn control(ask: &Ask, config: &Path) -> Result<ControlClient, F
     Ok(client.max_decoding_message_size(MAX_RESPONSE_BYTES))
 }
 
+/// Connects to the relay's job service.
+pub(crate) async fn jobs(ask: &Ask, config: &Path) -> Result<JobClient, Failure> {
+    let (channel, bearer) = channel(ask, config).await?;
+    let client = JobServiceClient::with_interceptor(channel, bearer);
+    Ok(client.max_decoding_message_size(MAX_RESPONSE_BYTES))
+}
+
 /// Awaits the response to a request that only reads.
 pub(crate) async fn ask<T>(call: impl Future<Output = Result<Response<T>, Status>>) -> Result<T, Failure> {
     Ok(call.await?.into_inner())
@@ -91,13 +101,19 @@ pub(crate) async fn ask<T>(call: impl Future<Output = Result<Response<T>, Status
 
 /// Awaits the response to an operator's command. Without a response it is unknown whether the relay executed it.
 pub(crate) async fn change<T>(call: impl Future<Output = Result<Response<T>, Status>>) -> Result<T, Failure> {
+    change_or(call, "it may still be done, and `talaria actions` shows whether it was").await
+}
+
+/// The same with another advice for a response that was lost.
+pub(crate) async fn change_or<T>(
+    call: impl Future<Output = Result<Response<T>, Status>>,
+    if_lost: &str,
+) -> Result<T, Failure> {
     call.await.map(Response::into_inner).map_err(|status| {
         // A status that the relay sent has no source.
         let is_from_relay = status.source().is_none();
         match Failure::from(status) {
-            Failure::Unreachable(why) if !is_from_relay => Failure::Unreachable(format!(
-                "it may still be done, and `talaria actions` shows whether it was: {why}"
-            )),
+            Failure::Unreachable(why) if !is_from_relay => Failure::Unreachable(format!("{if_lost}: {why}")),
             failure => failure,
         }
     })
