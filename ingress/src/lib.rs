@@ -18,6 +18,7 @@
 //! - [`refusal_log`]: the rate limit of log lines about refusals.
 //! - [`accept`]: the pure decision about a callback's signature and event.
 //! - [`body`]: reading a body within its limit and its deadline.
+//! - [`path`]: the paths of callbacks.
 //! - [`callback`]: `POST /callbacks/{tenant}`, which uses all of these.
 //! - [`reason`]: the reasons of refusals; [`refusals`]: the refusals of the last hour, announced to relays.
 //! - [`problem`]: errors as RFC 9457 problem documents.
@@ -30,6 +31,7 @@ mod callback;
 mod connections;
 mod limits;
 pub mod listener;
+mod path;
 mod problem;
 mod rate;
 mod reason;

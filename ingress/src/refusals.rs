@@ -233,6 +233,7 @@ mod tests {
             unread: vec![problem],
             secret_origin: SecretOrigin::Env("X".into()),
             tolerance: Duration::from_secs(60),
+            jobs: None,
             routes: BTreeMap::new(),
         };
         let tenants = [("acme".to_owned(), Arc::new(tenant))].into();

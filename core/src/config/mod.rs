@@ -9,7 +9,7 @@
 //! The file names secrets and never has them ([`secret`]). They are read during compilation, each only by the [`role`] that
 //! needs it.
 //!
-//! - [`tenant`], [`route`], [`outbound`]: tenants, their routes, and outbound requests.
+//! - [`tenant`], [`openrouter`], [`route`], [`outbound`]: tenants, their jobs and routes, and outbound requests.
 //! - [`ingress`], [`access`], [`nats`], [`tunnel`], [`telemetry`]: the other parts of the file.
 //! - [`value`], [`name`], [`path`], [`pem`], [`filesystem`]: parsers and checks of single values.
 //! - [`problem`]: errors with line, column and remedy.
@@ -27,6 +27,7 @@ mod layout;
 mod name;
 mod nats;
 mod numbers;
+mod openrouter;
 mod outbound;
 mod own_keys;
 mod path;
@@ -53,6 +54,7 @@ pub use access::{RelayTls, Scope, Token};
 pub use ingress::{Ingress, Limits};
 pub use name::{NAMES, is_name};
 pub use nats::{Credentials, Nats, Tls};
+pub use openrouter::{Api, Budget, Jobs, Poll};
 pub use outbound::{Header, RouteTls};
 pub use path::expand_home;
 pub use pem::Identity;

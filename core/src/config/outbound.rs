@@ -75,20 +75,22 @@ pub(super) fn networks(p: &mut Problems, raw: &[Spanned<String>]) -> Option<Netw
 
 /// Refuses a URL with an address that its tenant does not allow.
 pub(super) fn check_url(p: &mut Problems, written: route::Written<'_>, url: &Url, networks: &Networks) {
-    if let Some((address, class)) = networks.refused_host(url) {
-        let what =
-            format!("{written} leads to {address}, which is {class}, and its tenant does not allow that");
-        let allowed = to_allow(address, class);
-        let tenant = written.tenant;
-        let help = if networks.is_empty() {
-            format!(
-                "if Hermes is there, write networks: [{allowed}] under tenant {tenant}, beside openrouter"
-            )
-        } else {
-            format!("if Hermes is there, add {allowed} to the networks of tenant {tenant}")
-        };
-        p.add(&written.raw.url, what, help);
+    if let Some((why, help)) = refused(url, written.tenant, networks, "Hermes") {
+        p.add(&written.raw.url, format!("{written} {why}"), help);
     }
+}
+
+/// Why requests of a tenant may not go to a URL, and how to allow it if this server is there.
+pub(super) fn refused(url: &Url, tenant: &str, networks: &Networks, server: &str) -> Option<Fault> {
+    let (address, class) = networks.refused_host(url)?;
+    let why = format!("leads to {address}, which is {class}, and its tenant does not allow that");
+    let allowed = to_allow(address, class);
+    let help = if networks.is_empty() {
+        format!("if {server} is there, write networks: [{allowed}] under tenant {tenant}, beside openrouter")
+    } else {
+        format!("if {server} is there, add {allowed} to the networks of tenant {tenant}")
+    };
+    Some((why, help))
 }
 
 pub(super) fn scheme(p: &mut Problems, raw: &raw::Route, url: &Url) -> &'static Scheme {

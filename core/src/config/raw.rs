@@ -190,6 +190,26 @@ pub(super) struct Tenant {
 pub(super) struct OpenRouter {
     pub secrets: Spanned<Vec<Spanned<Origin>>>,
     pub tolerance: Option<Spanned<String>>,
+    pub api_key: Option<Spanned<Origin>>,
+    pub base_url: Option<Spanned<String>>,
+    pub poll: Option<Spanned<Poll>>,
+    pub budget: Option<Spanned<Budget>>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Poll {
+    pub first: Option<Spanned<String>>,
+    pub every: Option<Spanned<String>>,
+    pub slowest: Option<Spanned<String>>,
+    pub give_up: Option<Spanned<String>>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Budget {
+    pub per_job: Option<Spanned<String>>,
+    pub per_day: Option<Spanned<String>>,
 }
 
 #[derive(Deserialize)]

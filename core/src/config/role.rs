@@ -5,7 +5,7 @@
 pub enum Role {
     /// Ingress and relay; reads every secret.
     Both,
-    /// Receives callbacks; reads OpenRouter's signing secrets.
+    /// Receives callbacks; reads OpenRouter's signing secrets and API keys.
     Ingress,
     /// Sends deliveries; reads the secrets for Hermes.
     Relay,
@@ -17,6 +17,11 @@ impl Role {
     /// Whether it verifies or signs callbacks.
     pub fn has_ingress(self) -> bool {
         self != Self::Relay
+    }
+
+    /// Whether it asks OpenRouter, with the tenants' API keys.
+    pub fn asks_openrouter(self) -> bool {
+        matches!(self, Self::Both | Self::Ingress)
     }
 
     /// Whether it sends deliveries.

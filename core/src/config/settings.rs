@@ -214,6 +214,7 @@ fn is_read(path: &[String], role: Role) -> bool {
         // Read for each connection.
         ["bus", ..] => false,
         ["relay", ..] | ["tenants", _, "routes", ..] => role.has_relay(),
+        ["tenants", _, "openrouter", "api_key"] => role.asks_openrouter(),
         ["tunnel", ..] | ["tenants", _, "openrouter", ..] => role.has_ingress(),
         _ => true,
     }

@@ -1,7 +1,8 @@
 //! Tenants.
 
 use super::{
-    Problem, Route, compile::Compiler, outbound, problem::Problems, raw, route, secret, secret::Origin,
+    Jobs, Problem, Route, compile::Compiler, openrouter, outbound, problem::Problems, raw, route, secret,
+    secret::Origin,
 };
 use crate::time::{DAY, SECOND};
 use secrecy::SecretString;
@@ -22,12 +23,14 @@ pub struct Tenant {
     pub name: String,
     /// The secrets that OpenRouter may sign with; empty in a relay, and in an ingress if the tenant is down.
     pub secrets: Vec<SecretString>,
-    /// Why others of them could not be read. Only in a running process, which works with the readable ones.
+    /// Why others of them, or the API key, could not be read. Only in a running process, which works with the readable ones.
     pub unread: Vec<Problem>,
     /// The origin of the first secret, for messages to the operator.
     pub secret_origin: Origin,
     /// The largest difference between a signature's time and now.
     pub tolerance: Duration,
+    /// The settings of its jobs at OpenRouter. Missing without `openrouter.api_key`.
+    pub jobs: Option<Arc<Jobs>>,
     /// Its routes, by name.
     pub routes: BTreeMap<String, Arc<Route>>,
 }
@@ -45,8 +48,10 @@ pub(super) fn compile(c: &mut Compiler<'_>, name: &str, raw: raw::Tenant) -> Ten
         let help = "name at least one: an event without a verified signature is never accepted";
         c.problems.add(origins, format!("tenant {name} has no OpenRouter secret"), help);
     }
-    let (secrets, unread) = openrouter_secrets(c, name, &origins.value);
+    let (secrets, mut unread) = openrouter_secrets(c, name, &origins.value);
     let networks = outbound::networks(&mut c.problems, &raw.networks);
+    let (jobs, unread_key) = openrouter::compile(c, name, &raw.openrouter, networks.as_ref());
+    unread.extend(unread_key);
     let mut routes = BTreeMap::new();
     let mut keys = HashMap::new();
     for (route_name, raw) in raw.routes.0 {
@@ -68,6 +73,7 @@ pub(super) fn compile(c: &mut Compiler<'_>, name: &str, raw: raw::Tenant) -> Ten
         unread,
         secret_origin: origin.unwrap_or(Origin::Env(String::new())),
         tolerance: c.problems.duration(tolerance, "tolerance", DEFAULT_TOLERANCE, SECOND..=DAY),
+        jobs,
         routes,
     }
 }

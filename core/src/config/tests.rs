@@ -1,6 +1,7 @@
 mod access;
 mod bus;
 mod ingress;
+mod openrouter;
 mod outbound;
 mod reload;
 mod telemetry;

@@ -92,7 +92,7 @@ pub(super) fn hermes_url(text: &str) -> Result<Url, Fault> {
 }
 
 /// `why_no_user` is the reason against a user name and a password.
-fn http_url(text: &str, example: &str, why_no_user: &str) -> Result<Url, Fault> {
+pub(super) fn http_url(text: &str, example: &str, why_no_user: &str) -> Result<Url, Fault> {
     let help = || format!("write a URL such as {example}");
     let url = Url::parse(text).map_err(|error| (format!("not a URL: {error}"), help()))?;
     if !matches!(url.scheme(), "http" | "https") || url.host_str().is_none_or(str::is_empty) {

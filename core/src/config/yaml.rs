@@ -137,7 +137,7 @@ fn unknown_key(key: &str, known: &[&str]) -> Fault {
 }
 
 /// The keys of each part of the file, and the part's name.
-fn keys() -> [(&'static str, &'static [&'static str]); 13] {
+fn keys() -> [(&'static str, &'static [&'static str]); 15] {
     [
         ("", keys_of::<raw::Config>()),
         ("of ingress", keys_of::<raw::Ingress>()),
@@ -149,6 +149,8 @@ fn keys() -> [(&'static str, &'static [&'static str]); 13] {
         ("of bus.nats", keys_of::<raw::Nats>()),
         ("of a tenant", keys_of::<raw::Tenant>()),
         ("of a tenant's openrouter", keys_of::<raw::OpenRouter>()),
+        ("of a tenant's openrouter.poll", keys_of::<raw::Poll>()),
+        ("of a tenant's openrouter.budget", keys_of::<raw::Budget>()),
         ("of a route", keys_of::<raw::Route>()),
         ("of a route's retry", keys_of::<raw::Retry>()),
         ("of a route's guard", keys_of::<raw::Guard>()),

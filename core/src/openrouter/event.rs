@@ -9,7 +9,10 @@
 //! An event must have only `type` and `data.id`; `type` is an open list, and every kind of generation uses the same envelope.
 //! Other members are read if they have the documented form, and ignored otherwise.
 
-use crate::json::{Document, ParseError, Value, parse, print::dump_sorted};
+use crate::{
+    json::{Document, ParseError, Value, parse, print::dump_sorted},
+    money,
+};
 use thiserror::Error;
 
 /// The members of a payload that describe the event.
@@ -31,6 +34,8 @@ pub struct Envelope {
     pub unsigned_urls: Vec<String>,
     /// `data.error`: its text, or its JSON if it is not a string.
     pub error: Option<String>,
+    /// `data.usage.cost`, in millionths of a US dollar.
+    pub cost_micros: Option<i64>,
 }
 
 /// Why a body is not an event.
@@ -83,6 +88,7 @@ impl Envelope {
                 Some(Value::String(error)) => Some(error.to_str_lossy().into_owned()),
                 Some(other) => Some(dump_sorted(other)),
             },
+            cost_micros: data("usage").and_then(|usage| usage.get("cost")).and_then(micros),
             event_type,
         })
     }
@@ -91,6 +97,17 @@ impl Envelope {
     pub fn idempotency_key(&self) -> String {
         format!("{}-{}", self.job_id, self.status)
     }
+}
+
+/// A number of dollars in micros, rounded half away from zero; `None` if it is not finite, negative or too large.
+fn micros(dollars: &Value) -> Option<i64> {
+    let amount = match dollars {
+        Value::Integer(dollars) => money::parse(dollars.as_str()),
+        // Printed with the digits that identify it, and without an exponent: as it was written, for all that costs have.
+        Value::Float(dollars) => money::parse(&dollars.abs().to_string()).filter(|_| *dollars >= 0.0),
+        _ => None,
+    };
+    amount.map(|amount| amount.micros)
 }
 
 #[cfg(test)]
@@ -114,6 +131,7 @@ mod tests {
         assert_eq!(envelope.generation_id.as_deref(), Some("gen-xyz789"));
         assert_eq!(envelope.unsigned_urls.len(), 1);
         assert_eq!(envelope.error, None);
+        assert_eq!(envelope.cost_micros, Some(500_000));
     }
 
     #[test]
@@ -128,6 +146,40 @@ mod tests {
         assert_eq!(envelope.unsigned_urls, ["u"]);
         assert_eq!(envelope.error.as_deref(), Some(r#"{"code": 1}"#));
         assert_eq!(read(r#"{"type":"plain","data":{"id":"j"}}"#).unwrap().status, "plain");
+    }
+
+    #[test]
+    fn a_cost_is_rounded_to_millionths_of_a_dollar() {
+        for (cost, expected) in [
+            ("0.5", Some(500_000)),
+            ("0", Some(0)),
+            ("-0.0", Some(0)),
+            ("12", Some(12_000_000)),
+            ("1e-7", Some(0)),
+            ("0.0000005", Some(1)),
+            ("0.0000015", Some(2)),
+            ("0.00000149", Some(1)),
+            ("1.005e0", Some(1_005_000)),
+            ("0.30000000000000004", Some(300_000)),
+            ("-0.5", None),
+            ("-1", None),
+            ("NaN", None),
+            ("Infinity", None),
+            ("1e309", None),
+            ("1e300", None),
+            ("99999999999999999999", None),
+            ("null", None),
+            ("true", None),
+            (r#""0.5""#, None),
+            ("[0.5]", None),
+        ] {
+            let body = format!(r#"{{"type":"t","data":{{"id":"j","usage":{{"cost":{cost}}}}}}}"#);
+            assert_eq!(read(&body).unwrap().cost_micros, expected, "{cost}");
+        }
+        for usage in ["null", "{}", "5"] {
+            let body = format!(r#"{{"type":"t","data":{{"id":"j","usage":{usage}}}}}"#);
+            assert_eq!(read(&body).unwrap().cost_micros, None, "{usage}");
+        }
     }
 
     #[test]
