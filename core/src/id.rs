@@ -6,6 +6,7 @@
 //! evt_ <6 bytes of the job> <14 bytes of tenant, job and type>        32 characters
 //! dlv_ <the event's 20 bytes> <5 bytes of the route's name>           40 characters
 //! qrt_ <20 bytes of tenant and body>                                  32 characters
+job_ <20 bytes of tenant and request id>                            32 characters
 //! ```
 //!
 //! The job comes first so that an index has all events of a job together, and a delivery's id begins with its event's so that one
@@ -114,6 +115,19 @@ impl QuarantineId {
     }
 }
 
+/// The id of a job: a hash of tenant and request id, so that a repeated request is the same job.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct JobId([u8; EVENT_BYTES]);
+
+impl JobId {
+    /// The id of the job of a tenant's request.
+    pub fn new(tenant: &str, request_id: &str) -> Self {
+        let mut bytes = [0; EVENT_BYTES];
+        fill(&mut bytes, &hash("submit", &[tenant.as_bytes(), request_id.as_bytes()]));
+        Self(bytes)
+    }
+}
+
 /// SHA-256 over a purpose and parts, each after its length, so that different lists of parts differ.
 fn hash(purpose: &str, parts: &[&[u8]]) -> [u8; 32] {
     let mut hasher = Sha256::new_with_prefix("talaria.v1/");
@@ -181,6 +195,12 @@ impl fmt::Display for QuarantineId {
     }
 }
 
+impl fmt::Display for JobId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write(f, "job_", &self.0)
+    }
+}
+
 macro_rules! debug_as_display {
     ($($id:ty)*) => {$(
         impl fmt::Debug for $id {
@@ -190,7 +210,7 @@ macro_rules! debug_as_display {
         }
     )*};
 }
-debug_as_display!(EventId DeliveryId QuarantineId);
+debug_as_display!(EventId DeliveryId QuarantineId JobId);
 
 #[cfg(test)]
 mod tests {
@@ -205,6 +225,7 @@ mod tests {
         assert_eq!(delivery.to_string(), "dlv_25m74olgq62heqt2gyhnio2unzditsxszovlkmaj");
         assert_eq!(delivery.idempotency_key(2), format!("{delivery}.2"));
         assert_eq!(QuarantineId::new("acme", b"[]").to_string(), "qrt_5l5pm3resmk5srjpm65we2cnudnibw4t");
+        assert_eq!(JobId::new("acme", "r1").to_string(), "job_");
     }
 
     #[test]

@@ -169,7 +169,7 @@ impl Relay {
 
     async fn work(self, stop: CancellationToken) -> Result<(), Error> {
         let Self { config, bus, clock, view, listener, owners, services, end, .. } = self;
-        let Services { status, control, operator, refusals, .. } = services;
+        let Services { status, control, jobs, operator, refusals, .. } = services;
         let in_flight = InFlightLimit::new(config.clone());
         let forwarder = Forwarder::default();
         let tools = Tools {
@@ -183,7 +183,7 @@ impl Relay {
             view: view.clone(),
         };
         let grpc =
-            server::serve(listener, config.clone(), status, control, self.health.subscribe(), end.clone())?;
+            server::serve(listener, config.clone(), status, control, jobs, self.health.subscribe(), end.clone())?;
         let mut tasks: JoinSet<&'static str> = JoinSet::new();
         let mut essential = |name: &'static str, task: Task| {
             tasks.spawn(async move {
@@ -208,12 +208,12 @@ impl Relay {
                 end.run_until_cancelled(task).await;
             })
         };
-        let jobs = control::run_jobs(operator, stop.clone());
+        let replays = control::run_jobs(operator, stop.clone());
         let ended = end.clone();
         essential(
             "the replay jobs",
             Box::pin(async move {
-                jobs.await;
+                replays.await;
                 ended.cancelled().await;
             }),
         );

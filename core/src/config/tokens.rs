@@ -5,7 +5,10 @@
 
 use super::{EventPattern, problem::Problems, route};
 use crate::{
-    hermes::{filter::Filter, template::Template},
+    hermes::{
+        filter::Filter,
+        template::{OURS, Template},
+    },
     json::{Text, Value},
     openrouter::documented::{TYPES, examples},
 };
@@ -64,7 +67,7 @@ fn check<T>(warnings: &mut Problems, written: &Spanned<T>, of: &str, text: &str,
         Template::finds(path, payload, &Text::from(*event_type))
     };
     let tokens: BTreeSet<&str> = template.tokens().collect();
-    for token in tokens {
+    for token in tokens.into_iter().filter(|token| !is_ours(token)) {
         let lacking: Vec<&str> = matching
             .iter()
             .filter(|example| !finds(token, example))
@@ -95,6 +98,15 @@ fn check<T>(warnings: &mut Problems, written: &Spanned<T>, of: &str, text: &str,
             warnings.add(written, what, format!("write {{{path}}}"));
         }
     }
+}
+
+/// Whether a token has a value that Talaria gives: always, or for a job that was submitted through it.
+fn is_ours(token: &str) -> bool {
+    token.strip_prefix(OURS).is_some_and(|path| {
+        matches!(path, "event_id" | "delivery_id" | "tenant" | "route" | "attempt" | "generation")
+            || path == "job"
+            || path.starts_with("job.")
+    })
 }
 
 /// The probably intended token in place of one without a value.

@@ -15,6 +15,9 @@ const RAW_LIMIT: usize = 4000;
 /// Where Hermes cuts an object or array, in characters.
 const CONTAINER_LIMIT: usize = 2000;
 
+/// Tokens that begin with this may have values that are not in OpenRouter's payload.
+pub const OURS: &str = "talaria.";
+
 /// A parsed prompt template.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Template {
@@ -123,6 +126,11 @@ impl Template {
 
     /// The prompt for a payload.
     pub fn render(&self, payload: &Value, event_type: &Text, route: &Text) -> Prompt {
+        self.render_with(&Value::Null, payload, event_type, route)
+    }
+
+    /// The prompt for a payload, with values for tokens that begin with [`OURS`]. Those values are as untrusted as the payload's.
+    pub fn render_with(&self, ours: &Value, payload: &Value, event_type: &Text, route: &Text) -> Prompt {
         let mut prompt = Prompt::default();
         if self.is_default() {
             prompt.literal("Webhook event '");
@@ -138,7 +146,8 @@ impl Template {
             match part {
                 Part::Literal(text) => prompt.text.push_text(text),
                 Part::Token(path) => {
-                    if let Some(value) = resolve(path, payload, event_type) {
+                    let own = path.strip_prefix(OURS).and_then(|path| value_at(path, ours));
+                    if let Some(value) = own.or_else(|| resolve(path, payload, event_type)) {
                         prompt.payload(&value);
                     } else {
                         prompt.literal(&format!("{{{path}}}"));
@@ -165,24 +174,28 @@ fn resolve(path: &str, payload: &Value, event_type: &Text) -> Option<Text> {
         "event_type" => return Some(event_type.clone()),
         _ => {}
     }
-    let value = path.split('.').try_fold(payload, |value, key| value.get(key))?;
+    value_at(path, payload)
+}
+
+fn value_at(path: &str, root: &Value) -> Option<Text> {
+    let value = path.split('.').try_fold(root, |value, key| value.get(key))?;
     Some(match value {
         Value::Array(_) | Value::Object(_) => dump_indented(value, CONTAINER_LIMIT).into(),
         scalar => python_str(scalar),
     })
 }
 
-/// Renders templated values as Hermes renders a route's `deliver_extra`: strings are templates, and other values stay
+/// Renders templated values, with values of `ours` as in [`Template::render_with`], as Hermes renders a route's `deliver_extra`: strings are templates, and other values stay
 /// unchanged.
 ///
 /// [`crate::config`] refuses two traps in routes: an empty string renders as the default prompt, and `{event_type}` renders as
 /// nothing.
-pub fn render_extra(extra: &Value, payload: &Value) -> Value {
+pub fn render_extra(extra: &Value, ours: &Value, payload: &Value) -> Value {
     let nothing = Text::new();
     let Value::Object(members) = extra else { return extra.clone() };
     let render = |value: &Value| match value {
         Value::String(template) => {
-            Value::String(Template::new(template).render(payload, &nothing, &nothing).text)
+            Value::String(Template::new(template).render_with(ours, payload, &nothing, &nothing).text)
         }
         other => other.clone(),
     };
@@ -236,7 +249,7 @@ mod tests {
             }
             if let Some(extra) = case.get("extra") {
                 let expected = dump_sorted(case.get("extra_out").unwrap());
-                assert_eq!(dump_sorted(&render_extra(extra, body.root())), expected, "{name}");
+                assert_eq!(dump_sorted(&render_extra(extra, &Value::Null, body.root())), expected, "{name}");
             }
         }
         assert_eq!(seen, 60);

@@ -10,6 +10,7 @@
 //! - [`conclude`]: the result of a step, as a status and a record.
 //! - [`fold`]: the status of a delivery, from the records about it.
 //! - [`explain`]: why an event arrived or did not; [`route_block`]: the reason why a route sends nothing.
+//! - [`job`]: the life of a job at OpenRouter.
 //! - [`unmatched`]: why no route took an event, without its payload.
 //! - [`pause`], [`probe`] and [`replay`]: operators' requests; [`audit`]: who made them, and why.
 
@@ -23,6 +24,7 @@ pub(crate) mod explain;
 pub(crate) mod fold;
 pub(crate) mod guard;
 pub(crate) mod handshake;
+pub(crate) mod job;
 pub(crate) mod pace;
 pub(crate) mod pause;
 pub(crate) mod plan;

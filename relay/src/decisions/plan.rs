@@ -13,9 +13,17 @@ use talaria_proto::{
 /// The longest text of an event in the journal, in bytes.
 const LONGEST_TEXT: usize = 16 * 1024;
 
-/// Matches an event with its tenant's routes. A tenant that is not configured has none.
-pub(crate) fn plan(event_seq: u64, event: &Event, tenant: Option<&Tenant>, now: Timestamp) -> Record {
-    let routes: Vec<String> = tenant.map_or(Vec::new(), |tenant| matching(event, tenant));
+/// Matches an event with its tenant's routes, or with the one route that its job names. A tenant that is not configured has
+/// none.
+pub(crate) fn plan(
+    event_seq: u64,
+    event: &Event,
+    tenant: Option<&Tenant>,
+    only: Option<&str>,
+    now: Timestamp,
+) -> Record {
+    let mut routes: Vec<String> = tenant.map_or(Vec::new(), |tenant| matching(event, tenant));
+    routes.retain(|route| only.is_none_or(|only| only == route));
     let planned = EventPlanned { event: Some(for_the_journal(event)), routes };
     Record { at: Some(to_proto(now)), event_seq, what: Some(What::EventPlanned(planned)) }
 }
@@ -79,7 +87,7 @@ mod tests {
             payload: payload.into(),
             ..Event::default()
         };
-        let record = plan(9, &event, config.tenants.get("acme").map(AsRef::as_ref), Timestamp::UNIX_EPOCH);
+        let record = plan(9, &event, config.tenants.get("acme").map(AsRef::as_ref), None, Timestamp::UNIX_EPOCH);
         let Some(What::EventPlanned(planned)) = record.what else { panic!() };
         assert_eq!(record.event_seq, 9);
         assert!(planned.event.unwrap().payload.is_empty(), "the journal does not repeat payloads");
@@ -117,7 +125,7 @@ mod tests {
         for keys in ["events: ['image.*']", "filters: {field: data.status, equals: completed}"] {
             assert!(routes_of(keys, r#"{"data":{"status":"failed"}}"#).is_empty(), "{keys}");
         }
-        let record = plan(1, &Event::default(), None, Timestamp::UNIX_EPOCH);
+        let record = plan(1, &Event::default(), None, None, Timestamp::UNIX_EPOCH);
         assert!(matches!(record.what, Some(What::EventPlanned(planned)) if planned.routes.is_empty()));
     }
 }

@@ -6,6 +6,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, header};
 use jiff::Timestamp;
 use secrecy::ExposeSecret as _;
 use serde_json::json;
+use std::collections::BTreeMap;
 use talaria_core::{
     config::{BodyMode, Route},
     hermes::{
@@ -18,7 +19,7 @@ use talaria_core::{
         print::{dump_line, dump_text},
     },
 };
-use talaria_proto::v1::{DeliveryTask, Event};
+use talaria_proto::v1::{DeliveryTask, Event, Job};
 use talaria_telemetry::trace;
 
 /// In bytes. aiohttp, on which Hermes is built, answers 400 to a longer header.
@@ -56,10 +57,10 @@ pub(crate) struct Signing {
     pub now: Timestamp,
 }
 
-/// A route's prompt for a payload, and the guard's changes.
-pub(crate) fn prompt(route: &Route, event_type: &str, payload: &Document) -> (Text, Vec<String>) {
-    let prompt: Prompt =
-        route.prompt.render(payload.root(), &Text::from(event_type), &Text::from(route.name.as_str()));
+/// A route's prompt for a payload, and the guard's changes. `ours` has the values of tokens that begin with `talaria.`.
+fn prompt(route: &Route, event_type: &str, ours: &Value, payload: &Document) -> (Text, Vec<String>) {
+    let name = Text::from(route.name.as_str());
+    let prompt: Prompt = route.prompt.render_with(ours, payload.root(), &Text::from(event_type), &name);
     guard::defuse(prompt, route.guard)
 }
 
@@ -69,6 +70,7 @@ pub(crate) fn request(
     event: &Event,
     task: &DeliveryTask,
     id: DeliveryId,
+    job: Option<&Job>,
     traceparent: &str,
     signing: Signing,
 ) -> Result<HermesRequest, String> {
@@ -79,8 +81,10 @@ pub(crate) fn request(
     let (body, guarded) = match route.body {
         BodyMode::Raw => (event.payload.clone(), Vec::new()),
         BodyMode::Prompt => {
-            let (prompt, guarded) = prompt(route, &event.r#type, &payload);
-            (with_prompt(route, event, task, &payload, &prompt)?, guarded)
+            let talaria = talaria(event, task, job).to_string();
+            let ours = parse(talaria.as_bytes()).map_err(|error| error.to_string())?;
+            let (prompt, guarded) = prompt(route, &event.r#type, ours.root(), &payload);
+            (with_prompt(route, event, &payload, (ours.root(), &talaria), &prompt)?, guarded)
         }
     };
     if body.len() > route.max_body_bytes {
@@ -114,21 +118,9 @@ pub(crate) fn handshake(route: &Route, key: &str, signing: Signing) -> Result<He
     Ok(HermesRequest { headers, body: Bytes::from_static(handshake::BODY), guarded: Vec::new() })
 }
 
-/// The payload with three members added at its end. Python takes the last of repeated keys, so ours count; all other bytes
-/// are OpenRouter's.
-fn with_prompt(
-    route: &Route,
-    event: &Event,
-    task: &DeliveryTask,
-    payload: &Document,
-    prompt: &Text,
-) -> Result<Bytes, String> {
-    let end = event.payload.iter().rposition(|byte| *byte == b'}');
-    let members = end.and_then(|end| event.payload.get(..end));
-    let (Some(members), Value::Object(object)) = (members, payload.root()) else {
-        return Err("the payload is not a JSON object".into());
-    };
-    let talaria = json!({
+/// The member `talaria` of the body, whose values are also those of tokens.
+fn talaria(event: &Event, task: &DeliveryTask, job: Option<&Job>) -> serde_json::Value {
+    let mut talaria = json!({
         "event_id": event.id,
         "delivery_id": task.delivery_id,
         "tenant": task.tenant,
@@ -136,7 +128,30 @@ fn with_prompt(
         "attempt": task.attempts + 1,
         "generation": task.generation,
     });
-    let extra = dump_line(&render_extra(&route.extra, payload.root()));
+    if let (Some(job), Some(members)) = (job, talaria.as_object_mut()) {
+        // In one order, so that a repeated attempt has the same bytes.
+        let context: BTreeMap<&String, &String> = job.context.iter().collect();
+        let job = json!({"id": job.id, "request_id": job.request_id, "context": context});
+        members.insert("job".to_owned(), job);
+    }
+    talaria
+}
+
+/// The payload with three members added at its end. Python takes the last of repeated keys, so ours count; all other bytes
+/// are OpenRouter's.
+fn with_prompt(
+    route: &Route,
+    event: &Event,
+    payload: &Document,
+    (ours, talaria): (&Value, &str),
+    prompt: &Text,
+) -> Result<Bytes, String> {
+    let end = event.payload.iter().rposition(|byte| *byte == b'}');
+    let members = end.and_then(|end| event.payload.get(..end));
+    let (Some(members), Value::Object(object)) = (members, payload.root()) else {
+        return Err("the payload is not a JSON object".into());
+    };
+    let extra = dump_line(&render_extra(&route.extra, ours, payload.root()));
     let comma = if object.is_empty() { "" } else { "," };
     let ours = format!("{comma}\"prompt\":{},\"extra\":{extra},\"talaria\":{talaria}}}", dump_text(prompt));
     Ok([members, ours.as_bytes()].concat().into())
@@ -223,7 +238,7 @@ mod tests {
             attempts: 4,
             ..DeliveryTask::default()
         };
-        request(&route, event, &task, id, TRACE, Signing { secret: 0, now: now() })
+        request(&route, event, &task, id, None, TRACE, Signing { secret: 0, now: now() })
     }
 
     #[test]

@@ -7,7 +7,7 @@ use crate::{
 use jiff::Timestamp;
 use std::{collections::BTreeMap, sync::Arc};
 use talaria_bus::Partition;
-use talaria_proto::v1::{Record, ReplayJob};
+use talaria_proto::v1::{Record, ReplayJob, StartJob};
 use thiserror::Error;
 use tokio::sync::{OwnedMutexGuard, mpsc, oneshot, watch};
 
@@ -18,6 +18,12 @@ pub(crate) enum Command {
     Cancel(DeliveryKey, AuditInfo),
     /// Of a waiting delivery: sends it now, under a new generation.
     Replay(DeliveryKey, AuditInfo),
+    StartJob(Box<StartJob>),
+    StopJob {
+        id: String,
+        by: String,
+        reason: String,
+    },
     /// Of a shut route, now.
     Probe {
         tenant: String,
@@ -40,6 +46,15 @@ pub(crate) enum NotDone {
     TooLarge,
     #[error("the route {0}")]
     NoProbe(NoProbe),
+    /// The same request came before.
+    #[error("the job is known")]
+    JobKnown,
+    #[error("another request came under the same id")]
+    OtherRequest,
+    #[error("{0}")]
+    OverBudget(String),
+    #[error("the tenant has no openrouter.api_key")]
+    NoApiKey,
 }
 
 /// A command's answer: the sequence of the commit that carried it out.
@@ -67,13 +82,13 @@ pub(crate) struct PartitionGauges {
     /// All events up to this sequence are planned.
     pub planned_through: u64,
     /// Running replay jobs.
-    pub jobs: Vec<ReplayJob>,
+    pub replays: Vec<ReplayJob>,
 }
 
 pub(crate) enum OwnerRequest {
     Command(Command, oneshot::Sender<Done>),
     Gauges(oneshot::Sender<PartitionGauges>),
-    Jobs(oneshot::Sender<Vec<ReplayJob>>),
+    Replays(oneshot::Sender<Vec<ReplayJob>>),
 }
 
 /// The owner of a partition, in this relay. Clones share it.
@@ -123,8 +138,8 @@ impl Owner {
     }
 
     /// The running replay jobs; `None` when the partition is not owned any more.
-    pub(crate) async fn jobs(&self) -> Option<Vec<ReplayJob>> {
-        self.ask(OwnerRequest::Jobs).await
+    pub(crate) async fn replays(&self) -> Option<Vec<ReplayJob>> {
+        self.ask(OwnerRequest::Replays).await
     }
 
     async fn ask<T>(&self, request: impl FnOnce(oneshot::Sender<T>) -> OwnerRequest) -> Option<T> {

@@ -36,7 +36,8 @@ pub(crate) use recent::RecentEvents;
 pub(crate) mod testing {
     pub(crate) use super::{
         clock_guard::{ClockGuard, Look},
-        machine::{Action, Attempt, Keeping, Machine, Outcome},
+        handle::Command,
+        machine::{Action, Attempt, Keeping, Machine, Outcome, PollJob, Submit},
         state::{Payload, State},
     };
 }

@@ -50,6 +50,17 @@ pub(crate) enum Error {
     NoProbe { tenant: String, route: String, why: NoProbe },
     #[error("{0} has ended already")]
     JobEnded(String),
+    #[error("{0} is being submitted: try again in a minute")]
+    BeingSubmitted(String),
+    /// The tenant's configuration lacks it, or the ingress cannot read it.
+    #[error("{0}")]
+    NoApiKey(String),
+    #[error("another request came under the id {0}; a new request needs an id of its own")]
+    OtherRequest(String),
+    #[error("the job was not submitted: {0}")]
+    OverBudget(String),
+    #[error("{0}; no job was made")]
+    NoIngress(String),
     #[error("what is asked for is too large for the bus")]
     TooLarge,
     #[error("the bus or the status is far behind; nothing was done, try again")]
@@ -122,7 +133,10 @@ impl Error {
             | Self::RouteDoesNotWant { .. }
             | Self::NoProbe { .. }
             | Self::JobEnded(_)
+            | Self::BeingSubmitted(_)
+            | Self::NoApiKey(_)
             | Self::TooLarge => Code::FailedPrecondition,
+            Self::OtherRequest(_) => Code::AlreadyExists,
             Self::NotKnownYet { .. }
             | Self::FarBehind
             | Self::Lost
@@ -132,9 +146,10 @@ impl Error {
             | Self::MayBeDone { .. }
             | Self::NotOwned
             | Self::Stopping
+            | Self::NoIngress(_)
             | Self::Bus(_) => Code::Unavailable,
             Self::UnknownQuestion => Code::Unimplemented,
-            Self::AnswerTooLarge => Code::ResourceExhausted,
+            Self::AnswerTooLarge | Self::OverBudget(_) => Code::ResourceExhausted,
             Self::View => Code::Internal,
         }
     }

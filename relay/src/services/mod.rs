@@ -1,12 +1,12 @@
 //! The interfaces of a relay: the gRPC services, and the gauges for metrics. No other module may use this one.
 //!
 //! ```text
-//! client ─▶ access ─▶ status, control ─▶ cluster ─┬─▶ local, operator ─▶ view, owners     of this relay
-//!                                                 └─▶ bus.ask ─▶ cluster::serve ─▶ …      of the others
+//! client ─▶ access ─▶ status, control, jobs ─▶ cluster ─┬─▶ local, operator ─▶ view, owners     of this relay
+//!                                                       └─▶ bus.ask ─▶ cluster::serve ─▶ …      of the others
 //! ```
 //!
 //! - [`server`]: the gRPC server. [`access`]: access control, before all services.
-//! - [`status`]: `StatusService`; [`control`]: `ControlService`. [`error`]: their errors; [`page_token`]: their page tokens.
+//! - [`status`]: `StatusService`; [`control`]: `ControlService`; [`jobs`]: `JobService`. [`error`]: their errors; [`page_token`]: their page tokens.
 //! - [`cluster`]: answers for all partitions, with the other relays. [`local`]: this relay's own part.
 //! - [`refusals`]: the refusals that ingresses announce.
 //! - [`gauges`]: the state of the partitions, for metrics.
@@ -29,6 +29,7 @@ pub(crate) mod cluster;
 pub(crate) mod control;
 mod error;
 pub(crate) mod gauges;
+pub(crate) mod jobs;
 mod local;
 mod page_token;
 pub(crate) mod refusals;
@@ -41,6 +42,7 @@ use crate::{
     view::View,
 };
 use control::{ControlServer, Operator};
+use jobs::JobServer;
 use local::Local;
 use refusals::Refusals;
 use status::StatusServer;
@@ -67,6 +69,7 @@ pub(crate) struct Parts {
 pub(crate) struct Services {
     pub status: StatusServer,
     pub control: ControlServer,
+    pub jobs: JobServer,
     /// For [`control::run_jobs`] and [`cluster::answer_questions`].
     pub operator: Operator,
     /// For [`gauges::Gauges`].
@@ -82,8 +85,9 @@ impl Services {
         let cluster = cluster::Cluster::new(operator.clone(), ownership);
         let refusals = Refusals::default();
         Self {
-            status: StatusServer::new(cluster.clone(), config_status, refusals.clone(), stop),
+            status: StatusServer::new(cluster.clone(), config_status, refusals.clone(), stop.clone()),
             control: ControlServer::new(cluster.clone()),
+            jobs: JobServer::new(cluster.clone(), stop),
             operator,
             cluster,
             refusals,

@@ -3,7 +3,7 @@
 use crate::{
     Error,
     partition::health::Health,
-    services::{access, control::ControlServer, status::StatusServer},
+    services::{access, control::ControlServer, jobs::JobServer, status::StatusServer},
 };
 use std::{sync::Arc, time::Duration};
 use talaria_core::config::Config;
@@ -11,6 +11,7 @@ use talaria_proto::{
     FILE_DESCRIPTOR_SET,
     v1::{
         control_service_server::{self, ControlServiceServer},
+        job_service_server::{self, JobServiceServer},
         status_service_server::{self, StatusServiceServer},
     },
 };
@@ -22,7 +23,12 @@ use tonic_health::{
 };
 
 /// The services of the health service; the empty name stands for all.
-const SERVICES: [&str; 3] = ["", status_service_server::SERVICE_NAME, control_service_server::SERVICE_NAME];
+const SERVICES: [&str; 4] = [
+    "",
+    status_service_server::SERVICE_NAME,
+    control_service_server::SERVICE_NAME,
+    job_service_server::SERVICE_NAME,
+];
 
 /// How often an idle client is pinged; a connection without an answer is closed.
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(60);
@@ -37,6 +43,7 @@ pub(crate) fn serve(
     config: watch::Receiver<Arc<Config>>,
     status: StatusServer,
     control: ControlServer,
+    jobs: JobServer,
     health: watch::Receiver<Health>,
     end: CancellationToken,
 ) -> Result<impl Future<Output = ()> + Send, Error> {
@@ -60,6 +67,7 @@ pub(crate) fn serve(
         .add_service(reflection().build_v1alpha()?)
         .add_service(StatusServiceServer::new(status))
         .add_service(ControlServiceServer::new(control))
+        .add_service(JobServiceServer::new(jobs))
         .serve_with_incoming_shutdown(
             access::listen(listener, config, refusals),
             end.clone().cancelled_owned(),

@@ -29,7 +29,7 @@ pub(super) static CONFIGS: LazyLock<[(Arc<Config>, Settings); 3]> = LazyLock::ne
 fn compile(paces: [&str; ROUTES]) -> (Arc<Config>, Settings) {
     let mut text = "tenants:\n".to_owned();
     for tenant in 0..TENANTS {
-        write!(text, "  t{tenant}:\n    openrouter: {{secrets: [{{file: secret}}]}}\n    routes:\n").unwrap();
+        write!(text, "  t{tenant}:\n    openrouter: {{secrets: [{{file: secret}}], api_key: {{file: secret}}}}\n    routes:\n").unwrap();
         for (route, pace) in paces.iter().enumerate().filter(|(_, pace)| !pace.is_empty()) {
             writeln!(
                 text,
@@ -124,6 +124,30 @@ pub(super) enum Happening {
     Ends {
         flight: u64,
     },
+    /// A client submits a job.
+    Submit {
+        tenant: usize,
+    },
+    /// The request to make a job reaches OpenRouter, or is refused.
+    SubmitArrives {
+        relay: usize,
+        run: u64,
+        job: u64,
+    },
+    SubmitAnswered {
+        relay: usize,
+        run: u64,
+        job: u64,
+        is_lost: bool,
+    },
+    JobEnds {
+        job: u64,
+    },
+    PollAnswered {
+        relay: usize,
+        run: u64,
+        job: u64,
+    },
 }
 
 pub(super) fn a_week(rng: &mut StdRng) -> Vec<(Duration, Happening)> {
@@ -180,6 +204,10 @@ pub(super) fn a_week(rng: &mut StdRng) -> Vec<(Duration, Happening)> {
         if rng.random_ratio(1, 3) {
             at(begin + rng.random_range(0..12), Happening::Killed);
         }
+    }
+    for _ in 0..300 {
+        let tenant = rng.random_range(QUIET..TENANTS);
+        at(rng.random_range(0..week), Happening::Submit { tenant });
     }
     for _ in 0..100 {
         at(rng.random_range(0..week), Happening::Repeat);

@@ -1,6 +1,9 @@
 //! The partition's journal with its fence, and all records ever, folded as the view folds them.
 
-use crate::{decisions::fold::Folded, partition::testing::State};
+use crate::{
+    decisions::{fold::Folded, job::has_ended},
+    partition::testing::State,
+};
 use std::{
     collections::{HashMap, HashSet},
     sync::Arc,
@@ -8,7 +11,7 @@ use std::{
 use talaria_core::id::{DeliveryId, EventId};
 use talaria_proto::{
     time::from_proto,
-    v1::{Commit, DeliveryRef, DeliveryState, record::What},
+    v1::{Commit, DeliveryRef, DeliveryState, Job, record::What},
 };
 
 /// A relay, and its run.
@@ -31,6 +34,10 @@ pub(super) struct Journal {
     pub was_trimmed: bool,
     /// Deliveries of events that came again after they were forgotten.
     pub planned_again: HashSet<DeliveryId>,
+    /// The last record of each job.
+    pub jobs: HashMap<String, Job>,
+    /// Repetitions with another body.
+    pub conflicts: usize,
 }
 
 impl Journal {
@@ -93,6 +100,13 @@ impl Journal {
             }
             What::EventCarried(carried) => {
                 self.planned.insert(carried.event.as_ref().unwrap().id.parse().unwrap(), self.next);
+            }
+            What::EventRepeated(repeated) => self.conflicts += usize::from(repeated.conflict.is_some()),
+            What::Job(job) => {
+                let known = self.jobs.insert(job.id.clone(), job.clone());
+                if let Some(known) = known.filter(|known| has_ended(known) && !self.has_lost) {
+                    assert_eq!(known.state, job.state, "a job goes on from its end");
+                }
             }
             What::EventsForgotten(forgotten) => self.planned.retain(|_, seq| *seq >= forgotten.before),
             _ => {}

@@ -1,10 +1,12 @@
 //! The simulated world: a partition, the relays that own it one after the other, and the Hermes that they send to.
 //!
 //! - [`relays`]: takeovers, and the loop of an owner. [`flights`]: requests under way. [`operators`]: pauses, reloads, retention.
+//! - [`jobs`]: jobs at OpenRouter.
 //! - [`account`]: the invariants at the end.
 
 mod account;
 mod flights;
+mod jobs;
 mod operators;
 mod relays;
 
@@ -18,6 +20,7 @@ use crate::{
     partition::testing::{Action, Attempt, ClockGuard, Look, Machine, Outcome},
 };
 use jiff::{SignedDuration, Timestamp};
+use jobs::{JobAnswer, OpenRouter};
 use rand::{Rng as _, SeedableRng as _, rngs::StdRng, seq::IndexedRandom as _};
 use std::{
     cmp::Reverse,
@@ -69,6 +72,7 @@ struct RelayRun {
     /// It stands still until then.
     frozen: Option<Timestamp>,
     ended: VecDeque<(u64, Outcome)>,
+    answers: VecDeque<JobAnswer>,
     clock_guard: ClockGuard,
     is_leaving: bool,
     /// When it is scheduled to look for work.
@@ -102,6 +106,7 @@ pub(super) struct World {
     relays: [Option<RelayRun>; RELAYS],
     runs: u64,
     flights: HashMap<u64, Flight>,
+    openrouter: OpenRouter,
     paused: HashSet<RouteName>,
     hermes: BTreeMap<(usize, usize), Hermes>,
     /// Routes whose Hermes was stricter than agreed at some time, or got requests of a relay that had stood still.
@@ -136,6 +141,7 @@ impl World {
             relays: [const { None }; RELAYS],
             runs: 0,
             flights: HashMap::new(),
+            openrouter: OpenRouter::default(),
             paused: HashSet::new(),
             hermes: all.map(|name| (name, hermes(name))).collect(),
             surprised: HashSet::new(),
@@ -247,6 +253,13 @@ impl World {
             Happening::Sent { flight } => self.send(flight, what),
             Happening::Arrives { flight } => self.arrives(flight),
             Happening::Ends { flight } => self.ends(flight),
+            Happening::Submit { tenant } => self.submit_job(tenant),
+            Happening::SubmitArrives { relay, run, job } => self.submit_arrives(relay, run, job),
+            Happening::SubmitAnswered { relay, run, job, is_lost } => {
+                self.submit_answered(relay, run, job, is_lost);
+            }
+            Happening::JobEnds { job } => self.job_ends(job),
+            Happening::PollAnswered { relay, run, job } => self.poll_answered(relay, run, job),
         }
     }
 

@@ -169,6 +169,8 @@ impl<'a> Batch<'a> {
             Some(What::PauseChanged(changed)) => self.pause_changed(changed),
             Some(What::Acted(action)) => self.acted(seq, action, at),
             Some(What::ReplayJob(job)) => self.replay_job(job),
+            Some(What::Job(job)) => self.job(job),
+            Some(What::JobsForgotten(forgotten)) => self.jobs_forgotten(forgotten),
             Some(What::Opened(opened)) => self.opened(opened),
             // `None` is a record of a newer version; an update rebuilds the view.
             Some(What::Closed(_) | What::EventsForgotten(_)) | None => Ok(()),
@@ -178,6 +180,7 @@ impl<'a> Batch<'a> {
     fn planned(&mut self, seq: u64, planned: &'a EventPlanned, at: Timestamp) -> rusqlite::Result<()> {
         let Some(event) = &planned.event else { return Ok(()) };
         let Some(id) = self.event(seq, event, !planned.routes.is_empty())? else { return Ok(()) };
+        self.counts.cost(self.partition, event, &planned.routes);
         for route in &planned.routes {
             let lane = self.lane(&event.tenant, route)?;
             let id = DeliveryId { event: id, route: lane.key }.to_string();
@@ -274,8 +277,14 @@ impl<'a> Batch<'a> {
         let update = "UPDATE events SET base = ? WHERE seq = ?";
         let is_known = self.connection.prepare_cached(update)?.execute((self.seq, seq))? > 0;
         let matched = !carried.waiting.is_empty() || !carried.done.is_empty();
-        if !is_known && self.event(seq, event, matched)?.is_none() {
-            return Ok(());
+        if !is_known {
+            if self.event(seq, event, matched)?.is_none() {
+                return Ok(());
+            }
+            let waiting = carried.waiting.iter().filter_map(|waiting| waiting.task.as_ref());
+            let waiting = waiting.map(|task| task.route.clone());
+            let routes: Vec<String> = waiting.chain(carried.done.iter().map(|done| done.route.clone())).collect();
+            self.counts.cost(self.partition, event, &routes);
         }
         for waiting in &carried.waiting {
             let Some(task) = &waiting.task else { continue };

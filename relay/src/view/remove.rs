@@ -1,7 +1,7 @@
 //! Removes rows: of forgotten events, of partitions that are not owned any more, and older than the retention. Large numbers of
 //! rows are removed in steps, so that other writes are not delayed.
 
-use super::apply::Counts;
+use super::{apply::Counts, schema::day};
 use rusqlite::{Connection, Transaction};
 
 /// The most rows in one step.
@@ -37,6 +37,8 @@ pub(super) fn partition(connection: &mut Connection, partition: u16) -> rusqlite
         for delete in [
             "actions WHERE partition = ?",
             "replay_jobs WHERE partition = ?",
+            "jobs WHERE partition = ?",
+            "costs WHERE partition = ?",
             "pauses WHERE partition = ?",
             "delivery_counts WHERE lane IN (SELECT lane FROM lanes WHERE partition = ?)",
             "lanes WHERE partition = ?",
@@ -63,6 +65,7 @@ pub(super) fn expired(connection: &mut Connection, before: i64) -> rusqlite::Res
     ] {
         transaction.prepare_cached(&format!("DELETE FROM {delete}"))?.execute([before])?;
     }
+    transaction.prepare_cached("DELETE FROM costs WHERE day < ?")?.execute([day(before)])?;
     let delete = "DELETE FROM spans WHERE high < (SELECT coalesce(min(seq), high + 1) FROM events)";
     transaction.prepare_cached(delete)?.execute(())?;
     transaction.commit()

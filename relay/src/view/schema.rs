@@ -8,7 +8,7 @@ use rusqlite::{Row, types::Type};
 use talaria_proto::v1::Attempt;
 
 /// A file of another version is rebuilt.
-pub(super) const VERSION: i64 = 6;
+pub(super) const VERSION: i64 = 7;
 
 pub(super) const TABLES: &str = "
 -- The journal that was folded, and the boot of the machine in which the file is in use.
@@ -121,6 +121,31 @@ CREATE TABLE replay_jobs (
     job BLOB NOT NULL,
     PRIMARY KEY (id, partition)
 ) WITHOUT ROWID;
+-- Jobs at OpenRouter.
+CREATE TABLE jobs (
+    id TEXT PRIMARY KEY,
+    partition INTEGER NOT NULL,
+    tenant TEXT NOT NULL,
+    openrouter_id TEXT NOT NULL,
+    state INTEGER NOT NULL,
+    created_at INTEGER NOT NULL,
+    changed_at INTEGER NOT NULL,
+    job BLOB NOT NULL
+);
+CREATE INDEX jobs_created ON jobs (created_at, id);
+CREATE INDEX jobs_openrouter_id ON jobs (openrouter_id) WHERE openrouter_id != '';
+-- What the events of a day cost, by the day of their receipt in UTC (days since 1970).
+CREATE TABLE costs (
+    day INTEGER NOT NULL,
+    tenant TEXT NOT NULL,
+    model TEXT NOT NULL,
+    routes TEXT NOT NULL,
+    partition INTEGER NOT NULL,
+    events INTEGER NOT NULL,
+    without_cost INTEGER NOT NULL,
+    micros INTEGER NOT NULL,
+    PRIMARY KEY (day, tenant, model, routes)
+) WITHOUT ROWID;
 -- Updated with the rows, because counting a million of them is slow.
 CREATE TABLE delivery_counts (
     lane INTEGER NOT NULL,
@@ -173,6 +198,11 @@ pub(super) fn span(micros: i64) -> i64 {
 /// six bytes.
 pub(super) fn job_key(prefix: &[u8]) -> i64 {
     prefix.iter().take(6).fold(0, |key, byte| key << 8 | i64::from(*byte)) - (1 << 47)
+}
+
+/// The day of a time in UTC: days since 1970.
+pub(crate) fn day(micros: i64) -> i64 {
+    micros.div_euclid(86_400_000_000)
 }
 
 /// The position of an action in lists: its commit, and its index within it. Positions rise with the journal, over all

@@ -137,7 +137,8 @@ impl Machine {
         };
         self.push_what(now, task.event_seq, What::AttemptStarted(started));
         let payload = self.state.payload(task.event_seq);
-        let attempt = Attempt { key, task, id, route, payload, secret, admitted: now, not_before: None };
+        let job = self.state.job_ended_by(id.event).cloned().map(Box::new);
+        let attempt = Attempt { key, task, id, route, payload, secret, job, admitted: now, not_before: None };
         self.actions.push(Action::Attempt(Box::new(attempt)));
         true
     }

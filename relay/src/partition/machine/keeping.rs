@@ -43,6 +43,7 @@ impl Machine {
         if let Some(seq) = self.state.forgettable(before(now, retention)) {
             self.push_what(now, 0, What::EventsForgotten(EventsForgotten { before: seq }));
         }
+        self.forget_jobs(before(now, retention), now);
         Keeping {
             renew: self.opened_at < before(now, retention / 4),
             carry: self.state.to_carry(before(now, retention / 2), max),

@@ -12,13 +12,16 @@
 //! 4. The records of one input are in one commit.
 //!
 //! This file has the commits and the planning of events. [`attempts`]: from a due delivery to the conclusion of its attempt.
+//! [`jobs`]: jobs at OpenRouter.
 //! [`windows`]: the number of deliveries under way. [`commands`]: operators' requests. [`keeping`]: the retention and the clock.
 
 mod attempts;
 mod commands;
+mod jobs;
 mod keeping;
 mod windows;
 
+pub(crate) use jobs::{PollJob, Submit};
 pub(crate) use keeping::Keeping;
 use talaria_proto::time::to_proto;
 
@@ -34,14 +37,18 @@ use crate::{
 use jiff::Timestamp;
 use metrics::counter;
 use prost::Message as _;
-use std::{collections::HashMap, mem, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    mem,
+    sync::Arc,
+};
 use talaria_bus::{Floors, Identity, Incoming, Partition, Stored};
 use talaria_core::{
     config::{Config, Route},
     id::{DeliveryId, EventId},
 };
 use talaria_proto::v1::{
-    AttemptOutcome, Closed, Commit, DeliveryState, DeliveryTask, Event, EventConflict, EventRepeated, Record,
+    AttemptOutcome, Closed, Commit, DeliveryState, DeliveryTask, Event, EventConflict, EventRepeated, Job, Record,
     ReplayJob, record::What,
 };
 use tokio::sync::oneshot;
@@ -62,6 +69,8 @@ pub(crate) struct Attempt {
     pub payload: Payload,
     /// The index of the route's secret that signs the request.
     pub secret: usize,
+    /// The job that the event ended.
+    pub job: Option<Box<Job>>,
     pub admitted: Timestamp,
     /// The request must not go out before this.
     pub not_before: Option<Timestamp>,
@@ -70,6 +79,8 @@ pub(crate) struct Attempt {
 /// An effect to perform once the records before it are durable.
 pub(crate) enum Action {
     Attempt(Box<Attempt>),
+    /// Submits a job, once.
+    Submit(Box<Submit>),
     /// Answers a command; the sequence of the commit is the answer.
     Reply(oneshot::Sender<Done>),
 }
@@ -116,6 +127,11 @@ pub(crate) struct Machine {
     routes: HashMap<LaneId, RouteAdmission>,
     /// The number of lanes whose window was set by the current configuration.
     known_lanes: usize,
+    /// The ids of jobs whose submit, or whose poll, is under way.
+    submitting: BTreeSet<String>,
+    polling: BTreeSet<String>,
+    /// Until when a tenant is not polled, because OpenRouter refused its key.
+    denied: BTreeMap<String, Timestamp>,
     /// Of the commit that is being built.
     records: Vec<Record>,
     actions: Vec<Action>,
@@ -148,6 +164,9 @@ impl Machine {
             config,
             routes: HashMap::new(),
             known_lanes: 0,
+            submitting: BTreeSet::new(),
+            polling: BTreeSet::new(),
+            denied: BTreeMap::new(),
             records: Vec::new(),
             actions: Vec::new(),
             size: 0,
@@ -221,15 +240,17 @@ impl Machine {
             tracing::error!(seq, partition = %self.partition, "event without a valid id skipped");
             return Planned::Nothing;
         };
+        let is_polled = self.is_polled(event);
+        let only = self.join(event, now);
         let Some(known) = self.state.known(id) else {
             let tenant = self.config.tenants.get(&event.tenant).map(AsRef::as_ref);
-            let record = plan(seq, event, tenant, now);
+            let record = plan(seq, event, tenant, only.as_deref(), now);
             let has_routes =
                 matches!(&record.what, Some(What::EventPlanned(planned)) if !planned.routes.is_empty());
             self.push(record);
             return if has_routes { Planned::ForRoutes } else { Planned::ForNone };
         };
-        let is_conflict = known.digest != super::state::digest(&event.payload_sha256);
+        let is_conflict = known.digest != super::state::digest(&event.payload_sha256) && !is_polled;
         let conflict = is_conflict.then(|| {
             let fits = event.payload.len() + ROOM <= self.largest;
             EventConflict {
@@ -271,7 +292,7 @@ impl Machine {
 
     /// Whether no attempt is under way and no record waits.
     pub(crate) fn is_idle(&self) -> bool {
-        self.records.is_empty() && self.state.under_way_count() == 0
+        self.records.is_empty() && self.state.under_way_count() == 0 && self.submitting.is_empty()
     }
 
     /// Gives the partition up in order.
@@ -293,8 +314,8 @@ impl Machine {
         self.state.planned_through()
     }
 
-    pub(crate) fn jobs(&self) -> Vec<ReplayJob> {
-        self.state.jobs().cloned().collect()
+    pub(crate) fn replays(&self) -> Vec<ReplayJob> {
+        self.state.replays().cloned().collect()
     }
 
     pub(crate) fn gauges(&self, now: Timestamp) -> PartitionGauges {
@@ -313,7 +334,7 @@ impl Machine {
         PartitionGauges {
             lanes: lanes.collect(),
             planned_through: self.state.planned_through(),
-            jobs: self.jobs(),
+            replays: self.replays(),
         }
     }
 }

@@ -6,9 +6,11 @@
 //!
 //! - [`take_over`](mod@take_over): from a partition's journal to its owner.
 //! - [`planning`]: the events that came in. [`upkeep`]: the clock and the retention.
+//! - [`jobs`]: questions to OpenRouter about jobs.
 //! - [`attempts`]: attempts under way, by the [`sender`]. [`reading`]: events that are read meanwhile.
 
 mod attempts;
+mod jobs;
 mod planning;
 mod reading;
 mod sender;
@@ -27,6 +29,7 @@ use super::{
 use crate::clock::Clock;
 use crate::view::{Fed, Feed, View};
 use attempts::RunningAttempts;
+use jobs::Answered;
 use jiff::Timestamp;
 use metrics::counter;
 use std::{collections::VecDeque, future::Future, ops::ControlFlow, pin::Pin, sync::Arc, time::Duration};
@@ -121,6 +124,8 @@ pub(crate) struct Running {
     needs: watch::Sender<Needs>,
     requests: mpsc::Receiver<OwnerRequest>,
     attempts: RunningAttempts,
+    /// Questions to OpenRouter.
+    asked: JoinSet<Answered>,
     clock_guard: ClockGuard,
     /// Free permits, and those of attempts whose commit is not durable yet, in the order of the attempts.
     permits: Vec<OwnedSemaphorePermit>,
@@ -145,6 +150,7 @@ impl Running {
         looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             let starved = self.dispatch();
+            self.poll_jobs();
             self.append();
             if drained.is_some() && self.machine.is_idle() && self.appending.is_none() {
                 return self.close().await;
@@ -152,12 +158,17 @@ impl Running {
             let takes = self.machine.has_room(0);
             let plans = takes && drained.is_none();
             let next_due = if self.appending.is_some() { None } else { self.machine.next_due() };
+            let next_job = if takes { self.machine.next_due_job() } else { None };
             let in_flight = Arc::clone(&self.tools.in_flight);
             let clock = self.tools.clock.clone();
             let flow = tokio::select! {
                 appended = append_ended(&mut self.appending) => self.appended(appended),
                 Some(ended) = self.attempts.endings.recv(), if takes => {
                     self.attempts_ended(ended);
+                    ControlFlow::Continue(())
+                }
+                Some(answered) = self.asked.join_next(), if takes => {
+                    self.answered(answered);
                     ControlFlow::Continue(())
                 }
                 Some(stored) = self.events.recv(), if plans => {
@@ -189,6 +200,7 @@ impl Running {
                 }
                 () = gathered(self.append_at), if self.journal.is_some() => ControlFlow::Continue(()),
                 () = sleep_until(&clock, next_due), if next_due.is_some() && !starved => ControlFlow::Continue(()),
+                () = sleep_until(&clock, next_job), if next_job.is_some() => ControlFlow::Continue(()),
                 Ok(permit) = in_flight.acquire_owned(), if starved => {
                     self.permits.push(permit);
                     ControlFlow::Continue(())
@@ -289,6 +301,7 @@ impl Running {
                     self.machine.goes_out(&mut attempt, now);
                     self.attempt(attempt);
                 }
+                Action::Submit(submit) => self.submit(*submit),
                 // The caller may have gone.
                 Action::Reply(reply) => drop(reply.send(Ok(seq))),
             }
@@ -302,7 +315,7 @@ impl Running {
         match request {
             OwnerRequest::Command(command, reply) => self.machine.command(command, reply, now),
             OwnerRequest::Gauges(reply) => drop(reply.send(self.machine.gauges(now))),
-            OwnerRequest::Jobs(reply) => drop(reply.send(self.machine.jobs())),
+            OwnerRequest::Replays(reply) => drop(reply.send(self.machine.replays())),
         }
     }
 

@@ -57,7 +57,7 @@ impl Sender {
             // In a box, because it is rarely needed and would make each attempt's future larger.
             None => Box::pin(self.event(&attempt)).await,
         };
-        let Attempt { task, id, route, secret, .. } = &*attempt;
+        let Attempt { task, id, route, secret, job, .. } = &*attempt;
         let traceparent = event.as_ref().map_or("", |event| event.traceparent.as_str());
         // A span in the event's trace, and the parent of Hermes' request.
         let mut span = self.tracer.span("attempt", Kind::Client, traceparent, SystemTime::now());
@@ -66,7 +66,7 @@ impl Sender {
             Some(event) => {
                 let traceparent = span.traceparent().unwrap_or_default();
                 let signing = prepare::Signing { secret: *secret, now: started_at };
-                prepare::request(route, event, task, *id, &traceparent, signing)
+                prepare::request(route, event, task, *id, job.as_deref(), &traceparent, signing)
             }
             None => Err("its event is not kept any more".to_owned()),
         };

@@ -48,6 +48,7 @@ pub(crate) async fn take_over(
     // The first commit has `Opened`; interrupted attempts may need several.
     loop {
         let (interrupted, more) = machine.interrupt(now, rand::random());
+        let more = more || machine.interrupt_jobs(now);
         counter!("talaria_attempts_total", "outcome" => "interrupted").increment(interrupted);
         let (commit, _) = machine.take_commit();
         last = journal.append(commit).await.map_err(TakeOverError::Append)?;
@@ -84,6 +85,7 @@ pub(crate) async fn take_over(
         needs: needed,
         requests: receiver,
         attempts: RunningAttempts { give_up: CancellationToken::new(), ended, endings },
+        asked: JoinSet::new(),
         clock_guard,
         permits: Vec::new(),
         promised: VecDeque::new(),

@@ -22,8 +22,8 @@ use talaria_proto::{
 impl State {
     /// Applies a record of the commit that is being built or replayed. Records must be applied in order.
     pub(crate) fn apply(&mut self, record: &Record) {
-        let Self { commits, kept, planned_through, opened_at, .. } = self;
-        let pending = commits.open(|| super::keeping::floors(kept, *planned_through, *opened_at));
+        let Self { commits, kept, jobs, planned_through, opened_at, .. } = self;
+        let pending = commits.open(|| super::keeping::floors(kept, jobs, *planned_through, *opened_at));
         pending.has_opened |= matches!(record.what, Some(What::Opened(_)));
         let (event_seq, at) = (record.event_seq, read(record.at.as_ref()));
         if let Some(kept) = self.kept.find(event_seq).and_then(|ix| self.kept.get_mut(ix)) {
@@ -44,7 +44,9 @@ impl State {
             Some(What::EventCarried(carried)) => self.carry(event_seq, at, carried),
             Some(What::RouteChanged(changed)) => self.change_route(changed),
             Some(What::PauseChanged(changed)) => self.paused.change(changed),
-            Some(What::ReplayJob(job)) => self.change_job(job),
+            Some(What::ReplayJob(job)) => self.change_replay(job),
+            Some(What::Job(job)) => self.jobs.change(job, self.commits.base()),
+            Some(What::JobsForgotten(forgotten)) => self.jobs.forget(read(forgotten.unchanged_since.as_ref())),
             Some(What::EventsForgotten(forgotten)) => self.forget(forgotten.before),
             Some(What::Acted(_)) | None => {}
         }
@@ -61,6 +63,7 @@ impl State {
     pub(crate) fn committed(&mut self, seq: u64) {
         let Some(commit) = self.commits.committed() else { return };
         self.kept.number(commit.base, seq);
+        self.jobs.number(commit.base, seq);
         if commit.has_opened {
             self.opened_at = Some(seq);
         }
@@ -180,11 +183,11 @@ impl State {
         }
     }
 
-    pub(super) fn change_job(&mut self, job: &ReplayJob) {
+    pub(super) fn change_replay(&mut self, job: &ReplayJob) {
         if job.state() == ReplayJobState::Running {
-            self.jobs.insert(job.id.clone(), job.clone());
+            self.replays.insert(job.id.clone(), job.clone());
         } else {
-            self.jobs.remove(&job.id);
+            self.replays.remove(&job.id);
         }
     }
 

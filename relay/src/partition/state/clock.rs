@@ -16,6 +16,7 @@ impl State {
     /// Makes all waiting deliveries due earlier by `by` nanoseconds, so that they wait as long as by the clock of the last
     /// record. The times in [`super::Memory`] are for the caller.
     pub(super) fn set_back(&mut self, by: i64) {
+        self.jobs.set_back(by);
         self.waiting.iter_mut().for_each(|waiting| waiting.due = waiting.due.saturating_sub(by));
         for id in self.lanes.ids().collect::<Vec<_>>() {
             if let Some(lane) = self.lanes.change(id) {

@@ -3,7 +3,7 @@
 use super::{Memory, State, kept::Kept, lanes::LaneState, waiting::Waiting};
 use crate::decisions::breaker::Shut;
 use std::{collections::BTreeMap, fmt};
-use talaria_proto::v1::{DeliveryTask, PauseChanged, ReplayJob};
+use talaria_proto::v1::{DeliveryTask, Job, PauseChanged, ReplayJob};
 
 #[derive(Debug, PartialEq)]
 struct KnownState<'a> {
@@ -12,7 +12,8 @@ struct KnownState<'a> {
     kept: Vec<KnownEvent>,
     lanes: BTreeMap<(&'a str, &'a str), KnownLane>,
     pauses: Vec<&'a PauseChanged>,
-    jobs: Vec<&'a ReplayJob>,
+    replays: Vec<&'a ReplayJob>,
+    jobs: Vec<(&'a Job, Option<u64>)>,
     owner: Option<(&'a str, u64)>,
     opened_at: Option<u64>,
     floors: (u64, u64),
@@ -49,7 +50,8 @@ impl State {
             kept: self.kept.iter().map(|kept| self.event(kept)).collect(),
             lanes: self.lanes.ids().filter_map(|id| self.known_lane(id)).collect(),
             pauses: self.paused.all().collect(),
-            jobs: self.jobs().collect(),
+            replays: self.replays().collect(),
+            jobs: self.jobs.with_bases().collect(),
             owner: self.owner(),
             opened_at: self.opened_at,
             floors: (self.floors().events, self.floors().journal),

@@ -2,6 +2,7 @@
 
 use super::{
     State,
+    jobs::Jobs,
     kept::{Kept, KeptEvents},
     time::nanos,
 };
@@ -10,20 +11,21 @@ use talaria_bus::Floors;
 use talaria_proto::v1::DeliveryTask;
 
 /// The floors of a state that is durable.
-pub(super) fn floors(kept: &KeptEvents, planned_through: u64, opened_at: Option<u64>) -> Floors {
+pub(super) fn floors(kept: &KeptEvents, jobs: &Jobs, planned_through: u64, opened_at: Option<u64>) -> Floors {
     let next = planned_through.saturating_add(1);
     let events = kept.first_in_stream().map_or(next, |first| first.min(next));
     // Nothing may be trimmed before `Opened` repeats the small state.
     let opened = opened_at.unwrap_or(0);
     let first = kept.oldest().and_then(|(_, first)| first.base.seq());
-    Floors { events, journal: first.map_or(opened, |first| first.min(opened)) }
+    let journal = first.into_iter().chain(jobs.floor()).fold(opened, u64::min);
+    Floors { events, journal }
 }
 
 impl State {
     /// The sequences before which a relay that takes the partition over needs nothing. Records that are not durable yet do
     /// not raise them.
     pub(crate) fn floors(&self) -> Floors {
-        self.commits.lower(floors(&self.kept, self.planned_through, self.opened_at))
+        self.commits.lower(floors(&self.kept, &self.jobs, self.planned_through, self.opened_at))
     }
 
     /// The events with waiting deliveries whose base record is older, in the order of these records, without those that cannot
@@ -44,6 +46,11 @@ impl State {
     /// trimmed, the next owner would not know of the attempt.
     fn can_be_carried(&self, kept: &Kept) -> bool {
         kept.base.seq().is_some() && !self.of_event(kept).any(|(_, waiting)| waiting.is_under_way)
+    }
+
+    /// Whether a job has ended and did not change at or after a time.
+    pub(crate) fn has_old_jobs(&self, older_than: Timestamp) -> bool {
+        self.jobs.has_old(nanos(older_than))
     }
 
     /// `EventsForgotten.before`: the base record of the first event that has a waiting delivery, or whose last record is not

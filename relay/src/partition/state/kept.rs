@@ -25,6 +25,10 @@ impl Base {
         Self(number | PENDING)
     }
 
+    pub(super) fn known(seq: u64) -> Self {
+        Self(seq)
+    }
+
     fn is_pending(self) -> bool {
         self.0 >= PENDING
     }

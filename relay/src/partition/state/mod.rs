@@ -17,6 +17,7 @@ mod commits;
 #[cfg(test)]
 mod compare;
 mod event_set;
+mod jobs;
 mod keeping;
 mod kept;
 mod lanes;
@@ -40,13 +41,14 @@ use crate::{
 };
 use commits::Commits;
 use jiff::Timestamp;
+use jobs::Jobs;
 use kept::{Kept, KeptEvents};
 use lanes::{LaneState, Lanes};
 use pauses::Paused;
 use slab::{Ix, Slab};
 use std::{collections::BTreeMap, iter};
 use talaria_core::id::EventId;
-use talaria_proto::v1::{DeliveryTask, Pause, ReplayJob};
+use talaria_proto::v1::{DeliveryTask, Event, Job, Pause, ReplayJob};
 use time::{nanos, timestamp};
 use waiting::Waiting;
 
@@ -58,8 +60,10 @@ pub(crate) struct State {
     waiting: Slab<Waiting>,
     lanes: Lanes,
     paused: Paused,
-    /// The jobs that run, by id.
-    jobs: BTreeMap<String, ReplayJob>,
+    /// The replay jobs that run, by id.
+    replays: BTreeMap<String, ReplayJob>,
+    /// At OpenRouter.
+    jobs: Jobs,
     /// The relay and its run.
     owner: Option<(String, u64)>,
     opened_at: Option<u64>,
@@ -251,8 +255,37 @@ impl State {
     }
 
     /// The replay jobs that run.
-    pub(crate) fn jobs(&self) -> impl Iterator<Item = &ReplayJob> {
-        self.jobs.values()
+    pub(crate) fn replays(&self) -> impl Iterator<Item = &ReplayJob> {
+        self.replays.values()
+    }
+
+    /// A job at OpenRouter, by its id.
+    pub(crate) fn job(&self, id: &str) -> Option<&Job> {
+        self.jobs.get(id)
+    }
+
+    pub(crate) fn jobs(&self) -> impl Iterator<Item = &Job> {
+        self.jobs.all()
+    }
+
+    /// The job of an event: by the path of its callback, else by the job's id at OpenRouter.
+    pub(crate) fn job_of(&self, event: &Event) -> Option<&Job> {
+        self.jobs.of_event(event)
+    }
+
+    /// The job that the event of a delivery ended.
+    pub(crate) fn job_ended_by(&self, event: EventId) -> Option<&Job> {
+        self.jobs.ended_by(event)
+    }
+
+    /// The jobs that need something without a message from outside.
+    pub(crate) fn due_jobs(&self, now: Timestamp) -> impl Iterator<Item = &Job> {
+        self.jobs.due(now)
+    }
+
+    /// When the first job is due that `is_waiting` allows.
+    pub(crate) fn next_due_job(&self, is_waiting: impl Fn(&str) -> bool) -> Option<Timestamp> {
+        self.jobs.next_due(is_waiting).map(timestamp)
     }
 
     /// Sequence of the durable commit with the last `Opened`.

@@ -29,7 +29,7 @@ impl State {
             planned_through: self.planned_through,
             pauses: self.paused.set_back(self.behind(nanos(now))),
             routes: self.memories(nanos(now)),
-            jobs: self.jobs.values().cloned().collect(),
+            jobs: self.replays.values().cloned().collect(),
         };
         Record { at: Some(to_proto(now)), event_seq: 0, what: Some(What::Opened(opened)) }
     }
@@ -60,8 +60,8 @@ impl State {
         self.passed(opened.planned_through);
         self.paused = Paused::default();
         opened.pauses.iter().for_each(|changed| self.paused.change(changed));
-        self.jobs.clear();
-        opened.jobs.iter().for_each(|job| self.change_job(job));
+        self.replays.clear();
+        opened.jobs.iter().for_each(|job| self.change_replay(job));
         for lane in self.lanes.iter_mut() {
             lane.starts.clear();
             lane.shut = None;

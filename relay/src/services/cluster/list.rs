@@ -13,8 +13,8 @@ use crate::{
 };
 use prost::Message;
 use talaria_proto::v1::{
-    ClusterMethod, ControlAction, Delivery, Event, ListControlActionsRequest, ListDeliveriesRequest,
-    ListEventsRequest, ListQuarantinedRequest, ListReplayJobsRequest, ListUnmatchedRequest,
+    ClusterMethod, ControlAction, Delivery, Event, Job, ListControlActionsRequest, ListDeliveriesRequest,
+    ListEventsRequest, ListJobsRequest, ListQuarantinedRequest, ListReplayJobsRequest, ListUnmatchedRequest,
     QuarantinedCallback, ReplayJob, UnmatchedEvent,
 };
 
@@ -119,5 +119,6 @@ lists! {
             *known = merged(std::mem::take(known), other);
         }
     }
+    ListJobsRequest: ListJobs, "o", (i64, String), Job, openrouter_jobs, |request| request.tenant.as_str(); {}
     ListControlActionsRequest: ListControlActions, "a", i64, ControlAction, actions, |request| request.tenant.as_str(); {}
 }

@@ -17,7 +17,7 @@ use talaria_bus::Questions;
 use talaria_core::config::Scope;
 use talaria_proto::v1::{
     Answer, AnswerPiece, ClusterMethod as Method, ListControlActionsRequest, ListDeliveriesRequest,
-    ListEventsRequest, ListQuarantinedRequest, ListReplayJobsRequest, ListUnmatchedRequest, PlannedThrough,
+    ListEventsRequest, ListJobsRequest, ListQuarantinedRequest, ListReplayJobsRequest, ListUnmatchedRequest, PlannedThrough,
     Question, QuestionFailure, answer::Outcome,
 };
 use talaria_telemetry::LogLimiter;
@@ -129,8 +129,9 @@ async fn respond(operator: &Operator, question: &Question) -> Result<Bytes, Erro
     let caller = Caller::from(question.caller.clone().unwrap_or_default());
     let method = question.method();
     // The relay that asks has checked this, too; a faulty version must not give control to every caller.
-    if changes(method) && caller.scope < Scope::Control {
-        return Err(Error::Forbidden("this takes a token of scope control".to_owned()));
+    let (needed, name) = needed(method);
+    if caller.scope < needed {
+        return Err(Error::Forbidden(format!("this takes a token of scope {name}")));
     }
     if question.min_commit > 0 {
         local.shows(&local.own(), question.min_commit).await?;
@@ -157,6 +158,11 @@ async fn respond(operator: &Operator, question: &Question) -> Result<Bytes, Erro
         Method::CancelReplay => encode(operator.cancel_replay(caller, decode(request)?).await),
         Method::GetReplayJob => encode(local.job(caller, decode(request)?).await),
         Method::ListIds => encode(local.ids(caller, decode(request)?).await),
+        Method::StartJob => encode(operator.start_job(caller, decode(request)?).await),
+        Method::StopJob => encode(operator.stop_job(caller, decode(request)?).await),
+        Method::GetJob => encode(local.openrouter_job(caller, decode(request)?).await),
+        Method::ListJobs => list::<ListJobsRequest>(operator, caller, request).await,
+        Method::ListCosts => encode(local.costs(caller, decode(request)?).await),
         Method::PlannedThrough => {
             let event_seq = local.planned_through().await;
             encode(Ok(PlannedThrough { event_seq }))
@@ -165,13 +171,18 @@ async fn respond(operator: &Operator, question: &Question) -> Result<Bytes, Erro
     }
 }
 
-/// Whether a method changes something.
-fn changes(method: Method) -> bool {
-    use Method::{CancelDelivery, CancelReplay, Pause, ProbeRoute, ReplayDelivery, Resume, StartReplay};
-    matches!(
-        method,
-        CancelDelivery | CancelReplay | Pause | ProbeRoute | ReplayDelivery | Resume | StartReplay
-    )
+/// The scope that a method needs, and its name.
+fn needed(method: Method) -> (Scope, &'static str) {
+    use Method::{
+        CancelDelivery, CancelReplay, Pause, ProbeRoute, ReplayDelivery, Resume, StartJob, StartReplay, StopJob,
+    };
+    match method {
+        CancelDelivery | CancelReplay | Pause | ProbeRoute | ReplayDelivery | Resume | StartReplay => {
+            (Scope::Control, "control")
+        }
+        StartJob | StopJob => (Scope::Submit, "submit"),
+        _ => (Scope::Read, "read"),
+    }
 }
 
 async fn list<L: ListRequest>(operator: &Operator, caller: &Caller, request: &Bytes) -> Result<Bytes, Error> {

@@ -236,7 +236,7 @@ pub(super) fn wire_partition(number: u32, count: u16) -> Option<Partition> {
 
 /// The part of a job that runs in a partition.
 async fn part_of(owner: &Owner, id: &str, caller: &Caller) -> Option<ReplayJob> {
-    let jobs = owner.jobs().await.unwrap_or_default();
+    let jobs = owner.replays().await.unwrap_or_default();
     jobs.into_iter().find(|job| job.id == id && caller.sees_job(job))
 }
 

@@ -9,7 +9,7 @@ pub(super) mod explain;
 mod jobs;
 mod operator;
 mod replays;
-mod request;
+pub(super) mod request;
 mod runner;
 
 pub(crate) use operator::Operator;
@@ -34,7 +34,7 @@ use talaria_proto::v1::{
 use tonic::{Request, Response, Status};
 
 /// For a command. After it, the caller gets an error, and the command may still be done.
-const DEADLINE: Duration = Duration::from_secs(30);
+pub(super) const DEADLINE: Duration = Duration::from_secs(30);
 
 /// The service. Clones share it.
 #[derive(Clone)]
@@ -42,11 +42,18 @@ pub(crate) struct ControlServer {
     cluster: Cluster,
 }
 
-/// Runs a command to its end, even if the caller leaves: it may have begun in several partitions.
 async fn done<T: Send + 'static>(
     work: impl Future<Output = Result<T, Error>> + Send + 'static,
 ) -> Result<Response<T>, Status> {
-    match tokio::time::timeout(DEADLINE, tokio::spawn(work)).await {
+    finish(work, DEADLINE).await
+}
+
+/// Runs a command to its end, even if the caller leaves: it may have begun in several partitions.
+pub(super) async fn finish<T: Send + 'static>(
+    work: impl Future<Output = Result<T, Error>> + Send + 'static,
+    deadline: Duration,
+) -> Result<Response<T>, Status> {
+    match tokio::time::timeout(deadline, tokio::spawn(work)).await {
         Ok(Ok(outcome)) => Ok(Response::new(outcome?)),
         Ok(Err(_)) => Err(Status::internal("what was asked for broke off; the log says why")),
         Err(_) => Err(Status::unavailable(

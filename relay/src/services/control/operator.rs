@@ -66,12 +66,12 @@ impl Operator {
     pub(super) async fn append(&self, owner: &Owner, records: Vec<Record>) -> Result<u64, Error> {
         owner.command(Command::Append(records)).await.map_err(|error| match error {
             NotDone::TooLarge => Error::TooLarge,
-            NotDone::Lost | NotDone::NotWaiting | NotDone::UnderWay | NotDone::NoProbe(_) => Error::Lost,
+            _ => Error::Lost,
         })
     }
 
     /// Waits until the view shows a commit, or for a timeout: the command is done in either case.
-    pub(super) async fn wait_for_view(&self, owner: &Owner, seq: u64) {
+    pub(in crate::services) async fn wait_for_view(&self, owner: &Owner, seq: u64) {
         let shown = self.local.view.caught_up(owner.partition, seq);
         if timeout(CATCH_UP_TIMEOUT, shown).await.is_err() {
             tracing::warn!(partition = %owner.partition, "status view is behind");
@@ -165,7 +165,7 @@ impl Operator {
             Err(NotDone::NoProbe(NoProbe::UnderWay)) => Ok(ProbeRouteResponse { already_probing: true }),
             Err(NotDone::NoProbe(why)) => Err(Error::NoProbe { tenant, route, why }),
             Err(NotDone::TooLarge) => Err(Error::TooLarge),
-            Err(NotDone::Lost | NotDone::NotWaiting | NotDone::UnderWay) => Err(Error::Lost),
+            Err(_) => Err(Error::Lost),
         }
     }
 

@@ -31,7 +31,7 @@ const PAUSE_DURATIONS: RangeInclusive<Duration> =
     Duration::from_secs(1)..=Duration::from_secs(366 * 24 * 60 * 60);
 
 /// Checks who makes a request, and why.
-pub(super) fn audit(caller: &Caller, by: &str, reason: &str) -> Result<AuditInfo, Error> {
+pub(in crate::services) fn audit(caller: &Caller, by: &str, reason: &str) -> Result<AuditInfo, Error> {
     if by.trim().is_empty() {
         return Err(Error::Invalid("requested_by says who asks, and is empty".into()));
     }

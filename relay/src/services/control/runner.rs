@@ -45,7 +45,7 @@ pub(crate) async fn run(operator: Operator, stop: CancellationToken) {
                 }
             }
             for owner in operator.local.owners.all() {
-                if !busy.contains(&owner.partition) && owner.jobs().await.is_some_and(|jobs| !jobs.is_empty())
+                if !busy.contains(&owner.partition) && owner.replays().await.is_some_and(|jobs| !jobs.is_empty())
                 {
                     busy.insert(owner.partition);
                     let operator = operator.clone();
@@ -66,7 +66,7 @@ impl Operator {
     async fn work_on(&self, owner: &Owner) {
         loop {
             let now = self.local.clock.now();
-            let jobs = owner.jobs().await.unwrap_or_default();
+            let jobs = owner.replays().await.unwrap_or_default();
             let next = jobs.iter().map(|job| (replay::next_step(job, now), &job.id)).min();
             let Some((at, id)) = next else { return };
             if at > now {
@@ -96,7 +96,7 @@ impl Operator {
     async fn step(&self, owner: &Owner, id: &str) -> Result<(), Error> {
         let _turn = self.turn(owner).await?;
         let now = self.local.clock.now();
-        let running = owner.jobs().await.unwrap_or_default().into_iter().find(|job| job.id == id);
+        let running = owner.replays().await.unwrap_or_default().into_iter().find(|job| job.id == id);
         let Some(job) = running.filter(|job| replay::next_step(job, now) <= now) else { return Ok(()) };
         let filter = request::replay_filter(&job.filter.clone().unwrap_or_default())?;
         let behind = job.cursor.map_or(BOTTOM, |cursor| (cursor.event_seq.cast_signed(), cursor.route));

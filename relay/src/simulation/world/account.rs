@@ -23,6 +23,7 @@ impl World {
             return summary;
         }
         assert_eq!(self.journal.count(DeliveryState::Waiting), 0);
+        let summary = format!("{summary}; jobs {}", self.account_of_jobs());
         let mut ran: HashMap<DeliveryId, u32> = HashMap::new();
         for ((tenant, route), hermes) in &self.hermes {
             let is_exact = !self.surprised.contains(&route_name(*tenant, *route)) && !self.was_clock_set;

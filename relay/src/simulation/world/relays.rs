@@ -1,6 +1,8 @@
 //! The relays: takeovers, the loop of an owner, and its appends.
 
-use super::{APPENDED, CommitAnswer, CommitInFlight, IN_HAND, LARGEST_COMMIT, RELAYS, RelayRun, World};
+use super::{
+    APPENDED, CommitAnswer, CommitInFlight, IN_HAND, LARGEST_COMMIT, RELAYS, RelayRun, World, jobs::JobAnswer,
+};
 use crate::{
     partition::testing::{Action, ClockGuard, Machine},
     simulation::agenda::Happening,
@@ -44,6 +46,7 @@ impl World {
         let mut machine = Machine::open(Partition::ONLY, identity, state, config, LARGEST_COMMIT, wall);
         let random = self.rng.random();
         machine.interrupt(wall, random);
+        machine.interrupt_jobs(wall);
         let clock_guard = ClockGuard::new(wall, since(self.now, self.begin));
         self.relays[relay] = Some(RelayRun {
             machine,
@@ -52,6 +55,7 @@ impl World {
             appending: None,
             frozen: None,
             ended: VecDeque::new(),
+            answers: VecDeque::new(),
             clock_guard,
             is_leaving: false,
             looks: Timestamp::MAX,
@@ -88,22 +92,37 @@ impl World {
             let flight = self.flights.remove(&flight).unwrap();
             machine.ended(&flight.attempt, outcome, wall, self.rng.random());
         }
+        while machine.has_room(0)
+            && let Some(answer) = relay.answers.pop_front()
+        {
+            match answer {
+                JobAnswer::Submitted(job, outcome) => {
+                    machine.job_submitted(&job, &outcome, wall, self.rng.random());
+                }
+                JobAnswer::Polled(job, polled) => machine.job_polled(&job, &polled, wall, self.rng.random()),
+            }
+        }
         machine.dispatch(IN_HAND, wall, || self.rng.random());
+        let polls = if machine.has_room(0) { machine.due_polls(wall) } else { Vec::new() };
         if relay.is_leaving && machine.is_idle() && relay.appending.is_none() {
             machine.close(wall);
         }
         let run = relay.run;
+        let next_due = machine.next_due().into_iter().chain(machine.next_due_job()).min();
         if machine.has_records() && relay.appending.is_none() {
             let (commit, actions) = machine.take_commit();
             let (commit, after) = (Arc::new(commit), relay.last);
             relay.appending = Some(CommitInFlight { commit, actions, after, answer: CommitAnswer::Unknown });
             self.soon(APPENDED, Happening::Append { relay: number, run });
-        } else if let Some(due) = machine.next_due().filter(|due| *due > wall) {
+        } else if let Some(due) = next_due.filter(|due| *due > wall) {
             let due = after(now, since(due, wall));
             if due < relay.looks {
                 relay.looks = due;
                 self.schedule(due, Happening::Pump { relay: number, run });
             }
+        }
+        for poll in polls {
+            self.begin_poll(number, run, &poll);
         }
     }
 
@@ -152,13 +171,19 @@ impl World {
             }
         }
         let (run, wall) = (relay.run, now.saturating_add(self.ahead).unwrap());
-        let attempts = actions.into_iter().filter_map(|action| match action {
-            Action::Attempt(attempt) => Some(attempt),
-            Action::Reply(_) => None,
-        });
-        let mut attempts: Vec<_> = attempts.collect();
-        for attempt in &mut attempts {
-            relay.machine.goes_out(attempt, wall);
+        let (mut attempts, mut submits) = (Vec::new(), Vec::new());
+        for action in actions {
+            match action {
+                Action::Attempt(mut attempt) => {
+                    relay.machine.goes_out(&mut attempt, wall);
+                    attempts.push(attempt);
+                }
+                Action::Submit(submit) => submits.push(submit),
+                Action::Reply(_) => {}
+            }
+        }
+        for submit in submits {
+            self.begin_submit(number, run, &submit);
         }
         for attempt in attempts {
             self.begin_flight(number, run, attempt);

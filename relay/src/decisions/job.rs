@@ -1,0 +1,210 @@
+//! The life of a job at OpenRouter: from the intent to submit it to its end. Each function gives the job after something
+//! happened; the owner records it.
+//!
+//! ```text
+//! SUBMITTING ─▶ RUNNING ─▶ COMPLETED, FAILED, CANCELLED, EXPIRED     by a callback or a poll
+//!     │  │         └────▶ ABANDONED, STOPPED                        a late callback still ends these
+//!     │  └▶ UNKNOWN ────▶ ABANDONED, STOPPED                        a callback on its path claims it
+//!     └▶ REFUSED                                                    OpenRouter made no job
+//! ```
+//!
+//! A submit whose answer was lost is never repeated: OpenRouter has no idempotency keys, and would make and bill a second job.
+//!
+//! - [`poll`]: when OpenRouter is asked for the status, and what its answers mean. [`budget`]: what a tenant may spend.
+
+pub(crate) mod budget;
+pub(crate) mod poll;
+
+use jiff::Timestamp;
+use std::time::Duration;
+use talaria_core::{
+    config::Poll,
+    time::{after, for_people},
+};
+use talaria_proto::{
+    time::{from_proto, to_proto},
+    v1::{Event, EventSource, Job, JobSource, JobState, Made, submitted::Outcome},
+};
+
+/// How long a callback may come after the end that a poll found. OpenRouter's sender repeats a callback for some 17 minutes; the
+/// first one should be there well before.
+pub(crate) const CALLBACK_TIMEOUT: Duration = Duration::from_secs(600);
+
+/// The longest reason in bytes.
+const LONGEST_REASON: usize = 500;
+
+/// Whether the job's end is not known, and is looked for.
+pub(crate) fn is_open(job: &Job) -> bool {
+    matches!(job.state(), JobState::Submitting | JobState::Running | JobState::Unknown)
+}
+
+/// Whether OpenRouter said how the job ended.
+pub(crate) fn has_ended(job: &Job) -> bool {
+    matches!(
+        job.state(),
+        JobState::Completed | JobState::Failed | JobState::Cancelled | JobState::Expired
+    )
+}
+
+fn changed(job: &Job, now: Timestamp) -> Job {
+    Job { changed_at: Some(to_proto(now)), ..job.clone() }
+}
+
+fn because(reason: &str) -> String {
+    let end = (0..=LONGEST_REASON.min(reason.len())).rev().find(|end| reason.is_char_boundary(*end));
+    reason.get(..end.unwrap_or(0)).unwrap_or_default().to_owned()
+}
+
+/// A job that is about to be submitted, or, with an id at OpenRouter, one that is only followed.
+pub(crate) fn begun(job: Job, settings: &Poll, now: Timestamp) -> Job {
+    let tracked = !job.openrouter_id.is_empty();
+    let state = if tracked { JobState::Running } else { JobState::Submitting };
+    let at = Some(to_proto(now));
+    Job {
+        state: state.into(),
+        tracked,
+        created_at: at,
+        changed_at: at,
+        submitted_at: tracked.then(|| to_proto(now)),
+        next_poll_at: tracked.then(|| to_proto(now)),
+        give_up_at: Some(to_proto(after(now, settings.give_up))),
+        ..job
+    }
+}
+
+/// What came of the submit. `None` if the job is not being submitted any more: a callback was faster.
+pub(crate) fn submitted(
+    job: &Job,
+    outcome: &Outcome,
+    settings: &Poll,
+    now: Timestamp,
+    random: f64,
+) -> Option<Job> {
+    if job.state() != JobState::Submitting {
+        return None;
+    }
+    let mut job = changed(job, now);
+    match outcome {
+        Outcome::Made(Made { openrouter_id, status }) => {
+            job.set_state(JobState::Running);
+            job.openrouter_id.clone_from(openrouter_id);
+            job.openrouter_status = because(status);
+            job.submitted_at = Some(to_proto(now));
+            job.next_poll_at = Some(to_proto(poll::first(settings, now, random)));
+        }
+        Outcome::Refused(why) => {
+            job.set_state(JobState::Refused);
+            job.reason = because(why);
+            end(&mut job, now);
+        }
+        Outcome::Unknown(why) => {
+            job.set_state(JobState::Unknown);
+            job.reason = because(why);
+        }
+    }
+    Some(job)
+}
+
+/// The relay that submitted the job ended before OpenRouter's answer was recorded.
+pub(crate) fn interrupted(job: &Job, now: Timestamp) -> Job {
+    let mut job = changed(job, now);
+    job.set_state(JobState::Unknown);
+    job.reason = "the relay ended before OpenRouter's answer was recorded: OpenRouter may have made the job".to_owned();
+    job
+}
+
+/// An operator does not wait for the job any more. `None` if it is not waited for.
+pub(crate) fn stopped(job: &Job, by: &str, reason: &str, now: Timestamp) -> Option<Job> {
+    // While it is being submitted, its id at OpenRouter is about to come.
+    if !is_open(job) || job.state() == JobState::Submitting {
+        return None;
+    }
+    let mut job = changed(job, now);
+    job.set_state(JobState::Stopped);
+    let why = if reason.is_empty() { String::new() } else { format!(": {reason}") };
+    job.reason = because(&format!("{by} stopped waiting{why}; at OpenRouter it may go on, and its cost stays"));
+    end(&mut job, now);
+    Some(job)
+}
+
+/// When the job needs something without a message from outside.
+pub(crate) fn due(job: &Job) -> Option<Timestamp> {
+    if is_open(job) {
+        let next_poll = job.next_poll_at.as_ref().filter(|_| job.state() == JobState::Running);
+        return next_poll.into_iter().chain(&job.give_up_at).map(|at| from_proto(Some(at))).min();
+    }
+    (job.source() == JobSource::Poll && job.callback_at.is_none() && !job.callback_missing && !job.tracked)
+        .then(|| after(from_proto(job.ended_at.as_ref()), CALLBACK_TIMEOUT))
+}
+
+/// The job when it is overdue: given up, or without its callback. `None` if it is not.
+pub(crate) fn overdue(job: &Job, now: Timestamp) -> Option<Job> {
+    if is_open(job) {
+        if from_proto(job.give_up_at.as_ref()) > now {
+            return None;
+        }
+        let mut job = changed(job, now);
+        job.reason = if job.openrouter_id.is_empty() {
+            let created = from_proto(job.created_at.as_ref());
+            format!(
+                "no callback claimed it: look at OpenRouter's activity for a job of {} that was made at about {}",
+                job.model,
+                for_people(created)
+            )
+        } else {
+            format!("OpenRouter did not say how it ended; the last status was {:?}", job.openrouter_status)
+        };
+        job.set_state(JobState::Abandoned);
+        end(&mut job, now);
+        return Some(job);
+    }
+    due(job).filter(|due| *due <= now).map(|_| Job { callback_missing: true, ..changed(job, now) })
+}
+
+/// The job after an event of it. `None` if the event says nothing new.
+pub(crate) fn joined(job: &Job, event: &Event, now: Timestamp) -> Option<Job> {
+    let state = end_state(event)?;
+    let is_callback = event.source() == EventSource::Unspecified;
+    let mut next = changed(job, now);
+    if is_callback && next.callback_at.is_none() {
+        next.callback_at = Some(to_proto(now));
+    }
+    if !has_ended(job) {
+        next.set_state(state);
+        next.reason = because(event.error.as_deref().unwrap_or_default());
+        next.openrouter_id.clone_from(&event.job_id);
+        next.openrouter_status = because(&event.status);
+        next.set_source(if is_callback { JobSource::Callback } else { JobSource::Poll });
+        next.event_id.clone_from(&event.id);
+        next.cost_micros = event.cost_micros;
+        if let (true, Some(model)) = (next.model.is_empty(), &event.model) {
+            next.model = because(model);
+        }
+        end(&mut next, now);
+    } else if event.id == job.event_id && next.cost_micros.is_none() {
+        next.cost_micros = event.cost_micros;
+    }
+    let is_same = Job { changed_at: job.changed_at, ..next.clone() } == *job;
+    (!is_same).then_some(next)
+}
+
+/// The state in which an event ends its job; `None` for an event that is no end.
+fn end_state(event: &Event) -> Option<JobState> {
+    let last_word = event.r#type.rsplit('.').next().unwrap_or_default();
+    [last_word, event.status.as_str()].into_iter().find_map(|word| match word {
+        "completed" => Some(JobState::Completed),
+        "failed" | "dead" => Some(JobState::Failed),
+        "cancelled" => Some(JobState::Cancelled),
+        "expired" => Some(JobState::Expired),
+        _ => None,
+    })
+}
+
+fn end(job: &mut Job, now: Timestamp) {
+    job.ended_at = Some(to_proto(now));
+    job.next_poll_at = None;
+    job.give_up_at = None;
+}
+
+#[cfg(test)]
+mod tests;

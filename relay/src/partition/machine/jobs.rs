@@ -1,0 +1,280 @@
+//! Jobs at OpenRouter: begun, submitted, polled, joined with their events, given up.
+//!
+//! A submit is an [`Action`], so it goes out after the commit with the intent is durable, and it goes out once. A poll changes
+//! nothing at OpenRouter, so it needs no record before.
+
+use super::{Action, Machine};
+use crate::{
+    decisions::job::{self, budget, poll},
+    partition::handle::NotDone,
+};
+use jiff::Timestamp;
+use std::{sync::Arc, time::Duration};
+use talaria_core::{
+    config,
+    time::after,
+};
+use talaria_proto::{
+    time::to_proto,
+    v1::{
+        Event, Job, JobState, JobsForgotten, Polled, StartJob, VideoRequest, record::What, submitted::Outcome,
+    },
+};
+use talaria_telemetry::LogLimiter;
+
+/// The most questions to OpenRouter under way in a partition. Further polls wait.
+const ASKED: usize = 32;
+
+/// For jobs whose tenant has no `openrouter.api_key` any more.
+const WITHOUT_SETTINGS: config::Poll = config::Poll {
+    first: Duration::from_secs(90),
+    every: Duration::from_secs(30),
+    slowest: Duration::from_secs(300),
+    give_up: Duration::from_secs(3 * 60 * 60),
+};
+
+/// A job to submit.
+#[derive(Debug)]
+pub(crate) struct Submit {
+    pub job: String,
+    pub tenant: String,
+    pub callback_token: String,
+    pub video: VideoRequest,
+}
+
+/// A job to poll.
+#[derive(Debug)]
+pub(crate) struct PollJob {
+    pub job: String,
+    pub tenant: String,
+    pub openrouter_id: String,
+    pub model: String,
+    pub callback_token: String,
+}
+
+impl Machine {
+    fn settings(&self, tenant: &str) -> Option<Arc<config::Jobs>> {
+        self.config.tenants.get(tenant)?.jobs.clone()
+    }
+
+    fn poll_settings(&self, tenant: &str) -> config::Poll {
+        self.settings(tenant).map_or(WITHOUT_SETTINGS, |jobs| jobs.poll)
+    }
+
+    fn push_job(&mut self, now: Timestamp, job: Job) {
+        if job.ended_at.is_some() && self.state.job(&job.id).is_none_or(|known| known.ended_at.is_none()) {
+            tracing::info!(
+                job = job.id,
+                tenant = job.tenant,
+                model = job.model,
+                openrouter_id = job.openrouter_id,
+                state = job.state().as_str_name(),
+                source = job.source().as_str_name(),
+                cost_micros = job.cost_micros,
+                "job ended"
+            );
+        }
+        self.push_what(now, 0, What::Job(job));
+    }
+
+    /// Records a job, which is then submitted or followed.
+    pub(super) fn start_job(&mut self, start: StartJob, now: Timestamp) -> Result<(), NotDone> {
+        let StartJob { job, video, without_estimate } = start;
+        let job = job.unwrap_or_default();
+        let settings = self.settings(&job.tenant).ok_or(NotDone::NoApiKey)?;
+        match self.state.job(&job.id) {
+            // OpenRouter made no job, so the same request may be tried again.
+            Some(known) if known.state() == JobState::Refused => {}
+            Some(known) if known.request_sha256 == job.request_sha256 => return Err(NotDone::JobKnown),
+            Some(_) => return Err(NotDone::OtherRequest),
+            None => {}
+        }
+        if video.is_some() {
+            let jobs = self.state.jobs().filter(|of| of.tenant == job.tenant);
+            let refusal =
+                budget::refusal(&settings.budget, jobs, job.estimate_micros, without_estimate, now);
+            if let Some(why) = refusal {
+                return Err(NotDone::OverBudget(why));
+            }
+        }
+        let job = job::begun(job, &settings.poll, now);
+        if let Some(video) = video {
+            self.submitting.insert(job.id.clone());
+            self.actions.push(Action::Submit(Box::new(Submit {
+                job: job.id.clone(),
+                tenant: job.tenant.clone(),
+                callback_token: job.callback_token.clone(),
+                video,
+            })));
+        }
+        self.push_job(now, job);
+        Ok(())
+    }
+
+    pub(super) fn stop_job(&mut self, id: &str, by: &str, reason: &str, now: Timestamp) -> Result<(), NotDone> {
+        let job = self.state.job(id).ok_or(NotDone::NotWaiting)?;
+        if job.state() == JobState::Submitting {
+            return Err(NotDone::UnderWay);
+        }
+        let stopped = job::stopped(job, by, reason, now).ok_or(NotDone::NotWaiting)?;
+        self.push_job(now, stopped);
+        Ok(())
+    }
+
+    /// The submit of a job ended.
+    pub(crate) fn job_submitted(&mut self, id: &str, outcome: &Outcome, now: Timestamp, random: f64) {
+        self.submitting.remove(id);
+        let Some(job) = self.state.job(id) else { return };
+        let settings = self.poll_settings(&job.tenant);
+        let Some(job) = job::submitted(job, outcome, &settings, now, random) else { return };
+        if job.state() == JobState::Unknown {
+            tracing::warn!(
+                job = job.id,
+                tenant = job.tenant,
+                because = job.reason,
+                "the answer to a submit was lost; the job is not submitted again"
+            );
+        }
+        self.push_job(now, job);
+    }
+
+    /// Marks jobs whose submit was under way at the takeover, until the commit is full. Whether there are more.
+    pub(crate) fn interrupt_jobs(&mut self, now: Timestamp) -> bool {
+        let is_interrupted = |job: &&Job| job.state() == JobState::Submitting;
+        let interrupted: Vec<Job> = self.state.jobs().filter(is_interrupted).cloned().collect();
+        for job in interrupted {
+            if !self.has_room(0) {
+                return true;
+            }
+            self.push_job(now, job::interrupted(&job, now));
+        }
+        false
+    }
+
+    /// Gives up what is overdue, and gives the polls that are due.
+    pub(crate) fn due_polls(&mut self, now: Timestamp) -> Vec<PollJob> {
+        let mut polls = Vec::new();
+        if self.is_draining {
+            return polls;
+        }
+        let due: Vec<Job> = self
+            .state
+            .due_jobs(now)
+            .filter(|job| !self.polling.contains(&job.id) && !self.submitting.contains(&job.id))
+            .take(ASKED)
+            .cloned()
+            .collect();
+        for job in due {
+            if !self.has_room(0) {
+                break;
+            }
+            // A job is given up only by a clock that is believed.
+            if (self.is_clock_settled || !job::is_open(&job))
+                && let Some(job) = job::overdue(&job, now)
+            {
+                self.job_overdue(job, now);
+                continue;
+            }
+            let settings = self.poll_settings(&job.tenant);
+            let blocked = self.denied.get(&job.tenant).filter(|until| **until > now);
+            if job.state() != JobState::Running || self.settings(&job.tenant).is_none() {
+                let why = "the tenant has no openrouter.api_key any more";
+                let why = if job.state() == JobState::Running { why } else { &job.reason };
+                // Looked at again later: the clock is not believed, or there is no key.
+                self.push_job(now, job::put_off(&job, why, after(now, settings.slowest), now));
+            } else if let Some(until) = blocked {
+                let why = "OpenRouter refused the key (openrouter.api_key) at the last poll of another job";
+                self.push_job(now, job::put_off(&job, why, *until, now));
+            } else if self.polling.len() < ASKED {
+                self.polling.insert(job.id.clone());
+                polls.push(PollJob {
+                    job: job.id,
+                    tenant: job.tenant,
+                    openrouter_id: job.openrouter_id,
+                    model: job.model,
+                    callback_token: job.callback_token,
+                });
+            }
+        }
+        polls
+    }
+
+    fn job_overdue(&mut self, job: Job, now: Timestamp) {
+        if job.callback_missing {
+            tracing::warn!(
+                job = job.id,
+                tenant = job.tenant,
+                openrouter_id = job.openrouter_id,
+                help = "is ingress.public_url reached from outside, and is the signing secret of OpenRouter's workspace among \
+                        openrouter.secrets? talaria status --refused shows what was refused",
+                "a job ended, and its callback did not come"
+            );
+        } else {
+            tracing::error!(
+                job = job.id,
+                tenant = job.tenant,
+                openrouter_id = job.openrouter_id,
+                because = job.reason,
+                "job given up"
+            );
+        }
+        self.push_job(now, job);
+    }
+
+    /// A poll was answered.
+    pub(crate) fn job_polled(&mut self, id: &str, answer: &Polled, now: Timestamp, random: f64) {
+        self.polling.remove(id);
+        let Some(job) = self.state.job(id) else { return };
+        let settings = self.poll_settings(&job.tenant);
+        let Some((job, is_denied)) = poll::polled(job, answer, &settings, now, random) else { return };
+        if is_denied {
+            static DENIED: LogLimiter = LogLimiter::new();
+            if let Some(left_out) = DENIED.admit() {
+                tracing::error!(
+                    tenant = job.tenant,
+                    because = job.reason,
+                    left_out,
+                    "polling of a tenant is paused"
+                );
+            }
+            self.denied.insert(job.tenant.clone(), after(now, settings.slowest));
+        } else {
+            self.denied.remove(&job.tenant);
+        }
+        self.push_job(now, job);
+    }
+
+    /// Joins an event with its job. Gives the only route that gets it, if its job names one.
+    pub(super) fn join(&mut self, event: &Event, now: Timestamp) -> Option<String> {
+        let job = self.state.job_of(event)?;
+        let route = Some(job.route.clone()).filter(|route| !route.is_empty());
+        if let Some(joined) = job::joined(job, event, now) {
+            self.push_job(now, joined);
+        }
+        route
+    }
+
+    /// When the first job needs something.
+    pub(crate) fn next_due_job(&self) -> Option<Timestamp> {
+        if self.is_draining || self.polling.len() >= ASKED {
+            return None;
+        }
+        self.state.next_due_job(|id| !self.polling.contains(id) && !self.submitting.contains(id))
+    }
+
+    pub(super) fn forget_jobs(&mut self, older_than: Timestamp, now: Timestamp) {
+        if self.state.has_old_jobs(older_than) {
+            let unchanged_since = Some(to_proto(older_than));
+            self.push_what(now, 0, What::JobsForgotten(JobsForgotten { unchanged_since }));
+        }
+    }
+
+    /// Whether a poll's end is the same event as a callback's: their bytes differ.
+    pub(super) fn is_polled(&self, event: &Event) -> bool {
+        use talaria_proto::v1::{EventSource, JobSource};
+        event.source() == EventSource::Poll
+            || self.state.job_of(event).is_some_and(|job| {
+                job.event_id == event.id && job.source() == JobSource::Poll
+            })
+    }
+}

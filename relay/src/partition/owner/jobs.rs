@@ -1,0 +1,85 @@
+//! Questions to OpenRouter about jobs, which an ingress carries out.
+
+use super::Running;
+use crate::partition::machine::{PollJob, Submit};
+use bytes::Bytes;
+use metrics::counter;
+use prost::Message as _;
+use talaria_bus::{AskError, Bus};
+use talaria_proto::v1::{
+    AskPoll, AskSubmit, OpenRouterAnswer, OpenRouterQuestion, Polled, Submitted, open_router_answer::Answer,
+    open_router_question::Ask, polled, submitted,
+};
+
+/// The end of a question: the job, and what came of it.
+pub(super) enum Answered {
+    Submitted(String, submitted::Outcome),
+    Polled(String, Polled),
+}
+
+impl Running {
+    /// The intent is durable. If this relay ends before the answer is recorded, the next owner records that the answer is lost.
+    pub(super) fn submit(&mut self, submit: Submit) {
+        let bus = self.tools.bus.clone();
+        let Submit { job, tenant, callback_token, video } = submit;
+        let ask = Ask::Submit(AskSubmit { video: Some(video), callback_token });
+        self.asked.spawn(async move {
+            let outcome = match ask_openrouter(&bus, tenant, ask).await {
+                Ok(Answer::Submitted(Submitted { outcome: Some(outcome) })) => outcome,
+                Ok(Answer::NotAsked(not_asked)) => submitted::Outcome::Refused(not_asked.message),
+                Ok(_) => submitted::Outcome::Unknown(NOT_UNDERSTOOD.to_owned()),
+                Err(error) if error.is_certain() => submitted::Outcome::Refused(error.to_string()),
+                Err(error) => submitted::Outcome::Unknown(error.to_string()),
+            };
+            let label = match &outcome {
+                submitted::Outcome::Made(_) => "made",
+                submitted::Outcome::Refused(_) => "refused",
+                submitted::Outcome::Unknown(_) => "unknown",
+            };
+            counter!("talaria_jobs_submitted_total", "outcome" => label).increment(1);
+            Answered::Submitted(job, outcome)
+        });
+    }
+
+    /// Begins the polls that are due.
+    pub(super) fn poll_jobs(&mut self) {
+        let now = self.now();
+        if !self.machine.has_room(0) || self.machine.next_due_job().is_none_or(|due| due > now) {
+            return;
+        }
+        for PollJob { job, tenant, openrouter_id, model, callback_token } in self.machine.due_polls(now) {
+            let bus = self.tools.bus.clone();
+            let ask = Ask::Poll(AskPoll { openrouter_id, model, callback_token });
+            self.asked.spawn(async move {
+                let failed = |why| Polled { outcome: Some(polled::Outcome::Failed(why)), retry_after_ms: 0 };
+                let polled = match ask_openrouter(&bus, tenant, ask).await {
+                    Ok(Answer::Polled(polled)) => polled,
+                    Ok(Answer::NotAsked(not_asked)) => failed(not_asked.message),
+                    Ok(_) => failed(NOT_UNDERSTOOD.to_owned()),
+                    Err(error) => failed(error.to_string()),
+                };
+                Answered::Polled(job, polled)
+            });
+        }
+    }
+
+    pub(super) fn answered(&mut self, answered: Result<Answered, tokio::task::JoinError>) {
+        let now = self.now();
+        match answered {
+            Ok(Answered::Submitted(job, outcome)) => {
+                self.machine.job_submitted(&job, &outcome, now, rand::random());
+            }
+            Ok(Answered::Polled(job, polled)) => self.machine.job_polled(&job, &polled, now, rand::random()),
+            Err(error) => tracing::error!(%error, "question to OpenRouter failed"),
+        }
+    }
+}
+
+const NOT_UNDERSTOOD: &str = "the answer of the ingress is not understood; does it run another version?";
+
+async fn ask_openrouter(bus: &Bus, tenant: String, ask: Ask) -> Result<Answer, AskError> {
+    let question = OpenRouterQuestion { tenant, ask: Some(ask) };
+    let answer = bus.ask_openrouter(question.encode_to_vec().into()).await?;
+    let decoded = OpenRouterAnswer::decode(Bytes::from(answer)).ok().and_then(|answer| answer.answer);
+    decoded.ok_or_else(|| AskError::lost(NOT_UNDERSTOOD))
+}
