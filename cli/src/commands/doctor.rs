@@ -4,6 +4,7 @@
 //! - [`hermes`]: each route's Hermes, by a handshake and by the files of a home on this machine.
 //! - [`public`]: the public URL, and the clock by its answer.
 //! - [`disk`]: the data directory. [`bus`]: the bus. [`process`]: the running process. [`routes`]: its routes.
+//! - [`jobs`]: OpenRouter, for tenants with an API key.
 
 mod bus;
 mod disk;

@@ -36,7 +36,7 @@ pub(crate) async fn run(config: &Path, args: Submit) -> Result<(), Failure> {
         requested_by: client::user_name(args.name.as_deref())?,
         without_estimate: args.without_estimate,
     };
-    let mut relay = client::jobs(&args.ask, config).await?;
+    let mut relay = client::submits(&args.ask, config).await?;
     // Before it is sent, so that it is known also after Ctrl-C.
     if args.request_id.is_none() {
         writeln!(anstream::stderr(), "{DIM}request id {request_id}{DIM:#}")?;

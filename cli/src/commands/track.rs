@@ -19,7 +19,7 @@ pub(crate) async fn run(config: &Path, args: Track) -> Result<(), Failure> {
         route,
         requested_by: client::user_name(args.name.as_deref())?,
     };
-    let mut relay = client::jobs(&args.ask, config).await?;
+    let mut relay = client::submits(&args.ask, config).await?;
     let if_lost = "it may be followed all the same, and can be tracked again without harm";
     let answer = client::change_or(relay.track_job(request), if_lost).await?;
     if args.ask.json {

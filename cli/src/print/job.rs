@@ -1,6 +1,6 @@
 //! A job at OpenRouter: its state, its line, and its ledger.
 
-use super::{BOLD, Cell, DIM, UNDER_TIME, money::dollars, one_line, time};
+use super::{ALERT, BOLD, Cell, DIM, UNDER_TIME, money::dollars, one_line, time};
 use anstyle::{AnsiColor, Style};
 use std::io::{self, Write};
 use talaria_proto::v1::{Job, JobSource, JobState};
@@ -73,6 +73,11 @@ pub(crate) fn show(out: &mut impl Write, job: &Job) -> io::Result<()> {
     head(out, job)?;
     for (at, what) in ledger(job) {
         writeln!(out, "  {DIM}{}{DIM:#}  {what}", time(Some(&at)))?;
+    }
+    if job.callback_missing {
+        let help = "no callback came: do OpenRouter's key and signing secret belong to one workspace, and does the public URL \
+                    lead here? talaria status --refused, talaria doctor";
+        writeln!(out, "{UNDER_TIME}{ALERT}{help}{ALERT:#}")?;
     }
     let next = [("asks OpenRouter next at", &job.next_poll_at), ("gives it up at", &job.give_up_at)];
     for (what, at) in next {
