@@ -30,6 +30,10 @@ const OUTCOME: &[Label] = &[known(
     "accepted delivered duplicate ignored rate_limited route_fault failed answer_lost interrupted not_understood",
 )];
 const STATE: &[Label] = &[known("state", "delivered ignored parked ambiguous cancelled")];
+const JOB_OUTCOME: &[Label] = &[known("outcome", "made refused unknown")];
+const POLL_OUTCOME: &[Label] = &[known("outcome", "running ended not_found denied failed")];
+const JOB_END: &[Label] =
+    &[known("state", "completed failed cancelled expired refused abandoned stopped")];
 const ROUTE: &[Label] = &[Label { name: "tenant", values: Named }, Label { name: "route", values: Named }];
 
 /// Every metric.
@@ -130,6 +134,21 @@ pub const CATALOGUE: &[Metric] = &[
         "talaria_journal_lost_total",
         &[],
         "Losses of a partition because nothing can be appended to its journal any more",
+    ),
+    counter(Relay, "talaria_jobs_submitted_total", JOB_OUTCOME, "Submits of jobs to OpenRouter, by outcome"),
+    counter(Relay, "talaria_job_polls_total", POLL_OUTCOME, "Polls of jobs at OpenRouter, by outcome"),
+    counter(Relay, "talaria_jobs_ended_total", JOB_END, "Jobs that ended, by state"),
+    gauge(
+        Relay,
+        "talaria_jobs_open",
+        &[known("state", "submitting running unknown")],
+        "Jobs in partitions of this relay that have not ended, by state",
+    ),
+    counter(
+        Relay,
+        "talaria_cost_microdollars_total",
+        &[],
+        "What OpenRouter said that the jobs of planned events cost, in millionths of a US dollar",
     ),
     gauge(Relay, "talaria_replay_jobs", &[], "Replay jobs that run in partitions of this relay"),
     gauge(

@@ -33,9 +33,28 @@ pub(crate) const CALLBACK_TIMEOUT: Duration = Duration::from_secs(600);
 /// The longest reason in bytes.
 const LONGEST_REASON: usize = 500;
 
-/// Whether the job's end is not known, and is looked for.
+/// The states of jobs whose end is not known, and is looked for.
+pub(crate) const OPEN_STATES: [JobState; 3] = [JobState::Submitting, JobState::Running, JobState::Unknown];
+
 pub(crate) fn is_open(job: &Job) -> bool {
-    matches!(job.state(), JobState::Submitting | JobState::Running | JobState::Unknown)
+    OPEN_STATES.contains(&job.state())
+}
+
+/// The state's name in metrics and logs.
+pub(crate) fn name(state: JobState) -> &'static str {
+    match state {
+        JobState::Unspecified => "unspecified",
+        JobState::Submitting => "submitting",
+        JobState::Running => "running",
+        JobState::Unknown => "unknown",
+        JobState::Completed => "completed",
+        JobState::Failed => "failed",
+        JobState::Cancelled => "cancelled",
+        JobState::Expired => "expired",
+        JobState::Refused => "refused",
+        JobState::Abandoned => "abandoned",
+        JobState::Stopped => "stopped",
+    }
 }
 
 /// Whether OpenRouter said how the job ended.

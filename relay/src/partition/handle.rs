@@ -83,6 +83,8 @@ pub(crate) struct PartitionGauges {
     pub planned_through: u64,
     /// Running replay jobs.
     pub replays: Vec<ReplayJob>,
+    /// The number of open jobs at OpenRouter, by [`job::OPEN_STATES`](crate::decisions::job::OPEN_STATES).
+    pub open_jobs: [usize; 3],
 }
 
 pub(crate) enum OwnerRequest {

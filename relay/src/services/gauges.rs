@@ -9,7 +9,10 @@
 //! is exact.
 
 use super::cluster::Cluster;
-use crate::partition::handle::{LaneGauges, PartitionGauges};
+use crate::{
+    decisions::job::{OPEN_STATES, name},
+    partition::handle::{LaneGauges, PartitionGauges},
+};
 use jiff::Timestamp;
 use metrics::gauge;
 use std::{
@@ -38,7 +41,9 @@ pub struct Gauges {
 pub struct Sample {
     routes: Vec<RouteGauges>,
     partitions: usize,
-    jobs: usize,
+    replays: usize,
+    /// By [`OPEN_STATES`].
+    open_jobs: [usize; 3],
     unplanned: Option<u64>,
     behind: u64,
 }
@@ -74,13 +79,17 @@ impl Gauges {
         let (partitions, unplanned) =
             tokio::join!(timeout(DEADLINE, of_owners), timeout(DEADLINE, unplanned));
         let partitions = partitions.unwrap_or_default();
-        let jobs: BTreeSet<&str> =
-            partitions.iter().flat_map(|it| &it.jobs).map(|job| job.id.as_str()).collect();
+        let replays: BTreeSet<&str> =
+            partitions.iter().flat_map(|it| &it.replays).map(|job| job.id.as_str()).collect();
         let is_own = |tenant: &str| own.has_tenant(tenant);
         Sample {
             routes: routes(&local.config(), &partitions, is_own, local.clock.now()),
             partitions: own.partitions.len(),
-            jobs: jobs.len(),
+            replays: replays.len(),
+            open_jobs: partitions.iter().fold([0; 3], |[a, b, c], it| {
+                let [d, e, f] = it.open_jobs;
+                [a + d, b + e, c + f]
+            }),
             unplanned: unplanned.ok().flatten(),
             behind: local.behind(),
         }
@@ -150,7 +159,10 @@ impl Sample {
             gauge!("talaria_route_down", &labels).set(f64::from(u8::from(*is_down)));
         }
         gauge!("talaria_partitions_owned").set(self.partitions as f64);
-        gauge!("talaria_replay_jobs").set(self.jobs as f64);
+        gauge!("talaria_replay_jobs").set(self.replays as f64);
+        for (state, jobs) in OPEN_STATES.into_iter().zip(self.open_jobs) {
+            gauge!("talaria_jobs_open", "state" => name(state)).set(jobs as f64);
+        }
         gauge!("talaria_journal_lag_entries").set(self.behind as f64);
         if let Some(unplanned) = self.unplanned {
             gauge!("talaria_events_unplanned").set(unplanned as f64);
@@ -174,7 +186,7 @@ mod tests {
             is_paused: *is_paused,
         };
         let partition =
-            PartitionGauges { lanes: lanes.iter().map(lane).collect(), planned_through: 0, jobs: Vec::new() };
+            PartitionGauges { lanes: lanes.iter().map(lane).collect(), planned_through: 0, replays: Vec::new(), open_jobs: [0; 3] };
         routes(&crate::test_config::config(""), &[partition], |_| is_own, now)
             .into_iter()
             .map(|it| (it.route.to_string(), it.waiting, it.due, it.age.as_secs(), it.is_paused))

@@ -9,6 +9,7 @@ use crate::{
     partition::handle::NotDone,
 };
 use jiff::Timestamp;
+use metrics::counter;
 use std::{sync::Arc, time::Duration};
 use talaria_core::{
     config,
@@ -17,7 +18,7 @@ use talaria_core::{
 use talaria_proto::{
     time::to_proto,
     v1::{
-        Event, Job, JobState, JobsForgotten, Polled, StartJob, VideoRequest, record::What, submitted::Outcome,
+        Event, EventSource, Job, JobSource, JobState, JobsForgotten, Polled, StartJob, VideoRequest, record::What, submitted::Outcome,
     },
 };
 use talaria_telemetry::LogLimiter;
@@ -63,13 +64,14 @@ impl Machine {
 
     fn push_job(&mut self, now: Timestamp, job: Job) {
         if job.ended_at.is_some() && self.state.job(&job.id).is_none_or(|known| known.ended_at.is_none()) {
+            counter!("talaria_jobs_ended_total", "state" => job::name(job.state())).increment(1);
             tracing::info!(
                 job = job.id,
                 tenant = job.tenant,
                 model = job.model,
                 openrouter_id = job.openrouter_id,
-                state = job.state().as_str_name(),
-                source = job.source().as_str_name(),
+                state = job::name(job.state()),
+                polled = job.source() == JobSource::Poll,
                 cost_micros = job.cost_micros,
                 "job ended"
             );
@@ -244,6 +246,16 @@ impl Machine {
         self.push_job(now, job);
     }
 
+    /// The number of open jobs in each of [`job::OPEN_STATES`].
+    pub(super) fn open_jobs(&self) -> [usize; 3] {
+        let mut open = [0; 3];
+        for job in self.state.jobs() {
+            let of = job::OPEN_STATES.iter().zip(&mut open).find(|(state, _)| **state == job.state());
+            of.into_iter().for_each(|(_, count)| *count += 1);
+        }
+        open
+    }
+
     /// Joins an event with its job. Gives the only route that gets it, if its job names one.
     pub(super) fn join(&mut self, event: &Event, now: Timestamp) -> Option<String> {
         let job = self.state.job_of(event)?;
@@ -271,7 +283,6 @@ impl Machine {
 
     /// Whether a poll's end is the same event as a callback's: their bytes differ.
     pub(super) fn is_polled(&self, event: &Event) -> bool {
-        use talaria_proto::v1::{EventSource, JobSource};
         event.source() == EventSource::Poll
             || self.state.job_of(event).is_some_and(|job| {
                 job.event_id == event.id && job.source() == JobSource::Poll

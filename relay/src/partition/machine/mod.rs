@@ -335,6 +335,7 @@ impl Machine {
             lanes: lanes.collect(),
             planned_through: self.state.planned_through(),
             replays: self.replays(),
+            open_jobs: self.open_jobs(),
         }
     }
 }

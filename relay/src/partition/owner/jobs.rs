@@ -2,7 +2,6 @@
 
 use super::Running;
 use crate::partition::machine::{PollJob, Submit};
-use bytes::Bytes;
 use metrics::counter;
 use prost::Message as _;
 use talaria_bus::{AskError, Bus};
@@ -28,7 +27,7 @@ impl Running {
                 Ok(Answer::Submitted(Submitted { outcome: Some(outcome) })) => outcome,
                 Ok(Answer::NotAsked(not_asked)) => submitted::Outcome::Refused(not_asked.message),
                 Ok(_) => submitted::Outcome::Unknown(NOT_UNDERSTOOD.to_owned()),
-                Err(error) if error.is_certain() => submitted::Outcome::Refused(error.to_string()),
+                Err(error) if error.was_not_asked() => submitted::Outcome::Refused(error.to_string()),
                 Err(error) => submitted::Outcome::Unknown(error.to_string()),
             };
             let label = match &outcome {
@@ -69,7 +68,17 @@ impl Running {
             Ok(Answered::Submitted(job, outcome)) => {
                 self.machine.job_submitted(&job, &outcome, now, rand::random());
             }
-            Ok(Answered::Polled(job, polled)) => self.machine.job_polled(&job, &polled, now, rand::random()),
+            Ok(Answered::Polled(job, polled)) => {
+                let label = match &polled.outcome {
+                    Some(polled::Outcome::Running(_)) => "running",
+                    Some(polled::Outcome::Ended(_)) => "ended",
+                    Some(polled::Outcome::NotFound(_)) => "not_found",
+                    Some(polled::Outcome::Denied(_)) => "denied",
+                    Some(polled::Outcome::Failed(_)) | None => "failed",
+                };
+                counter!("talaria_job_polls_total", "outcome" => label).increment(1);
+                self.machine.job_polled(&job, &polled, now, rand::random());
+            }
             Err(error) => tracing::error!(%error, "question to OpenRouter failed"),
         }
     }
@@ -80,6 +89,6 @@ const NOT_UNDERSTOOD: &str = "the answer of the ingress is not understood; does 
 async fn ask_openrouter(bus: &Bus, tenant: String, ask: Ask) -> Result<Answer, AskError> {
     let question = OpenRouterQuestion { tenant, ask: Some(ask) };
     let answer = bus.ask_openrouter(question.encode_to_vec().into()).await?;
-    let decoded = OpenRouterAnswer::decode(Bytes::from(answer)).ok().and_then(|answer| answer.answer);
-    decoded.ok_or_else(|| AskError::lost(NOT_UNDERSTOOD))
+    let decoded = OpenRouterAnswer::decode(answer).ok().and_then(|answer| answer.answer);
+    decoded.ok_or_else(|| AskError::NoAnswer(NOT_UNDERSTOOD.to_owned()))
 }

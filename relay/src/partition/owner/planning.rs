@@ -40,6 +40,9 @@ impl Running {
                 }
                 Planned::Nothing => continue,
             }
+            if let (Planned::ForRoutes | Planned::ForNone, Some(cost)) = (planned, event.cost_micros) {
+                counter!("talaria_cost_microdollars_total").increment(cost.try_into().unwrap_or(0));
+            }
             self.spans.push(self.span(event));
         }
     }

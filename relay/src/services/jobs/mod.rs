@@ -28,8 +28,8 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 
-/// For OpenRouter's answer to a submit. An ingress has a minute for it; after this, the caller gets the job as it is.
-const SUBMIT_TIMEOUT: Duration = Duration::from_secs(80);
+/// For OpenRouter's answer to a submit, longer than the bus waits for it. After this, the caller gets the job as it is.
+const SUBMIT_TIMEOUT: Duration = Duration::from_secs(100);
 
 /// How often a job is looked at while its submit is under way, or while it is watched.
 const LOOK_INTERVAL: Duration = Duration::from_millis(250);
