@@ -35,6 +35,8 @@ pub(crate) struct ExplainInput<'a> {
     pub blocks: &'a BTreeMap<String, RouteBlock>,
     /// The number of callbacks for the event with another body.
     pub conflicts: usize,
+    /// The only route that gets it, if its job names one.
+    pub only: Option<&'a str>,
 }
 
 pub(crate) fn explain(known: ExplainInput<'_>, now: Timestamp) -> Explanation {
@@ -47,7 +49,10 @@ pub(crate) fn explain(known: ExplainInput<'_>, now: Timestamp) -> Explanation {
         .into_iter()
         .map(|name| {
             let route = known.tenant.and_then(|tenant| tenant.routes.get(&name)).map(AsRef::as_ref);
-            let (matches, why) = wanted(route, known.tenant.is_some(), known.event_type, known.payload);
+            let (matches, why) = match known.only.filter(|only| *only != name) {
+                Some(only) => (RouteMatch::No, format!("its job was submitted for the route {only} alone")),
+                None => wanted(route, known.tenant.is_some(), known.event_type, known.payload),
+            };
             let (delivery, attempts) = planned.remove(&name).unzip();
             let block = known.blocks.get(&name);
             let (next, next_at) = match &delivery {

@@ -70,6 +70,7 @@ impl Case {
             planned: self.planned,
             blocks: &self.blocks,
             conflicts: 2,
+            only: None,
         };
         explain(known, now)
     }

@@ -7,7 +7,7 @@ use crate::{
     },
     services::{access::Caller, cluster::Cluster, error::Error, local::Local, status::request},
     view::{
-        blocks,
+        blocks, jobs,
         query::{self, EventFilter, Period, Selection},
     },
 };
@@ -33,6 +33,8 @@ struct EventHistory {
     planned: Vec<(Delivery, Vec<Attempt>)>,
     blocks: BTreeMap<String, RouteBlock>,
     conflicts: usize,
+    /// The only route that gets it, if its job names one.
+    only: Option<String>,
 }
 
 /// The subject of a request, checked.
@@ -140,11 +142,13 @@ fn find(
     };
     let found = |(seq, event): (u64, Event)| {
         let planned = query::histories_of(connection, seq)?.into_iter();
+        let job = jobs::job(connection, &event.job_id, |job| job.tenant == event.tenant)?;
         Ok(EventHistory {
             seq,
             planned: planned.map(|history| (history.delivery, history.attempts)).collect(),
             blocks: blocks::blocks(connection, &event.tenant, config)?,
             conflicts: query::conflicts_of(connection, seq)?.len(),
+            only: job.map(|job| job.route).filter(|route| !route.is_empty()),
             event,
         })
     };
@@ -167,6 +171,7 @@ async fn explain_one(local: &Local, found: EventHistory) -> Result<Explanation, 
         planned: found.planned,
         blocks: &found.blocks,
         conflicts: found.conflicts,
+        only: found.only.as_deref(),
         event: found.event,
     };
     Ok(decide(known, local.clock.now()))
