@@ -11,7 +11,7 @@ pub(crate) const DEADLINE: Duration = Duration::from_secs(90);
 #[derive(Clone, Debug, PartialEq, Eq, ThisError)]
 pub enum AskError {
     /// No ingress takes questions.
-    #[error("no ingress takes questions for OpenRouter {place}")]
+    #[error("no ingress takes questions for OpenRouter {place}; see docs/errors/no-ingress.md")]
     NoIngress {
         /// The subject or the process where none is, and what to do.
         place: String,
@@ -28,7 +28,7 @@ pub enum AskError {
     #[error("the question for OpenRouter was not sent: {0}")]
     NotSent(String),
     /// The question was sent, and no answer came.
-    #[error("no ingress answered the question for OpenRouter: {0}")]
+    #[error("no ingress answered the question for OpenRouter: {0}; see docs/errors/no-ingress.md")]
     NoAnswer(String),
 }
 

@@ -249,13 +249,7 @@ impl State {
         });
         let event = Arc::new(event);
         span.set_attributes(|| attributes(&event));
-        publish.set_attributes(|| {
-            vec![
-                KeyValue::new("messaging.operation.type", "send"),
-                KeyValue::new("messaging.destination.name", "events"),
-                KeyValue::new("messaging.message.id", event.id.clone()),
-            ]
-        });
+        publish.set_attributes(|| publish_attributes(&event));
         let published = self.publish(Arc::clone(&event), publish).await;
         let (result, status) = match &published {
             Ok(result) => (*result, StatusCode::NO_CONTENT),
@@ -353,6 +347,15 @@ fn attributes(event: &Event) -> Vec<KeyValue> {
         KeyValue::new("talaria.event.id", event.id.clone()),
         KeyValue::new("talaria.event.type", event.r#type.clone()),
         KeyValue::new("talaria.job.id", event.job_id.clone()),
+    ]
+}
+
+/// The attributes of the span in which an event is stored.
+pub(crate) fn publish_attributes(event: &Event) -> Vec<KeyValue> {
+    vec![
+        KeyValue::new("messaging.operation.type", "send"),
+        KeyValue::new("messaging.destination.name", "events"),
+        KeyValue::new("messaging.message.id", event.id.clone()),
     ]
 }
 

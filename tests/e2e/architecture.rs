@@ -5,13 +5,21 @@ use std::{collections::BTreeMap, process::Command};
 use talaria_tests::binary::workspace;
 
 /// Every edge that there may be: who, and whom he may know. The tests stand above everything.
-const MAY_KNOW: [(&str, &[&str]); 7] = [
+const MAY_KNOW: [(&str, &[&str]); 9] = [
     ("talaria-core", &[]),
     ("talaria-proto", &[]),
     ("talaria-telemetry", &[]),
     ("talaria-bus", &["talaria-core", "talaria-proto", "talaria-telemetry"]),
-    ("talaria-ingress", &["talaria-bus", "talaria-core", "talaria-proto", "talaria-telemetry"]),
-    ("talaria-relay", &["talaria-bus", "talaria-core", "talaria-proto", "talaria-telemetry"]),
+    ("talaria-outbound", &["talaria-core"]),
+    ("talaria-openrouter", &["talaria-core", "talaria-outbound", "talaria-proto"]),
+    (
+        "talaria-ingress",
+        &["talaria-bus", "talaria-core", "talaria-openrouter", "talaria-proto", "talaria-telemetry"],
+    ),
+    (
+        "talaria-relay",
+        &["talaria-bus", "talaria-core", "talaria-outbound", "talaria-proto", "talaria-telemetry"],
+    ),
     ("talaria", &["talaria-bus", "talaria-core", "talaria-ingress", "talaria-proto", "talaria-relay"]),
 ];
 

@@ -29,6 +29,8 @@ const OUTCOME: &[Label] = &[known(
     "outcome",
     "accepted delivered duplicate ignored rate_limited route_fault failed answer_lost interrupted not_understood",
 )];
+const CALL: &[Label] =
+    &[known("call", "models submit poll"), known("result", "ok refused unknown not_found denied failed")];
 const STATE: &[Label] = &[known("state", "delivered ignored parked ambiguous cancelled")];
 const JOB_OUTCOME: &[Label] = &[known("outcome", "made refused unknown")];
 const POLL_OUTCOME: &[Label] = &[known("outcome", "running ended not_found denied failed")];
@@ -56,6 +58,12 @@ pub const CATALOGUE: &[Metric] = &[
     gauge(Ingress, "talaria_ingress_connections", &[], "Open connections of clients"),
     gauge(Ingress, "talaria_ingress_body_bytes", &[], "Bytes of callbacks' bodies in memory"),
     gauge(Ingress, "talaria_ingress_storing", &[], "Callbacks that wait for the bus"),
+    counter(
+        Ingress,
+        "talaria_openrouter_requests_total",
+        CALL,
+        "Requests to OpenRouter for jobs, by what is asked and the result",
+    ),
     counter(
         Relay,
         "talaria_events_planned_total",

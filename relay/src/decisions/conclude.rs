@@ -5,7 +5,7 @@
 
 use crate::decisions::{
     classify::{IdAfter, Next, Verdict},
-    exchange::Sent,
+    exchange::{Sent, timings_to_proto},
     retry::{NextAttempt, next_attempt},
 };
 use jiff::Timestamp;
@@ -134,7 +134,7 @@ pub(crate) fn attempt(
         http_status: sent.as_ref().and_then(|sent| sent.exchange.status()).map(u32::from),
         detail,
         counted,
-        timings: sent.as_ref().map(|sent| sent.timings.into()),
+        timings: sent.as_ref().map(|sent| timings_to_proto(&sent.timings)),
         guarded: sent.map_or(Vec::new(), |sent| sent.guarded),
     };
     conclude(task, timing.now, state, reason, Some(attempt))

@@ -1,5 +1,6 @@
 //! TLS: trusted authorities, client certificates, and faults in words.
 
+use crate::Peer;
 use rustls::{AlertDescription as Alert, CertificateError, ClientConfig, RootCertStore, crypto::ring};
 use std::{error::Error, io, sync::Arc};
 use talaria_core::config::RouteTls;
@@ -40,19 +41,20 @@ pub(super) fn connector(system: &Arc<RootCertStore>, tls: Option<&RouteTls>) -> 
 }
 
 /// The reason why TLS with a host failed.
-pub(super) fn sentence(host: &str, error: &io::Error) -> String {
+pub(super) fn sentence(peer: Peer, host: &str, error: &io::Error) -> String {
     use rustls::{Error as Tls, InvalidMessage};
     let certificate = |why: String| format!("the certificate of {host} {why}");
     match rustls_error(error) {
         Some(Tls::InvalidCertificate(wrong)) => certificate(match wrong {
             CertificateError::NotValidForNameContext { presented, .. } => {
                 let names = presented.iter().map(|name| bare(name)).collect::<Vec<_>>().join(", ");
-                format!("is for {names} and not for that name; compare the route's url")
+                format!("is for {names} and not for that name; compare {}", peer.url_key())
             }
-            CertificateError::NotValidForName => "is not for that name; compare the route's url".into(),
+            CertificateError::NotValidForName => {
+                format!("is not for that name; compare {}", peer.url_key())
+            }
             CertificateError::UnknownIssuer => {
-                "is by an authority that is not trusted here; if it is to be, name it with tls: {ca: PATH}"
-                    .into()
+                format!("is by an authority that is not trusted here; if it is to be, {}", peer.trust())
             }
             CertificateError::Expired | CertificateError::ExpiredContext { .. } => "has expired".into(),
             CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
@@ -67,21 +69,21 @@ pub(super) fn sentence(host: &str, error: &io::Error) -> String {
             other => format!("is not valid: {other}"),
         }),
         Some(Tls::InvalidMessage(InvalidMessage::InvalidContentType)) => {
-            format!("{host} does not speak TLS there; should the route's url begin with http://?")
+            format!("{host} does not speak TLS there; should {} begin with http://?", peer.url_key())
         }
-        Some(Tls::AlertReceived(alert)) => alerted(host, *alert),
+        Some(Tls::AlertReceived(alert)) => alerted(peer, host, *alert),
         _ => format!("TLS with {host} failed: {error}"),
     }
 }
 
 /// The reason if a server closed the connection because of our certificate. With TLS 1.3 it does so after the handshake, and
 /// before it reads a request.
-pub(crate) fn refusal(host: &str, error: &(dyn Error + 'static)) -> Option<String> {
+pub(crate) fn refusal(peer: Peer, host: &str, error: &(dyn Error + 'static)) -> Option<String> {
     let alert = causes(error).find_map(|error| match rustls_error(error.downcast_ref()?)? {
         rustls::Error::AlertReceived(alert) => Some(*alert),
         _ => None,
     })?;
-    is_about_us(alert).then(|| alerted(host, alert))
+    is_about_us(alert).then(|| alerted(peer, host, alert))
 }
 
 /// An error and its sources.
@@ -109,13 +111,13 @@ fn is_about_us(alert: Alert) -> bool {
     )
 }
 
-fn alerted(host: &str, alert: Alert) -> String {
+fn alerted(peer: Peer, host: &str, alert: Alert) -> String {
     match alert {
         Alert::CertificateRequired => {
-            format!("{host} demands a client certificate; name one with tls: {{cert: PATH, key: PATH}}")
+            format!("{host} demands a client certificate{}", peer.demand())
         }
         alert if is_about_us(alert) => {
-            format!("{host} does not accept our certificate ({alert:?}); compare the route's tls.cert")
+            format!("{host} does not accept our certificate ({alert:?}){}", peer.compare_certificate())
         }
         alert => format!("TLS with {host} failed: it says {alert:?}"),
     }

@@ -21,7 +21,7 @@ use std::{
 use tokio::io::{join, sink};
 
 /// The extensions that give headers the case of these names, each of which is a valid header name.
-pub(super) fn of<'a>(names: impl Iterator<Item = &'a str> + Clone) -> Extensions {
+pub fn of<'a>(names: impl Iterator<Item = &'a str> + Clone) -> Extensions {
     let lines: String = names.clone().map(|name| format!("{name}: -\r\n")).collect();
     let io = TokioIo::new(join(Cursor::new(format!("GET / HTTP/1.1\r\n{lines}\r\n")), sink()));
     let read = Mutex::new(Extensions::new());

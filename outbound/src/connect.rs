@@ -1,7 +1,6 @@
 //! From a name to a connection: looks the name up, checks each address, and connects to one that is allowed.
 
-use super::{resolve::Resolver, tls};
-use crate::decisions::exchange::ConnectTimings;
+use crate::{Peer, Policy, exchange::ConnectTimings, resolve::Resolver, tls};
 use http::Uri;
 use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper_util::{
@@ -45,6 +44,7 @@ pub(crate) struct Connector {
 
 struct Inner {
     resolver: Arc<Resolver>,
+    peer: Peer,
     networks: Networks,
     tls: Option<TlsConnector>,
 }
@@ -68,8 +68,9 @@ impl fmt::Display for Failure {
 impl std::error::Error for Failure {}
 
 impl Connector {
-    pub(super) fn new(resolver: Arc<Resolver>, networks: Networks, tls: Option<TlsConnector>) -> Self {
-        Self { inner: Arc::new(Inner { resolver, networks, tls }) }
+    pub(super) fn new(resolver: Arc<Resolver>, policy: &Policy, tls: Option<TlsConnector>) -> Self {
+        let (peer, networks) = (policy.peer, policy.networks.clone());
+        Self { inner: Arc::new(Inner { resolver, peer, networks, tls }) }
     }
 }
 
@@ -130,7 +131,7 @@ impl Inner {
         let agreed = timeout(end.saturating_duration_since(start), tls.connect(name, stream)).await;
         let agreed = agreed.map_err(|_| late(&format!("connecting to {host} and agreeing on TLS")))?;
         timings.tls = Some(start.elapsed());
-        agreed.map(|stream| Box::new(stream) as _).map_err(|error| failed(tls::sentence(host, &error)))
+        agreed.map(|stream| Box::new(stream) as _).map_err(|error| failed(tls::sentence(self.peer, host, &error)))
     }
 
     /// The allowed addresses. A forbidden one is an error only if no address is allowed.
@@ -154,7 +155,7 @@ impl Inner {
                     format!("{host} leads to {address}, which is {class}")
                 };
                 let networks = to_allow(address, class);
-                let help = format!("if Hermes is there, add {networks} to the tenant's networks");
+                let help = format!("if {} is there, add {networks} to the tenant's networks", self.peer.name());
                 Err((format!("{leads}, and the tenant does not allow that; {help}"), true))
             }
             _ if allowed.is_empty() => Err((format!("{host} has no address"), false)),

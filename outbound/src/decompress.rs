@@ -1,14 +1,14 @@
 //! Compressed answers, by their header Content-Encoding.
 //!
-//! Requests ask for no compression. A proxy in front of Hermes may compress anyway, so the two usual codings are decompressed, to
+//! Requests ask for no compression. A proxy in front of the server may compress anyway, so the two usual codings are decompressed, to
 //! at most the longest answer.
 
-use crate::decisions::exchange::{Answer, CutShort};
+use crate::exchange::{Answer, CutShort};
 use flate2::read::{DeflateDecoder, GzDecoder, ZlibDecoder};
 use std::io::{ErrorKind, Read};
 
 /// Decompresses an answer's body. Keeps at most `cap` bytes.
-pub(super) fn decompress(answer: &mut Answer, codings: &str, cap: usize) {
+pub(crate) fn decompress(answer: &mut Answer, codings: &str, cap: usize) {
     let codings: Vec<String> = codings
         .split(',')
         .map(|coding| coding.trim().to_ascii_lowercase())

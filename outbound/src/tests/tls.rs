@@ -9,7 +9,6 @@ use rustls::{
     server::WebPkiClientVerifier,
 };
 use std::net::SocketAddr;
-use talaria_core::config::RouteTls;
 use tokio_rustls::TlsAcceptor;
 
 struct Authority(CertifiedIssuer<'static, KeyPair>);
@@ -80,10 +79,16 @@ async fn server((certificates, key): Pair, clients: Option<&Authority>) -> Socke
 
 /// Sends one request to `https://hermes.test`, which this address stands for.
 async fn send(address: SocketAddr, tls: RouteTls) -> (Exchange, Timings) {
+    send_to(Peer::Hermes, address, tls).await
+}
+
+async fn send_to(peer: Peer, address: SocketAddr, tls: RouteTls) -> (Exchange, Timings) {
     let url = Url::parse(&format!("https://hermes.test:{}/webhooks/r", address.port())).unwrap();
-    let route = Route { tls: Some(Arc::new(tls)), ..route(&url, Duration::from_secs(5)) };
+    let mut target = Target::new(url, Duration::from_secs(5), &["loopback"]);
+    target.policy.peer = peer;
+    target.policy.tls = Some(Arc::new(tls));
     let resolver = Resolver::asking(move |_| Ok(vec![address.ip()]));
-    Forwarder::with(resolver, MAX_AGE).exchange(&route, request()).await
+    Clients::new(resolver, MAX_AGE).post(&target).await
 }
 
 fn trusting(authority: &Authority) -> RouteTls {
@@ -127,8 +132,14 @@ async fn a_fault_of_a_certificate_is_described_in_a_sentence() {
     );
 
     let unknown = server(stranger.issue("hermes.test", |_| ()), None).await;
-    let why = send(unknown, trusting(&authority)).await.0;
-    assert!(not_sent(&why).contains("is by an authority that is not trusted here"), "{why:?}");
+    for (peer, expected) in [
+        (Peer::Hermes, "if it is to be, name it with tls: {ca: PATH}"),
+        (Peer::OpenRouter, "if it is to be, add it to the system's authorities"),
+    ] {
+        let why = send_to(peer, unknown, trusting(&authority)).await.0;
+        let expected = format!("is by an authority that is not trusted here; {expected}");
+        assert!(not_sent(&why).ends_with(&expected), "{why:?}");
+    }
 
     let old = authority.issue("hermes.test", |params| params.not_after = rcgen::date_time_ymd(2001, 1, 1));
     let why = send(server(old, None).await, trusting(&authority)).await.0;

@@ -3,9 +3,8 @@
 use super::*;
 use std::{
     net::{IpAddr, SocketAddr},
-    sync::{Mutex, atomic::AtomicUsize, atomic::Ordering},
+    sync::atomic::{AtomicUsize, Ordering},
 };
-use talaria_core::network::{Network, Networks};
 use tokio::{
     net::{TcpSocket, TcpStream},
     time::timeout,
@@ -38,12 +37,12 @@ async fn server(address: &str) -> (SocketAddr, Arc<AtomicUsize>) {
 }
 
 /// Looks every name up as these addresses, in turn and then always as the last one.
-fn scripted(script: &[&[IpAddr]]) -> Forwarder {
+fn scripted(script: &[&[IpAddr]]) -> Clients {
     aging(script, MAX_AGE)
 }
 
 /// The same, with connections that are given up at this age.
-fn aging(script: &[&[IpAddr]], max_age: Duration) -> Forwarder {
+fn aging(script: &[&[IpAddr]], max_age: Duration) -> Clients {
     let script: Vec<Vec<IpAddr>> = script.iter().map(|addresses| addresses.to_vec()).collect();
     let next = Mutex::new(0);
     let resolver = Resolver::asking(move |_| {
@@ -52,13 +51,12 @@ fn aging(script: &[&[IpAddr]], max_age: Duration) -> Forwarder {
         *next += 1;
         Ok(found)
     });
-    Forwarder::with(resolver, max_age)
+    Clients::new(resolver, max_age)
 }
 
-fn to(host: &str, port: u16, networks: &[&str]) -> Route {
+fn to(host: &str, port: u16, networks: &[&str]) -> Target {
     let url = Url::parse(&format!("http://{host}:{port}/webhooks/r")).unwrap();
-    let networks: Networks = networks.iter().map(|text| text.parse::<Network>().unwrap()).collect();
-    Route { networks, ..route(&url, Duration::from_secs(5)) }
+    Target::new(url, Duration::from_secs(5), networks)
 }
 
 fn at(address: &str) -> IpAddr {
@@ -81,8 +79,8 @@ async fn a_name_that_leads_to_a_forbidden_address_is_refused_with_its_reason() {
             "which is reserved, and the tenant does not allow that; if Hermes is there, add 192.0.2.1",
         ),
     ] {
-        let route = to("hooks.example", 80, &[]);
-        let (exchange, timings) = scripted(&[&[at(address)]]).exchange(&route, request()).await;
+        let target = to("hooks.example", 80, &[]);
+        let (exchange, timings) = scripted(&[&[at(address)]]).post(&target).await;
         let Exchange::NotAllowed(why) = &exchange else { panic!("{address}: {exchange:?}") };
         assert!(why.contains(expected), "{why}");
         assert!(
@@ -91,9 +89,14 @@ async fn a_name_that_leads_to_a_forbidden_address_is_refused_with_its_reason() {
                 && timings.first_byte.is_none()
         );
     }
+    let mut target = to("api.example", 80, &[]);
+    target.policy.peer = Peer::OpenRouter;
+    let (exchange, _) = scripted(&[&[at("127.0.0.1")]]).post(&target).await;
+    let Exchange::NotAllowed(why) = &exchange else { panic!("{exchange:?}") };
+    assert!(why.contains("if OpenRouter is there, add loopback to the tenant's networks"), "{why}");
     // An address in the URL is judged like one behind a name, however it is written.
     for host in ["127.0.0.1", "2130706433", "[::1]", "[::ffff:127.0.0.1]", "0.0.0.0"] {
-        let (exchange, _) = Forwarder::default().exchange(&to(host, 80, &[]), request()).await;
+        let (exchange, _) = clients().post(&to(host, 80, &[])).await;
         assert!(
             matches!(&exchange, Exchange::NotAllowed(why) if why.contains(" is ")),
             "{host}: {exchange:?}"
@@ -107,24 +110,24 @@ async fn a_connection_goes_only_to_an_address_that_was_checked_for_it() {
     let forbidden = TcpListener::bind(("127.0.0.2", open.port())).await.unwrap();
     let elsewhere = at("127.0.0.2");
     // DNS gives one address and then another, as in DNS rebinding.
-    let forwarder = scripted(&[&[open.ip()], &[elsewhere], &[elsewhere, open.ip()]]);
-    let route = to("hooks.example", open.port(), &["127.0.0.1"]);
-    let (first, timings) = forwarder.exchange(&route, request()).await;
+    let clients = scripted(&[&[open.ip()], &[elsewhere], &[elsewhere, open.ip()]]);
+    let target = to("hooks.example", open.port(), &["127.0.0.1"]);
+    let (first, timings) = clients.post(&target).await;
     assert!(matches!(first, Exchange::Answered(_)), "{first:?}");
     assert!(timings.connecting.dns.is_some() && timings.connecting.connect.is_some() && !timings.reused);
     // The connection is used again, without another look-up.
-    let (again, timings) = forwarder.exchange(&route, request()).await;
+    let (again, timings) = clients.post(&target).await;
     assert!(matches!(again, Exchange::Answered(_)) && timings.reused, "{again:?}");
     assert_eq!(
         (opened.load(Ordering::Relaxed), timings.connecting),
-        (1, crate::decisions::exchange::ConnectTimings::default())
+        (1, ConnectTimings::default())
     );
     // Another policy has its own connections, with their own check.
-    let other = Route { networks: to("x", 1, &["127.0.0.1", "private"]).networks, ..route.clone() };
-    let (moved, _) = forwarder.exchange(&other, request()).await;
+    let other = to("hooks.example", open.port(), &["127.0.0.1", "private"]);
+    let (moved, _) = clients.post(&other).await;
     assert!(matches!(&moved, Exchange::NotAllowed(why) if why.contains("127.0.0.2")), "{moved:?}");
     // Of several addresses the ones that are allowed are used.
-    let (mixed, _) = forwarder.exchange(&other, request()).await;
+    let (mixed, _) = clients.post(&other).await;
     assert!(matches!(mixed, Exchange::Answered(_)), "{mixed:?}");
     let unheard = timeout(Duration::from_millis(50), forbidden.accept()).await;
     assert!(unheard.is_err(), "no connection to the forbidden address");
@@ -136,22 +139,22 @@ async fn a_connection_of_age_is_given_up_and_its_name_is_looked_up_and_checked_a
     let (old, at_old) = server("127.0.0.1:0").await;
     let (new, at_new) = server(&format!("127.0.0.5:{}", old.port())).await;
     let script: [&[IpAddr]; 3] = [&[old.ip()], &[new.ip()], &[at("127.0.0.6")]];
-    let route = to("hooks.example", old.port(), &["127.0.0.1", "127.0.0.5"]);
+    let target = to("hooks.example", old.port(), &["127.0.0.1", "127.0.0.5"]);
     let connections = || (at_old.load(Ordering::Relaxed), at_new.load(Ordering::Relaxed));
 
-    let forwarder = aging(&script, Duration::ZERO);
+    let clients = aging(&script, Duration::ZERO);
     for expected in [(1, 0), (1, 1)] {
-        let (exchange, timings) = forwarder.exchange(&route, request()).await;
+        let (exchange, timings) = clients.post(&target).await;
         assert!(matches!(exchange, Exchange::Answered(_)) && !timings.reused, "{exchange:?}");
         assert_eq!(connections(), expected);
     }
-    let (exchange, _) = forwarder.exchange(&route, request()).await;
+    let (exchange, _) = clients.post(&target).await;
     assert!(matches!(&exchange, Exchange::NotAllowed(why) if why.contains("127.0.0.6")), "{exchange:?}");
 
     // A younger one is kept.
-    let forwarder = scripted(&script);
+    let clients = scripted(&script);
     for _ in 0..3 {
-        let (exchange, _) = forwarder.exchange(&route, request()).await;
+        let (exchange, _) = clients.post(&target).await;
         assert!(matches!(exchange, Exchange::Answered(_)), "{exchange:?}");
     }
     assert_eq!(connections(), (2, 1));
@@ -159,7 +162,7 @@ async fn a_connection_of_age_is_given_up_and_its_name_is_looked_up_and_checked_a
 
 #[test]
 fn a_connection_never_takes_a_request_beyond_its_age_though_it_lay_idle() {
-    let clients = Clients::new(Resolver::system(), MAX_AGE);
+    let clients = clients();
     for (seconds, is_last) in [(0, false), (39, false), (40, true), (60, true), (3_600, true)] {
         assert_eq!(clients.is_last_request(Duration::from_secs(seconds)), is_last, "{seconds}");
     }
@@ -169,15 +172,15 @@ fn a_connection_never_takes_a_request_beyond_its_age_though_it_lay_idle() {
 async fn an_address_that_refuses_leaves_time_for_the_next() {
     let (open, _) = server("127.0.0.1:0").await;
     let closed = at("127.0.0.3");
-    let route = to("hooks.example", open.port(), &["loopback"]);
-    let (exchange, _) = scripted(&[&[closed, open.ip()]]).exchange(&route, request()).await;
+    let target = to("hooks.example", open.port(), &["loopback"]);
+    let (exchange, _) = scripted(&[&[closed, open.ip()]]).post(&target).await;
     assert!(matches!(exchange, Exchange::Answered(_)), "{exchange:?}");
-    let (exchange, _) = scripted(&[&[closed]]).exchange(&route, request()).await;
+    let (exchange, _) = scripted(&[&[closed]]).post(&target).await;
     assert!(
         matches!(&exchange, Exchange::NotSent(why) if why.contains("cannot connect to 127.0.0.3") && why.contains("refused")),
         "{exchange:?}"
     );
-    let (exchange, _) = scripted(&[&[]]).exchange(&route, request()).await;
+    let (exchange, _) = scripted(&[&[]]).post(&target).await;
     assert_eq!(exchange, Exchange::NotSent("hooks.example has no address".into()));
 }
 
@@ -197,19 +200,19 @@ async fn deaf(address: &str) -> (SocketAddr, (TcpListener, Vec<TcpStream>)) {
 async fn a_silent_address_leaves_time_for_the_next() {
     let (open, _) = server("127.0.0.1:0").await;
     let (deaf, _waiting) = deaf(&format!("127.0.0.4:{}", open.port())).await;
-    let route = to("hooks.example", open.port(), &["loopback"]);
-    let (exchange, timings) = scripted(&[&[deaf.ip(), open.ip()]]).exchange(&route, request()).await;
+    let target = to("hooks.example", open.port(), &["loopback"]);
+    let (exchange, timings) = scripted(&[&[deaf.ip(), open.ip()]]).post(&target).await;
     assert!(matches!(exchange, Exchange::Answered(_)), "{exchange:?}");
-    assert!(timings.total >= Duration::from_secs(2) && timings.total < route.timeout, "{timings:?}");
+    assert!(timings.total >= Duration::from_secs(2) && timings.total < target.timeout, "{timings:?}");
 }
 
 /// Without a connection nothing can have been sent.
 #[tokio::test]
 async fn a_deadline_before_there_is_a_connection_is_no_lost_answer() {
     let (full, _waiting) = deaf("127.0.0.1:0").await;
-    let mut route = to("127.0.0.1", full.port(), &["loopback"]);
-    route.timeout = Duration::from_millis(200);
-    let (exchange, timings) = Forwarder::default().exchange(&route, request()).await;
+    let mut target = to("127.0.0.1", full.port(), &["loopback"]);
+    target.timeout = Duration::from_millis(200);
+    let (exchange, timings) = clients().post(&target).await;
     assert_eq!(exchange, Exchange::NotSent("no connection within 200ms".into()));
-    assert!(timings.total >= route.timeout && timings.first_byte.is_none());
+    assert!(timings.total >= target.timeout && timings.first_byte.is_none());
 }

@@ -23,7 +23,8 @@ type LookUp = Result<Vec<IpAddr>, String>;
 /// It blocks.
 type Ask = dyn Fn(&str) -> io::Result<Vec<IpAddr>> + Send + Sync;
 
-pub(crate) struct Resolver {
+/// Looks names up. A name that is looked up for several callers is asked for once.
+pub struct Resolver {
     ask: Arc<Ask>,
     running: Mutex<HashMap<String, watch::Receiver<Option<LookUp>>>>,
     threads: Arc<Semaphore>,
@@ -31,11 +32,12 @@ pub(crate) struct Resolver {
 
 impl Resolver {
     /// By the system's hosts file and DNS.
-    pub(crate) fn system() -> Arc<Self> {
+    pub fn system() -> Arc<Self> {
         Self::asking(|name| Ok((name, 0).to_socket_addrs()?.map(|address| address.ip()).collect()))
     }
 
-    pub(crate) fn asking(ask: impl Fn(&str) -> io::Result<Vec<IpAddr>> + Send + Sync + 'static) -> Arc<Self> {
+    /// By this function, which may block.
+    pub fn asking(ask: impl Fn(&str) -> io::Result<Vec<IpAddr>> + Send + Sync + 'static) -> Arc<Self> {
         let threads = Arc::new(Semaphore::new(AT_ONCE));
         Arc::new(Self { ask: Arc::new(ask), running: Mutex::default(), threads })
     }

@@ -1,0 +1,41 @@
+//! A client of OpenRouter's video API. An ingress alone uses it, because ingresses alone have the keys.
+//!
+//! ```text
+//! a request ─▶ check, against its model ─▶ request: the JSON body ─▶ client ─▶ OpenRouter
+//!                       └▶ price: the estimate                         │
+//!                 submit: was a job made? ◀── answer: what was said ◀──┤
+//!                 poll: did it end, and with which event? ◀────────────┘
+//! ```
+//!
+//! - [`client`]: the exchanges, through [`talaria_outbound`]. The rest are decisions.
+//! - [`models`]: the catalogue. [`price`]: what a second costs, and a request. [`mod@check`]: whether a request fits its model.
+//! - [`request`]: the body of a submit. [`submit`]: whether a job was made, and when to try again.
+//! - [`poll`]: the status of a job, and the payload that its callback would have.
+//! - [`answer`]: the forms of OpenRouter's errors. [`quote`]: its texts, shortened and without our secrets.
+//!
+//! OpenRouter adds statuses, models, parameters and members of answers at any time. So lists are open, every member of an answer
+//! may be missing, and nothing that is not understood counts as a refusal.
+
+mod answer;
+mod check;
+mod client;
+mod models;
+mod poll;
+mod price;
+mod quote;
+mod request;
+mod submit;
+
+pub use check::{check, fit};
+pub use client::{CallError, Client, is_job_id};
+pub use models::{VideoModel, find};
+pub use poll::{Polling, Reading, Terminal};
+
+/// The pure readers of answers, for the fuzzer.
+pub mod reading {
+    pub use crate::{
+        models::read as models,
+        poll::{Job, read as poll},
+        submit::{Again, Try, read as submit},
+    };
+}
