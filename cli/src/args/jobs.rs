@@ -1,7 +1,7 @@
 //! The arguments of the commands for jobs at OpenRouter, but for `talaria submit`: models, jobs, track, stop-job and costs.
 
 use super::{Ask, List, control::Who, status::moment};
-use crate::print::job::{STATES, state_name};
+use crate::print::job::STATES;
 use clap::{
     Args,
     builder::{PossibleValuesParser, TypedValueParser},
@@ -137,9 +137,9 @@ pub struct Costs {
 
 /// A state by its name.
 fn state() -> impl TypedValueParser<Value = JobState> {
-    let name = |state: JobState| state_name(state).to_ascii_lowercase();
-    PossibleValuesParser::new(STATES.map(name))
-        .try_map(move |text| STATES.into_iter().find(|state| name(*state) == text).ok_or("expected a state"))
+    let named = |text: String| STATES.into_iter().find(|(_, name)| *name == text).map(|(state, _)| state);
+    PossibleValuesParser::new(STATES.map(|(_, name)| name))
+        .try_map(move |text| named(text).ok_or("expected a state"))
 }
 
 /// KEY=VALUE.

@@ -44,7 +44,7 @@ pub(crate) async fn run(config: &Path, args: Models) -> Result<(), Failure> {
 }
 
 /// Warns that OpenRouter could not be asked again.
-pub(crate) fn warn_if_stale(answer: &ListModelsResponse) -> io::Result<()> {
+fn warn_if_stale(answer: &ListModelsResponse) -> io::Result<()> {
     if answer.stale_because.is_empty() {
         return Ok(());
     }

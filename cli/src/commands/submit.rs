@@ -68,12 +68,12 @@ pub(crate) async fn run(config: &Path, args: Submit) -> Result<(), Failure> {
 
 fn video(args: &Submit) -> Result<VideoRequest, Failure> {
     let mut images = Images::default();
-    let mut image = |option: &str, location: &Option<String>| match location {
+    let mut image = |option: &str, location: Option<&str>| match location {
         Some(location) => images.url(option, location),
         None => Ok(String::new()),
     };
-    let (first_frame, last_frame) =
-        (image("--first-frame", &args.first_frame)?, image("--last-frame", &args.last_frame)?);
+    let first_frame = image("--first-frame", args.first_frame.as_deref())?;
+    let last_frame = image("--last-frame", args.last_frame.as_deref())?;
     let references = args
         .reference
         .iter()
@@ -133,7 +133,7 @@ fn provider_options(written: Option<&str>) -> Result<String, Failure> {
     }
 }
 
-fn context(pairs: &[(String, String)]) -> Result<HashMap<String, String>, Failure> {
+pub(super) fn context(pairs: &[(String, String)]) -> Result<HashMap<String, String>, Failure> {
     let mut context = HashMap::new();
     for (key, value) in pairs {
         if context.insert(key.clone(), value.clone()).is_some() {

@@ -1,5 +1,6 @@
 //! `talaria track`: follows a job that another program submitted.
 
+use super::submit::context;
 use crate::{
     Failure,
     args::Track,
@@ -15,7 +16,7 @@ pub(crate) async fn run(config: &Path, args: Track) -> Result<(), Failure> {
     let request = TrackJobRequest {
         tenant,
         openrouter_id: args.id,
-        context: args.context.into_iter().collect(),
+        context: context(&args.context)?,
         route,
         requested_by: client::user_name(args.name.as_deref())?,
     };

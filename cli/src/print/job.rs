@@ -6,18 +6,18 @@ use std::io::{self, Write};
 use talaria_proto::v1::{Job, JobSource, JobState};
 use talaria_relay::who;
 
-/// Every state that a job can be in.
-pub(crate) const STATES: [JobState; 10] = [
-    JobState::Submitting,
-    JobState::Running,
-    JobState::Unknown,
-    JobState::Completed,
-    JobState::Failed,
-    JobState::Cancelled,
-    JobState::Expired,
-    JobState::Refused,
-    JobState::Abandoned,
-    JobState::Stopped,
+/// Every state that a job can be in, with its name on command lines.
+pub(crate) const STATES: [(JobState, &str); 10] = [
+    (JobState::Submitting, "submitting"),
+    (JobState::Running, "running"),
+    (JobState::Unknown, "unknown"),
+    (JobState::Completed, "completed"),
+    (JobState::Failed, "failed"),
+    (JobState::Cancelled, "cancelled"),
+    (JobState::Expired, "expired"),
+    (JobState::Refused, "refused"),
+    (JobState::Abandoned, "abandoned"),
+    (JobState::Stopped, "stopped"),
 ];
 
 /// "RUNNING".
@@ -124,25 +124,23 @@ fn head(out: &mut impl Write, job: &Job) -> io::Result<()> {
 /// What happened, by time.
 fn ledger(job: &Job) -> Vec<(prost_types::Timestamp, String)> {
     let mut lines = Vec::new();
-    let mut add = |at: &Option<prost_types::Timestamp>, what: String| {
-        if let Some(at) = at {
-            lines.push((*at, what));
-        }
+    let mut add = |at: Option<prost_types::Timestamp>, what: String| {
+        lines.extend(at.map(|at| (at, what)));
     };
     let intended = if job.tracked { "recorded, to be followed" } else { "intent recorded" };
-    add(&job.created_at, intended.to_owned());
+    add(job.created_at, intended.to_owned());
     if job.state() != JobState::Refused {
-        add(&job.submitted_at, "OpenRouter has it".to_owned());
+        add(job.submitted_at, "OpenRouter has it".to_owned());
     }
-    add(&job.polled_at, format!("poll {}, the latest", job.polls));
-    add(&job.callback_at, "callback came".to_owned());
+    add(job.polled_at, format!("poll {}, the latest", job.polls));
+    add(job.callback_at, "callback came".to_owned());
     let known = match job.source() {
         JobSource::Callback => " by a callback",
         JobSource::Poll => " by polling",
         JobSource::Unspecified => "",
     };
     let event = if job.event_id.is_empty() { String::new() } else { format!(": {}", job.event_id) };
-    add(&job.ended_at, format!("{}{known}{event}", state_name(job.state())));
+    add(job.ended_at, format!("{}{known}{event}", state_name(job.state())));
     lines.sort_by_key(|(at, _)| (at.seconds, at.nanos));
     lines
 }
@@ -164,7 +162,10 @@ mod tests {
     #[test]
     fn all_states_of_the_contract_are_listed() {
         let known: Vec<_> = (1..100).filter_map(|number| JobState::try_from(number).ok()).collect();
-        assert_eq!(known, STATES);
+        assert_eq!(known, STATES.map(|(state, _)| state));
+        for (state, name) in STATES {
+            assert_eq!(state_name(state).to_lowercase(), name);
+        }
     }
 
     #[test]
