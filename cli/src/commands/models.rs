@@ -25,7 +25,7 @@ const COLUMNS: [Column; 6] = [
     Column::new("PRICE"),
 ];
 
-pub(crate) async fn run(config: &Path, args: Models) -> Result<(), Failure> {
+pub(crate) async fn run(config: &Path, args: &Models) -> Result<(), Failure> {
     let tenant = select::tenant_name(config, args.tenant.as_deref())?;
     let mut relay = client::jobs(&args.ask, config).await?;
     let mut answer = client::ask(relay.list_models(ListModelsRequest { tenant })).await?;

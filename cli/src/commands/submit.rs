@@ -20,17 +20,17 @@ use anyhow::anyhow;
 use images::Images;
 use std::{collections::HashMap, error::Error as _, fs, io::Write as _, path::Path};
 use talaria_core::config::expand_home;
-use talaria_proto::v1::{Job, JobState, Reference, SubmitJobRequest, SubmitJobResponse, VideoRequest};
+use talaria_proto::v1::{Job, JobState, Reference, SubmitJobRequest, VideoRequest};
 use tonic::{Code, Status};
 
-pub(crate) async fn run(config: &Path, args: Submit) -> Result<(), Failure> {
+pub(crate) async fn run(config: &Path, args: &Submit) -> Result<(), Failure> {
     let (tenant, route) = select::tenant_and_route(config, args.tenant.as_deref(), args.route.as_deref())?;
     let request_id =
         args.request_id.clone().unwrap_or_else(|| format!("cli-{:032x}", rand::random::<u128>()));
     let request = SubmitJobRequest {
         tenant,
         request_id: request_id.clone(),
-        video: Some(video(&args)?),
+        video: Some(video(args)?),
         context: context(&args.context)?,
         route,
         requested_by: client::user_name(args.name.as_deref())?,
