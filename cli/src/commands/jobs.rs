@@ -11,8 +11,9 @@ use crate::{
 };
 use std::{io::Write as _, path::Path};
 use talaria_proto::v1::{Job, ListJobsRequest};
+use talaria_relay::who;
 
-const COLUMNS: [Column; 8] = [
+const COLUMNS: [Column; 9] = [
     Column::new("CREATED"),
     Column::new("STATE"),
     Column::new("TENANT").rank(2).at_least(6),
@@ -20,6 +21,7 @@ const COLUMNS: [Column; 8] = [
     Column::new("COST"),
     Column::new("JOB"),
     Column::new("AT OPENROUTER").rank(4).at_least(10),
+    Column::new("BY").rank(5).at_least(6),
     Column::new("WHY").rank(3).at_least(10),
 ];
 
@@ -53,6 +55,7 @@ fn row(job: &Job, screen: Screen) -> Vec<Cell> {
         Cell::from(cost(job)),
         Cell::from(screen.id(&job.id)),
         Cell::styled(if job.openrouter_id.is_empty() { "-" } else { &job.openrouter_id }, DIM),
+        Cell::from(who(&job.requested_by, &job.token_name)),
         Cell::from(&job.reason),
     ]
 }
