@@ -5,12 +5,14 @@ mod control;
 mod doctor;
 mod explain;
 mod hermes;
+mod jobs;
 mod list;
 mod manual;
 mod path;
 mod send;
 mod service;
 mod status;
+mod submit;
 mod token;
 
 pub(crate) use backup::{Backup, Restore};
@@ -18,6 +20,7 @@ pub(crate) use control::{Actions, Cancel, Pause, Probe, Replay, Replays, Resume}
 pub(crate) use doctor::Doctor;
 pub(crate) use explain::Explain;
 pub(crate) use hermes::Hermes;
+pub(crate) use jobs::{Costs, Jobs, Models, StopJob, Track};
 pub(crate) use list::List;
 pub(crate) use manual::{Completions, Help, Man};
 use path::path;
@@ -25,6 +28,7 @@ pub(crate) use send::Send;
 pub(crate) use service::{Ingress, Relay, Up};
 pub(crate) use status::{Ask, Filter, Status, Watch};
 use status::{http_url, moment};
+pub(crate) use submit::{Reference, Submit};
 pub(crate) use token::Token;
 
 use crate::logging::Logs;
@@ -151,6 +155,18 @@ Logs go to standard error, as with `talaria up`.")]
     Replay(Replay),
     /// Show replay jobs, or cancel one
     Replays(Replays),
+    /// List the models that make videos
+    Models(Models),
+    /// Submit a job to OpenRouter
+    Submit(Box<Submit>),
+    /// List jobs at OpenRouter
+    Jobs(Jobs),
+    /// Follow a job that another program submitted
+    Track(Track),
+    /// Stop waiting for a job
+    StopJob(StopJob),
+    /// Show the costs of jobs, by day
+    Costs(Costs),
     /// List operators' actions
     Actions(Actions),
     /// Copy the embedded bus into a file, while it runs

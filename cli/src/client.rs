@@ -26,7 +26,7 @@ use std::{
 };
 use talaria_core::config::{self, Addresses};
 use talaria_proto::v1::{
-    GetSummaryRequest, control_service_client::ControlServiceClient,
+    GetSummaryRequest, control_service_client::ControlServiceClient, job_service_client::JobServiceClient,
     status_service_client::StatusServiceClient,
 };
 use tonic::{
@@ -45,6 +45,9 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Longer than the relay's own deadline for operators' requests, which is 30 s.
 const RESPONSE_TIMEOUT: Duration = Duration::from_secs(45);
 
+/// The same for a submit. A relay waits 80 s for OpenRouter's answer, after it has asked for the model.
+const SUBMIT_TIMEOUT: Duration = Duration::from_secs(120);
+
 /// Interval of keep-alive pings, and the time to answer one. Also while no request is under way, as in a watch.
 const PING: Duration = Duration::from_secs(10);
 
@@ -56,6 +59,9 @@ pub(crate) type StatusClient = StatusServiceClient<Authenticated>;
 
 /// A client of the relay's control service.
 pub(crate) type ControlClient = ControlServiceClient<Authenticated>;
+
+/// A client of the relay's job service.
+pub(crate) type JobClient = JobServiceClient<Authenticated>;
 
 /// Adds the token to each request, if there is one.
 #[derive(Clone)]
@@ -72,15 +78,31 @@ impl Interceptor for Bearer {
 
 /// Connects to the relay's status service.
 pub(crate) async fn status(ask: &Ask, config: &Path) -> Result<StatusClient, Failure> {
-    let (channel, bearer) = channel(ask, config).await?;
+    let (channel, bearer) = channel(ask, config, RESPONSE_TIMEOUT).await?;
     let client = StatusServiceClient::with_interceptor(channel, bearer);
     Ok(client.max_decoding_message_size(MAX_RESPONSE_BYTES))
 }
 
 /// Connects to the relay's control service.
 pub(crate) async fn control(ask: &Ask, config: &Path) -> Result<ControlClient, Failure> {
-    let (channel, bearer) = channel(ask, config).await?;
+    let (channel, bearer) = channel(ask, config, RESPONSE_TIMEOUT).await?;
     let client = ControlServiceClient::with_interceptor(channel, bearer);
+    Ok(client.max_decoding_message_size(MAX_RESPONSE_BYTES))
+}
+
+/// Connects to the relay's job service.
+pub(crate) async fn jobs(ask: &Ask, config: &Path) -> Result<JobClient, Failure> {
+    jobs_within(ask, config, RESPONSE_TIMEOUT).await
+}
+
+/// Connects to the relay's job service, to submit a job.
+pub(crate) async fn submits(ask: &Ask, config: &Path) -> Result<JobClient, Failure> {
+    jobs_within(ask, config, SUBMIT_TIMEOUT).await
+}
+
+async fn jobs_within(ask: &Ask, config: &Path, timeout: Duration) -> Result<JobClient, Failure> {
+    let (channel, bearer) = channel(ask, config, timeout).await?;
+    let client = JobServiceClient::with_interceptor(channel, bearer);
     Ok(client.max_decoding_message_size(MAX_RESPONSE_BYTES))
 }
 
@@ -91,13 +113,19 @@ pub(crate) async fn ask<T>(call: impl Future<Output = Result<Response<T>, Status
 
 /// Awaits the response to an operator's command. Without a response it is unknown whether the relay executed it.
 pub(crate) async fn change<T>(call: impl Future<Output = Result<Response<T>, Status>>) -> Result<T, Failure> {
+    change_or(call, "it may still be done, and `talaria actions` shows whether it was").await
+}
+
+/// The same with another advice for a response that was lost.
+pub(crate) async fn change_or<T>(
+    call: impl Future<Output = Result<Response<T>, Status>>,
+    if_lost: &str,
+) -> Result<T, Failure> {
     call.await.map(Response::into_inner).map_err(|status| {
         // A status that the relay sent has no source.
         let is_from_relay = status.source().is_none();
         match Failure::from(status) {
-            Failure::Unreachable(why) if !is_from_relay => Failure::Unreachable(format!(
-                "it may still be done, and `talaria actions` shows whether it was: {why}"
-            )),
+            Failure::Unreachable(why) if !is_from_relay => Failure::Unreachable(format!("{if_lost}: {why}")),
             failure => failure,
         }
     })
@@ -179,7 +207,7 @@ pub(crate) fn without_credentials(url: &Url) -> Url {
     url
 }
 
-async fn channel(ask: &Ask, config: &Path) -> Result<(Channel, Bearer), Failure> {
+async fn channel(ask: &Ask, config: &Path, timeout: Duration) -> Result<(Channel, Bearer), Failure> {
     let url = match &ask.relay {
         Some(url) => url.clone(),
         None => {
@@ -204,7 +232,7 @@ async fn channel(ask: &Ask, config: &Path) -> Result<(Channel, Bearer), Failure>
     let mut endpoint = Endpoint::from_shared(url.to_string())
         .map_err(unreachable)?
         .connect_timeout(CONNECT_TIMEOUT)
-        .timeout(RESPONSE_TIMEOUT)
+        .timeout(timeout)
         .http2_keep_alive_interval(PING)
         .keep_alive_timeout(PING)
         .keep_alive_while_idle(true);

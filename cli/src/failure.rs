@@ -105,6 +105,13 @@ impl From<tonic::Status> for Failure {
                 "the relay says: {}\n  help: ask with another token",
                 status.message()
             )),
+            tonic::Code::FailedPrecondition if status.message().contains("openrouter.api_key") => {
+                Self::Other(anyhow::anyhow!(
+                    "the relay says: {}\n  help: write api_key: {{file: PATH}} under openrouter of the tenant, and the key into that \
+                     file; docs/jobs.md begins with it",
+                    status.message()
+                ))
+            }
             tonic::Code::NotFound => Self::Unknown(status.message().to_owned()),
             tonic::Code::InvalidArgument => Self::Usage(status.message().to_owned()),
             // A status that the relay sent has no source; a broken connection has. With TLS 1.3 a missing client certificate also

@@ -1,12 +1,14 @@
 //! Output of commands: coloured states, times, untrusted text, JSON.
 //!
 //! - [`layout`]: the width of columns. [`table`]: rows in columns.
-//! - [`delivery`], [`changes`], [`action`], [`route`]: these, in lines of text.
+//! - [`delivery`], [`changes`], [`action`], [`route`], [`job`]: these, in lines of text. [`money`]: amounts.
 
 pub(crate) mod action;
 pub(crate) mod changes;
 pub(crate) mod delivery;
+pub(crate) mod job;
 mod layout;
+pub(crate) mod money;
 pub(crate) mod route;
 mod table;
 

@@ -28,6 +28,47 @@ pub(crate) fn tenant<'a>(config: &'a Config, name: Option<&str>) -> Result<&'a A
     }
 }
 
+/// The name of a tenant for a request to a relay: this one, or the only one in the configuration. Empty without a configuration,
+/// which means the one tenant of the user's token.
+pub(crate) fn tenant_name(path: &Path, named: Option<&str>) -> Result<String, Failure> {
+    if let Some(name) = named {
+        return Ok(name.to_owned());
+    }
+    let signers = match config::load_signers(path) {
+        Ok(signers) => signers,
+        Err(config::Error::Unreadable { .. }) => return Ok(String::new()),
+        Err(config::Error::Invalid { .. }) => {
+            let path = path.display();
+            let why = format!(
+                "which tenant? --tenant names it, because {path} is not valid; `talaria check` says why"
+            );
+            return Err(Failure::Usage(why));
+        }
+    };
+    // The others are routes.
+    let names: Vec<_> =
+        signers.into_iter().map(|(name, _)| name).filter(|name| !name.contains('/')).collect();
+    match names.as_slice() {
+        [only] => Ok(only.clone()),
+        _ => Err(Failure::Usage(format!("which tenant? --tenant takes one of: {}", names.join(", ")))),
+    }
+}
+
+/// The tenant and the route that --tenant and --route name, where a route may be TENANT/ROUTE. The route is empty without --route.
+pub(crate) fn tenant_and_route(
+    path: &Path,
+    tenant: Option<&str>,
+    route: Option<&str>,
+) -> Result<(String, String), Failure> {
+    let Some((owner, name)) = route.and_then(|route| route.split_once('/')) else {
+        return Ok((tenant_name(path, tenant)?, route.unwrap_or_default().to_owned()));
+    };
+    if let Some(other) = tenant.filter(|other| *other != owner) {
+        return Err(Failure::Usage(format!("--route {owner}/{name} is no route of --tenant {other}")));
+    }
+    Ok((owner.to_owned(), name.to_owned()))
+}
+
 /// The route TENANT/ROUTE, or the only one.
 pub(crate) fn route<'a>(
     config: &'a Config,
@@ -65,4 +106,43 @@ pub(crate) fn read_input(path: &Path) -> Result<Vec<u8>, Failure> {
         return Ok(bytes);
     }
     fs::read(path).map_err(|error| Failure::Other(anyhow::anyhow!("cannot read {}: {error}", path.display())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_tenant_of_a_request_is_named_or_the_only_one() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("talaria.yaml");
+        let chosen = |named: Option<&str>, route: Option<&str>| {
+            tenant_and_route(&path, named, route).map_err(|failure| failure.to_string())
+        };
+        let both = |tenant: &str, route: &str| Ok((tenant.to_owned(), route.to_owned()));
+        assert_eq!(chosen(None, None), both("", ""), "a token may have one tenant alone");
+        let tenant = |name: &str| {
+            format!(
+                "  {name}: {{openrouter: {{secrets: [{{file: s}}]}}, routes: {{video: {{url: http://h/webhooks/v, secret: {{file: \
+                 s}}}}}}}}\n"
+            )
+        };
+        fs::write(&path, format!("tenants:\n{}", tenant("acme"))).unwrap();
+        assert_eq!(chosen(None, None), both("acme", ""));
+        assert_eq!(chosen(None, Some("video")), both("acme", "video"));
+        assert_eq!(chosen(Some("globex"), Some("globex/video")), both("globex", "video"));
+        assert_eq!(chosen(None, Some("globex/video")), both("globex", "video"));
+        assert!(
+            chosen(Some("acme"), Some("globex/video")).unwrap_err().contains("no route of --tenant acme")
+        );
+        fs::write(&path, format!("tenants:\n{}{}", tenant("acme"), tenant("globex"))).unwrap();
+        assert_eq!(
+            chosen(None, None).unwrap_err(),
+            "which tenant? --tenant takes one of: acme, globex",
+            "never by chance"
+        );
+        fs::write(&path, "tenants: [").unwrap();
+        assert!(chosen(None, None).unwrap_err().contains("`talaria check` says why"));
+        assert_eq!(chosen(Some("acme"), None), both("acme", ""));
+    }
 }

@@ -3,6 +3,7 @@
 //! ```text
 //! evt_25m74olgq62h         the beginning of an event's id
 //! dlv_25m74olgq62h-zovl    the beginning of a delivery's id, and of its route's part
+//! job_25m74olgq62h         the beginning of a job's id; an id of OpenRouter's may begin with job_, too
 //! ```
 //!
 //! The ids of all deliveries of an event begin with the event's 32 characters, so a prefix would have to be longer to
@@ -18,7 +19,7 @@ const SHORT_ROUTE: usize = 4;
 /// Digits of a replay job's id in its short form.
 const SHORT_JOB: usize = 8;
 
-/// Characters of an event's part in a whole id, and of a route's.
+/// Characters of an event's part in a whole id, which is all of a job's, and of a route's.
 const EVENT: usize = 32;
 const ROUTE: usize = 8;
 
@@ -36,8 +37,14 @@ pub fn short(id: &str) -> String {
             None => id.to_owned(),
         },
         "rpl_" => format!("{kind}{}", head(SHORT_JOB)),
+        "job_" if is_job(id) => format!("{kind}{}", head(SHORT_EVENT)),
         _ => id.to_owned(),
     }
+}
+
+/// Whether it is a job's whole id: "job_" and 32 characters of base32.
+pub fn is_job(id: &str) -> bool {
+    characters(id.strip_prefix("job_"), EVENT).is_some_and(|body| body.len() == EVENT)
 }
 
 /// The beginning of an event's id, or a delivery's id in its short form.
@@ -120,7 +127,10 @@ mod tests {
             ("evt_25m74olgq62h".into(), "dlv_25m74olgq62h-zovl".into())
         );
         assert_eq!(short("rpl_0123456789abcdef"), "rpl_01234567");
-        for other in ["", "dlv_x", "job_7", "dlv_é", "evt", "rpl_é"] {
+        let job = format!("job_{}", &event[4..]);
+        assert!(is_job(&job) && !is_job(&job[..35]) && !is_job(&format!("{job}a")) && !is_job(&event));
+        assert_eq!(short(&job), "job_25m74olgq62h");
+        for other in ["", "dlv_x", "job_7", "job_25m74olgq62h_of_openrouter", "dlv_é", "evt", "rpl_é"] {
             assert_eq!(short(other), other);
         }
         assert!(IdBeginning::of_event(&short(&event)).unwrap().fits(&event));

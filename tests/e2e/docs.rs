@@ -4,7 +4,7 @@ use std::{
     fs,
     path::{Path, PathBuf},
 };
-use talaria_proto::v1::DeliveryState;
+use talaria_proto::v1::{DeliveryState, JobState};
 use talaria_tests::binary::workspace;
 
 /// Every document that is kept with the code.
@@ -60,5 +60,14 @@ fn every_state_of_a_delivery_is_explained() {
         let name = state.name().to_uppercase();
         assert!(states.contains(&format!("\n| `{name}` | ")), "docs/states.md: {name}");
         assert!(!state.is_final() || readme.contains(&format!("`{name}`")), "README.md: {name}");
+    }
+}
+
+#[test]
+fn every_state_of_a_job_is_explained() {
+    let page = fs::read_to_string(workspace().join("docs/jobs.md")).unwrap();
+    for state in (1..100).filter_map(|number| JobState::try_from(number).ok()) {
+        let name = state.as_str_name().trim_start_matches("JOB_STATE_");
+        assert!(page.contains(&format!("\n| `{name}` | ")), "docs/jobs.md: {name}");
     }
 }

@@ -13,7 +13,8 @@ Examples:
   talaria doctor --role relay --json      where only a relay's secrets are
 
 Checks everything that a callback needs on its way: the configuration, the secrets, each route's Hermes, the public URL, \
-the clock, the data directory, the bus, the running process and its routes. Each is ok, a warning, or a fault with advice.
+the clock, the data directory, the bus, the running process and its routes, and where a tenant has an API key whether OpenRouter \
+can be asked. Each is ok, a warning, or a fault with advice.
 
 It changes nothing and starts no agent. Hermes gets requests with an unreadable body: one of them counts for each route's \
 rate limit, and its log names them, `Invalid signature` and `UnicodeDecodeError`. The public URL gets one unsigned callback, which `talaria status --refused` then lists.

@@ -15,7 +15,7 @@ Shows for each route whether it takes the event and why, by the relay's present 
 plan that was made when the event came; for each delivery its state, its attempts and the next step. A unique beginning of an \
 id is sufficient. Times are in UTC.")]
 pub struct Explain {
-    /// An event, a delivery, or a job at OpenRouter
+    /// An event, a delivery, or a job, by its id here or at OpenRouter
     pub id: String,
     /// With a job: only this tenant's events
     #[arg(long, value_name = "NAME")]

@@ -89,7 +89,7 @@ impl From<&Filter> for DeliveryFilter {
 #[command(after_help = "\
 Examples:
   talaria status                  sums of every route, and the latest deliveries
-  talaria status job_7            the events and deliveries of a job at OpenRouter
+  talaria status job_7            a job at OpenRouter: its ledger, its events and their deliveries
   talaria status evt_…            an event, with its deliveries
   talaria status dlv_…            a delivery, with its attempts
   talaria status --state parked --since 24h
@@ -100,7 +100,7 @@ Examples:
 
 A unique beginning of an id is sufficient; tables on a terminal show ids in this form. Times are in UTC.")]
 pub struct Status {
-    /// An event, a delivery, or a job at OpenRouter
+    /// An event, a delivery, or a job, by its id here or at OpenRouter
     #[arg(conflicts_with = "page")]
     pub id: Option<String>,
     #[command(flatten)]

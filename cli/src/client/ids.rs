@@ -1,6 +1,6 @@
 //! Full ids for the unique beginnings that people type, looked up by the relay.
 
-use super::{StatusClient, ask};
+use super::{JobClient, StatusClient, ask};
 use crate::{
     Failure,
     args::Ask,
@@ -9,9 +9,18 @@ use crate::{
 use std::{fmt::Write as _, path::Path};
 use talaria_core::{
     id::{DeliveryId, EventId},
-    short_id::short,
+    short_id::{is_job, short},
 };
-use talaria_proto::v1::{ListIdsRequest, ListIdsResponse, list_ids_request::BeginsWith};
+use talaria_proto::v1::{
+    KnownId, ListIdsRequest, ListIdsResponse, ListJobsRequest, list_ids_request::BeginsWith,
+};
+
+/// Entries in a page of the list in which the beginning of a job's id is looked for, and the most pages.
+const JOBS_ON_A_PAGE: u32 = 1_000;
+const MOST_PAGES: usize = 20;
+
+/// The most ids in the error for a beginning that fits several, as in [`ListIdsResponse`].
+const MOST_LISTED: usize = 10;
 
 /// Hexadecimal digits in a replay job's id.
 const REPLAY_JOB_DIGITS: usize = 16;
@@ -74,6 +83,37 @@ pub(crate) async fn job(
         }
         None => Ok(text.to_owned()),
     }
+}
+
+/// The whole id of a job of Talaria's for its unique beginning, "job_…". Any other text, also an id of OpenRouter's, is returned
+/// unchanged, as is a beginning that fits none.
+pub(crate) async fn submitted_job(relay: &mut JobClient, text: &str) -> Result<String, Failure> {
+    let beginning = without_ellipsis(text);
+    if is_job(beginning) || !beginning.starts_with("job_") {
+        return Ok(beginning.to_owned());
+    }
+    let mut request = ListJobsRequest { page_size: JOBS_ON_A_PAGE, ..ListJobsRequest::default() };
+    let mut found = ListIdsResponse::default();
+    for _ in 0..MOST_PAGES {
+        let page = ask(relay.list_jobs(request.clone())).await?;
+        found.incomplete |= page.incomplete;
+        // The text may be an id of OpenRouter's.
+        if page.jobs.iter().any(|job| job.openrouter_id == beginning) {
+            return Ok(beginning.to_owned());
+        }
+        let fits = page.jobs.into_iter().filter(|job| job.id.starts_with(beginning));
+        found.ids.extend(fits.map(|job| KnownId { id: job.id, tenant: job.tenant, route: String::new() }));
+        request.page_token = page.next_page_token;
+        if request.page_token.is_empty() {
+            break;
+        }
+    }
+    if found.ids.is_empty() {
+        return Ok(beginning.to_owned());
+    }
+    found.more = found.ids.len() > MOST_LISTED;
+    found.ids.truncate(MOST_LISTED);
+    Ok(choose("job", beginning, &found)?.unwrap_or_else(|| beginning.to_owned()))
 }
 
 /// Whether the text needs no lookup.

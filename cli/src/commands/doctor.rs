@@ -4,11 +4,13 @@
 //! - [`hermes`]: each route's Hermes, by a handshake and by the files of a home on this machine.
 //! - [`public`]: the public URL, and the clock by its answer.
 //! - [`disk`]: the data directory. [`bus`]: the bus. [`process`]: the running process. [`routes`]: its routes.
+//! - [`jobs`]: OpenRouter, for tenants with an API key.
 
 mod bus;
 mod disk;
 mod finding;
 mod hermes;
+mod jobs;
 mod process;
 mod public;
 mod routes;
@@ -53,7 +55,7 @@ pub(crate) async fn run(path: &Path, args: Doctor) -> Result<(), Failure> {
     let public_url = args.public_url.as_ref().map(|url| url.as_str().trim_end_matches('/').to_owned());
     let public_url = public_url.or_else(|| config.ingress.public_url.clone());
     // These wait for others, so they run concurrently.
-    let (hermes, (public, clock), bus, process, routes) = tokio::join!(
+    let (hermes, (public, clock), bus, process, routes, jobs) = tokio::join!(
         within("hermes", hermes::check(&config, role, args.hermes.as_deref())),
         async {
             match timeout(DEADLINE, public::check(&config, role, public_url.as_deref())).await {
@@ -64,6 +66,7 @@ pub(crate) async fn run(path: &Path, args: Doctor) -> Result<(), Failure> {
         within("bus", bus::check(&config, role)),
         within("process", process::check(path, args.admin.as_ref())),
         within("routes", routes::check(path, &args.ask, role)),
+        within("jobs", jobs::check(path, &args.ask, &config, role)),
     );
     let mut found = vec![configuration(path, &config)];
     found.extend(config.warnings.iter().map(|problem| of_problem("configuration", Level::Warning, problem)));
@@ -75,6 +78,7 @@ pub(crate) async fn run(path: &Path, args: Doctor) -> Result<(), Failure> {
     found.extend(bus);
     found.extend(process);
     found.extend(routes);
+    found.extend(jobs);
     if args.ask.json {
         show_json(&found, &[])?;
     } else {

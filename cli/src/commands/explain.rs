@@ -5,7 +5,7 @@ use crate::{
     args::Explain,
     client::{self, ids},
     print::{
-        self, ALERT, BOLD, DIM, UNDER_TIME, delivery::show_event_head, one_line, state_name, state_style,
+        self, ALERT, BOLD, DIM, UNDER_TIME, delivery::show_event_head, job, one_line, state_name, state_style,
     },
 };
 use jiff::Timestamp;
@@ -14,17 +14,17 @@ use std::{
     path::Path,
     time::Duration,
 };
-use talaria_core::time::since;
+use talaria_core::{short_id::is_job, time::since};
 use talaria_proto::{
     time::{duration_from_proto, from_proto},
     v1::{
-        Attempt, AttemptOutcome, DeliveryState, ExplainRequest, Explanation, RouteExplanation, RouteMatch,
-        Timings, explain_request::Subject,
+        Attempt, AttemptOutcome, DeliveryState, ExplainRequest, Explanation, GetJobRequest, RouteExplanation,
+        RouteMatch, Timings, explain_request::Subject,
     },
 };
 
 pub(crate) async fn run(config: &Path, args: Explain) -> Result<(), Failure> {
-    let subject = match args.id {
+    let subject = match args.id.clone() {
         id if id.starts_with("qrt_") => {
             return Err(Failure::Usage(format!("{id} was no event; talaria status --quarantined lists it")));
         }
@@ -33,6 +33,7 @@ pub(crate) async fn run(config: &Path, args: Explain) -> Result<(), Failure> {
         }
         id if id.starts_with("evt_") => Subject::EventId(ids::complete_at(&args.ask, config, &id).await?),
         id if id.starts_with("dlv_") => Subject::DeliveryId(ids::complete_at(&args.ask, config, &id).await?),
+        id if is_job(&id) => Subject::EventId(event_of(config, &args, id).await?),
         id => {
             let mut status = client::status(&args.ask, config).await?;
             Subject::JobId(ids::job(&mut status, &id, args.tenant.as_deref()).await?)
@@ -61,6 +62,20 @@ pub(crate) async fn run(config: &Path, args: Explain) -> Result<(), Failure> {
         writeln!(out, "\n{DIM}The job has more events: talaria explain evt_… explains one.{DIM:#}")?;
     }
     Ok(())
+}
+
+/// The event of the end of a job that was submitted or tracked here.
+async fn event_of(config: &Path, args: &Explain, job_id: String) -> Result<String, Failure> {
+    let mut relay = client::jobs(&args.ask, config).await?;
+    let request = GetJobRequest { job_id, tenant: args.tenant.clone().unwrap_or_default() };
+    let job = client::ask(relay.get_job(request)).await?.job.unwrap_or_default();
+    if job.event_id.is_empty() {
+        let (id, state) = (&job.id, job::state_name(job.state()));
+        return Err(Failure::Unknown(format!(
+            "{id} is {state}, and there is no event of its end; talaria status {id} shows what happened"
+        )));
+    }
+    Ok(job.event_id)
 }
 
 fn show(out: &mut impl Write, explanation: &Explanation, now: Timestamp) -> io::Result<()> {

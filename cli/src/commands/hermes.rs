@@ -58,6 +58,9 @@ pub(crate) fn run(path: &Path, args: &Hermes) -> Result<(), Failure> {
     let mut out = io::stdout().lock();
     let Some(directory) = &args.install else {
         writeln!(out, "{}", subscribe_command(tenant, route, deliver))?;
+        if route.extra.get("thread_id").is_some() {
+            writeln!(out, "# It cannot set the thread of the route: talaria hermes --install DIR does")?;
+        }
         if let Some(profile) = route.hermes_profile() {
             writeln!(out, "# With Hermes 0.20 or newer, add: --route-profile {}", quoted(profile))?;
         }

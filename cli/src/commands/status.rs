@@ -1,7 +1,8 @@
 //! `talaria status`: shows callbacks and their deliveries.
 //!
-//! - `refused`, `routes`, `unmatched`: the lists of these options. `tables`: the others.
+//! - `job`: a job. `refused`, `routes`, `unmatched`: the lists of these options. `tables`: the others.
 
+mod job;
 mod refused;
 mod routes;
 mod tables;
@@ -24,8 +25,7 @@ use std::{
 use talaria_core::{config, id::DeliveryId};
 use talaria_proto::v1::{
     DeliveryFilter, EventConflict, GetDeliveryRequest, GetEventRequest, GetSummaryRequest,
-    GetSummaryResponse, ListDeliveriesRequest, ListDeliveriesResponse, ListEventsRequest,
-    ListQuarantinedRequest,
+    GetSummaryResponse, ListDeliveriesRequest, ListDeliveriesResponse, ListQuarantinedRequest,
 };
 
 /// Commits of lag from which the user is warned. Under load the status is always a few commits behind.
@@ -54,55 +54,9 @@ pub(crate) async fn run(config: &Path, mut args: Status) -> Result<(), Failure> 
             Err(Failure::Usage("--payload needs an event (evt_…) or --quarantined".to_owned()))
         }
         Some(id) if id.starts_with("dlv_") => delivery(&mut relay, id, &args).await,
-        Some(id) => job(&mut relay, id, &args).await,
+        Some(id) => job::show(&mut relay, config, id, &args).await,
         None => overview(&mut relay, &args, config).await,
     }
-}
-
-/// A job's events and deliveries. An event that no route takes has none.
-async fn job(relay: &mut StatusClient, job: &str, args: &Status) -> Result<(), Failure> {
-    let job = &ids::job(relay, job, args.filter.tenant.as_deref()).await?;
-    let filter = DeliveryFilter { job_id: job.clone(), ..DeliveryFilter::from(&args.filter) };
-    let request = ListEventsRequest {
-        tenant: filter.tenant.clone(),
-        job_id: job.clone(),
-        page_size: args.list.limit,
-        ..ListEventsRequest::default()
-    };
-    let events = ask(relay.list_events(request)).await?;
-    if events.events.is_empty() {
-        return Err(if events.incomplete {
-            Failure::Unreachable(format!(
-                "no job {job} is known to the relays that answer: some partitions have no owner at the moment, or it does not \
-                 answer; ask again soon"
-            ))
-        } else {
-            Failure::Unknown(format!(
-                "no job {job} is known: it never came, waits to be planned, or is not kept any more"
-            ))
-        });
-    }
-    let mut list = list(relay, filter, args).await?;
-    list.incomplete |= events.incomplete;
-    let mut conflicts = Vec::new();
-    for event in &events.events {
-        conflicts.extend(conflicts_of(relay, &event.id).await?);
-    }
-    if args.ask.json {
-        let mut document = print::json(&events)?;
-        print::merge(&mut document, print::json(&list)?);
-        let conflicts = conflicts.iter().map(print::json).collect::<Result<Vec<_>, _>>()?;
-        print::merge(&mut document, serde_json::json!({ "conflicts": conflicts }));
-        return Ok(writeln!(io::stdout(), "{document:#}")?);
-    }
-    print::warn_if_incomplete(list.incomplete)?;
-    let screen = Screen::stdout(args.list.wide);
-    tables::events(&events.events, screen)?;
-    for found in &conflicts {
-        writeln!(io::stdout(), "{}: {}", screen.id(&found.event_id), conflict(found))?;
-    }
-    writeln!(io::stdout())?;
-    Ok(tables::deliveries(&list, screen)?)
 }
 
 /// Sums and the latest deliveries; with a filter or for a later page, the deliveries alone.

@@ -12,8 +12,9 @@ use talaria_core::{
     hermes::template::Template,
 };
 
-/// Hermes' template for the chat of a route.
+/// Hermes' templates for the chat of a route, and the thread in it.
 pub(super) const CHAT_ID: &str = "{extra.chat_id}";
+const THREAD_ID: &str = "{extra.thread_id}";
 
 /// Characters of a value in messages.
 const MAX_VALUE_CHARS: usize = 200;
@@ -97,7 +98,9 @@ pub(super) fn reconcile(
         None if replaced.entry.get("profile").and_then(Value::as_str) == Some("default") => {}
         None => replaced.remove("profile"),
     }
-    chat_id(&mut replaced, route);
+    for (key, ours) in [("chat_id", CHAT_ID), ("thread_id", THREAD_ID)] {
+        destination(&mut replaced, route, key, ours);
+    }
     let Replaced { entry, lines } = replaced;
     let defaults = [
         ("description", Value::from(description(tenant, route))),
@@ -128,21 +131,23 @@ pub(crate) fn against(written: &str, needs: &Needs<'_>) -> serde_json::Result<Ve
     }
 }
 
-/// Sets the chat of the route unless the operator has set another, and removes it if the route has none.
-fn chat_id(replaced: &mut Replaced<'_>, route: &Route) {
-    let has_chat = route.body == BodyMode::Prompt && route.extra.get("chat_id").is_some();
-    let ours = json!(CHAT_ID);
+/// Sets the chat or the thread of the route unless the operator has set another, and removes it if the route has none.
+fn destination(replaced: &mut Replaced<'_>, route: &Route, key: &str, ours: &str) {
+    let has_one = route.body == BodyMode::Prompt && route.extra.get(key).is_some();
+    let ours = json!(ours);
     match replaced.entry.get_mut("deliver_extra") {
         Some(Value::Object(extra)) => {
-            if has_chat {
-                extra.entry("chat_id").or_insert(ours);
-            } else if extra.get("chat_id") == Some(&ours) {
-                extra.remove("chat_id");
-                replaced.lines.push(format!("deliver_extra: no chat_id instead of {}", to_text(Some(&ours))));
+            if has_one {
+                extra.entry(key).or_insert(ours);
+            } else if extra.get(key) == Some(&ours) {
+                extra.remove(key);
+                replaced.lines.push(format!("deliver_extra: no {key} instead of {}", to_text(Some(&ours))));
             }
         }
-        _ if has_chat => {
-            replaced.entry.insert("deliver_extra".into(), json!({"chat_id": CHAT_ID}));
+        _ if has_one => {
+            replaced
+                .entry
+                .insert("deliver_extra".into(), Value::Object(Map::from_iter([(key.to_owned(), ours)])));
         }
         _ => {}
     }

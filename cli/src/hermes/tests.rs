@@ -292,6 +292,12 @@ fn the_routes_chat_goes_with_the_route() {
     assert!(lines.iter().any(|line| line.starts_with("deliver_extra: no chat_id")), "{lines:?}");
     let (entry, _) = update(URL, "", &json!({"deliver_extra": {"chat_id": "-1"}}), false).unwrap();
     assert_eq!(entry["deliver_extra"], json!({"chat_id": "-1"}), "that is the operator's");
+    let both = ", extra: {chat_id: '{talaria.job.context.chat}', thread_id: '{talaria.job.context.thread}'}";
+    let (entry, _) = update(URL, both, &json!({}), false).unwrap();
+    assert_eq!(
+        entry["deliver_extra"],
+        json!({"chat_id": "{extra.chat_id}", "thread_id": "{extra.thread_id}"})
+    );
 }
 
 #[test]

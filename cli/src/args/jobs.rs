@@ -1,0 +1,186 @@
+//! The arguments of the commands for jobs at OpenRouter, but for `talaria submit`: models, jobs, track, stop-job and costs.
+
+use super::{Ask, List, control::Who, status::moment};
+use crate::print::job::STATES;
+use clap::{
+    Args,
+    builder::{PossibleValuesParser, TypedValueParser},
+};
+use jiff::Timestamp;
+use talaria_proto::v1::JobState;
+
+/// Characters of a context's key, and bytes of its value.
+const LONGEST_KEY: usize = 64;
+const LONGEST_VALUE: usize = 1024;
+
+/// `talaria models`
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  talaria models
+  talaria models google/veo-3.1           every value of one model
+  talaria models veo --json
+
+Lists OpenRouter's models that make videos, as an ingress read them at most 10 minutes ago. The price is that of a second, by \
+OpenRouter's list; what a job cost is known when it has ended: talaria costs.")]
+pub struct Models {
+    /// A model's id, or a part of it
+    pub model: Option<String>,
+    /// The tenant whose settings are used; needed where the configuration has more than one
+    #[arg(long, value_name = "NAME")]
+    pub tenant: Option<String>,
+    /// Show every column, however wide the terminal is
+    #[arg(long)]
+    pub wide: bool,
+    #[command(flatten)]
+    pub ask: Ask,
+}
+
+/// `talaria jobs`
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  talaria jobs
+  talaria jobs --tenant acme --state running --state unknown
+  talaria status job_…                    all that is known of one job
+
+Newest first. A cost with ~ in front of it is an estimate. Replay jobs are listed by talaria replays. Times are in UTC.")]
+pub struct Jobs {
+    /// Only of this tenant
+    #[arg(long, value_name = "NAME")]
+    pub tenant: Option<String>,
+    /// Only in this state; may be repeated
+    #[arg(long, value_name = "STATE", value_parser = state())]
+    pub state: Vec<JobState>,
+    #[command(flatten)]
+    pub list: List,
+    #[command(flatten)]
+    pub ask: Ask,
+}
+
+/// `talaria track`
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  talaria track gen-vid-1767225600-Ab3dEf6hIj9kLm2nOp5q
+  talaria track gen-vid-… --context chat_id=-100123 --route video
+
+Follows a job that another program submitted with a key of the same account at OpenRouter: Talaria asks for its state until it has \
+ended, and sends the result as for a job of its own. A job that is followed already is shown, and nothing changes.")]
+pub struct Track {
+    /// The job's id at OpenRouter
+    #[arg(value_name = "OPENROUTER_ID")]
+    pub id: String,
+    /// A value for templates, {talaria.job.context.KEY}; may be repeated
+    #[arg(long, value_name = "KEY=VALUE", value_parser = context)]
+    pub context: Vec<(String, String)>,
+    /// The only route that gets the result, as ROUTE or TENANT/ROUTE; every route that takes it where it is left out
+    #[arg(long, value_name = "NAME")]
+    pub route: Option<String>,
+    /// The tenant; needed where the configuration has more than one
+    #[arg(long, value_name = "NAME")]
+    pub tenant: Option<String>,
+    /// Your name; the user name where it is left out
+    #[arg(long = "as", value_name = "NAME")]
+    pub name: Option<String>,
+    #[command(flatten)]
+    pub ask: Ask,
+}
+
+/// `talaria stop-job`
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  talaria stop-job job_… --reason 'the wrong prompt'
+
+Stops waiting for a job. OpenRouter cannot cancel a job: it goes on there, and its cost stays. A callback that comes all the same \
+still ends it, and is delivered. A unique beginning of the id is sufficient.")]
+pub struct StopJob {
+    /// The job, job_…, or its id at OpenRouter
+    #[arg(value_name = "JOB")]
+    pub id: String,
+    /// Only a job of this tenant
+    #[arg(long, value_name = "NAME")]
+    pub tenant: Option<String>,
+    #[command(flatten)]
+    pub who: Who,
+    #[command(flatten)]
+    pub ask: Ask,
+}
+
+/// `talaria costs`
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  talaria costs
+  talaria costs --tenant acme --since 7d
+  talaria costs --since '2026-11-01 00:00:00Z' --until '2026-12-01 00:00:00Z' --json
+
+The costs that OpenRouter reported with the ends of jobs, by day in UTC, tenant, model and routes, newest first, for as long as \
+events are kept. Events that reported no cost are counted, and are not in the sum.")]
+pub struct Costs {
+    /// Only of this tenant
+    #[arg(long, value_name = "NAME")]
+    pub tenant: Option<String>,
+    /// Only received since: a time such as '2026-04-24 12:00:00Z', or how long ago, such as 2h
+    #[arg(long, value_name = "WHEN", value_parser = moment)]
+    pub since: Option<Timestamp>,
+    /// Only received before
+    #[arg(long, value_name = "WHEN", value_parser = moment)]
+    pub until: Option<Timestamp>,
+    /// Show every column whole, however wide the terminal is
+    #[arg(long)]
+    pub wide: bool,
+    #[command(flatten)]
+    pub ask: Ask,
+}
+
+/// A state by its name.
+fn state() -> impl TypedValueParser<Value = JobState> {
+    let named = |text: String| STATES.into_iter().find(|(_, name)| *name == text).map(|(state, _)| state);
+    PossibleValuesParser::new(STATES.map(|(_, name)| name))
+        .try_map(move |text| named(text).ok_or("expected a state"))
+}
+
+/// KEY=VALUE.
+pub(super) fn context(text: &str) -> Result<(String, String), String> {
+    let (key, value) = text.split_once('=').ok_or("expected KEY=VALUE, such as chat_id=-100123")?;
+    let is_word = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
+    if key.is_empty() || key.len() > LONGEST_KEY || !key.bytes().all(is_word) {
+        return Err(format!("a key has 1 to {LONGEST_KEY} characters of a-z, A-Z, 0-9 and _"));
+    }
+    if value.len() > LONGEST_VALUE {
+        return Err(format!("a value has at most {LONGEST_VALUE} bytes"));
+    }
+    Ok((key.to_owned(), value.to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::args::{Args, Command};
+    use clap::Parser as _;
+
+    #[test]
+    fn a_context_is_a_key_and_a_value() {
+        let read = |text: &str| context(text).ok();
+        let both = |key: &str, value: &str| Some((key.to_owned(), value.to_owned()));
+        assert_eq!(read("chat_id=-100123"), both("chat_id", "-100123"));
+        assert_eq!(read("a=b=c"), both("a", "b=c"));
+        assert_eq!(read("a="), both("a", ""));
+        let long = "k".repeat(65);
+        for wrong in
+            ["", "a", "=b", "a b=c", "a.b=c", "é=c", &format!("{long}=v"), &format!("k={}", "v".repeat(1025))]
+        {
+            assert_eq!(read(wrong), None, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn states_are_named_as_everywhere() {
+        let parse = |state: &str| Args::try_parse_from(["talaria", "jobs", "--state", state]);
+        let Command::Jobs(jobs) = parse("abandoned").unwrap().command else { panic!() };
+        assert_eq!(jobs.state, [JobState::Abandoned]);
+        assert!(parse("waiting").unwrap_err().to_string().contains("submitting, running, unknown"));
+    }
+}

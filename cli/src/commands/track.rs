@@ -1,0 +1,35 @@
+//! `talaria track`: follows a job that another program submitted.
+
+use super::submit::context;
+use crate::{
+    Failure,
+    args::Track,
+    client,
+    print::{self, DIM, job::show},
+    select,
+};
+use std::{io::Write as _, path::Path};
+use talaria_proto::v1::TrackJobRequest;
+
+pub(crate) async fn run(config: &Path, args: Track) -> Result<(), Failure> {
+    let (tenant, route) = select::tenant_and_route(config, args.tenant.as_deref(), args.route.as_deref())?;
+    let request = TrackJobRequest {
+        tenant,
+        openrouter_id: args.id,
+        context: context(&args.context)?,
+        route,
+        requested_by: client::user_name(args.name.as_deref())?,
+    };
+    let mut relay = client::submits(&args.ask, config).await?;
+    let if_lost = "it may be followed all the same, and can be tracked again without harm";
+    let answer = client::change_or(relay.track_job(request), if_lost).await?;
+    if args.ask.json {
+        return Ok(print::json_document(&answer)?);
+    }
+    let mut out = anstream::stdout().lock();
+    show(&mut out, &answer.job.unwrap_or_default())?;
+    if answer.known {
+        writeln!(out, "{DIM}It was known already, and nothing was changed.{DIM:#}")?;
+    }
+    Ok(())
+}
