@@ -7,6 +7,7 @@
 //! - [`pace`]: how fast a route's backlog goes out.
 //! - [`exactness`]: our rendering and filtering beside the real Hermes' own.
 //! - [`status`]: the gRPC services.
+//! - [`jobs`]: jobs at OpenRouter, from submit to end.
 //! - [`control`]: pause, cancel, replay and probe.
 //! - [`access`]: tokens, tenants, TLS.
 //! - [`commands`]: the command line.
@@ -68,6 +69,7 @@ mod fleet;
 mod flood;
 mod hermes;
 mod ids;
+mod jobs;
 mod kubernetes;
 mod nats_setup;
 mod openrouter_client;
