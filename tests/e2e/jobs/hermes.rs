@@ -34,6 +34,7 @@ extra: {chat_id: '{talaria.job.context.chat_id}', thread_id: '{talaria.job.conte
     let job = stack.jobs().await.submit_job(submit).await.unwrap().into_inner().job.unwrap();
     api.end(&job.openrouter_id, End::completed(1.0)).await;
     stack.finished(&event_id("acme", &job.openrouter_id, "completed"), "video").await;
-    let sent = until("the announcement", async || hermes.deliveries("video").pop()).await;
-    assert_eq!(sent, json!([]));
+    let sent = until("the announcement", async || hermes.announcements().pop()).await;
+    let text = format!("Your video {} is completed.", job.openrouter_id);
+    assert_eq!(sent, json!(["-100123", "7", text]));
 }

@@ -8,7 +8,7 @@ use std::{
 };
 use talaria_proto::v1::{Job, JobState, ListJobsRequest, SubmitJobRequest, job_service_client::JobServiceClient};
 use talaria_tests::{
-    fleet::{self, ledger::Ledger},
+    fleet::{self, Ledger},
     nats::Server,
     openrouter_api::{End, OnSubmit, OpenRouterApi},
     seeded,
@@ -161,7 +161,7 @@ async fn no_job_is_made_twice_or_lost_over_nats_when_parts_are_killed() {
     api.end_after(Duration::from_millis(300), End::completed(0.5));
     let mut number = 0;
     while number < 120 {
-        let relays: Vec<String> = fleet.live_relays().map(|relay| format!("http://{}", relay.grpc())).collect();
+        let relays: Vec<String> = fleet.live_relays().map(fleet::Part::relay).collect();
         let submits: Vec<_> = (number..number + 12)
             .map(|number| {
                 let request = numbered(&format!("tenant-{}", number % 4), number);
@@ -186,7 +186,7 @@ async fn no_job_is_made_twice_or_lost_over_nats_when_parts_are_killed() {
             let _ = submit.await;
         }
     }
-    let mut client = JobServiceClient::connect(format!("http://{}", fleet.relays[0].grpc())).await.unwrap();
+    let mut client = JobServiceClient::connect(fleet.relays[0].relay()).await.unwrap();
     // Those that were not recorded are submitted again, under the same ids.
     for number in 0..number {
         let request = numbered(&format!("tenant-{}", number % 4), number);
