@@ -135,7 +135,9 @@ impl Inner {
         let agreed = timeout(end.saturating_duration_since(start), tls.connect(name, stream)).await;
         let agreed = agreed.map_err(|_| late(&format!("connecting to {host} and agreeing on TLS")))?;
         timings.tls = Some(start.elapsed());
-        agreed.map(|stream| Box::new(stream) as _).map_err(|error| failed(tls::sentence(self.peer, host, &error)))
+        agreed
+            .map(|stream| Box::new(stream) as _)
+            .map_err(|error| failed(tls::sentence(self.peer, host, &error)))
     }
 
     /// The allowed addresses. A forbidden one is an error only if no address is allowed.
@@ -166,7 +168,8 @@ impl Inner {
                     return Err((format!("{leads}, and {why}"), true));
                 }
                 let networks = to_allow(address, class);
-                let help = format!("if {} is there, add {networks} to the tenant's networks", self.peer.name());
+                let help =
+                    format!("if {} is there, add {networks} to the tenant's networks", self.peer.name());
                 Err((format!("{leads}, and the tenant does not allow that; {help}"), true))
             }
             _ if allowed.is_empty() => Err((format!("{host} has no address"), false)),

@@ -131,10 +131,22 @@ async fn the_account_of_the_stand_in_has_each_job_that_was_made() {
         (OnSubmit::MakeAnd(500, json!({"error": "oops"})), true, "Unknown(\"OpenRouter answered 500: oops"),
         (OnSubmit::MakeAnd(202, json!({"ok": true})), true, "so it made a job, but without the job's id"),
         (OnSubmit::Page(524), false, "Unknown(\"OpenRouter answered 524 with a page instead of JSON"),
-        (OnSubmit::Redirect("/api/v1/videos".into()), false, "Unknown(\"OpenRouter's answer is a redirect (307)"),
-        (OnSubmit::no_credits(), false, "Refused(\"the account at OpenRouter lacks credits: 402: Insufficient credits."),
+        (
+            OnSubmit::Redirect("/api/v1/videos".into()),
+            false,
+            "Unknown(\"OpenRouter's answer is a redirect (307)",
+        ),
+        (
+            OnSubmit::no_credits(),
+            false,
+            "Refused(\"the account at OpenRouter lacks credits: 402: Insufficient credits.",
+        ),
         (OnSubmit::key_limit(), false, "Refused(\"the key's limit at OpenRouter is reached: 402"),
-        (OnSubmit::in_flight_budget("60"), false, "Refused(\"OpenRouter waits for other jobs of the account to end"),
+        (
+            OnSubmit::in_flight_budget("60"),
+            false,
+            "Refused(\"OpenRouter waits for other jobs of the account to end",
+        ),
         (OnSubmit::too_many(Some("60")), false, "Refused(\"OpenRouter takes no more requests now: 429"),
     ] {
         let before = (openrouter.jobs().len(), openrouter.seen().len());
@@ -163,7 +175,10 @@ async fn the_key_goes_nowhere_else() {
     let made = made(&openrouter).await;
     openrouter.on_poll(&made.openrouter_id, OnPoll::Redirect(to));
     let failed = reading(&openrouter, &made.openrouter_id).await;
-    assert!(matches!(&failed, Reading::Failed { message } if message.contains("redirect (307)")), "{failed:?}");
+    assert!(
+        matches!(&failed, Reading::Failed { message } if message.contains("redirect (307)")),
+        "{failed:?}"
+    );
     assert!(elsewhere.seen().is_empty(), "{:?}", elsewhere.seen());
     let bearer = Some(format!("Bearer {KEY}"));
     assert!(openrouter.authorizations().iter().all(|seen| *seen == bearer));
@@ -177,7 +192,8 @@ async fn polls_are_read_with_their_oddities() {
     openrouter.run(&id, "validating");
     let running = Reading::Running { status: "validating".into() };
     assert_eq!(reading(&openrouter, &id).await, running);
-    let busy = json!({"error": {"code": 429, "message": "slow down", "metadata": {"retry_after_seconds": 30}}});
+    let busy =
+        json!({"error": {"code": 429, "message": "slow down", "metadata": {"retry_after_seconds": 30}}});
     for (does, expected) in [
         (OnPoll::NotFound, "NotFound { message: \"OpenRouter does not know the job: 404: Job gen-vid-"),
         (OnPoll::revoked(), "Denied { message: \"OpenRouter refuses the key: 401: User not found."),
@@ -236,7 +252,8 @@ async fn what_the_check_lets_through_is_accepted() {
     let expected = "OpenRouter refuses the request: 400: Model google/veo-2 does not exist";
     assert_eq!(refused, Outcome::Refused(expected.into()));
     let shapeless = VideoRequest { model: String::new(), ..video() };
-    let Outcome::Refused(_) = Client::new().submit(&api_of(&openrouter), &shapeless, None).await.outcome.unwrap()
+    let Outcome::Refused(_) =
+        Client::new().submit(&api_of(&openrouter), &shapeless, None).await.outcome.unwrap()
     else {
         panic!()
     };

@@ -94,7 +94,7 @@ fn a_fault_is_named_with_what_is_allowed_and_what_to_do() {
         (
             veo(),
             VideoRequest { duration: Some(7), ..request() },
-            "duration is \"7\", and google/veo-3.1 takes 4, 6, 8; write one of these, or take another model",
+            "duration is 7, and google/veo-3.1 takes 4, 6, 8; write one of these, or take another model",
         ),
         (
             veo(),
@@ -140,7 +140,7 @@ fn a_fault_is_named_with_what_is_allowed_and_what_to_do() {
         (
             upscaler,
             VideoRequest { creativity: Some(9), ..request() },
-            "creativity is \"9\", and an/upscaler takes 0, 1; write one of these, or take another model",
+            "creativity is 9, and an/upscaler takes 0, 1; write one of these, or take another model",
         ),
         (
             veo(),
@@ -193,7 +193,10 @@ fn a_fault_is_named_with_what_is_allowed_and_what_to_do() {
         ),
         (
             veo(),
-            VideoRequest { first_frame: format!("data:image/png;base64,{}", "A".repeat(800_000)), ..request() },
+            VideoRequest {
+                first_frame: format!("data:image/png;base64,{}", "A".repeat(800_000)),
+                ..request()
+            },
             "the request has 800065 bytes, and at most 786432 are allowed; give images as https URLs",
         ),
     ] {
@@ -208,14 +211,38 @@ fn urls_are_https_or_images_as_data_and_never_repeated() {
         (ReferenceKind::Image, format!("http://a.example/{secret}"), "reference 1 is no https URL; "),
         (ReferenceKind::Image, format!("file:///{secret}"), "reference 1 is no https URL; "),
         (ReferenceKind::Image, format!("https://a b/{secret}"), "reference 1 is no https URL; "),
-        (ReferenceKind::Image, format!("https://a.example/\u{202e}{secret}"), "reference 1 is no https URL; "),
+        (
+            ReferenceKind::Image,
+            format!("https://a.example/\u{202e}{secret}"),
+            "reference 1 is no https URL; ",
+        ),
         (ReferenceKind::Image, secret.to_owned(), "reference 1 is no https URL; "),
-        (ReferenceKind::Image, format!("data:text/html;base64,{secret}"), "reference 1 is a data URL of something else"),
-        (ReferenceKind::Image, format!("data:image/png,{secret}"), "reference 1 is a data URL of something else"),
-        (ReferenceKind::Video, format!("data:video/mp4;base64,{secret}"), "reference 1 is a data URL, and OpenRouter takes"),
+        (
+            ReferenceKind::Image,
+            format!("data:text/html;base64,{secret}"),
+            "reference 1 is a data URL of something else",
+        ),
+        (
+            ReferenceKind::Image,
+            format!("data:image/png,{secret}"),
+            "reference 1 is a data URL of something else",
+        ),
+        (
+            ReferenceKind::Video,
+            format!("data:video/mp4;base64,{secret}"),
+            "reference 1 is a data URL, and OpenRouter takes",
+        ),
         (ReferenceKind::Audio, format!("http://a.example/{secret}"), "reference 1 is no https URL; "),
-        (ReferenceKind::Unspecified, format!("https://a.example/{secret}"), "reference 1 must be an image, sound or"),
-        (ReferenceKind::Video, format!("https://a.example/{}", secret.repeat(300)), "reference 1 has 5718 bytes"),
+        (
+            ReferenceKind::Unspecified,
+            format!("https://a.example/{secret}"),
+            "reference 1 must be an image, sound or",
+        ),
+        (
+            ReferenceKind::Video,
+            format!("https://a.example/{}", secret.repeat(300)),
+            "reference 1 has 5718 bytes",
+        ),
     ] {
         let video = VideoRequest { references: vec![reference(kind, &url)], ..request() };
         let why = check(&veo(), &video).unwrap_err();
@@ -232,6 +259,7 @@ fn urls_are_https_or_images_as_data_and_never_repeated() {
     let many = vec![reference(ReferenceKind::Image, "https://a.example/i.png"); 17];
     let why = check(&veo(), &VideoRequest { references: many, ..request() }).unwrap_err();
     assert_eq!(why, "there are 17 references; give at most 16");
-    let only = VideoRequest { prompt: String::new(), first_frame: "https://a.example/i.png".into(), ..request() };
+    let only =
+        VideoRequest { prompt: String::new(), first_frame: "https://a.example/i.png".into(), ..request() };
     assert!(check(&veo(), &only).is_ok(), "an image alone is enough");
 }

@@ -61,7 +61,8 @@ async fn submit(api: &Api) -> Outcome {
 
 #[tokio::test]
 async fn a_submit_has_the_key_and_the_body_and_goes_to_the_base_url() {
-    let (api, requests) = serve(vec![http("202 Accepted", r#"{"id":"gen-vid-1-x","status":"pending"}"#)]).await;
+    let (api, requests) =
+        serve(vec![http("202 Accepted", r#"{"id":"gen-vid-1-x","status":"pending"}"#)]).await;
     let Outcome::Made(made) = submit(&api).await else { panic!() };
     assert_eq!((made.openrouter_id.as_str(), made.status.as_str()), ("gen-vid-1-x", "pending"));
     let request = requests.lock().unwrap()[0].clone();
@@ -104,11 +105,14 @@ async fn no_error_repeats_the_key_the_prompt_or_an_account() {
     let echo = format!(
         r#"{{"error":{{"code":400,"message":"Bearer {KEY}: '{PROMPT}' at https://me.example/callbacks/me/t"}},"user_id":"user_SECRET"}}"#
     );
-    let (api, _) = serve(vec![http("400 Bad Request", &echo), http("500 Oops", &echo), http("401 No", &echo)]).await;
+    let (api, _) =
+        serve(vec![http("400 Bad Request", &echo), http("500 Oops", &echo), http("401 No", &echo)]).await;
     let refused = submit(&api).await;
     assert_eq!(
         refused,
-        Outcome::Refused("OpenRouter refuses the request: 400: Bearer (hidden): '(hidden)' at (hidden)".into())
+        Outcome::Refused(
+            "OpenRouter refuses the request: 400: Bearer (hidden): '(hidden)' at (hidden)".into()
+        )
     );
     let unknown = submit(&api).await;
     let models = Client::new().models(&api).await;
@@ -167,7 +171,9 @@ async fn an_address_that_the_tenant_does_not_allow_is_not_asked() {
     let strict = Api { networks: std::iter::empty().collect(), ..api };
     let Outcome::Refused(why) = submit(&strict).await else { panic!() };
     assert!(
-        why.starts_with("nothing was sent to OpenRouter: 127.0.0.1 is loopback, and the tenant does not allow that"),
+        why.starts_with(
+            "nothing was sent to OpenRouter: 127.0.0.1 is loopback, and the tenant does not allow that"
+        ),
         "{why}"
     );
     assert!(why.ends_with("if OpenRouter is there, add loopback to the tenant's networks"), "{why}");

@@ -37,8 +37,12 @@ fn the_payload_of_an_end_is_that_of_its_callback() {
           "usage":{"cost":0.5,"is_byok":false},"urls":["https://storage.example.com/a-secret"]}"#,
     );
     let terminal = terminal(&poll);
-    assert_eq!((terminal.status.as_str(), terminal.event_type.as_str()), ("completed", "video.generation.completed"));
-    let (ours, documented) = (parse(&terminal.payload).unwrap(), parse(documented::COMPLETED.as_bytes()).unwrap());
+    assert_eq!(
+        (terminal.status.as_str(), terminal.event_type.as_str()),
+        ("completed", "video.generation.completed")
+    );
+    let (ours, documented) =
+        (parse(&terminal.payload).unwrap(), parse(documented::COMPLETED.as_bytes()).unwrap());
     assert!(ours.root().python_eq(documented.root()), "{}", String::from_utf8_lossy(&terminal.payload));
 }
 
@@ -48,7 +52,12 @@ fn an_end_with_an_error_says_it_as_a_text() {
         ("failed", r#","error":"no faces""#, "video.generation.failed", "no faces"),
         ("failed", r#","error":{"code":1,"message":"no faces"}"#, "video.generation.failed", "no faces"),
         ("failed", r#","error":{"code":1}"#, "video.generation.failed", r#"{"code": 1}"#),
-        ("cancelled", r#","error":null"#, "video.generation.cancelled", "OpenRouter says that the job is cancelled, and not why"),
+        (
+            "cancelled",
+            r#","error":null"#,
+            "video.generation.cancelled",
+            "OpenRouter says that the job is cancelled, and not why",
+        ),
         ("expired", "", "video.generation.expired", "OpenRouter says that the job is expired, and not why"),
         ("dead", "", "video.generation.failed", "OpenRouter says that the job is dead, and not why"),
     ] {
@@ -64,7 +73,9 @@ fn an_end_with_an_error_says_it_as_a_text() {
 fn a_model_that_is_not_known_is_null() {
     let answer = Answer { status: 200, body: br#"{"status":"completed"}"#.into(), ..Answer::default() };
     let job = Job { id: "j", model: "" };
-    let Reading::Ended(terminal) = read(job, &Exchange::Answered(answer), now(), &[]).reading else { panic!() };
+    let Reading::Ended(terminal) = read(job, &Exchange::Answered(answer), now(), &[]).reading else {
+        panic!()
+    };
     assert_eq!(
         String::from_utf8(terminal.payload).unwrap(),
         r#"{"type": "video.generation.completed", "created_at": "2026-04-24T12:00:00.000Z", "data": {"id": "j", "status": "completed", "generation_id": null, "model": null}}"#
@@ -92,20 +103,25 @@ fn other_answers_end_no_job() {
         (
             404,
             r#"{"error":{"message":"Job abc123 not found","code":404}}"#,
-            Reading::NotFound { message: "OpenRouter does not know the job: 404: Job abc123 not found".into() },
+            Reading::NotFound {
+                message: "OpenRouter does not know the job: 404: Job abc123 not found".into(),
+            },
         ),
         (404, "<html>", failed("OpenRouter answered 404 with a page instead of JSON")),
         (
             401,
             r#"{"error":{"message":"User not found.","code":401}}"#,
             Reading::Denied {
-                message: "OpenRouter refuses the key: 401: User not found.; compare openrouter.api_key".into(),
+                message: "OpenRouter refuses the key: 401: User not found.; compare openrouter.api_key"
+                    .into(),
             },
         ),
         (
             302,
             "",
-            failed("OpenRouter's answer is a redirect (302), which is not followed; compare openrouter.base_url"),
+            failed(
+                "OpenRouter's answer is a redirect (302), which is not followed; compare openrouter.base_url",
+            ),
         ),
         (500, r#"{"error":"down"}"#, failed("OpenRouter answered 500: down")),
     ] {

@@ -65,7 +65,8 @@ fn the_most_specific_price_counts() {
     // Of two that say different things, the dearer one.
     assert_eq!(estimate(KLING, &video(8, "720p", true)), Some(1_008_000));
     assert_eq!(estimate(KLING, &video(8, "720p", false)), Some(672_000));
-    let from_image = VideoRequest { first_frame: "https://a.example/i.png".into(), ..video(8, "720p", false) };
+    let from_image =
+        VideoRequest { first_frame: "https://a.example/i.png".into(), ..video(8, "720p", false) };
     assert_eq!(estimate(KLING, &from_image), Some(720_000));
 }
 
@@ -138,8 +139,13 @@ fn a_price_that_is_not_understood_leaves_none() {
     }
     assert_eq!(estimate(&[], &video(8, "1080p", true)), None);
     assert_eq!(estimate(&[("minimum_cents_per_generation", "56")], &video(8, "1080p", true)), None);
-    let free = [VEO, &[("cents_per_second_video_continuation", "x"), ("video_tokens_with_video_continuation", "1")]];
-    assert_eq!(estimate(&free.concat(), &video(8, "1080p", true)), Some(3_200_000), "no request continues one");
+    let free =
+        [VEO, &[("cents_per_second_video_continuation", "x"), ("video_tokens_with_video_continuation", "1")]];
+    assert_eq!(
+        estimate(&free.concat(), &video(8, "1080p", true)),
+        Some(3_200_000),
+        "no request continues one"
+    );
 }
 
 #[test]
@@ -158,7 +164,10 @@ fn a_second_has_a_range() {
 fn sums_that_are_too_large_are_none() {
     let huge = "99999999999999999999999999";
     assert_eq!(estimate(&[("duration_seconds", huge)], &video(u32::MAX, "720p", true)), None);
-    assert_eq!(estimate(&[("duration_seconds", "9223372036854.775807")], &video(1, "720p", true)), Some(i64::MAX));
+    assert_eq!(
+        estimate(&[("duration_seconds", "9223372036854.775807")], &video(1, "720p", true)),
+        Some(i64::MAX)
+    );
     assert_eq!(estimate(&[("duration_seconds", "9223372036854.775808")], &video(1, "720p", true)), None);
 }
 

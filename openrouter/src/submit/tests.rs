@@ -23,10 +23,14 @@ fn limited(limit: &str, reason: &str) -> String {
 
 #[test]
 fn an_accepted_job_has_its_id() {
-    let documented = r#"{"id":"gen-vid-1-abc","polling_url":"/api/v1/videos/x","status":"pending","generation_id":"g"}"#;
+    let documented =
+        r#"{"id":"gen-vid-1-abc","polling_url":"/api/v1/videos/x","status":"pending","generation_id":"g"}"#;
     let made = |status: &str| Try::Made { id: "gen-vid-1-abc".into(), status: status.into() };
     assert_eq!(read(&answer(202, documented), &[]), made("pending"));
-    assert_eq!(read(&answer(200, r#"{"id":"gen-vid-1-abc","status":"in_progress"}"#), &[]), made("in_progress"));
+    assert_eq!(
+        read(&answer(200, r#"{"id":"gen-vid-1-abc","status":"in_progress"}"#), &[]),
+        made("in_progress")
+    );
     for status in [r#","status":7"#, r#","status":"a b""#, ""] {
         assert_eq!(read(&answer(202, &format!(r#"{{"id":"gen-vid-1-abc"{status}}}"#)), &[]), made("pending"));
     }
@@ -37,7 +41,11 @@ fn a_refusal_says_what_to_do_and_whether_to_try_again() {
     let after = |seconds| Again::After(Duration::from_secs(seconds));
     let no_credits = limited("openrouter_credits", "");
     for (exchange, again, expected) in [
-        (Exchange::NotSent("cannot connect".into()), Again::Soon, "nothing was sent to OpenRouter: cannot connect"),
+        (
+            Exchange::NotSent("cannot connect".into()),
+            Again::Soon,
+            "nothing was sent to OpenRouter: cannot connect",
+        ),
         (Exchange::NotAllowed("private".into()), Again::Never, "nothing was sent to OpenRouter: private"),
         (
             answer(400, &error("Model X does not exist")),
@@ -55,7 +63,11 @@ fn a_refusal_says_what_to_do_and_whether_to_try_again() {
             Again::Never,
             "there is no video API there: 404 with a page instead of JSON; compare openrouter.base_url",
         ),
-        (answer(404, &error("No endpoints")), Again::Never, "OpenRouter refuses the request: 404: No endpoints"),
+        (
+            answer(404, &error("No endpoints")),
+            Again::Never,
+            "OpenRouter refuses the request: 404: No endpoints",
+        ),
         (answer(413, ""), Again::Never, "OpenRouter refuses the request: 413 with an empty body"),
         (answer(422, &error("no")), Again::Never, "OpenRouter refuses the request: 422: no"),
         (answer(429, &error("slow")), Again::Soon, "OpenRouter takes no more requests now: 429: slow"),
@@ -112,7 +124,10 @@ fn what_may_have_made_a_job_is_unknown() {
         (answer(408, ""), "OpenRouter answered 408 with an empty body, perhaps after it made the job"),
         (answer(500, &error("oops")), "OpenRouter answered 500: oops, perhaps after it made the job"),
         (answer(503, &error("down")), "OpenRouter answered 503: down, perhaps after it made the job"),
-        (answer(524, "<html>"), "OpenRouter answered 524 with a page instead of JSON, perhaps after it made the job"),
+        (
+            answer(524, "<html>"),
+            "OpenRouter answered 524 with a page instead of JSON, perhaps after it made the job",
+        ),
     ] {
         assert_eq!(read(&exchange, &[]), Try::Unknown { why: expected.into() });
     }
@@ -135,7 +150,11 @@ fn retries_are_few_and_soon() {
         (1, 20, Again::Soon, None),
         (2, 17, Again::Soon, None),
     ] {
-        assert_eq!(pause(tries, seconds(elapsed), again), expected.map(seconds), "{tries} {elapsed} {again:?}");
+        assert_eq!(
+            pause(tries, seconds(elapsed), again),
+            expected.map(seconds),
+            "{tries} {elapsed} {again:?}"
+        );
     }
 }
 

@@ -125,10 +125,7 @@ async fn a_connection_goes_only_to_an_address_that_was_checked_for_it() {
     // The connection is used again, without another look-up.
     let (again, timings) = clients.post(&target).await;
     assert!(matches!(again, Exchange::Answered(_)) && timings.reused, "{again:?}");
-    assert_eq!(
-        (opened.load(Ordering::Relaxed), timings.connecting),
-        (1, ConnectTimings::default())
-    );
+    assert_eq!((opened.load(Ordering::Relaxed), timings.connecting), (1, ConnectTimings::default()));
     // Another policy has its own connections, with their own check.
     let other = to("hooks.example", open.port(), &["127.0.0.1", "private"]);
     let (moved, _) = clients.post(&other).await;
