@@ -94,16 +94,19 @@ impl Jobs {
         }
     }
 
-    /// Removes the jobs that have ended and did not change at or after a time.
-    pub(super) fn forget(&mut self, unchanged_since: i64) {
-        for id in self.ended_before(unchanged_since) {
+    /// Removes the jobs that have ended and did not change at or after a time, unless a delivery of their event waits: its
+    /// templates may name the job's context.
+    pub(super) fn forget(&mut self, unchanged_since: i64, waits: impl Fn(EventId) -> bool) {
+        for id in self.ended_before(unchanged_since, waits) {
             self.remove(&id);
         }
     }
 
-    fn ended_before(&self, time: i64) -> Vec<Id> {
+    fn ended_before(&self, time: i64, waits: impl Fn(EventId) -> bool) -> Vec<Id> {
         let is_old = |kept: &&KeptJob| {
-            !job::is_open(&kept.job) && read(kept.job.changed_at.as_ref()) < time
+            !job::is_open(&kept.job)
+                && read(kept.job.changed_at.as_ref()) < time
+                && !kept.job.event_id.parse().is_ok_and(&waits)
         };
         self.by_id.values().filter(is_old).map(|kept| kept.job.id.clone()).collect()
     }
@@ -142,6 +145,9 @@ impl Jobs {
 
     /// The job of an event: by the path of its callback, else by the job's id at OpenRouter.
     pub(super) fn of_event(&self, event: &Event) -> Option<&Job> {
+        if self.by_id.is_empty() {
+            return None;
+        }
         let by_token = self.by_token.get(&event.callback_token).and_then(|id| self.get(id));
         let by_token = by_token.filter(|job| {
             job.tenant == event.tenant && (job.openrouter_id.is_empty() || job.openrouter_id == event.job_id)
@@ -168,8 +174,8 @@ impl Jobs {
         self.due.iter().find(|(_, id)| is_waiting(id)).map(|(due, _)| *due)
     }
 
-    /// Whether a job has ended and did not change at or after a time.
-    pub(super) fn has_old(&self, time: i64) -> bool {
-        !self.ended_before(time).is_empty()
+    /// Whether [`Self::forget`] would remove a job.
+    pub(super) fn has_old(&self, time: i64, waits: impl Fn(EventId) -> bool) -> bool {
+        !self.ended_before(time, waits).is_empty()
     }
 }
