@@ -110,7 +110,8 @@ mod tests {
     async fn a_list_is_fetched_again_when_it_is_old_and_shown_while_it_cannot_be() {
         let (catalogue, fetches) = (Catalogue::default(), Cell::new(0));
         let ask = async |key: &str, says: Result<&str, &str>| {
-            let listing = catalogue.listing(&api(key), async || {
+            let api = api(key);
+            let listing = catalogue.listing(&api, async || {
                 fetches.set(fetches.get() + 1);
                 says.map(|id| vec![model(id)])
             });

@@ -37,7 +37,7 @@ const MOST_SUBMITS: usize = 32;
 const MOST_OTHERS: usize = 64;
 
 /// Questions at once, with those that wait.
-const MOST_QUESTIONS: usize = 1024;
+const MOST_QUESTIONS: usize = 256;
 
 /// The deadline for an answer, somewhat shorter than the bus' own.
 const ANSWER_DEADLINE: Duration = Duration::from_secs(85);
@@ -81,7 +81,7 @@ impl Jobs {
         let has_key = |config: &Arc<Config>| config.tenants.values().any(|tenant| tenant.jobs.is_some());
         tokio::select! {
             () = stop.cancelled() => return,
-            found = config.wait_for(has_key) => if found.is_err() { return },
+            found = async { config.wait_for(has_key).await.is_ok() } => if !found { return },
         }
         let mut answering = JoinSet::new();
         while let Some(questions) = self.take_questions(&stop).await {
