@@ -19,6 +19,7 @@
 //! - [`running`]: retention, draining, restarts with another configuration.
 //! - [`cluster`]: any relay answers for all.
 //! - [`fleet`]: several ingresses and relays, one after another of which fails.
+//! - [`openrouter_client`]: the client of OpenRouter's video API.
 //! - [`outbound`]: wrong endpoints, addresses and certificates.
 //! - [`signing`]: every scheme and rotated secrets, against the real Hermes.
 //! - [`outages`]: ingresses and relays whose NATS fails.
@@ -69,6 +70,7 @@ mod hermes;
 mod ids;
 mod kubernetes;
 mod nats_setup;
+mod openrouter_client;
 mod outages;
 mod outbound;
 mod pace;
