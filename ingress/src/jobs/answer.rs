@@ -62,7 +62,7 @@ impl Jobs {
     }
 
     async fn listing(&self, api: Api<'_>) -> Result<super::catalogue::Listing, NotAsked> {
-        let fetch = async || {
+        let fetch = async {
             let fetched = self.client.models(api).await;
             count("models", if fetched.is_ok() { "ok" } else { "failed" });
             fetched.inspect_err(|error| {
