@@ -112,7 +112,7 @@ impl Ingress {
         let jobs = Arc::new(Jobs::new(config, publisher)).serve(stop.clone(), || serving.bounds().drain);
         let serve = listener::serve_at(self.listener, Arc::clone(&serving), permits, leaving, stop);
         tokio::select! {
-            () = async { drop(tokio::join!(serve, jobs)) } => {}
+            () = async { tokio::join!(serve, jobs); } => {}
             () = announce => {}
         }
     }

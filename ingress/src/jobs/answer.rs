@@ -38,7 +38,7 @@ impl Jobs {
                     let public_url = config.ingress.public_url.as_deref();
                     self.submit(tenant, api, public_url, ask, deadline).await.map(Answer::Submitted)
                 }
-                Ask::Poll(ask) => Ok(Answer::Polled(self.poll(tenant, api, ask).await)),
+                Ask::Poll(ask) => Ok(Answer::Polled(self.poll(tenant, api, &ask).await)),
             },
             (Ok(_), None) => Err(unknown_question()),
         };
@@ -62,7 +62,7 @@ impl Jobs {
     }
 
     async fn listing(&self, api: Api<'_>) -> Result<super::catalogue::Listing, NotAsked> {
-        let fetch = async || {
+        let fetch = async {
             let fetched = self.client.models(api).await;
             count("models", if fetched.is_ok() { "ok" } else { "failed" });
             fetched.inspect_err(|error| {
@@ -110,11 +110,11 @@ impl Jobs {
         Ok(Submitted { outcome: Some(outcome) })
     }
 
-    async fn poll(&self, tenant: &Tenant, api: Api<'_>, ask: AskPoll) -> Polled {
+    async fn poll(&self, tenant: &Tenant, api: Api<'_>, ask: &AskPoll) -> Polled {
         let polling = self.client.poll(api, &ask.openrouter_id, &ask.model).await;
         let (label, outcome) = match polling.reading {
             Reading::Running { status } => ("ok", polled::Outcome::Running(status)),
-            Reading::Ended(terminal) => ("ok", self.end(tenant, &ask, terminal).await),
+            Reading::Ended(terminal) => ("ok", self.end(tenant, ask, terminal).await),
             Reading::NotFound { message } => ("not_found", polled::Outcome::NotFound(message)),
             Reading::Denied { message } => ("denied", polled::Outcome::Denied(message)),
             Reading::Failed { message } => ("failed", polled::Outcome::Failed(message)),

@@ -44,14 +44,14 @@ impl Catalogue {
     pub(super) async fn listing<E: ToString>(
         &self,
         api: &Api,
-        fetch: impl AsyncFnOnce() -> Result<Vec<VideoModel>, E>,
+        fetch: impl Future<Output = Result<Vec<VideoModel>, E>>,
     ) -> Result<Listing, String> {
         let slot = self.slot(api);
         let mut slot = slot.lock().await;
         if let Some(listing) = slot.as_ref().filter(|listing| Instant::now() < listing.next) {
             return Ok(listing.clone());
         }
-        let fetched = fetch().await.map_err(|error| error.to_string());
+        let fetched = fetch.await.map_err(|error| error.to_string());
         let known = slot.take();
         let listing = known_or_fetched(known, fetched, Timestamp::now(), Instant::now())?;
         *slot = Some(listing.clone());
@@ -110,7 +110,8 @@ mod tests {
     async fn a_list_is_fetched_again_when_it_is_old_and_shown_while_it_cannot_be() {
         let (catalogue, fetches) = (Catalogue::default(), Cell::new(0));
         let ask = async |key: &str, says: Result<&str, &str>| {
-            let listing = catalogue.listing(&api(key), async || {
+            let api = api(key);
+            let listing = catalogue.listing(&api, async {
                 fetches.set(fetches.get() + 1);
                 says.map(|id| vec![model(id)])
             });

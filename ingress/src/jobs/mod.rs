@@ -37,7 +37,7 @@ const MOST_SUBMITS: usize = 32;
 const MOST_OTHERS: usize = 64;
 
 /// Questions at once, with those that wait.
-const MOST_QUESTIONS: usize = 1024;
+const MOST_QUESTIONS: usize = 256;
 
 /// The deadline for an answer, somewhat shorter than the bus' own.
 const ANSWER_DEADLINE: Duration = Duration::from_secs(85);
@@ -81,7 +81,7 @@ impl Jobs {
         let has_key = |config: &Arc<Config>| config.tenants.values().any(|tenant| tenant.jobs.is_some());
         tokio::select! {
             () = stop.cancelled() => return,
-            found = config.wait_for(has_key) => if found.is_err() { return },
+            found = async { config.wait_for(has_key).await.is_ok() } => if !found { return },
         }
         let mut answering = JoinSet::new();
         while let Some(questions) = self.take_questions(&stop).await {
@@ -133,8 +133,8 @@ impl Jobs {
                     self.client.keep_only(jobs.filter_map(|jobs| jobs.api.as_ref()));
                 }
                 question = questions.next() => match question {
-                    Ok(question) if is_closed => reply(question, refused(busy("the ingress stops"))).await,
-                    Ok(question) if answering.len() >= MOST_QUESTIONS => reply(question, refused(too_many())).await,
+                    Ok(question) if is_closed => reply(question, &refused(busy("the ingress stops"))).await,
+                    Ok(question) if answering.len() >= MOST_QUESTIONS => reply(question, &refused(too_many())).await,
                     Ok(question) => {
                         answering.spawn(Arc::clone(self).answer_one(question));
                     }
@@ -160,7 +160,7 @@ impl Jobs {
             }
             Err(_) => refused(unknown_question()),
         };
-        reply(question, answer).await;
+        reply(question, &answer).await;
     }
 }
 
@@ -176,7 +176,7 @@ fn too_many() -> NotAsked {
     busy("the ingress has too many requests to OpenRouter under way")
 }
 
-async fn reply(question: Question, answer: OpenRouterAnswer) {
+async fn reply(question: Question, answer: &OpenRouterAnswer) {
     if let Err(error) = question.answer(answer.encode_to_vec().into()).await {
         static FAILED: LogLimiter = LogLimiter::new();
         if let Some(left_out) = FAILED.admit() {
