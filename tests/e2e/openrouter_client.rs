@@ -4,7 +4,6 @@ use axum::{
     Router,
     body::Bytes,
     http::{HeaderMap, StatusCode, Uri},
-    routing::post,
 };
 use serde_json::{Value, json};
 use std::{
@@ -66,15 +65,18 @@ async fn terminal(openrouter: &OpenRouterApi, id: &str) -> Terminal {
     }
 }
 
-/// An ingress that verifies nothing, and keeps what it gets: path, headers, body.
-async fn ingress() -> (SocketAddr, Arc<Mutex<Vec<(String, HeaderMap, Vec<u8>)>>>) {
-    let got = Arc::<Mutex<Vec<_>>>::default();
+/// Paths, headers and bodies.
+type Callbacks = Arc<Mutex<Vec<(String, HeaderMap, Vec<u8>)>>>;
+
+/// An ingress that verifies nothing, and keeps what it gets.
+async fn ingress() -> (SocketAddr, Callbacks) {
+    let got = Callbacks::default();
     let keep = Arc::clone(&got);
     let handler = move |uri: Uri, headers: HeaderMap, body: Bytes| {
         keep.lock().unwrap().push((uri.path().to_owned(), headers, body.to_vec()));
         ready(StatusCode::NO_CONTENT)
     };
-    let router = Router::new().fallback(post(handler));
+    let router = Router::new().fallback(handler);
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });

@@ -197,7 +197,7 @@ fn a_fault_is_named_with_what_is_allowed_and_what_to_do() {
                 first_frame: format!("data:image/png;base64,{}", "A".repeat(800_000)),
                 ..request()
             },
-            "the request has 800065 bytes, and at most 786432 are allowed; give images as https URLs",
+            "the request has 800064 bytes, and at most 786432 are allowed; give images as https URLs",
         ),
     ] {
         assert_eq!(check(&model, &video).unwrap_err(), expected);
