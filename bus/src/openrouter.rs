@@ -11,13 +11,15 @@ pub(crate) const DEADLINE: Duration = Duration::from_secs(90);
 #[derive(Clone, Debug, PartialEq, Eq, ThisError)]
 pub enum AskError {
     /// No ingress takes questions.
-    #[error("no ingress takes questions for OpenRouter {place}; see docs/errors/no-ingress.md")]
+    #[error("no ingress takes questions for OpenRouter {detail}; see docs/errors/no-ingress.md")]
     NoIngress {
-        /// The subject or the process where none is, and what to do.
-        place: String,
+        /// Where none is, and what to do.
+        detail: String,
     },
     /// The question is larger than the bus accepts.
-    #[error("a request of {size} bytes is larger than the bus takes, which is {limit}: give images by their URLs")]
+    #[error(
+        "a request of {size} bytes is larger than the bus takes, which is {limit}: give images by their URLs"
+    )]
     TooLarge {
         /// Its size in bytes.
         size: usize,

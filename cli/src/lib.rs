@@ -7,7 +7,7 @@
 //!
 //! - `args`: the command line. `commands`: one file for each command. `print`: terminal output.
 //! - `client`: requests to a running Talaria. `compare`: a file's settings and those of a process.
-//! - `select`, `secret_file`, `callback`, `hermes`: parts that several commands share. `standin`: a stand-in Hermes.
+//! - `select`, `secret_file`, `callback`, `hermes`: parts that several commands share. `standin`: stand-ins for the demo.
 //! - `service`: the boot of a service. `stack`: ingress, relay or both, with the admin port. `reload`: its configuration.
 //! - `files`: the limit of open files. [`metrics`]: the catalogue. `traces`: export of spans. `tunnel`: cloudflared.
 //! - [`logging`]: logs on standard error. `failure`: errors with exit codes.

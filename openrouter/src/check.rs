@@ -72,7 +72,9 @@ fn sane(video: &VideoRequest) -> Result<(), String> {
             return Err(format!("size is {}; write WIDTHxHEIGHT, as in 1280x720", quoted(&video.size)));
         }
         if !video.resolution.is_empty() || !video.aspect_ratio.is_empty() {
-            return Err("size stands instead of resolution and aspect_ratio; leave one or the other out".into());
+            return Err(
+                "size stands instead of resolution and aspect_ratio; leave one or the other out".into()
+            );
         }
     }
     for (name, url) in [("first_frame", &video.first_frame), ("last_frame", &video.last_frame)] {
@@ -88,15 +90,19 @@ fn sane(video: &VideoRequest) -> Result<(), String> {
         reference_url(&format!("reference {}", index + 1), reference)?;
     }
     if has_image && !video.references.is_empty() {
-        return Err("with a first or a last frame, OpenRouter ignores all references; leave one or the other out".into());
+        return Err(
+            "with a first or a last frame, OpenRouter ignores all references; leave one or the other out"
+                .into(),
+        );
     }
     if video.upscale_factor.is_some_and(|factor| !(factor.is_finite() && factor > 0.0)) {
         return Err("upscale_factor must be a number above 0".into());
     }
     if !video.provider_options.is_empty() {
         at_most("provider_options", video.provider_options.len(), LARGEST_OPTIONS)?;
-        provider_options(&video.provider_options)
-            .map_err(|why| format!("{why}; write an object by provider, as in {{\"google-vertex\": {{…}}}}"))?;
+        provider_options(&video.provider_options).map_err(|why| {
+            format!("{why}; write an object by provider, as in {{\"google-vertex\": {{…}}}}")
+        })?;
     }
     let size = video.encoded_len();
     if size > LARGEST_REQUEST {
@@ -151,7 +157,7 @@ fn https_url(name: &str, url: &str) -> Result<(), String> {
 /// The values of parameters.
 fn values(model: &VideoModel, video: &VideoRequest) -> Result<(), String> {
     if let Some(seconds) = video.duration {
-        one_of(model, "duration", &seconds, model.durations.as_deref())?;
+        one_of(model, "duration", &seconds, u32::to_string, model.durations.as_deref())?;
     }
     for (name, given, allowed) in [
         ("resolution", &video.resolution, &model.resolutions),
@@ -159,7 +165,7 @@ fn values(model: &VideoModel, video: &VideoRequest) -> Result<(), String> {
         ("size", &video.size, &model.sizes),
     ] {
         if !given.is_empty() {
-            one_of(model, name, given, allowed.as_deref())?;
+            one_of(model, name, given, |given| quoted(given), allowed.as_deref())?;
         }
     }
     for (name, given) in [("first_frame", &video.first_frame), ("last_frame", &video.last_frame)] {
@@ -179,14 +185,15 @@ fn one_of<T: PartialEq + Display>(
     model: &VideoModel,
     name: &str,
     given: &T,
+    show: impl Fn(&T) -> String,
     allowed: Option<&[T]>,
 ) -> Result<(), String> {
     match allowed {
         Some(allowed) if !allowed.contains(given) => {
             let allowed: Vec<String> = allowed.iter().map(T::to_string).collect();
-            let given = quoted(&given.to_string());
             Err(format!(
-                "{name} is {given}, and {} takes {}; write one of these, or take another model",
+                "{name} is {}, and {} takes {}; write one of these, or take another model",
+                show(given),
                 model.id,
                 allowed.join(", ")
             ))
@@ -215,7 +222,7 @@ fn features(model: &VideoModel, video: &VideoRequest) -> Result<(), String> {
         if model.creativity.is_none() {
             return lacks("creativity");
         }
-        one_of(model, "creativity", &creativity, model.creativity.as_deref())?;
+        one_of(model, "creativity", &creativity, i32::to_string, model.creativity.as_deref())?;
     }
     Ok(())
 }

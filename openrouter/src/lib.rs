@@ -30,12 +30,3 @@ pub use check::{check, fit};
 pub use client::{CallError, Client, is_job_id};
 pub use models::{VideoModel, find};
 pub use poll::{Polling, Reading, Terminal};
-
-/// The pure readers of answers, for the fuzzer.
-pub mod reading {
-    pub use crate::{
-        models::read as models,
-        poll::{Job, read as poll},
-        submit::{Again, Try, read as submit},
-    };
-}

@@ -53,7 +53,7 @@ pub struct VideoModel {
 }
 
 /// Reads the catalogue. Entries without an id are left out.
-pub fn read(body: &[u8]) -> Result<Vec<VideoModel>, String> {
+pub(crate) fn read(body: &[u8]) -> Result<Vec<VideoModel>, String> {
     let document = parse(body).map_err(|error| format!("the list of models is not JSON: {error}"))?;
     let models = document.root().get("data").and_then(Value::as_array);
     let models = models.ok_or("the list of models has no array `data`")?;
@@ -79,7 +79,7 @@ pub fn find<'a>(models: &'a [VideoModel], id: &str) -> Result<&'a VideoModel, St
 
 impl VideoModel {
     fn read(entry: &Value) -> Option<Self> {
-        let id = text(entry.get("id")).filter(|id| is_id(id))?;
+        let id = text(entry.get("id")).filter(|id| is_word(id))?;
         let mut durations = list(entry.get("supported_durations"), |value| {
             integer(value).and_then(|seconds| u32::try_from(seconds).ok())
         });
@@ -87,9 +87,9 @@ impl VideoModel {
             durations.sort_unstable();
             durations.dedup();
         }
-        let texts = |key: &str| list(entry.get(key), |value| text(Some(value)).filter(|text| is_value(text)));
+        let texts = |key: &str| list(entry.get(key), |value| text(Some(value)).filter(|text| is_word(text)));
         Some(Self {
-            canonical_slug: text(entry.get("canonical_slug")).filter(|id| is_id(id)),
+            canonical_slug: text(entry.get("canonical_slug")).filter(|id| is_word(id)),
             name: text(entry.get("name")).map(|name| quote(&name, &[])),
             durations,
             resolutions: texts("supported_resolutions"),
@@ -145,12 +145,8 @@ impl From<&VideoModel> for Model {
 }
 
 /// Ids and values go into messages and bodies as they are.
-fn is_id(id: &str) -> bool {
-    !id.is_empty() && id.len() <= LONGEST_ID && id.bytes().all(|byte| byte.is_ascii_graphic())
-}
-
-fn is_value(value: &str) -> bool {
-    is_id(value)
+fn is_word(text: &str) -> bool {
+    !text.is_empty() && text.len() <= LONGEST_ID && text.bytes().all(|byte| byte.is_ascii_graphic())
 }
 
 fn text(value: Option<&Value>) -> Option<String> {
@@ -229,11 +225,10 @@ mod tests {
     #[test]
     fn the_documented_catalogue_is_read() {
         let models = read(CATALOGUE.as_bytes()).unwrap();
-        assert_eq!(models.iter().map(|model| model.id.as_str()).collect::<Vec<_>>(), [
-            "google/veo-3.1",
-            "an/upscaler",
-            "new/shape"
-        ]);
+        assert_eq!(
+            models.iter().map(|model| model.id.as_str()).collect::<Vec<_>>(),
+            ["google/veo-3.1", "an/upscaler", "new/shape"]
+        );
         let veo = Model::from(&models[0]);
         assert_eq!(veo.durations, [4, 6, 8]);
         assert!(veo.audio && veo.seed && !veo.upscales);

@@ -61,7 +61,7 @@ pub struct Terminal {
 
 /// The polled job.
 #[derive(Clone, Copy, Debug)]
-pub struct Job<'a> {
+pub(crate) struct Job<'a> {
     /// Its id at OpenRouter.
     pub id: &'a str,
     /// Its model; empty where it is not known.
@@ -81,7 +81,7 @@ fn event_type(status: &str) -> Option<&'static str> {
 }
 
 /// The meaning of an exchange about a job. `hidden` are the texts that no message may repeat.
-pub fn read(job: Job<'_>, exchange: &Exchange, now: Timestamp, hidden: &[&str]) -> Polling {
+pub(crate) fn read(job: Job<'_>, exchange: &Exchange, now: Timestamp, hidden: &[&str]) -> Polling {
     let failed = |message: String| Polling { reading: Reading::Failed { message }, retry_after: None };
     match exchange {
         Exchange::NotAllowed(why) | Exchange::NotSent(why) => {
@@ -163,7 +163,8 @@ fn payload(job: Job<'_>, event_type: &str, answer: &Value, now: Timestamp) -> St
         None | Some(Value::Null) if status == "completed" => {}
         // The documented form is a text.
         error => {
-            let said = message(error).or_else(|| error.filter(|error| !matches!(error, Value::Null)).map(dump_line));
+            let said =
+                message(error).or_else(|| error.filter(|error| !matches!(error, Value::Null)).map(dump_line));
             let unsaid = || format!("OpenRouter says that the job is {}, and not why", answer_status(answer));
             data.insert("error".into(), text(&said.unwrap_or_else(unsaid)));
         }

@@ -225,14 +225,15 @@ impl Prices {
     /// The dearest of the most specific rates, for all seconds.
     fn rate_of(&self, given: &Given, choice: &Choice) -> Option<i64> {
         let applying: Vec<&Rate> = self.rates.iter().filter(|rate| rate.applies(given, choice)).collect();
-        let is_most_specific = |rate: &&&Rate| !applying.iter().any(|other| other.is_more_specific_than(rate));
+        let is_most_specific =
+            |rate: &&&Rate| !applying.iter().any(|other| other.is_more_specific_than(rate));
         let mut dearest: Option<i64> = None;
         for rate in applying.iter().filter(is_most_specific) {
             let cost = match rate.unit {
                 Unit::Second => rate.price.times(given.seconds, 1)?,
-                Unit::Token => {
-                    rate.price.times(choice.pixels?.checked_mul(given.seconds)?.checked_mul(FRAMES)?, PIXELS)?
-                }
+                Unit::Token => rate
+                    .price
+                    .times(choice.pixels?.checked_mul(given.seconds)?.checked_mul(FRAMES)?, PIXELS)?,
             };
             dearest = dearest.max(Some(cost));
         }

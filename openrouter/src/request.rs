@@ -72,11 +72,9 @@ pub(crate) fn provider_options(text: &str) -> Result<Map<String, Value>, String>
     match serde_json::from_str(text) {
         Ok(Value::Object(options)) => Ok(options),
         Ok(_) => Err("provider_options is JSON, and not an object".into()),
-        Err(error) => Err(format!(
-            "provider_options is not JSON (line {}, column {})",
-            error.line(),
-            error.column()
-        )),
+        Err(error) => {
+            Err(format!("provider_options is not JSON (line {}, column {})", error.line(), error.column()))
+        }
     }
 }
 

@@ -38,7 +38,7 @@ const LONGEST_STATUS: usize = 64;
 
 /// What came of a try.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Try {
+pub(crate) enum Try {
     /// OpenRouter made the job.
     Made {
         /// The job's id.
@@ -62,7 +62,7 @@ pub enum Try {
 
 /// Whether to try again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Again {
+pub(crate) enum Again {
     /// The refusal is final.
     Never,
     /// After the usual pause.
@@ -72,7 +72,7 @@ pub enum Again {
 }
 
 /// The meaning of an exchange. `hidden` are the texts that no message may repeat: the key, the prompt, the URLs.
-pub fn read(exchange: &Exchange, hidden: &[&str]) -> Try {
+pub(crate) fn read(exchange: &Exchange, hidden: &[&str]) -> Try {
     match exchange {
         Exchange::NotAllowed(why) => refused(format!("nothing was sent to OpenRouter: {why}"), Again::Never),
         Exchange::NotSent(why) => refused(format!("nothing was sent to OpenRouter: {why}"), Again::Soon),
@@ -100,14 +100,15 @@ fn of_answer(answer: &Answer, hidden: &[&str]) -> Try {
              on; compare openrouter.base_url",
             answer.status
         )),
-        401 => refused(format!("OpenRouter refuses the key: {said}; compare openrouter.api_key"), Again::Never),
+        401 => {
+            refused(format!("OpenRouter refuses the key: {said}; compare openrouter.api_key"), Again::Never)
+        }
         402 => of_payment(answer, &said, again),
         403 => refused(format!("OpenRouter forbids this: {said}"), Again::Never),
         // A path that is not the API's is answered with a page.
-        404 | 405 if answer::error(&answer.body).message.is_none() => refused(
-            format!("there is no video API there: {said}; compare openrouter.base_url"),
-            Again::Never,
-        ),
+        404 | 405 if answer::error(&answer.body).message.is_none() => {
+            refused(format!("there is no video API there: {said}; compare openrouter.base_url"), Again::Never)
+        }
         400 | 404 | 405 | 411 | 413..=415 | 422 | 431 => {
             refused(format!("OpenRouter refuses the request: {said}"), Again::Never)
         }

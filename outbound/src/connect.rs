@@ -19,7 +19,7 @@ use std::{
     task::{Context, Poll},
     time::{Duration, Instant},
 };
-use talaria_core::network::{Networks, to_allow};
+use talaria_core::network::{Class, Networks, to_allow};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::TcpStream,
@@ -46,6 +46,8 @@ struct Inner {
     resolver: Arc<Resolver>,
     peer: Peer,
     networks: Networks,
+    /// Whether public addresses are excluded.
+    is_private: bool,
     tls: Option<TlsConnector>,
 }
 
@@ -69,8 +71,10 @@ impl std::error::Error for Failure {}
 
 impl Connector {
     pub(super) fn new(resolver: Arc<Resolver>, policy: &Policy, tls: Option<TlsConnector>) -> Self {
-        let (peer, networks) = (policy.peer, policy.networks.clone());
-        Self { inner: Arc::new(Inner { resolver, peer, networks, tls }) }
+        let Policy { peer, networks, is_https, .. } = policy.clone();
+        // OpenRouter's requests have a key, which only it may see. Hermes' have signatures.
+        let is_private = peer == Peer::OpenRouter && !is_https;
+        Self { inner: Arc::new(Inner { resolver, peer, networks, is_private, tls }) }
     }
 }
 
@@ -131,7 +135,9 @@ impl Inner {
         let agreed = timeout(end.saturating_duration_since(start), tls.connect(name, stream)).await;
         let agreed = agreed.map_err(|_| late(&format!("connecting to {host} and agreeing on TLS")))?;
         timings.tls = Some(start.elapsed());
-        agreed.map(|stream| Box::new(stream) as _).map_err(|error| failed(tls::sentence(self.peer, host, &error)))
+        agreed
+            .map(|stream| Box::new(stream) as _)
+            .map_err(|error| failed(tls::sentence(self.peer, host, &error)))
     }
 
     /// The allowed addresses. A forbidden one is an error only if no address is allowed.
@@ -140,6 +146,9 @@ impl Inner {
         let mut allowed = Vec::new();
         for address in found {
             match self.networks.allow(address) {
+                Ok(()) if self.is_private && !self.networks.contain(address) => {
+                    refused.get_or_insert((address, Class::Public));
+                }
                 Ok(()) => allowed.push(address),
                 Err(class) => {
                     refused.get_or_insert((address, class));
@@ -154,8 +163,13 @@ impl Inner {
                 } else {
                     format!("{host} leads to {address}, which is {class}")
                 };
+                if class == Class::Public {
+                    let why = "the key would go there in plain text; write https:// in openrouter.base_url";
+                    return Err((format!("{leads}, and {why}"), true));
+                }
                 let networks = to_allow(address, class);
-                let help = format!("if {} is there, add {networks} to the tenant's networks", self.peer.name());
+                let help =
+                    format!("if {} is there, add {networks} to the tenant's networks", self.peer.name());
                 Err((format!("{leads}, and the tenant does not allow that; {help}"), true))
             }
             _ if allowed.is_empty() => Err((format!("{host} has no address"), false)),

@@ -7,6 +7,7 @@
 //! - [`pace`]: how fast a route's backlog goes out.
 //! - [`exactness`]: our rendering and filtering beside the real Hermes' own.
 //! - [`status`]: the gRPC services.
+//! - [`jobs`]: jobs at OpenRouter, from submit to end.
 //! - [`control`]: pause, cancel, replay and probe.
 //! - [`access`]: tokens, tenants, TLS.
 //! - [`commands`]: the command line.
@@ -19,6 +20,7 @@
 //! - [`running`]: retention, draining, restarts with another configuration.
 //! - [`cluster`]: any relay answers for all.
 //! - [`fleet`]: several ingresses and relays, one after another of which fails.
+//! - [`openrouter_client`]: the client of OpenRouter's video API.
 //! - [`outbound`]: wrong endpoints, addresses and certificates.
 //! - [`signing`]: every scheme and rotated secrets, against the real Hermes.
 //! - [`outages`]: ingresses and relays whose NATS fails.
@@ -67,8 +69,10 @@ mod fleet;
 mod flood;
 mod hermes;
 mod ids;
+mod jobs;
 mod kubernetes;
 mod nats_setup;
+mod openrouter_client;
 mod outages;
 mod outbound;
 mod pace;

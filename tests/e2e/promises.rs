@@ -6,10 +6,13 @@ use std::{
     sync::{Arc, Mutex, RwLock, atomic::AtomicUsize, atomic::Ordering},
     time::Duration,
 };
-use talaria_proto::v1::{AttemptOutcome, DeliveryState};
+use talaria_proto::v1::{
+    AttemptOutcome, DeliveryState, GetJobRequest, JobState, SubmitJobRequest, VideoRequest,
+};
 use talaria_tests::{
     binary,
     openrouter::{OpenRouter, event_id, payload},
+    openrouter_api::{End, OnSubmit, OpenRouterApi},
     seeded,
     sink::{self, Does, Sink},
     stack::{openrouter_secret, stack},
@@ -379,4 +382,55 @@ async fn promise_7_no_secret_is_ever_printed() {
         }
     }
     assert_eq!(shown.into_inner(), 0);
+}
+
+/// Promise 8: by its callback, by a poll, or given up; and a lost answer is never asked for again.
+#[tokio::test(flavor = "multi_thread")]
+async fn promise_8_a_submitted_job_gets_an_end_and_is_never_submitted_twice() {
+    let (api, sink) = (OpenRouterApi::start().await, Sink::start().await);
+    let keys = "poll: {first: 200ms, every: 200ms, slowest: 200ms, give_up: 4s}";
+    let mut stack = stack()
+        .with("ingress: {listen: 127.0.0.1:0, public_url: https://hooks.example.com}")
+        .tenant("acme", |t| t.jobs(&api, keys).route("video", &sink.url("video"), "pace: off"))
+        .start()
+        .await;
+    api.callbacks_to(stack.ingress(), &openrouter_secret("acme"));
+    let request = |id: &str| SubmitJobRequest {
+        tenant: "acme".into(),
+        request_id: id.into(),
+        video: Some(VideoRequest {
+            model: "google/veo-3.1".into(),
+            prompt: id.into(),
+            duration: Some(4),
+            ..VideoRequest::default()
+        }),
+        requested_by: "test".into(),
+        ..SubmitJobRequest::default()
+    };
+    let mut ids = BTreeMap::new();
+    for id in ["callback", "poll", "lost"] {
+        if id == "lost" {
+            api.on_next_submits([OnSubmit::LoseAnswer]);
+        }
+        let job = stack.jobs().await.submit_job(request(id)).await.unwrap().into_inner().job.unwrap();
+        ids.insert(id, job);
+    }
+    assert_eq!(api.end(&ids["callback"].openrouter_id, End::completed(1.0)).await, Some(204));
+    api.lose_callbacks(true);
+    stack.kill_and_restart().await;
+    api.end(&ids["poll"].openrouter_id, End::completed(1.0)).await;
+    for (id, state) in
+        [("callback", JobState::Completed), ("poll", JobState::Completed), ("lost", JobState::Abandoned)]
+    {
+        let asked = GetJobRequest { job_id: ids[id].id.clone(), tenant: String::new() };
+        let mut jobs = stack.jobs().await;
+        until(&format!("the end of {id}"), async || {
+            let job = jobs.get_job(asked.clone()).await.ok()?.into_inner().job.unwrap();
+            (job.state() == state).then_some(())
+        })
+        .await;
+        // The same request is the same job, also after its end.
+        assert!(jobs.submit_job(request(id)).await.unwrap().into_inner().known);
+    }
+    assert_eq!(api.jobs().len(), 3);
 }

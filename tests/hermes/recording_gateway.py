@@ -29,7 +29,7 @@ class Telegram:
     async def send(self, chat_id, content, metadata=None):
         if not self.works:
             return SendResult(success=False, error="switched off")
-        say(message=content, chat=chat_id)
+        say(message=content, chat=chat_id, thread=(metadata or {}).get("thread_id"))
         return SendResult(success=True)
 
 

@@ -27,6 +27,7 @@ pub use load::{Load, Sent, load_on};
 pub use part::Part;
 
 use crate::{
+    openrouter_api::OpenRouterApi,
     openrouter::OpenRouter,
     stack::{self, Written},
 };
@@ -61,6 +62,7 @@ pub struct Builder {
     linger: &'static str,
     top: String,
     environment: Vec<(String, String)>,
+    openrouter: Option<(OpenRouterApi, String)>,
 }
 
 /// Begins a fleet whose routes lead to this ledger, by default with two ingresses and three relays.
@@ -74,6 +76,7 @@ pub fn leading_to(hermes: SocketAddr) -> Builder {
         hermes,
         top: String::new(),
         environment: Vec::new(),
+        openrouter: None,
         servers: Vec::new(),
         replicas: 1,
         tenants: 24,
@@ -134,6 +137,13 @@ impl Builder {
         self
     }
 
+    /// Lets jobs of all tenants be submitted to this stand-in, with these further keys of `openrouter`, a line each.
+    #[must_use]
+    pub fn jobs(mut self, api: &OpenRouterApi, keys: &str) -> Self {
+        self.openrouter = Some((api.clone(), keys.to_owned()));
+        self
+    }
+
     /// Adds top-level keys, a line each.
     #[must_use]
     pub fn with(mut self, keys: &str) -> Self {
@@ -151,11 +161,17 @@ impl Builder {
     /// Starts all processes at once, and waits until they listen.
     pub async fn start(self) -> Fleet {
         let turn = TURNS.acquire().await.unwrap();
-        let ingress = format!("ingress: {{listen: 127.0.0.1:0, linger: {}}}", self.linger);
+        let ingress = format!(
+            "ingress: {{listen: 127.0.0.1:0, linger: {}, public_url: https://hooks.example.com}}",
+            self.linger
+        );
         let mut config = stack::stack().with(&ingress).with(&self.top);
         let tenants: Vec<String> = (0..self.tenants).map(|number| format!("tenant-{number}")).collect();
         for tenant in &tenants {
             config = config.tenant(tenant, |mut tenant| {
+                if let Some((api, keys)) = &self.openrouter {
+                    tenant = tenant.jobs(api, keys);
+                }
                 for number in 0..self.routes {
                     let route = format!("route-{number}");
                     tenant = tenant.route(&route, &format!("http://{}/webhooks/{route}", self.hermes), KEYS);

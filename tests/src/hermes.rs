@@ -113,6 +113,13 @@ impl Gateway {
         output.iter().filter_map(|line| Some(line["message"].as_str()?.to_owned())).collect()
     }
 
+    /// The chats and threads that direct deliveries went to, with their texts.
+    pub fn announcements(&self) -> Vec<Value> {
+        let output = self.output.lock().unwrap();
+        let lines = output.iter().filter(|line| line["message"].is_string());
+        lines.map(|line| json!([line["chat"], line["thread"], line["message"]])).collect()
+    }
+
     /// Sets whether the target of direct deliveries works.
     pub async fn telegram_works(&mut self, works: bool) {
         let command = if works { "telegram ok" } else { "telegram fail" };

@@ -8,6 +8,7 @@
 //! - [`lossy`]: a wire that loses answers.
 //! - [`nats`]: real NATS servers, alone and in a cluster.
 //! - [`openrouter`]: callbacks, signed as OpenRouter signs them.
+//! - [`openrouter_api`]: a stand-in for OpenRouter's video API.
 //! - [`podman`]: pods, without a cluster.
 //! - [`collector`]: a collector of traces.
 //! - [`scrape`]: the parsed text of `/metrics`.
@@ -33,6 +34,7 @@ pub mod hermes;
 pub mod lossy;
 pub mod nats;
 pub mod openrouter;
+pub mod openrouter_api;
 pub mod podman;
 pub mod scrape;
 pub mod sink;

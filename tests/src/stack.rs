@@ -4,7 +4,12 @@
 //! let stack = stack().tenant("acme", |t| t.route("video", &sink.url("video"), "pace: off")).start().await;
 //! ```
 
-use crate::{binary, openrouter::OpenRouter, sink, until};
+use crate::{
+    binary,
+    openrouter::OpenRouter,
+    openrouter_api::{self, OpenRouterApi},
+    sink, until,
+};
 use serde_json::Value;
 use std::{
     fs,
@@ -17,6 +22,7 @@ use std::{
 use talaria_proto::v1::{
     Delivery, DeliveryFilter, DeliveryState, GetDeliveryRequest, GetDeliveryResponse, GetEventRequest,
     GetEventResponse, ListDeliveriesRequest, control_service_client::ControlServiceClient,
+    job_service_client::JobServiceClient,
     status_service_client::StatusServiceClient,
 };
 use tempfile::TempDir;
@@ -43,6 +49,7 @@ pub struct Tenant {
     name: String,
     routes: String,
     networks: Option<String>,
+    openrouter: String,
 }
 
 impl Tenant {
@@ -50,6 +57,16 @@ impl Tenant {
     #[must_use]
     pub fn networks(mut self, networks: &str) -> Self {
         self.networks = Some(networks.into());
+        self
+    }
+
+    /// Lets jobs be submitted to this stand-in, with these further keys of `openrouter`, a line each.
+    #[must_use]
+    pub fn jobs(mut self, api: &OpenRouterApi, keys: &str) -> Self {
+        self.openrouter = format!("      api_key: {{file: openrouter-key}}\n      base_url: {}\n", api.base_url());
+        for line in keys.lines() {
+            self.openrouter += &format!("      {line}\n");
+        }
         self
     }
 
@@ -121,8 +138,8 @@ impl Builder {
             }
         }
         text += "tenants:\n";
-        for Tenant { name, routes, networks } in &self.tenants {
-            text += &format!("  {name}:\n    openrouter: {{secrets: [{{file: openrouter-{name}}}]}}\n");
+        for Tenant { name, routes, networks, openrouter } in &self.tenants {
+            text += &format!("  {name}:\n    openrouter:\n      secrets: [{{file: openrouter-{name}}}]\n{openrouter}");
             text += &format!("    networks: [{}]\n", networks.as_deref().unwrap_or("loopback"));
             if !routes.is_empty() {
                 text += &format!("    routes:\n{routes}");
@@ -130,6 +147,7 @@ impl Builder {
             fs::write(directory.path().join(format!("openrouter-{name}")), openrouter_secret(name)).unwrap();
         }
         fs::write(directory.path().join("hermes"), sink::SECRET).unwrap();
+        fs::write(directory.path().join("openrouter-key"), openrouter_api::KEY).unwrap();
         let config = directory.path().join("talaria.yaml");
         fs::write(&config, text).unwrap();
         Written { directory, config, environment: self.environment, under: self.under, flags: self.flags }
@@ -317,6 +335,11 @@ impl Stack {
     /// A client of its status service.
     pub async fn status(&self) -> StatusServiceClient<Channel> {
         StatusServiceClient::connect(self.relay()).await.unwrap()
+    }
+
+    /// A client of its job service.
+    pub async fn jobs(&self) -> JobServiceClient<Channel> {
+        JobServiceClient::connect(self.relay()).await.unwrap()
     }
 
     /// A client of its control service.

@@ -80,7 +80,9 @@ pub async fn i14_a_question_goes_to_one_ingress(backend: &impl Backend) {
     while answers.len() < 2 {
         answers.insert(asked(&bus, "one").await);
     }
-    assert!(answers.contains(&b"the first answers one"[..]) && answers.contains(&b"the second answers one"[..]));
+    assert!(
+        answers.contains(&b"the first answers one"[..]) && answers.contains(&b"the second answers one"[..])
+    );
     answering.iter().for_each(JoinHandle::abort);
 }
 

@@ -1,10 +1,6 @@
 //! Questions about OpenRouter from the relay to the ingress of this process, in a channel.
 
-use crate::{
-    AskError, Error, Question,
-    openrouter::DEADLINE,
-    relays::Reply,
-};
+use crate::{AskError, Error, Question, openrouter::DEADLINE, relays::Reply};
 use bytes::Bytes;
 use std::sync::{Mutex, PoisonError};
 use tokio::{
@@ -52,7 +48,9 @@ impl ToIngress {
 }
 
 fn no_ingress() -> AskError {
-    AskError::NoIngress { place: "in this process: it starts or stops, or its configuration has no openrouter.api_key".into() }
+    AskError::NoIngress {
+        detail: "in this process: it starts or stops, or its configuration has no openrouter.api_key".into(),
+    }
 }
 
 /// The questions of the relay of this process.
@@ -60,7 +58,8 @@ pub struct OpenRouterQuestions(mpsc::Receiver<Asked>);
 
 impl OpenRouterQuestions {
     pub(crate) async fn next(&mut self) -> Result<Question, Error> {
-        let (question, reply) = self.0.recv().await.ok_or_else(|| Error::new("no more questions are taken"))?;
+        let (question, reply) =
+            self.0.recv().await.ok_or_else(|| Error::new("no more questions are taken"))?;
         Ok(Question { question, reply: Reply::Embedded(reply) })
     }
 

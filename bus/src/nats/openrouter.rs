@@ -29,7 +29,7 @@ pub(super) async fn ask(connection: &Connection, question: Bytes) -> Result<Byte
     };
     answer.map(|message| message.payload).map_err(|error| match error.kind() {
         RequestErrorKind::NoResponders => AskError::NoIngress {
-            place: format!(
+            detail: format!(
                 "on {subject}: an ingress does whose configuration has an openrouter.api_key, and which may subscribe there"
             ),
         },

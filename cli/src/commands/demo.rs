@@ -1,4 +1,6 @@
-//! `talaria demo`: shows callbacks on their way to a stand-in Hermes.
+//! `talaria demo`: shows callbacks on their way to a stand-in Hermes, and [`jobs`] at a stand-in OpenRouter.
+
+mod jobs;
 
 use crate::{
     Failure,
@@ -9,16 +11,19 @@ use crate::{
     print::{BOLD, DIM, Screen, changes::Changes, delivery::show_delivery},
     reload::{Reloader, Source},
     stack::Stack,
-    standin::{Received, StandIn},
+    standin::{
+        hermes::{Received, StandIn},
+        openrouter,
+    },
 };
 use anyhow::{Context as _, anyhow};
 use jiff::Timestamp;
-use secrecy::SecretString;
+use secrecy::{ExposeSecret as _, SecretString};
 use std::{collections::BTreeMap, fs, io::Write as _, net::Ipv4Addr, time::Duration};
 use talaria_core::config::Role;
 use talaria_proto::v1::{
     Delivery, DeliveryState, GetDeliveryRequest, WatchDeliveriesRequest, WatchKind,
-    status_service_client::StatusServiceClient,
+    job_service_client::JobServiceClient, status_service_client::StatusServiceClient,
 };
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio_util::sync::CancellationToken;
@@ -44,9 +49,10 @@ async fn demo() -> Result<(), Failure> {
         Ok(text.into())
     };
     let (for_openrouter, for_hermes) = (secret("openrouter")?, secret("hermes")?);
+    let openrouter = openrouter::StandIn::start(secret("key")?.expose_secret()).await?;
     let (hermes, received) = StandIn::start((Ipv4Addr::LOCALHOST, 0).into(), for_hermes).await?;
     let path = directory.path().join("talaria.yaml");
-    fs::write(&path, configuration(&format!("http://{}", hermes.address)))?;
+    fs::write(&path, configuration(&format!("http://{}", hermes.address), &openrouter.base_url()))?;
     // This configuration is never reloaded.
     let (_, live) = Reloader::start(Source::new(&path, Role::Both))?;
     let stack = Stack::bind(live, metrics::start()?).await?;
@@ -64,7 +70,13 @@ async fn demo() -> Result<(), Failure> {
     let relay = relay.context("the status service")?;
     let ingress =
         Url::parse(&format!("http://{callbacks}/callbacks/demo")).context("the ingress' address")?;
-    let delivered = show(relay, &ingress, &for_openrouter, received).await;
+    let jobs = JobServiceClient::connect(format!("http://{grpc}")).await.context("the job service")?;
+    let delivered = async {
+        show(relay, &ingress, &for_openrouter, received).await?;
+        jobs::jobs(jobs, &openrouter, &ingress, &for_openrouter).await?;
+        print_line(format_args!("Next: `talaria init` writes a configuration for your own Hermes."))
+    };
+    let delivered = delivered.await;
     stop.cancel();
     running.await.context("the services")??;
     delivered
@@ -123,23 +135,27 @@ async fn show(
     if delivered < STATUSES.len() {
         return Err(anyhow!("not all were delivered").into());
     }
-    print_line(format_args!("Next: `talaria init` writes a configuration for your own Hermes."))
+    Ok(())
 }
 
 fn print_line(text: std::fmt::Arguments<'_>) -> Result<(), Failure> {
     Ok(writeln!(anstream::stdout().lock(), "{text}")?)
 }
 
-fn configuration(hermes: &str) -> String {
+fn configuration(hermes: &str, openrouter: &str) -> String {
     format!(
         r#"
-ingress: {{listen: 127.0.0.1:0}}
+ingress: {{listen: 127.0.0.1:0, public_url: https://hooks.example.com}}
 relay: {{grpc: 127.0.0.1:0}}
 admin: {{listen: 127.0.0.1:0}}
 tenants:
   demo:
     networks: [loopback]
-    openrouter: {{secrets: [{{file: openrouter}}]}}
+    openrouter:
+      secrets: [{{file: openrouter}}]
+      api_key: {{file: key}}
+      base_url: {openrouter}
+      poll: {{first: 500ms, every: 500ms}}
     routes:
       good-news:
         url: {hermes}/webhooks/openrouter-good-news

@@ -30,7 +30,7 @@ const OUTCOME: &[Label] = &[known(
     "accepted delivered duplicate ignored rate_limited route_fault failed answer_lost interrupted not_understood",
 )];
 const CALL: &[Label] =
-    &[known("call", "models submit poll"), known("result", "ok refused unknown not_found denied failed")];
+    &[known("call", "models submit poll"), known("outcome", "ok refused unknown not_found denied failed")];
 const STATE: &[Label] = &[known("state", "delivered ignored parked ambiguous cancelled")];
 const JOB_OUTCOME: &[Label] = &[known("outcome", "made refused unknown")];
 const POLL_OUTCOME: &[Label] = &[known("outcome", "running ended not_found denied failed")];
@@ -62,7 +62,7 @@ pub const CATALOGUE: &[Metric] = &[
         Ingress,
         "talaria_openrouter_requests_total",
         CALL,
-        "Requests to OpenRouter for jobs, by what is asked and the result",
+        "Requests to OpenRouter for jobs, by what is asked and the outcome",
     ),
     counter(
         Relay,

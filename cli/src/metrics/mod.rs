@@ -142,7 +142,9 @@ impl Metric {
                     Label { name: other, values: Values::Known(others) },
                 ],
             ) => {
-                for (value, of_other) in values.split(' ').flat_map(|value| others.split(' ').map(move |of| (value, of))) {
+                for (value, of_other) in
+                    values.split(' ').flat_map(|value| others.split(' ').map(move |of| (value, of)))
+                {
                     metrics::counter!(self.name, *name => value, *other => of_other).increment(0);
                 }
             }

@@ -98,37 +98,40 @@ impl Jobs {
             Ok(Submitted { outcome: None }) => submitted::Outcome::Unknown("the outcome is missing".into()),
             Err(_) => submitted::Outcome::Unknown("OpenRouter did not answer in time".into()),
         };
-        let (result, job) = match &outcome {
+        let (label, job) = match &outcome {
             submitted::Outcome::Made(made) => ("ok", made.openrouter_id.as_str()),
             submitted::Outcome::Refused(_) => ("refused", ""),
             submitted::Outcome::Unknown(_) => ("unknown", ""),
         };
-        count("submit", result);
+        count("submit", label);
         let ms = u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX);
         // OpenRouter's own words may repeat the prompt, and go to the asker alone.
-        tracing::info!(tenant = tenant.name, model = video.model, result, job, ms, "job submitted");
+        tracing::info!(tenant = tenant.name, model = video.model, outcome = label, job, ms, "job submitted");
         Ok(Submitted { outcome: Some(outcome) })
     }
 
     async fn poll(&self, tenant: &Tenant, api: Api<'_>, ask: AskPoll) -> Polled {
         let polling = self.client.poll(api, &ask.openrouter_id, &ask.model).await;
-        let (result, outcome) = match polling.reading {
+        let (label, outcome) = match polling.reading {
             Reading::Running { status } => ("ok", polled::Outcome::Running(status)),
             Reading::Ended(terminal) => ("ok", self.end(tenant, &ask, terminal).await),
             Reading::NotFound { message } => ("not_found", polled::Outcome::NotFound(message)),
             Reading::Denied { message } => ("denied", polled::Outcome::Denied(message)),
             Reading::Failed { message } => ("failed", polled::Outcome::Failed(message)),
         };
-        count("poll", result);
-        if result != "ok" {
+        count("poll", label);
+        if label != "ok" {
             static FAILED: LogLimiter = LogLimiter::new();
             if let Some(left_out) = FAILED.admit() {
                 let job = &ask.openrouter_id;
-                tracing::warn!(tenant = tenant.name, job, result, left_out, "job not polled");
+                tracing::warn!(tenant = tenant.name, job, outcome = label, left_out, "job not polled");
             }
         }
         let pause = polling.retry_after.unwrap_or_default();
-        Polled { retry_after_ms: u64::try_from(pause.as_millis()).unwrap_or(u64::MAX), outcome: Some(outcome) }
+        Polled {
+            retry_after_ms: u64::try_from(pause.as_millis()).unwrap_or(u64::MAX),
+            outcome: Some(outcome),
+        }
     }
 
     /// Publishes the event of a job's end.
@@ -143,7 +146,14 @@ impl Jobs {
             Ok(traceparent) => {
                 let (status, job) = (&terminal.status, &ask.openrouter_id);
                 let trace = trace::trace_id(&traceparent);
-                tracing::info!(event = event_id, tenant = tenant.name, job, status, trace, "end of a job polled");
+                tracing::info!(
+                    event = event_id,
+                    tenant = tenant.name,
+                    job,
+                    status,
+                    trace,
+                    "end of a job polled"
+                );
                 polled::Outcome::Ended(Ended { status: terminal.status, event_id })
             }
             Err(why) => polled::Outcome::Failed(format!("the event of its end was not stored: {why}")),
@@ -174,7 +184,9 @@ impl Jobs {
 fn api<'a>(config: &'a Config, name: &str) -> Result<(&'a Tenant, Api<'a>), NotAsked> {
     let refuse = |message: String| not_asked(NotAskedKind::NotConfigured, message);
     let tenant = config.tenants.get(name).ok_or_else(|| {
-        refuse(format!("tenant {name} is not in the ingress' configuration: give ingresses and relays the same file"))
+        refuse(format!(
+            "tenant {name} is not in the ingress' configuration: give ingresses and relays the same file"
+        ))
     })?;
     let jobs = tenant.jobs.as_ref().ok_or_else(|| {
         refuse(format!(
@@ -195,21 +207,27 @@ fn callback_url(public_url: Option<&str>, tenant: &str, token: &str) -> Result<O
     let target = format!("/callbacks/{tenant}/{token}");
     // Otherwise the callback would be refused.
     if path::read(&target).is_none_or(|path| path.token != token || token.is_empty()) {
-        return Err(not_asked(NotAskedKind::Invalid, "the callback token is not 1 to 64 characters of a-z and 0-9"));
+        return Err(not_asked(
+            NotAskedKind::Invalid,
+            "the callback token is not 1 to 64 characters of a-z and 0-9",
+        ));
     }
     Ok(public_url.map(|url| format!("{url}{target}")))
 }
 
 pub(super) fn unknown_question() -> NotAsked {
-    not_asked(NotAskedKind::Invalid, "the ingress does not know this question: update ingresses and relays to one version")
+    not_asked(
+        NotAskedKind::Invalid,
+        "the ingress does not know this question: update ingresses and relays to one version",
+    )
 }
 
 pub(super) fn not_asked(kind: NotAskedKind, message: impl Into<String>) -> NotAsked {
     NotAsked { kind: kind.into(), message: message.into() }
 }
 
-fn count(call: &'static str, result: &'static str) {
-    counter!("talaria_openrouter_requests_total", "call" => call, "result" => result).increment(1);
+fn count(call: &'static str, outcome: &'static str) {
+    counter!("talaria_openrouter_requests_total", "call" => call, "outcome" => outcome).increment(1);
 }
 
 #[cfg(test)]

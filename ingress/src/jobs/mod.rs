@@ -151,7 +151,8 @@ impl Jobs {
         let deadline = Instant::now() + ANSWER_DEADLINE;
         let answer = match OpenRouterQuestion::decode(question.question.clone()) {
             Ok(asked) => {
-                let turns = if matches!(asked.ask, Some(Ask::Submit(_))) { &self.submits } else { &self.others };
+                let turns =
+                    if matches!(asked.ask, Some(Ask::Submit(_))) { &self.submits } else { &self.others };
                 match timeout(TURN_DEADLINE, turns.acquire()).await {
                     Ok(_permit) => self.answer(asked, deadline).await,
                     Err(_) => refused(too_many()),

@@ -77,9 +77,11 @@ impl OpenRouter {
         loop {
             let text = String::from_utf8_lossy(&bytes).into_owned();
             if let Some((head, body)) = text.split_once("\r\n\r\n") {
-                let length = head.to_lowercase().split("content-length: ").nth(1).map_or(0, |rest| {
-                    rest.lines().next().unwrap().parse().unwrap()
-                });
+                let length = head
+                    .to_lowercase()
+                    .split("content-length: ")
+                    .nth(1)
+                    .map_or(0, |rest| rest.lines().next().unwrap().parse().unwrap());
                 if body.len() >= length {
                     let line = head.lines().next().unwrap().trim_end_matches(" HTTP/1.1").to_owned();
                     let body = serde_json::from_str(body).unwrap_or_default();
@@ -93,7 +95,8 @@ impl OpenRouter {
         }
         self.answering.subscribe().wait_for(|answering| *answering).await.unwrap();
         let line = self.asked.borrow().last().unwrap().line.clone();
-        let (status, body) = self.answers.lock().unwrap().get(line.as_str()).cloned().unwrap_or_else(|| panic!("{line}"));
+        let (status, body) =
+            self.answers.lock().unwrap().get(line.as_str()).cloned().unwrap_or_else(|| panic!("{line}"));
         let body = body.to_string();
         let head = format!("HTTP/1.1 {status} x\r\nContent-Type: application/json\r\nConnection: close");
         let answer = format!("{head}\r\nContent-Length: {}\r\n\r\n{body}", body.len());
@@ -118,8 +121,10 @@ struct Running {
 impl Running {
     async fn start(ingress: &str) -> Self {
         let openrouter = OpenRouter::start().await;
-        let tenant = |key: &str| format!("{{networks: [loopback], openrouter: {{secrets: [{{file: secret}}]{key}}}}}");
-        let with_key = |file: &str| tenant(&format!(", api_key: {{file: {file}}}, base_url: '{}'", openrouter.url));
+        let tenant =
+            |key: &str| format!("{{networks: [loopback], openrouter: {{secrets: [{{file: secret}}]{key}}}}}");
+        let with_key =
+            |file: &str| tenant(&format!(", api_key: {{file: {file}}}, base_url: '{}'", openrouter.url));
         let text = format!(
             "ingress: {{listen: 127.0.0.1:0{ingress}}}\ntenants:\n  acme: {}\n  keyless: {}\n  unread: {}\n",
             with_key("key"),
@@ -238,7 +243,10 @@ async fn without_a_list_of_models_nothing_is_asked() {
 async fn a_job_is_submitted_once_with_its_own_callback_url() {
     let made = json!({"id": "job-1", "polling_url": "x", "status": "pending"});
     for (ingress, callback_url) in [
-        (", public_url: 'https://hooks.example.com/t'", json!("https://hooks.example.com/t/callbacks/acme/abc234")),
+        (
+            ", public_url: 'https://hooks.example.com/t'",
+            json!("https://hooks.example.com/t/callbacks/acme/abc234"),
+        ),
         ("", Value::Null),
     ] {
         let running = Running::start(ingress).await;
@@ -270,7 +278,8 @@ async fn the_outcome_of_a_submit_says_whether_a_job_may_have_been_made() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_end_that_a_poll_finds_is_stored_before_the_answer() {
     let running = Running::start("").await;
-    let running_on = running.poll(200, json!({"id": "job-1", "polling_url": "x", "status": "in_progress"})).await;
+    let running_on =
+        running.poll(200, json!({"id": "job-1", "polling_url": "x", "status": "in_progress"})).await;
     assert_eq!(running_on, polled::Outcome::Running("in_progress".into()));
     assert!(running.events().await.is_empty());
     let usage = json!({"cost": 0.25, "is_byok": false});
@@ -279,7 +288,11 @@ async fn an_end_that_a_poll_finds_is_stored_before_the_answer() {
     let events = running.events().await;
     let [event] = &events[..] else { panic!("{events:?}") };
     assert_eq!((&ended.event_id, ended.status.as_str()), (&event.id, "completed"));
-    assert_eq!(event.id, EventId::new("acme", "job-1", "video.generation.completed").to_string(), "the callback's");
+    assert_eq!(
+        event.id,
+        EventId::new("acme", "job-1", "video.generation.completed").to_string(),
+        "the callback's"
+    );
     assert_eq!((event.source(), event.callback_token.as_str()), (EventSource::Poll, "abc234"));
     assert_eq!((event.cost_micros, event.model.as_deref()), (Some(250_000), Some("google/veo-3.1")));
     assert_eq!((event.idempotency_key.as_ref(), event.traceparent.len()), (None, 55));

@@ -94,6 +94,13 @@ async fn a_name_that_leads_to_a_forbidden_address_is_refused_with_its_reason() {
     let (exchange, _) = scripted(&[&[at("127.0.0.1")]]).post(&target).await;
     let Exchange::NotAllowed(why) = &exchange else { panic!("{exchange:?}") };
     assert!(why.contains("if OpenRouter is there, add loopback to the tenant's networks"), "{why}");
+    let (exchange, _) = scripted(&[&[at("8.8.8.8")]]).post(&target).await;
+    let Exchange::NotAllowed(why) = &exchange else { panic!("{exchange:?}") };
+    assert_eq!(
+        why,
+        "api.example leads to 8.8.8.8, which is public, and the key would go there in plain text; write https:// in \
+         openrouter.base_url"
+    );
     // An address in the URL is judged like one behind a name, however it is written.
     for host in ["127.0.0.1", "2130706433", "[::1]", "[::ffff:127.0.0.1]", "0.0.0.0"] {
         let (exchange, _) = clients().post(&to(host, 80, &[])).await;
@@ -118,10 +125,7 @@ async fn a_connection_goes_only_to_an_address_that_was_checked_for_it() {
     // The connection is used again, without another look-up.
     let (again, timings) = clients.post(&target).await;
     assert!(matches!(again, Exchange::Answered(_)) && timings.reused, "{again:?}");
-    assert_eq!(
-        (opened.load(Ordering::Relaxed), timings.connecting),
-        (1, ConnectTimings::default())
-    );
+    assert_eq!((opened.load(Ordering::Relaxed), timings.connecting), (1, ConnectTimings::default()));
     // Another policy has its own connections, with their own check.
     let other = to("hooks.example", open.port(), &["127.0.0.1", "private"]);
     let (moved, _) = clients.post(&other).await;

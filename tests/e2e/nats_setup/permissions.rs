@@ -45,14 +45,14 @@ fn with_commented_lines(configuration: &str) -> String {
 }
 
 /// A server with users, and who signs their certificates.
-struct Guarded {
+pub(super) struct Guarded {
     server: Server,
     authority: Authority,
     directory: TempDir,
 }
 
 impl Guarded {
-    async fn start(configuration: &str) -> Self {
+    pub(super) async fn start(configuration: &str) -> Self {
         let (authority, directory) = (Authority::new(), tempfile::tempdir().unwrap());
         authority.write_server(directory.path());
         assert!(configuration.contains("\"/etc/nats/"));
@@ -60,7 +60,7 @@ impl Guarded {
         Self { server: nats::server().with(&lines).start().await, authority, directory }
     }
 
-    fn written(&self, user: &str, sink: &Sink, retention: &str) -> Written {
+    pub(super) fn written(&self, user: &str, sink: &Sink, retention: &str) -> Written {
         let written = on_nats(&self.server.url(), "tls: {ca: ca.pem, cert: client.pem, key: client-key.pem}")
             .with(&format!("retention: {retention}"))
             .tenant("acme", |tenant| tenant.route("r", &sink.url("r"), "pace: off"))
@@ -84,7 +84,7 @@ impl Guarded {
         User::connect(&self.server.url(), &at, user).await
     }
 
-    fn assert_no_refusals(&self) {
+    pub(super) fn assert_no_refusals(&self) {
         let log = self.server.log();
         assert!(!log.contains("Violation"), "{log}");
     }

@@ -150,6 +150,16 @@ impl Part {
         (self.entrance.read().unwrap().unwrap(), self.admin.unwrap())
     }
 
+    /// The URL of a relay.
+    pub fn relay(&self) -> String {
+        format!("http://{}", self.grpc.unwrap())
+    }
+
+    /// The address of an ingress.
+    pub fn ingress(&self) -> SocketAddr {
+        self.listens_on().0
+    }
+
     /// A client of its status service.
     pub async fn status(&self) -> StatusServiceClient<Channel> {
         let url = format!("http://{}", self.grpc.unwrap());

@@ -1,4 +1,4 @@
-//! A stand-in for Hermes in `talaria demo`, with one secret for every route.
+//! A stand-in for Hermes, with one secret for every route.
 //!
 //! It verifies signatures, recognizes repeated delivery ids and passes accepted requests on. It has no templates, filters or
 //! limits.

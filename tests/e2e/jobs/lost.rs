@@ -1,0 +1,206 @@
+//! Lost answers, lost callbacks, and killed processes: no job is made twice, and none is forgotten.
+
+use super::{FAST, job_when, request, world};
+use rand::Rng as _;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+use talaria_proto::v1::{Job, JobState, ListJobsRequest, SubmitJobRequest, job_service_client::JobServiceClient};
+use talaria_tests::{
+    fleet::{self, Ledger},
+    nats::Server,
+    openrouter_api::{End, OnSubmit, OpenRouterApi},
+    seeded,
+    stack::openrouter_secret,
+    until_within,
+};
+use tonic::transport::Channel;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lost_answer_is_never_asked_for_again_and_a_callback_claims_the_job() {
+    let world = world(FAST, "").await;
+    for (id, lost) in [("lost", OnSubmit::LoseAnswer), ("cut", OnSubmit::CutAnswer)] {
+        world.api.on_next_submits([lost]);
+        let job = world.submit(request(id)).await.unwrap().job.unwrap();
+        assert_eq!(job.state(), JobState::Unknown, "{job:?}");
+        assert!(world.submit(request(id)).await.unwrap().known);
+        let made = world.api.jobs().pop().unwrap();
+        assert_eq!(world.api.end(&made.id, End::completed(1.0)).await, Some(204));
+        let claimed = world.job_in(&job.id, JobState::Completed).await;
+        assert_eq!(claimed.openrouter_id, made.id);
+    }
+    assert_eq!(world.api.jobs().len(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_callback_before_the_answer_joins_its_job() {
+    let world = world(FAST, "").await;
+    world.api.on_next_submits([OnSubmit::CallbackFirst(End::completed(1.5))]);
+    let job = world.submit(request("r1")).await.unwrap().job.unwrap();
+    let job = world.job_in(&job.id, JobState::Completed).await;
+    assert_eq!((job.cost_micros, job.openrouter_id), (Some(1_500_000), world.api.jobs()[0].id.clone()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_without_an_end_is_abandoned_and_a_late_callback_still_ends_it() {
+    let world = world("poll: {first: 100ms, every: 100ms, slowest: 100ms, give_up: 1s}", "").await;
+    let (id, openrouter_id) = world.submitted("r1").await;
+    let job = world.job_in(&id, JobState::Abandoned).await;
+    assert!(job.reason.contains("did not say how it ended"), "{}", job.reason);
+    world.api.on_next_submits([OnSubmit::LoseAnswer]);
+    let unknown = world.submit(request("r2")).await.unwrap().job.unwrap();
+    let unknown = world.job_in(&unknown.id, JobState::Abandoned).await;
+    assert!(unknown.reason.contains("look at OpenRouter's activity"), "{}", unknown.reason);
+    assert_eq!(world.api.end(&openrouter_id, End::completed(1.0)).await, Some(204));
+    world.job_in(&id, JobState::Completed).await;
+}
+
+/// All jobs.
+async fn jobs(client: &mut JobServiceClient<Channel>) -> Vec<Job> {
+    let (mut all, mut page_token) = (Vec::new(), String::new());
+    loop {
+        let request = ListJobsRequest { page_size: 1000, page_token, ..ListJobsRequest::default() };
+        let Ok(page) = client.list_jobs(request).await else { return Vec::new() };
+        let page = page.into_inner();
+        if page.incomplete {
+            return Vec::new();
+        }
+        all.extend(page.jobs);
+        page_token = page.next_page_token;
+        if page_token.is_empty() {
+            return all;
+        }
+    }
+}
+
+/// Compares the jobs that the stand-in made with the ledger: none was made twice, and each is known or named as unknown.
+fn balanced(api: &OpenRouterApi, ledger: &[Job]) {
+    let mut made: BTreeMap<String, usize> = BTreeMap::new();
+    for job in api.jobs() {
+        *made.entry(job.request["prompt"].as_str().unwrap().to_owned()).or_default() += 1;
+    }
+    for (prompt, times) in &made {
+        assert_eq!(*times, 1, "{prompt} was made twice");
+    }
+    let at_openrouter: BTreeSet<String> = api.jobs().into_iter().map(|job| job.id).collect();
+    let known: BTreeSet<String> =
+        ledger.iter().map(|job| job.openrouter_id.clone()).filter(|id| !id.is_empty()).collect();
+    assert!(known.is_subset(&at_openrouter), "a job that was not made");
+    let unnamed = at_openrouter.difference(&known).count();
+    let unknown = ledger
+        .iter()
+        .filter(|job| job.openrouter_id.is_empty() && matches!(job.state(), JobState::Unknown | JobState::Abandoned))
+        .count();
+    assert!(unnamed <= unknown, "{unnamed} jobs are in no ledger, and {unknown} are named as unknown");
+    eprintln!("{} jobs were made, {} are in the ledger, {unknown} of them unknown", at_openrouter.len(), ledger.len());
+}
+
+fn numbered(tenant: &str, number: usize) -> SubmitJobRequest {
+    let mut request = SubmitJobRequest { tenant: tenant.into(), ..request(&format!("r{number}")) };
+    request.video.as_mut().unwrap().prompt = format!("{tenant} {number}");
+    request
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_job_is_made_twice_or_lost_when_the_process_is_killed_again_and_again() {
+    let mut random = seeded("no_job_is_made_twice_or_lost_when_the_process_is_killed_again_and_again");
+    let mut world = world(FAST, "").await;
+    world.api.end_after(Duration::from_millis(300), End::completed(0.5));
+    let mut number = 0;
+    while number < 200 {
+        let relay = world.stack.relay();
+        let batch = random.random_range(8..20);
+        let submits: Vec<_> = (number..number + batch)
+            .map(|number| {
+                let (relay, request) = (relay.clone(), numbered("acme", number));
+                tokio::spawn(async move {
+                    let mut jobs = JobServiceClient::connect(relay).await.ok()?;
+                    jobs.submit_job(request).await.ok()
+                })
+            })
+            .collect();
+        number += batch;
+        tokio::time::sleep(Duration::from_millis(random.random_range(5..400))).await;
+        world.stack.kill_and_restart().await;
+        world.api.callbacks_to(world.stack.ingress(), &openrouter_secret("acme"));
+        for submit in submits {
+            let _ = submit.await;
+        }
+        // A client that got no answer asks again, under the same id.
+        for number in number - batch..number {
+            let again = world.submit(numbered("acme", number)).await.unwrap().job.unwrap();
+            assert_ne!(again.state(), JobState::Refused, "{again:?}");
+        }
+    }
+    let mut client = world.stack.jobs().await;
+    let ledger = until_within(Duration::from_secs(60), "the ends of the jobs", async || {
+        let ledger = jobs(&mut client).await;
+        let is_open = |job: &Job| matches!(job.state(), JobState::Submitting | JobState::Running);
+        (ledger.len() == number && !ledger.iter().any(is_open)).then_some(ledger)
+    })
+    .await;
+    balanced(&world.api, &ledger);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_job_is_made_twice_or_lost_over_nats_when_parts_are_killed() {
+    let mut random = seeded("no_job_is_made_twice_or_lost_over_nats_when_parts_are_killed");
+    let (server, hermes, api) = (Server::start().await, Ledger::start().await, OpenRouterApi::start().await);
+    let mut fleet = fleet::fleet(&hermes)
+        .over(&[server.url()])
+        .tenants(4)
+        .routes(1)
+        .relays(2)
+        .ingresses(2)
+        .jobs(&api, FAST)
+        .start()
+        .await;
+    api.callbacks_to(fleet.ingresses[0].ingress(), &openrouter_secret("tenant-0"));
+    // Callbacks of other tenants are signed with a secret that is not theirs, and refused: polls find their ends.
+    api.end_after(Duration::from_millis(300), End::completed(0.5));
+    let mut number = 0;
+    while number < 120 {
+        let relays: Vec<String> = fleet.live_relays().map(fleet::Part::relay).collect();
+        let submits: Vec<_> = (number..number + 12)
+            .map(|number| {
+                let request = numbered(&format!("tenant-{}", number % 4), number);
+                let relay = relays[number % relays.len()].clone();
+                tokio::spawn(async move {
+                    let mut jobs = JobServiceClient::connect(relay).await.ok()?;
+                    jobs.submit_job(request).await.ok()
+                })
+            })
+            .collect();
+        number += 12;
+        tokio::time::sleep(Duration::from_millis(random.random_range(5..400))).await;
+        let victim = random.random_range(0..4);
+        let part = match victim {
+            0 | 1 => &mut fleet.ingresses[victim],
+            _ => &mut fleet.relays[victim - 2],
+        };
+        part.kill();
+        part.start_again().await;
+        api.callbacks_to(fleet.ingresses[0].ingress(), &openrouter_secret("tenant-0"));
+        for submit in submits {
+            let _ = submit.await;
+        }
+    }
+    let mut client = JobServiceClient::connect(fleet.relays[0].relay()).await.unwrap();
+    // Those that were not recorded are submitted again, under the same ids.
+    for number in 0..number {
+        let request = numbered(&format!("tenant-{}", number % 4), number);
+        let job = until_within(Duration::from_secs(60), "a submit", async || {
+            client.submit_job(request.clone()).await.ok()?.into_inner().job
+        })
+        .await;
+        job_when(&mut client, &job.id, |job| job.state() != JobState::Submitting).await;
+    }
+    let ledger = until_within(Duration::from_secs(60), "the ends of the jobs", async || {
+        let ledger = jobs(&mut client).await;
+        let is_open = |job: &Job| matches!(job.state(), JobState::Submitting | JobState::Running);
+        (ledger.len() == number && !ledger.iter().any(is_open)).then_some(ledger)
+    })
+    .await;
+    balanced(&api, &ledger);
+}
