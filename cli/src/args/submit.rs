@@ -10,7 +10,7 @@ use talaria_proto::v1::ReferenceKind;
 #[command(after_help = "\
 Examples:
   talaria submit --model google/veo-3.1 'a lighthouse at dusk'
-  talaria submit --model google/veo-3.1 --duration 8 --resolution 720p --prompt-file prompt.txt --wait
+  talaria submit --model google/veo-3.1 --duration 8 --prompt-file prompt.txt --wait
   talaria submit --model google/veo-3.1 --first-frame lighthouse.png 'the light turns' --wait=10min
   talaria submit --model google/veo-3.1 'a storm' --context chat_id=-100123 --route video
 
