@@ -6,7 +6,7 @@
 //! evt_ <6 bytes of the job> <14 bytes of tenant, job and type>        32 characters
 //! dlv_ <the event's 20 bytes> <5 bytes of the route's name>           40 characters
 //! qrt_ <20 bytes of tenant and body>                                  32 characters
-job_ <20 bytes of tenant and request id>                            32 characters
+//! job_ <20 bytes of tenant and request id>                            32 characters
 //! ```
 //!
 //! The job comes first so that an index has all events of a job together, and a delivery's id begins with its event's so that one

@@ -317,7 +317,7 @@ mod tests {
         let event = event(BODY);
         let id = DeliveryId::new(event.id.parse().unwrap(), &route.name);
         let make = |secret| {
-            request(&route, &event, &DeliveryTask::default(), id, "", Signing { secret, now: now() })
+            request(&route, &event, &DeliveryTask::default(), id, None, "", Signing { secret, now: now() })
         };
         for (index, secret) in [test_config::SECRET, "the old one"].into_iter().enumerate() {
             let request = make(index).unwrap();

@@ -183,10 +183,10 @@ impl Machine {
                 let why = "the tenant has no openrouter.api_key any more";
                 let why = if job.state() == JobState::Running { why } else { &job.reason };
                 // Looked at again later: the clock is not believed, or there is no key.
-                self.push_job(now, job::put_off(&job, why, after(now, settings.slowest), now));
+                self.push_job(now, poll::put_off(&job, why, after(now, settings.slowest), now));
             } else if let Some(until) = blocked {
                 let why = "OpenRouter refused the key (openrouter.api_key) at the last poll of another job";
-                self.push_job(now, job::put_off(&job, why, *until, now));
+                self.push_job(now, poll::put_off(&job, why, *until, now));
             } else if self.polling.len() < ASKED {
                 self.polling.insert(job.id.clone());
                 polls.push(PollJob {

@@ -105,6 +105,7 @@ fn agree(driver: &mut Driver) {
         let pause = changed.pause.as_ref().filter(|_| changed.paused);
         assert_eq!(state.paused(tenant, route), pause);
     }
+    assert!(state.replays().eq(model.replays.values()));
     assert!(state.jobs().eq(model.jobs.values()));
     assert_eq!(state.owner().map(|(relay, run)| (relay.to_owned(), run)), model.owner);
     assert_eq!(state.forgettable(older_than), model.forgettable(older_than));

@@ -335,7 +335,7 @@ fn finished(done: &Done) -> Result<Option<u64>, Error> {
         Ok(seq) => Ok(Some(*seq)),
         Err(NotDone::UnderWay | NotDone::NotWaiting) => Ok(None),
         Err(NotDone::TooLarge) => Err(Error::TooLarge),
-        Err(NotDone::Lost | NotDone::NoProbe(_)) => Err(Error::Lost),
+        Err(_) => Err(Error::Lost),
     }
 }
 

@@ -65,7 +65,7 @@ impl Cluster {
             None => None,
         };
         let job = start.job.map(|job| Job { estimate_micros, ..job });
-        let started = self.start(&caller, &tenant, StartJob { job, ..start }).await?;
+        let started = self.begin(&caller, &tenant, StartJob { job, ..start }).await?;
         let job = started.job.unwrap_or_default();
         let id = GetJobRequest { job_id: job.id.clone(), tenant };
         let answered = async {
@@ -84,7 +84,7 @@ impl Cluster {
         Ok(SubmitJobResponse { job: Some(own::for_clients(job)), known: started.known })
     }
 
-    async fn start(
+    async fn begin(
         &self,
         caller: &Caller,
         tenant: &str,
@@ -179,7 +179,7 @@ impl JobService for JobServer {
         let tenant = request.tenant.clone();
         let start = request::track(&caller, request, &cluster.local().config())?;
         let track = async move {
-            let started = cluster.start(&caller, &tenant, start).await?;
+            let started = cluster.begin(&caller, &tenant, start).await?;
             let job = started.job.map(own::for_clients);
             Ok(TrackJobResponse { job, known: started.known })
         };

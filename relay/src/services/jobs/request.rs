@@ -133,9 +133,9 @@ fn checked(context: &HashMap<String, String>, route: &str, tenant: &Tenant) -> R
 /// By which another request under the same id is found out.
 fn digest(video: &VideoRequest, route: &str, context: &HashMap<String, String>) -> bytes::Bytes {
     let mut hasher = Sha256::new_with_prefix("talaria.v1/job");
+    let video = video.encode_to_vec();
     let context: BTreeMap<&String, &String> = context.iter().collect();
     let texts = context.iter().flat_map(|(key, value)| [key.as_bytes(), value.as_bytes()]);
-    let video = video.encode_to_vec();
     for part in [video.as_slice(), route.as_bytes()].into_iter().chain(texts) {
         hasher.update((part.len() as u64).to_be_bytes());
         hasher.update(part);

@@ -227,7 +227,7 @@ fn opened_replaces_the_small_state() {
     let before = state.clone();
     state.apply(&opened(&state, at(1)));
     let small = |state: &State| {
-        (state.memory(state.lane_id("acme", "a").unwrap()), state.jobs().cloned().collect::<Vec<_>>())
+        (state.memory(state.lane_id("acme", "a").unwrap()), state.replays().cloned().collect::<Vec<_>>())
     };
     assert_eq!(small(&state), small(&before));
     assert!(state.paused("acme", "a").is_some() && state.pauses().is_paused("acme", "a"));

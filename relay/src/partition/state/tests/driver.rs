@@ -19,7 +19,7 @@ use talaria_proto::{
     v1::{
         AttemptFinished, AttemptStarted, CarriedDelivery, Closed, ControlAction, Delivery, DeliveryMoved,
         DeliveryRef, DeliveryTask, Event, EventCarried, EventPlanned, EventRepeated, EventsForgotten, Pause,
-        PauseChanged, QuarantinedCallback, Record, ReplayJob, ReplayJobState, record::What,
+        Job, JobSource, JobState, JobsForgotten, PauseChanged, QuarantinedCallback, Record, ReplayJob, ReplayJobState, record::What,
     },
 };
 
@@ -259,7 +259,7 @@ impl Driver {
 
     fn operate(&mut self) {
         let (tenant, route) = self.name();
-        match self.rng.random_range(0..5) {
+        match self.rng.random_range(0..6) {
             0 => {
                 let route = if self.chance(3) { "" } else { route };
                 let since = Some(to_proto(self.now));
@@ -280,8 +280,37 @@ impl Driver {
                     self.put(task.event_seq, moved(&task, false));
                 }
             }
+            4 => self.job(tenant),
             _ => self.replay(tenant, route),
         }
+    }
+
+    /// A job changes, or old ones are forgotten.
+    fn job(&mut self, tenant: &str) {
+        if self.chance(4) {
+            let unchanged_since = Some(to_proto(self.now - Duration::from_secs(self.rng.random_range(0..600))));
+            return self.put(0, What::JobsForgotten(JobsForgotten { unchanged_since }));
+        }
+        let number = self.rng.random_range(0..4);
+        let states = [JobState::Running, JobState::Unknown, JobState::Completed, JobState::Stopped];
+        let state = states[self.rng.random_range(0..states.len())];
+        let job = Job {
+            id: format!("job_{number}"),
+            tenant: tenant.into(),
+            state: state.into(),
+            openrouter_id: if self.chance(2) { String::new() } else { format!("or-{number}") },
+            callback_token: format!("token{number}"),
+            event_id: if self.chance(2) { String::new() } else { event_id(tenant, number).to_string() },
+            changed_at: Some(to_proto(self.now)),
+            ..Job::default()
+        };
+        let soon = Some(to_proto(self.now + Duration::from_secs(30)));
+        let job = match state {
+            JobState::Running => Job { next_poll_at: soon, give_up_at: soon, ..job },
+            JobState::Unknown => Job { give_up_at: soon, ..job },
+            _ => Job { ended_at: Some(to_proto(self.now)), source: JobSource::Poll.into(), ..job },
+        };
+        self.put(0, What::Job(job));
     }
 
     /// Sends a delivery again that has ended, if there is one.

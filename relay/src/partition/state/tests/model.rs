@@ -5,6 +5,7 @@ use crate::{
     decisions::{
         admission::priority,
         breaker::{Cause, Shut},
+        job::is_open,
     },
     delivery_key::DeliveryKey,
 };
@@ -17,7 +18,7 @@ use talaria_core::{
 use talaria_proto::{
     time::{from_proto, to_proto},
     v1::{
-        BreakerCause, DeliveryTask, EventCarried, Opened, PauseChanged, Record, ReplayJob, ReplayJobState,
+        BreakerCause, DeliveryTask, EventCarried, Job, Opened, PauseChanged, Record, ReplayJob, ReplayJobState,
         RouteChanged, record::What,
     },
 };
@@ -60,7 +61,8 @@ pub(super) struct Model {
     pub waiting: BTreeMap<DeliveryKey, Delivery>,
     pub routes: BTreeMap<Name, Route>,
     pub pauses: BTreeMap<Name, PauseChanged>,
-    pub jobs: BTreeMap<String, ReplayJob>,
+    pub replays: BTreeMap<String, ReplayJob>,
+    pub jobs: BTreeMap<String, Job>,
     pub owner: Option<(String, u64)>,
     pub last_at: Option<Timestamp>,
 }
@@ -182,10 +184,27 @@ impl Model {
             What::PauseChanged(changed) => self.pause(changed),
             What::Acted(_) => {}
             What::ReplayJob(job) if job.state() == ReplayJobState::Running => {
-                self.jobs.insert(job.id.clone(), job);
+                self.replays.insert(job.id.clone(), job);
             }
             What::ReplayJob(job) => {
-                self.jobs.remove(&job.id);
+                self.replays.remove(&job.id);
+            }
+            What::Job(job) => {
+                self.jobs.insert(job.id.clone(), job);
+            }
+            What::JobsForgotten(forgotten) => {
+                let waiting: Vec<String> = self
+                    .events
+                    .iter()
+                    .filter(|event| !event.is_orphan && self.waits(event.seq))
+                    .map(|event| event.id.to_string())
+                    .collect();
+                let since = from_proto(forgotten.unchanged_since.as_ref());
+                self.jobs.retain(|_, job| {
+                    is_open(job)
+                        || from_proto(job.changed_at.as_ref()) >= since
+                        || waiting.contains(&job.event_id)
+                });
             }
             What::EventsForgotten(forgotten) => {
                 let waiting: Vec<u64> = self.waiting.keys().map(|key| key.event_seq).collect();
@@ -207,12 +226,18 @@ impl Model {
                 let due = before(from_proto(of.task.due_at.as_ref()), behind);
                 of.task.due_at = Some(to_proto(due));
             }
+            for job in self.jobs.values_mut() {
+                let ended = job.ended_at.as_mut().filter(|_| job.give_up_at.is_none());
+                for at in job.next_poll_at.iter_mut().chain(&mut job.give_up_at).chain(ended) {
+                    *at = to_proto(before(from_proto(Some(at)), behind));
+                }
+            }
         }
         self.owner = Some((opened.relay, opened.run));
         self.planned_through = self.planned_through.max(opened.planned_through);
         self.pauses.clear();
         opened.pauses.into_iter().for_each(|changed| self.pause(changed));
-        self.jobs = opened.jobs.into_iter().map(|job| (job.id.clone(), job)).collect();
+        self.replays = opened.jobs.into_iter().map(|job| (job.id.clone(), job)).collect();
         self.routes.clear();
         for memory in opened.routes {
             let sent = memory.sent.iter().map(|sent| from_proto(Some(sent))).collect();
