@@ -2,7 +2,8 @@
 
 use bytes::{Buf as _, BufMut as _, Bytes};
 use talaria_proto::v1::{
-    control_service_client::ControlServiceClient, status_service_client::StatusServiceClient,
+    control_service_client::ControlServiceClient, job_service_client::JobServiceClient,
+    status_service_client::StatusServiceClient,
 };
 use tonic::{
     Code, Request, Status,
@@ -50,6 +51,10 @@ impl Somebody {
 
     pub(super) fn control(&self) -> ControlServiceClient<Shown> {
         ControlServiceClient::with_interceptor(self.channel.clone(), self.shows.clone())
+    }
+
+    pub(super) fn jobs(&self) -> JobServiceClient<Shown> {
+        JobServiceClient::with_interceptor(self.channel.clone(), self.shows.clone())
     }
 
     /// Asks any method, as the bytes that it is asked and answers with: up to the first message that is the last one

@@ -15,16 +15,19 @@ use talaria_proto::{
     FILE_DESCRIPTOR_SET,
     v1::{
         CancelDeliveryRequest, CancelReplayJobRequest, DeliveryFilter, DeliveryState, ExplainRequest,
-        GetDeliveryRequest, GetEventRequest, GetReplayJobRequest, GetSummaryRequest,
-        ListControlActionsRequest, ListDeliveriesRequest, ListEventsRequest, ListIdsRequest,
-        ListQuarantinedRequest, ListRefusalsRequest, ListReplayJobsRequest, ListUnmatchedRequest,
-        PauseRequest, ProbeRouteRequest, ReplayDeliveriesRequest, ReplayDeliveryRequest, ReplayFilter,
-        ReplayJobState, ResumeRequest, WatchDeliveriesRequest, WatchDeliveriesResponse, WatchKind,
-        explain_request::Subject, list_ids_request::BeginsWith,
+        GetDeliveryRequest, GetEventRequest, GetJobRequest, GetReplayJobRequest, GetSummaryRequest,
+        ListControlActionsRequest, ListCostsRequest, ListDeliveriesRequest, ListEventsRequest,
+        ListIdsRequest, ListJobsRequest, ListModelsRequest, ListQuarantinedRequest, ListRefusalsRequest,
+        ListReplayJobsRequest, ListUnmatchedRequest, PauseRequest, ProbeRouteRequest,
+        ReplayDeliveriesRequest, ReplayDeliveryRequest, ReplayFilter, ReplayJobState, ResumeRequest,
+        StopJobRequest, SubmitJobRequest, TrackJobRequest, VideoRequest, WatchDeliveriesRequest,
+        WatchDeliveriesResponse, WatchJobRequest, WatchKind, explain_request::Subject,
+        list_ids_request::BeginsWith,
     },
 };
 use talaria_tests::{
     openrouter::{OpenRouter, event_id, payload},
+    openrouter_api::OpenRouterApi,
     sink::{Does, Sink},
     stack::{Stack, stack},
     until,
@@ -82,7 +85,12 @@ struct Known {
     event: String,
     delivery: String,
     job: String,
+    /// A job at OpenRouter.
+    tracked: String,
 }
+
+/// The id of no job.
+const NO_JOB: &str = "job_aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
 
 /// Every way to ask a method. A method that is not here fails the test: say how it is asked, and that it keeps tenants
 /// apart.
@@ -262,6 +270,51 @@ fn ways(method: &str, own: &Known, others: &Known, of_all: &str) -> Vec<Asked> {
         "ListControlActions" => {
             by_name(|tenant| ListControlActionsRequest { tenant: tenant.into(), ..Default::default() })
         }
+        "ListModels" => by_name(|tenant| ListModelsRequest { tenant: tenant.into() }),
+        "ListJobs" => by_name(|tenant| ListJobsRequest { tenant: tenant.into(), ..Default::default() }),
+        "ListCosts" => by_name(|tenant| ListCostsRequest { tenant: tenant.into(), ..Default::default() }),
+        "SubmitJob" => by_name(|tenant| SubmitJobRequest {
+            tenant: tenant.into(),
+            request_id: "the same".into(),
+            video: Some(VideoRequest {
+                model: "google/veo-3.1".into(),
+                prompt: "a lighthouse".into(),
+                duration: Some(6),
+                resolution: "720p".into(),
+                ..Default::default()
+            }),
+            requested_by: by(),
+            ..Default::default()
+        }),
+        "TrackJob" => by_name(|tenant| TrackJobRequest {
+            tenant: tenant.into(),
+            openrouter_id: "another".into(),
+            requested_by: by(),
+            ..Default::default()
+        }),
+        "GetJob" => by_id(
+            |id| GetJobRequest { job_id: id.into(), ..Default::default() },
+            &own.tracked,
+            &[&others.tracked, "globex-at-openrouter"],
+            NO_JOB,
+        ),
+        "WatchJob" => by_id(
+            |id| WatchJobRequest { job_id: id.into(), ..Default::default() },
+            &own.tracked,
+            &[&others.tracked, "globex-at-openrouter"],
+            NO_JOB,
+        ),
+        "StopJob" => by_id(
+            |id| StopJobRequest {
+                job_id: id.into(),
+                requested_by: by(),
+                reason: why(),
+                ..Default::default()
+            },
+            &own.tracked,
+            &[&others.tracked, "globex-at-openrouter"],
+            NO_JOB,
+        ),
         _ => panic!("say how {method} is asked, and that it keeps tenants apart"),
     }
 }
@@ -286,16 +339,20 @@ fn ends_snapshot(message: &Bytes) -> bool {
 }
 
 async fn ask(who: &Somebody, path: &str, request: Bytes) -> Answer {
-    let is_last = |message: &Bytes| path.ends_with("WatchDeliveries") && ends_snapshot(message);
+    // A watch of a job goes on until its end.
+    let is_last = |message: &Bytes| {
+        path.ends_with("WatchJob") || path.ends_with("WatchDeliveries") && ends_snapshot(message)
+    };
     who.bytes(path, request, is_last).await
 }
 
 /// Two tenants with everything that there can be of one, each of it with the tenant's name in it.
-async fn two_tenants(sink: &Sink) -> Stack {
+async fn two_tenants(sink: &Sink, api: &OpenRouterApi) -> Stack {
     let tokens = [
         entry("operator", "control", None, &["all control"]),
         entry("looker", "read", None, &["all read"]),
         entry("own-operator", "control", Some("acme"), &["acme control"]),
+        entry("own-agent", "submit", Some("acme"), &["acme submit"]),
         entry("own-looker", "read", Some("acme"), &["acme read"]),
     ];
     let mut builder = stack().with(&format!("relay: {{grpc: 127.0.0.1:0, tokens: [{}]}}", tokens.join(", ")));
@@ -303,21 +360,22 @@ async fn two_tenants(sink: &Sink) -> Stack {
         let broken = format!("{tenant}-broken");
         sink.set(&broken, Does::Answer(500, json!({"error": format!("{tenant} has no room")})));
         builder = builder.tenant(tenant, |t| {
-            t.route(
-                &format!("{tenant}-video"),
-                &sink.url(&format!("{tenant}-video")),
-                "pace: off\nevents: ['video.*']",
-            )
-            .route(
-                &broken,
-                &sink.url(&broken),
-                "pace: off\nbreaker: off\nretry: {schedule: []}\nevents: ['video.*']",
-            )
-            .route(
-                &format!("{tenant}-paused"),
-                &sink.url(&format!("{tenant}-paused")),
-                "pace: off\nevents: ['video.*']",
-            )
+            t.jobs(api, "")
+                .route(
+                    &format!("{tenant}-video"),
+                    &sink.url(&format!("{tenant}-video")),
+                    "pace: off\nevents: ['video.*']",
+                )
+                .route(
+                    &broken,
+                    &sink.url(&broken),
+                    "pace: off\nbreaker: off\nretry: {schedule: []}\nevents: ['video.*']",
+                )
+                .route(
+                    &format!("{tenant}-paused"),
+                    &sink.url(&format!("{tenant}-paused")),
+                    "pace: off\nevents: ['video.*']",
+                )
         });
     }
     builder.start().await
@@ -380,7 +438,15 @@ async fn fill(stack: &Stack, operator: &Somebody, tenant: &str) -> Known {
     .await;
     let filter = ReplayFilter { tenant: tenant.into(), ..Default::default() };
     let job = replay(operator, filter, &format!("{tenant} replays")).await;
-    Known { event, delivery, job }
+    let track = TrackJobRequest {
+        tenant: tenant.into(),
+        openrouter_id: format!("{tenant}-at-openrouter"),
+        context: [("note".to_owned(), format!("{tenant} context"))].into(),
+        requested_by: format!("{tenant} operator"),
+        ..Default::default()
+    };
+    let tracked = operator.jobs().track_job(track).await.unwrap().into_inner().job.unwrap().id;
+    Known { event, delivery, job, tracked }
 }
 
 /// Replays parked deliveries, and waits until they are parked again.
@@ -413,17 +479,22 @@ async fn replay(operator: &Somebody, filter: ReplayFilter, reason: &str) -> Stri
 #[tokio::test(flavor = "multi_thread")]
 async fn a_tenants_token_never_sees_another_tenant_by_any_method() {
     let sink = Sink::start().await;
-    let stack = two_tenants(&sink).await;
+    let api = OpenRouterApi::start().await;
+    let stack = two_tenants(&sink, &api).await;
     let operator = Somebody::with(&stack.relay(), Some("all control")).await;
     let (own, others) = (fill(&stack, &operator, "acme").await, fill(&stack, &operator, "globex").await);
     let of_all = replay(&operator, ReplayFilter::default(), "globex and acme moved").await;
     let everything = async |path: &str| ask(&operator, path, Bytes::new()).await;
     let before = everything("/talaria.v1.ControlService/ListControlActions").await.messages;
 
-    for token in ["acme read", "acme control"] {
+    for (may, token) in ["acme read", "acme submit", "acme control"].into_iter().enumerate() {
         let who = Somebody::with(&stack.relay(), Some(token)).await;
         for (path, method) in methods() {
-            let is_control = !["Get", "List", "Watch", "Explain"].iter().any(|verb| method.starts_with(verb));
+            let needs = match method.as_str() {
+                "SubmitJob" | "TrackJob" | "StopJob" => 1,
+                _ if ["Get", "List", "Watch", "Explain"].iter().any(|verb| method.starts_with(verb)) => 0,
+                _ => 2,
+            };
             for Asked { about, request, of_nothing } in ways(&method, &own, &others, &of_all) {
                 let answer = ask(&who, &path, request.clone()).await;
                 let context = format!("{token}: {path}, {about:?}: {answer:?}");
@@ -433,7 +504,10 @@ async fn a_tenants_token_never_sees_another_tenant_by_any_method() {
                         &*others.event,
                         &others.delivery,
                         &others.job,
+                        &others.tracked,
                         &of_all,
+                        NO_JOB,
+                        "globex-at-openrouter",
                         "globex job",
                         "globex-video",
                     ];
@@ -462,10 +536,10 @@ async fn a_tenants_token_never_sees_another_tenant_by_any_method() {
                     }
                 };
                 let unsaid = Answer { text: said(&answer), ..answer };
-                for mark in ["globex", &others.event, &others.delivery, &others.job] {
+                for mark in ["globex", &others.event, &others.delivery, &others.job, &others.tracked] {
                     assert!(!unsaid.mentions(mark), "{mark}: {context}");
                 }
-                if is_control && token == "acme read" {
+                if needs > may {
                     assert_eq!(unsaid.code, Code::PermissionDenied, "{context}");
                     continue;
                 }
@@ -507,7 +581,8 @@ async fn a_tenants_token_never_sees_another_tenant_by_any_method() {
 #[tokio::test(flavor = "multi_thread")]
 async fn pages_counts_and_watches_of_a_tenants_token_hold_nothing_of_another() {
     let sink = Sink::start().await;
-    let stack = two_tenants(&sink).await;
+    let api = OpenRouterApi::start().await;
+    let stack = two_tenants(&sink, &api).await;
     let operator = Somebody::with(&stack.relay(), Some("all control")).await;
     // The other tenant's come between the own.
     let (_, _) = (fill(&stack, &operator, "acme").await, fill(&stack, &operator, "globex").await);
@@ -560,7 +635,8 @@ async fn pages_counts_and_watches_of_a_tenants_token_hold_nothing_of_another() {
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_but_health_is_answered_to_those_who_show_no_token_that_is_known() {
     let sink = Sink::start().await;
-    let stack = two_tenants(&sink).await;
+    let api = OpenRouterApi::start().await;
+    let stack = two_tenants(&sink, &api).await;
     let reflection = tonic_reflection::pb::v1::ServerReflectionRequest {
         host: String::new(),
         message_request: Some(

@@ -2,7 +2,9 @@
 //!
 //! - [`life`]: from submit to end, by callbacks and polls. [`lost`]: lost answers and callbacks, and killed processes.
 //! - [`refused`]: requests that are not submitted. [`secrets`]: the key of the API. [`hermes`]: with the real Hermes.
+//! - [`commands`]: by commands.
 
+mod commands;
 mod hermes;
 mod life;
 mod lost;

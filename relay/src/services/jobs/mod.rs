@@ -58,8 +58,9 @@ impl Cluster {
 
     /// Submits a job, and waits for OpenRouter's answer.
     async fn submit(self, caller: Caller, request: SubmitJobRequest) -> Result<SubmitJobResponse, Error> {
-        let (config, tenant) = (self.local().config(), request.tenant.clone());
-        let start = request::submit(&caller, request, &config)?;
+        let start = request::submit(&caller, request, &self.local().config())?;
+        // Not the request's, which is empty where the token's own tenant is meant.
+        let tenant = start.job.as_ref().map(|job| job.tenant.clone()).unwrap_or_default();
         let estimate_micros = match &start.video {
             Some(video) => openrouter::check(&self.local().bus, &tenant, video).await?,
             None => None,
@@ -130,7 +131,7 @@ impl JobService for JobServer {
         let caller = caller(&request)?;
         let tenant = request.into_inner().tenant;
         let local = self.cluster.local();
-        request::configured(&caller, &tenant, &local.config())?;
+        let tenant = request::configured(&caller, &tenant, &local.config())?.name.clone();
         let models = openrouter::models(&local.bus, &tenant).await?;
         Ok(Response::new(ListModelsResponse {
             models: models.models,
@@ -176,8 +177,8 @@ impl JobService for JobServer {
     ) -> Result<Response<TrackJobResponse>, Status> {
         let (caller, cluster) = (caller(&request)?, self.cluster.clone());
         let request = request.into_inner();
-        let tenant = request.tenant.clone();
         let start = request::track(&caller, request, &cluster.local().config())?;
+        let tenant = start.job.as_ref().map(|job| job.tenant.clone()).unwrap_or_default();
         let track = async move {
             let started = cluster.begin(&caller, &tenant, start).await?;
             let job = started.job.map(own::for_clients);
