@@ -130,6 +130,12 @@ struct Callbacks {
     are_lost: bool,
 }
 
+impl std::fmt::Debug for OpenRouterApi {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("OpenRouterApi").field("address", &self.address).finish_non_exhaustive()
+    }
+}
+
 impl OpenRouterApi {
     /// Listens on a free port.
     pub async fn start() -> Self {

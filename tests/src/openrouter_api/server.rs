@@ -8,14 +8,14 @@ use super::{
 use axum::{
     Json, Router,
     body::{Body, Bytes},
-    extract::{Path, Query, Request, State},
+    extract::{Path, RawQuery, Request, State},
     http::{HeaderMap, StatusCode, header},
     middleware::{self, Next},
     response::{IntoResponse as _, Response},
     routing::{get, post},
 };
 use serde_json::{Value, json};
-use std::{collections::HashMap, convert::Infallible, io, sync::Arc};
+use std::{convert::Infallible, io, sync::Arc};
 use tokio_stream::iter;
 
 pub(super) fn router(api: Arc<Inner>) -> Router {
@@ -122,7 +122,7 @@ async fn poll(State(api): State<Arc<Inner>>, Path(id): Path<String>, headers: He
 async fn content(
     State(api): State<Arc<Inner>>,
     Path(id): Path<String>,
-    Query(query): Query<HashMap<String, String>>,
+    RawQuery(query): RawQuery,
     headers: HeaderMap,
 ) -> Response {
     if let Some(refused) = unauthorized(&headers) {
@@ -132,7 +132,11 @@ async fn content(
         return not_found(&id);
     };
     let videos = job.end.as_ref().map_or(0, |end| end.videos);
-    let index: usize = query.get("index").and_then(|index| index.parse().ok()).unwrap_or(0);
+    let index: usize = query
+        .as_deref()
+        .and_then(|query| query.strip_prefix("index="))
+        .and_then(|index| index.parse().ok())
+        .unwrap_or(0);
     if index >= videos {
         let message = format!("Video index {index} out of range ({videos} videos available)");
         return refusal(400, &message, Value::Null);
