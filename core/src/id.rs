@@ -225,7 +225,7 @@ mod tests {
         assert_eq!(delivery.to_string(), "dlv_25m74olgq62heqt2gyhnio2unzditsxszovlkmaj");
         assert_eq!(delivery.idempotency_key(2), format!("{delivery}.2"));
         assert_eq!(QuarantineId::new("acme", b"[]").to_string(), "qrt_5l5pm3resmk5srjpm65we2cnudnibw4t");
-        assert_eq!(JobId::new("acme", "r1").to_string(), "job_");
+        assert_eq!(JobId::new("acme", "r1").to_string(), "job_bbqgw2lzpmhuau6rtqiryhzcc373xp5e");
     }
 
     #[test]

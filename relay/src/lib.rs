@@ -182,8 +182,15 @@ impl Relay {
             feed: view.feed(),
             view: view.clone(),
         };
-        let grpc =
-            server::serve(listener, config.clone(), status, control, jobs, self.health.subscribe(), end.clone())?;
+        let grpc = server::serve(
+            listener,
+            config.clone(),
+            status,
+            control,
+            jobs,
+            self.health.subscribe(),
+            end.clone(),
+        )?;
         let mut tasks: JoinSet<&'static str> = JoinSet::new();
         let mut essential = |name: &'static str, task: Task| {
             tasks.spawn(async move {

@@ -27,8 +27,8 @@ pub use load::{Load, Sent, load_on};
 pub use part::Part;
 
 use crate::{
-    openrouter_api::OpenRouterApi,
     openrouter::OpenRouter,
+    openrouter_api::OpenRouterApi,
     stack::{self, Written},
 };
 use std::{

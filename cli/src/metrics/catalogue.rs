@@ -34,8 +34,7 @@ const CALL: &[Label] =
 const STATE: &[Label] = &[known("state", "delivered ignored parked ambiguous cancelled")];
 const JOB_OUTCOME: &[Label] = &[known("outcome", "made refused unknown")];
 const POLL_OUTCOME: &[Label] = &[known("outcome", "running ended not_found denied failed")];
-const JOB_END: &[Label] =
-    &[known("state", "completed failed cancelled expired refused abandoned stopped")];
+const JOB_END: &[Label] = &[known("state", "completed failed cancelled expired refused abandoned stopped")];
 const ROUTE: &[Label] = &[Label { name: "tenant", values: Named }, Label { name: "route", values: Named }];
 
 /// Every metric.

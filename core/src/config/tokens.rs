@@ -170,6 +170,7 @@ mod tests {
             "",
             "{data.id} {data.status} {data.model} {data} {type} {created_at} {__raw__} {event_type}",
             "{\"a\": 1} { } {}",
+            "{talaria.route} {talaria.job.context.chat_id}",
         ] {
             assert_eq!(warned(text, &[]), Vec::<String>::new(), "{text}");
         }
@@ -183,7 +184,7 @@ mod tests {
             ("{payload.data.id}", "write {data.id}"),
             ("{id}", "write {data.id}"),
             ("{data.unsigned_urls.0}", "write {data.unsigned_urls}: an item of a list cannot be named"),
-            ("{talaria.route}", "`talaria render` shows the prompt"),
+            ("{talaria.rout}", "`talaria render` shows the prompt"),
             ("{data.error}", "`talaria render` shows the prompt"),
         ] {
             let found = warned(text, &COMPLETED());

@@ -136,7 +136,7 @@ async fn a_valid_signature_never_counts_against_its_address() {
         let body = event(&number.to_string());
         let headers = signed("s3cret", &body, 0) + STRANGER;
         for (path, status) in
-            [("/callback/acme", 404), ("/callbacks/acme/x", 404), ("/callbacks/nobody", 401)]
+            [("/callback/acme", 404), ("/callbacks/acme/x/y", 404), ("/callbacks/nobody", 401)]
         {
             assert_eq!(running.post(path, &headers, &body).await.status, status, "{path}");
         }

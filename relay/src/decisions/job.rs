@@ -59,10 +59,7 @@ pub(crate) fn name(state: JobState) -> &'static str {
 
 /// Whether OpenRouter said how the job ended.
 pub(crate) fn has_ended(job: &Job) -> bool {
-    matches!(
-        job.state(),
-        JobState::Completed | JobState::Failed | JobState::Cancelled | JobState::Expired
-    )
+    matches!(job.state(), JobState::Completed | JobState::Failed | JobState::Cancelled | JobState::Expired)
 }
 
 fn changed(job: &Job, now: Timestamp) -> Job {
@@ -128,7 +125,8 @@ pub(crate) fn submitted(
 pub(crate) fn interrupted(job: &Job, now: Timestamp) -> Job {
     let mut job = changed(job, now);
     job.set_state(JobState::Unknown);
-    job.reason = "the relay ended before OpenRouter's answer was recorded: OpenRouter may have made the job".to_owned();
+    job.reason = "the relay ended before OpenRouter's answer was recorded: OpenRouter may have made the job"
+        .to_owned();
     job
 }
 
@@ -141,7 +139,8 @@ pub(crate) fn stopped(job: &Job, by: &str, reason: &str, now: Timestamp) -> Opti
     let mut job = changed(job, now);
     job.set_state(JobState::Stopped);
     let why = if reason.is_empty() { String::new() } else { format!(": {reason}") };
-    job.reason = because(&format!("{by} stopped waiting{why}; at OpenRouter it may go on, and its cost stays"));
+    job.reason =
+        because(&format!("{by} stopped waiting{why}; at OpenRouter it may go on, and its cost stays"));
     end(&mut job, now);
     Some(job)
 }

@@ -87,7 +87,8 @@ mod tests {
             payload: payload.into(),
             ..Event::default()
         };
-        let record = plan(9, &event, config.tenants.get("acme").map(AsRef::as_ref), None, Timestamp::UNIX_EPOCH);
+        let record =
+            plan(9, &event, config.tenants.get("acme").map(AsRef::as_ref), None, Timestamp::UNIX_EPOCH);
         let Some(What::EventPlanned(planned)) = record.what else { panic!() };
         assert_eq!(record.event_seq, 9);
         assert!(planned.event.unwrap().payload.is_empty(), "the journal does not repeat payloads");

@@ -185,8 +185,12 @@ mod tests {
             is_shut: *is_shut,
             is_paused: *is_paused,
         };
-        let partition =
-            PartitionGauges { lanes: lanes.iter().map(lane).collect(), planned_through: 0, replays: Vec::new(), open_jobs: [0; 3] };
+        let partition = PartitionGauges {
+            lanes: lanes.iter().map(lane).collect(),
+            planned_through: 0,
+            replays: Vec::new(),
+            open_jobs: [0; 3],
+        };
         routes(&crate::test_config::config(""), &[partition], |_| is_own, now)
             .into_iter()
             .map(|it| (it.route.to_string(), it.waiting, it.due, it.age.as_secs(), it.is_paused))

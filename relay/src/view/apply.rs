@@ -283,7 +283,8 @@ impl<'a> Batch<'a> {
             }
             let waiting = carried.waiting.iter().filter_map(|waiting| waiting.task.as_ref());
             let waiting = waiting.map(|task| task.route.clone());
-            let routes: Vec<String> = waiting.chain(carried.done.iter().map(|done| done.route.clone())).collect();
+            let routes: Vec<String> =
+                waiting.chain(carried.done.iter().map(|done| done.route.clone())).collect();
             self.counts.cost(self.partition, event, &routes);
         }
         for waiting in &carried.waiting {

@@ -24,7 +24,8 @@ pub(crate) fn job(
     if let Some(job) = own.filter(&is_visible) {
         return Ok(Some(job));
     }
-    let select = "SELECT job FROM jobs WHERE openrouter_id = ? AND openrouter_id != '' ORDER BY created_at DESC";
+    let select =
+        "SELECT job FROM jobs WHERE openrouter_id = ? AND openrouter_id != '' ORDER BY created_at DESC";
     let mut statement = connection.prepare_cached(select)?;
     let mut rows = statement.query([id])?;
     while let Some(row) = rows.next()? {

@@ -127,9 +127,7 @@ CREATE TABLE jobs (
     partition INTEGER NOT NULL,
     tenant TEXT NOT NULL,
     openrouter_id TEXT NOT NULL,
-    state INTEGER NOT NULL,
     created_at INTEGER NOT NULL,
-    changed_at INTEGER NOT NULL,
     job BLOB NOT NULL
 );
 CREATE INDEX jobs_created ON jobs (created_at, id);

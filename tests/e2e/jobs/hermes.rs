@@ -19,7 +19,8 @@ async fn a_finished_job_is_announced_in_the_chat_where_it_was_asked_for() {
         "secret": SECRET, "prompt": "{prompt}", "deliver_only": true, "deliver": "telegram",
         "deliver_extra": {"chat_id": "{extra.chat_id}", "thread_id": "{extra.thread_id}"},
     });
-    let (api, hermes) = (OpenRouterApi::start().await, Gateway::start(json!({"video": announce}), 1000).await);
+    let (api, hermes) =
+        (OpenRouterApi::start().await, Gateway::start(json!({"video": announce}), 1000).await);
     let keys = "deliver_only: true
 prompt: 'Your video {data.id} is {data.status}.'
 extra: {chat_id: '{talaria.job.context.chat_id}', thread_id: '{talaria.job.context.thread_id}'}";

@@ -182,5 +182,8 @@ async fn a_job_goes_to_the_route_that_it_names_alone() {
         .into_inner();
     let routes = &explained.explanations[0].routes;
     let one = routes.iter().find(|route| route.route == "one").unwrap();
-    assert_eq!((one.why.as_str(), one.difference.as_str()), ("its job was submitted for the route two alone", ""));
+    assert_eq!(
+        (one.why.as_str(), one.difference.as_str()),
+        ("its job was submitted for the route two alone", "")
+    );
 }

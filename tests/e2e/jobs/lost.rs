@@ -6,7 +6,9 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     time::Duration,
 };
-use talaria_proto::v1::{Job, JobState, ListJobsRequest, SubmitJobRequest, job_service_client::JobServiceClient};
+use talaria_proto::v1::{
+    Job, JobState, ListJobsRequest, SubmitJobRequest, job_service_client::JobServiceClient,
+};
 use talaria_tests::{
     fleet::{self, Ledger},
     nats::Server,
@@ -90,10 +92,16 @@ fn balanced(api: &OpenRouterApi, ledger: &[Job]) {
     let unnamed = at_openrouter.difference(&known).count();
     let unknown = ledger
         .iter()
-        .filter(|job| job.openrouter_id.is_empty() && matches!(job.state(), JobState::Unknown | JobState::Abandoned))
+        .filter(|job| {
+            job.openrouter_id.is_empty() && matches!(job.state(), JobState::Unknown | JobState::Abandoned)
+        })
         .count();
     assert!(unnamed <= unknown, "{unnamed} jobs are in no ledger, and {unknown} are named as unknown");
-    eprintln!("{} jobs were made, {} are in the ledger, {unknown} of them unknown", at_openrouter.len(), ledger.len());
+    eprintln!(
+        "{} jobs were made, {} are in the ledger, {unknown} of them unknown",
+        at_openrouter.len(),
+        ledger.len()
+    );
 }
 
 fn numbered(tenant: &str, number: usize) -> SubmitJobRequest {

@@ -19,7 +19,8 @@ async fn a_request_that_does_not_fit_its_model_names_what_is_allowed_and_sends_n
     let (code, message) = refused(world, "r1", |r| r.video.as_mut().unwrap().duration = Some(7)).await;
     assert_eq!(code, Code::InvalidArgument);
     assert!(message.contains('7') && message.contains("4, 6, 8"), "{message}");
-    let (code, message) = refused(world, "r1", |r| r.video.as_mut().unwrap().model = "google/veo".into()).await;
+    let (code, message) =
+        refused(world, "r1", |r| r.video.as_mut().unwrap().model = "google/veo".into()).await;
     assert_eq!(code, Code::InvalidArgument);
     assert!(message.contains("google/veo"), "{message}");
     let (code, message) = refused(world, "r 1", |_| {}).await;

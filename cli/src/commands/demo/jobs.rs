@@ -77,5 +77,9 @@ async fn ended(relay: &mut JobServiceClient<Channel>, job: &Job) -> Result<(), F
     show(&mut out, &last)?;
     drop(out);
     print_line(format_args!(""))?;
-    if last.state() == JobState::Completed { Ok(()) } else { Err(anyhow!("{} did not end well", last.id).into()) }
+    if last.state() == JobState::Completed {
+        Ok(())
+    } else {
+        Err(anyhow!("{} did not end well", last.id).into())
+    }
 }

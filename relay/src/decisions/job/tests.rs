@@ -1,7 +1,6 @@
 use super::{
     budget::{dollars, refusal},
-    poll,
-    *,
+    poll, *,
 };
 use proptest::prelude::*;
 use talaria_core::config::Budget;
@@ -60,7 +59,8 @@ fn a_submit_has_three_outcomes_and_a_lost_answer_is_never_a_refusal() {
     let job = running();
     assert_eq!((job.state(), job.openrouter_id.as_str()), (JobState::Running, "or1"));
     assert_eq!(due(&job), Some(at(93)));
-    let refused = submitted(&submitting(), &Outcome::Refused("400: no".into()), &SETTINGS, at(3), 0.5).unwrap();
+    let refused =
+        submitted(&submitting(), &Outcome::Refused("400: no".into()), &SETTINGS, at(3), 0.5).unwrap();
     assert_eq!((refused.state(), due(&refused)), (JobState::Refused, None));
     let unknown = submitted(&submitting(), &Outcome::Unknown("cut".into()), &SETTINGS, at(3), 0.5).unwrap();
     assert_eq!((unknown.state(), due(&unknown)), (JobState::Unknown, Some(at(10_800))));
@@ -128,10 +128,8 @@ fn a_refused_key_fails_no_job_and_asks_for_a_pause_of_its_tenant() {
 
 #[test]
 fn openrouter_may_ask_for_a_longer_pause_within_bounds() {
-    let failed = |retry_after_ms| Polled {
-        outcome: Some(polled::Outcome::Failed("429".into())),
-        retry_after_ms,
-    };
+    let failed =
+        |retry_after_ms| Polled { outcome: Some(polled::Outcome::Failed("429".into())), retry_after_ms };
     let next = |ms| due(&poll::polled(&running(), &failed(ms), &SETTINGS, at(100), 0.5).unwrap().0).unwrap();
     assert_eq!(next(0), at(130));
     assert_eq!(next(120_000), at(220));

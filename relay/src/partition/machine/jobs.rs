@@ -11,20 +11,18 @@ use crate::{
 use jiff::Timestamp;
 use metrics::counter;
 use std::{sync::Arc, time::Duration};
-use talaria_core::{
-    config,
-    time::after,
-};
-use talaria_proto::{
-    time::to_proto,
-    v1::{
-        Event, EventSource, Job, JobSource, JobState, JobsForgotten, Polled, StartJob, VideoRequest, record::What, submitted::Outcome,
-    },
+use talaria_core::{config, time::after};
+use talaria_proto::v1::{
+    Event, EventSource, Job, JobSource, JobState, JobsForgotten, Polled, StartJob, VideoRequest,
+    record::What, submitted::Outcome,
 };
 use talaria_telemetry::LogLimiter;
 
 /// The most questions to OpenRouter under way in a partition. Further polls wait.
 const ASKED: usize = 32;
+
+/// The most jobs that are forgotten at a time.
+const FORGOTTEN: usize = 1000;
 
 /// For jobs whose tenant has no `openrouter.api_key` any more.
 const WITHOUT_SETTINGS: config::Poll = config::Poll {
@@ -93,8 +91,7 @@ impl Machine {
         }
         if video.is_some() {
             let jobs = self.state.jobs().filter(|of| of.tenant == job.tenant);
-            let refusal =
-                budget::refusal(&settings.budget, jobs, job.estimate_micros, without_estimate, now);
+            let refusal = budget::refusal(&settings.budget, jobs, job.estimate_micros, without_estimate, now);
             if let Some(why) = refusal {
                 return Err(NotDone::OverBudget(why));
             }
@@ -113,7 +110,13 @@ impl Machine {
         Ok(())
     }
 
-    pub(super) fn stop_job(&mut self, id: &str, by: &str, reason: &str, now: Timestamp) -> Result<(), NotDone> {
+    pub(super) fn stop_job(
+        &mut self,
+        id: &str,
+        by: &str,
+        reason: &str,
+        now: Timestamp,
+    ) -> Result<(), NotDone> {
         let job = self.state.job(id).ok_or(NotDone::NotWaiting)?;
         if job.state() == JobState::Submitting {
             return Err(NotDone::UnderWay);
@@ -275,17 +278,19 @@ impl Machine {
     }
 
     pub(super) fn forget_jobs(&mut self, older_than: Timestamp, now: Timestamp) {
-        if self.state.has_old_jobs(older_than) {
-            let unchanged_since = Some(to_proto(older_than));
-            self.push_what(now, 0, What::JobsForgotten(JobsForgotten { unchanged_since }));
+        let mut job_ids = self.state.forgettable_jobs(older_than);
+        job_ids.truncate(FORGOTTEN);
+        if !job_ids.is_empty() {
+            self.push_what(now, 0, What::JobsForgotten(JobsForgotten { job_ids }));
         }
     }
 
     /// Whether a poll's end is the same event as a callback's: their bytes differ.
     pub(super) fn is_polled(&self, event: &Event) -> bool {
         event.source() == EventSource::Poll
-            || self.state.job_of(event).is_some_and(|job| {
-                job.event_id == event.id && job.source() == JobSource::Poll
-            })
+            || self
+                .state
+                .job_of(event)
+                .is_some_and(|job| job.event_id == event.id && job.source() == JobSource::Poll)
     }
 }

@@ -48,8 +48,8 @@ use talaria_core::{
     id::{DeliveryId, EventId},
 };
 use talaria_proto::v1::{
-    AttemptOutcome, Closed, Commit, DeliveryState, DeliveryTask, Event, EventConflict, EventRepeated, Job, Record,
-    ReplayJob, record::What,
+    AttemptOutcome, Closed, Commit, DeliveryState, DeliveryTask, Event, EventConflict, EventRepeated, Job,
+    Record, ReplayJob, record::What,
 };
 use tokio::sync::oneshot;
 

@@ -29,8 +29,8 @@ use super::{
 use crate::clock::Clock;
 use crate::view::{Fed, Feed, View};
 use attempts::RunningAttempts;
-use jobs::Answered;
 use jiff::Timestamp;
+use jobs::Answered;
 use metrics::counter;
 use std::{collections::VecDeque, future::Future, ops::ControlFlow, pin::Pin, sync::Arc, time::Duration};
 use talaria_bus::{AppendError, Bus, Floors, Journal, Partition, Stored};

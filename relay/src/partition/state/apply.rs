@@ -46,11 +46,7 @@ impl State {
             Some(What::PauseChanged(changed)) => self.paused.change(changed),
             Some(What::ReplayJob(job)) => self.change_replay(job),
             Some(What::Job(job)) => self.jobs.change(job, self.commits.base()),
-            Some(What::JobsForgotten(forgotten)) => {
-                let Self { jobs, kept, .. } = self;
-                let waits = |event| kept.by_id(event).is_some_and(Kept::waits);
-                jobs.forget(read(forgotten.unchanged_since.as_ref()), waits);
-            }
+            Some(What::JobsForgotten(forgotten)) => self.jobs.forget(&forgotten.job_ids),
             Some(What::EventsForgotten(forgotten)) => self.forget(forgotten.before),
             Some(What::Acted(_)) | None => {}
         }

@@ -94,15 +94,15 @@ impl Jobs {
         }
     }
 
-    /// Removes the jobs that have ended and did not change at or after a time, unless a delivery of their event waits: its
-    /// templates may name the job's context.
-    pub(super) fn forget(&mut self, unchanged_since: i64, waits: impl Fn(EventId) -> bool) {
-        for id in self.ended_before(unchanged_since, waits) {
-            self.remove(&id);
+    pub(super) fn forget(&mut self, ids: &[Id]) {
+        for id in ids {
+            self.remove(id);
         }
     }
 
-    fn ended_before(&self, time: i64, waits: impl Fn(EventId) -> bool) -> Vec<Id> {
+    /// The jobs that have ended and did not change at or after a time, unless a delivery of their event waits: its templates may
+    /// name the job's context.
+    pub(super) fn forgettable(&self, time: i64, waits: impl Fn(EventId) -> bool) -> Vec<Id> {
         let is_old = |kept: &&KeptJob| {
             !job::is_open(&kept.job)
                 && read(kept.job.changed_at.as_ref()) < time
@@ -172,10 +172,5 @@ impl Jobs {
     /// When the first job is due that `is_waiting` allows.
     pub(super) fn next_due(&self, is_waiting: impl Fn(&str) -> bool) -> Option<i64> {
         self.due.iter().find(|(_, id)| is_waiting(id)).map(|(due, _)| *due)
-    }
-
-    /// Whether [`Self::forget`] would remove a job.
-    pub(super) fn has_old(&self, time: i64, waits: impl Fn(EventId) -> bool) -> bool {
-        !self.ended_before(time, waits).is_empty()
     }
 }

@@ -48,9 +48,9 @@ impl State {
         kept.base.seq().is_some() && !self.of_event(kept).any(|(_, waiting)| waiting.is_under_way)
     }
 
-    /// Whether a job can be forgotten that did not change at or after a time.
-    pub(crate) fn has_old_jobs(&self, older_than: Timestamp) -> bool {
-        self.jobs.has_old(nanos(older_than), |event| self.kept.by_id(event).is_some_and(Kept::waits))
+    /// The ids of the jobs that can be forgotten because they did not change at or after a time.
+    pub(crate) fn forgettable_jobs(&self, older_than: Timestamp) -> Vec<String> {
+        self.jobs.forgettable(nanos(older_than), |event| self.kept.by_id(event).is_some_and(Kept::waits))
     }
 
     /// `EventsForgotten.before`: the base record of the first event that has a waiting delivery, or whose last record is not

@@ -17,8 +17,8 @@ use talaria_bus::Questions;
 use talaria_core::config::Scope;
 use talaria_proto::v1::{
     Answer, AnswerPiece, ClusterMethod as Method, ListControlActionsRequest, ListDeliveriesRequest,
-    ListEventsRequest, ListJobsRequest, ListQuarantinedRequest, ListReplayJobsRequest, ListUnmatchedRequest, PlannedThrough,
-    Question, QuestionFailure, answer::Outcome,
+    ListEventsRequest, ListJobsRequest, ListQuarantinedRequest, ListReplayJobsRequest, ListUnmatchedRequest,
+    PlannedThrough, Question, QuestionFailure, answer::Outcome,
 };
 use talaria_telemetry::LogLimiter;
 use tokio::{sync::Semaphore, task::JoinSet};
@@ -174,7 +174,8 @@ async fn respond(operator: &Operator, question: &Question) -> Result<Bytes, Erro
 /// The scope that a method needs, and its name.
 fn needed(method: Method) -> (Scope, &'static str) {
     use Method::{
-        CancelDelivery, CancelReplay, Pause, ProbeRoute, ReplayDelivery, Resume, StartJob, StartReplay, StopJob,
+        CancelDelivery, CancelReplay, Pause, ProbeRoute, ReplayDelivery, Resume, StartJob, StartReplay,
+        StopJob,
     };
     match method {
         CancelDelivery | CancelReplay | Pause | ProbeRoute | ReplayDelivery | Resume | StartReplay => {

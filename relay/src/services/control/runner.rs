@@ -45,7 +45,8 @@ pub(crate) async fn run(operator: Operator, stop: CancellationToken) {
                 }
             }
             for owner in operator.local.owners.all() {
-                if !busy.contains(&owner.partition) && owner.replays().await.is_some_and(|jobs| !jobs.is_empty())
+                if !busy.contains(&owner.partition)
+                    && owner.replays().await.is_some_and(|jobs| !jobs.is_empty())
                 {
                     busy.insert(owner.partition);
                     let operator = operator.clone();

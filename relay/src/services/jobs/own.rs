@@ -137,10 +137,8 @@ fn not_begun(why: NotDone, job: &Job) -> Error {
         NotDone::OverBudget(why) => Error::OverBudget(why),
         NotDone::NoApiKey => Error::NoApiKey(format!("the tenant {} has no openrouter.api_key", job.tenant)),
         NotDone::TooLarge => Error::TooLarge,
-        NotDone::Lost
-        | NotDone::NotWaiting
-        | NotDone::UnderWay
-        | NotDone::NoProbe(_)
-        | NotDone::JobKnown => Error::Lost,
+        NotDone::Lost | NotDone::NotWaiting | NotDone::UnderWay | NotDone::NoProbe(_) | NotDone::JobKnown => {
+            Error::Lost
+        }
     }
 }

@@ -23,7 +23,8 @@ pub(super) fn configured<'a>(caller: &Caller, tenant: &str, config: &'a Config) 
         return Err(Error::Invalid("name the tenant".to_owned()));
     }
     let named = caller.narrow(tenant)?.unwrap_or_default();
-    let found = config.tenants.get(&named).ok_or_else(|| Error::NoSuchTenant(no_such(&named, caller, config)))?;
+    let found =
+        config.tenants.get(&named).ok_or_else(|| Error::NoSuchTenant(no_such(&named, caller, config)))?;
     if found.jobs.is_none() {
         return Err(Error::NoApiKey(format!(
             "the tenant {named} has no openrouter.api_key, with which jobs are submitted and polled"
@@ -40,7 +41,8 @@ fn no_such(tenant: &str, caller: &Caller, config: &Config) -> String {
 
 /// The job and the request to OpenRouter.
 pub(super) fn submit(caller: &Caller, request: SubmitJobRequest, config: &Config) -> Result<StartJob, Error> {
-    let SubmitJobRequest { tenant, request_id, video, context, route, requested_by, without_estimate } = request;
+    let SubmitJobRequest { tenant, request_id, video, context, route, requested_by, without_estimate } =
+        request;
     control::request::audit(caller, &requested_by, "")?;
     let tenant = configured(caller, &tenant, config)?;
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.:".contains(&byte);
@@ -50,9 +52,12 @@ pub(super) fn submit(caller: &Caller, request: SubmitJobRequest, config: &Config
         )));
     }
     if request_id.starts_with(TRACKED) {
-        return Err(Error::Invalid(format!("request ids that begin with {TRACKED} are those of tracked jobs")));
+        return Err(Error::Invalid(format!(
+            "request ids that begin with {TRACKED} are those of tracked jobs"
+        )));
     }
-    let video = video.ok_or_else(|| Error::Invalid("`video` says what to make, and is missing".to_owned()))?;
+    let video =
+        video.ok_or_else(|| Error::Invalid("`video` says what to make, and is missing".to_owned()))?;
     checked(&context, &route, tenant)?;
     let job = Job {
         id: job_id(&tenant.name, &request_id),
@@ -102,7 +107,10 @@ pub(super) fn track(caller: &Caller, request: TrackJobRequest, config: &Config) 
 
 fn checked(context: &HashMap<String, String>, route: &str, tenant: &Tenant) -> Result<(), Error> {
     if context.len() > MOST_ENTRIES {
-        return Err(Error::Invalid(format!("context has {} entries, and may have {MOST_ENTRIES}", context.len())));
+        return Err(Error::Invalid(format!(
+            "context has {} entries, and may have {MOST_ENTRIES}",
+            context.len()
+        )));
     }
     let is_key = |key: &str| {
         (1..=LONGEST_KEY).contains(&key.len())

@@ -5,18 +5,16 @@ use crate::{
     partition::testing::{Command, PollJob, Submit},
     simulation::agenda::Happening,
 };
+use jiff::Timestamp;
 use rand::Rng as _;
 use std::{collections::BTreeMap, time::Duration};
-use jiff::Timestamp;
 use talaria_core::{
     id::{EventId, JobId},
     time::after,
 };
 use talaria_proto::{
     time::to_proto,
-    v1::{
-        Ended, Event, EventSource, Job, JobState, Made, Polled, StartJob, VideoRequest, polled, submitted,
-    },
+    v1::{Ended, Event, EventSource, Job, JobState, Made, Polled, StartJob, VideoRequest, polled, submitted},
 };
 use tokio::sync::oneshot;
 
@@ -68,8 +66,14 @@ impl World {
             ..Job::default()
         };
         let Some(owner) = self.owner() else { return };
-        let job_at_openrouter =
-            OpenRouterJob { id: format!("or-{number}"), tenant, callback_token, requests: 0, ends: None, callback_came: false };
+        let job_at_openrouter = OpenRouterJob {
+            id: format!("or-{number}"),
+            tenant,
+            callback_token,
+            requests: 0,
+            ends: None,
+            callback_came: false,
+        };
         self.openrouter.jobs.insert(number, job_at_openrouter);
         self.openrouter.numbers.insert(id, number);
         let start = StartJob { job: Some(job), video: Some(VideoRequest::default()), without_estimate: true };
@@ -83,7 +87,8 @@ impl World {
 
     /// A submit goes out.
     pub(super) fn begin_submit(&mut self, relay: usize, run: u64, submit: &Submit) {
-        let is_known = self.journal.jobs.get(&submit.job).is_some_and(|job| job.state() == JobState::Submitting);
+        let is_known =
+            self.journal.jobs.get(&submit.job).is_some_and(|job| job.state() == JobState::Submitting);
         assert!(is_known || self.journal.has_lost, "a submit that is not recorded: {submit:?}");
         let job = self.openrouter.numbers[&submit.job];
         self.soon(ASKED, Happening::SubmitArrives { relay, run, job });
@@ -109,7 +114,9 @@ impl World {
         let outcome = match (job.requests, is_lost) {
             (0, _) => submitted::Outcome::Refused("no connection".into()),
             (_, true) => submitted::Outcome::Unknown("the answer was cut off".into()),
-            (_, false) => submitted::Outcome::Made(Made { openrouter_id: job.id.clone(), status: "pending".into() }),
+            (_, false) => {
+                submitted::Outcome::Made(Made { openrouter_id: job.id.clone(), status: "pending".into() })
+            }
         };
         self.answered(relay, run, JobAnswer::Submitted(self.id_of(number), outcome));
     }

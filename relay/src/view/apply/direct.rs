@@ -7,8 +7,8 @@ use talaria_core::id::DeliveryId;
 use talaria_proto::{
     time::from_proto,
     v1::{
-        ControlAction, EventRepeated, Job, JobsForgotten, Opened, PauseChanged, QuarantinedCallback, ReplayJob, ReplayJobState,
-        RouteChanged,
+        ControlAction, EventRepeated, Job, JobsForgotten, Opened, PauseChanged, QuarantinedCallback,
+        ReplayJob, ReplayJobState, RouteChanged,
     },
 };
 
@@ -92,24 +92,21 @@ impl<'a> Batch<'a> {
     }
 
     pub(super) fn job(&mut self, job: &Job) -> rusqlite::Result<()> {
-        let insert = "INSERT OR REPLACE INTO jobs VALUES (?, ?, ?, ?, ?, ?, ?, ?)";
+        let insert = "INSERT OR REPLACE INTO jobs VALUES (?, ?, ?, ?, ?, ?)";
         let row = (
             &job.id,
             self.partition,
             &job.tenant,
             &job.openrouter_id,
-            job.state,
             from_proto(job.created_at.as_ref()).as_microsecond(),
-            from_proto(job.changed_at.as_ref()).as_microsecond(),
             job.encode_to_vec(),
         );
         self.connection.prepare_cached(insert)?.execute(row).map(drop)
     }
 
     pub(super) fn jobs_forgotten(&mut self, forgotten: &JobsForgotten) -> rusqlite::Result<()> {
-        let delete = "DELETE FROM jobs WHERE partition = ? AND changed_at < ? AND state NOT IN (1, 2, 3)";
-        let since = from_proto(forgotten.unchanged_since.as_ref()).as_microsecond();
-        self.connection.prepare_cached(delete)?.execute((self.partition, since)).map(drop)
+        let mut statement = self.connection.prepare_cached("DELETE FROM jobs WHERE id = ?")?;
+        forgotten.job_ids.iter().try_for_each(|id| statement.execute([id]).map(drop))
     }
 
     /// Replaces all pauses, breakers and running jobs, because the journal before may be trimmed.

@@ -18,8 +18,9 @@ use talaria_proto::{
     time::to_proto,
     v1::{
         AttemptFinished, AttemptStarted, CarriedDelivery, Closed, ControlAction, Delivery, DeliveryMoved,
-        DeliveryRef, DeliveryTask, Event, EventCarried, EventPlanned, EventRepeated, EventsForgotten, Pause,
-        Job, JobSource, JobState, JobsForgotten, PauseChanged, QuarantinedCallback, Record, ReplayJob, ReplayJobState, record::What,
+        DeliveryRef, DeliveryTask, Event, EventCarried, EventPlanned, EventRepeated, EventsForgotten, Job,
+        JobSource, JobState, JobsForgotten, Pause, PauseChanged, QuarantinedCallback, Record, ReplayJob,
+        ReplayJobState, record::What,
     },
 };
 
@@ -288,8 +289,9 @@ impl Driver {
     /// A job changes, or old ones are forgotten.
     fn job(&mut self, tenant: &str) {
         if self.chance(4) {
-            let unchanged_since = Some(to_proto(self.now - Duration::from_secs(self.rng.random_range(0..600))));
-            return self.put(0, What::JobsForgotten(JobsForgotten { unchanged_since }));
+            let older_than = before(self.now, Duration::from_secs(self.rng.random_range(0..600)));
+            let job_ids = self.state.forgettable_jobs(older_than);
+            return self.put(0, What::JobsForgotten(JobsForgotten { job_ids }));
         }
         let number = self.rng.random_range(0..4);
         let states = [JobState::Running, JobState::Unknown, JobState::Completed, JobState::Stopped];

@@ -5,7 +5,6 @@ use crate::{
     decisions::{
         admission::priority,
         breaker::{Cause, Shut},
-        job::is_open,
     },
     delivery_key::DeliveryKey,
 };
@@ -18,8 +17,8 @@ use talaria_core::{
 use talaria_proto::{
     time::{from_proto, to_proto},
     v1::{
-        BreakerCause, DeliveryTask, EventCarried, Job, Opened, PauseChanged, Record, ReplayJob, ReplayJobState,
-        RouteChanged, record::What,
+        BreakerCause, DeliveryTask, EventCarried, Job, Opened, PauseChanged, Record, ReplayJob,
+        ReplayJobState, RouteChanged, record::What,
     },
 };
 
@@ -193,18 +192,7 @@ impl Model {
                 self.jobs.insert(job.id.clone(), job);
             }
             What::JobsForgotten(forgotten) => {
-                let waiting: Vec<String> = self
-                    .events
-                    .iter()
-                    .filter(|event| !event.is_orphan && self.waits(event.seq))
-                    .map(|event| event.id.to_string())
-                    .collect();
-                let since = from_proto(forgotten.unchanged_since.as_ref());
-                self.jobs.retain(|_, job| {
-                    is_open(job)
-                        || from_proto(job.changed_at.as_ref()) >= since
-                        || waiting.contains(&job.event_id)
-                });
+                self.jobs.retain(|id, _| !forgotten.job_ids.contains(id));
             }
             What::EventsForgotten(forgotten) => {
                 let waiting: Vec<u64> = self.waiting.keys().map(|key| key.event_seq).collect();
