@@ -1,7 +1,7 @@
 //! A relay's side of the bus.
 
 use crate::{
-    Announcements, Bounds, Commits, Committed, Error, Events, Floors, Identity, Journal, Partition,
+    Announcements, AskError, Bounds, Commits, Committed, Error, Events, Floors, Identity, Journal, Partition,
     Publisher, Questions, Refusals, dispatch, embedded, nats, partition::NATS_PARTITIONS,
 };
 use bytes::Bytes;
@@ -155,6 +155,11 @@ impl Bus {
             Self::Embedded(_) => Ok(None),
             Self::Nats(bus) => bus.questions().await.map(Some),
         }
+    }
+
+    /// Asks any ingress about OpenRouter. See invariant 14.
+    pub async fn ask_openrouter(&self, question: Bytes) -> Result<Bytes, AskError> {
+        dispatch!(self, bus => bus.ask_openrouter(question).await)
     }
 
     /// The announcements of refusals by ingresses.

@@ -52,6 +52,12 @@
 //! 13. Announcements and questions are best effort: any of them may be lost, and no promise depends on them. So are an ingress'
 //!     announcements of its refusals.
 //!
+//! OpenRouter:
+//!
+//! 14. `ask_openrouter` gives a question to at most one ingress, and returns its answer. Question and answer may be lost. An
+//!     error of which [`AskError::was_not_asked`] holds means that no ingress carries the question out, now or later. After any
+//!     other error one may have done so, or may still do so.
+//!
 //! # Files in the data directory
 //!
 //! [`sqlite`] and [`private`] open them. They are public because the relay's view is a SQLite file in the same directory, with
@@ -67,6 +73,7 @@ mod follow;
 mod identity;
 mod journal;
 mod nats;
+mod openrouter;
 mod partition;
 pub mod private;
 mod publisher;
@@ -84,6 +91,7 @@ pub use follow::{Commits, Events};
 pub use identity::Identity;
 pub use journal::Journal;
 pub use nats::look_at_nats;
+pub use openrouter::{AskError, OpenRouterQuestions};
 pub use partition::{Partition, hash};
 pub use publisher::Publisher;
 pub use relays::{Announcements, Question, Questions, Refusals};

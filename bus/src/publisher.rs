@@ -1,6 +1,6 @@
 //! The ingress' side of the bus.
 
-use crate::{Error, dispatch, embedded, nats};
+use crate::{Error, OpenRouterQuestions, dispatch, embedded, nats};
 use bytes::Bytes;
 use std::sync::Arc;
 use talaria_core::config;
@@ -34,6 +34,14 @@ impl Publisher {
     /// Announces this ingress' refusals to the relays. See invariant 13.
     pub async fn announce_refusals(&self, announcement: Bytes) -> Result<(), Error> {
         dispatch!(self, bus => bus.announce_refusals(announcement).await)
+    }
+
+    /// The questions of relays about OpenRouter that this ingress gets. See invariant 14.
+    pub async fn openrouter_questions(&self) -> Result<OpenRouterQuestions, Error> {
+        match self {
+            Self::Embedded(bus) => Ok(OpenRouterQuestions::Embedded(bus.openrouter_questions())),
+            Self::Nats(bus) => bus.openrouter_questions().await.map(OpenRouterQuestions::Nats),
+        }
     }
 
     /// Fails if nothing could be made durable now. See invariant 12.

@@ -2,6 +2,7 @@
 
 use crate::{Error, dispatch, embedded, nats};
 use bytes::Bytes;
+use tokio::sync::oneshot;
 
 /// The announcements of relays.
 pub struct Announcements(pub(crate) nats::Announcements);
@@ -38,16 +39,25 @@ impl Questions {
     }
 }
 
-/// A question of another relay.
+/// A question of a relay.
 pub struct Question {
     /// The encoded question.
     pub question: Bytes,
-    pub(crate) reply: nats::Reply,
+    pub(crate) reply: Reply,
+}
+
+/// The way back to the asker.
+pub(crate) enum Reply {
+    Embedded(oneshot::Sender<Option<Bytes>>),
+    Nats(nats::Reply),
 }
 
 impl Question {
     /// Sends the answer.
     pub async fn answer(self, answer: Bytes) -> Result<(), Error> {
-        self.reply.send(answer).await
+        match self.reply {
+            Reply::Embedded(reply) => reply.send(Some(answer)).map_err(|_| Error::new("the asker is gone")),
+            Reply::Nats(reply) => reply.send(answer).await,
+        }
     }
 }

@@ -9,13 +9,13 @@ use talaria_core::{
     config::{DEFAULT_TOLERANCE, Tenant},
     id::{EventId, QuarantineId},
     openrouter::{
-        event::Envelope,
+        event::{Envelope, NotAnEvent},
         signature::{Signature, SignatureFault},
     },
 };
 use talaria_proto::{
     time::to_proto,
-    v1::{Event, QuarantinedCallback},
+    v1::{Event, EventSource, QuarantinedCallback},
 };
 
 /// A received callback.
@@ -23,6 +23,8 @@ use talaria_proto::{
 pub(crate) struct Callback<'a> {
     /// The tenant in the path.
     pub tenant: &'a str,
+    /// The callback token in the path; empty where it has none.
+    pub token: &'a str,
     /// The signature header, its lines joined by commas.
     pub signature: Option<&'a str>,
     /// OpenRouter's idempotency key. Not signed.
@@ -123,8 +125,6 @@ fn missing_secrets(tenants: &BTreeMap<String, Arc<Tenant>>, tried: &[SecretStrin
 }
 
 fn normalize(callback: Callback<'_>) -> Result<Event, NotAccepted> {
-    let received_at = Some(to_proto(callback.received_at));
-    let payload_size = callback.body.len() as u64;
     let envelope = match Envelope::read(&callback.body) {
         Ok(envelope) => envelope,
         Err(reason) => {
@@ -138,15 +138,40 @@ fn normalize(callback: Callback<'_>) -> Result<Event, NotAccepted> {
             return Err(NotAccepted::NotAnEvent(Box::new(QuarantinedCallback {
                 id: QuarantineId::new(callback.tenant, &callback.body).to_string(),
                 tenant: callback.tenant.to_owned(),
-                received_at,
+                received_at: Some(to_proto(callback.received_at)),
                 reason,
-                payload_size,
+                payload_size: callback.body.len() as u64,
                 payload: callback.body,
             })));
         }
     };
+    Ok(event(callback, envelope, EventSource::Unspecified))
+}
+
+/// The event of a payload that an ingress made from OpenRouter's answer to a poll: the one of the callback that says the same.
+pub(crate) fn polled(
+    tenant: &str,
+    token: &str,
+    payload: Bytes,
+    received_at: Timestamp,
+) -> Result<Event, NotAnEvent> {
+    let envelope = Envelope::read(&payload)?;
+    let callback = Callback {
+        tenant,
+        token,
+        signature: None,
+        idempotency_key: None,
+        traceparent: String::new(),
+        compressed: None,
+        body: payload,
+        received_at,
+    };
+    Ok(event(callback, envelope, EventSource::Poll))
+}
+
+fn event(callback: Callback<'_>, envelope: Envelope, source: EventSource) -> Event {
     let expected_key = envelope.idempotency_key();
-    Ok(Event {
+    Event {
         id: EventId::new(callback.tenant, &envelope.job_id, &envelope.event_type).to_string(),
         tenant: callback.tenant.to_owned(),
         r#type: envelope.event_type,
@@ -157,14 +182,17 @@ fn normalize(callback: Callback<'_>) -> Result<Event, NotAccepted> {
         created_at: envelope.created_at,
         unsigned_urls: envelope.unsigned_urls,
         error: envelope.error,
-        received_at,
+        received_at: Some(to_proto(callback.received_at)),
         idempotency_key: callback.idempotency_key.map(str::to_owned),
         idempotency_key_matches: callback.idempotency_key == Some(&expected_key),
         payload_sha256: Bytes::copy_from_slice(&Sha256::digest(&callback.body)),
-        payload_size,
+        payload_size: callback.body.len() as u64,
         payload: callback.body,
         traceparent: callback.traceparent,
-    })
+        source: source.into(),
+        callback_token: callback.token.to_owned(),
+        cost_micros: envelope.cost_micros,
+    }
 }
 
 #[cfg(test)]
@@ -200,6 +228,7 @@ mod tests {
         let signature = sign(&secret.into(), now() - age, body.as_bytes());
         let callback = Callback {
             tenant,
+            token: "t0ken",
             signature: Some(&signature),
             idempotency_key: Some("j1-completed"),
             traceparent: String::new(),
@@ -219,6 +248,25 @@ mod tests {
         assert_eq!(event.payload_sha256.len(), 32);
         let other = decide("other", "theirs", BODY, Duration::ZERO).unwrap();
         assert_ne!(event.id, other.id, "tenants do not share events");
+        assert_eq!((event.callback_token.as_str(), event.cost_micros), ("t0ken", None));
+    }
+
+    #[test]
+    fn a_polled_event_is_the_one_of_the_callback() {
+        let body = BODY.replace(r#""completed"}"#, r#""completed","usage":{"cost":0.25}}"#);
+        let called = decide("acme", "new", &body, Duration::ZERO).unwrap();
+        let polled = polled("acme", "t0ken", body.into(), now()).unwrap();
+        assert_eq!((polled.id.as_str(), polled.cost_micros), (called.id.as_str(), Some(250_000)));
+        assert_eq!((polled.source(), called.source()), (EventSource::Poll, EventSource::Unspecified));
+        assert_eq!((polled.idempotency_key.as_ref(), polled.idempotency_key_matches), (None, false));
+        let of_callback = Event {
+            source: EventSource::Unspecified.into(),
+            idempotency_key: called.idempotency_key.clone(),
+            idempotency_key_matches: true,
+            ..polled
+        };
+        assert_eq!(of_callback, called, "all else is the same");
+        assert!(super::polled("acme", "", "[]".into(), now()).is_err());
     }
 
     #[test]
@@ -234,6 +282,7 @@ mod tests {
         assert_eq!(why("acme", "old", 61), Why::Signature(SignatureFault::Stale));
         let unsigned = Callback {
             tenant: "acme",
+            token: "",
             signature: None,
             idempotency_key: None,
             traceparent: String::new(),
@@ -272,6 +321,7 @@ mod tests {
         let signature = sign(&"old".into(), now(), body);
         let callback = Callback {
             tenant: "acme",
+            token: "",
             signature: Some(&signature),
             idempotency_key: None,
             traceparent: String::new(),

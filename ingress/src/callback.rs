@@ -1,4 +1,5 @@
-//! The callback endpoint, `POST /callbacks/{tenant}`. [`refusing`] has the refusals.
+//! The callback endpoint, `POST /callbacks/{tenant}`, and `/callbacks/{tenant}/{token}` for a single job. [`refusing`] has the
+//! refusals.
 
 mod refusing;
 
@@ -9,6 +10,7 @@ use crate::{
     connections::Permit,
     limits::{Admission, Limit, Limits},
     listener::Unserved,
+    path::{self, CallbackPath},
     problem::Problem,
     reason::Reason,
     refusal_log::RefusalLog,
@@ -76,22 +78,27 @@ type Answer = (Option<&'static str>, Problem);
 /// A request whose head was received.
 struct Asked<'a> {
     head: &'a request::Parts,
-    /// The tenant in its path, or why it is no callback.
-    tenant: Result<&'a str, Reason>,
+    /// The tenant in its path and the callback token, or why it is no callback.
+    target: Result<CallbackPath<'a>, Reason>,
     client: Client,
     admission: Admission,
     permit: &'a Permit,
 }
 
 impl Asked<'_> {
+    /// The tenant in its path; empty if it is no callback, which is no tenant's name.
+    fn tenant(&self) -> &str {
+        self.target.map_or("", |path| path.tenant)
+    }
+
     /// The configured tenant in its path, or an empty name.
     fn known<'c>(&self, config: &'c Config) -> &'c str {
-        let known = self.tenant.ok().and_then(|name| config.tenants.get(name));
+        let known = config.tenants.get(self.tenant());
         known.map_or("", |tenant| tenant.name.as_str())
     }
 
     fn refused<'r>(&'r self, tenant: &'r str, reason: Reason, problem: &Problem) -> Refused<'r> {
-        let (client, path) = (self.client.address, self.head.uri.path());
+        let (client, path) = (self.client.address, path::without_token(self.head.uri.path()));
         Refused { reason, tenant, client, path, status: problem.status().as_u16() }
     }
 }
@@ -116,7 +123,7 @@ impl State {
         let client = address::client(peer, &head.headers, &config.ingress);
         let may_be_signed = || may_be_signed(&config, &head.headers, Timestamp::now());
         let limits = &config.ingress.limits;
-        let asked = |admission| Asked { head: &head, tenant: tenant(&head), client, admission, permit };
+        let asked = |admission| Asked { head: &head, target: target(&head), client, admission, permit };
         let answered = match self.limits.admit(client, may_be_signed, start, limits) {
             Err((limit, wait)) => {
                 body::linger(body);
@@ -125,7 +132,7 @@ impl State {
             }
             Ok(admission) => match asked(admission) {
                 // The body is not read: no tenant's signature can match.
-                Asked { tenant: Err(reason), .. } if !may_be_signed() => {
+                Asked { target: Err(reason), .. } if !may_be_signed() => {
                     Err(self.misplaced(&config, &asked(admission), reason))
                 }
                 asked => self.accept(&config, asked, body).await,
@@ -187,8 +194,8 @@ impl State {
         let idempotency_key = joined(headers, IDEMPOTENCY_KEY_HEADER);
         let compressed = body::compression(headers, &body);
         let callback = Callback {
-            // No tenant has an empty name.
-            tenant: asked.tenant.unwrap_or_default(),
+            tenant: asked.tenant(),
+            token: asked.target.map_or("", |path| path.token),
             signature: signature.as_deref(),
             idempotency_key: idempotency_key.as_deref(),
             traceparent: joined(headers, trace::HEADER).unwrap_or_default(),
@@ -242,13 +249,7 @@ impl State {
         });
         let event = Arc::new(event);
         span.set_attributes(|| attributes(&event));
-        publish.set_attributes(|| {
-            vec![
-                KeyValue::new("messaging.operation.type", "send"),
-                KeyValue::new("messaging.destination.name", "events"),
-                KeyValue::new("messaging.message.id", event.id.clone()),
-            ]
-        });
+        publish.set_attributes(|| publish_attributes(&event));
         let published = self.publish(Arc::clone(&event), publish).await;
         let (result, status) = match &published {
             Ok(result) => (*result, StatusCode::NO_CONTENT),
@@ -306,15 +307,10 @@ impl State {
     }
 }
 
-/// The tenant in a request's path, or why it is no callback. No tenant's name needs decoding. One trailing slash is ignored,
-/// because people and programs add it.
-fn tenant(head: &request::Parts) -> Result<&str, Reason> {
-    let name = head.uri.path().strip_prefix("/callbacks/").ok_or(Reason::WrongPath)?;
-    let name = name.strip_suffix('/').unwrap_or(name);
-    if name.is_empty() || name.contains('/') {
-        return Err(Reason::WrongPath);
-    }
-    if head.method == Method::POST { Ok(name) } else { Err(Reason::WrongMethod) }
+/// The tenant and the token in a request's path, or why it is no callback.
+fn target(head: &request::Parts) -> Result<CallbackPath<'_>, Reason> {
+    let target = path::read(head.uri.path()).ok_or(Reason::WrongPath)?;
+    if head.method == Method::POST { Ok(target) } else { Err(Reason::WrongMethod) }
 }
 
 /// Whether a request may be signed by some tenant's OpenRouter, judged by its head alone.
@@ -351,6 +347,15 @@ fn attributes(event: &Event) -> Vec<KeyValue> {
         KeyValue::new("talaria.event.id", event.id.clone()),
         KeyValue::new("talaria.event.type", event.r#type.clone()),
         KeyValue::new("talaria.job.id", event.job_id.clone()),
+    ]
+}
+
+/// The attributes of the span in which an event is stored.
+pub(crate) fn publish_attributes(event: &Event) -> Vec<KeyValue> {
+    vec![
+        KeyValue::new("messaging.operation.type", "send"),
+        KeyValue::new("messaging.destination.name", "events"),
+        KeyValue::new("messaging.message.id", event.id.clone()),
     ]
 }
 

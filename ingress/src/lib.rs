@@ -1,4 +1,4 @@
-//! The ingress: verifies OpenRouter's callbacks and makes them durable before it answers.
+//! The ingress: verifies OpenRouter's callbacks and makes them durable before it answers. It also asks OpenRouter for the relays.
 //!
 //! ```text
 //! socket ▶ limits ▶ body, bounded ▶ accept: verify, normalize ▶ limits ▶ publish ▶ 204, or 422
@@ -18,8 +18,10 @@
 //! - [`refusal_log`]: the rate limit of log lines about refusals.
 //! - [`accept`]: the pure decision about a callback's signature and event.
 //! - [`body`]: reading a body within its limit and its deadline.
+//! - [`path`]: the paths of callbacks.
 //! - [`callback`]: `POST /callbacks/{tenant}`, which uses all of these.
 //! - [`reason`]: the reasons of refusals; [`refusals`]: the refusals of the last hour, announced to relays.
+//! - [`jobs`]: the answers to relays' questions about OpenRouter: models, submits, polls.
 //! - [`problem`]: errors as RFC 9457 problem documents.
 
 mod accept;
@@ -28,8 +30,10 @@ mod body;
 mod budget;
 mod callback;
 mod connections;
+mod jobs;
 mod limits;
 pub mod listener;
+mod path;
 mod problem;
 mod rate;
 mod reason;
@@ -46,6 +50,7 @@ use axum::response::{IntoResponse as _, Response};
 use connections::Permits;
 use http::{Method, Request, StatusCode};
 use hyper::body::Incoming;
+use jobs::Jobs;
 use listener::{Answers, Bounds, Unserved};
 use metrics::gauge;
 use problem::Problem;
@@ -102,10 +107,12 @@ impl Ingress {
     async fn work(self, leaving: CancellationToken, stop: CancellationToken) {
         let serving = Arc::new(Serving { state: self.state, leaving: leaving.clone() });
         let permits = Permits::new(gauge!("talaria_ingress_connections"), limits::reached);
-        let announce =
-            serving.state.refusals.announce(&serving.state.publisher, serving.state.config.clone());
+        let (config, publisher) = (serving.state.config.clone(), serving.state.publisher.clone());
+        let announce = serving.state.refusals.announce(&serving.state.publisher, config.clone());
+        let jobs = Arc::new(Jobs::new(config, publisher)).serve(stop.clone(), || serving.bounds().drain);
+        let serve = listener::serve_at(self.listener, Arc::clone(&serving), permits, leaving, stop);
         tokio::select! {
-            () = listener::serve_at(self.listener, Arc::clone(&serving), permits, leaving, stop) => {}
+            () = async { tokio::join!(serve, jobs); } => {}
             () = announce => {}
         }
     }

@@ -167,7 +167,8 @@ async fn other_methods_and_paths_are_405_and_404() {
         "/callbacks/",
         "/callbacks//",
         "/callbacks/acme//",
-        "/callbacks/a/b",
+        "/callbacks/acme/Job",
+        "/callbacks/acme/a/b",
         "//callbacks/acme",
     ] {
         let answer = running.post(path, "", "").await;
@@ -184,6 +185,28 @@ async fn a_slash_at_the_end_and_a_header_that_is_there_twice_change_nothing() {
     assert_eq!(running.post("/callbacks/acme", &(signature.clone() + &signature), EVENT).await.status, 204);
     assert_eq!(running.post("/callbacks/nobody/", &signature, EVENT).await.status, 401);
     assert_eq!(running.events().await.len(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_callback_token_is_copied_into_the_event_and_changes_nothing_else() {
+    let running = Running::start().await;
+    let good = signed("s3cret", EVENT, 0);
+    assert_eq!(running.post("/callbacks/acme/abc234", &good, EVENT).await.status, 204);
+    assert_eq!(running.callback(EVENT).await.status, 204);
+    let events = running.events().await;
+    let tokens: Vec<_> = events.iter().map(|event| event.callback_token.as_str()).collect();
+    assert_eq!((tokens, &events[0].id), (vec!["abc234", ""], &events[1].id));
+    assert_eq!(running.post("/callbacks/acme/abc234", "", EVENT).await.status, 401, "it is no credential");
+    assert_eq!(running.post("/callbacks/nobody/abc234", &good, EVENT).await.status, 401);
+    let get = running.exchange(b"GET /callbacks/acme/abc234 HTTP/1.1\r\nHost: h\r\n\r\n").await;
+    assert_eq!(get.status, 405);
+    running
+        .refused_when(&[
+            ("acme", "missing", 1, "/callbacks/acme"),
+            ("acme", "misdirected", 1, "/callbacks/nobody"),
+            ("", "wrong_method", 1, "/callbacks/acme"),
+        ])
+        .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -15,12 +15,14 @@
 mod events;
 mod faults;
 mod journal;
+mod openrouter;
 mod relays;
 mod retention;
 
 pub use events::*;
 pub use faults::*;
 pub use journal::*;
+pub use openrouter::*;
 pub use relays::*;
 pub use retention::*;
 
@@ -212,6 +214,10 @@ macro_rules! conformance_suite {
             i12_a_healthy_bus_passes_its_check
             i13_relays_announce_and_ask
             i13_relays_receive_the_refusals_of_ingresses
+            i14_an_ingress_answers_questions_about_openrouter
+            i14_a_question_that_no_ingress_gets_was_not_asked
+            i14_a_question_goes_to_one_ingress
+            i14_an_ingress_that_closes_answers_what_came
             a_relay_keeps_its_name_and_streams_keep_their_source
         }
     };

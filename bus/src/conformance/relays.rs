@@ -5,7 +5,7 @@ use bytes::Bytes;
 use std::time::Duration;
 
 /// The pause before a message is sent again, because any of them may be lost.
-const REPEAT: Duration = Duration::from_millis(500);
+pub(super) const REPEAT: Duration = Duration::from_millis(500);
 
 pub async fn i13_relays_announce_and_ask(backend: &impl Backend) {
     let bus = backend.open().await;

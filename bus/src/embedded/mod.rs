@@ -12,12 +12,14 @@
 //! - [`checkpoint`] moves committed pages from the log into the file.
 //! - [`journal`] appends.
 //! - [`follow`] reads both streams; [`tail`] has their newest entries.
+//! - [`openrouter`] leads questions to the ingress.
 //! - [`backup`] copies the file while the bus works; [`restore`] replaces the file of a stopped bus with a copy.
 
 pub(crate) mod backup;
 mod checkpoint;
 mod follow;
 mod journal;
+mod openrouter;
 pub(crate) mod restore;
 mod schema;
 mod store;
@@ -28,8 +30,9 @@ mod writer;
 
 pub(crate) use follow::{Commits, Events};
 pub(crate) use journal::{Journal, LARGEST_COMMIT};
+pub(crate) use openrouter::OpenRouterQuestions;
 
-use crate::{Bounds, Error, Floors, Identity, Incoming, identity, sqlite::Readers};
+use crate::{AskError, Bounds, Error, Floors, Identity, Incoming, identity, sqlite::Readers};
 use bytes::Bytes;
 use prost::Message as _;
 use std::{
@@ -66,6 +69,7 @@ struct Inner {
     source: String,
     /// The last announcement of refusals by the ingress of this process.
     refusals: watch::Sender<Bytes>,
+    to_ingress: openrouter::ToIngress,
     /// Locks out a second process. Dropped after the writer.
     _lock: File,
 }
@@ -156,9 +160,17 @@ impl Embedded {
         let checkpointer = checkpoint::Checkpointer::start(&file).map_err(open)?;
         let writer = writer::Writer::start(store, checkpointer, Arc::clone(&streams));
         let writer = writer.map_err(|error| open(Error::new(error)))?;
-        let refusals = watch::Sender::default();
         Ok(Self {
-            inner: Arc::new(Inner { writer, readers, streams, identity, source, refusals, _lock: lock }),
+            inner: Arc::new(Inner {
+                writer,
+                readers,
+                streams,
+                identity,
+                source,
+                refusals: watch::Sender::default(),
+                to_ingress: openrouter::ToIngress::default(),
+                _lock: lock,
+            }),
         })
     }
 
@@ -200,6 +212,14 @@ impl Embedded {
         // A new subscriber also gets the last announcement.
         refusals.mark_changed();
         Refusals(refusals)
+    }
+
+    pub(crate) async fn ask_openrouter(&self, question: Bytes) -> Result<Bytes, AskError> {
+        self.inner.to_ingress.ask(question).await
+    }
+
+    pub(crate) fn openrouter_questions(&self) -> OpenRouterQuestions {
+        self.inner.to_ingress.questions()
     }
 
     pub(crate) fn identity(&self) -> &Identity {

@@ -8,7 +8,7 @@ use async_nats::{
 use metrics::{counter, gauge};
 use std::{
     fmt::Display,
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
     time::{Duration, Instant},
 };
 use talaria_core::config::Nats as Config;
@@ -49,7 +49,7 @@ pub(super) struct Connection {
 #[derive(Default)]
 struct Events {
     /// The server's last error, such as a missing permission: a request that it refuses this way has no answer.
-    server_error: Mutex<Option<String>>,
+    server_error: watch::Sender<Option<String>>,
     /// The number of lost connections.
     losses: watch::Sender<u64>,
 }
@@ -86,8 +86,7 @@ impl Connection {
 
     /// An error with its cause, and the server's error since the last call.
     pub(super) fn error(&self, what: &dyn Display, why: &dyn Display) -> Error {
-        let server_error = self.events.server_error.lock().unwrap_or_else(PoisonError::into_inner).take();
-        match server_error {
+        match self.events.server_error.send_replace(None) {
             Some(error) => Error::new(format_args!("{what}: {why}; the server says: {error}")),
             None => Error::new(format_args!("{what}: {why}")),
         }
@@ -109,6 +108,22 @@ impl Connection {
             answer = answer => Ok(answer),
             // The sender lives in `self`, so this is a loss.
             _ = losses.changed() => Err(Error::new("the connection to NATS was lost")),
+        }
+    }
+
+    /// Waits until the server refuses a message to this subject, which a request does not notice.
+    pub(super) fn refused(&self, subject: &str) -> impl Future<Output = String> + use<> {
+        let refusal = format!("permissions violation for publish to \"{}\"", subject.to_lowercase());
+        // Now, so that no error after this call is missed.
+        let mut errors = self.events.server_error.subscribe();
+        async move {
+            while errors.changed().await.is_ok() {
+                let error = errors.borrow_and_update().clone().unwrap_or_default();
+                if error.to_lowercase().contains(&refusal) {
+                    return error;
+                }
+            }
+            std::future::pending().await
         }
     }
 
@@ -189,7 +204,7 @@ impl Events {
                 if let Some(left_out) = REPORTED.admit() {
                     tracing::warn!(%error, left_out, "error of the NATS server");
                 }
-                *self.server_error.lock().unwrap_or_else(PoisonError::into_inner) = Some(error.to_string());
+                self.server_error.send_replace(Some(error.to_string()));
             }
             other => tracing::debug!("NATS: {other}"),
         }

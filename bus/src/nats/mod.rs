@@ -18,7 +18,7 @@
 //! - [`cloudevent`], [`publish`] with [`cost`]: publishing callbacks.
 //! - [`append`] with the decisions of [`resolve`]: appending commits.
 //! - [`read`], [`follow`]: reading events and commits.
-//! - [`relays`]: announcements and questions.
+//! - [`relays`]: announcements and questions; [`openrouter`]: questions to ingresses.
 
 mod append;
 mod cloudevent;
@@ -27,6 +27,7 @@ mod cost;
 mod credentials;
 mod follow;
 mod names;
+mod openrouter;
 mod publish;
 mod read;
 mod relays;
@@ -39,7 +40,7 @@ pub(crate) use follow::{Commits, Events};
 pub(crate) use publish::Publisher;
 pub(crate) use relays::{Announcements, Questions, Reply};
 
-use crate::{Bounds, Committed, Error, Floors, Identity, Partition, identity};
+use crate::{AskError, Bounds, Committed, Error, Floors, Identity, Partition, identity};
 use async_nats::jetstream::message::StreamMessage;
 use bytes::Bytes;
 use connection::Connection;
@@ -222,6 +223,10 @@ impl Nats {
 
     pub(crate) async fn questions(&self) -> Result<crate::Questions, Error> {
         relays::questions(&self.connection, &self.identity.relay).await
+    }
+
+    pub(crate) async fn ask_openrouter(&self, question: Bytes) -> Result<Bytes, AskError> {
+        openrouter::ask(&self.connection, question).await
     }
 
     pub(crate) async fn check(&self) -> Result<(), Error> {

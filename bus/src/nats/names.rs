@@ -9,6 +9,9 @@ const LONGEST_TYPE: usize = 200;
 /// Key of a stream's metadata: the number of partitions.
 pub(super) const PARTITIONS: &str = "talaria-partitions";
 
+/// The queue group of ingresses: the server gives a question to one of them.
+pub(super) const INGRESSES: &str = "ingresses";
+
 /// Header of each commit: a random number that identifies it to its writer.
 pub(super) const COMMIT: &str = "Talaria-Commit";
 
@@ -113,6 +116,17 @@ impl Names {
     /// The subject of an ingress' refusals.
     pub(super) fn refusals(&self, ingress: &str) -> String {
         format!("{}.refusals.{ingress}", self.prefix)
+    }
+
+    /// The subject of questions about OpenRouter, which an ingress answers.
+    pub(super) fn openrouter(&self) -> String {
+        format!("{}.openrouter", self.prefix)
+    }
+
+    /// The subject of the answer to one of these questions, which has a number of its own. Different from a relay's other
+    /// answers, so that an ingress, which sends this one, can send no other.
+    pub(super) fn openrouter_inbox(&self, number: &str) -> String {
+        format!("_INBOX_{}_openrouter.{number}", self.prefix)
     }
 
     /// The prefix of the subjects of answers to an ingress. Different from a relay's, so that permissions can keep an

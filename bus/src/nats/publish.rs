@@ -15,7 +15,7 @@ use super::{
     connection::Connection,
     cost::Cost,
     names::{BATCH_COMMIT, BATCH_ID, BATCH_SEQUENCE},
-    relays,
+    openrouter, relays,
     store::{Message, NotStored, Store},
     streams::Wanted,
 };
@@ -74,6 +74,10 @@ impl Publisher {
 
     pub(crate) async fn announce_refusals(&self, announcement: Bytes) -> Result<(), Error> {
         relays::announce_refusals(&self.connection, &self.id, announcement).await
+    }
+
+    pub(crate) async fn openrouter_questions(&self) -> Result<relays::Questions, Error> {
+        openrouter::questions(&self.connection).await
     }
 
     pub(crate) async fn check(&self) -> Result<(), Error> {

@@ -4,8 +4,8 @@ use super::{
     connection::{ANSWER_DEADLINE, Connection},
     names::is_token,
 };
-use crate::{Error, Question};
-use async_nats::{Client, Request, RequestErrorKind, Subject, Subscriber};
+use crate::{Error, Question, relays};
+use async_nats::{Client, Request, RequestErrorKind, Subject, SubscribeError, Subscriber};
 use bytes::Bytes;
 use futures_util::StreamExt as _;
 use std::fmt::Display;
@@ -55,11 +55,21 @@ pub(super) async fn questions(connection: &Connection, relay: &str) -> Result<cr
 /// Subscribes, and returns after the server knows the subscription: a message that is sent later is received.
 async fn subscribe(connection: &Connection, subject: String) -> Result<Subscriber, Error> {
     connection.is_connected()?;
-    let failed = |why: &dyn Display| connection.error(&"cannot listen to the others", why);
     let client = &connection.client;
-    let subscriber = client.subscribe(subject).await.map_err(|error| failed(&error))?;
-    // The server handles a client's messages in order. The subject has no subscriber, so it answers at once.
-    match client.request(client.new_inbox(), Bytes::new()).await {
+    let subscriber = client.subscribe(subject).await;
+    confirmed(connection, subscriber, client.new_inbox()).await
+}
+
+/// A subscription that the server knows. `silent` is a subject without a subscriber that this client may publish to.
+pub(super) async fn confirmed(
+    connection: &Connection,
+    subscriber: Result<Subscriber, SubscribeError>,
+    silent: String,
+) -> Result<Subscriber, Error> {
+    let failed = |why: &dyn Display| connection.error(&"cannot listen to the others", why);
+    let subscriber = subscriber.map_err(|error| failed(&error))?;
+    // The server handles a client's messages in order, and answers this one at once.
+    match connection.client.request(silent, Bytes::new()).await {
         Err(error) if error.kind() != RequestErrorKind::NoResponders => Err(failed(&error)),
         _ => Ok(subscriber),
     }
@@ -76,10 +86,10 @@ impl Announcements {
     }
 }
 
-/// The questions of other relays.
-pub(crate) struct Questions {
-    subscriber: Subscriber,
-    client: Client,
+/// The questions of relays.
+pub struct Questions {
+    pub(super) subscriber: Subscriber,
+    pub(super) client: Client,
 }
 
 impl Questions {
@@ -88,10 +98,16 @@ impl Questions {
             let message = self.subscriber.next().await.ok_or_else(ended)?;
             // Without a reply subject no answer is expected.
             if let Some(to) = message.reply {
-                let reply = Reply { client: self.client.clone(), to };
+                let reply = relays::Reply::Nats(Reply { client: self.client.clone(), to });
                 return Ok(Question { question: message.payload, reply });
             }
         }
+    }
+
+    /// Unsubscribes. The messages that came already are still there.
+    pub(crate) async fn close(&mut self) {
+        // It fails without a client, and then there are no messages.
+        let _ = self.subscriber.drain().await;
     }
 }
 
@@ -108,6 +124,6 @@ pub(crate) struct Reply {
 impl Reply {
     pub(crate) async fn send(self, answer: Bytes) -> Result<(), Error> {
         let sent = self.client.publish(self.to, answer).await;
-        sent.map_err(|error| Error::new(format_args!("cannot answer another relay: {error}")))
+        sent.map_err(|error| Error::new(format_args!("cannot answer a relay: {error}")))
     }
 }

@@ -29,6 +29,8 @@ const OUTCOME: &[Label] = &[known(
     "outcome",
     "accepted delivered duplicate ignored rate_limited route_fault failed answer_lost interrupted not_understood",
 )];
+const CALL: &[Label] =
+    &[known("call", "models submit poll"), known("outcome", "ok refused unknown not_found denied failed")];
 const STATE: &[Label] = &[known("state", "delivered ignored parked ambiguous cancelled")];
 const ROUTE: &[Label] = &[Label { name: "tenant", values: Named }, Label { name: "route", values: Named }];
 
@@ -52,6 +54,12 @@ pub const CATALOGUE: &[Metric] = &[
     gauge(Ingress, "talaria_ingress_connections", &[], "Open connections of clients"),
     gauge(Ingress, "talaria_ingress_body_bytes", &[], "Bytes of callbacks' bodies in memory"),
     gauge(Ingress, "talaria_ingress_storing", &[], "Callbacks that wait for the bus"),
+    counter(
+        Ingress,
+        "talaria_openrouter_requests_total",
+        CALL,
+        "Requests to OpenRouter for jobs, by what is asked and the outcome",
+    ),
     counter(
         Relay,
         "talaria_events_planned_total",

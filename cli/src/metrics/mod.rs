@@ -135,6 +135,19 @@ impl Metric {
                     metrics::counter!(self.name, *name => value).increment(0);
                 }
             }
+            (
+                Kind::Counter,
+                [
+                    Label { name, values: Values::Known(values) },
+                    Label { name: other, values: Values::Known(others) },
+                ],
+            ) => {
+                for (value, of_other) in
+                    values.split(' ').flat_map(|value| others.split(' ').map(move |of| (value, of)))
+                {
+                    metrics::counter!(self.name, *name => value, *other => of_other).increment(0);
+                }
+            }
             (Kind::Histogram, []) => drop(metrics::histogram!(self.name)),
             (Kind::Histogram, [Label { name, values: Values::Known(values) }]) => {
                 for value in values.split(' ') {

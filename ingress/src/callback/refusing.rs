@@ -29,7 +29,7 @@ impl State {
         compressed: Option<&str>,
         body: Bytes,
     ) -> Answer {
-        let tenant = asked.tenant.ok().and_then(|name| config.tenants.get(name));
+        let tenant = config.tenants.get(asked.tenant());
         // The signature may be valid: never a 4xx for our fault.
         if tenant.is_some_and(|tenant| tenant.down().is_some())
             && why == Why::Signature(SignatureFault::Mismatch)
@@ -42,7 +42,7 @@ impl State {
             self.limits.refused(asked.client, Instant::now(), &config.ingress.limits);
             return self.limited(config, asked, Limit::RefusedPerAddress, "limited", Problem::too_many(wait));
         }
-        let reason = match asked.tenant {
+        let reason = match asked.target {
             Err(reason) => return self.misplaced(config, asked, reason),
             Ok(_) => Reason::Unauthorized(why),
         };
@@ -63,7 +63,7 @@ impl State {
     /// answer of any other, but it never counts against its address.
     pub(super) fn misdirected(&self, asked: &Asked<'_>, signer: &str, compressed: Option<&str>) -> Answer {
         self.limits.proven(asked.client, Instant::now());
-        let (result, problem) = match asked.tenant {
+        let (result, problem) = match asked.target {
             Err(reason) => (None, not_a_callback(reason)),
             Ok(_) => (Some("unauthorized"), Problem::unauthorized(compressed)),
         };

@@ -5,6 +5,7 @@
 //! - [`connecting`]: servers that are missing, foreign or insufficient.
 //! - [`limits`]: a stream that is full, repeats, messages that are too large.
 //! - [`permissions`]: the users of the page, and their limits.
+//! - [`questions`]: what relays ask ingresses, with these users.
 //! - [`page`]: the page names everything on the server.
 //! - [`process`]: `talaria ingress` and `talaria relay` as processes of their own.
 
@@ -14,6 +15,7 @@ mod limits;
 mod page;
 mod permissions;
 mod process;
+mod questions;
 mod set_up;
 
 use async_nats::jetstream::{self, Context, stream};

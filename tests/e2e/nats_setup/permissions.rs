@@ -45,14 +45,14 @@ fn with_commented_lines(configuration: &str) -> String {
 }
 
 /// A server with users, and who signs their certificates.
-struct Guarded {
+pub(super) struct Guarded {
     server: Server,
     authority: Authority,
     directory: TempDir,
 }
 
 impl Guarded {
-    async fn start(configuration: &str) -> Self {
+    pub(super) async fn start(configuration: &str) -> Self {
         let (authority, directory) = (Authority::new(), tempfile::tempdir().unwrap());
         authority.write_server(directory.path());
         assert!(configuration.contains("\"/etc/nats/"));
@@ -60,7 +60,7 @@ impl Guarded {
         Self { server: nats::server().with(&lines).start().await, authority, directory }
     }
 
-    fn written(&self, user: &str, sink: &Sink, retention: &str) -> Written {
+    pub(super) fn written(&self, user: &str, sink: &Sink, retention: &str) -> Written {
         let written = on_nats(&self.server.url(), "tls: {ca: ca.pem, cert: client.pem, key: client-key.pem}")
             .with(&format!("retention: {retention}"))
             .tenant("acme", |tenant| tenant.route("r", &sink.url("r"), "pace: off"))
@@ -84,7 +84,7 @@ impl Guarded {
         User::connect(&self.server.url(), &at, user).await
     }
 
-    fn assert_no_refusals(&self) {
+    pub(super) fn assert_no_refusals(&self) {
         let log = self.server.log();
         assert!(!log.contains("Violation"), "{log}");
     }
@@ -255,6 +255,7 @@ async fn the_users_of_the_page_can_do_nothing_else() {
         "talaria.journal.25",
         "talaria.relays.x",
         "talaria.ask.x",
+        "talaria.openrouter",
         "_INBOX_talaria_relay.x.y",
         "another.subject",
     ] {
@@ -270,6 +271,7 @@ async fn the_users_of_the_page_can_do_nothing_else() {
         "talaria.refusals.*",
         "_INBOX.>",
         "_INBOX_talaria_relay.>",
+        "_INBOX_talaria_openrouter.>",
     ] {
         user.cannot_subscribe(subject).await;
     }
@@ -285,12 +287,15 @@ async fn the_users_of_the_page_can_do_nothing_else() {
         "talaria.quarantine.25.acme",
         "talaria.refusals.x",
         "_INBOX_talaria_ingress.x.y",
+        "_INBOX_talaria_openrouter.x",
         "$JS.API.STREAM.CREATE.another",
         "another.subject",
     ] {
         user.cannot_publish(subject).await;
     }
-    for subject in [">", "talaria.events.>", "talaria.journal.>", "_INBOX_talaria_ingress.>"] {
+    for subject in
+        [">", "talaria.events.>", "talaria.journal.>", "talaria.openrouter", "_INBOX_talaria_ingress.>"]
+    {
         user.cannot_subscribe(subject).await;
     }
 
@@ -304,12 +309,24 @@ async fn the_users_of_the_page_can_do_nothing_else() {
         user.cannot_publish(&format!("$JS.API.CONSUMER.MSG.NEXT.{stream}.name")).await;
         user.cannot_publish(&format!("$JS.API.DIRECT.GET.{stream}")).await;
     }
-    for subject in ["talaria.events.25.acme.x", "talaria.journal.25", "talaria.ask.x", "another.subject"] {
+    for subject in [
+        "talaria.events.25.acme.x",
+        "talaria.journal.25",
+        "talaria.ask.x",
+        "talaria.openrouter",
+        "another.subject",
+    ] {
         user.cannot_publish(subject).await;
     }
-    for subject in
-        [">", "talaria.events.>", "talaria.journal.>", "_INBOX_talaria_ingress.>", "_INBOX_talaria_relay.>"]
-    {
+    for subject in [
+        ">",
+        "talaria.events.>",
+        "talaria.journal.>",
+        "talaria.openrouter",
+        "_INBOX_talaria_ingress.>",
+        "_INBOX_talaria_relay.>",
+        "_INBOX_talaria_openrouter.>",
+    ] {
         user.cannot_subscribe(subject).await;
     }
     for (name, before) in streams("talaria").iter().zip(before) {
