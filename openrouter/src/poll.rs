@@ -117,9 +117,8 @@ fn of_answer(job: Job<'_>, answer: &Answer, now: Timestamp, hidden: &[&str]) -> 
 
 fn of_status(job: Job<'_>, answer: &Answer, now: Timestamp) -> Reading {
     let failed = |what: String| Reading::Failed { message: format!("OpenRouter answered {what}") };
-    let document = match (parse(&answer.body), &answer.cut_short) {
-        (Ok(document), None) => document,
-        _ => return failed(format!("{} with {}", answer.status, kind(answer))),
+    let (Ok(document), None) = (parse(&answer.body), &answer.cut_short) else {
+        return failed(format!("{} with {}", answer.status, kind(answer)));
     };
     let root = document.root();
     // Of another job it would end the wrong one.

@@ -149,6 +149,7 @@ fn ledger(job: &Job) -> Vec<(prost_types::Timestamp, String)> {
 mod tests {
     use super::*;
 
+    #[expect(clippy::unnecessary_wraps, reason = "times in messages are optional")]
     fn at(seconds: i64) -> Option<prost_types::Timestamp> {
         Some(prost_types::Timestamp { seconds, nanos: 0 })
     }

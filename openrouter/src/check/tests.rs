@@ -82,6 +82,7 @@ fn sound_is_always_said_to_models_that_have_it_and_never_to_others() {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a table of faults")]
 fn a_fault_is_named_with_what_is_allowed_and_what_to_do() {
     let silent = VideoModel { generate_audio: Some(false), seed: None, ..veo() };
     let upscaler = VideoModel {

@@ -125,8 +125,8 @@ pub(crate) fn submitted(
 pub(crate) fn interrupted(job: &Job, now: Timestamp) -> Job {
     let mut job = changed(job, now);
     job.set_state(JobState::Unknown);
-    job.reason = "the relay ended before OpenRouter's answer was recorded: OpenRouter may have made the job"
-        .to_owned();
+    job.reason =
+        because("the relay ended before OpenRouter's answer was recorded: OpenRouter may have made the job");
     job
 }
 

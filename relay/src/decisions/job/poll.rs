@@ -82,7 +82,7 @@ pub(crate) fn polled(
             job.reason = because(&format!("OpenRouter refuses the key (openrouter.api_key): {why}"));
         }
         Some(Outcome::Failed(why)) => job.reason = because(&format!("the last poll failed: {why}")),
-        None => job.reason = "the last poll had no answer that is understood".to_owned(),
+        None => job.reason = because("the last poll had no answer that is understood"),
     }
     // A bound, because the wait is OpenRouter's word.
     let asked = Duration::from_millis(answer.retry_after_ms).min(settings.slowest.max(settings.every));

@@ -254,7 +254,9 @@ impl Machine {
         let mut open = [0; 3];
         for job in self.state.jobs() {
             let of = job::OPEN_STATES.iter().zip(&mut open).find(|(state, _)| **state == job.state());
-            of.into_iter().for_each(|(_, count)| *count += 1);
+            if let Some((_, count)) = of {
+                *count += 1;
+            }
         }
         open
     }

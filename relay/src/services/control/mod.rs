@@ -42,23 +42,26 @@ pub(crate) struct ControlServer {
     cluster: Cluster,
 }
 
-async fn done<T: Send + 'static>(
+fn done<T: Send + 'static>(
     work: impl Future<Output = Result<T, Error>> + Send + 'static,
-) -> Result<Response<T>, Status> {
-    finish(work, DEADLINE).await
+) -> impl Future<Output = Result<Response<T>, Status>> + Send {
+    finish(work, DEADLINE)
 }
 
 /// Runs a command to its end, even if the caller leaves: it may have begun in several partitions.
-pub(super) async fn finish<T: Send + 'static>(
+pub(super) fn finish<T: Send + 'static>(
     work: impl Future<Output = Result<T, Error>> + Send + 'static,
     deadline: Duration,
-) -> Result<Response<T>, Status> {
-    match tokio::time::timeout(deadline, tokio::spawn(work)).await {
-        Ok(Ok(outcome)) => Ok(Response::new(outcome?)),
-        Ok(Err(_)) => Err(Status::internal("what was asked for broke off; the log says why")),
-        Err(_) => Err(Status::unavailable(
-            "the bus takes long, and it may still be done: see what is there before you ask again",
-        )),
+) -> impl Future<Output = Result<Response<T>, Status>> + Send {
+    let work = tokio::spawn(work);
+    async move {
+        match tokio::time::timeout(deadline, work).await {
+            Ok(Ok(outcome)) => Ok(Response::new(outcome?)),
+            Ok(Err(_)) => Err(Status::internal("what was asked for broke off; the log says why")),
+            Err(_) => Err(Status::unavailable(
+                "the bus takes long, and it may still be done: see what is there before you ask again",
+            )),
+        }
     }
 }
 

@@ -206,8 +206,8 @@ impl JobService for JobServer {
 /// A bound of a period, if it is a time.
 fn time(at: Option<prost_types::Timestamp>, name: &str) -> Result<Option<Timestamp>, Error> {
     let Some(at) = at else { return Ok(None) };
-    let read = i32::try_from(at.nanos).ok().and_then(|nanos| Timestamp::new(at.seconds, nanos).ok());
-    read.map(Some).ok_or_else(|| Error::Invalid(format!("{name} is not a time")))
+    let read = Timestamp::new(at.seconds, at.nanos);
+    read.map(Some).map_err(|_| Error::Invalid(format!("{name} is not a time")))
 }
 
 fn job_id(tenant: &str, request_id: &str) -> String {

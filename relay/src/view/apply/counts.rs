@@ -22,7 +22,8 @@ type CostKey = (i64, String, String, String);
 struct Cost {
     partition: u16,
     events: i64,
-    without_cost: i64,
+    /// Those that did not say their cost.
+    unknown: i64,
     micros: i64,
 }
 
@@ -58,7 +59,7 @@ impl Counts {
         let cost = self.costs.entry((day, event.tenant.clone(), model, routes.join(", "))).or_default();
         cost.partition = partition;
         cost.events += 1;
-        cost.without_cost += i64::from(event.cost_micros.is_none());
+        cost.unknown += i64::from(event.cost_micros.is_none());
         cost.micros = cost.micros.saturating_add(event.cost_micros.unwrap_or(0));
     }
 
@@ -85,8 +86,8 @@ impl Counts {
                  without_cost = without_cost + excluded.without_cost, micros = micros + excluded.micros",
         )?;
         for ((day, tenant, model, routes), cost) in self.costs {
-            let Cost { partition, events, without_cost, micros } = cost;
-            statement.execute((day, tenant, model, routes, partition, events, without_cost, micros))?;
+            let Cost { partition, events, unknown, micros } = cost;
+            statement.execute((day, tenant, model, routes, partition, events, unknown, micros))?;
         }
         Ok(())
     }
