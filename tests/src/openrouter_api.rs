@@ -314,9 +314,10 @@ impl Inner {
 
     fn polling_url(&self, id: &str) -> String {
         let path = format!("{BASE}/videos/{id}");
-        match *self.relative_polling_url.lock().unwrap() {
-            true => path,
-            false => format!("http://{}{path}", self.address.lock().unwrap().unwrap()),
+        if *self.relative_polling_url.lock().unwrap() {
+            path
+        } else {
+            format!("http://{}{path}", self.address.lock().unwrap().unwrap())
         }
     }
 

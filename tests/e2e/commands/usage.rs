@@ -8,6 +8,7 @@ use talaria_tests::{
 };
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a table of wrong usages")]
 fn exit_codes_depend_on_the_failure() {
     let written = stack()
         .tenant("acme", |t| t.route("r", "http://127.0.0.1:1/webhooks/r", ""))

@@ -223,6 +223,7 @@ async fn an_ingress_without_permission_to_create_streams_fails_clearly_and_one_w
 }
 
 #[tokio::test(flavor = "multi_thread")]
+#[expect(clippy::too_many_lines, reason = "one account after the other does all that it may")]
 async fn the_users_of_the_page_can_do_nothing_else() {
     let sink = Sink::start().await;
     let guarded = Guarded::start(&with_commented_lines(&on_the_page())).await;

@@ -36,25 +36,25 @@ impl OnSubmit {
     /// 402, because the account is empty.
     pub fn no_credits() -> Self {
         let message = "Insufficient credits. Add more using https://openrouter.ai/settings/credits";
-        Self::Refuse(402, None, error(402, message, json!({"limit_source": "openrouter_credits"})))
+        Self::Refuse(402, None, error(402, message, &json!({"limit_source": "openrouter_credits"})))
     }
 
     /// 402, because the key's limit is reached.
     pub fn key_limit() -> Self {
         let metadata = json!({"limit_source": "openrouter_key_limit"});
-        Self::Refuse(402, None, error(402, "Key limit exceeded", metadata))
+        Self::Refuse(402, None, error(402, "Key limit exceeded", &metadata))
     }
 
     /// 402, because too much is under way.
     pub fn in_flight_budget(retry_after: &'static str) -> Self {
         let metadata =
             json!({"limit_source": "openrouter_in_flight_budget", "reason": "in_flight_budget_exhausted"});
-        Self::Refuse(402, Some(retry_after), error(402, "In-flight budget exhausted", metadata))
+        Self::Refuse(402, Some(retry_after), error(402, "In-flight budget exhausted", &metadata))
     }
 
     /// 429.
     pub fn too_many(retry_after: Option<&'static str>) -> Self {
-        Self::Refuse(429, retry_after, error(429, "Rate limit exceeded", Value::Null))
+        Self::Refuse(429, retry_after, error(429, "Rate limit exceeded", &Value::Null))
     }
 
     pub(super) fn refusal(&self) -> Option<Response> {
@@ -90,7 +90,7 @@ pub enum OnPoll {
 impl OnPoll {
     /// 401, as for a key that was revoked.
     pub fn revoked() -> Self {
-        Self::Refuse(401, None, error(401, "User not found.", Value::Null))
+        Self::Refuse(401, None, error(401, "User not found.", &Value::Null))
     }
 
     pub(super) fn refusal(&self, id: &str) -> Option<Response> {
@@ -157,19 +157,19 @@ impl End {
 }
 
 /// The usual form of an error.
-fn error(code: u16, message: &str, metadata: Value) -> Value {
+fn error(code: u16, message: &str, metadata: &Value) -> Value {
     json!({
         "error": {"code": code, "message": message, "metadata": metadata},
         "user_id": "user_2wHoseAccountItIs",
     })
 }
 
-pub(super) fn refusal(status: u16, message: &str, metadata: Value) -> Response {
+pub(super) fn refusal(status: u16, message: &str, metadata: &Value) -> Response {
     answer(status, None, &error(status, message, metadata))
 }
 
 /// The form of an error that the schema found.
-pub(super) fn schema_fault(path: Value, message: &str) -> Response {
+pub(super) fn schema_fault(path: &Value, message: &str) -> Response {
     let faults = json!([{"code": "invalid_type", "path": path, "message": message}]).to_string();
     answer(400, None, &json!({"success": false, "error": {"name": "ZodError", "message": faults}}))
 }
@@ -200,9 +200,9 @@ pub(super) fn lost() -> ! {
 /// The answer to a request without the key.
 pub(super) fn unauthorized(headers: &HeaderMap) -> Option<Response> {
     match headers.get(header::AUTHORIZATION) {
-        None => Some(refusal(401, "No cookie auth credentials found", Value::Null)),
+        None => Some(refusal(401, "No cookie auth credentials found", &Value::Null)),
         Some(value) if value != format!("Bearer {KEY}").as_str() => {
-            Some(refusal(401, "User not found.", Value::Null))
+            Some(refusal(401, "User not found.", &Value::Null))
         }
         Some(_) => None,
     }

@@ -57,22 +57,24 @@ pub fn models() -> Value {
 
 /// The refusal of a request that OpenRouter would refuse.
 pub(super) fn refuse(models: &Value, request: &Value) -> Option<Response> {
-    let Some(id) = request["model"].as_str() else { return Some(schema_fault(json!(["model"]), "Required")) };
+    let Some(id) = request["model"].as_str() else {
+        return Some(schema_fault(&json!(["model"]), "Required"));
+    };
     let Some(model) = models["data"].as_array().unwrap().iter().find(|model| model["id"] == id) else {
-        return Some(refusal(400, &format!("Model {id} does not exist"), Value::Null));
+        return Some(refusal(400, &format!("Model {id} does not exist"), &Value::Null));
     };
     for (index, frame) in request["frame_images"].as_array().into_iter().flatten().enumerate() {
         let is_documented = frame["type"] == "image_url"
             && frame["image_url"]["url"].is_string()
             && (frame["frame_type"] == "first_frame" || frame["frame_type"] == "last_frame");
         if !is_documented {
-            return Some(schema_fault(json!(["frame_images", index]), "Invalid input"));
+            return Some(schema_fault(&json!(["frame_images", index]), "Invalid input"));
         }
     }
     for reference in request["input_references"].as_array().into_iter().flatten() {
         let url = reference["video_url"]["url"].as_str().unwrap_or_default();
         if url.starts_with("data:") {
-            return Some(refusal(400, "Invalid reference URL. Only HTTPS URLs are allowed", Value::Null));
+            return Some(refusal(400, "Invalid reference URL. Only HTTPS URLs are allowed", &Value::Null));
         }
     }
     for (name, allowed) in [
@@ -84,12 +86,12 @@ pub(super) fn refuse(models: &Value, request: &Value) -> Option<Response> {
         let (given, allowed) = (&request[name], &model[allowed]);
         if !given.is_null() && allowed.as_array().is_some_and(|allowed| !allowed.contains(given)) {
             let message = format!("Unsupported {name}: {given}. Supported values: {allowed}");
-            return Some(refusal(400, &message, json!({"failed_routing_step": name, "routing_funnel": []})));
+            return Some(refusal(400, &message, &json!({"failed_routing_step": name, "routing_funnel": []})));
         }
     }
     for flag in ["generate_audio", "seed"] {
         if !request[flag].is_null() && model[flag] != true {
-            return Some(refusal(400, &format!("Unsupported parameter: {flag}"), Value::Null));
+            return Some(refusal(400, &format!("Unsupported parameter: {flag}"), &Value::Null));
         }
     }
     None

@@ -61,7 +61,7 @@ async fn submit(State(api): State<Arc<Inner>>, headers: HeaderMap, body: Bytes) 
     }
     let request: Value = match serde_json::from_slice(&body) {
         Ok(request) => request,
-        Err(error) => return refusal(400, &error.to_string(), Value::Null),
+        Err(error) => return refusal(400, &error.to_string(), &Value::Null),
     };
     let catalogue = api.models.lock().unwrap().clone().unwrap_or_else(models);
     if let Some(refused) = catalogue::refuse(&catalogue, &request) {
@@ -139,7 +139,7 @@ async fn content(
         .unwrap_or(0);
     if index >= videos {
         let message = format!("Video index {index} out of range ({videos} videos available)");
-        return refusal(400, &message, Value::Null);
+        return refusal(400, &message, &Value::Null);
     }
     let video = api.content.lock().unwrap().clone();
     let video = video.unwrap_or_else(|| Bytes::from_static(b"\0\0\0\x18ftypisom\0\0\0\0isomiso2a video"));
