@@ -139,9 +139,11 @@ impl Builder {
         }
         text += "tenants:\n";
         for Tenant { name, routes, networks, openrouter } in &self.tenants {
-            text += &format!(
-                "  {name}:\n    openrouter:\n      secrets: [{{file: openrouter-{name}}}]\n{openrouter}"
-            );
+            let secrets = format!("secrets: [{{file: openrouter-{name}}}]");
+            text += &match openrouter.as_str() {
+                "" => format!("  {name}:\n    openrouter: {{{secrets}}}\n"),
+                keys => format!("  {name}:\n    openrouter:\n      {secrets}\n{keys}"),
+            };
             text += &format!("    networks: [{}]\n", networks.as_deref().unwrap_or("loopback"));
             if !routes.is_empty() {
                 text += &format!("    routes:\n{routes}");

@@ -275,7 +275,7 @@ fn ways(method: &str, own: &Known, others: &Known, of_all: &str) -> Vec<Asked> {
         "ListCosts" => by_name(|tenant| ListCostsRequest { tenant: tenant.into(), ..Default::default() }),
         "SubmitJob" => by_name(|tenant| SubmitJobRequest {
             tenant: tenant.into(),
-            request_id: "the same".into(),
+            request_id: "the-same".into(),
             video: Some(VideoRequest {
                 model: "google/veo-3.1".into(),
                 prompt: "a lighthouse".into(),
