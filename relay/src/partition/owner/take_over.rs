@@ -128,14 +128,15 @@ impl Replay {
             let commits = reading.await.map_err(|_| TakeOverError::Stopped)??;
             let Some(newest) = commits.last() else { return Ok(()) };
             self.last = newest.seq;
-            // Decoding takes as long as applying: the next commits are decoded on another thread meanwhile.
+            // Decoding takes as long as applying: the next commits are decoded on another thread meanwhile. The runtime begins
+            // a spawned task only when this one yields.
             reading = read(self.last);
+            tokio::task::yield_now().await;
             for committed in &commits {
                 committed.commit.records.iter().for_each(|record| self.state.apply(record));
                 self.state.close();
                 self.state.committed(committed.seq);
             }
-            tokio::task::yield_now().await;
         }
     }
 }
