@@ -21,6 +21,7 @@ struct OtherRelay {
     run: u64,
     is_leaving: bool,
     owned: BTreeMap<Partition, Floors>,
+    prepared: BTreeSet<Partition>,
     /// Our beats that came back since.
     missed: u32,
 }
@@ -64,8 +65,12 @@ pub(crate) enum OwnerStatus {
 pub(crate) struct Assignment {
     /// To be owned, and claimed by no other relay.
     pub take: BTreeSet<Partition>,
+    /// To be owned, but another relay still claims it.
+    pub prepare: BTreeSet<Partition>,
     /// To be owned by another relay.
     pub give: BTreeSet<Partition>,
+    /// Those of `give` whose next owner has read their journal, or that have no next owner.
+    pub ready: BTreeSet<Partition>,
     /// The number of partitions to be owned.
     pub wanted: usize,
 }
@@ -90,15 +95,16 @@ impl Hearing {
                 }
             };
         }
+        let partition = |number: u32| Partition::new(u16::try_from(number).ok()?, self.partitions);
         let owned = announced.owned.iter().filter_map(|owned| {
-            let number = u16::try_from(owned.partition).ok()?;
             let floors = Floors { events: owned.events_floor, journal: owned.journal_floor };
-            Some((Partition::new(number, self.partitions)?, floors))
+            Some((partition(owned.partition)?, floors))
         });
         let heard = OtherRelay {
             run: announced.run,
             is_leaving: announced.leaving,
             owned: owned.collect(),
+            prepared: announced.prepared.iter().copied().filter_map(partition).collect(),
             missed: 0,
         };
         match self.others.insert(relay.to_owned(), heard.clone()) {
@@ -171,12 +177,15 @@ impl Hearing {
                 // A relay that leaves gives its partitions up even if there is no other relay.
                 if !is_ours {
                     assignment.give.insert(partition);
+                    let next = owner.and_then(|owner| self.others.get(*owner));
+                    if next.is_none_or(|next| next.prepared.contains(&partition)) {
+                        assignment.ready.insert(partition);
+                    }
                 }
-            } else if is_ours
-                && self.has_listened()
-                && !self.alive().any(|(_, heard)| heard.owned.contains_key(&partition))
-            {
-                assignment.take.insert(partition);
+            } else if is_ours && self.has_listened() {
+                let is_claimed = self.alive().any(|(_, heard)| heard.owned.contains_key(&partition));
+                let wanted = if is_claimed { &mut assignment.prepare } else { &mut assignment.take };
+                wanted.insert(partition);
             }
         }
         assignment

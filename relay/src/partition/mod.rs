@@ -12,7 +12,7 @@
 //! - [`owner`]: the task that feeds the machine, appends its records and performs its actions; [`clock_guard`]: whether the
 //!   wall clock is believed; [`recent`]: events that need not be read back.
 //! - [`assignment`]: the partitions that each relay should own; [`supervisor`]: acts on it, and reports [`health`];
-//!   [`housekeeping`]: trims the streams.
+//!   [`handover`]: between relays that work; [`housekeeping`]: trims the streams.
 //! - [`in_flight`]: the limit of deliveries in flight, over all partitions.
 //! - [`handle`]: the interface of owners to the rest of the relay.
 
@@ -20,6 +20,7 @@ mod agenda;
 mod assignment;
 mod clock_guard;
 pub(crate) mod handle;
+mod handover;
 pub(crate) mod health;
 mod housekeeping;
 pub(crate) mod in_flight;

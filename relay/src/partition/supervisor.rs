@@ -1,8 +1,9 @@
 //! The supervisor: opens and closes owners as [`super::assignment`] decides, and announces them to the other relays.
 
 use super::{
-    assignment::{Hearing, News},
+    assignment::{Assignment, Hearing, News},
     handle::{Owners, Ownership},
+    handover::{Giving, Preparations},
     health::Health,
     housekeeping::{self, Lost, Progress},
     owner::{Ended, Needs, TakeOverError, Tools, take_over},
@@ -20,7 +21,7 @@ use talaria_telemetry::LogLimiter;
 use tokio::{
     sync::{Semaphore, mpsc, watch},
     task::JoinSet,
-    time::{MissedTickBehavior, interval},
+    time::{Instant, MissedTickBehavior, interval},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -54,6 +55,8 @@ pub(crate) struct Supervisor {
     health: watch::Sender<Health>,
     hearing: Hearing,
     slots: BTreeMap<Partition, Slot>,
+    preparations: Preparations,
+    giving: Giving,
     tasks: JoinSet<(Partition, Option<Ended>)>,
     faults: BTreeMap<Partition, String>,
     takeovers: Arc<Semaphore>,
@@ -86,6 +89,7 @@ pub(crate) async fn run(
     tokio::pin!(housekeeping);
     let hearing = Hearing::new(identity, tools.bus.partitions());
     let heard = watch::Sender::new(hearing.clone());
+    let preparations = Preparations::new(tools.bus.clone());
     let mut supervisor = Supervisor {
         hearing,
         tools,
@@ -93,6 +97,8 @@ pub(crate) async fn run(
         ownership,
         health,
         slots: BTreeMap::new(),
+        preparations,
+        giving: Giving::default(),
         tasks: JoinSet::new(),
         faults: BTreeMap::new(),
         takeovers: Arc::new(Semaphore::new(TAKEOVERS)),
@@ -125,6 +131,7 @@ pub(crate) async fn run(
                 None => announcements = supervisor.listen().await,
             },
             Some(ended) = supervisor.tasks.join_next() => supervisor.ended(ended.ok(), is_leaving).await,
+            () = supervisor.preparations.read() => supervisor.announce(is_leaving).await,
             Some(report) = reported.recv() => supervisor.reported(report, is_leaving).await,
             // The takeover fails and logs the fault. Until it is mended, new events would pass for planned ones.
             Some(lost) = lost.recv() => match lost {
@@ -206,7 +213,13 @@ impl Supervisor {
             }
         });
         let run = self.tools.bus.identity().run;
-        let announcement = RelayAnnouncement { run, number: self.number, leaving, owned: owned.collect() };
+        let announcement = RelayAnnouncement {
+            run,
+            number: self.number,
+            leaving,
+            owned: owned.collect(),
+            prepared: self.preparations.done().map(|partition| u32::from(partition.number())).collect(),
+        };
         if let Err(error) = self.tools.bus.announce(announcement.encode_to_vec().into()).await {
             tracing::debug!(%error, "announcement failed");
         }
@@ -253,19 +266,21 @@ impl Supervisor {
             return;
         }
         self.heard.send_replace(self.hearing.clone());
-        let (take, give, wanted) = if self.is_alone {
-            let all: BTreeSet<Partition> = Partition::all(self.tools.bus.partitions()).collect();
-            let owned = self.owned();
-            if is_leaving {
-                (BTreeSet::new(), owned, 0)
-            } else {
-                (all.difference(&owned).copied().collect(), BTreeSet::new(), all.len())
-            }
+        let owned = self.owned();
+        let Assignment { take, prepare, give, mut ready, wanted } = if !self.is_alone {
+            self.hearing.assign(&owned, is_leaving)
+        } else if is_leaving {
+            Assignment { give: owned.clone(), ready: owned, ..Assignment::default() }
         } else {
-            let assignment = self.hearing.assign(&self.owned(), is_leaving);
-            (assignment.take, assignment.give, assignment.wanted)
+            let all: BTreeSet<Partition> = Partition::all(self.tools.bus.partitions()).collect();
+            let take = all.difference(&owned).copied().collect();
+            Assignment { take, wanted: all.len(), ..Assignment::default() }
         };
-        for partition in give {
+        // Nothing is lost when a takeover that is under way here is done elsewhere.
+        let is_opening =
+            |partition: &Partition| self.slots.get(partition).is_some_and(|it| it.needs.is_none());
+        ready.extend(give.iter().copied().filter(is_opening));
+        for partition in self.giving.due(&give, &ready, Instant::now()) {
             if let Some(slot) = self.slots.get(&partition) {
                 slot.stop.cancel();
             }
@@ -273,6 +288,7 @@ impl Supervisor {
         for partition in take {
             self.open(partition);
         }
+        self.preparations.prepare(prepare);
         let owned = self.slots.values().filter(|slot| slot.needs.is_some()).count();
         let wanted = (self.is_alone || self.hearing.has_listened()).then_some(wanted);
         let fault = self.faults.values().next().cloned();
@@ -297,16 +313,22 @@ impl Supervisor {
         let (tools, owners) = (self.tools.clone(), self.owners.clone());
         let (takeovers, reports) = (Arc::clone(&self.takeovers), self.reports.clone());
         let heard = (!self.is_alone).then(|| self.heard.subscribe());
+        let mut preparation = self.preparations.take(partition);
         self.tasks.spawn(async move {
             let mut backoff = Backoff::new(RETRY_DELAYS.0, RETRY_DELAYS.1);
             let (running, owner, needs) = loop {
                 if stop.is_cancelled() {
                     return (partition, None);
                 }
+                let preparation = preparation.take();
                 let takeover = async {
                     // Never closed.
                     let _turn = takeovers.acquire().await;
-                    take_over(tools.clone(), partition, heard.clone(), &stop).await
+                    let prepared = match preparation {
+                        Some(preparation) => preparation.finish().await,
+                        None => None,
+                    };
+                    take_over(tools.clone(), partition, heard.clone(), prepared, &stop).await
                 };
                 match takeover.await {
                     Ok(owned) => break owned,

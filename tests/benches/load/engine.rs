@@ -16,8 +16,17 @@ use talaria_tests::{stack::Stack, until_within};
 /// How long a million deliveries may take to be planned.
 const PATIENCE: std::time::Duration = std::time::Duration::from_secs(600);
 
-pub async fn run() -> Vec<Measured> {
-    vec![neighbours::run().await, lanes::run().await, waiting::run().await]
+/// The parts, in the order of the page.
+pub const PARTS: [&str; 3] = ["neighbours", "lanes", "waiting"];
+
+/// Measures one part.
+pub async fn run(part: &str) -> Measured {
+    match part {
+        "neighbours" => neighbours::run().await,
+        "lanes" => lanes::run().await,
+        "waiting" => waiting::run().await,
+        other => panic!("{other} is none of {PARTS:?}"),
+    }
 }
 
 /// So many names.

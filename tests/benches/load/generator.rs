@@ -57,6 +57,8 @@ pub struct Sent {
     job: String,
     /// In microseconds since 1970.
     pub at: u64,
+    /// How long it took from then to the answer.
+    pub took: Duration,
 }
 
 impl Sent {
@@ -136,8 +138,9 @@ pub async fn paced(ingress: SocketAddr, load: &Load, rate: f64) -> Vec<Sent> {
                 let due = start + Duration::from_secs_f64(turn as f64 / rate);
                 let late = due.elapsed();
                 tokio::time::sleep_until(due).await;
-                sent.push(Sent { tenant, job, at: now() - u64::try_from(late.as_micros()).unwrap() });
+                let (at, begun) = (now() - u64::try_from(late.as_micros()).unwrap(), Instant::now());
                 connection.exchange(&request).await;
+                sent.push(Sent { tenant, job, at, took: late + begun.elapsed() });
             }
             sent
         }

@@ -1,6 +1,7 @@
 //! The cost of Talaria and of the programs for comparison, side by side in one run. `make bench` runs it but
 //! for the last part, `make bench-nats` and `make bench-engine` run a part alone; the arguments are those of `up`, `nats`
-//! and `engine` that are asked for, or nothing for the first two.
+//! and `engine` that are asked for, or nothing for the first two. A piece of `nats` or `engine`, such as `nats/through`, is
+//! measured alone and not written into the page.
 //!
 //! Everything goes over loopback, to processes that the run itself starts, and is bounded in number or time. Each
 //! acknowledged callback is looked for at the end, after a kill -9.
@@ -71,13 +72,21 @@ async fn main() {
 
 /// Measures the requested parts, and writes the results.
 async fn measure(parts: &[&str]) {
+    // On the disk that the project is on: /tmp may be memory.
+    tempfile::env::override_temp_dir(Path::new(env!("CARGO_TARGET_TMPDIR"))).unwrap();
+    let (pieces, parts): (Vec<&str>, Vec<&str>) = parts.iter().partition(|part| part.contains('/'));
+    for piece in &pieces {
+        match piece.split_once('/') {
+            Some(("nats", piece)) => report::print("over NATS", &[nats::run(piece).await]),
+            Some(("engine", piece)) => report::print("Talaria", &[engine::run(piece).await]),
+            _ => panic!("{piece} is no piece of nats or engine"),
+        }
+    }
     if let Some(other) = parts.iter().find(|part| !["up", "nats", "engine"].contains(part)) {
         panic!("{other} is none of up, nats and engine");
     }
     // The engine alone takes as long as the others together.
-    let asked = |part| parts.contains(&part) || parts.is_empty() && part != "engine";
-    // On the disk that the project is on: /tmp may be memory.
-    tempfile::env::override_temp_dir(Path::new(env!("CARGO_TARGET_TMPDIR"))).unwrap();
+    let asked = |part| parts.contains(&part) || parts.is_empty() && pieces.is_empty() && part != "engine";
     if asked("up") {
         let mut rows = ingest::run().await;
         rows.extend(forward::run().await);
@@ -85,10 +94,18 @@ async fn measure(parts: &[&str]) {
         report::write(&rows);
     }
     if asked("nats") {
-        report::write_nats(&nats::run().await);
+        let mut measured = Vec::new();
+        for part in nats::PARTS {
+            measured.push(nats::run(part).await);
+        }
+        report::write_nats(&measured);
     }
     if asked("engine") {
-        report::write_engine(&engine::run().await);
+        let mut measured = Vec::new();
+        for part in engine::PARTS {
+            measured.push(engine::run(part).await);
+        }
+        report::write_engine(&measured);
     }
 }
 

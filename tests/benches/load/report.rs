@@ -115,6 +115,11 @@ pub fn write_engine(measured: &[Measured]) {
     put(BEGIN_ENGINE, &explained("Talaria", measured));
 }
 
+/// Prints results that are not written into the page.
+pub fn print(ours: &str, measured: &[Measured]) {
+    println!("{}", explained(ours, measured));
+}
+
 fn explained(ours: &str, measured: &[Measured]) -> String {
     let how: String = measured.iter().map(|measured| format!("- {}\n", wrapped(&measured.how))).collect();
     let rows = measured.iter().flat_map(|measured| &measured.rows);

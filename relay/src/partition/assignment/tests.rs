@@ -13,7 +13,7 @@ fn announcement(run: u64, owned: impl IntoIterator<Item = Partition>, leaving: b
         events_floor: 7 + u64::from(partition.number()),
         journal_floor: 9,
     });
-    RelayAnnouncement { run, number: 1, leaving, owned: owned.collect() }
+    RelayAnnouncement { run, number: 1, leaving, owned: owned.collect(), prepared: Vec::new() }
 }
 
 /// One of the relay's own beats comes back.
@@ -103,6 +103,27 @@ fn a_newcomer_is_given_its_share_and_nothing_else_moves() {
     let both = a.assign(&all(), false);
     assert!(alone.give.is_subset(&both.give), "nothing comes back");
     assert!((10..33).contains(&(64 - both.give.len())), "{}", both.give.len());
+}
+
+#[test]
+fn a_partition_is_given_once_its_next_owner_has_read_its_journal() {
+    let mut leaving = hearing("a");
+    assert_eq!(leaving.assign(&all(), true).ready, all(), "there is no next owner");
+    leaving.hear("b", &announcement(1, [], false));
+    let assignment = leaving.assign(&all(), true);
+    assert_eq!((assignment.give, assignment.ready.len()), (all(), 0));
+    leaving.hear("b", &RelayAnnouncement { prepared: vec![3, 9, 64], ..announcement(1, [], false) });
+    let ready = leaving.assign(&all(), true).ready;
+    assert_eq!(ready.into_iter().map(Partition::number).collect::<Vec<_>>(), [3, 9]);
+
+    let mut next = hearing("b");
+    next.hear("a", &announcement(1, all(), true));
+    let assignment = next.assign(&BTreeSet::new(), false);
+    assert_eq!((assignment.take.len(), assignment.prepare), (0, all()));
+    next.hear("a", &announcement(1, all().into_iter().skip(5), true));
+    let assignment = next.assign(&BTreeSet::new(), false);
+    assert_eq!((assignment.take.len(), assignment.prepare.len()), (5, 59));
+    assert!(next.assign(&BTreeSet::new(), true).prepare.is_empty(), "it leaves, too");
 }
 
 #[test]

@@ -18,7 +18,7 @@ mod take_over;
 mod upkeep;
 
 pub(crate) use sender::Sender;
-pub(crate) use take_over::{TakeOverError, take_over};
+pub(crate) use take_over::{Replay, TakeOverError, take_over};
 
 use super::{
     clock_guard::ClockGuard,

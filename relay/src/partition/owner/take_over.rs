@@ -29,15 +29,16 @@ const OWNER_CHECK_INTERVAL: Duration = Duration::from_millis(200);
 
 /// Reads a partition's journal to its end, and takes the partition over. Attempts that are under way in the journal were
 /// interrupted. If the journal names another relay as the owner, waits until that one has given the partition up or is gone,
-/// by the announcements in `heard`; `None` if there are no other relays.
+/// by the announcements in `heard`; `None` if there are no other relays. `prepared` is what was read of the journal before.
 pub(crate) async fn take_over(
     tools: Tools,
     partition: Partition,
     heard: Option<watch::Receiver<Hearing>>,
+    prepared: Option<Replay>,
     stop: &CancellationToken,
 ) -> Result<(Running, Owner, watch::Receiver<Needs>), TakeOverError> {
     let identity = tools.bus.identity().clone();
-    let (state, mut last) = replay(&tools.bus, partition, heard, stop).await?;
+    let Replay { state, mut last } = replay(&tools.bus, partition, heard, prepared, stop).await?;
     check_events(&tools.bus, partition, &state).await?;
     let previous = state.owner().map(|(relay, run)| (relay.to_owned(), run));
     let config = Arc::clone(&tools.config.borrow());
@@ -102,57 +103,85 @@ pub(crate) async fn take_over(
     Ok((running, Owner::new(partition, requests, committed_now), needed_now))
 }
 
-/// The state at the end of a partition's journal, once no other relay owns the partition, and the last commit.
+/// A partition's journal as far as it was read.
+#[derive(Default)]
+pub(crate) struct Replay {
+    state: State,
+    /// The last commit.
+    last: u64,
+}
+
+impl Replay {
+    /// Reads a partition's journal to its end.
+    pub(crate) async fn read(bus: &Bus, partition: Partition) -> Result<Self, TakeOverError> {
+        let mut replay = Self::default();
+        replay.read_on(bus, partition).await?;
+        Ok(replay)
+    }
+
+    /// Reads from the last commit to the end.
+    async fn read_on(&mut self, bus: &Bus, partition: Partition) -> Result<(), TakeOverError> {
+        let read = |after| {
+            let bus = bus.clone();
+            tokio::spawn(async move { bus.read(partition, after, REPLAYED).await })
+        };
+        let mut reading = read(self.last);
+        loop {
+            let commits = reading.await.map_err(|_| TakeOverError::Stopped)??;
+            let Some(newest) = commits.last() else { return Ok(()) };
+            self.last = newest.seq;
+            // Decoding takes as long as applying: the next commits are decoded on another thread meanwhile. The runtime begins
+            // a spawned task only when this one yields.
+            reading = read(self.last);
+            tokio::task::yield_now().await;
+            for committed in &commits {
+                committed.commit.records.iter().for_each(|record| self.state.apply(record));
+                self.state.close();
+                self.state.committed(committed.seq);
+            }
+        }
+    }
+}
+
+/// The whole journal of a partition, once no other relay owns the partition.
 async fn replay(
     bus: &Bus,
     partition: Partition,
     heard: Option<watch::Receiver<Hearing>>,
+    prepared: Option<Replay>,
     stop: &CancellationToken,
-) -> Result<(State, u64), TakeOverError> {
-    let (mut state, mut last) = (State::default(), 0);
-    let read = |after| {
-        let bus = bus.clone();
-        tokio::spawn(async move { bus.read(partition, after, REPLAYED).await })
-    };
-    let mut reading = read(last);
+) -> Result<Replay, TakeOverError> {
+    let read_before = prepared.as_ref().map(|prepared| prepared.last);
+    let mut replay = prepared.unwrap_or_default();
     // The run of a silent owner, and our number of beats when it was first seen silent.
     let mut silent: Option<(u64, u32)> = None;
     loop {
-        let commits = reading.await.map_err(|_| TakeOverError::Stopped)??;
-        let Some(newest) = commits.last() else {
-            let owner = state.owner().filter(|(relay, _)| *relay != bus.identity().relay);
-            let (Some((relay, run)), Some(heard)) = (owner, &heard) else { break };
-            {
-                let heard = heard.borrow();
-                match heard.owner(partition, relay, run) {
-                    OwnerStatus::Gone => break,
-                    OwnerStatus::Claims => return Err(TakeOverError::Claimed),
-                    OwnerStatus::Silent => {
-                        let known = silent.filter(|(silent, _)| *silent == run);
-                        let (_, since) = *silent.insert(known.unwrap_or((run, heard.beats())));
-                        if heard.is_gone_since(since) {
-                            break;
-                        }
+        replay.read_on(bus, partition).await?;
+        let owner = replay.state.owner().filter(|(relay, _)| *relay != bus.identity().relay);
+        let (Some((relay, run)), Some(heard)) = (owner, &heard) else { break };
+        {
+            let heard = heard.borrow();
+            match heard.owner(partition, relay, run) {
+                OwnerStatus::Gone => break,
+                OwnerStatus::Claims => return Err(TakeOverError::Claimed),
+                OwnerStatus::Silent => {
+                    let known = silent.filter(|(silent, _)| *silent == run);
+                    let (_, since) = *silent.insert(known.unwrap_or((run, heard.beats())));
+                    if heard.is_gone_since(since) {
+                        break;
                     }
                 }
             }
-            if stop.run_until_cancelled(tokio::time::sleep(OWNER_CHECK_INTERVAL)).await.is_none() {
-                return Err(TakeOverError::Stopped);
-            }
-            reading = read(last);
-            continue;
-        };
-        last = newest.seq;
-        // Decoding takes as long as applying: the next commits are decoded on another thread meanwhile.
-        reading = read(last);
-        for committed in &commits {
-            committed.commit.records.iter().for_each(|record| state.apply(record));
-            state.close();
-            state.committed(committed.seq);
         }
-        tokio::task::yield_now().await;
+        if stop.run_until_cancelled(tokio::time::sleep(OWNER_CHECK_INTERVAL)).await.is_none() {
+            return Err(TakeOverError::Stopped);
+        }
     }
-    Ok((state, last))
+    match read_before {
+        // Commits were trimmed that had not been read before.
+        Some(last) if bus.bounds().await?.first_commit > last + 1 => Replay::read(bus, partition).await,
+        _ => Ok(replay),
+    }
 }
 
 /// Why a partition could not be taken over.

@@ -109,7 +109,7 @@ pub async fn run(hermes: SocketAddr) -> Measured {
     let how = format!(
         "*A relay is gone*: {RELAYS} relays share {TENANTS} tenants; {RETAINED} events that no route wants are kept, and \
          {WAITING} deliveries wait for their next attempt. {RATE} callbacks a second come for {} seconds, each for one \
-         delivery; one relay is killed (`kill -9`) or told to stop (SIGTERM) after {}. The longest wait is the longest time \
+         delivery; one relay is killed (`kill -9`) or stopped (SIGTERM) after {}. The longest wait is the longest time \
          from a callback's sending to its arrival at a stand-in Hermes.",
         TIME.as_secs(),
         HAPPENS.as_secs()
