@@ -22,8 +22,7 @@ use std::{
 use talaria_proto::v1::{
     Delivery, DeliveryFilter, DeliveryState, GetDeliveryRequest, GetDeliveryResponse, GetEventRequest,
     GetEventResponse, ListDeliveriesRequest, control_service_client::ControlServiceClient,
-    job_service_client::JobServiceClient,
-    status_service_client::StatusServiceClient,
+    job_service_client::JobServiceClient, status_service_client::StatusServiceClient,
 };
 use tempfile::TempDir;
 use tonic::transport::Channel;
@@ -50,6 +49,7 @@ pub struct Tenant {
     routes: String,
     networks: Option<String>,
     openrouter: String,
+    media: String,
 }
 
 impl Tenant {
@@ -63,10 +63,18 @@ impl Tenant {
     /// Lets jobs be submitted to this stand-in, with these further keys of `openrouter`, a line each.
     #[must_use]
     pub fn jobs(mut self, api: &OpenRouterApi, keys: &str) -> Self {
-        self.openrouter = format!("      api_key: {{file: openrouter-key}}\n      base_url: {}\n", api.base_url());
+        self.openrouter =
+            format!("      api_key: {{file: openrouter-key}}\n      base_url: {}\n", api.base_url());
         for line in keys.lines() {
             self.openrouter += &format!("      {line}\n");
         }
+        self
+    }
+
+    /// Sets the keys of `media`, on one line.
+    #[must_use]
+    pub fn media(mut self, keys: &str) -> Self {
+        self.media = format!("    media: {{{keys}}}\n");
         self
     }
 
@@ -138,9 +146,11 @@ impl Builder {
             }
         }
         text += "tenants:\n";
-        for Tenant { name, routes, networks, openrouter } in &self.tenants {
-            text += &format!("  {name}:\n    openrouter:\n      secrets: [{{file: openrouter-{name}}}]\n{openrouter}");
-            text += &format!("    networks: [{}]\n", networks.as_deref().unwrap_or("loopback"));
+        for Tenant { name, routes, networks, openrouter, media } in &self.tenants {
+            text += &format!(
+                "  {name}:\n    openrouter:\n      secrets: [{{file: openrouter-{name}}}]\n{openrouter}"
+            );
+            text += &format!("    networks: [{}]\n{media}", networks.as_deref().unwrap_or("loopback"));
             if !routes.is_empty() {
                 text += &format!("    routes:\n{routes}");
             }
