@@ -20,7 +20,7 @@ pub(crate) use control::{Actions, Cancel, Pause, Probe, Replay, Replays, Resume}
 pub(crate) use doctor::Doctor;
 pub(crate) use explain::Explain;
 pub(crate) use hermes::Hermes;
-pub(crate) use jobs::{Costs, Jobs, Models, StopJob, Track};
+pub(crate) use jobs::{Costs, Fetch, Jobs, Models, StopJob, Track};
 pub(crate) use list::List;
 pub(crate) use manual::{Completions, Help, Man};
 use path::path;
@@ -165,6 +165,8 @@ Logs go to standard error, as with `talaria up`.")]
     Track(Track),
     /// Stop waiting for a job
     StopJob(StopJob),
+    /// Fetch the file of a completed job
+    Fetch(Fetch),
     /// Show the costs of jobs, by day
     Costs(Costs),
     /// List operators' actions

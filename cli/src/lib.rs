@@ -72,6 +72,7 @@ async fn command(args: Args) -> Result<(), Failure> {
         Command::Jobs(args) => commands::jobs::run(&config, args).await,
         Command::Track(args) => commands::track::run(&config, args).await,
         Command::StopJob(args) => commands::stop_job::run(&config, args).await,
+        Command::Fetch(args) => commands::fetch::run(&config, &args).await,
         Command::Costs(args) => commands::costs::run(&config, args).await,
         Command::Actions(args) => commands::actions::run(&config, args).await,
         Command::Backup(args) => commands::backup::run(&config, &args),

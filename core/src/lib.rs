@@ -7,7 +7,7 @@
 //! - [`hermes`]: Hermes' templates, filters and signatures, exactly.
 //! - [`json`]: JSON with Python's semantics, for the exactness of [`hermes`].
 //! - [`network`]: classes of IP addresses, and the allowed targets of requests.
-//! - [`money`]: amounts of money. [`token`]: access tokens of a relay's clients.
+//! - [`media`]: links to the files of jobs. [`money`]: amounts of money. [`token`]: access tokens of a relay's clients.
 //! - [`files`]: bounded reading of files. [`invisible`]: invisible characters. [`time`]: arithmetic and text of times.
 //! - [`config`]: the configuration file.
 
@@ -18,6 +18,7 @@ pub mod id;
 pub mod invisible;
 pub mod json;
 mod mac;
+pub mod media;
 pub mod money;
 pub mod network;
 pub mod openrouter;

@@ -192,6 +192,7 @@ fn event(callback: Callback<'_>, envelope: Envelope, source: EventSource) -> Eve
         source: source.into(),
         callback_token: callback.token.to_owned(),
         cost_micros: envelope.cost_micros,
+        media_urls: Vec::new(),
     }
 }
 
@@ -217,6 +218,7 @@ mod tests {
                 secret_origin: SecretOrigin::Env("X".into()),
                 tolerance: Duration::from_secs(60),
                 jobs: None,
+                media: None,
                 routes: BTreeMap::new(),
             };
             (name.to_owned(), Arc::new(tenant))

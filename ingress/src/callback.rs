@@ -10,6 +10,7 @@ use crate::{
     connections::Permit,
     limits::{Admission, Limit, Limits},
     listener::Unserved,
+    media,
     path::{self, CallbackPath},
     problem::Problem,
     reason::Reason,
@@ -65,7 +66,8 @@ const NOT_STORED_HINT: &str =
 pub(crate) struct State {
     pub config: watch::Receiver<Arc<Config>>,
     pub publisher: Publisher,
-    limits: Limits,
+    /// Of clients' addresses, also for requests that are no callbacks.
+    pub limits: Limits,
     log: RefusalLog,
     /// Shared with the tasks that diagnose a refusal after the answer.
     pub refusals: Arc<Refusals>,
@@ -211,7 +213,7 @@ impl State {
                 return Err(self.unauthorized(config, &asked, why, signature, compressed, body));
             }
             Err(NotAccepted::NotAnEvent(quarantined)) => Err(quarantined),
-            Ok(event) => Ok(event),
+            Ok(event) => Ok(Event { media_urls: media::links(config, &event), ..event }),
         };
         let tenant = asked.known(config);
         self.limits.verified(client, tenant, Instant::now(), &ingress.limits).map_err(|(limit, wait)| {

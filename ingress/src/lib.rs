@@ -22,6 +22,7 @@
 //! - [`callback`]: `POST /callbacks/{tenant}`, which uses all of these.
 //! - [`reason`]: the reasons of refusals; [`refusals`]: the refusals of the last hour, announced to relays.
 //! - [`jobs`]: the answers to relays' questions about OpenRouter: models, submits, polls.
+//! - [`media`]: `GET /media/{token}`, the files of completed jobs.
 //! - [`problem`]: errors as RFC 9457 problem documents.
 
 mod accept;
@@ -33,6 +34,7 @@ mod connections;
 mod jobs;
 mod limits;
 pub mod listener;
+mod media;
 mod path;
 mod problem;
 mod rate;
@@ -52,6 +54,7 @@ use http::{Method, Request, StatusCode};
 use hyper::body::Incoming;
 use jobs::Jobs;
 use listener::{Answers, Bounds, Unserved};
+use media::Media;
 use metrics::gauge;
 use problem::Problem;
 use std::{
@@ -63,6 +66,7 @@ use std::{
 };
 use talaria_bus::Publisher;
 use talaria_core::config::Config;
+use talaria_openrouter::Client;
 use tokio::{net::TcpListener, sync::watch};
 use tokio_util::sync::CancellationToken;
 
@@ -105,11 +109,14 @@ impl Ingress {
     }
 
     async fn work(self, leaving: CancellationToken, stop: CancellationToken) {
-        let serving = Arc::new(Serving { state: self.state, leaving: leaving.clone() });
+        let client = Client::new();
+        let media = Media::new(client.clone());
+        let serving = Arc::new(Serving { state: self.state, media, leaving: leaving.clone() });
         let permits = Permits::new(gauge!("talaria_ingress_connections"), limits::reached);
         let (config, publisher) = (serving.state.config.clone(), serving.state.publisher.clone());
         let announce = serving.state.refusals.announce(&serving.state.publisher, config.clone());
-        let jobs = Arc::new(Jobs::new(config, publisher)).serve(stop.clone(), || serving.bounds().drain);
+        let jobs =
+            Arc::new(Jobs::new(config, publisher, client)).serve(stop.clone(), || serving.bounds().drain);
         let serve = listener::serve_at(self.listener, Arc::clone(&serving), permits, leaving, stop);
         tokio::select! {
             () = async { tokio::join!(serve, jobs); } => {}
@@ -118,9 +125,10 @@ impl Ingress {
     }
 }
 
-/// Answers callbacks and health checks.
+/// Answers callbacks, health checks and requests for files.
 struct Serving {
     state: callback::State,
+    media: Media,
     leaving: CancellationToken,
 }
 
@@ -159,6 +167,10 @@ impl Answers for Serving {
     async fn answer(&self, peer: IpAddr, permit: &Permit, request: Request<Incoming>) -> Response {
         if request.uri().path() == HEALTH {
             return self.health(request.method());
+        }
+        if request.uri().path().starts_with(media::PREFIX) {
+            // Boxed, because every connection has room for the future of its answer.
+            return Box::pin(self.media.answer(&self.state, peer, permit, request)).await;
         }
         self.state.answer(peer, permit, request).await
     }

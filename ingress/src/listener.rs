@@ -7,15 +7,29 @@ use crate::{
     connections::{Full, Most, Permit, Permits},
     timed::{Phase, Timed, Times},
 };
-use axum::response::Response;
+use axum::{body::Body, response::Response};
+use bytes::Bytes;
 use http::{HeaderValue, Request, header::CONNECTION};
-use hyper::{body::Incoming, server::conn::http1, service::service_fn};
+use hyper::{
+    body::{Body as _, Frame, Incoming},
+    server::conn::http1,
+    service::service_fn,
+};
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
     server::graceful::GracefulShutdown,
 };
 use metrics::Gauge;
-use std::{convert::Infallible, future::Future, io, net::IpAddr, sync::Arc, time::Duration};
+use std::{
+    convert::Infallible,
+    future::Future,
+    io,
+    net::IpAddr,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
 use talaria_telemetry::LogLimiter;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
@@ -121,13 +135,13 @@ pub(crate) async fn serve_at(
         // Answers are small, and must not wait for further data.
         let _ = TcpStream::set_nodelay(&stream, true);
         let (answers, leaving, watcher) = (Arc::clone(&answers), leaving.clone(), connections.watcher());
+        let permit = Arc::new(permit);
         tokio::spawn(async move {
             let (bounds, phase) = (answers.bounds(), Phase::default());
             let answer = service_fn(|request| async {
                 phase.works();
-                let mut response = answers.answer(peer, &permit, request).await;
-                permit.waits();
-                phase.idles();
+                let response = answers.answer(peer, &permit, request).await;
+                let mut response = until_sent(response, &permit, &phase);
                 if leaving.is_cancelled() {
                     response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
                 }
@@ -150,6 +164,46 @@ pub(crate) async fn serve_at(
     drop(listener);
     if tokio::time::timeout(answers.bounds().drain, connections.shutdown()).await.is_err() {
         tracing::warn!("connections still open at the end of the drain");
+    }
+}
+
+/// The connection works until the answer is sent. An answer of known length is in memory, and counts as sent.
+fn until_sent(response: Response, permit: &Arc<Permit>, phase: &Phase) -> Response {
+    let work = Work { permit: Arc::clone(permit), phase: phase.clone() };
+    if response.body().size_hint().exact().is_some() {
+        return response;
+    }
+    response.map(|body| Body::new(Streamed { body, _work: work }))
+}
+
+/// The work on an answer, until it is dropped.
+struct Work {
+    permit: Arc<Permit>,
+    phase: Phase,
+}
+
+impl Drop for Work {
+    fn drop(&mut self) {
+        self.permit.waits();
+        self.phase.idles();
+    }
+}
+
+/// A body that is read while it is sent.
+struct Streamed {
+    body: Body,
+    _work: Work,
+}
+
+impl hyper::body::Body for Streamed {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        Pin::new(&mut self.body).poll_frame(cx)
     }
 }
 

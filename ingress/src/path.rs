@@ -1,6 +1,8 @@
 //! The paths of callbacks: `/callbacks/{tenant}`, and `/callbacks/{tenant}/{token}` for the callback of one job. The token says
 //! which job it is, and is no credential: the signature is required all the same.
 
+use crate::media;
+
 const PREFIX: &str = "/callbacks/";
 
 /// The longest callback token, in characters.
@@ -27,8 +29,11 @@ pub(crate) fn read(path: &str) -> Option<CallbackPath<'_>> {
     (!tenant.is_empty()).then_some(CallbackPath { tenant, token })
 }
 
-/// A path without its callback token, for logs.
+/// A path without its callback token and without the token of a media link, for logs. A proxy may have put something in front.
 pub(crate) fn without_token(path: &str) -> &str {
+    if let Some(at) = path.find(media::PREFIX) {
+        return path.get(..at + media::PREFIX.len() - 1).unwrap_or_default();
+    }
     match read(path) {
         Some(CallbackPath { tenant, token }) if !token.is_empty() => {
             path.get(..PREFIX.len() + tenant.len()).unwrap_or_default()
@@ -80,6 +85,9 @@ mod tests {
             &too_long,
         ] {
             assert_eq!((read(path), without_token(path)), (None, path));
+        }
+        for (path, shown) in [("/talaria/media/AQHD", "/talaria/media"), ("//media/AQHD/x", "//media")] {
+            assert_eq!((read(path), without_token(path)), (None, shown));
         }
     }
 }

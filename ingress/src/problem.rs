@@ -100,6 +100,20 @@ impl Problem {
         Self::new(StatusCode::METHOD_NOT_ALLOWED, "Callbacks are POSTed.").with(header::ALLOW, "POST")
     }
 
+    /// The same for every link that gives nothing.
+    pub(crate) fn no_such_file() -> Self {
+        Self::new(StatusCode::NOT_FOUND, "There is no such file, or its link has expired.")
+    }
+
+    pub(crate) fn file_unavailable() -> Self {
+        Self::new(StatusCode::BAD_GATEWAY, "The file cannot be fetched now. Ask again later.")
+    }
+
+    pub(crate) fn file_method_not_allowed() -> Self {
+        Self::new(StatusCode::METHOD_NOT_ALLOWED, "Files are asked for with GET or HEAD.")
+            .with(header::ALLOW, "GET, HEAD")
+    }
+
     pub(crate) fn health_method_not_allowed() -> Self {
         Self::new(StatusCode::METHOD_NOT_ALLOWED, "Health is asked for with GET or HEAD.")
             .with(header::ALLOW, "GET, HEAD")

@@ -234,6 +234,7 @@ mod tests {
             secret_origin: SecretOrigin::Env("X".into()),
             tolerance: Duration::from_secs(60),
             jobs: None,
+            media: None,
             routes: BTreeMap::new(),
         };
         let tenants = [("acme".to_owned(), Arc::new(tenant))].into();

@@ -4,6 +4,10 @@
 //! followed. So the key goes to that server and to those paths alone. It is in no error: a message quotes OpenRouter's text only
 //! without the key.
 
+mod content;
+
+pub use content::{Content, ContentError};
+
 use crate::{
     answer::describe,
     models::{self, VideoModel},
@@ -165,7 +169,7 @@ fn policy(api: &Api) -> Policy {
 /// A request, but for the base URL and the key.
 struct Call {
     method: Method,
-    /// After the base URL, of unreserved characters and slashes.
+    /// After the base URL, with the query. Ids in it are encoded.
     path: String,
     body: Option<Bytes>,
     timeout: Duration,

@@ -7,7 +7,7 @@
 //!                 poll: did it end, and with which event? ◀────────────┘
 //! ```
 //!
-//! - [`client`]: the exchanges, through [`talaria_outbound`]. The rest are decisions.
+//! - [`client`]: the exchanges, through [`talaria_outbound`], and the files of jobs. The rest are decisions.
 //! - [`models`]: the catalogue. [`price`]: what a second costs, and a request. [`mod@check`]: whether a request fits its model.
 //! - [`request`]: the body of a submit. [`submit`]: whether a job was made, and when to try again.
 //! - [`poll`]: the status of a job, and the payload that its callback would have.
@@ -27,6 +27,6 @@ mod request;
 mod submit;
 
 pub use check::{check, fit};
-pub use client::{CallError, Client, is_job_id};
+pub use client::{CallError, Client, Content, ContentError, is_job_id};
 pub use models::{VideoModel, find};
 pub use poll::{Polling, Reading, Terminal};

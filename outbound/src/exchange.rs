@@ -8,7 +8,7 @@ use crate::{
     tls::{causes, refusal},
 };
 use bytes::Bytes;
-use http::{HeaderMap, Request, header};
+use http::{HeaderMap, Request, Response, header};
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
 use hyper_util::client::legacy::{
@@ -134,27 +134,15 @@ impl Clients {
         &self,
         start: Instant,
         policy: &Policy,
-        mut request: Request<Full<Bytes>>,
+        request: Request<Full<Bytes>>,
         limits: Limits,
         timings: &mut Timings,
     ) -> Exchange {
         let Limits { timeout, jitter, answer: cap } = limits;
-        let end = (start + timeout + jitter).into();
-        let client = match self.of_policy(policy) {
-            Ok(client) => client,
-            Err(why) => return Exchange::NotSent(why),
-        };
-        let host = request.uri().host().unwrap_or_default().to_owned();
-        let connection = capture_connection(&mut request);
-        let answered = timeout_at(end, client.request(request)).await;
-        let is_connected = self.note_connection(&connection, start, timings);
-        let response = match answered {
-            Ok(Ok(response)) => response,
-            Ok(Err(error)) => return failed(&error, policy, &host, timings),
-            Err(_) if !is_connected => {
-                return Exchange::NotSent(format!("no connection within {timeout:?}"));
-            }
-            Err(_) => return Exchange::Lost(format!("nothing within {timeout:?}")),
+        let end = start + timeout + jitter;
+        let response = match self.send(start, policy, request, (end, timeout), timings).await {
+            Ok(response) => response,
+            Err(exchange) => return exchange,
         };
         timings.first_byte = Some(start.elapsed());
         let mut answer = Answer {
@@ -165,12 +153,35 @@ impl Clients {
             ..Answer::default()
         };
         let codings = joined(response.headers(), header::CONTENT_ENCODING);
-        answer.cut_short = match timeout_at(end, read(response.into_body(), &mut answer.body, cap)).await {
+        let reading = read(response.into_body(), &mut answer.body, cap);
+        answer.cut_short = match timeout_at(end.into(), reading).await {
             Ok(cut_short) => cut_short,
             Err(_) => Some(CutShort::BrokenOff(format!("not whole within {timeout:?}"))),
         };
         decompress(&mut answer, &codings, cap);
         Exchange::Answered(answer)
+    }
+
+    /// Sends a request and reads the head of the answer until `end`. The error is never [`Exchange::Answered`].
+    pub(crate) async fn send(
+        &self,
+        start: Instant,
+        policy: &Policy,
+        mut request: Request<Full<Bytes>>,
+        (end, timeout): (Instant, Duration),
+        timings: &mut Timings,
+    ) -> Result<Response<Incoming>, Exchange> {
+        let client = self.of_policy(policy).map_err(Exchange::NotSent)?;
+        let host = request.uri().host().unwrap_or_default().to_owned();
+        let connection = capture_connection(&mut request);
+        let answered = timeout_at(end.into(), client.request(request)).await;
+        let is_connected = self.note_connection(&connection, start, timings);
+        match answered {
+            Ok(Ok(response)) => Ok(response),
+            Ok(Err(error)) => Err(failed(&error, policy, &host, timings)),
+            Err(_) if !is_connected => Err(Exchange::NotSent(format!("no connection within {timeout:?}"))),
+            Err(_) => Err(Exchange::Lost(format!("nothing within {timeout:?}"))),
+        }
     }
 
     /// Notes the connection's timings. Whether there was a connection: without one nothing can have been sent. An old connection
@@ -236,7 +247,7 @@ fn joined(headers: &HeaderMap, name: header::HeaderName) -> String {
 }
 
 /// The error and its innermost cause.
-fn describe(error: &(dyn StdError + 'static)) -> String {
+pub(crate) fn describe(error: &(dyn StdError + 'static)) -> String {
     let innermost = causes(error).last().unwrap_or(error);
     let (outer, inner) = (error.to_string(), innermost.to_string());
     if outer == inner { outer } else { format!("{outer}: {inner}") }

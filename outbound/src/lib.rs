@@ -7,6 +7,7 @@
 //! the name is looked up and checked again.
 //!
 //! - [`mod@exchange`]: a request and its answer, under one deadline and with a limited body.
+//! - [`open`]: a request whose answer is read piece by piece.
 //! - [`resolve`]: from a name to its addresses.
 //! - [`connect`]: from there to a connection.
 //! - [`tls`]: trusted authorities, client certificates, and faults in words.
@@ -19,6 +20,7 @@ mod casing;
 mod connect;
 mod decompress;
 mod exchange;
+mod open;
 mod peer;
 mod resolve;
 mod retry_after;
@@ -28,6 +30,7 @@ mod tls;
 
 pub use casing::of as header_casing;
 pub use exchange::{Answer, ConnectTimings, CutShort, Exchange, Limits, Timings};
+pub use open::Opened;
 pub use peer::Peer;
 pub use resolve::Resolver;
 

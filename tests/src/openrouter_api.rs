@@ -7,7 +7,7 @@ mod answers;
 mod catalogue;
 mod server;
 
-pub use answers::{End, OnPoll, OnSubmit};
+pub use answers::{End, OnContent, OnPoll, OnSubmit};
 pub use catalogue::models;
 
 use axum::{
@@ -31,6 +31,9 @@ use tokio::{net::TcpListener, sync::Notify, task::JoinHandle};
 
 /// The only key that is accepted.
 pub const KEY: &str = "sk-or-v1-the-key-of-the-stand-in";
+
+/// The bytes of a video, unless [`OpenRouterApi::set_content`] says others.
+pub const VIDEO: &[u8] = b"\0\0\0\x18ftypisom\0\0\0\0isomiso2a video";
 
 /// The path of the API.
 const BASE: &str = "/api/v1";
@@ -99,6 +102,7 @@ struct Inner {
     models: Mutex<Option<Value>>,
     on_submit: Mutex<Behaviour<OnSubmit>>,
     on_poll: Mutex<HashMap<String, Behaviour<OnPoll>>>,
+    on_content: Mutex<Behaviour<OnContent>>,
     changed: Notify,
     callbacks: Mutex<Callbacks>,
     ends: Mutex<Option<(Duration, End)>>,
@@ -199,6 +203,11 @@ impl OpenRouterApi {
     /// Changes the answers to the next polls of a job; later ones are answered as before.
     pub fn on_next_polls(&self, id: &str, does: impl IntoIterator<Item = OnPoll>) {
         self.state.on_poll.lock().unwrap().entry(id.into()).or_default().next.extend(does);
+    }
+
+    /// Changes the answers to the next requests for files; later ones are answered as before.
+    pub fn on_next_contents(&self, does: impl IntoIterator<Item = OnContent>) {
+        self.state.on_content.lock().unwrap().next.extend(does);
     }
 
     /// Sends callbacks to this ingress, signed with this secret, whatever the host of their URL is.

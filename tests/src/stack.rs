@@ -49,6 +49,7 @@ pub struct Tenant {
     routes: String,
     networks: Option<String>,
     openrouter: String,
+    media: String,
 }
 
 impl Tenant {
@@ -67,6 +68,13 @@ impl Tenant {
         for line in keys.lines() {
             self.openrouter += &format!("      {line}\n");
         }
+        self
+    }
+
+    /// Sets the keys of `media`, on one line.
+    #[must_use]
+    pub fn media(mut self, keys: &str) -> Self {
+        self.media = format!("    media: {{{keys}}}\n");
         self
     }
 
@@ -138,13 +146,13 @@ impl Builder {
             }
         }
         text += "tenants:\n";
-        for Tenant { name, routes, networks, openrouter } in &self.tenants {
+        for Tenant { name, routes, networks, openrouter, media } in &self.tenants {
             let secrets = format!("secrets: [{{file: openrouter-{name}}}]");
             text += &match openrouter.as_str() {
                 "" => format!("  {name}:\n    openrouter: {{{secrets}}}\n"),
                 keys => format!("  {name}:\n    openrouter:\n      {secrets}\n{keys}"),
             };
-            text += &format!("    networks: [{}]\n", networks.as_deref().unwrap_or("loopback"));
+            text += &format!("    networks: [{}]\n{media}", networks.as_deref().unwrap_or("loopback"));
             if !routes.is_empty() {
                 text += &format!("    routes:\n{routes}");
             }

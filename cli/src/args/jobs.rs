@@ -1,13 +1,20 @@
-//! The arguments of the commands for jobs at OpenRouter, but for `talaria submit`: models, jobs, track, stop-job and costs.
+//! The arguments of the commands for jobs at OpenRouter, but for `talaria submit`: models, jobs, track, stop-job, fetch and costs.
 
-use super::{Ask, List, control::Who, status::moment};
+use super::{
+    Ask, List,
+    control::Who,
+    path::path,
+    status::{http_url, moment},
+};
 use crate::print::job::STATES;
 use clap::{
     Args,
     builder::{PossibleValuesParser, TypedValueParser},
 };
 use jiff::Timestamp;
+use std::path::PathBuf;
 use talaria_proto::v1::JobState;
+use url::Url;
 
 /// Characters of a context's key, and bytes of its value.
 const LONGEST_KEY: usize = 64;
@@ -104,6 +111,39 @@ pub struct StopJob {
     pub tenant: Option<String>,
     #[command(flatten)]
     pub who: Who,
+    #[command(flatten)]
+    pub ask: Ask,
+}
+
+/// `talaria fetch`
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  talaria fetch job_…                     into a file in this directory
+  talaria fetch job_… --out lighthouse.mp4
+  talaria fetch job_… --json              the links alone; nothing is fetched
+
+Fetches a file of a completed job by its media link, from the ingress at the public URL. The tenant gives links with media: {mode: \
+link}. OpenRouter's key is not needed here. A unique beginning of the id is sufficient.")]
+pub struct Fetch {
+    /// The job, job_…, or its id at OpenRouter
+    #[arg(value_name = "JOB")]
+    pub id: String,
+    /// The number of the file, where the job made several
+    #[arg(long, default_value_t = 0, value_name = "N")]
+    pub index: u32,
+    /// Write it here; into this directory, under the name that the ingress gives it, where it is left out
+    #[arg(long, value_name = "FILE", value_parser = path())]
+    pub out: Option<PathBuf>,
+    /// Replace an existing file
+    #[arg(long)]
+    pub force: bool,
+    /// Ask this ingress instead of the public URL, such as http://127.0.0.1:8080
+    #[arg(long, value_name = "URL", value_parser = http_url)]
+    pub ingress: Option<Url>,
+    /// Only a job of this tenant
+    #[arg(long, value_name = "NAME")]
+    pub tenant: Option<String>,
     #[command(flatten)]
     pub ask: Ask,
 }

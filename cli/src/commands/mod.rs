@@ -9,6 +9,7 @@ pub(crate) mod costs;
 pub(crate) mod demo;
 pub(crate) mod doctor;
 pub(crate) mod explain;
+pub(crate) mod fetch;
 pub(crate) mod healthcheck;
 pub(crate) mod help;
 pub(crate) mod hermes;

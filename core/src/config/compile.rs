@@ -37,6 +37,8 @@ pub(super) struct Compiler<'a> {
     pub missing: Missing,
     /// The limit of a delivery's age: no event is tried for longer than it is kept.
     pub retention: Duration,
+    /// Whether the ingress has a public URL, valid or not.
+    pub has_public_url: bool,
     pub problems: Problems,
     pub warnings: Problems,
 }
@@ -119,7 +121,9 @@ pub(super) fn config(
 ) -> Result<Config, Vec<Problem>> {
     let mut problems = Problems(std::mem::take(&mut raw.numbers));
     let retention = problems.duration(raw.retention.as_ref(), "retention", 7 * DAY, SECOND..=3_650 * DAY);
-    let mut compiler = Compiler { base, role, missing, retention, problems, warnings: Problems::default() };
+    let has_public_url = raw.ingress.public_url.is_some();
+    let warnings = Problems::default();
+    let mut compiler = Compiler { base, role, missing, retention, has_public_url, problems, warnings };
     let c = &mut compiler;
     let ingress = ingress::compile(c, &raw.ingress);
     let for_tunnel = (raw.ingress.public_url.is_some(), ingress.public_url.as_ref());

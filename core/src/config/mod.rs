@@ -9,7 +9,8 @@
 //! The file names secrets and never has them ([`secret`]). They are read during compilation, each only by the [`role`] that
 //! needs it.
 //!
-//! - [`tenant`], [`openrouter`], [`route`], [`outbound`]: tenants, their jobs and routes, and outbound requests.
+//! - [`tenant`], [`openrouter`], [`media`], [`route`], [`outbound`]: tenants, their jobs, media links and routes, and outbound
+//!   requests.
 //! - [`ingress`], [`access`], [`nats`], [`tunnel`], [`telemetry`]: the other parts of the file.
 //! - [`value`], [`name`], [`path`], [`pem`], [`filesystem`]: parsers and checks of single values.
 //! - [`problem`]: errors with line, column and remedy.
@@ -24,6 +25,7 @@ mod compile;
 mod filesystem;
 mod ingress;
 mod layout;
+mod media;
 mod name;
 mod nats;
 mod numbers;
@@ -52,6 +54,7 @@ mod yaml;
 
 pub use access::{RelayTls, Scope, Token};
 pub use ingress::{Ingress, Limits};
+pub use media::Media;
 pub use name::{NAMES, is_name};
 pub use nats::{Credentials, Nats, Tls};
 pub use openrouter::{Api, Budget, Jobs, Poll};

@@ -179,6 +179,7 @@ pub(super) struct Tls {
 #[serde(deny_unknown_fields)]
 pub(super) struct Tenant {
     pub openrouter: OpenRouter,
+    pub media: Option<Spanned<Media>>,
     #[serde(default)]
     pub networks: Vec<Spanned<String>>,
     #[serde(default)]
@@ -210,6 +211,14 @@ pub(super) struct Poll {
 pub(super) struct Budget {
     pub per_job: Option<Spanned<String>>,
     pub per_day: Option<Spanned<String>>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Media {
+    pub mode: Option<Spanned<String>>,
+    pub link_life: Option<Spanned<String>>,
+    pub max_bytes: Option<Spanned<String>>,
 }
 
 #[derive(Deserialize)]

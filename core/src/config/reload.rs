@@ -122,9 +122,10 @@ fn keep_unchanged(
         *tenant = Arc::clone(known);
         return;
     }
-    // A route's defaults may depend on all settings but other routes and OpenRouter's.
-    let (routes, openrouter) = (format!("{mine}.routes"), format!("{mine}.openrouter"));
-    let concerns_all = |key: &String| !is_below(key, &routes) && !is_below(key, &openrouter);
+    // A route's defaults may depend on all settings but other routes, OpenRouter's and those of media links.
+    let routes = format!("{mine}.routes");
+    let others = [routes.clone(), format!("{mine}.openrouter"), format!("{mine}.media")];
+    let concerns_all = |key: &String| !others.iter().any(|other| is_below(key, other));
     if everywhere || below(differences, &mine).any(concerns_all) {
         return;
     }

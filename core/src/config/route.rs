@@ -100,6 +100,8 @@ pub(super) struct Written<'a> {
     pub raw: &'a raw::Route,
     /// The networks of its tenant; `None` if one of them is not valid.
     pub networks: Option<&'a Networks>,
+    /// Whether its tenant gives links to the files of completed jobs.
+    pub has_links: bool,
 }
 
 impl fmt::Display for Written<'_> {

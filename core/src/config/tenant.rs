@@ -1,8 +1,8 @@
 //! Tenants.
 
 use super::{
-    Jobs, Problem, Route, compile::Compiler, openrouter, outbound, problem::Problems, raw, route, secret,
-    secret::Origin,
+    Jobs, Media, Problem, Route, compile::Compiler, media, openrouter, outbound, problem::Problems, raw,
+    route, secret, secret::Origin,
 };
 use crate::time::{DAY, SECOND};
 use secrecy::SecretString;
@@ -31,6 +31,8 @@ pub struct Tenant {
     pub tolerance: Duration,
     /// The settings of its jobs at OpenRouter. Missing without `openrouter.api_key`.
     pub jobs: Option<Arc<Jobs>>,
+    /// Its links to the files of completed jobs, if it gives any.
+    pub media: Option<Media>,
     /// Its routes, by name.
     pub routes: BTreeMap<String, Arc<Route>>,
 }
@@ -52,12 +54,18 @@ pub(super) fn compile(c: &mut Compiler<'_>, name: &str, raw: raw::Tenant) -> Ten
     let networks = outbound::networks(&mut c.problems, &raw.networks);
     let (jobs, unread_key) = openrouter::compile(c, name, &raw.openrouter, networks.as_ref());
     unread.extend(unread_key);
+    let media = media::compile(c, name, raw.media.as_ref(), raw.openrouter.api_key.is_some());
     let mut routes = BTreeMap::new();
     let mut keys = HashMap::new();
     for (route_name, raw) in raw.routes.0 {
         c.check_name(&route_name, "route");
-        let written =
-            route::Written { tenant: name, name: &route_name, raw: &raw, networks: networks.as_ref() };
+        let written = route::Written {
+            tenant: name,
+            name: &route_name,
+            raw: &raw,
+            networks: networks.as_ref(),
+            has_links: media.is_some(),
+        };
         let route = route::compile(c, written);
         if let Some(other) = keys.insert(route.key, route_name.value.clone()) {
             let what = format!("the route names {other} and {} come to the same key", route_name.value);
@@ -74,6 +82,7 @@ pub(super) fn compile(c: &mut Compiler<'_>, name: &str, raw: raw::Tenant) -> Ten
         secret_origin: origin.unwrap_or(Origin::Env(String::new())),
         tolerance: c.problems.duration(tolerance, "tolerance", DEFAULT_TOLERANCE, SECOND..=DAY),
         jobs,
+        media,
         routes,
     }
 }

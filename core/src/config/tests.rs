@@ -1,6 +1,7 @@
 mod access;
 mod bus;
 mod ingress;
+mod media;
 mod openrouter;
 mod outbound;
 mod reload;

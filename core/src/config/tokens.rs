@@ -16,6 +16,9 @@ use regex::Regex;
 use serde_saphyr::Spanned;
 use std::{collections::BTreeSet, sync::LazyLock};
 
+/// The type of the callback of a job that ended well.
+const COMPLETED: &str = "video.generation.completed";
+
 /// A documented callback: its type and its payload.
 type Example = (&'static str, Value);
 
@@ -48,23 +51,32 @@ pub(super) fn check_types(warnings: &mut Problems, written: &[Spanned<String>], 
 
 /// Warns of tokens without a value in a route's prompt and in its `extra`.
 pub(super) fn check_route(warnings: &mut Problems, route: route::Written<'_>, matching: &[Example]) {
+    let links = route.has_links;
     if let Some(written) = &route.raw.prompt {
-        check(warnings, written, &format!("the prompt of {route}"), &written.value, matching);
+        check(warnings, written, &format!("the prompt of {route}"), &written.value, matching, links);
     }
     if let Some(written) = &route.raw.extra {
         for (key, value) in written.value.as_object().into_iter().flatten() {
             let of = format!("extra.{} of {route}", key.to_str_lossy());
-            check(warnings, written, &of, value.as_str().unwrap_or_default(), matching);
+            check(warnings, written, &of, value.as_str().unwrap_or_default(), matching, links);
         }
     }
 }
 
-/// `of` names the template.
-fn check<T>(warnings: &mut Problems, written: &Spanned<T>, of: &str, text: &str, matching: &[Example]) {
+/// `of` names the template. `has_links` is whether completed jobs have media links.
+fn check<T>(
+    warnings: &mut Problems,
+    written: &Spanned<T>,
+    of: &str,
+    text: &str,
+    matching: &[Example],
+    has_links: bool,
+) {
     let template = Template::new(&text.into());
     let all = examples();
     let finds = |path: &str, (event_type, payload): &Example| {
-        Template::finds(path, payload, &Text::from(*event_type))
+        is_link(path) && has_links && *event_type == COMPLETED
+            || Template::finds(path, payload, &Text::from(*event_type))
     };
     let tokens: BTreeSet<&str> = template.tokens().collect();
     for token in tokens.into_iter().filter(|token| !is_ours(token)) {
@@ -87,7 +99,12 @@ fn check<T>(warnings: &mut Problems, written: &Spanned<T>, of: &str, text: &str,
             let what = format!(
                 "{of} names {{{token}}}, which no callback has that it takes, as OpenRouter documents them: it stays as it is written"
             );
-            warnings.add(written, what, suggestion(token, matching));
+            let help = if is_link(token) && !has_links {
+                "write media: {mode: link} beside openrouter of the tenant, which gives links".into()
+            } else {
+                suggestion(token, matching)
+            };
+            warnings.add(written, what, help);
         }
     }
     for (written_so, path) in lookalikes(text) {
@@ -107,6 +124,11 @@ fn is_ours(token: &str) -> bool {
             || path == "job"
             || path.starts_with("job.")
     })
+}
+
+/// Whether a token has links to the files of a completed job, where its tenant gives them.
+fn is_link(token: &str) -> bool {
+    token.strip_prefix(OURS).is_some_and(|path| matches!(path, "media" | "media.url" | "media.files"))
 }
 
 /// The probably intended token in place of one without a value.
@@ -155,14 +177,19 @@ mod tests {
     use super::*;
 
     fn warned(text: &str, events: &[EventPattern]) -> Vec<String> {
+        warned_with(text, events, false)
+    }
+
+    fn warned_with(text: &str, events: &[EventPattern], has_links: bool) -> Vec<String> {
         let mut warnings = Problems::default();
         let written: Spanned<String> = serde_saphyr::from_str("x").unwrap();
-        check(&mut warnings, &written, "p", text, &matching_examples(events, None));
+        check(&mut warnings, &written, "p", text, &matching_examples(events, None), has_links);
         warnings.0.into_iter().map(|warning| format!("{} / {}", warning.what, warning.help)).collect()
     }
 
-    const COMPLETED: fn() -> Vec<EventPattern> =
-        || vec![EventPattern::Exactly("video.generation.completed".into())];
+    fn completed() -> Vec<EventPattern> {
+        vec![EventPattern::Exactly(COMPLETED.into())]
+    }
 
     #[test]
     fn tokens_of_every_callback_are_fine() {
@@ -174,7 +201,7 @@ mod tests {
         ] {
             assert_eq!(warned(text, &[]), Vec::<String>::new(), "{text}");
         }
-        assert_eq!(warned("{data.unsigned_urls} {data.usage.cost}", &COMPLETED()), Vec::<String>::new());
+        assert_eq!(warned("{data.unsigned_urls} {data.usage.cost}", &completed()), Vec::<String>::new());
     }
 
     #[test]
@@ -187,7 +214,7 @@ mod tests {
             ("{talaria.rout}", "`talaria render` shows the prompt"),
             ("{data.error}", "`talaria render` shows the prompt"),
         ] {
-            let found = warned(text, &COMPLETED());
+            let found = warned(text, &completed());
             assert!(
                 found.len() == 1 && found[0].contains("no callback has") && found[0].contains(help),
                 "{text}: {found:?}"
@@ -210,6 +237,17 @@ mod tests {
                 .contains("video.generation.failed, video.generation.cancelled, video.generation.expired"),
             "{found:?}"
         );
+    }
+
+    #[test]
+    fn a_link_is_there_for_completed_jobs_of_a_tenant_that_gives_links() {
+        let text = "{talaria.media.url} {talaria.media.files}";
+        assert_eq!(warned_with(text, &completed(), true), Vec::<String>::new());
+        let without = warned(text, &completed());
+        assert!(without.len() == 2 && without[0].contains("write media: {mode: link}"), "{without:?}");
+        let of_all = warned_with("{talaria.media.url}", &[], true);
+        assert!(of_all.len() == 1 && of_all[0].contains("video.generation.failed"), "{of_all:?}");
+        assert_eq!(warned_with("{talaria.media.uri}", &completed(), true).len(), 1);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! The answer to one question: what is asked of OpenRouter, and what the relay learns of it.
 
 use super::{Jobs, STORE_DEADLINE};
-use crate::{accept, callback, path};
+use crate::{accept, callback, media, path};
 use bytes::Bytes;
 use jiff::Timestamp;
 use metrics::counter;
@@ -38,7 +38,7 @@ impl Jobs {
                     let public_url = config.ingress.public_url.as_deref();
                     self.submit(tenant, api, public_url, ask, deadline).await.map(Answer::Submitted)
                 }
-                Ask::Poll(ask) => Ok(Answer::Polled(self.poll(tenant, api, &ask).await)),
+                Ask::Poll(ask) => Ok(Answer::Polled(self.poll(&config, tenant, api, &ask).await)),
             },
             (Ok(_), None) => Err(unknown_question()),
         };
@@ -110,11 +110,11 @@ impl Jobs {
         Ok(Submitted { outcome: Some(outcome) })
     }
 
-    async fn poll(&self, tenant: &Tenant, api: Api<'_>, ask: &AskPoll) -> Polled {
+    async fn poll(&self, config: &Config, tenant: &Tenant, api: Api<'_>, ask: &AskPoll) -> Polled {
         let polling = self.client.poll(api, &ask.openrouter_id, &ask.model).await;
         let (label, outcome) = match polling.reading {
             Reading::Running { status } => ("ok", polled::Outcome::Running(status)),
-            Reading::Ended(terminal) => ("ok", self.end(tenant, ask, terminal).await),
+            Reading::Ended(terminal) => ("ok", self.end(config, tenant, ask, terminal).await),
             Reading::NotFound { message } => ("not_found", polled::Outcome::NotFound(message)),
             Reading::Denied { message } => ("denied", polled::Outcome::Denied(message)),
             Reading::Failed { message } => ("failed", polled::Outcome::Failed(message)),
@@ -135,12 +135,19 @@ impl Jobs {
     }
 
     /// Publishes the event of a job's end.
-    async fn end(&self, tenant: &Tenant, ask: &AskPoll, terminal: Terminal) -> polled::Outcome {
+    async fn end(
+        &self,
+        config: &Config,
+        tenant: &Tenant,
+        ask: &AskPoll,
+        terminal: Terminal,
+    ) -> polled::Outcome {
         let payload = Bytes::from(terminal.payload);
-        let event = match accept::polled(&tenant.name, &ask.callback_token, payload, Timestamp::now()) {
+        let mut event = match accept::polled(&tenant.name, &ask.callback_token, payload, Timestamp::now()) {
             Ok(event) => event,
             Err(why) => return polled::Outcome::Failed(format!("OpenRouter's answer makes no event: {why}")),
         };
+        event.media_urls = media::links(config, &event);
         let event_id = event.id.clone();
         match self.publish(event).await {
             Ok(traceparent) => {

@@ -63,11 +63,11 @@ pub(crate) struct Jobs {
 }
 
 impl Jobs {
-    pub(crate) fn new(config: watch::Receiver<Arc<Config>>, publisher: Publisher) -> Self {
+    pub(crate) fn new(config: watch::Receiver<Arc<Config>>, publisher: Publisher, client: Client) -> Self {
         Self {
             config,
             publisher,
-            client: Client::new(),
+            client,
             catalogue: Catalogue::default(),
             tracer: Tracer::default(),
             submits: Semaphore::new(MOST_SUBMITS),

@@ -13,6 +13,7 @@ use talaria_core::{
     config::{self, Config, testing::Files},
     id::EventId,
 };
+use talaria_openrouter::Client;
 use talaria_proto::v1::{
     AskModels, AskPoll, AskSubmit, Event, EventSource, NotAskedKind, OpenRouterAnswer, OpenRouterQuestion,
     VideoRequest, open_router_answer::Answer, open_router_question::Ask, polled, submitted,
@@ -137,7 +138,7 @@ impl Running {
         let config = watch::Sender::new(Arc::new(config));
         let bus = Bus::embedded(&files.path("")).await.unwrap();
         let stop = CancellationToken::new();
-        let jobs = Arc::new(Jobs::new(config.subscribe(), bus.publisher()));
+        let jobs = Arc::new(Jobs::new(config.subscribe(), bus.publisher(), Client::new()));
         let serving = tokio::spawn(jobs.serve(stop.clone(), || Duration::from_secs(20)));
         Self { openrouter, bus, stop, serving, _config: config, _files: files }
     }

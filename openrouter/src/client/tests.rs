@@ -1,5 +1,7 @@
 //! Over real sockets of this machine.
 
+mod content;
+
 use super::*;
 use std::sync::Mutex;
 use talaria_core::network::Network;

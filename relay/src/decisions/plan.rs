@@ -28,9 +28,9 @@ pub(crate) fn plan(
     Record { at: Some(to_proto(now)), event_seq, what: Some(What::EventPlanned(planned)) }
 }
 
-/// The event without its payload, and with long texts shortened. The stored event is complete.
+/// The event without its payload and its media links, and with long texts shortened. The stored event is complete.
 fn for_the_journal(event: &Event) -> Event {
-    let mut event = Event { payload: bytes::Bytes::new(), ..event.clone() };
+    let mut event = Event { payload: bytes::Bytes::new(), media_urls: Vec::new(), ..event.clone() };
     for text in [&mut event.r#type, &mut event.job_id, &mut event.status] {
         shorten(text);
     }
@@ -114,11 +114,13 @@ mod tests {
             error: Some(long.clone()),
             unsigned_urls: vec![long],
             payload: "{}".into(),
+            media_urls: vec!["https://h/media/AQ".into()],
             ..Event::default()
         };
         let kept = for_the_journal(&event);
         assert!(prost::Message::encoded_len(&kept) < 100_000);
         assert!(kept.r#type.ends_with("ü…") && kept.job_id == "j" && kept.unsigned_urls.is_empty());
+        assert!(kept.payload.is_empty() && kept.media_urls.is_empty());
     }
 
     #[test]

@@ -134,6 +134,12 @@ fn talaria(event: &Event, task: &DeliveryTask, job: Option<&Job>) -> serde_json:
         let job = json!({"id": job.id, "request_id": job.request_id, "context": context});
         members.insert("job".to_owned(), job);
     }
+    if let (Some(first), Some(members)) = (event.media_urls.first(), talaria.as_object_mut()) {
+        let files =
+            event.media_urls.iter().enumerate().map(|(index, url)| json!({"url": url, "index": index}));
+        let files: Vec<_> = files.collect();
+        members.insert("media".to_owned(), json!({"url": first, "files": files}));
+    }
     talaria
 }
 
@@ -261,6 +267,27 @@ mod tests {
             read.root().get("prompt").unwrap().as_str(),
             Some("Job j1 costs 100.0, 18446744073709551616123")
         );
+    }
+
+    #[test]
+    fn the_links_of_a_completed_job_go_along() {
+        let urls = ["https://h/media/AQ-0", "https://h/media/AQ-1"].map(str::to_owned);
+        let event = Event { media_urls: urls.into(), ..event(BODY) };
+        let keys = "prompt: 'See {talaria.media.url} of {talaria.media.files}'\nextra: {link: '{talaria.media.url}'}";
+        let request = make(keys, &event).unwrap();
+        let body: serde_json::Value =
+            serde_json::from_str(&String::from_utf8_lossy(&request.body).replace("1E2", "1")).unwrap();
+        let files =
+            json!([{"url": "https://h/media/AQ-0", "index": 0}, {"url": "https://h/media/AQ-1", "index": 1}]);
+        assert_eq!(body["talaria"]["media"], json!({"url": "https://h/media/AQ-0", "files": files}));
+        assert_eq!(body["extra"]["link"], "https://h/media/AQ-0");
+        let prompt = body["prompt"].as_str().unwrap();
+        assert!(prompt.starts_with("See https://h/media/AQ-0 of [") && prompt.contains("AQ-1"), "{prompt}");
+        assert!(request.guarded.is_empty());
+        // Another event leaves the token as it is written.
+        let without = make(keys, &Event { media_urls: Vec::new(), ..event }).unwrap();
+        let without = String::from_utf8_lossy(&without.body).into_owned();
+        assert!(without.contains("See {talaria.media.url}") && !without.contains("\"media\""), "{without}");
     }
 
     #[test]

@@ -50,6 +50,15 @@ pub(crate) enum Error {
     NoProbe { tenant: String, route: String, why: NoProbe },
     #[error("{0} has ended already")]
     JobEnded(String),
+    #[error("{id} has no files: it is {state}")]
+    NotCompleted { id: String, state: &'static str },
+    #[error(
+        "{0} has no links: when it ended, its tenant gave none; write media: {{mode: link}} beside openrouter of the tenant, for the jobs \
+         after it"
+    )]
+    NoLinks(String),
+    #[error("the event of {0} is not kept any more")]
+    EndNotKept(String),
     #[error("{0} is being submitted: try again in a minute")]
     BeingSubmitted(String),
     /// The tenant's configuration lacks it, or the ingress cannot read it.
@@ -133,6 +142,9 @@ impl Error {
             | Self::RouteDoesNotWant { .. }
             | Self::NoProbe { .. }
             | Self::JobEnded(_)
+            | Self::NotCompleted { .. }
+            | Self::NoLinks(_)
+            | Self::EndNotKept(_)
             | Self::BeingSubmitted(_)
             | Self::NoApiKey(_)
             | Self::TooLarge => Code::FailedPrecondition,

@@ -194,10 +194,11 @@ impl<'a> Batch<'a> {
     fn event(&mut self, seq: u64, event: &'a Event, matched: bool) -> rusqlite::Result<Option<EventId>> {
         let Ok(id) = event.id.parse::<EventId>() else { return Ok(None) };
         self.buffer.clear();
-        if event.payload.is_empty() {
+        if event.payload.is_empty() && event.media_urls.is_empty() {
             event.encode_raw(&mut self.buffer);
         } else {
-            Event { payload: bytes::Bytes::new(), ..event.clone() }.encode_raw(&mut self.buffer);
+            let shown = Event { payload: bytes::Bytes::new(), media_urls: Vec::new(), ..event.clone() };
+            shown.encode_raw(&mut self.buffer);
         }
         let job = job_key(id.as_bytes());
         let row = (seq, self.partition, self.seq, job, &event.tenant, &self.buffer, !matched);

@@ -1,13 +1,14 @@
 //! Jobs at OpenRouter, against a stand-in for its video API.
 //!
 //! - [`life`]: from submit to end, by callbacks and polls. [`lost`]: lost answers and callbacks, and killed processes.
-//! - [`refused`]: requests that are not submitted. [`secrets`]: the key of the API. [`hermes`]: with the real Hermes.
-//! - [`commands`]: by commands.
+//! - [`media`]: links to files. [`refused`]: requests that are not submitted. [`secrets`]: the key of the API.
+//! - [`hermes`]: with the real Hermes. [`commands`]: by commands.
 
 mod commands;
 mod hermes;
 mod life;
 mod lost;
+mod media;
 mod refused;
 mod secrets;
 

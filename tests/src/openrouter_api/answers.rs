@@ -105,6 +105,43 @@ impl OnPoll {
     }
 }
 
+/// The answer to a request for a file.
+#[derive(Clone, Debug, Default)]
+pub enum OnContent {
+    /// The whole file, in chunks without a length.
+    #[default]
+    Send,
+    /// The whole file, with its length.
+    WithLength,
+    /// The first half of the file; then the connection breaks off.
+    BreakOff,
+    /// This; with Retry-After if it is given.
+    Refuse(u16, Option<&'static str>, Value),
+    /// A page, with status 200 for instance.
+    Page(u16),
+    /// A redirect to this URL.
+    Redirect(String),
+    /// Closes the connection without an answer.
+    LoseAnswer,
+}
+
+impl OnContent {
+    /// 401, as for a key that was revoked.
+    pub fn revoked() -> Self {
+        Self::Refuse(401, None, error(401, "User not found.", Value::Null))
+    }
+
+    pub(super) fn refusal(&self) -> Option<Response> {
+        match self {
+            Self::Refuse(status, retry_after, body) => Some(answer(*status, *retry_after, body)),
+            Self::Page(status) => Some(page(*status)),
+            Self::Redirect(to) => Some(Redirect::temporary(to).into_response()),
+            Self::LoseAnswer => lost(),
+            Self::Send | Self::WithLength | Self::BreakOff => None,
+        }
+    }
+}
+
 /// The end of a job.
 #[derive(Clone, Debug, PartialEq)]
 pub struct End {

@@ -1,8 +1,8 @@
 //! The stand-in's requests.
 
 use super::{
-    BASE, Inner, Seen,
-    answers::{OnPoll, OnSubmit, lost, not_found, refusal, unauthorized},
+    BASE, Inner, Seen, VIDEO,
+    answers::{OnContent, OnPoll, OnSubmit, lost, not_found, refusal, unauthorized},
     catalogue::{self, models},
 };
 use axum::{
@@ -15,7 +15,7 @@ use axum::{
     routing::{get, post},
 };
 use serde_json::{Value, json};
-use std::{convert::Infallible, io, sync::Arc};
+use std::{io, sync::Arc};
 use tokio_stream::iter;
 
 pub(super) fn router(api: Arc<Inner>) -> Router {
@@ -141,10 +141,27 @@ async fn content(
         let message = format!("Video index {index} out of range ({videos} videos available)");
         return refusal(400, &message, &Value::Null);
     }
+    let does = api.on_content.lock().unwrap().take();
+    if let Some(answer) = does.refusal() {
+        return answer;
+    }
     let video = api.content.lock().unwrap().clone();
-    let video = video.unwrap_or_else(|| Bytes::from_static(b"\0\0\0\x18ftypisom\0\0\0\0isomiso2a video"));
-    // Chunked, without a length; a Range is ignored.
-    let chunks: Vec<_> = video.chunks(64 * 1024).map(Bytes::copy_from_slice).collect();
-    let body = Body::from_stream(iter(chunks.into_iter().map(Ok::<_, Infallible>)));
-    ([(header::CONTENT_TYPE, "video/mp4")], body).into_response()
+    let video = video.unwrap_or_else(|| Bytes::from_static(VIDEO));
+    let mut chunks: Vec<_> = video.chunks(64 * 1024).map(|chunk| Ok(Bytes::copy_from_slice(chunk))).collect();
+    // A Range is ignored. Headers of the servers in between come along.
+    let headers = [
+        (header::CONTENT_TYPE, "video/mp4"),
+        (header::SET_COOKIE, "__cf_bm=somebodys"),
+        (header::HeaderName::from_static("x-generation-id"), "gen-1"),
+    ];
+    match does {
+        OnContent::WithLength => (headers, video).into_response(),
+        OnContent::BreakOff => {
+            let half = video.slice(..video.len() / 2);
+            chunks = half.chunks(64 * 1024).map(|chunk| Ok(Bytes::copy_from_slice(chunk))).collect();
+            chunks.push(Err(io::Error::other("broken off")));
+            (headers, Body::from_stream(iter(chunks))).into_response()
+        }
+        _ => (headers, Body::from_stream(iter(chunks))).into_response(),
+    }
 }

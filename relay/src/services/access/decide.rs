@@ -65,7 +65,11 @@ const METHODS: [(&str, &[&str], Access); 8] = [
         ],
         Access::Scope(Scope::Control),
     ),
-    (JOBS, &["ListModels", "GetJob", "ListJobs", "WatchJob", "ListCosts"], Access::Scope(Scope::Read)),
+    (
+        JOBS,
+        &["ListModels", "GetJob", "ListJobs", "WatchJob", "ListCosts", "GetMedia"],
+        Access::Scope(Scope::Read),
+    ),
     (JOBS, &["SubmitJob", "TrackJob", "StopJob"], Access::Scope(Scope::Submit)),
 ];
 

@@ -2,8 +2,10 @@
 //!
 //! - [`request`]: checks of the requests.
 //! - [`openrouter`]: what is asked of an ingress: models, and whether a request fits its model.
+//! - [`media`]: the links to a job's files.
 //! - [`own`]: answers and commands in the partitions that this relay owns. [`watch`]: a job until its end.
 
+mod media;
 mod openrouter;
 mod own;
 mod request;
@@ -19,10 +21,10 @@ use jiff::Timestamp;
 use std::{collections::BTreeMap, time::Duration};
 use talaria_core::id::JobId;
 use talaria_proto::v1::{
-    ClusterMethod, Cost, GetJobRequest, GetJobResponse, Job, JobState, ListCostsRequest, ListCostsResponse,
-    ListJobsRequest, ListJobsResponse, ListModelsRequest, ListModelsResponse, StartJob, StopJobRequest,
-    StopJobResponse, SubmitJobRequest, SubmitJobResponse, TrackJobRequest, TrackJobResponse, WatchJobRequest,
-    WatchJobResponse, job_service_server::JobService,
+    ClusterMethod, Cost, GetJobRequest, GetJobResponse, GetMediaRequest, GetMediaResponse, Job, JobState,
+    ListCostsRequest, ListCostsResponse, ListJobsRequest, ListJobsResponse, ListModelsRequest,
+    ListModelsResponse, StartJob, StopJobRequest, StopJobResponse, SubmitJobRequest, SubmitJobResponse,
+    TrackJobRequest, TrackJobResponse, WatchJobRequest, WatchJobResponse, job_service_server::JobService,
 };
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
@@ -192,6 +194,14 @@ impl JobService for JobServer {
         let request = request.into_inner();
         control::request::audit(&caller, &request.requested_by, &request.reason)?;
         control::finish(cluster.stop_waiting(caller, request), control::DEADLINE).await
+    }
+
+    async fn get_media(
+        &self,
+        request: Request<GetMediaRequest>,
+    ) -> Result<Response<GetMediaResponse>, Status> {
+        let caller = caller(&request)?;
+        Ok(Response::new(self.cluster.media(&caller, request.into_inner()).await?))
     }
 
     async fn list_costs(
