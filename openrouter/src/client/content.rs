@@ -130,16 +130,16 @@ impl Content {
         let Poll::Ready(chunk) = self.opened.poll_chunk(cx) else {
             let idle = self.idle.get_or_insert_with(|| Box::pin(sleep(IDLE_TIMEOUT)));
             ready!(idle.as_mut().poll(cx));
-            return broken(format!("nothing came for {IDLE_TIMEOUT:?}"));
+            return broken(&format!("nothing came for {IDLE_TIMEOUT:?}"));
         };
         self.idle = None;
         let chunk = match chunk {
             None => return Poll::Ready(None),
             Some(Ok(chunk)) => chunk,
-            Some(Err(why)) => return broken(why),
+            Some(Err(why)) => return broken(&why),
         };
         if Instant::now() > self.end {
-            return broken(format!("the file was not whole within {TIMEOUT:?}"));
+            return broken(&format!("the file was not whole within {TIMEOUT:?}"));
         }
         match self.left.checked_sub(chunk.len() as u64) {
             Some(left) => {
@@ -151,7 +151,7 @@ impl Content {
     }
 }
 
-fn broken(why: String) -> Poll<Option<Result<Bytes, ContentError>>> {
+fn broken(why: &str) -> Poll<Option<Result<Bytes, ContentError>>> {
     Poll::Ready(Some(Err(ContentError::Failed(format!("OpenRouter's answer broke off: {why}")))))
 }
 

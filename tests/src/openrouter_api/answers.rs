@@ -128,7 +128,7 @@ pub enum OnContent {
 impl OnContent {
     /// 401, as for a key that was revoked.
     pub fn revoked() -> Self {
-        Self::Refuse(401, None, error(401, "User not found.", Value::Null))
+        Self::Refuse(401, None, error(401, "User not found.", &Value::Null))
     }
 
     pub(super) fn refusal(&self) -> Option<Response> {
