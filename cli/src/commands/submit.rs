@@ -19,11 +19,19 @@ use crate::{
 use anyhow::anyhow;
 use images::Images;
 use std::{collections::HashMap, error::Error as _, fs, io::Write as _, path::Path};
-use talaria_core::config::expand_home;
+use talaria_core::{config::expand_home, time::parse_duration};
 use talaria_proto::v1::{Job, JobState, Reference, SubmitJobRequest, VideoRequest};
 use tonic::{Code, Status};
 
 pub(crate) async fn run(config: &Path, args: &Submit) -> Result<(), Failure> {
+    // A prompt that is a time was meant for --wait, and would be paid for.
+    if let (Some(prompt), Some(_)) = (&args.prompt, args.wait)
+        && parse_duration(prompt).is_some()
+    {
+        return Err(Failure::Usage(format!(
+            "{prompt:?} is the prompt here, and looks like a time: write --wait={prompt}, and the prompt besides"
+        )));
+    }
     let (tenant, route) = select::tenant_and_route(config, args.tenant.as_deref(), args.route.as_deref())?;
     let request_id =
         args.request_id.clone().unwrap_or_else(|| format!("cli-{:032x}", rand::random::<u128>()));

@@ -46,9 +46,9 @@ pub(crate) enum NotDone {
     TooLarge,
     #[error("the route {0}")]
     NoProbe(NoProbe),
-    /// The same request came before.
-    #[error("the job is known")]
-    JobKnown,
+    /// The same request came before, or a job with the same id at OpenRouter is known. Has the job's id.
+    #[error("the job {0} is known")]
+    JobKnown(String),
     #[error("another request came under the same id")]
     OtherRequest,
     #[error("{0}")]

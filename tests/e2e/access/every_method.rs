@@ -15,7 +15,7 @@ use talaria_proto::{
     FILE_DESCRIPTOR_SET,
     v1::{
         CancelDeliveryRequest, CancelReplayJobRequest, DeliveryFilter, DeliveryState, ExplainRequest,
-        GetDeliveryRequest, GetEventRequest, GetJobRequest, GetReplayJobRequest, GetSummaryRequest,
+        GetDeliveryRequest, GetEventRequest, GetJobRequest, GetMediaRequest, GetReplayJobRequest, GetSummaryRequest,
         ListControlActionsRequest, ListCostsRequest, ListDeliveriesRequest, ListEventsRequest,
         ListIdsRequest, ListJobsRequest, ListModelsRequest, ListQuarantinedRequest, ListRefusalsRequest,
         ListReplayJobsRequest, ListUnmatchedRequest, PauseRequest, ProbeRouteRequest,
@@ -294,6 +294,12 @@ fn ways(method: &str, own: &Known, others: &Known, of_all: &str) -> Vec<Asked> {
         }),
         "GetJob" => by_id(
             |id| GetJobRequest { job_id: id.into(), ..Default::default() },
+            &own.tracked,
+            &[&others.tracked, "globex-at-openrouter"],
+            NO_JOB,
+        ),
+        "GetMedia" => by_id(
+            |id| GetMediaRequest { job_id: id.into(), ..Default::default() },
             &own.tracked,
             &[&others.tracked, "globex-at-openrouter"],
             NO_JOB,

@@ -11,7 +11,7 @@ use talaria_core::config::expand_home;
 use talaria_proto::v1::ReferenceKind;
 
 /// Bytes of all files of a request. In base64 they fit into a message of NATS with its default limit, 1 MiB.
-const MOST_BYTES: u64 = 700 << 10;
+const MOST_BYTES: u64 = 560 << 10;
 
 /// The first bytes of an image, and its type.
 const TYPES: [(&[u8], &str); 4] = [
@@ -145,7 +145,7 @@ mod tests {
         images.url("--last-frame", &path).unwrap();
         let failure = images.url("--reference", &path).unwrap_err().to_string();
         assert!(
-            failure.contains("more than 700 KiB together") && failure.contains("https:// URL"),
+            failure.contains("more than 560 KiB together") && failure.contains("https:// URL"),
             "{failure}"
         );
     }

@@ -119,6 +119,8 @@ async fn a_file_that_does_not_go_on_is_given_up() {
     let (release, held) = tokio::sync::oneshot::channel::<()>();
     tokio::spawn(async move {
         let (mut stream, _) = listener.accept().await.unwrap();
+        // An answer before its request would end the connection.
+        assert!(stream.read(&mut [0; 4096]).await.unwrap() > 0);
         let answer = file("Content-Type: video/mp4\r\nContent-Length: 99\r\n", MP4);
         stream.write_all(answer.as_bytes()).await.unwrap();
         let _ = held.await;

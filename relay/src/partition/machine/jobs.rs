@@ -82,10 +82,18 @@ impl Machine {
         let StartJob { job, video, without_estimate } = start;
         let job = job.unwrap_or_default();
         let settings = self.settings(&job.tenant).ok_or(NotDone::NoApiKey)?;
+        // A job that is to be followed may be known, also as one that was submitted here.
+        if video.is_none()
+            && let Some(known) = self.state.job_at_openrouter(&job.tenant, &job.openrouter_id)
+        {
+            return Err(NotDone::JobKnown(known.id.clone()));
+        }
         match self.state.job(&job.id) {
             // OpenRouter made no job, so the same request may be tried again.
             Some(known) if known.state() == JobState::Refused => {}
-            Some(known) if known.request_sha256 == job.request_sha256 => return Err(NotDone::JobKnown),
+            Some(known) if known.request_sha256 == job.request_sha256 => {
+                return Err(NotDone::JobKnown(job.id));
+            }
             Some(_) => return Err(NotDone::OtherRequest),
             None => {}
         }

@@ -152,10 +152,12 @@ impl Jobs {
         let by_token = by_token.filter(|job| {
             job.tenant == event.tenant && (job.openrouter_id.is_empty() || job.openrouter_id == event.job_id)
         });
-        by_token.or_else(|| {
-            let key = (event.tenant.clone(), event.job_id.clone());
-            self.by_openrouter_id.get(&key).and_then(|id| self.get(id))
-        })
+        by_token.or_else(|| self.at_openrouter(&event.tenant, &event.job_id))
+    }
+
+    pub(super) fn at_openrouter(&self, tenant: &str, openrouter_id: &str) -> Option<&Job> {
+        let id = self.by_openrouter_id.get(&(tenant.to_owned(), openrouter_id.to_owned()))?;
+        self.get(id)
     }
 
     /// The job that this event ended.

@@ -264,6 +264,11 @@ impl State {
         self.jobs.get(id)
     }
 
+    /// The job of a tenant with this id at OpenRouter.
+    pub(crate) fn job_at_openrouter(&self, tenant: &str, openrouter_id: &str) -> Option<&Job> {
+        self.jobs.at_openrouter(tenant, openrouter_id)
+    }
+
     pub(crate) fn jobs(&self) -> impl Iterator<Item = &Job> {
         self.jobs.all()
     }

@@ -80,7 +80,7 @@ impl Operator {
         let job = start.job.clone().unwrap_or_default();
         caller.narrow(&job.tenant)?;
         let owner = self.local.owner_of(&job.tenant)?;
-        let known = match owner.command(Command::StartJob(Box::new(start))).await {
+        let (known, id) = match owner.command(Command::StartJob(Box::new(start))).await {
             Ok(seq) => {
                 tracing::info!(
                     job = job.id,
@@ -92,12 +92,12 @@ impl Operator {
                     "job begun"
                 );
                 self.wait_for_view(&owner, seq).await;
-                false
+                (false, job.id)
             }
-            Err(NotDone::JobKnown) => true,
+            Err(NotDone::JobKnown(id)) => (true, id),
             Err(why) => return Err(not_begun(why, &job)),
         };
-        let job = self.recorded(&owner, caller, &job.id).await?;
+        let job = self.recorded(&owner, caller, &id).await?;
         Ok(SubmitJobResponse { job: Some(job), known })
     }
 
@@ -137,7 +137,7 @@ fn not_begun(why: NotDone, job: &Job) -> Error {
         NotDone::OverBudget(why) => Error::OverBudget(why),
         NotDone::NoApiKey => Error::NoApiKey(format!("the tenant {} has no openrouter.api_key", job.tenant)),
         NotDone::TooLarge => Error::TooLarge,
-        NotDone::Lost | NotDone::NotWaiting | NotDone::UnderWay | NotDone::NoProbe(_) | NotDone::JobKnown => {
+        NotDone::Lost | NotDone::NotWaiting | NotDone::UnderWay | NotDone::NoProbe(_) | NotDone::JobKnown(_) => {
             Error::Lost
         }
     }
