@@ -7,7 +7,7 @@ use crate::{
 use jiff::Timestamp;
 use std::{collections::BTreeMap, sync::Arc};
 use talaria_bus::Partition;
-use talaria_proto::v1::{Record, ReplayJob, StartJob};
+use talaria_proto::v1::{Job, Record, ReplayJob, StartJob};
 use thiserror::Error;
 use tokio::sync::{OwnedMutexGuard, mpsc, oneshot, watch};
 
@@ -91,6 +91,7 @@ pub(crate) enum OwnerRequest {
     Command(Command, oneshot::Sender<Done>),
     Gauges(oneshot::Sender<PartitionGauges>),
     Replays(oneshot::Sender<Vec<ReplayJob>>),
+    Job(String, oneshot::Sender<Option<Box<Job>>>),
 }
 
 /// The owner of a partition, in this relay. Clones share it.
@@ -142,6 +143,12 @@ impl Owner {
     /// The running replay jobs; `None` when the partition is not owned any more.
     pub(crate) async fn replays(&self) -> Option<Vec<ReplayJob>> {
         self.ask(OwnerRequest::Replays).await
+    }
+
+    /// A job at OpenRouter, with all records so far, also those that are not durable yet.
+    pub(crate) async fn job(&self, id: &str) -> Option<Job> {
+        let job = self.ask(|reply| OwnerRequest::Job(id.to_owned(), reply)).await?;
+        job.map(|job| *job)
     }
 
     async fn ask<T>(&self, request: impl FnOnce(oneshot::Sender<T>) -> OwnerRequest) -> Option<T> {

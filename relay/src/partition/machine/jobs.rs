@@ -18,8 +18,11 @@ use talaria_proto::v1::{
 };
 use talaria_telemetry::LogLimiter;
 
-/// The most questions to OpenRouter under way in a partition. Further polls wait.
-const ASKED: usize = 32;
+/// The most polls under way of one tenant. Further ones wait, so that a tenant whose OpenRouter does not answer delays no other.
+const POLLED: usize = 8;
+
+/// The most due jobs that are looked at in one step.
+const LOOKED_AT: usize = 64;
 
 /// The most jobs that are forgotten at a time.
 const FORGOTTEN: usize = 1000;
@@ -75,6 +78,10 @@ impl Machine {
             );
         }
         self.push_what(now, 0, What::Job(job));
+    }
+
+    pub(crate) fn job(&self, id: &str) -> Option<Job> {
+        self.state.job(id).cloned()
     }
 
     /// Records a job, which is then submitted or followed.
@@ -170,13 +177,8 @@ impl Machine {
         if self.is_draining {
             return polls;
         }
-        let due: Vec<Job> = self
-            .state
-            .due_jobs(now)
-            .filter(|job| !self.polling.contains(&job.id) && !self.submitting.contains(&job.id))
-            .take(ASKED)
-            .cloned()
-            .collect();
+        let due: Vec<Job> =
+            self.state.due_jobs(now).filter(|job| self.may_ask(job)).take(LOOKED_AT).cloned().collect();
         for job in due {
             if !self.has_room(0) {
                 break;
@@ -198,8 +200,8 @@ impl Machine {
             } else if let Some(until) = blocked {
                 let why = "OpenRouter refused the key (openrouter.api_key) at the last poll of another job";
                 self.push_job(now, poll::put_off(&job, why, *until, now));
-            } else if self.polling.len() < ASKED {
-                self.polling.insert(job.id.clone());
+            } else if self.may_ask(&job) {
+                self.polling.insert(job.id.clone(), job.tenant.clone());
                 polls.push(PollJob {
                     job: job.id,
                     tenant: job.tenant,
@@ -281,10 +283,17 @@ impl Machine {
 
     /// When the first job needs something.
     pub(crate) fn next_due_job(&self) -> Option<Timestamp> {
-        if self.is_draining || self.polling.len() >= ASKED {
+        if self.is_draining {
             return None;
         }
-        self.state.next_due_job(|id| !self.polling.contains(id) && !self.submitting.contains(id))
+        self.state.next_due_job(|job| self.may_ask(job))
+    }
+
+    /// Whether no question about the job is under way, and its tenant has not too many.
+    fn may_ask(&self, job: &Job) -> bool {
+        !self.polling.contains_key(&job.id)
+            && !self.submitting.contains(&job.id)
+            && self.polling.values().filter(|tenant| **tenant == job.tenant).count() < POLLED
     }
 
     pub(super) fn forget_jobs(&mut self, older_than: Timestamp, now: Timestamp) {

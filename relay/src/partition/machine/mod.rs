@@ -127,9 +127,10 @@ pub(crate) struct Machine {
     routes: HashMap<LaneId, RouteAdmission>,
     /// The number of lanes whose window was set by the current configuration.
     known_lanes: usize,
-    /// The ids of jobs whose submit, or whose poll, is under way.
+    /// The ids of jobs whose submit is under way.
     submitting: BTreeSet<String>,
-    polling: BTreeSet<String>,
+    /// The ids of jobs whose poll is under way, with their tenants.
+    polling: BTreeMap<String, String>,
     /// Until when a tenant is not polled, because OpenRouter refused its key.
     denied: BTreeMap<String, Timestamp>,
     /// Of the commit that is being built.
@@ -165,7 +166,7 @@ impl Machine {
             routes: HashMap::new(),
             known_lanes: 0,
             submitting: BTreeSet::new(),
-            polling: BTreeSet::new(),
+            polling: BTreeMap::new(),
             denied: BTreeMap::new(),
             records: Vec::new(),
             actions: Vec::new(),

@@ -315,6 +315,7 @@ impl Running {
         match request {
             OwnerRequest::Command(command, reply) => self.machine.command(command, reply, now),
             OwnerRequest::Gauges(reply) => drop(reply.send(self.machine.gauges(now))),
+            OwnerRequest::Job(id, reply) => drop(reply.send(self.machine.job(&id).map(Box::new))),
             OwnerRequest::Replays(reply) => drop(reply.send(self.machine.replays())),
         }
     }

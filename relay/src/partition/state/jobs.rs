@@ -172,7 +172,7 @@ impl Jobs {
     }
 
     /// When the first job is due that `is_waiting` allows.
-    pub(super) fn next_due(&self, is_waiting: impl Fn(&str) -> bool) -> Option<i64> {
-        self.due.iter().find(|(_, id)| is_waiting(id)).map(|(due, _)| *due)
+    pub(super) fn next_due(&self, is_waiting: impl Fn(&Job) -> bool) -> Option<i64> {
+        self.due.iter().find(|(_, id)| self.get(id).is_some_and(&is_waiting)).map(|(due, _)| *due)
     }
 }

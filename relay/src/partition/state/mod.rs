@@ -289,7 +289,7 @@ impl State {
     }
 
     /// When the first job is due that `is_waiting` allows.
-    pub(crate) fn next_due_job(&self, is_waiting: impl Fn(&str) -> bool) -> Option<Timestamp> {
+    pub(crate) fn next_due_job(&self, is_waiting: impl Fn(&Job) -> bool) -> Option<Timestamp> {
         self.jobs.next_due(is_waiting).map(timestamp)
     }
 

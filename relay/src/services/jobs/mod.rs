@@ -60,20 +60,45 @@ impl Cluster {
 
     /// Submits a job, and waits for OpenRouter's answer.
     async fn submit(self, caller: Caller, request: SubmitJobRequest) -> Result<SubmitJobResponse, Error> {
+        // Empty where the token's own tenant is meant.
+        let tenant = request::tenant(&caller, &request.tenant)?;
+        let request = SubmitJobRequest { tenant: tenant.clone(), ..request };
+        // First, because a known job stays known when its request would be refused now.
+        if let Some(job) = self.known(&caller, &request).await? {
+            return Ok(SubmitJobResponse { job: Some(self.answered(&caller, job).await), known: true });
+        }
         let start = request::submit(&caller, request, &self.local().config())?;
-        // Not the request's, which is empty where the token's own tenant is meant.
-        let tenant = start.job.as_ref().map(|job| job.tenant.clone()).unwrap_or_default();
         let estimate_micros = match &start.video {
             Some(video) => openrouter::check(&self.local().bus, &tenant, video).await?,
             None => None,
         };
         let job = start.job.map(|job| Job { estimate_micros, ..job });
         let started = self.begin(&caller, &tenant, StartJob { job, ..start }).await?;
-        let job = started.job.unwrap_or_default();
-        let id = GetJobRequest { job_id: job.id.clone(), tenant };
+        let job = self.answered(&caller, started.job.unwrap_or_default()).await;
+        Ok(SubmitJobResponse { job: Some(job), known: started.known })
+    }
+
+    /// The job of a request that came before. An error if that was another request.
+    async fn known(&self, caller: &Caller, request: &SubmitJobRequest) -> Result<Option<Job>, Error> {
+        request::request_id(&request.request_id)?;
+        let job_id = job_id(&request.tenant, &request.request_id);
+        let asked = GetJobRequest { job_id, tenant: request.tenant.clone() };
+        match self.openrouter_job(caller, asked).await {
+            // OpenRouter made no job, so the same request may be tried again.
+            Ok(job) if job.state() == JobState::Refused => Ok(None),
+            Ok(job) if job.request_sha256 == request::digest(request) => Ok(Some(job)),
+            Ok(_) => Err(Error::OtherRequest(request.request_id.clone())),
+            // The owner knows better than the view.
+            Err(_) => Ok(None),
+        }
+    }
+
+    /// The job once OpenRouter has answered its submit, or as it is after a while.
+    async fn answered(&self, caller: &Caller, job: Job) -> Job {
+        let id = GetJobRequest { job_id: job.id.clone(), tenant: job.tenant.clone() };
         let answered = async {
             loop {
-                match self.openrouter_job(&caller, id.clone()).await {
+                match self.openrouter_job(caller, id.clone()).await {
                     Ok(job) if job.state() != JobState::Submitting => return job,
                     // While its partition moves, it cannot be asked for.
                     _ => tokio::time::sleep(LOOK_INTERVAL).await,
@@ -84,7 +109,7 @@ impl Cluster {
             JobState::Submitting => tokio::time::timeout(SUBMIT_TIMEOUT, answered).await.unwrap_or(job),
             _ => job,
         };
-        Ok(SubmitJobResponse { job: Some(own::for_clients(job)), known: started.known })
+        own::for_clients(job)
     }
 
     async fn begin(

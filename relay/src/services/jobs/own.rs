@@ -97,7 +97,7 @@ impl Operator {
             Err(NotDone::JobKnown(id)) => (true, id),
             Err(why) => return Err(not_begun(why, &job)),
         };
-        let job = self.recorded(&owner, caller, &id).await?;
+        let job = self.recorded(&owner, &id).await?;
         Ok(SubmitJobResponse { job: Some(job), known })
     }
 
@@ -115,7 +115,7 @@ impl Operator {
                 let token = &caller.token;
                 tracing::info!(job = job_id, tenant, by, token, reason, "job stopped");
                 self.wait_for_view(&owner, seq).await;
-                Ok(StopJobResponse { job: Some(for_clients(self.recorded(&owner, caller, &job_id).await?)) })
+                Ok(StopJobResponse { job: Some(for_clients(self.recorded(&owner, &job_id).await?)) })
             }
             Err(NotDone::NotWaiting) => Err(Error::JobEnded(job_id)),
             Err(NotDone::UnderWay) => Err(Error::BeingSubmitted(job_id)),
@@ -123,11 +123,9 @@ impl Operator {
         }
     }
 
-    /// A job as the view has it, with all commits of its partition.
-    async fn recorded(&self, owner: &Owner, caller: &Caller, id: &str) -> Result<Job, Error> {
-        self.wait_for_view(owner, owner.committed()).await;
-        let request = GetJobRequest { job_id: id.to_owned(), tenant: String::new() };
-        Ok(self.local.openrouter_job(caller, request).await?.job.unwrap_or_default())
+    /// A job as its owner knows it, which is ahead of the view.
+    async fn recorded(&self, owner: &Owner, id: &str) -> Result<Job, Error> {
+        owner.job(id).await.ok_or(Error::Lost)
     }
 }
 
@@ -137,8 +135,10 @@ fn not_begun(why: NotDone, job: &Job) -> Error {
         NotDone::OverBudget(why) => Error::OverBudget(why),
         NotDone::NoApiKey => Error::NoApiKey(format!("the tenant {} has no openrouter.api_key", job.tenant)),
         NotDone::TooLarge => Error::TooLarge,
-        NotDone::Lost | NotDone::NotWaiting | NotDone::UnderWay | NotDone::NoProbe(_) | NotDone::JobKnown(_) => {
-            Error::Lost
-        }
+        NotDone::Lost
+        | NotDone::NotWaiting
+        | NotDone::UnderWay
+        | NotDone::NoProbe(_)
+        | NotDone::JobKnown(_) => Error::Lost,
     }
 }

@@ -3,11 +3,10 @@
 use super::job_id;
 use crate::services::{access::Caller, control, error::Error};
 use data_encoding::BASE32_NOPAD;
-use prost::Message as _;
 use sha2::{Digest as _, Sha256};
 use std::collections::{BTreeMap, HashMap};
 use talaria_core::config::{Config, Tenant};
-use talaria_proto::v1::{Job, StartJob, SubmitJobRequest, TrackJobRequest, VideoRequest};
+use talaria_proto::v1::{Job, StartJob, SubmitJobRequest, TrackJobRequest};
 
 /// The longest id of a request, and the longest id at OpenRouter, in bytes.
 const LONGEST_ID: usize = 128;
@@ -19,10 +18,7 @@ const LONGEST_VALUE: usize = 1024;
 
 /// The tenant, if it is configured and the caller may see it, and has an API key.
 pub(super) fn configured<'a>(caller: &Caller, tenant: &str, config: &'a Config) -> Result<&'a Tenant, Error> {
-    if tenant.is_empty() && caller.tenant.is_none() {
-        return Err(Error::Invalid("name the tenant".to_owned()));
-    }
-    let named = caller.narrow(tenant)?.unwrap_or_default();
+    let named = self::tenant(caller, tenant)?;
     let found =
         config.tenants.get(&named).ok_or_else(|| Error::NoSuchTenant(no_such(&named, caller, config)))?;
     if found.jobs.is_none() {
@@ -39,30 +35,41 @@ fn no_such(tenant: &str, caller: &Caller, config: &Config) -> String {
     format!("there is no tenant {tenant}; there are {}", names.join(", "))
 }
 
-/// The job and the request to OpenRouter.
-pub(super) fn submit(caller: &Caller, request: SubmitJobRequest, config: &Config) -> Result<StartJob, Error> {
-    let SubmitJobRequest { tenant, request_id, video, context, route, requested_by, without_estimate } =
-        request;
-    control::request::audit(caller, &requested_by, "")?;
-    let tenant = configured(caller, &tenant, config)?;
+/// The tenant that a request names, or the caller's only one.
+pub(super) fn tenant(caller: &Caller, named: &str) -> Result<String, Error> {
+    caller.narrow(named)?.ok_or_else(|| Error::Invalid("name the tenant".to_owned()))
+}
+
+pub(super) fn request_id(id: &str) -> Result<(), Error> {
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.:".contains(&byte);
-    if request_id.is_empty() || request_id.len() > LONGEST_ID || !request_id.bytes().all(allowed) {
+    if id.is_empty() || id.len() > LONGEST_ID || !id.bytes().all(allowed) {
         return Err(Error::Invalid(format!(
             "request_id has 1 to {LONGEST_ID} characters of a-z, A-Z, 0-9, \"-\", \"_\", \".\" and \":\""
         )));
     }
-    if request_id.starts_with(TRACKED) {
+    if id.starts_with(TRACKED) {
         return Err(Error::Invalid(format!(
             "request ids that begin with {TRACKED} are those of tracked jobs"
         )));
     }
+    Ok(())
+}
+
+/// The job and the request to OpenRouter.
+pub(super) fn submit(caller: &Caller, request: SubmitJobRequest, config: &Config) -> Result<StartJob, Error> {
+    let request_sha256 = digest(&request);
+    let SubmitJobRequest { tenant, request_id, video, context, route, requested_by, without_estimate } =
+        request;
+    control::request::audit(caller, &requested_by, "")?;
+    let tenant = configured(caller, &tenant, config)?;
+    self::request_id(&request_id)?;
     let video =
         video.ok_or_else(|| Error::Invalid("`video` says what to make, and is missing".to_owned()))?;
     checked(&context, &route, tenant)?;
     let job = Job {
         id: job_id(&tenant.name, &request_id),
         tenant: tenant.name.clone(),
-        request_sha256: digest(&video, &route, &context),
+        request_sha256,
         request_id,
         model: video.model.clone(),
         context,
@@ -93,7 +100,6 @@ pub(super) fn track(caller: &Caller, request: TrackJobRequest, config: &Config) 
     let job = Job {
         id: job_id(&tenant.name, &request_id),
         tenant: tenant.name.clone(),
-        request_sha256: digest(&VideoRequest::default(), &route, &context),
         request_id,
         openrouter_id,
         context,
@@ -139,12 +145,12 @@ fn checked(context: &HashMap<String, String>, route: &str, tenant: &Tenant) -> R
 }
 
 /// By which another request under the same id is found out.
-fn digest(video: &VideoRequest, route: &str, context: &HashMap<String, String>) -> bytes::Bytes {
+pub(super) fn digest(request: &SubmitJobRequest) -> bytes::Bytes {
+    let video = request.video.as_ref().map(prost::Message::encode_to_vec).unwrap_or_default();
     let mut hasher = Sha256::new_with_prefix("talaria.v1/job");
-    let video = video.encode_to_vec();
-    let context: BTreeMap<&String, &String> = context.iter().collect();
+    let context: BTreeMap<&String, &String> = request.context.iter().collect();
     let texts = context.iter().flat_map(|(key, value)| [key.as_bytes(), value.as_bytes()]);
-    for part in [video.as_slice(), route.as_bytes()].into_iter().chain(texts) {
+    for part in [video.as_slice(), request.route.as_bytes()].into_iter().chain(texts) {
         hasher.update((part.len() as u64).to_be_bytes());
         hasher.update(part);
     }
