@@ -18,6 +18,7 @@ use crate::{
 };
 use anyhow::anyhow;
 use images::Images;
+use serde_json::value::RawValue;
 use std::{collections::HashMap, error::Error as _, fs, io::Write as _, path::Path};
 use talaria_core::config::expand_home;
 use talaria_proto::v1::{Job, JobState, Reference, SubmitJobRequest, VideoRequest};
@@ -124,7 +125,7 @@ fn provider_options(written: Option<&str>) -> Result<String, Failure> {
             None => written.to_owned(),
         },
     };
-    match serde_json::from_str::<HashMap<String, serde::de::IgnoredAny>>(&text) {
+    match serde_json::from_str::<HashMap<String, &RawValue>>(&text) {
         Ok(_) => Ok(text.trim().to_owned()),
         Err(error) => Err(Failure::Usage(format!(
             "--provider-options is not a JSON object: {error}\n  help: write the provider's name and its options, as in \
