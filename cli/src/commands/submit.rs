@@ -18,7 +18,6 @@ use crate::{
 };
 use anyhow::anyhow;
 use images::Images;
-use serde_json::value::RawValue;
 use std::{collections::HashMap, error::Error as _, fs, io::Write as _, path::Path};
 use talaria_core::{config::expand_home, time::parse_duration};
 use talaria_proto::v1::{Job, JobState, Reference, SubmitJobRequest, VideoRequest};

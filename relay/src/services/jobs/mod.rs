@@ -20,6 +20,7 @@ use super::{
 use jiff::Timestamp;
 use std::{collections::BTreeMap, time::Duration};
 use talaria_core::id::JobId;
+use talaria_proto::time::from_proto;
 use talaria_proto::v1::{
     ClusterMethod, Cost, GetJobRequest, GetJobResponse, GetMediaRequest, GetMediaResponse, Job, JobState,
     ListCostsRequest, ListCostsResponse, ListJobsRequest, ListJobsResponse, ListModelsRequest,
@@ -32,6 +33,9 @@ use tonic::{Request, Response, Status};
 
 /// For OpenRouter's answer to a submit, longer than the bus waits for it. After this, the caller gets the job as it is.
 const SUBMIT_TIMEOUT: Duration = Duration::from_secs(100);
+
+/// For the status to show a job that OpenRouter has answered.
+const SHOWN_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How often a job is looked at while its submit is under way, or while it is watched.
 const LOOK_INTERVAL: Duration = Duration::from_millis(250);
@@ -93,23 +97,25 @@ impl Cluster {
         }
     }
 
-    /// The job once OpenRouter has answered its submit, or as it is after a while.
+    /// The job once OpenRouter has answered its submit and the status shows it, or as it is after a while.
     async fn answered(&self, caller: &Caller, job: Job) -> Job {
         let id = GetJobRequest { job_id: job.id.clone(), tenant: job.tenant.clone() };
-        let answered = async {
+        let changed = |job: &Job| from_proto(job.changed_at.as_ref());
+        let shown = async {
             loop {
                 match self.openrouter_job(caller, id.clone()).await {
-                    Ok(job) if job.state() != JobState::Submitting => return job,
+                    Ok(now) if now.state() != JobState::Submitting && changed(&now) >= changed(&job) => {
+                        return now;
+                    }
                     // While its partition moves, it cannot be asked for.
                     _ => tokio::time::sleep(LOOK_INTERVAL).await,
                 }
             }
         };
-        let job = match job.state() {
-            JobState::Submitting => tokio::time::timeout(SUBMIT_TIMEOUT, answered).await.unwrap_or(job),
-            _ => job,
-        };
-        own::for_clients(job)
+        let is_submitting = job.state() == JobState::Submitting;
+        let timeout = if is_submitting { SUBMIT_TIMEOUT } else { SHOWN_TIMEOUT };
+        let shown = tokio::time::timeout(timeout, shown).await;
+        own::for_clients(shown.unwrap_or(job))
     }
 
     async fn begin(
