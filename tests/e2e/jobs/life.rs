@@ -128,7 +128,7 @@ async fn every_status_of_openrouter_is_an_end_or_none() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn somebody_elses_job_is_followed() {
+async fn a_tracked_job_is_looked_for_until_it_is_stopped() {
     let world = world(FAST, CHAT).await;
     world.api.lose_callbacks(true);
     let track = TrackJobRequest {

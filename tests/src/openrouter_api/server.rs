@@ -151,7 +151,7 @@ async fn content(
     // A Range is ignored. Headers of the servers in between come along.
     let headers = [
         (header::CONTENT_TYPE, "video/mp4"),
-        (header::SET_COOKIE, "__cf_bm=somebodys"),
+        (header::SET_COOKIE, "__cf_bm=a-cookie"),
         (header::HeaderName::from_static("x-generation-id"), "gen-1"),
     ];
     match does {

@@ -1,6 +1,6 @@
 //! Jobs at OpenRouter: those that are open, and those that have ended and are kept, so that their request ids are known.
 //!
-//! The last record of a job is its **base record**: no record before it is needed for the job. Each takes about a kilobyte.
+//! The last record of a job is its **base record**: no record before it is needed for the job. Each takes about a kilobyte, and its context besides.
 
 use super::{
     kept::Base,
