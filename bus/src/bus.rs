@@ -1,11 +1,11 @@
 //! A relay's side of the bus.
 
 use crate::{
-    Announcements, AskError, Bounds, Commits, Committed, Error, Events, Floors, Identity, Journal, Partition,
-    Publisher, Questions, Refusals, dispatch, embedded, nats, partition::NATS_PARTITIONS,
+    Announcements, AskError, Bounds, Commits, Committed, Error, Events, Files, Floors, Identity, Journal,
+    Partition, Publisher, Questions, Refusals, dispatch, embedded, nats, partition::NATS_PARTITIONS,
 };
 use bytes::Bytes;
-use std::{path::Path, sync::Arc};
+use std::{path::Path, sync::Arc, time::Duration};
 use talaria_core::config;
 use talaria_proto::v1::{Commit, Event};
 
@@ -160,6 +160,11 @@ impl Bus {
     /// Asks any ingress about OpenRouter. See invariant 14.
     pub async fn ask_openrouter(&self, question: Bytes) -> Result<Bytes, AskError> {
         dispatch!(self, bus => bus.ask_openrouter(question).await)
+    }
+
+    /// As [`Publisher::files`].
+    pub fn files(&self, retention: Duration) -> Files {
+        self.publisher().files(retention)
     }
 
     /// The announcements of refusals by ingresses.

@@ -58,6 +58,12 @@
 //!     error of which [`AskError::was_not_asked`] holds means that no ingress carries the question out, now or later. After any
 //!     other error one may have done so, or may still do so.
 //!
+//! Files of completed jobs:
+//!
+//! 15. `Files::open` gives all bytes of a file that was finished, until it is removed or, over NATS, older than the retention. A
+//!     file that was not finished is under no name. It is removed, or, if its process was killed, is so at the next start
+//!     (embedded) or when it is older than the retention (NATS).
+//!
 //! # Files in the data directory
 //!
 //! [`sqlite`] and [`private`] open them. They are public because the relay's view is a SQLite file in the same directory, with
@@ -69,6 +75,7 @@ pub mod conformance;
 mod embedded;
 mod entry;
 mod error;
+mod files;
 mod follow;
 mod identity;
 mod journal;
@@ -87,6 +94,7 @@ pub use embedded::{
 };
 pub use entry::{Bounds, Committed, Floors, Incoming, Stored};
 pub use error::{AppendError, Error};
+pub use files::{Files, NewFile, OpenFile};
 pub use follow::{Commits, Events};
 pub use identity::Identity;
 pub use journal::Journal;

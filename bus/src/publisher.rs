@@ -1,8 +1,8 @@
 //! The ingress' side of the bus.
 
-use crate::{Error, OpenRouterQuestions, dispatch, embedded, nats};
+use crate::{Error, Files, OpenRouterQuestions, dispatch, embedded, nats};
 use bytes::Bytes;
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 use talaria_core::config;
 use talaria_proto::v1::{Event, QuarantinedCallback};
 
@@ -41,6 +41,14 @@ impl Publisher {
         match self {
             Self::Embedded(bus) => Ok(OpenRouterQuestions::Embedded(bus.openrouter_questions())),
             Self::Nats(bus) => bus.openrouter_questions().await.map(OpenRouterQuestions::Nats),
+        }
+    }
+
+    /// The files of completed jobs. Over NATS they are gone when they are older than the retention.
+    pub fn files(&self, retention: Duration) -> Files {
+        match self {
+            Self::Embedded(bus) => Files::Embedded(bus.files()),
+            Self::Nats(bus) => Files::Nats(Box::new(bus.files(retention))),
         }
     }
 

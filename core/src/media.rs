@@ -9,10 +9,11 @@
 //! fetch the file reads the links of all others, and no further secret is needed. With another API key all older links end.
 
 use crate::mac::{hmac_sha256, hmac_sha256_raw};
-use data_encoding::BASE64URL_NOPAD;
+use data_encoding::{BASE64URL_NOPAD, HEXLOWER};
 use hmac::Mac as _;
 use jiff::Timestamp;
 use secrecy::SecretString;
+use sha2::{Digest as _, Sha256};
 use std::fmt;
 
 const VERSION: u8 = 1;
@@ -71,6 +72,33 @@ pub fn sign(api_key: &SecretString, claims: &Claims) -> Option<String> {
     Some(BASE64URL_NOPAD.encode(&bytes))
 }
 
+/// The end of a name for a file of this type. Most files are videos, and so is one whose type is not known.
+pub fn extension(media_type: &str) -> &'static str {
+    match media_type {
+        "video/webm" => "webm",
+        "video/quicktime" => "mov",
+        "image/png" => "png",
+        "image/jpeg" => "jpg",
+        "image/webp" => "webp",
+        "audio/mpeg" => "mp3",
+        "audio/wav" => "wav",
+        other if other.starts_with("image/") || other.starts_with("audio/") => "bin",
+        _ => "mp4",
+    }
+}
+
+/// The name under which a job's file of this number is kept: 32 hexadecimal digits, `-`, and the number. Ids of jobs are not
+/// safe in every file system.
+pub fn kept_name(tenant: &str, job_id: &str, index: u32) -> String {
+    let mut hash = Sha256::new();
+    for text in [tenant, job_id] {
+        hash.update((text.len() as u64).to_be_bytes());
+        hash.update(text);
+    }
+    let digits = HEXLOWER.encode(hash.finalize().get(..16).unwrap_or_default());
+    format!("{digits}-{index}")
+}
+
 /// Reads a token, to find the key that verifies it. `None` if it is none of this version.
 pub fn read(token: &str) -> Option<Unverified> {
     if token.len() > LONGEST {
@@ -108,7 +136,7 @@ impl Unverified {
     }
 }
 
-fn mac(api_key: &SecretString, signed: &[u8]) -> hmac::Hmac<sha2::Sha256> {
+fn mac(api_key: &SecretString, signed: &[u8]) -> hmac::Hmac<Sha256> {
     let key = hmac_sha256(api_key).chain_update(PURPOSE).finalize().into_bytes();
     hmac_sha256_raw(&key).chain_update(signed)
 }
@@ -132,6 +160,12 @@ mod tests {
 
     fn verify(token: &str, key: &str, seconds: i64) -> Option<Claims> {
         read(token)?.verify(&key.into(), Timestamp::from_second(seconds).unwrap())
+    }
+
+    #[test]
+    fn a_kept_file_has_the_same_name_everywhere() {
+        assert_eq!(kept_name("me", "gen-vid-1", 2), "b827774af67396ad4502a15af374b459-2");
+        assert_ne!(kept_name("me", "x", 0), kept_name("m", "ex", 0));
     }
 
     #[test]

@@ -110,7 +110,7 @@ impl Ingress {
 
     async fn work(self, leaving: CancellationToken, stop: CancellationToken) {
         let client = Client::new();
-        let media = Media::new(client.clone());
+        let media = Media::new(client.clone(), self.state.publisher.clone());
         let serving = Arc::new(Serving { state: self.state, media, leaving: leaving.clone() });
         let permits = Permits::new(gauge!("talaria_ingress_connections"), limits::reached);
         let (config, publisher) = (serving.state.config.clone(), serving.state.publisher.clone());

@@ -6,7 +6,7 @@
 
 mod content;
 
-pub use content::{Content, ContentError};
+pub use content::{Content, ContentError, known_type};
 
 use crate::{
     answer::describe,

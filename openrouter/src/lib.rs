@@ -27,6 +27,6 @@ mod request;
 mod submit;
 
 pub use check::{check, fit};
-pub use client::{CallError, Client, Content, ContentError, is_job_id};
+pub use client::{CallError, Client, Content, ContentError, is_job_id, known_type};
 pub use models::{VideoModel, find};
 pub use poll::{Polling, Reading, Terminal};

@@ -63,6 +63,7 @@ pub struct Builder {
     top: String,
     environment: Vec<(String, String)>,
     openrouter: Option<(OpenRouterApi, String)>,
+    media: Option<String>,
 }
 
 /// Begins a fleet whose routes lead to this ledger, by default with two ingresses and three relays.
@@ -77,6 +78,7 @@ pub fn leading_to(hermes: SocketAddr) -> Builder {
         top: String::new(),
         environment: Vec::new(),
         openrouter: None,
+        media: None,
         servers: Vec::new(),
         replicas: 1,
         tenants: 24,
@@ -144,6 +146,13 @@ impl Builder {
         self
     }
 
+    /// Sets the keys of `media` of all tenants, on one line.
+    #[must_use]
+    pub fn media(mut self, keys: &str) -> Self {
+        self.media = Some(keys.to_owned());
+        self
+    }
+
     /// Adds top-level keys, a line each.
     #[must_use]
     pub fn with(mut self, keys: &str) -> Self {
@@ -171,6 +180,9 @@ impl Builder {
             config = config.tenant(tenant, |mut tenant| {
                 if let Some((api, keys)) = &self.openrouter {
                     tenant = tenant.jobs(api, keys);
+                }
+                if let Some(keys) = &self.media {
+                    tenant = tenant.media(keys);
                 }
                 for number in 0..self.routes {
                     let route = format!("route-{number}");

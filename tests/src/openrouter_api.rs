@@ -205,6 +205,11 @@ impl OpenRouterApi {
         self.state.on_poll.lock().unwrap().entry(id.into()).or_default().next.extend(does);
     }
 
+    /// Changes the answer to all requests for files.
+    pub fn on_content(&self, does: OnContent) {
+        *self.state.on_content.lock().unwrap() = Behaviour { usual: does, next: VecDeque::new() };
+    }
+
     /// Changes the answers to the next requests for files; later ones are answered as before.
     pub fn on_next_contents(&self, does: impl IntoIterator<Item = OnContent>) {
         self.state.on_content.lock().unwrap().next.extend(does);

@@ -14,6 +14,7 @@
 
 mod events;
 mod faults;
+mod files;
 mod journal;
 mod openrouter;
 mod relays;
@@ -21,6 +22,7 @@ mod retention;
 
 pub use events::*;
 pub use faults::*;
+pub use files::*;
 pub use journal::*;
 pub use openrouter::*;
 pub use relays::*;
@@ -218,6 +220,10 @@ macro_rules! conformance_suite {
             i14_a_question_that_no_ingress_gets_was_not_asked
             i14_a_question_goes_to_one_ingress
             i14_an_ingress_that_closes_answers_what_came
+            i15_a_finished_file_is_there_whole_until_it_is_removed
+            i15_a_file_that_is_not_finished_is_under_no_name
+            i15_of_two_files_of_one_name_one_is_there
+            i15_a_file_of_one_process_is_there_for_the_other
             a_relay_keeps_its_name_and_streams_keep_their_source
         }
     };

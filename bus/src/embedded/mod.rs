@@ -12,11 +12,12 @@
 //! - [`checkpoint`] moves committed pages from the log into the file.
 //! - [`journal`] appends.
 //! - [`follow`] reads both streams; [`tail`] has their newest entries.
-//! - [`openrouter`] leads questions to the ingress.
+//! - [`openrouter`] leads questions to the ingress. [`files`] keeps files of completed jobs.
 //! - [`backup`] copies the file while the bus works; [`restore`] replaces the file of a stopped bus with a copy.
 
 pub(crate) mod backup;
 mod checkpoint;
+mod files;
 mod follow;
 mod journal;
 mod openrouter;
@@ -28,6 +29,7 @@ mod tail;
 mod tests;
 mod writer;
 
+pub(crate) use files::{Files, NewFile};
 pub(crate) use follow::{Commits, Events};
 pub(crate) use journal::{Journal, LARGEST_COMMIT};
 pub(crate) use openrouter::OpenRouterQuestions;
@@ -70,6 +72,7 @@ struct Inner {
     /// The last announcement of refusals by the ingress of this process.
     refusals: watch::Sender<Bytes>,
     to_ingress: openrouter::ToIngress,
+    files: Files,
     /// Locks out a second process. Dropped after the writer.
     _lock: File,
 }
@@ -136,6 +139,10 @@ impl<T: Clone> Stream<T> {
 }
 
 impl Embedded {
+    pub(crate) fn files(&self) -> Files {
+        self.inner.files.clone()
+    }
+
     pub(crate) async fn open(directory: &Path) -> Result<Self, Error> {
         let directory = directory.to_path_buf();
         tokio::task::spawn_blocking(move || Self::open_blocking(&directory)).await.map_err(Error::new)?
@@ -169,6 +176,7 @@ impl Embedded {
                 source,
                 refusals: watch::Sender::default(),
                 to_ingress: openrouter::ToIngress::default(),
+                files: Files::new(directory),
                 _lock: lock,
             }),
         })

@@ -18,13 +18,14 @@
 //! - [`cloudevent`], [`publish`] with [`cost`]: publishing callbacks.
 //! - [`append`] with the decisions of [`resolve`]: appending commits.
 //! - [`read`], [`follow`]: reading events and commits.
-//! - [`relays`]: announcements and questions; [`openrouter`]: questions to ingresses.
+//! - [`relays`]: announcements and questions; [`openrouter`]: questions to ingresses. [`files`]: files of completed jobs.
 
 mod append;
 mod cloudevent;
 mod connection;
 mod cost;
 mod credentials;
+mod files;
 mod follow;
 mod names;
 mod openrouter;
@@ -36,6 +37,7 @@ mod store;
 mod streams;
 
 pub(crate) use append::Journal;
+pub(crate) use files::{Files, NewFile};
 pub(crate) use follow::{Commits, Events};
 pub(crate) use publish::Publisher;
 pub(crate) use relays::{Announcements, Questions, Reply};

@@ -45,6 +45,11 @@ impl Names {
         format!("{}-journal", self.prefix)
     }
 
+    /// The object store of kept files; its stream is `OBJ_` and this.
+    pub(super) fn media(&self) -> String {
+        format!("{}-media", self.prefix)
+    }
+
     /// All subjects of the stream of events.
     pub(super) fn events_subjects(&self) -> Vec<String> {
         vec![format!("{}.events.*.*.>", self.prefix), format!("{}.quarantine.*.*", self.prefix)]

@@ -14,6 +14,7 @@ use super::{
     cloudevent,
     connection::Connection,
     cost::Cost,
+    files::Files,
     names::{BATCH_COMMIT, BATCH_ID, BATCH_SEQUENCE},
     openrouter, relays,
     store::{Message, NotStored, Store},
@@ -29,7 +30,7 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
     },
-    time::Instant,
+    time::{Duration, Instant},
 };
 use talaria_proto::v1::{Event, QuarantinedCallback};
 use tokio::sync::oneshot;
@@ -74,6 +75,10 @@ impl Publisher {
 
     pub(crate) async fn announce_refusals(&self, announcement: Bytes) -> Result<(), Error> {
         relays::announce_refusals(&self.connection, &self.id, announcement).await
+    }
+
+    pub(crate) fn files(&self, retention: Duration) -> Files {
+        Files::new(&self.connection, self.wanted.replicas(), retention)
     }
 
     pub(crate) async fn openrouter_questions(&self) -> Result<relays::Questions, Error> {

@@ -52,6 +52,10 @@ impl Wanted {
         Self { settings, limits_bytes: false, unpartitioned: names.unpartitioned() }
     }
 
+    pub(super) fn replicas(&self) -> usize {
+        self.settings.num_replicas
+    }
+
     /// Creates the stream, or updates it. Retries for a while with a server or a cluster that has just started, and with a
     /// cluster whose leader does not know the new stream yet, which another process may have created at the same moment.
     pub(super) async fn set_up(&self, connection: &Connection) -> Result<(), Error> {

@@ -32,6 +32,7 @@ const OUTCOME: &[Label] = &[known(
 const CALL: &[Label] =
     &[known("call", "models submit poll"), known("outcome", "ok refused unknown not_found denied failed")];
 const FILE: &[Label] = &[known("outcome", "ok refused limited gone failed too_long broken_off left")];
+const FETCHED: &[Label] = &[known("outcome", "kept failed refused")];
 const STATE: &[Label] = &[known("state", "delivered ignored parked ambiguous cancelled")];
 const JOB_OUTCOME: &[Label] = &[known("outcome", "made refused unknown")];
 const POLL_OUTCOME: &[Label] = &[known("outcome", "running ended not_found denied failed")];
@@ -63,6 +64,12 @@ pub const CATALOGUE: &[Metric] = &[
         "talaria_openrouter_requests_total",
         CALL,
         "Requests to OpenRouter for jobs, by what is asked and the outcome",
+    ),
+    counter(
+        Ingress,
+        "talaria_media_fetches_total",
+        FETCHED,
+        "Jobs whose files were fetched to keep them, by outcome",
     ),
     counter(
         Ingress,

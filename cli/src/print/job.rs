@@ -3,7 +3,7 @@
 use super::{ALERT, BOLD, Cell, DIM, UNDER_TIME, money::dollars, one_line, time};
 use anstyle::{AnsiColor, Style};
 use std::io::{self, Write};
-use talaria_proto::v1::{Job, JobSource, JobState};
+use talaria_proto::v1::{FilesState, Job, JobFiles, JobSource, JobState};
 use talaria_relay::who;
 
 /// Every state that a job can be in, with its name on command lines.
@@ -85,6 +85,23 @@ pub(crate) fn show(out: &mut impl Write, job: &Job) -> io::Result<()> {
             writeln!(out, "{UNDER_TIME}{what} {}", time(Some(at)))?;
         }
     }
+    if let Some(files) = job.files.as_ref().filter(|files| files.state() == FilesState::Fetching) {
+        let why =
+            if files.reason.is_empty() { String::new() } else { format!(": {}", one_line(&files.reason)) };
+        writeln!(out, "{UNDER_TIME}fetches its files{why}")?;
+        let next = [
+            ("tries again at", files.next_try_at.as_ref().filter(|_| files.tries > 0)),
+            ("deliveries wait for them until", files.wait_until.as_ref()),
+        ];
+        for (what, at) in next {
+            if let Some(at) = at {
+                writeln!(out, "{UNDER_TIME}{what} {}", time(Some(at)))?;
+            }
+        }
+    }
+    for file in job.files.iter().flat_map(|files| &files.kept).filter(|file| !file.path.is_empty()) {
+        writeln!(out, "{UNDER_TIME}{}", one_line(&file.path))?;
+    }
     Ok(())
 }
 
@@ -141,8 +158,21 @@ fn ledger(job: &Job) -> Vec<(prost_types::Timestamp, String)> {
     };
     let event = if job.event_id.is_empty() { String::new() } else { format!(": {}", job.event_id) };
     add(job.ended_at, format!("{}{known}{event}", state_name(job.state())));
+    if let Some(files) = &job.files {
+        add(files.ended_at, files_line(files));
+    }
     lines.sort_by_key(|(at, _)| (at.seconds, at.nanos));
     lines
+}
+
+/// "1 file kept (26 bytes)".
+fn files_line(files: &JobFiles) -> String {
+    if files.state() != FilesState::Kept {
+        return format!("files not kept after {} tries: {}", files.tries, one_line(&files.reason));
+    }
+    let size: u64 = files.kept.iter().map(|file| file.size).sum();
+    let plural = if files.kept.len() == 1 { "" } else { "s" };
+    format!("{} file{plural} kept ({size} bytes)", files.kept.len())
 }
 
 #[cfg(test)]

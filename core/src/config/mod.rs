@@ -54,7 +54,7 @@ mod yaml;
 
 pub use access::{RelayTls, Scope, Token};
 pub use ingress::{Ingress, Limits};
-pub use media::Media;
+pub use media::{Keep, Media};
 pub use name::{NAMES, is_name};
 pub use nats::{Credentials, Nats, Tls};
 pub use openrouter::{Api, Budget, Jobs, Poll};

@@ -219,6 +219,8 @@ pub(super) struct Media {
     pub mode: Option<Spanned<String>>,
     pub link_life: Option<Spanned<String>>,
     pub max_bytes: Option<Spanned<String>>,
+    pub wait: Option<Spanned<String>>,
+    pub directory: Option<Spanned<String>>,
 }
 
 #[derive(Deserialize)]

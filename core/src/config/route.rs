@@ -100,8 +100,8 @@ pub(super) struct Written<'a> {
     pub raw: &'a raw::Route,
     /// The networks of its tenant; `None` if one of them is not valid.
     pub networks: Option<&'a Networks>,
-    /// Whether its tenant gives links to the files of completed jobs.
-    pub has_links: bool,
+    /// The tokens of `talaria.` that the files of completed jobs have, by its tenant's `media`.
+    pub media_tokens: &'static [&'static str],
 }
 
 impl fmt::Display for Written<'_> {

@@ -31,7 +31,7 @@ pub struct Tenant {
     pub tolerance: Duration,
     /// The settings of its jobs at OpenRouter. Missing without `openrouter.api_key`.
     pub jobs: Option<Arc<Jobs>>,
-    /// Its links to the files of completed jobs, if it gives any.
+    /// Its links to the files of completed jobs, if it gives any, and whether it keeps the files.
     pub media: Option<Media>,
     /// Its routes, by name.
     pub routes: BTreeMap<String, Arc<Route>>,
@@ -64,7 +64,7 @@ pub(super) fn compile(c: &mut Compiler<'_>, name: &str, raw: raw::Tenant) -> Ten
             name: &route_name,
             raw: &raw,
             networks: networks.as_ref(),
-            has_links: media.is_some(),
+            media_tokens: media::tokens(media.as_ref()),
         };
         let route = route::compile(c, written);
         if let Some(other) = keys.insert(route.key, route_name.value.clone()) {

@@ -3,7 +3,7 @@
 //! Hermes' templates leave such a token in the text, so the agent or a chat gets the braces. The check uses the callbacks that
 //! OpenRouter documents; types are open, so a finding is a warning and not a problem.
 
-use super::{EventPattern, problem::Problems, route};
+use super::{EventPattern, media, problem::Problems, route};
 use crate::{
     hermes::{
         filter::Filter,
@@ -51,7 +51,7 @@ pub(super) fn check_types(warnings: &mut Problems, written: &[Spanned<String>], 
 
 /// Warns of tokens without a value in a route's prompt and in its `extra`.
 pub(super) fn check_route(warnings: &mut Problems, route: route::Written<'_>, matching: &[Example]) {
-    let links = route.has_links;
+    let links = route.media_tokens;
     if let Some(written) = &route.raw.prompt {
         check(warnings, written, &format!("the prompt of {route}"), &written.value, matching, links);
     }
@@ -63,19 +63,19 @@ pub(super) fn check_route(warnings: &mut Problems, route: route::Written<'_>, ma
     }
 }
 
-/// `of` names the template. `has_links` is whether completed jobs have media links.
+/// `of` names the template. `links` are the media tokens that completed jobs have.
 fn check<T>(
     warnings: &mut Problems,
     written: &Spanned<T>,
     of: &str,
     text: &str,
     matching: &[Example],
-    has_links: bool,
+    links: &[&str],
 ) {
     let template = Template::new(&text.into());
     let all = examples();
     let finds = |path: &str, (event_type, payload): &Example| {
-        is_link(path) && has_links && *event_type == COMPLETED
+        is_among(path, links) && *event_type == COMPLETED
             || Template::finds(path, payload, &Text::from(*event_type))
     };
     let tokens: BTreeSet<&str> = template.tokens().collect();
@@ -99,8 +99,11 @@ fn check<T>(
             let what = format!(
                 "{of} names {{{token}}}, which no callback has that it takes, as OpenRouter documents them: it stays as it is written"
             );
-            let help = if is_link(token) && !has_links {
+            let help = if is_among(token, media::LINK_TOKENS) && links.is_empty() {
                 "write media: {mode: link} beside openrouter of the tenant, which gives links".into()
+            } else if is_among(token, media::KEEP_TOKENS) && links != media::KEEP_TOKENS {
+                "write media: {mode: keep, directory: …} beside openrouter of the tenant, which keeps files"
+                    .into()
             } else {
                 suggestion(token, matching)
             };
@@ -126,9 +129,8 @@ fn is_ours(token: &str) -> bool {
     })
 }
 
-/// Whether a token has links to the files of a completed job, where its tenant gives them.
-fn is_link(token: &str) -> bool {
-    token.strip_prefix(OURS).is_some_and(|path| matches!(path, "media" | "media.url" | "media.files"))
+fn is_among(token: &str, media_tokens: &[&str]) -> bool {
+    token.strip_prefix(OURS).is_some_and(|path| media_tokens.contains(&path))
 }
 
 /// The probably intended token in place of one without a value.
@@ -177,13 +179,13 @@ mod tests {
     use super::*;
 
     fn warned(text: &str, events: &[EventPattern]) -> Vec<String> {
-        warned_with(text, events, false)
+        warned_with(text, events, &[])
     }
 
-    fn warned_with(text: &str, events: &[EventPattern], has_links: bool) -> Vec<String> {
+    fn warned_with(text: &str, events: &[EventPattern], links: &[&str]) -> Vec<String> {
         let mut warnings = Problems::default();
         let written: Spanned<String> = serde_saphyr::from_str("x").unwrap();
-        check(&mut warnings, &written, "p", text, &matching_examples(events, None), has_links);
+        check(&mut warnings, &written, "p", text, &matching_examples(events, None), links);
         warnings.0.into_iter().map(|warning| format!("{} / {}", warning.what, warning.help)).collect()
     }
 
@@ -242,12 +244,20 @@ mod tests {
     #[test]
     fn a_link_is_there_for_completed_jobs_of_a_tenant_that_gives_links() {
         let text = "{talaria.media.url} {talaria.media.files}";
-        assert_eq!(warned_with(text, &completed(), true), Vec::<String>::new());
+        assert_eq!(warned_with(text, &completed(), media::LINK_TOKENS), Vec::<String>::new());
         let without = warned(text, &completed());
         assert!(without.len() == 2 && without[0].contains("write media: {mode: link}"), "{without:?}");
-        let of_all = warned_with("{talaria.media.url}", &[], true);
+        let of_all = warned_with("{talaria.media.url}", &[], media::LINK_TOKENS);
         assert!(of_all.len() == 1 && of_all[0].contains("video.generation.failed"), "{of_all:?}");
-        assert_eq!(warned_with("{talaria.media.uri}", &completed(), true).len(), 1);
+        assert_eq!(warned_with("{talaria.media.uri}", &completed(), media::LINK_TOKENS).len(), 1);
+    }
+
+    #[test]
+    fn a_path_is_there_for_a_tenant_that_keeps_files() {
+        let text = "{talaria.media.path} {talaria.media.note}";
+        assert_eq!(warned_with(text, &completed(), media::KEEP_TOKENS), Vec::<String>::new());
+        let without = warned_with(text, &completed(), media::LINK_TOKENS);
+        assert!(without.len() == 2 && without[0].contains("write media: {mode: keep"), "{without:?}");
     }
 
     #[test]

@@ -39,6 +39,21 @@ impl Jobs {
                     self.submit(tenant, api, public_url, ask, deadline).await.map(Answer::Submitted)
                 }
                 Ask::Poll(ask) => Ok(Answer::Polled(self.poll(&config, tenant, api, &ask).await)),
+                Ask::Keep(ask) => match tenant.media.as_ref().filter(|media| media.keep.is_some()) {
+                    Some(media) => {
+                        let files = self.publisher.files(config.retention);
+                        let kept = self.keeper.keep(files, &tenant.name, api, media.max_bytes, ask).await;
+                        Ok(Answer::Kept(kept))
+                    }
+                    None => Err(not_asked(
+                        NotAskedKind::NotConfigured,
+                        format!(
+                            "tenant {} has no media.mode: keep in the ingress' configuration: give ingresses and relays the \
+                             same file",
+                            tenant.name
+                        ),
+                    )),
+                },
             },
             (Ok(_), None) => Err(unknown_question()),
         };

@@ -1,18 +1,20 @@
-//! Answers the questions of relays about OpenRouter: its models, whether a request fits, submits and polls. Only ingresses have the
-//! API keys.
+//! Answers the questions of relays about OpenRouter: its models, whether a request fits, submits, polls and files. Only ingresses
+//! have the API keys.
 //!
 //! A submit is carried out once, and its outcome says whether OpenRouter made the job. A poll that finds a job's end publishes the
 //! event that the callback would be, before it is answered.
 //!
-//! - [`answer`]: the answer to one question. [`catalogue`]: the models, kept for a while.
+//! - [`answer`]: the answer to one question. [`catalogue`]: the models, kept for a while. [`keep`]: files of completed jobs.
 
 mod answer;
 mod catalogue;
+mod keep;
 #[cfg(test)]
 mod tests;
 
 use answer::{not_asked, unknown_question};
 use catalogue::Catalogue;
+use keep::Keeper;
 use prost::Message as _;
 use std::{sync::Arc, time::Duration};
 use talaria_bus::{OpenRouterQuestions, Publisher, Question};
@@ -32,6 +34,9 @@ use tokio_util::sync::CancellationToken;
 
 /// Submits at once, which take seconds.
 const MOST_SUBMITS: usize = 32;
+
+/// Questions about files at once, which wait for up to 20 seconds.
+const MOST_KEEPS: usize = 64;
 
 /// Other questions at once.
 const MOST_OTHERS: usize = 64;
@@ -57,8 +62,10 @@ pub(crate) struct Jobs {
     publisher: Publisher,
     client: Client,
     catalogue: Catalogue,
+    keeper: Keeper,
     tracer: Tracer,
     submits: Semaphore,
+    keeps: Semaphore,
     others: Semaphore,
 }
 
@@ -67,10 +74,12 @@ impl Jobs {
         Self {
             config,
             publisher,
+            keeper: Keeper::new(client.clone()),
             client,
             catalogue: Catalogue::default(),
             tracer: Tracer::default(),
             submits: Semaphore::new(MOST_SUBMITS),
+            keeps: Semaphore::new(MOST_KEEPS),
             others: Semaphore::new(MOST_OTHERS),
         }
     }
@@ -151,8 +160,11 @@ impl Jobs {
         let deadline = Instant::now() + ANSWER_DEADLINE;
         let answer = match OpenRouterQuestion::decode(question.question.clone()) {
             Ok(asked) => {
-                let turns =
-                    if matches!(asked.ask, Some(Ask::Submit(_))) { &self.submits } else { &self.others };
+                let turns = match asked.ask {
+                    Some(Ask::Submit(_)) => &self.submits,
+                    Some(Ask::Keep(_)) => &self.keeps,
+                    _ => &self.others,
+                };
                 match timeout(TURN_DEADLINE, turns.acquire()).await {
                     Ok(_permit) => self.answer(asked, deadline).await,
                     Err(_) => refused(too_many()),

@@ -1,6 +1,6 @@
 //! The body of an answer that is a file, and its account: a count and a line in the log when it is over.
 
-use super::turns::Turn;
+use super::{source::Source, turns::Turn};
 use bytes::Bytes;
 use hyper::body::{Body, Frame};
 use metrics::counter;
@@ -11,7 +11,7 @@ use std::{
     task::{Context, Poll, ready},
 };
 use talaria_core::media::Claims;
-use talaria_openrouter::{Content, ContentError};
+use talaria_openrouter::ContentError;
 use talaria_telemetry::LogLimiter;
 use tokio::time::Instant;
 
@@ -26,7 +26,7 @@ pub(super) enum Outcome {
     Limited,
     /// OpenRouter has no such file, or no longer: 404.
     Gone,
-    /// OpenRouter was not reached, refused, or sent something else: 502.
+    /// OpenRouter was not reached, refused, or sent something else, or the kept file could not be read: 502.
     Failed,
     /// The file is too long: 502, or it was cut off.
     TooLong,
@@ -125,13 +125,15 @@ impl Drop for Account {
 
 /// A file on its way.
 pub(super) struct File {
-    content: Content,
+    source: Source,
+    /// Its length in bytes, if it is known.
+    length: Option<u64>,
     account: Account,
 }
 
 impl File {
-    pub(super) fn new(content: Content, account: Account) -> Self {
-        Self { content, account }
+    pub(super) fn new(source: Source, length: Option<u64>, account: Account) -> Self {
+        Self { source, length, account }
     }
 }
 
@@ -144,8 +146,8 @@ impl Body for File {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, ContentError>>> {
-        let Self { content, account } = &mut *self;
-        let chunk = match ready!(content.poll_chunk(cx)) {
+        let Self { source, length, account } = &mut *self;
+        let chunk = match ready!(source.poll_chunk(cx)) {
             None => {
                 account.ended(Outcome::Ok);
                 return Poll::Ready(None);
@@ -158,7 +160,7 @@ impl Body for File {
         };
         account.bytes += chunk.len() as u64;
         // The connection does not ask for more than the length.
-        if content.length == Some(account.bytes) {
+        if *length == Some(account.bytes) {
             account.ended(Outcome::Ok);
         }
         Poll::Ready(Some(Ok(Frame::data(chunk))))

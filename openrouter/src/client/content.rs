@@ -190,6 +190,28 @@ fn declared_media(content_type: &str) -> Option<String> {
     is_media.then_some(essence)
 }
 
+/// The type of a file by its first 16 bytes; `application/octet-stream` where they do not tell.
+pub fn known_type(first: &[u8]) -> &'static str {
+    let at = |from: usize, bytes: &[u8]| first.get(from..).is_some_and(|rest| rest.starts_with(bytes));
+    match () {
+        () if at(4, b"ftypqt") => "video/quicktime",
+        () if at(4, b"ftypavif") => "image/avif",
+        () if at(4, b"ftypM4A") => "audio/mp4",
+        // The head of a box of MP4.
+        () if at(4, b"ftyp") => "video/mp4",
+        // EBML's, which Matroska has too.
+        () if at(0, b"\x1a\x45\xdf\xa3") => "video/webm",
+        () if at(0, b"\x89PNG\r\n\x1a\n") => "image/png",
+        () if at(0, b"\xff\xd8\xff") => "image/jpeg",
+        () if at(0, b"GIF8") => "image/gif",
+        () if at(0, b"RIFF") && at(8, b"WEBP") => "image/webp",
+        () if at(0, b"RIFF") && at(8, b"WAVE") => "audio/wav",
+        () if at(0, b"ID3") || at(0, b"\xff\xfb") => "audio/mpeg",
+        () if at(0, b"OggS") => "audio/ogg",
+        () => UNKNOWN_TYPE,
+    }
+}
+
 /// The type of a file with these first bytes.
 fn media_type(declared: Option<String>, first: &[u8]) -> Result<String, ContentError> {
     if first.is_empty() {
@@ -233,6 +255,23 @@ mod tests {
             ("videos/mp4", b"x", None),
         ] {
             assert_eq!(read(content_type, first).as_deref(), expected, "{content_type}");
+        }
+    }
+
+    #[test]
+    fn the_type_of_a_kept_file_is_in_its_first_bytes() {
+        for (first, expected) in [
+            (&b"\0\0\0\x18ftypisom\0\0\0\0"[..], "video/mp4"),
+            (b"\0\0\0\x14ftypqt  \0\0\0\0", "video/quicktime"),
+            (b"\x1a\x45\xdf\xa3....", "video/webm"),
+            (b"\x89PNG\r\n\x1a\n....", "image/png"),
+            (b"RIFF\0\0\0\0WEBPVP8 ", "image/webp"),
+            (b"RIFF\0\0\0\0WAVEfmt ", "audio/wav"),
+            (b"RIFF\0\0\0\0AVI LIST", UNKNOWN_TYPE),
+            (b"<!DOCTYPE html>", UNKNOWN_TYPE),
+            (b"", UNKNOWN_TYPE),
+        ] {
+            assert_eq!(known_type(first), expected, "{first:?}");
         }
     }
 

@@ -11,14 +11,17 @@
 //! A submit whose answer was lost is never repeated: OpenRouter has no idempotency keys, and would make and bill a second job.
 //!
 //! - [`poll`]: when OpenRouter is asked for the status, and what its answers mean. [`budget`]: what a tenant may spend.
+//!   [`files`]: fetching the files of a completed job.
 
 pub(crate) mod budget;
+pub(crate) mod files;
 pub(crate) mod poll;
 
 use jiff::Timestamp;
 use std::time::Duration;
 use talaria_core::{
     config::Poll,
+    id::JobId,
     time::{after, for_people},
 };
 use talaria_proto::{
@@ -60,6 +63,21 @@ pub(crate) fn name(state: JobState) -> &'static str {
 /// Whether OpenRouter said how the job ended.
 pub(crate) fn has_ended(job: &Job) -> bool {
     matches!(job.state(), JobState::Completed | JobState::Failed | JobState::Cancelled | JobState::Expired)
+}
+
+/// What the request ids of jobs begin with that another program submitted.
+pub(crate) const TRACKED: &str = "track:";
+
+/// A job that another program submitted, by its tenant and its id at OpenRouter.
+pub(crate) fn of_others(tenant: &str, openrouter_id: &str) -> Job {
+    let request_id = format!("{TRACKED}{openrouter_id}");
+    Job {
+        id: JobId::new(tenant, &request_id).to_string(),
+        tenant: tenant.to_owned(),
+        request_id,
+        openrouter_id: openrouter_id.to_owned(),
+        ..Job::default()
+    }
 }
 
 fn changed(job: &Job, now: Timestamp) -> Job {
@@ -151,6 +169,11 @@ pub(crate) fn due(job: &Job) -> Option<Timestamp> {
         let next_poll = job.next_poll_at.as_ref().filter(|_| job.state() == JobState::Running);
         return next_poll.into_iter().chain(&job.give_up_at).map(|at| from_proto(Some(at))).min();
     }
+    callback_due(job).into_iter().chain(files::due(job)).min()
+}
+
+/// When a callback should have come that is awaited after the job's end.
+fn callback_due(job: &Job) -> Option<Timestamp> {
     (job.source() == JobSource::Poll && job.callback_at.is_none() && !job.callback_missing && !job.tracked)
         .then(|| after(from_proto(job.ended_at.as_ref()), CALLBACK_TIMEOUT))
 }
@@ -176,7 +199,7 @@ pub(crate) fn overdue(job: &Job, now: Timestamp) -> Option<Job> {
         end(&mut job, now);
         return Some(job);
     }
-    due(job).filter(|due| *due <= now).map(|_| Job { callback_missing: true, ..changed(job, now) })
+    callback_due(job).filter(|due| *due <= now).map(|_| Job { callback_missing: true, ..changed(job, now) })
 }
 
 /// The job after an event of it. `None` if the event says nothing new.
@@ -207,7 +230,7 @@ pub(crate) fn joined(job: &Job, event: &Event, now: Timestamp) -> Option<Job> {
 }
 
 /// The state in which an event ends its job; `None` for an event that is no end.
-fn end_state(event: &Event) -> Option<JobState> {
+pub(crate) fn end_state(event: &Event) -> Option<JobState> {
     let last_word = event.r#type.rsplit('.').next().unwrap_or_default();
     [last_word, event.status.as_str()].into_iter().find_map(|word| match word {
         "completed" => Some(JobState::Completed),

@@ -1,7 +1,8 @@
 //! The request for an event's delivery to a route.
 
-use crate::decisions::{guard, handshake};
+use crate::decisions::{guard, handshake, job::files};
 use bytes::Bytes;
+use data_encoding::HEXLOWER;
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 use jiff::Timestamp;
 use secrecy::ExposeSecret as _;
@@ -19,7 +20,7 @@ use talaria_core::{
         print::{dump_line, dump_text},
     },
 };
-use talaria_proto::v1::{DeliveryTask, Event, Job};
+use talaria_proto::v1::{DeliveryTask, Event, Job, JobFiles};
 use talaria_telemetry::trace;
 
 /// In bytes. aiohttp, on which Hermes is built, answers 400 to a longer header.
@@ -134,13 +135,37 @@ fn talaria(event: &Event, task: &DeliveryTask, job: Option<&Job>) -> serde_json:
         let job = json!({"id": job.id, "request_id": job.request_id, "context": context});
         members.insert("job".to_owned(), job);
     }
-    if let (Some(first), Some(members)) = (event.media_urls.first(), talaria.as_object_mut()) {
-        let files =
-            event.media_urls.iter().enumerate().map(|(index, url)| json!({"url": url, "index": index}));
-        let files: Vec<_> = files.collect();
-        members.insert("media".to_owned(), json!({"url": first, "files": files}));
+    let kept = job.and_then(|job| job.files.as_ref());
+    if let (Some(media), Some(members)) = (media(event, kept), talaria.as_object_mut()) {
+        members.insert("media".to_owned(), media);
     }
     talaria
+}
+
+/// The member `media`: the links, and what is known of the files if the tenant keeps them.
+fn media(event: &Event, kept: Option<&JobFiles>) -> Option<serde_json::Value> {
+    let first = event.media_urls.first()?;
+    let file = |(index, url): (usize, &String)| {
+        let mut file = json!({"url": url, "index": index});
+        let kept = kept.and_then(|files| files.kept.iter().find(|kept| kept.index as usize == index));
+        if let (Some(kept), Some(members)) = (kept, file.as_object_mut()) {
+            members.insert("path".to_owned(), json!(kept.path));
+            members.insert("bytes".to_owned(), json!(kept.size));
+            members.insert("sha256".to_owned(), json!(HEXLOWER.encode(&kept.sha256)));
+            members.insert("type".to_owned(), json!(kept.media_type));
+        }
+        file
+    };
+    let mut media = json!({
+        "url": first,
+        "files": event.media_urls.iter().enumerate().map(file).collect::<Vec<_>>(),
+    });
+    if let (Some(kept), Some(members)) = (kept, media.as_object_mut()) {
+        let path = kept.kept.first().map_or("", |kept| kept.path.as_str());
+        members.insert("path".to_owned(), json!(path));
+        members.insert("note".to_owned(), json!(files::note(kept)));
+    }
+    Some(media)
 }
 
 /// The payload with three members added at its end. Python takes the last of repeated keys, so ours count; all other bytes

@@ -38,7 +38,7 @@ pub(crate) mod testing {
     pub(crate) use super::{
         clock_guard::{ClockGuard, Look},
         handle::Command,
-        machine::{Action, Attempt, Keeping, Machine, Outcome, PollJob, Submit},
+        machine::{Action, Attempt, KeepFiles, Keeping, Machine, Outcome, PollJob, Submit},
         state::{Payload, State},
     };
 }

@@ -27,9 +27,16 @@ pub(super) static CONFIGS: LazyLock<[(Arc<Config>, Settings); 3]> = LazyLock::ne
 });
 
 fn compile(paces: [&str; ROUTES]) -> (Arc<Config>, Settings) {
-    let mut text = "tenants:\n".to_owned();
+    let mut text = "ingress: {public_url: 'https://h.example'}\ntenants:\n".to_owned();
     for tenant in 0..TENANTS {
-        write!(text, "  t{tenant}:\n    openrouter: {{secrets: [{{file: secret}}], api_key: {{file: secret}}}}\n    routes:\n").unwrap();
+        write!(
+            text,
+            "  t{tenant}:\n    openrouter: {{secrets: [{{file: secret}}], api_key: {{file: secret}}}}\n"
+        )
+        .unwrap();
+        // Every other tenant keeps the files of its jobs.
+        let media = if tenant % 2 == 0 { "    media: {mode: keep, wait: 2m}\n" } else { "" };
+        writeln!(text, "{media}    routes:").unwrap();
         for (route, pace) in paces.iter().enumerate().filter(|(_, pace)| !pace.is_empty()) {
             writeln!(
                 text,
@@ -147,6 +154,13 @@ pub(super) enum Happening {
         relay: usize,
         run: u64,
         job: u64,
+    },
+    FilesAnswered {
+        relay: usize,
+        run: u64,
+        job: u64,
+        /// Whether the journal lost the job, and its event made another one.
+        is_lost: bool,
     },
 }
 

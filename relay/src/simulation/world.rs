@@ -260,6 +260,9 @@ impl World {
             }
             Happening::JobEnds { job } => self.job_ends(job),
             Happening::PollAnswered { relay, run, job } => self.poll_answered(relay, run, job),
+            Happening::FilesAnswered { relay, run, job, is_lost } => {
+                self.files_answered(relay, run, job, is_lost);
+            }
         }
     }
 

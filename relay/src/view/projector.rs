@@ -26,9 +26,9 @@ const READ: usize = 500;
 /// A batch of so many records means that more are coming.
 const MANY: usize = 16;
 
-/// The time to wait for more records after many. Neighbours change the same pages, and writing a page once is cheaper. The status
-/// is later by this time.
-const GATHERING: Duration = Duration::from_millis(20);
+/// The time to wait for more records after many. Neighbours change the same pages, and writing a page once is cheaper: with ten times
+/// this time less, a relay forwards a tenth less on busy processors. The status is later by this time.
+const GATHERING: Duration = Duration::from_millis(200);
 
 /// The first and the longest pause after a failure.
 const RETRY_DELAYS: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(10));

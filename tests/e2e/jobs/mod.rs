@@ -1,11 +1,12 @@
 //! Jobs at OpenRouter, against a stand-in for its video API.
 //!
 //! - [`life`]: from submit to end, by callbacks and polls. [`lost`]: lost answers and callbacks, and killed processes.
-//! - [`media`]: links to files. [`refused`]: requests that are not submitted. [`secrets`]: the key of the API.
+//! - [`media`]: links to files. [`keep`]: files that are kept. [`refused`]: requests that are not submitted. [`secrets`]: the key of the API.
 //! - [`hermes`]: with the real Hermes. [`commands`]: by commands.
 
 mod commands;
 mod hermes;
+mod keep;
 mod life;
 mod lost;
 mod media;

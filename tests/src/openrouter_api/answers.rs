@@ -7,6 +7,7 @@ use axum::{
     response::{Html, IntoResponse as _, Redirect, Response},
 };
 use serde_json::{Value, json};
+use std::time::Duration;
 
 /// The answer to a submit.
 #[derive(Clone, Debug, Default)]
@@ -115,6 +116,8 @@ pub enum OnContent {
     WithLength,
     /// The first half of the file; then the connection breaks off.
     BreakOff,
+    /// The first half of the file; the other one after this time.
+    Slow(Duration),
     /// This; with Retry-After if it is given.
     Refuse(u16, Option<&'static str>, Value),
     /// A page, with status 200 for instance.
@@ -137,7 +140,7 @@ impl OnContent {
             Self::Page(status) => Some(page(*status)),
             Self::Redirect(to) => Some(Redirect::temporary(to).into_response()),
             Self::LoseAnswer => lost(),
-            Self::Send | Self::WithLength | Self::BreakOff => None,
+            Self::Send | Self::WithLength | Self::BreakOff | Self::Slow(_) => None,
         }
     }
 }

@@ -14,8 +14,9 @@ use axum::{
     response::{IntoResponse as _, Response},
     routing::{get, post},
 };
+use futures_util::{StreamExt as _, stream::once};
 use serde_json::{Value, json};
-use std::{io, sync::Arc};
+use std::{future::ready, io, sync::Arc};
 use tokio_stream::iter;
 
 pub(super) fn router(api: Arc<Inner>) -> Router {
@@ -161,6 +162,14 @@ async fn content(
             chunks = half.chunks(64 * 1024).map(|chunk| Ok(Bytes::copy_from_slice(chunk))).collect();
             chunks.push(Err(io::Error::other("broken off")));
             (headers, Body::from_stream(iter(chunks))).into_response()
+        }
+        OnContent::Slow(time) => {
+            let [first, second] = [video.slice(..video.len() / 2), video.slice(video.len() / 2..)];
+            let slowly = once(ready(Ok::<_, io::Error>(first))).chain(once(async move {
+                tokio::time::sleep(time).await;
+                Ok(second)
+            }));
+            (headers, Body::from_stream(slowly)).into_response()
         }
         _ => (headers, Body::from_stream(iter(chunks))).into_response(),
     }

@@ -22,19 +22,32 @@ fn links_are_off_unless_they_are_on() {
     }
     let media = |keys| load_media(keys, PUBLIC_URL).unwrap().tenants["acme"].media.clone().unwrap();
     let day = Duration::from_secs(86_400);
-    assert_eq!(media("mode: link"), Media { link_life: day, max_bytes: 256 << 20 });
+    assert_eq!(media("mode: link"), Media { link_life: day, max_bytes: 256 << 20, keep: None });
     let all = media("mode: link, link_life: 2d, max_bytes: 1GiB");
-    assert_eq!(all, Media { link_life: 2 * day, max_bytes: 1 << 30 });
+    assert_eq!(all, Media { link_life: 2 * day, max_bytes: 1 << 30, keep: None });
+    let keep = |keys| media(keys).keep.unwrap();
+    assert_eq!(keep("mode: keep"), Keep { wait: Duration::from_secs(120), directory: None });
+    let directory = Some("/var/lib/videos".into());
+    let all = keep("mode: keep, wait: 30s, directory: /var/lib/videos");
+    assert_eq!(all, Keep { wait: Duration::from_secs(30), directory });
+    let home = keep("mode: keep, directory: ~/.hermes/cache/videos").directory.unwrap();
+    assert!(home.is_absolute() && home.ends_with(".hermes/cache/videos"), "{home:?}");
 }
 
 #[test]
 fn each_fault_says_where_it_is_and_what_to_write() {
     for (keys, rest, expected) in [
-        ("mode: keep", PUBLIC_URL, ":5:19: unknown mode\n  help: write mode: link or mode: off"),
+        ("mode: store", PUBLIC_URL, ":5:19: unknown mode\n  help: write mode: link, mode: keep or mode: off"),
         ("mode: link", "", ":5:19: tenant acme has media.mode: link, and there is no ingress.public_url"),
         ("mode: link, link_life: 1s", PUBLIC_URL, ":5:36: media.link_life is out of range"),
         ("mode: link, max_bytes: 1MB", PUBLIC_URL, ":5:36: media.max_bytes is not a number of bytes"),
-        ("mode: link, wait: 2m", PUBLIC_URL, "unknown key wait"),
+        ("mode: keep, wait: 2h", PUBLIC_URL, ":5:31: media.wait is out of range"),
+        (
+            "mode: keep, directory: videos",
+            PUBLIC_URL,
+            "media.directory of tenant acme is not an absolute path",
+        ),
+        ("mode: keep", "", ":5:19: tenant acme has media.mode: keep, and there is no ingress.public_url"),
     ] {
         let error = load_media(keys, rest).unwrap_err();
         assert!(error.contains(expected) && error.contains("help: "), "{keys}: {error}");
@@ -50,4 +63,7 @@ fn what_nothing_uses_is_warned_of() {
     let warnings = load_media("link_life: 1h, max_bytes: 1MiB", "").unwrap().warnings;
     assert_eq!(warnings.len(), 2, "{warnings:?}");
     assert!(warnings[0].to_string().starts_with("5:24: tenant acme has media.link_life and no mode: link"));
+    let warnings = load_media("mode: link, wait: 1m, directory: /v", PUBLIC_URL).unwrap().warnings;
+    assert_eq!(warnings.len(), 2, "{warnings:?}");
+    assert!(warnings[0].to_string().contains("tenant acme has media.wait and no mode: keep"), "{warnings:?}");
 }

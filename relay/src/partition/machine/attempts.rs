@@ -6,6 +6,7 @@ use crate::{
         admission::{Admission, OPEN},
         breaker::Change,
         conclude,
+        job::files,
         pace::PaceMemory,
         step::{self, Before, InHand},
     },
@@ -107,6 +108,12 @@ impl Machine {
             self.push(step::without_route(&task, id, false, now).into_record());
             return false;
         };
+        if let Some(until) = self.state.job_ended_by(id.event).and_then(|job| files::wait(job, now)) {
+            self.push(
+                conclude::reschedule(&task, now, until, files::WAITING.to_owned(), false).into_record(),
+            );
+            return false;
+        }
         let age_from = self.age_from(&task, now);
         let admission = self.admission(lane, &route, now);
         let in_hand = InHand { task: &task, id, route: &route, age_from };

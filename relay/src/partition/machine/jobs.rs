@@ -5,27 +5,39 @@
 
 use super::{Action, Machine};
 use crate::{
-    decisions::job::{self, budget, poll},
+    decisions::{
+        conclude,
+        job::{self, budget, files, poll},
+    },
     partition::handle::NotDone,
 };
 use jiff::Timestamp;
 use metrics::counter;
-use std::{sync::Arc, time::Duration};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 use talaria_core::{config, time::after};
-use talaria_proto::v1::{
-    Event, EventSource, Job, JobSource, JobState, JobsForgotten, Polled, StartJob, VideoRequest,
-    record::What, submitted::Outcome,
+use talaria_proto::{
+    time::from_proto,
+    v1::{
+        Event, EventSource, FilesState, Job, JobFiles, JobSource, JobState, JobsForgotten, Polled, StartJob,
+        VideoRequest, kept, record::What, submitted::Outcome,
+    },
 };
 use talaria_telemetry::LogLimiter;
 
 /// The most polls under way of one tenant. Further ones wait, so that a tenant whose OpenRouter does not answer delays no other.
 const POLLED: usize = 8;
 
+/// The most jobs of one tenant whose files are asked for at once.
+const KEPT: usize = 4;
+
 /// The most due jobs that are looked at in one step.
 const LOOKED_AT: usize = 64;
 
 /// The most jobs that are forgotten at a time.
 const FORGOTTEN: usize = 1000;
+
+/// The longest id at OpenRouter of another program's job whose files are kept, in bytes.
+const LONGEST_ID: usize = 200;
 
 /// For jobs whose tenant has no `openrouter.api_key` any more.
 const WITHOUT_SETTINGS: config::Poll = config::Poll {
@@ -52,6 +64,25 @@ pub(crate) struct PollJob {
     pub openrouter_id: String,
     pub model: String,
     pub callback_token: String,
+}
+
+/// A completed job whose files to keep.
+#[derive(Debug)]
+pub(crate) struct KeepFiles {
+    pub job: String,
+    pub tenant: String,
+    pub openrouter_id: String,
+    pub count: u32,
+    /// Where to put a copy.
+    pub directory: Option<PathBuf>,
+}
+
+/// A forgotten job, whose files are removed.
+#[derive(Debug)]
+pub(crate) struct ForgottenFiles {
+    pub tenant: String,
+    pub openrouter_id: String,
+    pub files: JobFiles,
 }
 
 impl Machine {
@@ -190,6 +221,10 @@ impl Machine {
                 self.job_overdue(job, now);
                 continue;
             }
+            // Its files are due, which is no matter of polls.
+            if !job::is_open(&job) {
+                continue;
+            }
             let settings = self.poll_settings(&job.tenant);
             let blocked = self.denied.get(&job.tenant).filter(|until| **until > now);
             if job.state() != JobState::Running || self.settings(&job.tenant).is_none() {
@@ -212,6 +247,75 @@ impl Machine {
             }
         }
         polls
+    }
+
+    /// The jobs whose files are to be asked for now.
+    pub(crate) fn due_files(&mut self, now: Timestamp) -> Vec<KeepFiles> {
+        let mut due_files = Vec::new();
+        if self.is_draining {
+            return due_files;
+        }
+        let is_due = |job: &&Job| files::due(job).is_some_and(|due| due <= now);
+        let due: Vec<Job> = self.state.due_jobs(now).filter(is_due).take(LOOKED_AT).cloned().collect();
+        for job in due {
+            if !self.has_room(0) {
+                break;
+            }
+            if !self.may_ask(&job) {
+                continue;
+            }
+            let Some(keep) = self.keep_settings(&job.tenant) else {
+                let why = "the tenant has no media.mode: keep any more".to_owned();
+                self.files_tried(&job.id, &kept::Outcome::Refused(why), now);
+                continue;
+            };
+            self.keeping.insert(job.id.clone(), job.tenant.clone());
+            due_files.push(KeepFiles {
+                count: job.files.as_ref().map_or(1, |files| files.count),
+                directory: keep.directory,
+                job: job.id,
+                tenant: job.tenant,
+                openrouter_id: job.openrouter_id,
+            });
+        }
+        due_files
+    }
+
+    fn keep_settings(&self, tenant: &str) -> Option<config::Keep> {
+        self.config.tenants.get(tenant)?.media.as_ref()?.keep.clone()
+    }
+
+    /// A question about a job's files was answered. Deliveries that wait for them go on when they are kept or given up.
+    pub(crate) fn files_tried(&mut self, id: &str, outcome: &kept::Outcome, now: Timestamp) {
+        self.keeping.remove(id);
+        let Some(before) = self.state.job(id) else { return };
+        let waited_until = files::wait(before, now);
+        let Some(job) = files::tried(before, outcome, now) else { return };
+        let known = job.files.clone().unwrap_or_default();
+        match known.state() {
+            FilesState::Kept => tracing::info!(job = id, tenant = job.tenant, "files of a job kept"),
+            FilesState::NotKept => tracing::error!(
+                job = id,
+                tenant = job.tenant,
+                because = known.reason,
+                tries = known.tries,
+                "files of a job not kept; links still fetch them"
+            ),
+            FilesState::Fetching | FilesState::Unspecified => {}
+        }
+        let waiting = waited_until
+            .filter(|_| files::wait(&job, now).is_none())
+            .and_then(|until| Some((until, self.state.deliveries_of(job.event_id.parse().ok()?))));
+        self.push_job(now, job);
+        let Some((until, waiting)) = waiting else { return };
+        for key in waiting {
+            let Some((task, _)) = self.task(key).filter(|_| !self.state.is_under_way(key)) else { continue };
+            // Others wait for something else.
+            if from_proto(task.due_at.as_ref()) == until {
+                let why = "its job's file is here, or given up".to_owned();
+                self.push(conclude::reschedule(&task, now, now, why, false).into_record());
+            }
+        }
     }
 
     fn job_overdue(&mut self, job: Job, now: Timestamp) {
@@ -273,12 +377,32 @@ impl Machine {
 
     /// Joins an event with its job. Gives the only route that gets it, if its job names one.
     pub(super) fn join(&mut self, event: &Event, now: Timestamp) -> Option<String> {
-        let job = self.state.job_of(event)?;
+        let keep = self.keep_settings(&event.tenant);
+        let keep = keep.filter(|_| job::end_state(event) == Some(JobState::Completed));
+        let known = self.state.job_of(event);
+        // A job of another program has files, too.
+        let of_others = || keep.as_ref().and_then(|_| self.job_of_others(event, now));
+        let followed = if known.is_none() { of_others() } else { None };
+        let job = known.or(followed.as_ref())?;
         let route = Some(job.route.clone()).filter(|route| !route.is_empty());
-        if let Some(joined) = job::joined(job, event, now) {
+        let had_ended = job::has_ended(job);
+        if let Some(mut joined) = job::joined(job, event, now) {
+            if let Some(keep) = keep.filter(|_| !had_ended && joined.event_id == event.id) {
+                joined = files::begun(joined, event, keep.wait, now);
+            }
             self.push_job(now, joined);
         }
         route
+    }
+
+    /// A job that another program submitted, at its end. `None` if its event came before.
+    fn job_of_others(&self, event: &Event, now: Timestamp) -> Option<Job> {
+        let id = event.id.parse().ok()?;
+        if self.state.known(id).is_some() || event.job_id.is_empty() || event.job_id.len() > LONGEST_ID {
+            return None;
+        }
+        let job = job::of_others(&event.tenant, &event.job_id);
+        Some(job::begun(job, &self.poll_settings(&event.tenant), now))
     }
 
     /// When the first job needs something.
@@ -291,14 +415,25 @@ impl Machine {
 
     /// Whether no question about the job is under way, and its tenant has not too many.
     fn may_ask(&self, job: &Job) -> bool {
+        let (asked, most) = if job::is_open(job) { (&self.polling, POLLED) } else { (&self.keeping, KEPT) };
         !self.polling.contains_key(&job.id)
+            && !self.keeping.contains_key(&job.id)
             && !self.submitting.contains(&job.id)
-            && self.polling.values().filter(|tenant| **tenant == job.tenant).count() < POLLED
+            && asked.values().filter(|tenant| **tenant == job.tenant).count() < most
     }
 
     pub(super) fn forget_jobs(&mut self, older_than: Timestamp, now: Timestamp) {
         let mut job_ids = self.state.forgettable_jobs(older_than);
         job_ids.truncate(FORGOTTEN);
+        let with_files = job_ids.iter().filter_map(|id| self.state.job(id)).filter_map(|job| {
+            let files = job.files.clone()?;
+            let (tenant, openrouter_id) = (job.tenant.clone(), job.openrouter_id.clone());
+            Some(ForgottenFiles { tenant, openrouter_id, files })
+        });
+        let with_files: Vec<_> = with_files.collect();
+        if !with_files.is_empty() {
+            self.actions.push(Action::RemoveFiles(with_files));
+        }
         if !job_ids.is_empty() {
             self.push_what(now, 0, What::JobsForgotten(JobsForgotten { job_ids }));
         }

@@ -21,7 +21,7 @@ mod jobs;
 mod keeping;
 mod windows;
 
-pub(crate) use jobs::{PollJob, Submit};
+pub(crate) use jobs::{ForgottenFiles, KeepFiles, PollJob, Submit};
 pub(crate) use keeping::Keeping;
 use talaria_proto::time::to_proto;
 
@@ -81,6 +81,8 @@ pub(crate) enum Action {
     Attempt(Box<Attempt>),
     /// Submits a job, once.
     Submit(Box<Submit>),
+    /// Removes the files of forgotten jobs.
+    RemoveFiles(Vec<ForgottenFiles>),
     /// Answers a command; the sequence of the commit is the answer.
     Reply(oneshot::Sender<Done>),
 }
@@ -131,6 +133,8 @@ pub(crate) struct Machine {
     submitting: BTreeSet<String>,
     /// The ids of jobs whose poll is under way, with their tenants.
     polling: BTreeMap<String, String>,
+    /// The ids of jobs about whose files a question is under way, with their tenants.
+    keeping: BTreeMap<String, String>,
     /// Until when a tenant is not polled, because OpenRouter refused its key.
     denied: BTreeMap<String, Timestamp>,
     /// Of the commit that is being built.
@@ -167,6 +171,7 @@ impl Machine {
             known_lanes: 0,
             submitting: BTreeSet::new(),
             polling: BTreeMap::new(),
+            keeping: BTreeMap::new(),
             denied: BTreeMap::new(),
             records: Vec::new(),
             actions: Vec::new(),

@@ -1,19 +1,20 @@
-//! Questions to OpenRouter about jobs, which an ingress carries out.
+//! Questions to OpenRouter about jobs, which an ingress carries out, and their files.
 
-use super::Running;
-use crate::partition::machine::{PollJob, Submit};
+use super::{Running, files};
+use crate::partition::machine::{ForgottenFiles, KeepFiles, PollJob, Submit};
 use metrics::counter;
 use prost::Message as _;
-use talaria_bus::{AskError, Bus};
+use talaria_bus::{AskError, Bus, Files};
 use talaria_proto::v1::{
-    AskPoll, AskSubmit, OpenRouterAnswer, OpenRouterQuestion, Polled, Submitted, open_router_answer::Answer,
-    open_router_question::Ask, polled, submitted,
+    AskKeep, AskPoll, AskSubmit, Kept, OpenRouterAnswer, OpenRouterQuestion, Polled, Submitted, kept,
+    open_router_answer::Answer, open_router_question::Ask, polled, submitted,
 };
 
 /// The end of a question: the job, and what came of it.
 pub(super) enum Answered {
     Submitted(String, submitted::Outcome),
     Polled(String, Polled),
+    Kept(String, kept::Outcome),
 }
 
 impl Running {
@@ -62,6 +63,48 @@ impl Running {
         }
     }
 
+    /// Asks for the files that are to be kept.
+    pub(super) fn keep_files(&mut self) {
+        let now = self.now();
+        if !self.machine.has_room(0) || self.machine.next_due_job().is_none_or(|due| due > now) {
+            return;
+        }
+        for KeepFiles { job, tenant, openrouter_id, count, directory } in self.machine.due_files(now) {
+            let (bus, kept_files) = (self.tools.bus.clone(), self.files());
+            let ask = Ask::Keep(AskKeep { openrouter_id: openrouter_id.clone(), count });
+            self.asked.spawn(async move {
+                let outcome = match ask_openrouter(&bus, tenant.clone(), ask).await {
+                    Ok(Answer::Kept(Kept { outcome: Some(outcome) })) => outcome,
+                    Ok(Answer::NotAsked(not_asked)) => kept::Outcome::Failed(not_asked.message),
+                    Ok(_) => kept::Outcome::Failed(NOT_UNDERSTOOD.to_owned()),
+                    Err(error) => kept::Outcome::Failed(error.to_string()),
+                };
+                let outcome = match (outcome, directory) {
+                    (kept::Outcome::Files(kept), Some(directory)) => {
+                        let copied = files::copy(&kept_files, &directory, (&tenant, &openrouter_id), kept);
+                        copied.await.map_or_else(kept::Outcome::Failed, kept::Outcome::Files)
+                    }
+                    (outcome, _) => outcome,
+                };
+                Answered::Kept(job, outcome)
+            });
+        }
+    }
+
+    fn files(&self) -> Files {
+        self.tools.bus.files(self.tools.config.borrow().retention)
+    }
+
+    /// Removes the files of forgotten jobs. What cannot be removed stays, with a line in the log.
+    pub(super) fn remove_files(&mut self, forgotten: Vec<ForgottenFiles>) {
+        let kept_files = self.files();
+        self.tasks.spawn(async move {
+            for ForgottenFiles { tenant, openrouter_id, files } in forgotten {
+                files::remove(&kept_files, (&tenant, &openrouter_id), files).await;
+            }
+        });
+    }
+
     pub(super) fn answered(&mut self, answered: Result<Answered, tokio::task::JoinError>) {
         let now = self.now();
         match answered {
@@ -79,6 +122,7 @@ impl Running {
                 counter!("talaria_job_polls_total", "outcome" => label).increment(1);
                 self.machine.job_polled(&job, &polled, now, rand::random());
             }
+            Ok(Answered::Kept(job, outcome)) => self.machine.files_tried(&job, &outcome, now),
             Err(error) => tracing::error!(%error, "question to OpenRouter failed"),
         }
     }

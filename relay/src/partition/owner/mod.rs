@@ -6,10 +6,11 @@
 //!
 //! - [`take_over`](mod@take_over): from a partition's journal to its owner.
 //! - [`planning`]: the events that came in. [`upkeep`]: the clock and the retention.
-//! - [`jobs`]: questions to OpenRouter about jobs.
+//! - [`jobs`]: questions to OpenRouter about jobs. [`files`]: copies of their files.
 //! - [`attempts`]: attempts under way, by the [`sender`]. [`reading`]: events that are read meanwhile.
 
 mod attempts;
+mod files;
 mod jobs;
 mod planning;
 mod reading;
@@ -151,6 +152,7 @@ impl Running {
         loop {
             let starved = self.dispatch();
             self.poll_jobs();
+            self.keep_files();
             self.append();
             if drained.is_some() && self.machine.is_idle() && self.appending.is_none() {
                 return self.close().await;
@@ -302,6 +304,7 @@ impl Running {
                     self.attempt(attempt);
                 }
                 Action::Submit(submit) => self.submit(*submit),
+                Action::RemoveFiles(forgotten) => self.remove_files(forgotten),
                 // The caller may have gone.
                 Action::Reply(reply) => drop(reply.send(Ok(seq))),
             }

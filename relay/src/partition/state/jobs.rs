@@ -118,7 +118,9 @@ impl Jobs {
             let job = &mut kept.job;
             let is_open = job::is_open(job);
             let ended = job.ended_at.as_mut().filter(|_| !is_open);
-            for at in job.next_poll_at.iter_mut().chain(&mut job.give_up_at).chain(ended) {
+            let files = job.files.iter_mut();
+            let files = files.flat_map(|files| files.next_try_at.iter_mut().chain(&mut files.wait_until));
+            for at in job.next_poll_at.iter_mut().chain(&mut job.give_up_at).chain(ended).chain(files) {
                 *at = write(read(Some(at)).saturating_sub(behind));
             }
             self.insert(kept);

@@ -162,6 +162,16 @@ impl State {
         keys
     }
 
+    /// The waiting deliveries of an event, under way or not.
+    pub(crate) fn deliveries_of(&self, event: EventId) -> Vec<DeliveryKey> {
+        let Some(kept) = self.kept.by_id(event) else { return Vec::new() };
+        let key = |(_, waiting): (Ix, &Waiting)| {
+            let route = self.lanes.get(waiting.lane)?.key.to_i64();
+            Some(DeliveryKey { event_seq: kept.event_seq, route })
+        };
+        self.of_event(kept).filter_map(key).collect()
+    }
+
     /// The lane of a waiting delivery.
     pub(crate) fn lane_of(&self, key: DeliveryKey) -> Option<LaneId> {
         self.find(key).map(|(_, waiting)| waiting.lane)

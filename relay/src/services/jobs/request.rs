@@ -1,7 +1,10 @@
 //! Checks of requests about jobs.
 
 use super::job_id;
-use crate::services::{access::Caller, control, error::Error};
+use crate::{
+    decisions::job::{self, TRACKED},
+    services::{access::Caller, control, error::Error},
+};
 use data_encoding::BASE32_NOPAD;
 use sha2::{Digest as _, Sha256};
 use std::collections::{BTreeMap, HashMap};
@@ -82,8 +85,6 @@ pub(super) fn submit(caller: &Caller, request: SubmitJobRequest, config: &Config
     Ok(StartJob { job: Some(job), video: Some(video), without_estimate })
 }
 
-const TRACKED: &str = "track:";
-
 /// A job that is only followed.
 pub(super) fn track(caller: &Caller, request: TrackJobRequest, config: &Config) -> Result<StartJob, Error> {
     let TrackJobRequest { tenant, openrouter_id, context, route, requested_by } = request;
@@ -96,17 +97,12 @@ pub(super) fn track(caller: &Caller, request: TrackJobRequest, config: &Config) 
         )));
     }
     checked(&context, &route, tenant)?;
-    let request_id = format!("{TRACKED}{openrouter_id}");
     let job = Job {
-        id: job_id(&tenant.name, &request_id),
-        tenant: tenant.name.clone(),
-        request_id,
-        openrouter_id,
         context,
         route,
         requested_by,
         token_name: caller.token.clone(),
-        ..Job::default()
+        ..job::of_others(&tenant.name, &openrouter_id)
     };
     Ok(StartJob { job: Some(job), video: None, without_estimate: false })
 }

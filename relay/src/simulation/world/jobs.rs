@@ -2,7 +2,8 @@
 
 use super::World;
 use crate::{
-    partition::testing::{Command, PollJob, Submit},
+    decisions::job,
+    partition::testing::{Command, KeepFiles, PollJob, Submit},
     simulation::agenda::Happening,
 };
 use jiff::Timestamp;
@@ -14,7 +15,10 @@ use talaria_core::{
 };
 use talaria_proto::{
     time::to_proto,
-    v1::{Ended, Event, EventSource, Job, JobState, Made, Polled, StartJob, VideoRequest, polled, submitted},
+    v1::{
+        Ended, Event, EventSource, FilesState, Job, JobFiles, JobState, KeptFile, KeptFiles, Made, Polled,
+        StartJob, VideoRequest, kept, polled, submitted,
+    },
 };
 use tokio::sync::oneshot;
 
@@ -29,6 +33,7 @@ const LONGEST_JOB: Duration = Duration::from_secs(4 * 3_600);
 pub(super) enum JobAnswer {
     Submitted(String, submitted::Outcome),
     Polled(String, Polled),
+    Kept(String, kept::Outcome),
 }
 
 /// The jobs, as OpenRouter knows them.
@@ -158,6 +163,25 @@ impl World {
         self.answered(relay, run, JobAnswer::Polled(self.id_of(number), polled));
     }
 
+    pub(super) fn begin_keep(&mut self, relay: usize, run: u64, keep: &KeepFiles) {
+        let job = keep.openrouter_id.strip_prefix("or-").unwrap().parse().unwrap();
+        let is_lost = self.id_of(job) != keep.job;
+        assert!(!is_lost || self.journal.has_lost, "another job for {}", keep.openrouter_id);
+        self.soon(ASKED, Happening::FilesAnswered { relay, run, job, is_lost });
+    }
+
+    pub(super) fn files_answered(&mut self, relay: usize, run: u64, number: u64, is_lost: bool) {
+        let outcome = match self.rng.random_range(0..8) {
+            0..4 => kept::Outcome::Failed("502".into()),
+            4 => kept::Outcome::UnderWay(1),
+            5 => kept::Outcome::Refused("too long".into()),
+            _ => kept::Outcome::Files(KeptFiles { files: vec![KeptFile::default()] }),
+        };
+        let job = &self.openrouter.jobs[&number];
+        let id = if is_lost { job::of_others(&job.tenant, &job.id).id } else { self.id_of(number) };
+        self.answered(relay, run, JobAnswer::Kept(id, outcome));
+    }
+
     fn answered(&mut self, number: usize, run: u64, answer: JobAnswer) {
         if !self.is_run(number, run) {
             return;
@@ -195,9 +219,17 @@ impl World {
     pub(super) fn account_of_jobs(&self) -> String {
         let mut states: BTreeMap<&str, u32> = BTreeMap::new();
         for (id, job) in &self.journal.jobs {
-            let at_openrouter = &self.openrouter.jobs[&self.openrouter.numbers[id]];
+            let Some(number) = self.openrouter.numbers.get(id) else {
+                assert!(self.journal.has_lost && job.tracked, "{job:?}");
+                continue;
+            };
+            let at_openrouter = &self.openrouter.jobs[number];
             *states.entry(job.state().as_str_name()).or_default() += 1;
             let was_made = at_openrouter.requests > 0;
+            let keeps = job.state() == JobState::Completed && keeps(&job.tenant);
+            let files = job.files.as_ref().map(JobFiles::state);
+            let is_ended = matches!(files, Some(FilesState::Kept | FilesState::NotKept));
+            assert_eq!(is_ended, keeps, "{job:?}");
             match job.state() {
                 JobState::Completed => assert!(was_made, "{job:?} was never made"),
                 JobState::Refused => assert!(!was_made, "{job:?} was made: {at_openrouter:?}"),
@@ -210,4 +242,9 @@ impl World {
         assert_eq!(self.journal.conflicts, 0, "a polled end and its callback are no conflict");
         format!("{states:?}")
     }
+}
+
+/// Whether a tenant keeps files: every other one does.
+fn keeps(tenant: &str) -> bool {
+    tenant.trim_start_matches('t').parse::<usize>().unwrap().is_multiple_of(2)
 }

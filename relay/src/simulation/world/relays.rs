@@ -100,10 +100,12 @@ impl World {
                     machine.job_submitted(&job, &outcome, wall, self.rng.random());
                 }
                 JobAnswer::Polled(job, polled) => machine.job_polled(&job, &polled, wall, self.rng.random()),
+                JobAnswer::Kept(job, outcome) => machine.files_tried(&job, &outcome, wall),
             }
         }
         machine.dispatch(IN_HAND, wall, || self.rng.random());
         let polls = if machine.has_room(0) { machine.due_polls(wall) } else { Vec::new() };
+        let files = if machine.has_room(0) { machine.due_files(wall) } else { Vec::new() };
         if relay.is_leaving && machine.is_idle() && relay.appending.is_none() {
             machine.close(wall);
         }
@@ -123,6 +125,9 @@ impl World {
         }
         for poll in polls {
             self.begin_poll(number, run, &poll);
+        }
+        for keep in files {
+            self.begin_keep(number, run, &keep);
         }
     }
 
@@ -179,7 +184,7 @@ impl World {
                     attempts.push(attempt);
                 }
                 Action::Submit(submit) => submits.push(submit),
-                Action::Reply(_) => {}
+                Action::Reply(_) | Action::RemoveFiles(_) => {}
             }
         }
         for submit in submits {
