@@ -35,14 +35,19 @@ struct World {
 }
 
 /// A tenant that keeps files, with these further keys of `media`.
-async fn world(media: &str, top: &str) -> World {
+async fn world(media: &str) -> World {
+    world_with(media, FAST, "").await
+}
+
+/// With these keys of `openrouter`, and of the top.
+async fn world_with(media: &str, openrouter: &str, top: &str) -> World {
     let (api, sink) = (OpenRouterApi::start().await, Sink::start().await);
     let directory = tempfile::tempdir().unwrap();
     let copies = directory.path().join("a/videos");
     let media = format!("mode: keep, directory: '{}'{media}", copies.display());
     let stack = stack()
         .with(&format!("ingress: {{listen: 127.0.0.1:0, public_url: {PUBLIC}}}\n{top}"))
-        .tenant("acme", |t| t.jobs(&api, FAST).media(&media).route("video", &sink.url("video"), PROMPT))
+        .tenant("acme", |t| t.jobs(&api, openrouter).media(&media).route("video", &sink.url("video"), PROMPT))
         .start()
         .await;
     api.callbacks_to(stack.ingress(), &openrouter_secret("acme"));
@@ -92,7 +97,7 @@ fn header<'a>(response: &'a Response, name: &str) -> &'a str {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_file_is_fetched_once_before_its_deliveries_and_given_from_here() {
-    let mut world = world("", "").await;
+    let mut world = world("").await;
     let job = world.completed("r1", 2).await;
     let prompt = world.delivered(&job).await;
     let path = world.copies.join(format!("talaria-{}-0.mp4", job.openrouter_id));
@@ -154,7 +159,7 @@ async fn a_file_is_fetched_once_before_its_deliveries_and_given_from_here() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_delivery_waits_for_its_file_and_goes_when_the_file_is_here() {
-    let world = world(", wait: 10m", "").await;
+    let world = world(", wait: 10m").await;
     world.api.on_next_contents([
         OnContent::BreakOff,
         OnContent::Page(200),
@@ -174,7 +179,7 @@ async fn a_delivery_waits_for_its_file_and_goes_when_the_file_is_here() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_delivery_goes_without_its_file_and_says_so() {
-    let world = world(", wait: 1s, max_bytes: 1MiB", "").await;
+    let world = world(", wait: 1s, max_bytes: 1MiB").await;
     world.api.on_content(OnContent::Page(502));
     let prompt = world.delivered(&world.completed("r1", 1).await).await;
     assert!(
@@ -197,7 +202,7 @@ async fn a_delivery_goes_without_its_file_and_says_so() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_file_of_another_programs_job_is_kept_too() {
-    let world = world("", "").await;
+    let world = world("").await;
     world.api.default_callback("/callbacks/acme");
     let made = http().post(format!("{}/videos", world.api.base_url())).bearer_auth(KEY);
     let request = json!({"model": "google/veo-3.1", "prompt": "by another program"}).to_string();
@@ -214,7 +219,7 @@ async fn the_file_of_another_programs_job_is_kept_too() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn files_are_removed_with_their_jobs() {
-    let world = world("", "retention: 5s").await;
+    let world = world_with("", "poll: {give_up: 5s}", "retention: 5s").await;
     let job = world.completed("r1", 1).await;
     world.delivered(&job).await;
     let kept =
@@ -250,7 +255,7 @@ async fn kept(client: &mut JobServiceClient<tonic::transport::Channel>, count: u
 #[tokio::test(flavor = "multi_thread")]
 async fn every_file_is_kept_when_the_process_is_killed_while_files_are_fetched() {
     let mut random = seeded("every_file_is_kept_when_the_process_is_killed_while_files_are_fetched");
-    let mut world = world("", "").await;
+    let mut world = world("").await;
     world.api.on_content(OnContent::Slow(Duration::from_millis(60)));
     world.api.end_after(Duration::from_millis(50), End::completed(0.5));
     for round in 0..8 {
