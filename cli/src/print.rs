@@ -1,14 +1,13 @@
 //! Output of commands: coloured states, times, untrusted text, JSON.
 //!
 //! - [`layout`]: the width of columns. [`table`]: rows in columns.
-//! - [`delivery`], [`changes`], [`action`], [`route`], [`job`]: these, in lines of text. [`money`]: amounts.
+//! - [`delivery`], [`changes`], [`action`], [`route`], [`job`]: these, in lines of text.
 
 pub(crate) mod action;
 pub(crate) mod changes;
 pub(crate) mod delivery;
 pub(crate) mod job;
 mod layout;
-pub(crate) mod money;
 pub(crate) mod route;
 mod table;
 

@@ -4,9 +4,10 @@ use crate::{
     Failure,
     args::Costs,
     client,
-    print::{self, Cell, Column, DIM, Screen, counted, money::dollars},
+    print::{self, Cell, Column, DIM, Screen, counted},
 };
 use std::{io::Write as _, path::Path};
+use talaria_core::money::dollars;
 use talaria_proto::{
     time::to_proto,
     v1::{Cost, ListCostsRequest},

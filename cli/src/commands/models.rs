@@ -4,13 +4,14 @@ use crate::{
     Failure,
     args::Models,
     client,
-    print::{self, BOLD, Cell, Column, DIM, Screen, money::per_second, one_line},
+    print::{self, BOLD, Cell, Column, DIM, Screen, one_line},
     select,
 };
 use std::{
     io::{self, Write},
     path::Path,
 };
+use talaria_core::money::decimal;
 use talaria_proto::v1::{ListModelsRequest, ListModelsResponse, Model};
 
 /// Similarity, from 0 to 1, from which a model is suggested.
@@ -134,6 +135,16 @@ fn seconds(durations: &[u32]) -> String {
     runs.into_iter().map(text).collect::<Vec<_>>().join(", ")
 }
 
+/// "0.20–0.40 $/s"; "-" for a price that is not understood.
+fn per_second(model: &Model) -> String {
+    let price = |micros: i64| decimal(micros.unsigned_abs());
+    match (model.second_micros_from, model.second_micros_to) {
+        (Some(from), Some(to)) if from != to => format!("{}–{} $/s", price(from), price(to)),
+        (Some(only), _) | (None, Some(only)) => format!("{} $/s", price(only)),
+        (None, None) => "-".to_owned(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -179,6 +190,17 @@ mod tests {
         let (code, text) = ids("goggle/veo-3.1").unwrap_err();
         assert!(code == 4 && text.contains("; there is google/veo-3.1\n"), "{text}");
         assert!(!ids("zzz").unwrap_err().1.contains("there is"));
+    }
+
+    #[test]
+    fn a_price_is_an_amount_or_a_range() {
+        let price = |from, to| {
+            per_second(&Model { second_micros_from: from, second_micros_to: to, ..Model::default() })
+        };
+        assert_eq!(price(Some(200_000), Some(400_000)), "0.20–0.40 $/s");
+        assert_eq!(price(Some(81_700), Some(81_700)), "0.0817 $/s");
+        assert_eq!(price(Some(50_000), None), "0.05 $/s");
+        assert_eq!(price(None, None), "-");
     }
 
     #[test]

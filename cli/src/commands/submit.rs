@@ -19,7 +19,7 @@ use crate::{
 use anyhow::anyhow;
 use images::Images;
 use std::{collections::HashMap, error::Error as _, fs, io::Write as _, path::Path};
-use talaria_core::{config::expand_home, time::parse_duration};
+use talaria_core::{config::expand_home, money::dollars, time::parse_duration};
 use talaria_proto::v1::{Job, JobState, Reference, SubmitJobRequest, VideoRequest};
 use tonic::{Code, Status};
 
@@ -164,7 +164,7 @@ fn submitted(job: &Job, known: bool) -> Result<(), Failure> {
         writeln!(out, "  {} at OpenRouter", one_line(&job.openrouter_id))?;
     }
     if let Some(estimate) = job.estimate_micros {
-        writeln!(out, "  estimate {}", print::money::dollars(estimate))?;
+        writeln!(out, "  estimate {}", dollars(estimate))?;
     }
     Ok(out.flush()?)
 }

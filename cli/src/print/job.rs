@@ -1,8 +1,9 @@
 //! A job at OpenRouter: its state, its line, and its ledger.
 
-use super::{ALERT, BOLD, Cell, DIM, UNDER_TIME, money::dollars, one_line, time};
+use super::{ALERT, BOLD, Cell, DIM, UNDER_TIME, one_line, time};
 use anstyle::{AnsiColor, Style};
 use std::io::{self, Write};
+use talaria_core::money::dollars;
 use talaria_proto::v1::{Job, JobSource, JobState};
 use talaria_relay::who;
 

@@ -8,13 +8,13 @@ use crate::{
     print::{
         BOLD, DIM,
         job::{has_ended, show, state_line},
-        money::dollars,
     },
     standin::openrouter::{MODEL, StandIn},
 };
 use anyhow::{Context as _, anyhow};
 use jiff::Timestamp;
 use secrecy::SecretString;
+use talaria_core::money::dollars;
 use talaria_proto::v1::{
     Job, JobState, SubmitJobRequest, VideoRequest, WatchJobRequest, job_service_client::JobServiceClient,
 };
