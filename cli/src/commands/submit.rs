@@ -32,16 +32,17 @@ pub(crate) async fn run(config: &Path, args: &Submit) -> Result<(), Failure> {
             "{prompt:?} is the prompt here, and looks like a time: write --wait={prompt}, and the prompt besides"
         )));
     }
-    let (tenant, route) = select::tenant_and_route(config, args.tenant.as_deref(), args.route.as_deref())?;
+    let (tenant, route) =
+        select::tenant_and_route(config, args.of.tenant.as_deref(), args.of.route.as_deref())?;
     let request_id =
         args.request_id.clone().unwrap_or_else(|| format!("cli-{:032x}", rand::random::<u128>()));
     let request = SubmitJobRequest {
         tenant,
         request_id: request_id.clone(),
         video: Some(video(args)?),
-        context: context(&args.context)?,
+        context: args.of.values()?,
         route,
-        requested_by: client::user_name(args.name.as_deref())?,
+        requested_by: client::user_name(args.of.name.as_deref())?,
         without_estimate: args.without_estimate,
     };
     let mut relay = client::submits(&args.ask, config).await?;
@@ -146,16 +147,6 @@ fn provider_options(written: Option<&str>) -> Result<String, Failure> {
     }
 }
 
-pub(super) fn context(pairs: &[(String, String)]) -> Result<HashMap<String, String>, Failure> {
-    let mut context = HashMap::new();
-    for (key, value) in pairs {
-        if context.insert(key.clone(), value.clone()).is_some() {
-            return Err(Failure::Usage(format!("--context {key} is given twice")));
-        }
-    }
-    Ok(context)
-}
-
 fn submitted(job: &Job, known: bool) -> Result<(), Failure> {
     let mut out = anstream::stdout().lock();
     let known = if known { ", known by its request id: nothing was sent" } else { "" };
@@ -247,13 +238,6 @@ mod tests {
         fs::write(file.path(), "{\"x\": {}}\n").unwrap();
         let named = format!("@{}", file.path().display());
         assert_eq!(provider_options(Some(&named)).unwrap(), "{\"x\": {}}");
-    }
-
-    #[test]
-    fn a_context_has_each_key_once() {
-        let pair = |key: &str, value: &str| (key.to_owned(), value.to_owned());
-        assert_eq!(context(&[pair("a", "1"), pair("b", "2")]).unwrap().len(), 2);
-        assert!(context(&[pair("a", "1"), pair("a", "2")]).unwrap_err().to_string().contains("twice"));
     }
 
     #[test]

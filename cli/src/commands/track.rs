@@ -1,6 +1,5 @@
 //! `talaria track`: follows a job that another program submitted.
 
-use super::submit::context;
 use crate::{
     Failure,
     args::Track,
@@ -12,13 +11,14 @@ use std::{io::Write as _, path::Path};
 use talaria_proto::v1::TrackJobRequest;
 
 pub(crate) async fn run(config: &Path, args: Track) -> Result<(), Failure> {
-    let (tenant, route) = select::tenant_and_route(config, args.tenant.as_deref(), args.route.as_deref())?;
+    let (tenant, route) =
+        select::tenant_and_route(config, args.of.tenant.as_deref(), args.of.route.as_deref())?;
     let request = TrackJobRequest {
         tenant,
         openrouter_id: args.id,
-        context: context(&args.context)?,
+        context: args.of.values()?,
         route,
-        requested_by: client::user_name(args.name.as_deref())?,
+        requested_by: client::user_name(args.of.name.as_deref())?,
     };
     let mut relay = client::submits(&args.ask, config).await?;
     let if_lost = "it may be followed all the same, and can be tracked again without harm";
