@@ -18,11 +18,11 @@ use talaria_proto::v1::{ListModelsRequest, ListModelsResponse, Model};
 const MIN_SIMILARITY: f64 = 0.7;
 
 const COLUMNS: [Column; 6] = [
-    Column::new("MODEL").at_least(18),
-    Column::new("SECONDS").at_least(8),
-    Column::new("RESOLUTIONS").at_least(10),
-    Column::new("FRAMES").rank(2),
-    Column::new("SOUND").rank(1),
+    Column::new("MODEL").whole(),
+    Column::new("SECONDS").rank(1).at_least(8),
+    Column::new("RESOLUTIONS").rank(2).at_least(10),
+    Column::new("FRAMES").rank(4),
+    Column::new("SOUND").rank(3),
     Column::new("PRICE"),
 ];
 
@@ -39,7 +39,10 @@ pub(crate) async fn run(config: &Path, args: &Models) -> Result<(), Failure> {
     warn_if_stale(&answer)?;
     match answer.models.as_slice() {
         [] => Ok(writeln!(anstream::stdout(), "{DIM}No models.{DIM:#}")?),
-        [only] if args.model.is_some() => Ok(show(&mut anstream::stdout().lock(), only)?),
+        [only] if args.model.is_some() => {
+            let screen = Screen::stdout(args.wide);
+            Ok(print::write_wrapped(&mut anstream::stdout().lock(), screen, |text| show(text, only))?)
+        }
         models => Ok(print::table(&COLUMNS, models.iter().map(row).collect(), Screen::stdout(args.wide))?),
     }
 }

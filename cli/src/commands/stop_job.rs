@@ -4,7 +4,7 @@ use crate::{
     Failure,
     args::StopJob,
     client::{self, ids},
-    print::{self, job::show},
+    print::{self, Screen, job::show},
 };
 use std::{io::Write as _, path::Path};
 use talaria_proto::v1::StopJobRequest;
@@ -23,6 +23,6 @@ pub(crate) async fn run(config: &Path, args: StopJob) -> Result<(), Failure> {
         return Ok(print::json_document(&answer)?);
     }
     let mut out = anstream::stdout().lock();
-    show(&mut out, &answer.job.unwrap_or_default())?;
+    show(&mut out, &answer.job.unwrap_or_default(), Screen::stdout(false))?;
     Ok(writeln!(out, "OpenRouter cannot cancel a job: it goes on there, and its cost stays.")?)
 }

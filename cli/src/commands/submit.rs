@@ -10,9 +10,9 @@ use crate::{
     args::Submit,
     client,
     print::{
-        self, DIM,
+        self, DIM, Screen,
         job::{has_ended, show, state_line, state_name},
-        one_line,
+        one_line, wrapped,
     },
     select,
 };
@@ -70,7 +70,7 @@ pub(crate) async fn run(config: &Path, args: &Submit) -> Result<(), Failure> {
         answer.job = Some(job);
         print::json_document(&answer)?;
     } else if args.wait.is_some() && has_ended(job.state()) {
-        show(&mut anstream::stdout().lock(), &job)?;
+        show(&mut anstream::stdout().lock(), &job, Screen::stdout(false))?;
     }
     result
 }
@@ -150,7 +150,8 @@ fn provider_options(written: Option<&str>) -> Result<String, Failure> {
 fn submitted(job: &Job, known: bool) -> Result<(), Failure> {
     let mut out = anstream::stdout().lock();
     let known = if known { ", known by its request id: nothing was sent" } else { "" };
-    writeln!(out, "{}  {}{known}", job.id, state_line(job))?;
+    let line = format!("{}  {}{known}", job.id, state_line(job));
+    writeln!(out, "{}", wrapped(&line, Screen::stdout(false)))?;
     if !job.openrouter_id.is_empty() {
         writeln!(out, "  {} at OpenRouter", one_line(&job.openrouter_id))?;
     }

@@ -4,7 +4,7 @@ use crate::{
     Failure,
     args::Track,
     client,
-    print::{self, DIM, job::show},
+    print::{self, DIM, Screen, job::show},
     select,
 };
 use std::{io::Write as _, path::Path};
@@ -27,7 +27,7 @@ pub(crate) async fn run(config: &Path, args: Track) -> Result<(), Failure> {
         return Ok(print::json_document(&answer)?);
     }
     let mut out = anstream::stdout().lock();
-    show(&mut out, &answer.job.unwrap_or_default())?;
+    show(&mut out, &answer.job.unwrap_or_default(), Screen::stdout(false))?;
     if answer.known {
         writeln!(out, "{DIM}It was known already, and nothing was changed.{DIM:#}")?;
     }

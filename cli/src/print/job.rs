@@ -1,6 +1,6 @@
 //! A job at OpenRouter: its state, its line, and its ledger.
 
-use super::{ALERT, BOLD, Cell, DIM, UNDER_TIME, one_line, time};
+use super::{ALERT, BOLD, Cell, DIM, Screen, UNDER_TIME, one_line, time, write_wrapped};
 use anstyle::{AnsiColor, Style};
 use std::io::{self, Write};
 use talaria_core::money::dollars;
@@ -70,7 +70,11 @@ pub(crate) fn state_line(job: &Job) -> String {
 }
 
 /// The job's values, and what happened to it, by time.
-pub(crate) fn show(out: &mut impl Write, job: &Job) -> io::Result<()> {
+pub(crate) fn show(out: &mut impl Write, job: &Job, screen: Screen) -> io::Result<()> {
+    write_wrapped(out, screen, |text| lines(text, job))
+}
+
+fn lines(out: &mut impl Write, job: &Job) -> io::Result<()> {
     head(out, job)?;
     for (at, what) in ledger(job) {
         writeln!(out, "  {DIM}{}{DIM:#}  {what}", time(Some(&at)))?;
@@ -157,7 +161,7 @@ mod tests {
 
     fn shown(job: &Job) -> String {
         let mut out = anstream::StripStream::new(Vec::new());
-        show(&mut out, job).unwrap();
+        show(&mut out, job, Screen { width: None }).unwrap();
         String::from_utf8(out.into_inner()).unwrap()
     }
 

@@ -6,7 +6,7 @@ use crate::{
     callback::{payload, post},
     client::ask,
     print::{
-        BOLD, DIM,
+        BOLD, DIM, Screen,
         job::{has_ended, show, state_line},
     },
     standin::openrouter::{MODEL, StandIn},
@@ -74,7 +74,7 @@ async fn ended(relay: &mut JobServiceClient<Channel>, job: &Job) -> Result<(), F
     }
     print_line(format_args!(""))?;
     let mut out = anstream::stdout().lock();
-    show(&mut out, &last)?;
+    show(&mut out, &last, Screen::stdout(false))?;
     drop(out);
     print_line(format_args!(""))?;
     if last.state() == JobState::Completed {

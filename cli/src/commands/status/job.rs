@@ -5,7 +5,7 @@ use crate::{
     Failure,
     args::Status,
     client::{self, JobClient, StatusClient, ask, ids},
-    print::{self, Screen, delivery::conflict, job::show as show_ledger},
+    print::{self, Screen, delivery::conflict, job::show as show_ledger, wrapped},
 };
 use std::{
     io::{self, Write as _},
@@ -139,7 +139,7 @@ impl Found {
         print::warn_if_incomplete(self.deliveries.incomplete)?;
         let (events, mut out) = (&self.events.events, anstream::stdout());
         if let Some(job) = &self.ledger {
-            show_ledger(&mut out, job)?;
+            show_ledger(&mut out, job, screen)?;
             if events.is_empty() {
                 if !job.event_id.is_empty() {
                     writeln!(out, "  its event waits to be planned, or is not kept any more")?;
@@ -150,7 +150,8 @@ impl Found {
         }
         tables::events(events, screen)?;
         for found in &self.conflicts {
-            writeln!(out, "{}: {}", screen.id(&found.event_id), conflict(found))?;
+            let line = format!("{}: {}", screen.id(&found.event_id), conflict(found));
+            writeln!(out, "{}", wrapped(&line, screen))?;
         }
         writeln!(out)?;
         Ok(tables::deliveries(&self.deliveries, screen)?)
