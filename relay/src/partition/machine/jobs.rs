@@ -5,7 +5,10 @@
 
 use super::{Action, Machine};
 use crate::{
-    decisions::job::{self, budget, poll},
+    decisions::{
+        audit::AuditInfo,
+        job::{self, budget, poll},
+    },
     partition::handle::NotDone,
 };
 use jiff::Timestamp;
@@ -13,8 +16,8 @@ use metrics::counter;
 use std::{sync::Arc, time::Duration};
 use talaria_core::{config, time::after};
 use talaria_proto::v1::{
-    Event, EventSource, Job, JobSource, JobState, JobsForgotten, Polled, StartJob, VideoRequest,
-    record::What, submitted::Outcome,
+    ControlKind, Event, EventSource, Job, JobSource, JobState, JobsForgotten, Polled, StartJob,
+    VideoRequest, record::What, submitted::Outcome,
 };
 use talaria_telemetry::LogLimiter;
 
@@ -112,6 +115,8 @@ impl Machine {
             }
         }
         let job = job::begun(job, &settings.poll, now);
+        let kind = if video.is_some() { ControlKind::JobSubmitted } else { ControlKind::JobTracked };
+        let acted = AuditInfo::of_client(&job).job_action(now, kind, &job);
         if let Some(video) = video {
             self.submitting.insert(job.id.clone());
             self.actions.push(Action::Submit(Box::new(Submit {
@@ -122,22 +127,19 @@ impl Machine {
             })));
         }
         self.push_job(now, job);
+        self.push_what(now, 0, What::Acted(acted));
         Ok(())
     }
 
-    pub(super) fn stop_job(
-        &mut self,
-        id: &str,
-        by: &str,
-        reason: &str,
-        now: Timestamp,
-    ) -> Result<(), NotDone> {
+    pub(super) fn stop_job(&mut self, id: &str, audit: &AuditInfo, now: Timestamp) -> Result<(), NotDone> {
         let job = self.state.job(id).ok_or(NotDone::NotWaiting)?;
         if job.state() == JobState::Submitting {
             return Err(NotDone::UnderWay);
         }
-        let stopped = job::stopped(job, by, reason, now).ok_or(NotDone::NotWaiting)?;
+        let stopped = job::stopped(job, &audit.by, &audit.reason, now).ok_or(NotDone::NotWaiting)?;
+        let acted = audit.job_action(now, ControlKind::JobStopped, &stopped);
         self.push_job(now, stopped);
+        self.push_what(now, 0, What::Acted(acted));
         Ok(())
     }
 
