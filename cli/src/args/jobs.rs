@@ -70,7 +70,8 @@ Examples:
   talaria track gen-vid-… --context chat_id=-100123 --route video
 
 Follows a job that another program submitted with a key of the same account at OpenRouter: Talaria asks for its state until it has \
-ended, and sends the result as for a job of its own. A job that is followed already is shown, and nothing changes.")]
+ended, and sends the result as for a job of its own. A job that is known already is shown, and nothing changes; it may be named by \
+its id here, job_…, too.")]
 pub struct Track {
     /// The job's id at OpenRouter
     #[arg(value_name = "OPENROUTER_ID")]

@@ -3,19 +3,25 @@
 use crate::{
     Failure,
     args::Track,
-    client,
+    client::{self, ids},
     print::{self, DIM, Screen, job::show},
     select,
 };
 use std::{io::Write as _, path::Path};
+use talaria_core::short_id::is_job;
 use talaria_proto::v1::TrackJobRequest;
 
 pub(crate) async fn run(config: &Path, args: Track) -> Result<(), Failure> {
-    let (tenant, route) =
-        select::tenant_and_route(config, args.of.tenant.as_deref(), args.of.route.as_deref())?;
+    let mut named = args.of.tenant.clone();
+    let mut openrouter_id = ids::submitted_job_at(&args.ask, config, &args.id, named.as_deref()).await?;
+    if is_job(&openrouter_id) {
+        let known = ids::job_at_openrouter(&args.ask, config, &openrouter_id, named.as_deref()).await?;
+        (named, openrouter_id) = (Some(known.tenant), known.openrouter_id);
+    }
+    let (tenant, route) = select::tenant_and_route(config, named.as_deref(), args.of.route.as_deref())?;
     let request = TrackJobRequest {
         tenant,
-        openrouter_id: args.id,
+        openrouter_id,
         context: args.of.values()?,
         route,
         requested_by: client::user_name(args.of.name.as_deref())?,
