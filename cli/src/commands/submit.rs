@@ -1,8 +1,11 @@
 //! `talaria submit`: submits a job to OpenRouter, and with `--wait` follows it to its end.
 //!
 //! - [`images`]: images in local files. [`wait`]: the wait for the end.
+//! - [`options`]: errors in the words of the command line. [`estimate`]: why there is none.
 
+mod estimate;
 mod images;
+pub(super) mod options;
 mod wait;
 
 use crate::{
@@ -37,7 +40,7 @@ pub(crate) async fn run(config: &Path, args: &Submit) -> Result<(), Failure> {
     let request_id =
         args.request_id.clone().unwrap_or_else(|| format!("cli-{:032x}", rand::random::<u128>()));
     let request = SubmitJobRequest {
-        tenant,
+        tenant: tenant.clone(),
         request_id: request_id.clone(),
         video: Some(video(args)?),
         context: args.of.values()?,
@@ -52,11 +55,16 @@ pub(crate) async fn run(config: &Path, args: &Submit) -> Result<(), Failure> {
     }
     let mut answer = match relay.submit_job(request).await {
         Ok(answer) => answer.into_inner(),
+        Err(status) if estimate::is_missing(&status) => {
+            let help = estimate::advice(&mut relay, &tenant, args).await;
+            let help = help.map_or_else(String::new, |help| format!("\n  help: {help}"));
+            return Err(anyhow!("{}{help}", failure(status, &request_id)).into());
+        }
         Err(status) => return Err(failure(status, &request_id)),
     };
     let mut job = answer.job.take().unwrap_or_default();
     if !args.ask.json {
-        submitted(&job, answer.known)?;
+        submitted(&job, answer.known, args.size.is_some())?;
     }
     let mut in_time = true;
     if let (Some(limit), false) = (args.wait, has_ended(job.state())) {
@@ -147,7 +155,7 @@ fn provider_options(written: Option<&str>) -> Result<String, Failure> {
     }
 }
 
-fn submitted(job: &Job, known: bool) -> Result<(), Failure> {
+fn submitted(job: &Job, known: bool, has_size: bool) -> Result<(), Failure> {
     let mut out = anstream::stdout().lock();
     let known = if known { ", known by its request id: nothing was sent" } else { "" };
     let line = format!("{}  {}{known}", job.id, state_line(job));
@@ -155,9 +163,13 @@ fn submitted(job: &Job, known: bool) -> Result<(), Failure> {
     if !job.openrouter_id.is_empty() {
         writeln!(out, "  {} at OpenRouter", one_line(&job.openrouter_id))?;
     }
-    if let Some(estimate) = job.estimate_micros {
-        writeln!(out, "  estimate {}", dollars(estimate))?;
-    }
+    let estimate = match job.estimate_micros {
+        Some(estimate) => format!("estimate {}", dollars(estimate)),
+        None if has_size => "no estimate: OpenRouter's prices do not say what it costs".to_owned(),
+        None => "no estimate: OpenRouter's prices do not say what it costs; where that depends on the size, --size does"
+            .to_owned(),
+    };
+    writeln!(out, "{}", wrapped(&format!("  {estimate}"), Screen::stdout(false)))?;
     Ok(out.flush()?)
 }
 
@@ -196,7 +208,7 @@ fn failure(status: Status, request_id: &str) -> Failure {
     // A status that the relay sent has no source.
     let is_from_relay = status.source().is_none();
     let code = status.code();
-    let failure = Failure::from(status);
+    let failure = Failure::from(options::translated(status));
     let again = format!("--request-id {request_id} asks again, and is never a second job");
     match (code, failure) {
         (Code::AlreadyExists, failure) => Failure::Other(anyhow!(
@@ -280,7 +292,7 @@ mod tests {
         assert!(code == 5 && text.contains("a job may have been made"), "{text}");
         let (code, text) = said(Status::already_exists("another request"));
         assert!(code == 1 && text.contains("another --request-id"), "{text}");
-        let (code, text) = said(Status::invalid_argument("duration 5: the model takes 4, 6, 8"));
-        assert_eq!((code, text.as_str()), (2, "duration 5: the model takes 4, 6, 8"));
+        let (code, text) = said(Status::invalid_argument("duration is 5, and m takes 4, 6, 8"));
+        assert_eq!((code, text.as_str()), (2, "--duration is 5, and m takes 4, 6, 8"));
     }
 }

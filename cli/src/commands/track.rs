@@ -1,5 +1,6 @@
 //! `talaria track`: follows a job that another program submitted.
 
+use super::submit::options;
 use crate::{
     Failure,
     args::Track,
@@ -28,7 +29,8 @@ pub(crate) async fn run(config: &Path, args: Track) -> Result<(), Failure> {
     };
     let mut relay = client::submits(&args.ask, config).await?;
     let if_lost = "it may be followed all the same, and can be tracked again without harm";
-    let answer = client::change_or(relay.track_job(request), if_lost).await?;
+    let track = async { relay.track_job(request).await.map_err(options::translated) };
+    let answer = client::change_or(track, if_lost).await?;
     if args.ask.json {
         return Ok(print::json_document(&answer)?);
     }
