@@ -166,7 +166,7 @@ fn submitted(job: &Job, known: bool, has_size: bool) -> Result<(), Failure> {
     let estimate = match job.estimate_micros {
         Some(estimate) => format!("estimate {}", dollars(estimate)),
         None if has_size => "no estimate: OpenRouter's prices do not say what it costs".to_owned(),
-        None => "no estimate: OpenRouter's prices do not say what it costs; where that depends on the size, --size does"
+        None => "no estimate: OpenRouter's prices do not say what it costs. Where they go by the size, --size gives one"
             .to_owned(),
     };
     writeln!(out, "{}", wrapped(&format!("  {estimate}"), Screen::stdout(false)))?;
