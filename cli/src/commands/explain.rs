@@ -5,7 +5,7 @@ use crate::{
     args::Explain,
     client::{self, ids},
     print::{
-        self, ALERT, BOLD, DIM, Screen, UNDER_TIME, delivery::show_event_head, job, one_line, state_name,
+        self, ALERT, BOLD, DIM, Screen, UNDER_TIME, delivery::{show_event_head, show_remarks}, job, one_line, state_name,
         state_style,
     },
 };
@@ -205,10 +205,7 @@ fn show_attempt(out: &mut impl Write, attempt: &Attempt, new_id: bool) -> io::Re
     if let Some(timings) = &attempt.timings {
         writeln!(out, "{UNDER_TIME}{}", timings_line(timings))?;
     }
-    for note in &attempt.guarded {
-        writeln!(out, "{UNDER_TIME}guard: {}", one_line(note))?;
-    }
-    Ok(())
+    show_remarks(out, attempt)
 }
 
 /// "dns 1.2 ms, connect 0.3 ms, tls 4 ms, first byte 12 ms, total 13 ms".
@@ -289,6 +286,7 @@ mod tests {
             detail: forged.into(),
             counted: true,
             guarded: vec!["a leading / defused".into(), forged.into()],
+            unfilled: vec!["talaria.job.context.chat_id".into()],
             timings: Some(Timings {
                 total: Some(duration_to_proto(Duration::from_millis(5))),
                 ..Timings::default()
@@ -332,6 +330,7 @@ mod tests {
             "sent as dlv_x.1\n",
             "total 5 ms\n",
             "guard: a leading / defused\n",
+            "template: {talaria.job.context.chat_id} had no value, and stayed as it is written\n",
             "in 30 s: x\\n",
             "in 31 s: x\\n",
             "conflict: came 1 more time with",
