@@ -77,12 +77,10 @@ fn laid_out(columns: &[Column], mut rows: Vec<Vec<Cell>>, screen: Screen) -> Str
 fn bound(columns: &[Column], row: &mut [Cell]) {
     let last = row.len().saturating_sub(1);
     for (index, (column, Cell(text, _))) in columns.iter().zip(row).enumerate() {
-        let most = match column.is_whole {
-            true => usize::MAX,
-            false if index == last => MAX_LAST_CELL,
-            false => MAX_CELL,
-        };
-        *text = keep_beginning(&one_line(text), most);
+        *text = one_line(text);
+        if !column.is_whole {
+            *text = keep_beginning(text, if index == last { MAX_LAST_CELL } else { MAX_CELL });
+        }
     }
 }
 
