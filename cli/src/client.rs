@@ -29,8 +29,8 @@ use talaria_core::{
     short_id::is_job,
 };
 use talaria_proto::v1::{
-    GetJobRequest, GetSummaryRequest, Job, control_service_client::ControlServiceClient, job_service_client::JobServiceClient,
-    status_service_client::StatusServiceClient,
+    GetJobRequest, GetSummaryRequest, Job, control_service_client::ControlServiceClient,
+    job_service_client::JobServiceClient, status_service_client::StatusServiceClient,
 };
 use tonic::{
     Code, Request, Response, Status,

@@ -253,7 +253,10 @@ mod tests {
         let one = both(list(&["job_a2"]), list(&[]));
         assert_eq!(choose("job", "job_a", &one).unwrap().as_deref(), Some("job_a2"));
         let several = choose("job", "job_a", &both(list(&["job_a2"]), list(&["job_alpha"]))).unwrap_err();
-        assert!(several.to_string().contains("job_a2") && several.to_string().contains("job_alpha"), "{several}");
+        assert!(
+            several.to_string().contains("job_a2") && several.to_string().contains("job_alpha"),
+            "{several}"
+        );
         let many = both(list(&["job_a"; MOST_LISTED]), list(&["job_b"]));
         assert!(many.more && many.ids.len() == MOST_LISTED);
     }

@@ -5,8 +5,9 @@ use crate::{
     args::Explain,
     client::{self, ids},
     print::{
-        self, ALERT, BOLD, DIM, Screen, UNDER_TIME, delivery::{show_event_head, show_remarks}, job, one_line, state_name,
-        state_style,
+        self, ALERT, BOLD, DIM, Screen, UNDER_TIME,
+        delivery::{show_event_head, show_remarks},
+        job, one_line, state_name, state_style,
     },
 };
 use jiff::Timestamp;

@@ -67,7 +67,9 @@ fn unfilled(template: &Template, payload: &Value, event_type: &Text) -> Vec<Stri
         Some("event_id" | "delivery_id" | "tenant" | "route" | "attempt" | "generation") => {
             format!("{{{token}}} gets its value with the delivery")
         }
-        Some(_) => format!("{{{token}}} gets its value with the delivery, if that has one, and otherwise stays"),
+        Some(_) => {
+            format!("{{{token}}} gets its value with the delivery, if that has one, and otherwise stays")
+        }
         None => format!("{{{token}}} has no value in this payload, and stays as it is written"),
     };
     unfilled.map(note).collect()

@@ -105,7 +105,11 @@ pub(crate) fn show_remarks(out: &mut impl io::Write, attempt: &Attempt) -> io::R
         writeln!(out, "{UNDER_TIME}guard: {}", one_line(note))?;
     }
     for token in &attempt.unfilled {
-        writeln!(out, "{UNDER_TIME}template: {{{}}} had no value, and stayed as it is written", one_line(token))?;
+        writeln!(
+            out,
+            "{UNDER_TIME}template: {{{}}} had no value, and stayed as it is written",
+            one_line(token)
+        )?;
     }
     Ok(())
 }

@@ -123,7 +123,9 @@ fn next(job: &Job) -> Option<(&'static str, String)> {
         JobState::Running => {
             ("its callback, or a poll that finds its end; without either it becomes ABANDONED", stop())
         }
-        JobState::Unknown => ("a callback on its own path claims it; without one it becomes ABANDONED", stop()),
+        JobState::Unknown => {
+            ("a callback on its own path claims it; without one it becomes ABANDONED", stop())
+        }
         JobState::Refused => (
             "nothing: OpenRouter made no job",
             format!("talaria submit with --request-id {} sends the request again", one_line(&job.request_id)),

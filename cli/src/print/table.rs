@@ -211,7 +211,8 @@ mod tests {
         let columns = [Column::new("MODEL").whole(), Column::new("WHY").rank(1)];
         let id = "x".repeat(70);
         for width in [None, Some(80), Some(20)] {
-            let text = plain(&laid_out(&columns, vec![vec![Cell::from(&id), "why".into()]], Screen { width }));
+            let text =
+                plain(&laid_out(&columns, vec![vec![Cell::from(&id), "why".into()]], Screen { width }));
             assert!(text.contains(&id), "{text}");
         }
     }

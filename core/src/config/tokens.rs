@@ -134,7 +134,9 @@ fn is_link(token: &str) -> bool {
 /// The probably intended token in place of one without a value.
 fn suggestion(token: &str, matching: &[Example]) -> String {
     let is_there = |path: &str| {
-        matching.iter().any(|(event_type, payload)| Template::finds(path, &Value::Null, payload, &Text::from(*event_type)))
+        matching.iter().any(|(event_type, payload)| {
+            Template::finds(path, &Value::Null, payload, &Text::from(*event_type))
+        })
     };
     let without_root = token.strip_prefix("payload.").filter(|path| is_there(path)).map(str::to_owned);
     let below_data = Some(format!("data.{token}")).filter(|path| is_there(path));

@@ -325,7 +325,11 @@ mod tests {
         );
         let event = event(BODY);
         let id = DeliveryId::new(event.id.parse().unwrap(), &route.name);
-        let task = DeliveryTask { delivery_id: id.to_string(), route: route.name.clone(), ..DeliveryTask::default() };
+        let task = DeliveryTask {
+            delivery_id: id.to_string(),
+            route: route.name.clone(),
+            ..DeliveryTask::default()
+        };
         let unfilled = |context: &[&str]| {
             let context = context.iter().map(|key| ((*key).to_owned(), "1".to_owned())).collect();
             let job = Job { context, ..Job::default() };
@@ -335,7 +339,11 @@ mod tests {
         };
         assert_eq!(unfilled(&[]), ["talaria.job.context.chat", "talaria.job.context.chat_id"]);
         assert_eq!(unfilled(&["chat"]), ["talaria.job.context.chat_id"]);
-        assert_eq!(unfilled(&["chat", "chat_id"]), Vec::<String>::new(), "those of the payload are not listed");
+        assert_eq!(
+            unfilled(&["chat", "chat_id"]),
+            Vec::<String>::new(),
+            "those of the payload are not listed"
+        );
     }
 
     #[test]

@@ -27,7 +27,10 @@ fn render_previews_the_prompt_of_a_route() {
     let ours = ["render", "--template", "{talaria.job.context.chat_id} {talaria.route} {data.id}"];
     let output = run(directory, &ours);
     let notes = err(&output);
-    assert!(notes.contains("{talaria.job.context.chat_id} gets its value with the delivery, if that has one"), "{notes}");
+    assert!(
+        notes.contains("{talaria.job.context.chat_id} gets its value with the delivery, if that has one"),
+        "{notes}"
+    );
     assert!(notes.contains("{talaria.route} gets its value with the delivery\n"), "{notes}");
     assert!(!notes.contains("{data.id}"), "{notes}");
     let output =

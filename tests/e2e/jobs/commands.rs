@@ -68,7 +68,10 @@ async fn a_job_is_submitted_once_followed_and_shown_with_its_cost() {
         assert!(explained.contains(says), "{says}: {explained}");
     }
     let document = json(&world, &["explain", &id]);
-    assert_eq!((&document["job"]["id"], &document["explanations"]), (&id.clone().into(), &serde_json::json!([])));
+    assert_eq!(
+        (&document["job"]["id"], &document["explanations"]),
+        (&id.clone().into(), &serde_json::json!([]))
+    );
     let (code, _, err) = submit("a lighthouse", &["--wait=100ms"]);
     assert!(code == Some(5) && err.contains("is RUNNING, and its end is not known in time"), "{err}");
     assert!(works(&world, &["jobs"]).contains(&id));
@@ -91,7 +94,10 @@ async fn a_job_is_submitted_once_followed_and_shown_with_its_cost() {
     for name in [id.as_str(), &id[..16], &openrouter_id] {
         let explained = works(&world, &["explain", name]);
         assert!(explained.starts_with(&format!("{id}  COMPLETED\n")), "{name}: {explained}");
-        assert!(explained.contains(&format!("\n\n{event}  video.generation.completed\n")), "{name}: {explained}");
+        assert!(
+            explained.contains(&format!("\n\n{event}  video.generation.completed\n")),
+            "{name}: {explained}"
+        );
         assert!(works(&world, &["status", "--job", name]).contains("DELIVERED"), "{name}");
         let dry = ["replay", "--job", name, "--state", "delivered", "--dry-run", "--as", "ana"];
         assert!(works(&world, &dry).starts_with("1 match"), "{name}");
@@ -164,7 +170,8 @@ async fn tables_ledgers_and_errors_fit_a_terminal_and_no_id_is_cut() {
         assert!(shown.contains(MODEL), "{args:?}:\n{shown}");
     }
     assert!(on_terminal(&["jobs"]).1.contains(&id[..16]));
-    let (code, shown) = on_terminal(&["submit", "--model", "google/veo-3.1", "--duration", "5", "--as", "ana", "p"]);
+    let (code, shown) =
+        on_terminal(&["submit", "--model", "google/veo-3.1", "--duration", "5", "--as", "ana", "p"]);
     assert!(code == Some(2) && shown.contains("error: --duration is 5"), "{shown}");
 }
 
@@ -180,7 +187,10 @@ async fn a_value_of_the_context_that_is_missing_is_named_with_the_delivery() {
     let note = "template: {talaria.job.context.thread_id} had no value, and stayed as it is written\n";
     for args in [["status", &delivery], ["explain", &delivery], ["explain", id]] {
         let shown = works(&world, &args);
-        assert!(shown.contains(note) && !shown.contains("{talaria.job.context.chat_id}"), "{args:?}: {shown}");
+        assert!(
+            shown.contains(note) && !shown.contains("{talaria.job.context.chat_id}"),
+            "{args:?}: {shown}"
+        );
     }
 }
 
@@ -205,7 +215,10 @@ async fn errors_name_options_and_what_gives_an_estimate() {
     let seedance = ["--duration", "5", "--resolution", "1080p"];
     let (code, _, err) = submit("bytedance/seedance-2.0", &seedance);
     assert!(code == Some(1) && err.contains("`--without-estimate`"), "{err}");
-    assert!(err.contains("help: --size, instead of --resolution and --aspect-ratio, makes the cost known"), "{err}");
+    assert!(
+        err.contains("help: --size, instead of --resolution and --aspect-ratio, makes the cost known"),
+        "{err}"
+    );
     assert!(err.contains(": 864x480, 480x864, 1280x720, 720x1280\n"), "{err}");
     let (code, _, err) = submit("new/model", &[]);
     assert!(code == Some(1) && err.contains("`--without-estimate`") && !err.contains("--size"), "{err}");

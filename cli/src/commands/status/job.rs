@@ -5,7 +5,12 @@ use crate::{
     Failure,
     args::Status,
     client::{self, JobClient, StatusClient, ask, ids},
-    print::{self, Screen, delivery::conflict, job::{note_missing_event, show as show_ledger}, wrapped},
+    print::{
+        self, Screen,
+        delivery::conflict,
+        job::{note_missing_event, show as show_ledger},
+        wrapped,
+    },
 };
 use std::{
     io::{self, Write as _},

@@ -114,7 +114,8 @@ mod tests {
             let message = contracts.get_message_by_name(&name).unwrap();
             message.fields().map(|field| field.name().to_owned()).collect::<Vec<_>>()
         };
-        let messages = [SubmitJobRequest::full_name(), TrackJobRequest::full_name(), VideoRequest::full_name()];
+        let messages =
+            [SubmitJobRequest::full_name(), TrackJobRequest::full_name(), VideoRequest::full_name()];
         let fields: BTreeSet<String> = messages.into_iter().flat_map(fields).collect();
         // What the command line calls the same, or has no option for.
         for same in ["prompt", "tenant", "route", "video", "references"] {

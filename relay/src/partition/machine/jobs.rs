@@ -16,8 +16,8 @@ use metrics::counter;
 use std::{sync::Arc, time::Duration};
 use talaria_core::{config, time::after};
 use talaria_proto::v1::{
-    ControlKind, Event, EventSource, Job, JobSource, JobState, JobsForgotten, Polled, StartJob,
-    VideoRequest, record::What, submitted::Outcome,
+    ControlKind, Event, EventSource, Job, JobSource, JobState, JobsForgotten, Polled, StartJob, VideoRequest,
+    record::What, submitted::Outcome,
 };
 use talaria_telemetry::LogLimiter;
 
