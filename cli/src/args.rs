@@ -8,6 +8,7 @@ mod hermes;
 mod jobs;
 mod list;
 mod manual;
+mod of_job;
 mod path;
 mod send;
 mod service;

@@ -24,13 +24,16 @@ use std::{
     process::{Command, Stdio},
     time::Duration,
 };
-use talaria_core::config::{self, Addresses};
+use talaria_core::{
+    config::{self, Addresses},
+    short_id::is_job,
+};
 use talaria_proto::v1::{
-    GetSummaryRequest, control_service_client::ControlServiceClient, job_service_client::JobServiceClient,
-    status_service_client::StatusServiceClient,
+    GetJobRequest, GetSummaryRequest, Job, control_service_client::ControlServiceClient,
+    job_service_client::JobServiceClient, status_service_client::StatusServiceClient,
 };
 use tonic::{
-    Request, Response, Status,
+    Code, Request, Response, Status,
     metadata::{Ascii, MetadataValue},
     service::{Interceptor, interceptor::InterceptedService},
     transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity},
@@ -104,6 +107,26 @@ async fn jobs_within(ask: &Ask, config: &Path, timeout: Duration) -> Result<JobC
     let (channel, bearer) = channel(ask, config, timeout).await?;
     let client = JobServiceClient::with_interceptor(channel, bearer);
     Ok(client.max_decoding_message_size(MAX_RESPONSE_BYTES))
+}
+
+/// The ledger of a job; `None` for a job that was only called back, or that is not known.
+pub(crate) async fn ledger(
+    relay: &mut JobClient,
+    id: &str,
+    tenant: Option<&str>,
+) -> Result<Option<Job>, Failure> {
+    let request = GetJobRequest { job_id: id.to_owned(), tenant: tenant.unwrap_or_default().to_owned() };
+    match relay.get_job(request).await {
+        Ok(answer) => Ok(answer.into_inner().job),
+        // While partitions are missing, events of the job may be known all the same. An older relay has no ledgers.
+        Err(status)
+            if matches!(status.code(), Code::NotFound | Code::Unimplemented | Code::Unavailable)
+                && !is_job(id) =>
+        {
+            Ok(None)
+        }
+        Err(status) => Err(status.into()),
+    }
 }
 
 /// Awaits the response to a request that only reads.

@@ -3,7 +3,10 @@
 //! 0 done; 1 failed; 2 wrong command line; 3 wrong configuration; 4 unknown; 5 no answer; 6 not allowed. The codes are part of the
 //! interface: `talaria --help` lists them.
 
-use crate::client::tls;
+use crate::{
+    client::tls,
+    print::{Screen, wrapped},
+};
 use std::{error::Error, io, iter, process::ExitCode};
 use talaria_core::config;
 use thiserror::Error;
@@ -50,9 +53,9 @@ impl Failure {
             return ExitCode::SUCCESS;
         }
         let style = anstyle::Style::new().bold().fg_color(Some(anstyle::AnsiColor::Red.into()));
+        let text = wrapped(&format!("{style}error:{style:#} {self}\n"), Screen::stderr());
         // Standard error may be closed.
-        let _ =
-            io::Write::write_fmt(&mut anstream::stderr(), format_args!("{style}error:{style:#} {self}\n"));
+        let _ = io::Write::write_all(&mut anstream::stderr(), text.as_bytes());
         ExitCode::from(self.code())
     }
 

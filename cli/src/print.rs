@@ -1,20 +1,21 @@
 //! Output of commands: coloured states, times, untrusted text, JSON.
 //!
-//! - [`layout`]: the width of columns. [`table`]: rows in columns.
-//! - [`delivery`], [`changes`], [`action`], [`route`], [`job`]: these, in lines of text. [`money`]: amounts.
+//! - [`layout`]: the width of columns. [`table`]: rows in columns. [`wrap`]: long lines.
+//! - [`delivery`], [`changes`], [`action`], [`route`], [`job`]: these, in lines of text.
 
 pub(crate) mod action;
 pub(crate) mod changes;
 pub(crate) mod delivery;
 pub(crate) mod job;
 mod layout;
-pub(crate) mod money;
 pub(crate) mod route;
 mod table;
+mod wrap;
 
 pub(crate) use layout::{Column, Screen};
 pub(crate) use table::{Cell, Rows, table};
 pub(crate) use talaria_core::time::rounded as duration;
+pub(crate) use wrap::{wrapped, write_wrapped};
 
 use anstyle::{AnsiColor, Style};
 use jiff::Timestamp;
@@ -98,7 +99,8 @@ pub(crate) fn counted(count: usize, noun: &str) -> String {
 /// Warns on standard error.
 pub(crate) fn warn(text: &str) -> io::Result<()> {
     let style = Style::new().bold().fg_color(Some(AnsiColor::Yellow.into()));
-    writeln!(anstream::stderr(), "{style}warning:{style:#} {text}")
+    let text = format!("{style}warning:{style:#} {text}\n");
+    anstream::stderr().write_all(wrapped(&text, Screen::stderr()).as_bytes())
 }
 
 pub(crate) fn state_name(state: DeliveryState) -> &'static str {

@@ -3,6 +3,11 @@
 /// Digits of a dollar that a micro can express.
 const DIGITS: usize = 6;
 
+const MICROS: u64 = 1_000_000;
+
+/// The decimals that an amount always has.
+const CENTS: usize = 2;
+
 /// An amount that was read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Amount {
@@ -26,9 +31,39 @@ pub fn parse(text: &str) -> Option<Amount> {
     Some(Amount { micros, is_exact: rest.bytes().all(|digit| digit == b'0') })
 }
 
+/// An amount for people, with two decimals or as many as it needs: "$0.40", "$0.0817", "-$1.00".
+pub fn dollars(micros: i64) -> String {
+    let sign = if micros < 0 { "-" } else { "" };
+    format!("{sign}${}", decimal(micros.unsigned_abs()))
+}
+
+/// The same without sign and currency: "0.40".
+pub fn decimal(micros: u64) -> String {
+    let decimals = format!("{:0DIGITS$}", micros % MICROS);
+    let needed = decimals.trim_end_matches('0').len().max(CENTS);
+    format!("{}.{}", micros / MICROS, decimals.get(..needed).unwrap_or(&decimals))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_amount_has_the_decimals_that_it_needs() {
+        for (micros, text) in [
+            (0, "$0.00"),
+            (400_000, "$0.40"),
+            (81_700, "$0.0817"),
+            (1, "$0.000001"),
+            (1_000_000, "$1.00"),
+            (20_000_000, "$20.00"),
+            (1_234_500_000, "$1234.50"),
+            (-2_500_000, "-$2.50"),
+            (i64::MIN, "-$9223372036854.775808"),
+        ] {
+            assert_eq!(dollars(micros), text);
+        }
+    }
 
     #[test]
     fn decimals_become_micros() {

@@ -7,6 +7,7 @@
 4. The files that `make manifests` writes are what the chart renders now.
 5. The alert rules are those of deploy/observability.
 6. In another namespace relays are scaled by the work that is due there.
+7. Ingresses reach OpenRouter where a tenant has an API key, and nowhere else.
 """
 
 import json
@@ -56,6 +57,7 @@ def main():
     faults += accepted_mistakes()
     faults += alerts(installations)
     faults += elsewhere()
+    faults += to_openrouter()
     for fault in faults:
         print(fault, file=sys.stderr)
     count = sum(map(len, installations.values()))
@@ -120,6 +122,27 @@ def elsewhere():
     if {one["metadata"]["namespace"] for one in objects} != {"elsewhere"} or not scaled:
         faults.append("objects are not all there, or nothing is scaled")
     return [f"in another namespace: {fault}" for fault in faults]
+
+
+def to_openrouter():
+    """The policy of ingresses is there with jobs alone, as it is written."""
+    faults = []
+    for path in render.examples():
+        values = render.values(path)
+        tenants = values["config"]["tenants"].values()
+        policies = {
+            one["metadata"]["name"]: one["spec"] for one in rules.of(render.helm(values), "NetworkPolicy")
+        }
+        if any("api_key" in tenant["openrouter"] for tenant in tenants) != ("talaria-openrouter" in policies):
+            faults.append(f"{path.stem}: the way to OpenRouter is open without jobs, or shut with them")
+    jobs = {"config": {"tenants": {"acme": {"openrouter": {"api_key": {"file": "k"}}}, "other": None}}}
+    own = [{"to": [{"ipBlock": {"cidr": "192.0.2.0/24"}}]}]
+    for wanted, policies in ((own, {"openrouter": own}), (None, {"openrouter": []}), (None, {"enabled": False})):
+        found = rules.of(render.helm({**jobs, "networkPolicies": policies}), "NetworkPolicy")
+        found = [one["spec"] for one in found if one["metadata"]["name"] == "talaria-openrouter"]
+        if [one["egress"] for one in found] != ([wanted] if wanted else []):
+            faults.append(f"with {policies} ingresses reach OpenRouter by {found}")
+    return faults
 
 
 def alerts(installations):

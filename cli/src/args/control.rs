@@ -192,8 +192,8 @@ Examples:
   talaria actions
   talaria actions --tenant acme --since 24h
 
-Actions are kept for as long as events. Replays by a job are listed with each delivery: talaria status dlv_… \
-Times are in UTC.")]
+Lists actions on routes, deliveries and jobs at OpenRouter. They are kept for as long as events. Replays by a replay job are listed \
+with each delivery: talaria status dlv_… Times are in UTC.")]
 pub struct Actions {
     /// Only of this tenant
     #[arg(long, value_name = "NAME")]

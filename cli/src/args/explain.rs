@@ -7,9 +7,12 @@ use clap::Args;
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Examples:
-  talaria explain job_7                   every event of a job
+  talaria explain job_…                   a job: what happened, and every event of it
   talaria explain evt_…                   one event: every route of its tenant
   talaria explain dlv_… --json            one delivery: its route alone
+
+Of a job that was submitted or tracked here it first shows what happened so far, what it waits for and what changes that, also \
+before an event of it came.
 
 Shows for each route whether it takes the event and why, by the relay's present configuration, and any difference from the \
 plan that was made when the event came; for each delivery its state, its attempts and the next step. A unique beginning of an \

@@ -3,6 +3,7 @@
 use super::{
     Ask, List,
     control::Who,
+    of_job::OfJob,
     path::path,
     status::{http_url, moment},
 };
@@ -15,10 +16,6 @@ use jiff::Timestamp;
 use std::path::PathBuf;
 use talaria_proto::v1::JobState;
 use url::Url;
-
-/// Characters of a context's key, and bytes of its value.
-const LONGEST_KEY: usize = 64;
-const LONGEST_VALUE: usize = 1024;
 
 /// `talaria models`
 #[derive(Args, Debug)]
@@ -73,23 +70,14 @@ Examples:
   talaria track gen-vid-… --context chat_id=-100123 --route video
 
 Follows a job that another program submitted with a key of the same account at OpenRouter: Talaria asks for its state until it has \
-ended, and sends the result as for a job of its own. A job that is followed already is shown, and nothing changes.")]
+ended, and sends the result as for a job of its own. A job that is known already is shown, and nothing changes; it may be named by \
+its id here, job_…, too.")]
 pub struct Track {
     /// The job's id at OpenRouter
     #[arg(value_name = "OPENROUTER_ID")]
     pub id: String,
-    /// A value for templates, {talaria.job.context.KEY}; may be repeated
-    #[arg(long, value_name = "KEY=VALUE", value_parser = context)]
-    pub context: Vec<(String, String)>,
-    /// The only route that gets the result, as ROUTE or TENANT/ROUTE; every route that takes it where it is left out
-    #[arg(long, value_name = "NAME")]
-    pub route: Option<String>,
-    /// The tenant; needed where the configuration has more than one
-    #[arg(long, value_name = "NAME")]
-    pub tenant: Option<String>,
-    /// Your name; the user name where it is left out
-    #[arg(long = "as", value_name = "NAME")]
-    pub name: Option<String>,
+    #[command(flatten)]
+    pub of: OfJob,
     #[command(flatten)]
     pub ask: Ask,
 }
@@ -182,39 +170,11 @@ fn state() -> impl TypedValueParser<Value = JobState> {
         .try_map(move |text| named(text).ok_or("expected a state"))
 }
 
-/// KEY=VALUE.
-pub(super) fn context(text: &str) -> Result<(String, String), String> {
-    let (key, value) = text.split_once('=').ok_or("expected KEY=VALUE, such as chat_id=-100123")?;
-    let is_word = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
-    if key.is_empty() || key.len() > LONGEST_KEY || !key.bytes().all(is_word) {
-        return Err(format!("a key has 1 to {LONGEST_KEY} characters of a-z, A-Z, 0-9 and _"));
-    }
-    if value.len() > LONGEST_VALUE {
-        return Err(format!("a value has at most {LONGEST_VALUE} bytes"));
-    }
-    Ok((key.to_owned(), value.to_owned()))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::args::{Args, Command};
     use clap::Parser as _;
-
-    #[test]
-    fn a_context_is_a_key_and_a_value() {
-        let read = |text: &str| context(text).ok();
-        let both = |key: &str, value: &str| Some((key.to_owned(), value.to_owned()));
-        assert_eq!(read("chat_id=-100123"), both("chat_id", "-100123"));
-        assert_eq!(read("a=b=c"), both("a", "b=c"));
-        assert_eq!(read("a="), both("a", ""));
-        let long = "k".repeat(65);
-        for wrong in
-            ["", "a", "=b", "a b=c", "a.b=c", "é=c", &format!("{long}=v"), &format!("k={}", "v".repeat(1025))]
-        {
-            assert_eq!(read(wrong), None, "{wrong}");
-        }
-    }
 
     #[test]
     fn states_are_named_as_everywhere() {

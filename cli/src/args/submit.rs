@@ -1,6 +1,6 @@
 //! The arguments of `talaria submit`.
 
-use super::{Ask, control::duration, jobs::context, path::path};
+use super::{Ask, control::duration, of_job::OfJob, path::path};
 use clap::Args;
 use std::{path::PathBuf, time::Duration};
 use talaria_proto::v1::ReferenceKind;
@@ -68,15 +68,8 @@ pub struct Submit {
     /// For upscalers: how much is made up
     #[arg(long, value_name = "NUMBER", allow_negative_numbers = true)]
     pub creativity: Option<i32>,
-    /// A value for templates, {talaria.job.context.KEY}; may be repeated
-    #[arg(long, value_name = "KEY=VALUE", value_parser = context)]
-    pub context: Vec<(String, String)>,
-    /// The only route that gets the result, as ROUTE or TENANT/ROUTE; every route that takes it where it is left out
-    #[arg(long, value_name = "NAME")]
-    pub route: Option<String>,
-    /// The tenant; needed where the configuration has more than one
-    #[arg(long, value_name = "NAME")]
-    pub tenant: Option<String>,
+    #[command(flatten)]
+    pub of: OfJob,
     /// The request's id: the same one twice is the same job. A random one where it is left out, which is printed
     #[arg(long, value_name = "ID")]
     pub request_id: Option<String>,
@@ -86,9 +79,6 @@ pub struct Submit {
     /// Wait for its end, at most this long; a day where no time is given
     #[arg(long, value_name = "DURATION", num_args = 0..=1, require_equals = true, default_missing_value = "1d", value_parser = duration)]
     pub wait: Option<Duration>,
-    /// Your name; the user name where it is left out
-    #[arg(long = "as", value_name = "NAME")]
-    pub name: Option<String>,
     #[command(flatten)]
     pub ask: Ask,
 }

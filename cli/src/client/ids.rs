@@ -1,9 +1,9 @@
 //! Full ids for the unique beginnings that people type, looked up by the relay.
 
-use super::{JobClient, StatusClient, ask};
+use super::{StatusClient, ask};
 use crate::{
     Failure,
-    args::Ask,
+    args::{Ask, Filter},
     print::{one_line, warn},
 };
 use std::{fmt::Write as _, path::Path};
@@ -11,16 +11,13 @@ use talaria_core::{
     id::{DeliveryId, EventId},
     short_id::{is_job, short},
 };
-use talaria_proto::v1::{
-    KnownId, ListIdsRequest, ListIdsResponse, ListJobsRequest, list_ids_request::BeginsWith,
-};
-
-/// Entries in a page of the list in which the beginning of a job's id is looked for, and the most pages.
-const JOBS_ON_A_PAGE: u32 = 1_000;
-const MOST_PAGES: usize = 20;
+use talaria_proto::v1::{GetJobRequest, Job, ListIdsRequest, ListIdsResponse, list_ids_request::BeginsWith};
 
 /// The most ids in the error for a beginning that fits several, as in [`ListIdsResponse`].
 const MOST_LISTED: usize = 10;
+
+/// What the id of a job that was submitted or tracked here begins with. One of OpenRouter's may, too.
+const JOB: &str = "job_";
 
 /// Hexadecimal digits in a replay job's id.
 const REPLAY_JOB_DIGITS: usize = 16;
@@ -45,38 +42,38 @@ pub(crate) async fn complete(relay: &mut StatusClient, text: &str) -> Result<Str
         Some("rpl_") => ("replay job", BeginsWith::ReplayJobId(text.to_owned())),
         _ => return Ok(text.to_owned()),
     };
-    let request = ListIdsRequest { begins_with: Some(begins_with), tenant: String::new() };
-    let found = ask(relay.list_ids(request)).await?;
+    let found = list(relay, begins_with, None).await?;
     match choose(kind, text, &found)? {
         Some(id) => Ok(id),
         None => Err(Failure::Unknown(format!("no {kind} {text} is known, or it is not kept any more"))),
     }
 }
 
-/// The full id of a job at OpenRouter: an exact match, or the only job whose id begins with the text, which is then reported. The
-/// text is returned unchanged if no job matches or some partitions do not answer.
+/// The full id of a job: one that was submitted or tracked here, or one at OpenRouter, whose id counts first if it is whole. A
+/// beginning of OpenRouter's that is completed is reported. The text is returned unchanged if no job matches or some partitions
+/// do not answer.
 pub(crate) async fn job(
     relay: &mut StatusClient,
     text: &str,
     tenant: Option<&str>,
 ) -> Result<String, Failure> {
     let beginning = without_ellipsis(text);
-    if beginning.is_empty() {
-        return Ok(text.to_owned());
+    if beginning.is_empty() || is_job(beginning) {
+        return Ok(beginning.to_owned());
     }
-    let request = ListIdsRequest {
-        begins_with: Some(BeginsWith::JobId(beginning.to_owned())),
-        tenant: tenant.unwrap_or_default().to_owned(),
-    };
-    let found = ask(relay.list_ids(request)).await?;
-    // An unknown job is no error here.
+    let mut found = list(relay, BeginsWith::JobId(beginning.to_owned()), tenant).await?;
     let is_exact = found.ids.first().is_some_and(|known| known.id == beginning);
+    if !is_exact && beginning.starts_with(JOB) {
+        let ours = list(relay, BeginsWith::SubmittedJobId(beginning.to_owned()), tenant).await?;
+        found = both(ours, found);
+    }
+    // An unknown job is no error here.
     if found.incomplete && !is_exact {
         return Ok(text.to_owned());
     }
     match choose("job", beginning, &found)? {
         Some(id) => {
-            if id != text {
+            if id != text && !is_job(&id) {
                 warn(&format!("{} is taken for the job {}", one_line(text), one_line(&id)))?;
             }
             Ok(id)
@@ -85,35 +82,75 @@ pub(crate) async fn job(
     }
 }
 
-/// The whole id of a job of Talaria's for its unique beginning, "job_…". Any other text, also an id of OpenRouter's, is returned
-/// unchanged, as is a beginning that fits none.
-pub(crate) async fn submitted_job(relay: &mut JobClient, text: &str) -> Result<String, Failure> {
+/// The full id of a job that was submitted or tracked here, for its beginning. Any other text, also an id of OpenRouter's, is
+/// returned unchanged, as is a beginning that fits none. Connects to the relay only if the text is a beginning.
+pub(crate) async fn submitted_job_at(
+    args: &Ask,
+    config: &Path,
+    text: &str,
+    tenant: Option<&str>,
+) -> Result<String, Failure> {
     let beginning = without_ellipsis(text);
-    if is_job(beginning) || !beginning.starts_with("job_") {
+    if is_job(beginning) || !beginning.starts_with(JOB) {
         return Ok(beginning.to_owned());
     }
-    let mut request = ListJobsRequest { page_size: JOBS_ON_A_PAGE, ..ListJobsRequest::default() };
-    let mut found = ListIdsResponse::default();
-    for _ in 0..MOST_PAGES {
-        let page = ask(relay.list_jobs(request.clone())).await?;
-        found.incomplete |= page.incomplete;
-        // The text may be an id of OpenRouter's.
-        if page.jobs.iter().any(|job| job.openrouter_id == beginning) {
-            return Ok(beginning.to_owned());
-        }
-        let fits = page.jobs.into_iter().filter(|job| job.id.starts_with(beginning));
-        found.ids.extend(fits.map(|job| KnownId { id: job.id, tenant: job.tenant, route: String::new() }));
-        request.page_token = page.next_page_token;
-        if request.page_token.is_empty() {
-            break;
-        }
-    }
-    if found.ids.is_empty() {
-        return Ok(beginning.to_owned());
-    }
-    found.more = found.ids.len() > MOST_LISTED;
-    found.ids.truncate(MOST_LISTED);
+    let mut relay = super::status(args, config).await?;
+    let found = list(&mut relay, BeginsWith::SubmittedJobId(beginning.to_owned()), tenant).await?;
     Ok(choose("job", beginning, &found)?.unwrap_or_else(|| beginning.to_owned()))
+}
+
+/// Restricts a filter of deliveries to a job, which is named by its id here or at OpenRouter, or by the beginning of one.
+pub(crate) async fn restrict_to_job(
+    relay: &mut StatusClient,
+    args: &Ask,
+    config: &Path,
+    filter: &mut Filter,
+) -> Result<(), Failure> {
+    let Some(text) = &filter.job else { return Ok(()) };
+    let id = job(relay, text, filter.tenant.as_deref()).await?;
+    filter.job = Some(id.clone());
+    if !is_job(&id) {
+        return Ok(());
+    }
+    let known = job_at_openrouter(args, config, &id, filter.tenant.as_deref()).await?;
+    // Another tenant may have a job of the same id at OpenRouter.
+    (filter.tenant, filter.job) = (Some(known.tenant), Some(known.openrouter_id));
+    Ok(())
+}
+
+/// A job that was submitted or tracked here, with its id at OpenRouter.
+pub(crate) async fn job_at_openrouter(
+    args: &Ask,
+    config: &Path,
+    id: &str,
+    tenant: Option<&str>,
+) -> Result<Job, Failure> {
+    let request = GetJobRequest { job_id: id.to_owned(), tenant: tenant.unwrap_or_default().to_owned() };
+    let known = ask(super::jobs(args, config).await?.get_job(request)).await?.job.unwrap_or_default();
+    if known.openrouter_id.is_empty() {
+        return Err(Failure::Unknown(format!(
+            "{id} has no id of OpenRouter's yet, so nothing came of it; talaria explain {id} says what it waits for"
+        )));
+    }
+    Ok(known)
+}
+
+async fn list(
+    relay: &mut StatusClient,
+    begins_with: BeginsWith,
+    tenant: Option<&str>,
+) -> Result<ListIdsResponse, Failure> {
+    let tenant = tenant.unwrap_or_default().to_owned();
+    ask(relay.list_ids(ListIdsRequest { begins_with: Some(begins_with), tenant })).await
+}
+
+/// Two lists as one.
+fn both(mut one: ListIdsResponse, other: ListIdsResponse) -> ListIdsResponse {
+    one.ids.extend(other.ids);
+    one.more |= other.more || one.ids.len() > MOST_LISTED;
+    one.ids.truncate(MOST_LISTED);
+    one.incomplete |= other.incomplete;
+    one
 }
 
 /// Whether the text needs no lookup.
@@ -208,6 +245,20 @@ mod tests {
         let several =
             choose("delivery", "dlv_", &found(&[(DELIVERY, "a"), (&alike, "b")], false)).unwrap_err();
         assert!(several.to_string().contains(DELIVERY) && several.to_string().contains(&alike), "{several}");
+    }
+
+    #[test]
+    fn jobs_of_both_kinds_are_listed_together() {
+        let list = |ids: &[&str]| found(&ids.iter().map(|id| (*id, "")).collect::<Vec<_>>(), false);
+        let one = both(list(&["job_a2"]), list(&[]));
+        assert_eq!(choose("job", "job_a", &one).unwrap().as_deref(), Some("job_a2"));
+        let several = choose("job", "job_a", &both(list(&["job_a2"]), list(&["job_alpha"]))).unwrap_err();
+        assert!(
+            several.to_string().contains("job_a2") && several.to_string().contains("job_alpha"),
+            "{several}"
+        );
+        let many = both(list(&["job_a"; MOST_LISTED]), list(&["job_b"]));
+        assert!(many.more && many.ids.len() == MOST_LISTED);
     }
 
     #[test]

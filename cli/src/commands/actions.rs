@@ -54,15 +54,16 @@ pub(crate) async fn run(config: &Path, args: Actions) -> Result<(), Failure> {
 }
 
 fn object(action: &ControlAction, screen: Screen) -> String {
-    let ControlAction { tenant, route, delivery_id, replay_job_id, .. } = action;
+    let ControlAction { tenant, route, delivery_id, replay_job_id, job_id, .. } = action;
     let target = match (tenant.as_str(), route.as_str()) {
         ("", "") => String::new(),
         ("", route) => format!("*/{route}"),
         (tenant, "") => tenant.to_owned(),
         (tenant, route) => format!("{tenant}/{route}"),
     };
-    let named = if delivery_id.is_empty() { replay_job_id } else { delivery_id };
-    [target.as_str(), &screen.id(named)].join(" ").trim().to_owned()
+    let named = [delivery_id, job_id, replay_job_id].into_iter().find(|id| !id.is_empty());
+    let named = named.map(|id| screen.id(id)).unwrap_or_default();
+    [target.as_str(), &named].join(" ").trim().to_owned()
 }
 
 #[cfg(test)]
@@ -80,8 +81,7 @@ mod tests {
             route: route.into(),
             delivery_id: delivery.into(),
             replay_job_id: job.into(),
-            token_name: String::new(),
-            at: None,
+            ..ControlAction::default()
         };
         let whole = |action: &ControlAction| object(action, Screen { width: None });
         assert_eq!(whole(&action("acme", "a", "dlv_x", "rpl_1")), "acme/a dlv_x");
@@ -89,5 +89,7 @@ mod tests {
         assert_eq!(whole(&action("acme", "", "", "")), "acme");
         let one = action("acme", "a", "dlv_25m74olgq62heqt2gyhnio2unzditsxszovlkmaj", "");
         assert_eq!(object(&one, Screen { width: Some(80) }), "acme/a dlv_25m74olgq62h-zovl");
+        let job = ControlAction { job_id: "job_x".into(), ..action("acme", "", "", "") };
+        assert_eq!(whole(&job), "acme job_x");
     }
 }

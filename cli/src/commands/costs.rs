@@ -4,9 +4,10 @@ use crate::{
     Failure,
     args::Costs,
     client,
-    print::{self, Cell, Column, DIM, Screen, counted, money::dollars},
+    print::{self, Cell, Column, DIM, Screen, counted},
 };
 use std::{io::Write as _, path::Path};
+use talaria_core::money::dollars;
 use talaria_proto::{
     time::to_proto,
     v1::{Cost, ListCostsRequest},
@@ -14,11 +15,11 @@ use talaria_proto::{
 
 const COLUMNS: [Column; 7] = [
     Column::new("DAY"),
-    Column::new("TENANT").at_least(8),
-    Column::new("MODEL").at_least(12).keeps_end(),
-    Column::new("ROUTES").rank(1).at_least(8),
-    Column::new("EVENTS"),
-    Column::new("NO COST").rank(2),
+    Column::new("TENANT").rank(1).whole(),
+    Column::new("MODEL").whole(),
+    Column::new("ROUTES").rank(2).at_least(8),
+    Column::new("EVENTS").rank(3),
+    Column::new("NO COST").rank(4),
     Column::new("COST"),
 ];
 

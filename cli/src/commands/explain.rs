@@ -5,7 +5,9 @@ use crate::{
     args::Explain,
     client::{self, ids},
     print::{
-        self, ALERT, BOLD, DIM, UNDER_TIME, delivery::show_event_head, job, one_line, state_name, state_style,
+        self, ALERT, BOLD, DIM, Screen, UNDER_TIME,
+        delivery::{show_event_head, show_remarks},
+        job, one_line, state_name, state_style,
     },
 };
 use jiff::Timestamp;
@@ -14,14 +16,15 @@ use std::{
     path::Path,
     time::Duration,
 };
-use talaria_core::{short_id::is_job, time::since};
+use talaria_core::time::since;
 use talaria_proto::{
     time::{duration_from_proto, from_proto},
     v1::{
-        Attempt, AttemptOutcome, DeliveryState, ExplainRequest, Explanation, GetJobRequest, RouteExplanation,
-        RouteMatch, Timings, explain_request::Subject,
+        Attempt, AttemptOutcome, DeliveryState, ExplainRequest, ExplainResponse, Explanation,
+        RouteExplanation, RouteMatch, Timings, explain_request::Subject,
     },
 };
+use tonic::Code;
 
 pub(crate) async fn run(config: &Path, args: Explain) -> Result<(), Failure> {
     let subject = match args.id.clone() {
@@ -33,11 +36,7 @@ pub(crate) async fn run(config: &Path, args: Explain) -> Result<(), Failure> {
         }
         id if id.starts_with("evt_") => Subject::EventId(ids::complete_at(&args.ask, config, &id).await?),
         id if id.starts_with("dlv_") => Subject::DeliveryId(ids::complete_at(&args.ask, config, &id).await?),
-        id if is_job(&id) => Subject::EventId(event_of(config, &args, id).await?),
-        id => {
-            let mut status = client::status(&args.ask, config).await?;
-            Subject::JobId(ids::job(&mut status, &id, args.tenant.as_deref()).await?)
-        }
+        _ => return explain_job(config, &args).await,
     };
     if args.tenant.is_some() {
         let mut status = client::status(&args.ask, config).await?;
@@ -49,33 +48,65 @@ pub(crate) async fn run(config: &Path, args: Explain) -> Result<(), Failure> {
     if args.ask.json {
         return Ok(print::json_document(&answer)?);
     }
-    print::warn_if_incomplete(answer.incomplete)?;
+    show_all(&mut anstream::stdout().lock(), &answer)
+}
+
+/// A job: its ledger, if it was submitted or tracked here, and its events.
+async fn explain_job(config: &Path, args: &Explain) -> Result<(), Failure> {
+    let mut status = client::status(&args.ask, config).await?;
+    client::check_tenant(&mut status, args.tenant.as_deref()).await?;
+    let id = ids::job(&mut status, &args.id, args.tenant.as_deref()).await?;
+    let mut jobs = client::jobs(&args.ask, config).await?;
+    let ledger = client::ledger(&mut jobs, &id, args.tenant.as_deref()).await?;
+    let (job_id, tenant) = match &ledger {
+        // Another tenant may have a job of the same id at OpenRouter.
+        Some(job) => (job.openrouter_id.clone(), job.tenant.clone()),
+        None => (id, args.tenant.clone().unwrap_or_default()),
+    };
+    let answer = if job_id.is_empty() {
+        ExplainResponse::default()
+    } else {
+        let mut relay = client::control(&args.ask, config).await?;
+        let request = ExplainRequest { subject: Some(Subject::JobId(job_id)), tenant };
+        match relay.explain(request).await {
+            Ok(answer) => answer.into_inner(),
+            Err(status) if status.code() == Code::NotFound && ledger.is_some() => ExplainResponse::default(),
+            Err(status) => return Err(status.into()),
+        }
+    };
+    if args.ask.json {
+        let mut document = print::json(&answer)?;
+        if let Some(job) = &ledger {
+            print::merge(&mut document, serde_json::json!({ "job": print::json(job)? }));
+        }
+        return Ok(writeln!(io::stdout(), "{document:#}")?);
+    }
     let mut out = anstream::stdout().lock();
+    if let Some(job) = &ledger {
+        let screen = Screen::stdout(false);
+        job::show(&mut out, job, screen)?;
+        job::show_next(&mut out, job, screen)?;
+        if answer.explanations.is_empty() {
+            return Ok(job::note_missing_event(&mut out, job)?);
+        }
+        writeln!(out)?;
+    }
+    show_all(&mut out, &answer)
+}
+
+fn show_all(out: &mut impl Write, answer: &ExplainResponse) -> Result<(), Failure> {
+    print::warn_if_incomplete(answer.incomplete)?;
     let now = Timestamp::now();
     for (index, explanation) in answer.explanations.iter().enumerate() {
         if index > 0 {
             writeln!(out)?;
         }
-        show(&mut out, explanation, now)?;
+        print::write_wrapped(out, Screen::stdout(false), |text| show(text, explanation, now))?;
     }
     if answer.more {
         writeln!(out, "\n{DIM}The job has more events: talaria explain evt_… explains one.{DIM:#}")?;
     }
     Ok(())
-}
-
-/// The event of the end of a job that was submitted or tracked here.
-async fn event_of(config: &Path, args: &Explain, job_id: String) -> Result<String, Failure> {
-    let mut relay = client::jobs(&args.ask, config).await?;
-    let request = GetJobRequest { job_id, tenant: args.tenant.clone().unwrap_or_default() };
-    let job = client::ask(relay.get_job(request)).await?.job.unwrap_or_default();
-    if job.event_id.is_empty() {
-        let (id, state) = (&job.id, job::state_name(job.state()));
-        return Err(Failure::Unknown(format!(
-            "{id} is {state}, and there is no event of its end; talaria status {id} shows what happened"
-        )));
-    }
-    Ok(job.event_id)
 }
 
 fn show(out: &mut impl Write, explanation: &Explanation, now: Timestamp) -> io::Result<()> {
@@ -175,10 +206,7 @@ fn show_attempt(out: &mut impl Write, attempt: &Attempt, new_id: bool) -> io::Re
     if let Some(timings) = &attempt.timings {
         writeln!(out, "{UNDER_TIME}{}", timings_line(timings))?;
     }
-    for note in &attempt.guarded {
-        writeln!(out, "{UNDER_TIME}guard: {}", one_line(note))?;
-    }
-    Ok(())
+    show_remarks(out, attempt)
 }
 
 /// "dns 1.2 ms, connect 0.3 ms, tls 4 ms, first byte 12 ms, total 13 ms".
@@ -259,6 +287,7 @@ mod tests {
             detail: forged.into(),
             counted: true,
             guarded: vec!["a leading / defused".into(), forged.into()],
+            unfilled: vec!["talaria.job.context.chat_id".into()],
             timings: Some(Timings {
                 total: Some(duration_to_proto(Duration::from_millis(5))),
                 ..Timings::default()
@@ -302,6 +331,7 @@ mod tests {
             "sent as dlv_x.1\n",
             "total 5 ms\n",
             "guard: a leading / defused\n",
+            "template: {talaria.job.context.chat_id} had no value, and stayed as it is written\n",
             "in 30 s: x\\n",
             "in 31 s: x\\n",
             "conflict: came 1 more time with",

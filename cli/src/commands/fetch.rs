@@ -38,11 +38,9 @@ const PROGRESS: Duration = Duration::from_millis(200);
 const NAME: &str = "video.mp4";
 
 pub(crate) async fn run(config: &Path, args: &Fetch) -> Result<(), Failure> {
+    let job_id = ids::submitted_job_at(&args.ask, config, &args.id, args.tenant.as_deref()).await?;
     let mut relay = client::jobs(&args.ask, config).await?;
-    let request = GetMediaRequest {
-        job_id: ids::submitted_job(&mut relay, &args.id).await?,
-        tenant: args.tenant.clone().unwrap_or_default(),
-    };
+    let request = GetMediaRequest { job_id, tenant: args.tenant.clone().unwrap_or_default() };
     let answer = client::ask(relay.get_media(request)).await?;
     if args.ask.json {
         return Ok(print::json_document(&answer)?);

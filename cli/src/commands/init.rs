@@ -128,6 +128,7 @@ fn configuration(args: &Init, openrouter: &Path, hermes: &Path) -> String {
     };
     let gateway = args.hermes.as_str().trim_end_matches('/');
     let (openrouter, hermes) = (openrouter.display(), hermes.display());
+    let api_key = format!("secrets/{tenant}-api-key");
     format!(
         r#"# Talaria's configuration. `talaria check` says whether it is valid. Relative paths start at this file's directory.
 
@@ -151,6 +152,12 @@ tenants:
       # What OpenRouter signs with. Name several while you rotate one.
       secrets: [{{file: {openrouter}}}]
       tolerance: 5m
+      # OpenRouter's API key: with it, `talaria submit` submits jobs, and those whose callback is lost are polled.
+      # api_key: {{file: {api_key}}}
+      # US dollars: a job that would cost more, or that is over the day's sum, is not submitted.
+      # budget: {{per_job: 2.50, per_day: 20}}
+    # Links to the files of completed jobs, which need no key: {{talaria.media.url}} in prompts, and `talaria fetch`.
+    # media: {{mode: link}}
 {networks}       # where requests may go beside public addresses
     routes:
       video:

@@ -13,16 +13,19 @@ use std::{io::Write as _, path::Path};
 use talaria_proto::v1::{Job, ListJobsRequest};
 use talaria_relay::who;
 
+/// The width of a time up to its minutes, with the sign that it is cut.
+const MINUTES: usize = 17;
+
 const COLUMNS: [Column; 9] = [
-    Column::new("CREATED"),
+    Column::new("CREATED").rank(2).at_least(MINUTES),
     Column::new("STATE"),
-    Column::new("TENANT").rank(2).at_least(6),
-    Column::new("MODEL").rank(1).at_least(10).keeps_end(),
+    Column::new("TENANT").rank(3).whole(),
+    Column::new("MODEL").rank(1).whole(),
     Column::new("COST"),
-    Column::new("JOB"),
-    Column::new("AT OPENROUTER").rank(4).at_least(10),
-    Column::new("BY").rank(5).at_least(6),
-    Column::new("WHY").rank(3).at_least(10),
+    Column::new("JOB").whole(),
+    Column::new("AT OPENROUTER").rank(5).whole(),
+    Column::new("BY").rank(6).at_least(6),
+    Column::new("WHY").rank(4).at_least(10),
 ];
 
 pub(crate) async fn run(config: &Path, args: Jobs) -> Result<(), Failure> {

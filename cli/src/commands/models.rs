@@ -4,24 +4,25 @@ use crate::{
     Failure,
     args::Models,
     client,
-    print::{self, BOLD, Cell, Column, DIM, Screen, money::per_second, one_line},
+    print::{self, BOLD, Cell, Column, DIM, Screen, one_line},
     select,
 };
 use std::{
     io::{self, Write},
     path::Path,
 };
+use talaria_core::money::decimal;
 use talaria_proto::v1::{ListModelsRequest, ListModelsResponse, Model};
 
 /// Similarity, from 0 to 1, from which a model is suggested.
 const MIN_SIMILARITY: f64 = 0.7;
 
 const COLUMNS: [Column; 6] = [
-    Column::new("MODEL").at_least(18),
-    Column::new("SECONDS").at_least(8),
-    Column::new("RESOLUTIONS").at_least(10),
-    Column::new("FRAMES").rank(2),
-    Column::new("SOUND").rank(1),
+    Column::new("MODEL").whole(),
+    Column::new("SECONDS").rank(1).at_least(8),
+    Column::new("RESOLUTIONS").rank(2).at_least(10),
+    Column::new("FRAMES").rank(4),
+    Column::new("SOUND").rank(3),
     Column::new("PRICE"),
 ];
 
@@ -38,7 +39,10 @@ pub(crate) async fn run(config: &Path, args: &Models) -> Result<(), Failure> {
     warn_if_stale(&answer)?;
     match answer.models.as_slice() {
         [] => Ok(writeln!(anstream::stdout(), "{DIM}No models.{DIM:#}")?),
-        [only] if args.model.is_some() => Ok(show(&mut anstream::stdout().lock(), only)?),
+        [only] if args.model.is_some() => {
+            let screen = Screen::stdout(args.wide);
+            Ok(print::write_wrapped(&mut anstream::stdout().lock(), screen, |text| show(text, only))?)
+        }
         models => Ok(print::table(&COLUMNS, models.iter().map(row).collect(), Screen::stdout(args.wide))?),
     }
 }
@@ -134,6 +138,16 @@ fn seconds(durations: &[u32]) -> String {
     runs.into_iter().map(text).collect::<Vec<_>>().join(", ")
 }
 
+/// "0.20–0.40 $/s"; "-" for a price that is not understood.
+fn per_second(model: &Model) -> String {
+    let price = |micros: i64| decimal(micros.unsigned_abs());
+    match (model.second_micros_from, model.second_micros_to) {
+        (Some(from), Some(to)) if from != to => format!("{}–{} $/s", price(from), price(to)),
+        (Some(only), _) | (None, Some(only)) => format!("{} $/s", price(only)),
+        (None, None) => "-".to_owned(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -179,6 +193,17 @@ mod tests {
         let (code, text) = ids("goggle/veo-3.1").unwrap_err();
         assert!(code == 4 && text.contains("; there is google/veo-3.1\n"), "{text}");
         assert!(!ids("zzz").unwrap_err().1.contains("there is"));
+    }
+
+    #[test]
+    fn a_price_is_an_amount_or_a_range() {
+        let price = |from, to| {
+            per_second(&Model { second_micros_from: from, second_micros_to: to, ..Model::default() })
+        };
+        assert_eq!(price(Some(200_000), Some(400_000)), "0.20–0.40 $/s");
+        assert_eq!(price(Some(81_700), Some(81_700)), "0.0817 $/s");
+        assert_eq!(price(Some(50_000), None), "0.05 $/s");
+        assert_eq!(price(None, None), "-");
     }
 
     #[test]

@@ -3,12 +3,13 @@
 use crate::{Failure, args::Render, select};
 use anyhow::anyhow;
 use std::{
+    collections::BTreeSet,
     io::{self, BufRead as _, Write as _},
     path::Path,
 };
 use talaria_core::{
     config::{BodyMode, Guard, Role},
-    hermes::template::Template,
+    hermes::template::{OURS, Template},
     json::{Document, Text, Value, parse, print::dump_text},
     openrouter::documented::COMPLETED,
 };
@@ -40,6 +41,7 @@ pub(crate) fn run(path: &Path, args: &Render) -> Result<(), Failure> {
         }
     };
     let guard = if args.no_guard { OFF } else { guard };
+    let unfilled = unfilled(&template, payload.root(), &event_type.into());
     let prompt = template.render(payload.root(), &event_type.into(), &name.as_str().into());
     let (text, notes) = defuse(prompt, guard);
     let mut out = io::stdout().lock();
@@ -50,7 +52,27 @@ pub(crate) fn run(path: &Path, args: &Render) -> Result<(), Failure> {
     for note in notes {
         writeln!(io::stderr().lock(), "guard: {note}")?;
     }
+    for note in unfilled {
+        writeln!(io::stderr().lock(), "template: {note}")?;
+    }
     Ok(())
+}
+
+/// Notes about the tokens without a value, once each.
+fn unfilled(template: &Template, payload: &Value, event_type: &Text) -> Vec<String> {
+    let tokens: BTreeSet<&str> = template.tokens().collect();
+    let unfilled =
+        tokens.into_iter().filter(|token| !Template::finds(token, &Value::Null, payload, event_type));
+    let note = |token: &str| match token.strip_prefix(OURS) {
+        Some("event_id" | "delivery_id" | "tenant" | "route" | "attempt" | "generation") => {
+            format!("{{{token}}} gets its value with the delivery")
+        }
+        Some(_) => {
+            format!("{{{token}}} gets its value with the delivery, if that has one, and otherwise stays")
+        }
+        None => format!("{{{token}}} has no value in this payload, and stays as it is written"),
+    };
+    unfilled.map(note).collect()
 }
 
 const ON: Guard = Guard { commands: true, references: true };

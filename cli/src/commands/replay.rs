@@ -35,13 +35,10 @@ pub(crate) async fn run(config: &Path, mut args: Replay) -> Result<(), Failure> 
             one(&mut relay, request, args.ask.json).await
         }
         None => {
-            let (tenant, job) = (args.filter.tenant.as_deref(), args.filter.job.as_deref());
-            if tenant.is_some() || job.is_some() {
+            if args.filter.tenant.is_some() || args.filter.job.is_some() {
                 let mut status = client::status(&args.ask, config).await?;
-                client::check_tenant(&mut status, tenant).await?;
-                if let Some(job) = job {
-                    args.filter.job = Some(ids::job(&mut status, job, tenant).await?);
-                }
+                client::check_tenant(&mut status, args.filter.tenant.as_deref()).await?;
+                ids::restrict_to_job(&mut status, &args.ask, config, &mut args.filter).await?;
             }
             many(&mut relay, args, requested_by).await
         }

@@ -35,9 +35,7 @@ pub(crate) async fn run(config: &Path, mut args: Status) -> Result<(), Failure> 
     args.filter = args.filter.with_tenant_of_route()?;
     let mut relay = client::status(&args.ask, config).await?;
     client::check_tenant(&mut relay, args.filter.tenant.as_deref()).await?;
-    if let Some(job) = &args.filter.job {
-        args.filter.job = Some(ids::job(&mut relay, job, args.filter.tenant.as_deref()).await?);
-    }
+    ids::restrict_to_job(&mut relay, &args.ask, config, &mut args.filter).await?;
     match args.id.as_deref() {
         _ if args.quarantined => quarantined(&mut relay, args).await,
         _ if args.unmatched => unmatched::show(&mut relay, &args).await,

@@ -4,15 +4,16 @@ use crate::{
     Failure,
     args::StopJob,
     client::{self, ids},
-    print::{self, job::show},
+    print::{self, Screen, job::show},
 };
 use std::{io::Write as _, path::Path};
 use talaria_proto::v1::StopJobRequest;
 
 pub(crate) async fn run(config: &Path, args: StopJob) -> Result<(), Failure> {
+    let job_id = ids::submitted_job_at(&args.ask, config, &args.id, args.tenant.as_deref()).await?;
     let mut relay = client::jobs(&args.ask, config).await?;
     let request = StopJobRequest {
-        job_id: ids::submitted_job(&mut relay, &args.id).await?,
+        job_id,
         tenant: args.tenant.unwrap_or_default(),
         requested_by: client::user_name(args.who.name.as_deref())?,
         reason: args.who.reason.unwrap_or_default(),
@@ -23,6 +24,6 @@ pub(crate) async fn run(config: &Path, args: StopJob) -> Result<(), Failure> {
         return Ok(print::json_document(&answer)?);
     }
     let mut out = anstream::stdout().lock();
-    show(&mut out, &answer.job.unwrap_or_default())?;
+    show(&mut out, &answer.job.unwrap_or_default(), Screen::stdout(false))?;
     Ok(writeln!(out, "OpenRouter cannot cancel a job: it goes on there, and its cost stays.")?)
 }

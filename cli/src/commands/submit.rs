@@ -1,8 +1,11 @@
 //! `talaria submit`: submits a job to OpenRouter, and with `--wait` follows it to its end.
 //!
 //! - [`images`]: images in local files. [`wait`]: the wait for the end.
+//! - [`options`]: errors in the words of the command line. [`estimate`]: why there is none.
 
+mod estimate;
 mod images;
+pub(super) mod options;
 mod wait;
 
 use crate::{
@@ -10,16 +13,16 @@ use crate::{
     args::Submit,
     client,
     print::{
-        self, DIM,
+        self, DIM, Screen,
         job::{has_ended, show, state_line, state_name},
-        one_line,
+        one_line, wrapped,
     },
     select,
 };
 use anyhow::anyhow;
 use images::Images;
 use std::{collections::HashMap, error::Error as _, fs, io::Write as _, path::Path};
-use talaria_core::{config::expand_home, time::parse_duration};
+use talaria_core::{config::expand_home, money::dollars, time::parse_duration};
 use talaria_proto::v1::{Job, JobState, Reference, SubmitJobRequest, VideoRequest};
 use tonic::{Code, Status};
 
@@ -32,16 +35,17 @@ pub(crate) async fn run(config: &Path, args: &Submit) -> Result<(), Failure> {
             "{prompt:?} is the prompt here, and looks like a time: write --wait={prompt}, and the prompt besides"
         )));
     }
-    let (tenant, route) = select::tenant_and_route(config, args.tenant.as_deref(), args.route.as_deref())?;
+    let (tenant, route) =
+        select::tenant_and_route(config, args.of.tenant.as_deref(), args.of.route.as_deref())?;
     let request_id =
         args.request_id.clone().unwrap_or_else(|| format!("cli-{:032x}", rand::random::<u128>()));
     let request = SubmitJobRequest {
-        tenant,
+        tenant: tenant.clone(),
         request_id: request_id.clone(),
         video: Some(video(args)?),
-        context: context(&args.context)?,
+        context: args.of.values()?,
         route,
-        requested_by: client::user_name(args.name.as_deref())?,
+        requested_by: client::user_name(args.of.name.as_deref())?,
         without_estimate: args.without_estimate,
     };
     let mut relay = client::submits(&args.ask, config).await?;
@@ -51,11 +55,16 @@ pub(crate) async fn run(config: &Path, args: &Submit) -> Result<(), Failure> {
     }
     let mut answer = match relay.submit_job(request).await {
         Ok(answer) => answer.into_inner(),
+        Err(status) if estimate::is_missing(&status) => {
+            let help = estimate::advice(&mut relay, &tenant, args).await;
+            let help = help.map_or_else(String::new, |help| format!("\n  help: {help}"));
+            return Err(anyhow!("{}{help}", failure(status, &request_id)).into());
+        }
         Err(status) => return Err(failure(status, &request_id)),
     };
     let mut job = answer.job.take().unwrap_or_default();
     if !args.ask.json {
-        submitted(&job, answer.known)?;
+        submitted(&job, answer.known, args.size.is_some())?;
     }
     let mut in_time = true;
     if let (Some(limit), false) = (args.wait, has_ended(job.state())) {
@@ -69,7 +78,7 @@ pub(crate) async fn run(config: &Path, args: &Submit) -> Result<(), Failure> {
         answer.job = Some(job);
         print::json_document(&answer)?;
     } else if args.wait.is_some() && has_ended(job.state()) {
-        show(&mut anstream::stdout().lock(), &job)?;
+        show(&mut anstream::stdout().lock(), &job, Screen::stdout(false))?;
     }
     result
 }
@@ -146,26 +155,21 @@ fn provider_options(written: Option<&str>) -> Result<String, Failure> {
     }
 }
 
-pub(super) fn context(pairs: &[(String, String)]) -> Result<HashMap<String, String>, Failure> {
-    let mut context = HashMap::new();
-    for (key, value) in pairs {
-        if context.insert(key.clone(), value.clone()).is_some() {
-            return Err(Failure::Usage(format!("--context {key} is given twice")));
-        }
-    }
-    Ok(context)
-}
-
-fn submitted(job: &Job, known: bool) -> Result<(), Failure> {
+fn submitted(job: &Job, known: bool, has_size: bool) -> Result<(), Failure> {
     let mut out = anstream::stdout().lock();
     let known = if known { ", known by its request id: nothing was sent" } else { "" };
-    writeln!(out, "{}  {}{known}", job.id, state_line(job))?;
+    let line = format!("{}  {}{known}", job.id, state_line(job));
+    writeln!(out, "{}", wrapped(&line, Screen::stdout(false)))?;
     if !job.openrouter_id.is_empty() {
         writeln!(out, "  {} at OpenRouter", one_line(&job.openrouter_id))?;
     }
-    if let Some(estimate) = job.estimate_micros {
-        writeln!(out, "  estimate {}", print::money::dollars(estimate))?;
-    }
+    let estimate = match job.estimate_micros {
+        Some(estimate) => format!("estimate {}", dollars(estimate)),
+        None if has_size => "no estimate: OpenRouter's prices do not say what it costs".to_owned(),
+        None => "no estimate: OpenRouter's prices do not say what it costs. Where they go by the size, --size gives one"
+            .to_owned(),
+    };
+    writeln!(out, "{}", wrapped(&format!("  {estimate}"), Screen::stdout(false)))?;
     Ok(out.flush()?)
 }
 
@@ -204,7 +208,7 @@ fn failure(status: Status, request_id: &str) -> Failure {
     // A status that the relay sent has no source.
     let is_from_relay = status.source().is_none();
     let code = status.code();
-    let failure = Failure::from(status);
+    let failure = Failure::from(options::translated(status));
     let again = format!("--request-id {request_id} asks again, and is never a second job");
     match (code, failure) {
         (Code::AlreadyExists, failure) => Failure::Other(anyhow!(
@@ -250,13 +254,6 @@ mod tests {
     }
 
     #[test]
-    fn a_context_has_each_key_once() {
-        let pair = |key: &str, value: &str| (key.to_owned(), value.to_owned());
-        assert_eq!(context(&[pair("a", "1"), pair("b", "2")]).unwrap().len(), 2);
-        assert!(context(&[pair("a", "1"), pair("a", "2")]).unwrap_err().to_string().contains("twice"));
-    }
-
-    #[test]
     fn the_exit_code_depends_on_the_state() {
         let job = |state: JobState| Job { id: "job_x".into(), state: state.into(), ..Job::default() };
         let code = |result: Result<(), Failure>| result.err().map_or(0, |failure| failure.code());
@@ -295,7 +292,7 @@ mod tests {
         assert!(code == 5 && text.contains("a job may have been made"), "{text}");
         let (code, text) = said(Status::already_exists("another request"));
         assert!(code == 1 && text.contains("another --request-id"), "{text}");
-        let (code, text) = said(Status::invalid_argument("duration 5: the model takes 4, 6, 8"));
-        assert_eq!((code, text.as_str()), (2, "duration 5: the model takes 4, 6, 8"));
+        let (code, text) = said(Status::invalid_argument("duration is 5, and m takes 4, 6, 8"));
+        assert_eq!((code, text.as_str()), (2, "--duration is 5, and m takes 4, 6, 8"));
     }
 }

@@ -13,6 +13,9 @@ pub(crate) fn verb(kind: ControlKind) -> &'static str {
         ControlKind::Replayed => "replayed",
         ControlKind::ReplayJobStarted => "began to replay",
         ControlKind::Probed => "probed",
+        ControlKind::JobSubmitted => "submitted",
+        ControlKind::JobTracked => "tracked",
+        ControlKind::JobStopped => "stopped waiting for",
         ControlKind::Unspecified => "did",
     }
 }

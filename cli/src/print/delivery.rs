@@ -85,9 +85,7 @@ pub(crate) fn show_delivery(answer: &GetDeliveryResponse) -> io::Result<()> {
         }
         let at = time(attempt.started_at.as_ref());
         writeln!(out, "  {DIM}{at}{DIM:#}  attempt {}: {}", attempt.number, attempt_line(attempt))?;
-        for note in &attempt.guarded {
-            writeln!(out, "{UNDER_TIME}guard: {}", one_line(note))?;
-        }
+        show_remarks(&mut out, attempt)?;
     }
     for action in actions {
         show_action(&mut out, action)?;
@@ -97,6 +95,21 @@ pub(crate) fn show_delivery(answer: &GetDeliveryResponse) -> io::Result<()> {
     writeln!(out, "  {DIM}{at}{DIM:#}  {style}{state}{style:#}: {}", one_line(&delivery.reason))?;
     if let Some(next) = &delivery.next_attempt_at {
         writeln!(out, "{UNDER_TIME}next attempt at {}", time(Some(next)))?;
+    }
+    Ok(())
+}
+
+/// What was made of the prompt of an attempt.
+pub(crate) fn show_remarks(out: &mut impl io::Write, attempt: &Attempt) -> io::Result<()> {
+    for note in &attempt.guarded {
+        writeln!(out, "{UNDER_TIME}guard: {}", one_line(note))?;
+    }
+    for token in &attempt.unfilled {
+        writeln!(
+            out,
+            "{UNDER_TIME}template: {{{}}} had no value, and stayed as it is written",
+            one_line(token)
+        )?;
     }
     Ok(())
 }

@@ -1,8 +1,9 @@
 //! A job at OpenRouter: its state, its line, and its ledger.
 
-use super::{ALERT, BOLD, Cell, DIM, UNDER_TIME, money::dollars, one_line, time};
+use super::{ALERT, BOLD, Cell, DIM, Screen, UNDER_TIME, one_line, time, write_wrapped};
 use anstyle::{AnsiColor, Style};
 use std::io::{self, Write};
+use talaria_core::money::dollars;
 use talaria_proto::v1::{FilesState, Job, JobFiles, JobSource, JobState};
 use talaria_relay::who;
 
@@ -69,7 +70,11 @@ pub(crate) fn state_line(job: &Job) -> String {
 }
 
 /// The job's values, and what happened to it, by time.
-pub(crate) fn show(out: &mut impl Write, job: &Job) -> io::Result<()> {
+pub(crate) fn show(out: &mut impl Write, job: &Job, screen: Screen) -> io::Result<()> {
+    write_wrapped(out, screen, |text| lines(text, job))
+}
+
+fn lines(out: &mut impl Write, job: &Job) -> io::Result<()> {
     head(out, job)?;
     for (at, what) in ledger(job) {
         writeln!(out, "  {DIM}{}{DIM:#}  {what}", time(Some(&at)))?;
@@ -103,6 +108,55 @@ pub(crate) fn show(out: &mut impl Write, job: &Job) -> io::Result<()> {
         writeln!(out, "{UNDER_TIME}{}", one_line(&file.path))?;
     }
     Ok(())
+}
+
+/// Where nothing is known of the event that ended the job.
+pub(crate) fn note_missing_event(out: &mut impl Write, job: &Job) -> io::Result<()> {
+    if job.event_id.is_empty() {
+        return Ok(());
+    }
+    writeln!(out, "  its event waits to be planned, or is not kept any more")
+}
+
+/// What the job waits for, and what an operator can do about it. Nothing for a job whose end is known: that is its event's matter.
+pub(crate) fn show_next(out: &mut impl Write, job: &Job, screen: Screen) -> io::Result<()> {
+    let Some((next, change)) = next(job) else { return Ok(()) };
+    write_wrapped(out, screen, |text| {
+        writeln!(text, "  {BOLD}next{BOLD:#}: {next}")?;
+        writeln!(text, "  {BOLD}to change it{BOLD:#}: {change}")
+    })
+}
+
+fn next(job: &Job) -> Option<(&'static str, String)> {
+    let id = &job.id;
+    let stop = || {
+        format!("talaria stop-job {id} ends the waiting; OpenRouter cannot cancel a job, and its cost stays")
+    };
+    Some(match job.state() {
+        JobState::Submitting => (
+            "OpenRouter's answer to the submit; if it is lost, the job is UNKNOWN and is never submitted again",
+            "nothing: a job that is being submitted cannot be stopped".to_owned(),
+        ),
+        JobState::Running => {
+            ("its callback, or a poll that finds its end; without either it becomes ABANDONED", stop())
+        }
+        JobState::Unknown => {
+            ("a callback on its own path claims it; without one it becomes ABANDONED", stop())
+        }
+        JobState::Refused => (
+            "nothing: OpenRouter made no job",
+            format!("talaria submit with --request-id {} sends the request again", one_line(&job.request_id)),
+        ),
+        JobState::Abandoned | JobState::Stopped => (
+            "nothing; a late callback still ends it, and is delivered",
+            "OpenRouter's list of activity shows whether there is such a job, and how it ended".to_owned(),
+        ),
+        JobState::Unspecified
+        | JobState::Completed
+        | JobState::Failed
+        | JobState::Cancelled
+        | JobState::Expired => return None,
+    })
 }
 
 fn head(out: &mut impl Write, job: &Job) -> io::Result<()> {
@@ -186,7 +240,7 @@ mod tests {
 
     fn shown(job: &Job) -> String {
         let mut out = anstream::StripStream::new(Vec::new());
-        show(&mut out, job).unwrap();
+        show(&mut out, job, Screen { width: None }).unwrap();
         String::from_utf8(out.into_inner()).unwrap()
     }
 
@@ -274,5 +328,33 @@ mod tests {
         let text = shown(&ended);
         assert!(text.starts_with("job_a  FAILED (in_progress): moderated\\n\n"), "{text}");
         assert!(!text.contains("asks OpenRouter"), "{text}");
+    }
+
+    #[test]
+    fn a_job_without_an_end_says_what_changes_it() {
+        let text = |state: JobState| {
+            let job = Job {
+                id: "job_a".into(),
+                request_id: "r-1\u{1b}".into(),
+                state: state.into(),
+                ..Job::default()
+            };
+            let mut out = anstream::StripStream::new(Vec::new());
+            show_next(&mut out, &job, Screen { width: None }).unwrap();
+            String::from_utf8(out.into_inner()).unwrap()
+        };
+        for (state, says) in [
+            (JobState::Submitting, "cannot be stopped"),
+            (JobState::Running, "to change it: talaria stop-job job_a ends the waiting"),
+            (JobState::Unknown, "next: a callback on its own path claims it"),
+            (JobState::Refused, "--request-id r-1\\u{1b} sends"),
+            (JobState::Abandoned, "a late callback still ends it"),
+            (JobState::Stopped, "a late callback still ends it"),
+        ] {
+            let text = text(state);
+            assert!(text.contains(says) && text.lines().count() == 2, "{text}");
+        }
+        let ended = STATES.iter().filter(|(state, _)| text(*state).is_empty()).count();
+        assert_eq!(ended, 4, "completed, failed, cancelled, expired");
     }
 }

@@ -1,6 +1,6 @@
 //! The width of columns.
 
-use std::io::IsTerminal;
+use std::{io::IsTerminal, os::fd::AsFd};
 use terminal_size::{Width, terminal_size_of};
 use unicode_width::{UnicodeWidthChar as _, UnicodeWidthStr as _};
 
@@ -26,12 +26,14 @@ pub(crate) struct Column {
     keeps_end: bool,
     /// Whether it gets free space last.
     grows_last: bool,
+    /// Whether cells are never cut, without a terminal either.
+    pub(super) is_whole: bool,
 }
 
 impl Column {
-    /// A column that is never left out and never cut.
+    /// A column that is never left out, and never cut to fit a terminal.
     pub(crate) const fn new(head: &'static str) -> Self {
-        Self { head, rank: 0, least: None, keeps_end: false, grows_last: false }
+        Self { head, rank: 0, least: None, keeps_end: false, grows_last: false, is_whole: false }
     }
 
     /// May be left out, before columns of lower rank.
@@ -54,6 +56,11 @@ impl Column {
         Self { grows_last: true, ..self }
     }
 
+    /// Holds ids, which people copy: no cell is ever cut.
+    pub(crate) const fn whole(self) -> Self {
+        Self { is_whole: true, ..self }
+    }
+
     /// A text, cut to this width.
     pub(super) fn cut(&self, text: &str, width: usize) -> String {
         if self.keeps_end { keep_end(text, width) } else { keep_beginning(text, width) }
@@ -69,8 +76,15 @@ pub(crate) struct Screen {
 
 impl Screen {
     pub(crate) fn stdout(wide: bool) -> Self {
-        let out = std::io::stdout();
-        if wide || !out.is_terminal() {
+        if wide { Self { width: None } } else { Self::of(std::io::stdout()) }
+    }
+
+    pub(crate) fn stderr() -> Self {
+        Self::of(std::io::stderr())
+    }
+
+    fn of(out: impl IsTerminal + AsFd) -> Self {
+        if !out.is_terminal() {
             return Self { width: None };
         }
         let width = terminal_size_of(out).map_or(DEFAULT_WIDTH, |(Width(width), _)| width.into());

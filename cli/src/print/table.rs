@@ -47,7 +47,7 @@ pub(crate) fn table(columns: &[Column], rows: Vec<Vec<Cell>>, screen: Screen) ->
 
 fn laid_out(columns: &[Column], mut rows: Vec<Vec<Cell>>, screen: Screen) -> String {
     for row in &mut rows {
-        bound(row);
+        bound(columns, row);
     }
     let heads: Vec<Cell> = columns.iter().map(|column| Cell::styled(column.head, DIM)).collect();
     let widest: Vec<usize> = (0..columns.len())
@@ -73,11 +73,14 @@ fn laid_out(columns: &[Column], mut rows: Vec<Vec<Cell>>, screen: Screen) -> Str
     text
 }
 
-/// Makes each cell a single line of limited width.
-fn bound(row: &mut [Cell]) {
+/// Makes each cell a single line of limited width, unless its column is whole.
+fn bound(columns: &[Column], row: &mut [Cell]) {
     let last = row.len().saturating_sub(1);
-    for (index, Cell(text, _)) in row.iter_mut().enumerate() {
-        *text = keep_beginning(&one_line(text), if index == last { MAX_LAST_CELL } else { MAX_CELL });
+    for (index, (column, Cell(text, _))) in columns.iter().zip(row).enumerate() {
+        *text = one_line(text);
+        if !column.is_whole {
+            *text = keep_beginning(text, if index == last { MAX_LAST_CELL } else { MAX_CELL });
+        }
     }
 }
 
@@ -125,7 +128,7 @@ impl<const N: usize> Rows<N> {
 
     pub(crate) fn row(&mut self, cells: [Cell; N]) -> String {
         let mut cells = Vec::from(cells);
-        bound(&mut cells);
+        bound(&self.columns, &mut cells);
         let growing = self.widest.iter_mut().zip(&cells).take(N.saturating_sub(1));
         growing.for_each(|(widest, Cell(text, _))| *widest = (*widest).max(width(text)));
         self.laid_out(&cells)
@@ -201,6 +204,17 @@ mod tests {
         let rows = vec![vec!["x".repeat(100).into(), "t".into(), "y".repeat(1_000).into()]];
         let text = plain(&laid_out(&COLUMNS, rows, Screen { width: None }));
         assert!(text.lines().all(|line| width(line) <= MAX_CELL + 4 + MAX_LAST_CELL + 2 * GAP), "{text}");
+    }
+
+    #[test]
+    fn ids_are_whole_everywhere() {
+        let columns = [Column::new("MODEL").whole(), Column::new("WHY").rank(1)];
+        let id = "x".repeat(70);
+        for width in [None, Some(80), Some(20)] {
+            let text =
+                plain(&laid_out(&columns, vec![vec![Cell::from(&id), "why".into()]], Screen { width }));
+            assert!(text.contains(&id), "{text}");
+        }
     }
 
     #[test]

@@ -76,7 +76,7 @@ fn check<T>(
     let all = examples();
     let finds = |path: &str, (event_type, payload): &Example| {
         is_among(path, links) && *event_type == COMPLETED
-            || Template::finds(path, payload, &Text::from(*event_type))
+            || Template::finds(path, &Value::Null, payload, &Text::from(*event_type))
     };
     let tokens: BTreeSet<&str> = template.tokens().collect();
     for token in tokens.into_iter().filter(|token| !is_ours(token)) {
@@ -136,7 +136,9 @@ fn is_among(token: &str, media_tokens: &[&str]) -> bool {
 /// The probably intended token in place of one without a value.
 fn suggestion(token: &str, matching: &[Example]) -> String {
     let is_there = |path: &str| {
-        matching.iter().any(|(event_type, payload)| Template::finds(path, payload, &Text::from(*event_type)))
+        matching.iter().any(|(event_type, payload)| {
+            Template::finds(path, &Value::Null, payload, &Text::from(*event_type))
+        })
     };
     let without_root = token.strip_prefix("payload.").filter(|path| is_there(path)).map(str::to_owned);
     let below_data = Some(format!("data.{token}")).filter(|path| is_there(path));

@@ -106,9 +106,9 @@ impl Template {
         })
     }
 
-    /// Whether a token has a value in a payload of this type.
-    pub fn finds(token: &str, payload: &Value, event_type: &Text) -> bool {
-        resolve(token, payload, event_type).is_some()
+    /// Whether a token has a value in a payload of this type, or in `ours` as in [`Template::render_with`].
+    pub fn finds(token: &str, ours: &Value, payload: &Value, event_type: &Text) -> bool {
+        own(token, ours).or_else(|| resolve(token, payload, event_type)).is_some()
     }
 
     /// The text before the first token.
@@ -146,8 +146,7 @@ impl Template {
             match part {
                 Part::Literal(text) => prompt.text.push_text(text),
                 Part::Token(path) => {
-                    let own = path.strip_prefix(OURS).and_then(|path| value_at(path, ours));
-                    if let Some(value) = own.or_else(|| resolve(path, payload, event_type)) {
+                    if let Some(value) = own(path, ours).or_else(|| resolve(path, payload, event_type)) {
                         prompt.payload(&value);
                     } else {
                         prompt.literal(&format!("{{{path}}}"));
@@ -166,6 +165,11 @@ fn token_at(bytes: &[u8], at: usize) -> Option<String> {
         inside.iter().position(|b| !matches!(b, b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'_' | b'.'))?;
     let (token, rest) = inside.split_at_checked(length)?;
     (length > 0 && rest.first() == Some(&b'}')).then(|| String::from_utf8_lossy(token).into_owned())
+}
+
+/// A value that is not of the payload.
+fn own(path: &str, ours: &Value) -> Option<Text> {
+    path.strip_prefix(OURS).and_then(|path| value_at(path, ours))
 }
 
 fn resolve(path: &str, payload: &Value, event_type: &Text) -> Option<Text> {

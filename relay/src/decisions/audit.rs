@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 use talaria_proto::time::to_proto;
-use talaria_proto::v1::{ControlAction, ControlKind, Record, ReplayJob, record::What};
+use talaria_proto::v1::{ControlAction, ControlKind, Job, Record, ReplayJob, record::What};
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct AuditInfo {
@@ -26,6 +26,11 @@ impl AuditInfo {
         }
     }
 
+    /// Of the client who had a job submitted or tracked.
+    pub(crate) fn of_client(job: &Job) -> Self {
+        Self { by: job.requested_by.clone(), token: job.token_name.clone(), ..Self::default() }
+    }
+
     pub(crate) fn action(
         &self,
         now: Timestamp,
@@ -43,7 +48,13 @@ impl AuditInfo {
             route: route.to_owned(),
             delivery_id: String::new(),
             replay_job_id: self.job.clone(),
+            job_id: String::new(),
         }
+    }
+
+    /// The action of a client who asked for something about a job at OpenRouter.
+    pub(crate) fn job_action(&self, now: Timestamp, kind: ControlKind, job: &Job) -> ControlAction {
+        ControlAction { job_id: job.id.clone(), ..self.action(now, kind, &job.tenant, &job.route) }
     }
 
     /// "cancelled by ana with token ops: no longer wanted".

@@ -124,18 +124,23 @@ pub(crate) fn attempt(
             }
         }
     };
+    let timings = sent.as_ref().map(|sent| timings_to_proto(&sent.timings));
+    let duration = sent.as_ref().map(|sent| duration_to_proto(sent.took));
+    let http_status = sent.as_ref().and_then(|sent| sent.exchange.status()).map(u32::from);
+    let remarks = sent.map(|sent| sent.remarks).unwrap_or_default();
     let attempt = Attempt {
         number,
         generation: attempted_generation,
         idempotency_key: id.idempotency_key(attempted_generation),
         started_at: Some(to_proto(started_at)),
-        duration: sent.as_ref().map(|sent| duration_to_proto(sent.took)),
+        duration,
         outcome: outcome.into(),
-        http_status: sent.as_ref().and_then(|sent| sent.exchange.status()).map(u32::from),
+        http_status,
         detail,
         counted,
-        timings: sent.as_ref().map(|sent| timings_to_proto(&sent.timings)),
-        guarded: sent.map_or(Vec::new(), |sent| sent.guarded),
+        timings,
+        guarded: remarks.guarded,
+        unfilled: remarks.unfilled,
     };
     conclude(task, timing.now, state, reason, Some(attempt))
 }

@@ -1,5 +1,6 @@
 //! One exchange with Hermes: a request, its answer, and the time that each step took.
 
+use super::prepare::Remarks;
 use jiff::Timestamp;
 use std::time::Duration;
 use talaria_proto::time::duration_to_proto;
@@ -16,8 +17,7 @@ pub(crate) struct Sent {
     pub timings: Timings,
     /// The index of the route's secret that signed it.
     pub secret: usize,
-    /// The guard's changes to the prompt.
-    pub guarded: Vec<String>,
+    pub remarks: Remarks,
 }
 
 pub(crate) fn timings_to_proto(timings: &Timings) -> v1::Timings {

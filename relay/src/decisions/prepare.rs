@@ -7,12 +7,12 @@ use http::{HeaderMap, HeaderName, HeaderValue, header};
 use jiff::Timestamp;
 use secrecy::ExposeSecret as _;
 use serde_json::json;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use talaria_core::{
     config::{BodyMode, Route},
     hermes::{
         signature::Scheme,
-        template::{Prompt, render_extra},
+        template::{OURS, Prompt, Template, render_extra},
     },
     id::DeliveryId,
     json::{
@@ -25,6 +25,9 @@ use talaria_telemetry::trace;
 
 /// In bytes. aiohttp, on which Hermes is built, answers 400 to a longer header.
 const LONGEST_HEADER: usize = 8190;
+
+/// The most tokens without a value that are noted.
+const MOST_UNFILLED: usize = 16;
 
 /// The names of our headers in their usual case. Hermes' filters compare names exactly, and would not find `X-Github-Event` by
 /// `headers.X-GitHub-Event`.
@@ -47,8 +50,16 @@ pub(crate) struct HermesRequest {
     /// Names are in lower case here. On the wire they have the case in which they were configured.
     pub headers: HeaderMap,
     pub body: Bytes,
-    /// The guard's changes to the prompt.
+    pub remarks: Remarks,
+}
+
+/// What was made of a prompt, besides its text.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Remarks {
+    /// The guard's changes.
     pub guarded: Vec<String>,
+    /// Tokens of [`OURS`] in the prompt or in `extra` without a value.
+    pub unfilled: Vec<String>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -65,6 +76,19 @@ fn prompt(route: &Route, event_type: &str, ours: &Value, payload: &Document) -> 
     guard::defuse(prompt, route.guard)
 }
 
+/// Tokens of [`OURS`] without a value, such as those of a context that the job does not have.
+fn unfilled(route: &Route, event_type: &str, ours: &Value, payload: &Document) -> Vec<String> {
+    let extra = route.extra.as_object().into_iter().flat_map(|members| members.values());
+    let extra: Vec<Template> = extra.filter_map(Value::as_text).map(Template::new).collect();
+    let event_type = Text::from(event_type);
+    let tokens = [&route.prompt].into_iter().chain(&extra).flat_map(Template::tokens);
+    let unfilled: BTreeSet<&str> = tokens
+        .filter(|token| token.starts_with(OURS))
+        .filter(|token| !Template::finds(token, ours, payload.root(), &event_type))
+        .collect();
+    unfilled.into_iter().take(MOST_UNFILLED).map(str::to_owned).collect()
+}
+
 /// The request for the task's next attempt, or the reason why there can never be one.
 pub(crate) fn request(
     route: &Route,
@@ -79,13 +103,15 @@ pub(crate) fn request(
     if let Some(why) = payload.unreadable_for_hermes() {
         return Err(why);
     }
-    let (body, guarded) = match route.body {
-        BodyMode::Raw => (event.payload.clone(), Vec::new()),
+    let (body, remarks) = match route.body {
+        BodyMode::Raw => (event.payload.clone(), Remarks::default()),
         BodyMode::Prompt => {
             let talaria = talaria(event, task, job).to_string();
             let ours = parse(talaria.as_bytes()).map_err(|error| error.to_string())?;
             let (prompt, guarded) = prompt(route, &event.r#type, ours.root(), &payload);
-            (with_prompt(route, event, &payload, (ours.root(), &talaria), &prompt)?, guarded)
+            let unfilled = unfilled(route, &event.r#type, ours.root(), &payload);
+            let body = with_prompt(route, event, &payload, (ours.root(), &talaria), &prompt)?;
+            (body, Remarks { guarded, unfilled })
         }
     };
     if body.len() > route.max_body_bytes {
@@ -106,7 +132,7 @@ pub(crate) fn request(
     for own in &route.headers {
         insert(&mut headers, &own.name, own.value.expose_secret())?;
     }
-    Ok(HermesRequest { headers, body, guarded })
+    Ok(HermesRequest { headers, body, remarks })
 }
 
 /// The request of a [`handshake`].
@@ -116,7 +142,7 @@ pub(crate) fn handshake(route: &Route, key: &str, signing: Signing) -> Result<He
     for own in &route.headers {
         insert(&mut headers, &own.name, own.value.expose_secret())?;
     }
-    Ok(HermesRequest { headers, body: Bytes::from_static(handshake::BODY), guarded: Vec::new() })
+    Ok(HermesRequest { headers, body: Bytes::from_static(handshake::BODY), remarks: Remarks::default() })
 }
 
 /// The member `talaria` of the body, whose values are also those of tokens.
@@ -308,11 +334,41 @@ mod tests {
         assert_eq!(body["extra"]["link"], "https://h/media/AQ-0");
         let prompt = body["prompt"].as_str().unwrap();
         assert!(prompt.starts_with("See https://h/media/AQ-0 of [") && prompt.contains("AQ-1"), "{prompt}");
-        assert!(request.guarded.is_empty());
+        assert_eq!(request.remarks, Remarks::default());
         // Another event leaves the token as it is written.
         let without = make(keys, &Event { media_urls: Vec::new(), ..event }).unwrap();
-        let without = String::from_utf8_lossy(&without.body).into_owned();
+        let (without, remarks) = (String::from_utf8_lossy(&without.body).into_owned(), without.remarks);
         assert!(without.contains("See {talaria.media.url}") && !without.contains("\"media\""), "{without}");
+        assert_eq!(remarks.unfilled, ["talaria.media.files", "talaria.media.url"], "once each");
+    }
+
+    #[test]
+    fn a_context_key_that_the_job_lacks_is_noted() {
+        let route = test_config::route(
+            "prompt: '{talaria.job.context.chat} {talaria.route} {data.nothing}'\nextra: {chat_id: \
+             '{talaria.job.context.chat_id}', n: 5}",
+        );
+        let event = event(BODY);
+        let id = DeliveryId::new(event.id.parse().unwrap(), &route.name);
+        let task = DeliveryTask {
+            delivery_id: id.to_string(),
+            route: route.name.clone(),
+            ..DeliveryTask::default()
+        };
+        let unfilled = |context: &[&str]| {
+            let context = context.iter().map(|key| ((*key).to_owned(), "1".to_owned())).collect();
+            let job = Job { context, ..Job::default() };
+            let signing = Signing { secret: 0, now: now() };
+            let made = request(&route, &event, &task, id, Some(&job), TRACE, signing).unwrap();
+            made.remarks.unfilled
+        };
+        assert_eq!(unfilled(&[]), ["talaria.job.context.chat", "talaria.job.context.chat_id"]);
+        assert_eq!(unfilled(&["chat"]), ["talaria.job.context.chat_id"]);
+        assert_eq!(
+            unfilled(&["chat", "chat_id"]),
+            Vec::<String>::new(),
+            "those of the payload are not listed"
+        );
     }
 
     #[test]
@@ -394,7 +450,7 @@ mod tests {
     fn the_guards_changes_are_in_the_request() {
         let request =
             make("prompt: '{data.error}'", &event(r#"{"data":{"error":"/restart @file:x"}}"#)).unwrap();
-        assert_eq!(request.guarded.len(), 2);
+        assert_eq!(request.remarks.guarded.len(), 2);
         let read = parse(&request.body).unwrap();
         assert_eq!(read.root().get("prompt").unwrap().as_str(), Some("> /restart @ file:x"));
     }

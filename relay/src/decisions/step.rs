@@ -154,7 +154,10 @@ mod tests {
     #[test]
     fn a_fault_of_an_old_configuration_is_retried_at_once_and_shuts_nothing() {
         use crate::{
-            decisions::exchange::{Answer, Exchange, Timings},
+            decisions::{
+                exchange::{Answer, Exchange, Timings},
+                prepare::Remarks,
+            },
             test_config::route,
         };
         let now = Timestamp::from_second(1_777_000_000).unwrap();
@@ -163,8 +166,8 @@ mod tests {
         let route = route("");
         let after = |status, retry_after| {
             let exchange = Exchange::Answered(Answer { status, retry_after, ..Answer::default() });
-            let (timings, guarded) = (Timings::default(), Vec::new());
-            let sent = Sent { started_at: now, took: Duration::ZERO, exchange, timings, secret: 0, guarded };
+            let (timings, remarks) = (Timings::default(), Remarks::default());
+            let sent = Sent { started_at: now, took: Duration::ZERO, exchange, timings, secret: 0, remarks };
             let in_hand = InHand { task: &task, id, route: &route, age_from: now };
             let (conclusion, change) = after(in_hand, sent, None, now, 0.5);
             assert_eq!(change, None);

@@ -21,8 +21,7 @@ pub(crate) enum Command {
     StartJob(Box<StartJob>),
     StopJob {
         id: String,
-        by: String,
-        reason: String,
+        audit: AuditInfo,
     },
     /// Of a shut route, now.
     Probe {

@@ -19,6 +19,8 @@ pub(crate) enum Beginning {
     Delivery(IdBeginning),
     /// At OpenRouter.
     Job(String),
+    /// "job_…": submitted or tracked here.
+    SubmittedJob(String),
     ReplayJob(String),
 }
 
@@ -72,6 +74,7 @@ pub(crate) fn ids(
             Ok(())
         })?,
         Beginning::Job(job) => jobs(connection, job, visible, &mut found)?,
+        Beginning::SubmittedJob(id) => submitted_jobs(connection, id, visible, &mut found)?,
         Beginning::ReplayJob(id) => {
             for job in all_jobs(connection, visible.partitions)? {
                 if job.id.starts_with(id) && (visible.job)(&job) {
@@ -139,6 +142,28 @@ fn jobs(
         let event: Event = message(row, 0)?;
         if event.job_id.starts_with(beginning) && (visible.tenant)(&event.tenant) {
             found.add(known(&event.job_id));
+        }
+    }
+    Ok(())
+}
+
+/// Jobs that were submitted or tracked here.
+fn submitted_jobs(
+    connection: &Connection,
+    beginning: &str,
+    visible: &Visible<'_>,
+    found: &mut FoundIds,
+) -> rusqlite::Result<()> {
+    // No id has the last character of Unicode, so all with the beginning are before it.
+    let select = "SELECT id, tenant FROM jobs WHERE id >= ?1 AND id < ?1 || char(0x10ffff) ORDER BY id";
+    let mut statement = connection.prepare_cached(select)?;
+    let mut rows = statement.query([beginning])?;
+    while !found.is_enough()
+        && let Some(row) = rows.next()?
+    {
+        let tenant: String = row.get(1)?;
+        if (visible.tenant)(&tenant) {
+            found.add(KnownId { id: row.get(0)?, tenant, route: String::new() });
         }
     }
     Ok(())

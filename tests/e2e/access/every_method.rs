@@ -147,7 +147,7 @@ fn ways(method: &str, own: &Known, others: &Known, of_all: &str) -> Vec<Asked> {
             ..Default::default()
         }),
         "ListIds" => {
-            use BeginsWith::{DeliveryId, EventId, JobId, ReplayJobId};
+            use BeginsWith::{DeliveryId, EventId, JobId, ReplayJobId, SubmittedJobId};
             let with = |begins_with| ListIdsRequest { begins_with: Some(begins_with), ..Default::default() };
             let mut ways =
                 by_name(|tenant| ListIdsRequest { tenant: tenant.into(), ..with(EventId("evt_".into())) });
@@ -159,6 +159,8 @@ fn ways(method: &str, own: &Known, others: &Known, of_all: &str) -> Vec<Asked> {
                 JobId("globex".into()),
                 JobId("globex job".into()),
                 JobId("s".into()),
+                SubmittedJobId("job_".into()),
+                SubmittedJobId(others.tracked.clone()),
                 ReplayJobId("rpl_".into()),
                 ReplayJobId(others.job.clone()),
                 ReplayJobId(of_all.into()),

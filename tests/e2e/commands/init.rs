@@ -92,6 +92,24 @@ async fn the_written_configuration_works_unchanged() {
 }
 
 #[test]
+fn what_jobs_need_is_there_and_only_has_to_be_uncommented() {
+    let directory = tempfile::tempdir().unwrap();
+    let directory = directory.path();
+    works(directory, &["init", "--public-url", "https://hooks.example.com"]);
+    let path = directory.join("talaria.yaml");
+    let mut text = fs::read_to_string(&path).unwrap();
+    for key in ["api_key: {file: secrets/me-api-key}", "budget: {", "media: {mode: link}"] {
+        assert!(text.contains(&format!("# {key}")), "{key}: {text}");
+        text = text.replace(&format!("# {key}"), key);
+    }
+    let key = directory.join("secrets/me-api-key");
+    fs::write(&key, "sk-or-v1-of-a-test").unwrap();
+    fs::set_permissions(key, fs::Permissions::from_mode(0o600)).unwrap();
+    fs::write(&path, text).unwrap();
+    assert_eq!(works(directory, &["check"]), "./talaria.yaml is valid: 1 tenant, 1 route\n");
+}
+
+#[test]
 fn init_refuses_wrong_urls_and_suggests_right_ones() {
     let directory = tempfile::tempdir().unwrap();
     for (args, expected) in [

@@ -23,6 +23,16 @@ fn render_previews_the_prompt_of_a_route() {
     assert!(err(&output).contains("guard: a leading / defused"), "{}", err(&output));
     let output = run_with_input(directory, &["render", "acme/r", "--payload", "-", "--no-guard"], steering);
     assert_eq!(out(&output), "/stop @diff {data.id} on t\n");
+    assert!(err(&output).contains("template: {data.id} has no value in this payload"), "{}", err(&output));
+    let ours = ["render", "--template", "{talaria.job.context.chat_id} {talaria.route} {data.id}"];
+    let output = run(directory, &ours);
+    let notes = err(&output);
+    assert!(
+        notes.contains("{talaria.job.context.chat_id} gets its value with the delivery, if that has one"),
+        "{notes}"
+    );
+    assert!(notes.contains("{talaria.route} gets its value with the delivery\n"), "{notes}");
+    assert!(!notes.contains("{data.id}"), "{notes}");
     let output =
         run_with_input(directory, &["render", "--template", "{a}", "--payload", "-"], br#"{"a":[1.0]}"#);
     assert_eq!(out(&output), "[\n  1.0\n]\n");

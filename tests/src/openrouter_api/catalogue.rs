@@ -23,7 +23,7 @@ pub fn models() -> Value {
         },
         {
             "id": "bytedance/seedance-2.0", "canonical_slug": "bytedance/seedance-2.0", "name": "ByteDance: Seedance 2.0",
-            "created": 1_767_225_600, "supported_resolutions": ["480p", "720p"], "supported_aspect_ratios": landscape,
+            "created": 1_767_225_600, "supported_resolutions": ["480p", "720p", "1080p"], "supported_aspect_ratios": landscape,
             "supported_sizes": ["864x480", "480x864", "1280x720", "720x1280"], "supported_durations": [4, 5, 10],
             "supported_frame_images": ["first_frame", "last_frame"], "upscale_factor": null, "creativity": null,
             "generate_audio": true, "seed": false, "allowed_passthrough_parameters": [],

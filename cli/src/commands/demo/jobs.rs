@@ -6,15 +6,15 @@ use crate::{
     callback::{payload, post},
     client::ask,
     print::{
-        BOLD, DIM,
+        BOLD, DIM, Screen,
         job::{has_ended, show, state_line},
-        money::dollars,
     },
     standin::openrouter::{MODEL, StandIn},
 };
 use anyhow::{Context as _, anyhow};
 use jiff::Timestamp;
 use secrecy::SecretString;
+use talaria_core::money::dollars;
 use talaria_proto::v1::{
     Job, JobState, SubmitJobRequest, VideoRequest, WatchJobRequest, job_service_client::JobServiceClient,
 };
@@ -74,7 +74,7 @@ async fn ended(relay: &mut JobServiceClient<Channel>, job: &Job) -> Result<(), F
     }
     print_line(format_args!(""))?;
     let mut out = anstream::stdout().lock();
-    show(&mut out, &last)?;
+    show(&mut out, &last, Screen::stdout(false))?;
     drop(out);
     print_line(format_args!(""))?;
     if last.state() == JobState::Completed {

@@ -5,18 +5,20 @@ use crate::{
     Failure,
     args::Status,
     client::{self, JobClient, StatusClient, ask, ids},
-    print::{self, Screen, delivery::conflict, job::show as show_ledger},
+    print::{
+        self, Screen,
+        delivery::conflict,
+        job::{note_missing_event, show as show_ledger},
+        wrapped,
+    },
 };
 use std::{
     io::{self, Write as _},
     path::Path,
 };
-use talaria_core::short_id::is_job;
 use talaria_proto::v1::{
-    DeliveryFilter, EventConflict, GetJobRequest, Job, ListDeliveriesResponse, ListEventsRequest,
-    ListEventsResponse,
+    DeliveryFilter, EventConflict, Job, ListDeliveriesResponse, ListEventsRequest, ListEventsResponse,
 };
-use tonic::Code;
 
 /// All that is known of a job.
 struct Found {
@@ -33,18 +35,9 @@ pub(super) async fn show(
     id: &str,
     args: &Status,
 ) -> Result<(), Failure> {
+    let id = ids::job(relay, id, args.filter.tenant.as_deref()).await?;
     let mut jobs = client::jobs(&args.ask, config).await?;
-    let mut id =
-        if is_job(id) { id.to_owned() } else { ids::job(relay, id, args.filter.tenant.as_deref()).await? };
-    let mut found = find(relay, &mut jobs, &id, args).await?;
-    if found.is_nothing() && !is_job(&id) {
-        // The id of a job that was submitted here may be shortened, too.
-        let whole = ids::submitted_job(&mut jobs, &id).await?;
-        if is_job(&whole) {
-            id = whole;
-            found = find(relay, &mut jobs, &id, args).await?;
-        }
-    }
+    let found = find(relay, &mut jobs, &id, args).await?;
     if found.is_nothing() {
         return Err(unknown(&id, found.events.incomplete));
     }
@@ -69,7 +62,7 @@ async fn find(
     id: &str,
     args: &Status,
 ) -> Result<Found, Failure> {
-    let ledger = ledger(jobs, id, args).await?;
+    let ledger = client::ledger(jobs, id, args.filter.tenant.as_deref()).await?;
     let mut filter = DeliveryFilter { job_id: id.to_owned(), ..DeliveryFilter::from(&args.filter) };
     if let Some(job) = &ledger {
         // Another tenant may have a job of the same id at OpenRouter.
@@ -103,22 +96,6 @@ async fn find(
     Ok(found)
 }
 
-/// The ledger of a job; `None` for a job that was only called back.
-async fn ledger(jobs: &mut JobClient, id: &str, args: &Status) -> Result<Option<Job>, Failure> {
-    let tenant = args.filter.tenant.clone().unwrap_or_default();
-    match jobs.get_job(GetJobRequest { job_id: id.to_owned(), tenant }).await {
-        Ok(answer) => Ok(answer.into_inner().job),
-        // While partitions are missing, events of the job may be known all the same. An older relay has no ledgers.
-        Err(status)
-            if matches!(status.code(), Code::NotFound | Code::Unimplemented | Code::Unavailable)
-                && !is_job(id) =>
-        {
-            Ok(None)
-        }
-        Err(status) => Err(status.into()),
-    }
-}
-
 impl Found {
     fn is_nothing(&self) -> bool {
         self.ledger.is_none() && self.events.events.is_empty()
@@ -139,18 +116,16 @@ impl Found {
         print::warn_if_incomplete(self.deliveries.incomplete)?;
         let (events, mut out) = (&self.events.events, anstream::stdout());
         if let Some(job) = &self.ledger {
-            show_ledger(&mut out, job)?;
+            show_ledger(&mut out, job, screen)?;
             if events.is_empty() {
-                if !job.event_id.is_empty() {
-                    writeln!(out, "  its event waits to be planned, or is not kept any more")?;
-                }
-                return Ok(());
+                return Ok(note_missing_event(&mut out, job)?);
             }
             writeln!(out)?;
         }
         tables::events(events, screen)?;
         for found in &self.conflicts {
-            writeln!(out, "{}: {}", screen.id(&found.event_id), conflict(found))?;
+            let line = format!("{}: {}", screen.id(&found.event_id), conflict(found));
+            writeln!(out, "{}", wrapped(&line, screen))?;
         }
         writeln!(out)?;
         Ok(tables::deliveries(&self.deliveries, screen)?)

@@ -7,8 +7,9 @@ use crate::{
         outage::{Outage, is_temporary},
     },
     print::{
-        self, DIM,
+        self, DIM, Screen,
         job::{has_ended, state_line},
+        wrapped,
     },
 };
 use jiff::Timestamp;
@@ -52,8 +53,9 @@ async fn follow(relay: &mut JobClient, job: &mut Job, is_silent: bool) -> Result
                     let line = state_line(job);
                     if !is_silent && line != shown {
                         let at = print::moment(Timestamp::now());
+                        let row = format!("  {DIM}{at}{DIM:#}  {line}");
                         let mut out = anstream::stdout().lock();
-                        writeln!(out, "  {DIM}{at}{DIM:#}  {line}")?;
+                        writeln!(out, "{}", wrapped(&row, Screen::stdout(false)))?;
                         out.flush()?;
                     }
                     shown = line;

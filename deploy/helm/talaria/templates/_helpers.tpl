@@ -38,6 +38,13 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version }}
 {{- if and (include "talaria.isHa" .) .Values.nats.bundled }}true{{ end -}}
 {{- end -}}
 
+{{/* A tenant has jobs at OpenRouter, which ingresses submit and poll. */}}
+{{- define "talaria.hasJobs" -}}
+{{- range .Values.config.tenants -}}
+{{- with . -}}{{- with .openrouter -}}{{- if .api_key -}}true{{- end -}}{{- end -}}{{- end -}}
+{{- end -}}
+{{- end -}}
+
 {{/* talaria.yaml: what this chart knows, and before it what the values say. */}}
 {{- define "talaria.config" -}}
 {{- /* Controllers and gateways come from the cluster's own addresses, and say whose a request is. */ -}}

@@ -1,5 +1,8 @@
 use super::*;
-use crate::decisions::exchange::{Answer, Exchange, Timings};
+use crate::decisions::{
+    exchange::{Answer, Exchange, Timings},
+    prepare::Remarks,
+};
 use talaria_core::id::EventId;
 use talaria_core::time::after;
 
@@ -40,7 +43,7 @@ fn run(
         exchange: Exchange::Answered(Answer { status: 200, ..Answer::default() }),
         timings: Timings { reused: true, ..Timings::default() },
         secret: 0,
-        guarded: vec![],
+        remarks: Remarks::default(),
     };
     let retry = retry();
     let timing = Timing {

@@ -1,7 +1,7 @@
 //! What a tenant may spend: by estimates before jobs have ended, and by OpenRouter's figures after it.
 
 use jiff::{Timestamp, ToSpan as _, civil::Date, tz::TimeZone};
-use talaria_core::config::Budget;
+use talaria_core::{config::Budget, money::dollars};
 use talaria_proto::{
     time::from_proto,
     v1::{Job, JobState},
@@ -61,12 +61,4 @@ fn day(at: Timestamp) -> Date {
 
 fn next_day(now: Timestamp) -> String {
     day(now).checked_add(1.day()).map_or_else(|_| "midnight".to_owned(), |day| format!("{day}T00:00:00Z"))
-}
-
-/// An amount with at least two decimals, and with more if it has them.
-pub(crate) fn dollars(micros: i64) -> String {
-    let (sign, micros) = (if micros < 0 { "-" } else { "" }, micros.unsigned_abs());
-    let decimals = format!("{:06}", micros % 1_000_000);
-    let kept = decimals.trim_end_matches('0').len().max(2);
-    format!("{sign}${}.{}", micros / 1_000_000, decimals.get(..kept).unwrap_or_default())
 }

@@ -36,7 +36,7 @@ fn route(url: &Url, timeout: Duration) -> Route {
 fn request() -> HermesRequest {
     let mut headers = HeaderMap::new();
     headers.insert("x-github-delivery", "d".parse().unwrap());
-    HermesRequest { headers, body: Bytes::from_static(b"{}"), guarded: vec![] }
+    HermesRequest { headers, body: Bytes::from_static(b"{}"), remarks: prepare::Remarks::default() }
 }
 
 async fn exchange(url: &Url, timeout: Duration) -> Exchange {

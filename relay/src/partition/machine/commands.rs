@@ -56,7 +56,7 @@ impl Machine {
                 self.push(replay::again(&task, &audit, now).into_record());
             }
             Command::StartJob(start) => self.start_job(*start, now)?,
-            Command::StopJob { id, by, reason } => self.stop_job(&id, &by, &reason, now)?,
+            Command::StopJob { id, audit } => self.stop_job(&id, &audit, now)?,
             Command::Probe { tenant, route, audit } => {
                 self.probe(&tenant, &route, &audit, now).map_err(NotDone::NoProbe)?;
             }

@@ -6,6 +6,7 @@
 use super::{Action, Machine};
 use crate::{
     decisions::{
+        audit::AuditInfo,
         conclude,
         job::{self, budget, files, poll},
     },
@@ -18,8 +19,8 @@ use talaria_core::{config, time::after};
 use talaria_proto::{
     time::from_proto,
     v1::{
-        Event, EventSource, FilesState, Job, JobFiles, JobSource, JobState, JobsForgotten, Polled, StartJob,
-        VideoRequest, kept, record::What, submitted::Outcome,
+        ControlKind, Event, EventSource, FilesState, Job, JobFiles, JobSource, JobState, JobsForgotten,
+        Polled, StartJob, VideoRequest, kept, record::What, submitted::Outcome,
     },
 };
 use talaria_telemetry::LogLimiter;
@@ -143,6 +144,8 @@ impl Machine {
             }
         }
         let job = job::begun(job, &settings.poll, now);
+        let kind = if video.is_some() { ControlKind::JobSubmitted } else { ControlKind::JobTracked };
+        let acted = AuditInfo::of_client(&job).job_action(now, kind, &job);
         if let Some(video) = video {
             self.submitting.insert(job.id.clone());
             self.actions.push(Action::Submit(Box::new(Submit {
@@ -153,22 +156,19 @@ impl Machine {
             })));
         }
         self.push_job(now, job);
+        self.push_what(now, 0, What::Acted(acted));
         Ok(())
     }
 
-    pub(super) fn stop_job(
-        &mut self,
-        id: &str,
-        by: &str,
-        reason: &str,
-        now: Timestamp,
-    ) -> Result<(), NotDone> {
+    pub(super) fn stop_job(&mut self, id: &str, audit: &AuditInfo, now: Timestamp) -> Result<(), NotDone> {
         let job = self.state.job(id).ok_or(NotDone::NotWaiting)?;
         if job.state() == JobState::Submitting {
             return Err(NotDone::UnderWay);
         }
-        let stopped = job::stopped(job, by, reason, now).ok_or(NotDone::NotWaiting)?;
+        let stopped = job::stopped(job, &audit.by, &audit.reason, now).ok_or(NotDone::NotWaiting)?;
+        let acted = audit.job_action(now, ControlKind::JobStopped, &stopped);
         self.push_job(now, stopped);
+        self.push_what(now, 0, What::Acted(acted));
         Ok(())
     }
 

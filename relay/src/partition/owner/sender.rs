@@ -77,10 +77,10 @@ impl Sender {
                     histogram!("talaria_first_attempt_seconds").record(lag);
                 }
                 span.set_attributes(|| attributes(task, route));
-                let guarded = request.guarded.clone();
+                let remarks = request.remarks.clone();
                 let (exchange, timings) = self.forwarder.exchange(route, request).await;
                 let took = start.elapsed();
-                Ok(Box::new(Sent { started_at, took, exchange, timings, secret: *secret, guarded }))
+                Ok(Box::new(Sent { started_at, took, exchange, timings, secret: *secret, remarks }))
             }
             Err(why) => {
                 span.fail("not_sent");

@@ -2,8 +2,15 @@
 
 use super::time;
 use crate::{
+    decisions::audit::AuditInfo,
     partition::handle::{Command, NotDone, Owner},
-    services::{access::Caller, cluster::Page, control::Operator, error::Error, local::Local},
+    services::{
+        access::Caller,
+        cluster::Page,
+        control::{self, Operator},
+        error::Error,
+        local::Local,
+    },
     view::jobs,
 };
 use talaria_proto::v1::{
@@ -106,13 +113,13 @@ impl Operator {
         caller: &Caller,
         request: StopJobRequest,
     ) -> Result<StopJobResponse, Error> {
-        let StopJobRequest { job_id, tenant, requested_by: by, reason } = request;
+        let StopJobRequest { job_id, tenant, requested_by, reason } = request;
+        let audit = control::request::audit(caller, &requested_by, &reason)?;
         caller.narrow(&tenant)?;
         let owner = self.local.owner_of(&tenant)?;
-        let command = Command::StopJob { id: job_id.clone(), by: by.clone(), reason: reason.clone() };
-        match owner.command(command).await {
+        match owner.command(Command::StopJob { id: job_id.clone(), audit: audit.clone() }).await {
             Ok(seq) => {
-                let token = &caller.token;
+                let AuditInfo { by, token, reason, .. } = &audit;
                 tracing::info!(job = job_id, tenant, by, token, reason, "job stopped");
                 self.wait_for_view(&owner, seq).await;
                 Ok(StopJobResponse { job: Some(for_clients(self.recorded(&owner, &job_id).await?)) })

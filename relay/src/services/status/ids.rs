@@ -31,9 +31,13 @@ fn beginning(request: &ListIdsRequest) -> Result<Beginning, Error> {
             IdBeginning::of_delivery(text).map(Beginning::Delivery).map_err(|error| refuse(text, error))
         }
         Some(BeginsWith::JobId(text)) if !text.is_empty() => Ok(Beginning::Job(text.clone())),
+        Some(BeginsWith::SubmittedJobId(text)) if !text.is_empty() => {
+            Ok(Beginning::SubmittedJob(text.clone()))
+        }
         Some(BeginsWith::ReplayJobId(text)) if !text.is_empty() => Ok(Beginning::ReplayJob(text.clone())),
         _ => Err(Error::Invalid(
-            "name what the ids begin with: event_id, delivery_id, job_id or replay_job_id".to_owned(),
+            "name what the ids begin with: event_id, delivery_id, job_id, submitted_job_id or replay_job_id"
+                .to_owned(),
         )),
     }
 }
@@ -123,13 +127,23 @@ mod tests {
 
     #[test]
     fn a_text_that_begins_no_id_is_refused() {
-        use BeginsWith::{DeliveryId, EventId, JobId, ReplayJobId};
+        use BeginsWith::{DeliveryId, EventId, JobId, ReplayJobId, SubmittedJobId};
         let of = |begins_with| beginning(&ListIdsRequest { begins_with, tenant: String::new() });
-        for wrong in [EventId("evt_1".into()), DeliveryId("evt_a".into()), JobId(String::new())] {
+        for wrong in [
+            EventId("evt_1".into()),
+            DeliveryId("evt_a".into()),
+            JobId(String::new()),
+            SubmittedJobId(String::new()),
+        ] {
             assert_eq!(of(Some(wrong)).unwrap_err().code(), tonic::Code::InvalidArgument);
         }
         assert!(of(None).unwrap_err().to_string().contains("delivery_id"));
-        for right in [EventId("evt_a".into()), DeliveryId("dlv_a-b".into()), ReplayJobId("rpl_x".into())] {
+        for right in [
+            EventId("evt_a".into()),
+            DeliveryId("dlv_a-b".into()),
+            SubmittedJobId("job_a".into()),
+            ReplayJobId("rpl_x".into()),
+        ] {
             assert!(of(Some(right)).is_ok());
         }
     }

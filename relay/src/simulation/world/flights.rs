@@ -2,7 +2,10 @@
 
 use super::{Flight, ON_ITS_WAY, RouteName, World};
 use crate::{
-    decisions::exchange::{Exchange, Sent, Timings},
+    decisions::{
+        exchange::{Exchange, Sent, Timings},
+        prepare::Remarks,
+    },
     partition::testing::{Attempt, Payload},
     simulation::agenda::{Happening, QUIET},
 };
@@ -102,8 +105,8 @@ impl World {
         let started_at = flight.started_at.saturating_add(ahead).unwrap();
         let took = since(self.now, flight.started_at);
         let exchange = flight.exchange.take().unwrap();
-        let (timings, guarded) = (Timings::default(), Vec::new());
-        let sent = Sent { started_at, took, exchange, timings, secret: 0, guarded };
+        let (timings, remarks) = (Timings::default(), Remarks::default());
+        let sent = Sent { started_at, took, exchange, timings, secret: 0, remarks };
         if !self.is_run(owner, run) {
             self.flights.remove(&number);
             return;

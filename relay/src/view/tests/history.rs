@@ -6,6 +6,7 @@ use crate::decisions::{
     classify::{Next, Verdict},
     conclude::{self, Timing},
     exchange::{Answer, Exchange, Sent, Timings},
+    prepare::Remarks,
     replay,
 };
 use jiff::Timestamp;
@@ -127,7 +128,7 @@ impl TestHistory {
             exchange: Exchange::Answered(Answer { status: 200, ..Answer::default() }),
             timings: Timings::default(),
             secret: 0,
-            guarded: vec![],
+            remarks: Remarks::default(),
         };
         let verdict = Verdict { outcome, detail: format!("{outcome:?}"), next };
         let retry = Retry {

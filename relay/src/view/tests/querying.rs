@@ -14,7 +14,7 @@ use talaria_proto::{
     time::to_proto,
     v1::{
         BreakerCause, BreakerState, ControlKind, DeliveryMoved, DeliveryRef, DeliveryStatus, DeliveryTask,
-        ReplayJob, ReplayJobState, record::What,
+        Job, ReplayJob, ReplayJobState, record::What,
     },
 };
 
@@ -103,6 +103,10 @@ async fn ids_are_found_by_their_beginnings() {
     let mut history = crowd();
     history.job("acme", "rpl_12", 50, 3, ReplayJobState::Running);
     history.job("other", "rpl_13", 50, 3, ReplayJobState::Done);
+    for (tenant, id) in [("acme", "job_ab2"), ("other", "job_ab3"), ("acme", "job_b")] {
+        let job = Job { id: id.into(), tenant: tenant.into(), ..Job::default() };
+        history.record(tenant, at(50), 0, What::Job(job));
+    }
     let (_kept, view) = view_of(&history).await;
     let list = async |beginning: Beginning, tenant: &'static str, max: usize| {
         let question = move |connection: &Connection| {
@@ -153,6 +157,13 @@ async fn ids_are_found_by_their_beginnings() {
     );
     assert_eq!(list(job("ob 19"), "", 9).await.0, Vec::<String>::new(), "it is a beginning");
     assert!(list(job("job"), "", 3).await.1, "there are more");
+
+    let submitted = |text: &str| Beginning::SubmittedJob(text.to_owned());
+    assert_eq!(list(submitted("job_ab"), "", 9).await, (vec!["job_ab2".into(), "job_ab3".into()], false));
+    assert_eq!(list(submitted("job_ab"), "other", 9).await.0, ["job_ab3"]);
+    assert_eq!(list(submitted("job_b"), "", 9).await.0, ["job_b"], "also a whole one");
+    assert_eq!(list(submitted("job_"), "", 1).await, (vec!["job_ab2".into()], true));
+    assert_eq!(list(submitted("job_c"), "", 9).await.0, Vec::<String>::new());
 
     let replay = |text: &str| Beginning::ReplayJob(text.to_owned());
     assert_eq!(list(replay("rpl_1"), "", 9).await.0, ["rpl_12", "rpl_13"]);
