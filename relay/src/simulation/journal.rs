@@ -34,6 +34,7 @@ pub(super) struct Journal {
     pub was_trimmed: bool,
     /// Deliveries of events that came again after they were forgotten.
     pub planned_again: HashSet<DeliveryId>,
+    pub forgotten_jobs: HashSet<String>,
     /// The last record of each job.
     pub jobs: HashMap<String, Job>,
     /// Repetitions with another body.
@@ -108,6 +109,7 @@ impl Journal {
                     assert_eq!(known.state, job.state, "a job goes on from its end");
                 }
             }
+            What::JobsForgotten(forgotten) => self.forgotten_jobs.extend(forgotten.job_ids.iter().cloned()),
             What::EventsForgotten(forgotten) => self.planned.retain(|_, seq| *seq >= forgotten.before),
             _ => {}
         }

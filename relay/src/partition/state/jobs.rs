@@ -100,11 +100,12 @@ impl Jobs {
         }
     }
 
-    /// The jobs that have ended and did not change at or after a time, unless a delivery of their event waits: its templates may
-    /// name the job's context.
+    /// The jobs that have ended, with their files, and did not change at or after a time, unless a delivery of their event waits: its
+    /// templates may name the job's context.
     pub(super) fn forgettable(&self, time: i64, waits: impl Fn(EventId) -> bool) -> Vec<Id> {
         let is_old = |kept: &&KeptJob| {
             !job::is_open(&kept.job)
+                && job::files::due(&kept.job).is_none()
                 && read(kept.job.changed_at.as_ref()) < time
                 && !kept.job.event_id.parse().is_ok_and(&waits)
         };
