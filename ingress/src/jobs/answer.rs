@@ -20,7 +20,7 @@ use talaria_telemetry::{
     LogLimiter,
     trace::{self, Kind},
 };
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, timeout};
 
 /// An API that a tenant may ask.
 type Api<'a> = &'a talaria_core::config::Api;
@@ -72,10 +72,8 @@ impl Jobs {
                 }
             })
         };
-        self.catalogue.listing(api, fetch).await.map_err(|why| {
-            let message = format!("OpenRouter cannot be asked for its models: {why}; ask again later");
-            not_asked(NotAskedKind::Unavailable, message)
-        })
+        let listing = self.catalogue.listing(api, fetch).await;
+        listing.map_err(|why| not_asked(NotAskedKind::Unavailable, why))
     }
 
     async fn submit(
@@ -92,15 +90,12 @@ impl Jobs {
         let invalid = |why| not_asked(NotAskedKind::Invalid, why);
         let video = fit(find(&listing.models, &video.model).map_err(invalid)?, &video);
         let start = Instant::now();
-        let submit = self.client.submit(api, &video, callback_url.as_deref());
-        let outcome = match timeout_at(deadline, submit).await {
-            Ok(Submitted { outcome: Some(outcome) }) => outcome,
-            Ok(Submitted { outcome: None }) => submitted::Outcome::Unknown("the outcome is missing".into()),
-            Err(_) => submitted::Outcome::Unknown("OpenRouter did not answer in time".into()),
-        };
+        let submitted = self.client.submit(api, &video, callback_url.as_deref(), deadline).await;
+        let missing = || submitted::Outcome::Unknown("the outcome is missing".into());
+        let outcome = submitted.outcome.unwrap_or_else(missing);
         let (label, job) = match &outcome {
             submitted::Outcome::Made(made) => ("ok", made.openrouter_id.as_str()),
-            submitted::Outcome::Refused(_) => ("refused", ""),
+            submitted::Outcome::Refused(_) | submitted::Outcome::NotSent(_) => ("refused", ""),
             submitted::Outcome::Unknown(_) => ("unknown", ""),
         };
         count("submit", label);
