@@ -43,10 +43,15 @@ SERVERS := 1
 SEED :=
 PROFILE := dev
 
+# What feeds the fuzz targets, and for how many seconds each.
+CARGO_FUZZ := 0.13.1
+TIME := 60
+FUZZ_TARGETS := $(basename $(notdir $(wildcard fuzz/fuzz_targets/*.rs)))
+
 # How many weeks `make simulate` lives through; one takes some two seconds of four cores.
 SEEDS := 1000
 
-.PHONY: help build test test-kubernetes test-nats test-stack stack-images chaos simulate lint manifests test-alerts fmt \
+.PHONY: help build test test-kubernetes test-nats test-stack stack-images chaos simulate fuzz lint manifests test-alerts fmt \
 	hermes nats nats-image demo bench bench-nats bench-engine clean
 
 help: ## Say what there is
@@ -90,6 +95,18 @@ stack-images: nats-image ## Build the images of deploy/compose.yaml
 simulate: ## Live through simulated weeks, SEEDS=1000 of them
 	TALARIA_SEEDS=$(SEEDS) TALARIA_TEST_SEED=$(SEED) $(CARGO) test --release --locked --package talaria-relay --lib \
 	simulation:: -- --nocapture
+
+# RUSTC_BOOTSTRAP lets this compiler use its sanitizer, which is not stable. New inputs stay under target/.
+fuzz: $(TOOLS)/.cargo-fuzz-$(CARGO_FUZZ) ## Feed any bytes to each parser of what comes in, for TIME=60 seconds
+	@for target in $(FUZZ_TARGETS); do \
+	echo "== $$target, for $(TIME) s" && mkdir -p target/fuzz/corpus/$$target && \
+	PATH="$(CURDIR)/$(TOOLS)/bin:$$PATH" RUSTC_BOOTSTRAP=1 $(CARGO) fuzz run --target-dir target/fuzz $$target \
+	target/fuzz/corpus/$$target fuzz/corpus/$$target -- -max_total_time=$(TIME) -print_final_stats=1 || exit; \
+	done
+
+$(TOOLS)/.cargo-fuzz-$(CARGO_FUZZ):
+	$(CARGO) install --quiet --locked --root $(TOOLS) --version $(CARGO_FUZZ) cargo-fuzz
+	touch $@
 
 hermes: $(VENV)/.installed ## Install the real Hermes for the tests, under target/
 

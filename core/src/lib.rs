@@ -2,7 +2,7 @@
 //!
 //! All items are values or decisions about values; callers pass the bytes and the time.
 //!
-//! - [`openrouter`]: the signatures and payloads of callbacks.
+//! - [`openrouter`]: the signatures, payloads and paths of callbacks.
 //! - [`id`]: the ids of events, deliveries and quarantined callbacks. [`short_id`]: their short forms for people.
 //! - [`hermes`]: Hermes' templates, filters and signatures, exactly.
 //! - [`json`]: JSON with Python's semantics, for the exactness of [`hermes`].

@@ -54,6 +54,8 @@ pub(crate) enum NotAccepted {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Why {
     UnknownTenant,
+    /// The tenant has no secrets. Its callbacks are handled as those of an unknown one.
+    OnlyPolls,
     Signature(SignatureFault),
 }
 
@@ -72,7 +74,8 @@ pub(crate) fn accept(
     tenants: &BTreeMap<String, Arc<Tenant>>,
     callback: Callback<'_>,
 ) -> Result<Event, NotAccepted> {
-    let tenant = tenants.get(callback.tenant);
+    let named = tenants.get(callback.tenant);
+    let tenant = named.filter(|tenant| !tenant.only_polls());
     let (secrets, tolerance) =
         tenant.map_or((DUMMY.as_slice(), DEFAULT_TOLERANCE), |tenant| (&tenant.secrets, tenant.tolerance));
     let verify = |signature: &Signature<'_>, secrets| {
@@ -90,6 +93,7 @@ pub(crate) fn accept(
     let why = match (tenant, verified) {
         (Some(_), Ok(())) => return normalize(callback),
         (Some(_), Err(fault)) => Why::Signature(fault),
+        (None, _) if named.is_some() => Why::OnlyPolls,
         (None, _) => Why::UnknownTenant,
     };
     // For known and unknown tenants, so that the time does not reveal which one it is.
@@ -210,12 +214,11 @@ mod tests {
 
     fn tenants() -> BTreeMap<String, Arc<Tenant>> {
         let tenant = |name: &str, secrets: &[&str]| {
-            let secrets = secrets.iter().map(|secret| SecretString::from(*secret)).collect();
             let tenant = Tenant {
                 name: name.into(),
-                secrets,
+                secrets: secrets.iter().map(|secret| SecretString::from(*secret)).collect(),
                 unread: Vec::new(),
-                secret_origin: SecretOrigin::Env("X".into()),
+                secret_origin: secrets.first().map(|_| SecretOrigin::Env("X".into())),
                 tolerance: Duration::from_secs(60),
                 jobs: None,
                 media: None,
@@ -223,7 +226,7 @@ mod tests {
             };
             (name.to_owned(), Arc::new(tenant))
         };
-        [tenant("acme", &["old", "new"]), tenant("other", &["theirs"])].into()
+        [tenant("acme", &["old", "new"]), tenant("other", &["theirs"]), tenant("polls", &[])].into()
     }
 
     fn decide(tenant: &str, secret: &str, body: &str, age: Duration) -> Result<Event, NotAccepted> {
@@ -282,6 +285,9 @@ mod tests {
         assert_eq!(why("nobody", "old", 61), Why::UnknownTenant, "a stale signature proves nothing");
         assert_eq!(why("acme", "guessed", 0), Why::Signature(SignatureFault::Mismatch));
         assert_eq!(why("acme", "old", 61), Why::Signature(SignatureFault::Stale));
+        for secret in ["guessed", "nobody's", ""] {
+            assert_eq!(why("polls", secret, 0), Why::OnlyPolls, "nothing verifies a callback of it");
+        }
         let unsigned = Callback {
             tenant: "acme",
             token: "",

@@ -11,7 +11,7 @@ use crate::{
     limits::{Admission, Limit, Limits},
     listener::Unserved,
     media,
-    path::{self, CallbackPath},
+    path::without_token,
     problem::Problem,
     reason::Reason,
     refusal_log::RefusalLog,
@@ -37,6 +37,7 @@ use talaria_core::{
     config::Config,
     openrouter::{
         IDEMPOTENCY_KEY_HEADER,
+        path::{self, CallbackPath},
         signature::{self, Signature},
     },
     time::since,
@@ -100,7 +101,7 @@ impl Asked<'_> {
     }
 
     fn refused<'r>(&'r self, tenant: &'r str, reason: Reason, problem: &Problem) -> Refused<'r> {
-        let (client, path) = (self.client.address, path::without_token(self.head.uri.path()));
+        let (client, path) = (self.client.address, without_token(self.head.uri.path()));
         Refused { reason, tenant, client, path, status: problem.status().as_u16() }
     }
 }

@@ -18,7 +18,7 @@
 //! - [`refusal_log`]: the rate limit of log lines about refusals.
 //! - [`accept`]: the pure decision about a callback's signature and event.
 //! - [`body`]: reading a body within its limit and its deadline.
-//! - [`path`]: the paths of callbacks.
+//! - [`path`]: paths in logs.
 //! - [`callback`]: `POST /callbacks/{tenant}`, which uses all of these.
 //! - [`reason`]: the reasons of refusals; [`refusals`]: the refusals of the last hour, announced to relays.
 //! - [`jobs`]: the answers to relays' questions about OpenRouter: models, submits, polls.

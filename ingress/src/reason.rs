@@ -45,6 +45,7 @@ impl Reason {
             Self::WrongPath => "wrong_path",
             Self::WrongMethod => "wrong_method",
             Self::Unauthorized(Why::UnknownTenant) => "unknown_tenant",
+            Self::Unauthorized(Why::OnlyPolls) => "only_polls",
             Self::Unauthorized(Why::Signature(fault)) => fault.label(),
             Self::Misdirected => "misdirected",
             Self::NoSecret => "no_secret",
@@ -67,6 +68,7 @@ impl Reason {
             Self::WrongPath => "the path is no callback's",
             Self::WrongMethod => "it was not a POST",
             Self::Unauthorized(Why::UnknownTenant) => "there is no tenant of that name",
+            Self::Unauthorized(Why::OnlyPolls) => "the tenant only polls: it has no openrouter.secrets",
             Self::Unauthorized(Why::Signature(fault)) => match fault {
                 SignatureFault::Missing => "it is not signed",
                 SignatureFault::Malformed => "the signature header cannot be read",

@@ -231,7 +231,7 @@ mod tests {
             name: "acme".into(),
             secrets: Vec::new(),
             unread: vec![problem],
-            secret_origin: SecretOrigin::Env("X".into()),
+            secret_origin: Some(SecretOrigin::Env("X".into())),
             tolerance: Duration::from_secs(60),
             jobs: None,
             media: None,

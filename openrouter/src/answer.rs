@@ -8,7 +8,7 @@
 //!
 //! or a page of a proxy. Only messages are quoted: other members, such as `user_id`, are about the account.
 
-use crate::quote::quote;
+use crate::quote::{Hidden, quote};
 use std::time::Duration;
 use talaria_core::json::{Value, parse};
 use talaria_outbound::{Answer, CutShort};
@@ -92,12 +92,13 @@ pub(crate) fn retry_after(answer: &Answer) -> Option<Duration> {
     answer.retry_after.or_else(|| error(&answer.body).retry_after)
 }
 
-/// An answer in a few words: its status, and the message or the kind of its body.
-pub(crate) fn describe(answer: &Answer, hidden: &[&str]) -> String {
+/// The status and the message, or the kind of the body, to stand after a verdict: " (402): Insufficient credits". No full stop is at
+/// the end, because advice may follow.
+pub(crate) fn said(answer: &Answer, hidden: &Hidden<'_>) -> String {
     let status = answer.status;
     match error(&answer.body).message {
-        Some(message) => format!("{status}: {}", quote(&message, hidden)),
-        None => format!("{status} with {}", kind(answer)),
+        Some(message) => format!(" ({status}): {}", hidden.quote(message.trim().trim_end_matches('.'))),
+        None => format!(" ({status}, with {})", kind(answer)),
     }
 }
 
@@ -107,7 +108,7 @@ pub(crate) fn kind(answer: &Answer) -> String {
     match &answer.cut_short {
         Some(CutShort::TooLong(bytes)) => return format!("a body of more than {bytes} bytes"),
         Some(CutShort::BrokenOff(_)) => return "a body that broke off".into(),
-        Some(CutShort::Unreadable(why)) => return format!("a body that cannot be read: {}", quote(why, &[])),
+        Some(CutShort::Unreadable(why)) => return format!("a body that cannot be read: {}", quote(why)),
         None => {}
     }
     if start.is_empty() {
@@ -135,31 +136,31 @@ mod tests {
             (
                 400,
                 r#"{"error":{"code":400,"message":"Model X does not exist","metadata":null},"user_id":"user_SECRET"}"#,
-                "400: Model X does not exist",
+                " (400): Model X does not exist",
             ),
-            (500, r#"{"error":"down"}"#, "500: down"),
-            (500, r#"{"message":"down"}"#, "500: down"),
+            (500, r#"{"error":"down"}"#, " (500): down"),
+            (500, r#"{"message":"down"}"#, " (500): down"),
             (
                 400,
                 r#"{"success":false,"error":{"name":"ZodError","message":"[{\"code\":\"invalid_type\",\"path\":[\"frame_images\",0,\"type\"],\"message\":\"Required\"},{\"path\":[],\"message\":\"Bad\"}]"}}"#,
-                "400: frame_images.0.type: Required; Bad",
+                " (400): frame_images.0.type: Required; Bad",
             ),
             (
                 400,
                 r#"{"success":false,"error":{"name":"ZodError","message":"not a list"}}"#,
-                "400: not a list",
+                " (400): not a list",
             ),
-            (404, "", "404 with an empty body"),
-            (502, "<html><title>Bad gateway</title>", "502 with a page instead of JSON"),
-            (500, "oops", "500 with a body that is not JSON"),
-            (500, r#"{"user_id":"user_SECRET"}"#, "500 with JSON without a message"),
-            (500, r#"{"error":{"message":5}}"#, "500 with JSON without a message"),
-            (500, r#"{"error":{"message":"  "}}"#, "500 with JSON without a message"),
+            (404, "", " (404, with an empty body)"),
+            (502, "<html><title>Bad gateway</title>", " (502, with a page instead of JSON)"),
+            (500, "oops", " (500, with a body that is not JSON)"),
+            (500, r#"{"user_id":"user_SECRET"}"#, " (500, with JSON without a message)"),
+            (500, r#"{"error":{"message":5}}"#, " (500, with JSON without a message)"),
+            (500, r#"{"error":{"message":"  "}}"#, " (500, with JSON without a message)"),
         ] {
-            assert_eq!(describe(&answer(status, body), &[]), expected, "{body}");
+            assert_eq!(said(&answer(status, body), &Hidden::default()), expected, "{body}");
         }
         let cut = Answer { cut_short: Some(CutShort::BrokenOff("reset".into())), ..answer(500, "{") };
-        assert_eq!(describe(&cut, &[]), "500 with a body that broke off");
+        assert_eq!(said(&cut, &Hidden::default()), " (500, with a body that broke off)");
     }
 
     #[test]
@@ -181,7 +182,8 @@ mod tests {
 
     #[test]
     fn a_prompt_that_a_message_repeats_is_hidden() {
-        let refused = answer(403, r#"{"error":{"message":"Flagged: 'a very private prompt'"}}"#);
-        assert_eq!(describe(&refused, &["a very private prompt"]), "403: Flagged: '(hidden)'");
+        let refused = answer(403, r#"{"error":{"message":"Flagged: 'a very private prompt'."}}"#);
+        let hidden = Hidden { prompt: "a very private prompt", ..Hidden::default() };
+        assert_eq!(said(&refused, &hidden), " (403): Flagged: '(hidden)'");
     }
 }

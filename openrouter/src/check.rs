@@ -228,7 +228,7 @@ fn features(model: &VideoModel, video: &VideoRequest) -> Result<(), String> {
 }
 
 fn quoted(text: &str) -> String {
-    format!("\"{}\"", quote(text, &[]))
+    format!("\"{}\"", quote(text))
 }
 
 #[cfg(test)]

@@ -9,10 +9,10 @@ mod content;
 pub use content::{Content, ContentError, known_type};
 
 use crate::{
-    answer::describe,
+    answer::said,
     models::{self, VideoModel},
     poll::{self, Job, Polling, Reading},
-    quote::quote,
+    quote::{Hidden, quote},
     request,
     submit::{self, Again, Try},
 };
@@ -29,7 +29,7 @@ use thiserror::Error;
 use tokio::time::{Instant, sleep};
 
 /// From the start to the end of the answer. A submit takes 3 seconds, and the providers behind it are slower at times.
-const SUBMIT_TIMEOUT: Duration = Duration::from_secs(60);
+pub(crate) const SUBMIT_TIMEOUT: Duration = Duration::from_secs(60);
 const TIMEOUT: Duration = Duration::from_secs(20);
 
 /// In bytes.
@@ -81,7 +81,6 @@ impl Client {
     /// The models that make videos.
     pub async fn models(&self, api: &Api) -> Result<Vec<VideoModel>, CallError> {
         let call = Call { timeout: TIMEOUT, largest: LARGEST_CATALOGUE, ..Call::get("videos/models") };
-        let hidden = [api.key.expose_secret()];
         let failed = |message: String| CallError { message, retry_after: None };
         match self.exchange(api, call).await {
             Exchange::NotAllowed(why) | Exchange::NotSent(why) => {
@@ -89,34 +88,42 @@ impl Client {
             }
             Exchange::Lost(why) => Err(failed(format!("OpenRouter's list of models was lost: {why}"))),
             Exchange::Answered(answer) if answer.status != 200 => Err(CallError {
-                message: format!("OpenRouter gives no list of models: {}", describe(&answer, &hidden)),
+                message: format!("OpenRouter gives no list of models{}", said(&answer, &of_key(api))),
                 retry_after: crate::answer::retry_after(&answer),
             }),
             Exchange::Answered(answer) => match &answer.cut_short {
                 None => models::read(&answer.body).map_err(failed),
                 Some(CutShort::TooLong(bytes)) => {
-                    Err(failed(format!("the list of models is longer than {bytes} bytes")))
+                    Err(failed(format!("OpenRouter's list of models is longer than {bytes} bytes")))
                 }
-                Some(cut) => Err(failed(format!("the list of models is not whole: {cut}"))),
+                Some(cut) => Err(failed(format!("OpenRouter's list of models is not whole: {cut}"))),
             },
         }
     }
 
-    /// Submits a job, once. Repeats only a request of which certainly no job was made.
-    pub async fn submit(&self, api: &Api, video: &VideoRequest, callback_url: Option<&str>) -> Submitted {
+    /// Submits a job, once, until the deadline. Repeats only a request of which certainly no job was made.
+    pub async fn submit(
+        &self,
+        api: &Api,
+        video: &VideoRequest,
+        callback_url: Option<&str>,
+        deadline: Instant,
+    ) -> Submitted {
         let body = match request::body(video, callback_url) {
             Ok(body) => Bytes::from(body),
             Err(why) => return submit::outcome(Try::Refused { why, again: Again::Never }, 1),
         };
-        let hidden = hidden(api, video, callback_url);
+        let hidden = of_request(api, video, callback_url);
         let start = Instant::now();
+        let left = || deadline.saturating_duration_since(Instant::now());
         let mut tries = 0;
         loop {
             tries += 1;
-            let call = Call { timeout: SUBMIT_TIMEOUT, ..Call::post("videos", body.clone()) };
+            let timeout = SUBMIT_TIMEOUT.min(left());
+            let call = Call { timeout, ..Call::post("videos", body.clone()) };
             let last = submit::read(&self.exchange(api, call).await, &hidden);
             let pause = match &last {
-                Try::Refused { again, .. } => submit::pause(tries, start.elapsed(), *again),
+                Try::Refused { again, .. } => submit::pause(tries, start.elapsed(), left(), *again),
                 Try::Made { .. } | Try::Unknown { .. } => None,
             };
             match pause {
@@ -129,13 +136,13 @@ impl Client {
     /// Asks for a job's status. The payload of its end has this model; empty where it is not known.
     pub async fn poll(&self, api: &Api, openrouter_id: &str, model: &str) -> Polling {
         if !is_job_id(openrouter_id) {
-            let message = format!("\"{}\" cannot be the id of a job", quote(openrouter_id, &[]));
+            let message = format!("OpenRouter cannot know the job: \"{}\" is no id", quote(openrouter_id));
             return Polling { reading: Reading::NotFound { message }, retry_after: None };
         }
         let path = format!("videos/{}", encoded(openrouter_id));
         let exchange = self.exchange(api, Call::get(&path)).await;
         let job = Job { id: openrouter_id, model };
-        poll::read(job, &exchange, Timestamp::now(), &[api.key.expose_secret()])
+        poll::read(job, &exchange, Timestamp::now(), &of_key(api))
     }
 
     async fn exchange(&self, api: &Api, call: Call) -> Exchange {
@@ -147,14 +154,20 @@ impl Client {
     }
 }
 
-/// The texts that no message repeats.
-fn hidden<'a>(api: &'a Api, video: &'a VideoRequest, callback_url: Option<&'a str>) -> Vec<&'a str> {
-    let urls = video.references.iter().map(|reference| reference.url.as_str());
-    [api.key.expose_secret(), video.prompt.trim(), &video.first_frame, &video.last_frame]
+/// The texts that no message about a submit repeats.
+fn of_request<'a>(api: &'a Api, video: &'a VideoRequest, callback_url: Option<&'a str>) -> Hidden<'a> {
+    let references = video.references.iter().map(|reference| reference.url.as_str());
+    let texts = [api.key.expose_secret(), &video.first_frame, &video.last_frame]
         .into_iter()
-        .chain(urls)
+        .chain(references)
         .chain(callback_url)
-        .collect()
+        .collect();
+    Hidden { texts, prompt: &video.prompt }
+}
+
+/// The text that no other message repeats.
+fn of_key(api: &Api) -> Hidden<'_> {
+    Hidden { texts: vec![api.key.expose_secret()], prompt: "" }
 }
 
 fn policy(api: &Api) -> Policy {

@@ -7,7 +7,8 @@
 //!                 poll: did it end, and with which event? ◀────────────┘
 //! ```
 //!
-//! - [`client`]: the exchanges, through [`talaria_outbound`], and the files of jobs. The rest are decisions.
+//! - [`client`]: the exchanges, through [`talaria_outbound`], and the files of jobs. The rest are decisions. Those that read
+//!   OpenRouter's answers are public, so that they can be fed with any bytes.
 //! - [`models`]: the catalogue. [`price`]: what a second costs, and a request. [`mod@check`]: whether a request fits its model.
 //! - [`request`]: the body of a submit. [`submit`]: whether a job was made, and when to try again.
 //! - [`poll`]: the status of a job, and the payload that its callback would have.
@@ -28,5 +29,7 @@ mod submit;
 
 pub use check::{check, fit};
 pub use client::{CallError, Client, Content, ContentError, is_job_id, known_type};
-pub use models::{VideoModel, find};
-pub use poll::{Polling, Reading, Terminal};
+pub use models::{VideoModel, find, read as read_models};
+pub use poll::{Job, Polling, Reading, Terminal, read as read_poll};
+pub use quote::Hidden;
+pub use submit::{Again, Try, read as read_submit};

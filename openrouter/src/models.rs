@@ -53,10 +53,11 @@ pub struct VideoModel {
 }
 
 /// Reads the catalogue. Entries without an id are left out.
-pub(crate) fn read(body: &[u8]) -> Result<Vec<VideoModel>, String> {
-    let document = parse(body).map_err(|error| format!("the list of models is not JSON: {error}"))?;
+pub fn read(body: &[u8]) -> Result<Vec<VideoModel>, String> {
+    let document =
+        parse(body).map_err(|error| format!("OpenRouter's list of models is not JSON: {error}"))?;
     let models = document.root().get("data").and_then(Value::as_array);
-    let models = models.ok_or("the list of models has no array `data`")?;
+    let models = models.ok_or("OpenRouter's list of models has no array `data`")?;
     Ok(models.iter().filter_map(VideoModel::read).collect())
 }
 
@@ -71,7 +72,7 @@ pub fn find<'a>(models: &'a [VideoModel], id: &str) -> Result<&'a VideoModel, St
         }
         format!(
             "OpenRouter has no video model {:?}; the models are {}",
-            quote(id, &[]),
+            quote(id),
             if ids.is_empty() { "none".to_owned() } else { ids.join(", ") }
         )
     })
@@ -90,7 +91,7 @@ impl VideoModel {
         let texts = |key: &str| list(entry.get(key), |value| text(Some(value)).filter(|text| is_word(text)));
         Some(Self {
             canonical_slug: text(entry.get("canonical_slug")).filter(|id| is_word(id)),
-            name: text(entry.get("name")).map(|name| quote(&name, &[])),
+            name: text(entry.get("name")).map(|name| quote(&name)),
             durations,
             resolutions: texts("supported_resolutions"),
             aspect_ratios: texts("supported_aspect_ratios"),
@@ -253,9 +254,9 @@ mod tests {
     #[test]
     fn another_answer_is_an_error() {
         for (body, why) in [
-            ("<html>", "the list of models is not JSON: byte 0: expected a JSON value"),
-            ("[]", "the list of models has no array `data`"),
-            (r#"{"data":{}}"#, "the list of models has no array `data`"),
+            ("<html>", "OpenRouter's list of models is not JSON: byte 0: expected a JSON value"),
+            ("[]", "OpenRouter's list of models has no array `data`"),
+            (r#"{"data":{}}"#, "OpenRouter's list of models has no array `data`"),
         ] {
             assert_eq!(read(body.as_bytes()).unwrap_err(), why);
         }

@@ -4,7 +4,8 @@
 //! in the documented form of a callback, so that routes read both in the same way.
 
 use crate::{
-    answer::{describe, error, kind, message, retry_after},
+    answer::{error, kind, message, retry_after, said},
+    quote::Hidden,
     submit::is_status,
 };
 use jiff::{Timestamp, fmt::temporal::DateTimePrinter};
@@ -21,7 +22,7 @@ pub struct Polling {
     pub retry_after: Option<Duration>,
 }
 
-/// The outcome of a poll. Messages are one sentence.
+/// The outcome of a poll. A message is a whole sentence, for the job's reason.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reading {
     /// The job goes on, with a status that is not terminal, or not known.
@@ -33,12 +34,12 @@ pub enum Reading {
     Ended(Terminal),
     /// OpenRouter does not know the job.
     NotFound {
-        /// What it says.
+        /// That it does not, and its own words.
         message: String,
     },
     /// OpenRouter refuses the key.
     Denied {
-        /// What it says, and what to do.
+        /// That it does, its own words, and what to do.
         message: String,
     },
     /// The status could not be read.
@@ -61,7 +62,7 @@ pub struct Terminal {
 
 /// The polled job.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Job<'a> {
+pub struct Job<'a> {
     /// Its id at OpenRouter.
     pub id: &'a str,
     /// Its model; empty where it is not known.
@@ -80,30 +81,30 @@ fn event_type(status: &str) -> Option<&'static str> {
     }
 }
 
-/// The meaning of an exchange about a job. `hidden` are the texts that no message may repeat.
-pub(crate) fn read(job: Job<'_>, exchange: &Exchange, now: Timestamp, hidden: &[&str]) -> Polling {
+/// The meaning of an exchange about a job.
+pub fn read(job: Job<'_>, exchange: &Exchange, now: Timestamp, hidden: &Hidden<'_>) -> Polling {
     let failed = |message: String| Polling { reading: Reading::Failed { message }, retry_after: None };
     match exchange {
         Exchange::NotAllowed(why) | Exchange::NotSent(why) => {
             failed(format!("OpenRouter cannot be asked: {why}"))
         }
-        Exchange::Lost(why) => failed(format!("OpenRouter's answer was lost: {why}")),
+        Exchange::Lost(why) => failed(format!("OpenRouter's answer was lost: {}", hidden.quote(why))),
         Exchange::Answered(answer) => {
             Polling { reading: of_answer(job, answer, now, hidden), retry_after: retry_after(answer) }
         }
     }
 }
 
-fn of_answer(job: Job<'_>, answer: &Answer, now: Timestamp, hidden: &[&str]) -> Reading {
-    let said = describe(answer, hidden);
+fn of_answer(job: Job<'_>, answer: &Answer, now: Timestamp, hidden: &Hidden<'_>) -> Reading {
+    let said = said(answer, hidden);
     match answer.status {
         200..=299 => of_status(job, answer, now),
         401 | 403 => Reading::Denied {
-            message: format!("OpenRouter refuses the key: {said}; compare openrouter.api_key"),
+            message: format!("OpenRouter refuses the key{said}; compare openrouter.api_key"),
         },
         // A proxy answers 404 with a page of its own.
         404 if error(&answer.body).message.is_some() => {
-            Reading::NotFound { message: format!("OpenRouter does not know the job: {said}") }
+            Reading::NotFound { message: format!("OpenRouter does not know the job{said}") }
         }
         300..=399 => Reading::Failed {
             message: format!(
@@ -111,22 +112,22 @@ fn of_answer(job: Job<'_>, answer: &Answer, now: Timestamp, hidden: &[&str]) -> 
                 answer.status
             ),
         },
-        _ => Reading::Failed { message: format!("OpenRouter answered {said}") },
+        _ => Reading::Failed { message: format!("OpenRouter gave no status of the job{said}") },
     }
 }
 
 fn of_status(job: Job<'_>, answer: &Answer, now: Timestamp) -> Reading {
-    let failed = |what: String| Reading::Failed { message: format!("OpenRouter answered {what}") };
+    let failed = |what: &str| Reading::Failed { message: format!("OpenRouter answered {what}") };
     let (Ok(document), None) = (parse(&answer.body), &answer.cut_short) else {
-        return failed(format!("{} with {}", answer.status, kind(answer)));
+        return failed(&format!("{} with {}", answer.status, kind(answer)));
     };
     let root = document.root();
     // Of another job it would end the wrong one.
     if root.get("id").is_some_and(|id| id.as_str() != Some(job.id)) {
-        return failed("about another job".into());
+        return failed("about another job");
     }
     let Some(status) = root.get("status").and_then(Value::as_str).filter(|status| is_status(status)) else {
-        return failed("without a status".into());
+        return failed("without a status");
     };
     match event_type(status) {
         None => Reading::Running { status: status.into() },

@@ -15,9 +15,9 @@
 //! | a timeout, a connection that broke off | unknown: the request may have been carried out |
 
 use crate::{
-    answer::{self, describe, kind},
-    client::is_job_id,
-    quote::quote,
+    answer::{self, kind, said},
+    client::{SUBMIT_TIMEOUT, is_job_id},
+    quote::Hidden,
 };
 use std::time::Duration;
 use talaria_core::json::{Value, parse};
@@ -38,7 +38,7 @@ const LONGEST_STATUS: usize = 64;
 
 /// What came of a try.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Try {
+pub enum Try {
     /// OpenRouter made the job.
     Made {
         /// The job's id.
@@ -62,7 +62,7 @@ pub(crate) enum Try {
 
 /// Whether to try again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Again {
+pub enum Again {
     /// The refusal is final.
     Never,
     /// After the usual pause.
@@ -71,12 +71,12 @@ pub(crate) enum Again {
     After(Duration),
 }
 
-/// The meaning of an exchange. `hidden` are the texts that no message may repeat: the key, the prompt, the URLs.
-pub(crate) fn read(exchange: &Exchange, hidden: &[&str]) -> Try {
+/// The meaning of an exchange.
+pub fn read(exchange: &Exchange, hidden: &Hidden<'_>) -> Try {
     match exchange {
         Exchange::NotAllowed(why) => refused(format!("nothing was sent to OpenRouter: {why}"), Again::Never),
         Exchange::NotSent(why) => refused(format!("nothing was sent to OpenRouter: {why}"), Again::Soon),
-        Exchange::Lost(why) => unknown(format!("OpenRouter's answer was lost: {}", quote(why, hidden))),
+        Exchange::Lost(why) => unknown(format!("OpenRouter's answer was lost: {}", hidden.quote(why))),
         Exchange::Answered(answer) => of_answer(answer, hidden),
     }
 }
@@ -89,8 +89,8 @@ fn unknown(why: String) -> Try {
     Try::Unknown { why }
 }
 
-fn of_answer(answer: &Answer, hidden: &[&str]) -> Try {
-    let said = describe(answer, hidden);
+fn of_answer(answer: &Answer, hidden: &Hidden<'_>) -> Try {
+    let said = said(answer, hidden);
     let pause = answer::retry_after(answer);
     let again = pause.map_or(Again::Soon, Again::After);
     match answer.status {
@@ -100,21 +100,19 @@ fn of_answer(answer: &Answer, hidden: &[&str]) -> Try {
              on; compare openrouter.base_url",
             answer.status
         )),
-        401 => {
-            refused(format!("OpenRouter refuses the key: {said}; compare openrouter.api_key"), Again::Never)
-        }
+        401 => refused(format!("OpenRouter refuses the key{said}; compare openrouter.api_key"), Again::Never),
         402 => of_payment(answer, &said, again),
-        403 => refused(format!("OpenRouter forbids this: {said}"), Again::Never),
+        403 => refused(format!("OpenRouter forbids this{said}"), Again::Never),
         // A path that is not the API's is answered with a page.
         404 | 405 if answer::error(&answer.body).message.is_none() => {
-            refused(format!("there is no video API there: {said}; compare openrouter.base_url"), Again::Never)
+            refused(format!("there is no video API there{said}; compare openrouter.base_url"), Again::Never)
         }
         400 | 404 | 405 | 411 | 413..=415 | 422 | 431 => {
-            refused(format!("OpenRouter refuses the request: {said}"), Again::Never)
+            refused(format!("OpenRouter refuses the request{said}"), Again::Never)
         }
-        429 => refused(format!("OpenRouter takes no more requests now: {said}"), again),
-        503 if pause.is_some() => refused(format!("OpenRouter is not available: {said}"), again),
-        _ => unknown(format!("OpenRouter answered {said}, perhaps after it made the job")),
+        429 => refused(format!("OpenRouter takes no more requests now{said}"), again),
+        503 if pause.is_some() => refused(format!("OpenRouter is not available{said}"), again),
+        _ => unknown(format!("OpenRouter's answer does not say whether it made the job{said}")),
     }
 }
 
@@ -123,20 +121,20 @@ fn of_payment(answer: &Answer, said: &str, again: Again) -> Try {
     let error = answer::error(&answer.body);
     match (error.limit_source.as_deref(), error.reason.as_deref()) {
         (Some("openrouter_in_flight_budget"), reason) if reason != Some("weight_exceeds_budget") => {
-            refused(format!("OpenRouter waits for other jobs of the account to end: {said}"), again)
+            refused(format!("OpenRouter waits for other jobs of the account to end{said}"), again)
         }
         (Some("openrouter_in_flight_budget"), _) => refused(
-            format!("the job costs more than OpenRouter lets the account have under way: {said}"),
+            format!("the job costs more than OpenRouter lets the account have under way{said}"),
             Again::Never,
         ),
         (Some("openrouter_key_limit"), _) => refused(
-            format!("the key's limit at OpenRouter is reached: {said}; raise it, or wait until it is reset"),
+            format!("the key's limit at OpenRouter is reached{said}; raise it, or wait until it is reset"),
             Again::Never,
         ),
         (Some("openrouter_credits"), _) => {
-            refused(format!("the account at OpenRouter lacks credits: {said}; add some"), Again::Never)
+            refused(format!("the account at OpenRouter lacks credits{said}"), Again::Never)
         }
-        _ => refused(format!("OpenRouter demands payment: {said}"), Again::Never),
+        _ => refused(format!("OpenRouter demands payment{said}"), Again::Never),
     }
 }
 
@@ -163,16 +161,19 @@ pub(crate) fn is_status(text: &str) -> bool {
     !text.is_empty() && text.len() <= LONGEST_STATUS && text.bytes().all(|byte| byte.is_ascii_graphic())
 }
 
-/// The pause before the next try, after this many tries of which the last one ended this long after the first one began.
-/// `None` if there is no next one.
-pub(crate) fn pause(tries: u32, elapsed: Duration, again: Again) -> Option<Duration> {
+/// The pause before the next try, after this many tries of which the last one ended this long after the first one began. `left` is
+/// the time for the whole submit that is left. `None` if there is no next one: also if it could be cut off by the end of that time,
+/// because then the outcome would be unknown, and now it is certain that there is no job.
+pub(crate) fn pause(tries: u32, elapsed: Duration, left: Duration, again: Again) -> Option<Duration> {
     let usual = PAUSES.get(usize::try_from(tries).ok()?.checked_sub(1)?)?;
     let pause = match again {
         Again::Never => return None,
         Again::Soon => *usual,
         Again::After(named) => named.max(*usual),
     };
-    (tries < MOST_TRIES && elapsed.checked_add(pause)? <= RETRIES_WITHIN).then_some(pause)
+    let is_soon = elapsed.checked_add(pause)? <= RETRIES_WITHIN;
+    let has_time = pause.checked_add(SUBMIT_TIMEOUT)? <= left;
+    (tries < MOST_TRIES && is_soon && has_time).then_some(pause)
 }
 
 /// The outcome of a submit whose last try this was.

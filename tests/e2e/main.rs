@@ -26,6 +26,7 @@
 //! - [`outages`]: ingresses and relays whose NATS fails.
 //! - [`silence`]: relays that accept connections and never answer.
 //! - [`flood`]: callbacks beside a flood of junk.
+//! - [`fuzzed`]: what holds for any bytes, on seeds and on random ones.
 //! - [`chaos`]: random faults, from a seed.
 //! - [`broker`]: the tests' own NATS servers.
 //! - [`nats_setup`]: streams, permissions and limits, as in docs/nats.md.
@@ -67,6 +68,7 @@ mod exactness;
 mod explain;
 mod fleet;
 mod flood;
+mod fuzzed;
 mod hermes;
 mod ids;
 mod jobs;

@@ -24,7 +24,7 @@ use talaria_core::{
 use talaria_openrouter::{Client, Reading, Terminal, VideoModel, check, find, fit};
 use talaria_proto::v1::{Made, Model, VideoRequest, submitted::Outcome};
 use talaria_tests::openrouter_api::{End, KEY, OnPoll, OnSubmit, OpenRouterApi, models};
-use tokio::net::TcpListener;
+use tokio::{net::TcpListener, time::Instant};
 use url::Url;
 
 const SECRET: &str = "the workspace's secret";
@@ -43,8 +43,16 @@ fn video() -> VideoRequest {
 }
 
 async fn submit(openrouter: &OpenRouterApi) -> Outcome {
-    let url = "https://me.example/callbacks/me/token";
-    Client::new().submit(&api_of(openrouter), &video(), Some(url)).await.outcome.unwrap()
+    submit_video(openrouter, &video(), Some("https://me.example/callbacks/me/token")).await
+}
+
+async fn submit_video(
+    openrouter: &OpenRouterApi,
+    video: &VideoRequest,
+    callback_url: Option<&str>,
+) -> Outcome {
+    let deadline = Instant::now() + Duration::from_secs(85);
+    Client::new().submit(&api_of(openrouter), video, callback_url, deadline).await.outcome.unwrap()
 }
 
 async fn made(openrouter: &OpenRouterApi) -> Made {
@@ -131,9 +139,17 @@ async fn the_account_of_the_stand_in_has_each_job_that_was_made() {
         (OnSubmit::LoseAnswer, true, "Unknown(\"OpenRouter's answer was lost: "),
         // The head of the answer may be lost, too.
         (OnSubmit::CutAnswer, true, "Unknown(\"OpenRouter"),
-        (OnSubmit::MakeAnd(500, json!({"error": "oops"})), true, "Unknown(\"OpenRouter answered 500: oops"),
+        (
+            OnSubmit::MakeAnd(500, json!({"error": "oops"})),
+            true,
+            "Unknown(\"OpenRouter's answer does not say whether it made the job (500): oops",
+        ),
         (OnSubmit::MakeAnd(202, json!({"ok": true})), true, "so it made a job, but without the job's id"),
-        (OnSubmit::Page(524), false, "Unknown(\"OpenRouter answered 524 with a page instead of JSON"),
+        (
+            OnSubmit::Page(524),
+            false,
+            "Unknown(\"OpenRouter's answer does not say whether it made the job (524, with a page",
+        ),
         (
             OnSubmit::Redirect("/api/v1/videos".into()),
             false,
@@ -142,15 +158,15 @@ async fn the_account_of_the_stand_in_has_each_job_that_was_made() {
         (
             OnSubmit::no_credits(),
             false,
-            "Refused(\"the account at OpenRouter lacks credits: 402: Insufficient credits.",
+            "Refused(\"the account at OpenRouter lacks credits (402): Insufficient credits.",
         ),
-        (OnSubmit::key_limit(), false, "Refused(\"the key's limit at OpenRouter is reached: 402"),
+        (OnSubmit::key_limit(), false, "Refused(\"the key's limit at OpenRouter is reached (402)"),
         (
             OnSubmit::in_flight_budget("60"),
             false,
             "Refused(\"OpenRouter waits for other jobs of the account to end",
         ),
-        (OnSubmit::too_many(Some("60")), false, "Refused(\"OpenRouter takes no more requests now: 429"),
+        (OnSubmit::too_many(Some("60")), false, "Refused(\"OpenRouter takes no more requests now (429)"),
     ] {
         let before = (openrouter.jobs().len(), openrouter.seen().len());
         openrouter.on_submit(does.clone());
@@ -198,12 +214,15 @@ async fn polls_are_read_with_their_oddities() {
     let busy =
         json!({"error": {"code": 429, "message": "slow down", "metadata": {"retry_after_seconds": 30}}});
     for (does, expected) in [
-        (OnPoll::NotFound, "NotFound { message: \"OpenRouter does not know the job: 404: Job gen-vid-"),
-        (OnPoll::revoked(), "Denied { message: \"OpenRouter refuses the key: 401: User not found."),
+        (OnPoll::NotFound, "NotFound { message: \"OpenRouter does not know the job (404): Job gen-vid-"),
+        (OnPoll::revoked(), "Denied { message: \"OpenRouter refuses the key (401): User not found; "),
         (OnPoll::Page(200), "Failed { message: \"OpenRouter answered 200 with a page instead of JSON"),
-        (OnPoll::Page(404), "Failed { message: \"OpenRouter answered 404 with a page instead of JSON"),
+        (OnPoll::Page(404), "Failed { message: \"OpenRouter gave no status of the job (404, with a page"),
         (OnPoll::LoseAnswer, "Failed { message: \"OpenRouter's answer was lost: "),
-        (OnPoll::Refuse(429, None, busy), "Failed { message: \"OpenRouter answered 429: slow down"),
+        (
+            OnPoll::Refuse(429, None, busy),
+            "Failed { message: \"OpenRouter gave no status of the job (429): slow down",
+        ),
     ] {
         openrouter.on_next_polls(&id, [does]);
         let reading = format!("{:?}", reading(&openrouter, &id).await);
@@ -225,10 +244,9 @@ async fn what_the_check_lets_through_is_accepted() {
     let estimates: Vec<_> = catalogue.iter().map(|model| Model::from(model).second_micros_from).collect();
     assert_eq!(estimates, [Some(200_000), Some(68_040), Some(120_000), None, None]);
     let submit = async |model: &VideoModel, video: &VideoRequest| {
-        Client::new().submit(&api_of(&openrouter), video, None).await.outcome.map(|outcome| {
-            assert!(!matches!(outcome, Outcome::Unknown(_)), "{}: {outcome:?}", model.id);
-            matches!(outcome, Outcome::Made(_))
-        })
+        let outcome = submit_video(&openrouter, video, None).await;
+        assert!(!matches!(outcome, Outcome::Unknown(_)), "{}: {outcome:?}", model.id);
+        matches!(outcome, Outcome::Made(_))
     };
     for model in &catalogue {
         for duration in [None, Some(5), Some(7)] {
@@ -245,19 +263,15 @@ async fn what_the_check_lets_through_is_accepted() {
                 };
                 let fits = check(model, &video).is_ok();
                 let sent = if fits { fit(model, &video) } else { video.clone() };
-                assert_eq!(submit(model, &sent).await, Some(fits), "{video:?}");
+                assert_eq!(submit(model, &sent).await, fits, "{video:?}");
             }
         }
     }
     assert!(find(&catalogue, "google/veo-2").unwrap_err().contains("google/veo-3.1, bytedance/seedance-2.0"));
     let unknown = VideoRequest { model: "google/veo-2".into(), ..video() };
-    let refused = Client::new().submit(&api_of(&openrouter), &unknown, None).await.outcome.unwrap();
-    let expected = "OpenRouter refuses the request: 400: Model google/veo-2 does not exist";
+    let refused = submit_video(&openrouter, &unknown, None).await;
+    let expected = "OpenRouter refuses the request (400): Model google/veo-2 does not exist";
     assert_eq!(refused, Outcome::Refused(expected.into()));
     let shapeless = VideoRequest { model: String::new(), ..video() };
-    let Outcome::Refused(_) =
-        Client::new().submit(&api_of(&openrouter), &shapeless, None).await.outcome.unwrap()
-    else {
-        panic!()
-    };
+    assert!(matches!(submit_video(&openrouter, &shapeless, None).await, Outcome::Refused(_)));
 }

@@ -4,6 +4,7 @@
 //! - [`stack`]: a configuration in a directory of its own, and the process that runs it.
 //! - [`compose`]: the stack of containers.
 //! - [`fleet`]: several ingresses and relays over NATS, with load and a final account.
+//! - [`fuzzed`]: what has to hold for any bytes that come in.
 //! - [`gate`]: a wire that can be cut.
 //! - [`lossy`]: a wire that loses answers.
 //! - [`nats`]: real NATS servers, alone and in a cluster.
@@ -29,6 +30,7 @@ pub mod binary;
 pub mod collector;
 pub mod compose;
 pub mod fleet;
+pub mod fuzzed;
 pub mod gate;
 pub mod hermes;
 pub mod lossy;

@@ -50,6 +50,7 @@ pub struct Tenant {
     networks: Option<String>,
     openrouter: String,
     media: String,
+    only_polls: bool,
 }
 
 impl Tenant {
@@ -68,6 +69,13 @@ impl Tenant {
         for line in keys.lines() {
             self.openrouter += &format!("      {line}\n");
         }
+        self
+    }
+
+    /// Leaves `openrouter.secrets` out.
+    #[must_use]
+    pub fn only_polls(mut self) -> Self {
+        self.only_polls = true;
         self
     }
 
@@ -146,8 +154,9 @@ impl Builder {
             }
         }
         text += "tenants:\n";
-        for Tenant { name, routes, networks, openrouter, media } in &self.tenants {
-            let secrets = format!("secrets: [{{file: openrouter-{name}}}]");
+        for Tenant { name, routes, networks, openrouter, media, only_polls } in &self.tenants {
+            let secrets =
+                if *only_polls { String::new() } else { format!("secrets: [{{file: openrouter-{name}}}]") };
             text += &match openrouter.as_str() {
                 "" => format!("  {name}:\n    openrouter: {{{secrets}}}\n"),
                 keys => format!("  {name}:\n    openrouter:\n      {secrets}\n{keys}"),

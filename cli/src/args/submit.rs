@@ -17,7 +17,8 @@ Examples:
 A job costs money. The request id makes it certain that a request makes one job at most: where the answer is lost, ask again with \
 the same --request-id. Values are compared with the model's before anything is sent: talaria models MODEL.
 
-Without --wait the exit code is 0 once OpenRouter has the job, 5 if it may have it, and otherwise 1. With --wait it is 0 for a \
+Without --wait the exit code is 0 once OpenRouter has the job, 5 if it may have it or could not be asked now, and otherwise 1. \
+With --wait it is 0 for a \
 COMPLETED job, 5 if its end is not known in time, and otherwise 1. Ctrl-C ends the command and not the job.")]
 pub struct Submit {
     /// The prompt, or - for standard input; some models work from an image alone

@@ -54,6 +54,9 @@ fn print_result(path: &Path, config: &Config) -> Result<(), Failure> {
         let file = if warning.line == 0 { String::new() } else { format!("{}:", path.display()) };
         writeln!(out, "warning: {file}{warning}")?;
     }
+    for tenant in config.tenants.values().filter(|tenant| tenant.only_polls()) {
+        writeln!(out, "tenant {} polls only: without openrouter.secrets it takes no callbacks", tenant.name)?;
+    }
     let (tenants, routes) = (config.tenants.len(), config.routes().count());
     Ok(writeln!(
         out,

@@ -52,7 +52,10 @@ pub(crate) async fn run(path: &Path, args: &Send) -> Result<(), Failure> {
             payload(&args.event_type, &job, time)
         }
     };
-    let secret = tenant.secrets.first().ok_or_else(|| anyhow!("the tenant has no secret"))?;
+    let name = &tenant.name;
+    let only_polls =
+        || anyhow!("the tenant {name} only polls: without openrouter.secrets it takes no callbacks");
+    let secret = tenant.secrets.first().ok_or_else(only_polls)?;
     let url = match &args.url {
         Some(url) => url.clone(),
         None => Url::parse(&format!("http://{}/callbacks/{}", from_here(config.ingress.listen), tenant.name))
@@ -231,7 +234,7 @@ fn refused(url: &Url, answer: &Answer, tenant: &Tenant) -> anyhow::Error {
             format!(
                 "it was signed with the secret in {}: run this with the ingress' configuration; `talaria status --refused` says \
                  more",
-                tenant.secret_origin
+                tenant.secret_origin.as_ref().map(ToString::to_string).unwrap_or_default()
             ),
         ),
         404 | 405 => (

@@ -16,7 +16,7 @@ const RESULT: &[Label] = &[known(
 )];
 const REASON: &[Label] = &[known(
     "reason",
-    "unknown_tenant missing malformed stale mismatch misdirected no_secret wrong_path wrong_method \
+    "unknown_tenant only_polls missing malformed stale mismatch misdirected no_secret wrong_path wrong_method \
      too_large too_slow broken bad_request http2 tls head_too_large head_too_slow",
 )];
 const REFUSAL: &[Label] =

@@ -160,7 +160,8 @@ pub(super) fn config(
         let tenant = tenant::compile(c, &name.value, tenant);
         config.tenants.insert(name.value, Arc::new(tenant));
     }
-    if config.tenants.values().all(|tenant| tenant.down().is_some()) {
+    // One that only polls does nothing without its key.
+    if config.tenants.values().all(|tenant| tenant.secrets.is_empty() && !tenant.unread.is_empty()) {
         c.problems.0.extend(config.tenants.values().flat_map(|tenant| tenant.unread.iter().cloned()));
     }
     if config.routes().all(|(_, route)| route.down.is_some()) {

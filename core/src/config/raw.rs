@@ -178,7 +178,7 @@ pub(super) struct Tls {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Tenant {
-    pub openrouter: OpenRouter,
+    pub openrouter: Spanned<OpenRouter>,
     pub media: Option<Spanned<Media>>,
     #[serde(default)]
     pub networks: Vec<Spanned<String>>,
@@ -189,7 +189,8 @@ pub(super) struct Tenant {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct OpenRouter {
-    pub secrets: Spanned<Vec<Spanned<Origin>>>,
+    #[serde(default)]
+    pub secrets: Vec<Spanned<Origin>>,
     pub tolerance: Option<Spanned<String>>,
     pub api_key: Option<Spanned<Origin>>,
     pub base_url: Option<Spanned<String>>,

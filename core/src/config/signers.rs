@@ -12,7 +12,7 @@ pub(super) fn signers(raw: &raw::Config, base: &Path) -> Signers {
     };
     let mut signers = Signers::new();
     for (name, tenant) in &raw.tenants.0 {
-        signers.push((name.value.clone(), below(&tenant.openrouter.secrets.value)));
+        signers.push((name.value.clone(), below(&tenant.openrouter.value.secrets)));
         for (route, written) in &tenant.routes.0 {
             let origins = match &written.secret.value {
                 raw::Secrets::One(origin) => vec![origin.below(base)],

@@ -21,12 +21,12 @@ pub const DEFAULT_TOLERANCE: Duration = Duration::from_secs(300);
 pub struct Tenant {
     /// Its name, as in `/callbacks/{name}`.
     pub name: String,
-    /// The secrets that OpenRouter may sign with; empty in a relay, and in an ingress if the tenant is down.
+    /// The secrets that OpenRouter may sign with; empty in a relay, in an ingress if the tenant is down, and if it only polls.
     pub secrets: Vec<SecretString>,
     /// Why others of them, or the API key, could not be read. Only in a running process, which works with the readable ones.
     pub unread: Vec<Problem>,
-    /// The origin of the first secret, for messages to the operator.
-    pub secret_origin: Origin,
+    /// The origin of the first secret, for messages to the operator; `None` for a tenant that only polls.
+    pub secret_origin: Option<Origin>,
     /// The largest difference between a signature's time and now.
     pub tolerance: Duration,
     /// The settings of its jobs at OpenRouter. Missing without `openrouter.api_key`.
@@ -38,23 +38,33 @@ pub struct Tenant {
 }
 
 impl Tenant {
-    /// Why no callback of this tenant can be verified, if no secret could be read.
+    /// Why no callback of this tenant can be verified, if no secret could be read. A tenant that only polls takes none.
     pub fn down(&self) -> Option<&Problem> {
-        self.unread.first().filter(|_| self.secrets.is_empty())
+        self.unread.first().filter(|_| self.secrets.is_empty() && !self.only_polls())
+    }
+
+    /// Whether it has an API key and no secrets: its jobs end by polls alone, and it takes no callbacks.
+    pub fn only_polls(&self) -> bool {
+        self.secret_origin.is_none()
     }
 }
 
 pub(super) fn compile(c: &mut Compiler<'_>, name: &str, raw: raw::Tenant) -> Tenant {
-    let origins = &raw.openrouter.secrets;
-    if origins.value.is_empty() {
-        let help = "name at least one: an event without a verified signature is never accepted";
-        c.problems.add(origins, format!("tenant {name} has no OpenRouter secret"), help);
+    let openrouter = &raw.openrouter.value;
+    if openrouter.secrets.is_empty() && openrouter.api_key.is_none() {
+        let what = format!("tenant {name} has no OpenRouter secret, and no openrouter.api_key to poll with");
+        let help = "name a secret, as in secrets: [{file: PATH}], by which callbacks are verified, or an api_key, with which jobs \
+                    are submitted and polled";
+        c.problems.add(&raw.openrouter, what, help);
     }
-    let (secrets, mut unread) = openrouter_secrets(c, name, &origins.value);
+    let (secrets, mut unread) = openrouter_secrets(c, name, &openrouter.secrets);
     let networks = outbound::networks(&mut c.problems, &raw.networks);
-    let (jobs, unread_key) = openrouter::compile(c, name, &raw.openrouter, networks.as_ref());
+    let (jobs, unread_key) = openrouter::compile(c, name, openrouter, networks.as_ref());
     unread.extend(unread_key);
-    let media = media::compile(c, name, raw.media.as_ref(), raw.openrouter.api_key.is_some());
+    let media = media::compile(c, name, raw.media.as_ref(), openrouter.api_key.is_some());
+    let secret_origin = openrouter.secrets.first().map(|origin| origin.value.below(c.base));
+    let tolerance = openrouter.tolerance.as_ref();
+    let tolerance = c.problems.duration(tolerance, "tolerance", DEFAULT_TOLERANCE, SECOND..=DAY);
     let mut routes = BTreeMap::new();
     let mut keys = HashMap::new();
     for (route_name, raw) in raw.routes.0 {
@@ -73,18 +83,7 @@ pub(super) fn compile(c: &mut Compiler<'_>, name: &str, raw: raw::Tenant) -> Ten
         }
         routes.insert(route_name.value, Arc::new(route));
     }
-    let origin = origins.value.first().map(|origin| origin.value.below(c.base));
-    let tolerance = raw.openrouter.tolerance.as_ref();
-    Tenant {
-        name: name.to_owned(),
-        secrets,
-        unread,
-        secret_origin: origin.unwrap_or(Origin::Env(String::new())),
-        tolerance: c.problems.duration(tolerance, "tolerance", DEFAULT_TOLERANCE, SECOND..=DAY),
-        jobs,
-        media,
-        routes,
-    }
+    Tenant { name: name.to_owned(), secrets, unread, secret_origin, tolerance, jobs, media, routes }
 }
 
 /// The readable secrets, and why others could not be read. Empty for a relay. Never an empty secret: every client could sign with

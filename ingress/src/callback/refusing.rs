@@ -148,7 +148,7 @@ fn explain(
     body: &[u8],
 ) {
     let Some(tenant) = tenant else { return };
-    if reason == Reason::Unauthorized(Why::Signature(SignatureFault::Stale)) {
+    if matches!(reason, Reason::Unauthorized(Why::OnlyPolls | Why::Signature(SignatureFault::Stale))) {
         return;
     }
     let hint = diagnose(signature, is_compressed, &tenant.secrets, body).map(|hint| hint.to_string());

@@ -1,12 +1,15 @@
 //! The answer to one question: what is asked of OpenRouter, and what the relay learns of it.
 
 use super::{Jobs, STORE_DEADLINE};
-use crate::{accept, callback, media, path};
+use crate::{accept, callback, media};
 use bytes::Bytes;
 use jiff::Timestamp;
 use metrics::counter;
 use std::sync::Arc;
-use talaria_core::config::{Config, Tenant};
+use talaria_core::{
+    config::{Config, Tenant},
+    openrouter::path,
+};
 use talaria_openrouter::{Reading, Terminal, VideoModel, check, find, fit};
 use talaria_proto::{
     time::to_proto,
@@ -20,7 +23,7 @@ use talaria_telemetry::{
     LogLimiter,
     trace::{self, Kind},
 };
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, timeout};
 
 /// An API that a tenant may ask.
 type Api<'a> = &'a talaria_core::config::Api;
@@ -87,10 +90,8 @@ impl Jobs {
                 }
             })
         };
-        self.catalogue.listing(api, fetch).await.map_err(|why| {
-            let message = format!("OpenRouter cannot be asked for its models: {why}; ask again later");
-            not_asked(NotAskedKind::Unavailable, message)
-        })
+        let listing = self.catalogue.listing(api, fetch).await;
+        listing.map_err(|why| not_asked(NotAskedKind::Unavailable, why))
     }
 
     async fn submit(
@@ -101,21 +102,18 @@ impl Jobs {
         ask: AskSubmit,
         deadline: Instant,
     ) -> Result<Submitted, NotAsked> {
-        let callback_url = callback_url(public_url, &tenant.name, &ask.callback_token)?;
+        let callback_url = callback_url(public_url, tenant, &ask.callback_token)?;
         let Some(video) = ask.video else { return Err(unknown_question()) };
         let listing = self.listing(api).await?;
         let invalid = |why| not_asked(NotAskedKind::Invalid, why);
         let video = fit(find(&listing.models, &video.model).map_err(invalid)?, &video);
         let start = Instant::now();
-        let submit = self.client.submit(api, &video, callback_url.as_deref());
-        let outcome = match timeout_at(deadline, submit).await {
-            Ok(Submitted { outcome: Some(outcome) }) => outcome,
-            Ok(Submitted { outcome: None }) => submitted::Outcome::Unknown("the outcome is missing".into()),
-            Err(_) => submitted::Outcome::Unknown("OpenRouter did not answer in time".into()),
-        };
+        let submitted = self.client.submit(api, &video, callback_url.as_deref(), deadline).await;
+        let missing = || submitted::Outcome::Unknown("the outcome is missing".into());
+        let outcome = submitted.outcome.unwrap_or_else(missing);
         let (label, job) = match &outcome {
             submitted::Outcome::Made(made) => ("ok", made.openrouter_id.as_str()),
-            submitted::Outcome::Refused(_) => ("refused", ""),
+            submitted::Outcome::Refused(_) | submitted::Outcome::NotSent(_) => ("refused", ""),
             submitted::Outcome::Unknown(_) => ("unknown", ""),
         };
         count("submit", label);
@@ -224,17 +222,18 @@ fn api<'a>(config: &'a Config, name: &str) -> Result<(&'a Tenant, Api<'a>), NotA
     Ok((tenant, api))
 }
 
-/// The URL for the callback of one job. `None` without a public URL.
-fn callback_url(public_url: Option<&str>, tenant: &str, token: &str) -> Result<Option<String>, NotAsked> {
-    let target = format!("/callbacks/{tenant}/{token}");
-    // Otherwise the callback would be refused.
-    if path::read(&target).is_none_or(|path| path.token != token || token.is_empty()) {
+/// The URL for the callback of one job. `None` without a public URL, and for a tenant that only polls: its jobs have no token.
+fn callback_url(public_url: Option<&str>, tenant: &Tenant, token: &str) -> Result<Option<String>, NotAsked> {
+    if tenant.only_polls() || token.is_empty() {
+        return Ok(None);
+    }
+    let Some(path) = path::of_job(&tenant.name, token) else {
         return Err(not_asked(
             NotAskedKind::Invalid,
             "the callback token is not 1 to 64 characters of a-z and 0-9",
         ));
-    }
-    Ok(public_url.map(|url| format!("{url}{target}")))
+    };
+    Ok(public_url.map(|url| format!("{url}{path}")))
 }
 
 pub(super) fn unknown_question() -> NotAsked {
@@ -255,15 +254,22 @@ fn count(call: &'static str, outcome: &'static str) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use talaria_core::config::testing::config;
 
     #[test]
-    fn the_callback_url_has_the_token_and_needs_a_public_url() {
-        let url = callback_url(Some("https://hooks.example.com/talaria"), "acme", "abc234").unwrap();
+    fn the_callback_url_has_the_token_and_needs_a_public_url_and_a_secret() {
+        let config = config(
+            "tenants:\n  acme: {openrouter: {secrets: [{file: secret}]}}\n  polls: {openrouter: {api_key: {file: secret}}}\n",
+            "s3cret",
+        );
+        let (acme, polls) = (&config.tenants["acme"], &config.tenants["polls"]);
+        let url = callback_url(Some("https://hooks.example.com/talaria"), acme, "abc234").unwrap();
         assert_eq!(url.as_deref(), Some("https://hooks.example.com/talaria/callbacks/acme/abc234"));
-        assert_eq!(callback_url(None, "acme", "abc234"), Ok(None));
-        for token in ["", "Abc", "a/b", "abc/", &"a".repeat(65)] {
-            let refused = callback_url(Some("https://h"), "acme", token).unwrap_err();
-            assert_eq!(refused.kind(), NotAskedKind::Invalid, "{token}");
+        assert_eq!(callback_url(None, acme, "abc234"), Ok(None));
+        for (tenant, token) in [(acme, ""), (polls, ""), (polls, "abc234")] {
+            assert_eq!(callback_url(Some("https://h"), tenant, token), Ok(None), "{token}");
         }
+        let refused = callback_url(Some("https://h"), acme, "Abc").unwrap_err();
+        assert_eq!(refused.kind(), NotAskedKind::Invalid);
     }
 }

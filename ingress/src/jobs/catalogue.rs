@@ -18,6 +18,9 @@ const FRESH: Duration = Duration::from_secs(600);
 /// The pause before the next try while an old list is shown.
 const RETRY_DELAY: Duration = Duration::from_secs(30);
 
+/// How long a failure is the answer to all where there is no old list. Those who waited for the same fetch come within it.
+const FAILURE_LIFE: Duration = Duration::from_secs(5);
+
 /// The most lists. Only replaced keys leave old ones.
 const MOST: usize = 1024;
 
@@ -28,16 +31,21 @@ pub(super) struct Listing {
     pub fetched_at: Timestamp,
     /// Why the list is not fresh; empty if it is.
     pub stale_because: String,
-    /// When OpenRouter is asked again.
-    next: Instant,
 }
 
 /// The lists by URL and key: two accounts may see different models.
 #[derive(Default)]
 pub(super) struct Catalogue(Mutex<HashMap<[u8; 32], Slot>>);
 
-/// Locked while it is fetched, so that OpenRouter is asked once.
-type Slot = Arc<tokio::sync::Mutex<Option<Listing>>>;
+/// Locked while it is fetched: those who ask meanwhile get the same result, also if it is a failure.
+type Slot = Arc<tokio::sync::Mutex<Option<Known>>>;
+
+/// The result of the last fetch.
+struct Known {
+    result: Result<Listing, String>,
+    /// When OpenRouter is asked again.
+    next: Instant,
+}
 
 impl Catalogue {
     /// The list of an API, from `fetch` if it is not fresh. Fails if there is none, not even an old one.
@@ -48,14 +56,13 @@ impl Catalogue {
     ) -> Result<Listing, String> {
         let slot = self.slot(api);
         let mut slot = slot.lock().await;
-        if let Some(listing) = slot.as_ref().filter(|listing| Instant::now() < listing.next) {
-            return Ok(listing.clone());
+        if let Some(known) = slot.as_ref().filter(|known| Instant::now() < known.next) {
+            return known.result.clone();
         }
         let fetched = fetch.await.map_err(|error| error.to_string());
-        let known = slot.take();
-        let listing = known_or_fetched(known, fetched, Timestamp::now(), Instant::now())?;
-        *slot = Some(listing.clone());
-        Ok(listing)
+        let old = slot.take().and_then(|known| known.result.ok());
+        let known = old_or_fetched(old, fetched, Timestamp::now(), Instant::now());
+        slot.insert(known).result.clone()
     }
 
     fn slot(&self, api: &Api) -> Slot {
@@ -72,23 +79,21 @@ impl Catalogue {
     }
 }
 
-/// The fetched list, or the known one with the reason.
-fn known_or_fetched(
-    known: Option<Listing>,
+/// The fetched list, or the old one with the reason.
+fn old_or_fetched(
+    old: Option<Listing>,
     fetched: Result<Vec<VideoModel>, String>,
     now: Timestamp,
     clock: Instant,
-) -> Result<Listing, String> {
-    match (fetched, known) {
-        (Ok(models), _) => Ok(Listing {
-            models: models.into(),
-            fetched_at: now,
-            stale_because: String::new(),
-            next: clock + FRESH,
-        }),
-        (Err(why), Some(known)) => Ok(Listing { stale_because: why, next: clock + RETRY_DELAY, ..known }),
-        (Err(why), None) => Err(why),
-    }
+) -> Known {
+    let (result, life) = match (fetched, old) {
+        (Ok(models), _) => {
+            (Ok(Listing { models: models.into(), fetched_at: now, stale_because: String::new() }), FRESH)
+        }
+        (Err(why), Some(old)) => (Ok(Listing { stale_because: why, ..old }), RETRY_DELAY),
+        (Err(why), None) => (Err(why), FAILURE_LIFE),
+    };
+    Known { result, next: clock + life }
 }
 
 #[cfg(test)]
@@ -120,6 +125,8 @@ mod tests {
         let fresh = |id: &str| Ok((id.to_owned(), String::new()));
         let stale = |id: &str| Ok((id.to_owned(), "away".to_owned()));
         assert_eq!(ask("a", Err("away")).await, Err("away".into()));
+        assert_eq!(ask("a", Ok("one")).await, Err("away".into()), "for a short while");
+        tokio::time::advance(FAILURE_LIFE).await;
         assert_eq!(ask("a", Ok("one")).await, fresh("one"));
         assert_eq!(ask("a", Ok("two")).await, fresh("one"));
         assert_eq!(ask("b", Ok("other")).await, fresh("other"), "another key may see others");
@@ -131,5 +138,23 @@ mod tests {
         tokio::time::advance(RETRY_DELAY).await;
         assert_eq!(ask("a", Ok("two")).await, fresh("two"));
         assert_eq!(fetches.get(), 5);
+    }
+    #[tokio::test(start_paused = true)]
+    async fn one_fetch_that_hangs_answers_all_who_ask_meanwhile() {
+        let (catalogue, fetches) = (Catalogue::default(), Cell::new(0));
+        for says in [Err("it did not answer"), Ok(vec![model("one")])] {
+            tokio::time::advance(FAILURE_LIFE).await;
+            let key = api("a");
+            let ask = || {
+                catalogue.listing(&key, async {
+                    fetches.set(fetches.get() + 1);
+                    tokio::time::sleep(Duration::from_secs(20)).await;
+                    says.clone()
+                })
+            };
+            let (one, two, three) = tokio::join!(ask(), ask(), ask());
+            assert!([one, two, three].iter().all(|answer| answer.is_ok() == says.is_ok()));
+        }
+        assert_eq!(fetches.get(), 2);
     }
 }

@@ -26,7 +26,7 @@ use talaria_proto::v1::{
 };
 use talaria_telemetry::{LogLimiter, trace::Tracer};
 use tokio::{
-    sync::{Semaphore, watch},
+    sync::{AcquireError, Semaphore, SemaphorePermit, watch},
     task::JoinSet,
     time::{Instant, sleep, timeout},
 };
@@ -159,20 +159,27 @@ impl Jobs {
     async fn answer_one(self: Arc<Self>, question: Question) {
         let deadline = Instant::now() + ANSWER_DEADLINE;
         let answer = match OpenRouterQuestion::decode(question.question.clone()) {
-            Ok(asked) => {
-                let turns = match asked.ask {
-                    Some(Ask::Submit(_)) => &self.submits,
-                    Some(Ask::Keep(_)) => &self.keeps,
-                    _ => &self.others,
-                };
-                match timeout(TURN_DEADLINE, turns.acquire()).await {
-                    Ok(_permit) => self.answer(asked, deadline).await,
-                    Err(_) => refused(too_many()),
-                }
-            }
+            Ok(asked) => match timeout(TURN_DEADLINE, self.turn(&asked)).await {
+                Ok(_permit) => self.answer(asked, deadline).await,
+                Err(_) => refused(too_many()),
+            },
             Err(_) => refused(unknown_question()),
         };
         reply(question, &answer).await;
+    }
+
+    /// Waits for the turn of a question. A check comes before a submit: while there is no room for one, it is refused before the
+    /// relay has recorded a job.
+    async fn turn(&self, asked: &OpenRouterQuestion) -> Result<SemaphorePermit<'_>, AcquireError> {
+        match asked.ask {
+            Some(Ask::Submit(_)) => self.submits.acquire().await,
+            Some(Ask::Check(_)) => {
+                drop(self.submits.acquire().await?);
+                self.others.acquire().await
+            }
+            Some(Ask::Keep(_)) => self.keeps.acquire().await,
+            _ => self.others.acquire().await,
+        }
     }
 }
 
@@ -181,7 +188,7 @@ fn refused(not_asked: NotAsked) -> OpenRouterAnswer {
 }
 
 fn busy(why: &str) -> NotAsked {
-    not_asked(NotAskedKind::Unavailable, format!("{why}; ask again"))
+    not_asked(NotAskedKind::Unavailable, why)
 }
 
 fn too_many() -> NotAsked {

@@ -58,8 +58,13 @@ fn video() -> VideoRequest {
     VideoRequest { model: "google/veo-3.1".into(), prompt: PROMPT.into(), ..VideoRequest::default() }
 }
 
+async fn submit_until(api: &Api, deadline: Instant) -> Outcome {
+    let callback_url = Some("https://me.example/callbacks/me/t");
+    Client::new().submit(api, &video(), callback_url, deadline).await.outcome.unwrap()
+}
+
 async fn submit(api: &Api) -> Outcome {
-    Client::new().submit(api, &video(), Some("https://me.example/callbacks/me/t")).await.outcome.unwrap()
+    submit_until(api, Instant::now() + 2 * SUBMIT_TIMEOUT).await
 }
 
 #[tokio::test]
@@ -104,6 +109,20 @@ async fn only_a_request_that_made_no_job_is_sent_again() {
 }
 
 #[tokio::test]
+async fn a_pause_that_leaves_no_time_for_another_try_ends_as_a_refusal() {
+    for (answer, says) in [
+        (http("429 Too Many Requests\r\nRetry-After: 3", "{}"), "takes no more requests now (429"),
+        (http("503 Service Unavailable\r\nRetry-After: 3", "{}"), "is not available (503"),
+    ] {
+        let accepted = http("202 Accepted", r#"{"id":"gen-vid-1-x","status":"pending"}"#);
+        let (api, requests) = serve(vec![answer, accepted]).await;
+        let refused = submit_until(&api, Instant::now() + SUBMIT_TIMEOUT).await;
+        assert!(matches!(&refused, Outcome::Refused(why) if why.contains(says)), "{refused:?}");
+        assert_eq!(requests.lock().unwrap().len(), 1);
+    }
+}
+
+#[tokio::test]
 async fn no_error_repeats_the_key_the_prompt_or_an_account() {
     let echo = format!(
         r#"{{"error":{{"code":400,"message":"Bearer {KEY}: '{PROMPT}' at https://me.example/callbacks/me/t"}},"user_id":"user_SECRET"}}"#
@@ -114,7 +133,7 @@ async fn no_error_repeats_the_key_the_prompt_or_an_account() {
     assert_eq!(
         refused,
         Outcome::Refused(
-            "OpenRouter refuses the request: 400: Bearer (hidden): '(hidden)' at (hidden)".into()
+            "OpenRouter refuses the request (400): Bearer (hidden): '(hidden)' at (hidden)".into()
         )
     );
     let unknown = submit(&api).await;
@@ -143,7 +162,7 @@ async fn what_cannot_be_an_id_is_not_asked_for() {
     for id in ["", ".", "..", "a b", "a\r\nb", "\u{e9}", &long] {
         let polling = Client::new().poll(&api, id, "").await;
         let Reading::NotFound { message } = polling.reading else { panic!("{id}") };
-        assert!(message.ends_with("cannot be the id of a job"), "{message}");
+        assert!(message.ends_with("is no id"), "{message}");
     }
 }
 
@@ -159,12 +178,12 @@ async fn the_catalogue_is_bounded_and_its_faults_are_named() {
     let client = Client::new();
     assert_eq!(client.models(&api).await.unwrap()[0].id, "m");
     let page = client.models(&api).await.unwrap_err();
-    assert_eq!(page.message, "the list of models is not JSON: byte 0: expected a JSON value");
+    assert_eq!(page.message, "OpenRouter's list of models is not JSON: byte 0: expected a JSON value");
     let busy = client.models(&api).await.unwrap_err();
-    assert_eq!(busy.to_string(), "OpenRouter gives no list of models: 429: slow");
+    assert_eq!(busy.to_string(), "OpenRouter gives no list of models (429): slow");
     assert_eq!(busy.retry_after, Some(Duration::from_secs(7)));
     let long = client.models(&api).await.unwrap_err();
-    assert_eq!(long.message, "the list of models is longer than 4194304 bytes");
+    assert_eq!(long.message, "OpenRouter's list of models is longer than 4194304 bytes");
 }
 
 /// The tenant allows only public addresses.

@@ -14,7 +14,7 @@ fn now() -> Timestamp {
 
 fn answered(status: u16, body: &str) -> Reading {
     let answer = Answer { status, body: body.into(), ..Answer::default() };
-    read(JOB, &Exchange::Answered(answer), now(), &[]).reading
+    read(JOB, &Exchange::Answered(answer), now(), &Hidden::default()).reading
 }
 
 fn terminal(body: &str) -> Terminal {
@@ -73,7 +73,8 @@ fn an_end_with_an_error_says_it_as_a_text() {
 fn a_model_that_is_not_known_is_null() {
     let answer = Answer { status: 200, body: br#"{"status":"completed"}"#.into(), ..Answer::default() };
     let job = Job { id: "j", model: "" };
-    let Reading::Ended(terminal) = read(job, &Exchange::Answered(answer), now(), &[]).reading else {
+    let Reading::Ended(terminal) = read(job, &Exchange::Answered(answer), now(), &Hidden::default()).reading
+    else {
         panic!()
     };
     assert_eq!(
@@ -104,15 +105,15 @@ fn other_answers_end_no_job() {
             404,
             r#"{"error":{"message":"Job abc123 not found","code":404}}"#,
             Reading::NotFound {
-                message: "OpenRouter does not know the job: 404: Job abc123 not found".into(),
+                message: "OpenRouter does not know the job (404): Job abc123 not found".into(),
             },
         ),
-        (404, "<html>", failed("OpenRouter answered 404 with a page instead of JSON")),
+        (404, "<html>", failed("OpenRouter gave no status of the job (404, with a page instead of JSON)")),
         (
             401,
             r#"{"error":{"message":"User not found.","code":401}}"#,
             Reading::Denied {
-                message: "OpenRouter refuses the key: 401: User not found.; compare openrouter.api_key"
+                message: "OpenRouter refuses the key (401): User not found; compare openrouter.api_key"
                     .into(),
             },
         ),
@@ -123,7 +124,7 @@ fn other_answers_end_no_job() {
                 "OpenRouter's answer is a redirect (302), which is not followed; compare openrouter.base_url",
             ),
         ),
-        (500, r#"{"error":"down"}"#, failed("OpenRouter answered 500: down")),
+        (500, r#"{"error":"down"}"#, failed("OpenRouter gave no status of the job (500): down")),
     ] {
         assert_eq!(answered(status, body), expected, "{status} {body}");
     }
@@ -133,9 +134,9 @@ fn other_answers_end_no_job() {
         cut_short: Some(CutShort::BrokenOff("reset".into())),
         ..Answer::default()
     };
-    let reading = read(JOB, &Exchange::Answered(cut), now(), &[]).reading;
+    let reading = read(JOB, &Exchange::Answered(cut), now(), &Hidden::default()).reading;
     assert_eq!(reading, failed("OpenRouter answered 200 with a body that broke off"));
-    let not_sent = read(JOB, &Exchange::NotSent("no route".into()), now(), &[]).reading;
+    let not_sent = read(JOB, &Exchange::NotSent("no route".into()), now(), &Hidden::default()).reading;
     assert_eq!(not_sent, failed("OpenRouter cannot be asked: no route"));
 }
 
@@ -143,7 +144,7 @@ fn other_answers_end_no_job() {
 fn a_pause_that_openrouter_names_comes_along() {
     let retry_after = Some(Duration::from_secs(30));
     let busy = Answer { status: 429, retry_after, ..Answer::default() };
-    assert_eq!(read(JOB, &Exchange::Answered(busy), now(), &[]).retry_after, retry_after);
+    assert_eq!(read(JOB, &Exchange::Answered(busy), now(), &Hidden::default()).retry_after, retry_after);
 }
 
 fn text() -> impl Strategy<Value = String> {
@@ -154,7 +155,7 @@ proptest! {
     #[test]
     fn no_answer_panics(status in 100_u16..1000, body in prop::collection::vec(any::<u8>(), 0..200)) {
         let answer = Answer { status, body, ..Answer::default() };
-        read(JOB, &Exchange::Answered(answer), now(), &[]);
+        read(JOB, &Exchange::Answered(answer), now(), &Hidden::default());
     }
 
     /// A poll and the callback of the same end are the same event, and its payload says the same.
@@ -181,7 +182,7 @@ proptest! {
         poll.as_object_mut().unwrap().remove("model");
         let answer = Answer { status: 200, body: poll.to_string().into_bytes(), ..Answer::default() };
         let job = Job { id: &id, model: model.as_deref().unwrap_or_default() };
-        let Reading::Ended(terminal) = read(job, &Exchange::Answered(answer), now(), &[]).reading else { panic!() };
+        let Reading::Ended(terminal) = read(job, &Exchange::Answered(answer), now(), &Hidden::default()).reading else { panic!() };
         let ours = Envelope::read(&terminal.payload).unwrap();
         let theirs = Envelope::read(callback.to_string().as_bytes()).unwrap();
         let event = |envelope: &Envelope| EventId::new("me", &envelope.job_id, &envelope.event_type).to_string();

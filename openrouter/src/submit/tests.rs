@@ -6,6 +6,10 @@ fn answer(status: u16, body: &str) -> Exchange {
     Exchange::Answered(Answer { status, body: body.into(), ..Answer::default() })
 }
 
+fn plain(exchange: &Exchange) -> Try {
+    read(exchange, &Hidden::default())
+}
+
 fn waiting(status: u16, seconds: u64, body: &str) -> Exchange {
     let retry_after = Some(Duration::from_secs(seconds));
     Exchange::Answered(Answer { status, retry_after, body: body.into(), ..Answer::default() })
@@ -26,13 +30,10 @@ fn an_accepted_job_has_its_id() {
     let documented =
         r#"{"id":"gen-vid-1-abc","polling_url":"/api/v1/videos/x","status":"pending","generation_id":"g"}"#;
     let made = |status: &str| Try::Made { id: "gen-vid-1-abc".into(), status: status.into() };
-    assert_eq!(read(&answer(202, documented), &[]), made("pending"));
-    assert_eq!(
-        read(&answer(200, r#"{"id":"gen-vid-1-abc","status":"in_progress"}"#), &[]),
-        made("in_progress")
-    );
+    assert_eq!(plain(&answer(202, documented)), made("pending"));
+    assert_eq!(plain(&answer(200, r#"{"id":"gen-vid-1-abc","status":"in_progress"}"#)), made("in_progress"));
     for status in [r#","status":7"#, r#","status":"a b""#, ""] {
-        assert_eq!(read(&answer(202, &format!(r#"{{"id":"gen-vid-1-abc"{status}}}"#)), &[]), made("pending"));
+        assert_eq!(plain(&answer(202, &format!(r#"{{"id":"gen-vid-1-abc"{status}}}"#))), made("pending"));
     }
 }
 
@@ -50,52 +51,48 @@ fn a_refusal_says_what_to_do_and_whether_to_try_again() {
         (
             answer(400, &error("Model X does not exist")),
             Again::Never,
-            "OpenRouter refuses the request: 400: Model X does not exist",
+            "OpenRouter refuses the request (400): Model X does not exist",
         ),
         (
             answer(401, &error("User not found.")),
             Again::Never,
-            "OpenRouter refuses the key: 401: User not found.; compare openrouter.api_key",
+            "OpenRouter refuses the key (401): User not found; compare openrouter.api_key",
         ),
-        (answer(403, &error("Flagged")), Again::Never, "OpenRouter forbids this: 403: Flagged"),
+        (answer(403, &error("Flagged")), Again::Never, "OpenRouter forbids this (403): Flagged"),
         (
             answer(404, "<html>"),
             Again::Never,
-            "there is no video API there: 404 with a page instead of JSON; compare openrouter.base_url",
+            "there is no video API there (404, with a page instead of JSON); compare openrouter.base_url",
         ),
         (
             answer(404, &error("No endpoints")),
             Again::Never,
-            "OpenRouter refuses the request: 404: No endpoints",
+            "OpenRouter refuses the request (404): No endpoints",
         ),
-        (answer(413, ""), Again::Never, "OpenRouter refuses the request: 413 with an empty body"),
-        (answer(422, &error("no")), Again::Never, "OpenRouter refuses the request: 422: no"),
-        (answer(429, &error("slow")), Again::Soon, "OpenRouter takes no more requests now: 429: slow"),
-        (waiting(429, 3, &error("slow")), after(3), "OpenRouter takes no more requests now: 429: slow"),
-        (waiting(503, 2, &error("down")), after(2), "OpenRouter is not available: 503: down"),
-        (
-            answer(402, &no_credits),
-            Again::Never,
-            "the account at OpenRouter lacks credits: 402: no; add some",
-        ),
+        (answer(413, ""), Again::Never, "OpenRouter refuses the request (413, with an empty body)"),
+        (answer(422, &error("no")), Again::Never, "OpenRouter refuses the request (422): no"),
+        (answer(429, &error("slow")), Again::Soon, "OpenRouter takes no more requests now (429): slow"),
+        (waiting(429, 3, &error("slow")), after(3), "OpenRouter takes no more requests now (429): slow"),
+        (waiting(503, 2, &error("down")), after(2), "OpenRouter is not available (503): down"),
+        (answer(402, &no_credits), Again::Never, "the account at OpenRouter lacks credits (402): no"),
         (
             answer(402, &limited("openrouter_key_limit", "")),
             Again::Never,
-            "the key's limit at OpenRouter is reached: 402: no; raise it, or wait until it is reset",
+            "the key's limit at OpenRouter is reached (402): no; raise it, or wait until it is reset",
         ),
         (
             waiting(402, 5, &limited("openrouter_in_flight_budget", "in_flight_budget_exhausted")),
             after(5),
-            "OpenRouter waits for other jobs of the account to end: 402: no",
+            "OpenRouter waits for other jobs of the account to end (402): no",
         ),
         (
             waiting(402, 5, &limited("openrouter_in_flight_budget", "weight_exceeds_budget")),
             Again::Never,
-            "the job costs more than OpenRouter lets the account have under way: 402: no",
+            "the job costs more than OpenRouter lets the account have under way (402): no",
         ),
-        (answer(402, &error("pay")), Again::Never, "OpenRouter demands payment: 402: pay"),
+        (answer(402, &error("pay")), Again::Never, "OpenRouter demands payment (402): pay"),
     ] {
-        assert_eq!(read(&exchange, &[]), Try::Refused { why: expected.into(), again });
+        assert_eq!(plain(&exchange), Try::Refused { why: expected.into(), again });
     }
 }
 
@@ -121,15 +118,18 @@ fn what_may_have_made_a_job_is_unknown() {
             "OpenRouter's answer is a redirect (307), which is not followed, and what redirects may have passed the request \
              on; compare openrouter.base_url",
         ),
-        (answer(408, ""), "OpenRouter answered 408 with an empty body, perhaps after it made the job"),
-        (answer(500, &error("oops")), "OpenRouter answered 500: oops, perhaps after it made the job"),
-        (answer(503, &error("down")), "OpenRouter answered 503: down, perhaps after it made the job"),
+        (
+            answer(408, ""),
+            "OpenRouter's answer does not say whether it made the job (408, with an empty body)",
+        ),
+        (answer(500, &error("oops")), "OpenRouter's answer does not say whether it made the job (500): oops"),
+        (answer(503, &error("down")), "OpenRouter's answer does not say whether it made the job (503): down"),
         (
             answer(524, "<html>"),
-            "OpenRouter answered 524 with a page instead of JSON, perhaps after it made the job",
+            "OpenRouter's answer does not say whether it made the job (524, with a page instead of JSON)",
         ),
     ] {
-        assert_eq!(read(&exchange, &[]), Try::Unknown { why: expected.into() });
+        assert_eq!(plain(&exchange), Try::Unknown { why: expected.into() });
     }
 }
 
@@ -150,12 +150,14 @@ fn retries_are_few_and_soon() {
         (1, 20, Again::Soon, None),
         (2, 17, Again::Soon, None),
     ] {
-        assert_eq!(
-            pause(tries, seconds(elapsed), again),
-            expected.map(seconds),
-            "{tries} {elapsed} {again:?}"
-        );
+        let pause_of = |left| pause(tries, seconds(elapsed), left, again);
+        assert_eq!(pause_of(seconds(80)), expected.map(seconds), "{tries} {elapsed} {again:?}");
+        assert_eq!(pause_of(Duration::ZERO), None);
     }
+    let after_three = |left| pause(1, seconds(0), left, Again::After(seconds(3)));
+    let (almost, enough) = (SUBMIT_TIMEOUT + seconds(2), SUBMIT_TIMEOUT + seconds(3));
+    assert_eq!(after_three(enough), Some(seconds(3)));
+    assert_eq!(after_three(almost), None, "the next try could be cut off");
 }
 
 #[test]
@@ -187,7 +189,7 @@ proptest! {
         let retry_after = seconds.map(Duration::from_secs);
         let body = body.into_bytes();
         let exchange = Exchange::Answered(Answer { status, retry_after, location: None, body, cut_short });
-        match read(&exchange, &["abc"]) {
+        match read(&exchange, &Hidden { texts: vec!["abc"], prompt: "" }) {
             Try::Refused { again, .. } => {
                 prop_assert!(REFUSALS.contains(&status) || status == 503, "{status}");
                 prop_assert!(again == Again::Never || [402, 429, 503].contains(&status));
@@ -195,21 +197,23 @@ proptest! {
             Try::Made { id, .. } => prop_assert!((200..300).contains(&status) && !is_cut && is_job_id(&id)),
             Try::Unknown { .. } => prop_assert!(!REFUSALS.contains(&status)),
         }
-        let is_unknown = matches!(read(&Exchange::Lost("x".into()), &[]), Try::Unknown { .. });
+        let is_unknown = matches!(plain(&Exchange::Lost("x".into())), Try::Unknown { .. });
         prop_assert!(is_unknown);
     }
 
     #[test]
-    fn tries_end_in_time(answers in prop::collection::vec((0_u64..30, 0_u64..40), 5)) {
+    fn tries_end_in_time(answers in prop::collection::vec((0_u64..30, 0_u64..40), 5), limit in 0_u64..100) {
         let (mut elapsed, mut tries) = (Duration::ZERO, 0);
+        let limit = Duration::from_secs(limit);
         for (took, named) in answers {
             tries += 1;
             elapsed += Duration::from_secs(took);
-            match pause(tries, elapsed, Again::After(Duration::from_secs(named))) {
+            let left = limit.saturating_sub(elapsed);
+            match pause(tries, elapsed, left, Again::After(Duration::from_secs(named))) {
                 Some(pause) => elapsed += pause,
                 None => break,
             }
-            prop_assert!(elapsed <= RETRIES_WITHIN);
+            prop_assert!(elapsed <= RETRIES_WITHIN && elapsed + SUBMIT_TIMEOUT <= limit);
         }
         prop_assert!(tries <= MOST_TRIES);
     }

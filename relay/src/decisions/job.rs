@@ -33,8 +33,8 @@ use talaria_proto::{
 /// first one should be there well before.
 pub(crate) const CALLBACK_TIMEOUT: Duration = Duration::from_secs(600);
 
-/// The longest reason in bytes.
-const LONGEST_REASON: usize = 500;
+/// The longest reason, in characters.
+const LONGEST_REASON: usize = 300;
 
 /// The states of jobs whose end is not known, and is looked for.
 pub(crate) const OPEN_STATES: [JobState; 3] = [JobState::Submitting, JobState::Running, JobState::Unknown];
@@ -85,8 +85,10 @@ fn changed(job: &Job, now: Timestamp) -> Job {
 }
 
 fn because(reason: &str) -> String {
-    let end = (0..=LONGEST_REASON.min(reason.len())).rev().find(|end| reason.is_char_boundary(*end));
-    reason.get(..end.unwrap_or(0)).unwrap_or_default().to_owned()
+    if reason.chars().nth(LONGEST_REASON).is_none() {
+        return reason.to_owned();
+    }
+    reason.chars().take(LONGEST_REASON - 1).chain(['…']).collect()
 }
 
 /// A job that is about to be submitted, or, with an id at OpenRouter, one that is only followed.
@@ -106,10 +108,12 @@ pub(crate) fn begun(job: Job, settings: &Poll, now: Timestamp) -> Job {
     }
 }
 
-/// What came of the submit. `None` if the job is not being submitted any more: a callback was faster.
+/// What came of the submit. `other` is the job that has the id of OpenRouter's answer already, if there is one. `None` if the job is
+/// not being submitted any more: a callback was faster.
 pub(crate) fn submitted(
     job: &Job,
     outcome: &Outcome,
+    other: Option<&str>,
     settings: &Poll,
     now: Timestamp,
     random: f64,
@@ -118,20 +122,29 @@ pub(crate) fn submitted(
         return None;
     }
     let mut job = changed(job, now);
-    match outcome {
-        Outcome::Made(Made { openrouter_id, status }) => {
+    match (outcome, other) {
+        // The answer was perhaps that of the other job's submit. A callback of its own claims this one.
+        (Outcome::Made(Made { openrouter_id, .. }), Some(other)) => {
+            job.set_state(JobState::Unknown);
+            job.reason = because(&format!(
+                "OpenRouter answered with the id {openrouter_id}, which {other} has already: whether it made a job for this \
+                 request is not known"
+            ));
+        }
+        (Outcome::Made(Made { openrouter_id, status }), None) => {
             job.set_state(JobState::Running);
             job.openrouter_id.clone_from(openrouter_id);
             job.openrouter_status = because(status);
             job.submitted_at = Some(to_proto(now));
             job.next_poll_at = Some(to_proto(poll::first(settings, now, random)));
         }
-        Outcome::Refused(why) => {
+        (Outcome::Refused(why) | Outcome::NotSent(why), _) => {
             job.set_state(JobState::Refused);
             job.reason = because(why);
+            job.try_again = matches!(outcome, Outcome::NotSent(_));
             end(&mut job, now);
         }
-        Outcome::Unknown(why) => {
+        (Outcome::Unknown(why), _) => {
             job.set_state(JobState::Unknown);
             job.reason = because(why);
         }
@@ -174,7 +187,9 @@ pub(crate) fn due(job: &Job) -> Option<Timestamp> {
 
 /// When a callback should have come that is awaited after the job's end.
 fn callback_due(job: &Job) -> Option<Timestamp> {
-    (job.source() == JobSource::Poll && job.callback_at.is_none() && !job.callback_missing && !job.tracked)
+    // A job without a token has no path for a callback: it is tracked, or its tenant only polls.
+    let owes_callback = !job.callback_token.is_empty() && job.callback_at.is_none();
+    (job.source() == JobSource::Poll && owes_callback && !job.callback_missing)
         .then(|| after(from_proto(job.ended_at.as_ref()), CALLBACK_TIMEOUT))
 }
 
@@ -185,16 +200,21 @@ pub(crate) fn overdue(job: &Job, now: Timestamp) -> Option<Job> {
             return None;
         }
         let mut job = changed(job, now);
-        job.reason = if job.openrouter_id.is_empty() {
-            let created = from_proto(job.created_at.as_ref());
-            format!(
-                "no callback claimed it: look at OpenRouter's activity for a job of {} that was made at about {}",
-                job.model,
-                for_people(created)
-            )
+        let why = if job.openrouter_id.is_empty() {
+            let created = for_people(from_proto(job.created_at.as_ref()));
+            let look = format!(
+                "look at OpenRouter's activity for a job of {} that was made at about {created}",
+                job.model
+            );
+            if job.callback_token.is_empty() {
+                format!("its tenant only polls, and its id is not known: {look}")
+            } else {
+                format!("no callback claimed it: {look}")
+            }
         } else {
             format!("OpenRouter did not say how it ended; the last status was {:?}", job.openrouter_status)
         };
+        job.reason = because(&why);
         job.set_state(JobState::Abandoned);
         end(&mut job, now);
         return Some(job);

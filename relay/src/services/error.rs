@@ -68,7 +68,7 @@ pub(crate) enum Error {
     OtherRequest(String),
     #[error("the job was not submitted: {0}")]
     OverBudget(String),
-    #[error("{0}; no job was made")]
+    #[error("{0}; no job was made, try again")]
     NoIngress(String),
     #[error("what is asked for is too large for the bus")]
     TooLarge,

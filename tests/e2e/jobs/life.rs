@@ -141,7 +141,10 @@ async fn a_tracked_job_is_looked_for_until_it_is_stopped() {
     let tracked = world.stack.jobs().await.track_job(track).await.unwrap().into_inner().job.unwrap();
     assert!(tracked.tracked && tracked.state() == JobState::Running);
     let unknown = world.job_when(&tracked.id, |job| job.polls > 0).await;
-    assert!(unknown.reason.contains("does not know the job yet"), "{unknown:?}");
+    assert!(
+        unknown.reason.starts_with("OpenRouter does not know the job (404): Job not-there"),
+        "{unknown:?}"
+    );
     let stop = StopJobRequest {
         job_id: tracked.id.clone(),
         requested_by: "ann".into(),

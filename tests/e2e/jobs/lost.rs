@@ -2,12 +2,13 @@
 
 use super::{FAST, request, world};
 use rand::Rng as _;
+use serde_json::json;
 use std::{
     collections::{BTreeMap, BTreeSet},
     time::Duration,
 };
 use talaria_proto::v1::{
-    Job, JobState, ListJobsRequest, SubmitJobRequest, job_service_client::JobServiceClient,
+    Job, JobState, ListJobsRequest, SubmitJobRequest, TrackJobRequest, job_service_client::JobServiceClient,
 };
 use talaria_tests::{
     fleet::{self, Ledger},
@@ -15,7 +16,7 @@ use talaria_tests::{
     openrouter_api::{End, OnSubmit, OpenRouterApi},
     seeded,
     stack::openrouter_secret,
-    until_within,
+    until, until_within,
 };
 use tonic::transport::Channel;
 
@@ -33,6 +34,47 @@ async fn a_lost_answer_is_never_asked_for_again_and_a_callback_claims_the_job() 
         assert_eq!(claimed.openrouter_id, made.id);
     }
     assert_eq!(world.api.jobs().len(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_id_that_another_job_has_is_no_answer_and_a_callback_claims_the_job() {
+    let world = world(FAST, "").await;
+    let (first, first_id) = world.submitted("first").await;
+    // A proxy answers with the answer to the first submit.
+    world.api.on_next_submits([OnSubmit::MakeAnd(202, json!({"id": first_id, "status": "pending"}))]);
+    let second = world.submit(request("second")).await.unwrap().job.unwrap();
+    assert_eq!((second.state(), second.openrouter_id.as_str()), (JobState::Unknown, ""), "{second:?}");
+    assert!(second.reason.contains(&format!("{first_id}, which {first} has already")), "{}", second.reason);
+    let made = world.api.jobs().pop().unwrap();
+    assert_eq!(world.api.end(&made.id, End::completed(1.0)).await, Some(204));
+    assert_eq!(world.job_in(&second.id, JobState::Completed).await.openrouter_id, made.id);
+    assert_eq!(world.job_in(&first, JobState::Running).await.openrouter_id, first_id);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_whose_answer_was_lost_and_its_tracked_twin_end_together() {
+    let world = world("poll: {first: 1h, every: 1h, slowest: 1h}", "").await;
+    world.api.on_next_submits([OnSubmit::LoseAnswer]);
+    let lost = world.submit(request("lost")).await.unwrap().job.unwrap();
+    let made = world.api.jobs().pop().unwrap();
+    let track = TrackJobRequest {
+        tenant: "acme".into(),
+        openrouter_id: made.id.clone(),
+        requested_by: "test".into(),
+        ..TrackJobRequest::default()
+    };
+    let tracked = world.stack.jobs().await.track_job(track).await.unwrap().into_inner().job.unwrap();
+    world.job_when(&tracked.id, |job| job.polls > 0).await;
+    assert_eq!(world.api.end(&made.id, End::completed(1.0)).await, Some(204));
+    let ends = [
+        world.job_in(&lost.id, JobState::Completed).await,
+        world.job_in(&tracked.id, JobState::Completed).await,
+    ];
+    assert_eq!(ends[0].event_id, ends[1].event_id);
+    until("the log", async || {
+        world.stack.log().iter().any(|line| line.contains("two jobs are one at OpenRouter")).then_some(())
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -2,8 +2,10 @@
 
 use super::{World, request, world};
 use serde_json::json;
-use talaria_proto::v1::{JobState, ListModelsRequest, SubmitJobRequest};
-use talaria_tests::{openrouter_api::OnSubmit, sink::Sink, stack::stack};
+use talaria_proto::v1::{
+    JobState, ListJobsRequest, ListModelsRequest, SubmitJobRequest, job_service_client::JobServiceClient,
+};
+use talaria_tests::{binary, openrouter_api::OnSubmit, sink::Sink, stack::stack, until};
 use tonic::Code;
 
 async fn refused(world: &World, id: &str, change: impl FnOnce(&mut SubmitJobRequest)) -> (Code, String) {
@@ -58,6 +60,46 @@ async fn a_refusal_of_openrouter_ends_the_job_and_the_same_request_may_be_tried_
     let job = world.submit(request("r1")).await.unwrap().job.unwrap();
     assert_eq!(job.state(), JobState::Running, "{job:?}");
     assert_eq!(world.api.jobs().len(), 1);
+}
+
+/// More than an ingress submits at once.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_submit_for_which_there_is_no_room_is_no_job_and_may_be_tried_again() {
+    let world = &world("", "").await;
+    world.api.on_submit(OnSubmit::Hang);
+    let slow: Vec<_> = (0..32)
+        .map(|number| {
+            let relay = world.stack.relay();
+            tokio::spawn(async move {
+                let mut jobs = JobServiceClient::connect(relay).await.unwrap();
+                jobs.submit_job(request(&format!("slow-{number}"))).await.unwrap().into_inner().job.unwrap()
+            })
+        })
+        .collect();
+    let posts = || world.api.seen().iter().filter(|seen| seen.method == "POST").count();
+    until("all submits to be under way", async || (posts() == 32).then_some(())).await;
+    let (code, message) = refused(world, "r1", |_| {}).await;
+    assert_eq!(code, Code::Unavailable);
+    assert!(
+        message.contains("too many requests") && message.ends_with("no job was made, try again"),
+        "{message}"
+    );
+    let list = world.stack.jobs().await.list_jobs(ListJobsRequest::default()).await.unwrap().into_inner();
+    assert!(
+        list.jobs.len() == 32 && list.jobs.iter().all(|job| job.request_id != "r1"),
+        "it is not recorded"
+    );
+    let relay = world.stack.relay();
+    let args =
+        ["submit", "--model", "google/veo-3.1", "--as", "ana", "--request-id", "r2", "p", "--relay", &relay];
+    let submit = binary::run(world.stack.written.path(), &args);
+    let err = String::from_utf8_lossy(&submit.stderr);
+    assert!(submit.status.code() == Some(5) && err.contains("--request-id r2 asks again"), "{err}");
+    world.api.on_submit(OnSubmit::Accept);
+    for slow in slow {
+        assert_eq!(slow.await.unwrap().state(), JobState::Running);
+    }
+    world.submitted("r1").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

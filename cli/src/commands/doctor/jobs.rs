@@ -1,4 +1,4 @@
-//! Whether an ingress can ask OpenRouter for the tenants with an API key.
+//! Whether an ingress can ask OpenRouter for the tenants with an API key, and which of these only poll.
 
 use super::finding::Finding;
 use crate::{
@@ -14,14 +14,18 @@ use tonic::{Code, Status};
 const CHECK: &str = "jobs";
 
 pub(super) async fn check(path: &Path, args: &Ask, config: &Config, role: Role) -> Vec<Finding> {
+    let polls_only = config.tenants.values().filter(|tenant| tenant.only_polls());
+    let polls_only = polls_only.map(|tenant| {
+        format!("{}: polls only, without openrouter.secrets it takes no callbacks", tenant.name)
+    });
+    let mut found: Vec<_> = polls_only.map(|what| Finding::ok(CHECK, what)).collect();
     let tenants: Vec<_> =
         config.tenants.values().filter(|tenant| tenant.jobs.is_some()).map(|tenant| &tenant.name).collect();
     if tenants.is_empty() || !role.has_relay() {
-        return Vec::new();
+        return found;
     }
     // A relay that does not answer is a finding of `routes`.
-    let Ok(mut relay) = client::jobs(args, path).await else { return Vec::new() };
-    let mut found = Vec::new();
+    let Ok(mut relay) = client::jobs(args, path).await else { return found };
     for tenant in tenants {
         found.extend(of_answer(tenant, models(&mut relay, tenant).await));
     }
@@ -43,7 +47,7 @@ fn of_answer(tenant: &str, answer: Result<ListModelsResponse, Status>) -> Option
         }
         Ok(models) => Some(Finding::warning(
             CHECK,
-            format!("{tenant}: OpenRouter cannot be asked now: {}", models.stale_because),
+            format!("{tenant}: the list of models is an old one: {}", one_line(&models.stale_because)),
             "jobs are submitted and polled again once it answers; compare openrouter.base_url and networks",
         )),
         // Who may not ask, and a relay that does not answer, are findings of `routes`.
@@ -79,7 +83,7 @@ mod tests {
                 Level::Ok,
                 "a list of 1 model from OpenRouter; whether OpenRouter takes the key is not checked",
             ),
-            (Ok(stale), Level::Warning, "cannot be asked now: 503"),
+            (Ok(stale), Level::Warning, "the list of models is an old one: 503"),
             (
                 Err(Status::unavailable("none answers")),
                 Level::Fault,

@@ -30,6 +30,42 @@ fn a_key_is_enough() {
     assert!(load_text(&with_route("")).unwrap().tenants["acme"].jobs.is_none());
 }
 
+/// A configuration whose tenant has these keys of `openrouter` alone.
+fn load_alone(openrouter: &str, missing: Missing) -> Result<Config, String> {
+    let text = with_route("").replace("{secrets: [{file: secrets/acme-openrouter}]}", openrouter);
+    let (directory, path) = write(&text);
+    write_secret(&directory.path().join("key"), "sk-or-v1-hunter2", 0o600);
+    read_for(&path, Role::Both, missing).config.map_err(|error| error.to_string())
+}
+
+#[test]
+fn a_tenant_with_a_key_and_without_secrets_only_polls() {
+    for openrouter in ["{api_key: {file: key}}", "{secrets: [], api_key: {file: key}}"] {
+        let config = load_alone(openrouter, Missing::Refused).unwrap();
+        let tenant = &config.tenants["acme"];
+        assert!(tenant.only_polls() && tenant.down().is_none() && config.warnings.is_empty());
+        assert!(tenant.jobs.as_ref().unwrap().api.is_some());
+    }
+    let relay = with_route("")
+        .replace("{secrets: [{file: secrets/acme-openrouter}]}", "{api_key: {file: none}}")
+        + "bus: {nats: {servers: [nats://n:4222]}}\n";
+    assert!(load_with(&relay, Role::Relay, &[]).unwrap().tenants["acme"].only_polls());
+    // Without its key it does nothing, and there is no other tenant.
+    for missing in [Missing::Refused, Missing::Tolerated] {
+        let error = load_alone("{api_key: {file: none}}", missing).unwrap_err();
+        assert!(error.contains("cannot read the secret in"), "{error}");
+    }
+}
+
+#[test]
+fn a_tenant_has_secrets_or_a_key() {
+    for openrouter in ["{}", "{secrets: []}", "{tolerance: 1m}", "{poll: {every: 1m}}"] {
+        let error = load_alone(openrouter, Missing::Refused).unwrap_err();
+        let expected = ":4:17: tenant acme has no OpenRouter secret, and no openrouter.api_key to poll with";
+        assert!(error.contains(expected) && error.contains("or an api_key"), "{openrouter}: {error}");
+    }
+}
+
 #[test]
 fn all_keys_are_read() {
     let jobs = jobs_of(

@@ -24,6 +24,9 @@ const SHARE_OF_AGE: u32 = 10;
 /// The pauses of many jobs differ by up to this share, so that jobs that were submitted together are not polled together.
 const JITTER: f64 = 0.1;
 
+/// Jobs that were put off until the same time are due within this share of the pause after it.
+const SPREAD: f64 = 0.2;
+
 /// The time of the first poll.
 pub(crate) fn first(settings: &Poll, now: Timestamp, random: f64) -> Timestamp {
     after(now, jittered(settings.first, random))
@@ -69,17 +72,17 @@ pub(crate) fn polled(
         }
         Some(Outcome::NotFound(why)) if age >= APPEARS_WITHIN => {
             job.set_state(JobState::Abandoned);
-            job.reason = because(&format!("OpenRouter does not know the job any more: {why}"));
+            job.reason = because(&format!("{why}; it is not looked for any more"));
             end(&mut job, now);
             return Some((job, false));
         }
         Some(Outcome::NotFound(why)) => {
-            job.reason = because(&format!("OpenRouter does not know the job yet: {why}"));
+            job.reason = because(&format!("{why}; a new job may appear after some minutes"));
         }
         Some(Outcome::Denied(why)) => {
             is_denied = true;
             wait = jittered(settings.slowest, random);
-            job.reason = because(&format!("OpenRouter refuses the key (openrouter.api_key): {why}"));
+            job.reason = because(why);
         }
         Some(Outcome::Failed(why)) => job.reason = because(&format!("the last poll failed: {why}")),
         None => job.reason = because("the last poll had no answer that is understood"),
@@ -90,12 +93,21 @@ pub(crate) fn polled(
     Some((job, is_denied))
 }
 
-/// The job when its poll could not be carried out, or is put off.
+/// The job when its poll could not be carried out, or is put off. Its id decides how long after `until` it is due: all jobs of a
+/// tenant are put off until the same time.
 pub(crate) fn put_off(job: &Job, why: &str, until: Timestamp, now: Timestamp) -> Job {
+    let until = after(until, since(until, now).mul_f64(SPREAD * lot(&job.id)));
     let mut job = changed(job, now);
     job.reason = because(why);
     job.next_poll_at = Some(to_proto(until));
     // While the clock is not believed, a job is not given up.
     job.give_up_at = job.give_up_at.map(|at| to_proto(from_proto(Some(&at)).max(until)));
     job
+}
+
+/// A number from 0 to 1 that is always the same for an id: FNV-1a.
+fn lot(id: &str) -> f64 {
+    let hash =
+        id.bytes().fold(0x811c_9dc5, |hash: u32, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
+    f64::from(hash) / f64::from(u32::MAX)
 }

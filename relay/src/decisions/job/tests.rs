@@ -31,7 +31,16 @@ fn made() -> Outcome {
 }
 
 fn running() -> Job {
-    submitted(&submitting(), &made(), &SETTINGS, at(3), 0.5).unwrap()
+    outcome(&made())
+}
+
+/// A job that was being submitted, after this outcome.
+fn outcome(outcome: &Outcome) -> Job {
+    submitted(&submitting(), outcome, None, &SETTINGS, at(3), 0.5).unwrap()
+}
+
+fn unknown() -> Job {
+    outcome(&Outcome::Unknown("cut".into()))
 }
 
 fn event(status: &str, source: EventSource) -> Event {
@@ -56,25 +65,49 @@ fn a_submit_has_three_outcomes_and_a_lost_answer_is_never_a_refusal() {
     let job = running();
     assert_eq!((job.state(), job.openrouter_id.as_str()), (JobState::Running, "or1"));
     assert_eq!(due(&job), Some(at(93)));
-    let refused =
-        submitted(&submitting(), &Outcome::Refused("400: no".into()), &SETTINGS, at(3), 0.5).unwrap();
-    assert_eq!((refused.state(), due(&refused)), (JobState::Refused, None));
-    let unknown = submitted(&submitting(), &Outcome::Unknown("cut".into()), &SETTINGS, at(3), 0.5).unwrap();
-    assert_eq!((unknown.state(), due(&unknown)), (JobState::Unknown, Some(at(10_800))));
+    for (refusal, try_again) in
+        [(Outcome::Refused("no".into()), false), (Outcome::NotSent("no".into()), true)]
+    {
+        let refused = outcome(&refusal);
+        assert_eq!((refused.state(), due(&refused), refused.try_again), (JobState::Refused, None, try_again));
+    }
+    assert_eq!((unknown().state(), due(&unknown())), (JobState::Unknown, Some(at(10_800))));
     assert_eq!(interrupted(&submitting(), at(3)).state(), JobState::Unknown);
+}
+
+#[test]
+fn an_id_that_another_job_has_is_no_answer_to_a_submit() {
+    let twice = submitted(&submitting(), &made(), Some("job_y"), &SETTINGS, at(3), 0.5).unwrap();
+    assert_eq!((twice.state(), twice.openrouter_id.as_str()), (JobState::Unknown, ""));
+    assert!(twice.reason.contains("the id or1, which job_y has already"), "{}", twice.reason);
+    let own = Event { job_id: "or2".into(), ..event("completed", EventSource::Unspecified) };
+    let claimed = joined(&twice, &own, at(60)).unwrap();
+    assert_eq!((claimed.state(), claimed.openrouter_id.as_str()), (JobState::Completed, "or2"));
+    let refused = Outcome::Refused("no".into());
+    let refused = submitted(&submitting(), &refused, Some("job_y"), &SETTINGS, at(3), 0.5).unwrap();
+    assert_eq!(refused.state(), JobState::Refused);
+}
+
+#[test]
+fn a_reason_is_short() {
+    let long = outcome(&Outcome::Refused("é".repeat(301))).reason;
+    assert!(long.chars().count() == 300 && long.ends_with("é…"), "{long}");
+    let fits = "é".repeat(300);
+    assert_eq!(outcome(&Outcome::Refused(fits.clone())).reason, fits);
 }
 
 #[test]
 fn a_callback_that_comes_before_the_answer_ends_the_job() {
     let done = joined(&submitting(), &event("completed", EventSource::Unspecified), at(2)).unwrap();
     assert_eq!((done.state(), done.openrouter_id.as_str()), (JobState::Completed, "or1"));
-    assert_eq!(submitted(&done, &made(), &SETTINGS, at(3), 0.5), None);
-    assert_eq!(submitted(&done, &Outcome::Unknown("cut".into()), &SETTINGS, at(3), 0.5), None);
+    for late in [made(), Outcome::Unknown("cut".into())] {
+        assert_eq!(submitted(&done, &late, None, &SETTINGS, at(3), 0.5), None);
+    }
 }
 
 #[test]
 fn a_callback_claims_a_job_whose_answer_was_lost_and_a_late_one_a_job_that_was_given_up() {
-    let unknown = submitted(&submitting(), &Outcome::Unknown("cut".into()), &SETTINGS, at(3), 0.5).unwrap();
+    let unknown = unknown();
     let failed = joined(&unknown, &event("failed", EventSource::Unspecified), at(60)).unwrap();
     assert_eq!((failed.state(), failed.openrouter_id.as_str()), (JobState::Failed, "or1"));
     assert_eq!(overdue(&unknown, at(10_799)), None);
@@ -107,20 +140,41 @@ fn polls_come_soon_and_then_more_rarely() {
 
 #[test]
 fn an_unknown_job_is_looked_for_for_ten_minutes() {
-    let not_found = answer(polled::Outcome::NotFound("Job or1 not found".into()));
+    let not_found = answer(polled::Outcome::NotFound("OpenRouter does not know the job (404): no".into()));
     let (soon, _) = poll::polled(&running(), &not_found, &SETTINGS, at(100), 0.5).unwrap();
     assert_eq!(soon.state(), JobState::Running);
+    assert_eq!(
+        soon.reason,
+        "OpenRouter does not know the job (404): no; a new job may appear after some minutes"
+    );
     let (late, _) = poll::polled(&running(), &not_found, &SETTINGS, at(700), 0.5).unwrap();
     assert_eq!(late.state(), JobState::Abandoned);
+    assert_eq!(late.reason, "OpenRouter does not know the job (404): no; it is not looked for any more");
 }
 
 #[test]
 fn a_refused_key_fails_no_job_and_asks_for_a_pause_of_its_tenant() {
-    let denied = answer(polled::Outcome::Denied("User not found.".into()));
+    let why = "OpenRouter refuses the key (401): User not found; compare openrouter.api_key";
+    let denied = answer(polled::Outcome::Denied(why.into()));
     let (job, is_denied) = poll::polled(&running(), &denied, &SETTINGS, at(100), 0.5).unwrap();
     assert!(is_denied && job.state() == JobState::Running);
     assert_eq!(due(&job), Some(at(400)));
-    assert!(job.reason.contains("openrouter.api_key"));
+    assert_eq!(job.reason, why);
+}
+
+#[test]
+fn jobs_that_were_put_off_together_are_due_one_after_another() {
+    let put_off = |number: u32| {
+        let job = Job { id: format!("job_{number}"), ..running() };
+        due(&poll::put_off(&job, "the key is refused", at(400), at(100))).unwrap()
+    };
+    let mut times: Vec<_> = (0..100).map(put_off).collect();
+    assert!((0..100).map(put_off).eq(times.iter().copied()), "an id decides its time");
+    times.sort();
+    assert!(times[0] >= at(400) && times[99] <= at(460), "{times:?}");
+    assert!(times[25] < times[50] && times[50] < times[75], "{times:?}");
+    times.dedup();
+    assert!(times.len() > 90, "{times:?}");
 }
 
 #[test]
@@ -151,6 +205,16 @@ fn a_tracked_job_is_polled_at_once_and_owes_no_callback() {
     assert_eq!((tracked.state(), due(&tracked)), (JobState::Running, Some(at(0))));
     let done = joined(&tracked, &event("completed", EventSource::Poll), at(1)).unwrap();
     assert_eq!(due(&done), None);
+}
+
+#[test]
+fn a_job_of_a_tenant_that_only_polls_owes_no_callback() {
+    let job = Job { callback_token: String::new(), ..running() };
+    let done = joined(&job, &event("completed", EventSource::Poll), at(120)).unwrap();
+    assert_eq!((due(&done), overdue(&done, at(10_000))), (None, None));
+    let unknown = Job { callback_token: String::new(), ..unknown() };
+    let given_up = overdue(&unknown, at(10_800)).unwrap();
+    assert!(given_up.reason.starts_with("its tenant only polls"), "{}", given_up.reason);
 }
 
 #[test]
@@ -226,7 +290,7 @@ proptest! {
         let mut job = match start {
             0 => submitting(),
             1 => running(),
-            _ => submitted(&submitting(), &Outcome::Unknown("cut".into()), &SETTINGS, at(3), 0.5).unwrap(),
+            _ => unknown(),
         };
         let (mut now, mut had_event) = (3, false);
         for (step, later) in steps {

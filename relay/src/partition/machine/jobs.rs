@@ -177,7 +177,12 @@ impl Machine {
         self.submitting.remove(id);
         let Some(job) = self.state.job(id) else { return };
         let settings = self.poll_settings(&job.tenant);
-        let Some(job) = job::submitted(job, outcome, &settings, now, random) else { return };
+        let other = match outcome {
+            Outcome::Made(made) => self.state.job_at_openrouter(&job.tenant, &made.openrouter_id),
+            _ => None,
+        };
+        let other = other.map(|other| other.id.as_str());
+        let Some(job) = job::submitted(job, outcome, other, &settings, now, random) else { return };
         if job.state() == JobState::Unknown {
             tracing::warn!(
                 job = job.id,
@@ -386,7 +391,22 @@ impl Machine {
         let job = known.or(followed.as_ref())?;
         let route = Some(job.route.clone()).filter(|route| !route.is_empty());
         let had_ended = job::has_ended(job);
-        if let Some(mut joined) = job::joined(job, event, now) {
+        let (id, joined) = (job.id.clone(), job::joined(job, event, now));
+        // Its answer was lost, and OpenRouter's id of it was tracked.
+        let other = self.state.job_at_openrouter(&event.tenant, &event.job_id);
+        let other = other.filter(|other| other.id != id);
+        if let Some(other) = other.and_then(|other| job::joined(other, event, now)) {
+            let (tenant, openrouter_id) = (&event.tenant, &event.job_id);
+            tracing::warn!(
+                tenant,
+                openrouter_id,
+                job = id,
+                tracked = other.id,
+                "two jobs are one at OpenRouter"
+            );
+            self.push_job(now, other);
+        }
+        if let Some(mut joined) = joined {
             if let Some(keep) = keep.filter(|_| !had_ended && joined.event_id == event.id) {
                 joined = files::begun(joined, event, keep.wait, now);
             }

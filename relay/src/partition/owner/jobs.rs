@@ -6,8 +6,8 @@ use metrics::counter;
 use prost::Message as _;
 use talaria_bus::{AskError, Bus, Files};
 use talaria_proto::v1::{
-    AskKeep, AskPoll, AskSubmit, Kept, OpenRouterAnswer, OpenRouterQuestion, Polled, Submitted, kept,
-    open_router_answer::Answer, open_router_question::Ask, polled, submitted,
+    AskKeep, AskPoll, AskSubmit, Kept, NotAskedKind, OpenRouterAnswer, OpenRouterQuestion, Polled, Submitted,
+    kept, open_router_answer::Answer, open_router_question::Ask, polled, submitted,
 };
 
 /// The end of a question: the job, and what came of it.
@@ -26,14 +26,17 @@ impl Running {
         self.asked.spawn(async move {
             let outcome = match ask_openrouter(&bus, tenant, ask).await {
                 Ok(Answer::Submitted(Submitted { outcome: Some(outcome) })) => outcome,
+                Ok(Answer::NotAsked(not_asked)) if not_asked.kind() == NotAskedKind::Unavailable => {
+                    submitted::Outcome::NotSent(not_asked.message)
+                }
                 Ok(Answer::NotAsked(not_asked)) => submitted::Outcome::Refused(not_asked.message),
                 Ok(_) => submitted::Outcome::Unknown(NOT_UNDERSTOOD.to_owned()),
-                Err(error) if error.was_not_asked() => submitted::Outcome::Refused(error.to_string()),
+                Err(error) if error.was_not_asked() => submitted::Outcome::NotSent(error.to_string()),
                 Err(error) => submitted::Outcome::Unknown(error.to_string()),
             };
             let label = match &outcome {
                 submitted::Outcome::Made(_) => "made",
-                submitted::Outcome::Refused(_) => "refused",
+                submitted::Outcome::Refused(_) | submitted::Outcome::NotSent(_) => "refused",
                 submitted::Outcome::Unknown(_) => "unknown",
             };
             counter!("talaria_jobs_submitted_total", "outcome" => label).increment(1);

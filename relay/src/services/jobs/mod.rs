@@ -79,6 +79,9 @@ impl Cluster {
         let job = start.job.map(|job| Job { estimate_micros, ..job });
         let started = self.begin(&caller, &tenant, StartJob { job, ..start }).await?;
         let job = self.answered(&caller, started.job.unwrap_or_default()).await;
+        if job.try_again {
+            return Err(Error::NoIngress(job.reason));
+        }
         Ok(SubmitJobResponse { job: Some(job), known: started.known })
     }
 

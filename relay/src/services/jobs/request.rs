@@ -79,7 +79,7 @@ pub(super) fn submit(caller: &Caller, request: SubmitJobRequest, config: &Config
         route,
         requested_by,
         token_name: caller.token.clone(),
-        callback_token: callback_token(),
+        callback_token: if tenant.only_polls() { String::new() } else { callback_token() },
         ..Job::default()
     };
     Ok(StartJob { job: Some(job), video: Some(video), without_estimate })
