@@ -20,6 +20,20 @@ const DIRECTORY: &str = "media";
 /// What the names of unfinished files begin with.
 const UNFINISHED: &str = ".unfinished-";
 
+/// Bytes on the disk that files leave free: a full one would stop the bus beside them.
+const LEFT_FREE: u64 = 512 << 20;
+
+/// After how many bytes the room on the disk is looked at again.
+const LOOKS_AFTER: usize = 64 << 20;
+
+fn has_room(path: &Path) -> io::Result<()> {
+    let disk = rustix::fs::statvfs(path)?;
+    if disk.f_bavail.saturating_mul(disk.f_frsize) < LEFT_FREE {
+        return Err(io::Error::other("less than 512 MiB are free on the disk, which are left to the bus"));
+    }
+    Ok(())
+}
+
 /// The files that are kept.
 #[derive(Clone)]
 pub struct Files {
@@ -31,6 +45,8 @@ pub struct NewFile {
     file: tokio::fs::File,
     unfinished: TempPath,
     name: PathBuf,
+    /// Bytes that were written since the room on the disk was looked at.
+    unlooked: usize,
 }
 
 impl Files {
@@ -55,11 +71,12 @@ impl Files {
         let directory = Arc::clone(&self.directory);
         let begin = move || {
             private::directory(&directory)?;
+            has_room(&directory)?;
             tempfile::Builder::new().prefix(UNFINISHED).tempfile_in(&directory)
         };
         let begun = spawn_blocking(begin).await.map_err(io::Error::other).flatten();
         let (file, unfinished) = begun.map_err(|error| self.failed("begin", name, &error))?.into_parts();
-        Ok(NewFile { file: file.into(), unfinished, name: self.directory.join(name) })
+        Ok(NewFile { file: file.into(), unfinished, name: self.directory.join(name), unlooked: 0 })
     }
 
     pub(crate) async fn open(&self, name: &str, from: u64) -> Result<Option<OpenFile>, Error> {
@@ -90,6 +107,11 @@ impl NewFile {
     }
 
     pub(crate) async fn write(&mut self, bytes: Bytes) -> Result<(), Error> {
+        self.unlooked += bytes.len();
+        if self.unlooked > LOOKS_AFTER {
+            self.unlooked = 0;
+            has_room(&self.unfinished).map_err(|error| self.failed(&error))?;
+        }
         self.file.write_all(&bytes).await.map_err(|error| self.failed(&error))
     }
 

@@ -6,21 +6,31 @@ use super::connection::Connection;
 use crate::{Error, files::OpenFile};
 use async_nats::jetstream::{
     object_store::{
-        Config, DeleteErrorKind, GetErrorKind, ObjectMetadata, ObjectStore, UpdateMetadata,
+        Config, DeleteErrorKind, GetErrorKind, Object, ObjectMetadata, ObjectStore, UpdateMetadata,
         UpdateMetadataErrorKind,
     },
     stream::StorageType,
 };
 use bytes::Bytes;
-use std::{fmt::Display, time::Duration};
+use std::{
+    fmt::Display,
+    io,
+    pin::Pin,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
 use tokio::{
-    io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, copy, duplex, sink},
+    io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, ReadBuf, copy, duplex, sink},
     sync::oneshot,
     task::JoinHandle,
+    time::{Sleep, sleep},
 };
 
 /// The bytes that wait to be sent to the server.
 const BUFFER: usize = 512 * 1024;
+
+/// How long the next bytes of a file may take.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// The files that are kept.
 #[derive(Clone)]
@@ -113,14 +123,15 @@ impl Files {
     }
 
     pub(crate) async fn open(&self, name: &str, from: u64) -> Result<Option<OpenFile>, Error> {
-        let mut object = match self.store().await?.get(name).await {
+        let object = match self.store().await?.get(name).await {
             Ok(object) => object,
             Err(error) if error.kind() == GetErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(self.failed("read", name, &error)),
         };
         let size = object.info().size as u64;
+        let mut object = Timed { object, idle: None };
         // The store gives a file from its beginning alone.
-        copy(&mut (&mut object as &mut (dyn AsyncRead + Send + Unpin)).take(from), &mut sink())
+        copy(&mut (&mut object).take(from), &mut sink())
             .await
             .map_err(|error| self.failed("read", name, &error))?;
         Ok(Some(OpenFile { size, bytes: Box::pin(object) }))
@@ -136,6 +147,29 @@ impl Files {
             Err(error) if error.kind() == DeleteErrorKind::NotFound => Ok(()),
             deleted => deleted.map_err(|error| self.failed("remove", name, &error)),
         }
+    }
+}
+
+/// An object whose next bytes come within a time. The client waits for ever for chunks that are gone.
+struct Timed {
+    object: Object,
+    idle: Option<Pin<Box<Sleep>>>,
+}
+
+impl AsyncRead for Timed {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if let Poll::Ready(read) = Pin::new(&mut self.object).poll_read(cx, buffer) {
+            self.idle = None;
+            return Poll::Ready(read);
+        }
+        let idle = self.idle.get_or_insert_with(|| Box::pin(sleep(IDLE_TIMEOUT)));
+        ready!(idle.as_mut().poll(cx));
+        let why = format!("nothing came from the object store for {IDLE_TIMEOUT:?}");
+        Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, why)))
     }
 }
 

@@ -69,7 +69,7 @@ pub const CATALOGUE: &[Metric] = &[
         Ingress,
         "talaria_media_fetches_total",
         FETCHED,
-        "Jobs whose files were fetched to keep them, by outcome",
+        "Tries to fetch the files of a job and to keep them, by outcome",
     ),
     counter(
         Ingress,

@@ -168,13 +168,13 @@ fn head(out: &mut impl Write, job: &Job) -> io::Result<()> {
         id => format!(", {} at OpenRouter", one_line(id)),
     };
     writeln!(out, "  tenant {}{model}{openrouter}", one_line(&job.tenant))?;
-    let verb = if job.tracked { "tracked" } else { "submitted" };
-    writeln!(
-        out,
-        "  {verb} by {}, request id {}",
-        one_line(&who(&job.requested_by, &job.token_name)),
-        one_line(&job.request_id)
-    )?;
+    if job.tracked && job.requested_by.is_empty() {
+        writeln!(out, "  of another program, known since its end")?;
+    } else {
+        let verb = if job.tracked { "tracked" } else { "submitted" };
+        let by = one_line(&who(&job.requested_by, &job.token_name));
+        writeln!(out, "  {verb} by {by}, request id {}", one_line(&job.request_id))?;
+    }
     let amounts = [("estimate", job.estimate_micros), ("cost", job.cost_micros)];
     let amounts: Vec<_> =
         amounts.iter().filter_map(|(name, micros)| Some(format!("{name} {}", dollars((*micros)?)))).collect();
@@ -222,7 +222,8 @@ fn ledger(job: &Job) -> Vec<(prost_types::Timestamp, String)> {
 /// "1 file kept (26 bytes)".
 fn files_line(files: &JobFiles) -> String {
     if files.state() != FilesState::Kept {
-        return format!("files not kept after {} tries: {}", files.tries, one_line(&files.reason));
+        let plural = if files.tries == 1 { "try" } else { "tries" };
+        return format!("files not kept after {} {plural}: {}", files.tries, one_line(&files.reason));
     }
     let size: u64 = files.kept.iter().map(|file| file.size).sum();
     let plural = if files.kept.len() == 1 { "" } else { "s" };

@@ -17,7 +17,7 @@ use std::{
 use talaria_bus::{Files, OpenFile};
 use talaria_core::{config::Api, media::kept_name};
 use talaria_openrouter::{Client, ContentError, known_type};
-use talaria_proto::v1::{AskKeep, Kept, KeptFile, KeptFiles, kept::Outcome};
+use talaria_proto::v1::{AskKeep, Kept, KeptFile, kept::Outcome};
 use talaria_telemetry::LogLimiter;
 use tokio::{
     io::AsyncReadExt as _,
@@ -28,8 +28,8 @@ use tokio::{
 /// How long a question waits before it is answered with how far the fetch is.
 const SLICE: Duration = Duration::from_secs(20);
 
-/// The most jobs whose files are fetched at once.
-const MOST_FETCHES: usize = 4;
+/// The most jobs whose files are fetched at once. The owner of a tenant's partition asks for at most 4 of the tenant.
+const MOST_FETCHES: usize = 32;
 
 /// The most files of one job, as links have.
 const MOST_FILES: u32 = 16;
@@ -52,7 +52,7 @@ pub(super) struct Keeper {
 #[derive(Clone)]
 struct Fetch {
     bytes: Arc<AtomicU64>,
-    outcome: watch::Receiver<Option<Outcome>>,
+    kept: watch::Receiver<Option<Kept>>,
 }
 
 /// Why a file is not kept.
@@ -77,41 +77,43 @@ impl Keeper {
                 .or_insert_with(|| self.begin(key, files, api, most, ask.count))
                 .clone()
         };
-        let outcome = match timeout(SLICE, fetch.outcome.wait_for(Option::is_some)).await {
-            Ok(Ok(outcome)) => outcome.clone(),
-            Ok(Err(_)) => Some(Outcome::Failed("the fetch ended with an error of the ingress".into())),
-            Err(_) => None,
-        };
-        Kept { outcome: Some(outcome.unwrap_or_else(|| Outcome::UnderWay(fetch.bytes.load(Relaxed)))) }
+        let unfinished = |outcome| Kept { files: Vec::new(), outcome: Some(outcome) };
+        match timeout(SLICE, fetch.kept.wait_for(Option::is_some)).await {
+            Ok(Ok(kept)) => kept.clone().unwrap_or_default(),
+            Ok(Err(_)) => unfinished(Outcome::Failed("the fetch ended with an error of the ingress".into())),
+            Err(_) => unfinished(Outcome::UnderWay(fetch.bytes.load(Relaxed))),
+        }
     }
 
     fn begin(&self, key: JobKey, files: Files, api: &Api, most: u64, count: u32) -> Fetch {
-        let (ended, outcome) = watch::channel(None);
+        let (ended, kept) = watch::channel(None);
         let bytes = Arc::<AtomicU64>::default();
-        let fetch = Fetch { bytes: Arc::clone(&bytes), outcome };
+        let fetch = Fetch { bytes: Arc::clone(&bytes), kept };
         let (keeper, api) = (self.clone(), api.clone());
         tokio::spawn(async move {
             let Ok(_turn) = keeper.turns.acquire().await else { return };
             let mut kept = Vec::new();
-            let mut outcome = None;
+            let mut outcome = Outcome::All(true);
             for index in 0..count.clamp(1, MOST_FILES) {
                 match keeper.one(&files, &key, &api, most, index, &bytes).await {
                     Ok(file) => kept.push(file),
+                    // The others are kept all the same. One that may still come has the job tried again.
                     Err(failure) => {
-                        outcome = Some(failed(&key, index, failure));
-                        break;
+                        let failed = failed(&key, index, failure);
+                        if !matches!(outcome, Outcome::Failed(_)) {
+                            outcome = failed;
+                        }
                     }
                 }
             }
-            let outcome = outcome.unwrap_or(Outcome::Files(KeptFiles { files: kept }));
             let label = match &outcome {
-                Outcome::Files(_) => "kept",
+                Outcome::All(_) => "kept",
                 Outcome::Refused(_) => "refused",
                 Outcome::Failed(_) | Outcome::UnderWay(_) => "failed",
             };
             counter!("talaria_media_fetches_total", "outcome" => label).increment(1);
             keeper.under_way.lock().unwrap_or_else(PoisonError::into_inner).remove(&key);
-            ended.send_replace(Some(outcome));
+            ended.send_replace(Some(Kept { files: kept, outcome: Some(outcome) }));
         });
         fetch
     }

@@ -21,7 +21,7 @@ use axum::{
 };
 use file::{Account, File, HeadOnly, Outcome};
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, header, request};
-use http_range_header::parse_range_header;
+use http_range_header::{EndPosition, StartPosition, parse_range_header};
 use hyper::body::Incoming;
 use jiff::Timestamp;
 use secrecy::SecretString;
@@ -165,10 +165,23 @@ impl Ranges {
         // There are no validators that If-Range could name.
         let text = text.filter(|_| !headers.contains_key(header::IF_RANGE));
         let Some(Ok(parsed)) = text.map(parse_range_header) else { return Self::Whole };
-        match parsed.validate(size).as_deref() {
-            Ok([range]) => Self::One(range.clone()),
-            Ok(_) => Self::Whole,
-            Err(_) => Self::Unsatisfiable,
+        let [range] = parsed.ranges.as_slice() else { return Self::Whole };
+        let last = size.saturating_sub(1);
+        let end = match range.end {
+            EndPosition::Index(end) => end.min(last),
+            EndPosition::LastByte => last,
+        };
+        let start = match range.start {
+            StartPosition::Index(start) => start,
+            StartPosition::FromLast(0) => size,
+            StartPosition::FromLast(count) => size.saturating_sub(count),
+        };
+        if start >= size {
+            Self::Unsatisfiable
+        } else if start > end {
+            Self::Whole
+        } else {
+            Self::One(start..=end)
         }
     }
 }
@@ -176,7 +189,9 @@ impl Ranges {
 /// `None` if the file is not kept.
 async fn kept(files: &Files, claims: &Claims, head: &request::Parts) -> Result<Option<Found>, String> {
     let Some(kept) = source::find(files, claims).await? else { return Ok(None) };
-    let ranges = Ranges::read(&head.headers, kept.size);
+    // Only GET has ranges.
+    let is_get = head.method == Method::GET;
+    let ranges = if is_get { Ranges::read(&head.headers, kept.size) } else { Ranges::Whole };
     let source = match &ranges {
         Ranges::Unsatisfiable => None,
         Ranges::One(range) => kept.read(files, Some(range)).await?,

@@ -6,15 +6,22 @@ use std::{
     ops::RangeInclusive,
     pin::Pin,
     task::{Context, Poll},
+    time::Duration,
 };
 use talaria_bus::{Files, OpenFile};
 use talaria_core::media::{Claims, kept_name};
 use talaria_openrouter::{Content, ContentError, known_type};
-use tokio::io::{AsyncRead, AsyncReadExt as _, Take};
+use tokio::{
+    io::{AsyncRead, AsyncReadExt as _, Take},
+    time::Instant,
+};
 use tokio_util::io::ReaderStream;
 
 /// The bytes by which a file's type is known.
 const HEAD: usize = 16;
+
+/// For the whole file, however slowly its reader takes it. As for one that is fetched.
+const TIMEOUT: Duration = Duration::from_secs(3_600);
 
 /// Bytes that are read at once.
 const PIECE: usize = 64 * 1024;
@@ -24,14 +31,18 @@ type Bound = Take<Pin<Box<dyn AsyncRead + Send>>>;
 /// The bytes of an answer.
 pub(super) enum Source {
     Fetched(Box<Content>),
-    Kept(Pin<Box<ReaderStream<Bound>>>),
+    Kept(Pin<Box<ReaderStream<Bound>>>, Instant),
 }
 
 impl Source {
     pub(super) fn poll_chunk(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, ContentError>>> {
         match self {
             Self::Fetched(content) => content.poll_chunk(cx),
-            Self::Kept(stream) => stream
+            Self::Kept(_, end) if Instant::now() > *end => {
+                let why = format!("the file was not whole within {TIMEOUT:?}");
+                Poll::Ready(Some(Err(ContentError::Failed(why))))
+            }
+            Self::Kept(stream, _) => stream
                 .as_mut()
                 .poll_next(cx)
                 .map_err(|error| ContentError::Failed(format!("the kept file cannot be read: {error}"))),
@@ -67,7 +78,7 @@ impl Kept {
         let opened = files.open(&self.name, from).await.map_err(|error| error.to_string())?;
         let Some(OpenFile { bytes, .. }) = opened else { return Ok(None) };
         let stream = ReaderStream::with_capacity(bytes.take(length), PIECE);
-        Ok(Some(Source::Kept(Box::pin(stream))))
+        Ok(Some(Source::Kept(Box::pin(stream), Instant::now() + TIMEOUT)))
     }
 }
 

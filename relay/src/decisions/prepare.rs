@@ -182,15 +182,13 @@ fn media(event: &Event, kept: Option<&JobFiles>) -> Option<serde_json::Value> {
         }
         file
     };
-    let mut media = json!({
+    let path = kept.and_then(|files| files.kept.first()).map_or("", |kept| kept.path.as_str());
+    let media = json!({
         "url": first,
+        "path": path,
+        "note": files::note(kept),
         "files": event.media_urls.iter().enumerate().map(file).collect::<Vec<_>>(),
     });
-    if let (Some(kept), Some(members)) = (kept, media.as_object_mut()) {
-        let path = kept.kept.first().map_or("", |kept| kept.path.as_str());
-        members.insert("path".to_owned(), json!(path));
-        members.insert("note".to_owned(), json!(files::note(kept)));
-    }
     Some(media)
 }
 
@@ -330,7 +328,9 @@ mod tests {
             serde_json::from_str(&String::from_utf8_lossy(&request.body).replace("1E2", "1")).unwrap();
         let files =
             json!([{"url": "https://h/media/AQ-0", "index": 0}, {"url": "https://h/media/AQ-1", "index": 1}]);
-        assert_eq!(body["talaria"]["media"], json!({"url": "https://h/media/AQ-0", "files": files}));
+        let note = "The file is not kept. The link fetches it.";
+        let expected = json!({"url": "https://h/media/AQ-0", "path": "", "note": note, "files": files});
+        assert_eq!(body["talaria"]["media"], expected);
         assert_eq!(body["extra"]["link"], "https://h/media/AQ-0");
         let prompt = body["prompt"].as_str().unwrap();
         assert!(prompt.starts_with("See https://h/media/AQ-0 of [") && prompt.contains("AQ-1"), "{prompt}");

@@ -134,6 +134,7 @@ async fn a_file_is_fetched_once_before_its_deliveries_and_given_from_here() {
         ("bytes=4-", 4, last),
         ("bytes=-5", last - 4, last),
         ("bytes=4-1000000", 4, last),
+        ("bytes=-1000000", 0, last),
     ] {
         let part = world.get(&link, Some(range)).await;
         assert_eq!(part.status(), 206, "{range}");
@@ -146,7 +147,7 @@ async fn a_file_is_fetched_once_before_its_deliveries_and_given_from_here() {
         (beyond.status().as_u16(), header(&beyond, "content-range")),
         (416, format!("bytes */{}", VIDEO.len()).as_str())
     );
-    for whole in ["bytes=0-1,3-4", "lines=1-2", "bytes=x"] {
+    for whole in ["bytes=0-1,3-4", "bytes=0-3,2-5", "lines=1-2", "bytes=x"] {
         let answer = world.get(&link, Some(whole)).await;
         assert_eq!(
             (answer.status().as_u16(), answer.bytes().await.unwrap().len()),

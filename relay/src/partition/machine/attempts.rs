@@ -108,13 +108,14 @@ impl Machine {
             self.push(step::without_route(&task, id, false, now).into_record());
             return false;
         };
-        if let Some(until) = self.state.job_ended_by(id.event).and_then(|job| files::wait(job, now)) {
+        let age_from = self.age_from(&task, now);
+        let job = self.state.job_ended_by(id.event);
+        if let Some(until) = job.and_then(|job| files::wait(job, age_from, route.retry.max_age, now)) {
             self.push(
                 conclude::reschedule(&task, now, until, files::WAITING.to_owned(), false).into_record(),
             );
             return false;
         }
-        let age_from = self.age_from(&task, now);
         let admission = self.admission(lane, &route, now);
         let in_hand = InHand { task: &task, id, route: &route, age_from };
         match step::before(in_hand, false, admission, now, random) {

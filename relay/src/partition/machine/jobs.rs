@@ -19,7 +19,7 @@ use talaria_core::{config, time::after};
 use talaria_proto::{
     time::from_proto,
     v1::{
-        ControlKind, Event, EventSource, FilesState, Job, JobFiles, JobSource, JobState, JobsForgotten,
+        ControlKind, Event, EventSource, FilesState, Job, JobFiles, JobSource, JobState, JobsForgotten, Kept,
         Polled, StartJob, VideoRequest, kept, record::What, submitted::Outcome,
     },
 };
@@ -84,6 +84,7 @@ pub(crate) struct ForgottenFiles {
     pub tenant: String,
     pub openrouter_id: String,
     pub files: JobFiles,
+    pub job: String,
 }
 
 impl Machine {
@@ -137,7 +138,10 @@ impl Machine {
             None => {}
         }
         if video.is_some() {
-            let jobs = self.state.jobs().filter(|of| of.tenant == job.tenant);
+            // Not those of others that are only known by their end.
+            let jobs = self.state.jobs();
+            let jobs =
+                jobs.filter(|of| of.tenant == job.tenant && !(of.tracked && of.requested_by.is_empty()));
             let refusal = budget::refusal(&settings.budget, jobs, job.estimate_micros, without_estimate, now);
             if let Some(why) = refusal {
                 return Err(NotDone::OverBudget(why));
@@ -260,7 +264,7 @@ impl Machine {
         if self.is_draining {
             return due_files;
         }
-        let is_due = |job: &&Job| files::due(job).is_some_and(|due| due <= now);
+        let is_due = |job: &&Job| files::due(job).is_some_and(|due| due <= now) && self.may_ask(job);
         let due: Vec<Job> = self.state.due_jobs(now).filter(is_due).take(LOOKED_AT).cloned().collect();
         for job in due {
             if !self.has_room(0) {
@@ -271,7 +275,8 @@ impl Machine {
             }
             let Some(keep) = self.keep_settings(&job.tenant) else {
                 let why = "the tenant has no media.mode: keep any more".to_owned();
-                self.files_tried(&job.id, &kept::Outcome::Refused(why), now);
+                let files = job.files.map(|files| files.kept).unwrap_or_default();
+                self.files_tried(&job.id, &Kept { files, outcome: Some(kept::Outcome::Failed(why)) }, now);
                 continue;
             };
             self.keeping.insert(job.id.clone(), job.tenant.clone());
@@ -291,11 +296,11 @@ impl Machine {
     }
 
     /// A question about a job's files was answered. Deliveries that wait for them go on when they are kept or given up.
-    pub(crate) fn files_tried(&mut self, id: &str, outcome: &kept::Outcome, now: Timestamp) {
+    pub(crate) fn files_tried(&mut self, id: &str, kept: &Kept, now: Timestamp) {
         self.keeping.remove(id);
         let Some(before) = self.state.job(id) else { return };
-        let waited_until = files::wait(before, now);
-        let Some(job) = files::tried(before, outcome, now) else { return };
+        let waited_until = files::longest_wait(before);
+        let Some(job) = files::tried(before, kept, now) else { return };
         let known = job.files.clone().unwrap_or_default();
         match known.state() {
             FilesState::Kept => tracing::info!(job = id, tenant = job.tenant, "files of a job kept"),
@@ -309,14 +314,15 @@ impl Machine {
             FilesState::Fetching | FilesState::Unspecified => {}
         }
         let waiting = waited_until
-            .filter(|_| files::wait(&job, now).is_none())
+            .filter(|_| files::longest_wait(&job).is_none())
             .and_then(|until| Some((until, self.state.deliveries_of(job.event_id.parse().ok()?))));
         self.push_job(now, job);
         let Some((until, waiting)) = waiting else { return };
         for key in waiting {
             let Some((task, _)) = self.task(key).filter(|_| !self.state.is_under_way(key)) else { continue };
             // Others wait for something else.
-            if from_proto(task.due_at.as_ref()) == until {
+            let due = from_proto(task.due_at.as_ref());
+            if task.attempts == 0 && !task.slot_reserved && (now..=until).contains(&due) {
                 let why = "its job's file is here, or given up".to_owned();
                 self.push(conclude::reschedule(&task, now, now, why, false).into_record());
             }
@@ -442,18 +448,29 @@ impl Machine {
             && asked.values().filter(|tenant| **tenant == job.tenant).count() < most
     }
 
-    pub(super) fn forget_jobs(&mut self, older_than: Timestamp, now: Timestamp) {
-        let mut job_ids = self.state.forgettable_jobs(older_than);
-        job_ids.truncate(FORGOTTEN);
-        let with_files = job_ids.iter().filter_map(|id| self.state.job(id)).filter_map(|job| {
-            let files = job.files.clone()?;
-            let (tenant, openrouter_id) = (job.tenant.clone(), job.openrouter_id.clone());
-            Some(ForgottenFiles { tenant, openrouter_id, files })
-        });
-        let with_files: Vec<_> = with_files.collect();
-        if !with_files.is_empty() {
-            self.actions.push(Action::RemoveFiles(with_files));
+    /// Forgets jobs. Those with files are given back, and forgotten after their files are removed: [`Machine::files_removed`].
+    pub(super) fn forget_jobs(&mut self, older_than: Timestamp, now: Timestamp) -> Vec<ForgottenFiles> {
+        let mut old = self.state.forgettable_jobs(older_than);
+        old.truncate(FORGOTTEN);
+        let mut with_files = Vec::new();
+        let mut job_ids = Vec::new();
+        for id in old {
+            match self.state.job(&id).and_then(|job| Some((job, job.files.clone()?))) {
+                Some((job, files)) => with_files.push(ForgottenFiles {
+                    tenant: job.tenant.clone(),
+                    openrouter_id: job.openrouter_id.clone(),
+                    files,
+                    job: id,
+                }),
+                None => job_ids.push(id),
+            }
         }
+        self.files_removed(job_ids, now);
+        with_files
+    }
+
+    /// Jobs have no files any more, and are forgotten.
+    pub(crate) fn files_removed(&mut self, job_ids: Vec<String>, now: Timestamp) {
         if !job_ids.is_empty() {
             self.push_what(now, 0, What::JobsForgotten(JobsForgotten { job_ids }));
         }

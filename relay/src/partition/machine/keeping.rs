@@ -1,6 +1,6 @@
 //! The retention: forgotten, carried and renewed records; and the steps of the clock.
 
-use super::{Machine, ROOM};
+use super::{ForgottenFiles, Machine, ROOM};
 use crate::{
     decisions::pause,
     partition::state::{LaneId, Payload},
@@ -18,6 +18,8 @@ pub(crate) struct Keeping {
     pub renew: bool,
     /// The sequences of the events to carry: each comes back to [`Machine::carry`] with its payload.
     pub carry: Vec<u64>,
+    /// The jobs whose files to remove, which then come to [`Machine::files_removed`].
+    pub remove: Vec<ForgottenFiles>,
 }
 
 impl Machine {
@@ -43,8 +45,9 @@ impl Machine {
         if let Some(seq) = self.state.forgettable(before(now, retention)) {
             self.push_what(now, 0, What::EventsForgotten(EventsForgotten { before: seq }));
         }
-        self.forget_jobs(before(now, retention), now);
+        let remove = self.forget_jobs(before(now, retention), now);
         Keeping {
+            remove,
             renew: self.opened_at < before(now, retention / 4),
             carry: self.state.to_carry(before(now, retention / 2), max),
         }

@@ -81,8 +81,6 @@ pub(crate) enum Action {
     Attempt(Box<Attempt>),
     /// Submits a job, once.
     Submit(Box<Submit>),
-    /// Removes the files of forgotten jobs.
-    RemoveFiles(Vec<ForgottenFiles>),
     /// Answers a command; the sequence of the commit is the answer.
     Reply(oneshot::Sender<Done>),
 }

@@ -9,12 +9,14 @@ use talaria_proto::v1::{
     AskKeep, AskPoll, AskSubmit, Kept, NotAskedKind, OpenRouterAnswer, OpenRouterQuestion, Polled, Submitted,
     kept, open_router_answer::Answer, open_router_question::Ask, polled, submitted,
 };
+use talaria_telemetry::LogLimiter;
 
 /// The end of a question: the job, and what came of it.
 pub(super) enum Answered {
     Submitted(String, submitted::Outcome),
     Polled(String, Polled),
-    Kept(String, kept::Outcome),
+    Kept(String, Kept),
+    Removed(Vec<String>),
 }
 
 impl Running {
@@ -76,20 +78,20 @@ impl Running {
             let (bus, kept_files) = (self.tools.bus.clone(), self.files());
             let ask = Ask::Keep(AskKeep { openrouter_id: openrouter_id.clone(), count });
             self.asked.spawn(async move {
-                let outcome = match ask_openrouter(&bus, tenant.clone(), ask).await {
-                    Ok(Answer::Kept(Kept { outcome: Some(outcome) })) => outcome,
-                    Ok(Answer::NotAsked(not_asked)) => kept::Outcome::Failed(not_asked.message),
-                    Ok(_) => kept::Outcome::Failed(NOT_UNDERSTOOD.to_owned()),
-                    Err(error) => kept::Outcome::Failed(error.to_string()),
+                let failed = |why| Kept { outcome: Some(kept::Outcome::Failed(why)), files: Vec::new() };
+                let mut kept = match ask_openrouter(&bus, tenant.clone(), ask).await {
+                    Ok(Answer::Kept(kept)) if kept.outcome.is_some() => kept,
+                    Ok(Answer::NotAsked(not_asked)) => failed(not_asked.message),
+                    Ok(_) => failed(NOT_UNDERSTOOD.to_owned()),
+                    Err(error) => failed(error.to_string()),
                 };
-                let outcome = match (outcome, directory) {
-                    (kept::Outcome::Files(kept), Some(directory)) => {
-                        let copied = files::copy(&kept_files, &directory, (&tenant, &openrouter_id), kept);
-                        copied.await.map_or_else(kept::Outcome::Failed, kept::Outcome::Files)
-                    }
-                    (outcome, _) => outcome,
-                };
-                Answered::Kept(job, outcome)
+                if let Some(directory) = directory
+                    && let Err(why) =
+                        files::copy(&kept_files, &directory, (&tenant, &openrouter_id), &mut kept.files).await
+                {
+                    kept.outcome = Some(kept::Outcome::Failed(why));
+                }
+                Answered::Kept(job, kept)
             });
         }
     }
@@ -98,13 +100,27 @@ impl Running {
         self.tools.bus.files(self.tools.config.borrow().retention)
     }
 
-    /// Removes the files of forgotten jobs. What cannot be removed stays, with a line in the log.
+    /// Removes the files of jobs that are then forgotten. After a failure they are tried again.
     pub(super) fn remove_files(&mut self, forgotten: Vec<ForgottenFiles>) {
+        if forgotten.is_empty() || self.is_removing {
+            return;
+        }
+        self.is_removing = true;
         let kept_files = self.files();
-        self.tasks.spawn(async move {
-            for ForgottenFiles { tenant, openrouter_id, files } in forgotten {
-                files::remove(&kept_files, (&tenant, &openrouter_id), files).await;
+        self.asked.spawn(async move {
+            let mut removed = Vec::new();
+            for ForgottenFiles { tenant, openrouter_id, files, job } in forgotten {
+                match files::remove(&kept_files, (&tenant, &openrouter_id), files).await {
+                    Ok(()) => removed.push(job),
+                    Err(error) => {
+                        static FAILED: LogLimiter = LogLimiter::new();
+                        if let Some(left_out) = FAILED.admit() {
+                            tracing::warn!(error, job, left_out, "files of a job stay, and so does the job");
+                        }
+                    }
+                }
             }
+            Answered::Removed(removed)
         });
     }
 
@@ -125,8 +141,15 @@ impl Running {
                 counter!("talaria_job_polls_total", "outcome" => label).increment(1);
                 self.machine.job_polled(&job, &polled, now, rand::random());
             }
-            Ok(Answered::Kept(job, outcome)) => self.machine.files_tried(&job, &outcome, now),
-            Err(error) => tracing::error!(%error, "question to OpenRouter failed"),
+            Ok(Answered::Kept(job, kept)) => self.machine.files_tried(&job, &kept, now),
+            Ok(Answered::Removed(jobs)) => {
+                self.is_removing = false;
+                self.machine.files_removed(jobs, now);
+            }
+            Err(error) => {
+                self.is_removing = false;
+                tracing::error!(%error, "question to OpenRouter failed");
+            }
         }
     }
 }

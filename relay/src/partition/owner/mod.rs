@@ -127,6 +127,8 @@ pub(crate) struct Running {
     attempts: RunningAttempts,
     /// Questions to OpenRouter.
     asked: JoinSet<Answered>,
+    /// Whether files of old jobs are being removed.
+    is_removing: bool,
     clock_guard: ClockGuard,
     /// Free permits, and those of attempts whose commit is not durable yet, in the order of the attempts.
     permits: Vec<OwnedSemaphorePermit>,
@@ -304,7 +306,6 @@ impl Running {
                     self.attempt(attempt);
                 }
                 Action::Submit(submit) => self.submit(*submit),
-                Action::RemoveFiles(forgotten) => self.remove_files(forgotten),
                 // The caller may have gone.
                 Action::Reply(reply) => drop(reply.send(Ok(seq))),
             }

@@ -87,6 +87,7 @@ pub(crate) async fn take_over(
         requests: receiver,
         attempts: RunningAttempts { give_up: CancellationToken::new(), ended, endings },
         asked: JoinSet::new(),
+        is_removing: false,
         clock_guard,
         permits: Vec::new(),
         promised: VecDeque::new(),

@@ -30,7 +30,8 @@ impl Running {
     pub(super) fn look(&mut self) {
         let now = self.now();
         self.machine.end_pauses(now);
-        let Keeping { renew, carry } = self.machine.keep(now, CARRIED);
+        let Keeping { renew, carry, remove } = self.machine.keep(now, CARRIED);
+        self.remove_files(remove);
         if renew {
             let (bus, partition, renewing) = (self.tools.bus.clone(), self.partition, self.renewing.clone());
             let planned = self.machine.planned_through();

@@ -16,8 +16,8 @@ use talaria_core::{
 use talaria_proto::{
     time::to_proto,
     v1::{
-        Ended, Event, EventSource, FilesState, Job, JobFiles, JobState, KeptFile, KeptFiles, Made, Polled,
-        StartJob, VideoRequest, kept, polled, submitted,
+        Ended, Event, EventSource, FilesState, Job, JobFiles, JobState, Kept, Made, Polled, StartJob,
+        VideoRequest, kept, polled, submitted,
     },
 };
 use tokio::sync::oneshot;
@@ -33,7 +33,7 @@ const LONGEST_JOB: Duration = Duration::from_secs(4 * 3_600);
 pub(super) enum JobAnswer {
     Submitted(String, submitted::Outcome),
     Polled(String, Polled),
-    Kept(String, kept::Outcome),
+    Kept(String, Kept),
 }
 
 /// The jobs, as OpenRouter knows them.
@@ -180,11 +180,12 @@ impl World {
             0..4 => kept::Outcome::Failed("502".into()),
             4 => kept::Outcome::UnderWay(1),
             5 => kept::Outcome::Refused("too long".into()),
-            _ => kept::Outcome::Files(KeptFiles { files: vec![KeptFile::default()] }),
+            _ => kept::Outcome::All(true),
         };
+        let kept = Kept { files: Vec::new(), outcome: Some(outcome) };
         let job = &self.openrouter.jobs[&number];
         let id = if is_lost { job::of_others(&job.tenant, &job.id).id } else { self.id_of(number) };
-        self.answered(relay, run, JobAnswer::Kept(id, outcome));
+        self.answered(relay, run, JobAnswer::Kept(id, kept));
     }
 
     fn answered(&mut self, number: usize, run: u64, answer: JobAnswer) {

@@ -65,7 +65,8 @@ impl World {
         let wall = self.wall();
         let Some(owner) = self.owner() else { return };
         let Some(relay) = &mut self.relays[owner] else { return };
-        let Keeping { renew, carry } = relay.machine.keep(wall, 16);
+        let Keeping { renew, carry, remove } = relay.machine.keep(wall, 16);
+        relay.machine.files_removed(remove.into_iter().map(|forgotten| forgotten.job).collect(), wall);
         if renew {
             relay.machine.renew(relay.machine.planned_through(), wall);
         }

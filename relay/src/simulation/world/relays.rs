@@ -100,7 +100,7 @@ impl World {
                     machine.job_submitted(&job, &outcome, wall, self.rng.random());
                 }
                 JobAnswer::Polled(job, polled) => machine.job_polled(&job, &polled, wall, self.rng.random()),
-                JobAnswer::Kept(job, outcome) => machine.files_tried(&job, &outcome, wall),
+                JobAnswer::Kept(job, kept) => machine.files_tried(&job, &kept, wall),
             }
         }
         machine.dispatch(IN_HAND, wall, || self.rng.random());
@@ -184,7 +184,7 @@ impl World {
                     attempts.push(attempt);
                 }
                 Action::Submit(submit) => submits.push(submit),
-                Action::Reply(_) | Action::RemoveFiles(_) => {}
+                Action::Reply(_) => {}
             }
         }
         for submit in submits {
