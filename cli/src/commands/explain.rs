@@ -36,6 +36,7 @@ pub(crate) async fn run(config: &Path, args: Explain) -> Result<(), Failure> {
         }
         id if id.starts_with("evt_") => Subject::EventId(ids::complete_at(&args.ask, config, &id).await?),
         id if id.starts_with("dlv_") => Subject::DeliveryId(ids::complete_at(&args.ask, config, &id).await?),
+        id if id.is_empty() => return Err(Failure::Usage("name what is to be explained".into())),
         _ => return explain_job(config, &args).await,
     };
     if args.tenant.is_some() {
