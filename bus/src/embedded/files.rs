@@ -1,4 +1,4 @@
-//! Files in a directory of the data directory. What is not finished has another name, and is removed at the next start.
+//! Files in a directory of the data directory. Unfinished files have other names, and are removed at the next start.
 
 use crate::{Error, files::OpenFile, private};
 use bytes::Bytes;
@@ -50,7 +50,7 @@ pub struct NewFile {
 }
 
 impl Files {
-    /// Removes what was not finished.
+    /// Removes unfinished files.
     pub(super) fn new(data_directory: &Path) -> Self {
         let directory = data_directory.join(DIRECTORY);
         for entry in fs::read_dir(&directory).into_iter().flatten().flatten() {

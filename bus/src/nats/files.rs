@@ -1,6 +1,6 @@
 //! Files in an object store of JetStream, whose layout is NATS' own (ADR-20), so that its tools read them too.
 //!
-//! A file is put under a temporary name, and gets its own by a change of its description alone. What is not finished is removed.
+//! A file is put under a temporary name, and gets its own by a change of its description alone. Unfinished ones are removed.
 
 use super::connection::Connection;
 use crate::{Error, files::OpenFile};

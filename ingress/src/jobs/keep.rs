@@ -188,7 +188,7 @@ async fn read(mut found: OpenFile, index: u32) -> Result<KeptFile, Failure> {
     }
 }
 
-/// What is known of a file by its bytes.
+/// A file's size, type and hash, from its bytes.
 struct FileAccount {
     index: u32,
     size: u64,

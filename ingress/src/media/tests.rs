@@ -244,7 +244,7 @@ async fn what_is_no_file_is_502_and_nothing_of_it_goes_out() {
             "{text}"
         );
     }
-    // What is known too late cuts the connection, so that no client takes it for a whole file.
+    // A fault that is known too late cuts the connection, so that no client takes it for a whole file.
     for cut in [chunked(MP4, ""), chunked(&"x".repeat(1_000), &format!("ff\r\n{}\r\n", "x".repeat(255)))] {
         running.says(cut);
         let found = running.ask("GET", &token()).await;

@@ -168,7 +168,7 @@ fn talaria(event: &Event, task: &DeliveryTask, job: Option<&Job>) -> serde_json:
     talaria
 }
 
-/// The member `media`: the links, and what is known of the files if the tenant keeps them.
+/// The member `media`: the links, and the kept files.
 fn media(event: &Event, kept: Option<&JobFiles>) -> Option<serde_json::Value> {
     let first = event.media_urls.first()?;
     let file = |(index, url): (usize, &String)| {

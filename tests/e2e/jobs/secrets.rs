@@ -43,7 +43,7 @@ async fn the_key_and_prompts_appear_nowhere() {
         assert!(!text.contains(KEY), "the key is in {place}");
         assert!(!text.contains("very secret prompt"), "the prompt is in {place}");
     }
-    // Nor in what is stored.
+    // Nor in a stored file.
     for entry in fs::read_dir(world.stack.written.path().join("talaria-data")).unwrap() {
         let path = entry.unwrap().path();
         if path.is_file() {

@@ -7,7 +7,7 @@ use talaria_core::{
     openrouter::path::{self, CallbackPath},
 };
 
-/// Nothing but what is signed here is signed with it.
+/// Only tokens of this file are made with it.
 const KEY: &str = "sk-or-v1-that-no-seed-is-signed-with";
 
 /// Characters of a token.

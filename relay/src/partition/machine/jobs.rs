@@ -211,7 +211,7 @@ impl Machine {
         false
     }
 
-    /// Gives up what is overdue, and gives the polls that are due.
+    /// Gives up overdue jobs, and gives the polls that are due.
     pub(crate) fn due_polls(&mut self, now: Timestamp) -> Vec<PollJob> {
         let mut polls = Vec::new();
         if self.is_draining {
