@@ -8,11 +8,9 @@ use sha2::{Digest as _, Sha256};
 use std::{fs, path::PathBuf, time::Duration};
 use talaria_core::media::kept_name;
 use talaria_proto::v1::job_service_client::JobServiceClient;
-use talaria_proto::v1::{Delivery, DeliveryState, FilesState, Job, ListJobsRequest, SubmitJobRequest};
+use talaria_proto::v1::{Delivery, DeliveryState, FilesState, Job, ListJobsRequest};
 use talaria_tests::{
-    fleet::{self, Ledger},
     http,
-    nats::Server,
     openrouter::event_id,
     openrouter_api::{End, KEY, OnContent, OpenRouterApi, VIDEO},
     seeded,
@@ -279,61 +277,4 @@ async fn every_file_is_kept_when_the_process_is_killed_while_files_are_fetched()
     let unfinished =
         names.filter(|entry| entry.as_ref().unwrap().file_name().to_string_lossy().starts_with('.'));
     assert_eq!(unfinished.count(), 0, "the last start removed what was not finished");
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn every_file_is_kept_over_nats_when_parts_are_killed() {
-    let mut random = seeded("every_file_is_kept_over_nats_when_parts_are_killed");
-    let (server, hermes, api) = (Server::start().await, Ledger::start().await, OpenRouterApi::start().await);
-    let mut fleet = fleet::fleet(&hermes)
-        .over(&[server.url()])
-        .tenants(4)
-        .routes(1)
-        .relays(2)
-        .ingresses(2)
-        .jobs(&api, FAST)
-        .media("mode: keep, wait: 2s")
-        .start()
-        .await;
-    api.on_content(OnContent::Slow(Duration::from_millis(60)));
-    api.end_after(Duration::from_millis(50), End::completed(0.5));
-    let mut count = 0;
-    for round in 0..5 {
-        let relay = fleet.live_relays().next().unwrap().relay();
-        let mut client = JobServiceClient::connect(relay).await.unwrap();
-        for number in 0..6 {
-            let request = SubmitJobRequest {
-                tenant: format!("tenant-{}", number % 4),
-                ..request(&format!("r{round}-{number}"))
-            };
-            until_within(Duration::from_secs(60), "a submit", async || {
-                client.submit_job(request.clone()).await.ok()
-            })
-            .await;
-            count += 1;
-        }
-        tokio::time::sleep(Duration::from_millis(random.random_range(5..400))).await;
-        let victim = random.random_range(0..4);
-        let part = match victim {
-            0 | 1 => &mut fleet.ingresses[victim],
-            _ => &mut fleet.relays[victim - 2],
-        };
-        part.kill();
-        part.start_again().await;
-    }
-    let mut client = JobServiceClient::connect(fleet.relays[0].relay()).await.unwrap();
-    let ledger = until_within(Duration::from_secs(180), "the files of all jobs", async || {
-        let request = ListJobsRequest { page_size: 1000, ..ListJobsRequest::default() };
-        let page = client.list_jobs(request).await.ok()?.into_inner();
-        let has_ended = |job: &Job| {
-            let is_kept = job.files.as_ref().is_some_and(|files| files.state() == FilesState::Kept);
-            is_kept || job.openrouter_id.is_empty()
-        };
-        (!page.incomplete && page.jobs.len() == count && page.jobs.iter().all(has_ended)).then_some(page.jobs)
-    })
-    .await;
-    // The answers to some submits were lost with their parts.
-    let known: Vec<Job> = ledger.into_iter().filter(|job| !job.openrouter_id.is_empty()).collect();
-    assert!(known.len() > count / 2, "{} of {count}", known.len());
-    all_kept(&known);
 }

@@ -39,11 +39,17 @@ struct World {
 
 /// With these further keys of `openrouter` and of the route "video", a line each.
 async fn world(openrouter: &str, route: &str) -> World {
+    world_with(openrouter, "", route).await
+}
+
+/// With keys of `media` besides, on one line.
+async fn world_with(openrouter: &str, media: &str, route: &str) -> World {
     let (api, sink) = (OpenRouterApi::start().await, Sink::start().await);
     let stack = stack()
         .with("ingress: {listen: 127.0.0.1:0, public_url: https://hooks.example.com}")
         .tenant("acme", |t| {
-            t.jobs(&api, openrouter).route("video", &sink.url("video"), &format!("pace: off\n{route}"))
+            let route = format!("pace: off\n{route}");
+            t.jobs(&api, openrouter).media(media).route("video", &sink.url("video"), &route)
         })
         .start()
         .await;
