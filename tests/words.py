@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-CRATES = ["bus", "cli", "core", "ingress", "openrouter", "outbound", "proto", "relay", "telemetry", "tests"]
+CRATES = ["bus", "cli", "console", "core", "ingress", "openrouter", "outbound", "proto", "relay", "telemetry", "tests"]
 
 # Word: the most in 1,000 lines of comments, and in 1,000 lines of pages.
 BOUNDS = {

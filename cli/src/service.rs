@@ -40,7 +40,7 @@ pub(crate) async fn run(source: Source) -> Result<(), Failure> {
     let stack = Stack::bind(live, metrics).await?;
     let stop = stop_on_signals()?;
     tokio::spawn(reloader.run(hangup, stop.clone()));
-    announce(stack.addresses);
+    announce(stack.addresses, config.relay.tls.is_some());
     if let Some(readiness) = stack.readiness.clone() {
         tokio::spawn(follow_progress(readiness));
     }
@@ -73,13 +73,16 @@ async fn follow_progress(readiness: Readiness) {
 }
 
 /// Logs the addresses, as text and as fields.
-fn announce(at: Addresses) {
+fn announce(at: Addresses, tls: bool) {
+    let scheme = if tls { "https" } else { "http" };
     let callbacks = at.ingress.map(|address| format!("callbacks on http://{address}/callbacks/{{tenant}}, "));
     let status = at.grpc.map(|address| format!("status on {address}, "));
+    let json = at.console.map(|address| format!("JSON on {scheme}://{address}, "));
     tracing::info!(
-        ingress = at.ingress.map(tracing::field::display), grpc = at.grpc.map(tracing::field::display), admin = %at.admin,
-        "listening: {}{}metrics on {}",
-        callbacks.unwrap_or_default(), status.unwrap_or_default(), at.admin
+        ingress = at.ingress.map(tracing::field::display), grpc = at.grpc.map(tracing::field::display),
+        console = at.console.map(tracing::field::display), admin = %at.admin,
+        "listening: {}{}{}metrics on {}",
+        callbacks.unwrap_or_default(), status.unwrap_or_default(), json.unwrap_or_default(), at.admin
     );
 }
 

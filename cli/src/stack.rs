@@ -9,6 +9,7 @@ use anyhow::Context as _;
 use metrics_exporter_prometheus::PrometheusHandle;
 use std::{io, net::SocketAddr, sync::Arc};
 use talaria_bus::{Bus, Publisher};
+use talaria_console::Console;
 use talaria_core::config::{BusKind, Config, Role};
 use talaria_ingress::Ingress;
 use talaria_relay::{Clock, Readiness, Relay};
@@ -31,6 +32,7 @@ pub(crate) struct Stack {
 pub(crate) struct Addresses {
     pub ingress: Option<SocketAddr>,
     pub grpc: Option<SocketAddr>,
+    pub console: Option<SocketAddr>,
     pub admin: SocketAddr,
 }
 
@@ -44,8 +46,12 @@ impl Stack {
         reload::count_down(&config, role);
         let (publisher, bus) = open_bus(&config, role).await?;
         let ingress = if role.has_ingress() { Some(bind_ingress(&current, &publisher).await?) } else { None };
-        let relay = match bus.clone().filter(|_| role.has_relay()) {
+        let mut relay = match bus.clone().filter(|_| role.has_relay()) {
             Some(bus) => Some(Relay::bind(current.clone(), live.status.clone(), bus, Clock::System).await?),
+            None => None,
+        };
+        let console = match &mut relay {
+            Some(relay) => bind_console(relay, &current).await?,
             None => None,
         };
         let readiness = relay.as_ref().map(Relay::readiness);
@@ -56,6 +62,7 @@ impl Stack {
         let addresses = Addresses {
             ingress: ingress.as_ref().map(Ingress::address).transpose()?,
             grpc: relay.as_ref().map(Relay::address).transpose()?,
+            console,
             admin: admin.address()?,
         };
         Ok(Self { config: current, ingress, relay, admin, addresses, readiness })
@@ -116,6 +123,19 @@ async fn bind_ingress(
     bound.with_context(|| cannot_listen(config.borrow().ingress.listen, "ingress.listen"))
 }
 
+/// Listens on the console's address, if it is on. It runs as long as the relay.
+async fn bind_console(
+    relay: &mut Relay,
+    config: &watch::Receiver<Arc<Config>>,
+) -> anyhow::Result<Option<SocketAddr>> {
+    let Some(address) = config.borrow().console.listen else { return Ok(None) };
+    let console = Console::bind(address, config.clone(), relay.api()).await;
+    let console = console.with_context(|| cannot_listen(address, "console.listen"))?;
+    let address = console.address()?;
+    relay.also_serve("the console", |end| console.serve(end));
+    Ok(Some(address))
+}
+
 fn cannot_listen(address: SocketAddr, key: &str) -> String {
     format!("cannot listen on {address} ({key}); is another process there? name another address, or end it")
 }
@@ -131,6 +151,7 @@ mod tests {
     const CONFIGURATION: &str = "\
 ingress: {listen: 127.0.0.1:0}
 relay: {grpc: 127.0.0.1:0}
+console: {listen: 127.0.0.1:0}
 admin: {listen: 127.0.0.1:0}
 tenants: {acme: {openrouter: {secrets: [{file: secret}]}}}
 ";
@@ -150,11 +171,12 @@ tenants: {acme: {openrouter: {secrets: [{file: secret}]}}}
             live.role = role;
             let stack = Stack::bind(live, metrics).await.unwrap();
             assert_eq!(stack.addresses.ingress.is_some(), callbacks, "{role:?}");
-            assert_eq!(
-                (stack.addresses.grpc.is_some(), stack.readiness.is_some()),
-                (status, status),
-                "{role:?}"
-            );
+            let relays = [
+                stack.addresses.grpc.is_some(),
+                stack.addresses.console.is_some(),
+                stack.readiness.is_some(),
+            ];
+            assert_eq!(relays, [status; 3], "{role:?}");
             // A relay is ready only while it runs.
             let ready = if status { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK };
             assert_eq!(stack.admin.health.ready().await.0, ready, "{role:?}");

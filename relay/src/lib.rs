@@ -33,7 +33,11 @@ mod view;
 pub use clock::Clock;
 pub use decisions::{audit::who, guard::defuse, handshake::Handshake};
 pub use delivery::handshake::handshake;
-pub use services::gauges::Gauges;
+pub use services::{
+    access::{Connection, Socket},
+    api::{Admitted, Api},
+    gauges::Gauges,
+};
 pub use view::remove_view;
 
 use delivery::forward::Forwarder;
@@ -108,6 +112,8 @@ pub struct Relay {
     owners: Owners,
     ownership: watch::Sender<Arc<Ownership>>,
     services: Services,
+    /// Other interfaces that run as long as the relay.
+    beside: Vec<(&'static str, Task)>,
     /// Ends all tasks but the supervisor and the replay jobs.
     end: CancellationToken,
     health: watch::Sender<Health>,
@@ -142,12 +148,23 @@ impl Relay {
             ownership: ownership.subscribe(),
             stop: end.clone(),
         });
-        Ok(Self { config, bus, clock, view, listener, owners, ownership, services, end, health })
+        let beside = Vec::new();
+        Ok(Self { config, bus, clock, view, listener, owners, ownership, services, beside, end, health })
     }
 
     /// The address of the gRPC server.
     pub fn address(&self) -> io::Result<SocketAddr> {
         self.listener.local_addr()
+    }
+
+    /// The services, for other interfaces in this process.
+    pub fn api(&self) -> Api {
+        self.services.api.clone()
+    }
+
+    /// Adds another interface, an essential task that ends by the given token, after the last attempts.
+    pub fn also_serve(&mut self, name: &'static str, serve: impl FnOnce(CancellationToken) -> Task) {
+        self.beside.push((name, serve(self.end.clone())));
     }
 
     /// Whether the relay works.
@@ -168,8 +185,8 @@ impl Relay {
     }
 
     async fn work(self, stop: CancellationToken) -> Result<(), Error> {
-        let Self { config, bus, clock, view, listener, owners, services, end, .. } = self;
-        let Services { status, control, jobs, operator, refusals, .. } = services;
+        let Self { config, bus, clock, view, listener, owners, services, beside, end, .. } = self;
+        let Services { api, operator, refusals, .. } = services;
         let in_flight = InFlightLimit::new(config.clone());
         let forwarder = Forwarder::default();
         let tools = Tools {
@@ -182,15 +199,8 @@ impl Relay {
             feed: view.feed(),
             view: view.clone(),
         };
-        let grpc = server::serve(
-            listener,
-            config.clone(),
-            status,
-            control,
-            jobs,
-            self.health.subscribe(),
-            end.clone(),
-        )?;
+        let grpc =
+            server::serve(listener, &config.borrow().relay, &api, self.health.subscribe(), end.clone())?;
         let mut tasks: JoinSet<&'static str> = JoinSet::new();
         let mut essential = |name: &'static str, task: Task| {
             tasks.spawn(async move {
@@ -200,6 +210,9 @@ impl Relay {
         };
         // Servers and the view go on while attempts end, so that their end is shown.
         essential("the gRPC server", Box::pin(grpc));
+        for (name, task) in beside {
+            essential(name, task);
+        }
         essential(
             "the projector of the status view",
             Box::pin(view::projector::run(bus.clone(), view.clone(), end.clone())),
@@ -262,7 +275,8 @@ impl Relay {
     }
 }
 
-type Task = Pin<Box<dyn Future<Output = ()> + Send>>;
+/// A task of the relay.
+pub type Task = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// Removes expired rows of the view that belong to no event.
 async fn retain(view: view::View, clock: Clock, config: watch::Receiver<Arc<Config>>) {

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, process::Command};
 use talaria_tests::binary::workspace;
 
 /// Every edge that there may be: who, and whom he may know. The tests stand above everything.
-const MAY_KNOW: [(&str, &[&str]); 9] = [
+const MAY_KNOW: [(&str, &[&str]); 10] = [
     ("talaria-core", &[]),
     ("talaria-proto", &[]),
     ("talaria-telemetry", &[]),
@@ -20,7 +20,18 @@ const MAY_KNOW: [(&str, &[&str]); 9] = [
         "talaria-relay",
         &["talaria-bus", "talaria-core", "talaria-outbound", "talaria-proto", "talaria-telemetry"],
     ),
-    ("talaria", &["talaria-bus", "talaria-core", "talaria-ingress", "talaria-proto", "talaria-relay"]),
+    ("talaria-console", &["talaria-core", "talaria-proto", "talaria-relay", "talaria-telemetry"]),
+    (
+        "talaria",
+        &[
+            "talaria-bus",
+            "talaria-console",
+            "talaria-core",
+            "talaria-ingress",
+            "talaria-proto",
+            "talaria-relay",
+        ],
+    ),
 ];
 
 fn metadata() -> Value {

@@ -26,7 +26,7 @@ fn files(directory: &Path, ending: &str) -> Vec<PathBuf> {
 
 /// The source of the product without tests, each file with its string literals joined.
 fn sources() -> Vec<String> {
-    let crates = ["bus", "cli", "core", "ingress", "openrouter", "outbound", "relay", "telemetry"];
+    let crates = ["bus", "cli", "console", "core", "ingress", "openrouter", "outbound", "relay", "telemetry"];
     let files = crates.iter().flat_map(|name| files(&workspace().join(name).join("src"), ".rs"));
     let is_test = |file: &PathBuf| {
         file.components().any(|part| part.as_os_str().to_str().unwrap().starts_with("tests"))

@@ -7,6 +7,7 @@
 //! - [`pace`]: how fast a route's backlog goes out.
 //! - [`exactness`]: our rendering and filtering beside the real Hermes' own.
 //! - [`status`]: the gRPC services.
+//! - [`json`]: JSON over HTTP.
 //! - [`jobs`]: jobs at OpenRouter, from submit to end.
 //! - [`control`]: pause, cancel, replay and probe.
 //! - [`access`]: tokens, tenants, TLS.
@@ -72,6 +73,7 @@ mod fuzzed;
 mod hermes;
 mod ids;
 mod jobs;
+mod json;
 mod kubernetes;
 mod nats_setup;
 mod openrouter_client;

@@ -15,6 +15,7 @@
 //! - [`scrape`]: the parsed text of `/metrics`.
 //! - [`sink`]: a scripted Hermes that records every request.
 //! - [`terminal`]: a terminal of a given width.
+//! - [`json`]: a client of JSON over HTTP. [`raw`]: messages as their bytes.
 //! - [`hermes`]: the real Hermes, out of its virtual environment.
 
 #![allow(
@@ -33,11 +34,13 @@ pub mod fleet;
 pub mod fuzzed;
 pub mod gate;
 pub mod hermes;
+pub mod json;
 pub mod lossy;
 pub mod nats;
 pub mod openrouter;
 pub mod openrouter_api;
 pub mod podman;
+pub mod raw;
 pub mod scrape;
 pub mod sink;
 pub mod stack;

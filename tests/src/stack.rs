@@ -148,7 +148,9 @@ impl Builder {
     pub fn write(self) -> Written {
         let directory = tempfile::tempdir().unwrap();
         let mut text = self.top;
-        for (key, value) in [("ingress", "listen"), ("relay", "grpc"), ("admin", "listen")] {
+        for (key, value) in
+            [("ingress", "listen"), ("relay", "grpc"), ("console", "listen"), ("admin", "listen")]
+        {
             if !text.contains(&format!("{key}:")) {
                 text += &format!("{key}: {{{value}: 127.0.0.1:0}}\n");
             }
@@ -218,6 +220,7 @@ struct Process {
     log: Arc<Mutex<Vec<String>>>,
     ingress: SocketAddr,
     grpc: SocketAddr,
+    console: Option<SocketAddr>,
     admin: SocketAddr,
 }
 
@@ -252,8 +255,10 @@ impl Process {
                 .find(|line| line["ingress"].is_string())
         })
         .await;
-        let address = |key: &str| listening[key].as_str().unwrap().parse().unwrap();
-        Self { child, log, ingress: address("ingress"), grpc: address("grpc"), admin: address("admin") }
+        let listens = |key: &str| listening[key].as_str().map(|address| address.parse().unwrap());
+        let address = |key: &str| listens(key).unwrap();
+        let (ingress, grpc, admin) = (address("ingress"), address("grpc"), address("admin"));
+        Self { child, log, ingress, grpc, console: listens("console"), admin }
     }
 }
 
@@ -278,6 +283,11 @@ impl Stack {
     /// The relay's URL, for `--relay`.
     pub fn relay(&self) -> String {
         format!("http://{}", self.process.grpc)
+    }
+
+    /// The address of its JSON over HTTP.
+    pub fn console(&self) -> SocketAddr {
+        self.process.console.unwrap()
     }
 
     /// The process' id.

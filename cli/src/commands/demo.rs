@@ -147,6 +147,7 @@ fn configuration(hermes: &str, openrouter: &str) -> String {
         r#"
 ingress: {{listen: 127.0.0.1:0, public_url: https://hooks.example.com}}
 relay: {{grpc: 127.0.0.1:0}}
+console: {{listen: 127.0.0.1:0}}
 admin: {{listen: 127.0.0.1:0}}
 tenants:
   demo:

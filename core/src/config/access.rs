@@ -1,7 +1,7 @@
 //! Access to a relay: its TLS and its tokens.
 
 use super::{
-    NAMES, Relay,
+    Config, NAMES, Relay,
     compile::Compiler,
     is_name,
     path::below,
@@ -19,15 +19,17 @@ use rustls::{
 use serde_saphyr::Spanned;
 use std::{
     collections::{BTreeSet, HashSet},
-    net::IpAddr,
+    net::{IpAddr, SocketAddr},
     sync::Arc,
 };
 
-/// The TLS of the gRPC services.
+/// The TLS of the relay's services.
 #[derive(Clone, Debug)]
 pub struct RelayTls {
-    /// Has our certificate and its key, and the authorities of clients.
+    /// Has our certificate and its key, and the authorities of clients. For gRPC.
     pub server: Arc<ServerConfig>,
+    /// The same for HTTP/1.1.
+    pub http: Arc<ServerConfig>,
     /// The authorities that sign clients' certificates; empty if clients need none.
     pub client_ca: Vec<CertificateDer<'static>>,
 }
@@ -86,6 +88,13 @@ impl Relay {
     }
 }
 
+impl Config {
+    /// The addresses of the services that the gate guards, with their keys.
+    pub(super) fn guarded_addresses(&self) -> [(&'static str, Option<SocketAddr>); 2] {
+        [("relay.grpc", Some(self.relay.grpc)), ("console.listen", self.console.listen)]
+    }
+}
+
 pub(super) fn tls(c: &mut Compiler<'_>, raw: Option<&Spanned<raw::RelayTls>>) -> Option<Arc<RelayTls>> {
     let written = raw?;
     let raw::RelayTls { cert, key, client_ca } = &written.value;
@@ -112,14 +121,20 @@ pub(super) fn tls(c: &mut Compiler<'_>, raw: Option<&Spanned<raw::RelayTls>>) ->
         let server = server(identity, &authorities);
         let server = server
             .map_err(|why| (format!("relay.tls cannot be used: {why}"), "compare its files".to_owned()))?;
-        Ok(Some(Arc::new(RelayTls { server, client_ca: authorities })))
+        let mut http = server.clone();
+        http.alpn_protocols = vec![b"http/1.1".to_vec()];
+        Ok(Some(Arc::new(RelayTls {
+            server: Arc::new(server),
+            http: Arc::new(http),
+            client_ca: authorities,
+        })))
     })
 }
 
 fn server(
     (certificates, key): pem::Identity,
     authorities: &[CertificateDer<'static>],
-) -> Result<Arc<ServerConfig>, String> {
+) -> Result<ServerConfig, String> {
     let provider = Arc::new(ring::default_provider());
     let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
         .with_safe_default_protocol_versions()
@@ -138,7 +153,7 @@ fn server(
     let mut server =
         builder.with_single_cert(certificates, key).map_err(|error: rustls::Error| error.to_string())?;
     server.alpn_protocols = vec![b"h2".to_vec()];
-    Ok(Arc::new(server))
+    Ok(server)
 }
 
 pub(super) fn tokens(c: &mut Compiler<'_>, raw: &[raw::Token], tenants: &BTreeSet<&str>) -> Vec<Token> {
@@ -198,19 +213,23 @@ fn scope(text: &str) -> Result<Scope, Fault> {
     })
 }
 
-/// Checks the address together with the tokens and the TLS.
-pub(super) fn check(c: &mut Compiler<'_>, relay: &Relay, raw: &raw::Relay) {
-    let Some(written) = &raw.grpc else { return };
+/// Checks the addresses together with the tokens and the TLS.
+pub(super) fn check(c: &mut Compiler<'_>, config: &Config, raw: &raw::Config) {
     // A written `client_ca` counts, also if it has an error, or belongs to another role.
-    let client_ca = raw.tls.as_ref().is_some_and(|tls| tls.value.client_ca.is_some());
-    if let (true, Err((what, help))) =
-        (raw.tokens.is_empty() && !client_ca, relay.may_listen(relay.grpc.ip()))
+    let client_ca = raw.relay.tls.as_ref().is_some_and(|tls| tls.value.client_ca.is_some());
+    for ((key, address), written) in
+        config.guarded_addresses().into_iter().zip([&raw.relay.grpc, &raw.console.listen])
     {
-        c.problems.add(written, format!("relay.grpc: {what}"), help);
-    }
-    if !relay.grpc.ip().is_loopback() && raw.tls.is_none() {
-        let what = "tokens come to relay.grpc in plain text, so whoever hears the network has them";
-        let help = "name a certificate under relay.tls, unless the network itself is encrypted";
-        c.warnings.add(written, what, help);
+        let (Some(written), Some(address)) = (written, address) else { continue };
+        if let (true, Err((what, help))) =
+            (raw.relay.tokens.is_empty() && !client_ca, config.relay.may_listen(address.ip()))
+        {
+            c.problems.add(written, format!("{key}: {what}"), help);
+        }
+        if !address.ip().is_loopback() && raw.relay.tls.is_none() {
+            let what = format!("tokens come to {key} in plain text, so whoever hears the network has them");
+            let help = "name a certificate under relay.tls, unless the network itself is encrypted";
+            c.warnings.add(written, what, help);
+        }
     }
 }

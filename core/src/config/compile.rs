@@ -1,8 +1,8 @@
 //! Compilation of a written file into a [`Config`]. Collects all problems instead of stopping at the first.
 
 use super::{
-    Addresses, Admin, BusKind, Config, Missing, NAMES, Problem, Relay, Role, access, filesystem, ingress,
-    is_name, nats, path::below, problem::Problems, raw, telemetry, tenant, tunnel, value::exchanges,
+    Addresses, Admin, BusKind, Config, Missing, NAMES, Problem, Relay, Role, access, console, filesystem,
+    ingress, is_name, nats, path::below, problem::Problems, raw, telemetry, tenant, tunnel, value::exchanges,
 };
 use crate::{
     json::Value,
@@ -138,6 +138,7 @@ pub(super) fn config(
             drain: c.problems.duration(raw.relay.drain.as_ref(), "drain", 30 * SECOND, Duration::ZERO..=HOUR),
             in_flight: c.problems.or(raw.relay.in_flight.as_ref(), DEFAULT_IN_FLIGHT, |n| exchanges(*n)),
         },
+        console: console::compile(c, &raw.console),
         admin: Admin { listen: c.problems.listen(raw.admin.listen.as_ref(), "admin.listen", ADMIN_PORT) },
         bus: bus(c, raw.bus.as_ref()),
         data_dir: directory(&raw, base),
@@ -152,7 +153,7 @@ pub(super) fn config(
         tenants: BTreeMap::new(),
         warnings: Vec::new(),
     };
-    access::check(c, &config.relay, &raw.relay);
+    access::check(c, &config, &raw);
     check_addresses(c, &config, &raw);
     check_data_dir(c, &config, &raw);
     for (name, tenant) in raw.tenants.0 {
@@ -185,12 +186,14 @@ pub(super) fn config(
 
 fn check_addresses(c: &mut Compiler<'_>, config: &Config, raw: &raw::Config) {
     let listens = [
-        ("ingress.listen", raw.ingress.listen.as_ref(), config.ingress.listen),
-        ("relay.grpc", raw.relay.grpc.as_ref(), config.relay.grpc),
-        ("admin.listen", raw.admin.listen.as_ref(), config.admin.listen),
+        ("ingress.listen", raw.ingress.listen.as_ref(), Some(config.ingress.listen)),
+        ("relay.grpc", raw.relay.grpc.as_ref(), Some(config.relay.grpc)),
+        ("admin.listen", raw.admin.listen.as_ref(), Some(config.admin.listen)),
+        ("console.listen", raw.console.listen.as_ref(), config.console.listen),
     ];
     for (index, (key, written, address)) in listens.iter().enumerate() {
-        let same = listens.iter().take(index).find(|(_, _, other)| other == address && address.port() != 0);
+        let is_fixed = address.is_some_and(|address| address.port() != 0);
+        let same = listens.iter().take(index).find(|(_, _, other)| is_fixed && other == address);
         if let (Some((other, ..)), Some(written)) = (same, written) {
             c.problems.add(written, format!("{key} is the same address as {other}"), "name another port");
         }

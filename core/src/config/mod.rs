@@ -11,7 +11,7 @@
 //!
 //! - [`tenant`], [`openrouter`], [`media`], [`route`], [`outbound`]: tenants, their jobs, media links and routes, and outbound
 //!   requests.
-//! - [`ingress`], [`access`], [`nats`], [`tunnel`], [`telemetry`]: the other parts of the file.
+//! - [`ingress`], [`access`], [`console`], [`nats`], [`tunnel`], [`telemetry`]: the other parts of the file.
 //! - [`value`], [`name`], [`path`], [`pem`], [`filesystem`]: parsers and checks of single values.
 //! - [`problem`]: errors with line, column and remedy.
 //! - [`yaml`], [`layout`], [`numbers`]: explanations of a file that is not valid YAML; [`own_keys`]: `x-` keys.
@@ -22,6 +22,7 @@
 
 mod access;
 mod compile;
+mod console;
 mod filesystem;
 mod ingress;
 mod layout;
@@ -53,6 +54,7 @@ mod value;
 mod yaml;
 
 pub use access::{RelayTls, Scope, Token};
+pub use console::Console;
 pub use ingress::{Ingress, Limits};
 pub use media::{Keep, Media};
 pub use name::{NAMES, is_name};
@@ -87,6 +89,8 @@ pub struct Config {
     pub ingress: Ingress,
     /// The relay.
     pub relay: Relay,
+    /// The console, in the relay's process.
+    pub console: Console,
     /// The admin port.
     pub admin: Admin,
     /// The tunnel that `--tunnel` opens.

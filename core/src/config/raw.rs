@@ -23,6 +23,7 @@ use std::{fmt, marker::PhantomData, path::Path};
 pub(super) struct Config {
     pub ingress: Ingress,
     pub relay: Relay,
+    pub console: Console,
     pub admin: Admin,
     pub tunnel: Tunnel,
     pub bus: Option<Spanned<Bus>>,
@@ -89,6 +90,13 @@ pub(super) struct Token {
     pub scope: Spanned<String>,
     pub tenant: Option<Spanned<String>>,
     pub hashes: Spanned<Vec<Spanned<String>>>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Console {
+    pub listen: Option<Spanned<String>>,
+    pub names: Vec<Spanned<String>>,
 }
 
 #[derive(Deserialize, Default)]

@@ -38,9 +38,10 @@ macro_rules! fixed {
     };
 }
 
-const FIXED: [Fixed; 7] = [
+const FIXED: [Fixed; 8] = [
     fixed!("ingress.listen", Role::has_ingress, ingress.listen),
     fixed!("relay.grpc", Role::has_relay, relay.grpc),
+    fixed!("console.listen", Role::has_relay, console.listen),
     fixed!("admin.listen", |_| true, admin.listen),
     fixed!("tunnel", Role::has_ingress, tunnel),
     fixed!("telemetry", |_| true, telemetry),
@@ -81,12 +82,14 @@ pub fn reload(
             (fixed.keep)(&mut read, running);
         }
     }
-    // The tokens of the address may be gone while the address stays.
-    if role.has_relay()
-        && let Err((what, help)) = read.relay.may_listen(read.relay.grpc.ip())
-    {
-        let what = format!("relay.grpc stays {} until a restart, and {what}", read.relay.grpc);
-        return Err(Problem { line: 0, column: 0, what, help });
+    // The tokens of an address may be gone while the address stays.
+    for (key, address) in read.guarded_addresses() {
+        if let Some(address) = address.filter(|_| role.has_relay())
+            && let Err((what, help)) = read.relay.may_listen(address.ip())
+        {
+            let what = format!("{key} stays {address} until a restart, and {what}");
+            return Err(Problem { line: 0, column: 0, what, help });
+        }
     }
     // A secret that is missing for a moment takes no working tenant down: the one that was read before stays in use.
     for (name, tenant) in &read.tenants {

@@ -5,7 +5,8 @@
 //!                                                       └─▶ bus.ask ─▶ cluster::serve ─▶ …      of the others
 //! ```
 //!
-//! - [`server`]: the gRPC server. [`access`]: access control, before all services.
+//! - [`server`]: the gRPC server. [`api`]: the services for other interfaces in this process. [`access`]: access control, before
+//!   all services.
 //! - [`status`]: `StatusService`; [`control`]: `ControlService`; [`jobs`]: `JobService`. [`error`]: their errors; [`page_token`]: their page tokens.
 //! - [`cluster`]: answers for all partitions, with the other relays. [`local`]: this relay's own part.
 //! - [`refusals`]: the refusals that ingresses announce.
@@ -24,7 +25,8 @@ macro_rules! list {
     }};
 }
 
-mod access;
+pub(crate) mod access;
+pub(crate) mod api;
 pub(crate) mod cluster;
 pub(crate) mod control;
 mod error;
@@ -41,6 +43,7 @@ use crate::{
     partition::handle::{Owners, Ownership},
     view::View,
 };
+use api::Api;
 use control::{ControlServer, Operator};
 use jobs::JobServer;
 use local::Local;
@@ -67,9 +70,7 @@ pub(crate) struct Parts {
 }
 
 pub(crate) struct Services {
-    pub status: StatusServer,
-    pub control: ControlServer,
-    pub jobs: JobServer,
+    pub api: Api,
     /// For [`control::run_jobs`] and [`cluster::answer_questions`].
     pub operator: Operator,
     /// For [`gauges::Gauges`].
@@ -81,16 +82,11 @@ pub(crate) struct Services {
 impl Services {
     pub(crate) fn new(parts: Parts) -> Self {
         let Parts { config, config_status, bus, view, clock, owners, ownership, stop } = parts;
-        let operator = Operator::new(Local::new(config, bus, view, clock, owners));
+        let operator = Operator::new(Local::new(config.clone(), bus, view, clock, owners));
         let cluster = cluster::Cluster::new(operator.clone(), ownership);
         let refusals = Refusals::default();
-        Self {
-            status: StatusServer::new(cluster.clone(), config_status, refusals.clone(), stop.clone()),
-            control: ControlServer::new(cluster.clone()),
-            jobs: JobServer::new(cluster.clone(), stop),
-            operator,
-            cluster,
-            refusals,
-        }
+        let status = StatusServer::new(cluster.clone(), config_status, refusals.clone(), stop.clone());
+        let (control, jobs) = (ControlServer::new(cluster.clone()), JobServer::new(cluster.clone(), stop));
+        Self { api: Api::new(config, status, control, jobs), operator, cluster, refusals }
     }
 }

@@ -3,17 +3,13 @@
 use crate::{
     Error,
     partition::health::Health,
-    services::{access, control::ControlServer, jobs::JobServer, status::StatusServer},
+    services::{access, api::Api},
 };
-use std::{sync::Arc, time::Duration};
-use talaria_core::config::Config;
+use std::time::Duration;
+use talaria_core::config;
 use talaria_proto::{
     FILE_DESCRIPTOR_SET,
-    v1::{
-        control_service_server::{self, ControlServiceServer},
-        job_service_server::{self, JobServiceServer},
-        status_service_server::{self, StatusServiceServer},
-    },
+    v1::{control_service_server, job_service_server, status_service_server},
 };
 use tokio::{net::TcpListener, sync::watch};
 use tokio_util::sync::CancellationToken;
@@ -40,38 +36,30 @@ const STREAMS: u32 = 100;
 /// The server, as a future that ends after `end`.
 pub(crate) fn serve(
     listener: TcpListener,
-    config: watch::Receiver<Arc<Config>>,
-    status: StatusServer,
-    control: ControlServer,
-    jobs: JobServer,
+    config: &config::Relay,
+    api: &Api,
     health: watch::Receiver<Health>,
     end: CancellationToken,
-) -> Result<impl Future<Output = ()> + Send, Error> {
+) -> Result<impl Future<Output = ()> + Send + use<>, Error> {
     let (reporter, health_service) = tonic_health::server::health_reporter();
     let reflection = || {
         tonic_reflection::server::Builder::configure()
             .register_encoded_file_descriptor_set(FILE_DESCRIPTOR_SET)
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
     };
-    let refusals = access::RefusalLog::default();
     if let Ok(address) = listener.local_addr() {
-        access::announce(&config.borrow().relay, address);
+        access::announce(config, address);
     }
     let grpc = tonic::transport::Server::builder()
         .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
         .max_concurrent_streams(STREAMS)
-        .layer(access::Gate::new(config.clone(), refusals.clone()))
+        .layer(api.gate())
+        .add_routes(api.routes())
         .add_service(health_service)
         .add_service(reflection().build_v1()?)
         // For grpcurl before 1.9.
         .add_service(reflection().build_v1alpha()?)
-        .add_service(StatusServiceServer::new(status))
-        .add_service(ControlServiceServer::new(control))
-        .add_service(JobServiceServer::new(jobs))
-        .serve_with_incoming_shutdown(
-            access::listen(listener, config, refusals),
-            end.clone().cancelled_owned(),
-        );
+        .serve_with_incoming_shutdown(api.grpc(listener), end.clone().cancelled_owned());
     Ok(async move {
         let report = end.run_until_cancelled(report(reporter, health));
         let serve = async {

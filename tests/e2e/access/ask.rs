@@ -1,14 +1,18 @@
 //! Clients that show a token.
 
-use bytes::{Buf as _, BufMut as _, Bytes};
+use bytes::Bytes;
 use talaria_proto::v1::{
     control_service_client::ControlServiceClient, job_service_client::JobServiceClient,
     status_service_client::StatusServiceClient,
 };
+use talaria_tests::{
+    json::{self, Json},
+    raw::Raw,
+    stack::Stack,
+};
 use tonic::{
     Code, Request, Status,
     client::Grpc,
-    codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder},
     service::{Interceptor, interceptor::InterceptedService},
     transport::Channel,
 };
@@ -33,6 +37,8 @@ type Shown = InterceptedService<Channel, Shows>;
 pub(super) struct Somebody {
     channel: Channel,
     shows: Shows,
+    /// By which methods are called as bytes, instead of gRPC.
+    json: Option<Json>,
 }
 
 impl Somebody {
@@ -42,7 +48,14 @@ impl Somebody {
     }
 
     pub(super) fn on(channel: Channel, token: Option<&str>) -> Self {
-        Self { channel, shows: Shows(token.map(str::to_owned)) }
+        Self { channel, shows: Shows(token.map(str::to_owned)), json: None }
+    }
+
+    /// The same client over gRPC and as JSON over HTTP.
+    pub(super) async fn by_both(stack: &Stack, token: Option<&str>) -> [Self; 2] {
+        let grpc = Self::with(&stack.relay(), token).await;
+        let json = Self { json: Some(Json::new(stack.console(), token)), ..grpc.clone() };
+        [grpc, json]
     }
 
     pub(super) fn status(&self) -> StatusServiceClient<Shown> {
@@ -60,6 +73,10 @@ impl Somebody {
     /// Asks any method, as the bytes that it is asked and answers with: up to the first message that is the last one
     /// wanted.
     pub(super) async fn bytes(&self, path: &str, request: Bytes, is_last: impl Fn(&Bytes) -> bool) -> Answer {
+        if let Some(json) = &self.json {
+            let json::Answer { messages, code, text } = json.call(path, &request, is_last).await;
+            return Answer { messages, code, text };
+        }
         let mut grpc = Grpc::new(InterceptedService::new(self.channel.clone(), self.shows.clone()));
         grpc.ready().await.unwrap();
         let mut messages = Vec::new();
@@ -104,43 +121,5 @@ impl Answer {
             bytes.windows(text.len()).any(|window| window.eq_ignore_ascii_case(text.as_bytes()))
         };
         self.messages.iter().any(|message| within(message)) || within(self.text.as_bytes())
-    }
-}
-
-/// Messages as they are.
-#[derive(Default)]
-struct Raw;
-
-impl Codec for Raw {
-    type Encode = Bytes;
-    type Decode = Bytes;
-    type Encoder = Self;
-    type Decoder = Self;
-
-    fn encoder(&mut self) -> Self {
-        Self
-    }
-
-    fn decoder(&mut self) -> Self {
-        Self
-    }
-}
-
-impl Encoder for Raw {
-    type Item = Bytes;
-    type Error = Status;
-
-    fn encode(&mut self, item: Bytes, buffer: &mut EncodeBuf<'_>) -> Result<(), Status> {
-        buffer.put(item);
-        Ok(())
-    }
-}
-
-impl Decoder for Raw {
-    type Item = Bytes;
-    type Error = Status;
-
-    fn decode(&mut self, buffer: &mut DecodeBuf<'_>) -> Result<Option<Bytes>, Status> {
-        Ok(Some(buffer.copy_to_bytes(buffer.remaining())))
     }
 }

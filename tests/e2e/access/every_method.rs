@@ -1,4 +1,4 @@
-//! Each method, called with every kind of token. No answer has anything of another tenant: not its name, not
+//! Each method, called with every kind of token, over gRPC and as JSON. No answer has anything of another tenant: not its name, not
 //! an id, not a reason, not a byte of a payload.
 //!
 //! Longer than other files, because it is a table with a row for each method.
@@ -496,15 +496,18 @@ async fn a_tenants_token_never_sees_another_tenant_by_any_method() {
     let before = everything("/talaria.v1.ControlService/ListControlActions").await.messages;
 
     for (may, token) in ["acme read", "acme submit", "acme control"].into_iter().enumerate() {
-        let who = Somebody::with(&stack.relay(), Some(token)).await;
-        for (path, method) in methods() {
+        let [grpc, json] = Somebody::by_both(&stack, Some(token)).await;
+        let of_both = methods()
+            .into_iter()
+            .flat_map(|(path, method)| [(&grpc, path.clone(), method.clone()), (&json, path, method)]);
+        for (who, path, method) in of_both {
             let needs = match method.as_str() {
                 "SubmitJob" | "TrackJob" | "StopJob" => 1,
                 _ if ["Get", "List", "Watch", "Explain"].iter().any(|verb| method.starts_with(verb)) => 0,
                 _ => 2,
             };
             for Asked { about, request, of_nothing } in ways(&method, &own, &others, &of_all) {
-                let answer = ask(&who, &path, request.clone()).await;
+                let answer = ask(who, &path, request.clone()).await;
                 let context = format!("{token}: {path}, {about:?}: {answer:?}");
                 // An answer may repeat the request.
                 let said = |answer: &Answer| {
@@ -561,7 +564,7 @@ async fn a_tenants_token_never_sees_another_tenant_by_any_method() {
                     About::OthersName => assert_eq!(unsaid.code, Code::PermissionDenied, "{context}"),
                 }
                 if let Some(of_nothing) = of_nothing {
-                    let nothing = ask(&who, &path, of_nothing).await;
+                    let nothing = ask(who, &path, of_nothing).await;
                     assert_eq!((nothing.code, said(&nothing)), (unsaid.code, unsaid.text), "{context}");
                 }
             }
@@ -660,13 +663,15 @@ async fn nothing_but_health_is_answered_to_those_who_show_no_token_that_is_known
     let stranger = Somebody::with(&stack.relay(), Some("tlr_unknown")).await;
     ask(&stranger, "/talaria.v1.StatusService/GetSummary", Bytes::new()).await;
     for token in [None, Some(""), Some("tlr_unknown"), Some("all contro"), Some("all control x")] {
-        let stranger = Somebody::with(&stack.relay(), token).await;
+        let [grpc, json] = Somebody::by_both(&stack, token).await;
         for (path, request) in paths().chain(reflections.clone()) {
-            let answer = ask(&stranger, &path, request).await;
-            assert_eq!(answer.code, Code::Unauthenticated, "{token:?}: {path}: {answer:?}");
-            assert!(!answer.mentions("acme") && !answer.mentions("operator"), "{answer:?}");
+            for stranger in [&grpc, &json] {
+                let answer = ask(stranger, &path, request.clone()).await;
+                assert_eq!(answer.code, Code::Unauthenticated, "{token:?}: {path}: {answer:?}");
+                assert!(!answer.mentions("acme") && !answer.mentions("operator"), "{answer:?}");
+            }
         }
-        let health = ask(&stranger, "/grpc.health.v1.Health/Check", Bytes::new()).await;
+        let health = ask(&grpc, "/grpc.health.v1.Health/Check", Bytes::new()).await;
         assert_eq!(health.code, Code::Ok, "{token:?}");
     }
     let looker = Somebody::with(&stack.relay(), Some("acme read")).await;

@@ -15,7 +15,7 @@ mod strangers;
 use talaria_core::token::TokenHash;
 
 /// An entry of `relay.tokens` for these tokens.
-fn entry(name: &str, scope: &str, tenant: Option<&str>, tokens: &[&str]) -> String {
+pub(crate) fn entry(name: &str, scope: &str, tenant: Option<&str>, tokens: &[&str]) -> String {
     let hashes: Vec<_> = tokens.iter().map(|token| TokenHash::of(token.as_bytes()).to_string()).collect();
     let tenant = tenant.map(|tenant| format!("tenant: {tenant}, ")).unwrap_or_default();
     format!("{{name: {name}, scope: {scope}, {tenant}hashes: {hashes:?}}}")

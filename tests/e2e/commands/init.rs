@@ -55,6 +55,7 @@ async fn the_written_configuration_works_unchanged() {
     let text = fs::read_to_string(directory.join("talaria.yaml")).unwrap();
     let text = text.replace("127.0.0.1:8080", "127.0.0.1:0").replace("127.0.0.1:50051", "127.0.0.1:0");
     let text = text
+        .replace("127.0.0.1:8090", "127.0.0.1:0")
         .replace("127.0.0.1:9090", "127.0.0.1:0")
         .replace("http://127.0.0.1:8644", &format!("http://{}", sink.address));
     fs::write(directory.join("talaria.yaml"), text).unwrap();

@@ -148,9 +148,14 @@ fn fixed_settings_stay_and_are_named() {
     let both = Both::new();
     let (running, _, reloaded) = both.changed(
         "retention: 7d",
-        "retention: 1d\nrelay: {grpc: 127.0.0.1:1, in_flight: 9}\ningress: {listen: 127.0.0.1:2}\nadmin: {listen: 127.0.0.1:3}\ndata_dir: elsewhere\nbus: {nats: {servers: [nats://n:4222]}}",
+        "retention: 1d\nrelay: {grpc: 127.0.0.1:1, in_flight: 9}\ningress: {listen: 127.0.0.1:2}\nconsole: {listen: off, names: [here]}\nadmin: {listen: 127.0.0.1:3}\ndata_dir: elsewhere\nbus: {nats: {servers: [nats://n:4222]}}",
     );
-    assert_eq!(reloaded.needs_restart, ["ingress.listen", "relay.grpc", "admin.listen", "bus", "data_dir"]);
+    assert_eq!(
+        reloaded.needs_restart,
+        ["ingress.listen", "relay.grpc", "console.listen", "admin.listen", "bus", "data_dir"]
+    );
+    assert_eq!(reloaded.config.console.listen, running.console.listen);
+    assert_eq!(reloaded.config.console.names, ["here"], "names come into force at once");
     assert_eq!(reloaded.config.relay.grpc, running.relay.grpc);
     assert_eq!(reloaded.config.data_dir, running.data_dir);
     assert!(matches!(reloaded.config.bus, BusKind::Embedded));
@@ -166,7 +171,7 @@ fn fixed_settings_stay_and_are_named() {
     );
     assert_eq!(
         reload(Role::Relay, &running, read, &BTreeMap::new()).unwrap().needs_restart,
-        ["relay.grpc", "admin.listen", "bus", "data_dir"]
+        ["relay.grpc", "console.listen", "admin.listen", "bus", "data_dir"]
     );
     assert!(super::super::reload::needs_restart("bus.nats.servers", Role::Ingress));
     assert!(!super::super::reload::needs_restart("relay.grpc", Role::Ingress));

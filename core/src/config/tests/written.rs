@@ -54,7 +54,10 @@ fn a_key_that_is_not_known_says_what_is_meant_or_where_it_belongs() {
                 .replace("{secrets: [{file: secrets/acme-openrouter}]}", "\n      secrets: [{file: x}]"),
             "unknown key routes\n  help: routes is a key of a tenant: is it indented as the keys there? Otherwise, the keys here are secrets, tolerance",
         ),
-        (top("nonsense: 1"), "unknown key nonsense\n  help: the keys here are ingress, relay, admin,"),
+        (
+            top("nonsense: 1"),
+            "unknown key nonsense\n  help: the keys here are ingress, relay, console, admin,",
+        ),
         (top("bus: {kafka: {}}"), "unknown key kafka\n  help: the keys here are nats"),
     ] {
         let found = error(&text);

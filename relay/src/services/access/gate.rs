@@ -29,6 +29,16 @@ impl Gate {
         Self { config, refusals }
     }
 
+    /// Admits a request, or refuses it, logs that, and returns the answer.
+    pub(crate) fn check<T>(&self, request: &Request<T>) -> Result<Option<Pass>, Status> {
+        self.admit(request).map_err(|(denial, caller)| {
+            let peer = request.extensions().get().map(Connection::peer);
+            self.refusals.request(&denial, peer, caller.as_ref(), request.uri().path());
+            let (code, message) = denial.answer();
+            Status::new(code, message)
+        })
+    }
+
     /// The caller, if it may make this request. `None` for methods without authentication.
     fn admit<T>(&self, request: &Request<T>) -> Result<Option<Pass>, (Denial, Option<Caller>)> {
         // Only requests from the listener have a connection.
@@ -87,19 +97,14 @@ where
     }
 
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
-        match self.gate.admit(&request) {
+        match self.gate.check(&request) {
             Ok(pass) => {
                 if let Some(pass) = pass {
                     request.extensions_mut().insert(pass);
                 }
                 Box::pin(self.inner.call(request))
             }
-            Err((denial, caller)) => {
-                let peer = request.extensions().get().map(Connection::peer);
-                self.gate.refusals.request(&denial, peer, caller.as_ref(), request.uri().path());
-                let (code, message) = denial.answer();
-                Box::pin(async move { Ok(Status::new(code, message).into_http()) })
-            }
+            Err(status) => Box::pin(async move { Ok(status.into_http()) }),
         }
     }
 }

@@ -1,9 +1,10 @@
-//! The listener: connections of gRPC clients, over TLS if that is configured.
+//! The listener: connections of clients, over TLS if that is configured.
 //!
 //! A client has [`DEADLINE`] for the TLS handshake, and the same again for its first authenticated request; then the connection
 //! is closed. There are at most [`CONNECTIONS`] at once; other clients wait in the listener's queue.
 
 use super::{RefusalLog, decide::Transport};
+use rustls::ServerConfig;
 use std::{
     io,
     net::SocketAddr,
@@ -36,9 +37,9 @@ const DEADLINE: Duration = Duration::from_secs(10);
 /// The pause after a failed accept, such as when the process has too many open files.
 const RETRY_DELAY: Duration = Duration::from_millis(100);
 
-/// A connection. Clones share it.
+/// A connection, by which the gate knows the client's address and its TLS. Clones share it.
 #[derive(Clone, Debug)]
-pub(crate) struct Connection(Arc<ConnectionState>);
+pub struct Connection(Arc<ConnectionState>);
 
 #[derive(Debug)]
 struct ConnectionState {
@@ -66,17 +67,21 @@ impl Connection {
     }
 }
 
+/// The part of the TLS configuration for clients of one protocol.
+type Server = fn(&RelayTls) -> &Arc<ServerConfig>;
+
 /// Accepts connections until the stream is dropped.
 pub(crate) fn listen(
     listener: TcpListener,
     config: watch::Receiver<Arc<Config>>,
     refusals: RefusalLog,
-) -> impl Stream<Item = io::Result<Socket>> {
+    server: Server,
+) -> impl Stream<Item = io::Result<Socket>> + use<> {
     let (sender, receiver) = mpsc::channel(1);
     tokio::spawn(async move {
         tokio::select! {
             () = sender.closed() => {}
-            () = accept(&listener, &config, &refusals, &sender) => {}
+            () = accept(&listener, &config, &refusals, server, &sender) => {}
         }
     });
     ReceiverStream::new(receiver).map(Ok)
@@ -86,6 +91,7 @@ async fn accept(
     listener: &TcpListener,
     config: &watch::Receiver<Arc<Config>>,
     refusals: &RefusalLog,
+    server: Server,
     sender: &mpsc::Sender<Socket>,
 ) {
     let permits = Arc::new(Semaphore::new(CONNECTIONS));
@@ -110,7 +116,7 @@ async fn accept(
         }));
         let (sender, refusals) = (sender.clone(), refusals.clone());
         tokio::spawn(async move {
-            match shake_hands(stream, tls.as_deref()).await {
+            match shake_hands(stream, tls.as_deref().map(server)).await {
                 Ok(stream) => {
                     let deadline = Some(Box::pin(sleep(DEADLINE)));
                     // The receiver is gone when the relay stops.
@@ -122,9 +128,9 @@ async fn accept(
     }
 }
 
-async fn shake_hands(stream: TcpStream, tls: Option<&RelayTls>) -> io::Result<MaybeTls> {
-    let Some(tls) = tls else { return Ok(MaybeTls::Plain(stream)) };
-    let acceptor = TlsAcceptor::from(Arc::clone(&tls.server));
+async fn shake_hands(stream: TcpStream, server: Option<&Arc<ServerConfig>>) -> io::Result<MaybeTls> {
+    let Some(server) = server else { return Ok(MaybeTls::Plain(stream)) };
+    let acceptor = TlsAcceptor::from(Arc::clone(server));
     match timeout(DEADLINE, acceptor.accept(stream)).await {
         Ok(accepted) => Ok(MaybeTls::Tls(Box::new(accepted?))),
         Err(_) => Err(io::Error::new(io::ErrorKind::TimedOut, format!("no TLS within {DEADLINE:?}"))),
@@ -144,7 +150,7 @@ async fn pause_after(error: &io::Error) {
 }
 
 /// A connection that is closed unless an authenticated request comes in time.
-pub(crate) struct Socket {
+pub struct Socket {
     stream: MaybeTls,
     connection: Connection,
     /// Until the first authenticated request.
@@ -161,11 +167,16 @@ impl Connected for Socket {
     type ConnectInfo = Connection;
 
     fn connect_info(&self) -> Connection {
-        self.connection.clone()
+        self.connection()
     }
 }
 
 impl Socket {
+    /// For the extensions of its requests.
+    pub fn connection(&self) -> Connection {
+        self.connection.clone()
+    }
+
     /// Fails with `TimedOut` after the deadline. Reads and writes check it: while a client does not read, a write blocks and no
     /// read is polled.
     fn check_deadline(&mut self, context: &mut Context<'_>) -> io::Result<()> {

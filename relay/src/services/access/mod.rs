@@ -18,6 +18,7 @@ mod refusals;
 pub(crate) use caller::Caller;
 pub(crate) use gate::Gate;
 pub(crate) use listener::listen;
+pub use listener::{Connection, Socket};
 pub(crate) use pass::{Pass, caller, pass};
 pub(crate) use refusals::RefusalLog;
 

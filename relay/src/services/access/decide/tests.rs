@@ -1,6 +1,6 @@
 use super::*;
 use prost::Message as _;
-use prost_types::FileDescriptorSet;
+use prost_types::{FileDescriptorSet, MethodOptions, method_options::IdempotencyLevel};
 use std::collections::BTreeSet;
 use talaria_proto::FILE_DESCRIPTOR_SET;
 
@@ -67,6 +67,21 @@ fn reading_methods_need_scope_read_jobs_submit_and_all_others_control() {
     }
 }
 
+#[test]
+fn reading_methods_and_no_others_have_no_side_effects() {
+    let files = FileDescriptorSet::decode(FILE_DESCRIPTOR_SET).unwrap().file;
+    for (file, service) in files.iter().flat_map(|file| file.service.iter().map(move |it| (file, it))) {
+        for method in &service.method {
+            let path = format!("/{}.{}/{}", file.package(), service.name(), method.name());
+            let options = method.options.as_ref();
+            let level = options.map(MethodOptions::idempotency_level);
+            let reads = access_of(&path) == Some(Access::Scope(Scope::Read));
+            // Browsers may GET the methods without side effects.
+            assert_eq!(level == Some(IdempotencyLevel::NoSideEffects), reads, "{path}");
+        }
+    }
+}
+
 fn token(name: &str, scope: Scope, tenant: Option<&str>, shown: &[&str]) -> Token {
     let hashes = shown.iter().map(|shown| TokenHash::of(shown.as_bytes())).collect();
     Token { name: name.into(), scope, tenant: tenant.map(str::to_owned), hashes }
@@ -91,7 +106,8 @@ fn tls(authority: Option<u8>) -> Option<Arc<RelayTls>> {
     let server =
         Arc::new(builder.with_cert_resolver(Arc::new(rustls::server::ResolvesServerCertUsingSni::new())));
     let client_ca = authority.map(|byte| vec![byte].into()).into_iter().collect();
-    Some(Arc::new(RelayTls { server, client_ca }))
+    let http = Arc::clone(&server);
+    Some(Arc::new(RelayTls { server, http, client_ca }))
 }
 
 #[test]
