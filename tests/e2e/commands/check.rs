@@ -18,7 +18,7 @@ fn check_refuses_a_url_that_the_tenant_does_not_allow() {
     let said = err(&output);
     assert!(
         said.contains(
-            "talaria.yaml:10:14: route acme/r leads to 127.0.0.1, which is loopback, and its tenant does not"
+            "talaria.yaml:11:14: route acme/r leads to 127.0.0.1, which is loopback, and its tenant does not"
         ) && said.contains("add loopback to the networks of tenant acme"),
         "{said}"
     );
@@ -32,13 +32,13 @@ fn check_names_each_fault_with_its_line_and_advice() {
     assert_eq!(output.status.code(), Some(3));
     let said = err(&output);
     assert!(
-        said.contains("talaria.yaml:12:15: not a pace\n  help: write 30/min, 5/s, 100/h or off"),
+        said.contains("talaria.yaml:13:15: not a pace\n  help: write 30/min, 5/s, 100/h or off"),
         "{said}"
     );
     let output = run(written.path(), &["check", "--json"]);
     assert_eq!(output.status.code(), Some(3));
     let document: Value = serde_json::from_slice(&output.stdout).unwrap();
-    assert_eq!(document["errors"][0]["line"], 12);
+    assert_eq!(document["errors"][0]["line"], 13);
     assert_eq!(document["valid"], false);
     let missing = run(written.path(), &["check", "--config", "nowhere.yaml"]);
     assert_eq!(missing.status.code(), Some(3));
