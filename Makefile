@@ -180,7 +180,7 @@ $(JSON)/.installed: Makefile tests/connect/package-lock.json
 	$(PYTHON) -m venv $(JSON)/venv
 	$(JSON)/venv/bin/pip install --quiet --disable-pip-version-check $(JSON_PIP)
 	cp tests/connect/package.json tests/connect/package-lock.json $(JSON)
-	npm ci --silent --no-audit --no-fund --ignore-scripts --prefix $(JSON)
+	cd $(JSON) && npm ci --silent --no-audit --no-fund --ignore-scripts
 	touch $@
 
 bench: nats ## Measure, and write the figures into docs/performance.md (some fifteen minutes)
