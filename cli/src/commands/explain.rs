@@ -64,7 +64,8 @@ async fn explain_job(config: &Path, args: &Explain) -> Result<(), Failure> {
         Some(job) => (job.openrouter_id.clone(), job.tenant.clone()),
         None => (id, args.tenant.clone().unwrap_or_default()),
     };
-    let answer = if job_id.is_empty() {
+    let answer = if ledger.is_some() && job_id.is_empty() {
+        // Without an id of OpenRouter's, nothing can have come.
         ExplainResponse::default()
     } else {
         let mut relay = client::control(&args.ask, config).await?;

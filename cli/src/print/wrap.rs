@@ -4,7 +4,8 @@ use super::{Screen, layout::width};
 use std::io::{self, Write};
 
 /// The text with its long lines broken between words. A line goes on under its text, behind the last gap of two blanks in its
-/// left half, and otherwise two columns further right than it begins. Words are never broken: an id stays whole.
+/// left half, and otherwise two columns further right than it begins. Words are never broken: an id stays whole. A word that no
+/// line has room for stays where it is.
 pub(crate) fn wrapped(text: &str, screen: Screen) -> String {
     let Some(room) = screen.width else { return text.to_owned() };
     text.split_inclusive('\n').map(|line| wrapped_line(line, room)).collect()
@@ -34,7 +35,7 @@ fn wrapped_line(line: &str, room: usize) -> String {
             continue;
         }
         let long = width(without_colours(word).trim_end());
-        if is_begun && used + gap + long > room {
+        if is_begun && used + gap + long > room && margin + long <= room {
             wrapped.push('\n');
             (used, gap) = (0, margin);
         }
@@ -81,7 +82,7 @@ mod tests {
         assert_eq!(at(16, "  a     1, 2, 3, 4, 5\n"), "  a     1, 2, 3,\n        4, 5\n");
         assert_eq!(at(20, "exactly twenty chars\n"), "exactly twenty chars\n");
         let endless = "x".repeat(30);
-        assert_eq!(at(10, &format!("an {endless} id")), format!("an\n  {endless}\n  id"), "words stay whole");
+        assert_eq!(at(10, &format!("an {endless} id")), format!("an {endless}\n  id"), "words stay whole");
         assert_eq!(wrapped("a b c", Screen { width: None }), "a b c", "off a terminal");
     }
 
