@@ -432,7 +432,13 @@ impl Stack {
                 page_size: 1000,
                 page_token,
             };
-            let page = status.list_deliveries(request).await.unwrap().into_inner();
+            // Unavailable while partitions move.
+            let page =
+                until("a page of deliveries", async || match status.list_deliveries(request.clone()).await {
+                    Err(status) if status.code() == tonic::Code::Unavailable => None,
+                    page => Some(page.unwrap().into_inner()),
+                })
+                .await;
             all.extend(page.deliveries);
             if page.next_page_token.is_empty() {
                 return all;
