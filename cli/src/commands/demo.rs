@@ -157,6 +157,7 @@ tenants:
       api_key: {{file: key}}
       base_url: {openrouter}
       poll: {{first: 500ms, every: 500ms}}
+    media: {{mode: keep}}
     routes:
       good-news:
         url: {hermes}/webhooks/openrouter-good-news

@@ -1,4 +1,5 @@
-//! A stand-in for OpenRouter's video API: one model, and jobs that end when they are told to. It sends no callbacks.
+//! A stand-in for OpenRouter's video API: one model, and jobs that end when they are told to. It sends no callbacks, and all videos are
+//! the same.
 
 use axum::{
     Json, Router,
@@ -18,6 +19,9 @@ use tokio::{net::TcpListener, task::JoinHandle};
 
 /// The one model.
 pub(crate) const MODEL: &str = "google/veo-3.1";
+
+/// The head of an MP4 file, and nothing to see.
+const VIDEO: &[u8] = b"\0\0\0\x18ftypisom\0\0\0\0isommp42";
 
 /// A running stand-in, until it is dropped.
 pub(crate) struct StandIn {
@@ -47,6 +51,7 @@ impl StandIn {
             .route("/api/v1/videos/models", get(models))
             .route("/api/v1/videos", post(submit))
             .route("/api/v1/videos/{id}", get(poll))
+            .route("/api/v1/videos/{id}/content", get(content))
             .with_state(state.clone());
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let address = listener.local_addr()?;
@@ -111,6 +116,11 @@ async fn submit(State(known): State<Known>, headers: HeaderMap, Json(request): J
     jobs.insert(id.clone(), Job { callback_url, is_completed: false });
     let answer = json!({"id": id, "polling_url": format!("/api/v1/videos/{id}"), "status": "pending"});
     (StatusCode::ACCEPTED, Json(answer)).into_response()
+}
+
+async fn content(State(known): State<Known>, headers: HeaderMap) -> Response {
+    let video = || ([(header::CONTENT_TYPE, "video/mp4")], VIDEO).into_response();
+    known.refuses(&headers).unwrap_or_else(video)
 }
 
 async fn poll(State(known): State<Known>, headers: HeaderMap, Path(id): Path<String>) -> Response {

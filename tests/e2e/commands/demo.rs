@@ -16,6 +16,7 @@ fn the_demo_delivers_everything_and_shows_it() {
     for end in ["COMPLETED by a callback", "COMPLETED by polling"] {
         assert_eq!(said.matches(end).count(), 1, "{said}");
     }
+    assert_eq!(said.matches("1 file kept (24 bytes)").count(), 2, "{said}");
     assert!(said.contains("its callback, on the path of its own: answered 204"), "{said}");
     assert!(said.contains("its callback is lost: Talaria asks OpenRouter, and finds the end"), "{said}");
     assert!(!said.contains('\u{1b}'), "no colours where there is no terminal");

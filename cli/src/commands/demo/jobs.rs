@@ -1,4 +1,4 @@
-//! The second part of the demo: two jobs from submit to end, one by its callback, and one whose callback is lost.
+//! The second part of the demo: two jobs from submit to file, one by its callback, and one whose callback is lost.
 
 use super::print_line;
 use crate::{
@@ -16,19 +16,20 @@ use jiff::Timestamp;
 use secrecy::SecretString;
 use talaria_core::money::dollars;
 use talaria_proto::v1::{
-    Job, JobState, SubmitJobRequest, VideoRequest, WatchJobRequest, job_service_client::JobServiceClient,
+    FilesState, Job, JobState, SubmitJobRequest, VideoRequest, WatchJobRequest,
+    job_service_client::JobServiceClient,
 };
 use tonic::transport::Channel;
 use url::Url;
 
-/// Submits two jobs and follows them to their ends.
+/// Submits two jobs and follows them until their files are kept.
 pub(super) async fn jobs(
     mut relay: JobServiceClient<Channel>,
     openrouter: &StandIn,
     ingress: &Url,
     secret: &SecretString,
 ) -> Result<(), Failure> {
-    print_line(format_args!("\n{BOLD}Jobs{BOLD:#}, from submit to end, at a stand-in OpenRouter:\n"))?;
+    print_line(format_args!("\n{BOLD}Jobs{BOLD:#}, from submit to file, at a stand-in OpenRouter:\n"))?;
     let first = submit(&mut relay, "a paper boat on a lake").await?;
     let path = openrouter.complete(&first.openrouter_id);
     let mut url = ingress.clone();
@@ -68,7 +69,9 @@ async fn ended(relay: &mut JobServiceClient<Channel>, job: &Job) -> Result<(), F
     let request = WatchJobRequest { job_id: job.id.clone(), tenant: String::new() };
     let mut changes = ask(relay.watch_job(request)).await?;
     let mut last = job.clone();
-    while !has_ended(last.state()) {
+    let is_fetching =
+        |job: &Job| job.files.as_ref().is_some_and(|files| files.state() == FilesState::Fetching);
+    while !has_ended(last.state()) || is_fetching(&last) {
         let change = changes.message().await?.context("the relay hung up")?;
         last = change.job.unwrap_or_default();
     }

@@ -2,7 +2,7 @@
 
 use super::{LOOK_INTERVAL, own::for_clients};
 use crate::{
-    decisions::job::is_open,
+    decisions::job::{files, is_open},
     services::{access::Pass, cluster::Cluster, error::Error},
 };
 use talaria_proto::v1::{GetJobRequest, Job, WatchJobRequest, WatchJobResponse};
@@ -36,7 +36,7 @@ pub(super) async fn watch(
     Ok(ReceiverStream::new(receiver))
 }
 
-/// Returns when the job has ended, or the reader has gone.
+/// Returns when the job has ended and its files are kept or given up, or the reader has gone.
 async fn follow(
     cluster: &Cluster,
     pass: &Pass,
@@ -46,7 +46,7 @@ async fn follow(
     let asked = GetJobRequest { job_id: job.id.clone(), tenant: job.tenant.clone() };
     let mut shown = None;
     loop {
-        let is_over = !is_open(&job);
+        let is_over = !is_open(&job) && files::due(&job).is_none();
         if shown.as_ref() != Some(&job) {
             let response = WatchJobResponse { job: Some(for_clients(job.clone())) };
             if sender.send(Ok(response)).await.is_err() {
