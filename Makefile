@@ -44,7 +44,7 @@ SEED :=
 PROFILE := dev
 
 # What feeds the fuzz targets, and for how many seconds each.
-CARGO_FUZZ := 0.13.1
+CARGO_FUZZ := 0.13.2
 TIME := 60
 FUZZ_TARGETS := $(basename $(notdir $(wildcard fuzz/fuzz_targets/*.rs)))
 

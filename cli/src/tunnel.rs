@@ -120,7 +120,8 @@ impl Tunnel {
                 return Err(anyhow!("cannot run {shown}: {error}\n  help: {HOW_TO_GET_IT}").into());
             }
         }
-        let tenants = config.tenants.keys().cloned().collect();
+        let takes_callbacks = config.tenants.values().filter(|tenant| !tenant.only_polls());
+        let tenants = takes_callbacks.map(|tenant| tenant.name.clone()).collect();
         Ok(Self { config: config.tunnel.clone(), tenants, announced: None, last_error: String::new() })
     }
 

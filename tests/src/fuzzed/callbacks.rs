@@ -16,7 +16,7 @@ use talaria_core::{
 
 const TOLERANCE: Duration = Duration::from_secs(300);
 
-/// Nothing but what is signed here is signed with it.
+/// No other text is signed with it than those of this file.
 const SECRET: &str = "whsec_that-no-seed-is-signed-with";
 
 /// Verifies and reads a callback: its first line is the signature header, and the rest the body.

@@ -7,7 +7,7 @@ use talaria_core::{
     openrouter::path::{self, CallbackPath},
 };
 
-/// Nothing but what is signed here is signed with it.
+/// No other text is signed with it than those of this file.
 const KEY: &str = "sk-or-v1-that-no-seed-is-signed-with";
 
 /// Characters of a token.
