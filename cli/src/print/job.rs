@@ -198,7 +198,11 @@ fn ledger(job: &Job) -> Vec<(prost_types::Timestamp, String)> {
     let mut add = |at: Option<prost_types::Timestamp>, what: String| {
         lines.extend(at.map(|at| (at, what)));
     };
-    let intended = if job.tracked { "recorded, to be followed" } else { "intent recorded" };
+    let intended = match (job.tracked, job.requested_by.is_empty()) {
+        (false, _) => "intent recorded",
+        (true, false) => "recorded, to be followed",
+        (true, true) => "recorded at its end",
+    };
     add(job.created_at, intended.to_owned());
     if job.state() != JobState::Refused {
         add(job.submitted_at, "OpenRouter has it".to_owned());
@@ -316,6 +320,7 @@ mod tests {
             next_poll_at: at(120),
             give_up_at: at(10_800),
             tracked: true,
+            requested_by: "ana".into(),
             created_at: at(0),
             ..Job::default()
         };
