@@ -12,16 +12,18 @@
 //! 4. The records of one input are in one commit.
 //!
 //! This file has the commits and the planning of events. [`attempts`]: from a due delivery to the conclusion of its attempt.
-//! [`jobs`]: jobs at OpenRouter.
+//! [`jobs`]: jobs at OpenRouter. [`files`]: their files.
 //! [`windows`]: the number of deliveries under way. [`commands`]: operators' requests. [`keeping`]: the retention and the clock.
 
 mod attempts;
 mod commands;
+mod files;
 mod jobs;
 mod keeping;
 mod windows;
 
-pub(crate) use jobs::{ForgottenFiles, KeepFiles, PollJob, Submit};
+pub(crate) use files::{ForgottenFiles, KeepFiles};
+pub(crate) use jobs::{PollJob, Submit};
 pub(crate) use keeping::Keeping;
 use talaria_proto::time::to_proto;
 
