@@ -108,7 +108,7 @@ fuzz: $(TOOLS)/.cargo-fuzz-$(CARGO_FUZZ) ## Feed any bytes to each parser of wha
 	@for target in $(FUZZ_TARGETS); do \
 	echo "== $$target, for $(TIME) s" && mkdir -p target/fuzz/corpus/$$target && \
 	PATH="$(CURDIR)/$(TOOLS)/bin:$$PATH" RUSTC_BOOTSTRAP=1 $(CARGO) fuzz run --target-dir target/fuzz $$target \
-	target/fuzz/corpus/$$target fuzz/corpus/$$target -- -max_total_time=$(TIME) -print_final_stats=1 || exit; \
+	target/fuzz/corpus/$$target fuzz/corpus/$$target -- -max_total_time=$(TIME) -verbosity=0 -print_final_stats=1 || exit; \
 	done
 
 $(TOOLS)/.cargo-fuzz-$(CARGO_FUZZ):
