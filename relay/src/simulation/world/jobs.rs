@@ -92,8 +92,9 @@ impl World {
 
     /// A submit goes out.
     pub(super) fn begin_submit(&mut self, relay: usize, run: u64, submit: &Submit) {
-        let is_known =
-            self.journal.jobs.get(&submit.job).is_some_and(|job| job.state() == JobState::Submitting);
+        // A relay that was overtaken after its commit was durable submits all the same, once; the next owner has called the answer lost.
+        let state = self.journal.jobs.get(&submit.job).map(Job::state);
+        let is_known = matches!(state, Some(JobState::Submitting | JobState::Unknown));
         assert!(is_known || self.journal.has_lost, "a submit that is not recorded: {submit:?}");
         let job = self.openrouter.numbers[&submit.job];
         self.soon(ASKED, Happening::SubmitArrives { relay, run, job });
