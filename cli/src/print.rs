@@ -14,6 +14,7 @@ mod wrap;
 
 pub(crate) use layout::{Column, Screen};
 pub(crate) use table::{Cell, Rows, table};
+pub(crate) use talaria_core::invisible::{one_line, visible};
 pub(crate) use talaria_core::time::rounded as duration;
 pub(crate) use wrap::{wrapped, write_wrapped};
 
@@ -25,7 +26,6 @@ use std::{
     io::{self, Write},
     sync::LazyLock,
 };
-use talaria_core::invisible::is_invisible;
 use talaria_proto::{FILE_DESCRIPTOR_SET, time::from_proto, v1::DeliveryState};
 
 /// Faint text.
@@ -123,25 +123,6 @@ pub(crate) fn time(time: Option<&prost_types::Timestamp>) -> String {
 
 pub(crate) fn moment(time: Timestamp) -> String {
     talaria_core::time::for_people(time)
-}
-
-/// Untrusted text for a terminal, with control characters escaped.
-pub(crate) fn visible(text: &str) -> String {
-    escaped(text, |c| c != '\n' && is_unsafe(c))
-}
-
-/// Untrusted text on one line.
-pub(crate) fn one_line(text: &str) -> String {
-    escaped(text, is_unsafe)
-}
-
-fn escaped(text: &str, is_escaped: impl Fn(char) -> bool) -> String {
-    text.chars().flat_map(|c| if is_escaped(c) { c.escape_default().collect() } else { vec![c] }).collect()
-}
-
-/// Control characters, line separators, direction marks, and invisible characters, by which one name can look like another.
-fn is_unsafe(c: char) -> bool {
-    c.is_control() || is_invisible(c)
 }
 
 #[cfg(test)]

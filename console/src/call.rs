@@ -9,7 +9,7 @@ use crate::{
     stream::{self, Answer},
 };
 use bytes::Bytes;
-use http::{Request, Response, StatusCode, uri::PathAndQuery};
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header, uri::PathAndQuery};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use hyper::body::Incoming;
 use prost_reflect::{DynamicMessage, MethodDescriptor};
@@ -20,6 +20,9 @@ use tonic::{Code, body::Body, client::Grpc};
 
 /// The longest message, as of gRPC.
 const LONGEST: usize = 4 * 1024 * 1024;
+
+/// The longest form: a page's rows, each selected.
+const LONGEST_FORM: usize = 64 * 1024;
 
 /// For a body to arrive whole.
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
@@ -59,21 +62,36 @@ async fn answered(api: &Api, request: Request<Incoming>) -> Result<Response<Body
 
 /// The JSON in a body.
 async fn read(body: Incoming, form: Form) -> Result<Bytes, Fault> {
-    let most = if form == Form::Enveloped { LONGEST + envelope::HEAD } else { LONGEST };
+    if form == Form::Enveloped {
+        return envelope::only(&whole(body, LONGEST + envelope::HEAD).await?);
+    }
+    whole(body, LONGEST).await
+}
+
+/// The fields of a form of HTML, encoded.
+pub(crate) async fn read_form(headers: &HeaderMap, body: Incoming) -> Result<Bytes, Fault> {
+    let content_type = headers.get(header::CONTENT_TYPE).map_or(&[][..], HeaderValue::as_bytes);
+    if content_type.split(|byte| *byte == b';').next() != Some(b"application/x-www-form-urlencoded") {
+        let message = "a form is application/x-www-form-urlencoded";
+        return Err(Fault::http(StatusCode::UNSUPPORTED_MEDIA_TYPE, None, message));
+    }
+    whole(body, LONGEST_FORM).await
+}
+
+async fn whole(body: Incoming, most: usize) -> Result<Bytes, Fault> {
     let Ok(body) = timeout(BODY_TIMEOUT, Limited::new(body, most).collect()).await else {
         let message = format!("the body did not arrive within {BODY_TIMEOUT:?}");
         return Err(Fault::new(Code::DeadlineExceeded, message));
     };
     let body = body.map_err(|error| {
         if error.is::<LengthLimitError>() {
-            let message = format!("the message has more than {LONGEST} bytes");
+            let message = format!("the message has more than {most} bytes");
             Fault::http(StatusCode::PAYLOAD_TOO_LARGE, None, message).with(Code::ResourceExhausted)
         } else {
             Fault::invalid("the body ended early")
         }
     })?;
-    let body = body.to_bytes();
-    if form == Form::Enveloped { envelope::only(&body) } else { Ok(body) }
+    Ok(body.to_bytes())
 }
 
 async fn call(

@@ -1,4 +1,4 @@
-//! JSON over HTTP: the relay's services for curl, browsers and programs without gRPC, in the relay's process.
+//! Pages for browsers, and JSON over HTTP for curl and programs without gRPC: the relay's services, in the relay's process.
 //!
 //! ```text
 //! socket ▶ origin ▶ admit ▶ request ▶ body ▶ json ─┐                    ┌▶ json ▶ answer
@@ -16,6 +16,7 @@
 //! - [`json`]: messages from JSON and to JSON. Pure. [`codec`]: the same messages as tonic's client takes them.
 //! - [`envelope`]: messages of a Connect stream. Pure. [`stream`]: answers with more than one message.
 //! - [`fault`]: errors in Connect's form. Pure.
+//! - [`pages`]: the pages.
 //! - [`contracts`]: the descriptors. [`openapi`]: the OpenAPI document, made from them. Pure.
 
 mod call;
@@ -26,6 +27,7 @@ mod fault;
 mod json;
 mod openapi;
 mod origin;
+mod pages;
 mod request;
 mod server;
 mod stream;

@@ -1,6 +1,6 @@
 //! The listening loop, and where a request goes.
 
-use crate::{call, fault::Fault, openapi, origin};
+use crate::{call, fault::Fault, openapi, origin, pages::Pages};
 use http::{Method, Request, Response, StatusCode, Uri, header};
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -42,6 +42,9 @@ pub struct Console {
 
 struct Serving {
     api: Api,
+    pages: Pages,
+    /// Ends what goes on by itself.
+    end: CancellationToken,
     config: watch::Receiver<Arc<Config>>,
     listen: SocketAddr,
 }
@@ -55,7 +58,9 @@ impl Console {
     ) -> io::Result<Self> {
         let listener = TcpListener::bind(address).await?;
         let listen = listener.local_addr()?;
-        Ok(Self { listener, serving: Arc::new(Serving { api, config, listen }) })
+        let end = CancellationToken::new();
+        let pages = Pages::new(api.clone(), config.clone(), end.clone());
+        Ok(Self { listener, serving: Arc::new(Serving { api, pages, end, config, listen }) })
     }
 
     /// The address of the listener.
@@ -87,6 +92,7 @@ impl Console {
                 }
             }
         }
+        serving.end.cancel();
         while connections.join_next().await.is_some() {}
     }
 }
@@ -131,12 +137,12 @@ impl Serving {
             let answer = GrpcWebLayer::new().layer(self.api.services()).call(request.map(Body::new)).await;
             return answer.unwrap_or_else(|never| match never {});
         }
-        if !is_method(path) {
-            let message = format!("nothing is here; {OPENAPI} describes the methods");
-            return Fault::http(StatusCode::NOT_FOUND, None, message).response();
-        }
         // Boxed, because every connection has room for the future of its answer.
-        Box::pin(call::answer(&self.api, request)).await
+        if is_method(path) {
+            Box::pin(call::answer(&self.api, request)).await
+        } else {
+            Box::pin(self.pages.answer(request)).await
+        }
     }
 
     fn openapi(&self, request: &Request<Incoming>) -> Result<Response<Body>, Fault> {

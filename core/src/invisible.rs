@@ -17,6 +17,25 @@ pub fn is_invisible(c: char) -> bool {
     !c.is_ascii() && INVISIBLE.is_match(c.encode_utf8(&mut [0; 4]))
 }
 
+/// Untrusted text for people, with characters escaped that would change how the rest is shown.
+pub fn visible(text: &str) -> String {
+    escaped(text, |c| c != '\n' && is_unsafe(c))
+}
+
+/// The same on one line.
+pub fn one_line(text: &str) -> String {
+    escaped(text, is_unsafe)
+}
+
+fn escaped(text: &str, is_escaped: impl Fn(char) -> bool) -> String {
+    text.chars().flat_map(|c| if is_escaped(c) { c.escape_default().collect() } else { vec![c] }).collect()
+}
+
+/// Control characters, line separators, direction marks, and invisible characters, by which one name can look like another.
+fn is_unsafe(c: char) -> bool {
+    c.is_control() || is_invisible(c)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

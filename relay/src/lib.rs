@@ -34,7 +34,7 @@ pub use clock::Clock;
 pub use decisions::{audit::who, guard::defuse, handshake::Handshake};
 pub use delivery::handshake::handshake;
 pub use services::{
-    access::{Connection, Socket},
+    access::{Caller, Connection, Socket},
     api::{Admitted, Api},
     gauges::Gauges,
 };

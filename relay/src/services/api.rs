@@ -1,7 +1,7 @@
 //! The services for other interfaces in this process, such as JSON over HTTP: behind the same gate as gRPC.
 
 use super::{
-    access::{self, Gate, Pass, RefusalLog, Socket},
+    access::{self, Caller, Gate, Pass, RefusalLog, Socket},
     control::ControlServer,
     jobs::JobServer,
     status::StatusServer,
@@ -89,6 +89,13 @@ pub struct Admitted {
     pass: Option<Pass>,
     path: String,
     routes: Routes,
+}
+
+impl Admitted {
+    /// The caller; `None` for methods without authentication.
+    pub fn caller(&self) -> Option<&Caller> {
+        self.pass.as_ref().map(Pass::caller)
+    }
 }
 
 impl Service<Request<Body>> for Admitted {

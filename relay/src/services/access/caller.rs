@@ -4,10 +4,12 @@ use crate::services::error::Error;
 use talaria_core::config::Scope;
 use talaria_proto::v1::ReplayJob;
 
+/// The caller of a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Caller {
+pub struct Caller {
     /// The name of the caller's token; empty if none is needed.
     pub token: String,
+    /// What it may do.
     pub scope: Scope,
     /// The tenant that it may see; `None` for all.
     pub tenant: Option<String>,

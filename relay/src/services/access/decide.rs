@@ -43,6 +43,7 @@ const METHODS: [(&str, &[&str], Access); 8] = [
             "GetSummary",
             "ListQuarantined",
             "ListRefusals",
+            "ListRelays",
             "ListIds",
         ],
         Access::Scope(Scope::Read),

@@ -15,7 +15,7 @@ mod listener;
 mod pass;
 mod refusals;
 
-pub(crate) use caller::Caller;
+pub use caller::Caller;
 pub(crate) use gate::Gate;
 pub(crate) use listener::listen;
 pub use listener::{Connection, Socket};

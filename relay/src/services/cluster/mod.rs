@@ -36,7 +36,7 @@ use merge::Merge;
 use prost::Message;
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 use talaria_bus::Partition;
-use talaria_proto::v1::{ClusterMethod, ListPart, PlannedThrough};
+use talaria_proto::v1::{ClusterMethod, ListPart, ListRelaysResponse, PlannedThrough, RelaySummary};
 use targets::Targets;
 use tokio::{sync::watch, task::JoinSet};
 use wire::PeerAnswer;
@@ -78,6 +78,28 @@ impl Cluster {
 
     pub(crate) fn local(&self) -> &Local {
         &self.operator.local
+    }
+
+    /// The relays that are heard, and which partitions they own.
+    pub(super) fn relays(&self) -> ListRelaysResponse {
+        let (own, ownership) = (self.local().own().partitions, self.ownership.borrow());
+        let numbers = |partitions: &mut dyn Iterator<Item = Partition>| {
+            partitions.map(|partition| partition.number().into()).collect::<BTreeSet<u32>>()
+        };
+        let mut relays = vec![RelaySummary {
+            id: self.local().bus.identity().relay.clone(),
+            partitions: numbers(&mut own.iter().copied()).into_iter().collect(),
+            answers: true,
+        }];
+        for (id, theirs) in &ownership.others {
+            let partitions = numbers(&mut theirs.iter().copied()).into_iter().collect();
+            relays.push(RelaySummary { id: id.clone(), partitions, answers: false });
+        }
+        relays.sort_by(|a, b| a.id.cmp(&b.id));
+        let owned: BTreeSet<u32> = relays.iter().flat_map(|relay| relay.partitions.iter().copied()).collect();
+        let all = numbers(&mut Partition::all(self.local().bus.partitions()));
+        let unowned = all.difference(&owned).copied().collect();
+        ListRelaysResponse { relays, unowned, partitions: self.local().bus.partitions().into() }
     }
 
     /// The relays to ask about a tenant, or about all.

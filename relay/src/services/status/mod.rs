@@ -25,8 +25,9 @@ use talaria_proto::v1::{
     ClusterMethod, GetDeliveryRequest, GetDeliveryResponse, GetEventRequest, GetEventResponse,
     GetSummaryRequest, GetSummaryResponse, ListDeliveriesRequest, ListDeliveriesResponse, ListEventsRequest,
     ListEventsResponse, ListIdsRequest, ListIdsResponse, ListQuarantinedRequest, ListQuarantinedResponse,
-    ListRefusalsRequest, ListRefusalsResponse, ListUnmatchedRequest, ListUnmatchedResponse,
-    WatchDeliveriesRequest, WatchDeliveriesResponse, status_service_server::StatusService,
+    ListRefusalsRequest, ListRefusalsResponse, ListRelaysRequest, ListRelaysResponse, ListUnmatchedRequest,
+    ListUnmatchedResponse, WatchDeliveriesRequest, WatchDeliveriesResponse,
+    status_service_server::StatusService,
 };
 use tokio::{sync::watch::Receiver, time::Instant};
 use tokio_stream::Stream;
@@ -201,6 +202,14 @@ impl StatusService for StatusServer {
         let is_listed = |of: &str| caller.sees(of) && allows(tenant.as_deref(), of);
         let refusals = self.refusals.list(Instant::now(), is_listed);
         Ok(Response::new(ListRefusalsResponse { refusals }))
+    }
+
+    async fn list_relays(
+        &self,
+        request: Request<ListRelaysRequest>,
+    ) -> Result<Response<ListRelaysResponse>, Status> {
+        caller(&request)?;
+        Ok(Response::new(self.cluster.relays()))
     }
 
     async fn list_ids(&self, request: Request<ListIdsRequest>) -> Result<Response<ListIdsResponse>, Status> {

@@ -1,0 +1,231 @@
+//! Deliveries, by a filter.
+
+use super::{
+    form::Fields,
+    frame::Page,
+    parts::{self, pager},
+    visitor::Visitor,
+};
+use crate::fault::Fault;
+use jiff::Timestamp;
+use maud::{Markup, html};
+use std::collections::BTreeSet;
+use talaria_core::time::{before, parse_duration};
+use talaria_proto::{
+    time::to_proto,
+    v1::{Delivery, DeliveryFilter, DeliveryState, ListDeliveriesRequest, ReplayFilter},
+};
+
+/// The fields of the filter.
+pub(super) const FILTERS: &[&str] = &["tenant", "route", "state", "job", "since", "until"];
+
+const PAGE_SIZE: u32 = 50;
+
+const STATES: [(DeliveryState, &str); 6] = [
+    (DeliveryState::Waiting, "waiting"),
+    (DeliveryState::Delivered, "delivered"),
+    (DeliveryState::Ignored, "ignored"),
+    (DeliveryState::Parked, "parked"),
+    (DeliveryState::Cancelled, "cancelled"),
+    (DeliveryState::Ambiguous, "ambiguous"),
+];
+
+pub(super) async fn page(visitor: &Visitor, fields: &Fields) -> Result<Page, Fault> {
+    let request = ListDeliveriesRequest {
+        filter: Some(filter(fields)?),
+        page_size: PAGE_SIZE,
+        page_token: fields.text("page").to_owned(),
+    };
+    let answer = visitor.status().list_deliveries(request).await?.into_inner();
+    let here = super::form::url("/deliveries", &fields.kept(FILTERS));
+    let columns = if visitor.controls() { Columns::Selected } else { Columns::All };
+    let list = html! {
+        div data-live id="deliveries" {
+            (parts::incomplete(answer.incomplete))
+            (table(&answer.deliveries, columns))
+        }
+    };
+    let main = html! {
+        h1 { "Deliveries" }
+        (filter_form(visitor, fields))
+        @if visitor.controls() && !answer.deliveries.is_empty() {
+            form method="post" action="/act/replay-selected" {
+                input type="hidden" name="back" value=(here);
+                (list)
+                div.row.actions {
+                    label for="selected-reason" { "Why" }
+                    input id="selected-reason" name="reason" maxlength="500";
+                    button { "Replay the selected" }
+                    button formaction="/act/replay-all" { "Replay all that match…" }
+                    @for (name, value) in fields.kept(FILTERS) { input type="hidden" name=(name) value=(value); }
+                }
+            }
+        } @else { (list) }
+        (pager("/deliveries", fields, FILTERS, &answer.next_page_token))
+    };
+    Ok(Page::new("Deliveries", "/deliveries", main))
+}
+
+fn filter(fields: &Fields) -> Result<DeliveryFilter, Fault> {
+    Ok(DeliveryFilter {
+        tenant: fields.text("tenant").to_owned(),
+        route: fields.text("route").to_owned(),
+        job_id: fields.text("job").to_owned(),
+        states: states(fields)?,
+        since: moment(fields, "since")?,
+        until: moment(fields, "until")?,
+    })
+}
+
+/// The same deliveries, for a replay.
+pub(super) fn replay_filter(fields: &Fields) -> Result<ReplayFilter, Fault> {
+    let DeliveryFilter { tenant, route, job_id, states, since, until } = filter(fields)?;
+    Ok(ReplayFilter { tenant, route, job_id, states, since, until, event_type: String::new() })
+}
+
+fn states(fields: &Fields) -> Result<Vec<i32>, Fault> {
+    let state = |name: &str| {
+        let known = STATES.iter().find(|(_, known)| known.eq_ignore_ascii_case(name));
+        known
+            .map(|(state, _)| i32::from(*state))
+            .ok_or_else(|| Fault::invalid(format!("there is no state {name}")))
+    };
+    fields.all("state").map(state).collect()
+}
+
+/// A time, or how long ago.
+pub(super) fn moment(fields: &Fields, name: &str) -> Result<Option<prost_types::Timestamp>, Fault> {
+    let Some(text) = fields.get(name) else { return Ok(None) };
+    let time = match parse_duration(text) {
+        Some(ago) => before(Timestamp::now(), ago),
+        None => text.parse().map_err(|_| {
+            Fault::invalid(format!(
+                "{name} is a time such as 2026-04-24 12:00:00Z, or how long ago, such as 2h; it is {text}"
+            ))
+        })?,
+    };
+    Ok(Some(to_proto(time)))
+}
+
+fn filter_form(visitor: &Visitor, fields: &Fields) -> Markup {
+    let tenants: Vec<&str> =
+        visitor.config.tenants.keys().map(String::as_str).filter(|name| visitor.sees(name)).collect();
+    let routes: BTreeSet<&str> = visitor
+        .config
+        .routes()
+        .filter(|(tenant, _)| visitor.sees(&tenant.name))
+        .map(|(_, route)| route.name.as_str())
+        .collect();
+    let states: Vec<&str> = STATES.map(|(_, name)| name).to_vec();
+    let chosen: Vec<&str> = fields.all("state").collect();
+    html! {
+        form.filter method="get" action="/deliveries" role="search" aria-label="Filter" {
+            (select("tenant", "Tenant", tenants, fields))
+            (select("route", "Route", routes, fields))
+            fieldset {
+                legend { "State" }
+                @for state in states {
+                    label { input type="checkbox" name="state" value=(state) checked[chosen.contains(&state)]; " " (state) }
+                }
+            }
+            (input("job", "Job", "OpenRouter's id", fields))
+            (input("since", "Since", "2h, or a time", fields))
+            (input("until", "Until", "1h, or a time", fields))
+            div.row { button { "Filter" } a href="/deliveries" { "Clear" } }
+        }
+    }
+}
+
+pub(super) fn input(name: &str, label: &str, placeholder: &str, fields: &Fields) -> Markup {
+    html! {
+        div.field {
+            label for={ "filter-" (name) } { (label) }
+            input id={ "filter-" (name) } name=(name) value=(fields.text(name)) maxlength="200" placeholder=(placeholder) autocomplete="off";
+        }
+    }
+}
+
+pub(super) fn select<'a>(
+    name: &str,
+    label: &str,
+    options: impl IntoIterator<Item = &'a str>,
+    fields: &Fields,
+) -> Markup {
+    let chosen = fields.text(name);
+    let mut options: Vec<&str> = options.into_iter().collect();
+    // One that is not configured any more.
+    if !chosen.is_empty() && !options.contains(&chosen) {
+        options.push(chosen);
+    }
+    html! {
+        div.field {
+            label for={ "filter-" (name) } { (label) }
+            select id={ "filter-" (name) } name=(name) {
+                option value="" { "all" }
+                @for option in options { option selected[option == chosen] { (option) } }
+            }
+        }
+    }
+}
+
+/// Which columns a table of deliveries has.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Columns {
+    All,
+    /// And a box to select each.
+    Selected,
+    /// Without route.
+    OfRoute,
+    /// The same, with the time of the next attempt.
+    Waiting,
+}
+
+pub(super) fn table(deliveries: &[Delivery], columns: Columns) -> Markup {
+    let mut heads = match columns {
+        Columns::All | Columns::Selected => {
+            vec!["Delivery", "Received", "State", "Route", "Type", "Job", "Attempts", "Why"]
+        }
+        Columns::OfRoute => vec!["Delivery", "Received", "State", "Type", "Job", "Attempts", "Why"],
+        Columns::Waiting => vec!["Delivery", "Received", "Next attempt", "Type", "Job", "Attempts", "Why"],
+    };
+    if columns == Columns::Selected {
+        heads.insert(0, "Select");
+    }
+    let rows: Vec<Markup> = deliveries.iter().map(|delivery| row(delivery, columns)).collect();
+    parts::table("Deliveries", &heads, &rows, "There is no such delivery.")
+}
+
+fn row(delivery: &Delivery, columns: Columns) -> Markup {
+    html! {
+        @if columns == Columns::Selected {
+            td { input type="checkbox" name="delivery" value=(delivery.id) aria-label={ "Select " (delivery.id) }; }
+        }
+        th scope="row" { a.id data-row href={ "/deliveries/" (delivery.id) } title=(delivery.id) { (talaria_core::short_id::short(&delivery.id)) } }
+        td { (parts::time(delivery.received_at.as_ref())) }
+        td { @if columns == Columns::Waiting { (parts::time(delivery.next_attempt_at.as_ref())) } @else { (parts::state(delivery.state())) } }
+        @if matches!(columns, Columns::All | Columns::Selected) {
+            td { a href={ "/routes/" (delivery.tenant) "/" (delivery.route) } { (delivery.tenant) "/" (delivery.route) } }
+        }
+        td { (parts::text(&delivery.event_type)) }
+        td.clip title=(delivery.job_id) { (parts::text(&delivery.job_id)) }
+        td.number { (delivery.attempts) }
+        td.wide { (parts::text(&delivery.reason)) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_filter_that_cannot_be_says_what_is_expected() {
+        let fault = |query: &str| filter(&Fields::of_body(query.as_bytes())).unwrap_err().message;
+        assert_eq!(fault("state=lost"), "there is no state lost");
+        assert!(fault("since=yesterday").contains("such as 2h; it is yesterday"));
+        let filter =
+            filter(&Fields::of_body(b"state=parked&state=WAITING&since=2026-04-24+12:00:00Z&route=video"))
+                .unwrap();
+        assert_eq!(filter.states, [i32::from(DeliveryState::Parked), DeliveryState::Waiting.into()]);
+        assert_eq!(filter.since.unwrap().seconds, 1_777_032_000);
+    }
+}
