@@ -96,7 +96,7 @@ fn tenants(visitor: &Visitor) -> Markup {
 fn shown(problem: &ConfigurationProblem) -> Markup {
     html! {
         @if problem.line > 0 { "line " (problem.line) ", column " (problem.column) ": " }
-        (parts::text(&problem.what))
-        @if !problem.help.is_empty() { p.hint { (parts::text(&problem.help)) } }
+        (parts::sentence(&problem.what))
+        @if !problem.help.is_empty() { p.hint { (parts::sentence(&problem.help)) } }
     }
 }

@@ -23,7 +23,7 @@ pub(super) async fn page(visitor: &Visitor, id: &str) -> Result<Page, Fault> {
     let main = html! {
         h1 { "Delivery " (parts::whole_id(&delivery.id)) }
         div data-live id="delivery" {
-            p.headline { (parts::state(delivery.state())) " " (parts::text(&delivery.reason)) }
+            p.headline { (parts::state(delivery.state())) " " (parts::sentence(&delivery.reason)) }
             (pairs(&delivery, explanation.as_ref()))
             @if let Some(route) = explanation.as_ref().and_then(|explanation| explanation.routes.first()) { (next(route)) }
             @if visitor.controls() { (controls(&delivery, &here)) }
@@ -55,15 +55,15 @@ fn next(route: &RouteExplanation) -> Markup {
     html! {
         section.next aria-label="What happens next" {
             @if !route.next.is_empty() {
-                p { strong { "Next: " } (parts::text(&route.next)) @if route.next_at.is_some() { " (" (parts::time(route.next_at.as_ref())) ")" } }
+                p { strong { "Next: " } (parts::sentence(&route.next)) @if route.next_at.is_some() { " (" (parts::time(route.next_at.as_ref())) ")" } }
             }
             @if !route.held_because.is_empty() {
                 p {
-                    strong { "The route is held: " } (parts::text(&route.held_because))
+                    strong { "The route is held: " } (parts::sentence(&route.held_because))
                     @if route.held_until.is_some() { ", until " (parts::time(route.held_until.as_ref())) }
                 }
             }
-            p.hint { (parts::text(&route.why)) @if !route.difference.is_empty() { " " (parts::text(&route.difference)) } }
+            p.hint { (parts::sentence(&route.why)) @if !route.difference.is_empty() { " " (parts::sentence(&route.difference)) } }
         }
     }
 }
@@ -95,7 +95,7 @@ fn timeline(delivery: &Delivery, attempts: &[Attempt], actions: &[ControlAction]
         ol.timeline {
             li { (parts::time(delivery.received_at.as_ref())) div { "The callback was verified, and the delivery planned." } }
             @for (_, shown) in all { li { (shown) } }
-            li { (parts::time(delivery.updated_at.as_ref())) div { (parts::state(delivery.state())) " " (parts::text(&delivery.reason)) } }
+            li { (parts::time(delivery.updated_at.as_ref())) div { (parts::state(delivery.state())) " " (parts::sentence(&delivery.reason)) } }
         }
     }
 }
@@ -108,7 +108,7 @@ fn shown_attempt(attempt: &Attempt) -> Markup {
                 strong { "Attempt " (attempt.number) } " "
                 (outcome(attempt.outcome()))
                 @if let Some(status) = attempt.http_status { " HTTP " (status) }
-                ": " (parts::text(&attempt.detail))
+                ": " (parts::sentence(&attempt.detail))
                 @if !attempt.counted { span.none { " (not counted)" } }
             }
             @if let Some(timings) = &attempt.timings { (waterfall(timings)) }

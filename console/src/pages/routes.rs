@@ -48,7 +48,7 @@ pub(super) fn table(summaries: &[RouteSummary], visitor: &Visitor) -> Markup {
     let mut all: Vec<RouteSummary> = summaries.iter().cloned().chain(unused).collect();
     all.sort_by(|a, b| (&a.tenant, &a.route).cmp(&(&b.tenant, &b.route)));
     let rows: Vec<Markup> = all.iter().map(row).collect();
-    let heads = ["Route", "State", "Waiting", "Oldest", "Delivered", "Parked", "p50", "p99", "Why"];
+    let heads = ["Route", "State", "#Waiting", "Oldest", "#Delivered", "#Parked", "#p50", "#p99", "Why"];
     parts::table("Routes", &heads, &rows, "No route is configured.")
 }
 
@@ -92,7 +92,7 @@ pub(super) fn state(route: &RouteSummary) -> Markup {
 /// Why a route does not send, and until when.
 pub(super) fn why(route: &RouteSummary) -> Markup {
     html! {
-        @if !route.down_because.is_empty() { p { (parts::text(&route.down_because)) } }
+        @if !route.down_because.is_empty() { p { (parts::sentence(&route.down_because)) } }
         @if let Some(pause) = &route.pause {
             p {
                 "Paused by " (parts::text(&talaria_relay::who(&pause.requested_by, &pause.token_name)))
@@ -103,7 +103,7 @@ pub(super) fn why(route: &RouteSummary) -> Markup {
         }
         @if !route.held_because.is_empty() {
             p {
-                (parts::text(&route.held_because))
+                (parts::sentence(&route.held_because))
                 @if let Some(until) = &route.held_until { "; probed at " (parts::time(Some(until))) }
             }
         }

@@ -18,11 +18,11 @@ use talaria_proto::{
         GetDeliveryRequest, GetEventRequest, GetJobRequest, GetMediaRequest, GetReplayJobRequest,
         GetSummaryRequest, ListControlActionsRequest, ListCostsRequest, ListDeliveriesRequest,
         ListEventsRequest, ListIdsRequest, ListJobsRequest, ListModelsRequest, ListQuarantinedRequest,
-        ListRefusalsRequest, ListReplayJobsRequest, ListUnmatchedRequest, PauseRequest, ProbeRouteRequest,
-        ReplayDeliveriesRequest, ReplayDeliveryRequest, ReplayFilter, ReplayJobState, ResumeRequest,
-        StopJobRequest, SubmitJobRequest, TrackJobRequest, VideoRequest, WatchDeliveriesRequest,
-        WatchDeliveriesResponse, WatchJobRequest, WatchKind, explain_request::Subject,
-        list_ids_request::BeginsWith,
+        ListRefusalsRequest, ListRelaysRequest, ListReplayJobsRequest, ListUnmatchedRequest, PauseRequest,
+        ProbeRouteRequest, ReplayDeliveriesRequest, ReplayDeliveryRequest, ReplayFilter, ReplayJobState,
+        ResumeRequest, StopJobRequest, SubmitJobRequest, TrackJobRequest, VideoRequest,
+        WatchDeliveriesRequest, WatchDeliveriesResponse, WatchJobRequest, WatchKind,
+        explain_request::Subject, list_ids_request::BeginsWith,
     },
 };
 use talaria_tests::{
@@ -173,6 +173,8 @@ fn ways(method: &str, own: &Known, others: &Known, of_all: &str) -> Vec<Asked> {
             by_name(|tenant| ListUnmatchedRequest { tenant: tenant.into(), ..Default::default() })
         }
         "ListRefusals" => by_name(|tenant| ListRefusalsRequest { tenant: tenant.into() }),
+        // The relays are of no tenant.
+        "ListRelays" => vec![asked(About::Everything, ListRelaysRequest {})],
         "Explain" => {
             let of = |subject| ExplainRequest { subject: Some(subject), tenant: String::new() };
             let mut ways =
