@@ -183,13 +183,13 @@ pub(super) enum Columns {
 pub(super) fn table(deliveries: &[Delivery], columns: Columns) -> Markup {
     let mut heads = match columns {
         Columns::All | Columns::Selected => {
-            vec!["Delivery", "Received", "State", "Route", "Type and job", "#Attempts", "Why"]
+            vec!["Delivery", "Received", "State", "Route", "Type and job", "#Tries", "Why"]
         }
-        Columns::OfRoute => vec!["Delivery", "Received", "State", "Type and job", "#Attempts", "Why"],
-        Columns::Waiting => vec!["Delivery", "Received", "Next attempt", "Type and job", "#Attempts", "Why"],
+        Columns::OfRoute => vec!["Delivery", "Received", "State", "Type and job", "#Tries", "Why"],
+        Columns::Waiting => vec!["Delivery", "Received", "Next attempt", "Type and job", "#Tries", "Why"],
     };
     if columns == Columns::Selected {
-        heads.insert(0, "Select");
+        heads.insert(0, parts::SELECT);
     }
     let rows: Vec<Markup> = deliveries.iter().map(|delivery| row(delivery, columns)).collect();
     parts::table("Deliveries", &heads, &rows, "There is no such delivery.")

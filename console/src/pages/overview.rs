@@ -78,7 +78,7 @@ fn tile(href: &str, name: &str, value: &Markup, kind: &str) -> Markup {
     html! { li { a href=(href) class=(kind) { span.name { (name) } " " strong { (value) } } } }
 }
 
-/// What is wrong with the configuration, if anything is.
+/// Problems of the configuration.
 fn configuration(summary: &GetSummaryResponse) -> Markup {
     let Some(configuration) = &summary.configuration else { return html! {} };
     html! {

@@ -98,6 +98,9 @@ pub(super) fn badge(kind: &str, name: &str) -> Markup {
     html! { span class={ "badge " (kind) } { (name) } }
 }
 
+/// The head of boxes that select rows, which says nothing to those who see them.
+pub(super) const SELECT: &str = "Select";
+
 /// A table that scrolls by itself where it is wider than the page. A head that begins with `#` is that of numbers.
 pub(super) fn table(name: &str, heads: &[&str], rows: &[Markup], empty: &str) -> Markup {
     if rows.is_empty() {
@@ -111,6 +114,7 @@ pub(super) fn table(name: &str, heads: &[&str], rows: &[Markup], empty: &str) ->
                         @for head in heads {
                             @match head.strip_prefix('#') {
                                 Some(head) => { th.number scope="col" { (head) } },
+                                None if *head == SELECT => { th scope="col" { span.unseen { (head) } } },
                                 None => { th scope="col" { (head) } },
                             }
                         }

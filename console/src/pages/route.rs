@@ -103,9 +103,8 @@ fn sums(route: &RouteSummary) -> Markup {
             @if let Some(latency) = latency {
                 dt { "From callback to delivered" }
                 dd {
-                    (parts::duration(latency.p50.as_ref())) " half, "
-                    (parts::duration(latency.p90.as_ref())) " of 90 %, "
-                    (parts::duration(latency.p99.as_ref())) " of 99 %, over the last " (count(latency.samples.into()))
+                    "p50 " (parts::duration(latency.p50.as_ref())) ", p90 " (parts::duration(latency.p90.as_ref()))
+                    ", p99 " (parts::duration(latency.p99.as_ref())) ", over the last " (count(latency.samples.into()))
                 }
             }
         }

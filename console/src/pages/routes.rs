@@ -129,7 +129,7 @@ pub(super) fn pause(tenant: &str, route: &str, back: &str) -> Markup {
             input type="hidden" name="back" value=(back);
             @if route.is_empty() { strong { (tenant) } }
             label for={ (id) "-for" } { "For" }
-            input id={ (id) "-for" } name="for" size="8" maxlength="20" placeholder="until resumed" list="durations";
+            input id={ (id) "-for" } name="for" size="13" maxlength="20" placeholder="until resumed" list="durations";
             label for={ (id) "-reason" } { "Why" }
             input id={ (id) "-reason" } name="reason" maxlength="500";
             button { "Pause" }
