@@ -23,12 +23,12 @@ use tonic::{Code, Streaming};
 /// So many tenants that both relays own some.
 const TENANTS: usize = 12;
 
-fn name(tenant: usize) -> String {
+pub(crate) fn name(tenant: usize) -> String {
     format!("tenant-{tenant}")
 }
 
 /// Two relays that share the partitions, with a route for each tenant.
-async fn two_relays(sink: &Sink, keys: &str) -> [Stack; 2] {
+pub(crate) async fn two_relays(sink: &Sink, keys: &str) -> [Stack; 2] {
     let prefix = format!("cluster-{:016x}", rand::random::<u64>());
     let server = nats::shared().await;
     let start = async || {

@@ -16,6 +16,7 @@
 //! - [`terminal`]: output on a terminal.
 //! - [`doctor`]: `talaria doctor`, without and with faults.
 //! - [`explain`]: `talaria explain`.
+//! - [`evidence`]: `talaria status --evidence`.
 //! - [`refusals`]: refusals of the ingress in the status, the log and the metrics.
 //! - [`reload`]: configurations that change while a process runs.
 //! - [`running`]: retention, draining, restarts with another configuration.
@@ -65,6 +66,7 @@ mod control;
 mod docs;
 mod doctor;
 mod errors;
+mod evidence;
 mod exactness;
 mod explain;
 mod fleet;

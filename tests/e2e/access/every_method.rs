@@ -15,14 +15,14 @@ use talaria_proto::{
     FILE_DESCRIPTOR_SET,
     v1::{
         CancelDeliveryRequest, CancelReplayJobRequest, DeliveryFilter, DeliveryState, ExplainRequest,
-        GetDeliveryRequest, GetEventRequest, GetJobRequest, GetMediaRequest, GetReplayJobRequest,
-        GetSummaryRequest, ListControlActionsRequest, ListCostsRequest, ListDeliveriesRequest,
-        ListEventsRequest, ListIdsRequest, ListJobsRequest, ListModelsRequest, ListQuarantinedRequest,
-        ListRefusalsRequest, ListRelaysRequest, ListReplayJobsRequest, ListUnmatchedRequest, PauseRequest,
-        ProbeRouteRequest, ReplayDeliveriesRequest, ReplayDeliveryRequest, ReplayFilter, ReplayJobState,
-        ResumeRequest, StopJobRequest, SubmitJobRequest, TrackJobRequest, VideoRequest,
-        WatchDeliveriesRequest, WatchDeliveriesResponse, WatchJobRequest, WatchKind,
-        explain_request::Subject, list_ids_request::BeginsWith,
+        GetDeliveryRequest, GetEventRequest, GetEvidenceRequest, GetJobRequest, GetMediaRequest,
+        GetReplayJobRequest, GetSummaryRequest, ListControlActionsRequest, ListCostsRequest,
+        ListDeliveriesRequest, ListEventsRequest, ListIdsRequest, ListJobsRequest, ListModelsRequest,
+        ListQuarantinedRequest, ListRefusalsRequest, ListRelaysRequest, ListReplayJobsRequest,
+        ListUnmatchedRequest, PauseRequest, ProbeRouteRequest, ReplayDeliveriesRequest,
+        ReplayDeliveryRequest, ReplayFilter, ReplayJobState, ResumeRequest, StopJobRequest, SubmitJobRequest,
+        TrackJobRequest, VideoRequest, WatchDeliveriesRequest, WatchDeliveriesResponse, WatchJobRequest,
+        WatchKind, explain_request::Subject, list_ids_request::BeginsWith,
     },
 };
 use talaria_tests::{
@@ -118,6 +118,12 @@ fn ways(method: &str, own: &Known, others: &Known, of_all: &str) -> Vec<Asked> {
         }
         "GetDelivery" => by_id(
             |id| GetDeliveryRequest { delivery_id: id.into() },
+            &own.delivery,
+            &others_delivery,
+            &no_delivery,
+        ),
+        "GetEvidence" => by_id(
+            |id| GetEvidenceRequest { delivery_id: id.into(), attempt: 0 },
             &own.delivery,
             &others_delivery,
             &no_delivery,

@@ -38,6 +38,7 @@ const METHODS: [(&str, &[&str], Access); 8] = [
             "ListEvents",
             "ListUnmatched",
             "GetDelivery",
+            "GetEvidence",
             "ListDeliveries",
             "WatchDeliveries",
             "GetSummary",

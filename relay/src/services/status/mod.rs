@@ -3,11 +3,13 @@
 //! - [`request`]: checks of the requests.
 //! - [`answers`]: answers from this relay's view.
 //! - [`configuration`]: the status of the configuration.
+//! - [`evidence`]: requests and answers of attempts.
 //! - [`ids`]: complete ids by their beginnings.
 //! - [`watch`]: the stream of changes.
 
 mod answers;
 mod configuration;
+mod evidence;
 mod ids;
 pub(super) mod request;
 mod watch;
@@ -23,11 +25,11 @@ use std::{collections::BTreeMap, pin::Pin, sync::Arc};
 use talaria_core::config::{Config, ConfigStatus};
 use talaria_proto::v1::{
     ClusterMethod, GetDeliveryRequest, GetDeliveryResponse, GetEventRequest, GetEventResponse,
-    GetSummaryRequest, GetSummaryResponse, ListDeliveriesRequest, ListDeliveriesResponse, ListEventsRequest,
-    ListEventsResponse, ListIdsRequest, ListIdsResponse, ListQuarantinedRequest, ListQuarantinedResponse,
-    ListRefusalsRequest, ListRefusalsResponse, ListRelaysRequest, ListRelaysResponse, ListUnmatchedRequest,
-    ListUnmatchedResponse, WatchDeliveriesRequest, WatchDeliveriesResponse,
-    status_service_server::StatusService,
+    GetEvidenceRequest, GetEvidenceResponse, GetSummaryRequest, GetSummaryResponse, ListDeliveriesRequest,
+    ListDeliveriesResponse, ListEventsRequest, ListEventsResponse, ListIdsRequest, ListIdsResponse,
+    ListQuarantinedRequest, ListQuarantinedResponse, ListRefusalsRequest, ListRefusalsResponse,
+    ListRelaysRequest, ListRelaysResponse, ListUnmatchedRequest, ListUnmatchedResponse,
+    WatchDeliveriesRequest, WatchDeliveriesResponse, status_service_server::StatusService,
 };
 use tokio::{sync::watch::Receiver, time::Instant};
 use tokio_stream::Stream;
@@ -129,6 +131,14 @@ impl StatusService for StatusServer {
         let own = self.cluster.local().delivery(&caller, request.clone());
         let found = self.cluster.find(&caller, ClusterMethod::GetDelivery, &request, own).await?;
         Ok(Response::new(found))
+    }
+
+    async fn get_evidence(
+        &self,
+        request: Request<GetEvidenceRequest>,
+    ) -> Result<Response<GetEvidenceResponse>, Status> {
+        let caller = caller(&request)?;
+        Ok(Response::new(evidence::of_all(&self.cluster, &caller, request.into_inner()).await?))
     }
 
     async fn list_deliveries(
