@@ -85,8 +85,9 @@ fn controls(delivery: &Delivery, here: &str) -> Markup {
 
 /// Attempts and actions by time, and where they led.
 fn timeline(delivery: &Delivery, attempts: &[Attempt], actions: &[ControlAction]) -> Markup {
-    let attempts =
-        attempts.iter().map(|attempt| (from_proto(attempt.started_at.as_ref()), shown_attempt(attempt)));
+    let attempts = attempts
+        .iter()
+        .map(|attempt| (from_proto(attempt.started_at.as_ref()), shown_attempt(&delivery.id, attempt)));
     let actions = actions.iter().map(|action| (from_proto(action.at.as_ref()), shown_action(action)));
     let mut all: Vec<_> = attempts.chain(actions).collect();
     // Stable, so that what has the same time stays in its order.
@@ -100,12 +101,12 @@ fn timeline(delivery: &Delivery, attempts: &[Attempt], actions: &[ControlAction]
     }
 }
 
-fn shown_attempt(attempt: &Attempt) -> Markup {
+fn shown_attempt(delivery: &str, attempt: &Attempt) -> Markup {
     html! {
         (parts::time(attempt.started_at.as_ref()))
         div {
             p {
-                strong { "Attempt " (attempt.number) } " "
+                a href={ "/deliveries/" (delivery) "/attempts/" (attempt.number) } { strong { "Attempt " (attempt.number) } } " "
                 (outcome(attempt.outcome()))
                 @if let Some(status) = attempt.http_status { " HTTP " (status) }
                 ": " (parts::sentence(&attempt.detail))
@@ -114,7 +115,6 @@ fn shown_attempt(attempt: &Attempt) -> Markup {
             @if let Some(timings) = &attempt.timings { (waterfall(timings)) }
             @for note in &attempt.guarded { p.hint { "Guard: " (parts::text(note)) } }
             @for token in &attempt.unfilled { p.hint { "The token {" (parts::text(token)) "} had no value, and stayed as it is written." } }
-            p.hint { "Sent as " code data-copy=(attempt.idempotency_key) { (parts::text(&attempt.idempotency_key)) } }
         }
     }
 }

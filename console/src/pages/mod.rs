@@ -15,6 +15,7 @@
 mod act;
 mod actions;
 mod assets;
+mod attempt;
 mod configuration;
 mod deliveries;
 mod delivery;
@@ -169,6 +170,7 @@ async fn page(visitor: &Visitor, path: &str, fields: &Fields) -> Result<Shown, F
         ["inbox"] => inbox::page(visitor, fields).await?.into(),
         ["deliveries"] => deliveries::page(visitor, fields).await?.into(),
         ["deliveries", id] => delivery::page(visitor, id).await?.into(),
+        ["deliveries", id, "attempts", number] => attempt::page(visitor, id, number).await?.into(),
         ["events", id] => event::page(visitor, id).await?.into(),
         ["jobs"] => jobs::page(visitor, fields).await?.into(),
         ["jobs", id] => job::page(visitor, id).await?.into(),
