@@ -54,10 +54,7 @@ use partition::{
 use services::{Parts, Services, cluster, control, server};
 use std::{io, net::SocketAddr, pin::Pin, sync::Arc, time::Duration};
 use talaria_bus::Bus;
-use talaria_core::{
-    config::{Config, ConfigStatus},
-    time::before,
-};
+use talaria_core::config::{Config, ConfigStatus};
 use thiserror::Error;
 use tokio::{net::TcpListener, sync::watch, task::JoinSet};
 use tokio_util::sync::CancellationToken;
@@ -307,7 +304,7 @@ async fn retain(view: view::View, clock: Clock, config: watch::Receiver<Arc<Conf
         let retention = config.borrow().retention;
         // Rows are kept at most a hundredth longer than the retention.
         clock.sleep((retention / 100).clamp(Duration::from_secs(1), Duration::from_secs(600))).await;
-        if let Err(error) = view.expire(before(clock.now(), retention)).await {
+        if let Err(error) = view.expire(clock.now(), retention).await {
             tracing::warn!(%error, "status view cleanup failed");
         }
     }

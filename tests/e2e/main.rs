@@ -7,6 +7,7 @@
 //! - [`pace`]: how fast a route's backlog goes out.
 //! - [`exactness`]: our rendering and filtering beside the real Hermes' own.
 //! - [`status`]: the gRPC services.
+//! - [`series`]: counts over time.
 //! - [`json`]: JSON over HTTP.
 //! - [`jobs`]: jobs at OpenRouter, from submit to end.
 //! - [`control`]: pause, cancel, replay and probe.
@@ -86,6 +87,7 @@ mod promises;
 mod refusals;
 mod reload;
 mod running;
+mod series;
 mod signing;
 mod silence;
 mod status;

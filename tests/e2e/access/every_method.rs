@@ -16,13 +16,14 @@ use talaria_proto::{
     v1::{
         CancelDeliveryRequest, CancelReplayJobRequest, DeliveryFilter, DeliveryState, ExplainRequest,
         GetDeliveryRequest, GetEventRequest, GetEvidenceRequest, GetJobRequest, GetMediaRequest,
-        GetReplayJobRequest, GetSummaryRequest, ListControlActionsRequest, ListCostsRequest,
-        ListDeliveriesRequest, ListEventsRequest, ListIdsRequest, ListJobsRequest, ListModelsRequest,
-        ListQuarantinedRequest, ListRefusalsRequest, ListRelaysRequest, ListReplayJobsRequest,
-        ListUnmatchedRequest, PauseRequest, ProbeRouteRequest, ReplayDeliveriesRequest,
-        ReplayDeliveryRequest, ReplayFilter, ReplayJobState, ResumeRequest, StopJobRequest, SubmitJobRequest,
-        TrackJobRequest, VideoRequest, WatchDeliveriesRequest, WatchDeliveriesResponse, WatchJobRequest,
-        WatchKind, explain_request::Subject, list_ids_request::BeginsWith,
+        GetReplayJobRequest, GetSeriesRequest, GetSummaryRequest, ListControlActionsRequest,
+        ListCostsRequest, ListDeliveriesRequest, ListEventsRequest, ListIdsRequest, ListJobsRequest,
+        ListModelsRequest, ListQuarantinedRequest, ListRefusalsRequest, ListRelaysRequest,
+        ListReplayJobsRequest, ListUnmatchedRequest, PauseRequest, ProbeRouteRequest,
+        ReplayDeliveriesRequest, ReplayDeliveryRequest, ReplayFilter, ReplayJobState, ResumeRequest,
+        StopJobRequest, SubmitJobRequest, TrackJobRequest, VideoRequest, WatchDeliveriesRequest,
+        WatchDeliveriesResponse, WatchJobRequest, WatchKind, explain_request::Subject,
+        list_ids_request::BeginsWith,
     },
 };
 use talaria_tests::{
@@ -147,6 +148,19 @@ fn ways(method: &str, own: &Known, others: &Known, of_all: &str) -> Vec<Asked> {
             ..Default::default()
         }),
         "GetSummary" => by_name(|tenant| GetSummaryRequest { tenant: tenant.into() }),
+        "GetSeries" => {
+            let of = |tenant: &str, route: &str, by_route| GetSeriesRequest {
+                tenant: tenant.into(),
+                route: route.into(),
+                by_route,
+                ..Default::default()
+            };
+            let mut ways = by_name(|tenant| of(tenant, "", true));
+            ways.push(asked(About::Everything, of("", "", false)));
+            ways.push(asked(About::Own, of("acme", "acme-video", false)));
+            ways.push(asked(About::OthersName, of("globex", "globex-video", false)));
+            ways
+        }
         "ListQuarantined" => by_name(|tenant| ListQuarantinedRequest {
             tenant: tenant.into(),
             include_payload: true,

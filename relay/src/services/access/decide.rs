@@ -42,6 +42,7 @@ const METHODS: [(&str, &[&str], Access); 8] = [
             "ListDeliveries",
             "WatchDeliveries",
             "GetSummary",
+            "GetSeries",
             "ListQuarantined",
             "ListRefusals",
             "ListRelays",

@@ -149,6 +149,7 @@ async fn respond(operator: &Operator, question: &Question) -> Result<Bytes, Erro
         Method::ListReplayJobs => list::<ListReplayJobsRequest>(operator, caller, request).await,
         Method::ListControlActions => list::<ListControlActionsRequest>(operator, caller, request).await,
         Method::GetSummary => encode(local.summary(caller, decode(request)?).await),
+        Method::GetSeries => encode(local.series(caller, decode(request)?).await),
         Method::Explain => encode(explain::explain(local, caller, decode(request)?).await),
         Method::Pause => encode(operator.pause(caller, decode(request)?).await),
         Method::Resume => encode(operator.resume(caller, decode(request)?).await),

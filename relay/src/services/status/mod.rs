@@ -5,6 +5,7 @@
 //! - [`configuration`]: the status of the configuration.
 //! - [`evidence`]: requests and answers of attempts.
 //! - [`ids`]: complete ids by their beginnings.
+//! - [`series`]: points over time.
 //! - [`watch`]: the stream of changes.
 
 mod answers;
@@ -12,6 +13,7 @@ mod configuration;
 mod evidence;
 mod ids;
 pub(super) mod request;
+mod series;
 mod watch;
 
 use super::{
@@ -25,10 +27,10 @@ use std::{collections::BTreeMap, pin::Pin, sync::Arc};
 use talaria_core::config::{Config, ConfigStatus};
 use talaria_proto::v1::{
     ClusterMethod, GetDeliveryRequest, GetDeliveryResponse, GetEventRequest, GetEventResponse,
-    GetEvidenceRequest, GetEvidenceResponse, GetSummaryRequest, GetSummaryResponse, ListDeliveriesRequest,
-    ListDeliveriesResponse, ListEventsRequest, ListEventsResponse, ListIdsRequest, ListIdsResponse,
-    ListQuarantinedRequest, ListQuarantinedResponse, ListRefusalsRequest, ListRefusalsResponse,
-    ListRelaysRequest, ListRelaysResponse, ListUnmatchedRequest, ListUnmatchedResponse,
+    GetEvidenceRequest, GetEvidenceResponse, GetSeriesRequest, GetSeriesResponse, GetSummaryRequest,
+    GetSummaryResponse, ListDeliveriesRequest, ListDeliveriesResponse, ListEventsRequest, ListEventsResponse,
+    ListIdsRequest, ListIdsResponse, ListQuarantinedRequest, ListQuarantinedResponse, ListRefusalsRequest,
+    ListRefusalsResponse, ListRelaysRequest, ListRelaysResponse, ListUnmatchedRequest, ListUnmatchedResponse,
     WatchDeliveriesRequest, WatchDeliveriesResponse, status_service_server::StatusService,
 };
 use tokio::{sync::watch::Receiver, time::Instant};
@@ -187,6 +189,25 @@ impl StatusService for StatusServer {
             incomplete,
             ..sums
         }))
+    }
+
+    async fn get_series(
+        &self,
+        request: Request<GetSeriesRequest>,
+    ) -> Result<Response<GetSeriesResponse>, Status> {
+        let caller = caller(&request)?;
+        let local = self.cluster.local();
+        let request = series::with_times(request.into_inner(), local.clock.now());
+        let tenant = caller.narrow(&request.tenant)?;
+        let own = local.series(&caller, request.clone());
+        let method = ClusterMethod::GetSeries;
+        let all = self.cluster.gather(&caller, method, &request, tenant.as_deref(), own).await?;
+        let series = series::merged([all.own?].into_iter().chain(all.others))?;
+        let incomplete = !all.missing.is_empty();
+        if let Some(tenant) = tenant.filter(|_| !incomplete && series.is_empty()) {
+            series::check_exists(&tenant, &request.route, &local.config(), &caller)?;
+        }
+        Ok(Response::new(GetSeriesResponse { series, incomplete, view_behind: all.behind }))
     }
 
     async fn list_quarantined(
