@@ -7,7 +7,7 @@
 //!
 //! - [`visitor`]: who looks, and the services as they may use them. [`session`]: log-in, and notes from one page to the next.
 //! - [`frame`]: what every page has, and its headers. [`parts`]: times, ids, states. [`tree`]: payloads. [`waterfall`]: the parts of an
-//!   attempt's time. [`assets`]: the style sheet and the script.
+//!   attempt's time. [`chart`]: counts over time. [`assets`]: the style sheet and the script.
 //! - [`live`]: a page again and again, while it is looked at.
 //! - [`act`]: what buttons do. [`form`]: fields of requests.
 //! - Every other module is a page.
@@ -16,6 +16,7 @@ mod act;
 mod actions;
 mod assets;
 mod attempt;
+mod chart;
 mod configuration;
 mod deliveries;
 mod delivery;
