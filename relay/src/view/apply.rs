@@ -298,7 +298,7 @@ impl<'a> Batch<'a> {
         for done in &carried.done {
             let lane = self.lane(&done.tenant, &done.route)?;
             if !self.is_known(seq, lane)? {
-                self.insert(seq, lane, Row::done(lane, done));
+                self.insert(seq, lane, Row::done(lane, done, event));
             }
         }
         Ok(())
