@@ -156,12 +156,29 @@ async fn list(
     filter: DeliveryFilter,
     args: &Status,
 ) -> Result<ListDeliveriesResponse, Failure> {
-    let request = ListDeliveriesRequest {
+    let mut request = ListDeliveriesRequest {
         filter: Some(filter),
         page_size: args.list.limit,
         page_token: args.list.page.clone(),
     };
-    ask(relay.list_deliveries(request)).await
+    let mut found = ask(relay.list_deliveries(request.clone())).await?;
+    // Where the filter matches little of much, a page is not full, and the relay searches on when it is asked again.
+    while !found.next_page_token.is_empty()
+        && let Some(missing) = left(args.list.limit, found.deliveries.len())
+    {
+        (request.page_size, request.page_token) = (missing, found.next_page_token);
+        let more = ask(relay.list_deliveries(request.clone())).await?;
+        found.deliveries.extend(more.deliveries);
+        found.next_page_token = more.next_page_token;
+        found.incomplete |= more.incomplete;
+    }
+    Ok(found)
+}
+
+/// How many entries a page of `limit` lacks; `None` for a full one.
+fn left(limit: u32, found: usize) -> Option<u32> {
+    let left = limit.saturating_sub(u32::try_from(found).unwrap_or(u32::MAX));
+    (left > 0).then_some(left)
 }
 
 /// An event's conflicts; none for an event that was just forgotten.

@@ -339,8 +339,10 @@ impl<'a> Batch<'a> {
         for done in &carried.done {
             let lane = self.lane(&done.tenant, &done.route)?;
             if !self.is_known(seq, lane)? {
-                let (of, row) =
-                    ((self.partition, done.tenant.as_str(), done.route.as_str()), Row::done(lane, done));
+                let (of, row) = (
+                    (self.partition, done.tenant.as_str(), done.route.as_str()),
+                    Row::done(lane, done, event),
+                );
                 self.series.took(of, received_at);
                 let at = from_proto(done.updated_at.as_ref());
                 self.series.moved(of, at, done.state(), row.latency());
