@@ -29,9 +29,9 @@ pub fn answers(data: &[u8]) {
     let answer = Answer {
         status,
         retry_after: rest.iter().find_map(|word| word.parse().ok()).map(Duration::from_secs),
-        location: None,
         body: body.to_vec(),
         cut_short: rest.contains(&"cut").then(|| CutShort::BrokenOff("reset".into())),
+        ..Answer::default()
     };
     submit(&answer);
     poll(&answer);
