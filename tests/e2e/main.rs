@@ -8,6 +8,7 @@
 //! - [`exactness`]: our rendering and filtering beside the real Hermes' own.
 //! - [`status`]: the gRPC services.
 //! - [`json`]: JSON over HTTP.
+//! - [`console`]: the console's pages, in a real browser.
 //! - [`jobs`]: jobs at OpenRouter, from submit to end.
 //! - [`control`]: pause, cancel, replay and probe.
 //! - [`access`]: tokens, tenants, TLS.
@@ -61,6 +62,7 @@ mod cluster;
 mod commands;
 mod compose;
 mod conformance;
+mod console;
 mod control;
 mod docs;
 mod doctor;

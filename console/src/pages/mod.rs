@@ -180,7 +180,9 @@ async fn page(visitor: &Visitor, path: &str, fields: &Fields) -> Result<Shown, F
         ["relays"] => relays::page(visitor).await?.into(),
         ["search"] => search::page(visitor, fields).await?,
         _ => {
-            return Err(Fault::http(StatusCode::NOT_FOUND, None, "there is no such page").with(Code::NotFound));
+            return Err(
+                Fault::http(StatusCode::NOT_FOUND, None, "there is no such page").with(Code::NotFound)
+            );
         }
     })
 }
