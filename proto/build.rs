@@ -21,9 +21,10 @@ fn main() -> Result<(), Box<dyn Error>> {
     let descriptors = protox::compile(FILES, ["."])?;
     let out = PathBuf::from(env::var("OUT_DIR")?);
     fs::write(out.join("descriptors.bin"), descriptors.encode_to_vec())?;
-    // Names let a message be looked up in the descriptors, for its JSON; Bytes share payloads instead of copying.
+    // Names let a message be looked up in the descriptors, for its JSON; Bytes share payloads instead of copying. A map in order
+    // always has the same encoding.
     let mut prost = tonic_prost_build::Config::new();
-    prost.enable_type_names().bytes(["."]);
+    prost.enable_type_names().bytes(["."]).btree_map([".talaria.v1.SeriesCounts"]);
     tonic_prost_build::configure().compile_fds_with_config(descriptors, prost)?;
     for file in FILES {
         println!("cargo:rerun-if-changed={file}");

@@ -12,6 +12,7 @@ mod of_job;
 mod path;
 mod send;
 mod service;
+mod stats;
 mod status;
 mod submit;
 mod token;
@@ -27,6 +28,7 @@ pub(crate) use manual::{Completions, Help, Man};
 use path::path;
 pub(crate) use send::Send;
 pub(crate) use service::{Ingress, Relay, Up};
+pub(crate) use stats::Stats;
 pub(crate) use status::{Ask, Filter, Status, Watch};
 use status::{http_url, moment};
 pub(crate) use submit::{Reference, Submit};
@@ -140,6 +142,8 @@ Logs go to standard error, as with `talaria up`.")]
     Send(Send),
     /// Show callbacks, their deliveries and routes
     Status(Status),
+    /// Show counts and latencies by hour, by minute or by route
+    Stats(Stats),
     /// Explain why an event was delivered or not, and the next step
     Explain(Explain),
     /// Show changes of deliveries as they happen

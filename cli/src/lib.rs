@@ -59,6 +59,7 @@ async fn command(args: Args) -> Result<(), Failure> {
         Command::Demo(args) => commands::demo::run(&args).await,
         Command::Send(args) => commands::send::run(&config, &args).await,
         Command::Status(args) => commands::status::run(&config, args).await,
+        Command::Stats(args) => commands::stats::run(&config, args).await,
         Command::Explain(args) => commands::explain::run(&config, args).await,
         Command::Watch(args) => commands::watch::run(&config, args).await,
         Command::Pause(args) => commands::pause::run(&config, args).await,

@@ -77,12 +77,12 @@ fn announce(at: Addresses, tls: bool) {
     let scheme = if tls { "https" } else { "http" };
     let callbacks = at.ingress.map(|address| format!("callbacks on http://{address}/callbacks/{{tenant}}, "));
     let status = at.grpc.map(|address| format!("status on {address}, "));
-    let json = at.console.map(|address| format!("JSON on {scheme}://{address}, "));
+    let console = at.console.map(|address| format!("console on {scheme}://{address}, "));
     tracing::info!(
         ingress = at.ingress.map(tracing::field::display), grpc = at.grpc.map(tracing::field::display),
         console = at.console.map(tracing::field::display), admin = %at.admin,
         "listening: {}{}{}metrics on {}",
-        callbacks.unwrap_or_default(), status.unwrap_or_default(), json.unwrap_or_default(), at.admin
+        callbacks.unwrap_or_default(), status.unwrap_or_default(), console.unwrap_or_default(), at.admin
     );
 }
 

@@ -5,7 +5,7 @@
 //! `Host`, so only known names are answered. No answer has headers that would let another site read it.
 
 use crate::fault::Fault;
-use http::{HeaderMap, Uri, header, uri::Authority};
+use http::{HeaderMap, HeaderValue, Method, Uri, header, uri::Authority};
 use std::net::{IpAddr, SocketAddr};
 use tonic::Code;
 
@@ -13,6 +13,7 @@ use tonic::Code;
 const LONGEST: usize = 100;
 
 pub(crate) fn check(
+    method: &Method,
     uri: &Uri,
     headers: &HeaderMap,
     listen: SocketAddr,
@@ -35,8 +36,13 @@ pub(crate) fn check(
         }
     }
     // Images and the like of another site, which have no `Origin`.
-    let site = headers.get("sec-fetch-site").map_or(&b"none"[..], |site| site.as_bytes());
-    if matches!(site, b"cross-site" | b"same-site") { Err(foreign()) } else { Ok(()) }
+    let sent = |name: &str| headers.get(name).map_or(&b""[..], HeaderValue::as_bytes);
+    let is_foreign = matches!(sent("sec-fetch-site"), b"cross-site" | b"same-site");
+    // A link there that leads here: the user sees the page, and the other site does not.
+    let is_link = method == Method::GET
+        && sent("sec-fetch-mode") == b"navigate"
+        && sent("sec-fetch-dest") == b"document";
+    if is_foreign && !is_link { Err(foreign()) } else { Ok(()) }
 }
 
 /// The name by which the client called.
@@ -71,7 +77,8 @@ mod tests {
             .iter()
             .map(|(name, value)| (header::HeaderName::from_static(name), value.parse().unwrap()));
         let names = ["talaria.example.com".to_owned()];
-        check(&"/x".parse().unwrap(), &headers.collect(), listen.parse().unwrap(), &names).is_ok()
+        check(&Method::GET, &"/x".parse().unwrap(), &headers.collect(), listen.parse().unwrap(), &names)
+            .is_ok()
     }
 
     #[test]
@@ -100,7 +107,10 @@ mod tests {
         assert!(!checked("127.0.0.1:1", &[("host", "localhost"), ("host", "localhost")]));
         let uri: Uri = "http://evil.example/x".parse().unwrap();
         let headers = [(header::HOST, "localhost".parse().unwrap())].into_iter().collect();
-        assert!(check(&uri, &headers, "127.0.0.1:1".parse().unwrap(), &[]).is_err(), "the URI counts first");
+        assert!(
+            check(&Method::GET, &uri, &headers, "127.0.0.1:1".parse().unwrap(), &[]).is_err(),
+            "the URI counts first"
+        );
     }
 
     #[test]
@@ -123,5 +133,25 @@ mod tests {
         {
             assert_eq!(with("sec-fetch-site", site), expected, "{site}");
         }
+    }
+
+    #[test]
+    fn a_link_from_another_site_leads_here_and_nothing_else_does() {
+        let followed = |method: Method, mode: &str, dest: &str| {
+            let headers = [
+                ("host", "localhost"),
+                ("sec-fetch-site", "cross-site"),
+                ("sec-fetch-mode", mode),
+                ("sec-fetch-dest", dest),
+            ];
+            let headers = headers
+                .iter()
+                .map(|(name, value)| (header::HeaderName::from_static(name), value.parse().unwrap()));
+            check(&method, &"/x".parse().unwrap(), &headers.collect(), "127.0.0.1:1".parse().unwrap(), &[])
+                .is_ok()
+        };
+        assert!(followed(Method::GET, "navigate", "document"));
+        assert!(!followed(Method::POST, "navigate", "document"), "a form");
+        assert!(!followed(Method::GET, "navigate", "iframe") && !followed(Method::GET, "no-cors", "image"));
     }
 }

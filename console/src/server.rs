@@ -120,7 +120,13 @@ async fn serve(socket: Socket, serving: Arc<Serving>, end: CancellationToken) {
 impl Serving {
     async fn answer(&self, request: Request<Incoming>) -> Response<Body> {
         let config = Arc::clone(&self.config.borrow());
-        let checked = origin::check(request.uri(), request.headers(), self.listen, &config.console.names);
+        let checked = origin::check(
+            request.method(),
+            request.uri(),
+            request.headers(),
+            self.listen,
+            &config.console.names,
+        );
         if let Err(fault) = checked {
             static REFUSED: LogLimiter = LogLimiter::new();
             if let Some(left_out) = REFUSED.admit() {

@@ -54,6 +54,8 @@ pub struct Answer {
     pub retry_after: Option<Duration>,
     /// The target of a redirect, which is not followed.
     pub location: Option<String>,
+    /// The headers.
+    pub headers: HeaderMap,
     /// The body without its content coding, up to a cap.
     pub body: Vec<u8>,
     /// Why the body is not complete.
@@ -145,15 +147,17 @@ impl Clients {
             Err(exchange) => return exchange,
         };
         timings.first_byte = Some(start.elapsed());
+        let (head, body) = response.into_parts();
         let mut answer = Answer {
-            status: response.status().as_u16(),
-            retry_after: text(response.headers(), header::RETRY_AFTER)
+            status: head.status.as_u16(),
+            retry_after: text(&head.headers, header::RETRY_AFTER)
                 .and_then(|value| retry_after(&value, SystemTime::now())),
-            location: text(response.headers(), header::LOCATION),
+            location: text(&head.headers, header::LOCATION),
+            headers: head.headers,
             ..Answer::default()
         };
-        let codings = joined(response.headers(), header::CONTENT_ENCODING);
-        let reading = read(response.into_body(), &mut answer.body, cap);
+        let codings = joined(&answer.headers, header::CONTENT_ENCODING);
+        let reading = read(body, &mut answer.body, cap);
         answer.cut_short = match timeout_at(end.into(), reading).await {
             Ok(cut_short) => cut_short,
             Err(_) => Some(CutShort::BrokenOff(format!("not whole within {timeout:?}"))),

@@ -4,7 +4,10 @@ mod networks;
 mod tls;
 
 use super::*;
-use http::Request;
+use http::{
+    HeaderMap, Request,
+    header::{CONTENT_LENGTH, RETRY_AFTER},
+};
 use talaria_core::network::Network;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -80,6 +83,7 @@ async fn an_answer_comes_back_whole() {
     let expected = Answer {
         status: 202,
         retry_after: Some(Duration::from_secs(7)),
+        headers: HeaderMap::from_iter([(CONTENT_LENGTH, 2.into()), (RETRY_AFTER, 7.into())]),
         body: b"ok".into(),
         ..Answer::default()
     };

@@ -10,17 +10,18 @@
 //! - [`services`]: the interfaces: gRPC, questions between relays, gauges.
 //! - [`partition`]: the owners of partitions, their state and journals, and the assignment of partitions to relays.
 //! - [`view`]: the status in SQLite, folded from the journals.
-//! - [`delivery`]: HTTP exchanges with Hermes.
+//! - [`delivery`]: HTTP exchanges with Hermes. [`evidence`]: what went out and what came back, for a while.
 //! - [`decisions`]: pure functions.
 //! - [`backoff`], [`clock`], [`delivery_key`], [`partition_set`]: small types that several modules use.
 //!
-//! Dependencies point one way: services → partition → view, delivery → decisions. This file starts the tasks.
+//! Dependencies point one way: services → partition → view, delivery, evidence → decisions. This file starts the tasks.
 
 mod backoff;
 mod clock;
 mod decisions;
 mod delivery;
 mod delivery_key;
+mod evidence;
 mod partition;
 mod partition_set;
 mod services;
@@ -41,6 +42,7 @@ pub use services::{
 pub use view::remove_view;
 
 use delivery::forward::Forwarder;
+use evidence::Evidence;
 use partition::{
     RecentEvents,
     handle::{Owners, Ownership},
@@ -52,10 +54,7 @@ use partition::{
 use services::{Parts, Services, cluster, control, server};
 use std::{io, net::SocketAddr, pin::Pin, sync::Arc, time::Duration};
 use talaria_bus::Bus;
-use talaria_core::{
-    config::{Config, ConfigStatus},
-    time::before,
-};
+use talaria_core::config::{Config, ConfigStatus};
 use thiserror::Error;
 use tokio::{net::TcpListener, sync::watch, task::JoinSet};
 use tokio_util::sync::CancellationToken;
@@ -76,6 +75,9 @@ pub enum Error {
         /// The error of the socket.
         source: io::Error,
     },
+    /// The thread that writes evidence.
+    #[error("cannot start the writer of evidence: {0}")]
+    Evidence(io::Error),
     /// The status view.
     #[error("cannot open the status view: {0}")]
     View(#[from] talaria_bus::sqlite::Error),
@@ -108,6 +110,7 @@ pub struct Relay {
     bus: Bus,
     clock: Clock,
     view: view::View,
+    evidence: Evidence,
     listener: TcpListener,
     owners: Owners,
     ownership: watch::Sender<Arc<Ownership>>,
@@ -134,6 +137,7 @@ impl Relay {
             (config.data_dir.clone(), config.relay.grpc)
         };
         let view = view::View::open(&directory, &journal)?;
+        let evidence = Evidence::start(&directory, config.clone()).map_err(Error::Evidence)?;
         let listener =
             TcpListener::bind(address).await.map_err(|source| Error::Listen { address, source })?;
         let (ownership, health) = (watch::Sender::default(), watch::Sender::default());
@@ -145,11 +149,25 @@ impl Relay {
             view: view.clone(),
             clock: clock.clone(),
             owners: owners.clone(),
+            evidence: evidence.clone(),
             ownership: ownership.subscribe(),
             stop: end.clone(),
         });
         let beside = Vec::new();
-        Ok(Self { config, bus, clock, view, listener, owners, ownership, services, beside, end, health })
+        Ok(Self {
+            config,
+            bus,
+            clock,
+            view,
+            evidence,
+            listener,
+            owners,
+            ownership,
+            services,
+            beside,
+            end,
+            health,
+        })
     }
 
     /// The address of the gRPC server.
@@ -185,7 +203,7 @@ impl Relay {
     }
 
     async fn work(self, stop: CancellationToken) -> Result<(), Error> {
-        let Self { config, bus, clock, view, listener, owners, services, beside, end, .. } = self;
+        let Self { config, bus, clock, view, evidence, listener, owners, services, beside, end, .. } = self;
         let Services { api, operator, refusals, .. } = services;
         let in_flight = InFlightLimit::new(config.clone());
         let forwarder = Forwarder::default();
@@ -193,7 +211,7 @@ impl Relay {
             bus: bus.clone(),
             clock: clock.clone(),
             config: config.clone(),
-            sender: Sender::new(bus.clone(), clock.clone(), forwarder.clone()),
+            sender: Sender::new(bus.clone(), clock.clone(), forwarder.clone(), evidence.clone()),
             in_flight: in_flight.semaphore(),
             recent: RecentEvents::default(),
             feed: view.feed(),
@@ -239,6 +257,7 @@ impl Relay {
         );
         essential("the limit of deliveries in flight", until_end(Box::pin(in_flight.follow())));
         essential("the connections", until_end(Box::pin(forwarder.follow(config.clone()))));
+        essential("the retention of evidence", until_end(Box::pin(evidence.clone().retain(clock.clone()))));
         essential(
             "the retention of the status view",
             until_end(Box::pin(retain(view.clone(), clock, config))),
@@ -268,6 +287,7 @@ impl Relay {
         if tokio::time::timeout(STOP_TIMEOUT, all).await.is_err() {
             tasks.shutdown().await;
         }
+        let _ = tokio::time::timeout(STOP_TIMEOUT, evidence.written()).await;
         if let Err(error) = view.close().await {
             tracing::warn!(%error, "status view close failed");
         }
@@ -284,7 +304,7 @@ async fn retain(view: view::View, clock: Clock, config: watch::Receiver<Arc<Conf
         let retention = config.borrow().retention;
         // Rows are kept at most a hundredth longer than the retention.
         clock.sleep((retention / 100).clamp(Duration::from_secs(1), Duration::from_secs(600))).await;
-        if let Err(error) = view.expire(before(clock.now(), retention)).await {
+        if let Err(error) = view.expire(clock.now(), retention).await {
             tracing::warn!(%error, "status view cleanup failed");
         }
     }

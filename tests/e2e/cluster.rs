@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 use talaria_proto::v1::{
     CancelDeliveryRequest, ControlAction, ControlKind, Delivery, DeliveryFilter, DeliveryState as State,
-    Event, ExplainRequest, GetDeliveryRequest, GetEventRequest, GetReplayJobRequest, GetSummaryRequest,
-    ListControlActionsRequest, ListDeliveriesRequest, ListEventsRequest, ListIdsRequest,
+    Event, ExplainRequest, GetDeliveryRequest, GetEventRequest, GetReplayJobRequest, GetSeriesRequest,
+    GetSummaryRequest, ListControlActionsRequest, ListDeliveriesRequest, ListEventsRequest, ListIdsRequest,
     ListQuarantinedRequest, ListReplayJobsRequest, ListUnmatchedRequest, PauseRequest,
     ReplayDeliveriesRequest, ReplayDeliveryRequest, ReplayFilter, ReplayJob, ReplayJobState, ResumeRequest,
     UnmatchedEvent, WatchDeliveriesRequest, WatchDeliveriesResponse, WatchKind, explain_request::Subject,
@@ -23,12 +23,12 @@ use tonic::{Code, Streaming};
 /// So many tenants that both relays own some.
 const TENANTS: usize = 12;
 
-fn name(tenant: usize) -> String {
+pub(crate) fn name(tenant: usize) -> String {
     format!("tenant-{tenant}")
 }
 
 /// Two relays that share the partitions, with a route for each tenant.
-async fn two_relays(sink: &Sink, keys: &str) -> [Stack; 2] {
+pub(crate) async fn two_relays(sink: &Sink, keys: &str) -> [Stack; 2] {
     let prefix = format!("cluster-{:016x}", rand::random::<u64>());
     let server = nats::shared().await;
     let start = async || {
@@ -123,6 +123,13 @@ async fn lists_and_sums_are_the_same_at_every_relay_and_pages_go_on_at_any() {
         assert_eq!(status.get_event(unknown).await.unwrap_err().code(), Code::NotFound);
         let sums = status.get_summary(GetSummaryRequest::default()).await.unwrap().into_inner();
         assert!(!sums.incomplete && sums.routes.len() == TENANTS && sums.tenants.len() == TENANTS);
+        let by_route = GetSeriesRequest { by_route: true, ..GetSeriesRequest::default() };
+        let by_route = status.get_series(by_route).await.unwrap().into_inner();
+        let together = status.get_series(GetSeriesRequest::default()).await.unwrap().into_inner();
+        assert!(!by_route.incomplete && by_route.series.len() == 2 * TENANTS, "tenants and routes");
+        let total = together.series[0].total.unwrap();
+        let latency = total.delivery_latency.unwrap();
+        assert_eq!((total.events, total.delivered, latency.samples), (36, 36, 36), "of both relays");
         let subject = Some(Subject::JobId("three".into()));
         let request = ExplainRequest { subject, tenant: String::new() };
         let explained = relay.control().await.explain(request).await.unwrap().into_inner();
@@ -130,7 +137,8 @@ async fn lists_and_sums_are_the_same_at_every_relay_and_pages_go_on_at_any() {
         let order = |event: &Event| event.id.clone();
         let explained: Vec<_> =
             explained.explanations.iter().map(|it| it.event.as_ref().map(order)).collect();
-        answers.push((of_one.deliveries, events.events, sums.routes, sums.tenants, explained));
+        let series = (by_route.series, together.series);
+        answers.push((of_one.deliveries, events.events, sums.routes, sums.tenants, explained, series));
     }
     assert_eq!(answers[0], answers[1]);
 }

@@ -7,6 +7,7 @@
 //! - [`pace`]: how fast a route's backlog goes out.
 //! - [`exactness`]: our rendering and filtering beside the real Hermes' own.
 //! - [`status`]: the gRPC services.
+//! - [`series`]: counts over time.
 //! - [`json`]: JSON over HTTP.
 //! - [`console`]: the console's pages, in a real browser.
 //! - [`jobs`]: jobs at OpenRouter, from submit to end.
@@ -17,6 +18,7 @@
 //! - [`terminal`]: output on a terminal.
 //! - [`doctor`]: `talaria doctor`, without and with faults.
 //! - [`explain`]: `talaria explain`.
+//! - [`evidence`]: `talaria status --evidence`.
 //! - [`refusals`]: refusals of the ingress in the status, the log and the metrics.
 //! - [`reload`]: configurations that change while a process runs.
 //! - [`running`]: retention, draining, restarts with another configuration.
@@ -67,6 +69,7 @@ mod control;
 mod docs;
 mod doctor;
 mod errors;
+mod evidence;
 mod exactness;
 mod explain;
 mod fleet;
@@ -86,6 +89,7 @@ mod promises;
 mod refusals;
 mod reload;
 mod running;
+mod series;
 mod signing;
 mod silence;
 mod status;

@@ -341,7 +341,8 @@ async fn promise_7_no_secret_is_ever_printed() {
     openrouter.send_bytes(b"no event".to_vec()).await;
     OpenRouter::new(stack.ingress(), "acme", "a stranger's").try_send("job", "completed").await;
     stack.finished(&event, "r").await;
-    stack.delivery_when(&event, "refuses", |delivery| delivery.attempts == 1).await;
+    let refused = stack.delivery_when(&event, "refuses", |delivery| delivery.attempts == 1).await;
+    let refused = refused.delivery.unwrap().id;
 
     let mut printed = vec![stack.admin_get("/metrics").await.1, stack.admin_get("/readyz").await.1];
     let relay = stack.relay();
@@ -351,6 +352,7 @@ async fn promise_7_no_secret_is_ever_printed() {
         &["check", "--json"],
         &["status", "--relay", &relay, "--json"],
         &["status", "--relay", &relay, "--payload", &event],
+        &["status", "--relay", &relay, "--evidence", &refused],
         &["status", "--relay", &relay, "--quarantined", "--payload"],
         &["hermes", "acme/r"],
         &["render", "acme/r"],

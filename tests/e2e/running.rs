@@ -249,7 +249,7 @@ async fn the_data_directory_is_its_users_alone_and_is_mended_at_the_start() {
         (mode(&data), modes)
     };
     let are_private = |files: &BTreeMap<String, u32>| {
-        let expected = ["bus.db", "bus.db-wal", "lock", "relay-id", "view.db", "view.db-wal"];
+        let expected = ["bus.db", "bus.db-wal", "evidence.db", "lock", "relay-id", "view.db", "view.db-wal"];
         expected.iter().all(|name| files.contains_key(*name)) && files.values().all(|mode| *mode == 0o600)
     };
     let (directory, files) = modes();

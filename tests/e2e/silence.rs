@@ -19,8 +19,9 @@ const JOB: &str = "job_aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
 #[test]
 fn commands_give_up_a_silent_relay_and_warn_of_unknown_outcomes() {
     let url = silent();
-    let asks: [&[&str]; 8] = [
+    let asks: [&[&str]; 9] = [
         &["status"],
+        &["stats"],
         &["explain", "job-1"],
         &["replays"],
         &["actions"],

@@ -92,6 +92,7 @@ Examples:
   talaria status job_7            a job at OpenRouter: its ledger, its events and their deliveries
   talaria status evt_…            an event, with its deliveries
   talaria status dlv_…            a delivery, with its attempts
+  talaria status dlv_… --evidence each request as it went out, and its answer, without secrets
   talaria status --state parked --since 24h
   talaria status --routes         the state of each route, and what stops it
   talaria status --refused        refusals of the last hour, with reasons and advice
@@ -120,6 +121,12 @@ pub struct Status {
     /// Show payloads too
     #[arg(long)]
     pub payload: bool,
+    /// Show the requests and answers of a delivery's attempts, without secrets
+    #[arg(long, requires = "id", conflicts_with_all = ["payload", "quarantined", "refused", "unmatched", "routes"])]
+    pub evidence: bool,
+    /// Only of the attempt with this number
+    #[arg(long, value_name = "N", requires = "evidence", value_parser = clap::value_parser!(u32).range(1..))]
+    pub attempt: Option<u32>,
     #[command(flatten)]
     pub list: List,
     #[command(flatten)]

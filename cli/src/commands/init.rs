@@ -140,7 +140,7 @@ relay:
   grpc: 127.0.0.1:50051        # `talaria status` and `talaria watch` ask here
 
 console:
-  listen: 127.0.0.1:8090       # JSON over HTTP for curl and programs
+  listen: 127.0.0.1:8090       # pages for the browser, and JSON for programs
 
 admin:
   listen: 127.0.0.1:9090       # /healthz, /readyz and /metrics

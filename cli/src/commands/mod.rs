@@ -28,6 +28,7 @@ pub(crate) mod restore;
 pub(crate) mod resume;
 pub(crate) mod secrets;
 pub(crate) mod send;
+pub(crate) mod stats;
 pub(crate) mod status;
 pub(crate) mod stop_job;
 pub(crate) mod submit;

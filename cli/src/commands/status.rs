@@ -1,7 +1,8 @@
 //! `talaria status`: shows callbacks and their deliveries.
 //!
-//! - `job`: a job. `refused`, `routes`, `unmatched`: the lists of these options. `tables`: the others.
+//! - `job`: a job. `evidence`: requests and answers of a delivery. `refused`, `routes`, `unmatched`: the lists of these options. `tables`: the others.
 
+mod evidence;
 mod job;
 mod refused;
 mod routes;
@@ -48,6 +49,10 @@ pub(crate) async fn run(config: &Path, mut args: Status) -> Result<(), Failure> 
         Some(id) if id.starts_with("rpl_") => {
             Err(Failure::Usage(format!("{id} is a replay job; talaria replays {id} shows it")))
         }
+        Some(id) if args.evidence && id.starts_with("dlv_") => {
+            evidence::show(&mut relay, id, args.attempt, args.ask.json).await
+        }
+        _ if args.evidence => Err(Failure::Usage("--evidence needs a delivery (dlv_…)".to_owned())),
         Some(_) if args.payload => {
             Err(Failure::Usage("--payload needs an event (evt_…) or --quarantined".to_owned()))
         }

@@ -103,6 +103,12 @@ pub const CATALOGUE: &[Metric] = &[
     ),
     counter(Relay, "talaria_attempts_total", OUTCOME, "Requests to Hermes, by outcome"),
     histogram(Relay, "talaria_attempt_seconds", &[], "From a request to Hermes to its whole answer"),
+    counter(
+        Relay,
+        "talaria_evidence_dropped_total",
+        &[],
+        "Attempts whose evidence was not kept, because too many waited or the file could not be written",
+    ),
     counter(Relay, "talaria_deliveries_total", STATE, "Completed deliveries, by final state"),
     histogram(Relay, "talaria_delivery_seconds", &[], "From a callback to the final state of a delivery"),
     gauge(Relay, "talaria_deliveries_in_hand", &[], "Deliveries with an attempt under way"),

@@ -159,8 +159,10 @@ async fn replay_all(visitor: &Visitor, fields: &Fields, reason: String) -> Resul
         }
         None => 0,
     };
+    let filter = deliveries::replay_filter(fields)?;
+    let no_state = filter.states.is_empty();
     let request = ReplayDeliveriesRequest {
-        filter: Some(deliveries::replay_filter(fields)?),
+        filter: Some(filter),
         requested_by: REQUESTED_BY.to_owned(),
         reason,
         rate_per_minute,
@@ -186,6 +188,7 @@ async fn replay_all(visitor: &Visitor, fields: &Fields, reason: String) -> Resul
             dt { "Can be replayed" } dd { strong { (parts::count(answer.replayable)) } }
             @if answer.event_not_kept > 0 { dt { "Event not kept any more" } dd { (parts::count(answer.event_not_kept)) } }
             @if answer.route_not_configured > 0 { dt { "Route not configured" } dd { (parts::count(answer.route_not_configured)) } }
+            @if no_state { dt { "state" } dd { "parked, because none is chosen" } }
             @for (name, value) in &hidden { dt { (name) } dd { (parts::text(value)) } }
         }
         @if answer.replayable > 0 {

@@ -1,4 +1,4 @@
-//! The configuration in force, and what is wrong with the file.
+//! The configuration in force, and the problems of a file that is not.
 
 use super::{
     frame::Page,
@@ -47,7 +47,7 @@ pub(super) async fn page(visitor: &Visitor) -> Result<Page, Fault> {
     Ok(Page::new("Configuration", "/configuration", main))
 }
 
-/// What is of the process, and of no tenant.
+/// Settings of the process, and of no tenant.
 fn process(config: &Config) -> Markup {
     let bus = match &config.bus {
         BusKind::Embedded => "embedded, in data_dir",
@@ -96,7 +96,7 @@ fn tenants(visitor: &Visitor) -> Markup {
 fn shown(problem: &ConfigurationProblem) -> Markup {
     html! {
         @if problem.line > 0 { "line " (problem.line) ", column " (problem.column) ": " }
-        (parts::text(&problem.what))
-        @if !problem.help.is_empty() { p.hint { (parts::text(&problem.help)) } }
+        (parts::sentence(&problem.what))
+        @if !problem.help.is_empty() { p.hint { (parts::sentence(&problem.help)) } }
     }
 }

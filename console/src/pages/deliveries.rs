@@ -183,13 +183,13 @@ pub(super) enum Columns {
 pub(super) fn table(deliveries: &[Delivery], columns: Columns) -> Markup {
     let mut heads = match columns {
         Columns::All | Columns::Selected => {
-            vec!["Delivery", "Received", "State", "Route", "Type", "Job", "Attempts", "Why"]
+            vec!["Delivery", "Received", "State", "Route", "Type and job", "#Tries", "Why"]
         }
-        Columns::OfRoute => vec!["Delivery", "Received", "State", "Type", "Job", "Attempts", "Why"],
-        Columns::Waiting => vec!["Delivery", "Received", "Next attempt", "Type", "Job", "Attempts", "Why"],
+        Columns::OfRoute => vec!["Delivery", "Received", "State", "Type and job", "#Tries", "Why"],
+        Columns::Waiting => vec!["Delivery", "Received", "Next attempt", "Type and job", "#Tries", "Why"],
     };
     if columns == Columns::Selected {
-        heads.insert(0, "Select");
+        heads.insert(0, parts::SELECT);
     }
     let rows: Vec<Markup> = deliveries.iter().map(|delivery| row(delivery, columns)).collect();
     parts::table("Deliveries", &heads, &rows, "There is no such delivery.")
@@ -206,10 +206,9 @@ fn row(delivery: &Delivery, columns: Columns) -> Markup {
         @if matches!(columns, Columns::All | Columns::Selected) {
             td { a href={ "/routes/" (delivery.tenant) "/" (delivery.route) } { (delivery.tenant) "/" (delivery.route) } }
         }
-        td { (parts::text(&delivery.event_type)) }
-        td.clip title=(delivery.job_id) { (parts::text(&delivery.job_id)) }
+        td.clip title=(delivery.job_id) { (parts::text(&delivery.event_type)) br; span.none { (parts::text(&delivery.job_id)) } }
         td.number { (delivery.attempts) }
-        td.wide { (parts::text(&delivery.reason)) }
+        td.wide { (parts::sentence(&delivery.reason)) }
     }
 }
 

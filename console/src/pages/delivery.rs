@@ -23,7 +23,7 @@ pub(super) async fn page(visitor: &Visitor, id: &str) -> Result<Page, Fault> {
     let main = html! {
         h1 { "Delivery " (parts::whole_id(&delivery.id)) }
         div data-live id="delivery" {
-            p.headline { (parts::state(delivery.state())) " " (parts::text(&delivery.reason)) }
+            p.headline { (parts::state(delivery.state())) " " (parts::sentence(&delivery.reason)) }
             (pairs(&delivery, explanation.as_ref()))
             @if let Some(route) = explanation.as_ref().and_then(|explanation| explanation.routes.first()) { (next(route)) }
             @if visitor.controls() { (controls(&delivery, &here)) }
@@ -55,15 +55,15 @@ fn next(route: &RouteExplanation) -> Markup {
     html! {
         section.next aria-label="What happens next" {
             @if !route.next.is_empty() {
-                p { strong { "Next: " } (parts::text(&route.next)) @if route.next_at.is_some() { " (" (parts::time(route.next_at.as_ref())) ")" } }
+                p { strong { "Next: " } (parts::sentence(&route.next)) @if route.next_at.is_some() { " (" (parts::time(route.next_at.as_ref())) ")" } }
             }
             @if !route.held_because.is_empty() {
                 p {
-                    strong { "The route is held: " } (parts::text(&route.held_because))
+                    strong { "The route is held: " } (parts::sentence(&route.held_because))
                     @if route.held_until.is_some() { ", until " (parts::time(route.held_until.as_ref())) }
                 }
             }
-            p.hint { (parts::text(&route.why)) @if !route.difference.is_empty() { " " (parts::text(&route.difference)) } }
+            p.hint { (parts::sentence(&route.why)) @if !route.difference.is_empty() { " " (parts::sentence(&route.difference)) } }
         }
     }
 }
@@ -85,8 +85,9 @@ fn controls(delivery: &Delivery, here: &str) -> Markup {
 
 /// Attempts and actions by time, and where they led.
 fn timeline(delivery: &Delivery, attempts: &[Attempt], actions: &[ControlAction]) -> Markup {
-    let attempts =
-        attempts.iter().map(|attempt| (from_proto(attempt.started_at.as_ref()), shown_attempt(attempt)));
+    let attempts = attempts
+        .iter()
+        .map(|attempt| (from_proto(attempt.started_at.as_ref()), shown_attempt(&delivery.id, attempt)));
     let actions = actions.iter().map(|action| (from_proto(action.at.as_ref()), shown_action(action)));
     let mut all: Vec<_> = attempts.chain(actions).collect();
     // Stable, so that what has the same time stays in its order.
@@ -95,26 +96,25 @@ fn timeline(delivery: &Delivery, attempts: &[Attempt], actions: &[ControlAction]
         ol.timeline {
             li { (parts::time(delivery.received_at.as_ref())) div { "The callback was verified, and the delivery planned." } }
             @for (_, shown) in all { li { (shown) } }
-            li { (parts::time(delivery.updated_at.as_ref())) div { (parts::state(delivery.state())) " " (parts::text(&delivery.reason)) } }
+            li { (parts::time(delivery.updated_at.as_ref())) div { (parts::state(delivery.state())) " " (parts::sentence(&delivery.reason)) } }
         }
     }
 }
 
-fn shown_attempt(attempt: &Attempt) -> Markup {
+fn shown_attempt(delivery: &str, attempt: &Attempt) -> Markup {
     html! {
         (parts::time(attempt.started_at.as_ref()))
         div {
             p {
-                strong { "Attempt " (attempt.number) } " "
+                a href={ "/deliveries/" (delivery) "/attempts/" (attempt.number) } { strong { "Attempt " (attempt.number) } } " "
                 (outcome(attempt.outcome()))
                 @if let Some(status) = attempt.http_status { " HTTP " (status) }
-                ": " (parts::text(&attempt.detail))
+                ": " (parts::sentence(&attempt.detail))
                 @if !attempt.counted { span.none { " (not counted)" } }
             }
             @if let Some(timings) = &attempt.timings { (waterfall(timings)) }
             @for note in &attempt.guarded { p.hint { "Guard: " (parts::text(note)) } }
             @for token in &attempt.unfilled { p.hint { "The token {" (parts::text(token)) "} had no value, and stayed as it is written." } }
-            p.hint { "Sent as " code data-copy=(attempt.idempotency_key) { (parts::text(&attempt.idempotency_key)) } }
         }
     }
 }

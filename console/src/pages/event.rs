@@ -52,7 +52,7 @@ fn pairs(event: &Event) -> Markup {
             @if let Some(cost) = event.cost_micros { dt { "Cost" } dd { (dollars(cost)) } }
             @for url in &event.unsigned_urls { dt { "File" } dd { code { (parts::text(url)) } } }
             @if event.idempotency_key.is_some() && !event.idempotency_key_matches {
-                dt { "Idempotency key" } dd { (parts::text(event.idempotency_key.as_deref().unwrap_or_default())) " does not belong to this job" }
+                dt { "Idempotency key" } dd { (parts::or_none(event.idempotency_key.as_deref().unwrap_or_default())) " is not that of this job" }
             }
         }
     }
@@ -63,8 +63,8 @@ fn routes(visitor: &Visitor, event: &Event, explanation: &Explanation, here: &st
     let rows: Vec<Markup> = explanation.routes.iter().map(|route| row(visitor, event, route, here)).collect();
     html! {
         h2 { "Routes" }
-        p { (parts::text(&explanation.summary)) }
-        (parts::table("Routes", &["Route", "Takes it", "Delivery", "State", "Why", "Next", ""], &rows, "The tenant has no route."))
+        p { (parts::sentence(&explanation.summary)) }
+        (parts::table("Routes", &["Route", "Takes it", "Delivery", "State", "Why", "Next", "Action"], &rows, "The tenant has no route."))
     }
 }
 
@@ -81,8 +81,8 @@ fn row(visitor: &Visitor, event: &Event, route: &RouteExplanation, here: &str) -
         td { (takes) }
         td { @if let Some(delivery) = &route.delivery { (parts::id("deliveries", &delivery.id)) } @else { span.none { "–" } } }
         td { @if let Some(delivery) = &route.delivery { (parts::state(delivery.state())) } }
-        td.wide { (parts::text(&route.why)) @if !route.difference.is_empty() { p { (parts::text(&route.difference)) } } }
-        td.wide { (parts::text(&route.next)) @if route.next_at.is_some() { " " (parts::time(route.next_at.as_ref())) } }
+        td.wide { (parts::sentence(&route.why)) @if !route.difference.is_empty() { p { (parts::sentence(&route.difference)) } } }
+        td.wide { (parts::sentence(&route.next)) @if route.next_at.is_some() { " " (parts::time(route.next_at.as_ref())) } }
         td {
             @if visitor.controls() && route.delivery.is_none() && route.matches() == RouteMatch::Yes {
                 (parts::button("/act/replay", "Deliver", &hand_over, here))

@@ -59,7 +59,7 @@ pub(super) fn fault(fault: &Fault, visitor: Option<&Visitor>) -> Response<Body> 
     let status = fault.status();
     let main = html! {
         h1 { (status.canonical_reason().unwrap_or("Not answered")) }
-        p.fault role="alert" { (super::parts::text(&fault.message)) }
+        p.fault role="alert" { (super::parts::sentence(&fault.message)) }
         p { a href="/" { "To the overview" } }
     };
     let mut answer = html(status, &document("Not answered", "", visitor, None, &main), None);

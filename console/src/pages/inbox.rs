@@ -124,7 +124,7 @@ fn unmatched(visitor: &Visitor, events: &[UnmatchedEvent]) -> Markup {
             visitor.config.tenants.get(&event.tenant).into_iter().flat_map(|tenant| tenant.routes.keys());
         html! {
             (event_cells(&event))
-            td.wide { (parts::text(&unmatched.why)) }
+            td.wide { (parts::sentence(&unmatched.why)) }
             td {
                 @if visitor.controls() {
                     form.row method="post" action="/act/replay" {
@@ -138,7 +138,7 @@ fn unmatched(visitor: &Visitor, events: &[UnmatchedEvent]) -> Markup {
         }
     };
     let rows: Vec<Markup> = events.iter().map(row).collect();
-    let heads = ["Event", "Received", "Tenant", "Type", "Job", "Model", "Why no route took it", ""];
+    let heads = ["Event", "Received", "Tenant", "Type", "Job", "Model", "Why no route took it", "Action"];
     parts::table("Unmatched events", &heads, &rows, "Every event was taken by a route.")
 }
 
@@ -152,7 +152,7 @@ fn quarantined(callbacks: &[QuarantinedCallback]) -> Markup {
                 dl.pairs {
                     dt { "Tenant" } dd { (callback.tenant) }
                     dt { "Received" } dd { (parts::time(callback.received_at.as_ref())) }
-                    dt { "Why" } dd { (parts::text(&callback.reason)) }
+                    dt { "Why" } dd { (parts::sentence(&callback.reason)) }
                 }
                 (tree::payload(&callback.payload))
             }
@@ -170,11 +170,11 @@ fn refused(refusals: &[Refusal]) -> Markup {
             td { (parts::or_none(&refusal.client)) }
             td.clip title=(refusal.path) { (parts::or_none(&refusal.path)) }
             td.number { @if refusal.answered > 0 { (refusal.answered) } @else { span.none { "–" } } }
-            td.wide { (parts::text(&refusal.hint)) }
+            td.wide { (parts::sentence(&refusal.hint)) }
         }
     };
     let rows: Vec<Markup> = refusals.iter().map(row).collect();
-    let heads = ["Tenant", "Reason", "How many", "Last", "From", "Path", "Answered", "What to do"];
+    let heads = ["Tenant", "Reason", "#How many", "Last", "From", "Path", "#Answered", "What to do"];
     html! {
         p.hint { "Of the last hour, as the ingresses that run now counted it. Refused callbacks are not stored." }
         (parts::table("Refused callbacks", &heads, &rows, "Nothing was refused in the last hour."))

@@ -60,7 +60,7 @@ pub(super) async fn page(visitor: &Visitor, fields: &Fields) -> Result<Page, Fau
     }).collect();
     let tenants = visitor.config.tenants.keys().map(String::as_str).filter(|name| visitor.sees(name));
     let rows: Vec<Markup> = answer.jobs.iter().map(row).collect();
-    let heads = ["Job", "Created", "State", "Tenant", "Model", "Cost", "By", "Why"];
+    let heads = ["Job", "Created", "State", "Tenant", "Model", "#Cost", "By", "Why"];
     let main = html! {
         h1 { "Jobs" }
         form.filter method="get" action="/jobs" role="search" aria-label="Filter" {
@@ -75,7 +75,7 @@ pub(super) async fn page(visitor: &Visitor, fields: &Fields) -> Result<Page, Fau
         (pager("/jobs", fields, FILTERS, &answer.next_page_token))
         h2 { "Costs" }
         p.hint { "By day in UTC, as OpenRouter said them with the events." }
-        (parts::table("Costs", &["Day", "Events", "Cost"], &days, "No event said a cost."))
+        (parts::table("Costs", &["Day", "#Events", "#Cost"], &days, "No event said a cost."))
     };
     Ok(Page::new("Jobs", "/jobs", main))
 }
@@ -89,7 +89,7 @@ fn row(job: &Job) -> Markup {
         td { (parts::or_none(&job.model)) }
         td.number { (cost(job)) }
         td { (parts::text(&talaria_relay::who(&job.requested_by, &job.token_name))) }
-        td.wide { (parts::text(&job.reason)) }
+        td.wide { (parts::sentence(&job.reason)) }
     }
 }
 

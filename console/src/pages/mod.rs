@@ -7,7 +7,7 @@
 //!
 //! - [`visitor`]: who looks, and the services as they may use them. [`session`]: log-in, and notes from one page to the next.
 //! - [`frame`]: what every page has, and its headers. [`parts`]: times, ids, states. [`tree`]: payloads. [`waterfall`]: the parts of an
-//!   attempt's time. [`assets`]: the style sheet and the script.
+//!   attempt's time. [`chart`]: counts over time. [`assets`]: the style sheet and the script.
 //! - [`live`]: a page again and again, while it is looked at.
 //! - [`act`]: what buttons do. [`form`]: fields of requests.
 //! - Every other module is a page.
@@ -15,6 +15,8 @@
 mod act;
 mod actions;
 mod assets;
+mod attempt;
+mod chart;
 mod configuration;
 mod deliveries;
 mod delivery;
@@ -169,6 +171,7 @@ async fn page(visitor: &Visitor, path: &str, fields: &Fields) -> Result<Shown, F
         ["inbox"] => inbox::page(visitor, fields).await?.into(),
         ["deliveries"] => deliveries::page(visitor, fields).await?.into(),
         ["deliveries", id] => delivery::page(visitor, id).await?.into(),
+        ["deliveries", id, "attempts", number] => attempt::page(visitor, id, number).await?.into(),
         ["events", id] => event::page(visitor, id).await?.into(),
         ["jobs"] => jobs::page(visitor, fields).await?.into(),
         ["jobs", id] => job::page(visitor, id).await?.into(),

@@ -1,6 +1,7 @@
 //! How everything does.
 
 use super::{
+    chart::Day,
     frame::Page,
     parts::{self, badge, count},
     routes,
@@ -44,6 +45,7 @@ pub(super) async fn page(visitor: &Visitor) -> Result<Page, Fault> {
     let waiting: u64 = summary.routes.iter().map(|route| route.backlog).sum();
     let parked = sum(&summary.routes, DeliveryState::Parked) + sum(&summary.routes, DeliveryState::Ambiguous);
     let running = jobs.jobs.len() as u64;
+    let day = Day::of_routes(visitor).await;
     let main = html! {
         h1 { "Overview" }
         div data-live id="overview" {
@@ -52,6 +54,7 @@ pub(super) async fn page(visitor: &Visitor) -> Result<Page, Fault> {
             ul.tiles {
                 (tile("/deliveries?state=waiting", "Waiting", &count(waiting), ""))
                 (tile("/deliveries?state=parked&state=ambiguous", "Parked", &count(parked), if parked > 0 { "bad" } else { "" }))
+                (tile("/deliveries?state=delivered&since=24h", "Delivered, 24 h", &count(day.total(|point| point.delivered)), ""))
                 (tile("/inbox?show=unmatched", "Unmatched", &count(unmatched), ""))
                 (tile("/inbox?show=refused", "Refused, last hour", &count(refused), if refused > 0 { "warn" } else { "" }))
                 (tile("/inbox?show=quarantined", "Quarantined", &count(quarantined), if quarantined > 0 { "warn" } else { "" }))
@@ -59,7 +62,7 @@ pub(super) async fn page(visitor: &Visitor) -> Result<Page, Fault> {
                 (tile("/jobs", "Cost today (UTC)", &html! { (dollars(cost)) }, ""))
             }
             h2 { "Routes" }
-            (routes::table(&summary.routes, visitor))
+            (routes::table(&summary.routes, visitor, &day))
             @if summary.view_behind > 1000 {
                 p.warning role="status" {
                     "What happened last is missing in the sums: the view is " (count(summary.view_behind)) " commits behind."
@@ -78,7 +81,7 @@ fn tile(href: &str, name: &str, value: &Markup, kind: &str) -> Markup {
     html! { li { a href=(href) class=(kind) { span.name { (name) } " " strong { (value) } } } }
 }
 
-/// What is wrong with the configuration, if anything is.
+/// Problems of the configuration.
 fn configuration(summary: &GetSummaryResponse) -> Markup {
     let Some(configuration) = &summary.configuration else { return html! {} };
     html! {

@@ -18,6 +18,15 @@ pub(super) fn text(text: &str) -> Markup {
     html! { (one_line(text)) }
 }
 
+/// A sentence of the relay's, with its `commands` as code.
+pub(super) fn sentence(sentence: &str) -> Markup {
+    html! {
+        @for (at, part) in sentence.split('`').enumerate() {
+            @if at % 2 == 0 { (one_line(part)) } @else { code { (one_line(part)) } }
+        }
+    }
+}
+
 /// Untrusted text with its lines.
 pub(super) fn lines(text: &str) -> Markup {
     html! { (visible(text)) }
@@ -89,7 +98,10 @@ pub(super) fn badge(kind: &str, name: &str) -> Markup {
     html! { span class={ "badge " (kind) } { (name) } }
 }
 
-/// A table that scrolls by itself where it is wider than the page. The rows are the script's `j` and `k`.
+/// The head of boxes that select rows, which says nothing to those who see them.
+pub(super) const SELECT: &str = "Select";
+
+/// A table that scrolls by itself where it is wider than the page. A head that begins with `#` is that of numbers.
 pub(super) fn table(name: &str, heads: &[&str], rows: &[Markup], empty: &str) -> Markup {
     if rows.is_empty() {
         return html! { p.empty { (empty) } };
@@ -97,7 +109,17 @@ pub(super) fn table(name: &str, heads: &[&str], rows: &[Markup], empty: &str) ->
     html! {
         div.scroll role="region" aria-label=(name) tabindex="0" {
             table {
-                thead { tr { @for head in heads { th scope="col" { (head) } } } }
+                thead {
+                    tr {
+                        @for head in heads {
+                            @match head.strip_prefix('#') {
+                                Some(head) => { th.number scope="col" { (head) } },
+                                None if *head == SELECT => { th scope="col" { span.unseen { (head) } } },
+                                None => { th scope="col" { (head) } },
+                            }
+                        }
+                    }
+                }
                 tbody { @for row in rows { tr { (row) } } }
             }
         }

@@ -19,7 +19,7 @@ pub(super) async fn page(visitor: &Visitor) -> Result<Page, Fault> {
                 @if answer.unowned.is_empty() { (badge("good", "ALL OWNED")) " Each of the " (count(answer.partitions.into())) " partitions has an owner." }
                 @else { (badge("bad", "NOT OWNED")) " Partitions without an owner: " (numbers(&answer.unowned)) }
             }
-            (parts::table("Relays", &["Relay", "Partitions", "How many"], &rows, "No relay is known."))
+            (parts::table("Relays", &["Relay", "Partitions", "#How many"], &rows, "No relay is known."))
         }
         p.hint { "Everything of a tenant belongs to one partition, and the relay that owns it decides and sends for it." }
     };

@@ -16,7 +16,7 @@ pub(super) async fn page(visitor: &Visitor, fields: &Fields) -> Result<Page, Fau
     let request = ListReplayJobsRequest { page_size: PAGE_SIZE, page_token: fields.text("page").to_owned() };
     let answer = visitor.control().list_replay_jobs(request).await?.into_inner();
     let rows: Vec<Markup> = answer.jobs.iter().map(|job| row(visitor, job)).collect();
-    let heads = ["Replay", "Began", "State", "Progress", "Which", "By", "A minute", ""];
+    let heads = ["Replay", "Began", "State", "Progress", "Which", "By", "#A minute", "Action"];
     let main = html! {
         h1 { "Replays" }
         p.hint { "A replay of many is begun on the " a href="/deliveries?state=parked" { "list of deliveries" } ": filter, and replay all that match." }
@@ -45,7 +45,7 @@ fn row(visitor: &Visitor, job: &ReplayJob) -> Markup {
             " " (count(done)) " of " (count(job.matched))
             @if job.skipped > 0 { ", " (count(job.skipped)) " passed over" }
         }
-        td.wide { (which(job.filter.as_ref())) @if !job.reason.is_empty() { p { (parts::text(&job.reason)) } } }
+        td.wide { (which(job.filter.as_ref())) @if !job.reason.is_empty() { p { (parts::sentence(&job.reason)) } } }
         td { (parts::text(&talaria_relay::who(&job.requested_by, &job.token_name))) }
         td.number { (job.rate_per_minute) }
         td {

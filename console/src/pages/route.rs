@@ -1,6 +1,7 @@
 //! One route: what it does, what waits for it, and what can be done.
 
 use super::{
+    chart::Day,
     deliveries,
     form::Fields,
     frame::Page,
@@ -67,6 +68,7 @@ pub(super) async fn page(
         (Some(configured), Some(event)) => Some(preview(visitor, configured, event).await?),
         _ => None,
     };
+    let day = Day::of_route(visitor, tenant, name).await?;
     let here = format!("/routes/{tenant}/{name}");
     let main = html! {
         h1 { (tenant) "/" (name) }
@@ -75,6 +77,7 @@ pub(super) async fn page(
             p.headline { (routes::state(&route)) }
             (routes::why(&route))
             (sums(&route))
+            (day.bars(tenant, name))
         }
         @if visitor.controls() { (controls(&route, visitor, &here)) }
         @if let Some(configured) = configured { (settings(configured)) }
@@ -103,9 +106,8 @@ fn sums(route: &RouteSummary) -> Markup {
             @if let Some(latency) = latency {
                 dt { "From callback to delivered" }
                 dd {
-                    (parts::duration(latency.p50.as_ref())) " half, "
-                    (parts::duration(latency.p90.as_ref())) " of 90 %, "
-                    (parts::duration(latency.p99.as_ref())) " of 99 %, over the last " (count(latency.samples.into()))
+                    "p50 " (parts::duration(latency.p50.as_ref())) ", p90 " (parts::duration(latency.p90.as_ref()))
+                    ", p99 " (parts::duration(latency.p99.as_ref())) ", over the last " (count(latency.samples.into()))
                 }
             }
         }

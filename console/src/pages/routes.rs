@@ -1,6 +1,7 @@
 //! All routes.
 
 use super::{
+    chart::Day,
     frame::Page,
     parts::{self, badge, count},
     visitor::Visitor,
@@ -12,11 +13,12 @@ use talaria_proto::v1::{BreakerState, DeliveryState, GetSummaryRequest, RouteSum
 
 pub(super) async fn page(visitor: &Visitor) -> Result<Page, Fault> {
     let summary = visitor.status().get_summary(GetSummaryRequest::default()).await?.into_inner();
+    let day = Day::of_routes(visitor).await;
     let main = html! {
         h1 { "Routes" }
         div data-live id="routes" {
             (parts::incomplete(summary.incomplete))
-            (table(&summary.routes, visitor))
+            (table(&summary.routes, visitor, &day))
             @for tenant in summary.tenants.iter().filter(|tenant| tenant.pause.is_some()) {
                 p.warning { "The whole tenant " (tenant.tenant) " is paused. " (resume(visitor, &tenant.tenant, "", "/routes")) }
             }
@@ -34,7 +36,7 @@ pub(super) async fn page(visitor: &Visitor) -> Result<Page, Fault> {
 }
 
 /// Routes that had deliveries, and those that are configured and had none.
-pub(super) fn table(summaries: &[RouteSummary], visitor: &Visitor) -> Markup {
+pub(super) fn table(summaries: &[RouteSummary], visitor: &Visitor, day: &Day) -> Markup {
     let known: BTreeSet<(&str, &str)> =
         summaries.iter().map(|route| (route.tenant.as_str(), route.route.as_str())).collect();
     let unused = visitor.config.routes().map(|(tenant, route)| (tenant.name.as_str(), route.name.as_str()));
@@ -47,12 +49,13 @@ pub(super) fn table(summaries: &[RouteSummary], visitor: &Visitor) -> Markup {
     });
     let mut all: Vec<RouteSummary> = summaries.iter().cloned().chain(unused).collect();
     all.sort_by(|a, b| (&a.tenant, &a.route).cmp(&(&b.tenant, &b.route)));
-    let rows: Vec<Markup> = all.iter().map(row).collect();
-    let heads = ["Route", "State", "Waiting", "Oldest", "Delivered", "Parked", "p50", "p99", "Why"];
+    let rows: Vec<Markup> = all.iter().map(|route| row(route, day)).collect();
+    let heads =
+        ["Route", "State", "#Waiting", "Oldest", "#Delivered", "24 h", "#Parked", "#p50", "#p99", "Why"];
     parts::table("Routes", &heads, &rows, "No route is configured.")
 }
 
-fn row(route: &RouteSummary) -> Markup {
+fn row(route: &RouteSummary, day: &Day) -> Markup {
     let latency = route.delivery_latency.as_ref();
     let parked = in_state(route, DeliveryState::Parked) + in_state(route, DeliveryState::Ambiguous);
     html! {
@@ -61,6 +64,7 @@ fn row(route: &RouteSummary) -> Markup {
         td.number { (count(route.backlog)) }
         td { (parts::time(route.oldest_waiting_received_at.as_ref())) }
         td.number { (count(in_state(route, DeliveryState::Delivered))) }
+        td { (day.spark(&route.tenant, &route.route)) }
         td.number { (count(parked)) }
         td.number { (parts::duration(latency.and_then(|latency| latency.p50.as_ref()))) }
         td.number { (parts::duration(latency.and_then(|latency| latency.p99.as_ref()))) }
@@ -92,7 +96,7 @@ pub(super) fn state(route: &RouteSummary) -> Markup {
 /// Why a route does not send, and until when.
 pub(super) fn why(route: &RouteSummary) -> Markup {
     html! {
-        @if !route.down_because.is_empty() { p { (parts::text(&route.down_because)) } }
+        @if !route.down_because.is_empty() { p { (parts::sentence(&route.down_because)) } }
         @if let Some(pause) = &route.pause {
             p {
                 "Paused by " (parts::text(&talaria_relay::who(&pause.requested_by, &pause.token_name)))
@@ -103,7 +107,7 @@ pub(super) fn why(route: &RouteSummary) -> Markup {
         }
         @if !route.held_because.is_empty() {
             p {
-                (parts::text(&route.held_because))
+                (parts::sentence(&route.held_because))
                 @if let Some(until) = &route.held_until { "; probed at " (parts::time(Some(until))) }
             }
         }
@@ -129,7 +133,7 @@ pub(super) fn pause(tenant: &str, route: &str, back: &str) -> Markup {
             input type="hidden" name="back" value=(back);
             @if route.is_empty() { strong { (tenant) } }
             label for={ (id) "-for" } { "For" }
-            input id={ (id) "-for" } name="for" size="8" maxlength="20" placeholder="until resumed" list="durations";
+            input id={ (id) "-for" } name="for" size="13" maxlength="20" placeholder="until resumed" list="durations";
             label for={ (id) "-reason" } { "Why" }
             input id={ (id) "-reason" } name="reason" maxlength="500";
             button { "Pause" }

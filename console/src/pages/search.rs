@@ -10,12 +10,15 @@ use talaria_proto::v1::{
 /// Events of one job at OpenRouter.
 const MOST_EVENTS: u32 = 50;
 
+/// The list of such ids, and the question for them.
+type Kind = (&'static str, fn(String) -> BeginsWith);
+
 pub(super) async fn page(visitor: &Visitor, fields: &Fields) -> Result<Shown, Fault> {
     let wanted = fields.text("q").trim();
     if wanted.is_empty() {
         return Ok(Shown::Elsewhere("/".into()));
     }
-    let kinds: &[(&str, fn(String) -> BeginsWith)] = match wanted.split('_').next().unwrap_or_default() {
+    let kinds: &[Kind] = match wanted.split('_').next().unwrap_or_default() {
         "evt" => &[("events", BeginsWith::EventId)],
         "dlv" => &[("deliveries", BeginsWith::DeliveryId)],
         "rpl" => &[("replays", BeginsWith::ReplayJobId)],

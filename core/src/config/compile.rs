@@ -2,7 +2,11 @@
 
 use super::{
     Addresses, Admin, BusKind, Config, Missing, NAMES, Problem, Relay, Role, access, console, filesystem,
-    ingress, is_name, nats, path::below, problem::Problems, raw, telemetry, tenant, tunnel, value::exchanges,
+    ingress, is_name, nats,
+    path::below,
+    problem::Problems,
+    raw, telemetry, tenant, tunnel,
+    value::{evidence, exchanges},
 };
 use crate::{
     json::Value,
@@ -137,6 +141,7 @@ pub(super) fn config(
             tokens: access::tokens(c, &raw.relay.tokens, &names),
             drain: c.problems.duration(raw.relay.drain.as_ref(), "drain", 30 * SECOND, Duration::ZERO..=HOUR),
             in_flight: c.problems.or(raw.relay.in_flight.as_ref(), DEFAULT_IN_FLIGHT, |n| exchanges(*n)),
+            evidence: c.problems.or(raw.relay.evidence.as_ref(), Some(DAY), |text| evidence(text)),
         },
         console: console::compile(c, &raw.console),
         admin: Admin { listen: c.problems.listen(raw.admin.listen.as_ref(), "admin.listen", ADMIN_PORT) },

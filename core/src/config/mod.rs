@@ -122,6 +122,8 @@ pub struct Relay {
     pub drain: Duration,
     /// The most exchanges in flight of all routes, in one process.
     pub in_flight: usize,
+    /// How long the evidence of attempts is kept, and never longer than `retention`; `None` if none is written.
+    pub evidence: Option<Duration>,
 }
 
 /// The admin port, with health and metrics.

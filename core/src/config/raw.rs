@@ -73,6 +73,7 @@ pub(super) struct Relay {
     pub tokens: Vec<Token>,
     pub drain: Option<Spanned<String>>,
     pub in_flight: Option<Spanned<usize>>,
+    pub evidence: Option<Spanned<String>>,
 }
 
 #[derive(Deserialize, Default)]

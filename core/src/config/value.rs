@@ -4,9 +4,9 @@ use super::{EventPattern, Pace, problem::Fault};
 use crate::{
     hermes::template::Template,
     json::Value,
-    time::{HOUR, MINUTE, SECOND},
+    time::{DAY, HOUR, MINUTE, SECOND, parse_duration},
 };
-use std::ops::RangeInclusive;
+use std::{ops::RangeInclusive, time::Duration};
 use url::{Position, Url};
 
 /// The smallest limit for bytes of many bodies or messages together.
@@ -31,6 +31,18 @@ pub(super) fn length(text: &str, key: &str, range: RangeInclusive<u64>) -> Resul
 /// The limit of a relay's exchanges in flight.
 pub(super) fn exchanges(count: usize) -> Result<usize, Fault> {
     within(count, "in_flight", 1..=65_536)
+}
+
+/// How long evidence is kept.
+pub(super) fn evidence(text: &str) -> Result<Option<Duration>, Fault> {
+    let kept = parse_duration(text).filter(|kept| (SECOND..=30 * DAY).contains(kept));
+    match kept {
+        None if text != "off" => Err((
+            "not a time to keep evidence".into(),
+            "write a time from 1s to 30d, such as 24h, or off".into(),
+        )),
+        kept => Ok(kept),
+    }
 }
 
 pub(super) fn within(number: usize, key: &str, range: RangeInclusive<usize>) -> Result<usize, Fault> {
@@ -250,6 +262,16 @@ mod tests {
         }
         let (_, help) = bytes("0", "k", LEAST_BYTES..=MOST_BYTES).unwrap_err();
         assert!(help.starts_with("write 1MiB or more, "), "{help}");
+    }
+
+    #[test]
+    fn evidence_is_kept_for_a_time_or_not_at_all() {
+        assert_eq!(evidence("off").unwrap(), None);
+        assert_eq!(evidence("24h").unwrap(), Some(DAY));
+        for text in ["", "on", "0s", "500ms", "31d", "24"] {
+            let (what, help) = evidence(text).unwrap_err();
+            assert!(what == "not a time to keep evidence" && help.ends_with("or off"), "{text}");
+        }
     }
 
     #[test]

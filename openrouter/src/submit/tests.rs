@@ -188,7 +188,7 @@ proptest! {
         let cut_short = is_cut.then(|| CutShort::BrokenOff("reset".into()));
         let retry_after = seconds.map(Duration::from_secs);
         let body = body.into_bytes();
-        let exchange = Exchange::Answered(Answer { status, retry_after, location: None, body, cut_short });
+        let exchange = Exchange::Answered(Answer { status, retry_after, body, cut_short, ..Answer::default() });
         match read(&exchange, &Hidden { texts: vec!["abc"], prompt: "" }) {
             Try::Refused { again, .. } => {
                 prop_assert!(REFUSALS.contains(&status) || status == 503, "{status}");

@@ -15,16 +15,16 @@
 //!   needs a new id. After a 502 of a proxy the outcome is unknown, and the next attempt needs the same id.
 //! - 429 is about our pace and not about the delivery.
 
-use super::exchange::{Answer, CutShort, Exchange};
+use super::{
+    exchange::{Answer, CutShort, Exchange},
+    mask::HIDDEN,
+};
 use std::{borrow::Cow, time::Duration};
 use talaria_core::json::{Document, Value, parse, print::python_str};
 use talaria_proto::v1::AttemptOutcome;
 
 /// The longest part of an answer that is quoted, in characters.
 const LONGEST_QUOTE: usize = 200;
-
-/// Replaces a secret.
-const HIDDEN: &str = "(secret)";
 
 /// The length in bytes of the longest indivisible JSON token, `-Infinity` or an escape. In a text that was cut off, an error
 /// this close to the end may come from the cut.

@@ -5,6 +5,7 @@
 //! - [`admission`], of [`breaker`] and [`pace`]: whether a route's next request may go out, and otherwise when.
 //! - [`prepare`] and [`guard`]: the request; [`rotation`]: the secret that signs it.
 //! - [`exchange`]: a request and its answer; [`classify`]: the meaning of the answer.
+//! - [`evidence`]: what is kept of a request and its answer; [`mask`]: texts without secrets.
 //! - [`handshake`]: whether Hermes has a route's secret.
 //! - [`retry`]: the time of the next attempt after a failed one.
 //! - [`conclude`]: the result of a step, as a status and a record.
@@ -19,12 +20,14 @@ pub(crate) mod audit;
 pub(crate) mod breaker;
 pub(crate) mod classify;
 pub(crate) mod conclude;
+pub(crate) mod evidence;
 pub(crate) mod exchange;
 pub(crate) mod explain;
 pub(crate) mod fold;
 pub(crate) mod guard;
 pub(crate) mod handshake;
 pub(crate) mod job;
+pub(crate) mod mask;
 pub(crate) mod pace;
 pub(crate) mod pause;
 pub(crate) mod plan;

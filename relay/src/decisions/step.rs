@@ -6,19 +6,16 @@ use crate::decisions::{
     classify::{Context, classify},
     conclude::{self, Conclusion, Timing},
     exchange::Sent,
+    mask::secrets,
     retry::{is_too_old, too_old, within_age},
 };
 use jiff::Timestamp;
-use secrecy::ExposeSecret;
 use std::time::Duration;
 use talaria_core::{
     config::{Retry, Route},
     id::DeliveryId,
 };
 use talaria_proto::v1::DeliveryTask;
-
-/// In bytes. A shorter text is a word that an answer may contain by itself, such as `Bearer` or `prod`.
-const SHORTEST_SECRET: usize = 8;
 
 /// A delivery and its route.
 #[derive(Clone, Copy, Debug)]
@@ -118,13 +115,6 @@ pub(crate) fn after(
     let not_before = within_age(&route.retry, age_from, update.not_before);
     let timing = Timing { now, retry: &route.retry, random, not_before, age_from };
     (conclude::attempt(task, id, Some(sent), verdict, timing), update.change)
-}
-
-/// The secrets of a request. Each word of a header is one, because an answer to `Bearer TOKEN` may quote the token alone.
-fn secrets(route: &Route) -> impl Iterator<Item = &str> {
-    let headers = route.headers.iter().flat_map(|header| header.value.expose_secret().split(' '));
-    let secrets = route.secrets.iter().map(ExposeSecret::expose_secret);
-    secrets.chain(headers).filter(|secret| secret.len() >= SHORTEST_SECRET)
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! This relay's own part of every answer: the partitions that it owns, and its view.
 
 use super::error::Error;
-use crate::clock::Clock;
+use crate::{clock::Clock, evidence::Evidence};
 use crate::{
     partition::handle::{Owner, Owners},
     partition_set::PartitionSet,
@@ -34,6 +34,7 @@ pub(crate) struct Local {
     pub(super) view: View,
     pub(crate) clock: Clock,
     pub(crate) owners: Owners,
+    pub(super) evidence: Evidence,
     progress: Arc<Mutex<BTreeMap<Partition, ViewProgress>>>,
 }
 
@@ -51,8 +52,9 @@ impl Local {
         view: View,
         clock: Clock,
         owners: Owners,
+        evidence: Evidence,
     ) -> Self {
-        Self { config, bus, view, clock, owners, progress: Arc::default() }
+        Self { config, bus, view, clock, owners, evidence, progress: Arc::default() }
     }
 
     pub(crate) fn config(&self) -> Arc<Config> {

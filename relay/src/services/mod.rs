@@ -40,6 +40,7 @@ pub(crate) mod status;
 
 use crate::{
     clock::Clock,
+    evidence::Evidence,
     partition::handle::{Owners, Ownership},
     view::View,
 };
@@ -63,6 +64,7 @@ pub(crate) struct Parts {
     pub view: View,
     pub clock: Clock,
     pub owners: Owners,
+    pub evidence: Evidence,
     /// The partitions of the other relays.
     pub ownership: watch::Receiver<Arc<Ownership>>,
     /// Ends the watches, for which the server would wait.
@@ -81,8 +83,8 @@ pub(crate) struct Services {
 
 impl Services {
     pub(crate) fn new(parts: Parts) -> Self {
-        let Parts { config, config_status, bus, view, clock, owners, ownership, stop } = parts;
-        let operator = Operator::new(Local::new(config.clone(), bus, view, clock, owners));
+        let Parts { config, config_status, bus, view, clock, owners, evidence, ownership, stop } = parts;
+        let operator = Operator::new(Local::new(config.clone(), bus, view, clock, owners, evidence));
         let cluster = cluster::Cluster::new(operator.clone(), ownership);
         let refusals = Refusals::default();
         let status = StatusServer::new(cluster.clone(), config_status, refusals.clone(), stop.clone());

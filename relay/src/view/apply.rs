@@ -7,6 +7,7 @@
 mod counts;
 mod direct;
 mod row;
+mod series;
 
 use crate::view::schema::message;
 pub(super) use counts::Counts;
@@ -17,12 +18,16 @@ use jiff::Timestamp;
 use prost::Message as _;
 use row::Row;
 use rusqlite::{CachedStatement, Connection, OptionalExtension as _};
+use series::Series;
 use std::collections::{BTreeMap, HashMap, hash_map::Entry};
 use talaria_bus::{Committed, Partition};
 use talaria_core::id::{DeliveryId, EventId, RouteKey};
 use talaria_proto::{
     time::{from_proto, to_proto},
-    v1::{ControlKind, DeliveryRef, Event, EventCarried, EventPlanned, Record, record::What},
+    v1::{
+        Attempt, ControlKind, DeliveryRef, DeliveryStatus, Event, EventCarried, EventPlanned, Record,
+        record::What,
+    },
 };
 
 /// The result of a batch.
@@ -62,6 +67,7 @@ struct Batch<'a> {
     /// The lowest and the highest event of each span of time.
     spans: BTreeMap<i64, (u64, u64)>,
     counts: Counts,
+    series: Series<'a>,
     /// For encoded messages.
     buffer: Vec<u8>,
 }
@@ -101,6 +107,7 @@ impl<'a> Batch<'a> {
             deliveries: BTreeMap::new(),
             spans: BTreeMap::new(),
             counts: Counts::default(),
+            series: Series::default(),
             buffer: Vec::new(),
         })
     }
@@ -145,20 +152,15 @@ impl<'a> Batch<'a> {
                 Ok(())
             }
             Some(What::AttemptFinished(finished)) => {
-                if let Some(row) = self.row(seq, finished.delivery.as_ref(), at)? {
-                    row.started = None;
-                    finished.status.iter().for_each(|status| row.folded.apply(status, at));
-                    finished.attempt.iter().for_each(|attempt| Attempts::push(&mut row.attempts, attempt));
-                }
-                Ok(())
+                let (status, attempt) = (finished.status.as_ref(), finished.attempt.as_ref());
+                self.moved(seq, finished.delivery.as_ref(), at, status, attempt)
             }
             Some(What::DeliveryMoved(moved)) => {
-                if let Some(row) = self.row(seq, moved.delivery.as_ref(), at)? {
-                    row.started = None;
-                    moved.status.iter().for_each(|status| row.folded.apply(status, at));
-                    if moved.action.as_ref().is_some_and(|action| action.kind() == ControlKind::Replayed) {
-                        row.folded.delivery.replayed_at = Some(to_proto(at));
-                    }
+                self.moved(seq, moved.delivery.as_ref(), at, moved.status.as_ref(), None)?;
+                if moved.action.as_ref().is_some_and(|action| action.kind() == ControlKind::Replayed)
+                    && let Some(row) = self.row(seq, moved.delivery.as_ref(), at)?
+                {
+                    row.folded.delivery.replayed_at = Some(to_proto(at));
                 }
                 moved.action.iter().try_for_each(|action| self.acted(seq, action, at))
             }
@@ -177,12 +179,44 @@ impl<'a> Batch<'a> {
         }
     }
 
+    /// A delivery got another status, by an attempt or without one.
+    fn moved(
+        &mut self,
+        seq: u64,
+        named: Option<&'a DeliveryRef>,
+        at: Timestamp,
+        status: Option<&DeliveryStatus>,
+        attempt: Option<&Attempt>,
+    ) -> rusqlite::Result<()> {
+        let Some(row) = self.row(seq, named, at)? else { return Ok(()) };
+        let before = row.folded.delivery.state();
+        row.started = None;
+        if let Some(status) = status {
+            row.folded.apply(status, at);
+        }
+        if let Some(attempt) = attempt {
+            Attempts::push(&mut row.attempts, attempt);
+        }
+        let (state, latency) = (row.folded.delivery.state(), row.latency());
+        let Some(named) = named else { return Ok(()) };
+        let of = (self.partition, named.tenant.as_str(), named.route.as_str());
+        if state != before {
+            self.series.moved(of, at, state, latency);
+        }
+        if let Some(attempt) = attempt {
+            self.series.attempt(of, at, attempt);
+        }
+        Ok(())
+    }
+
     fn planned(&mut self, seq: u64, planned: &'a EventPlanned, at: Timestamp) -> rusqlite::Result<()> {
         let Some(event) = &planned.event else { return Ok(()) };
         let Some(id) = self.event(seq, event, !planned.routes.is_empty())? else { return Ok(()) };
         self.counts.cost(self.partition, event, &planned.routes);
+        let received_at = from_proto(event.received_at.as_ref());
         for route in &planned.routes {
             let lane = self.lane(&event.tenant, route)?;
+            self.series.took((self.partition, &event.tenant, route), received_at);
             let id = DeliveryId { event: id, route: lane.key }.to_string();
             let folded = Folded::planned(id, route, event, at);
             self.insert(seq, lane, Row::new(lane, folded));
@@ -203,10 +237,11 @@ impl<'a> Batch<'a> {
         let job = job_key(id.as_bytes());
         let row = (seq, self.partition, self.seq, job, &event.tenant, &self.buffer, !matched);
         self.insert_event.execute(row)?;
-        let received = span(from_proto(event.received_at.as_ref()).as_microsecond());
-        let (low, high) = self.spans.entry(received).or_insert((seq, seq));
+        let received_at = from_proto(event.received_at.as_ref());
+        let (low, high) = self.spans.entry(span(received_at.as_microsecond())).or_insert((seq, seq));
         (*low, *high) = ((*low).min(seq), (*high).max(seq));
         self.counts.event(&event.tenant, matched, 1);
+        self.series.event((self.partition, &event.tenant), received_at, matched);
         Ok(Some(id))
     }
 
@@ -235,6 +270,8 @@ impl<'a> Batch<'a> {
                             self.connection.prepare_cached(update)?.execute([seq])?;
                             self.counts.matched(&event.tenant);
                         }
+                        let of = (self.partition, named.tenant.as_str(), named.route.as_str());
+                        self.series.took(of, from_proto(event.received_at.as_ref()));
                         let folded = Folded::planned(named.id.clone(), &named.route, &event, at);
                         Row::new(lane, folded)
                     }
@@ -288,17 +325,26 @@ impl<'a> Batch<'a> {
                 waiting.chain(carried.done.iter().map(|done| done.route.clone())).collect();
             self.counts.cost(self.partition, event, &routes);
         }
+        let received_at = from_proto(event.received_at.as_ref());
         for waiting in &carried.waiting {
             let Some(task) = &waiting.task else { continue };
             let lane = self.lane(&task.tenant, &task.route)?;
             if !self.is_known(seq, lane)? {
+                let of = (self.partition, task.tenant.as_str(), task.route.as_str());
+                self.series.took(of, received_at);
+                self.series.carried_attempts(of, &waiting.attempts);
                 self.insert(seq, lane, Row::waiting(lane, waiting, event, at));
             }
         }
         for done in &carried.done {
             let lane = self.lane(&done.tenant, &done.route)?;
             if !self.is_known(seq, lane)? {
-                self.insert(seq, lane, Row::done(lane, done));
+                let (of, row) =
+                    ((self.partition, done.tenant.as_str(), done.route.as_str()), Row::done(lane, done));
+                self.series.took(of, received_at);
+                let at = from_proto(done.updated_at.as_ref());
+                self.series.moved(of, at, done.state(), row.latency());
+                self.insert(seq, lane, row);
             }
         }
         Ok(())
@@ -337,6 +383,7 @@ impl<'a> Batch<'a> {
             statement.execute((span, low, high))?;
         }
         self.counts.write(self.connection)?;
+        self.series.write(self.connection, &mut self.buffer)?;
         let mut statement = self.connection.prepare_cached(
             "INSERT INTO cursors VALUES (?1, ?2, ?3)
              ON CONFLICT DO UPDATE SET seq = excluded.seq, forgotten = max(forgotten, excluded.forgotten)",

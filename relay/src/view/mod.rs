@@ -6,7 +6,8 @@
 //!
 //! - [`feed`]: commits from the owners of partitions; [`projector`]: the task that folds them; [`writer`]: the thread that writes.
 //! - [`schema`]: the tables. [`apply`]: from commits to rows. [`remove`]: deletes rows that are not needed any more.
-//! - [`query`], [`lanes`], [`ids`], [`summary`], [`control`], [`jobs`], [`replayable`] and [`blocks`]: from rows to answers.
+//! - [`query`], [`lanes`], [`ids`], [`summary`], [`control`], [`jobs`], [`series`], [`replayable`] and [`blocks`]: from rows to
+//!   answers.
 
 mod apply;
 pub(crate) mod blocks;
@@ -21,6 +22,7 @@ pub(crate) mod query;
 mod remove;
 pub(crate) mod replayable;
 mod schema;
+pub(crate) mod series;
 pub(crate) mod summary;
 #[cfg(test)]
 mod tests;
@@ -30,6 +32,7 @@ pub(crate) use feed::{Fed, Feed};
 
 use jiff::Timestamp;
 use rusqlite::Connection;
+use series::MINUTES_KEPT;
 use std::{
     collections::BTreeMap,
     fs,
@@ -38,11 +41,13 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
+    time::Duration,
 };
 use talaria_bus::{
     Bounds, Committed, Partition, private,
     sqlite::{Error, Readers},
 };
+use talaria_core::time::before;
 use tokio::sync::watch;
 use writer::Writer;
 
@@ -157,10 +162,14 @@ impl View {
         self.damage.clone()
     }
 
-    /// Removes rows that belong to no event and are unchanged since `before`. Events are forgotten by records of the journal.
-    pub(crate) async fn expire(&self, before: Timestamp) -> Result<(), Error> {
-        let before = before.as_microsecond();
-        self.write(move |connection| remove::expired(connection, before)).await
+    /// Removes rows that belong to no event and are older than the retention. Events are forgotten by records of the journal.
+    pub(crate) async fn expire(&self, now: Timestamp, retention: Duration) -> Result<(), Error> {
+        let oldest = before(now, retention);
+        let minutes = before(now, retention.min(MINUTES_KEPT)).as_second();
+        self.write(move |connection| remove::expired(connection, oldest.as_microsecond())).await?;
+        let times = (minutes, oldest.as_second());
+        while !self.write(move |connection| remove::expired_series(connection, times)).await? {}
+        Ok(())
     }
 
     /// Runs a query.

@@ -1,7 +1,11 @@
 //! Removes rows: of forgotten events, of partitions that are not owned any more, and older than the retention. Large numbers of
 //! rows are removed in steps, so that other writes are not delayed.
 
-use super::{apply::Counts, schema::day};
+use super::{
+    apply::Counts,
+    schema::day,
+    series::{HOUR, MINUTE},
+};
 use rusqlite::{Connection, Transaction};
 
 /// The most rows in one step.
@@ -32,6 +36,10 @@ pub(super) fn partition(connection: &mut Connection, partition: u16) -> rusqlite
         let delete =
             "DELETE FROM quarantined WHERE id IN (SELECT id FROM quarantined WHERE partition = ? LIMIT ?)";
         is_all = transaction.prepare_cached(delete)?.execute((partition, STEP))? < STEP;
+    }
+    if is_all {
+        let minutes = buckets(&transaction, partition, MINUTE, i64::MAX, STEP)?;
+        is_all = minutes + buckets(&transaction, partition, HOUR, i64::MAX, STEP - minutes)? < STEP;
     }
     if is_all {
         for delete in [
@@ -69,6 +77,40 @@ pub(super) fn expired(connection: &mut Connection, before: i64) -> rusqlite::Res
     let delete = "DELETE FROM spans WHERE high < (SELECT coalesce(min(seq), high + 1) FROM events)";
     transaction.prepare_cached(delete)?.execute(())?;
     transaction.commit()
+}
+
+/// Removes some of the minutes and hours that ended by these times, in seconds. Whether those were all.
+pub(super) fn expired_series(
+    connection: &mut Connection,
+    (minutes, hours): (i64, i64),
+) -> rusqlite::Result<bool> {
+    let transaction = connection.transaction()?;
+    let mut left = STEP;
+    for partition in partitions(&transaction)? {
+        left -= buckets(&transaction, partition, MINUTE, minutes.saturating_sub(MINUTE), left)?;
+        left -= buckets(&transaction, partition, HOUR, hours.saturating_sub(HOUR), left)?;
+    }
+    transaction.commit()?;
+    Ok(left > 0)
+}
+
+fn partitions(transaction: &Transaction<'_>) -> rusqlite::Result<Vec<u16>> {
+    let mut statement = transaction.prepare_cached("SELECT partition FROM cursors")?;
+    statement.query_map((), |row| row.get(0))?.collect()
+}
+
+/// Removes at most `most` of a partition's buckets, up to this start. Gives their number.
+fn buckets(
+    transaction: &Transaction<'_>,
+    partition: u16,
+    width: i64,
+    last: i64,
+    most: usize,
+) -> rusqlite::Result<usize> {
+    let delete = "DELETE FROM series WHERE (partition, width, start, tenant, route) IN (
+                      SELECT partition, width, start, tenant, route FROM series
+                      WHERE partition = ? AND width = ? AND start <= ? LIMIT ?)";
+    transaction.prepare_cached(delete)?.execute((partition, width, last, most))
 }
 
 fn find(transaction: &Transaction<'_>, select: &str, partition: u16) -> rusqlite::Result<Vec<(i64, String)>> {

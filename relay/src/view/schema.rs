@@ -8,7 +8,7 @@ use rusqlite::{Row, types::Type};
 use talaria_proto::v1::Attempt;
 
 /// A file of another version is rebuilt.
-pub(super) const VERSION: i64 = 7;
+pub(super) const VERSION: i64 = 8;
 
 pub(super) const TABLES: &str = "
 -- The journal that was folded, and the boot of the machine in which the file is in use.
@@ -143,6 +143,19 @@ CREATE TABLE costs (
     without_cost INTEGER NOT NULL,
     micros INTEGER NOT NULL,
     PRIMARY KEY (day, tenant, model, routes)
+) WITHOUT ROWID;
+-- Buckets: see the module `series`. In the order of time, because a batch changes the last ones of all routes.
+CREATE TABLE series (
+    partition INTEGER NOT NULL,
+    -- Both in seconds.
+    width INTEGER NOT NULL,
+    start INTEGER NOT NULL,
+    -- Empty for the whole partition.
+    tenant TEXT NOT NULL,
+    -- Empty for the whole tenant.
+    route TEXT NOT NULL,
+    counts BLOB NOT NULL,
+    PRIMARY KEY (partition, width, start, tenant, route)
 ) WITHOUT ROWID;
 -- Updated with the rows, because counting a million of them is slow.
 CREATE TABLE delivery_counts (

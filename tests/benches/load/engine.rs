@@ -3,8 +3,10 @@
 //! - [`neighbours`]: healthy routes beside broken ones. [`broken`]: who breaks them.
 //! - [`lanes`]: many routes that all have something due.
 //! - [`waiting`]: memory with a million waiting deliveries.
+//! - [`console`]: pages, and deliveries while many look at them.
 
 pub mod broken;
+mod console;
 mod lanes;
 mod neighbours;
 mod waiting;
@@ -17,7 +19,7 @@ use talaria_tests::{stack::Stack, until_within};
 const PATIENCE: std::time::Duration = std::time::Duration::from_secs(600);
 
 /// The parts, in the order of the page.
-pub const PARTS: [&str; 3] = ["neighbours", "lanes", "waiting"];
+pub const PARTS: [&str; 4] = ["neighbours", "lanes", "waiting", "console"];
 
 /// Measures one part.
 pub async fn run(part: &str) -> Measured {
@@ -25,6 +27,7 @@ pub async fn run(part: &str) -> Measured {
         "neighbours" => neighbours::run().await,
         "lanes" => lanes::run().await,
         "waiting" => waiting::run().await,
+        "console" => console::run().await,
         other => panic!("{other} is none of {PARTS:?}"),
     }
 }

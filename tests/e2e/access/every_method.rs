@@ -15,10 +15,11 @@ use talaria_proto::{
     FILE_DESCRIPTOR_SET,
     v1::{
         CancelDeliveryRequest, CancelReplayJobRequest, DeliveryFilter, DeliveryState, ExplainRequest,
-        GetDeliveryRequest, GetEventRequest, GetJobRequest, GetMediaRequest, GetReplayJobRequest,
-        GetSummaryRequest, ListControlActionsRequest, ListCostsRequest, ListDeliveriesRequest,
-        ListEventsRequest, ListIdsRequest, ListJobsRequest, ListModelsRequest, ListQuarantinedRequest,
-        ListRefusalsRequest, ListReplayJobsRequest, ListUnmatchedRequest, PauseRequest, ProbeRouteRequest,
+        GetDeliveryRequest, GetEventRequest, GetEvidenceRequest, GetJobRequest, GetMediaRequest,
+        GetReplayJobRequest, GetSeriesRequest, GetSummaryRequest, ListControlActionsRequest,
+        ListCostsRequest, ListDeliveriesRequest, ListEventsRequest, ListIdsRequest, ListJobsRequest,
+        ListModelsRequest, ListQuarantinedRequest, ListRefusalsRequest, ListRelaysRequest,
+        ListReplayJobsRequest, ListUnmatchedRequest, PauseRequest, ProbeRouteRequest,
         ReplayDeliveriesRequest, ReplayDeliveryRequest, ReplayFilter, ReplayJobState, ResumeRequest,
         StopJobRequest, SubmitJobRequest, TrackJobRequest, VideoRequest, WatchDeliveriesRequest,
         WatchDeliveriesResponse, WatchJobRequest, WatchKind, explain_request::Subject,
@@ -122,6 +123,12 @@ fn ways(method: &str, own: &Known, others: &Known, of_all: &str) -> Vec<Asked> {
             &others_delivery,
             &no_delivery,
         ),
+        "GetEvidence" => by_id(
+            |id| GetEvidenceRequest { delivery_id: id.into(), attempt: 0 },
+            &own.delivery,
+            &others_delivery,
+            &no_delivery,
+        ),
         "ListDeliveries" => {
             let with = |filter| ListDeliveriesRequest { filter: Some(filter), ..Default::default() };
             let mut ways =
@@ -141,6 +148,19 @@ fn ways(method: &str, own: &Known, others: &Known, of_all: &str) -> Vec<Asked> {
             ..Default::default()
         }),
         "GetSummary" => by_name(|tenant| GetSummaryRequest { tenant: tenant.into() }),
+        "GetSeries" => {
+            let of = |tenant: &str, route: &str, by_route| GetSeriesRequest {
+                tenant: tenant.into(),
+                route: route.into(),
+                by_route,
+                ..Default::default()
+            };
+            let mut ways = by_name(|tenant| of(tenant, "", true));
+            ways.push(asked(About::Everything, of("", "", false)));
+            ways.push(asked(About::Own, of("acme", "acme-video", false)));
+            ways.push(asked(About::OthersName, of("globex", "globex-video", false)));
+            ways
+        }
         "ListQuarantined" => by_name(|tenant| ListQuarantinedRequest {
             tenant: tenant.into(),
             include_payload: true,
@@ -173,6 +193,8 @@ fn ways(method: &str, own: &Known, others: &Known, of_all: &str) -> Vec<Asked> {
             by_name(|tenant| ListUnmatchedRequest { tenant: tenant.into(), ..Default::default() })
         }
         "ListRefusals" => by_name(|tenant| ListRefusalsRequest { tenant: tenant.into() }),
+        // The relays are of no tenant.
+        "ListRelays" => vec![asked(About::Everything, ListRelaysRequest {})],
         "Explain" => {
             let of = |subject| ExplainRequest { subject: Some(subject), tenant: String::new() };
             let mut ways =

@@ -7,8 +7,8 @@ use serde_json::json;
 use std::{fs, sync::Arc};
 use talaria_core::media::{Claims, sign};
 use talaria_proto::v1::{
-    ExplainRequest, GetEventRequest, GetMediaRequest, GetMediaResponse, JobState, ListEventsRequest,
-    SubmitJobRequest, explain_request::Subject,
+    ExplainRequest, GetEventRequest, GetEvidenceRequest, GetMediaRequest, GetMediaResponse, JobState,
+    ListEventsRequest, SubmitJobRequest, explain_request::Subject,
 };
 use talaria_tests::{
     binary::run,
@@ -259,6 +259,10 @@ async fn links_and_the_key_are_in_no_log_and_no_status() {
     let got = status.get_event(request).await.unwrap().into_inner();
     let listed = status.list_events(ListEventsRequest::default()).await.unwrap().into_inner();
     let delivered = world.stack.finished(&event, "video").await;
+    let delivery_id = delivered.delivery.clone().unwrap().id;
+    let request = GetEvidenceRequest { delivery_id, attempt: 0 };
+    let evidence = status.get_evidence(request).await.unwrap().into_inner();
+    assert!(evidence.attempts[0].request_body.contains("/media/(secret)"), "{evidence:?}");
     let subject = Some(Subject::EventId(event));
     let explain = ExplainRequest { subject, tenant: String::new() };
     let explained = world.stack.control().await.explain(explain).await.unwrap().into_inner();
@@ -266,6 +270,7 @@ async fn links_and_the_key_are_in_no_log_and_no_status() {
         ("event", format!("{got:?}")),
         ("events", format!("{listed:?}")),
         ("delivery", format!("{delivered:?}")),
+        ("evidence", format!("{evidence:?}")),
         ("explanation", format!("{explained:?}")),
         ("log", world.stack.log().join("\n")),
     ];

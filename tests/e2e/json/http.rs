@@ -154,12 +154,12 @@ async fn an_address_for_others_needs_tokens_and_off_is_off() {
     let mut stack = stack().with("console: {listen: off}").tenant("me", |t| t).start().await;
     let line = stack.logged("listening: ").await;
     assert!(
-        !line.contains("JSON on") && serde_json::from_str::<Value>(&line).unwrap()["console"].is_null(),
+        !line.contains("console on") && serde_json::from_str::<Value>(&line).unwrap()["console"].is_null(),
         "{line}"
     );
     stack.restart_with(|text| text.replace("listen: off", "listen: 127.0.0.1:0")).await;
-    let line = stack.logged("JSON on").await;
-    assert!(line.contains(&format!("JSON on http://{}", stack.console())), "{line}");
+    let line = stack.logged("console on").await;
+    assert!(line.contains(&format!("console on http://{}", stack.console())), "{line}");
     let config =
         stack.rewrite(|text| text.replace("console: {listen: 127.0.0.1:0}", "console: {listen: 0.0.0.0:0}"));
     assert!(config.contains("0.0.0.0:0"));

@@ -93,6 +93,12 @@ fn requests(method: &str, known: &Known) -> Vec<Value> {
             json!({"pageSize": 1_001}),
         ],
         "GetSummary" => vec![json!({"tenant": "acme"}), json!({"tenant": "nobody"})],
+        "GetSeries" => vec![
+            json!({"tenant": "acme", "route": "video", "resolution": "SERIES_RESOLUTION_MINUTE"}),
+            json!({"byRoute": true}),
+            json!({"tenant": "acme", "route": "unknown"}),
+            json!({"since": "2025-01-01T00:00:00Z"}),
+        ],
         "ListQuarantined" => vec![json!({"includePayload": true})],
         "ListIds" => vec![json!({"eventId": &event[..10]}), json!({"jobId": "a job", "tenant": "acme"})],
         "Explain" => {

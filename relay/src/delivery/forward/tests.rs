@@ -2,7 +2,10 @@
 
 use super::*;
 use crate::{decisions::prepare, test_config};
-use http::{HeaderMap, HeaderName};
+use http::{
+    HeaderMap, HeaderName,
+    header::{CONTENT_LENGTH, RETRY_AFTER},
+};
 use std::time::Duration;
 use talaria_core::config::Header;
 use talaria_outbound::Answer;
@@ -50,6 +53,7 @@ async fn an_answer_comes_back_whole() {
     let expected = Answer {
         status: 202,
         retry_after: Some(Duration::from_secs(7)),
+        headers: HeaderMap::from_iter([(CONTENT_LENGTH, 2.into()), (RETRY_AFTER, 7.into())]),
         body: b"ok".into(),
         ..Answer::default()
     };

@@ -4,8 +4,9 @@ use super::attempts::EndedAttempt;
 use crate::clock::Clock;
 use crate::{
     backoff::Backoff,
-    decisions::{exchange::Sent, prepare},
+    decisions::{evidence::Observed, exchange::Sent, prepare},
     delivery::forward::Forwarder,
+    evidence::Evidence,
     partition::{machine::Attempt, state::Payload},
 };
 use metrics::histogram;
@@ -34,12 +35,13 @@ pub(crate) struct Sender {
     bus: Bus,
     clock: Clock,
     forwarder: Forwarder,
+    evidence: Evidence,
     tracer: Arc<Tracer>,
 }
 
 impl Sender {
-    pub(crate) fn new(bus: Bus, clock: Clock, forwarder: Forwarder) -> Self {
-        Self { bus, clock, forwarder, tracer: Arc::default() }
+    pub(crate) fn new(bus: Bus, clock: Clock, forwarder: Forwarder, evidence: Evidence) -> Self {
+        Self { bus, clock, forwarder, evidence, tracer: Arc::default() }
     }
 
     /// Makes an attempt, with its event if that is in memory. If the future is dropped, the request may have been sent.
@@ -78,8 +80,21 @@ impl Sender {
                 }
                 span.set_attributes(|| attributes(task, route));
                 let remarks = request.remarks.clone();
+                let kept = self.evidence.is_kept().then(|| (request.headers.clone(), request.body.clone()));
                 let (exchange, timings) = self.forwarder.exchange(route, request).await;
                 let took = start.elapsed();
+                if let Some((headers, body)) = kept {
+                    self.evidence.keep(Observed {
+                        delivery: task.delivery_id.clone(),
+                        tenant: task.tenant.clone(),
+                        number: task.attempts + 1,
+                        started_at,
+                        route: Arc::clone(route),
+                        headers,
+                        body,
+                        exchange: exchange.clone(),
+                    });
+                }
                 Ok(Box::new(Sent { started_at, took, exchange, timings, secret: *secret, remarks }))
             }
             Err(why) => {

@@ -7,6 +7,7 @@
 //! - Lists are merged by their order ([`list`], [`merge`]). Their positions are sequences of the streams, or times with ids, so
 //!   a page token means the same at every relay and after a takeover.
 //! - A request for an id gets the first relay's answer that has it.
+//! - Evidence is with the relays that made the attempts, so a request for it goes to all of them.
 //! - Commands go to the owner of the tenant's partition only.
 //! - If partitions were not answered for, lists and sums are marked as incomplete ([`coverage`]). If there was only one
 //!   partition, or nothing was found, that is an error.
@@ -176,6 +177,27 @@ impl Cluster {
         }
         coverage.check_own(&targets, &self.local().own());
         Ok(Gathered { own, others, missing: coverage.check()?, behind })
+    }
+
+    /// Asks all relays that run, whichever partitions they own; `own` is this relay's answer. Whether one did not answer.
+    pub(super) async fn ask_everywhere<M: Message + Default>(
+        &self,
+        caller: &Caller,
+        method: ClusterMethod,
+        request: &impl Message,
+        own: impl Future<Output = Result<M, Error>>,
+    ) -> (Vec<M>, bool) {
+        let others =
+            self.ownership.borrow().others.keys().map(|relay| (relay.clone(), BTreeSet::new())).collect();
+        let mut asked = self.ask_all(caller, method, request, &Targets { others, ..Targets::default() }, 0);
+        let mut answers = vec![own.await];
+        while let Some(answer) = asked.join_next().await {
+            answers.push(answer.map_err(|_| Error::NoAnswer).and_then(|answer| answer.decoded()));
+        }
+        let count = answers.len();
+        let answers: Vec<M> = answers.into_iter().filter_map(Result::ok).collect();
+        let incomplete = answers.len() < count;
+        (answers, incomplete)
     }
 
     /// Asks one relay about these partitions.

@@ -103,7 +103,8 @@ async fn answer(operator: &Operator, question: Question) -> Answer {
     // Before the rows are read: a commit that is folded afterwards is missing in them.
     let (own, view_behind) = (local.own(), local.behind());
     let asked = partitions(&question.partitions, local.bus.partitions());
-    let outcome = if own.partitions.is_disjoint(&asked) {
+    let is_of_partitions = question.method() != Method::GetEvidence;
+    let outcome = if is_of_partitions && own.partitions.is_disjoint(&asked) {
         Err(Error::NotOwned)
     } else {
         respond(operator, &question).await
@@ -140,6 +141,7 @@ async fn respond(operator: &Operator, question: &Question) -> Result<Bytes, Erro
     match method {
         Method::GetEvent => encode(local.event(caller, decode(request)?).await),
         Method::GetDelivery => encode(local.delivery(caller, decode(request)?).await),
+        Method::GetEvidence => encode(local.evidence_of(caller, decode(request)?).await),
         Method::ListEvents => list::<ListEventsRequest>(operator, caller, request).await,
         Method::ListUnmatched => list::<ListUnmatchedRequest>(operator, caller, request).await,
         Method::ListDeliveries => list::<ListDeliveriesRequest>(operator, caller, request).await,
@@ -147,6 +149,7 @@ async fn respond(operator: &Operator, question: &Question) -> Result<Bytes, Erro
         Method::ListReplayJobs => list::<ListReplayJobsRequest>(operator, caller, request).await,
         Method::ListControlActions => list::<ListControlActionsRequest>(operator, caller, request).await,
         Method::GetSummary => encode(local.summary(caller, decode(request)?).await),
+        Method::GetSeries => encode(local.series(caller, decode(request)?).await),
         Method::Explain => encode(explain::explain(local, caller, decode(request)?).await),
         Method::Pause => encode(operator.pause(caller, decode(request)?).await),
         Method::Resume => encode(operator.resume(caller, decode(request)?).await),

@@ -3,13 +3,17 @@
 //! - [`request`]: checks of the requests.
 //! - [`answers`]: answers from this relay's view.
 //! - [`configuration`]: the status of the configuration.
+//! - [`evidence`]: requests and answers of attempts.
 //! - [`ids`]: complete ids by their beginnings.
+//! - [`series`]: points over time.
 //! - [`watch`]: the stream of changes.
 
 mod answers;
 mod configuration;
+mod evidence;
 mod ids;
 pub(super) mod request;
+mod series;
 mod watch;
 
 use super::{
@@ -23,11 +27,11 @@ use std::{collections::BTreeMap, pin::Pin, sync::Arc};
 use talaria_core::config::{Config, ConfigStatus};
 use talaria_proto::v1::{
     ClusterMethod, GetDeliveryRequest, GetDeliveryResponse, GetEventRequest, GetEventResponse,
-    GetSummaryRequest, GetSummaryResponse, ListDeliveriesRequest, ListDeliveriesResponse, ListEventsRequest,
-    ListEventsResponse, ListIdsRequest, ListIdsResponse, ListQuarantinedRequest, ListQuarantinedResponse,
-    ListRefusalsRequest, ListRefusalsResponse, ListRelaysRequest, ListRelaysResponse, ListUnmatchedRequest,
-    ListUnmatchedResponse, WatchDeliveriesRequest, WatchDeliveriesResponse,
-    status_service_server::StatusService,
+    GetEvidenceRequest, GetEvidenceResponse, GetSeriesRequest, GetSeriesResponse, GetSummaryRequest,
+    GetSummaryResponse, ListDeliveriesRequest, ListDeliveriesResponse, ListEventsRequest, ListEventsResponse,
+    ListIdsRequest, ListIdsResponse, ListQuarantinedRequest, ListQuarantinedResponse, ListRefusalsRequest,
+    ListRefusalsResponse, ListRelaysRequest, ListRelaysResponse, ListUnmatchedRequest, ListUnmatchedResponse,
+    WatchDeliveriesRequest, WatchDeliveriesResponse, status_service_server::StatusService,
 };
 use tokio::{sync::watch::Receiver, time::Instant};
 use tokio_stream::Stream;
@@ -131,6 +135,14 @@ impl StatusService for StatusServer {
         Ok(Response::new(found))
     }
 
+    async fn get_evidence(
+        &self,
+        request: Request<GetEvidenceRequest>,
+    ) -> Result<Response<GetEvidenceResponse>, Status> {
+        let caller = caller(&request)?;
+        Ok(Response::new(evidence::of_all(&self.cluster, &caller, request.into_inner()).await?))
+    }
+
     async fn list_deliveries(
         &self,
         request: Request<ListDeliveriesRequest>,
@@ -177,6 +189,25 @@ impl StatusService for StatusServer {
             incomplete,
             ..sums
         }))
+    }
+
+    async fn get_series(
+        &self,
+        request: Request<GetSeriesRequest>,
+    ) -> Result<Response<GetSeriesResponse>, Status> {
+        let caller = caller(&request)?;
+        let local = self.cluster.local();
+        let request = series::with_times(request.into_inner(), local.clock.now());
+        let tenant = caller.narrow(&request.tenant)?;
+        let own = local.series(&caller, request.clone());
+        let method = ClusterMethod::GetSeries;
+        let all = self.cluster.gather(&caller, method, &request, tenant.as_deref(), own).await?;
+        let series = series::merged([all.own?].into_iter().chain(all.others))?;
+        let incomplete = !all.missing.is_empty();
+        if let Some(tenant) = tenant.filter(|_| !incomplete && series.is_empty()) {
+            series::check_exists(&tenant, &request.route, &local.config(), &caller)?;
+        }
+        Ok(Response::new(GetSeriesResponse { series, incomplete, view_behind: all.behind }))
     }
 
     async fn list_quarantined(

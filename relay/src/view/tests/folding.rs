@@ -228,7 +228,7 @@ async fn a_record_about_an_unknown_event_leaves_no_row() {
 }
 
 /// A carried event: one waiting delivery is in the view, another one only in the state, and one is done.
-fn carried() -> (TestHistory, EventCarried) {
+pub(super) fn carried() -> (TestHistory, EventCarried) {
     let mut history = TestHistory::default();
     let (id, tasks) = history.event("acme", &["a", "b", "c"]);
     let waits = history.attempt(&tasks[0], RETRY).unwrap();

@@ -102,7 +102,7 @@ async fn the_rest_goes_when_nothing_happened_to_it_for_long() {
     history.job("acme", "rpl_3", 1, 9, ReplayJobState::Done);
     history.job("other", "rpl_3", 1, 29, ReplayJobState::Cancelled);
     let (_kept, view) = view_of(&history).await;
-    view.expire(at(20)).await.unwrap();
+    view.expire(at(20), Duration::ZERO).await.unwrap();
     let left = async |table| rows(&view, table).await;
     assert_eq!((left("quarantined").await, left("conflicts").await), (1, 1));
     assert_eq!(left("replay_jobs").await, 3, "all parts of a job, or none");
@@ -113,7 +113,7 @@ async fn the_rest_goes_when_nothing_happened_to_it_for_long() {
     history.forget("acme", 99);
     view.apply(&history.commits.as_slice().into()).await.unwrap();
     remove_forgotten(&view, partition(0)).await;
-    view.expire(at(20_000)).await.unwrap();
+    view.expire(at(20_000), Duration::ZERO).await.unwrap();
     assert_eq!((left("replay_jobs").await, left("actions").await, left("spans").await), (1, 0, 0));
 }
 

@@ -1,3 +1,4 @@
+mod buckets;
 mod folding;
 mod history;
 mod keeping;
@@ -49,6 +50,7 @@ async fn dump(view: &View) -> Vec<String> {
         "SELECT 'pause', * FROM pauses ORDER BY 2, 3",
         "SELECT 'action', * FROM actions ORDER BY 2",
         "SELECT 'job', * FROM replay_jobs ORDER BY 2, 3",
+        "SELECT 'bucket', * FROM series ORDER BY 2, 3, 4, 5, 6",
         "SELECT 'events', * FROM event_counts WHERE events != 0 ORDER BY 2",
     ];
     let read = move |connection: &Connection| {

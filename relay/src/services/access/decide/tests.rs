@@ -94,6 +94,7 @@ fn relay(tokens: Vec<Token>, tls: Option<Arc<RelayTls>>) -> Relay {
         tokens,
         drain: std::time::Duration::ZERO,
         in_flight: 1,
+        evidence: None,
     }
 }
 
