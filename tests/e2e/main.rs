@@ -9,6 +9,7 @@
 //! - [`status`]: the gRPC services.
 //! - [`series`]: counts over time.
 //! - [`json`]: JSON over HTTP.
+//! - [`console`]: the console's pages, in a real browser.
 //! - [`jobs`]: jobs at OpenRouter, from submit to end.
 //! - [`control`]: pause, cancel, replay and probe.
 //! - [`access`]: tokens, tenants, TLS.
@@ -63,6 +64,7 @@ mod cluster;
 mod commands;
 mod compose;
 mod conformance;
+mod console;
 mod control;
 mod docs;
 mod doctor;

@@ -11,6 +11,7 @@
 //! - [`openrouter`]: callbacks, signed as OpenRouter signs them.
 //! - [`openrouter_api`]: a stand-in for OpenRouter's video API.
 //! - [`podman`]: pods, without a cluster.
+//! - [`browser`]: a real browser.
 //! - [`collector`]: a collector of traces.
 //! - [`scrape`]: the parsed text of `/metrics`.
 //! - [`sink`]: a scripted Hermes that records every request.
@@ -28,6 +29,7 @@
 )]
 
 pub mod binary;
+pub mod browser;
 pub mod collector;
 pub mod compose;
 pub mod fleet;
@@ -50,6 +52,9 @@ use rand::{Rng as _, SeedableRng as _, rngs::StdRng};
 use std::{
     env,
     net::{Ipv4Addr, TcpListener},
+    os::unix::process::CommandExt as _,
+    process::{Child, Command, Stdio},
+    sync::Mutex,
     time::Duration,
 };
 use tokio::time::{Instant, sleep};
@@ -109,4 +114,14 @@ pub fn seeded(test: &str) -> StdRng {
 #[expect(clippy::print_stderr, reason = "a failing test has to show its seed")]
 fn eprint_seed(test: &str, seed: u64) {
     eprintln!("{test}: TALARIA_TEST_SEED={seed}");
+}
+
+/// Runs a line of shell when this process ends, also if it is killed: the pipe that the shell reads from is closed in any case.
+fn at_the_end_of_this_process(line: &str, arguments: &[&str]) {
+    static WAITING: Mutex<Vec<Child>> = Mutex::new(Vec::new());
+    let mut shell = Command::new("sh");
+    // In a group of its own, because an interrupt ends whole groups.
+    shell.args(["-c", &format!("read -r _; {line}"), "sh"]).args(arguments).process_group(0);
+    shell.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
+    WAITING.lock().unwrap().push(shell.spawn().unwrap());
 }

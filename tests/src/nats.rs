@@ -17,13 +17,12 @@ pub use cluster::Cluster;
 pub use operator::{Account, Operator, User};
 pub use server::{Builder, Server, server};
 
-use crate::binary;
+use crate::{at_the_end_of_this_process, binary};
 use std::{
     env,
-    os::unix::process::CommandExt as _,
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
-    sync::{Mutex, OnceLock},
+    process::{Command, Stdio},
+    sync::OnceLock,
 };
 use testcontainers::{
     GenericImage, ImageExt as _,
@@ -111,14 +110,4 @@ fn succeeds(program: &str, arguments: &[&str]) -> bool {
     let mut command = Command::new(program);
     command.args(arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     command.status().is_ok_and(|status| status.success())
-}
-
-/// Runs a line of shell when this process ends, also if it is killed: the pipe that the shell reads from is closed in any case.
-fn at_the_end_of_this_process(line: &str, arguments: &[&str]) {
-    static WAITING: Mutex<Vec<Child>> = Mutex::new(Vec::new());
-    let mut shell = Command::new("sh");
-    // In a group of its own, because an interrupt ends whole groups.
-    shell.args(["-c", &format!("read -r _; {line}"), "sh"]).args(arguments).process_group(0);
-    shell.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
-    WAITING.lock().unwrap().push(shell.spawn().unwrap());
 }

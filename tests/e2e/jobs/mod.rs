@@ -58,7 +58,7 @@ async fn world_with(openrouter: &str, media: &str, route: &str) -> World {
 }
 
 /// A video of six seconds.
-fn request(id: &str) -> SubmitJobRequest {
+pub(crate) fn request(id: &str) -> SubmitJobRequest {
     SubmitJobRequest {
         tenant: "acme".into(),
         request_id: id.into(),

@@ -29,6 +29,7 @@ pub struct Part {
     /// Length of the log of earlier runs.
     logged_before: usize,
     grpc: Option<SocketAddr>,
+    console: Option<SocketAddr>,
     admin: Option<SocketAddr>,
     pub(super) entrance: Entrance,
 }
@@ -43,6 +44,7 @@ impl Part {
             frozen: false,
             logged_before: 0,
             grpc: None,
+            console: None,
             admin: None,
             entrance: Entrance::default(),
         }
@@ -72,7 +74,7 @@ impl Part {
         })
         .await;
         let address = |key: &str| listening[key].as_str().map(|address| address.parse().unwrap());
-        (self.grpc, self.admin) = (address("grpc"), address("admin"));
+        (self.grpc, self.console, self.admin) = (address("grpc"), address("console"), address("admin"));
         *self.entrance.write().unwrap() = address("ingress");
     }
 
@@ -153,6 +155,11 @@ impl Part {
     /// The URL of a relay.
     pub fn relay(&self) -> String {
         format!("http://{}", self.grpc.unwrap())
+    }
+
+    /// The address of a relay's console.
+    pub fn console(&self) -> SocketAddr {
+        self.console.unwrap()
     }
 
     /// The address of an ingress.

@@ -1,7 +1,7 @@
 //! One server for one test.
 
-use super::{at_the_end_of_this_process, program};
-use crate::{free_port, until};
+use super::program;
+use crate::{at_the_end_of_this_process, free_port, until};
 use std::{
     fs::{self, OpenOptions},
     net::Ipv4Addr,

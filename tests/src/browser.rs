@@ -1,0 +1,317 @@
+//! A real browser: Debian's chromium, driven over WebDriver by its chromedriver.
+//!
+//! The few commands that tests need are sent here. Of the crates for it, thirtyfour turns on `preserve_order` of serde_json, with
+//! which the debug binary would order its JSON differently from the release binary, and fantoccini needs a crate under the MPL.
+
+use crate::{at_the_end_of_this_process, binary::workspace, until};
+use serde_json::{Value, json};
+use std::{
+    fs,
+    io::{BufRead as _, BufReader, Read as _, Write as _},
+    net::{Ipv4Addr, SocketAddr, TcpStream},
+    path::Path,
+    process::{Command, Stdio},
+    sync::{LazyLock, OnceLock},
+};
+use tempfile::TempDir;
+use tokio::sync::{Semaphore, SemaphorePermit};
+
+/// The time zone of every browser: five hours and three quarters before UTC, without daylight saving.
+pub const ZONE: &str = "Asia/Kathmandu";
+
+/// How many browsers run at once. More only wait for the processors.
+static TURNS: Semaphore = Semaphore::const_new(3);
+
+/// The name of an element's id in WebDriver.
+const ELEMENT: &str = "element-6066-11e4-a52e-4f735466cecf";
+
+/// What chromium is started with. Nothing of it leaves the machine.
+const ARGUMENTS: &[&str] = &[
+    "--headless=new",
+    // root has no sandbox.
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-dev-shm-usage",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-default-apps",
+    "--disable-extensions",
+    "--disable-sync",
+    "--no-first-run",
+    "--no-proxy-server",
+    "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1, EXCLUDE localhost",
+    // Chromium ends with chromedriver, whose end closes the pipe.
+    "--remote-debugging-pipe",
+    "--window-size=1280,900",
+    "--hide-scrollbars",
+];
+
+/// How a page is looked at.
+#[derive(Clone, Copy, Debug)]
+pub struct Look {
+    /// For names.
+    pub name: &'static str,
+    /// The width of the window, in CSS pixels.
+    pub width: u32,
+    scheme: &'static str,
+}
+
+/// Light, dark, and on the narrowest screen that WCAG asks for.
+pub const LOOKS: [Look; 3] = [
+    Look { name: "light", width: 1280, scheme: "light" },
+    Look { name: "dark", width: 1280, scheme: "dark" },
+    Look { name: "narrow", width: 320, scheme: "light" },
+];
+
+/// A browser with a profile of its own. Everything panics with the browser's error.
+pub struct Browser {
+    http: reqwest::Client,
+    session: String,
+    base: String,
+    _profile: TempDir,
+    _turn: SemaphorePermit<'static>,
+}
+
+impl std::fmt::Debug for Browser {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Browser").field("base", &self.base).finish_non_exhaustive()
+    }
+}
+
+impl Drop for Browser {
+    fn drop(&mut self) {
+        // The runtime may be at its end, so without it.
+        let (address, path) = self.session.trim_start_matches("http://").split_once('/').unwrap();
+        if let Ok(mut stream) = TcpStream::connect(address) {
+            let _ = write!(stream, "DELETE /{path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n");
+            let _ = stream.read(&mut [0; 64]);
+        }
+    }
+}
+
+impl Browser {
+    /// A browser that opens pages of this address.
+    pub async fn start(server: SocketAddr) -> Self {
+        Self::with(server, json!({})).await
+    }
+
+    /// A browser that runs no scripts of pages.
+    pub async fn without_scripts(server: SocketAddr) -> Self {
+        Self::with(server, json!({"profile.managed_default_content_settings.javascript": 2})).await
+    }
+
+    async fn with(server: SocketAddr, preferences: Value) -> Self {
+        let turn = TURNS.acquire().await.unwrap();
+        let (http, profile) = (crate::http(), tempfile::tempdir().unwrap());
+        let mut arguments: Vec<String> = ARGUMENTS.iter().map(|&argument| argument.to_owned()).collect();
+        arguments.push(format!("--user-data-dir={}", profile.path().display()));
+        let capabilities = json!({"capabilities": {"alwaysMatch": {
+            "browserName": "chrome",
+            "goog:chromeOptions": {"args": arguments, "prefs": preferences},
+            "goog:loggingPrefs": {"browser": "ALL"},
+        }}});
+        let driver = format!("http://{}", driver());
+        let answer = send(&http, "POST", &format!("{driver}/session"), Some(&capabilities)).await;
+        let id = answer["sessionId"].as_str().unwrap();
+        Self {
+            session: format!("{driver}/session/{id}"),
+            http,
+            base: format!("http://{server}"),
+            _profile: profile,
+            _turn: turn,
+        }
+    }
+
+    async fn command(&self, verb: &str, path: &str, body: Option<Value>) -> Value {
+        send(&self.http, verb, &format!("{}{path}", self.session), body.as_ref()).await
+    }
+
+    /// A command of the browser's own protocol.
+    pub async fn devtools(&self, command: &str, parameters: Value) -> Value {
+        self.command("POST", "/goog/cdp/execute", Some(json!({"cmd": command, "params": parameters}))).await
+    }
+
+    /// Opens a path of the server, or a whole URL.
+    pub async fn open(&self, path: &str) {
+        let url = if path.starts_with('/') { format!("{}{path}", self.base) } else { path.to_owned() };
+        self.command("POST", "/url", Some(json!({"url": url}))).await;
+    }
+
+    /// The path and the query of the page.
+    pub async fn path(&self) -> String {
+        let url = self.command("GET", "/url", None).await;
+        let url = url.as_str().unwrap();
+        url.strip_prefix(&self.base).unwrap_or(url).to_owned()
+    }
+
+    /// The page's title.
+    pub async fn title(&self) -> String {
+        self.command("GET", "/title", None).await.as_str().unwrap().to_owned()
+    }
+
+    /// Runs the body of a function in the page, with these `arguments`.
+    pub async fn run(&self, script: &str, arguments: &[&str]) -> Value {
+        self.command("POST", "/execute/sync", Some(json!({"script": script, "args": arguments}))).await
+    }
+
+    /// Waits until the body of a function returns true.
+    pub async fn until(&self, what: &str, script: &str, arguments: &[&str]) {
+        until(what, async || (self.run(script, arguments).await == true).then_some(())).await;
+    }
+
+    /// The visible text of the first element, or of nothing.
+    pub async fn text(&self, selector: &str) -> String {
+        let text =
+            self.run("return document.querySelector(arguments[0])?.innerText ?? ''", &[selector]).await;
+        text.as_str().unwrap().to_owned()
+    }
+
+    /// Asserts that the first element shows each of these texts.
+    pub async fn shows(&self, selector: &str, texts: &[&str]) {
+        let shown = self.text(selector).await;
+        for text in texts {
+            assert!(shown.contains(text), "{} has no {text:?} in {selector}: {shown}", self.path().await);
+        }
+    }
+
+    /// Waits until the first element shows a text.
+    pub async fn until_shows(&self, selector: &str, text: &str) {
+        let script = "return (document.querySelector(arguments[0])?.innerText ?? '').includes(arguments[1])";
+        until(&format!("{text:?} in {selector}"), async || {
+            (self.run(script, &[selector, text]).await == true).then_some(())
+        })
+        .await;
+    }
+
+    /// How many elements there are.
+    pub async fn count(&self, selector: &str) -> u64 {
+        self.run("return document.querySelectorAll(arguments[0]).length", &[selector]).await.as_u64().unwrap()
+    }
+
+    async fn find(&self, using: &str, value: &str) -> String {
+        let found = self.command("POST", "/element", Some(json!({"using": using, "value": value}))).await;
+        found[ELEMENT].as_str().unwrap().to_owned()
+    }
+
+    /// Clicks on the first element, as with a mouse.
+    pub async fn click(&self, selector: &str) {
+        let element = self.find("css selector", selector).await;
+        self.command("POST", &format!("/element/{element}/click"), Some(json!({}))).await;
+    }
+
+    /// Clicks on the first button with this name.
+    pub async fn press(&self, name: &str) {
+        let element = self.find("xpath", &format!("//main//button[normalize-space()='{name}']")).await;
+        self.command("POST", &format!("/element/{element}/click"), Some(json!({}))).await;
+    }
+
+    /// Follows the first link with this text.
+    pub async fn follow(&self, text: &str) {
+        let element = self.find("link text", text).await;
+        self.command("POST", &format!("/element/{element}/click"), Some(json!({}))).await;
+    }
+
+    /// Types into an element.
+    pub async fn fill(&self, selector: &str, text: &str) {
+        let element = self.find("css selector", selector).await;
+        self.command("POST", &format!("/element/{element}/value"), Some(json!({"text": text}))).await;
+    }
+
+    /// Presses keys, one after another, wherever the focus is. The others than characters have WebDriver's numbers.
+    pub async fn keys(&self, keys: &str) {
+        let presses: Vec<Value> = keys
+            .chars()
+            .flat_map(|key| ["keyDown", "keyUp"].map(|kind| json!({"type": kind, "value": key.to_string()})))
+            .collect();
+        let actions = json!({"actions": [{"type": "key", "id": "keyboard", "actions": presses}]});
+        self.command("POST", "/actions", Some(actions)).await;
+    }
+
+    /// The cookies, with their attributes.
+    pub async fn cookies(&self) -> Vec<Value> {
+        self.command("GET", "/cookie", None).await.as_array().unwrap().clone()
+    }
+
+    /// Removes all cookies.
+    pub async fn forget_cookies(&self) {
+        self.command("DELETE", "/cookie", None).await;
+    }
+
+    /// The lines in the browser's console since the last call: errors of scripts, refused contents, failed requests.
+    pub async fn complaints(&self) -> Vec<String> {
+        let lines = self.command("POST", "/se/log", Some(json!({"type": "browser"}))).await;
+        lines.as_array().unwrap().iter().map(|line| line["message"].as_str().unwrap().to_owned()).collect()
+    }
+
+    /// Looks at all pages like this from now on.
+    pub async fn look(&self, look: Look) {
+        let size = json!({"width": look.width, "height": 900, "deviceScaleFactor": 1, "mobile": false});
+        self.devtools("Emulation.setDeviceMetricsOverride", size).await;
+        let features = json!({"features": [{"name": "prefers-color-scheme", "value": look.scheme}]});
+        self.devtools("Emulation.setEmulatedMedia", features).await;
+    }
+
+    /// Writes the whole page as a PNG file.
+    pub async fn screenshot(&self, file: &Path) {
+        let script = "return [document.documentElement.scrollWidth, document.documentElement.scrollHeight]";
+        let size = self.run(script, &[]).await;
+        let clip = json!({"x": 0, "y": 0, "width": size[0], "height": size[1], "scale": 1});
+        let asked = json!({"captureBeyondViewport": true, "clip": clip});
+        let answer = self.devtools("Page.captureScreenshot", asked).await;
+        let image = data_encoding::BASE64.decode(answer["data"].as_str().unwrap().as_bytes()).unwrap();
+        fs::create_dir_all(file.parent().unwrap()).unwrap();
+        fs::write(file, image).unwrap();
+    }
+
+    /// The faults that axe finds on the page by WCAG 2.1 A and AA.
+    pub async fn inaccessible(&self) -> Vec<String> {
+        static AXE: LazyLock<String> = LazyLock::new(|| {
+            let path = workspace().join("target/browser/node_modules/axe-core/axe.min.js");
+            fs::read_to_string(&path)
+                .unwrap_or_else(|_| panic!("{} is missing: `make test-browser` installs it", path.display()))
+        });
+        self.run(&AXE, &[]).await;
+        let script = r"
+            const done = arguments[arguments.length - 1];
+            const tags = ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa'];
+            axe.run(document, {runOnly: {type: 'tag', values: tags}, resultTypes: ['violations']}).then(
+              (found) => done(found.violations.flatMap((rule) => rule.nodes.map(
+                (node) => `${rule.id}: ${node.failureSummary} ${node.html}`))),
+              (error) => done([String(error)]));";
+        let found = self.command("POST", "/execute/async", Some(json!({"script": script, "args": []}))).await;
+        found.as_array().unwrap().iter().map(|fault| fault.as_str().unwrap().to_owned()).collect()
+    }
+}
+
+async fn send(http: &reqwest::Client, verb: &str, url: &str, body: Option<&Value>) -> Value {
+    let mut request = http.request(verb.parse().unwrap(), url);
+    if let Some(body) = body {
+        request = request.header("content-type", "application/json").body(body.to_string());
+    }
+    let answer = request.send().await.unwrap().bytes().await.unwrap();
+    let mut answer: Value = serde_json::from_slice(&answer).unwrap();
+    let value = answer["value"].take();
+    assert!(value.get("error").is_none(), "{verb} {url}: {}: {}", value["error"], value["message"]);
+    value
+}
+
+/// The address of the chromedriver of this process.
+fn driver() -> SocketAddr {
+    static DRIVER: OnceLock<SocketAddr> = OnceLock::new();
+    *DRIVER.get_or_init(|| {
+        let mut command = Command::new("chromedriver");
+        command.arg("--port=0").env("TZ", ZONE).env("LANG", "en_GB.UTF-8");
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+        let mut child = command
+            .spawn()
+            .unwrap_or_else(|error| panic!("chromedriver (Debian: chromium-driver) does not start: {error}"));
+        at_the_end_of_this_process("kill \"$1\"", &[&child.id().to_string()]);
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok);
+        let port = lines
+            .find_map(|line| line.split_once("successfully on port ")?.1.trim_end_matches('.').parse().ok());
+        let port: u16 = port.expect("chromedriver says its port");
+        // What it writes later is read, so that it never waits.
+        std::thread::spawn(move || lines.for_each(drop));
+        (Ipv4Addr::LOCALHOST, port).into()
+    })
+}
