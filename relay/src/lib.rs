@@ -12,6 +12,7 @@
 //! - [`view`]: the status in SQLite, folded from the journals.
 //! - [`delivery`]: HTTP exchanges with Hermes.
 //! - [`decisions`]: pure functions.
+//! - [`notices`]: publishing notices.
 //! - [`backoff`], [`clock`], [`delivery_key`], [`partition_set`]: small types that several modules use.
 //!
 //! Dependencies point one way: services → partition → view, delivery → decisions. This file starts the tasks.
@@ -21,6 +22,7 @@ mod clock;
 mod decisions;
 mod delivery;
 mod delivery_key;
+pub mod notices;
 mod partition;
 mod partition_set;
 mod services;
@@ -31,7 +33,9 @@ mod test_config;
 mod view;
 
 pub use clock::Clock;
-pub use decisions::{audit::who, guard::defuse, handshake::Handshake};
+pub use decisions::{
+    audit::who, guard::defuse, handshake::Handshake, notice::configuration_refused as notices_of_refused,
+};
 pub use delivery::handshake::handshake;
 pub use services::{
     access::{Connection, Socket},

@@ -9,6 +9,7 @@
 //! - [`status`]: the gRPC services.
 //! - [`json`]: JSON over HTTP.
 //! - [`jobs`]: jobs at OpenRouter, from submit to end.
+//! - [`notices`]: what a webhook or a route of Hermes is told.
 //! - [`control`]: pause, cancel, replay and probe.
 //! - [`access`]: tokens, tenants, TLS.
 //! - [`commands`]: the command line.
@@ -76,6 +77,7 @@ mod jobs;
 mod json;
 mod kubernetes;
 mod nats_setup;
+mod notices;
 mod openrouter_client;
 mod outages;
 mod outbound;

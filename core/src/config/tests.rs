@@ -3,6 +3,7 @@ mod bus;
 mod console;
 mod ingress;
 mod media;
+mod notices;
 mod openrouter;
 mod outbound;
 mod reload;
@@ -228,7 +229,9 @@ fn signers_are_known_before_their_secrets_exist() {
     let text = with_route("").replace("{file: secrets/acme-hermes}", "[{file: new}, {env: OLD}]");
     let (directory, path) = write(&text);
     fs::remove_file(directory.path().join("secrets/acme-openrouter")).unwrap();
-    let [(tenant, openrouter), (route, hermes)] = &load_signers(&path).unwrap()[..] else { panic!() };
+    let [(tenant, openrouter, _), (route, hermes, false)] = &load_signers(&path).unwrap()[..] else {
+        panic!()
+    };
     assert_eq!((tenant.as_str(), route.as_str()), ("acme", "acme/video"));
     let file = |name: &str| SecretOrigin::File(directory.path().join(name));
     assert_eq!(openrouter[..], [file("secrets/acme-openrouter")]);

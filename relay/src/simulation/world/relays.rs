@@ -184,7 +184,7 @@ impl World {
                     attempts.push(attempt);
                 }
                 Action::Submit(submit) => submits.push(submit),
-                Action::Reply(_) => {}
+                Action::Reply(_) | Action::Publish(_) => {}
             }
         }
         for submit in submits {
