@@ -47,6 +47,16 @@ pub(crate) fn create_if_missing(file: &Path, is_webhook: bool) -> Result<bool, F
 mod tests {
     use super::*;
     use std::{os::unix::fs::PermissionsExt as _, thread};
+    use talaria_core::hermes::signature::Scheme;
+
+    #[test]
+    fn the_secret_of_a_webhook_is_one_of_standard_webhooks() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("ops");
+        assert!(create_if_missing(&file, true).unwrap_or_else(|_| panic!()));
+        let secret = fs::read_to_string(&file).unwrap();
+        assert!(Scheme::STANDARD.check(&secret.into(), &file.display()).is_ok());
+    }
 
     #[test]
     fn a_secret_that_is_visible_is_complete() {

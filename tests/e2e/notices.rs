@@ -68,10 +68,19 @@ async fn a_route_that_shuts_and_opens_is_told_of_in_a_signed_webhook() {
         assert!(shut.signed && !shut.headers.contains_key("x-github-event"), "{:?}", shut.headers);
         let (told, data) = (body(&shut), body(&shut)["data"].clone());
         assert_eq!(told["type"], "talaria.route.shut");
-        assert_eq!((&data["tenant"], &data["route"], &data["waiting"]), (&json!("acme"), &json!("r"), &json!(1)));
+        assert_eq!(
+            (&data["tenant"], &data["route"], &data["waiting"]),
+            (&json!("acme"), &json!("r"), &json!(1))
+        );
         assert!(data["reason"].as_str().unwrap().starts_with("401: "), "{data}");
         let command = data["command"].as_str().unwrap().strip_prefix("talaria ").unwrap();
         assert!(works(&stack, &command.split(' ').collect::<Vec<_>>()).contains("shut"), "{command}");
+
+        for command in [["render", "acme/ops"], ["hermes", "acme/ops"]] {
+            let output = run(stack.written.path(), &command);
+            let said = String::from_utf8_lossy(&output.stderr).into_owned();
+            assert!(!output.status.success() && said.contains("is a webhook"), "{command:?}: {said}");
+        }
 
         sink.set("r", Does::Accept);
         works(&stack, &["probe", "acme/r"]);
@@ -79,7 +88,9 @@ async fn a_route_that_shuts_and_opens_is_told_of_in_a_signed_webhook() {
         assert_eq!(body(&open)["type"], "talaria.route.open");
         in_state(&stack, DeliveryState::Delivered, 1).await;
         assert_eq!(sink.requests_to("ops").len(), 2, "{:?}", sink.requests_to("ops"));
-        assert!(sink.requests_to("r").iter().all(|request| body(request)["type"] == "video.generation.completed"));
+        assert!(
+            sink.requests_to("r").iter().all(|request| body(request)["type"] == "video.generation.completed")
+        );
 
         // It has all that a delivery has.
         let delivery = shut.id.split('.').next().unwrap();
@@ -115,7 +126,8 @@ async fn a_notice_has_one_id_over_a_kill_and_is_made_once() {
         })
         .await;
         let ran: Vec<Request> = sink.requests_to("ops").into_iter().filter(|request| request.ran).collect();
-        let about: BTreeSet<String> = ran.iter().map(|request| body(request)["data"]["delivery"].to_string()).collect();
+        let about: BTreeSet<String> =
+            ran.iter().map(|request| body(request)["data"]["delivery"].to_string()).collect();
         assert_eq!((ran.len(), about.len()), (3, 3), "{ran:?}");
         let known: BTreeSet<String> = sink.requests_to("ops").into_iter().map(|request| request.id).collect();
         assert_eq!(known.len(), 3, "an attempt that is repeated has its id: {known:?}");
@@ -176,7 +188,10 @@ async fn a_quarantined_callback_and_a_refused_configuration_are_told_of() {
         }
         let told: Vec<Value> = notices(&sink, 2).await.iter().map(body).collect();
         assert!(told.iter().all(|told| told["type"] == "talaria.callback.quarantined"), "{told:?}");
-        assert!(told.iter().any(|told| told["data"]["reason"].as_str().unwrap().contains("as only Talaria's own")));
+        assert!(
+            told.iter()
+                .any(|told| told["data"]["reason"].as_str().unwrap().contains("as only Talaria's own"))
+        );
 
         let valid = fs::read_to_string(&stack.written.config).unwrap();
         for _ in 0..2 {
@@ -186,7 +201,10 @@ async fn a_quarantined_callback_and_a_refused_configuration_are_told_of() {
         }
         let refused = body(&notices(&sink, 3).await.remove(2));
         let data = refused["data"].clone();
-        assert_eq!((&refused["type"], &data["process"]), (&json!("talaria.configuration.refused"), &json!("up")));
+        assert_eq!(
+            (&refused["type"], &data["process"]),
+            (&json!("talaria.configuration.refused"), &json!("up"))
+        );
         assert_eq!((&data["command"], &data["problems"]), (&json!("talaria check"), &json!(1)));
         assert!(!data["message"].as_str().unwrap().contains("nonsense"), "no text of the file: {data}");
         stack.rewrite(|_| valid);
@@ -201,7 +219,9 @@ async fn an_overdue_job_is_told_of() {
     let (api, sink) = (OpenRouterApi::start().await, Sink::start().await);
     let keys = "poll: {first: 200ms, every: 200ms, slowest: 400ms, give_up: 1s}";
     let stack = stack()
-        .tenant("acme", |t| t.jobs(&api, keys).route("r", &sink.url("r"), "").notices("ops", &sink.url("ops")))
+        .tenant("acme", |t| {
+            t.jobs(&api, keys).route("r", &sink.url("r"), "").notices("ops", &sink.url("ops"))
+        })
         .start()
         .await;
     let video = VideoRequest {
@@ -211,8 +231,13 @@ async fn an_overdue_job_is_told_of() {
         resolution: "720p".into(),
         ..VideoRequest::default()
     };
-    let (tenant, request_id) = ("acme".into(), "one".into());
-    let request = SubmitJobRequest { tenant, request_id, video: Some(video), ..SubmitJobRequest::default() };
+    let request = SubmitJobRequest {
+        tenant: "acme".into(),
+        request_id: "one".into(),
+        requested_by: "test".into(),
+        video: Some(video),
+        ..SubmitJobRequest::default()
+    };
     let job = stack.jobs().await.submit_job(request).await.unwrap().into_inner().job.unwrap();
     assert_eq!(job.state(), JobState::Running);
     let overdue = body(&notices(&sink, 1).await.remove(0));
@@ -260,9 +285,13 @@ async fn a_receiver_verifies_a_notice_as_the_page_shows() {
         .collect::<serde_json::Map<_, _>>()
         .into();
     let verify = |secret: &str, body: &str| {
-        let call = format!("{program}\nprint(verify(*json.loads(sys.argv[1])))\n").replace(".encode()", ".encode()");
+        let call =
+            format!("{program}\nprint(verify(*json.loads(sys.argv[1])))\n").replace(".encode()", ".encode()");
         let given = json!([secret, headers, body]).to_string();
-        let output = Command::new("python3").args(["-c", &format!("import json, sys\n{call}"), &given]).output().unwrap();
+        let output = Command::new("python3")
+            .args(["-c", &format!("import json, sys\n{call}"), &given])
+            .output()
+            .unwrap();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         String::from_utf8(output.stdout).unwrap().trim() == "True"
     };

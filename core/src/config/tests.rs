@@ -24,6 +24,8 @@ fn write(text: &str) -> (TempDir, PathBuf) {
     for name in ["acme-openrouter", "acme-hermes"] {
         write_secret(&directory.path().join("secrets").join(name), &format!("{name}-secret\n"), 0o600);
     }
+    let webhook = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
+    write_secret(&directory.path().join("secrets/acme-ops"), webhook, 0o600);
     let path = directory.path().join("talaria.yaml");
     fs::write(&path, text).unwrap();
     (directory, path)

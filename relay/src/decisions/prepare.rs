@@ -73,9 +73,13 @@ pub(crate) struct Signing {
 /// A route's prompt for a payload, and the guard's changes. `ours` has the values of tokens that begin with `talaria.`.
 fn prompt(route: &Route, event_type: &str, ours: &Value, payload: &Document) -> (Text, Vec<String>) {
     let name = Text::from(route.name.as_str());
-    let of_notice = || Template::new(&Text::from(notice::PROMPT));
-    let own = Some(of_notice).filter(|_| is_notice(event_type) && route.prompt.is_default());
-    let template = own.map_or_else(|| route.prompt.clone(), |template| template());
+    let of_notice;
+    let template = if is_notice(event_type) && route.prompt.is_default() {
+        of_notice = Template::new(&Text::from(notice::PROMPT));
+        &of_notice
+    } else {
+        &route.prompt
+    };
     let prompt: Prompt = template.render_with(ours, payload.root(), &Text::from(event_type), &name);
     guard::defuse(prompt, route.guard)
 }
