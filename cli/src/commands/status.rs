@@ -122,7 +122,7 @@ async fn check_route(
         summary.routes.iter().map(|known| (known.tenant.clone(), known.route.clone())).collect();
     // The relay reports no route before its first delivery. Without its file, nothing is known of such a route.
     let Ok(configured) = config::load_signers(config) else { return Ok(()) };
-    names.extend(configured.iter().filter_map(|(name, _)| {
+    names.extend(configured.iter().filter_map(|(name, ..)| {
         let (owner, route) = name.split_once('/')?;
         tenant.is_none_or(|tenant| tenant == owner).then(|| (owner.to_owned(), route.to_owned()))
     }));

@@ -12,6 +12,7 @@
 //! - [`fold`]: the status of a delivery, from the records about it.
 //! - [`explain`]: why an event arrived or did not; [`route_block`]: the reason why a route sends nothing.
 //! - [`job`]: the life of a job at OpenRouter.
+//! - [`notice`]: what is told to a tenant about Talaria's own work.
 //! - [`unmatched`]: why no route took an event, without its payload.
 //! - [`pause`], [`probe`] and [`replay`]: operators' requests; [`audit`]: who made them, and why.
 
@@ -28,6 +29,7 @@ pub(crate) mod guard;
 pub(crate) mod handshake;
 pub(crate) mod job;
 pub(crate) mod mask;
+pub(crate) mod notice;
 pub(crate) mod pace;
 pub(crate) mod pause;
 pub(crate) mod plan;

@@ -175,7 +175,7 @@ impl<'a> Batch<'a> {
             Some(What::JobsForgotten(forgotten)) => self.jobs_forgotten(forgotten),
             Some(What::Opened(opened)) => self.opened(opened),
             // `None` is a record of a newer version; an update rebuilds the view.
-            Some(What::Closed(_) | What::EventsForgotten(_)) | None => Ok(()),
+            Some(What::Closed(_) | What::EventsForgotten(_) | What::NoticesTold(_)) | None => Ok(()),
         }
     }
 
