@@ -42,6 +42,10 @@ pub(crate) async fn run(config: &Path, mut args: Status) -> Result<(), Failure> 
         _ if args.unmatched => unmatched::show(&mut relay, &args).await,
         _ if args.refused => refused::show(&mut relay, args.filter.tenant.as_deref(), args.ask.json).await,
         _ if args.routes => routes::show(&mut relay, &args).await,
+        Some(id) if args.evidence && id.starts_with("dlv_") => {
+            evidence::show(&mut relay, id, args.attempt, args.ask.json).await
+        }
+        _ if args.evidence => Err(Failure::Usage("--evidence needs a delivery (dlv_…)".to_owned())),
         Some(id) if id.starts_with("evt_") => event(&mut relay, id, &args).await,
         Some(id) if id.starts_with("qrt_") => {
             Err(Failure::Usage(format!("{id} was no event; talaria status --quarantined lists it")))
@@ -49,10 +53,6 @@ pub(crate) async fn run(config: &Path, mut args: Status) -> Result<(), Failure> 
         Some(id) if id.starts_with("rpl_") => {
             Err(Failure::Usage(format!("{id} is a replay job; talaria replays {id} shows it")))
         }
-        Some(id) if args.evidence && id.starts_with("dlv_") => {
-            evidence::show(&mut relay, id, args.attempt, args.ask.json).await
-        }
-        _ if args.evidence => Err(Failure::Usage("--evidence needs a delivery (dlv_…)".to_owned())),
         Some(_) if args.payload => {
             Err(Failure::Usage("--payload needs an event (evt_…) or --quarantined".to_owned()))
         }
