@@ -1,4 +1,4 @@
-//! Notices: what is told to a tenant about Talaria's own work, and how many of them.
+//! Notices: what a tenant hears about Talaria's own work, and how often.
 //!
 //! A notice is an event of its tenant, so it goes to routes, and has deliveries, as any callback. Its id is a hash of the tenant, the type
 //! and what it is about, with the change: the same change is told once, however often it is published.
