@@ -208,7 +208,9 @@ fn answered(answer: &Answer, context: Context<'_>) -> Verdict {
             ),
             (Origin::Unknown | Origin::Foreign, _) => foreign(answer, context),
         },
-        300..=399 => redirects(answer, context, "Hermes"),
+        300..=399 => {
+            redirects(answer, context, ", which is not followed; set the route's url to where Hermes is")
+        }
         401 if context.other_secret => Verdict {
             outcome: AttemptOutcome::RouteFault,
             detail: context
@@ -250,13 +252,10 @@ fn answered(answer: &Answer, context: Context<'_>) -> Verdict {
     }
 }
 
-fn redirects(answer: &Answer, context: Context<'_>, server: &str) -> Verdict {
+fn redirects(answer: &Answer, context: Context<'_>, advice: &str) -> Verdict {
     let target =
         answer.location.as_deref().map_or(String::new(), |to| format!(" to {}", context.sanitize(to)));
-    let detail = format!(
-        "{}: redirects{target}, which is not followed; set the route's url to where {server} is",
-        answer.status
-    );
+    let detail = format!("{}: redirects{target}{advice}", answer.status);
     fault(detail, IdAfter::Unused)
 }
 

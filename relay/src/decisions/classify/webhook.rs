@@ -16,7 +16,11 @@ pub(super) fn answered(answer: &Answer, context: Context<'_>) -> Verdict {
             detail: format!("{status}: the receiver took it"),
             next: Next::Delivered,
         },
-        300..=399 => redirects(answer, context, "the receiver"),
+        300..=399 => redirects(
+            answer,
+            context,
+            ", which is not followed; set the route's url to where the receiver is",
+        ),
         401 | 403 => refused(with_body(&format!(
             "{status}: the receiver does not accept the request; compare the route's secret"
         ))),
