@@ -1,6 +1,7 @@
 //! `talaria status`: shows callbacks and their deliveries.
 //!
-//! - `job`: a job. `evidence`: requests and answers of a delivery. `refused`, `routes`, `unmatched`: the lists of these options. `tables`: the others.
+//! - `job`: a job. `evidence`: requests and answers of a delivery. `refused`, `routes`, `unmatched`: the lists of these options.
+//!   `tables`: the others.
 
 mod evidence;
 mod job;
