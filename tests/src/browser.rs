@@ -237,10 +237,11 @@ impl Browser {
         self.command("DELETE", "/cookie", None).await;
     }
 
-    /// The lines in the browser's console since the last call: errors of scripts, refused contents, failed requests.
+    /// The warnings and errors in the browser's console since the last call: of scripts, refused contents, failed requests.
     pub async fn complaints(&self) -> Vec<String> {
         let lines = self.command("POST", "/se/log", Some(json!({"type": "browser"}))).await;
-        lines.as_array().unwrap().iter().map(|line| line["message"].as_str().unwrap().to_owned()).collect()
+        let lines = lines.as_array().unwrap().iter().filter(|line| line["level"] != "DEBUG");
+        lines.map(|line| line["message"].as_str().unwrap().to_owned()).collect()
     }
 
     /// Looks at all pages like this from now on.

@@ -8,7 +8,7 @@
 //! - [`visitor`]: who looks, and the services as they may use them. [`session`]: log-in, and notes from one page to the next.
 //! - [`frame`]: what every page has, and its headers. [`parts`]: times, ids, states. [`tree`]: payloads. [`waterfall`]: the parts of an
 //!   attempt's time. [`chart`]: counts over time. [`assets`]: the style sheet and the script.
-//! - [`live`]: a page again and again, while it is looked at.
+//! - [`live`]: a page again and again, while it is looked at. [`bus`]: a warning while the bus cannot be used.
 //! - [`act`]: what buttons do. [`form`]: fields of requests.
 //! - Every other module is a page.
 
@@ -16,6 +16,7 @@ mod act;
 mod actions;
 mod assets;
 mod attempt;
+mod bus;
 mod chart;
 mod configuration;
 mod deliveries;
@@ -45,6 +46,7 @@ use form::Fields;
 use frame::Page;
 use http::{Method, Request, Response, StatusCode, header, request::Parts};
 use hyper::body::Incoming;
+use maud::html;
 use std::sync::Arc;
 use talaria_core::config::Config;
 use talaria_relay::Api;
@@ -61,14 +63,15 @@ pub(crate) struct Pages {
     sessions: session::Sessions,
     notes: session::Notes,
     live: live::Limit,
+    bus: bus::Bus,
     /// Ends live pages, for which the server would wait.
     end: CancellationToken,
 }
 
 impl Pages {
     pub(crate) fn new(api: Api, config: watch::Receiver<Arc<Config>>, end: CancellationToken) -> Self {
-        let (sessions, notes, live) = Default::default();
-        Self { api, config, sessions, notes, live, end }
+        let (sessions, notes, live, bus) = Default::default();
+        Self { api, config, sessions, notes, live, bus, end }
     }
 
     /// Answers a request for a page, for its parts, or of a button.
@@ -165,6 +168,16 @@ impl From<Page> for Shown {
 }
 
 async fn page(visitor: &Visitor, path: &str, fields: &Fields) -> Result<Shown, Fault> {
+    Ok(match content(visitor, path, fields).await? {
+        Shown::Page(page) => {
+            let warning = bus::warning(visitor).await;
+            Page { main: html! { (warning) (page.main) }, ..page }.into()
+        }
+        elsewhere @ Shown::Elsewhere(_) => elsewhere,
+    })
+}
+
+async fn content(visitor: &Visitor, path: &str, fields: &Fields) -> Result<Shown, Fault> {
     let parts: Vec<&str> = path.trim_start_matches('/').split('/').collect();
     Ok(match *parts.as_slice() {
         [""] => overview::page(visitor).await?.into(),

@@ -13,9 +13,20 @@ use talaria_proto::{
     v1::{DeliveryState, JobState},
 };
 
+/// The longest text of others that is shown whole, in characters, so that pages stay small.
+const LONGEST: usize = 1_000;
+
+/// The most characters of a text with lines.
+const LONGEST_LINES: usize = 32 * 1024;
+
 /// Untrusted text on one line. What would change how the rest is shown is escaped.
 pub(super) fn text(text: &str) -> Markup {
-    html! { (one_line(text)) }
+    let beginning = beginning(text, LONGEST);
+    html! { (one_line(beginning)) @if beginning.len() < text.len() { "…" } }
+}
+
+fn beginning(text: &str, most: usize) -> &str {
+    text.char_indices().nth(most).and_then(|(end, _)| text.get(..end)).unwrap_or(text)
 }
 
 /// A sentence of the relay's, with its `commands` as code.
@@ -29,7 +40,8 @@ pub(super) fn sentence(sentence: &str) -> Markup {
 
 /// Untrusted text with its lines.
 pub(super) fn lines(text: &str) -> Markup {
-    html! { (visible(text)) }
+    let beginning = beginning(text, LONGEST_LINES);
+    html! { (visible(beginning)) @if beginning.len() < text.len() { "…" } }
 }
 
 /// A time in UTC, which the script shows in the browser's zone.
@@ -196,6 +208,13 @@ mod tests {
             "&lt;script&gt;alert(1)&lt;/script&gt;\\u{202e}\\n&quot;'&amp;"
         );
         assert_eq!(id("events", "\"><b>").into_string().matches('<').count(), 2, "the link's own");
+    }
+
+    #[test]
+    fn long_text_is_cut() {
+        assert_eq!(text(&"é".repeat(LONGEST)).into_string(), "é".repeat(LONGEST));
+        assert_eq!(text(&"é".repeat(5_000)).into_string(), format!("{}…", "é".repeat(LONGEST)));
+        assert_eq!(lines(&"\n".repeat(50_000)).into_string().len(), LONGEST_LINES + "…".len());
     }
 
     #[test]

@@ -2,13 +2,16 @@
 
 use super::parts::{lines, text};
 use maud::{Markup, html};
-use talaria_core::{
-    invisible::one_line,
-    json::{Value, parse, print},
-};
+use talaria_core::json::{Value, parse, print};
 
-/// The most values of a tree; the rest is in the raw text.
+/// The most values of a tree; the rest is in the raw text. A long value counts as several.
 const MOST: usize = 1_000;
+
+/// So many bytes of a key or a value count as one more value.
+const MORE: usize = 64;
+
+/// No more of a value is shown, in characters.
+const LONGEST: usize = 1_000;
 
 /// The longest raw text, in bytes, so that a page stays small.
 const LONGEST_RAW: usize = 32 * 1024;
@@ -36,10 +39,12 @@ pub(super) fn payload(bytes: &[u8]) -> Markup {
 }
 
 fn value(key: Option<&str>, of: &Value, depth: usize, shown: &mut usize) -> Markup {
-    *shown += 1;
-    if *shown > MOST {
-        return html! { @if *shown == MOST + 1 { p.hint { "The rest is in the raw text." } } };
+    if *shown >= MOST {
+        let first = *shown < usize::MAX;
+        *shown = usize::MAX;
+        return html! { @if first { p.hint { "The rest is in the raw text." } } };
     }
+    *shown += 1 + key.map_or(0, cost);
     let name = html! { @if let Some(key) = key { span.key { (text(key)) } } };
     if let Some(object) = of.as_object().filter(|object| !object.is_empty()) {
         let open = depth < OPEN;
@@ -55,7 +60,13 @@ fn value(key: Option<&str>, of: &Value, depth: usize, shown: &mut usize) -> Mark
                 @for (at, inner) in array.iter().enumerate() { (value(Some(&at.to_string()), inner, depth + 1, shown)) } }
         };
     }
-    html! { div.leaf { (name) span.value { (one_line(&print::dump_line(of))) } } }
+    let printed = print::dump_line(of);
+    *shown += cost(&printed);
+    html! { div.leaf { (name) span.value { (text(&printed)) } } }
+}
+
+fn cost(text: &str) -> usize {
+    text.len().min(LONGEST) / MORE
 }
 
 #[cfg(test)]
@@ -74,6 +85,9 @@ mod tests {
         let shown = payload(many.as_bytes()).into_string();
         assert!(shown.len() < 150_000 && shown.contains("The rest is in the raw text"), "{}", shown.len());
         assert!(payload(b"{").into_string().contains("It is not JSON"));
+        let long = format!("[{}0]", format!("\"{}\",", "<b>".repeat(1_000)).repeat(300));
+        let shown = payload(long.as_bytes()).into_string();
+        assert!(shown.len() < 700_000 && shown.contains('…'), "{}", shown.len());
         let deep = format!("{}{}", "[".repeat(150), "]".repeat(150));
         assert!(payload(deep.as_bytes()).into_string().contains("<details"));
     }

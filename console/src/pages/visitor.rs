@@ -25,6 +25,7 @@ const LEAST: &str = "/talaria.v1.StatusService/GetSummary";
 #[derive(Clone)]
 pub(crate) struct Visitor {
     services: Services,
+    bus: super::bus::Bus,
     pub caller: Caller,
     /// The configuration that was in force when the page was asked for.
     pub config: Arc<Config>,
@@ -58,7 +59,13 @@ impl Visitor {
         let admitted = services.api.admit(&asked)?;
         let caller = admitted.caller().cloned();
         let caller = caller.ok_or_else(|| Fault::new(Code::Internal, "the request has no caller"))?;
-        Ok(Self { services, caller, config: Arc::clone(&pages.config.borrow()), logged_in })
+        let (bus, config) = (pages.bus.clone(), Arc::clone(&pages.config.borrow()));
+        Ok(Self { services, bus, caller, config, logged_in })
+    }
+
+    /// Why the bus cannot be used.
+    pub(super) async fn bus_fault(&self) -> Option<String> {
+        self.bus.fault(&self.services.api).await
     }
 
     pub(crate) fn status(&self) -> StatusServiceClient<Services> {

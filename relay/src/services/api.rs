@@ -13,6 +13,7 @@ use std::{
     sync::Arc,
     task::{Context, Poll},
 };
+use talaria_bus::Bus;
 use talaria_core::config::Config;
 use talaria_proto::v1::{
     control_service_server::ControlServiceServer, job_service_server::JobServiceServer,
@@ -28,6 +29,7 @@ use tower_service::Service;
 #[derive(Clone)]
 pub struct Api {
     config: watch::Receiver<Arc<Config>>,
+    bus: Bus,
     gate: Gate,
     refusals: RefusalLog,
     routes: Routes,
@@ -36,6 +38,7 @@ pub struct Api {
 impl Api {
     pub(super) fn new(
         config: watch::Receiver<Arc<Config>>,
+        bus: Bus,
         status: StatusServer,
         control: ControlServer,
         jobs: JobServer,
@@ -45,7 +48,7 @@ impl Api {
             .add_service(ControlServiceServer::new(control))
             .add_service(JobServiceServer::new(jobs))
             .prepare();
-        Self { gate: Gate::new(config.clone(), refusals.clone()), config, refusals, routes }
+        Self { gate: Gate::new(config.clone(), refusals.clone()), config, bus, refusals, routes }
     }
 
     pub(super) fn gate(&self) -> Gate {
@@ -71,6 +74,11 @@ impl Api {
     pub fn admit<T>(&self, request: &Request<T>) -> Result<Admitted, Status> {
         let pass = self.gate.check(request)?;
         Ok(Admitted { pass, path: request.uri().path().to_owned(), routes: self.routes.clone() })
+    }
+
+    /// Whether the bus can be used, or why not.
+    pub async fn check_bus(&self) -> Result<(), String> {
+        self.bus.check().await.map_err(|error| error.to_string())
     }
 
     /// The services behind the gate, for requests of the gRPC protocol.

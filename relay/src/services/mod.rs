@@ -84,11 +84,11 @@ pub(crate) struct Services {
 impl Services {
     pub(crate) fn new(parts: Parts) -> Self {
         let Parts { config, config_status, bus, view, clock, owners, evidence, ownership, stop } = parts;
-        let operator = Operator::new(Local::new(config.clone(), bus, view, clock, owners, evidence));
+        let operator = Operator::new(Local::new(config.clone(), bus.clone(), view, clock, owners, evidence));
         let cluster = cluster::Cluster::new(operator.clone(), ownership);
         let refusals = Refusals::default();
         let status = StatusServer::new(cluster.clone(), config_status, refusals.clone(), stop.clone());
         let (control, jobs) = (ControlServer::new(cluster.clone()), JobServer::new(cluster.clone(), stop));
-        Self { api: Api::new(config, status, control, jobs), operator, cluster, refusals }
+        Self { api: Api::new(config, bus, status, control, jobs), operator, cluster, refusals }
     }
 }

@@ -86,7 +86,7 @@ async fn no_text_of_others_becomes_an_element_or_a_script() {
         deliveries.push(found.delivery.unwrap().id);
     }
     hostile_actions(&world, &deliveries[0]).await;
-    let mut request = jobs::request("a<b>\"");
+    let mut request = jobs::request("hostile");
     request.requested_by = "<script>window.canary=1</script>".into();
     request.context.insert("key".into(), "<script>window.canary=1</script>\u{202e}".into());
     let submitted = world.stack.jobs().await.submit_job(request).await.unwrap().into_inner().job.unwrap();
@@ -105,6 +105,7 @@ async fn no_text_of_others_becomes_an_element_or_a_script() {
     paths.extend(events.iter().map(|event| format!("/events/{event}")));
     paths.extend(events.iter().map(|event| format!("/routes/acme/video?preview={event}")));
     paths.extend(deliveries.iter().map(|delivery| format!("/deliveries/{delivery}")));
+    paths.extend(deliveries.iter().map(|delivery| format!("/deliveries/{delivery}/attempts/1")));
     paths.push(format!("/jobs/{}", submitted.id));
     for path in [
         "/search?q=",
@@ -170,6 +171,7 @@ async fn long_and_deep_payloads_leave_pages_small_and_whole() {
         for path in [
             format!("/events/{event}"),
             format!("/deliveries/{delivery}"),
+            format!("/deliveries/{delivery}/attempts/1"),
             format!("/routes/acme/video?preview={event}"),
             "/inbox".to_owned(),
             "/deliveries".to_owned(),

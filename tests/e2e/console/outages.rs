@@ -22,16 +22,17 @@ async fn while_nats_is_gone_the_page_says_so_and_goes_on_when_it_is_back() {
     browser.until_shows("#live", "Live").await;
     browser.run("window.stays = true", &[]).await;
     server.stop().await;
-    let says = "return document.body.innerText.includes('Something is missing here') || document.querySelector('.live.lost') !== null";
-    browser.until("the page to say it", says, &[]).await;
+    browser.until_shows("#bus", "The bus cannot be used.").await;
+    let other = world.browser().await;
+    other.open("/deliveries").await;
+    other.shows("main", &["The bus cannot be used.", "first"]).await;
     server.start_again().await;
     until("a callback to be taken", async || {
         (world.stack.openrouter("acme").try_send("second", "completed").await? == 204).then_some(())
     })
     .await;
-    let back = "return !document.body.innerText.includes('Something is missing here') && document.querySelector('.live.lost') === null
-                && [...document.querySelectorAll('#overview tbody tr')].some((row) => row.innerText.includes('acme/video')
-                && row.querySelectorAll('.number')[1].innerText === '2')";
+    let back = "const row = [...document.querySelectorAll('#overview tbody tr')].find((row) => row.innerText.includes('acme/video'));
+                return document.getElementById('bus').innerText === '' && row.querySelectorAll('.number')[1].innerText === '2'";
     browser.until("the page to go on", back, &[]).await;
     assert_eq!(browser.run("return window.stays", &[]).await, true);
 }

@@ -203,6 +203,7 @@ impl Everything {
             ("delivery", format!("/deliveries/{}", self.delivered.delivery)),
             ("delivery-parked", format!("/deliveries/{}", self.parked.delivery)),
             ("delivery-waiting", format!("/deliveries/{}", self.waiting.delivery)),
+            ("attempt", format!("/deliveries/{}/attempts/1", self.parked.delivery)),
             ("event", format!("/events/{}", self.delivered.event)),
             ("event-unmatched", format!("/events/{}", self.unmatched)),
             ("jobs", "/jobs".to_owned()),
