@@ -68,15 +68,33 @@
     }
   });
 
+  // A second click on a button does nothing while the first one is on its way.
+  document.addEventListener("submit", (event) => {
+    const form = event.target;
+    if (form.dataset.sent) event.preventDefault();
+    form.dataset.sent = "yes";
+    setTimeout(() => { delete form.dataset.sent; }, 3000);
+  });
+
   // News. Only the marked parts change, so that forms and what is typed in them stay.
   const button = document.getElementById("live");
   const address = document.body.dataset.live;
   if (!button || !address) return;
+  const title = button.title;
+  const say = (text, lost, why) => {
+    button.textContent = text;
+    button.classList.toggle("lost", lost);
+    button.title = why || title;
+  };
+
+  // What a user has chosen in a part, to be had in the part that takes its place.
+  const sign = (element) => element && [element.tagName, element.id, element.getAttribute("href"), element.name, element.value,
+    element.dataset.copy, element.parentElement?.id].join("|");
   const keep = (old) => ({
     checked: new Set([...old.querySelectorAll("input:checked")].map((box) => box.value)),
     open: new Map([...old.querySelectorAll("details[id]")].map((details) => [details.id, details.open])),
     at: old.querySelector("tr.at a[data-row]")?.getAttribute("href"),
-    focused: old.contains(document.activeElement) ? document.activeElement.getAttribute("href") : null,
+    focused: old.contains(document.activeElement) ? sign(document.activeElement) : null,
     scrolled: [...old.querySelectorAll(".scroll")].map((box) => box.scrollLeft),
   });
   const restore = (fresh, kept) => {
@@ -84,51 +102,77 @@
     each(fresh, "details[id]", (details) => { if (kept.open.has(details.id)) details.open = kept.open.get(details.id); });
     each(fresh, "a[data-row]", (link) => { if (link.getAttribute("href") === kept.at) link.closest("tr").classList.add("at"); });
     each(fresh, ".scroll", (box, at) => { box.scrollLeft = kept.scrolled[at] ?? 0; });
-    if (kept.focused) [...fresh.querySelectorAll("a[href]")].find((link) => link.getAttribute("href") === kept.focused)?.focus();
+    if (kept.focused) [...fresh.querySelectorAll("a, input, button, summary, select")].find((it) => sign(it) === kept.focused)?.focus();
   };
-  // What is typed into or marked in the part would be lost.
+  // What is typed, chosen or marked in the part would be lost.
   const isBusy = (part) => {
     const selection = document.getSelection();
-    return part.querySelector("input:focus:not([type=checkbox]), select:focus, textarea:focus, button:focus") !== null
+    const typed = [...part.querySelectorAll("input:not([type=checkbox]):not([type=hidden]), textarea")];
+    const chosen = (select) => select.selectedIndex !== Math.max(0, [...select.options].findIndex((option) => option.defaultSelected));
+    return typed.some((input) => input.value !== input.defaultValue || input === document.activeElement)
+      || [...part.querySelectorAll("select")].some((select) => chosen(select) || select === document.activeElement)
       || (selection && !selection.isCollapsed && part.contains(selection.anchorNode));
   };
   const shown = new Map();
-  const show = (html) => {
-    const fresh = new DOMParser().parseFromString(`<main>${html}</main>`, "text/html");
+  let latest = null;
+  const show = () => {
+    if (latest === null) return;
+    const fresh = new DOMParser().parseFromString(`<main>${latest}</main>`, "text/html");
+    let held = false;
     each(fresh, "[data-live][id]", (part) => {
       const old = document.getElementById(part.id);
-      if (!old || shown.get(part.id) === part.innerHTML || isBusy(old)) return;
-      shown.set(part.id, part.innerHTML);
+      const html = part.innerHTML;
+      if (!old || shown.get(part.id) === html) return;
+      if (isBusy(old)) {
+        held = true;
+        return;
+      }
+      shown.set(part.id, html);
       const kept = keep(old);
       dress(part);
       const adopted = document.adoptNode(part);
       old.replaceWith(adopted);
       restore(adopted, kept);
     });
+    if (held) say("Held", false, "News waits while you type, choose or mark text in it");
+    else {
+      latest = null;
+      if (stream) say("Live", false);
+    }
   };
+  // When the user is done, what was held is shown.
+  for (const done of ["selectionchange", "focusout", "change"]) document.addEventListener(done, () => setTimeout(show, 200));
+
   let stream = null;
-  const say = (text, lost) => {
-    button.textContent = text;
-    button.classList.toggle("lost", lost);
-  };
+  let again = 0;
   const start = () => {
+    clearTimeout(again);
     stream = new EventSource(address);
     stream.addEventListener("open", () => say("Live", false));
-    stream.addEventListener("main", (event) => { say("Live", false); show(event.data); });
-    stream.addEventListener("fault", (event) => { say("No news", true); button.title = event.data; });
-    stream.addEventListener("end", (event) => { stop(); say("Ended", true); button.title = event.data; });
-    stream.addEventListener("error", () => say("No connection", true));
+    stream.addEventListener("main", (event) => { latest = event.data; show(); });
+    stream.addEventListener("fault", (event) => say("No news", true, event.data));
+    stream.addEventListener("end", (event) => { stop(); say("Ended", true, `${event.data}. Reload the page.`); });
+    stream.addEventListener("error", async () => {
+      say("No connection", true, "The page shows how things were before");
+      if (stream?.readyState !== EventSource.CLOSED) return;
+      stream = null;
+      // The browser gives up after an answer that is no stream. It may be the log-in that is asked for.
+      const answer = await fetch(location.href, { redirect: "manual" }).catch(() => null);
+      if (answer?.type === "opaqueredirect") say("Log in again", true, "The session has ended. Reload the page.");
+      else again = setTimeout(start, 10000);
+    });
     button.setAttribute("aria-pressed", "true");
   };
   const stop = () => {
+    clearTimeout(again);
     stream?.close();
     stream = null;
     button.setAttribute("aria-pressed", "false");
     say("Paused", false);
   };
   button.addEventListener("click", () => (stream ? stop() : start()));
-  // A page that nobody looks at asks for nothing.
-  let hidden = false;
+  // A page in the background asks for nothing.
+  let hidden = document.hidden;
   document.addEventListener("visibilitychange", () => {
     if (document.hidden && stream) {
       hidden = true;
@@ -139,5 +183,5 @@
     }
   });
   button.hidden = false;
-  start();
+  if (!hidden) start();
 })();

@@ -71,7 +71,8 @@ async fn read(body: Incoming, form: Form) -> Result<Bytes, Fault> {
 /// The fields of a form of HTML, encoded.
 pub(crate) async fn read_form(headers: &HeaderMap, body: Incoming) -> Result<Bytes, Fault> {
     let content_type = headers.get(header::CONTENT_TYPE).map_or(&[][..], HeaderValue::as_bytes);
-    if content_type.split(|byte| *byte == b';').next() != Some(b"application/x-www-form-urlencoded") {
+    let form = content_type.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii();
+    if !form.eq_ignore_ascii_case(b"application/x-www-form-urlencoded") {
         let message = "a form is application/x-www-form-urlencoded";
         return Err(Fault::http(StatusCode::UNSUPPORTED_MEDIA_TYPE, None, message));
     }

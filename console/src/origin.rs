@@ -27,10 +27,16 @@ pub(crate) fn check(
         );
         return Err(Fault::new(Code::PermissionDenied, message));
     }
-    let foreign = || Fault::new(Code::PermissionDenied, "pages of other sites may not ask here");
+    let foreign = || {
+        Fault::new(
+            Code::PermissionDenied,
+            "pages of other sites may not ask here; a proxy before the console has to keep the Host",
+        )
+    };
     for origin in headers.get_all(header::ORIGIN) {
         let origin: Option<Uri> = origin.to_str().ok().and_then(|origin| origin.parse().ok());
-        let same = origin.as_ref().and_then(Uri::authority) == Some(&host);
+        let is_http = origin.as_ref().is_some_and(|it| matches!(it.scheme_str(), Some("http" | "https")));
+        let same = is_http && origin.as_ref().and_then(Uri::authority) == Some(&host);
         if !same {
             return Err(foreign());
         }
@@ -124,6 +130,7 @@ mod tests {
             "null",
             "",
             "file://",
+            "ftp://localhost:8090",
         ] {
             assert!(!with("origin", origin), "{origin}");
         }

@@ -3,13 +3,14 @@
 use super::{deliveries, form::Fields, frame::Page, parts, visitor::Visitor};
 use crate::fault::Fault;
 use http::StatusCode;
+use jiff::Timestamp;
 use maud::html;
 use talaria_core::{
     short_id::short,
     time::{for_people, parse_duration},
 };
 use talaria_proto::{
-    time::{duration_to_proto, from_proto},
+    time::{duration_to_proto, from_proto, to_proto},
     v1::{
         CancelDeliveryRequest, CancelReplayJobRequest, PauseRequest, ProbeRouteRequest,
         ReplayDeliveriesRequest, ReplayDeliveryRequest, ResumeRequest, StopJobRequest,
@@ -56,7 +57,7 @@ pub(super) async fn act(visitor: &Visitor, path: &str, fields: &Fields) -> Resul
             let answer = visitor.control().resume(request).await?.into_inner();
             match (answer.ended, answer.remaining) {
                 (_, Some(_)) => format!("{named} is still held by the pause of its whole tenant."),
-                (Some(_), None) => format!("{named} goes on."),
+                (Some(_), None) => format!("{named} is not paused any more."),
                 (None, None) => format!("{named} was not paused."),
             }
         }
@@ -159,8 +160,17 @@ async fn replay_all(visitor: &Visitor, fields: &Fields, reason: String) -> Resul
         }
         None => 0,
     };
-    let filter = deliveries::replay_filter(fields)?;
+    let mut filter = deliveries::replay_filter(fields)?;
     let no_state = filter.states.is_empty();
+    // Once the form is used, another click begins nothing.
+    if let Some(once) = fields.get("confirmed")
+        && visitor.once.take(once).is_none()
+    {
+        return Err(Fault::invalid("this was confirmed already, or too long ago"));
+    }
+    // What is confirmed is what was counted.
+    filter.until.get_or_insert_with(|| to_proto(Timestamp::now()));
+    let (since, until) = (moment(filter.since.as_ref()), moment(filter.until.as_ref()));
     let request = ReplayDeliveriesRequest {
         filter: Some(filter),
         requested_by: REQUESTED_BY.to_owned(),
@@ -179,7 +189,11 @@ async fn replay_all(visitor: &Visitor, fields: &Fields, reason: String) -> Resul
         };
         return Ok(Outcome::Done { back: "/replays".to_owned(), note });
     }
-    let hidden = fields.kept(deliveries::FILTERS);
+    let mut hidden = fields.kept(deliveries::FILTERS);
+    hidden.retain(|(name, _)| !matches!(*name, "since" | "until"));
+    let times = [("since", since.as_str()), ("until", until.as_str())];
+    hidden.extend(times.into_iter().filter(|(_, time)| !time.is_empty()));
+    let once = visitor.once.put(String::new());
     let main = html! {
         h1 { "Replay all that match" }
         (parts::incomplete(answer.incomplete))
@@ -194,7 +208,7 @@ async fn replay_all(visitor: &Visitor, fields: &Fields, reason: String) -> Resul
         @if answer.replayable > 0 {
             form.stack method="post" action="/act/replay-all" {
                 @for (name, value) in &hidden { input type="hidden" name=(name) value=(value); }
-                input type="hidden" name="confirmed" value="yes";
+                input type="hidden" name="confirmed" value=(once);
                 label for="rate" { "At most so many a minute" }
                 input id="rate" name="rate" type="number" min="1" max="60000" value="600";
                 label for="reason" { "Why (recorded with the action)" }
@@ -209,6 +223,11 @@ async fn replay_all(visitor: &Visitor, fields: &Fields, reason: String) -> Resul
         }
     };
     Ok(Outcome::Confirm(Page::new("Replay", "/deliveries", main)))
+}
+
+/// A time as a field of a form.
+fn moment(time: Option<&prost_types::Timestamp>) -> String {
+    time.map(|time| from_proto(Some(time)).to_string()).unwrap_or_default()
 }
 
 /// "acme/video", or "acme" for all of it.

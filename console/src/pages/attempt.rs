@@ -36,7 +36,7 @@ pub(super) async fn page(visitor: &Visitor, id: &str, number: &str) -> Result<Pa
         h1 { "Attempt " (number) " of " a href={ "/deliveries/" (id) } { code.id { (parts::text(&talaria_core::short_id::short(id))) } } }
         p.headline {
             (outcome(attempt.outcome()))
-            " " (parts::sentence(&attempt.detail))
+            " " (parts::text(&attempt.detail))
         }
         dl.pairs {
             dt { "Began" } dd { (parts::time(attempt.started_at.as_ref())) }

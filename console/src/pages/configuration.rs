@@ -11,32 +11,17 @@ use talaria_core::{
     config::{BusKind, Config},
     time::in_one_unit,
 };
-use talaria_proto::v1::{ConfigurationProblem, GetSummaryRequest};
+use talaria_proto::v1::{Configuration, ConfigurationProblem, GetSummaryRequest};
 
 pub(super) async fn page(visitor: &Visitor) -> Result<Page, Fault> {
     let summary = visitor.status().get_summary(GetSummaryRequest::default()).await?.into_inner();
-    let status = summary.configuration.unwrap_or_default();
+    // A token for one tenant is told nothing of the process.
+    let status = summary.configuration;
     let config = &visitor.config;
     let main = html! {
         h1 { "Configuration" }
         div data-live id="configuration" {
-            @if let Some(fault) = &status.fault {
-                section.fault {
-                    h2 { (badge("bad", "REFUSED")) " The file of " (parts::time(fault.at.as_ref())) " is not in force" }
-                    p { "The last valid one still is. Mend the file, and it is read again by itself." }
-                    ul { @for problem in &fault.problems { li { (shown(problem)) } } }
-                }
-            } @else {
-                p.headline { (badge("good", "IN FORCE")) " What is in the file is in force." }
-            }
-            @if !status.needs_restart.is_empty() {
-                p.warning { "A restart brings into force: " @for (at, key) in status.needs_restart.iter().enumerate() { @if at > 0 { ", " } code { (key) } } }
-            }
-            dl.pairs {
-                dt { "Read" } dd { (parts::time(status.loaded_at.as_ref())) }
-                dt { "Generation" } dd { (status.generation) " (1 at the start, and one more with each change)" }
-                @if visitor.sees_all() { (process(config)) }
-            }
+            @if let Some(status) = &status { (state(status, visitor)) }
             @for warning in config.warnings.iter().filter(|_| visitor.sees_all()) {
                 p.warning { (parts::text(&warning.what)) " " (parts::text(&warning.help)) }
             }
@@ -45,6 +30,32 @@ pub(super) async fn page(visitor: &Visitor) -> Result<Page, Fault> {
         }
     };
     Ok(Page::new("Configuration", "/configuration", main))
+}
+
+/// Whether the file is in force, since when, and what needs a restart.
+fn state(status: &Configuration, visitor: &Visitor) -> Markup {
+    html! {
+        @if let Some(fault) = &status.fault {
+            section.fault {
+                h2 { (badge("bad", "REFUSED")) " The file of " (parts::time(fault.at.as_ref())) " is not in force" }
+                p { "The last valid one still is. Mend the file, and it is read again by itself." }
+                ul { @for problem in &fault.problems { li { (shown(problem)) } } }
+            }
+        } @else {
+            p.headline { (badge("good", "IN FORCE")) " What is in the file is in force." }
+        }
+        @if !status.needs_restart.is_empty() {
+            p.warning {
+                "A restart brings into force: "
+                @for (at, key) in status.needs_restart.iter().enumerate() { @if at > 0 { ", " } code { (key) } }
+            }
+        }
+        dl.pairs {
+            dt { "Read" } dd { (parts::time(status.loaded_at.as_ref())) }
+            dt { "Generation" } dd { (status.generation) " (1 at the start, and one more with each change)" }
+            @if visitor.sees_all() { (process(&visitor.config)) }
+        }
+    }
 }
 
 /// Settings of the process, and of no tenant.
@@ -96,7 +107,7 @@ fn tenants(visitor: &Visitor) -> Markup {
 fn shown(problem: &ConfigurationProblem) -> Markup {
     html! {
         @if problem.line > 0 { "line " (problem.line) ", column " (problem.column) ": " }
-        (parts::sentence(&problem.what))
+        (parts::text(&problem.what))
         @if !problem.help.is_empty() { p.hint { (parts::sentence(&problem.help)) } }
     }
 }

@@ -7,7 +7,7 @@ use super::{
     visitor::Visitor,
 };
 use crate::fault::Fault;
-use jiff::Timestamp;
+use jiff::{Timestamp, civil::DateTime, tz::TimeZone};
 use maud::{Markup, html};
 use std::collections::BTreeSet;
 use talaria_core::time::{before, parse_duration};
@@ -74,8 +74,9 @@ pub(super) async fn page(visitor: &Visitor, fields: &Fields) -> Result<Page, Fau
                 div.row.actions {
                     label for="selected-reason" { "Why" }
                     input id="selected-reason" name="reason" maxlength="500";
-                    button { "Replay the selected" }
+                    // First, because Enter presses the first: this one asks once more.
                     button formaction="/act/replay-all" { "Replay all that match…" }
+                    button { "Replay the selected" }
                     @for (name, value) in fields.kept(FILTERS) { input type="hidden" name=(name) value=(value); }
                 }
             }
@@ -137,14 +138,20 @@ fn outcomes(fields: &Fields) -> Result<Vec<i32>, Fault> {
     fields.all("outcome").map(outcome).collect()
 }
 
+/// A time, in UTC where it names no zone; a day begins at midnight.
+fn time(text: &str) -> Option<Timestamp> {
+    let civil = || text.parse::<DateTime>().ok()?.to_zoned(TimeZone::UTC).ok().map(|time| time.timestamp());
+    text.parse().ok().or_else(civil)
+}
+
 /// A time, or how long ago.
 pub(super) fn moment(fields: &Fields, name: &str) -> Result<Option<prost_types::Timestamp>, Fault> {
     let Some(text) = fields.get(name) else { return Ok(None) };
     let time = match parse_duration(text) {
         Some(ago) => before(Timestamp::now(), ago),
-        None => text.parse().map_err(|_| {
+        None => time(text).ok_or_else(|| {
             Fault::invalid(format!(
-                "{name} is a time such as 2026-04-24 12:00:00Z, or how long ago, such as 2h; it is {text}"
+                "{name} is a time such as 2026-04-24 12:00 (UTC), or how long ago, such as 2h; it is {text}"
             ))
         })?,
     };
@@ -172,8 +179,8 @@ fn filter_form(visitor: &Visitor, fields: &Fields) -> Markup {
                     label { input type="checkbox" name="state" value=(state) checked[chosen.contains(&state)]; " " (state) }
                 }
             }
-            (input("since", "Since", "2h, or a time", fields))
-            (input("until", "Until", "1h, or a time", fields))
+            (input("since", "Since", "2h, or a time in UTC", fields))
+            (input("until", "Until", "1h, or a time in UTC", fields))
             details id="more" open[MORE.iter().any(|name| fields.get(name).is_some())] {
                 summary { "More" }
                 div.row {
@@ -262,7 +269,7 @@ fn row(delivery: &Delivery, columns: Columns) -> Markup {
         }
         td.clip title=(delivery.job_id) { (parts::text(&delivery.event_type)) br; span.none { (parts::text(&delivery.job_id)) @if let Some(model) = &delivery.model { " · " (parts::text(model)) } } }
         td.number { (delivery.attempts) }
-        td.wide { (parts::sentence(&delivery.reason)) }
+        td.wide { (parts::text(&delivery.reason)) }
     }
 }
 
@@ -280,5 +287,7 @@ mod tests {
                 .unwrap();
         assert_eq!(filter.states, [i32::from(DeliveryState::Parked), DeliveryState::Waiting.into()]);
         assert_eq!(filter.since.unwrap().seconds, 1_777_032_000);
+        assert_eq!(time("2026-04-24 12:00").unwrap().as_second(), 1_777_032_000);
+        assert_eq!(time("2026-04-24").unwrap().as_second(), 1_776_988_800);
     }
 }

@@ -23,7 +23,7 @@ pub(super) async fn page(visitor: &Visitor, id: &str) -> Result<Page, Fault> {
     let main = html! {
         h1 { "Delivery " (parts::whole_id(&delivery.id)) }
         div data-live id="delivery" {
-            p.headline { (parts::state(delivery.state())) " " (parts::sentence(&delivery.reason)) }
+            p.headline { (parts::state(delivery.state())) " " (parts::text(&delivery.reason)) }
             (pairs(&delivery, explanation.as_ref()))
             @if let Some(route) = explanation.as_ref().and_then(|explanation| explanation.routes.first()) { (next(route)) }
             @if visitor.controls() { (controls(&delivery, &here)) }
@@ -59,11 +59,11 @@ fn next(route: &RouteExplanation) -> Markup {
             }
             @if !route.held_because.is_empty() {
                 p {
-                    strong { "The route is held: " } (parts::sentence(&route.held_because))
+                    strong { "The route is held: " } (parts::text(&route.held_because))
                     @if route.held_until.is_some() { ", until " (parts::time(route.held_until.as_ref())) }
                 }
             }
-            p.hint { (parts::sentence(&route.why)) @if !route.difference.is_empty() { " " (parts::sentence(&route.difference)) } }
+            p.hint { (parts::text(&route.why)) @if !route.difference.is_empty() { " " (parts::text(&route.difference)) } }
         }
     }
 }
@@ -96,7 +96,7 @@ fn timeline(delivery: &Delivery, attempts: &[Attempt], actions: &[ControlAction]
         ol.timeline {
             li { (parts::time(delivery.received_at.as_ref())) div { "The callback was verified, and the delivery planned." } }
             @for (_, shown) in all { li { (shown) } }
-            li { (parts::time(delivery.updated_at.as_ref())) div { (parts::state(delivery.state())) " " (parts::sentence(&delivery.reason)) } }
+            li { (parts::time(delivery.updated_at.as_ref())) div { (parts::state(delivery.state())) " " (parts::text(&delivery.reason)) } }
         }
     }
 }
@@ -108,7 +108,7 @@ fn shown_attempt(delivery: &str, attempt: &Attempt) -> Markup {
             p {
                 a href={ "/deliveries/" (delivery) "/attempts/" (attempt.number) } { strong { "Attempt " (attempt.number) } } " "
                 (outcome(attempt.outcome()))
-                ": " (parts::sentence(&attempt.detail))
+                ": " (parts::text(&attempt.detail))
                 @if !attempt.counted { span.none { " (not counted)" } }
             }
             @if let Some(timings) = &attempt.timings { (waterfall(timings)) }
@@ -143,7 +143,7 @@ pub(super) fn did(action: &ControlAction) -> Markup {
         ControlKind::Resumed => "resumed",
         ControlKind::Cancelled | ControlKind::ReplayJobCancelled => "cancelled",
         ControlKind::Replayed => "replayed",
-        ControlKind::ReplayJobStarted => "began to replay",
+        ControlKind::ReplayJobStarted => "a replay was begun",
         ControlKind::Probed => "probed",
         ControlKind::JobSubmitted => "submitted",
         ControlKind::JobTracked => "tracked",

@@ -5,12 +5,12 @@ use crate::fault::Fault;
 use maud::{Markup, html};
 use talaria_core::money::dollars;
 use talaria_proto::v1::{
-    Event, EventSource, ExplainRequest, Explanation, GetEventRequest, RouteExplanation, RouteMatch,
-    explain_request::Subject,
+    Event, EventConflict, EventSource, ExplainRequest, Explanation, GetEventRequest, RouteExplanation,
+    RouteMatch, explain_request::Subject,
 };
 
 pub(super) async fn page(visitor: &Visitor, id: &str) -> Result<Page, Fault> {
-    let asked = GetEventRequest { event_id: id.to_owned(), include_payload: true };
+    let asked = GetEventRequest { event_id: id.to_owned(), include_payload: !visitor.looks_again };
     let answer = visitor.status().get_event(asked).await?.into_inner();
     let event = answer.event.unwrap_or_default();
     let asked = ExplainRequest { subject: Some(Subject::EventId(id.to_owned())), tenant: String::new() };
@@ -27,15 +27,22 @@ pub(super) async fn page(visitor: &Visitor, id: &str) -> Result<Page, Fault> {
                 None => { h2 { "Deliveries" } (super::deliveries::table(&answer.deliveries, super::deliveries::Columns::All)) },
             }
         }
-        h2 { "Payload" }
-        (tree::payload(&event.payload))
-        @for (at, conflict) in answer.conflicts.iter().enumerate() {
-            h2 { "Conflict " (at + 1) }
-            p { "At " (parts::time(conflict.received_at.as_ref())) " a callback came for this event with another body. The first one stands." }
-            (tree::payload(&conflict.payload))
-        }
+        // It never changes.
+        @if !visitor.looks_again { (payloads(&event, &answer.conflicts)) }
     };
     Ok(Page::new("Event", "/inbox", main))
+}
+
+fn payloads(event: &Event, conflicts: &[EventConflict]) -> Markup {
+    html! {
+        h2 { "Payload" }
+        (tree::payload("payload", &event.payload))
+        @for (at, conflict) in conflicts.iter().enumerate() {
+            h2 { "Conflict " (at + 1) }
+            p { "At " (parts::time(conflict.received_at.as_ref())) " a callback came for this event with another body. The first one stands." }
+            (tree::payload(&format!("conflict-{at}"), &conflict.payload))
+        }
+    }
 }
 
 fn pairs(event: &Event) -> Markup {
@@ -52,7 +59,7 @@ fn pairs(event: &Event) -> Markup {
             @if let Some(cost) = event.cost_micros { dt { "Cost" } dd { (dollars(cost)) } }
             @for url in &event.unsigned_urls { dt { "File" } dd { code { (parts::text(url)) } } }
             @if event.idempotency_key.is_some() && !event.idempotency_key_matches {
-                dt { "Idempotency key" } dd { (parts::or_none(event.idempotency_key.as_deref().unwrap_or_default())) " is not that of this job" }
+                dt { "OpenRouter's idempotency key" } dd { (parts::or_none(event.idempotency_key.as_deref().unwrap_or_default())) " is not that of this job" }
             }
         }
     }
@@ -63,7 +70,7 @@ fn routes(visitor: &Visitor, event: &Event, explanation: &Explanation, here: &st
     let rows: Vec<Markup> = explanation.routes.iter().map(|route| row(visitor, event, route, here)).collect();
     html! {
         h2 { "Routes" }
-        p { (parts::sentence(&explanation.summary)) }
+        p { (parts::text(&explanation.summary)) }
         (parts::table("Routes", &["Route", "Takes it", "Delivery", "State", "Why", "Next", "Action"], &rows, "The tenant has no route."))
     }
 }
@@ -81,7 +88,7 @@ fn row(visitor: &Visitor, event: &Event, route: &RouteExplanation, here: &str) -
         td { (takes) }
         td { @if let Some(delivery) = &route.delivery { (parts::id("deliveries", &delivery.id)) } @else { span.none { "–" } } }
         td { @if let Some(delivery) = &route.delivery { (parts::state(delivery.state())) } }
-        td.wide { (parts::sentence(&route.why)) @if !route.difference.is_empty() { p { (parts::sentence(&route.difference)) } } }
+        td.wide { (parts::text(&route.why)) @if !route.difference.is_empty() { p { (parts::text(&route.difference)) } } }
         td.wide { (parts::sentence(&route.next)) @if route.next_at.is_some() { " " (parts::time(route.next_at.as_ref())) } }
         td {
             @if visitor.controls() && route.delivery.is_none() && route.matches() == RouteMatch::Yes {

@@ -52,7 +52,7 @@ impl Fields {
         let is_ours = back.starts_with('/')
             && !back.starts_with("//")
             && back.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'\\');
-        if is_ours { without_note(back) } else { "/".into() }
+        if is_ours && !back.starts_with("/log") { without_note(back) } else { "/".into() }
     }
 }
 
@@ -81,6 +81,7 @@ mod tests {
         for (back, expected) in [
             ("/deliveries?state=parked&note=x", "/deliveries?state=parked"),
             ("/routes?note=x", "/routes"),
+            ("/login?back=%2Fx", "/"),
             ("//evil.example/", "/"),
             ("https://evil.example/", "/"),
             ("/\\evil.example", "/"),

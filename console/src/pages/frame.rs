@@ -2,7 +2,7 @@
 
 use super::{assets::VERSION, form::url, live, login, visitor::Visitor};
 use crate::fault::{self, Fault};
-use http::{HeaderValue, Response, StatusCode, Uri, header};
+use http::{HeaderValue, Method, Response, StatusCode, Uri, header, request::Parts};
 use http_body_util::Full;
 use maud::{DOCTYPE, Markup, html};
 use tonic::body::Body;
@@ -39,28 +39,38 @@ const MENU: [(&str, &str); 9] = [
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; form-action 'self'; \
                       base-uri 'none'; frame-ancestors 'none'";
 
-/// A page as it is shown first.
-pub(super) fn answer(page: &Page, visitor: &Visitor, uri: &Uri, note: Option<&str>) -> Response<Body> {
-    let shown = uri.path_and_query().map_or("/", |path| path.as_str());
+/// A page as it is shown first. One that has an address is live.
+pub(super) fn answer(
+    page: &Page,
+    visitor: &Visitor,
+    uri: Option<&Uri>,
+    note: Option<&str>,
+) -> Response<Body> {
     let main = html! {
         @if let Some(note) = note { p.note role="status" { (note) } }
         (page.main)
     };
-    let live = url(live::PATH, &[("page", shown)]);
+    let live = uri.and_then(Uri::path_and_query).map(|shown| url(live::PATH, &[("page", shown.as_str())]));
     html(
         StatusCode::OK,
-        &document(&page.title, page.menu, Some(visitor), Some(&live), &main),
+        &document(&page.title, page.menu, Some(visitor), live.as_deref(), &main),
         page.media.as_deref(),
     )
 }
 
 /// A page that says why there is no other.
-pub(super) fn fault(fault: &Fault, visitor: Option<&Visitor>) -> Response<Body> {
+pub(super) fn fault(fault: &Fault, visitor: Option<&Visitor>, head: &Parts) -> Response<Body> {
     let status = fault.status();
+    // A list without its filter, or the page that had the button.
+    let referrer = head.headers.get(header::REFERER).and_then(|page| page.to_str().ok()?.parse::<Uri>().ok());
+    let back = match &referrer {
+        Some(page) if head.method == Method::POST => page.path_and_query().map_or("/", |path| path.as_str()),
+        _ => head.uri.path(),
+    };
     let main = html! {
         h1 { (status.canonical_reason().unwrap_or("Not answered")) }
         p.fault role="alert" { (super::parts::sentence(&fault.message)) }
-        p { a href="/" { "To the overview" } }
+        p { a href=(back) { "Back" } " · " a href="/" { "To the overview" } }
     };
     let mut answer = html(status, &document("Not answered", "", visitor, None, &main), None);
     for (name, value) in fault.response().headers() {
@@ -74,6 +84,18 @@ pub(super) fn fault(fault: &Fault, visitor: Option<&Visitor>) -> Response<Body> 
 /// A page without menu, for those who are not logged in.
 pub(super) fn bare(status: StatusCode, title: &str, main: &Markup) -> Response<Body> {
     html(status, &document(title, "", None, None, main), None)
+}
+
+/// Has a browser ask once more for a page, from a page of ours.
+pub(super) fn again(path: &str) -> Response<Body> {
+    let document = html! {
+        (DOCTYPE)
+        html lang="en" {
+            head { meta charset="utf-8"; meta http-equiv="refresh" content={ "0;url=" (path) }; title { "Talaria" } }
+            body { main { p { a href=(path) { "Go on" } } } }
+        }
+    };
+    html(StatusCode::OK, &document, None)
 }
 
 /// Leads a browser to another page of ours.

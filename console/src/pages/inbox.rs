@@ -5,7 +5,6 @@ use super::{
     form::{Fields, url},
     frame::Page,
     parts::{self, count, pager},
-    tree,
     visitor::Visitor,
 };
 use crate::fault::Fault;
@@ -16,6 +15,9 @@ use talaria_proto::v1::{
 };
 
 const PAGE_SIZE: u32 = 50;
+
+/// The most of a quarantined body that is shown, in bytes.
+const LONGEST_RAW: usize = 4 * 1024;
 
 /// Fewer, because each has its payload.
 const QUARANTINED_PAGE_SIZE: u32 = 10;
@@ -112,8 +114,8 @@ fn filter_form(visitor: &Visitor, fields: &Fields, show: &str) -> Markup {
             @if matches!(show, "events" | "unmatched") {
                 (input("type", "Type", "video.generation.*", fields))
                 (input("model", "Model", "google/veo-3.1", fields))
-                (input("since", "Since", "2h, or a time", fields))
-                (input("until", "Until", "1h, or a time", fields))
+                (input("since", "Since", "2h, or a time in UTC", fields))
+                (input("until", "Until", "1h, or a time in UTC", fields))
             }
             div.row { button { "Filter" } a href=(url("/inbox", &[("show", show)])) { "Clear" } }
         }
@@ -148,7 +150,7 @@ fn unmatched(visitor: &Visitor, events: &[UnmatchedEvent]) -> Markup {
             visitor.config.tenants.get(&event.tenant).into_iter().flat_map(|tenant| tenant.routes.keys());
         html! {
             (event_cells(&event))
-            td.wide { (parts::sentence(&unmatched.why)) }
+            td.wide { (parts::text(&unmatched.why)) }
             td {
                 @if visitor.controls() {
                     form.row method="post" action="/act/replay" {
@@ -176,9 +178,16 @@ fn quarantined(callbacks: &[QuarantinedCallback]) -> Markup {
                 dl.pairs {
                     dt { "Tenant" } dd { (callback.tenant) }
                     dt { "Received" } dd { (parts::time(callback.received_at.as_ref())) }
-                    dt { "Why" } dd { (parts::sentence(&callback.reason)) }
+                    dt { "Why" } dd { (parts::text(&callback.reason)) }
                 }
-                (tree::payload(&callback.payload))
+                @let raw = String::from_utf8_lossy(callback.payload.get(..LONGEST_RAW).unwrap_or(&callback.payload));
+                details id={ "raw-" (callback.id) } {
+                    summary { "As it came, " (count(callback.payload_size)) " bytes" }
+                    pre tabindex="0" { (parts::lines(&raw)) }
+                    @if callback.payload.len() > LONGEST_RAW {
+                        p.hint { "The first " (count(LONGEST_RAW as u64)) " bytes. " code { "talaria status --quarantined --payload" } " shows all." }
+                    }
+                }
             }
         }
     }

@@ -25,7 +25,7 @@ pub(super) async fn page(visitor: &Visitor, id: &str) -> Result<Page, Fault> {
     let main = html! {
         h1 { "Job " (parts::whole_id(&job.id)) }
         div data-live id="job" {
-            p.headline { (parts::job_state(job.state())) " " (parts::sentence(&job.reason)) }
+            p.headline { (parts::job_state(job.state())) " " (parts::text(&job.reason)) }
             (pairs(&job))
             (ledger(&job))
             @if visitor.submits() && matches!(job.state(), JobState::Submitting | JobState::Running | JobState::Unknown) {
@@ -100,7 +100,7 @@ fn ledger(job: &Job) -> Markup {
         @if let Some(files) = files.filter(|files| files.state() == FilesState::Fetching) {
             p {
                 "Its files are fetched; deliveries wait for them until " (parts::time(files.wait_until.as_ref())) ". "
-                (parts::sentence(&files.reason))
+                (parts::text(&files.reason))
             }
         }
     }

@@ -89,7 +89,7 @@ fn row(job: &Job) -> Markup {
         td { (parts::or_none(&job.model)) }
         td.number { (cost(job)) }
         td { (parts::text(&talaria_relay::who(&job.requested_by, &job.token_name))) }
-        td.wide { (parts::sentence(&job.reason)) }
+        td.wide { (parts::text(&job.reason)) }
     }
 }
 

@@ -62,6 +62,8 @@ pub(crate) struct Pages {
     config: watch::Receiver<Arc<Config>>,
     sessions: session::Sessions,
     notes: session::Notes,
+    /// Forms that can be sent once.
+    once: session::Notes,
     live: live::Limit,
     bus: bus::Bus,
     /// Ends live pages, for which the server would wait.
@@ -70,8 +72,8 @@ pub(crate) struct Pages {
 
 impl Pages {
     pub(crate) fn new(api: Api, config: watch::Receiver<Arc<Config>>, end: CancellationToken) -> Self {
-        let (sessions, notes, live, bus) = Default::default();
-        Self { api, config, sessions, notes, live, bus, end }
+        let (sessions, notes, once, live, bus) = Default::default();
+        Self { api, config, sessions, notes, once, live, bus, end }
     }
 
     /// Answers a request for a page, for its parts, or of a button.
@@ -84,13 +86,14 @@ impl Pages {
             Method::GET | Method::HEAD => self.got(head).await,
             Method::POST => match self.posted(&head, body).await {
                 Ok(answer) => answer,
-                Err(fault) => frame::fault(&fault, Visitor::of(self, &head).ok().as_ref()),
+                Err(fault) if fault.code == Code::Unauthenticated => login::ask_for_button(&head),
+                Err(fault) => frame::fault(&fault, Visitor::of(self, &head).ok().as_ref(), &head),
             },
             _ => {
                 let allow = Some((header::ALLOW, "GET, HEAD, POST"));
                 let fault =
                     Fault::http(StatusCode::METHOD_NOT_ALLOWED, allow, "pages take GET, and buttons POST");
-                frame::fault(&fault, None)
+                frame::fault(&fault, None, &head)
             }
         }
     }
@@ -109,18 +112,19 @@ impl Pages {
         let visitor = match Visitor::of(self, &head) {
             Ok(visitor) => visitor,
             Err(fault) if fault.code == Code::Unauthenticated && path != live::PATH => {
-                return login::ask(&head.uri);
+                return login::ask(&head);
             }
-            Err(fault) => return frame::fault(&fault, None),
+            Err(fault) => return frame::fault(&fault, None, &head),
         };
         if path == live::PATH {
-            return live::answer(self.clone(), visitor, &fields).unwrap_or_else(|fault| fault.response());
+            return live::answer(self.clone(), head, &visitor, &fields)
+                .unwrap_or_else(|fault| fault.response());
         }
         let note = fields.get("note").and_then(|id| self.notes.take(id));
         match page(&visitor, path, &fields).await {
-            Ok(Shown::Page(page)) => frame::answer(&page, &visitor, &head.uri, note.as_deref()),
+            Ok(Shown::Page(page)) => frame::answer(&page, &visitor, Some(&head.uri), note.as_deref()),
             Ok(Shown::Elsewhere(path)) => frame::see_other(&path),
-            Err(fault) => frame::fault(&fault, Some(&visitor)),
+            Err(fault) => frame::fault(&fault, Some(&visitor), &head),
         }
     }
 
@@ -143,7 +147,7 @@ impl Pages {
                 let visitor = Visitor::of(self, head)?;
                 let fields = Fields::of_body(&read_form(&head.headers, body).await?);
                 match act::act(&visitor, path, &fields).await? {
-                    act::Outcome::Confirm(page) => Ok(frame::answer(&page, &visitor, &head.uri, None)),
+                    act::Outcome::Confirm(page) => Ok(frame::answer(&page, &visitor, None, None)),
                     act::Outcome::Done { back, note } => {
                         let joint = if back.contains('?') { '&' } else { '?' };
                         Ok(frame::see_other(&format!("{back}{joint}note={}", self.notes.put(note))))
@@ -189,7 +193,9 @@ async fn content(visitor: &Visitor, path: &str, fields: &Fields) -> Result<Shown
         ["jobs"] => jobs::page(visitor, fields).await?.into(),
         ["jobs", id] => job::page(visitor, id).await?.into(),
         ["routes"] => routes::page(visitor).await?.into(),
-        ["routes", tenant, route] => route::page(visitor, tenant, route, fields).await?.into(),
+        ["routes", tenant, route] if !tenant.is_empty() => {
+            route::page(visitor, tenant, route, fields).await?.into()
+        }
         ["replays"] => replays::page(visitor, fields).await?.into(),
         ["actions"] => actions::page(visitor, fields).await?.into(),
         ["configuration"] => configuration::page(visitor).await?.into(),

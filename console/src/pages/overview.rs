@@ -88,7 +88,7 @@ fn configuration(summary: &GetSummaryResponse) -> Markup {
         @if let Some(fault) = &configuration.fault {
             p.fault role="status" {
                 (badge("bad", "REFUSED")) " The configuration of " (parts::time(fault.at.as_ref()))
-                " is not in force: " (fault.problems.len()) " problems. " a href="/configuration" { "What is wrong" }
+                " is not in force: " (fault.problems.len()) @if fault.problems.len() == 1 { " problem. " } @else { " problems. " } a href="/configuration" { "What is wrong" }
             }
         }
         @if !configuration.needs_restart.is_empty() {

@@ -29,7 +29,7 @@ fn beginning(text: &str, most: usize) -> &str {
     text.char_indices().nth(most).and_then(|(end, _)| text.get(..end)).unwrap_or(text)
 }
 
-/// A sentence of the relay's, with its `commands` as code.
+/// A sentence of Talaria's own, without texts of others, with its `commands` as code.
 pub(super) fn sentence(sentence: &str) -> Markup {
     html! {
         @for (at, part) in sentence.split('`').enumerate() {

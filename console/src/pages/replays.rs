@@ -45,7 +45,7 @@ fn row(visitor: &Visitor, job: &ReplayJob) -> Markup {
             " " (count(done)) " of " (count(job.matched))
             @if job.skipped > 0 { ", " (count(job.skipped)) " passed over" }
         }
-        td.wide { (which(job.filter.as_ref())) @if !job.reason.is_empty() { p { (parts::sentence(&job.reason)) } } }
+        td.wide { (which(job.filter.as_ref())) @if !job.reason.is_empty() { p { (parts::text(&job.reason)) } } }
         td { (parts::text(&talaria_relay::who(&job.requested_by, &job.token_name))) }
         td.number { (job.rate_per_minute) }
         td {

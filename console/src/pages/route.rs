@@ -120,6 +120,10 @@ fn controls(route: &RouteSummary, visitor: &Visitor, here: &str) -> Markup {
     html! {
         section.controls aria-label="Actions" {
             @if own_pause { (routes::resume(visitor, &route.tenant, &route.route, here)) }
+            @else if route.pause.is_some() {
+                p { "The whole tenant " (route.tenant) " is paused." }
+                (routes::resume(visitor, &route.tenant, "", here))
+            }
             @else { (routes::pause(&route.tenant, &route.route, here)) }
             @if route.breaker() == BreakerState::Shut { (parts::button("/act/probe", "Probe now", &fields, here)) }
         }

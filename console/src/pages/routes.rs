@@ -96,7 +96,7 @@ pub(super) fn state(route: &RouteSummary) -> Markup {
 /// Why a route does not send, and until when.
 pub(super) fn why(route: &RouteSummary) -> Markup {
     html! {
-        @if !route.down_because.is_empty() { p { (parts::sentence(&route.down_because)) } }
+        @if !route.down_because.is_empty() { p { (parts::text(&route.down_because)) } }
         @if let Some(pause) = &route.pause {
             p {
                 "Paused by " (parts::text(&talaria_relay::who(&pause.requested_by, &pause.token_name)))
@@ -107,7 +107,7 @@ pub(super) fn why(route: &RouteSummary) -> Markup {
         }
         @if !route.held_because.is_empty() {
             p {
-                (parts::sentence(&route.held_because))
+                (parts::text(&route.held_because))
                 @if let Some(until) = &route.held_until { "; probed at " (parts::time(Some(until))) }
             }
         }

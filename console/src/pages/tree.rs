@@ -19,8 +19,8 @@ const LONGEST_RAW: usize = 32 * 1024;
 /// Values deeper than this begin closed.
 const OPEN: usize = 3;
 
-/// The payload, or why it is none.
-pub(super) fn payload(bytes: &[u8]) -> Markup {
+/// The payload, or why it is none. The name distinguishes it from others of the page.
+pub(super) fn payload(name: &str, bytes: &[u8]) -> Markup {
     if bytes.is_empty() {
         return html! { p.empty { "The payload is not kept any more." } };
     }
@@ -30,7 +30,7 @@ pub(super) fn payload(bytes: &[u8]) -> Markup {
             Ok(document) => { div.tree { (value(None, document.root(), 0, &mut 0)) } },
             Err(error) => { p.fault { "It is not JSON: " (error) } },
         }
-        details id="raw" {
+        details id={ "raw-" (name) } {
             summary { "As it came, " (bytes.len()) " bytes" }
             pre tabindex="0" data-copy=(raw) { (lines(&raw)) }
             @if bytes.len() > LONGEST_RAW { p.hint { "The first " (LONGEST_RAW) " bytes." } }
@@ -75,20 +75,20 @@ mod tests {
 
     #[test]
     fn a_tree_is_bounded_and_its_text_is_text() {
-        let shown = payload(br#"{"a<b>": ["<script>", {"c": "\u202e"}], "d": {}}"#).into_string();
+        let shown = payload("x", br#"{"a<b>": ["<script>", {"c": "\u202e"}], "d": {}}"#).into_string();
         assert!(
             !shown.contains("<script>") && !shown.contains("<b>") && !shown.contains('\u{202e}'),
             "{shown}"
         );
         assert!(shown.contains("a&lt;b&gt;"), "{shown}");
         let many = format!("[{}0]", "0,".repeat(100_000));
-        let shown = payload(many.as_bytes()).into_string();
+        let shown = payload("x", many.as_bytes()).into_string();
         assert!(shown.len() < 150_000 && shown.contains("The rest is in the raw text"), "{}", shown.len());
-        assert!(payload(b"{").into_string().contains("It is not JSON"));
+        assert!(payload("x", b"{").into_string().contains("It is not JSON"));
         let long = format!("[{}0]", format!("\"{}\",", "<b>".repeat(1_000)).repeat(300));
-        let shown = payload(long.as_bytes()).into_string();
+        let shown = payload("x", long.as_bytes()).into_string();
         assert!(shown.len() < 700_000 && shown.contains('…'), "{}", shown.len());
         let deep = format!("{}{}", "[".repeat(150), "]".repeat(150));
-        assert!(payload(deep.as_bytes()).into_string().contains("<details"));
+        assert!(payload("x", deep.as_bytes()).into_string().contains("<details"));
     }
 }

@@ -31,13 +31,18 @@ pub(crate) struct Visitor {
     pub config: Arc<Config>,
     /// Whether a session is open, which can be closed.
     pub logged_in: bool,
+    /// Forms that can be sent once.
+    pub once: session::Notes,
+    /// Whether a live page is made, which needs only its changing parts.
+    pub looks_again: bool,
 }
 
 impl Visitor {
     /// By the request's own token, or else its session's. An error with the code `Unauthenticated` when a log-in is needed.
     pub(crate) fn of(pages: &Pages, head: &Parts) -> Result<Self, Fault> {
         let own = head.headers.get(header::AUTHORIZATION).cloned();
-        let session = if own.is_some() { None } else { session::token(&pages.sessions, &head.headers) };
+        let session =
+            if own.is_some() { None } else { session::token(&pages.sessions, head, pages.over_tls()) };
         let logged_in = session.is_some();
         Self::with(pages, head, own.or(session), logged_in)
     }
@@ -59,8 +64,13 @@ impl Visitor {
         let admitted = services.api.admit(&asked)?;
         let caller = admitted.caller().cloned();
         let caller = caller.ok_or_else(|| Fault::new(Code::Internal, "the request has no caller"))?;
-        let (bus, config) = (pages.bus.clone(), Arc::clone(&pages.config.borrow()));
-        Ok(Self { services, bus, caller, config, logged_in })
+        let (bus, once, config) = (pages.bus.clone(), pages.once.clone(), Arc::clone(&pages.config.borrow()));
+        Ok(Self { services, bus, caller, config, logged_in, once, looks_again: false })
+    }
+
+    /// The same visitor, with a live page.
+    pub(super) fn looking_again(self) -> Self {
+        Self { looks_again: true, ..self }
     }
 
     /// Why the bus cannot be used.
