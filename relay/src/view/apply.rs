@@ -4,6 +4,7 @@
 //! within the batch costs one row. All other records are written in the order of the journal, so that the later one of two
 //! counts, whatever their times are. A commit before its partition's cursor is skipped.
 
+mod carried;
 mod counts;
 mod direct;
 mod row;
@@ -24,10 +25,7 @@ use talaria_bus::{Committed, Partition};
 use talaria_core::id::{DeliveryId, EventId, RouteKey};
 use talaria_proto::{
     time::{from_proto, to_proto},
-    v1::{
-        Attempt, ControlKind, DeliveryRef, DeliveryStatus, Event, EventCarried, EventPlanned, Record,
-        record::What,
-    },
+    v1::{Attempt, ControlKind, DeliveryRef, DeliveryStatus, Event, EventPlanned, Record, record::What},
 };
 
 /// The result of a batch.
@@ -307,54 +305,6 @@ impl<'a> Batch<'a> {
     fn stored_event(&self, seq: u64) -> rusqlite::Result<Option<Event>> {
         let mut statement = self.connection.prepare_cached("SELECT event FROM events WHERE seq = ?")?;
         statement.query_row([seq], |row| message(row, 0)).optional()
-    }
-
-    /// This commit is the event's base from here on. Rows that are missing, because the journal was trimmed, are added.
-    fn carried(&mut self, seq: u64, carried: &'a EventCarried, at: Timestamp) -> rusqlite::Result<()> {
-        let Some(event) = &carried.event else { return Ok(()) };
-        let update = "UPDATE events SET base = ? WHERE seq = ?";
-        let is_known = self.connection.prepare_cached(update)?.execute((self.seq, seq))? > 0;
-        let matched = !carried.waiting.is_empty() || !carried.done.is_empty();
-        if !is_known {
-            if self.event(seq, event, matched)?.is_none() {
-                return Ok(());
-            }
-            let waiting = carried.waiting.iter().filter_map(|waiting| waiting.task.as_ref());
-            let waiting = waiting.map(|task| task.route.clone());
-            let routes: Vec<String> =
-                waiting.chain(carried.done.iter().map(|done| done.route.clone())).collect();
-            self.counts.cost(self.partition, event, &routes);
-        }
-        let received_at = from_proto(event.received_at.as_ref());
-        for waiting in &carried.waiting {
-            let Some(task) = &waiting.task else { continue };
-            let lane = self.lane(&task.tenant, &task.route)?;
-            if !self.is_known(seq, lane)? {
-                let of = (self.partition, task.tenant.as_str(), task.route.as_str());
-                self.series.took(of, received_at);
-                self.series.carried_attempts(of, &waiting.attempts);
-                self.insert(seq, lane, Row::waiting(lane, waiting, event, at));
-            }
-        }
-        for done in &carried.done {
-            let lane = self.lane(&done.tenant, &done.route)?;
-            if !self.is_known(seq, lane)? {
-                let (of, row) = (
-                    (self.partition, done.tenant.as_str(), done.route.as_str()),
-                    Row::done(lane, done, event),
-                );
-                self.series.took(of, received_at);
-                let at = from_proto(done.updated_at.as_ref());
-                self.series.moved(of, at, done.state(), row.latency());
-                self.insert(seq, lane, row);
-            }
-        }
-        Ok(())
-    }
-
-    fn is_known(&mut self, seq: u64, lane: LaneKey) -> rusqlite::Result<bool> {
-        let key = DeliveryKey { event_seq: seq, route: lane.key.to_i64() };
-        Ok(self.deliveries.contains_key(&key) || self.select_delivery.exists((seq, key.route))?)
     }
 
     fn lane(&mut self, tenant: &'a str, route: &'a str) -> rusqlite::Result<LaneKey> {
