@@ -29,7 +29,7 @@ use path::path;
 pub(crate) use send::Send;
 pub(crate) use service::{Ingress, Relay, Up};
 pub(crate) use stats::Stats;
-pub(crate) use status::{Ask, Filter, Status, Watch};
+pub(crate) use status::{Ask, Filter, LastAttempt, Status, Watch};
 use status::{http_url, moment};
 pub(crate) use submit::{Reference, Submit};
 pub(crate) use token::Token;

@@ -23,6 +23,7 @@ mod files;
 mod hermes;
 pub mod logging;
 pub mod metrics;
+mod notices;
 mod print;
 mod reload;
 mod secret_file;

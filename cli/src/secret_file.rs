@@ -1,7 +1,7 @@
 //! Files with fresh secrets.
 
 use crate::Failure;
-use data_encoding::BASE64URL_NOPAD;
+use data_encoding::{BASE64, BASE64URL_NOPAD};
 use std::{
     fs,
     io::{self, Write as _},
@@ -13,8 +13,9 @@ use tempfile::NamedTempFile;
 const SECRET_BYTES: usize = 32;
 
 /// Creates a file with a fresh secret, readable by its owner alone, unless it exists. Returns whether it was created. The file is
-/// complete or missing, even if the disk is full, because an existing file is never replaced.
-pub(crate) fn create_if_missing(file: &Path) -> Result<bool, Failure> {
+/// complete or missing, even if the disk is full, because an existing file is never replaced. A webhook's secret has the form of
+/// Standard Webhooks.
+pub(crate) fn create_if_missing(file: &Path, is_webhook: bool) -> Result<bool, Failure> {
     if file.symlink_metadata().is_ok() {
         return Ok(false);
     }
@@ -23,7 +24,13 @@ pub(crate) fn create_if_missing(file: &Path) -> Result<bool, Failure> {
         let directory = directory.unwrap_or(Path::new("."));
         fs::create_dir_all(directory)?;
         let mut written = NamedTempFile::new_in(directory)?;
-        written.write_all(BASE64URL_NOPAD.encode(&rand::random::<[u8; SECRET_BYTES]>()).as_bytes())?;
+        let secret = rand::random::<[u8; SECRET_BYTES]>();
+        let text = if is_webhook {
+            format!("whsec_{}", BASE64.encode(&secret))
+        } else {
+            BASE64URL_NOPAD.encode(&secret)
+        };
+        written.write_all(text.as_bytes())?;
         written.as_file().sync_all()?;
         written.persist_noclobber(file).map_err(|error| error.error)
     };
@@ -40,13 +47,24 @@ pub(crate) fn create_if_missing(file: &Path) -> Result<bool, Failure> {
 mod tests {
     use super::*;
     use std::{os::unix::fs::PermissionsExt as _, thread};
+    use talaria_core::hermes::signature::Scheme;
+
+    #[test]
+    fn the_secret_of_a_webhook_is_one_of_standard_webhooks() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("ops");
+        assert!(create_if_missing(&file, true).unwrap_or_else(|_| panic!()));
+        let secret = fs::read_to_string(&file).unwrap();
+        assert!(Scheme::STANDARD.check(&secret.into(), &file.display()).is_ok());
+    }
 
     #[test]
     fn a_secret_that_is_visible_is_complete() {
         for _ in 0..100 {
             let directory = tempfile::tempdir().unwrap();
             let file = directory.path().join("secrets/acme");
-            let write = || (create_if_missing(&file).unwrap_or_else(|_| panic!()), fs::read(&file).unwrap());
+            let write =
+                || (create_if_missing(&file, false).unwrap_or_else(|_| panic!()), fs::read(&file).unwrap());
             let found: Vec<(bool, Vec<u8>)> = thread::scope(|scope| {
                 let runs: Vec<_> = (0..4).map(|_| scope.spawn(write)).collect();
                 runs.into_iter().map(|run| run.join().unwrap()).collect()

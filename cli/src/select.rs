@@ -47,7 +47,7 @@ pub(crate) fn tenant_name(path: &Path, named: Option<&str>) -> Result<String, Fa
     };
     // The others are routes.
     let names: Vec<_> =
-        signers.into_iter().map(|(name, _)| name).filter(|name| !name.contains('/')).collect();
+        signers.into_iter().map(|(name, ..)| name).filter(|name| !name.contains('/')).collect();
     match names.as_slice() {
         [only] => Ok(only.clone()),
         _ => Err(Failure::Usage(format!("which tenant? --tenant takes one of: {}", names.join(", ")))),

@@ -2,12 +2,12 @@
 
 use crate::{
     admin::{Admin, Health},
-    metrics,
+    metrics, notices,
     reload::{self, Live},
 };
 use anyhow::Context as _;
 use metrics_exporter_prometheus::PrometheusHandle;
-use std::{io, net::SocketAddr, sync::Arc};
+use std::{future::Future, io, net::SocketAddr, pin::Pin, sync::Arc};
 use talaria_bus::{Bus, Publisher};
 use talaria_console::Console;
 use talaria_core::config::{BusKind, Config, Role};
@@ -19,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 /// The parts that the role asks for, bound to their addresses.
 pub(crate) struct Stack {
     config: watch::Receiver<Arc<Config>>,
+    notices: Pin<Box<dyn Future<Output = ()> + Send>>,
     ingress: Option<Ingress>,
     relay: Option<Relay>,
     admin: Admin,
@@ -55,6 +56,7 @@ impl Stack {
             None => None,
         };
         let readiness = relay.as_ref().map(Relay::readiness);
+        let notices = Box::pin(notices::follow(live.clone(), publisher.clone()));
         let health = Health { publisher, bus, readiness: readiness.clone() };
         let gauges = relay.as_ref().map(Relay::gauges);
         let admin = Admin::bind(config.admin.listen, health, live, metrics, gauges).await;
@@ -65,7 +67,7 @@ impl Stack {
             console,
             admin: admin.address()?,
         };
-        Ok(Self { config: current, ingress, relay, admin, addresses, readiness })
+        Ok(Self { config: current, notices, ingress, relay, admin, addresses, readiness })
     }
 
     /// Works until `leave`, and then drains. An ingress first accepts callbacks for `ingress.linger`, while `/readyz` tells load
@@ -100,7 +102,10 @@ impl Stack {
             ran
         };
         let admin = self.admin.serve(leave.clone(), stop.clone());
-        let ((), (), (), relayed) = tokio::join!(linger, ingress, admin, relay);
+        let notices = async {
+            tokio::select! { () = stop.cancelled() => {}, () = self.notices => {} }
+        };
+        let ((), (), (), (), relayed) = tokio::join!(linger, ingress, admin, notices, relay);
         Ok(relayed?)
     }
 }

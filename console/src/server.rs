@@ -146,6 +146,9 @@ impl Serving {
         // Boxed, because every connection has room for the future of its answer.
         if is_method(path) {
             Box::pin(call::answer(&self.api, request)).await
+        } else if is_json(&request) {
+            let message = format!("nothing is here; {OPENAPI} describes the methods");
+            Fault::http(StatusCode::NOT_FOUND, None, message).response()
         } else {
             Box::pin(self.pages.answer(request)).await
         }
@@ -168,6 +171,12 @@ impl Serving {
 fn is_grpc_web(request: &Request<Incoming>) -> bool {
     let content_type = request.headers().get(header::CONTENT_TYPE);
     content_type.is_some_and(|it| it.as_bytes().starts_with(b"application/grpc-web"))
+}
+
+/// Whether a program asks, and not a browser for a page.
+fn is_json(request: &Request<Incoming>) -> bool {
+    let content_type = request.headers().get(header::CONTENT_TYPE);
+    content_type.is_some_and(|it| it.as_bytes().ends_with(b"json"))
 }
 
 /// Whether a path has the form `/package.Service/Method`.

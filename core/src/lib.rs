@@ -8,6 +8,7 @@
 //! - [`json`]: JSON with Python's semantics, for the exactness of [`hermes`].
 //! - [`network`]: classes of IP addresses, and the allowed targets of requests.
 //! - [`media`]: links to the files of jobs. [`money`]: amounts of money. [`token`]: access tokens of a relay's clients.
+//! - [`notice`]: the types of notices.
 //! - [`files`]: bounded reading of files. [`invisible`]: invisible characters. [`time`]: arithmetic and text of times.
 //! - [`config`]: the configuration file.
 
@@ -21,6 +22,7 @@ mod mac;
 pub mod media;
 pub mod money;
 pub mod network;
+pub mod notice;
 pub mod openrouter;
 pub mod short_id;
 pub mod time;

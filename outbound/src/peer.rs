@@ -5,6 +5,8 @@
 pub enum Peer {
     /// A route's Hermes.
     Hermes,
+    /// The receiver of a route that is a webhook.
+    Webhook,
     /// OpenRouter's API.
     OpenRouter,
 }
@@ -13,6 +15,7 @@ impl Peer {
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Hermes => "Hermes",
+            Self::Webhook => "the receiver",
             Self::OpenRouter => "OpenRouter",
         }
     }
@@ -20,7 +23,7 @@ impl Peer {
     /// The key that has its URL.
     pub(crate) fn url_key(self) -> &'static str {
         match self {
-            Self::Hermes => "the route's url",
+            Self::Hermes | Self::Webhook => "the route's url",
             Self::OpenRouter => "openrouter.base_url",
         }
     }
@@ -28,7 +31,7 @@ impl Peer {
     /// How to trust another authority.
     pub(crate) fn trust(self) -> &'static str {
         match self {
-            Self::Hermes => "name it with tls: {ca: PATH}",
+            Self::Hermes | Self::Webhook => "name it with tls: {ca: PATH}",
             Self::OpenRouter => "add it to the system's authorities",
         }
     }
@@ -36,7 +39,7 @@ impl Peer {
     /// Completes "HOST demands a client certificate".
     pub(crate) fn demand(self) -> &'static str {
         match self {
-            Self::Hermes => "; name one with tls: {cert: PATH, key: PATH}",
+            Self::Hermes | Self::Webhook => "; name one with tls: {cert: PATH, key: PATH}",
             Self::OpenRouter => ", and Talaria has none for OpenRouter",
         }
     }
@@ -44,7 +47,7 @@ impl Peer {
     /// Completes "HOST does not accept our certificate (ALERT)".
     pub(crate) fn compare_certificate(self) -> &'static str {
         match self {
-            Self::Hermes => "; compare the route's tls.cert",
+            Self::Hermes | Self::Webhook => "; compare the route's tls.cert",
             Self::OpenRouter => "",
         }
     }

@@ -1,5 +1,5 @@
 //! The contracts between programs: the `.proto` files beside this crate and the code generated from them. No logic but names of
-//! states, and times in messages.
+//! states and outcomes, and times in messages.
 //!
 //! - `talaria/v1/event.proto`: the normalized event, and the quarantined callback.
 //! - `talaria/v1/delivery.proto`: a delivery, its attempts, its waiting task.
@@ -13,6 +13,7 @@
 //! - `talaria/v1/openrouter.proto`: questions of relays to ingresses, which alone have OpenRouter's keys.
 //! - `talaria/v1/cluster.proto`: questions among relays, so that any of them answers for all.
 
+mod attempt_outcome;
 mod delivery_state;
 pub mod time;
 

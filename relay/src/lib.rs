@@ -12,6 +12,7 @@
 //! - [`view`]: the status in SQLite, folded from the journals.
 //! - [`delivery`]: HTTP exchanges with Hermes. [`evidence`]: what went out and what came back, for a while.
 //! - [`decisions`]: pure functions.
+//! - [`notices`]: publishing notices.
 //! - [`backoff`], [`clock`], [`delivery_key`], [`partition_set`]: small types that several modules use.
 //!
 //! Dependencies point one way: services → partition → view, delivery, evidence → decisions. This file starts the tasks.
@@ -22,6 +23,7 @@ mod decisions;
 mod delivery;
 mod delivery_key;
 mod evidence;
+pub mod notices;
 mod partition;
 mod partition_set;
 mod services;
@@ -32,7 +34,9 @@ mod test_config;
 mod view;
 
 pub use clock::Clock;
-pub use decisions::{audit::who, guard::defuse, handshake::Handshake};
+pub use decisions::{
+    audit::who, guard::defuse, handshake::Handshake, notice::configuration_refused as notices_of_refused,
+};
 pub use delivery::handshake::handshake;
 pub use services::{
     access::{Caller, Connection, Socket},

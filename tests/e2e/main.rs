@@ -11,6 +11,7 @@
 //! - [`json`]: JSON over HTTP.
 //! - [`console`]: the console's pages, in a real browser.
 //! - [`jobs`]: jobs at OpenRouter, from submit to end.
+//! - [`notices`]: what a webhook or a route of Hermes is told.
 //! - [`control`]: pause, cancel, replay and probe.
 //! - [`access`]: tokens, tenants, TLS.
 //! - [`commands`]: the command line.
@@ -81,6 +82,7 @@ mod jobs;
 mod json;
 mod kubernetes;
 mod nats_setup;
+mod notices;
 mod openrouter_client;
 mod outages;
 mod outbound;

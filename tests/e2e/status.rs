@@ -2,9 +2,9 @@
 
 use std::{path::Path, time::Duration};
 use talaria_proto::v1::{
-    DeliveryFilter, DeliveryState as State, GetDeliveryRequest, GetEventRequest, GetSummaryRequest,
-    ListDeliveriesRequest, ListEventsRequest, ListQuarantinedRequest, WatchDeliveriesRequest,
-    WatchDeliveriesResponse, WatchKind,
+    AttemptOutcome, DeliveryFilter, DeliveryState as State, GetDeliveryRequest, GetEventRequest,
+    GetSummaryRequest, ListDeliveriesRequest, ListEventsRequest, ListQuarantinedRequest,
+    WatchDeliveriesRequest, WatchDeliveriesResponse, WatchKind,
 };
 use talaria_tests::{
     binary,
@@ -85,7 +85,30 @@ async fn events_and_deliveries_are_found_by_everything_that_the_contract_names()
     let before = prost_types(jiff::Timestamp::now() - Duration::from_secs(3_600));
     assert_eq!(count(DeliveryFilter { since: Some(before), until: Some(soon), ..any.clone() }).await, 15);
     assert_eq!(count(DeliveryFilter { since: Some(soon), ..any.clone() }).await, 0);
-    assert_eq!(count(DeliveryFilter { until: Some(before), ..any }).await, 0);
+    assert_eq!(count(DeliveryFilter { until: Some(before), ..any.clone() }).await, 0);
+    for (filter, expected) in [
+        (DeliveryFilter { event_type: "video.generation.failed".into(), ..any.clone() }, 5),
+        (DeliveryFilter { event_type: "video.*".into(), ..any.clone() }, 15),
+        (DeliveryFilter { model: "google/veo-3.1".into(), tenant: "acme".into(), ..any.clone() }, 10),
+        (DeliveryFilter { model: "google".into(), ..any.clone() }, 0),
+        (DeliveryFilter { outcomes: vec![AttemptOutcome::Accepted.into()], ..any.clone() }, 15),
+        (DeliveryFilter { outcomes: vec![AttemptOutcome::Failed.into()], ..any.clone() }, 0),
+        (DeliveryFilter { http_statuses: vec!["202".into()], route: "a".into(), ..any.clone() }, 10),
+        (DeliveryFilter { http_statuses: vec!["5xx".into(), "404".into()], ..any.clone() }, 0),
+        (DeliveryFilter { reason: "no such reason".into(), ..any.clone() }, 0),
+    ] {
+        assert_eq!(count(filter.clone()).await, expected, "{filter:?}");
+    }
+    let mut count = async |request: ListEventsRequest| {
+        status.list_events(request).await.unwrap().into_inner().events.len()
+    };
+    let any = ListEventsRequest::default();
+    assert_eq!(
+        count(ListEventsRequest { event_type: "video.generation.failed".into(), ..any.clone() }).await,
+        5
+    );
+    assert_eq!(count(ListEventsRequest { model: "google/veo-3.1".into(), ..any.clone() }).await, 10);
+    assert_eq!(count(ListEventsRequest { unmatched: true, ..any }).await, 0);
 
     // Pages of any size give the same list.
     let (mut paged, mut page_token) = (Vec::new(), String::new());
@@ -140,6 +163,11 @@ async fn invalid_requests_have_a_status_with_a_reason() {
     assert!(status.list_deliveries(request).await.unwrap_err().message().contains("at most 1000"));
     let request = ListDeliveriesRequest { page_token: "rubbish".into(), ..Default::default() };
     assert_eq!(status.list_deliveries(request).await.unwrap_err().code(), Code::InvalidArgument);
+    let nonsense = DeliveryFilter { http_statuses: vec!["9xx".into()], ..DeliveryFilter::default() };
+    let request = ListDeliveriesRequest { filter: Some(nonsense.clone()), ..Default::default() };
+    assert_eq!(status.list_deliveries(request).await.unwrap_err().code(), Code::InvalidArgument);
+    let request = WatchDeliveriesRequest { filter: Some(nonsense), ..Default::default() };
+    assert_eq!(status.watch_deliveries(request).await.unwrap_err().code(), Code::InvalidArgument);
     let watch = |token: &str| WatchDeliveriesRequest { resume_token: token.into(), ..Default::default() };
     assert_eq!(status.watch_deliveries(watch("rubbish")).await.unwrap_err().code(), Code::InvalidArgument);
 }
@@ -197,6 +225,20 @@ async fn a_watch_shows_the_present_then_every_change_and_can_be_resumed() {
     assert!(attempts.is_sorted() && attempts.windows(2).all(|pair| pair[1] == pair[0] + 1), "{attempts:?}");
     let (last, before) = changes.split_last().unwrap();
     assert!(before.iter().all(|change| short(change).1 == State::Waiting));
+
+    // By the attempt that brought the change.
+    let failed = DeliveryFilter {
+        http_statuses: vec!["5xx".into()],
+        model: "google/veo-3.1".into(),
+        ..request.filter.clone().unwrap()
+    };
+    let resumed =
+        WatchDeliveriesRequest { resume_token: done.token.clone(), filter: Some(failed), ..request.clone() };
+    let mut filtered = status.watch_deliveries(resumed).await.unwrap().into_inner();
+    for change in before.iter().filter(|change| change.attempt.is_some()) {
+        assert_eq!(short(&next(&mut filtered).await), short(change));
+    }
+    drop(filtered);
 
     // Resumed behind the first change it gives the others again, the same ones, also after a restart.
     drop(stream);

@@ -341,8 +341,11 @@ fn driver() -> SocketAddr {
         let port = lines
             .find_map(|line| line.split_once("successfully on port ")?.1.trim_end_matches('.').parse().ok());
         let port: u16 = port.expect("chromedriver says its port");
-        // What it writes later is read, so that it never waits.
-        std::thread::spawn(move || lines.for_each(drop));
+        // Its later lines are read, so that it never waits.
+        std::thread::spawn(move || {
+            lines.for_each(drop);
+            let _ = child.wait();
+        });
         (Ipv4Addr::LOCALHOST, port).into()
     })
 }

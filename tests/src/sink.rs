@@ -17,11 +17,14 @@ use std::{
     net::SocketAddr,
     sync::{Arc, Mutex},
 };
-use talaria_core::hermes::signature;
+use talaria_core::hermes::signature::{self, Scheme};
 use tokio::{net::TcpListener, sync::Notify, task::JoinHandle};
 
 /// The secret that every route of a sink has.
 pub const SECRET: &str = "the secret that Hermes and Talaria share";
+
+/// The secret of every webhook, which is not Hermes'.
+pub const WEBHOOK_SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 
 /// The behaviour of a route.
 #[derive(Clone, Debug, Default)]
@@ -44,7 +47,7 @@ pub enum Does {
 pub struct Request {
     /// The route's name in the URL.
     pub route: String,
-    /// X-GitHub-Delivery.
+    /// X-GitHub-Delivery, or webhook-id.
     pub id: String,
     /// Whether the signature is right.
     pub signed: bool,
@@ -145,9 +148,11 @@ async fn webhook(
     body: Bytes,
 ) -> Response {
     let header = |name: &str| headers.get(name).map_or("", |value| value.to_str().unwrap()).to_owned();
-    let id = header("X-GitHub-Delivery");
+    let id = [header("X-GitHub-Delivery"), header("webhook-id")].concat();
     let value = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
-    let signed = signature::accepts(&SECRET.into(), Timestamp::now(), &body, value);
+    let now = Timestamp::now();
+    let signed = signature::accepts(&SECRET.into(), now, &body, value)
+        || Scheme::STANDARD.accepts(&WEBHOOK_SECRET.into(), now, &body, value);
     let mut request =
         Request { route: route.clone(), id: id.clone(), signed, headers: headers.clone(), body, ran: false };
     // Recorded before it is answered, which may take long.

@@ -92,6 +92,12 @@ impl Tenant {
         self.route_with(name, url, "{file: hermes}", keys)
     }
 
+    /// Adds a webhook that takes all notices.
+    #[must_use]
+    pub fn notices(self, name: &str, url: &str) -> Self {
+        self.route_with(name, url, "{file: whsec}", "kind: webhook\nevents: [talaria.*]")
+    }
+
     /// Adds a route with this source of its secret.
     #[must_use]
     pub fn route_with(mut self, name: &str, url: &str, secret: &str, keys: &str) -> Self {
@@ -170,6 +176,7 @@ impl Builder {
             fs::write(directory.path().join(format!("openrouter-{name}")), openrouter_secret(name)).unwrap();
         }
         fs::write(directory.path().join("hermes"), sink::SECRET).unwrap();
+        fs::write(directory.path().join("whsec"), sink::WEBHOOK_SECRET).unwrap();
         fs::write(directory.path().join("openrouter-key"), openrouter_api::KEY).unwrap();
         let config = directory.path().join("talaria.yaml");
         fs::write(&config, text).unwrap();

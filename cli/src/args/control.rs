@@ -124,10 +124,11 @@ pub struct Cancel {
 #[command(after_help = "\
 Examples:
   talaria replay dlv_…                            in any state, also waiting
-  talaria replay evt_… --route video              for an event that the route did not take
+  talaria replay evt_… --route video              to a route that did not take it, or is newer
   talaria replay --tenant acme --route video --dry-run
   talaria replay --tenant acme --route video      parked deliveries
   talaria replay --state parked --state ambiguous --since 24h --rate 60/min
+  talaria replay --tenant acme --http 5xx         parked after such an answer
   talaria replay --all --detach
 
 Each is sent under a new id, so Hermes runs it again, even if it ran before. Options select parked deliveries, or those of \
@@ -136,13 +137,10 @@ newest, and any relay continues it: Ctrl-C ends the command and not the job. `ta
 beginning of an id is sufficient.")]
 pub struct Replay {
     /// A delivery, dlv_…; or an event, evt_…, with --route. Options select several
-    #[arg(conflicts_with_all = ["tenant", "job", "state", "since", "until", "event_type", "all", "dry_run", "rate", "detach"])]
+    #[arg(conflicts_with_all = ["tenant", "job", "state", "since", "until", "event_type", "model", "LastAttempt", "all", "dry_run", "rate", "detach"])]
     pub id: Option<String>,
     #[command(flatten)]
     pub filter: Filter,
-    /// Only events of this type, or of all types below it: 'video.generation.*'
-    #[arg(long = "type", value_name = "TYPE")]
-    pub event_type: Option<String>,
     /// All deliveries in these states
     #[arg(long)]
     pub all: bool,

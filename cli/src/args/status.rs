@@ -9,7 +9,7 @@ use clap::{
 use jiff::Timestamp;
 use std::path::PathBuf;
 use talaria_proto::time::to_proto;
-use talaria_proto::v1::{DeliveryFilter, DeliveryState};
+use talaria_proto::v1::{AttemptOutcome, DeliveryFilter, DeliveryState};
 
 /// The relay and the credentials. The token itself is never on a command line, which others on the machine can read.
 #[derive(ClapArgs, Debug)]
@@ -55,6 +55,28 @@ pub struct Filter {
     /// Only received before
     #[arg(long, value_name = "WHEN", value_parser = moment)]
     pub until: Option<Timestamp>,
+    /// Only events of this type, or of all types below it: 'video.generation.*'
+    #[arg(long = "type", value_name = "TYPE")]
+    pub event_type: Option<String>,
+    /// Only of this model
+    #[arg(long, value_name = "MODEL")]
+    pub model: Option<String>,
+    #[command(flatten)]
+    pub last: LastAttempt,
+}
+
+/// The last attempt of deliveries, and the reason of their state.
+#[derive(ClapArgs, Debug, Default)]
+pub struct LastAttempt {
+    /// Only if the last attempt had this outcome; may be repeated
+    #[arg(long, value_name = "OUTCOME", value_parser = outcome())]
+    pub outcome: Vec<AttemptOutcome>,
+    /// Only if the last attempt was answered with this HTTP status, such as 503 or 5xx; may be repeated
+    #[arg(long, value_name = "STATUS")]
+    pub http: Vec<String>,
+    /// Only with this text in the reason, the column WHY; upper and lower case are the same
+    #[arg(long, value_name = "TEXT")]
+    pub why: Option<String>,
 }
 
 impl Filter {
@@ -80,6 +102,11 @@ impl From<&Filter> for DeliveryFilter {
             states: filter.state.iter().map(|state| (*state).into()).collect(),
             since: filter.since.map(to_proto),
             until: filter.until.map(to_proto),
+            event_type: filter.event_type.clone().unwrap_or_default(),
+            model: filter.model.clone().unwrap_or_default(),
+            outcomes: filter.last.outcome.iter().map(|outcome| (*outcome).into()).collect(),
+            http_statuses: filter.last.http.clone(),
+            reason: filter.last.why.clone().unwrap_or_default(),
         }
     }
 }
@@ -94,6 +121,8 @@ Examples:
   talaria status dlv_…            a delivery, with its attempts
   talaria status dlv_… --evidence each request as it went out, and its answer, without secrets
   talaria status --state parked --since 24h
+  talaria status --http 5xx --type 'video.generation.*'
+  talaria status --outcome failed --why 'refused' --model google/veo-3.1
   talaria status --routes         the state of each route, and what stops it
   talaria status --refused        refusals of the last hour, with reasons and advice
   talaria status --unmatched      events that no route took, with reasons
@@ -107,16 +136,16 @@ pub struct Status {
     #[command(flatten)]
     pub filter: Filter,
     /// List signed callbacks that were not events
-    #[arg(long, conflicts_with_all = ["id", "route", "job", "state", "since", "until"])]
+    #[arg(long, conflicts_with_all = ["id", "route", "job", "state", "since", "until", "event_type", "model", "LastAttempt"])]
     pub quarantined: bool,
     /// List the refusals of the last hour, by tenant and reason
-    #[arg(long, conflicts_with_all = ["id", "route", "job", "state", "since", "until", "quarantined", "payload", "page"])]
+    #[arg(long, conflicts_with_all = ["id", "route", "job", "state", "since", "until", "event_type", "model", "LastAttempt", "quarantined", "payload", "page"])]
     pub refused: bool,
     /// List events that no route took, newest first
-    #[arg(long, conflicts_with_all = ["id", "route", "job", "state", "quarantined", "refused", "payload"])]
+    #[arg(long, conflicts_with_all = ["id", "route", "job", "state", "LastAttempt", "quarantined", "refused", "payload"])]
     pub unmatched: bool,
     /// List routes with their circuit breakers and pauses
-    #[arg(long, conflicts_with_all = ["id", "route", "job", "state", "since", "until", "quarantined", "refused", "unmatched", "payload", "page"])]
+    #[arg(long, conflicts_with_all = ["id", "route", "job", "state", "since", "until", "event_type", "model", "LastAttempt", "quarantined", "refused", "unmatched", "payload", "page"])]
     pub routes: bool,
     /// Show payloads too
     #[arg(long)]
@@ -139,6 +168,7 @@ pub struct Status {
 Examples:
   talaria watch
   talaria watch --tenant acme --state parked --json
+  talaria watch --http 5xx        each attempt that is answered so
 
 Continues after a restart of the relay, without a gap. Ctrl-C ends it. Times are in UTC.")]
 pub struct Watch {
@@ -165,6 +195,13 @@ fn state() -> impl TypedValueParser<Value = DeliveryState> {
     let named = |name: String| DeliveryState::ALL.into_iter().find(|state| state.name() == name);
     PossibleValuesParser::new(DeliveryState::ALL.map(DeliveryState::name))
         .try_map(move |name| named(name).ok_or("expected a state"))
+}
+
+/// An outcome by its name.
+fn outcome() -> impl TypedValueParser<Value = AttemptOutcome> {
+    let named = |name: String| AttemptOutcome::ALL.into_iter().find(|outcome| outcome.name() == name);
+    PossibleValuesParser::new(AttemptOutcome::ALL.map(AttemptOutcome::name))
+        .try_map(move |name| named(name).ok_or("expected an outcome"))
 }
 
 /// A time, or an age.

@@ -17,7 +17,11 @@ use std::{
     io::{self, Write as _},
     path::Path,
 };
-use talaria_core::{config::Role, hermes::gateway::Finding, json::print::dump_line};
+use talaria_core::{
+    config::{Role, RouteKind},
+    hermes::gateway::Finding,
+    json::print::dump_line,
+};
 
 /// The targets that Hermes 0.19 has built in.
 const TARGETS: [&str; 20] = [
@@ -50,6 +54,10 @@ fn is_known_target(target: &str) -> bool {
 pub(crate) fn run(path: &Path, args: &Hermes) -> Result<(), Failure> {
     let config = select::load_tolerant(path, Role::Both)?;
     let (tenant, route) = select::route(&config, args.route.as_deref())?;
+    if route.kind == RouteKind::Webhook {
+        let name = format!("{}/{}", tenant.name, route.name);
+        return Err(anyhow!("route {name} is a webhook, and not one of Hermes").into());
+    }
     let deliver = args.deliver.as_deref();
     let needs = Needs { tenant, route, deliver, force: args.force };
     if let Some(target) = deliver.filter(|target| !is_known_target(target)) {

@@ -109,7 +109,7 @@ fn check(args: &Init) -> Result<(), Failure> {
 
 /// The secret in this file, which is created if it is missing.
 fn secret(path: &Path) -> Result<String, Failure> {
-    create_if_missing(path)?;
+    create_if_missing(path, false)?;
     let secret = SecretOrigin::File(path.to_owned()).read();
     let secret = secret.map_err(|(what, help)| anyhow!("{what}\n  help: {help}"))?;
     Ok(secret.expose_secret().to_owned())

@@ -8,7 +8,7 @@ use std::{
     path::Path,
 };
 use talaria_core::{
-    config::{BodyMode, Guard, Role},
+    config::{BodyMode, Guard, Role, RouteKind},
     hermes::template::{OURS, Template},
     json::{Document, Text, Value, parse, print::dump_text},
     openrouter::documented::COMPLETED,
@@ -34,6 +34,9 @@ pub(crate) fn run(path: &Path, args: &Render) -> Result<(), Failure> {
         None => {
             let config = select::load_tolerant(path, Role::Sender)?;
             let (_, route) = select::route(&config, args.route.as_deref())?;
+            if route.kind == RouteKind::Webhook {
+                return Err(anyhow!("the route is a webhook, which gets the event's own bytes").into());
+            }
             if route.body == BodyMode::Raw {
                 return Err(anyhow!("the route sends raw bodies: Hermes renders its own prompt").into());
             }

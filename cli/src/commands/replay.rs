@@ -86,16 +86,20 @@ async fn many(relay: &mut ControlClient, args: Replay, requested_by: String) -> 
         tenant: filter.tenant,
         route: filter.route,
         job_id: filter.job_id,
-        event_type: args.event_type.unwrap_or_default(),
+        event_type: filter.event_type,
         states: filter.states,
         since: filter.since,
         until: filter.until,
+        model: filter.model,
+        outcomes: filter.outcomes,
+        http_statuses: filter.http_statuses,
+        reason: filter.reason,
     };
     let is_all = ReplayFilter { states: filter.states.clone(), ..ReplayFilter::default() } == filter;
     if is_all && !args.all {
         return Err(Failure::Usage(
-            "this would replay everything there is: restrict it (--tenant, --route, --job, --type, --since, \
-             --until), or say --all"
+            "this would replay everything there is: restrict it (--tenant, --route, --job, --type, --model, \
+             --outcome, --http, --why, --since, --until), or say --all"
                 .to_owned(),
         ));
     }

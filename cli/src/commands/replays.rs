@@ -146,14 +146,24 @@ fn filter_options(filter: &ReplayFilter) -> String {
         ("route", &filter.route),
         ("job", &filter.job_id),
         ("type", &filter.event_type),
+        ("model", &filter.model),
+        ("why", &filter.reason),
     ] {
-        if !value.is_empty() {
+        if value.contains(' ') {
+            words.push(format!("--{name} '{value}'"));
+        } else if !value.is_empty() {
             words.push(format!("--{name} {value}"));
         }
     }
     for state in &filter.states {
         let state = DeliveryState::try_from(*state).unwrap_or_default();
         words.push(format!("--state {}", print::state_name(state).to_lowercase()));
+    }
+    for outcome in filter.outcomes() {
+        words.push(format!("--outcome {}", outcome.name()));
+    }
+    for status in &filter.http_statuses {
+        words.push(format!("--http {status}"));
     }
     for (name, time) in [("since", &filter.since), ("until", &filter.until)] {
         if let Some(time) = time {
@@ -166,6 +176,7 @@ fn filter_options(filter: &ReplayFilter) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use talaria_proto::v1::AttemptOutcome;
 
     #[test]
     fn a_filter_is_shown_as_it_was_asked_for() {
@@ -176,5 +187,13 @@ mod tests {
             ..ReplayFilter::default()
         };
         assert_eq!(filter_options(&filter), "--tenant acme --state parked --since 1970-01-01T00:00:00Z");
+        let filter = ReplayFilter {
+            model: "veo".into(),
+            reason: "timed out".into(),
+            outcomes: vec![AttemptOutcome::AnswerLost.into()],
+            http_statuses: vec!["5xx".into()],
+            ..ReplayFilter::default()
+        };
+        assert_eq!(filter_options(&filter), "--model veo --why 'timed out' --outcome answer_lost --http 5xx");
     }
 }

@@ -14,8 +14,8 @@ pub(crate) fn run(path: &Path, args: &Secrets) -> Result<(), Failure> {
     let signers = config::load_signers(path)?;
     let mut out = io::stdout().lock();
     if let Some(name) = &args.show {
-        let Some((_, origins)) = signers.iter().find(|(signer, _)| signer == name) else {
-            let names: Vec<&str> = signers.iter().map(|(signer, _)| signer.as_str()).collect();
+        let Some((_, origins, _)) = signers.iter().find(|(signer, ..)| signer == name) else {
+            let names: Vec<&str> = signers.iter().map(|(signer, ..)| signer.as_str()).collect();
             return Err(Failure::Unknown(format!(
                 "no tenant or route {name}; there is: {}",
                 names.join(", ")
@@ -26,10 +26,10 @@ pub(crate) fn run(path: &Path, args: &Secrets) -> Result<(), Failure> {
         return Ok(writeln!(out, "{}", secret.expose_secret())?);
     }
     let mut found = Vec::new();
-    for (signer, origins) in &signers {
+    for (signer, origins, is_webhook) in &signers {
         for origin in origins {
             let is_new = match origin {
-                SecretOrigin::File(file) => create_if_missing(file)?,
+                SecretOrigin::File(file) => create_if_missing(file, *is_webhook)?,
                 SecretOrigin::Env(_) => false,
             };
             if args.json {

@@ -1,6 +1,7 @@
 //! `talaria status`: shows callbacks and their deliveries.
 //!
-//! - `job`: a job. `evidence`: requests and answers of a delivery. `refused`, `routes`, `unmatched`: the lists of these options. `tables`: the others.
+//! - `job`: a job. `evidence`: requests and answers of a delivery. `refused`, `routes`, `unmatched`: the lists of these options.
+//!   `tables`: the others.
 
 mod evidence;
 mod job;
@@ -42,6 +43,10 @@ pub(crate) async fn run(config: &Path, mut args: Status) -> Result<(), Failure> 
         _ if args.unmatched => unmatched::show(&mut relay, &args).await,
         _ if args.refused => refused::show(&mut relay, args.filter.tenant.as_deref(), args.ask.json).await,
         _ if args.routes => routes::show(&mut relay, &args).await,
+        Some(id) if args.evidence && id.starts_with("dlv_") => {
+            evidence::show(&mut relay, id, args.attempt, args.ask.json).await
+        }
+        _ if args.evidence => Err(Failure::Usage("--evidence needs a delivery (dlv_…)".to_owned())),
         Some(id) if id.starts_with("evt_") => event(&mut relay, id, &args).await,
         Some(id) if id.starts_with("qrt_") => {
             Err(Failure::Usage(format!("{id} was no event; talaria status --quarantined lists it")))
@@ -49,10 +54,6 @@ pub(crate) async fn run(config: &Path, mut args: Status) -> Result<(), Failure> 
         Some(id) if id.starts_with("rpl_") => {
             Err(Failure::Usage(format!("{id} is a replay job; talaria replays {id} shows it")))
         }
-        Some(id) if args.evidence && id.starts_with("dlv_") => {
-            evidence::show(&mut relay, id, args.attempt, args.ask.json).await
-        }
-        _ if args.evidence => Err(Failure::Usage("--evidence needs a delivery (dlv_…)".to_owned())),
         Some(_) if args.payload => {
             Err(Failure::Usage("--payload needs an event (evt_…) or --quarantined".to_owned()))
         }
@@ -122,7 +123,7 @@ async fn check_route(
         summary.routes.iter().map(|known| (known.tenant.clone(), known.route.clone())).collect();
     // The relay reports no route before its first delivery. Without its file, nothing is known of such a route.
     let Ok(configured) = config::load_signers(config) else { return Ok(()) };
-    names.extend(configured.iter().filter_map(|(name, _)| {
+    names.extend(configured.iter().filter_map(|(name, ..)| {
         let (owner, route) = name.split_once('/')?;
         tenant.is_none_or(|tenant| tenant == owner).then(|| (owner.to_owned(), route.to_owned()))
     }));
@@ -156,12 +157,29 @@ async fn list(
     filter: DeliveryFilter,
     args: &Status,
 ) -> Result<ListDeliveriesResponse, Failure> {
-    let request = ListDeliveriesRequest {
+    let mut request = ListDeliveriesRequest {
         filter: Some(filter),
         page_size: args.list.limit,
         page_token: args.list.page.clone(),
     };
-    ask(relay.list_deliveries(request)).await
+    let mut found = ask(relay.list_deliveries(request.clone())).await?;
+    // Where the filter matches little of much, a page is not full, and the relay searches on when it is asked again.
+    while !found.next_page_token.is_empty()
+        && let Some(missing) = left(args.list.limit, found.deliveries.len())
+    {
+        (request.page_size, request.page_token) = (missing, found.next_page_token);
+        let more = ask(relay.list_deliveries(request.clone())).await?;
+        found.deliveries.extend(more.deliveries);
+        found.next_page_token = more.next_page_token;
+        found.incomplete |= more.incomplete;
+    }
+    Ok(found)
+}
+
+/// How many entries a page of `limit` lacks; `None` for a full one.
+fn left(limit: u32, found: usize) -> Option<u32> {
+    let left = limit.saturating_sub(u32::try_from(found).unwrap_or(u32::MAX));
+    (left > 0).then_some(left)
 }
 
 /// An event's conflicts; none for an event that was just forgotten.

@@ -2,7 +2,7 @@
 
 use crate::{
     Failure,
-    args::{Filter, Watch},
+    args::{Filter, LastAttempt, Watch},
     client::{
         self, ids,
         outage::{Outage, is_temporary},
@@ -77,15 +77,30 @@ pub(crate) async fn run(config: &Path, mut args: Watch) -> Result<(), Failure> {
 
 /// "Watching deliveries of tenant acme in state parked: the present ones and every change. Ctrl-C ends it."
 fn title(filter: &Filter, snapshot: bool) -> String {
-    let Filter { tenant, route, job, state, since, until } = filter;
+    let Filter { tenant, route, job, state, since, until, event_type, model, last } = filter;
+    let LastAttempt { outcome, http, why } = last;
     let mut words = vec!["Watching deliveries".to_owned()];
-    for (kind, name) in [("of tenant", tenant), ("to route", route), ("of job", job)] {
+    for (kind, name) in [
+        ("of tenant", tenant),
+        ("to route", route),
+        ("of job", job),
+        ("of type", event_type),
+        ("of model", model),
+    ] {
         words.extend(name.as_ref().map(|name| format!("{kind} {}", one_line(name))));
     }
     let states: Vec<&str> = state.iter().map(|state| state.name()).collect();
     if !states.is_empty() {
         words.push(format!("in state {}", states.join(" or ")));
     }
+    let outcomes: Vec<&str> = outcome.iter().map(|outcome| outcome.name()).collect();
+    if !outcomes.is_empty() {
+        words.push(format!("with the outcome {}", outcomes.join(" or ")));
+    }
+    if !http.is_empty() {
+        words.push(format!("answered {}", one_line(&http.join(" or "))));
+    }
+    words.extend(why.as_ref().map(|why| format!("with the reason {:?}", one_line(why))));
     for (bound, time) in [("since", since), ("before", until)] {
         words.extend(time.map(|time| format!("received {bound} {}", print::moment(time))));
     }
@@ -112,13 +127,27 @@ fn show(changes: &mut Changes, message: &WatchDeliveriesResponse) -> Result<(), 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use talaria_proto::v1::DeliveryState;
+    use talaria_proto::v1::{AttemptOutcome, DeliveryState};
 
     #[test]
     fn the_first_line_names_the_filter() {
         assert_eq!(
             title(&Filter::default(), false),
             "Watching deliveries: every change from now on. Ctrl-C ends it."
+        );
+        let filter = Filter {
+            event_type: Some("video.*".into()),
+            last: LastAttempt {
+                outcome: vec![AttemptOutcome::Failed],
+                http: vec!["503".into(), "4xx".into()],
+                why: Some("no \"x\"".into()),
+            },
+            ..Filter::default()
+        };
+        assert_eq!(
+            title(&filter, false),
+            "Watching deliveries of type video.* with the outcome failed answered 503 or 4xx with the reason \"no \\\"x\\\"\": \
+             every change from now on. Ctrl-C ends it."
         );
         let filter = Filter {
             tenant: Some("acme".into()),

@@ -37,6 +37,14 @@ const STATE: &[Label] = &[known("state", "delivered ignored parked ambiguous can
 const JOB_OUTCOME: &[Label] = &[known("outcome", "made refused unknown")];
 const POLL_OUTCOME: &[Label] = &[known("outcome", "running ended not_found denied failed")];
 const JOB_END: &[Label] = &[known("state", "completed failed cancelled expired refused abandoned stopped")];
+const NOTICE: &[Label] = &[
+    known(
+        "type",
+        "talaria.route.shut talaria.route.open talaria.delivery.parked talaria.job.overdue \
+         talaria.callback.quarantined talaria.configuration.refused",
+    ),
+    known("outcome", "told left_out"),
+];
 const ROUTE: &[Label] = &[Label { name: "tenant", values: Named }, Label { name: "route", values: Named }];
 
 /// Every metric.
@@ -165,6 +173,12 @@ pub const CATALOGUE: &[Metric] = &[
     counter(Relay, "talaria_jobs_submitted_total", JOB_OUTCOME, "Submits of jobs to OpenRouter, by outcome"),
     counter(Relay, "talaria_job_polls_total", POLL_OUTCOME, "Polls of jobs at OpenRouter, by outcome"),
     counter(Relay, "talaria_jobs_ended_total", JOB_END, "Jobs that ended, by state"),
+    counter(
+        Relay,
+        "talaria_notices_total",
+        NOTICE,
+        "Notices by type, and those that were left out because they were too many",
+    ),
     gauge(
         Relay,
         "talaria_jobs_open",

@@ -36,7 +36,6 @@ pub(super) async fn page(visitor: &Visitor, id: &str, number: &str) -> Result<Pa
         h1 { "Attempt " (number) " of " a href={ "/deliveries/" (id) } { code.id { (parts::text(&talaria_core::short_id::short(id))) } } }
         p.headline {
             (outcome(attempt.outcome()))
-            @if let Some(status) = attempt.http_status { " HTTP " (status) }
             " " (parts::sentence(&attempt.detail))
         }
         dl.pairs {

@@ -16,20 +16,23 @@ const TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The last answer. Clones share it.
 #[derive(Clone, Default)]
-pub(super) struct Bus(Arc<Mutex<Option<(Instant, Option<String>)>>>);
+pub(super) struct Bus(Arc<Mutex<Option<Checked>>>);
+
+struct Checked {
+    at: Instant,
+    fault: Option<String>,
+}
 
 impl Bus {
     /// Why the bus cannot be used.
     pub(super) async fn fault(&self, api: &Api) -> Option<String> {
         let mut last = self.0.lock().await;
-        if let Some((at, fault)) = &*last
-            && at.elapsed() < FRESH
-        {
-            return fault.clone();
+        if let Some(checked) = last.as_ref().filter(|checked| checked.at.elapsed() < FRESH) {
+            return checked.fault.clone();
         }
         let checked = timeout(TIMEOUT, api.check_bus()).await;
         let fault = checked.unwrap_or_else(|_| Err("it does not answer".to_owned())).err();
-        *last = Some((Instant::now(), fault.clone()));
+        *last = Some(Checked { at: Instant::now(), fault: fault.clone() });
         fault
     }
 }

@@ -13,11 +13,29 @@ use std::collections::BTreeSet;
 use talaria_core::time::{before, parse_duration};
 use talaria_proto::{
     time::to_proto,
-    v1::{Delivery, DeliveryFilter, DeliveryState, ListDeliveriesRequest, ReplayFilter},
+    v1::{AttemptOutcome, Delivery, DeliveryFilter, DeliveryState, ListDeliveriesRequest, ReplayFilter},
 };
 
 /// The fields of the filter.
-pub(super) const FILTERS: &[&str] = &["tenant", "route", "state", "job", "since", "until"];
+pub(super) const FILTERS: &[&str] =
+    &["tenant", "route", "state", "since", "until", "type", "model", "job", "outcome", "http", "why"];
+
+/// Those of them that are used rarely.
+const MORE: [&str; 6] = ["type", "model", "job", "outcome", "http", "why"];
+
+/// As the names of [`AttemptOutcome`] end.
+const OUTCOMES: [&str; 10] = [
+    "accepted",
+    "delivered",
+    "duplicate",
+    "ignored",
+    "rate_limited",
+    "route_fault",
+    "failed",
+    "answer_lost",
+    "interrupted",
+    "not_understood",
+];
 
 const PAGE_SIZE: u32 = 50;
 
@@ -43,6 +61,7 @@ pub(super) async fn page(visitor: &Visitor, fields: &Fields) -> Result<Page, Fau
         div data-live id="deliveries" {
             (parts::incomplete(answer.incomplete))
             (table(&answer.deliveries, columns))
+            (parts::goes_on(answer.deliveries.len(), &answer.next_page_token))
         }
     };
     let main = html! {
@@ -74,13 +93,30 @@ fn filter(fields: &Fields) -> Result<DeliveryFilter, Fault> {
         states: states(fields)?,
         since: moment(fields, "since")?,
         until: moment(fields, "until")?,
+        event_type: fields.text("type").to_owned(),
+        model: fields.text("model").to_owned(),
+        outcomes: outcomes(fields)?,
+        http_statuses: fields.all("http").map(str::to_owned).collect(),
+        reason: fields.text("why").to_owned(),
     })
 }
 
 /// The same deliveries, for a replay.
 pub(super) fn replay_filter(fields: &Fields) -> Result<ReplayFilter, Fault> {
-    let DeliveryFilter { tenant, route, job_id, states, since, until } = filter(fields)?;
-    Ok(ReplayFilter { tenant, route, job_id, states, since, until, event_type: String::new() })
+    let filter = filter(fields)?;
+    Ok(ReplayFilter {
+        tenant: filter.tenant,
+        route: filter.route,
+        job_id: filter.job_id,
+        states: filter.states,
+        since: filter.since,
+        until: filter.until,
+        event_type: filter.event_type,
+        model: filter.model,
+        outcomes: filter.outcomes,
+        http_statuses: filter.http_statuses,
+        reason: filter.reason,
+    })
 }
 
 fn states(fields: &Fields) -> Result<Vec<i32>, Fault> {
@@ -91,6 +127,14 @@ fn states(fields: &Fields) -> Result<Vec<i32>, Fault> {
             .ok_or_else(|| Fault::invalid(format!("there is no state {name}")))
     };
     fields.all("state").map(state).collect()
+}
+
+fn outcomes(fields: &Fields) -> Result<Vec<i32>, Fault> {
+    let outcome = |name: &str| {
+        let known = AttemptOutcome::from_str_name(&format!("ATTEMPT_OUTCOME_{}", name.to_ascii_uppercase()));
+        known.map(i32::from).ok_or_else(|| Fault::invalid(format!("there is no outcome {name}")))
+    };
+    fields.all("outcome").map(outcome).collect()
 }
 
 /// A time, or how long ago.
@@ -128,9 +172,19 @@ fn filter_form(visitor: &Visitor, fields: &Fields) -> Markup {
                     label { input type="checkbox" name="state" value=(state) checked[chosen.contains(&state)]; " " (state) }
                 }
             }
-            (input("job", "Job", "OpenRouter's id", fields))
             (input("since", "Since", "2h, or a time", fields))
             (input("until", "Until", "1h, or a time", fields))
+            details id="more" open[MORE.iter().any(|name| fields.get(name).is_some())] {
+                summary { "More" }
+                div.row {
+                    (input("type", "Type", "video.generation.*", fields))
+                    (input("model", "Model", "google/veo-3.1", fields))
+                    (input("job", "Job", "OpenRouter's id", fields))
+                    (select("outcome", "Last attempt", OUTCOMES, fields))
+                    (input("http", "HTTP status", "503, or 5xx", fields))
+                    (input("why", "Text in why", "no room", fields))
+                }
+            }
             div.row { button { "Filter" } a href="/deliveries" { "Clear" } }
         }
     }
@@ -206,7 +260,7 @@ fn row(delivery: &Delivery, columns: Columns) -> Markup {
         @if matches!(columns, Columns::All | Columns::Selected) {
             td { a href={ "/routes/" (delivery.tenant) "/" (delivery.route) } { (delivery.tenant) "/" (delivery.route) } }
         }
-        td.clip title=(delivery.job_id) { (parts::text(&delivery.event_type)) br; span.none { (parts::text(&delivery.job_id)) } }
+        td.clip title=(delivery.job_id) { (parts::text(&delivery.event_type)) br; span.none { (parts::text(&delivery.job_id)) @if let Some(model) = &delivery.model { " · " (parts::text(model)) } } }
         td.number { (delivery.attempts) }
         td.wide { (parts::sentence(&delivery.reason)) }
     }

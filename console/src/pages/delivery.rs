@@ -108,7 +108,6 @@ fn shown_attempt(delivery: &str, attempt: &Attempt) -> Markup {
             p {
                 a href={ "/deliveries/" (delivery) "/attempts/" (attempt.number) } { strong { "Attempt " (attempt.number) } } " "
                 (outcome(attempt.outcome()))
-                @if let Some(status) = attempt.http_status { " HTTP " (status) }
                 ": " (parts::sentence(&attempt.detail))
                 @if !attempt.counted { span.none { " (not counted)" } }
             }

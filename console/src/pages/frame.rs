@@ -35,7 +35,7 @@ const MENU: [(&str, &str); 9] = [
     ("/relays", "Relays"),
 ];
 
-/// Nothing but what is ours: no script and no style in a page, no frame around it, no form to elsewhere.
+/// Nothing of others: no script and no style in a page, no frame around it, no form to elsewhere.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; form-action 'self'; \
                       base-uri 'none'; frame-ancestors 'none'";
 

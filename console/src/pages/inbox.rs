@@ -20,7 +20,7 @@ const PAGE_SIZE: u32 = 50;
 /// Fewer, because each has its payload.
 const QUARANTINED_PAGE_SIZE: u32 = 10;
 
-const FILTERS: &[&str] = &["show", "tenant", "job", "since", "until"];
+const FILTERS: &[&str] = &["show", "tenant", "type", "model", "job", "since", "until"];
 
 const SHOWS: [(&str, &str); 4] = [
     ("events", "Events"),
@@ -34,28 +34,49 @@ pub(super) async fn page(visitor: &Visitor, fields: &Fields) -> Result<Page, Fau
     let tenant = fields.text("tenant").to_owned();
     let (page_token, since, until) =
         (fields.text("page").to_owned(), moment(fields, "since")?, moment(fields, "until")?);
-    let (list, incomplete, next) = match show {
+    let (event_type, model) = (fields.text("type").to_owned(), fields.text("model").to_owned());
+    let (list, shown, incomplete, next) = match show {
         "events" => {
-            let job_id = fields.text("job").to_owned();
-            let request =
-                ListEventsRequest { tenant, job_id, since, until, page_size: PAGE_SIZE, page_token };
+            let request = ListEventsRequest {
+                tenant,
+                job_id: fields.text("job").to_owned(),
+                since,
+                until,
+                event_type,
+                model,
+                unmatched: false,
+                page_size: PAGE_SIZE,
+                page_token,
+            };
             let answer = visitor.status().list_events(request).await?.into_inner();
-            (events(&answer.events), answer.incomplete, answer.next_page_token)
+            (events(&answer.events), answer.events.len(), answer.incomplete, answer.next_page_token)
         }
         "unmatched" => {
-            let request = ListUnmatchedRequest { tenant, since, until, page_size: PAGE_SIZE, page_token };
+            let page_size = PAGE_SIZE;
+            let request =
+                ListUnmatchedRequest { tenant, since, until, event_type, model, page_size, page_token };
             let answer = visitor.status().list_unmatched(request).await?.into_inner();
-            (unmatched(visitor, &answer.events), answer.incomplete, answer.next_page_token)
+            (
+                unmatched(visitor, &answer.events),
+                answer.events.len(),
+                answer.incomplete,
+                answer.next_page_token,
+            )
         }
         "quarantined" => {
             let page_size = QUARANTINED_PAGE_SIZE;
             let request = ListQuarantinedRequest { tenant, include_payload: true, page_size, page_token };
             let answer = visitor.status().list_quarantined(request).await?.into_inner();
-            (quarantined(&answer.callbacks), answer.incomplete, answer.next_page_token)
+            (
+                quarantined(&answer.callbacks),
+                answer.callbacks.len(),
+                answer.incomplete,
+                answer.next_page_token,
+            )
         }
         "refused" => {
             let answer = visitor.status().list_refusals(ListRefusalsRequest { tenant }).await?.into_inner();
-            (refused(&answer.refusals), false, String::new())
+            (refused(&answer.refusals), answer.refusals.len(), false, String::new())
         }
         other => {
             return Err(Fault::invalid(format!(
@@ -74,6 +95,7 @@ pub(super) async fn page(visitor: &Visitor, fields: &Fields) -> Result<Page, Fau
         div data-live id="inbox" {
             (parts::incomplete(incomplete))
             (list)
+            (parts::goes_on(shown, &next))
         }
         (pager("/inbox", fields, FILTERS, &next))
     };
@@ -88,6 +110,8 @@ fn filter_form(visitor: &Visitor, fields: &Fields, show: &str) -> Markup {
             (select("tenant", "Tenant", tenants, fields))
             @if show == "events" { (input("job", "Job", "OpenRouter's id", fields)) }
             @if matches!(show, "events" | "unmatched") {
+                (input("type", "Type", "video.generation.*", fields))
+                (input("model", "Model", "google/veo-3.1", fields))
                 (input("since", "Since", "2h, or a time", fields))
                 (input("until", "Until", "1h, or a time", fields))
             }

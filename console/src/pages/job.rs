@@ -13,7 +13,7 @@ pub(super) async fn page(visitor: &Visitor, id: &str) -> Result<Page, Fault> {
     let asked = GetMediaRequest { job_id: id.to_owned(), tenant: String::new() };
     let files =
         visitor.jobs().get_media(asked).await.map(|answer| answer.into_inner().files).unwrap_or_default();
-    // Only what is kept here is shown by itself: anything else would be fetched from OpenRouter each time.
+    // Only kept files are shown by themselves: others would be fetched from OpenRouter each time.
     let kept = job
         .files
         .as_ref()

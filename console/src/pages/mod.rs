@@ -74,7 +74,7 @@ impl Pages {
         Self { api, config, sessions, notes, live, bus, end }
     }
 
-    /// Answers a request for a page, for what is in pages, or of a button.
+    /// Answers a request for a page, for its parts, or of a button.
     pub(crate) async fn answer(&self, request: Request<Incoming>) -> Response<Body> {
         let (head, body) = request.into_parts();
         if let Some(asset) = assets::answer(&head) {

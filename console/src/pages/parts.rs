@@ -152,6 +152,15 @@ pub(super) fn pager(path: &str, fields: &Fields, kept: &[&str], next: &str) -> M
     }
 }
 
+/// Says that an empty part of a list is not its end: a search looks at a bounded part at once.
+pub(super) fn goes_on(shown: usize, next: &str) -> Markup {
+    html! {
+        @if shown == 0 && !next.is_empty() {
+            p.hint { "None is in the part that was looked at. “Older” looks further." }
+        }
+    }
+}
+
 /// Says that an answer lacks something.
 pub(super) fn incomplete(incomplete: bool) -> Markup {
     html! {

@@ -61,7 +61,7 @@ fn which(filter: Option<&ReplayFilter>) -> Markup {
     let Some(filter) = filter else { return html! {} };
     html! {
         @for state in filter.states() { (parts::state(state)) " " }
-        @for (name, value) in [("tenant", &filter.tenant), ("route", &filter.route), ("job", &filter.job_id), ("type", &filter.event_type)] {
+        @for (name, value) in [("tenant", &filter.tenant), ("route", &filter.route), ("job", &filter.job_id), ("type", &filter.event_type), ("model", &filter.model), ("with", &filter.reason)] {
             @if !value.is_empty() { (name) " " (parts::text(value)) " " }
         }
         @if filter.since.is_some() { "since " (parts::time(filter.since.as_ref())) " " }

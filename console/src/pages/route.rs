@@ -101,7 +101,7 @@ fn sums(route: &RouteSummary) -> Markup {
             @if route.oldest_waiting_received_at.is_some() {
                 dt { "Oldest received" } dd { (parts::time(route.oldest_waiting_received_at.as_ref())) }
             }
-            @for counted in &route.counts { dt { (parts::state(counted.state())) } dd { (count(counted.count)) } }
+            @for counted in route.counts.iter().filter(|counted| counted.state() != DeliveryState::Waiting) { dt { (parts::state(counted.state())) } dd { (count(counted.count)) } }
             @if let Some(share) = route.success_share { dt { "Delivered of all that ended" } dd { (format!("{:.1} %", share * 100.0)) } }
             @if let Some(latency) = latency {
                 dt { "From callback to delivered" }

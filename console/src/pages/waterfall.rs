@@ -34,7 +34,6 @@ pub(super) fn waterfall(timings: &Timings) -> Markup {
         div.waterfall {
             ol {
                 @for bar in &bars { li { span { (bar.name) } " " span.took { (took(bar)) } } }
-                @if timings.reused_connection { li.none { "on an open connection" } }
             }
             svg viewBox={ "0 0 " (WIDTH) " " (height) } preserveAspectRatio="none" aria-hidden="true" {
                 @for (row, bar) in bars.iter().enumerate() {
@@ -43,6 +42,7 @@ pub(super) fn waterfall(timings: &Timings) -> Markup {
                 }
             }
         }
+        @if timings.reused_connection { p.hint { "On a connection that was open already." } }
     }
 }
 

@@ -66,7 +66,7 @@ pub use pem::Identity;
 pub use problem::{Error, Problem};
 pub use reload::{Changes, Reloaded, reload};
 pub use role::Role;
-pub use route::{BodyMode, EventPattern, Guard, NotAPattern, Pace, Retry, Route, Wanted};
+pub use route::{BodyMode, EventPattern, Guard, NotAPattern, Pace, Retry, Route, RouteKind, Wanted};
 pub use secret::Origin as SecretOrigin;
 pub use settings::{Difference, Settings};
 pub use signers::Signers;

@@ -3,7 +3,7 @@
 //! Files are read here, and secrets only by a process with a relay.
 
 use super::{
-    Problem,
+    Problem, RouteKind,
     compile::Compiler,
     path::below,
     pem,
@@ -74,8 +74,15 @@ pub(super) fn networks(p: &mut Problems, raw: &[Spanned<String>]) -> Option<Netw
 }
 
 /// Refuses a URL with an address that its tenant does not allow.
-pub(super) fn check_url(p: &mut Problems, written: route::Written<'_>, url: &Url, networks: &Networks) {
-    if let Some((why, help)) = refused(url, written.tenant, networks, "Hermes") {
+pub(super) fn check_url(
+    p: &mut Problems,
+    written: route::Written<'_>,
+    url: &Url,
+    networks: &Networks,
+    kind: RouteKind,
+) {
+    let server = if kind == RouteKind::Hermes { "Hermes" } else { "the receiver" };
+    if let Some((why, help)) = refused(url, written.tenant, networks, server) {
         p.add(&written.raw.url, format!("{written} {why}"), help);
     }
 }

@@ -236,6 +236,7 @@ pub(super) struct Media {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Route {
+    pub kind: Option<Spanned<String>>,
     pub url: Spanned<String>,
     pub secret: Spanned<Secrets>,
     pub signing: Option<Spanned<String>>,

@@ -8,7 +8,7 @@ use super::{
     raw,
     secret::Origin,
     tokens,
-    value::{body_limit, breaker, event_pattern, extra, hermes_url, pace, percent},
+    value::{body_limit, breaker, event_pattern, extra, hermes_url, http_url, pace, percent},
 };
 use crate::{
     hermes::{
@@ -20,6 +20,7 @@ use crate::{
     id::RouteKey,
     json::{Object, Text, Value},
     network::Networks,
+    notice::{self, NoticeKind},
     time::{DAY, MINUTE, SECOND},
 };
 use secrecy::SecretString;
@@ -46,7 +47,9 @@ pub struct Route {
     pub name: String,
     /// The hash of its name in delivery ids.
     pub key: RouteKey,
-    /// The webhook URL at Hermes.
+    /// Who takes its requests.
+    pub kind: RouteKind,
+    /// The URL at Hermes, or of the webhook.
     pub url: Url,
     /// The networks, beside the public one, that its tenant allows.
     pub networks: Networks,
@@ -112,14 +115,12 @@ impl fmt::Display for Written<'_> {
 
 pub(super) fn compile(c: &mut Compiler<'_>, written: Written<'_>) -> Route {
     let Written { name, raw, networks, .. } = written;
-    let nowhere = || Url::parse("http://127.0.0.1").ok();
-    let written_url = c.problems.or(Some(&raw.url), None, |text| hermes_url(text).map(Some));
-    if let (Some(url), Some(networks)) = (&written_url, networks) {
-        outbound::check_url(&mut c.problems, written, url, networks);
-    }
-    #[expect(clippy::expect_used, reason = "a constant that parses")]
-    let url = written_url.or_else(nowhere).expect("http://127.0.0.1 is a URL");
-    let signing = outbound::scheme(&mut c.problems, raw, &url);
+    let kind = kind(&mut c.problems, raw);
+    let url = url(c, written, kind);
+    let signing = match kind {
+        RouteKind::Hermes => outbound::scheme(&mut c.problems, raw, &url),
+        RouteKind::Webhook => Scheme::STANDARD,
+    };
     let mut unread = Problems::default();
     let (secrets, secret_origin) = outbound::secrets(c, &mut unread, &raw.secret, signing);
     let without_secret = unread.0.first().filter(|_| secrets.is_empty()).cloned();
@@ -139,7 +140,8 @@ pub(super) fn compile(c: &mut Compiler<'_>, written: Written<'_>) -> Route {
     let down = down.filter(|_| c.missing == Missing::Tolerated);
     let p = &mut c.problems;
     let prompt = Template::new(&Text::from(raw.prompt.as_ref().map_or("", |prompt| prompt.value.as_str())));
-    let body = p.or(raw.body.as_ref(), BodyMode::Prompt, |mode| match mode.as_str() {
+    let default_body = if kind == RouteKind::Webhook { BodyMode::Raw } else { BodyMode::Prompt };
+    let body = p.or(raw.body.as_ref(), default_body, |mode| match mode.as_str() {
         "prompt" => Ok(BodyMode::Prompt),
         "raw" => Ok(BodyMode::Raw),
         _ => Err(("unknown body".into(), "write body: prompt or body: raw".into())),
@@ -148,7 +150,7 @@ pub(super) fn compile(c: &mut Compiler<'_>, written: Written<'_>) -> Route {
         commands: raw.guard.commands.unwrap_or(true),
         references: raw.guard.references.unwrap_or(true),
     };
-    if let Some(prompt_text) = &raw.prompt {
+    if let Some(prompt_text) = raw.prompt.as_ref().filter(|_| kind == RouteKind::Hermes) {
         if body == BodyMode::Raw {
             let what = format!("{written} sends raw bodies, so its prompt is never used");
             c.warnings.add(prompt_text, what, "leave prompt out, or write body: prompt");
@@ -169,6 +171,7 @@ pub(super) fn compile(c: &mut Compiler<'_>, written: Written<'_>) -> Route {
         Filter::compile(filters).map(Some).map_err(|what| (what, "see docs/configuration.md#filters".into()))
     });
     tokens::check_types(&mut c.warnings, &raw.events, &events);
+    warn_if_mixed(&mut c.warnings, written, &events);
     if body == BodyMode::Prompt {
         let examples = tokens::matching_examples(&events, filter.as_ref());
         tokens::check_route(&mut c.warnings, written, &examples);
@@ -180,6 +183,7 @@ pub(super) fn compile(c: &mut Compiler<'_>, written: Written<'_>) -> Route {
     Route {
         key: RouteKey::new(&name.value),
         name: name.value.clone(),
+        kind,
         networks: networks.cloned().unwrap_or_default(),
         tls,
         url,
@@ -195,13 +199,66 @@ pub(super) fn compile(c: &mut Compiler<'_>, written: Written<'_>) -> Route {
         body,
         deliver_only: raw.deliver_only,
         extra: p.or(raw.extra.as_ref(), Value::Object(Object::new()), extra),
-        pace: p.or(raw.pace.as_ref(), Some(DEFAULT_PACE), |text| pace(text)),
+        pace: p.or(raw.pace.as_ref(), Some(DEFAULT_PACE).filter(|_| kind == RouteKind::Hermes), |text| {
+            pace(text)
+        }),
         breaker: p.or(raw.breaker.as_ref(), Some(DEFAULT_BREAKER), |text| breaker(text)),
         timeout: p.duration(raw.timeout.as_ref(), "timeout", 30 * SECOND, SECOND / 10..=LONGEST_TIMEOUT),
         in_flight,
         max_body_bytes: p.or(raw.max_body_bytes.as_ref(), DEFAULT_MAX_BODY, |text| body_limit(text)),
         retry: retry(p, &raw.retry, c.retention),
         guard,
+    }
+}
+
+fn url(c: &mut Compiler<'_>, written: Written<'_>, kind: RouteKind) -> Url {
+    let Written { raw, networks, .. } = written;
+    let nowhere = || Url::parse("http://127.0.0.1").ok();
+    let written_url = c.problems.or(Some(&raw.url), None, |text| match kind {
+        RouteKind::Hermes => hermes_url(text).map(Some),
+        RouteKind::Webhook => {
+            http_url(text, "https://example.com/hooks", "the receiver knows us by the signature").map(Some)
+        }
+    });
+    if let (Some(url), Some(networks)) = (&written_url, networks) {
+        outbound::check_url(&mut c.problems, written, url, networks, kind);
+    }
+    #[expect(clippy::expect_used, reason = "a constant that parses")]
+    written_url.or_else(nowhere).expect("http://127.0.0.1 is a URL")
+}
+
+/// The kind, and the faults of keys that only Hermes' routes have.
+fn kind(p: &mut Problems, raw: &raw::Route) -> RouteKind {
+    let kind = p.or(raw.kind.as_ref(), RouteKind::Hermes, |text| match text.as_str() {
+        "hermes" => Ok(RouteKind::Hermes),
+        "webhook" => Ok(RouteKind::Webhook),
+        _ => Err(("unknown kind".into(), "write kind: hermes or kind: webhook".into())),
+    });
+    if let Some(written) = raw.kind.as_ref().filter(|_| kind == RouteKind::Webhook) {
+        let keys = [
+            ("signing", raw.signing.as_ref().map(|key| key.referenced)),
+            ("prompt", raw.prompt.as_ref().map(|key| key.referenced)),
+            ("body", raw.body.as_ref().map(|key| key.referenced)),
+            ("extra", raw.extra.as_ref().map(|key| key.referenced)),
+            ("deliver_only", raw.deliver_only.then_some(written.referenced)),
+        ];
+        for (key, location) in keys.into_iter().filter_map(|(key, location)| Some((key, location?))) {
+            let what = format!(
+                "a webhook has no {key}: it gets the event's own bytes, signed as Standard Webhooks say"
+            );
+            p.0.push(Problem::at(location, what, "leave it out"));
+        }
+    }
+    kind
+}
+
+/// No notice is made about a route that takes notices.
+fn warn_if_mixed(warnings: &mut Problems, route: Written<'_>, events: &[EventPattern]) {
+    let takes_notices = |pattern: &&EventPattern| pattern.takes_notices();
+    let notices = events.iter().filter(takes_notices).count();
+    if let Some(written) = route.raw.events.first().filter(|_| notices > 0 && notices < events.len()) {
+        let what = format!("{route} takes notices and other events, and no notice is made about it");
+        warnings.add(written, what, "let a route of its own take the notices; see docs/notices.md");
     }
 }
 
@@ -226,14 +283,35 @@ fn retry(p: &mut Problems, raw: &raw::Retry, retention: Duration) -> Retry {
 impl Route {
     /// Whether the route matches an event.
     pub fn wants(&self, event_type: &str, payload: &Value) -> bool {
-        (self.events.is_empty() || self.events.iter().any(|pattern| pattern.matches(event_type)))
+        self.takes(event_type)
             && self.filter.as_ref().is_none_or(|filter| filter.matches(payload, &Text::from(event_type)))
+    }
+
+    /// Whether the route matches events of a type. Only a pattern that names them matches notices.
+    fn takes(&self, event_type: &str) -> bool {
+        let takes_all = self.events.is_empty() && !notice::is_notice(event_type);
+        takes_all || self.events.iter().any(|pattern| pattern.matches(event_type))
+    }
+
+    /// Whether it takes notices of any kind. None is made about such a route, so that no notice leads to another.
+    pub fn takes_notices(&self) -> bool {
+        self.events.iter().any(EventPattern::takes_notices)
+    }
+
+    /// Whether it takes notices of a kind, by their type alone.
+    pub fn takes_notice(&self, kind: NoticeKind) -> bool {
+        self.takes(kind.event_type())
     }
 
     /// The same with the reason. A filter cannot be decided without the payload, which may have been deleted.
     pub fn explain(&self, event_type: &str, payload: Option<&Value>) -> Wanted {
         let pattern = self.events.iter().find(|pattern| pattern.matches(event_type));
-        if pattern.is_none() && !self.events.is_empty() {
+        if !self.takes(event_type) {
+            if self.events.is_empty() {
+                return Wanted::No(
+                    "it takes every type but notices, for which its events must name them".into(),
+                );
+            }
             let names = self.events.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
             return Wanted::No(format!("its events are {names}, and the type is {}", quoted(event_type)));
         }
@@ -259,10 +337,22 @@ impl Route {
 
     /// The route's name at Hermes: the segment after `/webhooks/` in the URL.
     pub fn hermes_name(&self) -> Option<&str> {
+        if self.kind != RouteKind::Hermes {
+            return None;
+        }
         let mut segments = self.url.path_segments()?.rev();
         let name = segments.next().filter(|name| !name.is_empty())?;
         (segments.next() == Some("webhooks")).then_some(name)
     }
+}
+
+/// Who takes a route's requests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RouteKind {
+    /// A webhook of Hermes.
+    Hermes,
+    /// Any other program. It gets the event's bytes, signed as Standard Webhooks say.
+    Webhook,
 }
 
 /// Whether a route matches an event, with the reason for the operator.
@@ -308,14 +398,24 @@ impl FromStr for EventPattern {
 }
 
 impl EventPattern {
-    /// Whether a type matches.
+    /// Whether a type matches. `*` matches no notice: a route gets these only where it names them.
     pub fn matches(&self, event_type: &str) -> bool {
         match self {
-            Self::Every => true,
+            Self::Every => !notice::is_notice(event_type),
             Self::Exactly(exact) => event_type == exact,
             Self::Below(prefix) => {
                 event_type.strip_prefix(prefix.as_str()).is_some_and(|rest| !rest.is_empty())
             }
+        }
+    }
+}
+
+impl EventPattern {
+    /// Whether it matches notices of any kind.
+    pub fn takes_notices(&self) -> bool {
+        match self {
+            Self::Every => false,
+            Self::Exactly(text) | Self::Below(text) => notice::is_notice(text),
         }
     }
 }

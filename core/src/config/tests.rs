@@ -3,6 +3,7 @@ mod bus;
 mod console;
 mod ingress;
 mod media;
+mod notices;
 mod openrouter;
 mod outbound;
 mod reload;
@@ -23,6 +24,8 @@ fn write(text: &str) -> (TempDir, PathBuf) {
     for name in ["acme-openrouter", "acme-hermes"] {
         write_secret(&directory.path().join("secrets").join(name), &format!("{name}-secret\n"), 0o600);
     }
+    let webhook = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
+    write_secret(&directory.path().join("secrets/acme-ops"), webhook, 0o600);
     let path = directory.path().join("talaria.yaml");
     fs::write(&path, text).unwrap();
     (directory, path)
@@ -228,7 +231,9 @@ fn signers_are_known_before_their_secrets_exist() {
     let text = with_route("").replace("{file: secrets/acme-hermes}", "[{file: new}, {env: OLD}]");
     let (directory, path) = write(&text);
     fs::remove_file(directory.path().join("secrets/acme-openrouter")).unwrap();
-    let [(tenant, openrouter), (route, hermes)] = &load_signers(&path).unwrap()[..] else { panic!() };
+    let [(tenant, openrouter, _), (route, hermes, false)] = &load_signers(&path).unwrap()[..] else {
+        panic!()
+    };
     assert_eq!((tenant.as_str(), route.as_str()), ("acme", "acme/video"));
     let file = |name: &str| SecretOrigin::File(directory.path().join(name));
     assert_eq!(openrouter[..], [file("secrets/acme-openrouter")]);

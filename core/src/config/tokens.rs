@@ -10,6 +10,7 @@ use crate::{
         template::{OURS, Template},
     },
     json::{Text, Value},
+    notice::NoticeKind,
     openrouter::documented::{TYPES, examples},
 };
 use regex::Regex;
@@ -38,13 +39,18 @@ pub(super) fn matching_examples(events: &[EventPattern], filter: Option<&Filter>
     matching
 }
 
-/// Warns of patterns for videos that match none of the documented types.
+/// Warns of patterns for videos that match none of the documented types, and of those for notices that match none.
 pub(super) fn check_types(warnings: &mut Problems, written: &[Spanned<String>], patterns: &[EventPattern]) {
     for (written, pattern) in written.iter().zip(patterns) {
         let is_known = TYPES.iter().any(|known| pattern.matches(known));
         if written.value.starts_with("video.") && !is_known {
             let what = format!("{} is none of the types that OpenRouter documents for videos", written.value);
             warnings.add(written, what, format!("they are {}", TYPES.join(", ")));
+        }
+        if pattern.takes_notices() && !NoticeKind::ALL.iter().any(|kind| pattern.matches(kind.event_type())) {
+            let what = format!("{} is none of the types of notices", written.value);
+            let types = NoticeKind::ALL.map(NoticeKind::event_type).join(", ");
+            warnings.add(written, what, format!("they are {types}"));
         }
     }
 }

@@ -12,6 +12,7 @@
 use crate::{
     json::{Document, ParseError, Value, parse, print::dump_sorted},
     money,
+    notice::is_notice,
 };
 use thiserror::Error;
 
@@ -50,6 +51,9 @@ pub enum NotAnEvent {
     /// A required member is missing or of another kind.
     #[error("`{0}` must be a non-empty string")]
     Lacks(&'static str),
+    /// Its type is one of a notice, which only Talaria makes.
+    #[error("`type` begins with talaria., as only Talaria's own notices do")]
+    IsNotice,
 }
 
 impl Envelope {
@@ -71,6 +75,9 @@ impl Envelope {
         let data = |key: &str| payload.get("data").and_then(|data| data.get(key));
 
         let event_type = required(payload.get("type"), "type")?;
+        if is_notice(&event_type) {
+            return Err(NotAnEvent::IsNotice);
+        }
         let job_id = required(data("id"), "data.id")?;
         let last_word = || event_type.rsplit('.').next().unwrap_or_default().to_owned();
         Ok(Self {
@@ -191,6 +198,10 @@ mod tests {
             (r#"{"type":"","data":{"id":"j"}}"#, "`type` must be a non-empty string"),
             (r#"{"type":5,"data":{"id":"j"}}"#, "`type` must be a non-empty string"),
             (r#"{"type":"\ud800","data":{"id":"j"}}"#, "`type` must be a non-empty string"),
+            (
+                r#"{"type":"talaria.route.shut","data":{"id":"j"}}"#,
+                "`type` begins with talaria., as only Talaria's own notices do",
+            ),
             (r#"{"type":"t"}"#, "`data.id` must be a non-empty string"),
             (r#"{"type":"t","data":[]}"#, "`data.id` must be a non-empty string"),
             (r#"{"type":"t","data":{"id":7}}"#, "`data.id` must be a non-empty string"),

@@ -14,6 +14,10 @@
 //! - Hermes' own 502 means that a `deliver_only` delivery failed for certain and that its id is used up: the next attempt
 //!   needs a new id. After a 502 of a proxy the outcome is unknown, and the next attempt needs the same id.
 //! - 429 is about our pace and not about the delivery.
+//!
+//! [`webhook`]: the answers of other programs.
+
+mod webhook;
 
 use super::{
     exchange::{Answer, CutShort, Exchange},
@@ -33,6 +37,8 @@ const LONGEST_TOKEN: usize = 12;
 /// The delivery before the exchange.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Context<'a> {
+    /// Whether the route is a webhook, which is not Hermes'.
+    pub is_webhook: bool,
     /// Whether the route delivers without an agent.
     pub deliver_only: bool,
     /// The delivery's id in the request.
@@ -179,6 +185,8 @@ pub(crate) fn classify(exchange: &Exchange, context: Context<'_>) -> Verdict {
         Exchange::NotSent(why) => failed(format!("not sent: {why}"), None, IdAfter::Unused),
         // Only the operator can mend this, so no attempt is counted.
         Exchange::NotAllowed(why) => fault(format!("not sent: {why}"), IdAfter::Unused),
+        Exchange::Lost(why) if context.is_webhook => webhook::lost(format!("no answer: {why}"), None),
+        Exchange::Answered(answer) if context.is_webhook => webhook::answered(answer, context),
         Exchange::Lost(why) => lost(format!("no answer: {why}"), None),
         Exchange::Answered(answer) => answered(answer, context),
     }
@@ -201,14 +209,7 @@ fn answered(answer: &Answer, context: Context<'_>) -> Verdict {
             (Origin::Unknown | Origin::Foreign, _) => foreign(answer, context),
         },
         300..=399 => {
-            let target = answer
-                .location
-                .as_deref()
-                .map_or(String::new(), |to| format!(" to {}", context.sanitize(to)));
-            let detail = format!(
-                "{status}: redirects{target}, which is not followed; set the route's url to where Hermes is"
-            );
-            fault(detail, IdAfter::Unused)
+            redirects(answer, context, ", which is not followed; set the route's url to where Hermes is")
         }
         401 if context.other_secret => Verdict {
             outcome: AttemptOutcome::RouteFault,
@@ -249,6 +250,13 @@ fn answered(answer: &Answer, context: Context<'_>) -> Verdict {
             failed(context.with_body(&hint, answer), answer.retry_after, IdAfter::Unused)
         }
     }
+}
+
+fn redirects(answer: &Answer, context: Context<'_>, advice: &str) -> Verdict {
+    let target =
+        answer.location.as_deref().map_or(String::new(), |to| format!(" to {}", context.sanitize(to)));
+    let detail = format!("{}: redirects{target}{advice}", answer.status);
+    fault(detail, IdAfter::Unused)
 }
 
 /// A hint for the operator, by Hermes' error with 403, 404 or 405.

@@ -86,7 +86,7 @@ impl Observed {
         1024 + self.body.len() + answer
     }
 
-    /// What is kept of it.
+    /// The part of it that is kept.
     pub(crate) fn evidence(&self) -> AttemptEvidence {
         let Self { route, exchange, .. } = self;
         let mut secrets: Vec<&str> = secrets(route).collect();

@@ -11,7 +11,7 @@ use crate::{
 use jiff::Timestamp;
 use std::collections::{BTreeMap, BTreeSet};
 use talaria_core::{
-    config::{Route, Tenant, Wanted},
+    config::{Route, RouteKind, Tenant, Wanted},
     json::Value,
 };
 use talaria_proto::{
@@ -148,6 +148,9 @@ fn next(
                 Some(block) => (next, block.until().map(|until| until.max(at))),
                 None => (next, Some(at)),
             };
+        }
+        DeliveryState::Delivered if route.is_some_and(|route| route.kind == RouteKind::Webhook) => {
+            "nothing more: the receiver has it".to_owned()
         }
         DeliveryState::Delivered => "nothing more: Hermes has it".to_owned(),
         DeliveryState::Ignored => {

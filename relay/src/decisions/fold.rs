@@ -33,6 +33,7 @@ impl Folded {
             received_at: event.received_at,
             updated_at: at,
             next_attempt_at: at,
+            model: event.model.clone(),
             ..Delivery::default()
         };
         Self { delivery, step: 0 }

@@ -82,6 +82,7 @@ fn error(answer: &Answer) -> Option<String> {
 /// The same text as for a delivery's attempt.
 fn detail(exchange: &Exchange) -> String {
     let context = Context {
+        is_webhook: false,
         deliver_only: false,
         idempotency_key: "",
         lost_attempt: None,

@@ -5,13 +5,14 @@
 //! - [`admission`], of [`breaker`] and [`pace`]: whether a route's next request may go out, and otherwise when.
 //! - [`prepare`] and [`guard`]: the request; [`rotation`]: the secret that signs it.
 //! - [`exchange`]: a request and its answer; [`classify`]: the meaning of the answer.
-//! - [`evidence`]: what is kept of a request and its answer; [`mask`]: texts without secrets.
+//! - [`evidence`]: the kept part of a request and its answer; [`mask`]: texts without secrets.
 //! - [`handshake`]: whether Hermes has a route's secret.
 //! - [`retry`]: the time of the next attempt after a failed one.
 //! - [`conclude`]: the result of a step, as a status and a record.
 //! - [`fold`]: the status of a delivery, from the records about it.
 //! - [`explain`]: why an event arrived or did not; [`route_block`]: the reason why a route sends nothing.
 //! - [`job`]: the life of a job at OpenRouter.
+//! - [`notice`]: notices to a tenant about Talaria's own work.
 //! - [`unmatched`]: why no route took an event, without its payload.
 //! - [`pause`], [`probe`] and [`replay`]: operators' requests; [`audit`]: who made them, and why.
 
@@ -28,6 +29,7 @@ pub(crate) mod guard;
 pub(crate) mod handshake;
 pub(crate) mod job;
 pub(crate) mod mask;
+pub(crate) mod notice;
 pub(crate) mod pace;
 pub(crate) mod pause;
 pub(crate) mod plan;

@@ -1,6 +1,6 @@
 //! The request for an event's delivery to a route.
 
-use crate::decisions::{guard, handshake, job::files};
+use crate::decisions::{guard, handshake, job::files, notice};
 use bytes::Bytes;
 use data_encoding::HEXLOWER;
 use http::{HeaderMap, HeaderName, HeaderValue, header};
@@ -9,7 +9,7 @@ use secrecy::ExposeSecret as _;
 use serde_json::json;
 use std::collections::{BTreeMap, BTreeSet};
 use talaria_core::{
-    config::{BodyMode, Route},
+    config::{BodyMode, Route, RouteKind},
     hermes::{
         signature::Scheme,
         template::{OURS, Prompt, Template, render_extra},
@@ -19,6 +19,7 @@ use talaria_core::{
         Document, Text, Value, parse,
         print::{dump_line, dump_text},
     },
+    notice::is_notice,
 };
 use talaria_proto::v1::{DeliveryTask, Event, Job, JobFiles};
 use talaria_telemetry::trace;
@@ -44,7 +45,7 @@ pub(crate) fn names() -> Vec<&'static str> {
     others.into_iter().chain(Scheme::header_names()).collect()
 }
 
-/// A signed request to Hermes.
+/// A signed request to Hermes, or to the receiver of a webhook.
 #[derive(Debug)]
 pub(crate) struct HermesRequest {
     /// Names are in lower case here. On the wire they have the case in which they were configured.
@@ -72,7 +73,14 @@ pub(crate) struct Signing {
 /// A route's prompt for a payload, and the guard's changes. `ours` has the values of tokens that begin with `talaria.`.
 fn prompt(route: &Route, event_type: &str, ours: &Value, payload: &Document) -> (Text, Vec<String>) {
     let name = Text::from(route.name.as_str());
-    let prompt: Prompt = route.prompt.render_with(ours, payload.root(), &Text::from(event_type), &name);
+    let of_notice;
+    let template = if is_notice(event_type) && route.prompt.is_default() {
+        of_notice = Template::new(&Text::from(notice::PROMPT));
+        &of_notice
+    } else {
+        &route.prompt
+    };
+    let prompt: Prompt = template.render_with(ours, payload.root(), &Text::from(event_type), &name);
     guard::defuse(prompt, route.guard)
 }
 
@@ -100,7 +108,7 @@ pub(crate) fn request(
     signing: Signing,
 ) -> Result<HermesRequest, String> {
     let payload = parse(&event.payload).map_err(|error| format!("the payload is not JSON: {error}"))?;
-    if let Some(why) = payload.unreadable_for_hermes() {
+    if let Some(why) = payload.unreadable_for_hermes().filter(|_| route.kind == RouteKind::Hermes) {
         return Err(why);
     }
     let (body, remarks) = match route.body {
@@ -121,7 +129,10 @@ pub(crate) fn request(
             route.max_body_bytes
         ));
     }
-    let mut headers = headers(&event.r#type, &id.idempotency_key(task.generation));
+    let mut headers = match route.kind {
+        RouteKind::Hermes => headers(&event.r#type, &id.idempotency_key(task.generation)),
+        RouteKind::Webhook => common_headers(),
+    };
     headers.extend(
         HeaderValue::from_str(traceparent)
             .ok()
@@ -212,15 +223,20 @@ fn with_prompt(
     Ok([members, ours.as_bytes()].concat().into())
 }
 
-fn headers(kind: &str, key: &str) -> HeaderMap {
-    // Our own values are ASCII; a type that is no valid header value is left out.
-    let value = |text: &str| HeaderValue::from_bytes(text.as_bytes()).ok();
+fn common_headers() -> HeaderMap {
     let mut headers = HeaderMap::new();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     headers
         .insert(header::USER_AGENT, HeaderValue::from_static(concat!("talaria/", env!("CARGO_PKG_VERSION"))));
     // Compression does not help a short answer, and a proxy's coding can make it unreadable.
     headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+    headers
+}
+
+fn headers(kind: &str, key: &str) -> HeaderMap {
+    // Our own values are ASCII; a type that is no valid header value is left out.
+    let value = |text: &str| HeaderValue::from_bytes(text.as_bytes()).ok();
+    let mut headers = common_headers();
     // Hermes would otherwise take the type from the payload's `event_type` or `type`.
     if kind.len() <= LONGEST_HEADER && kind.trim() == kind {
         headers.extend(value(kind).map(|value| (HeaderName::from_static("x-github-event"), value)));
@@ -232,7 +248,7 @@ fn headers(kind: &str, key: &str) -> HeaderMap {
     headers
 }
 
-/// Hermes uses the first scheme of which it finds a header, so only one scheme's headers are set.
+/// Sets the headers of one scheme alone: Hermes uses the first of which it finds a header.
 fn sign(
     headers: &mut HeaderMap,
     route: &Route,

@@ -12,7 +12,7 @@ use crate::decisions::{
 use jiff::Timestamp;
 use std::time::Duration;
 use talaria_core::{
-    config::{Retry, Route},
+    config::{Retry, Route, RouteKind},
     id::DeliveryId,
 };
 use talaria_proto::v1::DeliveryTask;
@@ -100,6 +100,7 @@ pub(crate) fn after(
     let secrets: Vec<&str> = secrets(route).collect();
     let context = Context {
         secrets: &secrets,
+        is_webhook: route.kind == RouteKind::Webhook,
         deliver_only: route.deliver_only,
         idempotency_key: &id.idempotency_key(task.generation),
         lost_attempt: (task.lost_attempt > 0).then_some(task.lost_attempt),

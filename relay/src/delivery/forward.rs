@@ -11,7 +11,7 @@ use std::{
     collections::{HashMap, HashSet},
     sync::{Arc, Mutex, PoisonError},
 };
-use talaria_core::config::{Config, Route};
+use talaria_core::config::{Config, Route, RouteKind};
 use talaria_outbound::{Clients, Limits, MAX_AGE, Peer, Policy, Resolver, header_casing};
 use tokio::sync::watch;
 
@@ -85,7 +85,10 @@ impl Forwarder {
 
 fn policy(route: &Route) -> Policy {
     Policy {
-        peer: Peer::Hermes,
+        peer: match route.kind {
+            RouteKind::Hermes => Peer::Hermes,
+            RouteKind::Webhook => Peer::Webhook,
+        },
         networks: route.networks.clone(),
         is_https: route.url.scheme() == "https",
         tls: route.tls.clone(),

@@ -4,7 +4,7 @@
 //! delivery path never waits for it. An attempt that finds no room in the queue is counted and has no evidence.
 //!
 //! - [`writer`]: the thread that masks, compresses and writes. [`file`](mod@file): the file.
-//! - [`decisions::evidence`](crate::decisions::evidence): what is kept of an attempt.
+//! - [`decisions::evidence`](crate::decisions::evidence): the kept part of an attempt.
 
 mod file;
 #[cfg(test)]
@@ -101,7 +101,7 @@ impl Evidence {
         }
     }
 
-    /// Has the writer remove what is too old, or everything if evidence is not kept any more.
+    /// Has the writer remove old evidence, or all of it if evidence is not kept any more.
     pub(crate) async fn retain(self, clock: Clock) {
         let mut config = self.config.clone();
         loop {

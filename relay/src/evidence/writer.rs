@@ -1,4 +1,4 @@
-//! The writer: a thread of low priority that masks, compresses and writes what is in the queue.
+//! The writer: a thread of low priority that masks, compresses and writes the queue.
 
 use super::file::{self, File};
 use crate::decisions::evidence::Observed;

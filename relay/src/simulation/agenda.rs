@@ -11,6 +11,8 @@ use talaria_core::config::{self, Config, Missing, Reading, Role, Settings, testi
 pub(super) const WEEK: Duration = Duration::from_secs(7 * 86_400);
 pub(super) const TENANTS: usize = 600;
 pub(super) const ROUTES: usize = 4;
+/// Each of so many tenants has one route more, which takes notices.
+pub(super) const TOLD: usize = 3;
 /// These tenants' routes never have trouble, and have so few events that none waits.
 pub(super) const QUIET: usize = 20;
 /// The name of routes that deliver without an agent.
@@ -45,6 +47,10 @@ fn compile(paces: [&str; ROUTES]) -> (Arc<Config>, Settings) {
                 format!("r{route}") == DELIVER_ONLY
             )
             .unwrap();
+        }
+        if tenant % TOLD == 0 {
+            let keys = "secret: {file: secret}, pace: off, events: [talaria.*]";
+            writeln!(text, "      r{ROUTES}: {{url: 'https://hermes.example/webhooks/r', {keys}}}").unwrap();
         }
     }
     let files = Files::new(&text, &[("secret", "secret")]);
@@ -146,6 +152,12 @@ pub(super) enum Happening {
         run: u64,
         job: u64,
         is_lost: bool,
+    },
+    /// A notice reaches the bus.
+    Published {
+        relay: usize,
+        run: u64,
+        notice: usize,
     },
     JobEnds {
         job: u64,

@@ -37,6 +37,8 @@ pub(super) struct Journal {
     pub forgotten_jobs: HashSet<String>,
     /// The last record of each job.
     pub jobs: HashMap<String, Job>,
+    /// Notices that are recorded and did not come back as events.
+    pub unpublished: HashSet<EventId>,
     /// Repetitions with another body.
     pub conflicts: usize,
 }
@@ -72,6 +74,7 @@ impl Journal {
                 let id: EventId = event.id.parse().unwrap();
                 let known = self.planned.insert(id, self.next);
                 assert!(known.is_none() || self.has_lost, "{id} is planned twice");
+                self.unpublished.remove(&id);
                 for route in &planned.routes {
                     let id = DeliveryId::new(id, route);
                     let folded = Folded::planned(id.to_string(), route, event, at);
@@ -110,6 +113,10 @@ impl Journal {
                 }
             }
             What::JobsForgotten(forgotten) => self.forgotten_jobs.extend(forgotten.job_ids.iter().cloned()),
+            What::NoticesTold(told) => {
+                let id = told.event.as_ref().map(|event| event.id.parse::<EventId>().unwrap());
+                self.unpublished.extend(id);
+            }
             What::EventsForgotten(forgotten) => self.planned.retain(|_, seq| *seq >= forgotten.before),
             _ => {}
         }

@@ -11,7 +11,7 @@ mod operators;
 mod relays;
 
 use super::{
-    agenda::{CONFIGS, Happening, ROUTES, TENANTS, WEEK, a_week},
+    agenda::{CONFIGS, Happening, ROUTES, TENANTS, TOLD, WEEK, a_week},
     hermes::{Hermes, Trouble, some_trouble},
     journal::Journal,
 };
@@ -103,6 +103,8 @@ pub(super) struct World {
     /// The events that are not trimmed.
     events: VecDeque<Stored>,
     last_event: u64,
+    /// All that were published, with repetitions.
+    notices: Vec<Event>,
     relays: [Option<RelayRun>; RELAYS],
     runs: u64,
     flights: HashMap<u64, Flight>,
@@ -127,6 +129,7 @@ impl World {
             Hermes::new(route.pace, route.deliver_only)
         };
         let all = (0..TENANTS).flat_map(|tenant| (0..ROUTES).map(move |route| (tenant, route)));
+        let told = (0..TENANTS).step_by(TOLD).map(|tenant| (tenant, ROUTES));
         let mut world = Self {
             rng: StdRng::seed_from_u64(seed),
             begin,
@@ -138,12 +141,13 @@ impl World {
             journal: Journal::default(),
             events: VecDeque::new(),
             last_event: 0,
+            notices: Vec::new(),
             relays: [const { None }; RELAYS],
             runs: 0,
             flights: HashMap::new(),
             openrouter: OpenRouter::default(),
             paused: HashSet::new(),
-            hermes: all.map(|name| (name, hermes(name))).collect(),
+            hermes: all.chain(told).map(|name| (name, hermes(name))).collect(),
             surprised: HashSet::new(),
             sent: HashMap::new(),
             disturbed: begin,
@@ -249,7 +253,13 @@ impl World {
             Happening::Pump { relay, run } if self.is_run(relay, run) => self.pump(relay),
             Happening::Append { relay, run } if self.is_run(relay, run) => self.append(relay),
             Happening::Answer { relay, run } if self.is_run(relay, run) => self.answer(relay, what),
-            Happening::Pump { .. } | Happening::Append { .. } | Happening::Answer { .. } => {}
+            Happening::Published { relay, run, notice } if self.is_run(relay, run) => {
+                self.store(self.notices[notice].clone());
+            }
+            Happening::Pump { .. }
+            | Happening::Append { .. }
+            | Happening::Answer { .. }
+            | Happening::Published { .. } => {}
             Happening::Sent { flight } => self.send(flight, what),
             Happening::Arrives { flight } => self.arrives(flight),
             Happening::Ends { flight } => self.ends(flight),
@@ -300,6 +310,13 @@ impl World {
             return;
         };
         self.store((*event).clone());
+    }
+
+    /// If the relay is gone by then, its successor publishes the notice.
+    fn publish(&mut self, relay: usize, run: u64, notice: Event) {
+        self.notices.push(notice);
+        let notice = self.notices.len() - 1;
+        self.soon(Duration::from_secs(10), Happening::Published { relay, run, notice });
     }
 
     fn store(&mut self, event: Event) {

@@ -175,7 +175,7 @@ impl<'a> Batch<'a> {
             Some(What::JobsForgotten(forgotten)) => self.jobs_forgotten(forgotten),
             Some(What::Opened(opened)) => self.opened(opened),
             // `None` is a record of a newer version; an update rebuilds the view.
-            Some(What::Closed(_) | What::EventsForgotten(_)) | None => Ok(()),
+            Some(What::Closed(_) | What::EventsForgotten(_) | What::NoticesTold(_)) | None => Ok(()),
         }
     }
 
@@ -339,8 +339,10 @@ impl<'a> Batch<'a> {
         for done in &carried.done {
             let lane = self.lane(&done.tenant, &done.route)?;
             if !self.is_known(seq, lane)? {
-                let (of, row) =
-                    ((self.partition, done.tenant.as_str(), done.route.as_str()), Row::done(lane, done));
+                let (of, row) = (
+                    (self.partition, done.tenant.as_str(), done.route.as_str()),
+                    Row::done(lane, done, event),
+                );
                 self.series.took(of, received_at);
                 let at = from_proto(done.updated_at.as_ref());
                 self.series.moved(of, at, done.state(), row.latency());

@@ -58,17 +58,37 @@ pub(crate) fn explain_waiting(
     deliveries: &mut [Delivery],
     config: &Config,
 ) -> rusqlite::Result<()> {
-    let mut known = HashMap::new();
-    for delivery in deliveries.iter_mut().filter(|delivery| delivery.state() == DeliveryState::Waiting) {
-        if !known.contains_key(&delivery.tenant) {
-            known.insert(delivery.tenant.clone(), blocks(connection, &delivery.tenant, config)?);
+    let mut blocks = Blocks::new(connection, config);
+    deliveries.iter_mut().try_for_each(|delivery| blocks.explain(delivery))
+}
+
+/// The same for one delivery after another.
+pub(crate) struct Blocks<'a> {
+    connection: &'a Connection,
+    config: &'a Config,
+    /// By tenant and route.
+    known: HashMap<String, BTreeMap<String, RouteBlock>>,
+}
+
+impl<'a> Blocks<'a> {
+    pub(crate) fn new(connection: &'a Connection, config: &'a Config) -> Self {
+        Self { connection, config, known: HashMap::new() }
+    }
+
+    pub(crate) fn explain(&mut self, delivery: &mut Delivery) -> rusqlite::Result<()> {
+        if delivery.state() != DeliveryState::Waiting {
+            return Ok(());
         }
-        let blocks = known.get(&delivery.tenant);
-        if let Some(block) = blocks.and_then(|blocks| blocks.get(&delivery.route)) {
+        if !self.known.contains_key(&delivery.tenant) {
+            let of_tenant = blocks(self.connection, &delivery.tenant, self.config)?;
+            self.known.insert(delivery.tenant.clone(), of_tenant);
+        }
+        let of_tenant = self.known.get(&delivery.tenant);
+        if let Some(block) = of_tenant.and_then(|blocks| blocks.get(&delivery.route)) {
             delivery.reason = block.because();
             let next = from_proto(delivery.next_attempt_at.as_ref());
             delivery.next_attempt_at = block.until().map(|until| to_proto(until.max(next)));
         }
+        Ok(())
     }
-    Ok(())
 }

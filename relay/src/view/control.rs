@@ -1,6 +1,9 @@
 //! Pauses, replay jobs, and operators' actions.
 
-use super::query::{self, allows, cut};
+use super::{
+    filter::allows,
+    query::{self, cut},
+};
 use crate::partition_set::PartitionSet;
 use crate::view::schema::message;
 use jiff::Timestamp;

@@ -1,7 +1,8 @@
 //! Jobs at OpenRouter, and what events cost.
 
 use super::{
-    query::{allows, cut},
+    filter::allows,
+    query::cut,
     schema::{day, message},
 };
 use crate::partition_set::PartitionSet;

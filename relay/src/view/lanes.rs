@@ -4,10 +4,12 @@
 //! others of its batch change too, even with many routes. A query seeks in each chunk. The index of all other states is by route
 //! alone.
 
-use super::{query::DeliveryPosition, schema::CHUNK_BITS};
-use crate::view::schema::message;
-use rusqlite::{Connection, OptionalExtension as _};
-use std::collections::{BTreeMap, HashSet};
+use super::{
+    query::{DeliveryPosition, Found, Most},
+    schema::CHUNK_BITS,
+};
+use rusqlite::{Connection, OptionalExtension as _, Row};
+use std::collections::{BTreeMap, HashMap};
 use talaria_proto::v1::{Delivery, DeliveryState};
 
 pub(super) struct LaneRow {
@@ -71,61 +73,97 @@ impl Between {
             Order::OldestFirst => Self { below: last.min(self.below), ..self },
         }
     }
+
+    /// Whether a position comes after the range in this order. Its end does not.
+    fn is_behind(self, position: DeliveryPosition, order: Order) -> bool {
+        match order {
+            Order::NewestFirst => position < self.above,
+            Order::OldestFirst => position > self.below,
+        }
+    }
 }
 
-/// The first matching deliveries of lanes, at most `max`, in one of these states, or in any.
+/// The first deliveries of lanes that `read` takes, in one of these states, or in any; and the position behind which there may be
+/// more that were not read, because there are too many rows.
 pub(super) fn first(
     connection: &Connection,
     lanes: &[LaneRow],
     states: &[DeliveryState],
     mut between: Between,
     order: Order,
-    max: usize,
-    matches: impl Fn(&Delivery) -> bool,
-) -> rusqlite::Result<Vec<(DeliveryPosition, Delivery)>> {
-    let states = if states.is_empty() { &DeliveryState::ALL } else { states };
-    let select = "SELECT lane, state FROM delivery_counts WHERE count > 0";
-    let mut statement = connection.prepare_cached(select)?;
-    let present: HashSet<(i64, i32)> =
-        statement.query_map((), |row| Ok((row.get(0)?, row.get(1)?)))?.collect::<Result<_, _>>()?;
-    let mut found: BTreeMap<DeliveryPosition, Delivery> = BTreeMap::new();
-    for lane in lanes {
-        for state in states.iter().filter(|state| present.contains(&(lane.number, i32::from(**state)))) {
-            let mut count = 0;
-            each(connection, lane.number, *state, between, order, |position, delivery| {
-                if matches(&delivery) {
-                    found.insert(position, delivery);
-                    count += 1;
-                }
-                count < max
-            })?;
-            while found.len() > max {
-                match order {
-                    Order::NewestFirst => found.pop_first(),
-                    Order::OldestFirst => found.pop_last(),
-                };
+    most: Most,
+    mut read: impl FnMut(&Row<'_>) -> rusqlite::Result<Option<(DeliveryPosition, Delivery)>>,
+) -> rusqlite::Result<Found<DeliveryPosition, Delivery>> {
+    let (mut found, mut line) = (BTreeMap::<DeliveryPosition, Delivery>::new(), None);
+    let parts = parts(connection, lanes, states)?;
+    let mut rows = most.rows;
+    for (index, (_, lane, state)) in parts.iter().enumerate() {
+        // The smaller parts before this one leave their rest to the larger ones.
+        let share = (rows / (parts.len() - index)).max(1);
+        let (mut seen, mut taken) = (0, 0);
+        each(connection, *lane, *state, between, order, |row| {
+            seen += 1;
+            if let Some((position, delivery)) = read(row)? {
+                found.insert(position, delivery);
+                taken += 1;
             }
-            if found.len() == max {
-                let last = match order {
-                    Order::NewestFirst => found.first_key_value(),
-                    Order::OldestFirst => found.last_key_value(),
-                };
-                between = last.map_or(between, |(position, _)| between.up_to(*position, order));
+            if seen == share {
+                line = Some((row.get(0)?, row.get(1)?));
             }
+            Ok(taken < most.entries && seen < share)
+        })?;
+        rows = rows.saturating_sub(seen);
+        if let Some(line) = line {
+            between = between.up_to(line, order);
+            found.retain(|position, _| !between.is_behind(*position, order));
+        }
+        while found.len() > most.entries {
+            match order {
+                Order::NewestFirst => found.pop_first(),
+                Order::OldestFirst => found.pop_last(),
+            };
+        }
+        if found.len() == most.entries {
+            let last = match order {
+                Order::NewestFirst => found.first_key_value(),
+                Order::OldestFirst => found.last_key_value(),
+            };
+            between = last.map_or(between, |(position, _)| between.up_to(*position, order));
         }
     }
     let found = found.into_iter();
-    Ok(if order == Order::NewestFirst { found.rev().collect() } else { found.collect() })
+    Ok((if order == Order::NewestFirst { found.rev().collect() } else { found.collect() }, line))
 }
 
-/// The deliveries of a lane in a state, until `visit` wants no more.
+/// The lanes and states that have deliveries, with their number, the smallest first.
+fn parts(
+    connection: &Connection,
+    lanes: &[LaneRow],
+    states: &[DeliveryState],
+) -> rusqlite::Result<Vec<(u64, i64, DeliveryState)>> {
+    let states = if states.is_empty() { &DeliveryState::ALL } else { states };
+    let select = "SELECT lane, state, count FROM delivery_counts WHERE count > 0";
+    let mut statement = connection.prepare_cached(select)?;
+    let counts: HashMap<(i64, i32), u64> = statement
+        .query_map((), |row| Ok(((row.get(0)?, row.get(1)?), row.get(2)?)))?
+        .collect::<Result<_, _>>()?;
+    let part = |lane: i64, state: DeliveryState| Some((*counts.get(&(lane, state.into()))?, lane, state));
+    let parts =
+        lanes.iter().flat_map(|lane| states.iter().filter_map(move |state| part(lane.number, *state)));
+    let mut parts: Vec<_> = parts.collect();
+    parts.sort_unstable();
+    Ok(parts)
+}
+
+/// The deliveries of a lane in a state, until `visit` wants no more. A row has the event's sequence, the route, the delivery and its
+/// attempts.
 pub(super) fn each(
     connection: &Connection,
     lane: i64,
     state: DeliveryState,
     between: Between,
     order: Order,
-    mut visit: impl FnMut(DeliveryPosition, Delivery) -> bool,
+    mut visit: impl FnMut(&Row<'_>) -> rusqlite::Result<bool>,
 ) -> rusqlite::Result<()> {
     let by = match order {
         Order::NewestFirst => "ORDER BY event_seq DESC, route DESC",
@@ -137,27 +175,25 @@ pub(super) fn each(
     let Between { above, below } = between;
     if state != DeliveryState::Delivered {
         let select = format!(
-            "SELECT event_seq, route, delivery FROM deliveries INDEXED BY deliveries_lane
+            "SELECT event_seq, route, delivery, attempts FROM deliveries INDEXED BY deliveries_lane
              WHERE lane = ?1 AND state = ?2 AND state != 2 AND {bounds} {by}"
         );
         let mut statement = connection.prepare_cached(&select)?;
         let mut rows = statement.query((lane, i32::from(state), above.0, above.1, below.0, below.1))?;
-        while let Some(row) = rows.next()? {
-            if !visit((row.get(0)?, row.get(1)?), message(row, 2)?) {
-                break;
-            }
-        }
+        while let Some(row) = rows.next()?
+            && visit(row)?
+        {}
         return Ok(());
     }
     let select = format!(
-        "SELECT event_seq, route, delivery FROM deliveries INDEXED BY deliveries_delivered
+        "SELECT event_seq, route, delivery, attempts FROM deliveries INDEXED BY deliveries_delivered
          WHERE event_seq >> {CHUNK_BITS} = ?2 AND lane = ?1 AND state = 2 AND {bounds} {by}"
     );
     let mut statement = connection.prepare_cached(&select)?;
     for chunk in Chunks::of(connection, "deliveries", "event_seq", between.seqs(), order)? {
         let mut rows = statement.query((lane, chunk?, above.0, above.1, below.0, below.1))?;
         while let Some(row) = rows.next()? {
-            if !visit((row.get(0)?, row.get(1)?), message(row, 2)?) {
+            if !visit(row)? {
                 return Ok(());
             }
         }

@@ -6,7 +6,7 @@
 //!
 //! - [`feed`]: commits from the owners of partitions; [`projector`]: the task that folds them; [`writer`]: the thread that writes.
 //! - [`schema`]: the tables. [`apply`]: from commits to rows. [`remove`]: deletes rows that are not needed any more.
-//! - [`query`], [`lanes`], [`ids`], [`summary`], [`control`], [`jobs`], [`series`], [`replayable`] and [`blocks`]: from rows to
+//! - [`query`], [`filter`], [`lanes`], [`ids`], [`summary`], [`control`], [`jobs`], [`series`], [`replayable`] and [`blocks`]: from rows to
 //!   answers.
 
 mod apply;
@@ -14,6 +14,7 @@ pub(crate) mod blocks;
 pub(crate) mod control;
 mod feed;
 mod file;
+pub(crate) mod filter;
 pub(crate) mod ids;
 pub(crate) mod jobs;
 mod lanes;

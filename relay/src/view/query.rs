@@ -1,8 +1,9 @@
 //! Queries of events, deliveries and quarantined callbacks. A lane here is a tenant's route with all its deliveries.
 
 use super::{
+    filter::{DeliveryFilter, EventFilter},
     lanes::{Between, Chunks, Order, first, lanes},
-    schema::{Attempts, CHUNK_BITS, job_key, span},
+    schema::{Attempts, CHUNK_BITS, job_key},
 };
 use crate::partition_set::PartitionSet;
 use crate::view::schema::message;
@@ -12,100 +13,39 @@ use talaria_bus::sqlite::limit;
 use talaria_core::id::{DeliveryId, EventId};
 use talaria_proto::{
     time::from_proto,
-    v1::{Attempt, Delivery, DeliveryState, Event, EventConflict, QuarantinedCallback},
+    v1::{Attempt, Delivery, Event, EventConflict, QuarantinedCallback},
 };
-
-/// A range of times at which events were received. `until` is excluded.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Period {
-    pub since: Option<Timestamp>,
-    pub until: Option<Timestamp>,
-}
-
-impl Period {
-    fn contains(&self, time: Option<&prost_types::Timestamp>) -> bool {
-        let time = from_proto(time);
-        self.since.is_none_or(|since| time >= since) && self.until.is_none_or(|until| time < until)
-    }
-
-    /// The first and the last sequence that an event of the period can have. Coarse, because the table `spans` has the sequences
-    /// of ten seconds in a row: each event is checked by `contains`, too.
-    fn bounds(&self, connection: &Connection) -> rusqlite::Result<(i64, i64)> {
-        let bound = |query: &str, time: Timestamp, none: i64| {
-            let bound: Option<i64> = connection
-                .prepare_cached(query)?
-                .query_row([span(time.as_microsecond())], |row| row.get(0))?;
-            // No event was received then: an empty range.
-            Ok::<_, rusqlite::Error>(bound.unwrap_or(none))
-        };
-        let low = match self.since {
-            Some(since) => bound("SELECT min(low) FROM spans WHERE span >= ?", since, i64::MAX)?,
-            None => 0,
-        };
-        let high = match self.until {
-            Some(until) => bound("SELECT max(high) FROM spans WHERE span <= ?", until, 0)?,
-            None => i64::MAX,
-        };
-        Ok((low, high))
-    }
-}
-
-#[derive(Clone, Debug)]
-pub(crate) struct EventFilter {
-    pub tenant: Option<String>,
-    pub selection: Selection,
-    /// Of the event's receipt.
-    pub period: Period,
-}
-
-#[derive(Clone, Debug)]
-pub(crate) enum Selection {
-    All,
-    OfJob(String),
-    /// Events that no route took.
-    Unmatched,
-}
-
-#[derive(Clone, Debug)]
-pub(crate) struct DeliveryFilter {
-    pub tenant: Option<String>,
-    pub route: Option<String>,
-    pub job_id: Option<String>,
-    /// Any if it is empty.
-    pub states: Vec<DeliveryState>,
-    /// Of the event's receipt.
-    pub period: Period,
-}
-
-impl DeliveryFilter {
-    pub(crate) fn matches(&self, delivery: &Delivery) -> bool {
-        allows(self.tenant.as_deref(), &delivery.tenant)
-            && allows(self.route.as_deref(), &delivery.route)
-            && allows(self.job_id.as_deref(), &delivery.job_id)
-            && (self.states.is_empty() || self.states.contains(&delivery.state()))
-            && self.period.contains(delivery.received_at.as_ref())
-    }
-
-    /// Whether the filter includes an event without deliveries: the event has no route and no state.
-    pub(crate) fn includes_unmatched(&self, event: &Event) -> bool {
-        self.route.is_none()
-            && self.states.is_empty()
-            && allows(self.tenant.as_deref(), &event.tenant)
-            && allows(self.job_id.as_deref(), &event.job_id)
-            && self.period.contains(event.received_at.as_ref())
-    }
-}
-
-/// Whether a part of a filter allows a value.
-pub(crate) fn allows(part: Option<&str>, value: &str) -> bool {
-    part.is_none_or(|part| part == value)
-}
 
 /// The page of at most `max` entries, and whether there are more.
 pub(super) fn cut<T>(mut found: Vec<T>, max: usize) -> (Vec<T>, bool) {
     let more = found.len() > max;
     found.truncate(max);
     (found, more)
+}
+
+/// Entries with their positions, and the position up to which there are all, if there are more.
+pub(crate) type Found<P, T> = (Vec<(P, T)>, Option<P>);
+
+/// The most entries of a page, and the most rows that are read for it: a filter may match few of them.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Most {
+    pub entries: usize,
+    pub rows: usize,
+}
+
+impl Most {
+    /// A page of a list: about 0.3 s where every row is read.
+    pub(crate) fn page(entries: usize) -> Self {
+        Self { entries, rows: 100_000 }
+    }
+
+    /// The page, and the position up to which it is read if there is more. `line` is that of the last row that was read, unless
+    /// all were.
+    fn cut<P: Clone, T>(self, found: Vec<(P, T)>, line: Option<P>) -> Found<P, T> {
+        let (found, more) = cut(found, self.entries);
+        let end = if more { found.last().map(|(position, _)| position.clone()) } else { line };
+        (found, end)
+    }
 }
 
 /// A delivery's event sequence and route key. Lists run from the highest position down.
@@ -239,25 +179,25 @@ pub(crate) fn attempts(connection: &Connection, id: DeliveryId) -> rusqlite::Res
     Ok(history(connection, id)?.map_or(Vec::new(), |(_, history)| history.attempts))
 }
 
-/// Events below a sequence, newest first, and whether there are more.
+/// Events below a sequence, newest first.
 pub(crate) fn events(
     connection: &Connection,
     filter: &EventFilter,
     below: i64,
-    max: usize,
-) -> rusqlite::Result<(Vec<(i64, Event)>, bool)> {
-    let matches = |event: &Event| {
-        allows(filter.tenant.as_deref(), &event.tenant) && filter.period.contains(event.received_at.as_ref())
-    };
-    let (index, condition) = match &filter.selection {
-        Selection::OfJob(job_id) => {
-            let mut found = events_of_job(connection, job_id)?;
-            found.retain(|(seq, event)| *seq < below && matches(event));
-            return Ok(cut(found, max));
+    most: Most,
+) -> rusqlite::Result<Found<i64, Event>> {
+    let mut found = Vec::new();
+    if let Some(job_id) = &filter.job_id {
+        let mut unmatched = connection.prepare_cached("SELECT 1 FROM events WHERE seq = ? AND unmatched")?;
+        for (seq, event) in events_of_job(connection, job_id)? {
+            if seq < below && filter.matches(&event) && (!filter.unmatched || unmatched.exists([seq])?) {
+                found.push((seq, event));
+            }
         }
-        Selection::All => ("", ""),
-        Selection::Unmatched => ("INDEXED BY events_unmatched", "unmatched AND"),
-    };
+        return Ok(most.cut(found, None));
+    }
+    let (index, condition) =
+        if filter.unmatched { ("INDEXED BY events_unmatched", "unmatched AND") } else { ("", "") };
     // There is no index by tenant: other tenants' events are skipped.
     let select = format!(
         "SELECT seq, event FROM events {index} WHERE {condition} seq < ? AND seq BETWEEN ? AND ?
@@ -266,16 +206,19 @@ pub(crate) fn events(
     let (low, high) = filter.period.bounds(connection)?;
     let mut statement = connection.prepare_cached(&select)?;
     let mut rows = statement.query((below, low, high.min(below), filter.tenant.as_deref()))?;
-    let mut found = Vec::new();
-    while let Some(row) = rows.next()?
-        && found.len() <= max
+    let (mut left, mut line) = (most.rows, None);
+    while found.len() <= most.entries
+        && line.is_none()
+        && let Some(row) = rows.next()?
     {
-        let event: Event = message(row, 1)?;
-        if matches(&event) {
-            found.push((row.get(0)?, event));
+        let (seq, event): (i64, Event) = (row.get(0)?, message(row, 1)?);
+        if filter.matches(&event) {
+            found.push((seq, event));
         }
+        left = left.saturating_sub(1);
+        line = (left == 0).then_some(seq);
     }
-    Ok(cut(found, max))
+    Ok(most.cut(found, line))
 }
 
 /// A job's events, newest first. Other jobs may have the same key.
@@ -290,72 +233,77 @@ pub(super) fn events_of_job(connection: &Connection, job_id: &str) -> rusqlite::
     Ok(events)
 }
 
-/// Deliveries below a position, newest first, and whether there are more.
+/// Deliveries below a position, newest first. `explain` sets the reason that is shown, before the filter looks at it.
 pub(crate) fn deliveries(
     connection: &Connection,
     filter: &DeliveryFilter,
     below: DeliveryPosition,
-    max: usize,
-) -> rusqlite::Result<(Vec<(DeliveryPosition, Delivery)>, bool)> {
-    let one_more = max.saturating_add(1);
-    let mut found = if let Some(job_id) = &filter.job_id {
-        deliveries_of_job(connection, job_id)?.into_iter().filter(|(position, _)| *position < below).collect()
-    } else if filter.tenant.is_none() && filter.route.is_none() && filter.states.is_empty() {
-        every_delivery(connection, filter, below, one_more)?
+    most: Most,
+    mut explain: impl FnMut(&mut Delivery) -> rusqlite::Result<()>,
+) -> rusqlite::Result<Found<DeliveryPosition, Delivery>> {
+    let read = |row: &Row<'_>| filter.read(row, &mut explain);
+    if let Some(job_id) = &filter.job_id {
+        let mut found = deliveries_of_job(connection, job_id, read)?;
+        found.retain(|(position, _)| *position < below);
+        return Ok(most.cut(found, None));
+    }
+    let (low, high) = filter.period.bounds(connection)?;
+    let one_more = Most { entries: most.entries.saturating_add(1), ..most };
+    let (found, line) = if filter.tenant.is_none() && filter.route.is_none() && filter.states.is_empty() {
+        every_delivery(connection, below, (low, high), one_more, read)?
     } else {
-        let (low, high) = filter.period.bounds(connection)?;
         let between =
             Between { above: (low.saturating_sub(1), i64::MAX), below: below.min((high, i64::MAX)) };
         let lanes = lanes(connection, filter.tenant.as_deref(), filter.route.as_deref())?;
-        let order = Order::NewestFirst;
-        first(connection, &lanes, &filter.states, between, order, one_more, |delivery| {
-            filter.matches(delivery)
-        })?
+        first(connection, &lanes, &filter.states, between, Order::NewestFirst, one_more, read)?
     };
-    found.retain(|(_, delivery)| filter.matches(delivery));
-    Ok(cut(found, max))
+    Ok(most.cut(found, line))
 }
 
+/// The deliveries of a job that `read` takes, newest first.
 pub(super) fn deliveries_of_job(
     connection: &Connection,
     job_id: &str,
+    mut read: impl FnMut(&Row<'_>) -> rusqlite::Result<Option<(DeliveryPosition, Delivery)>>,
 ) -> rusqlite::Result<Vec<(DeliveryPosition, Delivery)>> {
-    let select = "SELECT event_seq, route, delivery FROM deliveries WHERE event_seq = ? ORDER BY route DESC";
+    let select =
+        "SELECT event_seq, route, delivery, attempts FROM deliveries WHERE event_seq = ? ORDER BY route DESC";
     let mut statement = connection.prepare_cached(select)?;
     let mut found = Vec::new();
     for (seq, _) in events_of_job(connection, job_id)? {
-        found.extend(statement.query_map([seq], placed)?.collect::<Result<Vec<_>, _>>()?);
+        let mut rows = statement.query([seq])?;
+        while let Some(row) = rows.next()? {
+            found.extend(read(row)?);
+        }
     }
     Ok(found)
 }
 
-fn placed(row: &Row<'_>) -> rusqlite::Result<(DeliveryPosition, Delivery)> {
-    Ok(((row.get(0)?, row.get(1)?), message(row, 2)?))
-}
-
+/// Deliveries of all lanes; and the position of the last row that was read, unless all were.
 fn every_delivery(
     connection: &Connection,
-    filter: &DeliveryFilter,
     below: DeliveryPosition,
-    max: usize,
-) -> rusqlite::Result<Vec<(DeliveryPosition, Delivery)>> {
-    let (low, high) = filter.period.bounds(connection)?;
-    let select = "SELECT event_seq, route, delivery FROM deliveries
+    (low, high): (i64, i64),
+    most: Most,
+    mut read: impl FnMut(&Row<'_>) -> rusqlite::Result<Option<(DeliveryPosition, Delivery)>>,
+) -> rusqlite::Result<Found<DeliveryPosition, Delivery>> {
+    let select = "SELECT event_seq, route, delivery, attempts FROM deliveries
                   WHERE (event_seq, route) < (?, ?) AND event_seq BETWEEN ? AND ?
                   ORDER BY event_seq DESC, route DESC";
     let mut statement = connection.prepare_cached(select)?;
     // A bound on `event_seq` alone lets SQLite seek; the comparison of rows does not.
     let mut rows = statement.query((below.0, below.1, low, high.min(below.0)))?;
-    let mut found = Vec::new();
-    while found.len() < max
+    let (mut found, mut left) = (Vec::new(), most.rows);
+    while found.len() < most.entries
         && let Some(row) = rows.next()?
     {
-        let (position, delivery) = placed(row)?;
-        if filter.matches(&delivery) {
-            found.push((position, delivery));
+        found.extend(read(row)?);
+        left = left.saturating_sub(1);
+        if left == 0 {
+            return Ok((found, Some((row.get(0)?, row.get(1)?))));
         }
     }
-    Ok(found)
+    Ok((found, None))
 }
 
 /// A page of quarantined callbacks.

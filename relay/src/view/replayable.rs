@@ -1,33 +1,19 @@
 //! The deliveries that a replay job selects in one partition, oldest events first.
 
 use super::{
+    filter::DeliveryFilter,
     lanes::{Between, LaneRow, Order, each, first, lanes},
-    query::{DeliveryFilter, DeliveryPosition, deliveries_of_job, event_seq},
+    query::{DeliveryPosition, Most, deliveries_of_job, event_seq},
 };
 use crate::view::schema::message;
-use rusqlite::{Connection, OptionalExtension as _};
+use rusqlite::{Connection, OptionalExtension as _, Row};
 use std::collections::BTreeMap;
 use talaria_bus::Partition;
-use talaria_core::{config::EventPattern, id::DeliveryId};
+use talaria_core::id::DeliveryId;
 use talaria_proto::v1::Delivery;
 
 /// Below every position.
 pub(crate) const BOTTOM: DeliveryPosition = (0, i64::MIN);
-
-#[derive(Clone, Debug)]
-pub(crate) struct ReplayFilter {
-    /// With at least one state.
-    pub deliveries: DeliveryFilter,
-    /// `None` for any type.
-    pub event_type: Option<EventPattern>,
-}
-
-impl ReplayFilter {
-    fn matches(&self, delivery: &Delivery) -> bool {
-        self.event_type.as_ref().is_none_or(|pattern| pattern.matches(&delivery.event_type))
-            && self.deliveries.matches(delivery)
-    }
-}
 
 /// The sequence of a partition's newest event.
 pub(crate) fn newest_event(connection: &Connection, partition: Partition) -> rusqlite::Result<u64> {
@@ -37,23 +23,23 @@ pub(crate) fn newest_event(connection: &Connection, partition: Partition) -> rus
     Ok(newest.unwrap_or(0))
 }
 
-/// Deliveries of a partition above a position and up to the event `last`, oldest first.
+/// Deliveries, in at least one state, of a partition above a position and up to the event `last`, oldest first.
 pub(crate) fn deliveries(
     connection: &Connection,
     partition: Partition,
-    filter: &ReplayFilter,
+    filter: &DeliveryFilter,
     behind: DeliveryPosition,
     last: u64,
     max: usize,
 ) -> rusqlite::Result<Vec<(DeliveryPosition, Delivery)>> {
     let last = i64::try_from(last).unwrap_or(i64::MAX);
     let lanes = lanes_of(connection, partition, filter)?;
-    if let Some(job_id) = &filter.deliveries.job_id {
-        let mut found = deliveries_of_job(connection, job_id)?;
+    let read = |row: &Row<'_>| filter.read(row, &mut |_| Ok(()));
+    if let Some(job_id) = &filter.job_id {
+        let mut found = deliveries_of_job(connection, job_id, read)?;
         found.retain(|(position, delivery)| {
             *position > behind
                 && position.0 <= last
-                && filter.matches(delivery)
                 && lanes.iter().any(|lane| lane.tenant == delivery.tenant && lane.route == delivery.route)
         });
         found.sort_by_key(|(position, _)| *position);
@@ -61,16 +47,17 @@ pub(crate) fn deliveries(
         return Ok(found);
     }
     let between = Between { above: behind, below: (last, i64::MAX) };
-    let states = &filter.deliveries.states;
-    first(connection, &lanes, states, between, Order::OldestFirst, max, |delivery| filter.matches(delivery))
+    // No client waits for it: as many rows as it takes.
+    let most = Most { entries: max, rows: usize::MAX };
+    Ok(first(connection, &lanes, &filter.states, between, Order::OldestFirst, most, read)?.0)
 }
 
 fn lanes_of(
     connection: &Connection,
     partition: Partition,
-    filter: &ReplayFilter,
+    filter: &DeliveryFilter,
 ) -> rusqlite::Result<Vec<LaneRow>> {
-    let DeliveryFilter { tenant, route, .. } = &filter.deliveries;
+    let DeliveryFilter { tenant, route, .. } = filter;
     let mut lanes = lanes(connection, tenant.as_deref(), route.as_deref())?;
     lanes.retain(|lane| lane.partition == partition.number());
     Ok(lanes)
@@ -80,11 +67,11 @@ fn lanes_of(
 pub(crate) fn events(
     connection: &Connection,
     partition: Partition,
-    filter: &ReplayFilter,
+    filter: &DeliveryFilter,
     last: u64,
 ) -> rusqlite::Result<BTreeMap<(String, String), Vec<u64>>> {
     let mut found: BTreeMap<_, Vec<u64>> = BTreeMap::new();
-    if filter.deliveries.job_id.is_some() {
+    if filter.job_id.is_some() {
         for ((seq, _), delivery) in deliveries(connection, partition, filter, BOTTOM, last, usize::MAX)? {
             found.entry((delivery.tenant, delivery.route)).or_default().push(seq.cast_unsigned());
         }
@@ -93,12 +80,11 @@ pub(crate) fn events(
     let between = Between { above: BOTTOM, below: (i64::try_from(last).unwrap_or(i64::MAX), i64::MAX) };
     for lane in lanes_of(connection, partition, filter)? {
         let events = found.entry((lane.tenant, lane.route)).or_default();
-        for state in &filter.deliveries.states {
-            each(connection, lane.number, *state, between, Order::OldestFirst, |(seq, _), delivery| {
-                if filter.matches(&delivery) {
-                    events.push(seq.cast_unsigned());
-                }
-                true
+        for state in &filter.states {
+            each(connection, lane.number, *state, between, Order::OldestFirst, |row| {
+                let found = filter.read(row, &mut |_| Ok(()))?;
+                events.extend(found.map(|((seq, _), _)| seq.cast_unsigned()));
+                Ok(true)
             })?;
         }
     }
@@ -113,7 +99,7 @@ pub(crate) fn delivery(
     let Some(event_seq) = event_seq(connection, id.event)? else { return Ok(None) };
     let select = "SELECT step, delivery FROM deliveries WHERE event_seq = ? AND route = ?";
     let mut statement = connection.prepare_cached(select)?;
-    let read = |row: &rusqlite::Row<'_>| Ok((event_seq, row.get(0)?, message(row, 1)?));
+    let read = |row: &Row<'_>| Ok((event_seq, row.get(0)?, message(row, 1)?));
     statement.query_row((event_seq, id.route.to_i64()), read).optional()
 }
 

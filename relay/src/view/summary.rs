@@ -6,6 +6,7 @@ use super::{
     query::TOP,
     replayable::BOTTOM,
 };
+use crate::view::schema::message;
 use jiff::Timestamp;
 use rusqlite::{Connection, Row};
 use std::{collections::BTreeMap, time::Duration};
@@ -49,9 +50,9 @@ fn route_summary(connection: &Connection, lane: LaneRow, now: Timestamp) -> rusq
     let success_share = (decided > 0).then(|| delivered as f64 / decided as f64);
     let (mut oldest, everything) = (None, Between { above: BOTTOM, below: TOP });
     let waiting = DeliveryState::Waiting;
-    each(connection, lane.number, waiting, everything, Order::OldestFirst, |_, delivery| {
-        oldest = Some(delivery);
-        false
+    each(connection, lane.number, waiting, everything, Order::OldestFirst, |row| {
+        oldest = Some(message::<Delivery>(row, 2)?);
+        Ok(false)
     })?;
     let (breaker, breaker_cause) = match blocks::shut(&lane) {
         None => (BreakerState::Admitting, BreakerCause::Unspecified),

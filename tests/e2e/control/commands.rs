@@ -87,7 +87,7 @@ async fn operators_commands_work_and_are_listed() {
     let (code, out, _) = run(&stack, &["replay", "--all", "--dry-run", "--as", "ana"]);
     assert_eq!((code, out.as_str()), (Some(0), "5 match, 5 can be replayed.\n"));
     let (code, out, _) =
-        run(&stack, &["replay", "--tenant", "acme", "--route", "a", "--rate", "1000/s", "--as", "ana"]);
+        run(&stack, &["replay", "--route", "acme/a", "--http", "5xx", "--rate", "1000/s", "--as", "ana"]);
     assert_eq!(code, Some(0), "{out}");
     assert!(out.contains("has begun") && out.contains("DONE: 5 of 5 replayed"), "{out}");
     are(&stack, "a", State::Delivered, 6).await;
@@ -95,7 +95,7 @@ async fn operators_commands_work_and_are_listed() {
     let job = listed["jobs"][0]["id"].as_str().unwrap();
     assert_eq!(json(&stack, &["replays", job])["job"]["replayed"], "5");
     let (_, out, _) = run(&stack, &["replays"]);
-    assert!(out.contains("--tenant acme --route a --state parked"), "{out}");
+    assert!(out.contains("--tenant acme --route a --state parked --http 5xx"), "{out}");
     assert_eq!(run(&stack, &["replays", job, "--cancel", "--as", "bob"]).0, Some(1), "it has ended");
     let nothing = json(&stack, &["replay", "--all", "--detach", "--as", "ana"]);
     assert_eq!(nothing["matching"], "0");
@@ -108,6 +108,48 @@ async fn operators_commands_work_and_are_listed() {
     assert_eq!(did, expected.map(|kind| Value::from(format!("CONTROL_KIND_{kind}"))));
     let (_, out, _) = run(&stack, &["actions", "--limit", "1"]);
     assert!(out.contains("began to replay") && !out.contains("paused"), "{out}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn deliveries_are_selected_by_their_event_and_their_last_attempt() {
+    let sink = Sink::start().await;
+    sink.set("a", fails());
+    let keys = "pace: off\nbreaker: off\nretry: {schedule: [1ms]}";
+    let stack = stack()
+        .tenant("acme", |t| t.route("a", &sink.url("a"), keys).route("b", &sink.url("b"), "pace: off"))
+        .start()
+        .await;
+    for job in 0..5 {
+        stack.openrouter("acme").send(&format!("job {job}"), "completed").await;
+    }
+    are(&stack, "a", State::Parked, 5).await;
+    let listed = |options: &[&str]| {
+        let list = json(&stack, &[&["status"], options].concat());
+        list["deliveries"].as_array().unwrap().len()
+    };
+    for (options, expected) in [
+        (&["--http", "5xx", "--model", "google/veo-3.1"][..], 5),
+        (&["--http", "404", "--http", "500", "--type", "video.*"], 5),
+        (&["--http", "503"], 0),
+        (&["--outcome", "failed", "--outcome", "answer_lost", "--route", "acme/a"], 5),
+        (&["--why", "no attempt", "--state", "parked"], 0),
+    ] {
+        assert_eq!(listed(options), expected, "{options:?}");
+    }
+    for (options, says) in [
+        (&["status", "--http", "9xx"][..], "\"9xx\" is not an HTTP status from 100 to 599, such as 503"),
+        (&["status", "--outcome", "lost"], "possible values: accepted, delivered, duplicate, ignored"),
+        (&["status", "--type", "video*"], "all that go on behind a dot: video.generation.*"),
+        (&["status", "--why", &"x".repeat(201)], "reason has at most 200 characters"),
+        (&["status", "--refused", "--http", "5xx"], "cannot be used with"),
+        (&["watch", "--http", "5x"], "\"5x\" is not an HTTP status"),
+        (&["replay", "--http", "600", "--as", "ana"], "\"600\" is not an HTTP status"),
+    ] {
+        let (code, _, err) = run(&stack, options);
+        assert!(code == Some(2) && err.contains(says), "{options:?}: {code:?} {err}");
+    }
+    let (code, out, _) = run(&stack, &["replay", "--http", "404", "--dry-run", "--as", "ana"]);
+    assert_eq!((code, out.as_str()), (Some(0), "0 match, 0 can be replayed.\n"));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -6,7 +6,7 @@ use talaria_core::time::since;
 use talaria_proto::{
     time::from_proto,
     v1::{
-        CancelReplayJobRequest, ControlKind, DeliveryState as State, GetReplayJobRequest,
+        AttemptOutcome, CancelReplayJobRequest, ControlKind, DeliveryState as State, GetReplayJobRequest,
         ListControlActionsRequest, ListReplayJobsRequest, ReplayDeliveriesRequest, ReplayDeliveriesResponse,
         ReplayFilter, ReplayJob, ReplayJobState,
     },
@@ -92,6 +92,14 @@ async fn a_dry_run_counts_the_deliveries_that_a_replay_sends_once(builder: Build
         (ReplayFilter { event_type: "video.generation.*".into(), ..ReplayFilter::default() }, 150),
         (ReplayFilter { event_type: "image.*".into(), ..ReplayFilter::default() }, 0),
         (ReplayFilter { job_id: "job 7".into(), ..ReplayFilter::default() }, 1),
+        (ReplayFilter { model: "google/veo-3.1".into(), ..ReplayFilter::default() }, 150),
+        (ReplayFilter { model: "other".into(), ..ReplayFilter::default() }, 0),
+        (ReplayFilter { outcomes: vec![AttemptOutcome::Failed.into()], ..ReplayFilter::default() }, 150),
+        (ReplayFilter { outcomes: vec![AttemptOutcome::AnswerLost.into()], ..ReplayFilter::default() }, 0),
+        (ReplayFilter { http_statuses: vec!["404".into(), "5xx".into()], ..ReplayFilter::default() }, 150),
+        (ReplayFilter { http_statuses: vec!["404".into()], ..ReplayFilter::default() }, 0),
+        (ReplayFilter { reason: "500".into(), ..ReplayFilter::default() }, 150),
+        (ReplayFilter { reason: "timed out".into(), ..ReplayFilter::default() }, 0),
         (
             ReplayFilter {
                 tenant: "acme".into(),
@@ -109,8 +117,9 @@ async fn a_dry_run_counts_the_deliveries_that_a_replay_sends_once(builder: Build
     let error = ask(&stack, narrowed(waiting)).await.unwrap_err();
     assert!(error.message().contains("replay it by its id"), "{error}");
 
-    let begun =
-        ask(&stack, ReplayDeliveriesRequest { rate_per_minute: 60_000, ..all_of("a") }).await.unwrap();
+    let filter = ReplayFilter { http_statuses: vec!["5xx".into()], ..all_of("a").filter.unwrap() };
+    let request = ReplayDeliveriesRequest { rate_per_minute: 60_000, filter: Some(filter), ..all_of("a") };
+    let begun = ask(&stack, request).await.unwrap();
     assert_eq!((begun.matching, begun.replayable), (150, 150));
     let done = ended(&stack, &begun.job.unwrap().id).await;
     assert_eq!(done.state(), ReplayJobState::Done);

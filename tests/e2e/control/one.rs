@@ -17,6 +17,7 @@ on_both_buses! {
     waiting_deliveries_are_cancelled_and_others_are_not
     whatever_has_ended_is_sent_again_under_a_new_id
     an_event_that_no_route_wanted_is_handed_to_a_route_that_wants_it_now
+    an_earlier_event_is_sent_to_a_route_that_is_new
     a_waiting_delivery_is_replayed_at_once_and_not_again_at_its_old_time
     a_replay_waits_while_its_route_is_paused_and_many_who_ask_at_once_replay_in_order
 }
@@ -122,6 +123,34 @@ async fn an_event_that_no_route_wanted_is_handed_to_a_route_that_wants_it_now(bu
     until("the partition to have an owner", async || hand_over(&stack, &event, "a").await.ok()).await;
     let again = stack.delivery_when(&event, "a", |found| found.attempts == 2).await.delivery.unwrap();
     assert_eq!(again.generation, 2);
+}
+
+async fn an_earlier_event_is_sent_to_a_route_that_is_new(builder: Builder) {
+    let sink = Sink::start().await;
+    let mut stack = builder.tenant("acme", |t| t.route("a", &sink.url("a"), "pace: off")).start().await;
+    let event = stack.openrouter("acme").send("job", "completed").await;
+    stack.finished(&event, "a").await;
+    let new_route = format!("      b:\n        url: {}\n        pace: off\n", sink.url("b"));
+    stack
+        .restart_with(|text| {
+            let (before, after) = text.split_once("      a:\n").unwrap();
+            let secret = after.lines().find(|line| line.trim_start().starts_with("secret:")).unwrap();
+            format!("{before}{new_route}{secret}\n      a:\n{after}")
+        })
+        .await;
+    let request = ReplayDeliveryRequest {
+        event_id: event.clone(),
+        route: "b".into(),
+        requested_by: "ana".into(),
+        ..ReplayDeliveryRequest::default()
+    };
+    until("the partition to have an owner", async || {
+        stack.control().await.replay_delivery(request.clone()).await.ok()
+    })
+    .await;
+    let delivery = stack.finished(&event, "b").await.delivery.unwrap();
+    assert_eq!((delivery.state(), delivery.generation, delivery.attempts), (State::Delivered, 1, 1));
+    assert_eq!((sink.requests_to("a").len(), sink.requests_to("b").len()), (1, 1));
 }
 
 async fn whatever_has_ended_is_sent_again_under_a_new_id(builder: Builder) {

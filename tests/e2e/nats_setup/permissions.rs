@@ -63,7 +63,9 @@ impl Guarded {
     pub(super) fn written(&self, user: &str, sink: &Sink, retention: &str) -> Written {
         let written = on_nats(&self.server.url(), "tls: {ca: ca.pem, cert: client.pem, key: client-key.pem}")
             .with(&format!("retention: {retention}"))
-            .tenant("acme", |tenant| tenant.route("r", &sink.url("r"), "pace: off"))
+            .tenant("acme", |tenant| {
+                tenant.route("r", &sink.url("r"), "pace: off").notices("ops", &sink.url("ops"))
+            })
             .write();
         self.authority.write_client(written.path(), user);
         written
@@ -180,6 +182,7 @@ async fn the_users_of_the_page_can_do_all_that_is_done() {
     openrouter.send_payload(&other).await;
     relay.event_when(&event, |found| found.conflicts.len() == 1).await;
     assert_eq!(openrouter.send_bytes(b"no event".to_vec()).await, Some(422));
+    until("the notice of it", async || sink.requests_to("ops").pop()).await;
     // Any relay shows the refusals of an ingress.
     let stranger = OpenRouter::new(ingress.ingress(), "acme", "guessed");
     assert_eq!(stranger.try_send("job", "completed").await, Some(401));

@@ -1,7 +1,6 @@
 //! OpenRouter's answers to submits, polls and the question for models.
 
 use super::split_line;
-use axum::http::HeaderMap;
 use jiff::Timestamp;
 use std::time::Duration;
 use talaria_core::{json::parse, openrouter::event::Envelope};
@@ -30,10 +29,9 @@ pub fn answers(data: &[u8]) {
     let answer = Answer {
         status,
         retry_after: rest.iter().find_map(|word| word.parse().ok()).map(Duration::from_secs),
-        location: None,
-        headers: HeaderMap::new(),
         body: body.to_vec(),
         cut_short: rest.contains(&"cut").then(|| CutShort::BrokenOff("reset".into())),
+        ..Answer::default()
     };
     submit(&answer);
     poll(&answer);

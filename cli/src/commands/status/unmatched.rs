@@ -1,5 +1,6 @@
 //! `talaria status --unmatched`: events that no route takes.
 
+use super::left;
 use crate::{
     Failure,
     args::Status,
@@ -22,14 +23,26 @@ const COLUMNS: [Column; 6] = [
 ];
 
 pub(super) async fn show(relay: &mut StatusClient, args: &Status) -> Result<(), Failure> {
-    let request = ListUnmatchedRequest {
+    let mut request = ListUnmatchedRequest {
         tenant: args.filter.tenant.clone().unwrap_or_default(),
         since: args.filter.since.map(to_proto),
         until: args.filter.until.map(to_proto),
         page_size: args.list.limit,
         page_token: args.list.page.clone(),
+        event_type: args.filter.event_type.clone().unwrap_or_default(),
+        model: args.filter.model.clone().unwrap_or_default(),
     };
-    let list = ask(relay.list_unmatched(request)).await?;
+    let mut list = ask(relay.list_unmatched(request.clone())).await?;
+    // As with deliveries.
+    while !list.next_page_token.is_empty()
+        && let Some(missing) = left(args.list.limit, list.events.len())
+    {
+        (request.page_size, request.page_token) = (missing, list.next_page_token);
+        let more = ask(relay.list_unmatched(request.clone())).await?;
+        list.events.extend(more.events);
+        list.next_page_token = more.next_page_token;
+        list.incomplete |= more.incomplete;
+    }
     if args.ask.json {
         return Ok(print::json_document(&list)?);
     }

@@ -9,6 +9,7 @@
 
 mod gitlab;
 mod hub;
+mod standard;
 mod svix;
 mod webhook_v2;
 
@@ -78,6 +79,9 @@ impl Scheme {
     /// The default scheme, `hub`.
     pub const DEFAULT: &'static Self = &hub::SCHEME;
 
+    /// The scheme of webhooks that are not Hermes'.
+    pub const STANDARD: &'static Self = &standard::SCHEME;
+
     /// The scheme of this name in the configuration.
     pub fn named(name: &str) -> Option<&'static Self> {
         Self::ALL.into_iter().find(|scheme| scheme.name == name)
@@ -97,6 +101,17 @@ impl Scheme {
     pub fn check(&self, secret: &SecretString, origin: &dyn Display) -> Result<(), (String, String)> {
         let fault = |(what, help): (&str, &str)| (what.replace("{}", &origin.to_string()), help.to_owned());
         (self.check)(secret).map_err(fault)
+    }
+
+    /// Whether a request is signed by this scheme with this secret. `header` returns a header's value.
+    pub fn accepts<'a>(
+        &self,
+        secret: &SecretString,
+        now: Timestamp,
+        body: &[u8],
+        header: impl Fn(&str) -> Option<&'a str>,
+    ) -> bool {
+        (self.accepts)(secret, &Received { header: &header, now, body }).unwrap_or(false)
     }
 
     /// The headers that sign a request.

@@ -1,6 +1,6 @@
 //! `svix`: `svix-signature: v1,<base64 HMAC-SHA256 of ID.TIME.BODY>`, once for each secret.
 
-use super::{Scheme, is_same};
+use super::{Received, Scheme, is_same};
 use crate::mac::hmac_sha256_raw;
 use data_encoding::BASE64;
 use hmac::Mac as _;
@@ -28,15 +28,17 @@ pub(super) const SCHEME: Scheme = Scheme {
         let signatures: Vec<_> = secrets.iter().filter_map(signed).collect();
         vec![request.id.to_owned(), signatures.join(" "), time]
     },
-    accepts: |secret, received| {
-        let [id, signatures, time] = [ID, SIGNATURE, TIMESTAMP].map(|name| received.value(name));
-        id.or(signatures).or(time)?;
-        let (Some(id), Some(signatures), Some(time)) = (id, signatures, time) else { return Some(false) };
-        let is_signed = signature(secret, id, time, received.body)
-            .is_some_and(|expected| signatures.split_whitespace().any(|found| is_same(found, &expected)));
-        Some(received.is_recent(time) && is_signed)
-    },
+    accepts: |secret, received| accepts([ID, SIGNATURE, TIMESTAMP], secret, received),
 };
+
+pub(super) fn accepts(names: [&str; 3], secret: &SecretString, received: &Received<'_, '_>) -> Option<bool> {
+    let [id, signatures, time] = names.map(|name| received.value(name));
+    id.or(signatures).or(time)?;
+    let (Some(id), Some(signatures), Some(time)) = (id, signatures, time) else { return Some(false) };
+    let is_signed = signature(secret, id, time, received.body)
+        .is_some_and(|expected| signatures.split_whitespace().any(|found| is_same(found, &expected)));
+    Some(received.is_recent(time) && is_signed)
+}
 
 /// `None` if the secret has no base64 behind `whsec_`.
 fn signature(secret: &SecretString, id: &str, time: &str, body: &[u8]) -> Option<String> {
@@ -45,7 +47,7 @@ fn signature(secret: &SecretString, id: &str, time: &str, body: &[u8]) -> Option
 }
 
 /// The key of a secret: base64 behind `whsec_`, or the text itself.
-fn key(secret: &SecretString) -> Option<Vec<u8>> {
+pub(super) fn key(secret: &SecretString) -> Option<Vec<u8>> {
     let text = secret.expose_secret();
     match text.strip_prefix("whsec_") {
         Some(encoded) => BASE64.decode(encoded.as_bytes()).ok(),

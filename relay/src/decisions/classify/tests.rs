@@ -2,6 +2,7 @@ use super::*;
 
 const KEY: &str = "dlv_x.1";
 const AGENT: Context<'_> = Context {
+    is_webhook: false,
     deliver_only: false,
     idempotency_key: KEY,
     lost_attempt: None,

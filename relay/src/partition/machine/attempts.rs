@@ -215,6 +215,7 @@ impl Machine {
     }
 
     pub(super) fn route_changed(&mut self, lane: LaneId, change: Change, now: Timestamp) {
+        let was_shut = self.state.is_shut(lane);
         let lane = self.state.lane(lane);
         let (tenant, route) = (&*lane.tenant, &*lane.route);
         let shut = match change {
@@ -228,6 +229,7 @@ impl Machine {
             }
         }
         let changed = route_changed(tenant, route, shut.as_ref());
-        self.push_what(now, 0, What::RouteChanged(changed));
+        self.push_what(now, 0, What::RouteChanged(changed.clone()));
+        self.tell_of_route(&changed, was_shut, now);
     }
 }

@@ -244,7 +244,11 @@ impl Machine {
                 "job given up"
             );
         }
+        let notice = self.notice_of_overdue(&job, now);
         self.push_job(now, job);
+        if let Some(notice) = notice {
+            self.tell(notice, now);
+        }
     }
 
     /// A poll was answered.

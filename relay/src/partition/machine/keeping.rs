@@ -41,6 +41,7 @@ impl Machine {
         if !self.is_clock_settled || self.is_draining {
             return Keeping::default();
         }
+        self.close_notices(now);
         let retention = self.config.retention;
         if let Some(seq) = self.state.forgettable(before(now, retention)) {
             self.push_what(now, 0, What::EventsForgotten(EventsForgotten { before: seq }));

@@ -12,7 +12,7 @@
 //! 4. The records of one input are in one commit.
 //!
 //! This file has the commits and the planning of events. [`attempts`]: from a due delivery to the conclusion of its attempt.
-//! [`jobs`]: jobs at OpenRouter. [`files`]: their files.
+//! [`jobs`]: jobs at OpenRouter. [`files`]: their files. [`notices`]: what a tenant is told about all of this.
 //! [`windows`]: the number of deliveries under way. [`commands`]: operators' requests. [`keeping`]: the retention and the clock.
 
 mod attempts;
@@ -20,12 +20,13 @@ mod commands;
 mod files;
 mod jobs;
 mod keeping;
+mod notices;
 mod windows;
 
 pub(crate) use files::{ForgottenFiles, KeepFiles};
 pub(crate) use jobs::{PollJob, Submit};
 pub(crate) use keeping::Keeping;
-use talaria_proto::time::to_proto;
+use talaria_proto::time::{from_proto, to_proto};
 
 use super::{
     agenda::Agenda,
@@ -50,8 +51,8 @@ use talaria_core::{
     id::{DeliveryId, EventId},
 };
 use talaria_proto::v1::{
-    AttemptOutcome, Closed, Commit, DeliveryState, DeliveryTask, Event, EventConflict, EventRepeated, Job,
-    Record, ReplayJob, record::What,
+    AttemptOutcome, Closed, Commit, DeliveryState, DeliveryTask, Event, EventConflict, EventRepeated,
+    EventSource, Job, Record, ReplayJob, record::What,
 };
 use tokio::sync::oneshot;
 
@@ -83,6 +84,8 @@ pub(crate) enum Action {
     Attempt(Box<Attempt>),
     /// Submits a job, once.
     Submit(Box<Submit>),
+    /// Publishes a notice.
+    Publish(Box<Event>),
     /// Answers a command; the sequence of the commit is the answer.
     Reply(oneshot::Sender<Done>),
 }
@@ -215,11 +218,16 @@ impl Machine {
     fn push(&mut self, record: Record) {
         self.size += record.encoded_len() + 8;
         self.state.apply(&record);
+        let parked = self.notice_of_parked(&record);
         // Here, because a delivery may also end without an attempt: by its age, without its route, by an operator.
         if let Some(state) = final_state(&record) {
             counter!("talaria_deliveries_total", "state" => state.name()).increment(1);
         }
+        let at = from_proto(record.at.as_ref());
         self.records.push(record);
+        if let Some(notice) = parked {
+            self.tell(notice, at);
+        }
     }
 
     fn push_what(&mut self, now: Timestamp, event_seq: u64, what: What) {
@@ -235,6 +243,7 @@ impl Machine {
             Incoming::Event(event) => self.plan(stored.seq, event, now),
             Incoming::Quarantined(callback) => {
                 self.push_what(now, stored.seq, What::CallbackQuarantined((**callback).clone()));
+                self.tell_of_quarantined(callback, now);
                 Planned::Nothing
             }
             Incoming::Unreadable => Planned::Nothing,
@@ -246,17 +255,20 @@ impl Machine {
             tracing::error!(seq, partition = %self.partition, "event without a valid id skipped");
             return Planned::Nothing;
         };
-        let is_polled = self.is_polled(event);
-        let only = self.join(event, now);
+        let is_notice = event.source() == EventSource::Notice;
+        // Processes that publish the same notice, or the same end of a job, do not use the same bytes.
+        let may_differ = is_notice || self.is_polled(event);
+        let only = if is_notice { None } else { self.join(event, now) };
         let Some(known) = self.state.known(id) else {
-            let tenant = self.config.tenants.get(&event.tenant).map(AsRef::as_ref);
+            let goes_out = !is_notice || self.admits_notice(event, now);
+            let tenant = self.config.tenants.get(&event.tenant).map(AsRef::as_ref).filter(|_| goes_out);
             let record = plan(seq, event, tenant, only.as_deref(), now);
             let has_routes =
                 matches!(&record.what, Some(What::EventPlanned(planned)) if !planned.routes.is_empty());
             self.push(record);
             return if has_routes { Planned::ForRoutes } else { Planned::ForNone };
         };
-        let is_conflict = known.digest != super::state::digest(&event.payload_sha256) && !is_polled;
+        let is_conflict = known.digest != super::state::digest(&event.payload_sha256) && !may_differ;
         let conflict = is_conflict.then(|| {
             let fits = event.payload.len() + ROOM <= self.largest;
             EventConflict {

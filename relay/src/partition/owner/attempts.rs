@@ -83,7 +83,7 @@ impl Running {
         else {
             return;
         };
-        let outcome = attempt.as_ref().map_or("not_sent", |(outcome, _)| outcome_name(*outcome));
+        let outcome = attempt.as_ref().map_or("not_sent", |(outcome, _)| outcome.name());
         if let Some((ended_as, _)) = &attempt {
             span.set_attributes(|| {
                 let status =
@@ -122,23 +122,6 @@ impl Running {
             }
             histogram!("talaria_delivery_seconds").record(since(now, from_proto(task.received_at.as_ref())));
         }
-    }
-}
-
-/// The contract's name, in lower case and without the common prefix.
-fn outcome_name(outcome: AttemptOutcome) -> &'static str {
-    match outcome {
-        AttemptOutcome::Unspecified => "unspecified",
-        AttemptOutcome::Accepted => "accepted",
-        AttemptOutcome::Delivered => "delivered",
-        AttemptOutcome::Duplicate => "duplicate",
-        AttemptOutcome::Ignored => "ignored",
-        AttemptOutcome::RateLimited => "rate_limited",
-        AttemptOutcome::RouteFault => "route_fault",
-        AttemptOutcome::Failed => "failed",
-        AttemptOutcome::AnswerLost => "answer_lost",
-        AttemptOutcome::Interrupted => "interrupted",
-        AttemptOutcome::NotUnderstood => "not_understood",
     }
 }
 

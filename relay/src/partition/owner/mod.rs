@@ -27,8 +27,8 @@ use super::{
     machine::{Action, Machine},
     recent::RecentEvents,
 };
-use crate::clock::Clock;
 use crate::view::{Fed, Feed, View};
+use crate::{clock::Clock, notices};
 use attempts::RunningAttempts;
 use jiff::Timestamp;
 use jobs::Answered;
@@ -36,7 +36,7 @@ use metrics::counter;
 use std::{collections::VecDeque, future::Future, ops::ControlFlow, pin::Pin, sync::Arc, time::Duration};
 use talaria_bus::{AppendError, Bus, Floors, Journal, Partition, Stored};
 use talaria_core::config::Config;
-use talaria_proto::v1::{Commit, EventCarried};
+use talaria_proto::v1::{Commit, Event, EventCarried};
 use talaria_telemetry::trace::{Span, Tracer};
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch},
@@ -138,7 +138,7 @@ pub(crate) struct Running {
     carrying: mpsc::Sender<(u64, EventCarried)>,
     renewed: mpsc::Receiver<u64>,
     renewing: mpsc::Sender<u64>,
-    /// Reads of events; they end with the owner.
+    /// Reads of events, and notices to publish; they end with the owner.
     tasks: JoinSet<()>,
     tracer: Tracer,
     /// The spans of the plans in the commit that is being built.
@@ -306,11 +306,17 @@ impl Running {
                     self.attempt(attempt);
                 }
                 Action::Submit(submit) => self.submit(*submit),
+                Action::Publish(notice) => self.publish(*notice),
                 // The caller may have gone.
                 Action::Reply(reply) => drop(reply.send(Ok(seq))),
             }
         }
         ControlFlow::Continue(())
+    }
+
+    /// Publishes a recorded notice. If this owner ends before, the next one publishes it.
+    fn publish(&mut self, notice: Event) {
+        self.tasks.spawn(notices::publish(self.tools.bus.publisher(), notice));
     }
 
     fn request(&mut self, request: OwnerRequest) {

@@ -6,7 +6,7 @@ use metrics::counter;
 use opentelemetry::KeyValue;
 use std::{sync::Arc, time::SystemTime};
 use talaria_bus::{Incoming, Stored};
-use talaria_proto::v1::Event;
+use talaria_proto::v1::{Event, EventSource};
 use talaria_telemetry::{
     LogLimiter,
     trace::{Kind, Span},
@@ -25,7 +25,9 @@ impl Running {
                 }
                 Planned::ForNone => {
                     counter!("talaria_events_planned_total", "routes" => "none").increment(1);
-                    self.warn_unmatched(event);
+                    if event.source() != EventSource::Notice {
+                        self.warn_unmatched(event);
+                    }
                 }
                 Planned::Repeated => counter!("talaria_events_repeated_total", "body" => "same").increment(1),
                 Planned::Conflict => {

@@ -75,7 +75,7 @@ pub(crate) async fn take_over(
     let (renewing, renewed) = mpsc::channel(1);
     let mut tasks = JoinSet::new();
     tasks.spawn(read_ahead(tools.bus.clone(), partition, machine.planned_through(), incoming));
-    let running = Running {
+    let mut running = Running {
         partition,
         machine,
         journal: Some(journal),
@@ -101,6 +101,9 @@ pub(crate) async fn take_over(
         spans: Vec::new(),
         tools,
     };
+    for notice in running.machine.unpublished_notices() {
+        running.publish(notice);
+    }
     Ok((running, Owner::new(partition, requests, committed_now), needed_now))
 }
 

@@ -14,8 +14,8 @@ use talaria_core::id::{DeliveryId, EventId};
 use talaria_proto::{
     time::from_proto,
     v1::{
-        AttemptStarted, BreakerCause, DeliveryRef, DeliveryTask, EventCarried, EventPlanned, Record,
-        ReplayJob, ReplayJobState, RouteChanged, record::What,
+        AttemptStarted, BreakerCause, DeliveryRef, DeliveryTask, EventCarried, EventPlanned, NoticesTold,
+        Record, ReplayJob, ReplayJobState, RouteChanged, record::What,
     },
 };
 
@@ -48,6 +48,7 @@ impl State {
             Some(What::Job(job)) => self.jobs.change(job, self.commits.base()),
             Some(What::JobsForgotten(forgotten)) => self.jobs.forget(&forgotten.job_ids),
             Some(What::EventsForgotten(forgotten)) => self.forget(forgotten.before),
+            Some(What::NoticesTold(told)) => self.change_notices(told),
             Some(What::Acted(_)) | None => {}
         }
         self.last_at = at;
@@ -77,6 +78,7 @@ impl State {
         self.passed(event_seq);
         let Some(event) = &planned.event else { return };
         let Ok(id) = event.id.parse::<EventId>() else { return };
+        self.notices.published(id);
         if self.kept.find(event_seq).is_some() {
             return;
         }
@@ -181,6 +183,11 @@ impl State {
         if let Some(lane) = self.lanes.get_mut(lane) {
             lane.shut = shut(changed);
         }
+    }
+
+    pub(super) fn change_notices(&mut self, told: &NoticesTold) {
+        let kept = &self.kept;
+        self.notices.change(told, |id| kept.by_id(id).is_some());
     }
 
     pub(super) fn change_replay(&mut self, job: &ReplayJob) {

@@ -1,6 +1,6 @@
 //! The comparison of states, without the numbers of their lanes and items.
 
-use super::{Memory, State, kept::Kept, lanes::LaneState, waiting::Waiting};
+use super::{Memory, Notices, State, kept::Kept, lanes::LaneState, waiting::Waiting};
 use crate::decisions::breaker::Shut;
 use std::{collections::BTreeMap, fmt};
 use talaria_proto::v1::{DeliveryTask, Job, PauseChanged, ReplayJob};
@@ -14,6 +14,7 @@ struct KnownState<'a> {
     pauses: Vec<&'a PauseChanged>,
     replays: Vec<&'a ReplayJob>,
     jobs: Vec<(&'a Job, Option<u64>)>,
+    notices: &'a Notices,
     owner: Option<(&'a str, u64)>,
     opened_at: Option<u64>,
     floors: (u64, u64),
@@ -52,6 +53,7 @@ impl State {
             pauses: self.paused.all().collect(),
             replays: self.replays().collect(),
             jobs: self.jobs.with_bases().collect(),
+            notices: &self.notices,
             owner: self.owner(),
             opened_at: self.opened_at,
             floors: (self.floors().events, self.floors().journal),

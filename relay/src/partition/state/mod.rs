@@ -21,6 +21,7 @@ mod jobs;
 mod keeping;
 mod kept;
 mod lanes;
+mod notices;
 mod opened;
 mod pauses;
 mod slab;
@@ -29,6 +30,7 @@ pub(super) mod time;
 mod waiting;
 
 pub(crate) use lanes::{Lane, LaneId};
+pub(crate) use notices::Notices;
 pub(crate) use opened::route_changed;
 
 use crate::{
@@ -64,6 +66,7 @@ pub(crate) struct State {
     replays: BTreeMap<String, ReplayJob>,
     /// At OpenRouter.
     jobs: Jobs,
+    notices: Notices,
     /// The relay and its run.
     owner: Option<(String, u64)>,
     opened_at: Option<u64>,
@@ -267,6 +270,10 @@ impl State {
     /// The replay jobs that run.
     pub(crate) fn replays(&self) -> impl Iterator<Item = &ReplayJob> {
         self.replays.values()
+    }
+
+    pub(crate) fn notices(&self) -> &Notices {
+        &self.notices
     }
 
     /// A job at OpenRouter, by its id.

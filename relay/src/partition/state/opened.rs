@@ -1,7 +1,7 @@
 //! `Opened`: all of the state that is not in the records about kept events.
 
 use super::{
-    State,
+    Notices, State,
     lanes::LaneState,
     pauses::Paused,
     time::{nanos, read, timestamp, write},
@@ -30,6 +30,7 @@ impl State {
             pauses: self.paused.set_back(self.behind(nanos(now))),
             routes: self.memories(nanos(now)),
             jobs: self.replays.values().cloned().collect(),
+            notices: self.notices.repeated(now),
         };
         Record { at: Some(to_proto(now)), event_seq: 0, what: Some(What::Opened(opened)) }
     }
@@ -62,6 +63,8 @@ impl State {
         opened.pauses.iter().for_each(|changed| self.paused.change(changed));
         self.replays.clear();
         opened.jobs.iter().for_each(|job| self.change_replay(job));
+        self.notices = Notices::default();
+        opened.notices.iter().for_each(|told| self.change_notices(told));
         for lane in self.lanes.iter_mut() {
             lane.starts.clear();
             lane.shut = None;

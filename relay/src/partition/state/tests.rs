@@ -169,7 +169,7 @@ fn a_record_that_is_applied_twice_changes_nothing() {
 #[test]
 fn a_trimmed_journal_gives_the_same_state_whenever_the_owner_dies() {
     let mut trimmed = 0;
-    for seed in 0..20 {
+    for seed in 0..24 {
         let mut most = Floors { events: 0, journal: 0 };
         let driver = drive(seed, 800, |driver| {
             let floors = driver.state.floors();

@@ -24,6 +24,11 @@ impl<P: Clone, T> Page<P, T> {
         Self { items, end, total: 0 }
     }
 
+    /// From the entries of a query, and the position up to which it has read if there are more.
+    pub(in crate::services) fn up_to((items, end): (Vec<(P, T)>, Option<P>)) -> Self {
+        Self { items, end, total: 0 }
+    }
+
     /// Removes entries, and keeps the end.
     pub(in crate::services) fn retain(mut self, keep: impl Fn(&T) -> bool) -> Self {
         self.items.retain(|(_, item)| keep(item));
@@ -92,13 +97,13 @@ impl<P: Ord + Clone, T> Merge<P, T> {
     pub(super) fn finish(self) -> Page<P, T> {
         let line = self.ends.iter().flatten().max().cloned();
         let mut items: Vec<(P, T)> = self.known.into_iter().rev().collect();
-        let mut more = line.is_some();
-        if let Some(line) = line {
-            items.retain(|(position, _)| *position >= line);
+        if let Some(line) = &line {
+            items.retain(|(position, _)| position >= line);
         }
-        more |= items.len() > self.size;
+        let is_cut = items.len() > self.size;
         items.truncate(self.size);
-        Page { total: self.total, ..Page::new((items, more)) }
+        let end = if is_cut { items.last().map(|(position, _)| position.clone()) } else { line };
+        Page { items, end, total: self.total }
     }
 }
 
@@ -147,6 +152,19 @@ mod tests {
         let third = merged(&relays, 2, 2, usize::MAX);
         assert_eq!((positions(&third), third.end), (vec![1], None), "the last page has no token");
         assert_eq!(merged(&[vec![], vec![]], 9, 2, 1).items, []);
+    }
+
+    #[test]
+    fn a_page_that_is_not_full_says_where_to_go_on() {
+        let mut merge = Merge::new(3, |_, _| ());
+        merge.add(Page { items: vec![(9, 1), (4, 1)], end: None, total: 0 });
+        merge.add(Page { items: vec![], end: Some(6), total: 0 });
+        assert_eq!(merge.to_ask(), [(1, 6)]);
+        let page = merge.finish();
+        assert_eq!((positions(&page), page.end), (vec![9], Some(6)), "the other one may have more above 4");
+        let mut nothing = Merge::new(3, |_: &mut u32, _| ());
+        nothing.add(Page { items: vec![], end: Some(6), total: 0 });
+        assert_eq!(nothing.finish().end, Some(6));
     }
 
     #[test]

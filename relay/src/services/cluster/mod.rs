@@ -39,7 +39,7 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 use talaria_bus::Partition;
 use talaria_proto::v1::{ClusterMethod, ListPart, ListRelaysResponse, PlannedThrough, RelaySummary};
 use targets::Targets;
-use tokio::{sync::watch, task::JoinSet};
+use tokio::{sync::watch, task::JoinSet, time::Instant};
 use wire::PeerAnswer;
 
 /// All relays. Clones share it.
@@ -68,6 +68,9 @@ pub(super) struct Gathered<M> {
     /// The most commits that a view is behind.
     pub behind: u64,
 }
+
+/// How long more is asked for before a page that is not full is answered. A filter may match little of much.
+const FILL_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// How long to wait for an owner of a partition without one.
 const OWNER_TIMEOUT: Duration = Duration::from_secs(3);
@@ -283,9 +286,10 @@ impl Cluster {
             }
             coverage.add(&answer);
         }
+        let asks_on_until = Instant::now() + FILL_TIMEOUT;
         loop {
             let to_ask = merge.to_ask();
-            if to_ask.is_empty() {
+            if to_ask.is_empty() || Instant::now() >= asks_on_until {
                 break;
             }
             for (source, below) in to_ask {

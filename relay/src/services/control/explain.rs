@@ -7,8 +7,10 @@ use crate::{
     },
     services::{access::Caller, cluster::Cluster, error::Error, local::Local, status::request},
     view::{
-        blocks, jobs,
-        query::{self, EventFilter, Period, Selection},
+        blocks,
+        filter::EventFilter,
+        jobs,
+        query::{self, Most},
     },
 };
 use rusqlite::Connection;
@@ -94,8 +96,7 @@ pub(in crate::services) async fn explain(
         }
         Some(Subject::JobId(job)) if !job.is_empty() => {
             let name: String = job.chars().take(request::LONGEST_ID).collect();
-            let period = Period { since: None, until: None };
-            let filter = EventFilter { tenant, selection: Selection::OfJob(job), period };
+            let filter = EventFilter { tenant, job_id: Some(job), ..EventFilter::default() };
             (Asked::Job(filter), None, format!("job {name}"))
         }
         _ => {
@@ -136,8 +137,8 @@ fn find(
             (seen.into_iter().collect(), false)
         }
         Asked::Job(filter) => {
-            let (events, more) = query::events(connection, filter, i64::MAX, EVENTS)?;
-            (events.into_iter().map(|(seq, event)| (seq.unsigned_abs(), event)).collect(), more)
+            let (events, end) = query::events(connection, filter, i64::MAX, Most::page(EVENTS))?;
+            (events.into_iter().map(|(seq, event)| (seq.unsigned_abs(), event)).collect(), end.is_some())
         }
     };
     let found = |(seq, event): (u64, Event)| {

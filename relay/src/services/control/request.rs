@@ -5,16 +5,13 @@ use crate::{
     services::{
         access::Caller,
         error::Error,
-        status::request::{given, id, period},
+        status::request::{checked, id, period},
     },
-    view::{query::DeliveryFilter, replayable::ReplayFilter},
+    view::filter::DeliveryFilter,
 };
 use jiff::Timestamp;
 use std::{ops::RangeInclusive, time::Duration};
-use talaria_core::{
-    config::{EventPattern, NotAPattern},
-    id::DeliveryId,
-};
+use talaria_core::id::DeliveryId;
 use talaria_proto::v1::{self, DeliveryState};
 
 /// In replays a minute.
@@ -81,42 +78,52 @@ fn rate(asked: u32) -> Result<u32, Error> {
     }
 }
 
-/// The filter as it is recorded: with its states, each once.
-fn with_states(mut filter: v1::ReplayFilter) -> v1::ReplayFilter {
+/// The filter as it is recorded: with its states, and each value of a list once.
+fn recorded(mut filter: v1::ReplayFilter) -> v1::ReplayFilter {
     if filter.states.is_empty() {
         filter.states.push(DeliveryState::Parked.into());
     }
     filter.states.sort_unstable();
     filter.states.dedup();
+    filter.outcomes.sort_unstable();
+    filter.outcomes.dedup();
+    filter.http_statuses.sort_unstable();
+    filter.http_statuses.dedup();
     filter
 }
 
-pub(super) fn replay_filter(filter: &v1::ReplayFilter) -> Result<ReplayFilter, Error> {
-    let filter = with_states(filter.clone());
-    let state = |state: &i32| match DeliveryState::try_from(*state) {
-        Ok(DeliveryState::Waiting) => Err(Error::Invalid(
+pub(super) fn replay_filter(filter: &v1::ReplayFilter) -> Result<DeliveryFilter, Error> {
+    let v1::ReplayFilter {
+        tenant,
+        route,
+        job_id,
+        event_type,
+        states,
+        since,
+        until,
+        model,
+        outcomes,
+        http_statuses,
+        reason,
+    } = recorded(filter.clone());
+    if states.contains(&DeliveryState::Waiting.into()) {
+        return Err(Error::Invalid(
             "what waits is sent by itself; to send one at once, replay it by its id".into(),
-        )),
-        Ok(state) if state != DeliveryState::Unspecified => Ok(state),
-        _ => Err(Error::Invalid(format!("{state} is not a state that a delivery can be in"))),
-    };
-    let deliveries = DeliveryFilter {
-        states: filter.states.iter().map(state).collect::<Result<_, _>>()?,
-        tenant: given(filter.tenant),
-        route: given(filter.route),
-        job_id: given(filter.job_id),
-        period: period(filter.since, filter.until)?,
-    };
-    Ok(ReplayFilter { deliveries, event_type: event_type(&filter.event_type)? })
-}
-
-/// In the notation of a route's `events`.
-fn event_type(text: &str) -> Result<Option<EventPattern>, Error> {
-    if text.is_empty() {
-        return Ok(None);
+        ));
     }
-    let what = "event_type is a type, or all that go on behind a dot: video.generation.*";
-    text.parse().map(Some).map_err(|_: NotAPattern| Error::Invalid(what.into()))
+    checked(v1::DeliveryFilter {
+        tenant,
+        route,
+        job_id,
+        states,
+        since,
+        until,
+        event_type,
+        model,
+        outcomes,
+        http_statuses,
+        reason,
+    })
 }
 
 /// The filter as it is recorded, and the rate.
@@ -125,7 +132,7 @@ pub(super) fn replay(
     caller: &Caller,
 ) -> Result<(v1::ReplayFilter, u32), Error> {
     let rate = rate(asked.rate_per_minute)?;
-    let mut filter = with_states(asked.filter.clone().unwrap_or_default());
+    let mut filter = recorded(asked.filter.clone().unwrap_or_default());
     replay_filter(&filter)?;
     if is_everything(&filter) && !asked.all {
         return Err(Error::Invalid(
@@ -138,9 +145,8 @@ pub(super) fn replay(
 
 /// Whether a filter restricts nothing but the state.
 fn is_everything(filter: &v1::ReplayFilter) -> bool {
-    let v1::ReplayFilter { tenant, route, job_id, event_type, states: _, since, until } = filter;
-    let names = [tenant, route, job_id, event_type];
-    names.into_iter().all(String::is_empty) && since.is_none() && until.is_none()
+    let of_states = v1::ReplayFilter { states: filter.states.clone(), ..v1::ReplayFilter::default() };
+    *filter == of_states
 }
 
 pub(super) fn since(time: Option<prost_types::Timestamp>) -> Result<Option<Timestamp>, Error> {
@@ -165,7 +171,7 @@ mod tests {
     #[test]
     fn a_filter_without_states_means_parked_deliveries() {
         let filter = replay_filter(&v1::ReplayFilter::default()).unwrap();
-        assert_eq!(filter.deliveries.states, [DeliveryState::Parked]);
+        assert_eq!(filter.states, [DeliveryState::Parked]);
         let states = |state: DeliveryState| v1::ReplayFilter {
             states: vec![state.into()],
             ..v1::ReplayFilter::default()
@@ -174,7 +180,7 @@ mod tests {
         let [parked, ignored] = [DeliveryState::Parked, DeliveryState::Ignored];
         let twice = [parked, ignored, parked].map(Into::into).to_vec();
         let twice = replay_filter(&v1::ReplayFilter { states: twice, ..Default::default() }).unwrap();
-        assert_eq!(twice.deliveries.states.len(), 2, "a repeated state counts once");
+        assert_eq!(twice.states.len(), 2, "a repeated state counts once");
         assert!(replay_filter(&states(DeliveryState::Waiting)).is_err());
         assert!(replay_filter(&states(DeliveryState::Unspecified)).is_err());
         let of_type =
@@ -188,7 +194,7 @@ mod tests {
 
     #[test]
     fn a_filter_by_state_alone_selects_everything() {
-        assert!(is_everything(&with_states(v1::ReplayFilter::default())));
+        assert!(is_everything(&recorded(v1::ReplayFilter::default())));
         assert!(!is_everything(&v1::ReplayFilter { tenant: "acme".into(), ..Default::default() }));
         assert!(!is_everything(&v1::ReplayFilter {
             since: Some(prost_types::Timestamp::default()),

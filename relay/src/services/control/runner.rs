@@ -12,8 +12,9 @@ use crate::{
     partition::handle::Owner,
     services::error::Error,
     view::{
+        filter::DeliveryFilter,
         query::DeliveryPosition,
-        replayable::{self, BOTTOM, ReplayFilter},
+        replayable::{self, BOTTOM},
     },
 };
 use std::{collections::BTreeSet, time::Duration};
@@ -145,7 +146,7 @@ impl Operator {
     async fn candidates(
         &self,
         partition: Partition,
-        filter: ReplayFilter,
+        filter: DeliveryFilter,
         behind: DeliveryPosition,
         last: u64,
         max: usize,

@@ -4,7 +4,12 @@ use super::request;
 use crate::{
     decisions::unmatched::why_unmatched,
     services::{access::Caller, cluster::Page, error::Error, local::Local},
-    view::{blocks, control, query, summary},
+    view::{
+        blocks::{self, Blocks},
+        control, filter,
+        query::{self, Most},
+        summary,
+    },
 };
 use talaria_core::id::{DeliveryId, EventId};
 use talaria_proto::v1::{
@@ -75,9 +80,10 @@ impl Local {
         size: usize,
     ) -> Result<Page<i64, Event>, Error> {
         let filter = request::event_filter(request, caller)?;
-        let found = self.read(move |connection| query::events(connection, &filter, below, size)).await?;
+        let most = Most::page(size);
+        let found = self.read(move |connection| query::events(connection, &filter, below, most)).await?;
         let own = self.own();
-        Ok(Page::new(found).retain(|event| own.has_tenant(&event.tenant)))
+        Ok(Page::up_to(found).retain(|event| own.has_tenant(&event.tenant)))
     }
 
     /// Events that no route took, each with the reason by the current configuration.
@@ -89,14 +95,15 @@ impl Local {
         size: usize,
     ) -> Result<Page<i64, UnmatchedEvent>, Error> {
         let filter = request::unmatched_filter(&request, caller)?;
-        let (found, more) =
-            self.read(move |connection| query::events(connection, &filter, below, size)).await?;
+        let most = Most::page(size);
+        let (found, end) =
+            self.read(move |connection| query::events(connection, &filter, below, most)).await?;
         let (own, config) = (self.own(), self.config());
         let with_reason = |(position, event): (i64, Event)| {
             let why = why_unmatched(&event.r#type, config.tenants.get(&event.tenant).map(AsRef::as_ref));
             (position, UnmatchedEvent { event: Some(event), why })
         };
-        let page = Page::new((found.into_iter().map(with_reason).collect(), more));
+        let page = Page::up_to((found.into_iter().map(with_reason).collect(), end));
         Ok(page
             .retain(|unmatched| unmatched.event.as_ref().is_some_and(|event| own.has_tenant(&event.tenant))))
     }
@@ -111,13 +118,13 @@ impl Local {
         let filter = request::delivery_filter(request.filter.unwrap_or_default(), caller)?;
         let config = self.config();
         let question = move |connection: &rusqlite::Connection| {
-            let (found, more) = query::deliveries(connection, &filter, below, size)?;
-            let (positions, mut deliveries): (Vec<_>, Vec<Delivery>) = found.into_iter().unzip();
-            blocks::explain_waiting(connection, &mut deliveries, &config)?;
-            Ok((positions.into_iter().zip(deliveries).collect(), more))
+            let mut blocks = Blocks::new(connection, &config);
+            query::deliveries(connection, &filter, below, Most::page(size), |delivery| {
+                blocks.explain(delivery)
+            })
         };
         let (found, own) = (self.read(question).await?, self.own());
-        Ok(Page::new(found).retain(|delivery| own.has_tenant(&delivery.tenant)))
+        Ok(Page::up_to(found).retain(|delivery| own.has_tenant(&delivery.tenant)))
     }
 
     pub(in crate::services) async fn quarantined(
@@ -165,7 +172,7 @@ impl Local {
         for route in &mut sums.routes {
             route.not_configured = config.route(&route.tenant, &route.route).is_none();
         }
-        let is_listed = |tenant: &str| own.has_tenant(tenant) && query::allows(named.as_deref(), tenant);
+        let is_listed = |tenant: &str| own.has_tenant(tenant) && filter::allows(named.as_deref(), tenant);
         for (tenant, route) in config.routes().filter(|(tenant, _)| is_listed(&tenant.name)) {
             let Some(down) = &route.down else { continue };
             let is_same = |sum: &&mut RouteSummary| sum.tenant == tenant.name && sum.route == route.name;

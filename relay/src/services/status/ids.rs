@@ -7,8 +7,8 @@ use super::request;
 use crate::{
     services::{access::Caller, error::Error, local::Local},
     view::{
+        filter::allows,
         ids::{Beginning, Visible, ids},
-        query::allows,
     },
 };
 use std::collections::BTreeMap;

@@ -22,7 +22,7 @@ use super::{
     error::Error,
     refusals::Refusals,
 };
-use crate::view::query::allows;
+use crate::view::filter::allows;
 use std::{collections::BTreeMap, pin::Pin, sync::Arc};
 use talaria_core::config::{Config, ConfigStatus};
 use talaria_proto::v1::{

@@ -2,17 +2,24 @@
 
 use crate::{
     services::{access::Caller, error::Error},
-    view::query::{DeliveryFilter, EventFilter, Period, Selection},
+    view::filter::{DeliveryFilter, EventFilter, Period},
 };
 use jiff::Timestamp;
-use std::{collections::BTreeSet, fmt::Display, str::FromStr};
-use talaria_proto::v1::{self, DeliveryState, ListEventsRequest, ListUnmatchedRequest};
+use std::{collections::BTreeSet, fmt::Display, ops::RangeInclusive, str::FromStr};
+use talaria_core::config::{EventPattern, NotAPattern};
+use talaria_proto::v1::{self, AttemptOutcome, DeliveryState, ListEventsRequest, ListUnmatchedRequest};
 
 const DEFAULT_PAGE: usize = 50;
 const LARGEST_PAGE: usize = 1000;
 
 /// More than any id has, in characters.
 pub(crate) const LONGEST_ID: usize = 100;
+
+/// What an answer can have.
+const STATUSES: RangeInclusive<u32> = 100..=599;
+
+/// The longest text of a filter, in characters.
+const LONGEST_TEXT: usize = 200;
 
 pub(crate) fn id<T: FromStr<Err: Display>>(text: &str) -> Result<T, Error> {
     let refuse = |error: T::Err| {
@@ -50,7 +57,10 @@ pub(crate) fn period(
 pub(crate) fn event_filter(request: ListEventsRequest, caller: &Caller) -> Result<EventFilter, Error> {
     Ok(EventFilter {
         tenant: caller.narrow(&request.tenant)?,
-        selection: given(request.job_id).map_or(Selection::All, Selection::OfJob),
+        job_id: given(request.job_id),
+        event_type: event_type(request.event_type)?,
+        model: text("model", request.model)?,
+        unmatched: request.unmatched,
         period: period(request.since, request.until)?,
     })
 }
@@ -61,24 +71,76 @@ pub(crate) fn unmatched_filter(
 ) -> Result<EventFilter, Error> {
     Ok(EventFilter {
         tenant: caller.narrow(&request.tenant)?,
-        selection: Selection::Unmatched,
+        job_id: None,
+        event_type: event_type(request.event_type.clone())?,
+        model: text("model", request.model.clone())?,
+        unmatched: true,
         period: period(request.since, request.until)?,
     })
 }
 
 pub(crate) fn delivery_filter(filter: v1::DeliveryFilter, caller: &Caller) -> Result<DeliveryFilter, Error> {
+    let tenant = caller.narrow(&filter.tenant)?.unwrap_or_default();
+    checked(v1::DeliveryFilter { tenant, ..filter })
+}
+
+/// A filter of deliveries of any tenant.
+pub(crate) fn checked(filter: v1::DeliveryFilter) -> Result<DeliveryFilter, Error> {
     let states = filter.states.iter().map(|state| match DeliveryState::try_from(*state) {
         Ok(state) if state != DeliveryState::Unspecified => Ok(state),
         _ => Err(Error::Invalid(format!("{state} is not a state that a delivery can be in"))),
     });
+    let outcomes = filter.outcomes.iter().map(|outcome| match AttemptOutcome::try_from(*outcome) {
+        Ok(outcome) if outcome != AttemptOutcome::Unspecified => Ok(outcome),
+        _ => Err(Error::Invalid(format!("{outcome} is not an outcome that an attempt can have"))),
+    });
     // Each once: a request has room for millions, and every one would be looked for.
     let states: BTreeSet<_> = states.collect::<Result<_, _>>()?;
+    let outcomes: BTreeSet<_> = outcomes.collect::<Result<_, _>>()?;
+    let http_statuses: BTreeSet<_> =
+        filter.http_statuses.iter().map(|status| http_status(status)).collect::<Result<_, _>>()?;
     Ok(DeliveryFilter {
-        states: states.into_iter().collect(),
-        tenant: caller.narrow(&filter.tenant)?,
+        tenant: given(filter.tenant),
         route: given(filter.route),
         job_id: given(filter.job_id),
+        event_type: event_type(filter.event_type)?,
+        model: text("model", filter.model)?,
+        states: states.into_iter().collect(),
+        outcomes: outcomes.into_iter().collect(),
+        http_statuses: http_statuses.into_iter().map(|(first, last)| first..=last).collect(),
+        reason: text("reason", filter.reason)?.map(|part| part.to_lowercase()),
         period: period(filter.since, filter.until)?,
+    })
+}
+
+/// In the notation of a route's `events`.
+fn event_type(pattern: String) -> Result<Option<EventPattern>, Error> {
+    let what = "event_type is a type, or all that go on behind a dot: video.generation.*";
+    let read = |pattern: String| pattern.parse().map_err(|_: NotAPattern| Error::Invalid(what.into()));
+    text("event_type", pattern)?.map(read).transpose()
+}
+
+/// A text that is not too long, if it is not empty.
+fn text(name: &str, text: String) -> Result<Option<String>, Error> {
+    if text.chars().count() > LONGEST_TEXT {
+        return Err(Error::Invalid(format!("{name} has at most {LONGEST_TEXT} characters")));
+    }
+    Ok(given(text))
+}
+
+/// The first and the last of the HTTP statuses that are meant: "503", or "5xx" for a class of them.
+fn http_status(text: &str) -> Result<(u32, u32), Error> {
+    let class = text.strip_suffix("xx").and_then(|class| class.parse::<u32>().ok());
+    let range = match class {
+        Some(class @ 1..=5) => Some((class * 100, class * 100 + 99)),
+        Some(_) => None,
+        None => text.parse().ok().filter(|status| STATUSES.contains(status)).map(|status| (status, status)),
+    };
+    range.ok_or_else(|| {
+        let shown: String = text.chars().take(LONGEST_ID).collect();
+        Error::Invalid(format!(
+            "{shown:?} is not an HTTP status from 100 to 599, such as 503, and not a class of them from 1xx to 5xx"
+        ))
     })
 }
 
@@ -100,5 +162,30 @@ mod tests {
         let since = Some(prost_types::Timestamp { seconds: i64::MAX, nanos: 0 });
         let time = v1::DeliveryFilter { since, ..v1::DeliveryFilter::default() };
         assert!(delivery_filter(time, &caller).unwrap_err().to_string().starts_with("since"));
+    }
+
+    #[test]
+    fn a_filter_that_cannot_be_is_refused_with_what_is_expected() {
+        let fault = |filter: v1::DeliveryFilter| checked(filter).unwrap_err().to_string();
+        let answered = |status: &str| v1::DeliveryFilter {
+            http_statuses: vec![status.into()],
+            ..v1::DeliveryFilter::default()
+        };
+        for (status, range) in [("503", 503..=503), ("5xx", 500..=599), ("1xx", 100..=199)] {
+            assert_eq!(checked(answered(status)).unwrap().http_statuses, [range]);
+        }
+        for wrong in ["9xx", "0xx", "xx", "5x", "99", "600", "", "-5xx", "none"] {
+            assert!(fault(answered(wrong)).contains("such as 503, and not a class of them"), "{wrong}");
+        }
+        let outcomes = v1::DeliveryFilter { outcomes: vec![99], ..v1::DeliveryFilter::default() };
+        assert!(fault(outcomes).contains("99 is not an outcome"));
+        let of_type =
+            |kind: &str| v1::DeliveryFilter { event_type: kind.into(), ..v1::DeliveryFilter::default() };
+        assert!(fault(of_type("video*")).contains("behind a dot"));
+        assert!(checked(of_type("video.*")).unwrap().event_type.unwrap().matches("video.x.y"));
+        let because = |text: String| v1::DeliveryFilter { reason: text, ..v1::DeliveryFilter::default() };
+        assert_eq!(checked(because("Shut".into())).unwrap().reason.unwrap(), "shut");
+        assert!(fault(because("x".repeat(201))).contains("reason has at most 200 characters"));
+        assert!(checked(because("é".repeat(200))).is_ok());
     }
 }

@@ -11,7 +11,7 @@ use super::{StatusServer, request};
 use crate::{
     decisions::fold::Folded,
     services::{access::Pass, error::Error, local::Local, page_token},
-    view::query::{self, DeliveryFilter, allows},
+    view::{filter::DeliveryFilter, query},
 };
 use std::collections::HashMap;
 use talaria_bus::Committed;
@@ -204,12 +204,12 @@ impl Watch {
         }
         let mut changes = changes(record);
         // The record alone excludes most deliveries.
-        changes.retain(|change| might_match(&self.filter, &change.delivery));
+        changes.retain(|change| self.filter.might_match(&change.delivery));
         for change in changes.iter_mut().filter(|change| change.lacks_facts) {
             let facts = self.facts_of(record.event_seq, &change.delivery).await?;
             facts.add_to(&mut change.delivery);
         }
-        changes.retain(|change| self.filter.matches(&change.delivery));
+        changes.retain(|change| self.filter.matches(&change.delivery, change.attempt.as_ref()));
         Ok(changes)
     }
 
@@ -227,9 +227,12 @@ impl Watch {
             _ => None,
         };
         let facts = match row {
-            Some(row) => {
-                EventFacts { event_type: row.event_type, job_id: row.job_id, received_at: row.received_at }
-            }
+            Some(row) => EventFacts {
+                event_type: row.event_type,
+                job_id: row.job_id,
+                model: row.model,
+                received_at: row.received_at,
+            },
             None => match self.local().bus.event_at(event_seq).await? {
                 Some(event) => EventFacts::of(&event),
                 None => EventFacts::default(),
@@ -249,6 +252,7 @@ impl Watch {
 struct EventFacts {
     event_type: String,
     job_id: String,
+    model: Option<String>,
     received_at: Option<prost_types::Timestamp>,
 }
 
@@ -257,12 +261,13 @@ impl EventFacts {
         Self {
             event_type: event.r#type.clone(),
             job_id: event.job_id.clone(),
+            model: event.model.clone(),
             received_at: event.received_at,
         }
     }
 
     fn add_to(self, delivery: &mut Delivery) {
-        (delivery.event_type, delivery.job_id) = (self.event_type, self.job_id);
+        (delivery.event_type, delivery.job_id, delivery.model) = (self.event_type, self.job_id, self.model);
         delivery.received_at = self.received_at.or(delivery.received_at);
     }
 }
@@ -293,13 +298,6 @@ struct DeliveryChange {
     attempt: Option<Attempt>,
     /// Whether the record lacks the event's facts.
     lacks_facts: bool,
-}
-
-/// Whether a delivery without its event's facts may match.
-fn might_match(filter: &DeliveryFilter, delivery: &Delivery) -> bool {
-    allows(filter.tenant.as_deref(), &delivery.tenant)
-        && allows(filter.route.as_deref(), &delivery.route)
-        && (filter.states.is_empty() || filter.states.contains(&delivery.state()))
 }
 
 /// The deliveries of a record, as they were after it. The start of an attempt and a carried event change nothing that is shown.

@@ -1,7 +1,10 @@
 //! The invariants at the end of a week.
 
 use super::{World, route_name};
-use crate::simulation::agenda::DELIVER_ONLY;
+use crate::{
+    decisions::fold::Folded,
+    simulation::agenda::{DELIVER_ONLY, ROUTES},
+};
 use std::collections::HashMap;
 use talaria_core::id::DeliveryId;
 use talaria_proto::v1::DeliveryState;
@@ -23,6 +26,10 @@ impl World {
             return summary;
         }
         assert_eq!(self.journal.count(DeliveryState::Waiting), 0);
+        assert!(self.journal.unpublished.is_empty(), "not told: {:?}", self.journal.unpublished);
+        let is_told = |delivery: &&Folded| delivery.delivery.route == format!("r{ROUTES}");
+        let told = self.journal.deliveries.values().filter(is_told).count();
+        let summary = format!("{summary}; {told} notices");
         let summary = format!("{summary}; jobs {}", self.account_of_jobs());
         let mut ran: HashMap<DeliveryId, u32> = HashMap::new();
         for ((tenant, route), hermes) in &self.hermes {

@@ -47,6 +47,9 @@ impl World {
         let random = self.rng.random();
         machine.interrupt(wall, random);
         machine.interrupt_jobs(wall);
+        for notice in machine.unpublished_notices() {
+            self.publish(relay, self.runs, notice);
+        }
         let clock_guard = ClockGuard::new(wall, since(self.now, self.begin));
         self.relays[relay] = Some(RelayRun {
             machine,
@@ -176,7 +179,7 @@ impl World {
             }
         }
         let (run, wall) = (relay.run, now.saturating_add(self.ahead).unwrap());
-        let (mut attempts, mut submits) = (Vec::new(), Vec::new());
+        let (mut attempts, mut submits, mut notices) = (Vec::new(), Vec::new(), Vec::new());
         for action in actions {
             match action {
                 Action::Attempt(mut attempt) => {
@@ -184,8 +187,12 @@ impl World {
                     attempts.push(attempt);
                 }
                 Action::Submit(submit) => submits.push(submit),
+                Action::Publish(notice) => notices.push(*notice),
                 Action::Reply(_) => {}
             }
+        }
+        for notice in notices {
+            self.publish(number, run, notice);
         }
         for submit in submits {
             self.begin_submit(number, run, &submit);

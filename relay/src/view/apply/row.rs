@@ -36,6 +36,7 @@ impl Row {
             attempts: task.attempts,
             counted_attempts: task.counted_attempts,
             next_attempt_at: task.due_at,
+            model: event.model.clone(),
             ..waiting.delivery.clone().unwrap_or_else(|| Delivery {
                 reason: "waits since before what is kept of the journal".to_owned(),
                 ..Folded::planned(id, &task.route, event, at).delivery
@@ -47,8 +48,9 @@ impl Row {
     }
 
     /// A finished delivery of a carried event. Its number of attempts is a lower bound of its step.
-    pub(super) fn done(lane: LaneKey, done: &Delivery) -> Self {
-        Self::new(lane, Folded { delivery: done.clone(), step: done.attempts })
+    pub(super) fn done(lane: LaneKey, done: &Delivery, event: &Event) -> Self {
+        let delivery = Delivery { model: event.model.clone(), ..done.clone() };
+        Self::new(lane, Folded { delivery, step: done.attempts })
     }
 
     /// From the event's receipt to its delivery, in microseconds; `None` for a replay, which tells nothing about the route.

@@ -233,7 +233,7 @@ pub(super) fn carried() -> (TestHistory, EventCarried) {
     let (id, tasks) = history.event("acme", &["a", "b", "c"]);
     let waits = history.attempt(&tasks[0], RETRY).unwrap();
     history.attempt(&tasks[2], Next::Delivered);
-    let shown = |route: &str| talaria_proto::v1::Delivery {
+    let shown = |route: &str| Delivery {
         id: DeliveryId::new(id, route).to_string(),
         tenant: "acme".into(),
         route: route.into(),

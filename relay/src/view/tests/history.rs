@@ -36,6 +36,8 @@ pub(super) struct TestHistory {
     pub(super) events: u64,
     /// Tenants of this name are in partition 1.
     pub(super) elsewhere: &'static str,
+    /// The model of the next events; none if it is empty.
+    pub(super) model: &'static str,
 }
 
 impl TestHistory {
@@ -77,6 +79,7 @@ impl TestHistory {
             r#type: "video.done".into(),
             job_id: job,
             received_at,
+            model: (!self.model.is_empty()).then(|| self.model.to_owned()),
             ..Event::default()
         };
         let routes: Vec<String> = routes.iter().map(|route| (*route).to_owned()).collect();
@@ -122,10 +125,15 @@ impl TestHistory {
             Next::RouteFault { .. } | Next::OtherSecret => AttemptOutcome::RouteFault,
             Next::Retry { .. } => AttemptOutcome::Failed,
         };
+        let status = match outcome {
+            AttemptOutcome::RateLimited => 429,
+            AttemptOutcome::Failed => 503,
+            _ => 200,
+        };
         let sent = Sent {
             started_at: now,
             took: Duration::from_millis(3),
-            exchange: Exchange::Answered(Answer { status: 200, ..Answer::default() }),
+            exchange: Exchange::Answered(Answer { status, ..Answer::default() }),
             timings: Timings::default(),
             secret: 0,
             remarks: Remarks::default(),

@@ -71,16 +71,8 @@ async fn forgotten_events_are_removed_and_operators_actions_stay_listed() {
     assert_eq!((rows(&view, "conflicts").await, rows(&view, "actions").await), (0, 1));
     // The same job's next event is found, and not the one that was forgotten.
     let found = view.read(|c| {
-        query::events(
-            c,
-            &query::EventFilter {
-                tenant: None,
-                selection: query::Selection::OfJob("job 2".into()),
-                period: ANY_TIME,
-            },
-            99,
-            9,
-        )
+        let filter = EventFilter { job_id: Some("job 2".into()), ..EventFilter::default() };
+        query::events(c, &filter, 99, Most::page(9))
     });
     assert_eq!(found.await.unwrap().0.len(), 1);
 }

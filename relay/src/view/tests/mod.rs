@@ -1,13 +1,18 @@
 mod buckets;
+mod filtering;
 mod folding;
 mod history;
 mod keeping;
 mod projecting;
 mod querying;
 
-use super::{query::DeliveryFilter, query::Period, *};
+use super::{
+    filter::{DeliveryFilter, EventFilter, Period},
+    query::{DeliveryPosition, Most},
+    *,
+};
 use history::{TestHistory, at};
-use talaria_proto::v1::{DeliveryState, EventConflict, QuarantinedCallback};
+use talaria_proto::v1::{Delivery, DeliveryState, EventConflict, QuarantinedCallback};
 use tempfile::TempDir;
 
 const ANY_TIME: Period = Period { since: None, until: None };
@@ -83,7 +88,18 @@ async fn remove_forgotten(view: &View, partition: Partition) {
 }
 
 fn filter() -> DeliveryFilter {
-    DeliveryFilter { tenant: None, route: None, job_id: None, states: vec![], period: ANY_TIME }
+    DeliveryFilter::default()
+}
+
+/// A page of deliveries, and whether there are more.
+fn deliveries(
+    connection: &Connection,
+    filter: &DeliveryFilter,
+    below: DeliveryPosition,
+    max: usize,
+) -> rusqlite::Result<(Vec<(DeliveryPosition, Delivery)>, bool)> {
+    let (found, end) = query::deliveries(connection, filter, below, Most::page(max), |_| Ok(()))?;
+    Ok((found, end.is_some()))
 }
 
 fn conflict(event_id: &str, body: u8, received: u64) -> EventConflict {
@@ -120,7 +136,7 @@ fn crowd() -> TestHistory {
 }
 
 async fn states(view: &View) -> Vec<DeliveryState> {
-    let found = view.read(|c| query::deliveries(c, &filter(), query::TOP, 100)).await.unwrap();
+    let found = view.read(|c| deliveries(c, &filter(), query::TOP, 100)).await.unwrap();
     found.0.into_iter().map(|(_, delivery)| delivery.state()).collect()
 }
 

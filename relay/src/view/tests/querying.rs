@@ -3,8 +3,8 @@
 use super::{folding::shut, *};
 use crate::decisions::classify::Next;
 use ids::{Beginning, Visible, ids};
-use query::{EventFilter, Selection, TOP};
-use replayable::{BOTTOM, ReplayFilter};
+use query::TOP;
+use replayable::BOTTOM;
 use talaria_core::{
     config::EventPattern,
     id::{DeliveryId, EventId},
@@ -23,7 +23,7 @@ async fn all_pages(view: &View, filter: DeliveryFilter, size: usize) -> Vec<Stri
     let (mut below, mut ids) = (TOP, Vec::new());
     loop {
         let asked = filter.clone();
-        let (page, more) = view.read(move |c| query::deliveries(c, &asked, below, size)).await.unwrap();
+        let (page, more) = view.read(move |c| deliveries(c, &asked, below, size)).await.unwrap();
         assert!(page.len() == size || !more);
         ids.extend(page.iter().map(|(_, delivery)| format!("{} {}", delivery.job_id, delivery.route)));
         match page.last() {
@@ -84,10 +84,11 @@ async fn lists_are_complete_newest_first_and_without_repeats_on_any_page_size() 
 async fn events_are_listed_by_tenant_job_and_time() {
     let (_kept, view) = view_of(&crowd()).await;
     let list = async |tenant: Option<&str>, job: Option<&str>, period: Period, below: i64, max: usize| {
-        let selection = job.map_or(Selection::All, |job| Selection::OfJob(job.to_owned()));
-        let filter = EventFilter { tenant: tenant.map(str::to_owned), selection, period };
-        let (events, more) = view.read(move |c| query::events(c, &filter, below, max)).await.unwrap();
-        (events.into_iter().map(|(seq, _)| seq).collect::<Vec<_>>(), more)
+        let (tenant, job_id) = (tenant.map(str::to_owned), job.map(str::to_owned));
+        let filter = EventFilter { tenant, job_id, period, ..EventFilter::default() };
+        let most = Most::page(max);
+        let (events, end) = view.read(move |c| query::events(c, &filter, below, most)).await.unwrap();
+        (events.into_iter().map(|(seq, _)| seq).collect::<Vec<_>>(), end.is_some())
     };
     assert_eq!(list(None, None, ANY_TIME, i64::MAX, 3).await, (vec![200, 199, 198], true));
     assert_eq!(list(None, None, ANY_TIME, 3, 3).await, (vec![2, 1], false));
@@ -178,9 +179,10 @@ async fn an_event_that_no_route_took_is_listed_until_an_operator_has_it_planned(
     history.event("other", &[]);
     let list = async |view: &View, tenant: Option<&str>, below: i64| {
         let tenant = tenant.map(str::to_owned);
-        let filter = EventFilter { tenant, selection: Selection::Unmatched, period: ANY_TIME };
-        let (events, more) = view.read(move |c| query::events(c, &filter, below, 1)).await.unwrap();
-        (events.into_iter().map(|(seq, _)| seq).collect::<Vec<_>>(), more)
+        let filter = EventFilter { tenant, unmatched: true, ..EventFilter::default() };
+        let most = Most::page(1);
+        let (events, end) = view.read(move |c| query::events(c, &filter, below, most)).await.unwrap();
+        (events.into_iter().map(|(seq, _)| seq).collect::<Vec<_>>(), end.is_some())
     };
     let (_kept, view) = view_of(&history).await;
     assert_eq!(list(&view, None, i64::MAX).await, (vec![202], true));
@@ -219,7 +221,7 @@ async fn an_event_is_found_by_the_time_of_its_receipt_whatever_came_before_it() 
     ] {
         let period = Period { since: since.map(at), until: until.map(at) };
         let filter = DeliveryFilter { period, ..filter() };
-        let (found, _) = view.read(move |c| query::deliveries(c, &filter, TOP, 9)).await.unwrap();
+        let (found, _) = view.read(move |c| deliveries(c, &filter, TOP, 9)).await.unwrap();
         assert_eq!(found.into_iter().map(|((seq, _), _)| seq).collect::<Vec<_>>(), expected);
     }
 }
@@ -287,7 +289,7 @@ async fn a_waiting_delivery_behind_a_block_has_it_as_its_reason() {
     history.record("other", at(5), 0, shut("other", "a", "401"));
     let (_kept, view) = view_of(&history).await;
     let explained = view.read(|c| {
-        let (found, _) = query::deliveries(c, &filter(), TOP, 9)?;
+        let (found, _) = deliveries(c, &filter(), TOP, 9)?;
         let mut deliveries: Vec<_> = found.into_iter().map(|(_, delivery)| delivery).collect();
         blocks::explain_waiting(c, &mut deliveries, &crate::test_config::config(""))?;
         Ok(deliveries)
@@ -365,15 +367,13 @@ async fn a_replay_selects_deliveries_oldest_first_and_once_on_any_page_size() {
     let (_kept, view) = view_of(&history).await;
     let here = partition(1);
     let meant =
-        |tenant: Option<&str>, route: Option<&str>, job: Option<&str>, kind: Option<&str>| ReplayFilter {
-            deliveries: DeliveryFilter {
-                tenant: tenant.map(Into::into),
-                route: route.map(Into::into),
-                job_id: job.map(Into::into),
-                states: vec![DeliveryState::Delivered],
-                period: ANY_TIME,
-            },
+        |tenant: Option<&str>, route: Option<&str>, job: Option<&str>, kind: Option<&str>| DeliveryFilter {
+            tenant: tenant.map(Into::into),
+            route: route.map(Into::into),
+            job_id: job.map(Into::into),
             event_type: kind.map(|kind| EventPattern::Exactly(kind.into())),
+            states: vec![DeliveryState::Delivered],
+            ..filter()
         };
     for (filter, last, expected) in [
         (meant(None, None, None, None), 200, 34 + 66 * 2),

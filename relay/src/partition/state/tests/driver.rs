@@ -19,8 +19,8 @@ use talaria_proto::{
     v1::{
         AttemptFinished, AttemptStarted, CarriedDelivery, Closed, ControlAction, Delivery, DeliveryMoved,
         DeliveryRef, DeliveryTask, Event, EventCarried, EventPlanned, EventRepeated, EventsForgotten, Job,
-        JobSource, JobState, JobsForgotten, Pause, PauseChanged, QuarantinedCallback, Record, ReplayJob,
-        ReplayJobState, record::What,
+        JobSource, JobState, JobsForgotten, NoticesTold, Pause, PauseChanged, QuarantinedCallback, Record,
+        ReplayJob, ReplayJobState, record::What,
     },
 };
 
@@ -275,6 +275,7 @@ impl Driver {
                 let job = ReplayJob { id, state: state.into(), replayed, ..ReplayJob::default() };
                 self.put(0, What::ReplayJob(job));
             }
+            2 if self.chance(2) => self.notice(tenant),
             2 => self.put(0, What::Acted(ControlAction::default())),
             3 => {
                 if let Some(task) = self.some_waiting(false) {
@@ -313,6 +314,21 @@ impl Driver {
             _ => Job { ended_at: Some(to_proto(self.now)), source: JobSource::Poll.into(), ..job },
         };
         self.put(0, What::Job(job));
+    }
+
+    /// A notice that is published, or left out. It comes back as any event of its id does.
+    fn notice(&mut self, tenant: &str) {
+        let event = event(tenant, self.rng.random_range(0..40), self.now);
+        let is_new = event.id.parse().is_ok_and(|id| self.state.known(id).is_none());
+        let told = NoticesTold {
+            tenant: tenant.into(),
+            r#type: event.r#type.clone(),
+            since: Some(to_proto(self.now)),
+            told: self.rng.random_range(0..9),
+            left_out: self.rng.random_range(0..2),
+            event: Some(event).filter(|_| is_new),
+        };
+        self.put(0, What::NoticesTold(told));
     }
 
     /// Sends a delivery again that has ended, if there is one.

@@ -1,9 +1,11 @@
 use super::*;
-use crate::view::query::Period;
 use talaria_core::id::EventId;
 use talaria_proto::{
     time::to_proto,
-    v1::{AttemptFinished, AttemptStarted, DeliveryMoved, DeliveryState, EventCarried, EventPlanned},
+    v1::{
+        AttemptFinished, AttemptOutcome, AttemptStarted, DeliveryMoved, DeliveryState, EventCarried,
+        EventPlanned,
+    },
 };
 
 fn record(what: What) -> Record {
@@ -17,6 +19,7 @@ fn event() -> Event {
         tenant: "acme".into(),
         r#type: "video.done".into(),
         job_id: "job".into(),
+        model: Some("veo".into()),
         received_at: Some(prost_types::Timestamp { seconds: 9, nanos: 0 }),
         ..Event::default()
     }
@@ -33,20 +36,24 @@ fn status(state: DeliveryState) -> DeliveryStatus {
 
 #[test]
 fn an_event_that_no_route_takes_matches_unless_routes_or_states_are_named() {
-    let all = DeliveryFilter {
-        tenant: None,
-        route: None,
-        job_id: None,
-        states: Vec::new(),
-        period: Period { since: None, until: None },
-    };
+    let all = DeliveryFilter::default();
     assert!(all.includes_unmatched(&event()));
     let of = |tenant: &str| DeliveryFilter { tenant: Some(tenant.into()), ..all.clone() };
     assert!(of("acme").includes_unmatched(&event()) && !of("globex").includes_unmatched(&event()));
     assert!(!DeliveryFilter { job_id: Some("other".into()), ..all.clone() }.includes_unmatched(&event()));
     assert!(!DeliveryFilter { route: Some("a".into()), ..all.clone() }.includes_unmatched(&event()));
     let states = vec![DeliveryState::Parked];
-    assert!(!DeliveryFilter { states, ..all }.includes_unmatched(&event()));
+    assert!(!DeliveryFilter { states, ..all.clone() }.includes_unmatched(&event()));
+    let outcomes = vec![AttemptOutcome::Failed];
+    assert!(!DeliveryFilter { outcomes, ..all.clone() }.includes_unmatched(&event()), "it has no attempt");
+    let reason = Some("shut".to_owned());
+    assert!(!DeliveryFilter { reason, ..all.clone() }.includes_unmatched(&event()));
+    let of_type = |pattern: &str| DeliveryFilter { event_type: pattern.parse().ok(), ..all.clone() };
+    assert!(
+        of_type("video.*").includes_unmatched(&event()) && !of_type("image.*").includes_unmatched(&event())
+    );
+    let of_model = |model: &str| DeliveryFilter { model: Some(model.into()), ..all.clone() };
+    assert!(of_model("veo").includes_unmatched(&event()) && !of_model("sora").includes_unmatched(&event()));
 }
 
 #[test]
@@ -106,17 +113,48 @@ fn a_filter_is_applied_as_far_as_it_can_be() {
         route: Some("a".into()),
         job_id: Some("other".into()),
         states: vec![DeliveryState::Parked],
-        period: Period { since: None, until: None },
+        ..DeliveryFilter::default()
     };
-    assert!(might_match(&filter, &shown[0].delivery), "the job is not known yet");
-    assert!(!filter.matches(&shown[0].delivery));
+    assert!(filter.might_match(&shown[0].delivery), "the job is not known yet");
+    assert!(!filter.matches(&shown[0].delivery, None));
     for wrong in [
         DeliveryFilter { tenant: Some("globex".into()), ..filter.clone() },
         DeliveryFilter { route: Some("b".into()), ..filter.clone() },
         DeliveryFilter { states: vec![DeliveryState::Waiting], ..filter.clone() },
     ] {
-        assert!(!might_match(&wrong, &shown[0].delivery));
+        assert!(!wrong.might_match(&shown[0].delivery));
     }
+}
+
+#[test]
+fn a_change_matches_by_its_own_attempt() {
+    let finished = AttemptFinished {
+        delivery: Some(named("a")),
+        attempt: Some(Attempt {
+            outcome: AttemptOutcome::Failed.into(),
+            http_status: Some(503),
+            ..Attempt::default()
+        }),
+        status: Some(status(DeliveryState::Waiting)),
+        task: None,
+    };
+    let moved = DeliveryMoved {
+        delivery: Some(named("a")),
+        status: Some(status(DeliveryState::Cancelled)),
+        ..DeliveryMoved::default()
+    };
+    let finished = changes(&record(What::AttemptFinished(finished)));
+    let moved = changes(&record(What::DeliveryMoved(moved)));
+    let matches = |filter: DeliveryFilter| {
+        [&finished[0], &moved[0]].map(|change| filter.matches(&change.delivery, change.attempt.as_ref()))
+    };
+    let answered = |range| DeliveryFilter { http_statuses: vec![range], ..DeliveryFilter::default() };
+    assert_eq!(matches(answered(500..=599)), [true, false]);
+    assert_eq!(matches(answered(404..=404)), [false, false]);
+    let outcomes = vec![AttemptOutcome::Failed];
+    assert_eq!(matches(DeliveryFilter { outcomes, ..DeliveryFilter::default() }), [true, false]);
+    let reason = Some("so".to_owned());
+    assert_eq!(matches(DeliveryFilter { reason, ..DeliveryFilter::default() }), [true, true]);
 }
 
 #[test]
