@@ -34,6 +34,9 @@ export KUSTOMIZE
 JSON := target/json
 JSON_PIP := schemathesis==4.32.5 openapi-spec-validator==0.9.0
 
+# What the console's pages are checked with for accessibility; chromium and chromedriver are Debian's.
+BROWSER := target/browser
+
 # What reads alert rules as Prometheus does: the one on the path, or Debian's.
 PROMTOOL_DEB := target/promtool/promtool
 PROMTOOL ?= $(or $(shell command -v promtool),$(PROMTOOL_DEB))
@@ -55,8 +58,8 @@ FUZZ_TARGETS := $(basename $(notdir $(wildcard fuzz/fuzz_targets/*.rs)))
 # How many weeks `make simulate` lives through; one takes some two seconds of four cores.
 SEEDS := 1000
 
-.PHONY: help build test test-json test-kubernetes test-nats test-stack stack-images chaos simulate fuzz lint manifests test-alerts \
-	fmt hermes nats nats-image demo bench bench-nats bench-engine clean
+.PHONY: help build test test-json test-browser screenshots test-kubernetes test-nats test-stack stack-images chaos simulate \
+	fuzz lint manifests test-alerts fmt hermes nats nats-image demo bench bench-nats bench-engine clean
 
 help: ## Say what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -72,6 +75,13 @@ test: hermes nats ## Run every test there is
 
 test-json: $(JSON)/.installed ## Try JSON over HTTP with Connect's client and a fuzzer
 	$(E2E) -- --ignored --nocapture json::
+
+test-browser: nats $(BROWSER)/.installed ## Try the console's pages in a real browser; needs chromium and chromedriver
+	$(E2E) -- --ignored --nocapture console::
+
+screenshots: $(BROWSER)/.installed ## Write an image of each page, light, dark and narrow, to target/screenshots
+	rm -rf target/screenshots
+	TALARIA_SCREENSHOTS=$(CURDIR)/target/screenshots $(E2E) -- --ignored --nocapture console::looks
 
 # In a network of its own, where no port is taken and nothing is to be reached. TALARIA_IMAGE names an image of Docker's that
 # is to be run, such as `make stack-images` builds; without it one is made of the debug build.
@@ -181,6 +191,14 @@ $(JSON)/.installed: Makefile tests/connect/package-lock.json
 	$(JSON)/venv/bin/pip install --quiet --disable-pip-version-check $(JSON_PIP)
 	cp tests/connect/package.json tests/connect/package-lock.json $(JSON)
 	cd $(JSON) && npm ci --silent --no-audit --no-fund --ignore-scripts
+	touch $@
+
+$(BROWSER)/.installed: Makefile tests/browser/package-lock.json
+	@command -v chromedriver >/dev/null || { echo "chromedriver is missing; in Debian: apt-get install chromium chromium-driver"; exit 1; }
+	rm -rf $(BROWSER)
+	mkdir -p $(BROWSER)
+	cp tests/browser/package.json tests/browser/package-lock.json $(BROWSER)
+	cd $(BROWSER) && npm ci --silent --no-audit --no-fund --ignore-scripts
 	touch $@
 
 bench: nats ## Measure, and write the figures into docs/performance.md (some fifteen minutes)

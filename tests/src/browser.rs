@@ -3,7 +3,7 @@
 //! The few commands that tests need are sent here. Of the crates for it, thirtyfour turns on `preserve_order` of serde_json, with
 //! which the debug binary would order its JSON differently from the release binary, and fantoccini needs a crate under the MPL.
 
-use crate::{at_the_end_of_this_process, binary::workspace, until};
+use crate::{at_the_end_of_this_process, binary::workspace, poll, until};
 use serde_json::{Value, json};
 use std::{
     fs,
@@ -12,6 +12,7 @@ use std::{
     path::Path,
     process::{Command, Stdio},
     sync::{LazyLock, OnceLock},
+    time::Duration,
 };
 use tempfile::TempDir;
 use tokio::sync::{Semaphore, SemaphorePermit};
@@ -21,6 +22,9 @@ pub const ZONE: &str = "Asia/Kathmandu";
 
 /// How many browsers run at once. More only wait for the processors.
 static TURNS: Semaphore = Semaphore::const_new(3);
+
+/// How long a page may take to show a text.
+const SOON: Duration = Duration::from_secs(20);
 
 /// The name of an element's id in WebDriver.
 const ELEMENT: &str = "element-6066-11e4-a52e-4f735466cecf";
@@ -166,11 +170,14 @@ impl Browser {
         text.as_str().unwrap().to_owned()
     }
 
-    /// Asserts that the first element shows each of these texts.
+    /// Asserts that the first element shows each of these texts, soon.
     pub async fn shows(&self, selector: &str, texts: &[&str]) {
-        let shown = self.text(selector).await;
         for text in texts {
-            assert!(shown.contains(text), "{} has no {text:?} in {selector}: {shown}", self.path().await);
+            let shown = async || self.text(selector).await.contains(text).then_some(());
+            if poll(SOON, shown).await.is_none() {
+                let (path, shown) = (self.path().await, self.text(selector).await);
+                panic!("{path} has no {text:?} in {selector}: {shown}");
+            }
         }
     }
 
@@ -188,33 +195,49 @@ impl Browser {
         self.run("return document.querySelectorAll(arguments[0]).length", &[selector]).await.as_u64().unwrap()
     }
 
-    async fn find(&self, using: &str, value: &str) -> String {
-        let found = self.command("POST", "/element", Some(json!({"using": using, "value": value}))).await;
-        found[ELEMENT].as_str().unwrap().to_owned()
+    /// The answer to a command for the first element. Elements are found again that news have replaced meanwhile.
+    async fn to_element(&self, using: &str, value: &str, command: &str, body: Value) -> Value {
+        let found = json!({"using": using, "value": value});
+        until(&format!("{value} to take {command}"), async || {
+            let element = self.command("POST", "/element", Some(found.clone())).await;
+            let url = format!("{}/element/{}/{command}", self.session, element[ELEMENT].as_str().unwrap());
+            let value = ask(&self.http, "POST", &url, Some(&body)).await;
+            (value["error"] != "stale element reference").then(|| expect(&url, value))
+        })
+        .await
+    }
+
+    /// Clicks, and waits for the next page.
+    async fn leave(&self, using: &str, value: &str) {
+        self.run("window.isLeft = true", &[]).await;
+        self.to_element(using, value, "click", json!({})).await;
+        let arrived = "return window.isLeft === undefined && document.readyState === 'complete'";
+        self.until(&format!("the page behind {value}"), arrived, &[]).await;
     }
 
     /// Clicks on the first element, as with a mouse.
     pub async fn click(&self, selector: &str) {
-        let element = self.find("css selector", selector).await;
-        self.command("POST", &format!("/element/{element}/click"), Some(json!({}))).await;
+        self.to_element("css selector", selector, "click", json!({})).await;
     }
 
-    /// Clicks on the first button with this name.
+    /// Clicks on the first element, which leads to another page.
+    pub async fn go(&self, selector: &str) {
+        self.leave("css selector", selector).await;
+    }
+
+    /// Clicks on the first button with this name, which sends a form.
     pub async fn press(&self, name: &str) {
-        let element = self.find("xpath", &format!("//main//button[normalize-space()='{name}']")).await;
-        self.command("POST", &format!("/element/{element}/click"), Some(json!({}))).await;
+        self.leave("xpath", &format!("//main//button[normalize-space()='{name}']")).await;
     }
 
     /// Follows the first link with this text.
     pub async fn follow(&self, text: &str) {
-        let element = self.find("link text", text).await;
-        self.command("POST", &format!("/element/{element}/click"), Some(json!({}))).await;
+        self.leave("link text", text).await;
     }
 
     /// Types into an element.
     pub async fn fill(&self, selector: &str, text: &str) {
-        let element = self.find("css selector", selector).await;
-        self.command("POST", &format!("/element/{element}/value"), Some(json!({"text": text}))).await;
+        self.to_element("css selector", selector, "value", json!({"text": text})).await;
     }
 
     /// Presses keys, one after another, wherever the focus is. The others than characters have WebDriver's numbers.
@@ -285,15 +308,22 @@ impl Browser {
 }
 
 async fn send(http: &reqwest::Client, verb: &str, url: &str, body: Option<&Value>) -> Value {
+    expect(url, ask(http, verb, url, body).await)
+}
+
+fn expect(url: &str, value: Value) -> Value {
+    assert!(value.get("error").is_none(), "{url}: {}: {}", value["error"], value["message"]);
+    value
+}
+
+async fn ask(http: &reqwest::Client, verb: &str, url: &str, body: Option<&Value>) -> Value {
     let mut request = http.request(verb.parse().unwrap(), url);
     if let Some(body) = body {
         request = request.header("content-type", "application/json").body(body.to_string());
     }
     let answer = request.send().await.unwrap().bytes().await.unwrap();
     let mut answer: Value = serde_json::from_slice(&answer).unwrap();
-    let value = answer["value"].take();
-    assert!(value.get("error").is_none(), "{verb} {url}: {}: {}", value["error"], value["message"]);
-    value
+    answer["value"].take()
 }
 
 /// The address of the chromedriver of this process.

@@ -223,7 +223,7 @@ pub(super) fn select<'a>(
             label for={ "filter-" (name) } { (label) }
             select id={ "filter-" (name) } name=(name) {
                 option value="" { "all" }
-                @for option in options { option selected[option == chosen] { (option) } }
+                @for option in options { option value=(option) selected[option == chosen] { (parts::text(option)) } }
             }
         }
     }

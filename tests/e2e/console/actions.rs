@@ -202,7 +202,7 @@ async fn a_token_logs_in_and_the_session_ends_with_the_log_out() {
     browser.press("Log in").await;
     assert_eq!(browser.path().await, "/deliveries?state=parked");
     browser.shows(".top", &["ops", "Log out"]).await;
-    browser.click("form[action='/logout'] button").await;
+    browser.go("form[action='/logout'] button").await;
     assert_eq!(browser.path().await, "/login");
     browser.open("/").await;
     assert!(browser.path().await.starts_with("/login"));

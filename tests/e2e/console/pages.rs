@@ -69,7 +69,7 @@ async fn deliveries_are_filtered_and_paged() {
     browser.shows("#deliveries", &["There is no such delivery."]).await;
     browser.follow("Clear").await;
     assert_eq!(browser.path().await, "/deliveries");
-    browser.click(&format!("a[href='/deliveries/{}']", parked.delivery)).await;
+    browser.go(&format!("a[href='/deliveries/{}']", parked.delivery)).await;
     browser.shows("h1", &[&parked.delivery]).await;
     browser.open("/deliveries?since=yesterday").await;
     browser.shows("main", &["such as 2h; it is yesterday"]).await;
@@ -119,7 +119,7 @@ async fn jobs_show_their_state_their_cost_and_what_happened() {
     browser.shows("main", &["Costs", "By day in UTC"]).await;
     browser.open("/jobs?state=running").await;
     assert_eq!(browser.count("#jobs tbody tr").await, 1);
-    browser.click("#jobs a[data-row]").await;
+    browser.go("#jobs a[data-row]").await;
     assert_eq!(browser.path().await, format!("/jobs/{}", shown.running));
     browser.shows("#job", &["RUNNING", "The intent to submit it was recorded.", "OpenRouter took it."]).await;
     browser.shows("#job", &["Stop waiting for it", "Gives it up", "first"]).await;
