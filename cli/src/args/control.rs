@@ -124,7 +124,7 @@ pub struct Cancel {
 #[command(after_help = "\
 Examples:
   talaria replay dlv_…                            in any state, also waiting
-  talaria replay evt_… --route video              to a route that did not take it, or is newer
+  talaria replay evt_… --route video              to a route that did not take it, or is new
   talaria replay --tenant acme --route video --dry-run
   talaria replay --tenant acme --route video      parked deliveries
   talaria replay --state parked --state ambiguous --since 24h --rate 60/min
