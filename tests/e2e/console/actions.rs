@@ -30,7 +30,7 @@ async fn a_route_is_paused_until_resumed_and_for_a_time() {
     notes(&browser, "acme/video is paused.").await;
     browser.shows("main", &["PAUSED", "Paused by console", "Hermes moves"]).await;
     browser.press("Resume").await;
-    notes(&browser, "acme/video goes on.").await;
+    notes(&browser, "acme/video is not paused any more.").await;
     browser.fill("input[name=for]", "2h").await;
     browser.press("Pause").await;
     notes(&browser, "acme/video is paused until ").await;
@@ -48,7 +48,7 @@ async fn a_route_is_paused_until_resumed_and_for_a_time() {
     notes(&browser, "acme is paused.").await;
     browser.shows("main", &["The whole tenant acme is paused."]).await;
     browser.press("Resume").await;
-    notes(&browser, "acme goes on.").await;
+    notes(&browser, "acme is not paused any more.").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -13,20 +13,20 @@ async fn a_new_delivery_appears_and_the_rest_of_the_page_stays() {
     browser.open("/deliveries").await;
     browser.run("window.stays = true", &[]).await;
     browser.click(&format!("input[value='{}']", first.delivery)).await;
-    browser.fill("#filter-job", "half a wo").await;
+    browser.fill("#filter-since", "half a wo").await;
     world.delivered("second").await;
     browser.until_shows("#deliveries", "second").await;
-    browser.fill("#filter-job", "rd").await;
+    browser.fill("#filter-since", "rd").await;
     world.delivered("third").await;
     browser.until_shows("#deliveries", "third").await;
     let state = browser
         .run(
-            "return [window.stays, document.getElementById('filter-job').value, document.activeElement.id,
+            "return [window.stays, document.getElementById('filter-since').value, document.activeElement.id,
                      [...document.querySelectorAll('input[name=delivery]:checked')].map((box) => box.value)]",
             &[],
         )
         .await;
-    assert_eq!(state, serde_json::json!([true, "half a word", "filter-job", [first.delivery]]));
+    assert_eq!(state, serde_json::json!([true, "half a word", "filter-since", [first.delivery]]));
 }
 
 #[tokio::test(flavor = "multi_thread")]

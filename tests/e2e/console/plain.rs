@@ -34,7 +34,7 @@ async fn every_page_is_complete_and_every_form_works_without_scripts() {
     browser.press("Pause").await;
     browser.shows("main", &["acme/video is paused.", "PAUSED"]).await;
     browser.press("Resume").await;
-    browser.shows("main", &["acme/video goes on.", "ADMITTING"]).await;
+    browser.shows("main", &["acme/video is not paused any more.", "ADMITTING"]).await;
     browser.click("#preview summary").await;
     browser.press("Preview").await;
     browser.shows(".prompt", &["Video "]).await;
