@@ -31,7 +31,6 @@ async fn the_inbox_shows_events_and_what_became_none() {
     browser
         .shows("#inbox", &["video.generation.completed", "job-delivered", "job-of-beta", "google/veo-3.1"])
         .await;
-    browser.click("#more summary").await;
     browser.fill("#filter-job", "job-of-beta").await;
     browser.press("Filter").await;
     assert_eq!(browser.count("#inbox tbody tr").await, 1);
