@@ -164,6 +164,7 @@ async fn replay_all(visitor: &Visitor, fields: &Fields, reason: String) -> Resul
     let no_state = filter.states.is_empty();
     // Once the form is used, another click begins nothing.
     if let Some(once) = fields.get("confirmed")
+        && visitor.controls()
         && visitor.once.take(once).is_none()
     {
         return Err(Fault::invalid("this was confirmed already, or too long ago"));

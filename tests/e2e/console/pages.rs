@@ -83,7 +83,7 @@ async fn a_delivery_shows_its_attempts_with_their_waterfall() {
     let browser = world.browser().await;
     browser.open(&format!("/deliveries/{}", parked.delivery)).await;
     browser
-        .shows("#delivery", &["PARKED", "acme/broken", "job-parked", "Attempt 1", "FAILED", "HTTP 500"])
+        .shows("#delivery", &["PARKED", "acme/broken", "job-parked", "Attempt 1", "FAILED", "500: "])
         .await;
     browser.shows(".waterfall", &["Connect", "First byte", "Rest"]).await;
     assert!(browser.count(".waterfall rect").await >= 3);
@@ -105,8 +105,8 @@ async fn an_event_shows_its_payload_as_a_tree_and_its_conflicts() {
     browser.shows("main", &["Conflict 1", "another body", "9.99"]).await;
     browser.click(".tree summary").await;
     assert!(!browser.text(".tree").await.contains("gen-xyz789"), "a closed tree");
-    browser.click("#raw summary").await;
-    browser.shows("#raw pre", &["\"generation_id\":\"gen-xyz789\""]).await;
+    browser.click("#raw-payload summary").await;
+    browser.shows("#raw-payload pre", &["\"generation_id\":\"gen-xyz789\""]).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -164,7 +164,7 @@ async fn replays_and_actions_show_who_did_what_and_why() {
     browser.shows("#replays", &["acme", "broken", "Hermes is mended", "ana", "1 of 1"]).await;
     browser.open("/actions").await;
     browser
-        .shows("#actions", &["paused by ana: Hermes moves", "began to replay by ana: Hermes is mended"])
+        .shows("#actions", &["paused by ana: Hermes moves", "a replay was begun by ana: Hermes is mended"])
         .await;
     browser.shows("#actions", &["beta/other", "submitted by test"]).await;
 }
