@@ -25,6 +25,9 @@ pub(super) const PATH: &str = "/live";
 /// From one look to the next, at least.
 const INTERVAL: Duration = Duration::from_secs(2);
 
+/// And at most, however slow a page is.
+const LONGEST_INTERVAL: Duration = Duration::from_secs(10);
+
 /// The share of the time that one page may take: a page that is slow to make is made more rarely.
 const SHARE: u32 = 20;
 
@@ -121,7 +124,7 @@ impl Live {
         let _turn = end.run_until_cancelled(making.acquire()).await?.ok()?;
         let began = Instant::now();
         let made = self.made().await;
-        self.wait = INTERVAL.max(began.elapsed().saturating_mul(SHARE));
+        self.wait = began.elapsed().saturating_mul(SHARE).clamp(INTERVAL, LONGEST_INTERVAL);
         match made {
             Ok(Shown::Page(page)) => {
                 let mut hasher = DefaultHasher::new();

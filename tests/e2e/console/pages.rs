@@ -88,7 +88,7 @@ async fn a_delivery_shows_its_attempts_with_their_waterfall() {
     browser.shows(".waterfall", &["Connect", "First byte", "Rest"]).await;
     assert!(browser.count(".waterfall rect").await >= 3);
     browser.open(&format!("/deliveries/{}", waiting.delivery)).await;
-    browser.shows("#delivery", &["WAITING", "ROUTE FAULT", "HTTP 401", "Next:", "The route is held:"]).await;
+    browser.shows("#delivery", &["WAITING", "ROUTE FAULT", "401: ", "Next:", "The route is held:"]).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
