@@ -5,7 +5,7 @@
 
 use super::{
     exchange::{Answer, Exchange},
-    mask::{HIDDEN, masked, secrets},
+    mask::{HIDDEN, Mask},
     prepare::names,
 };
 use bytes::Bytes;
@@ -89,10 +89,8 @@ impl Observed {
     /// The part of it that is kept.
     pub(crate) fn evidence(&self) -> AttemptEvidence {
         let Self { route, exchange, .. } = self;
-        let mut secrets: Vec<&str> = secrets(route).collect();
-        // A secret may begin with another one.
-        secrets.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
-        let text = |bytes: &[u8]| masked(String::from_utf8_lossy(bytes).into_owned(), &secrets);
+        let mask = Mask::of(route);
+        let text = |bytes: &[u8]| mask.text(String::from_utf8_lossy(bytes).into_owned());
         // Secrets go first: shortening could leave half of one.
         let cut = |bytes: &[u8], longest| shortened(text(bytes), longest);
         let (answer, failure) = match exchange {

@@ -1,6 +1,7 @@
 //! Masks secrets and the tokens of media links in texts that are stored or shown.
 
 use secrecy::ExposeSecret;
+use std::cmp::Reverse;
 use talaria_core::{config::Route, media};
 
 /// Replaces a secret.
@@ -19,19 +20,39 @@ pub(crate) fn secrets(route: &Route) -> impl Iterator<Item = &str> {
     secrets.chain(headers).filter(|secret| secret.len() >= SHORTEST_SECRET)
 }
 
-/// A text without these secrets, as they are and as JSON writes them, and without the tokens of media links.
-pub(crate) fn masked(text: String, secrets: &[&str]) -> String {
-    let mut masked = text;
-    for secret in secrets {
-        let in_json = serde_json::Value::from(*secret).to_string();
-        let in_json = in_json.get(1..in_json.len() - 1).filter(|form| form != secret);
-        for form in [*secret].into_iter().chain(in_json) {
-            if masked.contains(form) {
-                masked = masked.replace(form, HIDDEN);
+/// Masks the texts of one route.
+pub(crate) struct Mask(Vec<String>);
+
+impl Mask {
+    /// Of a route's secrets.
+    pub(crate) fn of(route: &Route) -> Self {
+        Self::new(secrets(route))
+    }
+
+    /// Of these secrets, as they are and as JSON writes them.
+    fn new<'a>(secrets: impl Iterator<Item = &'a str>) -> Self {
+        let forms = |secret: &str| {
+            let quoted = serde_json::Value::from(secret).to_string();
+            let in_json = quoted.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).unwrap_or(secret);
+            [secret.to_owned(), in_json.to_owned()]
+        };
+        let mut forms: Vec<String> = secrets.flat_map(forms).collect();
+        // The longest first, because a secret may begin with another one.
+        forms.sort_by_key(|form| (Reverse(form.len()), form.clone()));
+        forms.dedup();
+        Self(forms)
+    }
+
+    /// The text without the secrets and without the tokens of media links.
+    pub(crate) fn text(&self, text: String) -> String {
+        let mut masked = text;
+        for form in self.0.iter().filter(|form| !form.is_empty()) {
+            if masked.contains(form.as_str()) {
+                masked = masked.replace(form.as_str(), HIDDEN);
             }
         }
+        without_tokens(masked)
     }
-    without_tokens(masked)
 }
 
 /// Replaces the tokens of media links, also where other text was put behind one.
@@ -73,11 +94,12 @@ mod tests {
 
     #[test]
     fn secrets_are_masked_as_they_are_and_as_json_writes_them() {
-        let secrets = ["hunter2 \"quoted\"", "plain secret"];
-        let json = serde_json::json!({"a": secrets[0], "b": secrets[1]}).to_string();
-        assert_eq!(masked(json, &secrets), r#"{"a":"(secret)","b":"(secret)"}"#);
-        assert_eq!(masked(format!("<{}>é", secrets[0]), &secrets), "<(secret)>é");
-        assert_eq!(masked("nothing".into(), &secrets), "nothing");
+        let secrets = ["\"hunter2\" quoted", "plain secret", "plain secret and more"];
+        let mask = Mask::new(secrets.into_iter());
+        let json = serde_json::json!({"a": secrets[0], "b": secrets[1], "c": secrets[2]}).to_string();
+        assert_eq!(mask.text(json), r#"{"a":"(secret)","b":"(secret)","c":"(secret)"}"#);
+        assert_eq!(mask.text(format!("<{}>é", secrets[0])), "<(secret)>é");
+        assert_eq!(mask.text("nothing".into()), "nothing");
     }
 
     #[test]
@@ -91,10 +113,10 @@ mod tests {
             (format!("https://h/media/{token}-and-more"), "https://h/media/(secret)"),
             (format!("the token {token} alone, twice: {token}"), "the token (secret) alone, twice: (secret)"),
         ] {
-            assert_eq!(masked(text, &[]), expected);
+            assert_eq!(Mask::new([].into_iter()).text(text), expected);
         }
         for text in ["", "https://h/media/short", "dlv_25m74olgq62hdlv25m74olgq62hdlv25m74olgq62h.1", "é"] {
-            assert_eq!(masked(text.into(), &[]), text);
+            assert_eq!(Mask::new([].into_iter()).text(text.into()), text);
         }
     }
 }
