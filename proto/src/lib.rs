@@ -15,6 +15,7 @@
 
 mod attempt_outcome;
 mod delivery_state;
+mod job_state;
 pub mod time;
 
 /// Version 1 of the contracts.

@@ -7,7 +7,6 @@ use super::{
     path::path,
     status::{http_url, moment},
 };
-use crate::print::job::STATES;
 use clap::{
     Args,
     builder::{PossibleValuesParser, TypedValueParser},
@@ -165,8 +164,8 @@ pub struct Costs {
 
 /// A state by its name.
 fn state() -> impl TypedValueParser<Value = JobState> {
-    let named = |text: String| STATES.into_iter().find(|(_, name)| *name == text).map(|(state, _)| state);
-    PossibleValuesParser::new(STATES.map(|(_, name)| name))
+    let named = |text: String| JobState::ALL.into_iter().find(|state| state.name() == text);
+    PossibleValuesParser::new(JobState::ALL.map(JobState::name))
         .try_map(move |text| named(text).ok_or("expected a state"))
 }
 

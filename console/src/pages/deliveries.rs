@@ -23,30 +23,7 @@ pub(super) const FILTERS: &[&str] =
 /// Those of them that are used rarely.
 const MORE: [&str; 6] = ["type", "model", "job", "outcome", "http", "why"];
 
-/// As the names of [`AttemptOutcome`] end.
-const OUTCOMES: [&str; 10] = [
-    "accepted",
-    "delivered",
-    "duplicate",
-    "ignored",
-    "rate_limited",
-    "route_fault",
-    "failed",
-    "answer_lost",
-    "interrupted",
-    "not_understood",
-];
-
 const PAGE_SIZE: u32 = 50;
-
-const STATES: [(DeliveryState, &str); 6] = [
-    (DeliveryState::Waiting, "waiting"),
-    (DeliveryState::Delivered, "delivered"),
-    (DeliveryState::Ignored, "ignored"),
-    (DeliveryState::Parked, "parked"),
-    (DeliveryState::Cancelled, "cancelled"),
-    (DeliveryState::Ambiguous, "ambiguous"),
-];
 
 pub(super) async fn page(visitor: &Visitor, fields: &Fields) -> Result<Page, Fault> {
     let request = ListDeliveriesRequest {
@@ -122,17 +99,15 @@ pub(super) fn replay_filter(fields: &Fields) -> Result<ReplayFilter, Fault> {
 
 fn states(fields: &Fields) -> Result<Vec<i32>, Fault> {
     let state = |name: &str| {
-        let known = STATES.iter().find(|(_, known)| known.eq_ignore_ascii_case(name));
-        known
-            .map(|(state, _)| i32::from(*state))
-            .ok_or_else(|| Fault::invalid(format!("there is no state {name}")))
+        let known = DeliveryState::ALL.into_iter().find(|state| state.name().eq_ignore_ascii_case(name));
+        known.map(i32::from).ok_or_else(|| Fault::invalid(format!("there is no state {name}")))
     };
     fields.all("state").map(state).collect()
 }
 
 fn outcomes(fields: &Fields) -> Result<Vec<i32>, Fault> {
     let outcome = |name: &str| {
-        let known = AttemptOutcome::from_str_name(&format!("ATTEMPT_OUTCOME_{}", name.to_ascii_uppercase()));
+        let known = AttemptOutcome::ALL.into_iter().find(|outcome| outcome.name().eq_ignore_ascii_case(name));
         known.map(i32::from).ok_or_else(|| Fault::invalid(format!("there is no outcome {name}")))
     };
     fields.all("outcome").map(outcome).collect()
@@ -167,7 +142,7 @@ fn filter_form(visitor: &Visitor, fields: &Fields) -> Markup {
         .filter(|(tenant, _)| visitor.sees(&tenant.name))
         .map(|(_, route)| route.name.as_str())
         .collect();
-    let states: Vec<&str> = STATES.map(|(_, name)| name).to_vec();
+    let states = DeliveryState::ALL.map(DeliveryState::name);
     let chosen: Vec<&str> = fields.all("state").collect();
     html! {
         form.filter method="get" action="/deliveries" role="search" aria-label="Filter" {
@@ -187,7 +162,7 @@ fn filter_form(visitor: &Visitor, fields: &Fields) -> Markup {
                     (input("type", "Type", "video.generation.*", fields))
                     (input("model", "Model", "google/veo-3.1", fields))
                     (input("job", "Job", "OpenRouter's id", fields))
-                    (select("outcome", "Last attempt", OUTCOMES, fields))
+                    (select("outcome", "Last attempt", AttemptOutcome::ALL.map(AttemptOutcome::name), fields))
                     (input("http", "HTTP status", "503, or 5xx", fields))
                     (input("why", "Text in why", "no room", fields))
                 }

@@ -20,25 +20,10 @@ const DAYS: usize = 14;
 
 const FILTERS: &[&str] = &["tenant", "state"];
 
-const STATES: [(JobState, &str); 10] = [
-    (JobState::Submitting, "submitting"),
-    (JobState::Running, "running"),
-    (JobState::Unknown, "unknown"),
-    (JobState::Completed, "completed"),
-    (JobState::Failed, "failed"),
-    (JobState::Cancelled, "cancelled"),
-    (JobState::Expired, "expired"),
-    (JobState::Refused, "refused"),
-    (JobState::Abandoned, "abandoned"),
-    (JobState::Stopped, "stopped"),
-];
-
 pub(super) async fn page(visitor: &Visitor, fields: &Fields) -> Result<Page, Fault> {
     let state = |name: &str| {
-        let known = STATES.iter().find(|(_, known)| known.eq_ignore_ascii_case(name));
-        known
-            .map(|(state, _)| i32::from(*state))
-            .ok_or_else(|| Fault::invalid(format!("there is no state {name}")))
+        let known = JobState::ALL.into_iter().find(|state| state.name().eq_ignore_ascii_case(name));
+        known.map(i32::from).ok_or_else(|| Fault::invalid(format!("there is no state {name}")))
     };
     let request = ListJobsRequest {
         tenant: fields.text("tenant").to_owned(),
@@ -65,7 +50,7 @@ pub(super) async fn page(visitor: &Visitor, fields: &Fields) -> Result<Page, Fau
         h1 { "Jobs" }
         form.filter method="get" action="/jobs" role="search" aria-label="Filter" {
             (select("tenant", "Tenant", tenants, fields))
-            (select("state", "State", STATES.map(|(_, name)| name), fields))
+            (select("state", "State", JobState::ALL.map(JobState::name), fields))
             div.row { button { "Filter" } a href="/jobs" { "Clear" } }
         }
         div data-live id="jobs" {
