@@ -42,6 +42,12 @@ fn works(stack: &Stack, args: &[&str]) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
+/// Waits until a command says this: the status follows what was done.
+async fn says(stack: &Stack, args: &[&str], text: &str) {
+    until(&format!("{args:?} to say {text:?}"), async || works(stack, args).contains(text).then_some(()))
+        .await;
+}
+
 async fn counted(stack: &Stack, outcome: &str) -> f64 {
     let scrape = Scrape::read(&stack.admin_get("/metrics").await.1);
     scrape.sum("talaria_notices_total", Some(("outcome", outcome)))
@@ -76,7 +82,7 @@ async fn a_route_that_shuts_and_opens_is_told_of_in_a_signed_webhook() {
         );
         assert!(data["reason"].as_str().unwrap().starts_with("401: "), "{data}");
         let command = data["command"].as_str().unwrap().strip_prefix("talaria ").unwrap();
-        assert!(works(&stack, &command.split(' ').collect::<Vec<_>>()).contains("shut"), "{command}");
+        says(&stack, &command.split(' ').collect::<Vec<_>>(), "shut").await;
 
         for command in [["render", "acme/ops"], ["hermes", "acme/ops"]] {
             let output = run(stack.written.path(), &command);
@@ -96,10 +102,10 @@ async fn a_route_that_shuts_and_opens_is_told_of_in_a_signed_webhook() {
 
         // It has all that a delivery has.
         let delivery = shut.id.split('.').next().unwrap();
-        assert!(works(&stack, &["status", delivery]).contains("the receiver took it"));
-        let explained = works(&stack, &["explain", &format!("evt_{}", &delivery[4..36])]);
-        for says in ["it takes every type but notices", "nothing more: the receiver has it"] {
-            assert!(explained.contains(says), "{explained}");
+        says(&stack, &["status", delivery], "the receiver took it").await;
+        let event = format!("evt_{}", &delivery[4..36]);
+        for text in ["it takes every type but notices", "nothing more: the receiver has it"] {
+            says(&stack, &["explain", &event], text).await;
         }
         works(&stack, &["replay", delivery]);
         let again = notices(&sink, 3).await.remove(2);
@@ -170,7 +176,7 @@ async fn a_target_of_notices_that_fails_leads_to_no_notice_and_delays_no_deliver
         .await;
     let event = stack.openrouter("acme").send("job", "completed").await;
     notices(&sink, 1).await;
-    stack.logged("410: the receiver takes no webhooks there").await;
+    says(&stack, &["status", "--routes"], "410: the receiver takes no webhooks there").await;
     assert!(works(&stack, &["status", "--routes"]).contains("410: the receiver takes no webhooks there"));
     stack.finished(&event, "other").await;
     assert_eq!(counted(&stack, "told").await, 1.0, "the one about r");
