@@ -21,7 +21,7 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 pub const ZONE: &str = "Asia/Kathmandu";
 
 /// How many browsers run at once. More only wait for the processors.
-static TURNS: Semaphore = Semaphore::const_new(3);
+static TURNS: Semaphore = Semaphore::const_new(2);
 
 /// How long a page may take to show a text.
 const SOON: Duration = Duration::from_secs(20);

@@ -79,7 +79,7 @@ async fn a_delivery_is_followed_to_its_end() {
     browser.open(&format!("/deliveries/{}", waiting.delivery)).await;
     browser.shows("#delivery", &["WAITING"]).await;
     world.sink.set("shut", talaria_tests::sink::Does::Accept);
-    browser.press("Probe the route").await;
+    world.probed_until_open("shut").await;
     browser.until_shows("#delivery", "DELIVERED").await;
     browser.shows("#delivery", &["Attempt 2"]).await;
     let times = "return [...document.querySelectorAll('#delivery time')].every((time) => time.textContent !== time.title)";

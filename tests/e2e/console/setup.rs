@@ -2,7 +2,9 @@
 
 use crate::{access::entry, jobs};
 use serde_json::json;
-use talaria_proto::v1::{DeliveryState, JobState, PauseRequest, ReplayDeliveriesRequest, ReplayFilter};
+use talaria_proto::v1::{
+    DeliveryState, JobState, PauseRequest, ProbeRouteRequest, ReplayDeliveriesRequest, ReplayFilter,
+};
 use talaria_tests::{
     browser::Browser,
     openrouter::{OpenRouter, payload},
@@ -11,6 +13,7 @@ use talaria_tests::{
     stack::{Builder, Stack, openrouter_secret, stack},
     until,
 };
+use tonic::Code;
 
 /// Parks after one attempt.
 const PARKS: &str = "pace: off\nbreaker: off\nretry: {schedule: []}\nevents: [video.generation.failed]";
@@ -59,6 +62,18 @@ pub(super) async fn world_of(builder: Builder) -> World {
 }
 
 impl World {
+    /// Has a route that was mended probed, until it is open. The breaker's own probes may come first.
+    pub(super) async fn probed_until_open(&self, route: &str) {
+        let mut control = self.stack.control().await;
+        until("the route to be open", async || {
+            let (tenant, route, requested_by) = ("acme".into(), route.into(), "test".into());
+            let request = ProbeRouteRequest { tenant, route, requested_by, ..ProbeRouteRequest::default() };
+            let probed = control.probe_route(request).await;
+            probed.is_err_and(|refused| refused.code() == Code::FailedPrecondition).then_some(())
+        })
+        .await;
+    }
+
     pub(super) async fn browser(&self) -> Browser {
         Browser::start(self.stack.console()).await
     }
