@@ -3,11 +3,12 @@
 //! ```text
 //! socket ▶ origin ▶ admit ▶ request ▶ body ▶ json ─┐                    ┌▶ json ▶ answer
 //!           403      401     400       400    400  └▶ relay's services ─┴▶ frames: Connect, or server-sent events
-//!                    403     405, 415  429
+//!            │       403     405, 415  429                ▲
+//!            └▶ pages ────────────────────────────────────┘
 //! ```
 //!
-//! The protocol is Connect's (connectrpc.com/docs/protocol), in its JSON form. Nothing here knows a single method: everything comes
-//! from the descriptors of the contracts.
+//! The protocol of the JSON is Connect's (connectrpc.com/docs/protocol). It knows no single method: everything comes from the
+//! descriptors of the contracts. Pages know the methods that they show.
 //!
 //! - [`server`]: the listening loop, and where a request goes.
 //! - [`origin`]: whether a browser sent the request for another site. Pure.
@@ -16,7 +17,7 @@
 //! - [`json`]: messages from JSON and to JSON. Pure. [`codec`]: the same messages as tonic's client takes them.
 //! - [`envelope`]: messages of a Connect stream. Pure. [`stream`]: answers with more than one message.
 //! - [`fault`]: errors in Connect's form. Pure.
-//! - [`pages`]: the pages.
+//! - [`pages`]: the pages, and what their buttons do.
 //! - [`contracts`]: the descriptors. [`openapi`]: the OpenAPI document, made from them. Pure.
 
 mod call;

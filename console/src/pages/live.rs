@@ -82,7 +82,7 @@ impl Drop for Open {
 
 struct Live {
     pages: Pages,
-    /// Of the request, by which each look finds out anew who looks.
+    /// The head of the request. Each time the page is made, the visitor is identified by it again.
     head: Parts,
     uri: Uri,
     /// The hash of what was sent last.
@@ -130,7 +130,7 @@ impl Live {
                 let mut hasher = DefaultHasher::new();
                 page.main.0.hash(&mut hasher);
                 if hasher.finish() == self.shown {
-                    // So that a browser that is gone is noticed.
+                    // A comment, by which a closed connection is noticed.
                     return Some((Bytes::from_static(b": \n\n"), Some(self)));
                 }
                 self.shown = hasher.finish();

@@ -1,4 +1,4 @@
-//! The console: JSON over HTTP.
+//! The console: pages for browsers, and JSON over HTTP.
 
 use super::{Role, compile::Compiler, problem::Fault, raw};
 use std::net::{Ipv4Addr, SocketAddr};
