@@ -1,8 +1,9 @@
 //! Invariants 7, 11 and 12, with a backend that can be broken.
 
 use super::{
-    Backend, callback, commit, commits_after, event, events_after, name, names, partition, publish, tenants,
+    Backend, callback, commit, commits_after, event, name, names, partition, publish, take, tenants,
 };
+use crate::Bus;
 
 pub async fn i07_an_append_survives_broken_writes(backend: &impl Backend) {
     let bus = backend.open().await;
@@ -46,13 +47,23 @@ pub async fn i11_what_cannot_be_made_durable_is_an_error_and_succeeds_later(back
     publisher.check().await.unwrap();
     publish(&bus, event(tenant, "during")).await;
     publisher.quarantine(callback(tenant, "callback")).await.unwrap();
-    let expected = ["before", "during", "callback"];
-    assert!(events_after(&bus, tenant, 0, 3).await.iter().map(name).eq(expected));
+    assert_eq!(acknowledged(&bus, tenant, "callback").await, ["before", "during", "callback"]);
     drop((bus, publisher));
     let bus = backend.open().await;
     publish(&bus, event(tenant, "after")).await;
-    let expected = ["before", "during", "callback", "after"];
-    assert!(events_after(&bus, tenant, 0, 4).await.iter().map(name).eq(expected));
+    assert_eq!(acknowledged(&bus, tenant, "after").await, ["before", "during", "callback", "after"]);
+}
+
+/// The events up to this one, without the one that was refused: it may be stored all the same, because a connection
+/// that is lost leaves open what became of a message.
+async fn acknowledged(bus: &Bus, tenant: &str, last: &str) -> Vec<String> {
+    let mut events = bus.events(partition(bus, tenant), 0).await.unwrap();
+    let mut found = Vec::new();
+    while found.last().is_none_or(|found| found != last) {
+        found.push(name(&take(&mut events, 1).await[0]).to_owned());
+        found.retain(|name| name != "refused");
+    }
+    found
 }
 
 pub async fn i12_a_healthy_bus_passes_its_check(backend: &impl Backend) {
