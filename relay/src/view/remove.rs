@@ -4,7 +4,7 @@
 use super::{
     apply::Counts,
     schema::day,
-    series::{HOUR, MINUTE},
+    series::{HOUR, MINUTE, merge},
 };
 use rusqlite::{Connection, Transaction};
 
@@ -38,6 +38,7 @@ pub(super) fn partition(connection: &mut Connection, partition: u16) -> rusqlite
         is_all = transaction.prepare_cached(delete)?.execute((partition, STEP))? < STEP;
     }
     if is_all {
+        merge(&transaction)?;
         let minutes = buckets(&transaction, partition, MINUTE, i64::MAX, STEP)?;
         is_all = minutes + buckets(&transaction, partition, HOUR, i64::MAX, STEP - minutes)? < STEP;
     }
@@ -85,6 +86,7 @@ pub(super) fn expired_series(
     (minutes, hours): (i64, i64),
 ) -> rusqlite::Result<bool> {
     let transaction = connection.transaction()?;
+    merge(&transaction)?;
     let mut left = STEP;
     for partition in partitions(&transaction)? {
         left -= buckets(&transaction, partition, MINUTE, minutes.saturating_sub(MINUTE), left)?;

@@ -144,7 +144,7 @@ CREATE TABLE costs (
     micros INTEGER NOT NULL,
     PRIMARY KEY (day, tenant, model, routes)
 ) WITHOUT ROWID;
--- Buckets: see the module `series`. In the order of time, because a batch changes the last ones of all routes.
+-- Buckets: see the module `series`. In the order of time, because batches change the last ones of all routes.
 CREATE TABLE series (
     partition INTEGER NOT NULL,
     -- Both in seconds.
@@ -157,6 +157,13 @@ CREATE TABLE series (
     counts BLOB NOT NULL,
     PRIMARY KEY (partition, width, start, tenant, route)
 ) WITHOUT ROWID;
+-- The minutes of the last batches, which are not in the buckets yet: a row for each batch.
+CREATE TABLE series_added (
+    id INTEGER PRIMARY KEY,
+    -- How many there are.
+    count INTEGER NOT NULL,
+    minutes BLOB NOT NULL
+);
 -- Updated with the rows, because counting a million of them is slow.
 CREATE TABLE delivery_counts (
     lane INTEGER NOT NULL,

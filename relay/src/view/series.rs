@@ -1,19 +1,24 @@
 //! Series: what happened in each minute and in each hour, for charts.
 //!
 //! A **bucket** is a row of the table `series`: of a route, of a tenant, or of a whole partition, each with its own, so that a sum over
-//! many routes is read as fast as one. Its latencies are a histogram with 8 bins for each doubling: a percentile is the middle of a bin,
-//! and at most 1/16 off.
+//! many routes is read as fast as one. A batch of many routes would change several rows of each, so it appends a single row to
+//! `series_added`; the last batches are merged into the buckets together, and queries read both. A bucket's latencies are a histogram
+//! with 8 bins for each doubling: a percentile is the middle of a bin, and at most 1/16 off.
 //!
 //! A bucket has 50 bytes and 6 to 8 more for each bin that is used: with 175 bins from a millisecond to an hour, at most 1.5 KB. There
 //! are at most 1,440 minutes and the retention's hours (168 in 7 days) of each route, each tenant and each partition. One exists only if
 //! something happened in it, so that they are few beside the events and deliveries that made them.
 
 use crate::view::schema::message;
-use rusqlite::{Connection, Row};
-use std::time::Duration;
+use prost::Message as _;
+use rusqlite::{Connection, OptionalExtension as _, Row};
+use std::{
+    collections::{BTreeMap, HashMap},
+    time::Duration,
+};
 use talaria_proto::{
     time::duration_to_proto,
-    v1::{Latency, SeriesBucket, SeriesCounts},
+    v1::{Latency, SeriesBucket, SeriesCounts, SeriesPart},
 };
 
 /// The widths of buckets, in seconds.
@@ -80,6 +85,76 @@ pub(crate) fn add(sum: &mut SeriesCounts, more: &SeriesCounts) {
     }
 }
 
+/// The most rows of `series_added`, and the most minutes in them.
+const MOST_ADDED: (usize, usize) = (64, 20_000);
+
+/// Appends an encoded `SeriesPart` of so many minutes.
+pub(super) fn append(connection: &Connection, count: usize, part: &[u8]) -> rusqlite::Result<()> {
+    let insert = "INSERT INTO series_added (count, minutes) VALUES (?, ?)";
+    connection.prepare_cached(insert)?.execute((count, part))?;
+    let select = "SELECT count(*), sum(count) FROM series_added";
+    let added = connection.prepare_cached(select)?.query_row((), |row| Ok((row.get(0)?, row.get(1)?)))?;
+    let (rows, minutes): (usize, usize) = added;
+    if rows < MOST_ADDED.0 && minutes < MOST_ADDED.1 { Ok(()) } else { merge(connection) }
+}
+
+/// Merges the last batches into the buckets, within the caller's transaction.
+pub(super) fn merge(connection: &Connection) -> rusqlite::Result<()> {
+    let parts = added(connection)?;
+    if parts.is_empty() {
+        return Ok(());
+    }
+    let mut select = connection.prepare_cached(
+        "SELECT counts FROM series WHERE partition = ? AND width = ? AND start = ? AND tenant = ? AND route = ?",
+    )?;
+    let mut insert = connection.prepare_cached("INSERT OR REPLACE INTO series VALUES (?, ?, ?, ?, ?, ?)")?;
+    for ((partition, width, start, tenant, route), more) in rolled_up(&parts) {
+        let stored = select.query_row((partition, width, start, tenant, route), |row| message(row, 0));
+        let mut counts: SeriesCounts = stored.optional()?.unwrap_or_default();
+        add(&mut counts, &more);
+        insert.execute((partition, width, start, tenant, route, counts.encode_to_vec()))?;
+    }
+    connection.prepare_cached("DELETE FROM series_added")?.execute(()).map(drop)
+}
+
+fn added(connection: &Connection) -> rusqlite::Result<Vec<SeriesPart>> {
+    let mut statement = connection.prepare_cached("SELECT minutes FROM series_added")?;
+    statement.query_map((), |row| message(row, 0))?.collect()
+}
+
+/// The partition, the width, the start, the tenant and the route.
+type Key<'a> = (u32, i64, i64, &'a str, &'a str);
+
+/// Minutes and hours of routes, tenants and partitions, in the order of the table.
+fn rolled_up(parts: &[SeriesPart]) -> BTreeMap<Key<'_>, SeriesCounts> {
+    let mut minutes: HashMap<_, SeriesCounts> = HashMap::new();
+    for bucket in parts.iter().flat_map(|part| &part.buckets) {
+        let key = (bucket.partition, bucket.start, bucket.tenant.as_str(), bucket.route.as_str());
+        if let Some(counts) = &bucket.counts {
+            add(minutes.entry(key).or_default(), counts);
+        }
+    }
+    let mut buckets: BTreeMap<Key<'_>, SeriesCounts> = BTreeMap::new();
+    for ((partition, minute, tenant, route), mut counts) in minutes {
+        let mut add_to = |tenant, route, counts: &SeriesCounts| {
+            for width in [MINUTE, HOUR] {
+                let key = (partition, width, start(minute, width), tenant, route);
+                add(buckets.entry(key).or_default(), counts);
+            }
+        };
+        if !route.is_empty() {
+            add_to(tenant, route, &counts);
+            // An event counts once, and may have several routes.
+            counts.events = 0;
+        }
+        if counts != SeriesCounts::default() {
+            add_to(tenant, "", &counts);
+            add_to("", "", &counts);
+        }
+    }
+    buckets
+}
+
 /// Which buckets.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct SeriesFilter {
@@ -96,12 +171,35 @@ pub(crate) struct SeriesFilter {
     pub end: i64,
 }
 
-/// Buckets of each partition by their starts; with `by_route` not many more than `most`.
+impl SeriesFilter {
+    fn matches(&self, (partition, width, start, tenant, route): Key<'_>) -> bool {
+        let all = self.by_route && self.tenant.is_none();
+        self.partitions.iter().any(|own| u32::from(*own) == partition)
+            && width == self.width
+            && (self.first..self.end).contains(&start)
+            && if all { !tenant.is_empty() } else { tenant == self.tenant() }
+            && self.route().is_none_or(|wanted| route == wanted)
+    }
+
+    fn tenant(&self) -> &str {
+        self.tenant.as_deref().unwrap_or_default()
+    }
+
+    /// `None` for any.
+    fn route(&self) -> Option<&str> {
+        self.route.as_deref().or((!self.by_route).then_some(""))
+    }
+}
+
+/// Buckets of each partition by their starts, and those of the last batches, which are to be added; with `by_route` not many more than
+/// `most`.
 pub(crate) fn series(
     connection: &Connection,
     filter: &SeriesFilter,
     most: usize,
 ) -> rusqlite::Result<Vec<SeriesBucket>> {
+    // One snapshot, because a batch that is merged between two queries would be read twice or not at all.
+    let connection = &connection.unchecked_transaction()?;
     let mut found = Vec::new();
     for partition in &filter.partitions {
         let bucket = |row: &Row<'_>| {
@@ -129,15 +227,20 @@ pub(crate) fn series(
             "SELECT start, tenant, route, counts FROM series
              WHERE partition = ?1 AND width = ?2 AND start = ?3 AND tenant = ?4 AND (?5 IS NULL OR route = ?5)",
         )?;
-        let tenant = filter.tenant.as_deref().unwrap_or_default();
-        let route = filter.route.as_deref().or((!filter.by_route).then_some(""));
         let mut start = filter.first;
         while start < filter.end && (found.len() <= most || !filter.by_route) {
-            let rows = statement.query_map((partition, filter.width, start, tenant, route), bucket)?;
+            let rows = statement
+                .query_map((partition, filter.width, start, filter.tenant(), filter.route()), bucket)?;
             found.extend(rows.collect::<Result<Vec<_>, _>>()?);
             start += filter.width;
         }
     }
+    let parts = added(connection)?;
+    let added = rolled_up(&parts).into_iter().filter(|(key, _)| filter.matches(*key));
+    found.extend(added.map(|((partition, _, start, tenant, route), counts)| {
+        let counts = Some(counts);
+        SeriesBucket { partition, tenant: tenant.to_owned(), route: route.to_owned(), start, counts }
+    }));
     Ok(found)
 }
 

@@ -1,20 +1,17 @@
-//! What a batch adds to the buckets. Each bucket is written once in a batch.
+//! What a batch adds to the buckets: minutes of routes, and of tenants their events.
 
-use crate::view::{
-    schema::message,
-    series::{HOUR, MINUTE, add, bin, start},
-};
+use crate::view::series::{MINUTE, append, bin, start};
 use jiff::Timestamp;
 use prost::Message as _;
-use rusqlite::{Connection, OptionalExtension as _};
-use std::collections::{BTreeMap, HashMap};
+use rusqlite::Connection;
+use std::collections::HashMap;
 use talaria_core::time::after;
 use talaria_proto::{
     time::{duration_from_proto, from_proto},
-    v1::{Attempt, AttemptOutcome, DeliveryState, SeriesCounts},
+    v1::{Attempt, AttemptOutcome, DeliveryState, SeriesBucket, SeriesCounts, SeriesPart},
 };
 
-/// A partition, and a tenant and a route in it. Without a route it is the whole tenant, and without a tenant the whole partition.
+/// A partition, and a tenant and a route in it; without a route the tenant.
 type Of<'a> = (u16, &'a str, &'a str);
 
 /// By the start of the minute.
@@ -80,42 +77,16 @@ impl<'a> Series<'a> {
     }
 
     pub(super) fn write(self, connection: &Connection, buffer: &mut Vec<u8>) -> rusqlite::Result<()> {
-        let mut select = connection.prepare_cached(
-            "SELECT counts FROM series WHERE partition = ? AND width = ? AND start = ? AND tenant = ? AND route = ?",
-        )?;
-        let mut insert =
-            connection.prepare_cached("INSERT OR REPLACE INTO series VALUES (?, ?, ?, ?, ?, ?)")?;
-        for ((partition, width, start, tenant, route), more) in self.buckets() {
-            let stored = select.query_row((partition, width, start, tenant, route), |row| message(row, 0));
-            let mut counts: SeriesCounts = stored.optional()?.unwrap_or_default();
-            add(&mut counts, &more);
-            buffer.clear();
-            counts.encode_raw(buffer);
-            insert.execute((partition, width, start, tenant, route, &*buffer))?;
+        let bucket = |(((partition, tenant, route), start), counts): ((Of<'_>, i64), SeriesCounts)| {
+            let (partition, counts) = (partition.into(), Some(counts));
+            SeriesBucket { partition, tenant: tenant.to_owned(), route: route.to_owned(), start, counts }
+        };
+        let part = SeriesPart { buckets: self.0.into_iter().map(bucket).collect() };
+        if part.buckets.is_empty() {
+            return Ok(());
         }
-        Ok(())
-    }
-
-    /// Of routes, tenants and partitions, in the order of the table.
-    fn buckets(self) -> BTreeMap<(u16, i64, i64, &'a str, &'a str), SeriesCounts> {
-        let mut buckets: BTreeMap<_, SeriesCounts> = BTreeMap::new();
-        for (((partition, tenant, route), minute), mut counts) in self.0 {
-            let mut add_to = |tenant, route, counts: &SeriesCounts| {
-                for width in [MINUTE, HOUR] {
-                    let key = (partition, width, start(minute, width), tenant, route);
-                    add(buckets.entry(key).or_default(), counts);
-                }
-            };
-            if !route.is_empty() {
-                add_to(tenant, route, &counts);
-                // An event counts once, and may have several routes.
-                counts.events = 0;
-            }
-            if counts != SeriesCounts::default() {
-                add_to(tenant, "", &counts);
-                add_to("", "", &counts);
-            }
-        }
-        buckets
+        buffer.clear();
+        part.encode_raw(buffer);
+        append(connection, part.buckets.len(), buffer)
     }
 }

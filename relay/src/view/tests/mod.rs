@@ -72,6 +72,7 @@ async fn dump(view: &View) -> Vec<String> {
         }
         Ok(lines)
     };
+    view.write(|connection| series::merge(connection)).await.unwrap();
     view.read(read).await.unwrap()
 }
 
