@@ -2,7 +2,8 @@
 
 use crate::{
     Announcements, AskError, Bounds, Commits, Committed, Error, Events, Files, Floors, Identity, Journal,
-    Partition, Publisher, Questions, Refusals, dispatch, embedded, nats, partition::NATS_PARTITIONS,
+    Partition, Publisher, Questions, Refusals, StreamSize, dispatch, embedded, nats,
+    partition::NATS_PARTITIONS,
 };
 use bytes::Bytes;
 use std::{path::Path, sync::Arc, time::Duration};
@@ -118,6 +119,11 @@ impl Bus {
     /// The identity of the streams, and their first and last sequences. Fails with [`Error::is_gone`] if one is missing.
     pub async fn bounds(&self) -> Result<Bounds, Error> {
         dispatch!(self, bus => bus.bounds().await)
+    }
+
+    /// How much both streams hold.
+    pub async fn sizes(&self) -> Result<[StreamSize; 2], Error> {
+        dispatch!(self, bus => bus.sizes().await)
     }
 
     /// Removes the entries before these sequences. Returns how many events and how many commits it removed. See invariant 10.

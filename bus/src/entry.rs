@@ -51,6 +51,21 @@ pub struct Bounds {
     pub last_commit: u64,
 }
 
+/// A stream's size.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StreamSize {
+    /// "events" or "journal".
+    pub stream: &'static str,
+    /// Entries that were not trimmed.
+    pub entries: u64,
+    /// Their bytes on each server; 0 on the embedded bus, whose streams share a file.
+    pub bytes: u64,
+    /// The most bytes that it may have; 0 without a limit of its own.
+    pub max_bytes: u64,
+    /// Copies of it that are behind or away.
+    pub replicas_behind: u64,
+}
+
 /// The sequences before which no partition needs an entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Floors {

@@ -92,7 +92,7 @@ pub use embedded::{
     backup::{Backup, BackupError, backup},
     restore::{InUse, Restored, inspect, restore},
 };
-pub use entry::{Bounds, Committed, Floors, Incoming, Stored};
+pub use entry::{Bounds, Committed, Floors, Incoming, Stored, StreamSize};
 pub use error::{AppendError, Error};
 pub use files::{Files, NewFile, OpenFile};
 pub use follow::{Commits, Events};

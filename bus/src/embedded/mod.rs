@@ -34,7 +34,7 @@ pub(crate) use follow::{Commits, Events};
 pub(crate) use journal::{Journal, LARGEST_COMMIT};
 pub(crate) use openrouter::OpenRouterQuestions;
 
-use crate::{AskError, Bounds, Error, Floors, Identity, Incoming, identity, sqlite::Readers};
+use crate::{AskError, Bounds, Error, Floors, Identity, Incoming, StreamSize, identity, sqlite::Readers};
 use bytes::Bytes;
 use prost::Message as _;
 use std::{
@@ -241,6 +241,18 @@ impl Embedded {
         let (first_commit, last_commit) = self.inner.streams.commits.bounds();
         let source = self.inner.source.clone();
         Ok(Bounds { source, first_event, last_event, first_commit, last_commit })
+    }
+
+    pub(crate) async fn sizes(&self) -> Result<[StreamSize; 2], Error> {
+        let Bounds { first_event, last_event, first_commit, last_commit, .. } = self.bounds().await?;
+        let size = |stream, first: u64, last: u64| StreamSize {
+            stream,
+            entries: if last == 0 { 0 } else { (last + 1).saturating_sub(first) },
+            bytes: 0,
+            max_bytes: 0,
+            replicas_behind: 0,
+        };
+        Ok([size("events", first_event, last_event), size("journal", first_commit, last_commit)])
     }
 
     /// Trims in steps, between which the writer does other writes.

@@ -42,8 +42,8 @@ pub(crate) use follow::{Commits, Events};
 pub(crate) use publish::Publisher;
 pub(crate) use relays::{Announcements, Questions, Reply};
 
-use crate::{AskError, Bounds, Committed, Error, Floors, Identity, Partition, identity};
-use async_nats::jetstream::message::StreamMessage;
+use crate::{AskError, Bounds, Committed, Error, Floors, Identity, Partition, StreamSize, identity};
+use async_nats::jetstream::{message::StreamMessage, stream::ClusterInfo};
 use bytes::Bytes;
 use connection::Connection;
 use names::Names;
@@ -181,6 +181,25 @@ impl Nats {
             first_commit: journal.state.first_sequence,
             last_commit: journal.state.last_sequence,
         })
+    }
+
+    pub(crate) async fn sizes(&self) -> Result<[StreamSize; 2], Error> {
+        let size = async |stream, name: &str| {
+            let info = streams::info(&self.connection, name).await?;
+            let behind = |cluster: &ClusterInfo| {
+                cluster.replicas.iter().filter(|replica| replica.offline || !replica.current).count() as u64
+            };
+            Ok::<_, Error>(StreamSize {
+                stream,
+                entries: info.state.messages,
+                bytes: info.state.bytes,
+                // A negative one is none.
+                max_bytes: u64::try_from(info.config.max_bytes).unwrap_or_default(),
+                replicas_behind: info.cluster.as_ref().map_or(0, behind),
+            })
+        };
+        let events = size("events", &self.connection.names.events()).await?;
+        Ok([events, size("journal", &self.journal.stream).await?])
     }
 
     pub(crate) async fn trim(&self, floors: Floors) -> Result<(u64, u64), Error> {

@@ -45,6 +45,7 @@ const NOTICE: &[Label] = &[
     ),
     known("outcome", "told left_out"),
 ];
+const STREAM: &[Label] = &[known("stream", "events journal")];
 const ROUTE: &[Label] = &[Label { name: "tenant", values: Named }, Label { name: "route", values: Named }];
 
 /// Every metric.
@@ -158,6 +159,31 @@ pub const CATALOGUE: &[Metric] = &[
         &[],
         "Events newer than the newest planned one; only the owner of partition 00 reports it",
     ),
+    gauge(
+        Relay,
+        "talaria_stream_entries",
+        STREAM,
+        "Events and commits that are kept; only the owner of partition 00 reports it",
+    ),
+    gauge(
+        Relay,
+        "talaria_stream_bytes",
+        STREAM,
+        "Bytes of a stream on each NATS server; 0 on the embedded bus",
+    ),
+    gauge(
+        Relay,
+        "talaria_stream_max_bytes",
+        STREAM,
+        "Bytes at which a stream on NATS takes nothing more; 0 without a limit of its own",
+    ),
+    gauge(
+        Relay,
+        "talaria_stream_replicas_behind",
+        STREAM,
+        "Copies of a stream on NATS that are behind or away",
+    ),
+    gauge(Relay, "talaria_data_free_bytes", &[], "Bytes that can still be written into data_dir"),
     gauge(
         Relay,
         "talaria_journal_lag_entries",

@@ -15,14 +15,15 @@ use crate::{
 };
 use jiff::Timestamp;
 use metrics::gauge;
+use rustix::fs::statvfs;
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
     time::Duration,
 };
-use talaria_bus::Partition;
+use talaria_bus::{Partition, StreamSize};
 use talaria_core::{config::Config, time::since};
-use tokio::time::timeout;
+use tokio::{task::spawn_blocking, time::timeout};
 
 /// The most due deliveries of a route that are shown: an autoscaler acts on far fewer.
 const MOST_DUE: u64 = 10_000;
@@ -46,6 +47,10 @@ pub struct Sample {
     open_jobs: [usize; 3],
     unplanned: Option<u64>,
     behind: u64,
+    /// Empty where another relay shows them, and where they are not known.
+    streams: Vec<StreamSize>,
+    /// Bytes that can still be written into the data directory.
+    free: Option<u64>,
 }
 
 #[derive(Debug, Default, PartialEq)]
@@ -76,8 +81,15 @@ impl Gauges {
         };
         let is_first = own.has_number(Partition::ONLY.number());
         let unplanned = async { if is_first { self.unplanned().await } else { None } };
-        let (partitions, unplanned) =
-            tokio::join!(timeout(DEADLINE, of_owners), timeout(DEADLINE, unplanned));
+        let sizes = async { if is_first { local.bus.sizes().await.ok() } else { None } };
+        let directory = local.config().data_dir.clone();
+        let free = spawn_blocking(move || statvfs(&directory));
+        let (partitions, unplanned, sizes, free) = tokio::join!(
+            timeout(DEADLINE, of_owners),
+            timeout(DEADLINE, unplanned),
+            timeout(DEADLINE, sizes),
+            timeout(DEADLINE, free),
+        );
         let partitions = partitions.unwrap_or_default();
         let replays: BTreeSet<&str> =
             partitions.iter().flat_map(|it| &it.replays).map(|job| job.id.as_str()).collect();
@@ -92,6 +104,11 @@ impl Gauges {
             }),
             unplanned: unplanned.ok().flatten(),
             behind: local.behind(),
+            streams: sizes.ok().flatten().map_or_else(Vec::new, Vec::from),
+            free: free
+                .ok()
+                .and_then(|free| free.ok()?.ok())
+                .map(|of| of.f_bavail.saturating_mul(of.f_frsize)),
         }
     }
 
@@ -166,6 +183,15 @@ impl Sample {
         gauge!("talaria_journal_lag_entries").set(self.behind as f64);
         if let Some(unplanned) = self.unplanned {
             gauge!("talaria_events_unplanned").set(unplanned as f64);
+        }
+        for StreamSize { stream, entries, bytes, max_bytes, replicas_behind } in &self.streams {
+            gauge!("talaria_stream_entries", "stream" => *stream).set(*entries as f64);
+            gauge!("talaria_stream_bytes", "stream" => *stream).set(*bytes as f64);
+            gauge!("talaria_stream_max_bytes", "stream" => *stream).set(*max_bytes as f64);
+            gauge!("talaria_stream_replicas_behind", "stream" => *stream).set(*replicas_behind as f64);
+        }
+        if let Some(free) = self.free {
+            gauge!("talaria_data_free_bytes").set(free as f64);
         }
     }
 }
