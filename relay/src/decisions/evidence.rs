@@ -86,11 +86,14 @@ impl Observed {
         1024 + self.body.len() + answer
     }
 
-    /// The part of it that is kept.
-    pub(crate) fn evidence(&self) -> AttemptEvidence {
+    /// The part of it that is kept, with the mask of its route.
+    pub(crate) fn evidence(&self, mask: &Mask) -> AttemptEvidence {
         let Self { route, exchange, .. } = self;
-        let mask = Mask::of(route);
-        let text = |bytes: &[u8]| mask.text(String::from_utf8_lossy(bytes).into_owned());
+        let text = |bytes: &[u8]| {
+            // Checks valid text, which almost all is, several bytes at a time.
+            let valid = str::from_utf8(bytes).map(str::to_owned);
+            mask.text(valid.unwrap_or_else(|_| String::from_utf8_lossy(bytes).into_owned()))
+        };
         // Secrets go first: shortening could leave half of one.
         let cut = |bytes: &[u8], longest| shortened(text(bytes), longest);
         let (answer, failure) = match exchange {

@@ -2,7 +2,10 @@
 //!
 //! Commits are not synced: after a power failure evidence may be missing. A damaged file is created again.
 
-use crate::decisions::evidence::{Budget, Observed};
+use crate::decisions::{
+    evidence::{Budget, Observed},
+    mask::Mask,
+};
 use flate2::{Compression, read::ZlibDecoder, write::ZlibEncoder};
 use jiff::Timestamp;
 use prost::Message;
@@ -13,8 +16,10 @@ use std::{
     fs,
     io::{self, Read as _, Write as _},
     path::Path,
+    sync::Arc,
 };
 use talaria_bus::{private::SQLITE_SUFFIXES, sqlite};
+use talaria_core::config::Route;
 use talaria_proto::v1::AttemptEvidence;
 
 const VERSION: i64 = 1;
@@ -98,8 +103,13 @@ impl File {
     pub(super) fn append(&mut self, batch: impl Iterator<Item = Box<Observed>>) -> rusqlite::Result<()> {
         let transaction = self.0.transaction()?;
         let mut block = Block::default();
+        // Most attempts of a batch are of few routes, often in a row.
+        let mut last: Option<(Arc<Route>, Mask)> = None;
         for observed in batch {
-            block.add(&observed);
+            drop(last.take_if(|(route, _)| !Arc::ptr_eq(route, &observed.route)));
+            let (_, mask) =
+                last.get_or_insert_with(|| (Arc::clone(&observed.route), Mask::of(&observed.route)));
+            block.add(&observed, mask);
             if block.count >= BLOCK || block.data.len() >= BLOCK_BYTES {
                 std::mem::take(&mut block).write(&transaction)?;
             }
@@ -158,11 +168,11 @@ struct Block {
 }
 
 impl Block {
-    fn add(&mut self, observed: &Observed) {
+    fn add(&mut self, observed: &Observed, mask: &Mask) {
         let stored = StoredAttempt {
             delivery: observed.delivery.clone(),
             tenant: observed.tenant.clone(),
-            evidence: Some(observed.evidence()),
+            evidence: Some(observed.evidence(mask)),
         };
         self.keys.insert(key(&observed.delivery));
         self.newest = self.newest.max(observed.started_at.as_microsecond());
