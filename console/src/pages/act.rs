@@ -88,6 +88,7 @@ pub(super) async fn act(visitor: &Visitor, path: &str, fields: &Fields) -> Resul
                 route: text("route"),
                 requested_by,
                 reason,
+                generation: generation(fields.get("generation"))?,
             };
             let delivery = visitor.control().replay_delivery(request).await?.into_inner().delivery;
             let delivery = delivery.unwrap_or_default();
@@ -123,6 +124,13 @@ pub(super) async fn act(visitor: &Visitor, path: &str, fields: &Fields) -> Resul
     Ok(Outcome::Done { back: fields.back().into_owned(), note })
 }
 
+/// The generation that the page showed, so that a second press of the button sends nothing.
+fn generation(shown: Option<&str>) -> Result<Option<u32>, Fault> {
+    let parsed =
+        shown.map(|shown| shown.parse().map_err(|_| Fault::invalid(format!("{shown} is no generation"))));
+    parsed.transpose()
+}
+
 /// The selected ones, one by one, so that one that cannot be replayed does not stop the others.
 async fn replay_selected(visitor: &Visitor, fields: &Fields, reason: &str) -> Result<String, Fault> {
     let selected: Vec<&str> = fields.all("delivery").collect();
@@ -134,8 +142,10 @@ async fn replay_selected(visitor: &Visitor, fields: &Fields, reason: &str) -> Re
     }
     let (mut replayed, mut refused) = (0, Vec::new());
     for id in selected {
+        let (id, shown) = id.split_once('@').map_or((id, None), |(id, shown)| (id, Some(shown)));
         let request = ReplayDeliveryRequest {
             delivery_id: id.to_owned(),
+            generation: generation(shown)?,
             requested_by: REQUESTED_BY.to_owned(),
             reason: reason.to_owned(),
             ..ReplayDeliveryRequest::default()

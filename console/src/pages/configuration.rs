@@ -25,7 +25,7 @@ pub(super) async fn page(visitor: &Visitor) -> Result<Page, Fault> {
             @for warning in config.warnings.iter().filter(|_| visitor.sees_all()) {
                 p.warning { (parts::text(&warning.what)) " " (parts::text(&warning.help)) }
             }
-            p.hint { code { "talaria check --running" } " shows what a reload would change." }
+            p.hint { code { "talaria check --running" } " shows what another file would change." }
             (tenants(visitor))
         }
     };
@@ -42,7 +42,7 @@ fn state(status: &Configuration, visitor: &Visitor) -> Markup {
                 ul { @for problem in &fault.problems { li { (shown(problem)) } } }
             }
         } @else {
-            p.headline { (badge("good", "IN FORCE")) " What is in the file is in force." }
+            p.headline { (badge("good", "IN FORCE")) " What is in the file is in force: a change of it is read by itself." }
         }
         @if !status.needs_restart.is_empty() {
             p.warning {

@@ -13,7 +13,10 @@ use std::collections::BTreeSet;
 use talaria_core::time::{before, parse_duration};
 use talaria_proto::{
     time::to_proto,
-    v1::{AttemptOutcome, Delivery, DeliveryFilter, DeliveryState, ListDeliveriesRequest, ReplayFilter},
+    v1::{
+        AttemptOutcome, Delivery, DeliveryFilter, DeliveryState, ListDeliveriesRequest,
+        ListDeliveriesResponse, ReplayFilter,
+    },
 };
 
 /// The fields of the filter.
@@ -26,12 +29,12 @@ const MORE: [&str; 6] = ["type", "model", "job", "outcome", "http", "why"];
 const PAGE_SIZE: u32 = 50;
 
 pub(super) async fn page(visitor: &Visitor, fields: &Fields) -> Result<Page, Fault> {
-    let request = ListDeliveriesRequest {
-        filter: Some(filter(fields)?),
-        page_size: PAGE_SIZE,
-        page_token: fields.text("page").to_owned(),
+    let answer = match list(visitor, fields).await {
+        Ok(answer) => answer,
+        Err(fault) => {
+            return Page::refused(fault, "Deliveries", "/deliveries", &filter_form(visitor, fields));
+        }
     };
-    let answer = visitor.status().list_deliveries(request).await?.into_inner();
     let here = super::form::url("/deliveries", &fields.kept(FILTERS));
     let columns = if visitor.controls() { Columns::Selected } else { Columns::All };
     let list = html! {
@@ -61,6 +64,15 @@ pub(super) async fn page(visitor: &Visitor, fields: &Fields) -> Result<Page, Fau
         (pager("/deliveries", fields, FILTERS, &answer.next_page_token))
     };
     Ok(Page::new("Deliveries", "/deliveries", main))
+}
+
+async fn list(visitor: &Visitor, fields: &Fields) -> Result<ListDeliveriesResponse, Fault> {
+    let request = ListDeliveriesRequest {
+        filter: Some(filter(fields)?),
+        page_size: PAGE_SIZE,
+        page_token: fields.text("page").to_owned(),
+    };
+    Ok(visitor.status().list_deliveries(request).await?.into_inner())
 }
 
 fn filter(fields: &Fields) -> Result<DeliveryFilter, Fault> {
@@ -234,7 +246,7 @@ pub(super) fn table(deliveries: &[Delivery], columns: Columns) -> Markup {
 fn row(delivery: &Delivery, columns: Columns) -> Markup {
     html! {
         @if columns == Columns::Selected {
-            td { input type="checkbox" name="delivery" value=(delivery.id) aria-label={ "Select " (delivery.id) }; }
+            td { input type="checkbox" name="delivery" value={ (delivery.id) "@" (delivery.generation) } aria-label={ "Select " (delivery.id) }; }
         }
         th scope="row" { a.id data-row href={ "/deliveries/" (delivery.id) } title=(delivery.id) { (talaria_core::short_id::short(&delivery.id)) } }
         td { (parts::time(delivery.received_at.as_ref())) }

@@ -69,7 +69,8 @@ fn next(route: &RouteExplanation) -> Markup {
 }
 
 fn controls(delivery: &Delivery, here: &str) -> Markup {
-    let fields = [("delivery", delivery.id.as_str())];
+    let generation = delivery.generation.to_string();
+    let fields = [("delivery", delivery.id.as_str()), ("generation", &generation)];
     let waits = delivery.state() == DeliveryState::Waiting;
     let of_route = [("tenant", delivery.tenant.as_str()), ("route", delivery.route.as_str())];
     html! {

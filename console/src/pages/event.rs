@@ -82,7 +82,7 @@ fn row(visitor: &Visitor, event: &Event, route: &RouteExplanation, here: &str) -
         RouteMatch::NotConfigured => parts::badge("still", "NOT CONFIGURED"),
         RouteMatch::Unknown | RouteMatch::Unspecified => parts::badge("busy", "UNKNOWN"),
     };
-    let hand_over = [("event", event.id.as_str()), ("route", route.route.as_str())];
+    let hand_over = [("event", event.id.as_str()), ("route", route.route.as_str()), ("generation", "0")];
     html! {
         th scope="row" { a href={ "/routes/" (event.tenant) "/" (route.route) } { (route.route) } }
         td { (takes) }

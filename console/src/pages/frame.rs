@@ -5,7 +5,7 @@ use crate::fault::{self, Fault};
 use http::{HeaderValue, Method, Response, StatusCode, Uri, header, request::Parts};
 use http_body_util::Full;
 use maud::{DOCTYPE, Markup, html};
-use tonic::body::Body;
+use tonic::{Code, body::Body};
 
 /// A page without its frame.
 pub(crate) struct Page {
@@ -15,11 +15,26 @@ pub(crate) struct Page {
     pub main: Markup,
     /// The origin of the files that it shows, such as "https://talaria.example.com".
     pub media: Option<String>,
+    /// Why it has only its form: something in that is not right.
+    pub refused: Option<Fault>,
 }
 
 impl Page {
     pub(super) fn new(title: impl Into<String>, menu: &'static str, main: Markup) -> Self {
-        Self { title: title.into(), menu, main, media: None }
+        Self { title: title.into(), menu, main, media: None, refused: None }
+    }
+
+    /// A page with a form as it was filled in, where that is why there is no list.
+    pub(super) fn refused(
+        fault: Fault,
+        title: &'static str,
+        menu: &'static str,
+        form: &Markup,
+    ) -> Result<Self, Fault> {
+        if fault.code != Code::InvalidArgument {
+            return Err(fault);
+        }
+        Ok(Self { refused: Some(fault), ..Self::new(title, menu, html! { h1 { (title) } (form) }) })
     }
 }
 
@@ -48,11 +63,13 @@ pub(super) fn answer(
 ) -> Response<Body> {
     let main = html! {
         @if let Some(note) = note { p.note role="status" { (note) } }
+        @if let Some(fault) = &page.refused { p.fault role="alert" { (super::parts::sentence(&fault.message)) } }
         (page.main)
     };
+    let uri = uri.filter(|_| page.refused.is_none());
     let live = uri.and_then(Uri::path_and_query).map(|shown| url(live::PATH, &[("page", shown.as_str())]));
     html(
-        StatusCode::OK,
+        page.refused.as_ref().map_or(StatusCode::OK, Fault::status),
         &document(&page.title, page.menu, Some(visitor), live.as_deref(), &main),
         page.media.as_deref(),
     )

@@ -33,11 +33,44 @@ const SHOWS: [(&str, &str); 4] = [
 
 pub(super) async fn page(visitor: &Visitor, fields: &Fields) -> Result<Page, Fault> {
     let show = fields.get("show").unwrap_or("events");
+    let List { shown, count, incomplete, next } = match list(visitor, fields, show).await {
+        Ok(list) => list,
+        Err(fault) => {
+            return Page::refused(fault, "Inbox", "/inbox", &filter_form(visitor, fields, show));
+        }
+    };
+    let main = html! {
+        h1 { "Inbox" }
+        nav.tabs aria-label="What is shown" {
+            @for (name, label) in SHOWS {
+                a href=(url("/inbox", &[("show", name)])) aria-current=[(name == show).then_some("page")] { (label) }
+            }
+        }
+        (filter_form(visitor, fields, show))
+        div data-live id="inbox" {
+            (parts::incomplete(incomplete))
+            (shown)
+            (parts::goes_on(count, &next))
+        }
+        (pager("/inbox", fields, FILTERS, &next))
+    };
+    Ok(Page::new("Inbox", "/inbox", main))
+}
+
+/// A page of a list.
+struct List {
+    shown: Markup,
+    count: usize,
+    incomplete: bool,
+    next: String,
+}
+
+async fn list(visitor: &Visitor, fields: &Fields, show: &str) -> Result<List, Fault> {
     let tenant = fields.text("tenant").to_owned();
     let (page_token, since, until) =
         (fields.text("page").to_owned(), moment(fields, "since")?, moment(fields, "until")?);
     let (event_type, model) = (fields.text("type").to_owned(), fields.text("model").to_owned());
-    let (list, shown, incomplete, next) = match show {
+    let (shown, count, incomplete, next) = match show {
         "events" => {
             let request = ListEventsRequest {
                 tenant,
@@ -86,22 +119,7 @@ pub(super) async fn page(visitor: &Visitor, fields: &Fields) -> Result<Page, Fau
             )));
         }
     };
-    let main = html! {
-        h1 { "Inbox" }
-        nav.tabs aria-label="What is shown" {
-            @for (name, label) in SHOWS {
-                a href=(url("/inbox", &[("show", name)])) aria-current=[(name == show).then_some("page")] { (label) }
-            }
-        }
-        (filter_form(visitor, fields, show))
-        div data-live id="inbox" {
-            (parts::incomplete(incomplete))
-            (list)
-            (parts::goes_on(shown, &next))
-        }
-        (pager("/inbox", fields, FILTERS, &next))
-    };
-    Ok(Page::new("Inbox", "/inbox", main))
+    Ok(List { shown, count, incomplete, next })
 }
 
 fn filter_form(visitor: &Visitor, fields: &Fields, show: &str) -> Markup {
@@ -155,6 +173,7 @@ fn unmatched(visitor: &Visitor, events: &[UnmatchedEvent]) -> Markup {
                 @if visitor.controls() {
                     form.row method="post" action="/act/replay" {
                         input type="hidden" name="event" value=(event.id);
+                        input type="hidden" name="generation" value="0";
                         input type="hidden" name="back" value={ "/events/" (event.id) };
                         select name="route" aria-label="Route" { @for route in routes { option { (route) } } }
                         button { "Deliver" }

@@ -11,6 +11,7 @@ use super::{
 };
 use crate::fault::Fault;
 use http::StatusCode;
+use jiff::Timestamp;
 use maud::{Markup, html};
 use talaria_core::{
     config::{BodyMode, Route},
@@ -18,9 +19,12 @@ use talaria_core::{
     openrouter::documented::COMPLETED,
     time::in_one_unit,
 };
-use talaria_proto::v1::{
-    BreakerState, DeliveryFilter, DeliveryState, GetEventRequest, GetSummaryRequest, ListDeliveriesRequest,
-    RouteSummary,
+use talaria_proto::{
+    time::from_proto,
+    v1::{
+        BreakerState, DeliveryFilter, DeliveryState, GetEventRequest, GetSummaryRequest,
+        ListDeliveriesRequest, RouteSummary,
+    },
 };
 use talaria_relay::defuse;
 use tonic::Code;
@@ -102,6 +106,15 @@ fn sums(route: &RouteSummary) -> Markup {
                 dt { "Oldest received" } dd { (parts::time(route.oldest_waiting_received_at.as_ref())) }
             }
             @for counted in route.counts.iter().filter(|counted| counted.state() != DeliveryState::Waiting) { dt { (parts::state(counted.state())) } dd { (count(counted.count)) } }
+            @if let Some(pace) = &route.pace {
+                dt { "Pace" }
+                dd {
+                    (count(pace.sent.into())) " of " (count(pace.limit.into())) " in the last " (parts::duration(pace.window.as_ref()))
+                    @if pace.limit < pace.configured { " (" (pace.configured) " are configured; Hermes refused some)" }
+                }
+                dt { "Next free slot" }
+                dd { (slot(pace.next_first.as_ref())) @if pace.next_again != pace.next_first { "; of retries and replays " (slot(pace.next_again.as_ref())) } }
+            }
             @if let Some(share) = route.success_share { dt { "Delivered of all that ended" } dd { (format!("{:.1} %", share * 100.0)) } }
             @if let Some(latency) = latency {
                 dt { "From callback to delivered" }
@@ -111,6 +124,14 @@ fn sums(route: &RouteSummary) -> Markup {
                 }
             }
         }
+    }
+}
+
+fn slot(at: Option<&prost_types::Timestamp>) -> Markup {
+    if from_proto(at) <= Timestamp::now() {
+        html! { "now" }
+    } else {
+        parts::time(at)
     }
 }
 

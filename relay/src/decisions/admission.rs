@@ -4,7 +4,7 @@ use crate::{
     decisions::breaker::{self, Breaker, Change, Shut, Signal},
     decisions::classify::Next,
     decisions::exchange::Exchange,
-    decisions::pace::{Pace, PaceMemory, Priority},
+    decisions::pace::{Pace, PaceMemory, PaceUse, Priority},
     decisions::retry::LONGEST_RETRY_AFTER,
     decisions::rotation::Rotation,
 };
@@ -143,6 +143,11 @@ impl Admission {
             _ => not_before,
         };
         RouteUpdate { not_before, change }
+    }
+
+    /// How much of its pace is used.
+    pub(crate) fn pace(&self, now: Timestamp) -> Option<PaceUse> {
+        self.pace.usage(now)
     }
 
     /// The gate of the route's lane: the time before which nothing goes out, and the window after it.

@@ -53,6 +53,7 @@ pub(crate) struct PaceMemory {
 }
 
 /// The pace of one route.
+#[cfg_attr(test, derive(Clone))]
 #[derive(Debug)]
 pub(crate) struct Pace {
     /// `None` without a limit.
@@ -63,6 +64,7 @@ pub(crate) struct Pace {
     refusals: u32,
 }
 
+#[cfg_attr(test, derive(Clone))]
 #[derive(Debug)]
 struct SlidingWindow {
     /// The most requests in a window: the configured number, or fewer after refusals of Hermes.
@@ -83,6 +85,18 @@ struct SlidingWindow {
 }
 
 type Seats = BinaryHeap<Reverse<Timestamp>>;
+
+/// How much of a pace is used, for people.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct PaceUse {
+    pub limit: u32,
+    pub configured: u32,
+    /// Requests in the last window.
+    pub sent: u32,
+    /// When a delivery of each priority that comes now would go out.
+    pub next_first: Timestamp,
+    pub next_again: Timestamp,
+}
 
 impl Pace {
     pub(crate) fn new(pace: Option<config::Pace>, memory: PaceMemory) -> Self {
@@ -161,6 +175,26 @@ impl Pace {
 
     pub(crate) fn accepted(&mut self) {
         self.refusals = 0;
+    }
+
+    /// `None` without a limit.
+    pub(crate) fn usage(&self, now: Timestamp) -> Option<PaceUse> {
+        let window = self.window.as_ref()?;
+        let gone = before(now, window.span);
+        let recent = window.sent.len() - window.sent.partition_point(|sent| *sent <= gone);
+        let has_room = recent < window.limit as usize;
+        let blocking = window.sent.len().checked_sub(window.limit as usize).filter(|_| !has_room);
+        let blocked = blocking.and_then(|index| window.sent.get(index)).map(|sent| after(*sent, window.span));
+        let earliest = now.max(self.not_before).max(blocked.unwrap_or(now));
+        let free = |seats: &Seats| seats.peek().map(|Reverse(free)| (*free).max(earliest));
+        let next_again = free(&window.for_all).unwrap_or(earliest);
+        Some(PaceUse {
+            limit: window.limit,
+            configured: window.configured,
+            sent: u32::try_from(recent).unwrap_or(u32::MAX),
+            next_first: free(&window.for_first).map_or(next_again, |own| own.min(next_again)),
+            next_again,
+        })
     }
 }
 

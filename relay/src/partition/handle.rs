@@ -1,7 +1,7 @@
 //! The handles of the owners in this relay: commands, gauges, and the turn to decide.
 
 use crate::{
-    decisions::{audit::AuditInfo, probe::NoProbe},
+    decisions::{audit::AuditInfo, pace::PaceUse, probe::NoProbe},
     delivery_key::DeliveryKey,
 };
 use jiff::Timestamp;
@@ -74,6 +74,14 @@ pub(crate) struct LaneGauges {
     pub is_paused: bool,
 }
 
+/// How much of a lane's pace is used, for status.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct LanePace {
+    pub tenant: Arc<str>,
+    pub route: Arc<str>,
+    pub usage: PaceUse,
+}
+
 /// The state of a partition, for metrics and status.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct PartitionGauges {
@@ -89,6 +97,7 @@ pub(crate) struct PartitionGauges {
 pub(crate) enum OwnerRequest {
     Command(Command, oneshot::Sender<Done>),
     Gauges(oneshot::Sender<PartitionGauges>),
+    Paces(oneshot::Sender<Vec<LanePace>>),
     Replays(oneshot::Sender<Vec<ReplayJob>>),
     Job(String, oneshot::Sender<Option<Box<Job>>>),
 }
@@ -137,6 +146,11 @@ impl Owner {
     /// The state of its lanes; `None` when the partition is not owned any more.
     pub(crate) async fn gauges(&self) -> Option<PartitionGauges> {
         self.ask(OwnerRequest::Gauges).await
+    }
+
+    /// The paces of its lanes that have one; `None` when the partition is not owned any more.
+    pub(crate) async fn paces(&self) -> Option<Vec<LanePace>> {
+        self.ask(OwnerRequest::Paces).await
     }
 
     /// The running replay jobs; `None` when the partition is not owned any more.

@@ -37,6 +37,8 @@ pub(crate) enum Error {
         "an attempt of {0} is under way, and whether it arrives cannot be known: try again when it has ended"
     )]
     UnderWay(DeliveryId),
+    #[error("{id} was sent again meanwhile: it is of generation {now}, and not {wanted}")]
+    OtherGeneration { id: DeliveryId, wanted: u32, now: u32 },
     #[error("the event of {0} is not kept any more")]
     EventNotKept(DeliveryId),
     #[error("the route {tenant}/{route} is not configured; replay once it is back")]
@@ -137,6 +139,7 @@ impl Error {
             }
             Self::NotWaiting { .. }
             | Self::UnderWay(_)
+            | Self::OtherGeneration { .. }
             | Self::EventNotKept(_)
             | Self::RouteNotConfigured { .. }
             | Self::RouteDoesNotWant { .. }

@@ -72,6 +72,7 @@ fn route_summary(connection: &Connection, lane: LaneRow, now: Timestamp) -> rusq
         held_until: lane.held_until.and_then(|until| Timestamp::from_microsecond(until).ok()).map(to_proto),
         // Added by the caller.
         pause: None,
+        pace: None,
         not_configured: false,
         down_because: String::new(),
         tenant: lane.tenant,

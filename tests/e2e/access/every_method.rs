@@ -262,6 +262,7 @@ fn ways(method: &str, own: &Known, others: &Known, of_all: &str) -> Vec<Asked> {
                 route: if event.is_empty() { "" } else { "acme-broken" }.into(),
                 requested_by: by(),
                 reason: why(),
+                generation: None,
             };
             let mut ways = by_id(|id| of(id, ""), &own.delivery, &others_delivery, &no_delivery);
             ways.extend(by_id(|id| of("", id), &own.event, &[&others.event], &nothing));

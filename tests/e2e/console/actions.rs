@@ -99,7 +99,7 @@ async fn the_selected_deliveries_alone_are_replayed() {
     browser.shows("main", &["no delivery is selected"]).await;
     browser.open("/deliveries?state=parked").await;
     for ids in [&first, &third] {
-        browser.click(&format!("input[value='{}']", ids.delivery)).await;
+        browser.click(&format!("input[value^='{}@']", ids.delivery)).await;
     }
     browser.fill("#selected-reason", "mended").await;
     browser.press("Replay the selected").await;

@@ -12,7 +12,7 @@ async fn a_new_delivery_appears_and_the_rest_of_the_page_stays() {
     let browser = world.browser().await;
     browser.open("/deliveries").await;
     browser.run("window.stays = true", &[]).await;
-    browser.click(&format!("input[value='{}']", first.delivery)).await;
+    browser.click(&format!("input[value^='{}@']", first.delivery)).await;
     browser.fill("#filter-since", "half a wo").await;
     world.delivered("second").await;
     browser.until_shows("#deliveries", "second").await;
@@ -26,7 +26,10 @@ async fn a_new_delivery_appears_and_the_rest_of_the_page_stays() {
             &[],
         )
         .await;
-    assert_eq!(state, serde_json::json!([true, "half a word", "filter-since", [first.delivery]]));
+    assert_eq!(
+        state,
+        serde_json::json!([true, "half a word", "filter-since", [format!("{}@1", first.delivery)]])
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,9 +1,10 @@
 //! What each page shows.
 
-use super::setup::{everything, world};
+use super::setup::{everything, world, world_with};
+use crate::jobs::job_when;
 use std::fs;
-use talaria_proto::v1::DeliveryState;
-use talaria_tests::{browser::ZONE, until};
+use talaria_proto::v1::{DeliveryState, FilesState, Job};
+use talaria_tests::{browser::ZONE, openrouter_api::End, stack::stack, until};
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs chromium: make test-browser"]
@@ -73,6 +74,58 @@ async fn deliveries_are_filtered_and_paged() {
     browser.shows("h1", &[&parked.delivery]).await;
     browser.open("/deliveries?since=yesterday").await;
     browser.shows("main", &["such as 2h; it is yesterday"]).await;
+    // What was typed is there to be mended.
+    browser.open("/deliveries?since=yesterday&state=parked&why=no+room").await;
+    browser
+        .fill("#filter-since", "\u{e003}\u{e003}\u{e003}\u{e003}\u{e003}\u{e003}\u{e003}\u{e003}\u{e003}2h")
+        .await;
+    browser.press("Filter").await;
+    browser.shows("#deliveries", &["job-parked"]).await;
+    browser.open("/inbox?since=yesterday&job=job-parked").await;
+    browser.shows("main", &["such as 2h; it is yesterday"]).await;
+    assert_eq!(browser.run("return document.getElementById('filter-job').value", &[]).await, "job-parked");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs chromium: make test-browser"]
+async fn ids_and_commands_can_be_copied() {
+    let world = world().await;
+    let delivered = world.delivered("job").await;
+    let browser = world.browser().await;
+    let permissions = ["clipboardReadWrite", "clipboardSanitizedWrite"];
+    browser.devtools("Browser.grantPermissions", serde_json::json!({"permissions": permissions})).await;
+    let copied = "return navigator.clipboard.readText()";
+    browser.open(&format!("/deliveries/{}", delivered.delivery)).await;
+    browser.click("h1 button.copy").await;
+    browser.until_shows("h1 button.copy", "Copied").await;
+    assert_eq!(browser.run(copied, &[]).await, delivered.delivery);
+    browser.open(&format!("/deliveries/{}/attempts/1", delivered.delivery)).await;
+    browser.click("pre[data-copy^='curl'] + button.copy").await;
+    browser.until_shows("pre[data-copy^='curl'] + button.copy", "Copied").await;
+    let command = browser.run(copied, &[]).await;
+    assert!(command.as_str().unwrap().starts_with("curl "), "{command}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs chromium: make test-browser"]
+async fn kept_files_are_shown_and_others_are_links() {
+    let world = world_with(stack(), "mode: keep").await;
+    let (job, at_openrouter) = world.running("kept").await;
+    world.api.end(&at_openrouter, End { videos: 2, ..End::completed(1.0) }).await;
+    let is_kept = |job: &Job| job.files.as_ref().is_some_and(|files| files.state() == FilesState::Kept);
+    job_when(&mut world.stack.jobs().await, &job, is_kept).await;
+    let browser = world.browser().await;
+    browser.open(&format!("/jobs/{job}")).await;
+    browser.shows("main", &["Files", "File 1", "File 2", "Its files are kept: 2 of 2."]).await;
+    let sources = "return [...document.querySelectorAll('video[controls][preload=none]')].map((video) => new URL(video.src).origin)";
+    assert_eq!(
+        browser.run(sources, &[]).await,
+        serde_json::json!(["https://hooks.example.com", "https://hooks.example.com"])
+    );
+    // Nothing is loaded before somebody presses play, and the page's policy lets that load.
+    browser.run("document.querySelector('video').load()", &[]).await;
+    let complaints = browser.complaints().await;
+    assert!(!complaints.iter().any(|line| line.contains("Content Security Policy")), "{complaints:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -153,6 +206,7 @@ async fn a_route_shows_its_settings_and_a_preview_of_its_prompt() {
     browser.shows(".prompt", &["Video job-delivered by google/veo-3.1"]).await;
     browser.open("/routes/acme/shut").await;
     browser.shows("main", &["SHUT", "Probe now", "job-waiting", "Next attempt"]).await;
+    browser.shows("#route", &["Pace\n1 of 30 in the last", "Next free slot\nnow"]).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,6 +1,7 @@
 //! Without scripts.
 
 use super::setup::everything;
+use talaria_proto::v1::ReplayDeliveryRequest;
 use talaria_tests::{browser::Browser, sink::Does};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -30,6 +31,16 @@ async fn every_page_is_complete_and_every_form_works_without_scripts() {
     browser.click("#deliveries input[type=checkbox]").await;
     browser.press("Replay the selected").await;
     browser.shows(".note", &["1 delivery is sent again."]).await;
+    // A button that is pressed twice, as by a double click, replays once.
+    browser.open(&format!("/deliveries/{}", shown.delivered.delivery)).await;
+    let request = ReplayDeliveryRequest {
+        delivery_id: shown.delivered.delivery.clone(),
+        requested_by: "the first press".into(),
+        ..ReplayDeliveryRequest::default()
+    };
+    shown.world.stack.control().await.replay_delivery(request).await.unwrap();
+    browser.press("Replay").await;
+    browser.shows("main", &["was sent again meanwhile: it is of generation 2, and not 1"]).await;
     browser.open("/routes/acme/video").await;
     browser.press("Pause").await;
     browser.shows("main", &["acme/video is paused.", "PAUSED"]).await;

@@ -39,6 +39,11 @@ pub(super) async fn world() -> World {
 }
 
 pub(super) async fn world_of(builder: Builder) -> World {
+    world_with(builder, "mode: link").await
+}
+
+/// With these keys of `media`.
+pub(super) async fn world_with(builder: Builder, media: &str) -> World {
     let (api, sink) = (OpenRouterApi::start().await, Sink::start().await);
     sink.set("broken", Does::Answer(500, json!({"error": "no room"})));
     sink.set("shut", Does::Answer(401, json!({"error": "Invalid signature"})));
@@ -47,7 +52,7 @@ pub(super) async fn world_of(builder: Builder) -> World {
         .with("ingress: {listen: 127.0.0.1:0, public_url: https://hooks.example.com}")
         .tenant("acme", |t| {
             t.jobs(&api, "poll: {first: 1h, every: 1h, slowest: 1h, give_up: 3h}")
-                .media("mode: link")
+                .media(media)
                 .route("video", &sink.url("video"), video)
                 .route("broken", &sink.url("broken"), PARKS)
                 .route("shut", &sink.url("shut"), "events: [video.generation.expired]")

@@ -64,9 +64,22 @@ async fn waiting_deliveries_are_cancelled_and_others_are_not(builder: Builder) {
     assert!(error.message().contains("is delivered"), "{error}");
     assert_eq!(sink.requests_to("a").len(), 2, "nothing of what was cancelled");
 
-    // A cancelled delivery can be replayed.
-    replay(&stack, &id).await.unwrap();
+    // A cancelled delivery can be replayed, and not twice by one request that comes twice.
+    let request = ReplayDeliveryRequest {
+        delivery_id: id.clone(),
+        requested_by: "ana".into(),
+        generation: Some(1),
+        ..ReplayDeliveryRequest::default()
+    };
+    let again = stack.control().await.replay_delivery(request.clone()).await.unwrap();
+    assert_eq!(again.into_inner().delivery.unwrap().generation, 2);
     are(&stack, "a", State::Delivered, 2).await;
+    let error = stack.control().await.replay_delivery(request).await.unwrap_err();
+    assert_eq!(error.code(), Code::FailedPrecondition);
+    assert!(
+        error.message().contains("was sent again meanwhile: it is of generation 2, and not 1"),
+        "{error}"
+    );
     let nobody = id.replace("dlv_", "dlv_a").chars().take(id.len()).collect::<String>();
     assert_eq!(cancel(&stack, &nobody).await.unwrap_err().code(), Code::NotFound);
     assert_eq!(cancel(&stack, "rubbish").await.unwrap_err().code(), Code::InvalidArgument);
@@ -78,30 +91,35 @@ async fn an_event_that_no_route_wanted_is_handed_to_a_route_that_wants_it_now(bu
     let mut stack = builder.tenant("acme", |t| t.route("a", &sink.url("a"), keys)).start().await;
     let event = stack.openrouter("acme").send("job", "completed").await;
     assert!(stack.event(&event).await.deliveries.is_empty(), "no route wants it");
-    let hand_over = async |stack: &Stack, event: &str, route: &str| {
+    let hand_over = async |stack: &Stack, event: &str, route: &str, generation: Option<u32>| {
         let request = ReplayDeliveryRequest {
             event_id: event.into(),
             route: route.into(),
             requested_by: "ana".into(),
             reason: "the route is mended".into(),
+            // It is planned once, however often the request comes.
+            generation,
             ..ReplayDeliveryRequest::default()
         };
         let answer = stack.control().await.replay_delivery(request).await?;
         Ok::<_, Status>(answer.into_inner().delivery.unwrap())
     };
-    let refused = hand_over(&stack, &event, "a").await.unwrap_err();
+    let refused = hand_over(&stack, &event, "a", None).await.unwrap_err();
     assert_eq!(refused.code(), Code::FailedPrecondition);
     assert!(refused.message().contains("the route acme/a does not want evt_"), "{refused}");
-    let refused = hand_over(&stack, &event, "nowhere").await.unwrap_err();
+    let refused = hand_over(&stack, &event, "nowhere", None).await.unwrap_err();
     assert!(refused.message().contains("acme/nowhere is not configured"), "{refused}");
     let nothing = event_id("acme", "never came", "completed");
-    assert_eq!(hand_over(&stack, &nothing, "a").await.unwrap_err().code(), Code::NotFound);
+    assert_eq!(hand_over(&stack, &nothing, "a", None).await.unwrap_err().code(), Code::NotFound);
     for (event, route) in [("", "a"), (event.as_str(), ""), ("rubbish", "a")] {
-        assert_eq!(hand_over(&stack, event, route).await.unwrap_err().code(), Code::InvalidArgument);
+        assert_eq!(hand_over(&stack, event, route, None).await.unwrap_err().code(), Code::InvalidArgument);
     }
 
     stack.restart_with(|text| text.replace("image.done", "\"video.generation.*\"")).await;
-    until("the partition to have an owner", async || hand_over(&stack, &event, "a").await.ok()).await;
+    until("the partition to have an owner", async || hand_over(&stack, &event, "a", Some(0)).await.ok())
+        .await;
+    let error = hand_over(&stack, &event, "a", Some(0)).await.unwrap_err();
+    assert!(error.message().contains("of generation 1, and not 0"), "{error}");
     let found = stack.finished(&event, "a").await;
     let delivery = found.delivery.unwrap();
     assert_eq!((delivery.state(), delivery.generation, delivery.attempts), (State::Delivered, 1, 1));
@@ -120,7 +138,7 @@ async fn an_event_that_no_route_wanted_is_handed_to_a_route_that_wants_it_now(bu
         stack.kill_and_restart().await;
     }
     // Again, it is a replay as any other.
-    until("the partition to have an owner", async || hand_over(&stack, &event, "a").await.ok()).await;
+    until("the partition to have an owner", async || hand_over(&stack, &event, "a", None).await.ok()).await;
     let again = stack.delivery_when(&event, "a", |found| found.attempts == 2).await.delivery.unwrap();
     assert_eq!(again.generation, 2);
 }

@@ -95,7 +95,11 @@ impl World {
     }
 }
 
-async fn job_when(jobs: &mut JobServiceClient<Channel>, id: &str, is_met: impl Fn(&Job) -> bool) -> Job {
+pub(crate) async fn job_when(
+    jobs: &mut JobServiceClient<Channel>,
+    id: &str,
+    is_met: impl Fn(&Job) -> bool,
+) -> Job {
     let request = GetJobRequest { job_id: id.into(), tenant: String::new() };
     until(&format!("job {id}"), async || {
         // Unavailable while its partition moves.

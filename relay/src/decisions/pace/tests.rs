@@ -37,6 +37,35 @@ fn a_backlog_gets_slots_a_window_apart() {
 }
 
 #[test]
+fn usage_tells_when_a_delivery_that_comes_now_would_go_out() {
+    let mut pace = hermes();
+    assert_eq!(Pace::new(None, PaceMemory::default()).usage(start()), None);
+    let fresh = pace.usage(start()).unwrap();
+    assert_eq!((fresh.limit, fresh.configured, fresh.sent), (30, 30, 0));
+    assert_eq!((fresh.next_first, fresh.next_again), (start(), start()));
+    for (count, priority, sent) in
+        [(23, Priority::Again, 23), (7, Priority::First, 30), (9, Priority::Again, 30)]
+    {
+        slots(&mut pace, priority, count);
+        let usage = pace.usage(start()).unwrap();
+        assert_eq!(usage.sent, sent);
+        // What it tells is what the next one gets.
+        for (priority, told) in [(Priority::First, usage.next_first), (Priority::Again, usage.next_again)] {
+            let mut tried = pace.clone();
+            assert_eq!(
+                tried.admit(start(), priority, None).err().unwrap_or(start()),
+                told,
+                "{count} {priority:?}"
+            );
+        }
+    }
+    assert_eq!(pace.usage(at(61)).unwrap().sent, 0);
+    let refused = pace.refused(at(1), Priority::First, Some(Duration::from_secs(100)));
+    assert!(pace.usage(at(1)).unwrap().next_first >= at(101).min(refused));
+    assert!(pace.usage(at(1)).unwrap().limit <= 30);
+}
+
+#[test]
 fn a_reserved_slot_is_used_once_it_comes_and_lost_when_it_has_gone_by() {
     let mut pace = hermes();
     slots(&mut pace, Priority::First, 30);

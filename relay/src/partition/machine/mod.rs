@@ -30,7 +30,7 @@ use talaria_proto::time::{from_proto, to_proto};
 
 use super::{
     agenda::Agenda,
-    handle::{Done, LaneGauges, PartitionGauges},
+    handle::{Done, LaneGauges, LanePace, PartitionGauges},
     state::{LaneId, Payload, State},
 };
 use crate::{
@@ -334,6 +334,14 @@ impl Machine {
 
     pub(crate) fn replays(&self) -> Vec<ReplayJob> {
         self.state.replays().cloned().collect()
+    }
+
+    pub(crate) fn paces(&self, now: Timestamp) -> Vec<LanePace> {
+        let of_lane = |(id, known): (&LaneId, &RouteAdmission)| {
+            let (lane, usage) = (self.state.lane(*id), known.admission.pace(now)?);
+            Some(LanePace { tenant: lane.tenant, route: lane.route, usage })
+        };
+        self.routes.iter().filter_map(of_lane).collect()
     }
 
     pub(crate) fn gauges(&self, now: Timestamp) -> PartitionGauges {

@@ -326,6 +326,7 @@ impl Running {
             OwnerRequest::Command(command, reply) => self.machine.command(command, reply, now),
             OwnerRequest::Gauges(reply) => drop(reply.send(self.machine.gauges(now))),
             OwnerRequest::Job(id, reply) => drop(reply.send(self.machine.job(&id).map(Box::new))),
+            OwnerRequest::Paces(reply) => drop(reply.send(self.machine.paces(now))),
             OwnerRequest::Replays(reply) => drop(reply.send(self.machine.replays())),
         }
     }

@@ -238,7 +238,13 @@ impl Operator {
         let owner = self.local.owner_of(&tenant)?;
         for count in 0..TRIES {
             let turn = self.turn(&owner).await?;
-            let command = match (self.known(id, caller).await, to_plan) {
+            let known = self.known(id, caller).await;
+            if let Ok((_, _, delivery)) = &known
+                && let Some(wanted) = request.generation.filter(|wanted| *wanted != delivery.generation)
+            {
+                return Err(Error::OtherGeneration { id, wanted, now: delivery.generation });
+            }
+            let command = match (known, to_plan) {
                 (Err(error), Some(route)) if error.is_not_found() => {
                     self.first_delivery(id, route, caller, &audit).await?
                 }

@@ -11,12 +11,22 @@ use crate::{
         summary,
     },
 };
+use std::{collections::BTreeMap, time::Duration};
+use talaria_bus::Partition;
 use talaria_core::id::{DeliveryId, EventId};
-use talaria_proto::v1::{
-    BreakerState, Delivery, Event, FoundEvent, GetDeliveryRequest, GetDeliveryResponse, GetEventRequest,
-    GetEventResponse, GetSummaryRequest, GetSummaryResponse, ListDeliveriesRequest, ListEventsRequest,
-    ListQuarantinedRequest, ListUnmatchedRequest, QuarantinedCallback, RouteSummary, UnmatchedEvent,
+use talaria_proto::{
+    time::{duration_to_proto, to_proto},
+    v1::{
+        BreakerState, Delivery, Event, FoundEvent, GetDeliveryRequest, GetDeliveryResponse, GetEventRequest,
+        GetEventResponse, GetSummaryRequest, GetSummaryResponse, ListDeliveriesRequest, ListEventsRequest,
+        ListQuarantinedRequest, ListUnmatchedRequest, PaceSummary, QuarantinedCallback, RouteSummary,
+        UnmatchedEvent,
+    },
 };
+use tokio::time::timeout;
+
+/// For the owners to say how much of their paces is used.
+const PACE_DEADLINE: Duration = Duration::from_secs(1);
 
 impl Local {
     /// An event without its payload.
@@ -156,6 +166,7 @@ impl Local {
     ) -> Result<GetSummaryResponse, Error> {
         let tenant = caller.narrow(&request.tenant)?;
         let (now, own, named) = (self.clock.now(), self.own(), tenant.clone());
+        let tenant_partition = tenant.as_deref().map(|tenant| self.partition_of(tenant));
         // Before the rows are read: a commit that is folded afterwards is missing in them.
         let view_behind = self.behind();
         let mut sums = self
@@ -187,8 +198,38 @@ impl Local {
                 }),
             }
         }
+        self.add_paces(&mut sums.routes, tenant_partition).await;
         sums.tenants.retain(|tenant| own.has_tenant(&tenant.tenant));
         sums.view_behind = view_behind;
         Ok(sums)
+    }
+
+    /// Adds how much of their paces is used, which the owners alone know. An owner that is busy for long is left out.
+    async fn add_paces(&self, routes: &mut [RouteSummary], only: Option<Partition>) {
+        let of_owners = async {
+            let mut all = Vec::new();
+            for owner in self.owners.all() {
+                if only.is_none_or(|only| only == owner.partition) {
+                    all.extend(owner.paces().await.unwrap_or_default());
+                }
+            }
+            all
+        };
+        let paces = timeout(PACE_DEADLINE, of_owners).await.unwrap_or_default();
+        let by_route: BTreeMap<_, _> =
+            paces.iter().map(|it| ((&*it.tenant, &*it.route), &it.usage)).collect();
+        let config = self.config();
+        for route in routes {
+            let configured = config.route(&route.tenant, &route.route).and_then(|route| route.pace.as_ref());
+            let usage = by_route.get(&(route.tenant.as_str(), route.route.as_str()));
+            route.pace = usage.zip(configured).map(|(usage, configured)| PaceSummary {
+                limit: usage.limit,
+                configured: usage.configured,
+                window: Some(duration_to_proto(configured.window)),
+                sent: usage.sent,
+                next_first: Some(to_proto(usage.next_first)),
+                next_again: Some(to_proto(usage.next_again)),
+            });
+        }
     }
 }
