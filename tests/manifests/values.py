@@ -20,7 +20,7 @@ from pathlib import Path
 
 import yaml
 
-# Of what length a name of Kubernetes may be is its own to say.
+# Kubernetes itself bounds the length.
 NAME = "[a-z0-9]([-a-z0-9.]*[a-z0-9])?"
 AMOUNTS = {"type": "object", "additionalProperties": {"type": ["string", "number"]}}
 WORDS = {

@@ -69,8 +69,8 @@
 {{- end -}}
 
 {{- /* How long pods may take to end. */ -}}
-{{- $linger := include "talaria.seconds" (get ($config.ingress | default dict) "linger" | default "0s") | float64 -}}
-{{- $drain := include "talaria.seconds" (get ($config.relay | default dict) "drain" | default "30s") | float64 -}}
+{{- $linger := include "talaria.seconds" (get ($config.ingress | default dict) "linger" | default "0s" | toString) | float64 -}}
+{{- $drain := include "talaria.seconds" (get ($config.relay | default dict) "drain" | default "30s" | toString) | float64 -}}
 {{- $grace := $values.single.terminationGracePeriodSeconds -}}
 {{- if and (not $isHa) (gt (addf $linger $drain 5) (float64 $grace)) -}}
 {{- $faults = append $faults (printf "single.terminationGracePeriodSeconds is %v, which is less than ingress.linger, relay.drain and 5 s: pods would be killed at work" $grace) -}}
