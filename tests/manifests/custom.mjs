@@ -9,6 +9,7 @@ const modules = resolve(process.argv[2]);
 const require = createRequire(`${modules}/`);
 const { default: ts } = await import(pathToFileURL(require.resolve("typescript")));
 const KINDS = {
+  HTTPRoute: "@kubernetes-models/gateway-api/gateway.networking.k8s.io/v1/HTTPRoute",
   ScaledObject: "@kubernetes-models/keda/keda.sh/v1alpha1/ScaledObject",
   ServiceMonitor: "@kubernetes-models/prometheus-operator/monitoring.coreos.com/v1/ServiceMonitor",
   PrometheusRule: "@kubernetes-models/prometheus-operator/monitoring.coreos.com/v1/PrometheusRule",

@@ -9,9 +9,12 @@ from pathlib import Path
 import yaml
 from helm_python import Chart
 
+import values as described
+
 ROOT = Path(__file__).resolve().parents[2]
 CHART = ROOT / "deploy/helm/talaria"
 ALERTS = ROOT / "deploy/observability/alerts.yaml"
+DASHBOARD = ROOT / "deploy/observability/dashboard.json"
 # The example installations that are also kept rendered, for kubectl and kustomize.
 RENDERED = ("single", "ha")
 RELEASE = NAMESPACE = "talaria"
@@ -19,21 +22,23 @@ HEAD = """\
 # The chart deploy/helm/talaria with examples/{example}.yaml, rendered by `make manifests`. docs/kubernetes.md says which Secrets
 # it needs, and how your own configuration replaces the one in the ConfigMap talaria.
 """
-# Labels that are true of what Helm installs, and not of a file.
-OF_HELM = re.compile(r"^ *(app\.kubernetes\.io/managed-by|helm\.sh/chart): .*\n", re.MULTILINE)
+# Labels that are true of what Helm installs, and not of a file, and the fingerprint of a configuration that others replace.
+OF_HELM = re.compile(
+    r"^ *(app\.kubernetes\.io/managed-by|helm\.sh/chart): .*\n|^ *annotations:\n *talaria/restart-keys: .*\n", re.MULTILINE
+)
 
 
 def texts(values, namespace=NAMESPACE):
-    """The chart's templates with these values, the namespace first."""
+    """The chart's templates with these values, by path, the namespace first."""
     with Chart.load(CHART) as chart:
         rendered = chart.render(values=values, name=RELEASE, namespace=namespace)
     files = sorted((not path.endswith("/namespace.yaml"), path) for path in rendered if path.endswith(".yaml"))
-    return [rendered[path] for _, path in files]
+    return {path: rendered[path] for _, path in files}
 
 
 def helm(values, namespace=NAMESPACE):
     """The objects of the chart with these values."""
-    return [one for text in texts(values, namespace) for one in objects(text)]
+    return [one for text in texts(values, namespace).values() for one in objects(text)]
 
 
 def examples():
@@ -44,12 +49,19 @@ def values(path):
     return yaml.safe_load(path.read_text())
 
 
-def files():
-    """The generated files, by path: the examples as manifests, and the chart's copy of the alert rules."""
-    made = {CHART / "files/alerts.yaml": ALERTS.read_text()}
+def sources():
+    """The generated files of the chart itself, by path: what is made of values.yaml, and copies of deploy/observability."""
+    copies = {CHART / "files/alerts.yaml": ALERTS, CHART / "files/dashboard.json": DASHBOARD}
+    return {**described.files(CHART), **{path: source.read_text() for path, source in copies.items()}}
+
+
+def manifests():
+    """The examples as manifests, by path. Without tests, which are Helm's to start."""
+    made = {}
     for example in RENDERED:
         rendered = texts({**values(CHART / f"examples/{example}.yaml"), "createNamespace": True})
-        text = "\n---\n".join(text.strip() for text in rendered if text.strip())
+        parts = [text.strip() for path, text in rendered.items() if "/templates/tests/" not in path]
+        text = "\n---\n".join(part for part in parts if part)
         made[ROOT / f"deploy/kubernetes/{example}.yaml"] = HEAD.format(example=example) + OF_HELM.sub("", text + "\n")
     return made
 
@@ -69,6 +81,8 @@ def objects(text):
 
 
 if __name__ == "__main__":
-    for path, text in files().items():
-        path.parent.mkdir(exist_ok=True)
-        path.write_text(text)
+    # Manifests are rendered with what was written first.
+    for files in (sources, manifests):
+        for path, text in files().items():
+            path.parent.mkdir(exist_ok=True)
+            path.write_text(text)

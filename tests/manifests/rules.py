@@ -8,9 +8,9 @@ import yaml
 WORKLOADS = ("Deployment", "StatefulSet")
 
 
-def faults(objects):
-    """The faults of objects that are installed together, a sentence each."""
-    return [*names(objects), *selectors(objects), *pods(objects), *references(objects), *configurations(objects)]
+def faults(objects, outside=()):
+    """The faults of objects that are installed together, a sentence each. Those outside are there already."""
+    return [*names(objects), *selectors(objects), *pods(objects), *references(objects, outside), *configurations(objects)]
 
 
 def name(one):
@@ -21,8 +21,15 @@ def of(objects, *kinds):
     return [one for one in objects if one["kind"] in kinds]
 
 
+def pod(one):
+    """An object's pod, with its metadata; None where it has none."""
+    if one["kind"] == "Pod":
+        return one
+    return one["spec"]["template"] if one["kind"] in (*WORKLOADS, "Job") else None
+
+
 def containers(workload):
-    return workload["spec"]["template"]["spec"]["containers"]
+    return pod(workload)["spec"]["containers"]
 
 
 def matches(selector, labels):
@@ -54,7 +61,7 @@ def configurations(objects):
 
 def selectors(objects):
     """Everything that selects pods selects some."""
-    labels = {name(one): one["spec"]["template"]["metadata"]["labels"] for one in of(objects, *WORKLOADS)}
+    labels = {name(one): pod(one)["metadata"]["labels"] for one in objects if pod(one)}
 
     def selects(selector):
         return [who for who, its in labels.items() if matches(selector, its)]
@@ -72,8 +79,9 @@ def selectors(objects):
         if len(selects(one["spec"]["selector"])) != 1:
             yield f"{name(one)} selects {selects(one['spec']['selector'])}"
     for one in of(objects, "Service"):
-        if not selects({"matchLabels": one["spec"]["selector"]}):
-            yield f"{name(one)} leads nowhere"
+        led = selects({"matchLabels": one["spec"]["selector"]})
+        if not led or not all(who.startswith(WORKLOADS) for who in led):
+            yield f"{name(one)} leads to {led}"
     for one in of(objects, "NetworkPolicy"):
         rules = one["spec"].get("ingress", []) + one["spec"].get("egress", [])
         peers = [peer for rule in rules for peer in rule.get("from", []) + rule.get("to", [])]
@@ -93,22 +101,24 @@ def selectors(objects):
 
 def pods(objects):
     """The restricted Pod Security Standard, and what a service should have beside."""
-    for one in of(objects, *WORKLOADS):
-        pod, who = one["spec"]["template"]["spec"], name(one)
-        security = pod.get("securityContext", {})
+    for one in objects:
+        if not pod(one):
+            continue
+        its, who = pod(one)["spec"], name(one)
+        security = its.get("securityContext", {})
         if security.get("runAsNonRoot") is not True or security.get("seccompProfile") != {"type": "RuntimeDefault"}:
             yield f"{who} may be root, or call what it likes of the kernel"
-        if pod.get("automountServiceAccountToken") is not False:
+        if its.get("automountServiceAccountToken") is not False:
             yield f"{who} gets a token that it does not need"
-        labels = one["spec"]["template"]["metadata"]["labels"]
+        labels = pod(one)["metadata"]["labels"] if one["kind"] != "Pod" else {}
         if changing := {"helm.sh/chart", "app.kubernetes.io/version"} & set(labels):
             yield f"{who}'s pods have labels that each version changes, so that it starts them again: {sorted(changing)}"
-        if {"hostNetwork", "hostPID", "hostIPC", "initContainers"} & set(pod):
+        if {"hostNetwork", "hostPID", "hostIPC", "initContainers"} & set(its):
             yield f"{who} asks for its host"
-        for volume in pod.get("volumes", []):
+        for volume in its.get("volumes", []):
             if not {"configMap", "secret", "persistentVolumeClaim", "emptyDir"} & set(volume):
                 yield f"{who} has a volume that is not allowed: {volume}"
-        for container in pod["containers"]:
+        for container in its["containers"]:
             mine = container.get("securityContext", {})
             wanted = {
                 "allowPrivilegeEscalation": False,
@@ -118,12 +128,12 @@ def pods(objects):
             if mine != wanted:
                 yield f"{who}'s container {container['name']} is not restricted: {mine}"
             for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
-                if probe not in container:
+                if one["kind"] in WORKLOADS and probe not in container:
                     yield f"{who}'s container {container['name']} has no {probe}"
             resources = container.get("resources", {})
             if not {"cpu", "memory"} <= set(resources.get("requests", {})) or "memory" not in resources.get("limits", {}):
                 yield f"{who}'s container {container['name']} takes what it likes"
-            if any("subPath" in mount for mount in container["volumeMounts"]):
+            if any("subPath" in mount for mount in container.get("volumeMounts", [])):
                 yield f"{who}'s container {container['name']} mounts a file, which would never change"
             if ":" not in container["image"] or container["image"].endswith(":latest"):
                 yield f"{who}'s container {container['name']} runs whatever {container['image']} is"
@@ -140,16 +150,19 @@ def asked_of_prometheus(scaled):
             yield f"{name(scaled)} is in {scaled['metadata']['namespace']} and asks for {namespaces}"
 
 
-def references(objects):
+def references(objects, outside):
     """Named objects and ports exist."""
-    there = {name(one) for one in objects}
+    there = {name(one) for one in objects} | set(outside)
     ports = {port["name"] for one in of(objects, *WORKLOADS) for its in containers(one) for port in its["ports"]}
-    for one in of(objects, *WORKLOADS):
-        pod, who = one["spec"]["template"]["spec"], name(one)
-        wanted = [f"ServiceAccount {pod['serviceAccountName']}"]
+    for one in objects:
+        if not pod(one):
+            continue
+        spec, who = pod(one)["spec"], name(one)
+        # Hooks run before the chart's own objects are there, and as the namespace's default.
+        wanted = [f"ServiceAccount {spec['serviceAccountName']}"] if one["kind"] in WORKLOADS else []
         if one["kind"] == "StatefulSet":
             wanted.append(f"Service {one['spec']['serviceName']}")
-        for volume in pod.get("volumes", []):
+        for volume in spec.get("volumes", []):
             if "configMap" in volume:
                 wanted.append(f"ConfigMap {volume['configMap']['name']}")
             if "persistentVolumeClaim" in volume:
@@ -157,14 +170,14 @@ def references(objects):
         for what in wanted:
             if what not in there:
                 yield f"{who} wants {what}, which is not there"
-        volumes = {its["name"] for its in pod.get("volumes", [])}
+        volumes = {its["name"] for its in spec.get("volumes", [])}
         volumes |= {its["metadata"]["name"] for its in one["spec"].get("volumeClaimTemplates", [])}
-        for container in pod["containers"]:
-            mounted = {mount["name"] for mount in container["volumeMounts"]}
+        for container in spec["containers"]:
+            mounted = {mount["name"] for mount in container.get("volumeMounts", [])}
             if mounted != volumes:
                 yield f"{who} mounts {mounted} of {volumes}"
-            mine = {port["name"] for port in container["ports"]}
-            for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
+            mine = {port["name"] for port in container.get("ports", [])}
+            for probe in {"startupProbe", "livenessProbe", "readinessProbe"} & set(container):
                 if (port := container[probe]["httpGet"]["port"]) not in mine:
                     yield f"{who} is probed at its port {port}, which it has not"
     for one in of(objects, "HorizontalPodAutoscaler", "ScaledObject"):
@@ -192,6 +205,11 @@ def references(objects):
         for endpoint in one["spec"]["endpoints"]:
             if endpoint["port"] not in {port["name"] for its in services for port in its["spec"]["ports"]}:
                 yield f"{name(one)} scrapes the port {endpoint['port']}, which its service has not"
+    for one in of(objects, "HTTPRoute"):
+        for backend in (backend for rule in one["spec"]["rules"] for backend in rule["backendRefs"]):
+            led = [its for its in of(objects, "Service") if its["metadata"]["name"] == backend["name"]]
+            if backend["port"] not in {port["port"] for its in led for port in its["spec"]["ports"]}:
+                yield f"{name(one)} leads to {backend}, which is not there"
     for one in of(objects, "Ingress"):
         for rule in one["spec"]["rules"]:
             for path in rule["http"]["paths"]:
