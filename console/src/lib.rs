@@ -3,8 +3,9 @@
 //! ```text
 //! socket ▶ origin ▶ admit ▶ request ▶ body ▶ json ─┐                    ┌▶ json ▶ answer
 //!           403      401     400       400    400  └▶ relay's services ─┴▶ frames: Connect, or server-sent events
-//!            │       403     405, 415  429                ▲
-//!            └▶ pages ────────────────────────────────────┘
+//!   │        │       403     405, 415  429                ▲
+//!   │        └▶ pages ────────────────────────────────────┤
+//!   └▶ runs: signature ▶ body ────────────────────────────┘
 //! ```
 //!
 //! The protocol of the JSON is Connect's (connectrpc.com/docs/protocol). It knows no single method: everything comes from the
@@ -18,6 +19,7 @@
 //! - [`envelope`]: messages of a Connect stream. Pure. [`stream`]: answers with more than one message.
 //! - [`fault`]: errors in Connect's form. Pure.
 //! - [`pages`]: the pages, and what their buttons do.
+//! - [`runs`]: reports about the agent's runs, which their signature admits.
 //! - [`contracts`]: the descriptors. [`openapi`]: the OpenAPI document, made from them. Pure.
 
 mod call;
@@ -30,6 +32,7 @@ mod openapi;
 mod origin;
 mod pages;
 mod request;
+mod runs;
 mod server;
 mod stream;
 

@@ -8,7 +8,7 @@
 //! - [`json`]: JSON with Python's semantics, for the exactness of [`hermes`].
 //! - [`network`]: classes of IP addresses, and the allowed targets of requests.
 //! - [`media`]: links to the files of jobs. [`money`]: amounts of money. [`token`]: access tokens of a relay's clients.
-//! - [`notice`]: the types of notices.
+//! - [`notice`]: the types of notices. [`report`]: the signatures of reports about runs.
 //! - [`files`]: bounded reading of files. [`invisible`]: invisible characters. [`time`]: arithmetic and text of times.
 //! - [`config`]: the configuration file.
 
@@ -24,6 +24,7 @@ pub mod money;
 pub mod network;
 pub mod notice;
 pub mod openrouter;
+pub mod report;
 pub mod short_id;
 pub mod time;
 pub mod token;

@@ -16,6 +16,7 @@
 mod attempt_outcome;
 mod delivery_state;
 mod job_state;
+mod run_outcome;
 pub mod time;
 
 /// Version 1 of the contracts.

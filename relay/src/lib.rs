@@ -35,12 +35,17 @@ mod view;
 
 pub use clock::Clock;
 pub use decisions::{
-    audit::who, guard::defuse, handshake::Handshake, notice::configuration_refused as notices_of_refused,
+    audit::who,
+    guard::defuse,
+    handshake::Handshake,
+    notice::configuration_refused as notices_of_refused,
+    run::{describe_run, describe_run_of},
 };
 pub use delivery::handshake::handshake;
 pub use services::{
     access::{Caller, Connection, Socket},
     api::{Admitted, Api},
+    control::NotRecorded,
     gauges::Gauges,
 };
 pub use view::remove_view;

@@ -20,6 +20,7 @@
 //! - [`doctor`]: `talaria doctor`, without and with faults.
 //! - [`explain`]: `talaria explain`.
 //! - [`evidence`]: `talaria status --evidence`.
+//! - [`runs`]: how the agent's runs ended.
 //! - [`refusals`]: refusals of the ingress in the status, the log and the metrics.
 //! - [`reload`]: configurations that change while a process runs.
 //! - [`running`]: retention, draining, restarts with another configuration.
@@ -91,6 +92,7 @@ mod promises;
 mod refusals;
 mod reload;
 mod running;
+mod runs;
 mod series;
 mod signing;
 mod silence;

@@ -129,6 +129,7 @@ Examples:
   talaria replay --tenant acme --route video      parked deliveries
   talaria replay --state parked --state ambiguous --since 24h --rate 60/min
   talaria replay --tenant acme --http 5xx         parked after such an answer
+  talaria replay --run failed                     the agent's run failed, in any final state
   talaria replay --all --detach
 
 Each is sent under a new id, so Hermes runs it again, even if it ran before. Options select parked deliveries, or those of \

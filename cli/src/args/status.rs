@@ -9,7 +9,7 @@ use clap::{
 use jiff::Timestamp;
 use std::path::PathBuf;
 use talaria_proto::time::to_proto;
-use talaria_proto::v1::{AttemptOutcome, DeliveryFilter, DeliveryState};
+use talaria_proto::v1::{AttemptOutcome, DeliveryFilter, DeliveryState, RunOutcome};
 
 /// The relay and the credentials. The token itself is never on a command line, which others on the machine can read.
 #[derive(ClapArgs, Debug)]
@@ -65,7 +65,7 @@ pub struct Filter {
     pub last: LastAttempt,
 }
 
-/// The last attempt of deliveries, and the reason of their state.
+/// The last attempt of deliveries, the reason of their state, and their runs.
 #[derive(ClapArgs, Debug, Default)]
 pub struct LastAttempt {
     /// Only if the last attempt had this outcome; may be repeated
@@ -77,6 +77,9 @@ pub struct LastAttempt {
     /// Only with this text in the reason, the column WHY; upper and lower case are the same
     #[arg(long, value_name = "TEXT")]
     pub why: Option<String>,
+    /// Only if the agent's run was reported with this outcome, or none: delivered, and no run reported; may be repeated
+    #[arg(long, value_name = "OUTCOME", value_parser = run())]
+    pub run: Vec<RunOutcome>,
 }
 
 impl Filter {
@@ -107,6 +110,7 @@ impl From<&Filter> for DeliveryFilter {
             outcomes: filter.last.outcome.iter().map(|outcome| (*outcome).into()).collect(),
             http_statuses: filter.last.http.clone(),
             reason: filter.last.why.clone().unwrap_or_default(),
+            runs: filter.last.run.iter().map(|outcome| (*outcome).into()).collect(),
         }
     }
 }
@@ -123,6 +127,7 @@ Examples:
   talaria status --state parked --since 24h
   talaria status --http 5xx --type 'video.generation.*'
   talaria status --outcome failed --why 'refused' --model google/veo-3.1
+  talaria status --run failed     delivered, and the agent's run failed
   talaria status --routes         the state of each route, and what stops it
   talaria status --refused        refusals of the last hour, with reasons and advice
   talaria status --unmatched      events that no route took, with reasons
@@ -169,6 +174,7 @@ Examples:
   talaria watch
   talaria watch --tenant acme --state parked --json
   talaria watch --http 5xx        each attempt that is answered so
+  talaria watch --run failed      each run of the agent that fails
 
 Continues after a restart of the relay, without a gap. Ctrl-C ends it. Times are in UTC.")]
 pub struct Watch {
@@ -201,6 +207,13 @@ fn state() -> impl TypedValueParser<Value = DeliveryState> {
 fn outcome() -> impl TypedValueParser<Value = AttemptOutcome> {
     let named = |name: String| AttemptOutcome::ALL.into_iter().find(|outcome| outcome.name() == name);
     PossibleValuesParser::new(AttemptOutcome::ALL.map(AttemptOutcome::name))
+        .try_map(move |name| named(name).ok_or("expected an outcome"))
+}
+
+/// The outcome of a run by its name.
+fn run() -> impl TypedValueParser<Value = RunOutcome> {
+    let named = |name: String| RunOutcome::ALL.into_iter().find(|outcome| outcome.name() == name);
+    PossibleValuesParser::new(RunOutcome::ALL.map(RunOutcome::name))
         .try_map(move |name| named(name).ok_or("expected an outcome"))
 }
 

@@ -6,7 +6,7 @@ use crate::{
     client::{self, ids},
     print::{
         self, ALERT, BOLD, DIM, Screen, UNDER_TIME,
-        delivery::{show_event_head, show_remarks},
+        delivery::{show_event_head, show_remarks, show_run},
         job, one_line, state_name, state_style,
     },
 };
@@ -165,6 +165,9 @@ fn show_route(
         let (state, style) = (state_name(delivery.state()), state_style(delivery.state()));
         let at = print::time(delivery.updated_at.as_ref());
         writeln!(out, "  {DIM}{at}{DIM:#}  {style}{state}{style:#}: {}", one_line(&delivery.reason))?;
+    }
+    if let Some(delivery) = &route.delivery {
+        show_run(out, delivery)?;
     }
     // A block concerns waiting deliveries only.
     let waits = route.delivery.as_ref().is_some_and(|delivery| delivery.state() == DeliveryState::Waiting);

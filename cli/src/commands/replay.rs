@@ -94,12 +94,13 @@ async fn many(relay: &mut ControlClient, args: Replay, requested_by: String) -> 
         outcomes: filter.outcomes,
         http_statuses: filter.http_statuses,
         reason: filter.reason,
+        runs: filter.runs,
     };
     let is_all = ReplayFilter { states: filter.states.clone(), ..ReplayFilter::default() } == filter;
     if is_all && !args.all {
         return Err(Failure::Usage(
             "this would replay everything there is: restrict it (--tenant, --route, --job, --type, --model, \
-             --outcome, --http, --why, --since, --until), or say --all"
+             --outcome, --http, --why, --run, --since, --until), or say --all"
                 .to_owned(),
         ));
     }

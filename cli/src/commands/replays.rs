@@ -165,6 +165,9 @@ fn filter_options(filter: &ReplayFilter) -> String {
     for status in &filter.http_statuses {
         words.push(format!("--http {status}"));
     }
+    for outcome in filter.runs() {
+        words.push(format!("--run {}", outcome.name()));
+    }
     for (name, time) in [("since", &filter.since), ("until", &filter.until)] {
         if let Some(time) = time {
             words.push(format!("--{name} {}", talaria_proto::time::from_proto(Some(time))));
@@ -176,7 +179,7 @@ fn filter_options(filter: &ReplayFilter) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use talaria_proto::v1::AttemptOutcome;
+    use talaria_proto::v1::{AttemptOutcome, RunOutcome};
 
     #[test]
     fn a_filter_is_shown_as_it_was_asked_for() {
@@ -192,8 +195,12 @@ mod tests {
             reason: "timed out".into(),
             outcomes: vec![AttemptOutcome::AnswerLost.into()],
             http_statuses: vec!["5xx".into()],
+            runs: vec![RunOutcome::Failed.into()],
             ..ReplayFilter::default()
         };
-        assert_eq!(filter_options(&filter), "--model veo --why 'timed out' --outcome answer_lost --http 5xx");
+        assert_eq!(
+            filter_options(&filter),
+            "--model veo --why 'timed out' --outcome answer_lost --http 5xx --run failed"
+        );
     }
 }

@@ -78,7 +78,7 @@ pub(crate) async fn run(config: &Path, mut args: Watch) -> Result<(), Failure> {
 /// "Watching deliveries of tenant acme in state parked: the present ones and every change. Ctrl-C ends it."
 fn title(filter: &Filter, snapshot: bool) -> String {
     let Filter { tenant, route, job, state, since, until, event_type, model, last } = filter;
-    let LastAttempt { outcome, http, why } = last;
+    let LastAttempt { outcome, http, why, run } = last;
     let mut words = vec!["Watching deliveries".to_owned()];
     for (kind, name) in [
         ("of tenant", tenant),
@@ -101,6 +101,10 @@ fn title(filter: &Filter, snapshot: bool) -> String {
         words.push(format!("answered {}", one_line(&http.join(" or "))));
     }
     words.extend(why.as_ref().map(|why| format!("with the reason {:?}", one_line(why))));
+    let runs: Vec<&str> = run.iter().map(|outcome| outcome.name()).collect();
+    if !runs.is_empty() {
+        words.push(format!("with the run {}", runs.join(" or ")));
+    }
     for (bound, time) in [("since", since), ("before", until)] {
         words.extend(time.map(|time| format!("received {bound} {}", print::moment(time))));
     }
@@ -127,7 +131,7 @@ fn show(changes: &mut Changes, message: &WatchDeliveriesResponse) -> Result<(), 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use talaria_proto::v1::{AttemptOutcome, DeliveryState};
+    use talaria_proto::v1::{AttemptOutcome, DeliveryState, RunOutcome};
 
     #[test]
     fn the_first_line_names_the_filter() {
@@ -141,13 +145,14 @@ mod tests {
                 outcome: vec![AttemptOutcome::Failed],
                 http: vec!["503".into(), "4xx".into()],
                 why: Some("no \"x\"".into()),
+                run: vec![RunOutcome::Failed],
             },
             ..Filter::default()
         };
         assert_eq!(
             title(&filter, false),
-            "Watching deliveries of type video.* with the outcome failed answered 503 or 4xx with the reason \"no \\\"x\\\"\": \
-             every change from now on. Ctrl-C ends it."
+            "Watching deliveries of type video.* with the outcome failed answered 503 or 4xx with the reason \"no \\\"x\\\"\" \
+             with the run failed: every change from now on. Ctrl-C ends it."
         );
         let filter = Filter {
             tenant: Some("acme".into()),

@@ -34,6 +34,7 @@ const CALL: &[Label] =
 const FILE: &[Label] = &[known("outcome", "ok refused limited gone failed too_long broken_off left")];
 const FETCHED: &[Label] = &[known("outcome", "kept failed refused")];
 const STATE: &[Label] = &[known("state", "delivered ignored parked ambiguous cancelled")];
+const RUN: &[Label] = &[known("outcome", "finished failed interrupted command")];
 const JOB_OUTCOME: &[Label] = &[known("outcome", "made refused unknown")];
 const POLL_OUTCOME: &[Label] = &[known("outcome", "running ended not_found denied failed")];
 const JOB_END: &[Label] = &[known("state", "completed failed cancelled expired refused abandoned stopped")];
@@ -120,6 +121,7 @@ pub const CATALOGUE: &[Metric] = &[
     ),
     counter(Relay, "talaria_deliveries_total", STATE, "Completed deliveries, by final state"),
     histogram(Relay, "talaria_delivery_seconds", &[], "From a callback to the final state of a delivery"),
+    counter(Relay, "talaria_runs_total", RUN, "Reported runs of agents, by how they ended"),
     gauge(Relay, "talaria_deliveries_in_hand", &[], "Deliveries with an attempt under way"),
     counter(
         Relay,

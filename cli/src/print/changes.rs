@@ -1,6 +1,10 @@
 //! Changes of deliveries, a line each.
 
-use super::{ALERT, Cell, Column, DIM, Rows, Screen, delivery::attempt_line, time};
+use super::{
+    ALERT, Cell, Column, DIM, Rows, Screen,
+    delivery::{attempt_line, why},
+    time,
+};
 use jiff::Timestamp;
 use talaria_proto::{
     time::from_proto,
@@ -35,7 +39,7 @@ impl Changes {
     pub(crate) fn line(&mut self, delivery: &Delivery, attempt: Option<&Attempt>, now: Timestamp) -> String {
         let what = match attempt {
             Some(attempt) => format!("attempt {}: {}", attempt.number, attempt_line(attempt)),
-            None => delivery.reason.clone(),
+            None => why(delivery),
         };
         let next = match &delivery.next_attempt_at {
             Some(next) if from_proto(Some(next)) > now => format!(", next at {}", time(Some(next))),

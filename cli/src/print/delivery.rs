@@ -1,8 +1,8 @@
 //! A single event or delivery, with its history.
 
 use super::{
-    BOLD, DIM, UNDER_TIME, action, changes::Changes, duration, one_line, state_name, state_style, time,
-    visible,
+    ALERT, BOLD, DIM, UNDER_TIME, action, changes::Changes, duration, one_line, state_name, state_style,
+    time, visible,
 };
 use crate::print::Screen;
 use jiff::Timestamp;
@@ -12,6 +12,7 @@ use talaria_proto::v1::{
     Attempt, AttemptOutcome, ControlAction, Delivery, Event, EventConflict, GetDeliveryResponse,
     GetEventResponse,
 };
+use talaria_relay::describe_run_of;
 
 /// A conflict, in one line.
 pub(crate) fn conflict(conflict: &EventConflict) -> String {
@@ -96,7 +97,33 @@ pub(crate) fn show_delivery(answer: &GetDeliveryResponse) -> io::Result<()> {
     if let Some(next) = &delivery.next_attempt_at {
         writeln!(out, "{UNDER_TIME}next attempt at {}", time(Some(next)))?;
     }
+    show_run(&mut out, &delivery)
+}
+
+/// The run that a delivery led to, or that none was reported in time.
+pub(crate) fn show_run(out: &mut impl io::Write, delivery: &Delivery) -> io::Result<()> {
+    let Some(line) = describe_run_of(delivery) else { return Ok(()) };
+    let Some(run) = &delivery.run else { return writeln!(out, "{UNDER_TIME}{ALERT}{line}{ALERT:#}") };
+    writeln!(out, "  {DIM}{}{DIM:#}  {}", time(run.ended_at.as_ref()), one_line(&line))?;
+    let facts = [
+        run.input_tokens.map(|tokens| format!("{tokens} tokens in")),
+        run.output_tokens.map(|tokens| format!("{tokens} tokens out")),
+        run.calls.map(|calls| format!("{calls} {}", if calls == 1 { "call" } else { "calls" })),
+        (!run.session.is_empty()).then(|| format!("session {}", one_line(&run.session))),
+    ];
+    let facts: Vec<String> = facts.into_iter().flatten().collect();
+    if !facts.is_empty() {
+        writeln!(out, "{UNDER_TIME}{}", facts.join(", "))?;
+    }
+    if !run.answer.is_empty() {
+        writeln!(out, "{UNDER_TIME}answer: {}", one_line(&run.answer))?;
+    }
     Ok(())
+}
+
+/// The run, if there is something to say about it, and the reason of the state.
+pub(crate) fn why(delivery: &Delivery) -> String {
+    describe_run_of(delivery).into_iter().chain(Some(delivery.reason.clone())).collect::<Vec<_>>().join("; ")
 }
 
 /// What was made of the prompt of an attempt.

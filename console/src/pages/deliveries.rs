@@ -15,16 +15,17 @@ use talaria_proto::{
     time::to_proto,
     v1::{
         AttemptOutcome, Delivery, DeliveryFilter, DeliveryState, ListDeliveriesRequest,
-        ListDeliveriesResponse, ReplayFilter,
+        ListDeliveriesResponse, ReplayFilter, RunOutcome,
     },
 };
+use talaria_relay::describe_run_of;
 
 /// The fields of the filter.
 pub(super) const FILTERS: &[&str] =
-    &["tenant", "route", "state", "since", "until", "type", "model", "job", "outcome", "http", "why"];
+    &["tenant", "route", "state", "since", "until", "type", "model", "job", "outcome", "http", "why", "run"];
 
 /// Those of them that are used rarely.
-const MORE: [&str; 6] = ["type", "model", "job", "outcome", "http", "why"];
+const MORE: [&str; 7] = ["type", "model", "job", "outcome", "http", "why", "run"];
 
 const PAGE_SIZE: u32 = 50;
 
@@ -88,6 +89,7 @@ fn filter(fields: &Fields) -> Result<DeliveryFilter, Fault> {
         outcomes: outcomes(fields)?,
         http_statuses: fields.all("http").map(str::to_owned).collect(),
         reason: fields.text("why").to_owned(),
+        runs: runs(fields)?,
     })
 }
 
@@ -106,6 +108,7 @@ pub(super) fn replay_filter(fields: &Fields) -> Result<ReplayFilter, Fault> {
         outcomes: filter.outcomes,
         http_statuses: filter.http_statuses,
         reason: filter.reason,
+        runs: filter.runs,
     })
 }
 
@@ -123,6 +126,14 @@ fn outcomes(fields: &Fields) -> Result<Vec<i32>, Fault> {
         known.map(i32::from).ok_or_else(|| Fault::invalid(format!("there is no outcome {name}")))
     };
     fields.all("outcome").map(outcome).collect()
+}
+
+fn runs(fields: &Fields) -> Result<Vec<i32>, Fault> {
+    let outcome = |name: &str| {
+        let known = RunOutcome::ALL.into_iter().find(|outcome| outcome.name().eq_ignore_ascii_case(name));
+        known.map(i32::from).ok_or_else(|| Fault::invalid(format!("there is no outcome {name} of a run")))
+    };
+    fields.all("run").map(outcome).collect()
 }
 
 /// A time, in UTC where it names no zone; a day begins at midnight.
@@ -177,6 +188,7 @@ fn filter_form(visitor: &Visitor, fields: &Fields) -> Markup {
                     (select("outcome", "Last attempt", AttemptOutcome::ALL.map(AttemptOutcome::name), fields))
                     (input("http", "HTTP status", "503, or 5xx", fields))
                     (input("why", "Text in why", "no room", fields))
+                    (select("run", "Run", RunOutcome::ALL.map(RunOutcome::name), fields))
                 }
             }
             div.row { button { "Filter" } a href="/deliveries" { "Clear" } }
@@ -256,7 +268,7 @@ fn row(delivery: &Delivery, columns: Columns) -> Markup {
         }
         td.clip title=(delivery.job_id) { (parts::text(&delivery.event_type)) br; span.none { (parts::text(&delivery.job_id)) @if let Some(model) = &delivery.model { " · " (parts::text(model)) } } }
         td.number { (delivery.attempts) }
-        td.wide { (parts::text(&delivery.reason)) }
+        td.wide { (parts::text(&delivery.reason)) @if let Some(run) = describe_run_of(delivery) { br; (parts::text(&run)) } }
     }
 }
 
@@ -268,6 +280,7 @@ mod tests {
     fn a_filter_that_cannot_be_says_what_is_expected() {
         let fault = |query: &str| filter(&Fields::of_body(query.as_bytes())).unwrap_err().message;
         assert_eq!(fault("state=lost"), "there is no state lost");
+        assert_eq!(fault("run=lost"), "there is no outcome lost of a run");
         assert!(fault("since=yesterday").contains("such as 2h; it is yesterday"));
         let filter =
             filter(&Fields::of_body(b"state=parked&state=WAITING&since=2026-04-24+12:00:00Z&route=video"))

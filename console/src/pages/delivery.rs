@@ -7,7 +7,7 @@ use talaria_proto::{
     time::from_proto,
     v1::{
         Attempt, AttemptOutcome, ControlAction, ControlKind, Delivery, DeliveryState, ExplainRequest,
-        Explanation, GetDeliveryRequest, RouteExplanation, explain_request::Subject,
+        Explanation, GetDeliveryRequest, RouteExplanation, Run, explain_request::Subject,
     },
 };
 
@@ -45,8 +45,22 @@ fn pairs(delivery: &Delivery, explanation: Option<&Explanation>) -> Markup {
             dt { "Attempts" }
             dd { (delivery.attempts) ", of which " (delivery.counted_attempts) " count against the retry schedule" }
             dt { "Generation" } dd { (delivery.generation) }
+            @if let Some(run) = talaria_relay::describe_run_of(delivery) { dt { "Run" } dd { (parts::text(&run)) } }
+            @if let Some(run) = &delivery.run { (run_pairs(run)) }
             @if delivery.next_attempt_at.is_some() { dt { "Next attempt" } dd { (parts::time(delivery.next_attempt_at.as_ref())) } }
         }
+    }
+}
+
+/// The facts of a run that were reported.
+fn run_pairs(run: &Run) -> Markup {
+    let tokens = run.input_tokens.zip(run.output_tokens);
+    html! {
+        dt { "Run ended" } dd { (parts::time(run.ended_at.as_ref())) }
+        @if !run.session.is_empty() { dt { "Session" } dd { (parts::text(&run.session)) } }
+        @if let Some((input, output)) = tokens { dt { "Tokens" } dd { (input) " in, " (output) " out" } }
+        @if let Some(calls) = run.calls { dt { "Calls" } dd { (calls) } }
+        @if !run.answer.is_empty() { dt { "Answer" } dd { (parts::text(&run.answer)) } }
     }
 }
 
@@ -98,6 +112,9 @@ fn timeline(delivery: &Delivery, attempts: &[Attempt], actions: &[ControlAction]
             li { (parts::time(delivery.received_at.as_ref())) div { "The callback was verified, and the delivery planned." } }
             @for (_, shown) in all { li { (shown) } }
             li { (parts::time(delivery.updated_at.as_ref())) div { (parts::state(delivery.state())) " " (parts::text(&delivery.reason)) } }
+            @if let Some(run) = delivery.current_run() {
+                li { (parts::time(run.ended_at.as_ref())) div { (parts::text(&talaria_relay::describe_run(run))) } }
+            }
         }
     }
 }

@@ -43,6 +43,8 @@ pub(super) struct Compiler<'a> {
     pub retention: Duration,
     /// Whether the ingress has a public URL, valid or not.
     pub has_public_url: bool,
+    /// Whether the console listens, valid or not.
+    pub has_console: bool,
     pub problems: Problems,
     pub warnings: Problems,
 }
@@ -126,8 +128,9 @@ pub(super) fn config(
     let mut problems = Problems(std::mem::take(&mut raw.numbers));
     let retention = problems.duration(raw.retention.as_ref(), "retention", 7 * DAY, SECOND..=3_650 * DAY);
     let has_public_url = raw.ingress.public_url.is_some();
-    let warnings = Problems::default();
-    let mut compiler = Compiler { base, role, missing, retention, has_public_url, problems, warnings };
+    let (has_console, warnings) = (true, Problems::default());
+    let mut compiler =
+        Compiler { base, role, missing, retention, has_public_url, has_console, problems, warnings };
     let c = &mut compiler;
     let ingress = ingress::compile(c, &raw.ingress);
     let for_tunnel = (raw.ingress.public_url.is_some(), ingress.public_url.as_ref());
@@ -161,6 +164,7 @@ pub(super) fn config(
     access::check(c, &config, &raw);
     check_addresses(c, &config, &raw);
     check_data_dir(c, &config, &raw);
+    c.has_console = config.console.listen.is_some();
     for (name, tenant) in raw.tenants.0 {
         c.check_name(&name, "tenant");
         let tenant = tenant::compile(c, &name.value, tenant);

@@ -254,6 +254,7 @@ pub(super) struct Route {
     pub pace: Option<Spanned<String>>,
     pub timeout: Option<Spanned<String>>,
     pub breaker: Option<Spanned<String>>,
+    pub runs: Option<Spanned<String>>,
     pub in_flight: Option<Spanned<u16>>,
     pub max_body_bytes: Option<Spanned<String>>,
     #[serde(default)]

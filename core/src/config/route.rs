@@ -8,7 +8,7 @@ use super::{
     raw,
     secret::Origin,
     tokens,
-    value::{body_limit, breaker, event_pattern, extra, hermes_url, http_url, pace, percent},
+    value::{body_limit, breaker, event_pattern, extra, hermes_url, http_url, pace, percent, runs},
 };
 use crate::{
     hermes::{
@@ -83,6 +83,8 @@ pub struct Route {
     pub pace: Option<Pace>,
     /// The number of consecutive failures that shut the route; `None` if failures never do.
     pub breaker: Option<u32>,
+    /// The time after its delivery in which the end of the agent's run is reported; `None` if no report is expected.
+    pub runs: Option<Duration>,
     /// The timeout of one exchange, from the look-up of the name to the last byte of the answer.
     pub timeout: Duration,
     /// The most exchanges in flight.
@@ -138,6 +140,7 @@ pub(super) fn compile(c: &mut Compiler<'_>, written: Written<'_>) -> Route {
     };
     let unread = c.unread(&written, unread, consequence);
     let down = down.filter(|_| c.missing == Missing::Tolerated);
+    let runs = expected_runs(c, written);
     let p = &mut c.problems;
     let prompt = Template::new(&Text::from(raw.prompt.as_ref().map_or("", |prompt| prompt.value.as_str())));
     let default_body = if kind == RouteKind::Webhook { BodyMode::Raw } else { BodyMode::Prompt };
@@ -203,12 +206,28 @@ pub(super) fn compile(c: &mut Compiler<'_>, written: Written<'_>) -> Route {
             pace(text)
         }),
         breaker: p.or(raw.breaker.as_ref(), Some(DEFAULT_BREAKER), |text| breaker(text)),
+        runs,
         timeout: p.duration(raw.timeout.as_ref(), "timeout", 30 * SECOND, SECOND / 10..=LONGEST_TIMEOUT),
         in_flight,
         max_body_bytes: p.or(raw.max_body_bytes.as_ref(), DEFAULT_MAX_BODY, |text| body_limit(text)),
         retry: retry(p, &raw.retry, c.retention),
         guard,
     }
+}
+
+/// The time in which a run is reported. A route that delivers without an agent has no runs.
+fn expected_runs(c: &mut Compiler<'_>, written: Written<'_>) -> Option<Duration> {
+    let within = c.problems.or(written.raw.runs.as_ref(), None, |text| runs(text));
+    let key = written.raw.runs.as_ref().filter(|_| within.is_some())?;
+    if written.raw.deliver_only {
+        let what = format!("{written} is deliver_only, so no agent runs and no run is reported");
+        c.problems.add(key, what, "leave runs out");
+    } else if c.role.has_relay() && !c.has_console {
+        let what =
+            format!("{written} expects reports of runs, which come to console.listen, and that is off");
+        c.warnings.add(key, what, "write console.listen; see docs/runs.md");
+    }
+    within
 }
 
 fn url(c: &mut Compiler<'_>, written: Written<'_>, kind: RouteKind) -> Url {
@@ -240,6 +259,7 @@ fn kind(p: &mut Problems, raw: &raw::Route) -> RouteKind {
             ("prompt", raw.prompt.as_ref().map(|key| key.referenced)),
             ("body", raw.body.as_ref().map(|key| key.referenced)),
             ("extra", raw.extra.as_ref().map(|key| key.referenced)),
+            ("runs", raw.runs.as_ref().map(|key| key.referenced)),
             ("deliver_only", raw.deliver_only.then_some(written.referenced)),
         ];
         for (key, location) in keys.into_iter().filter_map(|(key, location)| Some((key, location?))) {

@@ -123,6 +123,8 @@ fn each_fault_says_what_and_where() {
         ("body: pdf", "9:15: unknown body"),
         ("in_flight: 0", "9:20: in_flight is out of range"),
         ("breaker: 0", "9:18: not a number of failures"),
+        ("runs: 59s", "9:15: not a time for runs"),
+        ("runs: soon", "9:15: not a time for runs"),
         ("max_body_bytes: -1", "9:25: max_body_bytes is not a number of bytes"),
         ("in_flight: many", "9:20: expected a whole number"),
         ("events: video.*", "9:17: expected a list, such as [one, two]"),

@@ -182,6 +182,15 @@ pub(super) fn breaker(text: &str) -> Result<Option<u32>, Fault> {
     }
 }
 
+/// The time in which a run is reported; `None` if no report is expected.
+pub(super) fn runs(text: &str) -> Result<Option<Duration>, Fault> {
+    match (text, parse_duration(text)) {
+        ("off", _) => Ok(None),
+        (_, Some(within)) if (MINUTE..=7 * DAY).contains(&within) => Ok(Some(within)),
+        _ => Err(("not a time for runs".into(), "write a time from 1m to 7d, such as 1h, or off".into())),
+    }
+}
+
 /// A percentage up to `most`, as a number from 0 to 1.
 pub(super) fn percent(text: &str, most: u8) -> Result<f64, Fault> {
     let number: Option<f64> = text.strip_suffix('%').and_then(|number| number.trim().parse().ok());

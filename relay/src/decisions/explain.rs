@@ -7,6 +7,7 @@
 use crate::{
     decisions::retry::{is_too_old, too_old},
     decisions::route_block::RouteBlock,
+    decisions::run::overdue,
 };
 use jiff::Timestamp;
 use std::collections::{BTreeMap, BTreeSet};
@@ -15,8 +16,10 @@ use talaria_core::{
     json::Value,
 };
 use talaria_proto::{
-    time::{from_proto, to_proto},
-    v1::{Attempt, Delivery, DeliveryState, Event, Explanation, RouteExplanation, RouteMatch},
+    time::{duration_to_proto, from_proto, to_proto},
+    v1::{
+        Attempt, Delivery, DeliveryState, Event, Explanation, RouteExplanation, RouteMatch, Run, RunOutcome,
+    },
 };
 
 #[derive(Clone, Debug)]
@@ -53,7 +56,10 @@ pub(crate) fn explain(known: ExplainInput<'_>, now: Timestamp) -> Explanation {
                 Some(only) => (RouteMatch::No, format!("its job was submitted for the route {only} alone")),
                 None => wanted(route, known.tenant.is_some(), known.event_type, known.payload),
             };
-            let (delivery, attempts) = planned.remove(&name).unzip();
+            let (mut delivery, attempts) = planned.remove(&name).unzip();
+            if let Some(delivery) = &mut delivery {
+                delivery.run_overdue = overdue(delivery, route, now).map(duration_to_proto);
+            }
             let block = known.blocks.get(&name);
             let (next, next_at) = match &delivery {
                 Some(delivery) => next(delivery, route, block, now),
@@ -149,6 +155,9 @@ fn next(
                 None => (next, Some(at)),
             };
         }
+        DeliveryState::Delivered if delivery.current_run().is_some() || delivery.run_overdue.is_some() => {
+            after_run(delivery, &replay)
+        }
         DeliveryState::Delivered if route.is_some_and(|route| route.kind == RouteKind::Webhook) => {
             "nothing more: the receiver has it".to_owned()
         }
@@ -167,6 +176,19 @@ fn next(
         DeliveryState::Unspecified => String::new(),
     };
     (next, None)
+}
+
+/// The next step after a run, or without one that was expected.
+fn after_run(delivery: &Delivery, replay: &str) -> String {
+    match delivery.current_run().map(Run::outcome) {
+        Some(RunOutcome::Finished) => {
+            "nothing more: Hermes has it, and the agent's run has finished".to_owned()
+        }
+        Some(_) => format!("nothing by itself: once the cause is mended, {replay}"),
+        None => {
+            format!("nothing by itself: look at Hermes whether the agent ran, and if it did not, {replay}")
+        }
+    }
 }
 
 /// The next step of a delivery that is due `at` this time.

@@ -13,6 +13,7 @@
 //! - [`explain`]: why an event arrived or did not; [`route_block`]: the reason why a route sends nothing.
 //! - [`job`]: the life of a job at OpenRouter.
 //! - [`notice`]: notices to a tenant about Talaria's own work.
+//! - [`run`]: the reports about the agent's runs.
 //! - [`unmatched`]: why no route took an event, without its payload.
 //! - [`pause`], [`probe`] and [`replay`]: operators' requests; [`audit`]: who made them, and why.
 
@@ -39,5 +40,6 @@ pub(crate) mod replay;
 pub(crate) mod retry;
 pub(crate) mod rotation;
 pub(crate) mod route_block;
+pub(crate) mod run;
 pub(crate) mod step;
 pub(crate) mod unmatched;

@@ -18,6 +18,8 @@ pub(crate) enum Command {
     Cancel(DeliveryKey, AuditInfo),
     /// Of a waiting delivery: sends it now, under a new generation.
     Replay(DeliveryKey, AuditInfo),
+    /// Records a run, with the record that the view's delivery gives.
+    ReportRun(DeliveryKey, Box<Record>),
     StartJob(Box<StartJob>),
     StopJob {
         id: String,

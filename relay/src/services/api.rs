@@ -1,12 +1,14 @@
 //! The services for other interfaces in this process, such as JSON over HTTP: behind the same gate as gRPC.
 
 use super::{
-    access::{self, Caller, Gate, Pass, RefusalLog, Socket},
-    control::ControlServer,
+    access::{self, Caller, Connection, Gate, Pass, RefusalLog, Socket},
+    cluster::Cluster,
+    control::{ControlServer, NotRecorded},
     jobs::JobServer,
     status::StatusServer,
 };
 use http::{Request, Response};
+use jiff::Timestamp;
 use std::{
     convert::Infallible,
     io,
@@ -14,7 +16,7 @@ use std::{
     task::{Context, Poll},
 };
 use talaria_bus::Bus;
-use talaria_core::config::Config;
+use talaria_core::{config::Config, report::Signed};
 use talaria_proto::v1::{
     control_service_server::ControlServiceServer, job_service_server::JobServiceServer,
     status_service_server::StatusServiceServer,
@@ -33,12 +35,14 @@ pub struct Api {
     gate: Gate,
     refusals: RefusalLog,
     routes: Routes,
+    cluster: Cluster,
 }
 
 impl Api {
     pub(super) fn new(
         config: watch::Receiver<Arc<Config>>,
         bus: Bus,
+        cluster: Cluster,
         status: StatusServer,
         control: ControlServer,
         jobs: JobServer,
@@ -48,7 +52,7 @@ impl Api {
             .add_service(ControlServiceServer::new(control))
             .add_service(JobServiceServer::new(jobs))
             .prepare();
-        Self { gate: Gate::new(config.clone(), refusals.clone()), config, bus, refusals, routes }
+        Self { gate: Gate::new(config.clone(), refusals.clone()), config, bus, refusals, routes, cluster }
     }
 
     pub(super) fn gate(&self) -> Gate {
@@ -74,6 +78,22 @@ impl Api {
     pub fn admit<T>(&self, request: &Request<T>) -> Result<Admitted, Status> {
         let pass = self.gate.check(request)?;
         Ok(Admitted { pass, path: request.uri().path().to_owned(), routes: self.routes.clone() })
+    }
+
+    /// Records the run of a report about a tenant's route, which its signature admits. Returns when that is durable.
+    pub async fn record_run(
+        &self,
+        tenant_and_route: (&str, &str),
+        signed: &Signed<'_>,
+        body: &[u8],
+        connection: Option<&Connection>,
+    ) -> Result<(), NotRecorded> {
+        self.cluster.record_run(tenant_and_route, signed, body, connection).await
+    }
+
+    /// The time of the relay's clock.
+    pub fn now(&self) -> Timestamp {
+        self.cluster.local().clock.now()
     }
 
     /// Whether the bus can be used, or why not.

@@ -50,6 +50,8 @@ pub(crate) enum Error {
     RouteDoesNotWant { event: EventId, tenant: String, route: String },
     #[error("{tenant}/{route} {why}")]
     NoProbe { tenant: String, route: String, why: NoProbe },
+    #[error("{0} was not sent under this generation")]
+    NotSent(DeliveryId),
     #[error("{0} has ended already")]
     JobEnded(String),
     #[error("{id} has no files: it is {state}")]
@@ -134,9 +136,11 @@ impl Error {
             Self::Refused { code, .. } => *code,
             Self::TokenTooOld => Code::OutOfRange,
             Self::Revoked => Code::Unauthenticated,
-            Self::NotKnown { .. } | Self::NeverCame { .. } | Self::NoSuchRoute(_) | Self::NoSuchTenant(_) => {
-                Code::NotFound
-            }
+            Self::NotKnown { .. }
+            | Self::NeverCame { .. }
+            | Self::NotSent(_)
+            | Self::NoSuchRoute(_)
+            | Self::NoSuchTenant(_) => Code::NotFound,
             Self::NotWaiting { .. }
             | Self::UnderWay(_)
             | Self::OtherGeneration { .. }

@@ -89,6 +89,7 @@ impl Services {
         let refusals = Refusals::default();
         let status = StatusServer::new(cluster.clone(), config_status, refusals.clone(), stop.clone());
         let (control, jobs) = (ControlServer::new(cluster.clone()), JobServer::new(cluster.clone(), stop));
-        Self { api: Api::new(config, bus, status, control, jobs), operator, cluster, refusals }
+        let api = Api::new(config, bus, cluster.clone(), status, control, jobs);
+        Self { api, operator, cluster, refusals }
     }
 }

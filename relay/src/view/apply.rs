@@ -162,6 +162,12 @@ impl<'a> Batch<'a> {
                 }
                 moved.action.iter().try_for_each(|action| self.acted(seq, action, at))
             }
+            Some(What::RunReported(reported)) => {
+                if let Some(row) = self.row(seq, reported.delivery.as_ref(), at)? {
+                    row.folded.delivery.run.clone_from(&reported.run);
+                }
+                Ok(())
+            }
             Some(What::EventCarried(carried)) => self.carried(seq, carried, at),
             Some(What::EventRepeated(repeated)) => self.repeated(repeated, at),
             Some(What::CallbackQuarantined(callback)) => self.quarantined(callback, at),

@@ -7,13 +7,14 @@ use super::{
 use crate::decisions::{
     breaker::{Cause, Shut},
     route_block::RouteBlock,
+    run,
 };
 use jiff::Timestamp;
 use rusqlite::Connection;
 use std::collections::{BTreeMap, HashMap};
 use talaria_core::config::Config;
 use talaria_proto::{
-    time::{from_proto, to_proto},
+    time::{duration_to_proto, from_proto, to_proto},
     v1::{BreakerCause, Delivery, DeliveryState, Pause},
 };
 
@@ -52,13 +53,14 @@ pub(crate) fn blocks(
     Ok(blocks)
 }
 
-/// Sets a block as the reason of the waiting deliveries behind it, which have no record about it.
-pub(crate) fn explain_waiting(
+/// Sets a block as the reason of the waiting deliveries behind it, which have no record about it; and whether a run is overdue.
+pub(crate) fn explain_all(
     connection: &Connection,
     deliveries: &mut [Delivery],
     config: &Config,
+    now: Timestamp,
 ) -> rusqlite::Result<()> {
-    let mut blocks = Blocks::new(connection, config);
+    let mut blocks = Blocks::new(connection, config, now);
     deliveries.iter_mut().try_for_each(|delivery| blocks.explain(delivery))
 }
 
@@ -66,17 +68,21 @@ pub(crate) fn explain_waiting(
 pub(crate) struct Blocks<'a> {
     connection: &'a Connection,
     config: &'a Config,
+    now: Timestamp,
     /// By tenant and route.
     known: HashMap<String, BTreeMap<String, RouteBlock>>,
 }
 
 impl<'a> Blocks<'a> {
-    pub(crate) fn new(connection: &'a Connection, config: &'a Config) -> Self {
-        Self { connection, config, known: HashMap::new() }
+    pub(crate) fn new(connection: &'a Connection, config: &'a Config, now: Timestamp) -> Self {
+        Self { connection, config, now, known: HashMap::new() }
     }
 
     pub(crate) fn explain(&mut self, delivery: &mut Delivery) -> rusqlite::Result<()> {
         if delivery.state() != DeliveryState::Waiting {
+            let route = self.config.route(&delivery.tenant, &delivery.route);
+            let overdue = run::overdue(delivery, route.map(AsRef::as_ref), self.now);
+            delivery.run_overdue = overdue.map(duration_to_proto);
             return Ok(());
         }
         if !self.known.contains_key(&delivery.tenant) {

@@ -8,7 +8,7 @@ use std::ops::RangeInclusive;
 use talaria_core::config::EventPattern;
 use talaria_proto::{
     time::from_proto,
-    v1::{Attempt, AttemptOutcome, Delivery, DeliveryState, Event},
+    v1::{Attempt, AttemptOutcome, Delivery, DeliveryState, Event, RunOutcome},
 };
 
 /// A range of times at which events were received. `until` is excluded.
@@ -83,6 +83,8 @@ pub(crate) struct DeliveryFilter {
     pub http_statuses: Vec<RangeInclusive<u32>>,
     /// A part of the reason, in lower case.
     pub reason: Option<String>,
+    /// Of the run under the current generation.
+    pub runs: Vec<RunOutcome>,
     /// Of the event's receipt.
     pub period: Period,
 }
@@ -119,6 +121,16 @@ impl DeliveryFilter {
             && allows(self.model.as_deref(), delivery.model())
             && self.event_type.as_ref().is_none_or(|pattern| pattern.matches(&delivery.event_type))
             && self.period.contains(delivery.received_at.as_ref())
+            && self.allows_run(delivery)
+    }
+
+    fn allows_run(&self, delivery: &Delivery) -> bool {
+        let outcome = match delivery.current_run() {
+            Some(run) => run.outcome(),
+            None if delivery.state() == DeliveryState::Delivered => RunOutcome::None,
+            None => RunOutcome::Unspecified,
+        };
+        self.runs.is_empty() || self.runs.contains(&outcome)
     }
 
     /// Whether a delivery may match of which only its name and state are known.
@@ -148,13 +160,16 @@ impl DeliveryFilter {
         self.reason.as_ref().is_none_or(|part| delivery.reason.to_lowercase().contains(part))
     }
 
-    /// Whether the filter includes an event without deliveries: the event has no route, no state, no attempt and no reason.
+    /// Whether the filter includes an event without deliveries: the event has no route, no state, no attempt, no run and no
+    /// reason.
     pub(crate) fn includes_unmatched(&self, event: &Event) -> bool {
-        let Self { tenant, route, job_id, event_type, model, states, reason, period, .. } = self.clone();
+        let Self { tenant, route, job_id, event_type, model, states, reason, runs, period, .. } =
+            self.clone();
         let of_event = EventFilter { tenant, job_id, event_type, model, unmatched: true, period };
         route.is_none()
             && states.is_empty()
             && reason.is_none()
+            && runs.is_empty()
             && !self.asks_for_attempt()
             && of_event.matches(event)
     }

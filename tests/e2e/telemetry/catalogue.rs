@@ -5,7 +5,7 @@ use std::{
     fs,
 };
 use talaria::metrics::{CATALOGUE, Metric, Of, Values};
-use talaria_proto::v1::{AttemptOutcome, DeliveryState};
+use talaria_proto::v1::{AttemptOutcome, DeliveryState, RunOutcome};
 use talaria_tests::binary::workspace;
 
 /// Name, type, labels, whose.
@@ -65,14 +65,16 @@ fn states_and_outcomes_are_the_contracts() {
     let outcome =
         |outcome: AttemptOutcome| outcome.as_str_name().trim_start_matches("ATTEMPT_OUTCOME_").to_lowercase();
     let states: BTreeSet<String> = ends.map(|state| state.name().to_owned()).collect();
+    let runs = RunOutcome::REPORTED.map(|outcome| outcome.name().to_owned()).into();
     for (metric, name, contract) in [
-        ("talaria_deliveries_total", "state", states),
-        ("talaria_attempts_total", "outcome", outcomes.map(outcome).collect()),
+        ("talaria_deliveries_total", "`state`", states),
+        ("talaria_attempts_total", "`outcome`", outcomes.map(outcome).collect()),
+        ("talaria_runs_total", "`outcome` of runs", runs),
     ] {
         let metric = CATALOGUE.iter().find(|found| found.name == metric).unwrap();
         let Values::Known(values) = metric.labels[0].values else { panic!("{name}") };
         assert_eq!(values.split(' ').map(str::to_owned).collect::<BTreeSet<_>>(), contract);
-        let row = page.lines().find_map(|line| line.strip_prefix(&format!("| `{name}` | "))).unwrap();
+        let row = page.lines().find_map(|line| line.strip_prefix(&format!("| {name} | "))).unwrap();
         let documented: BTreeSet<String> = row.split('`').skip(1).step_by(2).map(str::to_owned).collect();
         assert_eq!(documented, contract, "docs/metrics.md");
     }

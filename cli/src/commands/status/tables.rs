@@ -1,7 +1,9 @@
 //! The tables of tenants, routes, events, deliveries and quarantined callbacks.
 
 use crate::print::{
-    self, ALERT, Cell, Column, DIM, Screen, one_line,
+    self, ALERT, Cell, Column, DIM, Screen,
+    delivery::why,
+    one_line,
     route::{block, oldest, paused},
     state_style, visible,
 };
@@ -156,7 +158,7 @@ pub(super) fn deliveries(list: &ListDeliveriesResponse, screen: Screen) -> io::R
             Cell::from(&delivery.event_type),
             Cell::from(delivery.attempts),
             Cell::styled(screen.id(&delivery.id), DIM),
-            Cell::from(&delivery.reason),
+            Cell::from(why(delivery)),
         ]
     };
     print::table(&DELIVERIES, list.deliveries.iter().map(row).collect(), screen)?;

@@ -421,3 +421,25 @@ fn a_broken_file_still_says_where_to_ask() {
     );
     assert_eq!(guess_addresses(Path::new("/nowhere/talaria.yaml")).grpc.port(), 50051);
 }
+
+#[test]
+fn reports_of_runs_need_an_agent_and_the_console() {
+    let within = |line: &str| load_text(&with_route(line)).unwrap().route("acme", "video").unwrap().runs;
+    assert_eq!(within("runs: 1h"), Some(crate::time::HOUR));
+    assert_eq!((within("runs: off"), within("")), (None, None));
+    let about_runs = |text: &str| {
+        let warnings = load_text(text).unwrap().warnings;
+        warnings
+            .iter()
+            .filter(|warning| warning.what.contains("runs"))
+            .map(ToString::to_string)
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(about_runs(&with_route("runs: 1h")), Vec::<String>::new());
+    let off = "console: {listen: off}\n";
+    let warned = about_runs(&(with_route("runs: 1h") + off));
+    assert!(warned.len() == 1 && warned[0].contains("which come to console.listen"), "{warned:?}");
+    assert_eq!(about_runs(&(with_route("runs: off") + off)), Vec::<String>::new());
+    let direct = load_text(&with_route("runs: 1h\n        deliver_only: true")).unwrap_err();
+    assert!(direct.contains("9:15: route acme/video is deliver_only"), "{direct}");
+}

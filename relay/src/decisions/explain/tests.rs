@@ -109,6 +109,30 @@ fn a_final_delivery_has_no_next_step_and_an_advice() {
 }
 
 #[test]
+fn a_run_changes_the_next_step_of_a_delivered_delivery() {
+    let with = |keys: &str, run: Option<(RunOutcome, u32)>| {
+        let run =
+            run.map(|(outcome, generation)| Run { outcome: outcome.into(), generation, ..Run::default() });
+        let delivered = Delivery { run, ..delivery_to("video", DeliveryState::Delivered) };
+        let route = case(keys).planned(delivered).route();
+        (route.next, route.delivery.unwrap().run_overdue.is_some())
+    };
+    let next = |outcome| with("runs: 1h", Some((outcome, 1)));
+    assert_eq!(
+        next(RunOutcome::Finished),
+        ("nothing more: Hermes has it, and the agent's run has finished".to_owned(), false)
+    );
+    for outcome in [RunOutcome::Failed, RunOutcome::Interrupted, RunOutcome::Command] {
+        assert!(next(outcome).0.starts_with("nothing by itself: once the cause is mended, replay it"));
+    }
+    for run in [None, Some((RunOutcome::Failed, 7))] {
+        let (next, is_overdue) = with("runs: 1h", run);
+        assert!(is_overdue && next.starts_with("nothing by itself: look at Hermes"), "{next}");
+        assert_eq!(with("", run), ("nothing more: Hermes has it".to_owned(), false));
+    }
+}
+
+#[test]
 fn a_waiting_delivery_has_a_next_step_and_its_time() {
     let retried = |counted| {
         move |delivery: &mut Delivery| {

@@ -18,7 +18,7 @@ use prost::Message as _;
 use std::sync::Arc;
 use talaria_proto::{
     time::from_proto,
-    v1::{DeliveryTask, record::What},
+    v1::{DeliveryState, DeliveryTask, record::What},
 };
 use tokio::sync::oneshot;
 
@@ -54,6 +54,14 @@ impl Machine {
             Command::Replay(key, audit) => {
                 let task = self.waiting(key)?;
                 self.push(replay::again(&task, &audit, now).into_record());
+            }
+            Command::ReportRun(key, record) => {
+                // The record has the delivery's status, and an attempt may have ended that the view does not show yet.
+                let of_view = record.what.as_ref().and_then(waiting_step);
+                if self.state.task(key).map(|task| task.step) != of_view {
+                    return Err(NotDone::NotWaiting);
+                }
+                self.push(*record);
             }
             Command::StartJob(start) => self.start_job(*start, now)?,
             Command::StopJob { id, audit } => self.stop_job(&id, &audit, now)?,
@@ -97,4 +105,11 @@ impl Machine {
         let task = self.state.task(key).ok_or(NotDone::NotWaiting)?;
         if self.state.is_under_way(key) { Err(NotDone::UnderWay) } else { Ok(task) }
     }
+}
+
+/// The step of a delivery that waits by this record of its run.
+fn waiting_step(what: &What) -> Option<u32> {
+    let What::RunReported(reported) = what else { return None };
+    let status = reported.status.as_ref()?;
+    (status.state() == DeliveryState::Waiting).then_some(status.step)
 }

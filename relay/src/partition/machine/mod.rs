@@ -52,7 +52,7 @@ use talaria_core::{
 };
 use talaria_proto::v1::{
     AttemptOutcome, Closed, Commit, DeliveryState, DeliveryTask, Event, EventConflict, EventRepeated,
-    EventSource, Job, Record, ReplayJob, record::What,
+    EventSource, Job, Record, ReplayJob, Run, RunOutcome, record::What,
 };
 use tokio::sync::oneshot;
 
@@ -222,6 +222,10 @@ impl Machine {
         // Here, because a delivery may also end without an attempt: by its age, without its route, by an operator.
         if let Some(state) = final_state(&record) {
             counter!("talaria_deliveries_total", "state" => state.name()).increment(1);
+        }
+        if let Some(What::RunReported(reported)) = &record.what {
+            let outcome = reported.run.as_ref().map_or(RunOutcome::Unspecified, Run::outcome);
+            counter!("talaria_runs_total", "outcome" => outcome.name()).increment(1);
         }
         let at = from_proto(record.at.as_ref());
         self.records.push(record);

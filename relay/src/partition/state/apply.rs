@@ -49,7 +49,7 @@ impl State {
             Some(What::JobsForgotten(forgotten)) => self.jobs.forget(&forgotten.job_ids),
             Some(What::EventsForgotten(forgotten)) => self.forget(forgotten.before),
             Some(What::NoticesTold(told)) => self.change_notices(told),
-            Some(What::Acted(_)) | None => {}
+            Some(What::Acted(_) | What::RunReported(_)) | None => {}
         }
         self.last_at = at;
     }

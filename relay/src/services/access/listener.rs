@@ -58,7 +58,7 @@ impl Connection {
         self.0.transport.clone()
     }
 
-    pub(super) fn keep(&self) {
+    pub(in crate::services) fn keep(&self) {
         self.0.kept.store(true, Ordering::Relaxed);
     }
 

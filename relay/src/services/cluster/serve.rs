@@ -156,6 +156,7 @@ async fn respond(operator: &Operator, question: &Question) -> Result<Bytes, Erro
         Method::ProbeRoute => encode(operator.probe(caller, decode(request)?).await),
         Method::CancelDelivery => encode(operator.cancel(caller, decode(request)?).await),
         Method::ReplayDelivery => encode(operator.replay(caller, decode(request)?).await),
+        Method::ReportRun => encode(operator.report_run(decode(request)?).await),
         Method::CountReplay => encode(operator.count_replay(caller, decode(request)?).await),
         Method::StartReplay => encode(operator.start_replay(caller, decode(request)?).await),
         Method::CancelReplay => encode(operator.cancel_replay(caller, decode(request)?).await),
@@ -177,13 +178,12 @@ async fn respond(operator: &Operator, question: &Question) -> Result<Bytes, Erro
 /// The scope that a method needs, and its name.
 fn needed(method: Method) -> (Scope, &'static str) {
     use Method::{
-        CancelDelivery, CancelReplay, Pause, ProbeRoute, ReplayDelivery, Resume, StartJob, StartReplay,
-        StopJob,
+        CancelDelivery, CancelReplay, Pause, ProbeRoute, ReplayDelivery, ReportRun, Resume, StartJob,
+        StartReplay, StopJob,
     };
     match method {
-        CancelDelivery | CancelReplay | Pause | ProbeRoute | ReplayDelivery | Resume | StartReplay => {
-            (Scope::Control, "control")
-        }
+        CancelDelivery | CancelReplay | Pause | ProbeRoute | ReplayDelivery | ReportRun | Resume
+        | StartReplay => (Scope::Control, "control"),
         StartJob | StopJob => (Scope::Submit, "submit"),
         _ => (Scope::Read, "read"),
     }

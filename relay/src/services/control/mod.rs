@@ -3,6 +3,7 @@
 //! - [`request`]: checks of the requests.
 //! - [`operator`]: pausing, resuming, probing, cancelling and replaying, in the partitions that this relay owns.
 //! - [`jobs`]: replay jobs in these partitions, run by [`runner`]; [`replays`]: over all partitions.
+//! - [`runs`]: reports about the agent's runs, which no operator sends.
 //! - [`explain`]: why an event arrived or did not.
 
 pub(super) mod explain;
@@ -11,9 +12,11 @@ mod operator;
 mod replays;
 pub(super) mod request;
 mod runner;
+mod runs;
 
 pub(crate) use operator::Operator;
 pub(crate) use runner::run as run_jobs;
+pub use runs::NotRecorded;
 
 use super::{
     access::{Caller, caller},

@@ -32,7 +32,7 @@ use talaria_proto::{
 use tokio::{sync::Notify, time::timeout};
 
 /// For a delivery whose attempt is under way.
-const TRIES: u32 = 5;
+pub(super) const TRIES: u32 = 5;
 
 const RETRY_DELAY: Duration = Duration::from_millis(100);
 
@@ -330,13 +330,13 @@ impl Operator {
     }
 }
 
-fn key(event_seq: u64, id: DeliveryId) -> DeliveryKey {
+pub(super) fn key(event_seq: u64, id: DeliveryId) -> DeliveryKey {
     DeliveryKey { event_seq, route: id.route.to_i64() }
 }
 
 /// The commit of a command about a delivery; `None` if the command has to be tried again, because an attempt is under way or has
 /// ended and is not in the view yet.
-fn finished(done: &Done) -> Result<Option<u64>, Error> {
+pub(super) fn finished(done: &Done) -> Result<Option<u64>, Error> {
     match done {
         Ok(seq) => Ok(Some(*seq)),
         Err(NotDone::UnderWay | NotDone::NotWaiting) => Ok(None),
@@ -345,7 +345,7 @@ fn finished(done: &Done) -> Result<Option<u64>, Error> {
     }
 }
 
-async fn before_next(count: u32) {
+pub(super) async fn before_next(count: u32) {
     if count + 1 < TRIES {
         tokio::time::sleep(RETRY_DELAY).await;
     }

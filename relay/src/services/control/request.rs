@@ -81,8 +81,14 @@ fn rate(asked: u32) -> Result<u32, Error> {
 /// The filter as it is recorded: with its states, and each value of a list once.
 fn recorded(mut filter: v1::ReplayFilter) -> v1::ReplayFilter {
     if filter.states.is_empty() {
-        filter.states.push(DeliveryState::Parked.into());
+        // Whether the agent ran says more about a delivery with a run than its state.
+        let by_run = !filter.runs.is_empty();
+        let is_meant =
+            |state: &DeliveryState| if by_run { state.is_final() } else { *state == DeliveryState::Parked };
+        filter.states = DeliveryState::ALL.into_iter().filter(is_meant).map(Into::into).collect();
     }
+    filter.runs.sort_unstable();
+    filter.runs.dedup();
     filter.states.sort_unstable();
     filter.states.dedup();
     filter.outcomes.sort_unstable();
@@ -105,6 +111,7 @@ pub(super) fn replay_filter(filter: &v1::ReplayFilter) -> Result<DeliveryFilter,
         outcomes,
         http_statuses,
         reason,
+        runs,
     } = recorded(filter.clone());
     if states.contains(&DeliveryState::Waiting.into()) {
         return Err(Error::Invalid(
@@ -123,6 +130,7 @@ pub(super) fn replay_filter(filter: &v1::ReplayFilter) -> Result<DeliveryFilter,
         outcomes,
         http_statuses,
         reason,
+        runs,
     })
 }
 
@@ -156,6 +164,7 @@ pub(super) fn since(time: Option<prost_types::Timestamp>) -> Result<Option<Times
 #[cfg(test)]
 mod tests {
     use super::*;
+    use talaria_proto::v1::RunOutcome;
 
     #[test]
     fn an_operator_has_a_name() {
@@ -178,6 +187,8 @@ mod tests {
         };
         assert!(replay_filter(&states(DeliveryState::Delivered)).is_ok());
         let [parked, ignored] = [DeliveryState::Parked, DeliveryState::Ignored];
+        let by_run = v1::ReplayFilter { runs: vec![RunOutcome::Failed.into()], ..Default::default() };
+        assert_eq!(replay_filter(&by_run).unwrap().states.len(), 5, "every final state");
         let twice = [parked, ignored, parked].map(Into::into).to_vec();
         let twice = replay_filter(&v1::ReplayFilter { states: twice, ..Default::default() }).unwrap();
         assert_eq!(twice.states.len(), 2, "a repeated state counts once");

@@ -37,13 +37,13 @@ impl Local {
     ) -> Result<FoundEvent, Error> {
         let id: EventId = request::id(&request.event_id)?;
         self.wait_briefly().await;
-        let (own, caller, config) = (self.own(), caller.clone(), self.config());
+        let (own, caller, config, now) = (self.own(), caller.clone(), self.config(), self.clock.now());
         let found = self.read(move |connection| {
             let found = query::event(connection, id)?;
             let seen = found.filter(|(_, event)| caller.sees(&event.tenant) && own.has_tenant(&event.tenant));
             let Some((event_seq, event)) = seen else { return Ok(None) };
             let mut deliveries = query::deliveries_of(connection, event_seq)?;
-            blocks::explain_waiting(connection, &mut deliveries, &config)?;
+            blocks::explain_all(connection, &mut deliveries, &config, now)?;
             let conflicts = query::conflicts_of(connection, event_seq)?;
             let found = GetEventResponse { event: Some(event), deliveries, conflicts };
             Ok(Some(FoundEvent { found: Some(found), event_seq }))
@@ -60,14 +60,14 @@ impl Local {
     ) -> Result<GetDeliveryResponse, Error> {
         let id: DeliveryId = request::id(&request.delivery_id)?;
         self.wait_briefly().await;
-        let (own, caller, config) = (self.own(), caller.clone(), self.config());
+        let (own, caller, config, now) = (self.own(), caller.clone(), self.config(), self.clock.now());
         let found = self.read(move |connection| {
             let found = query::history(connection, id)?;
             let seen = found.filter(|(_, history)| {
                 caller.sees(&history.delivery.tenant) && own.has_tenant(&history.delivery.tenant)
             });
             let Some((_, query::History { mut delivery, attempts, .. })) = seen else { return Ok(None) };
-            blocks::explain_waiting(connection, std::slice::from_mut(&mut delivery), &config)?;
+            blocks::explain_all(connection, std::slice::from_mut(&mut delivery), &config, now)?;
             let mut actions = control::actions_of(connection, id)?;
             for action in actions.iter_mut().filter(|action| !action.replay_job_id.is_empty()) {
                 // The reason of a job is for callers who may see the job.
@@ -126,9 +126,9 @@ impl Local {
         size: usize,
     ) -> Result<Page<query::DeliveryPosition, Delivery>, Error> {
         let filter = request::delivery_filter(request.filter.unwrap_or_default(), caller)?;
-        let config = self.config();
+        let (config, now) = (self.config(), self.clock.now());
         let question = move |connection: &rusqlite::Connection| {
-            let mut blocks = Blocks::new(connection, &config);
+            let mut blocks = Blocks::new(connection, &config, now);
             query::deliveries(connection, &filter, below, Most::page(size), |delivery| {
                 blocks.explain(delivery)
             })

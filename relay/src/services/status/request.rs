@@ -7,7 +7,9 @@ use crate::{
 use jiff::Timestamp;
 use std::{collections::BTreeSet, fmt::Display, ops::RangeInclusive, str::FromStr};
 use talaria_core::config::{EventPattern, NotAPattern};
-use talaria_proto::v1::{self, AttemptOutcome, DeliveryState, ListEventsRequest, ListUnmatchedRequest};
+use talaria_proto::v1::{
+    self, AttemptOutcome, DeliveryState, ListEventsRequest, ListUnmatchedRequest, RunOutcome,
+};
 
 const DEFAULT_PAGE: usize = 50;
 const LARGEST_PAGE: usize = 1000;
@@ -94,9 +96,14 @@ pub(crate) fn checked(filter: v1::DeliveryFilter) -> Result<DeliveryFilter, Erro
         Ok(outcome) if outcome != AttemptOutcome::Unspecified => Ok(outcome),
         _ => Err(Error::Invalid(format!("{outcome} is not an outcome that an attempt can have"))),
     });
+    let runs = filter.runs.iter().map(|outcome| match RunOutcome::try_from(*outcome) {
+        Ok(outcome) if outcome != RunOutcome::Unspecified => Ok(outcome),
+        _ => Err(Error::Invalid(format!("{outcome} is not an outcome that a run can have"))),
+    });
     // Each once: a request has room for millions, and every one would be looked for.
     let states: BTreeSet<_> = states.collect::<Result<_, _>>()?;
     let outcomes: BTreeSet<_> = outcomes.collect::<Result<_, _>>()?;
+    let runs: BTreeSet<_> = runs.collect::<Result<_, _>>()?;
     let http_statuses: BTreeSet<_> =
         filter.http_statuses.iter().map(|status| http_status(status)).collect::<Result<_, _>>()?;
     Ok(DeliveryFilter {
@@ -109,6 +116,7 @@ pub(crate) fn checked(filter: v1::DeliveryFilter) -> Result<DeliveryFilter, Erro
         outcomes: outcomes.into_iter().collect(),
         http_statuses: http_statuses.into_iter().map(|(first, last)| first..=last).collect(),
         reason: text("reason", filter.reason)?.map(|part| part.to_lowercase()),
+        runs: runs.into_iter().collect(),
         period: period(filter.since, filter.until)?,
     })
 }
@@ -179,6 +187,9 @@ mod tests {
         }
         let outcomes = v1::DeliveryFilter { outcomes: vec![99], ..v1::DeliveryFilter::default() };
         assert!(fault(outcomes).contains("99 is not an outcome"));
+        let runs = |runs: &[i32]| v1::DeliveryFilter { runs: runs.into(), ..v1::DeliveryFilter::default() };
+        assert!(fault(runs(&[0])).contains("0 is not an outcome that a run can have"));
+        assert_eq!(checked(runs(&[5, 2, 5])).unwrap().runs, [RunOutcome::Failed, RunOutcome::None]);
         let of_type =
             |kind: &str| v1::DeliveryFilter { event_type: kind.into(), ..v1::DeliveryFilter::default() };
         assert!(fault(of_type("video*")).contains("behind a dot"));

@@ -333,6 +333,13 @@ fn changes(record: &Record) -> Vec<DeliveryChange> {
             changed(finished.delivery.as_ref(), finished.status.as_ref(), finished.attempt.as_ref())
         }
         Some(What::DeliveryMoved(moved)) => changed(moved.delivery.as_ref(), moved.status.as_ref(), None),
+        Some(What::RunReported(reported)) => {
+            let mut changes = changed(reported.delivery.as_ref(), reported.status.as_ref(), None);
+            for change in &mut changes {
+                change.delivery.run.clone_from(&reported.run);
+            }
+            changes
+        }
         _ => Vec::new(),
     }
 }

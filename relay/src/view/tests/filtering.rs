@@ -4,7 +4,7 @@ use super::*;
 use crate::decisions::classify::Next;
 use query::TOP;
 use replayable::BOTTOM;
-use talaria_proto::v1::AttemptOutcome;
+use talaria_proto::v1::{AttemptOutcome, DeliveryRef, Run, RunOutcome, RunReported, record::What};
 
 /// Pages through all deliveries that match, and reads at most `rows` rows for each page. Gives their events' sequences, and the
 /// number of pages.
@@ -172,4 +172,34 @@ async fn a_replay_selects_by_the_last_attempt() {
     assert_eq!(found.iter().map(|((seq, _), _)| *seq).collect::<Vec<_>>(), [1, 3, 5, 7]);
     let counted = view.read(move |c| replayable::events(c, partition(0), &count, 99)).await.unwrap();
     assert_eq!(counted.values().map(Vec::len).sum::<usize>(), 10);
+}
+
+#[tokio::test]
+async fn deliveries_are_found_by_the_run_under_their_generation() {
+    let mut history = turns();
+    for (seq, tenant, outcome, generation) in [
+        (1, "acme", RunOutcome::Failed, 1),
+        (2, "acme", RunOutcome::Finished, 1),
+        (5, "other", RunOutcome::Failed, 2),
+    ] {
+        let route = talaria_core::id::RouteKey::new("a").to_i64();
+        let (_kept, view) = view_of(&history).await;
+        let known = view.read(move |c| query::delivery_at(c, seq, route)).await.unwrap().unwrap();
+        let delivery = Some(DeliveryRef { id: known.id, tenant: known.tenant, route: known.route });
+        let run = Some(Run { outcome: outcome.into(), generation, ..Run::default() });
+        let reported = RunReported { delivery, run, status: None };
+        history.record(tenant, at(99), seq, What::RunReported(reported));
+    }
+    let (_kept, view) = view_of(&history).await;
+    let runs = |runs: &[RunOutcome]| DeliveryFilter { runs: runs.to_vec(), ..filter() };
+    let delivered = DeliveryFilter { states: vec![DeliveryState::Delivered], ..filter() };
+    let (delivered, _) = all(&view, delivered, 1_000, usize::MAX).await;
+    let (failed, _) = all(&view, runs(&[RunOutcome::Failed]), 1_000, usize::MAX).await;
+    assert_eq!(failed.len(), 1, "the run of another generation is not the delivery's");
+    let (reported, _) =
+        all(&view, runs(&[RunOutcome::Failed, RunOutcome::Finished]), 1_000, usize::MAX).await;
+    assert_eq!(reported.len(), 2);
+    let (none, _) = all(&view, runs(&[RunOutcome::None]), 1_000, usize::MAX).await;
+    assert!(none.iter().all(|seq| delivered.contains(seq) && !reported.contains(seq)), "{none:?}");
+    assert_eq!(none.len(), delivered.iter().filter(|seq| !reported.contains(seq)).count());
 }

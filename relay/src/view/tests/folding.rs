@@ -9,7 +9,7 @@ use talaria_proto::{
     time::to_proto,
     v1::{
         BreakerCause, CarriedDelivery, DeliveryMoved, DeliveryRef, DeliveryStatus, DeliveryTask, Event,
-        EventCarried, Opened, Pause, PauseChanged, ReplayJob, ReplayJobState, RouteChanged, RouteMemory,
+        EventCarried, Opened, Pause, PauseChanged, ReplayJob, ReplayJobState, RouteChanged, RouteMemory, Run,
         record::What,
     },
 };
@@ -244,6 +244,7 @@ pub(super) fn carried() -> (TestHistory, EventCarried) {
         ..Default::default()
     };
     let attempt = talaria_proto::v1::Attempt { number: 1, ..Default::default() };
+    let done = Delivery { run: Some(Run { report_id: "r-1".into(), ..Run::default() }), ..shown("c") };
     let event = Event {
         id: id.to_string(),
         tenant: "acme".into(),
@@ -256,7 +257,7 @@ pub(super) fn carried() -> (TestHistory, EventCarried) {
         CarriedDelivery { task: Some(waits), delivery: Some(shown("a")), attempts: vec![attempt] },
         CarriedDelivery { task: Some(tasks[1].clone()), ..CarriedDelivery::default() },
     ];
-    (history, EventCarried { event: Some(event), waiting: waiting.into(), done: vec![shown("c")] })
+    (history, EventCarried { event: Some(event), waiting: waiting.into(), done: vec![done] })
 }
 
 #[tokio::test]
@@ -271,6 +272,7 @@ async fn a_carried_event_that_is_unknown_gets_all_its_rows() {
     let (seq, event) = view.read(move |c| query::event(c, id)).await.unwrap().unwrap();
     assert_eq!((seq, event.payload.len(), event.job_id.as_str()), (1, 0, "job 1"));
     let found = view.read(|c| query::histories_of(c, 1)).await.unwrap();
+    assert_eq!(found[2].delivery.run.as_ref().unwrap().report_id, "r-1");
     let found: Vec<_> = found
         .iter()
         .map(|it| (it.delivery.route.as_str(), it.delivery.state(), it.attempts.len(), it.step))

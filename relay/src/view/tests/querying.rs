@@ -291,7 +291,7 @@ async fn a_waiting_delivery_behind_a_block_has_it_as_its_reason() {
     let explained = view.read(|c| {
         let (found, _) = deliveries(c, &filter(), TOP, 9)?;
         let mut deliveries: Vec<_> = found.into_iter().map(|(_, delivery)| delivery).collect();
-        blocks::explain_waiting(c, &mut deliveries, &crate::test_config::config(""))?;
+        blocks::explain_all(c, &mut deliveries, &crate::test_config::config(""), Timestamp::UNIX_EPOCH)?;
         Ok(deliveries)
     });
     let explained = explained.await.unwrap();

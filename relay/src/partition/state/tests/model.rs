@@ -181,7 +181,7 @@ impl Model {
                 self.routes.entry(name).or_default().shut = shut(&changed);
             }
             What::PauseChanged(changed) => self.pause(changed),
-            What::Acted(_) | What::NoticesTold(_) => {}
+            What::Acted(_) | What::NoticesTold(_) | What::RunReported(_) => {}
             What::ReplayJob(job) if job.state() == ReplayJobState::Running => {
                 self.replays.insert(job.id.clone(), job);
             }

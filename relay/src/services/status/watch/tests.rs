@@ -4,7 +4,7 @@ use talaria_proto::{
     time::to_proto,
     v1::{
         AttemptFinished, AttemptOutcome, AttemptStarted, DeliveryMoved, DeliveryState, EventCarried,
-        EventPlanned,
+        EventPlanned, Run, RunOutcome, RunReported,
     },
 };
 
@@ -86,6 +86,20 @@ fn a_record_shows_its_deliveries_as_they_were_after_it() {
         ..DeliveryMoved::default()
     };
     assert_eq!(changes(&record(What::DeliveryMoved(moved))).len(), 1);
+}
+
+#[test]
+fn a_run_is_shown_with_the_status_that_stays() {
+    let run = Run { outcome: RunOutcome::Failed.into(), generation: 1, ..Run::default() };
+    let status = DeliveryStatus { generation: 1, ..status(DeliveryState::Delivered) };
+    let reported = RunReported { delivery: Some(named("a")), run: Some(run.clone()), status: Some(status) };
+    let shown = changes(&record(What::RunReported(reported)));
+    let change = &shown[0];
+    assert_eq!((change.delivery.state(), &change.delivery.run), (DeliveryState::Delivered, &Some(run)));
+    let matches = |outcome| {
+        DeliveryFilter { runs: vec![outcome], ..DeliveryFilter::default() }.matches(&change.delivery, None)
+    };
+    assert!(matches(RunOutcome::Failed) && !matches(RunOutcome::Finished) && !matches(RunOutcome::None));
 }
 
 #[test]
