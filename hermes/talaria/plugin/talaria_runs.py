@@ -65,6 +65,7 @@ class Run:
         self.end = None  # what on_session_end said
         self.answer = ""
         self.error = None
+        self.is_empty = False  # whether the model's last answer was
         self.calls = self.input = self.output = 0
 
     def outcome(self):
@@ -72,8 +73,8 @@ class Run:
             return "failed"
         if self.end.get("interrupted"):
             return "interrupted"
-        # Hermes 0.19 has no `failed`.
-        if self.end.get("failed") or not (self.end.get("completed") or self.answer):
+        # Hermes 0.19 has no `failed`, and calls a run completed whose model answered nothing, also when asked again.
+        if self.end.get("failed") or self.is_empty or not (self.end.get("completed") or self.answer):
             return "failed"
         return "finished"
 
@@ -81,7 +82,7 @@ class Run:
         """The error of a failed run."""
         if self.error:
             return self.error
-        reason = (self.end or {}).get("turn_exit_reason")
+        reason = (self.end or {}).get("turn_exit_reason") or ("the model's answer was empty" if self.is_empty else "")
         return {"message": text(reason)} if reason else None
 
 
@@ -133,8 +134,10 @@ class Runs:
         outcome, now = run.outcome(), self.clock()
         report = {"outcome": outcome, "session": str(context["session_id"])[:200],
                   "duration_ms": max(0, round((now - run.started) * 1000))}
-        # For a failed run the gateway's text is about the failure.
-        answer = run.answer or (text(context.get("response")) if outcome != "failed" else "")
+        # Of another end the gateway's text is about that end.
+        answer = "" if outcome == "failed" else run.answer
+        if outcome == "finished":
+            answer = answer or text(context.get("response"))
         if answer:
             report["answer"] = answer
         failure = run.failure() if outcome == "failed" else None
@@ -185,6 +188,7 @@ class Runs:
             run.input += int(usage.get("prompt_tokens") or usage.get("input_tokens") or 0)
             run.output += int(usage.get("output_tokens") or usage.get("completion_tokens") or 0)
             run.error = None
+            run.is_empty = (facts.get("assistant_content_chars"), facts.get("assistant_tool_call_count")) == (0, 0)
 
     def api_request_error(self, facts):
         if run := self.run_of(facts):

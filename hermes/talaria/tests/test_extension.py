@@ -71,7 +71,8 @@ class Facts(unittest.TestCase):
 
     def test_the_end_says_whether_it_was_interrupted_or_failed(self):
         end = lambda **facts: self.run_with(("on_session_end", facts), response="")
-        self.assertEqual(end(completed=False, interrupted=True)["outcome"], "interrupted")
+        report = self.run_with(("on_session_end", {"completed": False, "interrupted": True}), response="Interrupted")
+        self.assertEqual((report["outcome"], report.get("answer")), ("interrupted", None))
         self.assertEqual(end(completed=False, interrupted=False)["outcome"], "failed", "an end without an answer")
         failed = end(completed=True, interrupted=False, failed=True, turn_exit_reason="max_retries")
         self.assertEqual((failed["outcome"], failed["error"]), ("failed", {"message": "max_retries"}))
@@ -79,6 +80,15 @@ class Facts(unittest.TestCase):
         report = self.run_with(("post_llm_call", {"assistant_response": "So far"}),
                                ("on_session_end", {"completed": False, "interrupted": False}))
         self.assertEqual(report["outcome"], "finished")
+
+    def test_an_empty_answer_is_none(self):
+        empty = {"assistant_content_chars": 0, "assistant_tool_call_count": 0}
+        end = [("post_llm_call", {"assistant_response": "No reply"}), ("on_session_end", {"completed": True})]
+        report = self.run_with(("post_api_request", empty), *end)
+        self.assertEqual((report["outcome"], report["error"]), ("failed", {"message": "the model's answer was empty"}))
+        self.assertNotIn("answer", report)
+        report = self.run_with(("post_api_request", empty), ("post_api_request", {**empty, "assistant_tool_call_count": 1}), *end)
+        self.assertEqual((report["outcome"], report["answer"]), ("finished", "No reply"))
 
     def test_an_error_that_a_retry_mended_is_no_error(self):
         report = self.run_with(("api_request_error", {"status_code": 500, "error": {"message": "x"}}),
