@@ -18,6 +18,8 @@ import time
 import urllib.error
 import urllib.parse
 import urllib.request
+import uuid
+from datetime import datetime, timezone
 from pathlib import Path
 
 LOG = logging.getLogger("talaria")
@@ -154,11 +156,14 @@ class Outbox:
         # Another sender's delivery, or a route that is no longer Talaria's.
         if item["route"] not in self.settings().get("routes", {}):
             return
+        ended = datetime.fromtimestamp(item["ended"], timezone.utc).isoformat(timespec="milliseconds")
+        report = {**item["report"], "ended_at": ended.replace("+00:00", "Z")}
+        report_id = "run_" + uuid.uuid4().hex
         self.directory.mkdir(mode=0o700, exist_ok=True)
-        name = f"{time.time_ns() // 1_000_000:013}-{item['id']}"
+        name = f"{time.time_ns():019}-{report_id}"
         half = self.directory / f".{name}"
         with open(os.open(half, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
-            json.dump(item, file, ensure_ascii=False)
+            json.dump({"id": report_id, "route": item["route"], "report": report}, file, ensure_ascii=False)
         os.replace(half, self.directory / f"{name}.json")
         old = self.waiting()[:-MAX_FILES]
         for name in old:
@@ -218,7 +223,7 @@ class Outbox:
 
     @staticmethod
     def age(name):
-        return time.time() - int(name.partition("-")[0]) / 1000
+        return time.time() - int(name.partition("-")[0]) / 1e9
 
     def send(self, name, settings):
         """Sends one file. Returns what came of it, why, and Talaria's Retry-After in seconds."""

@@ -16,9 +16,7 @@ import json
 import logging
 import threading
 import time
-import uuid
 from collections import OrderedDict
-from datetime import datetime, timezone
 
 LOG = logging.getLogger("talaria")
 
@@ -153,9 +151,7 @@ class Runs:
             self.report(*found, self.clock(), {"outcome": "command", "command": text(name)})
 
     def report(self, route, delivery, now, report):
-        ended = datetime.fromtimestamp(now, timezone.utc).isoformat(timespec="milliseconds")
-        report |= {"delivery": delivery, "ended_at": ended.replace("+00:00", "Z")}
-        self.put({"id": "run_" + uuid.uuid4().hex, "route": route, "report": report})
+        self.put({"route": route, "ended": now, "report": {"delivery": delivery, **report}})
 
     # The plugin's callbacks. Hermes gives each of them more than they read, and newer versions give more than older ones.
 
