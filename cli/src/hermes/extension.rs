@@ -135,7 +135,7 @@ pub(crate) fn enable(home: &Path, server: &Server) -> Result<Result<bool, String
     let _lock = lock(home)?;
     let mut manifest = Manifest::read(home)?.unwrap_or_default();
     let file = config(home)?;
-    let found = read_file(&file)?;
+    let found = read_text(&file)?;
     let (text, edits) = match yaml::enable(found.as_deref().unwrap_or_default(), server) {
         Ok(done) => done,
         Err(why) => return Ok(Err(why)),
@@ -211,6 +211,15 @@ fn read_file(file: &Path) -> Result<Option<String>, Failure> {
     match fs::read(file) {
         // A text that is not UTF-8 is not ours, and so is its lossy form.
         Ok(bytes) => Ok(Some(String::from_utf8_lossy(&bytes).into_owned())),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(anyhow!("cannot read {}: {error}", file.display()).into()),
+    }
+}
+
+/// A file that is going to be written again, so it has to be UTF-8.
+fn read_text(file: &Path) -> Result<Option<String>, Failure> {
+    match fs::read_to_string(file) {
+        Ok(text) => Ok(Some(text)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(anyhow!("cannot read {}: {error}", file.display()).into()),
     }

@@ -1,7 +1,8 @@
 //! Takes a route, and with the last one the extension, out of a Hermes home.
 
 use super::{
-    FILE, Manifest, PLUGIN, SETTINGS, config, entry_hash, hash, lock, read_file, settings, write, yaml,
+    FILE, Manifest, PLUGIN, SETTINGS, config, entry_hash, hash, lock, read_file, read_text, settings, write,
+    yaml,
 };
 use crate::{
     Failure,
@@ -104,7 +105,7 @@ fn take_edits_back(home: &Path, manifest: &Manifest, left: &mut Vec<String>) -> 
         return Ok(());
     }
     let file = config(home)?;
-    let Some(text) = read_file(&file)? else { return Ok(()) };
+    let Some(text) = read_text(&file)? else { return Ok(()) };
     match yaml::take_back(&text, &manifest.edits) {
         Ok(text) if text.is_empty() && manifest.made_config => remove_file(&file),
         Ok(text) => {
