@@ -262,7 +262,7 @@ pub(crate) fn faults(home: &Path, name: &str, url: Option<&str>) -> Result<Optio
         match read_file(&home.join(path))? {
             None => faults.push(format!("{path} is missing")),
             Some(found) if found != content => {
-                faults.push(format!("{path} is not that of version {VERSION}"))
+                faults.push(format!("{path} is not that of version {VERSION}"));
             }
             Some(_) => {}
         }
