@@ -72,6 +72,7 @@ demo: ## Show the whole way of a callback, with a stand-in Hermes
 	$(CARGO) run --release --locked -- demo
 
 test: hermes nats ## Run every test there is
+	$(PYTHON) -B -m unittest discover --quiet --buffer --start-directory hermes/talaria/tests
 	$(CARGO) test --workspace --locked
 
 test-json: $(JSON)/.installed ## Try JSON over HTTP with Connect's client and a fuzzer

@@ -1,11 +1,14 @@
-//! Subscriptions of routes at Hermes.
+//! Subscriptions of routes at Hermes, and Talaria's extension there.
 //!
 //! - This file: the command that subscribes a route. [`file`]: `webhook_subscriptions.json`.
 //! - [`home`]: a Hermes home on this machine. [`subscription`]: the entry that a route needs.
+//! - [`extension`]: the extension that reports how runs end, and the skill. [`yaml`]: edits of `config.yaml`.
 
+pub(crate) mod extension;
 pub(crate) mod file;
 pub(crate) mod home;
 pub(crate) mod subscription;
+pub(crate) mod yaml;
 
 use crate::Failure;
 use anyhow::anyhow;

@@ -1,6 +1,11 @@
 //! The real Hermes, out of its virtual environment.
 //!
 //! `make hermes` installs it.
+//!
+//! - This file: its webhook adapter alone. [`agents`]: its whole gateway. [`model`]: a model for the agents.
+
+pub mod agents;
+pub mod model;
 
 use crate::{binary, until};
 use serde_json::{Value, json};

@@ -1,6 +1,6 @@
 //! `talaria hermes`
 
-use super::path::path;
+use super::{http_url, path::path};
 use clap::Args as ClapArgs;
 use std::path::PathBuf;
 
@@ -11,11 +11,17 @@ Examples:
   talaria hermes                                      when there is only one route
   talaria hermes acme/video
   talaria hermes acme/video --install ~/.hermes
+  talaria hermes acme/video --install ~/.hermes --enable
   talaria hermes acme/failures --deliver telegram --install ~/.hermes
+  talaria hermes acme/video --uninstall ~/.hermes
 
 With --install, an existing subscription of that name gets the values that the route needs: secret, prompt, events, \
 deliver_only, enabled, profile, filters and script. Replaced values are shown. Its skills, toolsets, deliver and \
-deliver_extra are kept. A prompt or a cron_job of your own is replaced with --force only.")]
+deliver_extra are kept. A prompt or a cron_job of your own is replaced with --force only.
+
+It also installs the extension that reports to Talaria how runs end, and the skill talaria-video. The extension works once \
+config.yaml enables it, which --enable does, and the gateway was restarted; docs/hermes.md has more. --uninstall takes out what was installed and has not been \
+changed since, and says what it leaves.")]
 pub struct Hermes {
     /// The route, as TENANT/ROUTE; needed where the configuration has more than one
     pub route: Option<String>,
@@ -25,9 +31,21 @@ pub struct Hermes {
     /// Where Hermes delivers the agent's answer, or on a deliver_only route the prompt: telegram, discord, slack, …
     #[arg(long, value_name = "TARGET", value_parser = target)]
     pub deliver: Option<String>,
-    /// Replace a prompt or a cron_job of your own, too
+    /// Replace a prompt or a cron_job of your own, and changed files of the extension, too
     #[arg(long, requires = "install")]
     pub force: bool,
+    /// Enable the extension and the MCP server in this Hermes home's config.yaml
+    #[arg(long, requires = "install")]
+    pub enable: bool,
+    /// Where the gateway reaches the relay's HTTP port, to report runs; console.listen where it is left out
+    #[arg(long, value_name = "URL", value_parser = http_url, requires = "install")]
+    pub url: Option<url::Url>,
+    /// The file with the token that the MCP server shows to the relay
+    #[arg(long, value_name = "FILE", value_parser = path(), requires = "install")]
+    pub token_file: Option<PathBuf>,
+    /// Take the route, and with the last one the extension, out of this Hermes home
+    #[arg(long, value_name = "DIR", value_parser = path(), conflicts_with_all = ["install", "deliver"])]
+    pub uninstall: Option<PathBuf>,
 }
 
 /// Webhooks of Hermes take the name of a platform without a chat, unlike its cron jobs.

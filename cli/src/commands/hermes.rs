@@ -1,9 +1,12 @@
-//! `talaria hermes`: prints how to subscribe a route at Hermes, or subscribes it.
+//! `talaria hermes`: prints how to subscribe a route at Hermes, or subscribes it and installs the extension.
+
+mod extension;
 
 use crate::{
     Failure,
     args::Hermes,
     hermes::{
+        extension::before,
         file::{FILE, Installed, install},
         home::Home,
         quoted, subscribe_command,
@@ -63,6 +66,9 @@ pub(crate) fn run(path: &Path, args: &Hermes) -> Result<(), Failure> {
     if let Some(target) = deliver.filter(|target| !is_known_target(target)) {
         warn(&format!("Hermes 0.19 has no target {target} of its own, so a plugin of it has to bring one"))?;
     }
+    if let Some(directory) = &args.uninstall {
+        return extension::uninstall(directory, subscription_name(route)?);
+    }
     let mut out = io::stdout().lock();
     let Some(directory) = &args.install else {
         writeln!(out, "{}", subscribe_command(tenant, route, deliver))?;
@@ -83,9 +89,12 @@ pub(crate) fn run(path: &Path, args: &Hermes) -> Result<(), Failure> {
         return Err(anyhow!("{name} is no directory; name the Hermes home, such as ~/.hermes").into());
     }
     let home = Home::read(directory)?;
+    let target = extension::Target { path, config: &config, directory, name };
     if let Some(written) = home.gateway.static_route(name) {
-        return static_route(&home, name, &dump_line(written), &needs);
+        static_route(&home, name, &dump_line(written), &needs)?;
+        return extension::install(&target, &needs, args, false, None);
     }
+    let before = before(directory);
     let Installed { verb, lines } = install(directory, name, &needs)?;
     writeln!(
         out,
@@ -99,8 +108,11 @@ pub(crate) fn run(path: &Path, args: &Hermes) -> Result<(), Failure> {
     for Finding { what, help } in home.gateway.findings(&route.url, route.hermes_profile()) {
         warn(&format!("{}: {what}\n  help: {help}", home.config.display()))?;
     }
-    writeln!(out, "A running gateway with webhooks enabled takes it up with its next request.")?;
-    Ok(())
+    writeln!(
+        out,
+        "A running gateway with webhooks enabled takes the subscription up with its next request."
+    )?;
+    extension::install(&target, &needs, args, verb == "Added", before)
 }
 
 fn warn(text: &str) -> io::Result<()> {

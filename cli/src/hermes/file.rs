@@ -44,13 +44,24 @@ pub(crate) fn install(home: &Path, name: &str, needs: &Needs<'_>) -> Result<Inst
     let lines =
         reconcile(&mut entry, needs, Timestamp::now()).map_err(|refusal| refused(name, &file, refusal))?;
     entries.insert(name.to_owned(), serde_json::value::to_raw_value(&entry).map_err(anyhow::Error::from)?);
-    write(&file, &entries, old_time)?;
+    write(&file, &entries, old_time, true)?;
     let verb = match (known, lines.is_empty()) {
         (false, _) => "Added",
         (true, false) => "Updated",
         (true, true) => "Nothing was to be changed in",
     };
     Ok(Installed { verb, lines: if known { lines } else { Vec::new() } })
+}
+
+/// Takes a subscription out of the file, and removes the file if none is left and it `goes` then.
+pub(crate) fn remove(file: &Path, name: &str, newline: bool, goes: bool) -> Result<(), Failure> {
+    let old_time = fs::metadata(file).and_then(|file| file.modified()).ok();
+    let mut entries = read(file)?;
+    entries.shift_remove(name);
+    if entries.is_empty() && goes {
+        return Ok(fs::remove_file(file).with_context(|| format!("cannot remove {}", file.display()))?);
+    }
+    write(file, &entries, old_time, newline)
 }
 
 fn refused(name: &str, file: &Path, refusal: Refusal) -> Failure {
@@ -68,7 +79,7 @@ fn refused(name: &str, file: &Path, refusal: Refusal) -> Failure {
 }
 
 /// The file, or the file that it links to.
-pub(super) fn target(home: &Path) -> Result<PathBuf, Failure> {
+pub(crate) fn target(home: &Path) -> Result<PathBuf, Failure> {
     let file = home.join(FILE);
     match fs::canonicalize(&file) {
         Ok(target) => Ok(target),
@@ -80,9 +91,9 @@ pub(super) fn target(home: &Path) -> Result<PathBuf, Failure> {
 }
 
 /// The subscriptions in their order, unparsed.
-type Entries = IndexMap<String, Box<RawValue>>;
+pub(crate) type Entries = IndexMap<String, Box<RawValue>>;
 
-pub(super) fn read(file: &Path) -> Result<Entries, Failure> {
+pub(crate) fn read(file: &Path) -> Result<Entries, Failure> {
     let text = match fs::read_to_string(file) {
         // Hermes 0.19 cannot read a byte order mark, which Windows editors write.
         Ok(text) => text.strip_prefix('\u{feff}').map(str::to_owned).unwrap_or(text),
@@ -104,13 +115,14 @@ pub(super) fn read(file: &Path) -> Result<Entries, Failure> {
 }
 
 /// Replaces the file atomically, readable by its owner alone and with a later modification time.
-fn write(file: &Path, entries: &Entries, old_time: Option<SystemTime>) -> Result<(), Failure> {
+fn write(file: &Path, entries: &Entries, old_time: Option<SystemTime>, newline: bool) -> Result<(), Failure> {
     let attempt = || -> anyhow::Result<()> {
         let directory = file.parent().unwrap_or(Path::new("/"));
         let mut temporary =
             tempfile::Builder::new().prefix(".webhook_subscriptions.").tempfile_in(directory)?;
         temporary.as_file().set_permissions(fs::Permissions::from_mode(0o600))?;
-        temporary.write_all(format!("{}\n", serde_json::to_string_pretty(entries)?).as_bytes())?;
+        temporary.write_all(serde_json::to_string_pretty(entries)?.as_bytes())?;
+        temporary.write_all(if newline { b"\n" } else { b"" })?;
         if let Some(old) = old_time.filter(|old| *old >= SystemTime::now()) {
             temporary.as_file().set_modified(old + Duration::from_millis(10))?;
         }

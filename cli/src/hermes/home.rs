@@ -107,12 +107,14 @@ pub(crate) fn warnings(config: &Config, named: Option<&Path>) -> Result<Vec<Prob
     Ok(found)
 }
 
+/// The directories of the Hermes homes to look at: the named one, or the user's.
+pub(crate) fn directories(named: Option<&Path>) -> Vec<PathBuf> {
+    named.map_or_else(directories_of_the_user, |named| vec![named.to_owned()])
+}
+
 /// Subscriptions that differ from the needs of routes to this machine. A missing one is found by asking Hermes.
 pub(crate) fn subscriptions(config: &Config, named: Option<&Path>) -> Result<Vec<Problem>, Failure> {
-    let homes = match named {
-        Some(named) => vec![named.to_owned()],
-        None => directories_of_the_user(),
-    };
+    let homes = directories(named);
     let mut found = Vec::new();
     for (tenant, route) in config.routes().filter(|(_, route)| Gateway::is_here(&route.url)) {
         let Some(name) = route.hermes_name() else { continue };

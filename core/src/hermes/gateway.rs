@@ -145,8 +145,8 @@ fn routes(extra: &Object) -> Object {
     routes
 }
 
-/// Parses `config.yaml`, which may be empty.
-fn document(text: &str) -> Result<Value, String> {
+/// Parses `config.yaml`, which may be empty. Fails with the line of a fault, without its text.
+pub fn document(text: &str) -> Result<Value, String> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let is_empty = |line: &str| line.trim().is_empty() || line.trim_start().starts_with('#');
     if text.lines().all(is_empty) {

@@ -1,5 +1,7 @@
 //! Against the real Hermes: its own validation, limits, deduplication, filters, rendering and answers.
 
+mod install;
+mod runs;
 mod subscriptions;
 
 use serde_json::{Value, json};

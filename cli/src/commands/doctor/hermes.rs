@@ -5,9 +5,18 @@ use super::{
     finding::{Finding, Level},
     of_problem,
 };
-use crate::hermes::home;
+use crate::{
+    Failure,
+    hermes::{
+        extension::{VERSION, console_url, faults},
+        file, home,
+    },
+};
 use std::{path::Path, sync::Arc};
-use talaria_core::config::{Config, Role, Route, RouteKind, SecretOrigin};
+use talaria_core::{
+    config::{Config, Role, Route, RouteKind, SecretOrigin},
+    hermes::gateway::Gateway,
+};
 use talaria_relay::Handshake;
 use tokio::{sync::Semaphore, task::JoinSet};
 
@@ -50,7 +59,44 @@ pub(super) async fn check(config: &Config, role: Role, home: Option<&Path>) -> V
             found.push(Finding::of_error(CHECK, Level::Warning, &error.to_string()));
         }
     }
+    match extensions(config, home) {
+        Ok(extensions) => found.extend(extensions),
+        Err(error) => found.push(Finding::of_error(CHECK, Level::Warning, &error.to_string())),
+    }
     found
+}
+
+/// Whether the extension reports the runs of each route, in the homes of this machine that have its subscription.
+fn extensions(config: &Config, named: Option<&Path>) -> Result<Vec<Finding>, Failure> {
+    let (url, mut found) = (console_url(config), Vec::new());
+    let runs = |route: &Route| Gateway::is_here(&route.url) && !route.deliver_only;
+    for (tenant, route) in config.routes().filter(|(_, route)| runs(route)) {
+        let Some(at_hermes) = route.hermes_name() else { continue };
+        let name = format!("{}/{}", tenant.name, route.name);
+        for home in home::directories(named) {
+            let directory = home.display();
+            let help = format!(
+                "`talaria hermes {name} --install {directory} --enable`, and a restart of the gateway"
+            );
+            match faults(&home, at_hermes, url.as_deref())? {
+                Some(faults) if faults.is_empty() => found.push(Finding::ok(
+                    CHECK,
+                    format!("{name}: the extension in {directory} is that of version {VERSION}, and enabled"),
+                )),
+                Some(faults) => found.push(Finding::warning(
+                    CHECK,
+                    format!("{name}: the extension in {directory} may report no runs: {}", faults.join("; ")),
+                    format!("{help} mend it"),
+                )),
+                None if file::read(&file::target(&home)?)?.contains_key(at_hermes) => found.push(Finding {
+                    help: format!("{help} let it report how runs end"),
+                    ..Finding::ok(CHECK, format!("{name}: no extension in {directory} reports its runs"))
+                }),
+                None => {}
+            }
+        }
+    }
+    Ok(found)
 }
 
 fn of_handshake(name: &str, route: &Route, handshake: &Handshake) -> Finding {

@@ -1,0 +1,284 @@
+//! The extension that reports how runs end, and the skill, in a Hermes home.
+//!
+//! - This file: what is there, and installing it. [`removal`]: taking it back.
+//! - [`manifest`]: what was installed, so that no file of the operator's is ever replaced or removed.
+
+pub(crate) mod manifest;
+pub(crate) mod removal;
+
+use super::{
+    file::{FILE, read, target},
+    yaml::{self, Edit, Server},
+};
+use crate::Failure;
+use anyhow::{Context as _, anyhow};
+use manifest::{Installed, Manifest, Subscriptions, hash};
+use serde_json::{Map, Value, json};
+use std::{
+    fs,
+    io::{self, Write as _},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    os::unix::fs::PermissionsExt as _,
+    path::{Path, PathBuf},
+};
+use talaria_core::{config::Config, hermes::gateway::Gateway};
+use url::Url;
+
+pub(crate) const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// The plugin's directory in a Hermes home.
+pub(crate) const PLUGIN: &str = "plugins/talaria";
+
+/// The extension's settings.
+pub(crate) const SETTINGS: &str = "plugins/talaria/talaria.json";
+
+/// The files, by their paths in a Hermes home.
+pub(crate) const FILES: [(&str, &str); 7] = [
+    ("plugins/talaria/plugin.yaml", include_str!("../../../hermes/talaria/plugin/plugin.yaml")),
+    ("plugins/talaria/__init__.py", include_str!("../../../hermes/talaria/plugin/__init__.py")),
+    ("plugins/talaria/talaria_runs.py", include_str!("../../../hermes/talaria/plugin/talaria_runs.py")),
+    ("plugins/talaria/talaria_outbox.py", include_str!("../../../hermes/talaria/plugin/talaria_outbox.py")),
+    ("hooks/talaria/HOOK.yaml", include_str!("../../../hermes/talaria/hook/HOOK.yaml")),
+    ("hooks/talaria/handler.py", include_str!("../../../hermes/talaria/hook/handler.py")),
+    ("skills/talaria-video/SKILL.md", include_str!("../../../hermes/skills/talaria-video/SKILL.md")),
+];
+
+/// A route whose runs are reported.
+pub(crate) struct Reported<'a> {
+    /// Its name at Hermes.
+    pub name: &'a str,
+    pub tenant: &'a str,
+    pub route: &'a str,
+    /// The relay's HTTP port, as the gateway reaches it.
+    pub url: &'a str,
+}
+
+/// The result of an installation.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Changes {
+    /// Whether a file was written.
+    pub any: bool,
+    /// Files that were changed by hand and are left as they are.
+    pub kept: Vec<PathBuf>,
+}
+
+/// The relay's HTTP port as programs on this machine reach it; `None` if it is off, or another one with each start.
+pub(crate) fn console_url(config: &Config) -> Option<String> {
+    let listen = config.console.listen.filter(|listen| listen.port() != 0)?;
+    let ip = match listen.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        ip => ip,
+    };
+    let scheme = if config.relay.tls.is_some() { "https" } else { "http" };
+    Some(format!("{scheme}://{}", SocketAddr::new(ip, listen.port())))
+}
+
+/// The subscriptions before a route is added to them.
+pub(crate) fn before(home: &Path) -> Option<Subscriptions> {
+    let text = fs::read_to_string(home.join(FILE)).ok()?;
+    Some(Subscriptions { newline: text.ends_with('\n') })
+}
+
+/// Installs the files, and enters the route into the settings. `is_new` says that the subscription was added now.
+pub(crate) fn install(
+    home: &Path,
+    reported: &Reported<'_>,
+    is_new: bool,
+    subscriptions: Option<Subscriptions>,
+    force: bool,
+) -> Result<Changes, Failure> {
+    let _lock = lock(home)?;
+    let known = Manifest::read(home)?;
+    let is_first = known.is_none();
+    let mut manifest = known.unwrap_or_default();
+    if is_first {
+        manifest.subscriptions = subscriptions;
+    }
+    let mut changes = Changes::default();
+    for (path, content) in FILES {
+        let file = home.join(path);
+        let found = read_file(&file)?;
+        let is_ours = found.as_ref().is_none_or(|found| manifest.files.get(path) == Some(&hash(found)));
+        if found.as_deref() == Some(content) {
+            manifest.files.insert(path.to_owned(), hash(content));
+        } else if is_ours || force {
+            manifest.directories.extend(make_directories(home, &file)?);
+            write(&file, content, 0o644)?;
+            manifest.files.insert(path.to_owned(), hash(content));
+            changes.any = true;
+        } else {
+            changes.kept.push(file);
+        }
+    }
+    // Files of an older version that this one does not have.
+    let is_old = |path: &String| FILES.iter().all(|(known, _)| known != path);
+    for path in manifest.files.keys().filter(|path| is_old(path)).cloned().collect::<Vec<_>>() {
+        let file = home.join(&path);
+        if read_file(&file)?.is_some_and(|found| manifest.files.get(&path) == Some(&hash(&found))) {
+            fs::remove_file(&file).with_context(|| format!("cannot remove {}", file.display()))?;
+        }
+        manifest.files.remove(&path);
+        changes.any = true;
+    }
+    changes.any |= enter(home, reported)?;
+    let entry = entry_hash(home, reported.name)?;
+    let was_ours = manifest.routes.get(reported.name).is_some_and(|route| route.subscription.is_some());
+    let subscription = entry.filter(|_| is_new || was_ours);
+    manifest.routes.insert(reported.name.to_owned(), Installed { subscription });
+    manifest.write(home)?;
+    Ok(changes)
+}
+
+/// Enables the extension and the MCP server in `config.yaml`. Returns whether it was changed, or why it cannot be.
+pub(crate) fn enable(home: &Path, server: &Server) -> Result<Result<bool, String>, Failure> {
+    let _lock = lock(home)?;
+    let mut manifest = Manifest::read(home)?.unwrap_or_default();
+    let file = config(home)?;
+    let found = read_text(&file)?;
+    let (text, edits) = match yaml::enable(found.as_deref().unwrap_or_default(), server) {
+        Ok(done) => done,
+        Err(why) => return Ok(Err(why)),
+    };
+    if edits.is_empty() {
+        return Ok(Ok(false));
+    }
+    let mode = fs::metadata(&file).map_or(0o600, |file| file.permissions().mode() & 0o777);
+    manifest.made_config |= found.is_none();
+    manifest.edits.extend(edits);
+    // The manifest first: lines that it knows and that are not there do no harm.
+    manifest.write(home)?;
+    write(&file, &text, mode)?;
+    Ok(Ok(true))
+}
+
+/// Enters a route into the settings. Returns whether they changed.
+fn enter(home: &Path, reported: &Reported<'_>) -> Result<bool, Failure> {
+    let file = home.join(SETTINGS);
+    let before = settings(home)?;
+    let mut after = before.clone();
+    let mut routes = after.get("routes").and_then(Value::as_object).cloned().unwrap_or_default();
+    routes.insert(reported.name.to_owned(), json!({"tenant": reported.tenant, "route": reported.route}));
+    after.insert("url".into(), reported.url.into());
+    after.insert("version".into(), VERSION.into());
+    after.insert("routes".into(), routes.into());
+    if before != after {
+        write(&file, &format!("{:#}\n", Value::Object(after.clone())), 0o644)?;
+    }
+    Ok(before != after)
+}
+
+/// The settings, empty if there are none.
+pub(crate) fn settings(home: &Path) -> Result<Map<String, Value>, Failure> {
+    let file = home.join(SETTINGS);
+    match read_file(&file)?.map(|text| serde_json::from_str(&text)) {
+        None => Ok(Map::new()),
+        Some(Ok(Value::Object(settings))) => Ok(settings),
+        Some(_) => {
+            Err(anyhow!("{} is left as it is: it is not a JSON object; mend or remove it", file.display())
+                .into())
+        }
+    }
+}
+
+/// The hash of a subscription, whatever its layout is.
+fn entry_hash(home: &Path, name: &str) -> Result<Option<String>, Failure> {
+    let entries = read(&target(home)?)?;
+    let Some(entry) = entries.get(name) else { return Ok(None) };
+    let entry: Value = serde_json::from_str(entry.get()).map_err(anyhow::Error::from)?;
+    Ok(Some(hash(&entry.to_string())))
+}
+
+/// `config.yaml`, or the file that it links to.
+fn config(home: &Path) -> Result<PathBuf, Failure> {
+    let file = home.join("config.yaml");
+    match fs::canonicalize(&file) {
+        Ok(target) => Ok(target),
+        Err(error) if error.kind() == io::ErrorKind::NotFound && fs::symlink_metadata(&file).is_err() => {
+            Ok(file)
+        }
+        Err(error) => Err(anyhow!("cannot read {}: {error}", file.display()).into()),
+    }
+}
+
+/// Two processes that change a home at once must not overwrite each other.
+fn lock(home: &Path) -> Result<fs::File, Failure> {
+    let lock = fs::File::open(home).and_then(|home| home.lock().map(|()| home));
+    Ok(lock.with_context(|| format!("cannot lock {}", home.display()))?)
+}
+
+fn read_file(file: &Path) -> Result<Option<String>, Failure> {
+    match fs::read(file) {
+        // A text that is not UTF-8 is not ours, and so is its lossy form.
+        Ok(bytes) => Ok(Some(String::from_utf8_lossy(&bytes).into_owned())),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(anyhow!("cannot read {}: {error}", file.display()).into()),
+    }
+}
+
+/// A file that is going to be written again, so it has to be UTF-8.
+fn read_text(file: &Path) -> Result<Option<String>, Failure> {
+    match fs::read_to_string(file) {
+        Ok(text) => Ok(Some(text)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(anyhow!("cannot read {}: {error}", file.display()).into()),
+    }
+}
+
+/// Makes the directories of a file that are missing. Returns them, the outermost first, as paths in the home.
+fn make_directories(home: &Path, file: &Path) -> Result<Vec<String>, Failure> {
+    let missing = |directory: &&Path| directory.starts_with(home) && !directory.exists();
+    let mut made: Vec<_> = file.ancestors().skip(1).take_while(missing).collect();
+    made.reverse();
+    if let Some(directory) = made.last() {
+        fs::create_dir_all(directory).with_context(|| format!("cannot make {}", directory.display()))?;
+    }
+    let relative = |directory: &Path| Some(directory.strip_prefix(home).ok()?.display().to_string());
+    Ok(made.into_iter().filter_map(relative).collect())
+}
+
+/// Replaces a file atomically.
+fn write(file: &Path, content: &str, mode: u32) -> Result<(), Failure> {
+    let attempt = || -> anyhow::Result<()> {
+        let directory = file.parent().unwrap_or(Path::new("/"));
+        let mut temporary = tempfile::Builder::new().prefix(".talaria.").tempfile_in(directory)?;
+        temporary.as_file().set_permissions(fs::Permissions::from_mode(mode))?;
+        temporary.write_all(content.as_bytes())?;
+        temporary.as_file().sync_all()?;
+        temporary.persist(file)?;
+        Ok(())
+    };
+    Ok(attempt().with_context(|| format!("cannot write {}", file.display()))?)
+}
+
+/// Why the extension does not report a route's runs, one line for each reason; `None` if it is not installed for the route.
+pub(crate) fn faults(home: &Path, name: &str, url: Option<&str>) -> Result<Option<Vec<String>>, Failure> {
+    let settings = settings(home)?;
+    if settings.get("routes").and_then(|routes| routes.get(name)).is_none() {
+        return Ok(None);
+    }
+    let mut faults = Vec::new();
+    for (path, content) in FILES {
+        match read_file(&home.join(path))? {
+            None => faults.push(format!("{path} is missing")),
+            Some(found) if found != content => {
+                faults.push(format!("{path} is not that of version {VERSION}"));
+            }
+            Some(_) => {}
+        }
+    }
+    let written = settings.get("url").and_then(Value::as_str).unwrap_or_default();
+    let port = |url: &str| Url::parse(url).ok().filter(Gateway::is_here)?.port_or_known_default();
+    // Elsewhere, or through a proxy, it may be any.
+    if let Some(url) = url.filter(|url| port(written).is_some() && port(written) != port(url)) {
+        faults.push(format!("{SETTINGS} has the url {written}, and the relay's HTTP port is {url}"));
+    }
+    let text = read_file(&config(home)?)?.unwrap_or_default();
+    if !yaml::enabled(&text).is_ok_and(|(plugin, _)| plugin) {
+        faults.push("config.yaml has no plugins: {enabled: [talaria]}".to_owned());
+    }
+    Ok(Some(faults))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,139 @@
+use super::{removal::Removed, *};
+use std::collections::BTreeMap;
+use tempfile::TempDir;
+
+const URL: &str = "http://127.0.0.1:8090";
+
+fn reported(name: &str) -> Reported<'_> {
+    Reported { name, tenant: "acme", route: "video", url: URL }
+}
+
+fn install_in(home: &TempDir, name: &str) -> Changes {
+    install(home.path(), &reported(name), false, None, false).unwrap()
+}
+
+/// All files with their contents, and directories.
+fn all(directory: &Path) -> BTreeMap<PathBuf, Option<String>> {
+    let mut found = BTreeMap::new();
+    for entry in fs::read_dir(directory).unwrap().flatten() {
+        let path = entry.path();
+        if path.is_dir() {
+            found.extend(all(&path));
+            found.insert(path, None);
+        } else {
+            found.insert(path.clone(), Some(fs::read_to_string(&path).unwrap()));
+        }
+    }
+    found
+}
+
+fn server() -> Server {
+    Server { command: "/bin/talaria".into(), args: vec!["mcp".into()], env: Vec::new() }
+}
+
+#[test]
+fn the_files_say_this_version() {
+    let (_, manifest) = FILES[0];
+    assert!(manifest.contains(&format!("\nversion: {VERSION}\n")), "{manifest}");
+    let (_, skill) = FILES[6];
+    let front = skill.split("---\n").nth(1).unwrap();
+    let of =
+        |key: &str| front.lines().find_map(|line| line.strip_prefix(key)).unwrap().trim().chars().count();
+    assert!(of("name:") <= 64 && of("description:") <= 1024, "limits of Hermes");
+}
+
+#[test]
+fn installing_twice_is_as_once_and_removing_leaves_the_home_as_it_was() {
+    let home = tempfile::tempdir().unwrap();
+    fs::write(home.path().join("config.yaml"), "model: x  # mine\n").unwrap();
+    fs::create_dir_all(home.path().join("plugins/other")).unwrap();
+    let before = all(home.path());
+    assert!(install_in(&home, "n").any);
+    assert_eq!(enable(home.path(), &server()).unwrap(), Ok(true));
+    let once = all(home.path());
+    assert_eq!(install_in(&home, "n"), Changes::default());
+    assert_eq!(enable(home.path(), &server()).unwrap(), Ok(false));
+    assert_eq!(all(home.path()), once);
+    assert_eq!(faults(home.path(), "n", Some(URL)).unwrap(), Some(Vec::new()));
+    assert_eq!(faults(home.path(), "m", Some(URL)).unwrap(), None);
+
+    let cache = home.path().join("plugins/talaria/__pycache__");
+    fs::create_dir(&cache).unwrap();
+    fs::write(cache.join("talaria_runs.cpython-311.pyc"), "").unwrap();
+    let queue = home.path().join("plugins/talaria/queue");
+    fs::create_dir(&queue).unwrap();
+    fs::write(queue.join("1-run_x.json"), "{}").unwrap();
+    let removed = removal::uninstall(home.path(), "n").unwrap();
+    assert_eq!(removed, Removed { any: true, all: true, unsent: 1, left: Vec::new() });
+    assert_eq!(all(home.path()), before);
+    assert_eq!(removal::uninstall(home.path(), "n").unwrap(), Removed::default());
+}
+
+#[test]
+fn a_home_without_a_configuration_has_none_afterwards() {
+    let home = tempfile::tempdir().unwrap();
+    install_in(&home, "n");
+    assert_eq!(enable(home.path(), &server()).unwrap(), Ok(true));
+    removal::uninstall(home.path(), "n").unwrap();
+    assert_eq!(all(home.path()), BTreeMap::new());
+}
+
+#[test]
+fn other_routes_and_settings_of_the_operator_stay() {
+    let home = tempfile::tempdir().unwrap();
+    install_in(&home, "a");
+    let file = home.path().join(SETTINGS);
+    let mut own = settings(home.path()).unwrap();
+    own.insert("longest_pause_s".into(), 60.into());
+    fs::write(&file, Value::Object(own).to_string()).unwrap();
+    install_in(&home, "b");
+    let removed = removal::uninstall(home.path(), "a").unwrap();
+    assert!(!removed.all && removed.left.is_empty(), "{removed:?}");
+    let found = settings(home.path()).unwrap();
+    assert_eq!(found["routes"], json!({"b": {"tenant": "acme", "route": "video"}}));
+    assert_eq!(found["longest_pause_s"], 60);
+    let removed = removal::uninstall(home.path(), "b").unwrap();
+    assert!(removed.left[0].contains("settings of your own") && file.exists(), "{removed:?}");
+}
+
+#[test]
+fn files_that_were_changed_stay_and_are_named() {
+    let home = tempfile::tempdir().unwrap();
+    let skill = home.path().join("skills/talaria-video/SKILL.md");
+    fs::create_dir_all(skill.parent().unwrap()).unwrap();
+    fs::write(&skill, "mine").unwrap();
+    assert_eq!(install_in(&home, "n").kept, std::slice::from_ref(&skill));
+    let hook = home.path().join("hooks/talaria/handler.py");
+    fs::write(&hook, "changed").unwrap();
+    assert_eq!(install_in(&home, "n").kept, [hook.clone(), skill.clone()]);
+    let found = faults(home.path(), "n", Some("http://127.0.0.1:9000")).unwrap().unwrap();
+    for (fault, expected) in
+        found.iter().zip(["handler.py is not", "SKILL.md is not", "the url", "no plugins"])
+    {
+        assert!(fault.contains(expected), "{found:?}");
+    }
+    let removed = removal::uninstall(home.path(), "n").unwrap();
+    assert_eq!(removed.left, ["hooks/talaria/handler.py, which was changed since"]);
+    assert_eq!(fs::read_to_string(&skill).unwrap() + &fs::read_to_string(&hook).unwrap(), "minechanged");
+    // By force they are replaced.
+    let changes = install(home.path(), &reported("n"), false, None, true).unwrap();
+    assert!(changes.any && changes.kept.is_empty());
+    assert_eq!(fs::read_to_string(&skill).unwrap(), FILES[6].1);
+}
+
+#[test]
+fn files_of_an_older_version_are_replaced() {
+    let home = tempfile::tempdir().unwrap();
+    install_in(&home, "n");
+    let (runs, gone) = (home.path().join(FILES[2].0), home.path().join("plugins/talaria/older.py"));
+    for file in [&runs, &gone] {
+        fs::write(file, "older").unwrap();
+    }
+    let mut manifest = Manifest::read(home.path()).unwrap().unwrap();
+    for path in [FILES[2].0, "plugins/talaria/older.py"] {
+        manifest.files.insert(path.to_owned(), hash("older"));
+    }
+    manifest.write(home.path()).unwrap();
+    assert_eq!(install_in(&home, "n"), Changes { any: true, kept: Vec::new() });
+    assert!(fs::read_to_string(&runs).unwrap() == FILES[2].1 && !gone.exists());
+}

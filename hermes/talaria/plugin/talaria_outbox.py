@@ -1,0 +1,275 @@
+"""Reports on their way to Talaria: a bounded queue in memory, a directory, and HTTP.
+
+One thread writes each report into the directory at once, so that it outlives the gateway. Another sends what is there, oldest
+first, and waits while Talaria is away. Nobody waits for either.
+"""
+
+import base64
+import hashlib
+import hmac
+import json
+import logging
+import os
+import queue
+import re
+import ssl
+import threading
+import time
+import urllib.error
+import urllib.parse
+import urllib.request
+import uuid
+from datetime import datetime, timezone
+from pathlib import Path
+
+LOG = logging.getLogger("talaria")
+
+MAX_IN_MEMORY = 1000
+
+# A report has less than 16 KiB, so the directory has less than 16 MB.
+MAX_FILES = 1000
+
+TIMEOUT_S = 10
+FIRST_PAUSE_S = 1
+# Unless `longest_pause_s` in talaria.json says otherwise.
+LONGEST_PAUSE_S = 300
+# Of a Retry-After.
+LONGEST_WAIT_S = 3600
+# A secret may be in rotation, so a report that is refused for its signature is kept for a day.
+KEEP_REFUSED_S = 24 * 3600
+
+
+class Sent:
+    """What came of sending a report."""
+
+    DONE, NEVER, REFUSED, AWAY = "done", "never", "refused", "away"
+    # No file of a report, or no route or secret for it. They may come back.
+    UNSENT = "unsent"
+
+
+class NoRedirect(urllib.request.HTTPRedirectHandler):
+    """A redirect would turn the POST into a GET, and leads to a server that the operator has not named."""
+
+    def redirect_request(self, *_):
+        return None
+
+
+def signature(secret, report_id, timestamp, body):
+    """A signature as Standard Webhooks say, with the secret as it is written for the key."""
+    mac = hmac.new(secret.encode(), f"{report_id}.{timestamp}.".encode() + body, hashlib.sha256)
+    return "v1," + base64.b64encode(mac.digest()).decode()
+
+
+class Files:
+    """Files of settings, read again when they changed."""
+
+    def __init__(self):
+        self.read = {}
+
+    def get(self, file, parse):
+        """What the file says, as an object; empty where there is none or it cannot be read."""
+        try:
+            changed = file.stat().st_mtime_ns
+            if self.read.get(file, (None,))[0] != changed:
+                self.read[file] = (changed, {})
+                found = parse(file.read_text(encoding="utf-8-sig"))
+                self.read[file] = (changed, found if isinstance(found, dict) else {})
+        except FileNotFoundError:
+            self.read.pop(file, None)
+        except Exception as error:
+            LOG.warning("reports to Talaria: %s cannot be read: %s", file, type(error).__name__)
+        return self.read.get(file, (None, {}))[1]
+
+
+def yaml(text):
+    import yaml  # Hermes has it
+
+    return yaml.load(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+
+
+def within(settings, *path):
+    for key in path:
+        settings = settings.get(key) if isinstance(settings, dict) else None
+    return settings if isinstance(settings, dict) else {}
+
+
+def secrets_of(config, subscriptions, route):
+    """The secrets of a route at Hermes: of a route of config.yaml, which comes first there, and of its subscription."""
+    found = []
+    for top in ((), ("gateway",)):
+        extra = within(config, *top, "platforms", "webhook", "extra")
+        if route in within(extra, "routes"):
+            found.append(within(extra, "routes", route).get("secret") or extra.get("secret"))
+    found.append(within(subscriptions, route).get("secret"))
+    return list(dict.fromkeys(expanded(secret) for secret in found if isinstance(secret, str) and secret))
+
+
+def expanded(secret):
+    """Hermes puts variables into its configuration."""
+    return re.sub(r"\$\{(\w+)\}", lambda name: os.environ.get(name[1], name[0]), secret)
+
+
+class Outbox:
+    def __init__(self, plugin):
+        self.plugin, self.home, self.directory = plugin, plugin.parent.parent, plugin / "queue"
+        self.queue = queue.Queue(MAX_IN_MEMORY)
+        self.wake = threading.Event()
+        self.pause = 0  # seconds, while Talaria is away
+        self.later = {}  # when a refused report is tried again, by file
+        self.files = Files()
+        self.has_started = False
+
+    def put(self, item):
+        """Takes a report. Never waits."""
+        try:
+            self.queue.put_nowait(item)
+        except queue.Full:
+            LOG.warning("a report to Talaria was dropped: %d wait to be written", MAX_IN_MEMORY)
+
+    def start(self):
+        if not self.has_started:
+            self.has_started = True
+            for name, work in (("write", self.write_one), ("send", self.send_due)):
+                threading.Thread(target=self.forever, args=(work,), name=f"talaria-{name}", daemon=True).start()
+
+    def forever(self, work):
+        while True:
+            try:
+                work()
+            except Exception as error:
+                LOG.warning("reports to Talaria: %s", error)
+                time.sleep(FIRST_PAUSE_S)
+
+    def settings(self):
+        return self.files.get(self.plugin / "talaria.json", json.loads)
+
+    def secrets(self, route):
+        config = self.files.get(self.home / "config.yaml", yaml)
+        return secrets_of(config, self.files.get(self.home / "webhook_subscriptions.json", json.loads), route)
+
+    # To the disk.
+
+    def write_one(self):
+        self.write(self.queue.get())
+
+    def write(self, item):
+        # Another sender's delivery, or a route that is no longer Talaria's.
+        if item["route"] not in self.settings().get("routes", {}):
+            return
+        ended = datetime.fromtimestamp(item["ended"], timezone.utc).isoformat(timespec="milliseconds")
+        report = {**item["report"], "ended_at": ended.replace("+00:00", "Z")}
+        report_id = "run_" + uuid.uuid4().hex
+        self.directory.mkdir(mode=0o700, exist_ok=True)
+        name = f"{time.time_ns():019}-{report_id}"
+        half = self.directory / f".{name}"
+        with open(os.open(half, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
+            json.dump({"id": report_id, "route": item["route"], "report": report}, file, ensure_ascii=False)
+        os.replace(half, self.directory / f"{name}.json")
+        old = self.waiting()[:-MAX_FILES]
+        for name in old:
+            self.remove(name)
+        if old:
+            LOG.warning("%d reports to Talaria were dropped: more than %d wait to be sent", len(old), MAX_FILES)
+        self.wake.set()
+
+    def waiting(self):
+        """The files that wait, oldest first."""
+        try:
+            return sorted(name for name in os.listdir(self.directory) if name.endswith(".json"))
+        except FileNotFoundError:
+            return []
+
+    def remove(self, name):
+        (self.directory / name).unlink(missing_ok=True)
+        self.later.pop(name, None)
+
+    # To Talaria.
+
+    def send_due(self):
+        """Sends what is due, and waits until something is, or comes."""
+        wait = self.send_all(time.monotonic())
+        if self.pause:
+            # Away: a new report does not shorten the pause.
+            time.sleep(wait)
+        else:
+            self.wake.wait(wait)
+        self.wake.clear()
+
+    def send_all(self, now):
+        """Sends each file that is due. Returns the seconds until the next is."""
+        settings = self.settings()
+        longest = float(settings.get("longest_pause_s", LONGEST_PAUSE_S))
+        for name in self.waiting():
+            if self.later.get(name, now) > now:
+                continue
+            sent, why, after = self.send(name, settings)
+            if sent == Sent.AWAY:
+                if not self.pause:
+                    LOG.warning("reports to Talaria wait, because it does not take them: %s", why)
+                self.pause = min(self.pause * 2 or FIRST_PAUSE_S, longest)
+                return max(self.pause, min(after, LONGEST_WAIT_S))
+            if self.pause and sent != Sent.UNSENT:
+                self.pause = 0
+                LOG.warning("Talaria takes reports again")
+            if sent in (Sent.REFUSED, Sent.UNSENT) and self.age(name) < KEEP_REFUSED_S:
+                if name not in self.later:
+                    LOG.warning("a report to Talaria waits: %s", why)
+                self.later[name] = now + longest
+            else:
+                if sent != Sent.DONE:
+                    LOG.warning("a report to Talaria was dropped: %s", why)
+                self.remove(name)
+        return max(0, min(self.later.values(), default=now + longest) - now)
+
+    @staticmethod
+    def age(name):
+        return time.time() - int(name.partition("-")[0]) / 1e9
+
+    def send(self, name, settings):
+        """Sends one file. Returns what came of it, why, and Talaria's Retry-After in seconds."""
+        try:
+            item = json.loads((self.directory / name).read_text(encoding="utf-8"))
+            report_id, body = item["id"], json.dumps(item["report"], ensure_ascii=False).encode()
+            to = settings["routes"][item["route"]]
+            path = "/runs/" + "/".join(urllib.parse.quote(to[key], safe="") for key in ("tenant", "route"))
+            url = settings["url"].rstrip("/") + path
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            return Sent.UNSENT, f"{name} cannot be sent: {error!r}", 0
+        secrets = self.secrets(item["route"])
+        if not secrets:
+            return Sent.UNSENT, f"the route {item['route']} has no secret here", 0
+        timestamp = int(time.time())
+        headers = {
+            "Content-Type": "application/json",
+            "User-Agent": "talaria-hermes",
+            "webhook-id": report_id,
+            "webhook-timestamp": str(timestamp),
+            "webhook-signature": " ".join(signature(secret, report_id, timestamp, body) for secret in secrets),
+        }
+        try:
+            opener = urllib.request.build_opener(
+                NoRedirect,
+                # Reports go to Talaria alone, whatever proxy the agent uses.
+                urllib.request.ProxyHandler({}),
+                urllib.request.HTTPSHandler(context=ssl.create_default_context(cafile=settings.get("ca"))),
+            )
+            with opener.open(urllib.request.Request(url, body, headers), timeout=TIMEOUT_S):
+                return Sent.DONE, "", 0
+        except urllib.error.HTTPError as answer:
+            with answer:
+                return self.of_status(answer, url)
+        except Exception as error:
+            return Sent.AWAY, f"{url}: {error}", 0
+
+    @staticmethod
+    def of_status(answer, url):
+        why = f"{url} answers {answer.code}"
+        if answer.code == 401:
+            return Sent.REFUSED, why, 0
+        if 400 <= answer.code < 500 and answer.code not in (408, 429):
+            return Sent.NEVER, why, 0
+        after = answer.headers.get("Retry-After", "")
+        return Sent.AWAY, why, int(after) if after.isdigit() else 0
+
+
+OUTBOX = Outbox(Path(__file__).absolute().parent)
