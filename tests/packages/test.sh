@@ -1,0 +1,91 @@
+#!/usr/bin/env bash
+# Installs what `make packages` makes, and runs it. `make test-packages` runs this.
+#
+#   test.sh PACKAGES PACKAGES_AGAIN VERSION
+#
+# 1. Two builds of the same binary have the same bytes.
+# 2. The archive's binary runs, and the archive has what it promises.
+# 3. install.sh installs from a server, and refuses a wrong checksum, a platform without archive, and plain HTTP elsewhere.
+# 4. systemd takes the unit.
+# 5. As root: the .deb and the .rpm, each on a copy of this machine's files (installed.sh).
+set -euo pipefail
+here=$(cd "$(dirname "$0")" && pwd)
+top=$here/../..
+packages=$1
+again=$2
+version=$3
+work=$(mktemp -d)
+server=
+trap 'set +e; [ -z "$server" ] || kill "$server"; rm -rf "$work"' EXIT
+
+fail() {
+    echo "test-packages: $*" >&2
+    exit 1
+}
+
+echo "== two builds are the same"
+diff "$packages/SHA256SUMS" "$again/SHA256SUMS"
+(cd "$packages" && sha256sum --check --quiet SHA256SUMS)
+
+echo "== the archive"
+tar --extract --gzip --file "$packages"/talaria-*.tar.gz --directory "$work"
+unpacked=$(echo "$work"/talaria-*)
+"$unpacked/talaria" --version | grep -F "talaria $version"
+for file in LICENSE THIRD-PARTY-NOTICES README.md CHANGELOG.md talaria.example.yaml \
+    completions/talaria.bash completions/_talaria completions/talaria.fish man/talaria.1 man/talaria-up.1; do
+    [ -s "$unpacked/$file" ] || fail "the archive has no $file"
+done
+
+echo "== install.sh"
+mkdir "$work/served" "$work/home"
+cp "$packages"/* "$work/served"
+# On a free port, which it prints.
+python3 -u - "$work/served" >"$work/port" <<'SERVER' &
+import functools, http.server, sys
+handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=sys.argv[1])
+handler.func.log_message = lambda *_: None
+server = http.server.HTTPServer(("127.0.0.1", 0), handler)
+print(server.server_port)
+server.serve_forever()
+SERVER
+server=$!
+until [ -s "$work/port" ]; do kill -0 "$server"; sleep 0.1; done
+url=http://127.0.0.1:$(cat "$work/port")
+
+install_from() {
+    TALARIA_BASE_URL=$1 TALARIA_INSTALL_DIR=$work/home/bin sh "$top/deploy/package/install.sh" 2>&1
+}
+refused() {
+    if said=$(install_from "$1"); then fail "install.sh installs although it should say: $2"; fi
+    [[ $said == *"$2"* ]] || fail "install.sh says: $said; and not: $2"
+    [ ! -e "$work/home/bin/talaria" ] || fail "install.sh refuses and installs all the same"
+}
+install_from "$url/"
+"$work/home/bin/talaria" --version | grep -qF "talaria $version"
+rm "$work/home/bin/talaria"
+refused '' 'set TALARIA_BASE_URL'
+refused http://192.0.2.1 'has to begin with https://'
+refused "$url/nothing" 'cannot download'
+sed -i 's/^......../00000000/' "$work/served/SHA256SUMS"
+refused "$url" 'the checksum of talaria-'
+echo >"$work/served/SHA256SUMS"
+refused "$url" 'has no archive for'
+
+echo "== the unit"
+# It looks for the program that the unit starts.
+sed "s|/usr/bin/talaria|$unpacked/talaria|" "$top/deploy/package/talaria.service" >"$work/talaria.service"
+systemd-analyze verify --man=no "$work/talaria.service"
+# From 0, safe, to 100.
+systemd-analyze security --offline=true --threshold=20 --no-pager "$work/talaria.service" >"$work/security" ||
+    fail "the unit is not as hardened as it was: $(tail -n 2 "$work/security")"
+tail -n 1 "$work/security"
+
+if [ "$(id -u)" != 0 ]; then
+    echo "== not root: the .deb and the .rpm are not installed"
+    exit
+fi
+# A machine of their own: this one's files below, changes in memory, no network.
+for kind in deb rpm; do
+    echo "== the .$kind"
+    unshare --mount --net --pid --fork --kill-child "$here/machine.sh" "$work" "$here/installed.sh" "$packages"/talaria*.$kind
+done
