@@ -59,8 +59,8 @@ impl Drop for Model {
 
 /// The text of the last message of a user, which is a string or a list of parts.
 fn prompt(request: &Value) -> String {
-    let messages = request["messages"].as_array().into_iter().flatten();
-    let last = messages.filter(|message| message["role"] == "user").next_back();
+    let mut messages = request["messages"].as_array().into_iter().flatten();
+    let last = messages.rfind(|message| message["role"] == "user");
     match last.map(|message| &message["content"]) {
         Some(Value::String(text)) => text.clone(),
         Some(Value::Array(parts)) => parts.iter().filter_map(|part| part["text"].as_str()).collect(),
