@@ -191,7 +191,7 @@ fn child_edit(
     if parsed.get(key).is_none() {
         let mut added = vec![format!("{key}:")];
         added.extend(child(2));
-        return Ok(lines.append(&added));
+        return lines.append(&added);
     }
     let at = lines.key(key, 0, 0..lines.all.len())?;
     match lines.value(at) {
@@ -276,21 +276,21 @@ impl<'a> Lines<'a> {
 
     fn insert_after(&self, at: usize, added: &[String]) -> (usize, Edit) {
         let before = self.at(at).to_owned();
-        let added = added.join(self.end);
-        let after = if before.ends_with('\n') {
-            format!("{before}{added}{}", self.end)
-        } else {
-            format!("{before}{}{added}", self.end)
-        };
+        let end = if before.ends_with('\n') { "" } else { self.end };
+        let after = format!("{before}{end}{}{}", added.join(self.end), self.end);
         (self.offset(at), Edit { before, after })
     }
 
-    fn append(&self, added: &[String]) -> (usize, Edit) {
+    fn append(&self, added: &[String]) -> Result<(usize, Edit), String> {
         match self.all.last() {
-            Some(last) if !last.ends_with('\n') => self.insert_after(self.all.len() - 1, added),
+            // An end of the line could belong to a text in several lines.
+            Some(last) if !last.ends_with('\n') && last.starts_with(' ') => {
+                Err("its last line has no end, so a key behind it cannot be added safely".to_owned())
+            }
+            Some(last) if !last.ends_with('\n') => Ok(self.insert_after(self.all.len() - 1, added)),
             _ => {
                 let after = format!("{}{}", added.join(self.end), self.end);
-                (self.offset(self.all.len()), Edit { before: String::new(), after })
+                Ok((self.offset(self.all.len()), Edit { before: String::new(), after }))
             }
         }
     }

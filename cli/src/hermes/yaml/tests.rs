@@ -29,7 +29,7 @@ fn missing_keys_are_added_at_the_end() {
         assert_eq!(enabled_text(text), format!("{text}{both}"));
     }
     let without_end = enabled_text("a: 1");
-    assert_eq!(without_end, format!("a: 1\n{}", both.trim_end()));
+    assert_eq!(without_end, format!("a: 1\n{both}"));
     let windows = enabled_text("a: 1\r\n");
     assert_eq!(windows, format!("a: 1\r\n{both}").replace("\r\n", "\n").replace('\n', "\r\n"));
 }
@@ -80,7 +80,7 @@ fn shapes_that_cannot_be_edited_safely_are_refused() {
         ("plugins: &p\n  enabled: [a]\ncopy: *p\n", "be edited safely"),
         ("base: &p\n  enabled: [a]\nplugins: *p\n", "not written as a block"),
         ("\"plugins\":\n  enabled: [a]\n", "not written as a block"),
-        ("plugins:\n  enabled: [a]\nplugins:\n  enabled: [b]\n", "twice"),
+        ("plugins:\n  enabled: [a]\nplugins:\n  enabled: [b]\n", "not YAML"),
         ("plugins:\n  disabled: [talaria]\n", "plugins.disabled names talaria"),
         ("plugins: [", "not YAML"),
         ("a: 1\n...\n", ""),
