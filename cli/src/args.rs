@@ -8,6 +8,7 @@ mod hermes;
 mod jobs;
 mod list;
 mod manual;
+mod mcp;
 mod of_job;
 mod path;
 mod send;
@@ -18,19 +19,21 @@ mod submit;
 mod token;
 
 pub(crate) use backup::{Backup, Restore};
-pub(crate) use control::{Actions, Cancel, Pause, Probe, Replay, Replays, Resume};
+pub(crate) use control::{Actions, Cancel, Pause, Probe, Replay, Replays, Resume, Target};
 pub(crate) use doctor::Doctor;
 pub(crate) use explain::Explain;
 pub(crate) use hermes::Hermes;
 pub(crate) use jobs::{Costs, Fetch, Jobs, Models, StopJob, Track};
 pub(crate) use list::List;
 pub(crate) use manual::{Completions, Help, Man};
+pub(crate) use mcp::{Allow, Mcp};
 use path::path;
 pub(crate) use send::Send;
 pub(crate) use service::{Ingress, Relay, Up};
 pub(crate) use stats::Stats;
+use status::http_url;
+pub(crate) use status::moment;
 pub(crate) use status::{Ask, Filter, LastAttempt, Status, Watch};
-use status::{http_url, moment};
 pub(crate) use submit::{Reference, Submit};
 pub(crate) use token::Token;
 
@@ -176,6 +179,8 @@ Logs go to standard error, as with `talaria up`.")]
     Costs(Costs),
     /// List operators' actions
     Actions(Actions),
+    /// Serve tools to an agent, as an MCP server on standard input and output
+    Mcp(Mcp),
     /// Copy the embedded bus into a file, while it runs
     Backup(Backup),
     /// Replace the embedded bus by a backup

@@ -77,6 +77,8 @@ async fn command(args: Args) -> Result<(), Failure> {
         Command::Fetch(args) => commands::fetch::run(&config, &args).await,
         Command::Costs(args) => commands::costs::run(&config, args).await,
         Command::Actions(args) => commands::actions::run(&config, args).await,
+        // Boxed, because its future holds those of all tools.
+        Command::Mcp(args) => Box::pin(commands::mcp::run(&config, args)).await,
         Command::Backup(args) => commands::backup::run(&config, &args),
         Command::Restore(args) => commands::restore::run(&config, &args),
         Command::Token(args) => commands::token::run(&args),

@@ -9,6 +9,7 @@
 //! - [`status`]: the gRPC services.
 //! - [`series`]: counts over time.
 //! - [`json`]: JSON over HTTP.
+//! - [`mcp`]: tools for agents.
 //! - [`console`]: the console's pages, in a real browser.
 //! - [`jobs`]: jobs at OpenRouter, from submit to end.
 //! - [`notices`]: what a webhook or a route of Hermes is told.
@@ -82,6 +83,7 @@ mod ids;
 mod jobs;
 mod json;
 mod kubernetes;
+mod mcp;
 mod nats_setup;
 mod notices;
 mod openrouter_client;

@@ -218,7 +218,7 @@ fn run() -> impl TypedValueParser<Value = RunOutcome> {
 }
 
 /// A time, or an age.
-pub(super) fn moment(text: &str) -> Result<Timestamp, String> {
+pub(crate) fn moment(text: &str) -> Result<Timestamp, String> {
     if let Some(ago) = talaria_core::time::parse_duration(text) {
         return Ok(talaria_core::time::before(Timestamp::now(), ago));
     }

@@ -17,6 +17,7 @@ pub(crate) mod ingress;
 pub(crate) mod init;
 pub(crate) mod jobs;
 pub(crate) mod man;
+pub(crate) mod mcp;
 pub(crate) mod models;
 pub(crate) mod pause;
 pub(crate) mod probe;

@@ -57,7 +57,7 @@ fn warn_if_stale(answer: &ListModelsResponse) -> io::Result<()> {
 }
 
 /// The model of this id, or those with this in their ids.
-fn chosen(models: &[Model], wanted: &str) -> Result<Vec<Model>, Failure> {
+pub(super) fn chosen(models: &[Model], wanted: &str) -> Result<Vec<Model>, Failure> {
     if let Some(exact) = models.iter().find(|model| model.id == wanted) {
         return Ok(vec![exact.clone()]);
     }
@@ -122,7 +122,7 @@ fn or_none(text: &str) -> String {
 }
 
 /// "4, 6, 8", "4–15": three numbers or more in a row are a range.
-fn seconds(durations: &[u32]) -> String {
+pub(super) fn seconds(durations: &[u32]) -> String {
     let mut runs: Vec<(u32, u32)> = Vec::new();
     for second in durations {
         match runs.last_mut() {
@@ -139,7 +139,7 @@ fn seconds(durations: &[u32]) -> String {
 }
 
 /// "0.20–0.40 $/s"; "-" for a price that is not understood.
-fn per_second(model: &Model) -> String {
+pub(super) fn per_second(model: &Model) -> String {
     let price = |micros: i64| decimal(micros.unsigned_abs());
     match (model.second_micros_from, model.second_micros_to) {
         (Some(from), Some(to)) if from != to => format!("{}–{} $/s", price(from), price(to)),

@@ -231,7 +231,7 @@ fn failure(status: Status, request_id: &str) -> Failure {
 }
 
 /// Whether a relay is certain of it. Where the owner of a partition did not answer, it is not.
-fn says_that_nothing_was_made(why: &str) -> bool {
+pub(super) fn says_that_nothing_was_made(why: &str) -> bool {
     ["no job was made", "nothing was done", "cannot be asked"].iter().any(|sure| why.contains(sure))
 }
 
