@@ -17,7 +17,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 use talaria_proto::v1::{
     Attempt, AttemptOutcome, Delivery, DeliveryFilter, DeliveryState, ExplainRequest, ExplainResponse,
-    Explanation, ListDeliveriesRequest, RouteExplanation, RouteMatch, explain_request::Subject,
+    Explanation, ListDeliveriesRequest, RouteExplanation, RouteMatch, RunOutcome, explain_request::Subject,
 };
 use tonic::Code;
 
@@ -45,6 +45,8 @@ pub(super) struct Selection {
     #[serde(default)]
     http: Vec<String>,
     why: Option<String>,
+    #[serde(default)]
+    runs: Vec<String>,
 }
 
 impl Selection {
@@ -65,6 +67,7 @@ impl Selection {
         };
         let state = |text: &String| named("states", text, &DeliveryState::ALL, DeliveryState::name);
         let outcome = |text: &String| named("outcomes", text, &AttemptOutcome::ALL, AttemptOutcome::name);
+        let run = |text: &String| named("runs", text, &RunOutcome::ALL, RunOutcome::name);
         let filter = Filter {
             since: time("since", self.since)?,
             until: time("until", self.until)?,
@@ -73,6 +76,7 @@ impl Selection {
                 outcome: self.outcomes.iter().map(outcome).collect::<Result<_, _>>()?,
                 http: self.http,
                 why: self.why,
+                run: self.runs.iter().map(run).collect::<Result<_, _>>()?,
             },
             tenant: self.tenant,
             route: self.route,

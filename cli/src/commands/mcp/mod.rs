@@ -47,7 +47,7 @@ const INSTRUCTIONS: &str = "Talaria submits videos to OpenRouter and delivers th
 pub(crate) async fn run(config: &Path, args: Mcp) -> Result<(), Failure> {
     let relay = Relay { config: config.to_owned(), ask: args.ask };
     let server = Server { relay, allow: args.allow, plans: Mutex::default() };
-    let service = match server.serve(stdio_pipes()).await {
+    let service = match Box::pin(server.serve(stdio_pipes())).await {
         Ok(service) => service,
         // The input ended before the first request.
         Err(ServerInitializeError::ConnectionClosed(_)) => return Ok(()),

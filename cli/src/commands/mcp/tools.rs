@@ -94,6 +94,11 @@ pub(super) const FILTER: &[Argument] = &[
     ),
     may("http", Kind::Texts, "With one of these HTTP statuses of the last attempt: 503 or 5xx."),
     may("why", Kind::Text, "With this text in the reason."),
+    may(
+        "runs",
+        Kind::Texts,
+        "Whose agent's run was: finished, failed, interrupted or command; or none, where no run was reported.",
+    ),
 ];
 
 /// All tools.

@@ -32,7 +32,7 @@ use talaria_proto::v1::{
 #[derive(Clone, Debug)]
 pub(super) enum Plan {
     Replay(ReplayDeliveryRequest),
-    ReplayMany(ReplayDeliveriesRequest),
+    ReplayMany(Box<ReplayDeliveriesRequest>),
     Cancel(CancelDeliveryRequest),
     Pause(PauseRequest),
     Resume(ResumeRequest),
@@ -126,12 +126,12 @@ pub(super) async fn replay(server: &Server, arguments: Map<String, Value>) -> Re
         }
         (None, None, None, Some(filter)) => {
             let filter = many(filter.filter(&server.relay).await?)?;
-            Plan::ReplayMany(ReplayDeliveriesRequest {
+            Plan::ReplayMany(Box::new(ReplayDeliveriesRequest {
                 filter: Some(filter),
                 requested_by,
                 reason,
                 ..Default::default()
-            })
+            }))
         }
         _ => return Err(ours("write one of: delivery; event and route; filter. Then call again.")),
     };
@@ -152,6 +152,7 @@ fn many(filter: DeliveryFilter) -> Result<ReplayFilter, Refused> {
         outcomes: filter.outcomes,
         http_statuses: filter.http_statuses,
         reason: filter.reason,
+        runs: filter.runs,
     };
     if (ReplayFilter { states: filter.states.clone(), ..ReplayFilter::default() }) == filter {
         return Err(ours(
@@ -247,7 +248,7 @@ async fn carry_out(server: &Server, plan: Plan) -> Result<String, Refused> {
         Plan::Replay(request) => client::change(relay.replay_delivery(request)).await?.delivery,
         Plan::Cancel(request) => client::change(relay.cancel_delivery(request)).await?.delivery,
         Plan::ReplayMany(request) => {
-            let done = client::change(relay.replay_deliveries(request)).await?;
+            let done = client::change(relay.replay_deliveries(*request)).await?;
             let job = done.job.map_or("none, because nothing matches any more".to_owned(), |job| job.id);
             answer
                 .add(&format!("Done: {} deliveries are being replayed. Replay job: {job}.", done.replayable));

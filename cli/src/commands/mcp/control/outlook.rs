@@ -112,7 +112,14 @@ async fn matching(server: &Server, request: &ReplayDeliveriesRequest) -> Result<
         )));
     }
     let wanted = request.filter.clone().unwrap_or_default();
-    let states = if wanted.states.is_empty() { vec![DeliveryState::Parked.into()] } else { wanted.states };
+    // As the relay takes them where none is given.
+    let states = match (wanted.states.is_empty(), wanted.runs.is_empty()) {
+        (false, _) => wanted.states,
+        (true, true) => vec![DeliveryState::Parked.into()],
+        (true, false) => {
+            DeliveryState::ALL.into_iter().filter(|state| state.is_final()).map(i32::from).collect()
+        }
+    };
     let filter = DeliveryFilter {
         tenant: wanted.tenant,
         route: wanted.route,
@@ -125,6 +132,7 @@ async fn matching(server: &Server, request: &ReplayDeliveriesRequest) -> Result<
         outcomes: wanted.outcomes,
         http_statuses: wanted.http_statuses,
         reason: wanted.reason,
+        runs: wanted.runs,
     };
     let list = ListDeliveriesRequest { filter: Some(filter), page_size: LIMIT, page_token: String::new() };
     let list = client::ask(server.relay.status().await?.list_deliveries(list)).await?;
