@@ -1,6 +1,6 @@
 //! The extension that reports how runs end, and the skill, in a Hermes home.
 //!
-//! - This file: what is there, and installing it. [`removal`]: taking it back.
+//! - This file: finding and installing the files. [`removal`]: taking it back.
 //! - [`manifest`]: what was installed, so that no file of the operator's is ever replaced or removed.
 
 pub(crate) mod manifest;

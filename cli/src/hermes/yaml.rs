@@ -249,7 +249,7 @@ impl<'a> Lines<'a> {
         Ok(found)
     }
 
-    /// What is behind the colon, without a comment.
+    /// The text behind the colon, without a comment.
     fn value(&self, at: usize) -> &'a str {
         let value = self.at(at).split_once(':').map_or("", |(_, value)| value);
         if value.trim_start().starts_with('#') {

@@ -1,4 +1,4 @@
-//! Reports about the agent's runs: whether one is genuine, what it says, and whether it changes what is known.
+//! Reports about the agent's runs: whether one is genuine, what it says, and whether it changes the account.
 //!
 //! A report comes from a program that has the route's secret, which is not more than that: its texts are bounded, on one line and
 //! without secrets, its end is not in the future, and it changes no state of a delivery.
@@ -159,7 +159,7 @@ pub(crate) fn was_sent(
         || (!all_known && generation <= delivery.generation)
 }
 
-/// Whether a report changes what is known: it is the first one, of a newer generation, or with a later end. Otherwise it is a repetition.
+/// Whether a report changes the account: it is the first one, of a newer generation, or with a later end. Otherwise it is a repetition.
 pub(crate) fn replaces(known: Option<&Run>, run: &Run) -> bool {
     let rank = |run: &Run| (run.generation, from_proto(run.ended_at.as_ref()));
     known.is_none_or(|known| rank(run) > rank(known))
@@ -220,7 +220,7 @@ pub fn describe_run(run: &Run) -> String {
     }
 }
 
-/// What is known about the run of a delivery, in one clause; `None` without a report that came or is overdue.
+/// The run of a delivery, in one clause; `None` without a report that came or is overdue.
 pub fn describe_run_of(delivery: &Delivery) -> Option<String> {
     match (&delivery.run, &delivery.run_overdue) {
         (Some(run), _) if run.generation == delivery.generation => Some(describe_run(run)),

@@ -25,7 +25,7 @@ pub(crate) struct Removed {
     pub all: bool,
     /// Reports that were not sent.
     pub unsent: usize,
-    /// What is left, and why.
+    /// The files that were left, and why.
     pub left: Vec<String>,
 }
 
