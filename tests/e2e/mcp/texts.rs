@@ -49,8 +49,8 @@ async fn no_text_of_others_gets_out_of_its_fence() {
         }
         assert!(!said.contains(['\u{1b}', '\u{202e}']), "{tool}: {said}");
         assert!(tool != "why" || rest.contains("(cut: it has 5"), "{tool}: {rest}");
-        let texts = rest.split(&begins).skip(1).map(|part| part.split_once(&ends).unwrap().0);
-        assert!(texts.into_iter().all(|text| text.chars().count() <= 2_000), "{tool}");
+        let mut texts = rest.split(&begins).skip(1).map(|part| part.split_once(&ends).unwrap().0);
+        assert!(texts.all(|text| text.chars().count() <= 2_000), "{tool}");
     }
 }
 
