@@ -8,7 +8,7 @@ use rusqlite::{Row, types::Type};
 use talaria_proto::v1::Attempt;
 
 /// A file of another version is rebuilt.
-pub(super) const VERSION: i64 = 9;
+pub(super) const VERSION: i64 = 10;
 
 pub(super) const TABLES: &str = "
 -- The journal that was folded, and the boot of the machine in which the file is in use.
