@@ -330,22 +330,42 @@ async fn ask(http: &reqwest::Client, verb: &str, url: &str, body: Option<&Value>
 fn driver() -> SocketAddr {
     static DRIVER: OnceLock<SocketAddr> = OnceLock::new();
     *DRIVER.get_or_init(|| {
-        let mut command = Command::new("chromedriver");
-        command.arg("--port=0").env("TZ", ZONE).env("LANG", "en_GB.UTF-8");
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
-        let mut child = command
-            .spawn()
-            .unwrap_or_else(|error| panic!("chromedriver (Debian: chromium-driver) does not start: {error}"));
-        at_the_end_of_this_process("kill \"$1\"", &[&child.id().to_string()]);
-        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok);
-        let port = lines
-            .find_map(|line| line.split_once("successfully on port ")?.1.trim_end_matches('.').parse().ok());
-        let port: u16 = port.expect("chromedriver says its port");
-        // Its later lines are read, so that it never waits.
-        std::thread::spawn(move || {
-            lines.for_each(drop);
-            let _ = child.wait();
-        });
-        (Ipv4Addr::LOCALHOST, port).into()
+        // It asks for a free port of IPv4, takes the same of IPv6, and ends if another process has that one.
+        let mut said = Vec::new();
+        for _ in 0..5 {
+            match start_driver() {
+                Ok(port) => return (Ipv4Addr::LOCALHOST, port).into(),
+                Err(lines) => said.extend(lines),
+            }
+        }
+        panic!("chromedriver ended five times without a port:\n{}", said.join("\n"))
     })
+}
+
+/// The port of a new chromedriver, or what it printed before it ended.
+fn start_driver() -> Result<u16, Vec<String>> {
+    let mut command = Command::new("chromedriver");
+    command.arg("--port=0").env("TZ", ZONE).env("LANG", "en_GB.UTF-8");
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+    let mut child = command
+        .spawn()
+        .unwrap_or_else(|error| panic!("chromedriver (Debian: chromium-driver) does not start: {error}"));
+    let id = child.id().to_string();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok);
+    let mut said = Vec::new();
+    for line in lines.by_ref() {
+        if let Some((_, port)) = line.split_once("successfully on port ") {
+            let port = port.trim_end_matches('.').parse().expect("chromedriver names a port");
+            at_the_end_of_this_process("kill \"$1\"", &[&id]);
+            // Its later lines are read, so that it never waits.
+            std::thread::spawn(move || {
+                lines.for_each(drop);
+                let _ = child.wait();
+            });
+            return Ok(port);
+        }
+        said.push(line);
+    }
+    let _ = child.wait();
+    Err(said)
 }

@@ -60,7 +60,7 @@ use std::{
 use tokio::time::{Instant, sleep};
 
 /// Timeout of [`until`]. Long, because machines are shared: tests wait for conditions and assert no durations.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_secs(120);
 
 const POLL_INTERVAL: Duration = Duration::from_millis(5);
 
