@@ -1,7 +1,7 @@
 //! `deploy/compose.yaml` as it is, in a real Docker engine: `make test-stack`.
 
 use rand::Rng as _;
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::{
     collections::HashMap, fs, net::SocketAddr, os::unix::fs::PermissionsExt as _, path::Path, time::Duration,
 };
@@ -9,7 +9,7 @@ use talaria_tests::{
     binary,
     compose::{Compose, docker, host},
     fleet::{Ledger, load_on},
-    seeded,
+    http, seeded,
     sink::SECRET,
     stack::openrouter_secret,
     until_within,
@@ -156,11 +156,65 @@ async fn the_stack_comes_up_delivers_and_outlives_the_death_of_each_container() 
         lines.values().map(|line| line.requests - 1).sum::<u32>()
     );
 
+    has_a_console(&stack, config.path()).await;
+
     // Both complete their requests before the engine would kill them.
     stack.works(&["stop", "ingress", "relay"]);
     for service in ["ingress", "relay"] {
         assert_eq!(stack.inspect(service)["State"]["ExitCode"], 0, "{service}: {}", stack.logs());
     }
+}
+
+/// It is turned on as docs/compose.md says, and answers who has the token. How the agent's run ended is reported there.
+async fn has_a_console(stack: &Compose, config: &Path) {
+    let made = stack.works(&[
+        "run",
+        "--rm",
+        "--no-deps",
+        "setup",
+        "token",
+        "--name",
+        "me",
+        "--scope",
+        "control",
+        "--json",
+    ]);
+    let made: Value = serde_json::from_str(&made).unwrap();
+    let file = config.join("talaria.yaml");
+    let text = fs::read_to_string(&file).unwrap();
+    let on = text
+        .replace(
+            "  # tokens: [{name: me, scope: control, hashes: [\"sha256:…\"]}]",
+            &format!("  tokens: [{}]", made["entry"]),
+        )
+        .replace("# console: {listen", "console: {listen");
+    fs::write(&file, on).unwrap();
+    stack.works(&["exec", "-T", "hermes", "hermes", "plugins", "enable", "talaria"]);
+    stack.works(&["restart", "relay", "hermes"]);
+    for service in ["relay", "hermes"] {
+        stack.is_healthy(service).await;
+    }
+    let token = made["token"].as_str().unwrap();
+    let url = |path: &str| format!("http://{}{path}", stack.console());
+    let ask = async |path: &str, question: Value, token: &str| {
+        let request = http().post(url(path)).bearer_auth(token).header("content-type", "application/json");
+        let answer = request.body(question.to_string()).send().await.unwrap();
+        let status = answer.status().as_u16();
+        (status, serde_json::from_slice::<Value>(&answer.bytes().await.unwrap()).unwrap())
+    };
+    let summary = "/talaria.v1.StatusService/GetSummary";
+    assert_eq!(ask(summary, json!({}), "tlr_wrong").await.0, 401);
+    assert_eq!(ask(summary, json!({}), token).await.0, 200);
+    let page = http().get(url("/")).send().await.unwrap();
+    assert_eq!((page.status().as_u16(), page.url().path()), (200, "/login"), "{page:?}");
+    // No model is set up, so the agent's run fails.
+    let event = send(stack);
+    until_within(PATIENCE, "the failed run", async || {
+        let question = json!({"filter": {"runs": ["RUN_OUTCOME_FAILED"]}});
+        let (_, found) = ask("/talaria.v1.StatusService/ListDeliveries", question, token).await;
+        found["deliveries"].as_array()?.iter().any(|delivery| delivery["eventId"] == event).then_some(())
+    })
+    .await;
 }
 
 fn came_up_in_order(stack: &Compose) {

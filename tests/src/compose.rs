@@ -24,14 +24,15 @@ const PYTHON: &str = "talaria-hermes:0.19.0";
 pub struct Compose {
     project: String,
     port: u16,
+    console: u16,
     config: PathBuf,
 }
 
 impl Compose {
-    /// A stack on a free port, with the configuration in this directory.
+    /// A stack on free ports, with the configuration in this directory.
     pub fn new(config: &Path) -> Self {
         let project = format!("talaria-test-{:08x}", rand::random::<u32>());
-        Self { project, port: free_port(), config: config.into() }
+        Self { project, port: free_port(), console: free_port(), config: config.into() }
     }
 
     /// Starts it, and waits until everything is healthy.
@@ -49,6 +50,11 @@ impl Compose {
         SocketAddr::from(([127, 0, 0, 1], self.port))
     }
 
+    /// The address of the console, where it is on.
+    pub fn console(&self) -> SocketAddr {
+        SocketAddr::from(([127, 0, 0, 1], self.console))
+    }
+
     /// Runs compose to its end.
     pub fn compose(&self, arguments: &[&str]) -> Output {
         let (program, first) = program();
@@ -56,6 +62,7 @@ impl Compose {
         command.args(first).args(["--file", "compose.yaml", "--project-name", &self.project]).args(arguments);
         command.current_dir(binary::workspace().join("deploy")).stdin(Stdio::null());
         command.env("TALARIA_CONFIG_DIR", &self.config).env("TALARIA_HTTP_PORT", self.port.to_string());
+        command.env("TALARIA_CONSOLE_PORT", self.console.to_string());
         command.output().unwrap()
     }
 

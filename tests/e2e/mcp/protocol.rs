@@ -22,7 +22,7 @@ async fn it_ends_with_its_input_and_writes_nothing_but_the_protocol() {
         ("deliveries", json!({"limit": 100}), "unknown field `limit`"),
         ("deliveries", json!({"filter": {"states": "parked"}}), "invalid type"),
         ("deliveries", json!({"filter": {"tenant": "nobody"}}), "nobody"),
-        ("deliveries", json!({"page": "x"}), "page"),
+        ("deliveries", json!({"page": "x"}), "the token is not one that was given out"),
         ("why", json!({}), "missing field `id`"),
         ("why", json!({"id": "evt_2"}), "no event evt_2 is known"),
         ("video_models", json!({"tenant": "acme"}), "tell the operator"),

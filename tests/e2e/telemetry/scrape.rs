@@ -92,8 +92,10 @@ async fn everything_that_happens_is_counted_and_how_things_stand_is_shown() {
         })
         .start()
         .await;
-    // Before anything has happened.
-    is_as_catalogued(&look(&stack).await, &[Of::Every, Of::Ingress, Of::Relay]);
+    // Before anything has happened. A relay shows routes once it owns their partition.
+    let scrape =
+        look_until("the routes", &stack, |scrape| scrape.types.contains_key("talaria_backlog")).await;
+    is_as_catalogued(&scrape, &[Of::Every, Of::Ingress, Of::Relay]);
 
     let openrouter = stack.openrouter("acme");
     assert_eq!(
