@@ -96,9 +96,13 @@ test-json: $(JSON)/.installed ## Try JSON over HTTP with Connect's client and a 
 test-browser: nats $(BROWSER)/.installed ## Try the console's pages in a real browser; needs chromium and chromedriver
 	$(E2E) -- --ignored --nocapture console::
 
-screenshots: $(BROWSER)/.installed ## Write an image of each page, light, dark and narrow, to target/screenshots
+# The pictures of docs/console.md.
+PICTURES := overview-light delivery-waiting-light event-light route-dark
+
+screenshots: $(BROWSER)/.installed ## Write an image of each page, light, dark and narrow, to target/screenshots, and those of docs
 	rm -rf target/screenshots
 	TALARIA_SCREENSHOTS=$(CURDIR)/target/screenshots $(E2E) -- --ignored --nocapture console::looks
+	mkdir -p docs/images && cp $(PICTURES:%=target/screenshots/%.png) docs/images
 
 # In a network of its own, where no port is taken and nothing is to be reached. TALARIA_IMAGE names an image of Docker's that
 # is to be run, such as `make stack-images` builds; without it one is made of the debug build.
