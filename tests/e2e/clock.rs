@@ -11,12 +11,29 @@ use talaria_tests::{
 /// libfaketime, which the tests are ignored without.
 pub(crate) const LIBFAKETIME: Option<&str> = option_env!("LIBFAKETIME");
 
-/// The clock of a process.
-struct Clock(tempfile::NamedTempFile);
+/// The clock of the processes that have its environment.
+pub(crate) struct Clock(tempfile::NamedTempFile);
 
 impl Clock {
+    /// The right time.
+    pub(crate) fn new() -> Self {
+        let clock = Self(tempfile::NamedTempFile::new().unwrap());
+        clock.set("+0s");
+        clock
+    }
+
+    /// The environment of a process with this clock.
+    pub(crate) fn environment(&self) -> [(&'static str, String); 4] {
+        [
+            ("LD_PRELOAD", LIBFAKETIME.unwrap().into()),
+            ("FAKETIME_TIMESTAMP_FILE", self.0.path().display().to_string()),
+            ("FAKETIME_NO_CACHE", "1".into()),
+            ("FAKETIME_DONT_FAKE_MONOTONIC", "1".into()),
+        ]
+    }
+
     /// `by` in the form of libfaketime, such as `+10d`.
-    fn set(&self, by: &str) {
+    pub(crate) fn set(&self, by: &str) {
         // Atomically, because the process may read it at any time.
         let next = self.0.path().with_extension("next");
         fs::write(&next, by).unwrap();
@@ -26,14 +43,12 @@ impl Clock {
 
 /// A Talaria with a failing route and retries every two seconds.
 async fn failing(sink: &Sink) -> (Clock, Stack) {
-    let clock = Clock(tempfile::NamedTempFile::new().unwrap());
-    clock.set("+0s");
+    let clock = Clock::new();
     sink.set("r", Does::Answer(503, serde_json::json!({})));
-    let stack = stack()
-        .environment("LD_PRELOAD", LIBFAKETIME.unwrap())
-        .environment("FAKETIME_TIMESTAMP_FILE", &clock.0.path().display().to_string())
-        .environment("FAKETIME_NO_CACHE", "1")
-        .environment("FAKETIME_DONT_FAKE_MONOTONIC", "1")
+    let environment = clock.environment();
+    let stack = environment
+        .iter()
+        .fold(stack(), |stack, (name, value)| stack.environment(name, value))
         .with("retention: 2d")
         .tenant("acme", |tenant| {
             tenant.route(

@@ -1,6 +1,8 @@
 //! Reports of the extension about runs of the real gateway's agents.
 
-use crate::commands::works;
+#![allow(clippy::float_cmp, reason = "counts are exact")]
+
+use crate::{clock::Clock, commands::works};
 use axum::{
     Router,
     body::Bytes,
@@ -17,11 +19,13 @@ use std::{
     path::Path as File,
     sync::{Arc, Mutex},
 };
+use talaria_relay::describe_run_of;
 use talaria_tests::{
     free_port,
     hermes::{agents::Agents, model::Model},
+    scrape::Scrape,
     sink::SECRET,
-    stack::{Written, stack},
+    stack::{Builder, Stack, Written, stack},
     until,
 };
 use tokio::{net::TcpListener, task::JoinHandle};
@@ -95,12 +99,17 @@ async fn take(
 
 /// A Hermes home with the extension in it, which reports to this address, with pauses of 200 ms at most.
 fn installed(model: &Model) -> (Written, Agents, SocketAddr) {
+    installed_for(model, stack(), "")
+}
+
+/// [`installed`] for a Talaria that has more keys, and its route these.
+fn installed_for(model: &Model, talaria: Builder, keys: &str) -> (Written, Agents, SocketAddr) {
     let port = free_port();
     let agents = Agents::write(model);
     let home = agents.home.path();
-    let written = stack()
+    let written = talaria
         .with(&format!("console: {{listen: 127.0.0.1:{port}}}"))
-        .tenant("acme", |t| t.route("r", &agents.url("video"), ""))
+        .tenant("acme", |t| t.route("r", &agents.url("video"), keys))
         .write();
     works(written.path(), &["hermes", "--install", home.to_str().unwrap(), "--enable"]);
     let file = home.join("plugins/talaria/talaria.json");
@@ -198,4 +207,53 @@ async fn a_run_that_the_gateway_interrupts_at_its_end_is_reported_after_the_next
     let talaria = Talaria::start(address).await;
     agents.start().await;
     assert_eq!(talaria.report("dlv_hangs.1").await, *report);
+}
+
+/// Waits until the relay says this of a delivery's run.
+async fn run_becomes(stack: &Stack, event: &str, text: &str) {
+    until(&format!("{event}: {text}"), async || {
+        let said = describe_run_of(&stack.finished(event, "r").await.delivery.unwrap())?;
+        said.starts_with(text).then_some(())
+    })
+    .await;
+}
+
+/// The gateway and the relay have one clock, which is set.
+#[tokio::test(flavor = "multi_thread")]
+#[cfg_attr(
+    not(has_faketime),
+    ignore = "needs Debian's package libfaketime; after installing it, `touch tests/build.rs`"
+)]
+async fn runs_are_shown_also_those_that_end_while_talaria_is_away_for_an_hour() {
+    let (model, clock) = (Model::start().await, Clock::new());
+    let environment = clock.environment();
+    let talaria = environment.iter().fold(stack(), |stack, (name, value)| stack.environment(name, value));
+    let (written, mut agents, _) = installed_for(&model, talaria, "runs: 1h\nprompt: '{data.id}'");
+    agents.environment = environment.into();
+    agents.start().await;
+    let mut stack = written.start().await;
+
+    let event = stack.openrouter("acme").send("answer At once", "completed").await;
+    run_becomes(&stack, &event, "run finished in ").await;
+
+    let held = stack.openrouter("acme").send("hold Much later", "completed").await;
+    let silent = stack.openrouter("acme").send("hang", "completed").await;
+    for (event, prompt) in [(&held, "hold Much later"), (&silent, "hang")] {
+        assert_eq!(stack.finished(event, "r").await.delivery.unwrap().run, None);
+        until("the model to be asked", async || model.asked().iter().any(|it| it == prompt).then_some(()))
+            .await;
+    }
+    stack.terminate().await;
+    model.release();
+    until("the report on disk", async || Some(queued(agents.home.path())).filter(|found| found.len() == 1))
+        .await;
+    clock.set("+61m");
+    stack.kill_and_restart().await;
+    run_becomes(&stack, &silent, "no run reported within 1 h").await;
+    run_becomes(&stack, &held, "run finished in ").await;
+    let run = stack.finished(&held, "r").await.delivery.unwrap().run.unwrap();
+    assert_eq!(run.answer, "Much later");
+    until("the queue to be empty", async || queued(agents.home.path()).is_empty().then_some(())).await;
+    let scrape = Scrape::read(&stack.admin_get("/metrics").await.1);
+    assert_eq!(scrape.sum("talaria_runs_total", Some(("outcome", "finished"))), 1.0, "since the restart");
 }

@@ -14,6 +14,8 @@ use tempfile::TempDir;
 pub struct Agents {
     /// The home.
     pub home: TempDir,
+    /// Further variables of its environment.
+    pub environment: Vec<(&'static str, String)>,
     port: u16,
     child: Option<Child>,
 }
@@ -29,7 +31,7 @@ impl Agents {
             model.url()
         );
         fs::write(home.path().join("config.yaml"), config).unwrap();
-        Self { home, port, child: None }
+        Self { home, environment: Vec::new(), port, child: None }
     }
 
     /// The URL of a route.
@@ -44,6 +46,7 @@ impl Agents {
         let mut command = Command::new(program("hermes"));
         command.args(["gateway", "run"]).env("HERMES_HOME", home).env("HOME", home);
         command.env("PYTHONDONTWRITEBYTECODE", "1").env("PYTHONUNBUFFERED", "1");
+        command.envs(self.environment.iter().cloned());
         command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
         let mut child = command.current_dir(home).spawn().unwrap();
         let health = format!("http://127.0.0.1:{}/health", self.port);

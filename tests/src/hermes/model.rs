@@ -1,6 +1,7 @@
 //! A stand-in for a model, in the words of OpenAI's chat completions.
 //!
-//! The first line of the last message of a user says what it does: `answer TEXT`, `empty`, `status CODE`, or `hang`.
+//! The first line of the last message of a user says what it does: `answer TEXT`, `hold TEXT` (an answer after
+//! [`Model::release`]), `empty`, `status CODE`, or `hang`.
 
 use axum::{
     Json, Router,
@@ -16,33 +17,42 @@ use std::{
     net::SocketAddr,
     sync::{Arc, Mutex},
 };
-use tokio::{net::TcpListener, task::JoinHandle};
+use tokio::{net::TcpListener, sync::watch, task::JoinHandle};
+
+type Asked = Arc<Mutex<Vec<String>>>;
 
 /// A running stand-in.
 pub struct Model {
     address: SocketAddr,
-    asked: Arc<Mutex<Vec<String>>>,
+    asked: Asked,
+    held: watch::Sender<bool>,
     server: JoinHandle<()>,
 }
 
 impl Model {
     /// Listens on a free port.
     pub async fn start() -> Self {
-        let asked = Arc::<Mutex<Vec<String>>>::default();
+        let asked = Asked::default();
+        let (held, release) = watch::channel(true);
         let models = json!({"object": "list", "data": [{"id": "test-model", "object": "model", "context_length": 100_000}]});
         let router = Router::new()
             .route("/v1/chat/completions", post(complete))
             .route("/v1/models", get(async move || Json(models)))
-            .with_state(Arc::clone(&asked));
+            .with_state((Arc::clone(&asked), release));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let server = tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
-        Self { address, asked, server }
+        Self { address, asked, held, server }
     }
 
     /// The base URL for clients.
     pub fn url(&self) -> String {
         format!("http://{}/v1", self.address)
+    }
+
+    /// Lets answers go out that are held.
+    pub fn release(&self) {
+        self.held.send_replace(false);
     }
 
     /// The first lines of the prompts so far.
@@ -68,10 +78,17 @@ fn prompt(request: &Value) -> String {
     }
 }
 
-async fn complete(State(asked): State<Arc<Mutex<Vec<String>>>>, Json(request): Json<Value>) -> Response {
+async fn complete(
+    State((asked, mut held)): State<(Asked, watch::Receiver<bool>)>,
+    Json(request): Json<Value>,
+) -> Response {
     let prompt = prompt(&request).lines().next().unwrap_or_default().trim().to_owned();
     asked.lock().unwrap().push(prompt.clone());
     if prompt == "hang" {
+        return pending().await;
+    }
+    let hold = prompt.strip_prefix("hold ");
+    if hold.is_some() && held.wait_for(|held| !held).await.is_err() {
         return pending().await;
     }
     if let Some(code) = prompt.strip_prefix("status ") {
@@ -80,7 +97,7 @@ async fn complete(State(asked): State<Arc<Mutex<Vec<String>>>>, Json(request): J
             json!({"error": {"message": format!("the model says {code}"), "type": "test", "code": code}});
         return (StatusCode::from_u16(code).unwrap(), Json(error)).into_response();
     }
-    let text = prompt.strip_prefix("answer ").unwrap_or_default();
+    let text = hold.or(prompt.strip_prefix("answer ")).unwrap_or_default();
     let usage = json!({"prompt_tokens": 11, "completion_tokens": 7, "total_tokens": 18});
     let head = json!({"id": "chatcmpl-1", "created": 1, "model": "test-model"});
     let with = |more: Value| {
