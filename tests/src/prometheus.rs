@@ -86,7 +86,7 @@ impl Prometheus {
     /// The series of a query at this time, in seconds since 1970.
     pub async fn query_at(&self, expr: &str, time: f64) -> Vec<Sample> {
         let time = time.to_string();
-        series(expr, &self.get("query", &[("query", expr), ("time", &time)]).await)
+        series(expr, &self.get("query", &[("query", expr), ("time", time.as_str())]).await)
     }
 
     /// The values of a label of all series that a selector finds.
