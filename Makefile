@@ -39,9 +39,10 @@ JSON_PIP := schemathesis==4.32.5 openapi-spec-validator==0.9.0
 # What the console's pages are checked with for accessibility; chromium and chromedriver are Debian's.
 BROWSER := target/browser
 
-# What reads alert rules as Prometheus does: the one on the path, or Debian's.
-PROMTOOL_DEB := target/promtool/promtool
-PROMTOOL ?= $(or $(shell command -v promtool),$(PROMTOOL_DEB))
+# Prometheus and promtool, which reads alert rules as it does: those on the path, or Debian's.
+PROMETHEUS_DEB := target/prometheus
+PROMTOOL ?= $(or $(shell command -v promtool),$(PROMETHEUS_DEB)/promtool)
+PROMETHEUS := $(or $(shell command -v prometheus),$(PROMETHEUS_DEB)/prometheus)
 # Where docs/alerts.md is published; the alert rules stay as they are where this is empty.
 RUNBOOKS :=
 
@@ -74,8 +75,8 @@ FUZZ_TARGETS := $(basename $(notdir $(wildcard fuzz/fuzz_targets/*.rs)))
 # How many weeks `make simulate` lives through; one takes some two seconds of four cores.
 SEEDS := 1000
 
-.PHONY: help build test test-json test-browser screenshots test-kubernetes test-nats test-stack stack-images image-binary packages \
-	test-packages chaos simulate fuzz lint advisories breaking notices manifests test-alerts fmt hermes nats nats-image demo bench bench-nats bench-engine clean
+.PHONY: help build test test-json test-browser test-prometheus screenshots test-kubernetes test-nats test-stack stack-images \
+	image-binary packages test-packages chaos simulate fuzz lint advisories breaking notices manifests test-alerts fmt hermes nats nats-image demo bench bench-nats bench-engine clean
 
 help: ## Say what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -95,6 +96,9 @@ test-json: $(JSON)/.installed ## Try JSON over HTTP with Connect's client and a 
 
 test-browser: nats $(BROWSER)/.installed ## Try the console's pages in a real browser; needs chromium and chromedriver
 	$(E2E) -- --ignored --nocapture console::
+
+test-prometheus: nats $(PROMETHEUS) ## Let a real Prometheus scrape two installations, and ask it what dashboard and alerts ask
+	$(E2E) -- --ignored --nocapture telemetry::prometheus
 
 # The pictures of docs/console.md.
 PICTURES := overview-light delivery-waiting-light event-light route-dark
@@ -224,13 +228,15 @@ manifests: $(TOOLS)/.installed ## Make what is generated of the Helm chart: sche
 test-alerts: $(TOOLS)/.installed $(PROMTOOL) ## Let promtool see when each alert is raised, and what it says
 	$(TOOLS)/bin/python -B tests/manifests/alert_cases.py $(PROMTOOL)
 
-# The program alone, out of Debian's package, which would start a server.
-$(PROMTOOL_DEB):
-	rm -rf $(dir $@)package && mkdir -p $(dir $@)package
-	cd $(dir $@)package && (apt-get download -qq prometheus || (apt-get update -qq && apt-get download -qq prometheus))
-	cd $(dir $@)package && dpkg-deb --fsys-tarfile prometheus_*.deb \
-	| tar --extract --to-stdout ./usr/bin/promtool >../promtool
-	chmod +x $(dir $@)promtool && rm -r $(dir $@)package && touch $@
+# The programs alone, out of Debian's package, which would start a service.
+$(PROMETHEUS_DEB)/prometheus:
+	rm -rf $(PROMETHEUS_DEB) && mkdir -p $(PROMETHEUS_DEB)/package
+	cd $(PROMETHEUS_DEB)/package && (apt-get download -qq prometheus || (apt-get update -qq && apt-get download -qq prometheus))
+	cd $(PROMETHEUS_DEB)/package && dpkg-deb --fsys-tarfile prometheus_*.deb \
+	| tar --extract --directory .. --strip-components 3 ./usr/bin/promtool ./usr/bin/prometheus
+	rm -r $(PROMETHEUS_DEB)/package && touch $(PROMETHEUS_DEB)/promtool $@
+
+$(PROMETHEUS_DEB)/promtool: $(PROMETHEUS_DEB)/prometheus ;
 
 $(TOOLS)/.installed: Makefile
 	rm -rf $(TOOLS)

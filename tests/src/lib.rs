@@ -11,6 +11,7 @@
 //! - [`openrouter`]: callbacks, signed as OpenRouter signs them.
 //! - [`openrouter_api`]: a stand-in for OpenRouter's video API.
 //! - [`podman`]: pods, without a cluster.
+//! - [`prometheus`]: a real Prometheus.
 //! - [`browser`]: a real browser.
 //! - [`collector`]: a collector of traces.
 //! - [`scrape`]: the parsed text of `/metrics`.
@@ -42,6 +43,7 @@ pub mod nats;
 pub mod openrouter;
 pub mod openrouter_api;
 pub mod podman;
+pub mod prometheus;
 pub mod raw;
 pub mod scrape;
 pub mod sink;

@@ -18,17 +18,17 @@ const INSTALLATION: [&str; 2] = ["namespace", "job"];
 /// The runbook URL, until `make manifests RUNBOOKS=…` replaces it by that of the published docs/alerts.md.
 const RUNBOOKS: &str = "https://talaria.example.com/docs/alerts.md";
 
-fn read(path: &str) -> String {
+pub(super) fn read(path: &str) -> String {
     fs::read_to_string(workspace().join(path)).unwrap()
 }
 
-fn alerts() -> Vec<Value> {
+pub(super) fn alerts() -> Vec<Value> {
     let rules: Value = serde_saphyr::from_str(&read("deploy/observability/alerts.yaml")).unwrap();
     let groups = rules["groups"].as_array().unwrap();
     groups.iter().flat_map(|group| group["rules"].as_array().unwrap().clone()).collect()
 }
 
-fn dashboard() -> Value {
+pub(super) fn dashboard() -> Value {
     serde_json::from_str(&read("deploy/observability/dashboard.json")).unwrap()
 }
 

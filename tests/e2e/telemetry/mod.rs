@@ -2,5 +2,7 @@
 
 mod asked;
 mod catalogue;
+mod prometheus;
 mod scrape;
 mod traces;
+mod traffic;
