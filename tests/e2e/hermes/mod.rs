@@ -3,6 +3,7 @@
 mod install;
 mod runs;
 mod subscriptions;
+mod versions;
 
 use serde_json::{Value, json};
 use talaria_core::{hermes::signature, id::DeliveryId};

@@ -22,7 +22,7 @@ use std::{
 use talaria_relay::describe_run_of;
 use talaria_tests::{
     free_port,
-    hermes::{agents::Agents, model::Model},
+    hermes::{Version, agents::Agents, model::Model},
     scrape::Scrape,
     sink::SECRET,
     stack::{Builder, Stack, Written, stack},
@@ -41,13 +41,13 @@ fn hmac(key: &[u8], message: &[u8]) -> Vec<u8> {
 type Reports = Arc<Mutex<Vec<(String, Value)>>>;
 
 /// Takes reports in Talaria's stead, and holds their signatures to the contract.
-struct Talaria {
+pub(super) struct Talaria {
     reports: Reports,
     server: JoinHandle<()>,
 }
 
 impl Talaria {
-    async fn start(address: SocketAddr) -> Self {
+    pub(super) async fn start(address: SocketAddr) -> Self {
         let reports = Reports::default();
         let router =
             Router::new().route("/runs/{tenant}/{route}", post(take)).with_state(Arc::clone(&reports));
@@ -56,16 +56,14 @@ impl Talaria {
         Self { reports, server }
     }
 
-    /// The report about a delivery.
+    /// The report about a delivery, if it has come.
+    pub(super) fn find(&self, delivery: &str) -> Option<Value> {
+        let reports = self.reports.lock().unwrap();
+        reports.iter().find(|(_, report)| report["delivery"] == delivery).map(|(_, report)| report.clone())
+    }
+
     async fn report(&self, delivery: &str) -> Value {
-        let find = || {
-            let reports = self.reports.lock().unwrap();
-            reports
-                .iter()
-                .find(|(_, report)| report["delivery"] == delivery)
-                .map(|(_, report)| report.clone())
-        };
-        until(&format!("the report about {delivery}"), async || find()).await
+        until(&format!("the report about {delivery}"), async || self.find(delivery)).await
     }
 
     async fn stop(self) {
@@ -98,14 +96,19 @@ async fn take(
 }
 
 /// A Hermes home with the extension in it, which reports to this address, with pauses of 200 ms at most.
-fn installed(model: &Model) -> (Written, Agents, SocketAddr) {
-    installed_for(model, stack(), "")
+pub(super) fn installed(version: &Version, model: &Model) -> (Written, Agents, SocketAddr) {
+    installed_for(version, model, stack(), "")
 }
 
 /// [`installed`] for a Talaria that has more keys, and its route these.
-fn installed_for(model: &Model, talaria: Builder, keys: &str) -> (Written, Agents, SocketAddr) {
+fn installed_for(
+    version: &Version,
+    model: &Model,
+    talaria: Builder,
+    keys: &str,
+) -> (Written, Agents, SocketAddr) {
     let port = free_port();
-    let agents = Agents::write(model);
+    let agents = Agents::write(version, model);
     let home = agents.home.path();
     let written = talaria
         .with(&format!("console: {{listen: 127.0.0.1:{port}}}"))
@@ -119,7 +122,8 @@ fn installed_for(model: &Model, talaria: Builder, keys: &str) -> (Written, Agent
     (written, agents, SocketAddr::from(([127, 0, 0, 1], port)))
 }
 
-fn queued(home: &File) -> Vec<Value> {
+/// The reports that wait in a home.
+pub(super) fn queued(home: &File) -> Vec<Value> {
     let Ok(files) = fs::read_dir(home.join("plugins/talaria/queue")) else { return Vec::new() };
     let paths = files.flatten().map(|file| file.path());
     let whole = paths.filter(|path| path.extension().is_some_and(|extension| extension == "json"));
@@ -130,7 +134,7 @@ fn queued(home: &File) -> Vec<Value> {
 #[tokio::test(flavor = "multi_thread")]
 async fn each_way_in_which_a_run_ends_is_reported() {
     let model = Model::start().await;
-    let (_written, mut agents, address) = installed(&model);
+    let (_written, mut agents, address) = installed(&Version::tested(), &model);
     let talaria = Talaria::start(address).await;
     agents.start().await;
     let cases = [
@@ -194,7 +198,7 @@ async fn each_way_in_which_a_run_ends_is_reported() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_run_that_the_gateway_interrupts_at_its_end_is_reported_after_the_next_start() {
     let model = Model::start().await;
-    let (_written, mut agents, address) = installed(&model);
+    let (_written, mut agents, address) = installed(&Version::tested(), &model);
     agents.start().await;
     agents.deliver("video", "dlv_hangs.1", "hang").await;
     until("the model to be asked", async || model.asked().iter().any(|asked| asked == "hang").then_some(()))
@@ -228,7 +232,8 @@ async fn runs_are_shown_also_those_that_end_while_talaria_is_away_for_an_hour() 
     let (model, clock) = (Model::start().await, Clock::new());
     let environment = clock.environment();
     let talaria = environment.iter().fold(stack(), |stack, (name, value)| stack.environment(name, value));
-    let (written, mut agents, _) = installed_for(&model, talaria, "runs: 1h\nprompt: '{data.id}'");
+    let (written, mut agents, _) =
+        installed_for(&Version::tested(), &model, talaria, "runs: 1h\nprompt: '{data.id}'");
     agents.environment = environment.into();
     agents.start().await;
     let mut stack = written.start().await;

@@ -1,6 +1,6 @@
 //! The real gateway, `hermes gateway run`, whose agents ask a stand-in for a model.
 
-use super::{model::Model, program};
+use super::{Version, model::Model};
 use crate::{free_port, http, sink::SECRET, until};
 use serde_json::json;
 use std::{
@@ -16,22 +16,24 @@ pub struct Agents {
     pub home: TempDir,
     /// Further variables of its environment.
     pub environment: Vec<(&'static str, String)>,
+    version: Version,
     port: u16,
     child: Option<Child>,
 }
 
 impl Agents {
-    /// Writes the configuration.
-    pub fn write(model: &Model) -> Self {
+    /// Writes the configuration for a version.
+    pub fn write(version: &Version, model: &Model) -> Self {
         let (home, port) = (tempfile::tempdir().unwrap(), free_port());
+        // Newer versions ask a model that fails again for minutes, in these cycles.
         let config = format!(
             "model:\n  provider: custom\n  default: test-model\n  base_url: {}\n  api_key: none\n  context_length: 100000\n\
-             agent:\n  api_max_retries: 1\n  restart_drain_timeout: 1\n\
+             agent:\n  api_max_retries: 1\n  auto_recovery_cycles: 0\n  restart_drain_timeout: 1\n\
              platforms:\n  webhook:\n    enabled: true\n    extra: {{host: 127.0.0.1, port: {port}, rate_limit: 1000}}\n",
             model.url()
         );
         fs::write(home.path().join("config.yaml"), config).unwrap();
-        Self { home, environment: Vec::new(), port, child: None }
+        Self { home, environment: Vec::new(), version: version.clone(), port, child: None }
     }
 
     /// The URL of a route.
@@ -43,7 +45,7 @@ impl Agents {
     pub async fn start(&mut self) {
         let home = self.home.path();
         let log = File::create(home.join("gateway.log")).unwrap();
-        let mut command = Command::new(program("hermes"));
+        let mut command = Command::new(self.version.program("hermes"));
         command.args(["gateway", "run"]).env("HERMES_HOME", home).env("HOME", home);
         command.env("PYTHONDONTWRITEBYTECODE", "1").env("PYTHONUNBUFFERED", "1");
         command.envs(self.environment.iter().cloned());
