@@ -343,8 +343,7 @@ async fn run_outcomes(version: &Version) -> Vec<Tried> {
 
 /// A version's row of the table.
 async fn row(version: &Version) -> String {
-    let columns = adapter(version).await;
-    let outcomes = run_outcomes(version).await;
+    let (columns, outcomes) = tokio::join!(adapter(version), run_outcomes(version));
     let cells: Vec<_> = columns.iter().chain([&outcomes]).map(|tried| cell(tried)).collect();
     format!("| {} | {} |", version.name, cells.join(" | "))
 }
