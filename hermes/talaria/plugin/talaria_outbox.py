@@ -82,8 +82,15 @@ class Files:
 
 
 def yaml(text):
-    import yaml  # Hermes has it
+    try:
+        import yaml
+    except ImportError:
+        # Newer versions of Hermes have this one, and read YAML 1.1 with it.
+        from ruamel.yaml import YAML
 
+        reader = YAML(typ="safe", pure=True)
+        reader.version = (1, 1)
+        return reader.load(text)
     return yaml.load(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader))
 
 

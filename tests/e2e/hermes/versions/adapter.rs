@@ -1,19 +1,16 @@
-//! The table in docs/hermes.md: what Talaria relies on, tried at each installed version of Hermes.
-//!
-//! A version that behaves differently is a cell that says so, and no failure, except for the version that all tests run against.
+//! Answers, signatures, rendering and the guard, at the webhook adapter: one event goes to many routes.
 
-use super::{direct, route, runs};
+use super::Tried;
+use crate::hermes::{direct, route};
 use serde_json::{Value, json};
-use std::{env, fs};
 use talaria_core::{
     hermes::signature::{self, Scheme},
     id::DeliveryId,
 };
-use talaria_proto::v1::DeliveryState;
+use talaria_proto::v1::{Delivery, DeliveryState};
 use talaria_tests::{
     PATIENCE,
-    binary::workspace,
-    hermes::{Gateway, Version, model::Model},
+    hermes::{Gateway, Version},
     http,
     openrouter::{event_id, payload},
     poll,
@@ -21,45 +18,12 @@ use talaria_tests::{
     stack::{Stack, Tenant, stack},
 };
 
-const PAGE: &str = "docs/hermes.md";
-
-const HEAD: &str = "| Hermes | Answers | Signatures | Rendering | Guard | Run outcomes |";
-
-/// The row of the version that all tests run against.
-const TESTED: &str = "| hermes-agent 0.19.0 | all 12 | all 9 | all 12 | all 18 | all 4 |";
-
 /// The gateway's limits: requests of a route in a minute, and the bytes of a body.
 const RATE_LIMIT: usize = 2;
 const MAX_BODY_BYTES: usize = 20_000;
 
 /// 24 bytes, as Svix writes them.
 const SVIX_SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
-
-/// A behaviour, in words, and what was expected and found of it.
-struct Tried {
-    what: String,
-    expected: String,
-    found: String,
-}
-
-impl Tried {
-    fn new(what: impl Into<String>, expected: impl Into<String>, found: String) -> Self {
-        Self { what: what.into(), expected: expected.into(), found }
-    }
-}
-
-/// A cell of the table: how many are as expected, and the others.
-fn cell(tried: &[Tried]) -> String {
-    let differs = |it: &&Tried| it.found != it.expected;
-    let others: Vec<_> =
-        tried.iter().filter(differs).map(|it| format!("{}: {}", it.what, it.found)).collect();
-    match others.len() {
-        0 => format!("all {}", tried.len()),
-        count => {
-            format!("{} of {}; {}", tried.len() - count, tried.len(), others.join("; ").replace('|', "\\|"))
-        }
-    }
-}
 
 /// A route of Talaria and the one at Hermes, if that has it.
 struct Route {
@@ -216,9 +180,7 @@ async fn send(url: &str, id: &str) {
 
 /// The first attempt of a delivery.
 async fn answered(stack: &Stack, event: &str, route: &str) -> String {
-    let tried = |delivery: &talaria_proto::v1::Delivery| {
-        delivery.attempts > 0 || delivery.state() != DeliveryState::Waiting
-    };
+    let tried = |delivery: &Delivery| delivery.attempts > 0 || delivery.state() != DeliveryState::Waiting;
     let found = stack.delivery_when(event, route, tried).await;
     let Some(attempt) = found.attempts.first() else { return found.delivery.unwrap().reason };
     match attempt.http_status {
@@ -259,7 +221,7 @@ fn live(run: Option<Value>, text: &str) -> String {
 }
 
 /// All that can be seen at the webhook adapter: answers, signatures, rendering, guard.
-async fn adapter(version: &Version) -> [Vec<Tried>; 4] {
+pub(super) async fn columns(version: &Version) -> [Vec<Tried>; 4] {
     let (answers, signatures, rendering, guard) = (answers(), signatures(), rendering(), guard());
     let spoken = answers.iter().chain(&signatures).map(|(route, ..)| route);
     let routes: Vec<&Route> = spoken.chain(&rendering).chain(&guard).collect();
@@ -302,105 +264,4 @@ async fn adapter(version: &Version) -> [Vec<Tried>; 4] {
         columns[3].push(Tried::new(format!("`{text}` without the guard"), *expected, found));
     }
     columns
-}
-
-/// A report of the extension, in words.
-fn reported(report: Option<Value>) -> String {
-    let Some(report) = report else { return "no report".into() };
-    let outcome = report["outcome"].as_str().unwrap_or_default().to_owned();
-    let more = [&report["answer"], &report["error"]["status"], &report["command"]];
-    more.into_iter().filter(|it| !it.is_null()).fold(outcome, |text, it| format!("{text} {it}"))
-}
-
-/// How runs of the real gateway's agents end, as the extension reports it.
-async fn run_outcomes(version: &Version) -> Vec<Tried> {
-    let model = Model::start().await;
-    let (_written, mut agents, address) = runs::installed(version, &model);
-    let talaria = runs::Talaria::start(address).await;
-    agents.start().await;
-    let mut tried = Vec::new();
-    for (what, prompt, expected) in [
-        ("a run that ends", "answer Done", r#"finished "Done""#),
-        ("a model that answers 500", "status 500", "failed 500"),
-        ("a command", "/help", r#"command "help""#),
-    ] {
-        let delivery = format!("dlv_{}.1", tried.len());
-        agents.deliver("video", &delivery, prompt).await;
-        let report = poll(PATIENCE, async || talaria.find(&delivery)).await;
-        tried.push(Tried::new(what, expected, reported(report)));
-    }
-    agents.deliver("video", "dlv_hangs.1", "hang").await;
-    poll(PATIENCE, async || model.asked().iter().any(|asked| asked == "hang").then_some(())).await;
-    agents.terminate().await;
-    // It was sent before the gateway ended, or waits.
-    let queued = || runs::queued(agents.home.path()).into_iter().map(|it| it["report"].clone());
-    let of_this = |report: &Value| report["delivery"] == "dlv_hangs.1";
-    let report =
-        poll(PATIENCE, async || talaria.find("dlv_hangs.1").or_else(|| queued().find(of_this))).await;
-    tried.push(Tried::new("the gateway's end", "interrupted", reported(report)));
-    tried
-}
-
-/// A version's row of the table.
-async fn row(version: &Version) -> String {
-    let columns = adapter(version).await;
-    let outcomes = run_outcomes(version).await;
-    let cells: Vec<_> = columns.iter().chain([&outcomes]).map(|tried| cell(tried)).collect();
-    format!("| {} | {} |", version.name, cells.join(" | "))
-}
-
-/// The row that a page has of a version.
-fn found<'a>(page: &'a str, version: &Version) -> Option<&'a str> {
-    page.lines().find(|line| line.starts_with(&format!("| {} |", version.name)))
-}
-
-/// The page with a row, which takes the position of the version's row, or is the last.
-fn with(page: &str, version: &Version, row: &str) -> String {
-    if let Some(old) = found(page, version) {
-        return page.replace(old, row);
-    }
-    let start = page.find(HEAD).unwrap_or_else(|| panic!("{PAGE} has no table {HEAD}"));
-    let table: usize =
-        page[start..].split_inclusive('\n').take_while(|line| line.starts_with('|')).map(str::len).sum();
-    let (before, after) = page.split_at(start + table);
-    format!("{before}{row}\n{after}")
-}
-
-#[test]
-fn the_page_has_the_row_of_the_tested_version() {
-    let page = fs::read_to_string(workspace().join(PAGE)).unwrap();
-    assert_eq!(found(&page, &Version::tested()), Some(TESTED));
-    assert!(page.contains(HEAD), "{PAGE}");
-}
-
-#[tokio::test(flavor = "multi_thread")]
-#[ignore = "needs other versions of Hermes; `make hermes-versions` installs them and runs it"]
-async fn each_version_does_what_its_row_says() {
-    let mut tried = Vec::new();
-    for version in Version::installed() {
-        let row = row(&version).await;
-        eprintln!("{row}");
-        tried.push((version, row));
-    }
-    let file = workspace().join(PAGE);
-    let page = fs::read_to_string(&file).unwrap();
-    if env::var_os("TALARIA_WRITE_DOCS").is_some() {
-        let new = tried.iter().fold(page.clone(), |page, (version, row)| with(&page, version, row));
-        fs::write(&file, new).unwrap();
-    } else {
-        let faults: Vec<String> = tried
-            .iter()
-            .filter(|(version, row)| found(&page, version) != Some(row.as_str()))
-            .map(|(version, row)| {
-                format!("{PAGE} says:\n{}\nfound was:\n{row}", found(&page, version).unwrap_or("no row"))
-            })
-            .collect();
-        assert!(
-            faults.is_empty(),
-            "{}\n`TALARIA_WRITE_DOCS=1 make hermes-versions` writes what was found",
-            faults.join("\n")
-        );
-    }
-    let of_tested = tried.iter().find(|(version, _)| version.name == Version::tested().name);
-    assert_eq!(of_tested.map(|(_, row)| row.as_str()), Some(TESTED));
 }
