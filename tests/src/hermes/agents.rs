@@ -1,7 +1,7 @@
 //! The real gateway, `hermes gateway run`, whose agents ask a stand-in for a model.
 
 use super::{Version, model::Model};
-use crate::{free_port, http, sink::SECRET, until};
+use crate::{PATIENCE, free_port, http, sink::SECRET, until, until_within};
 use serde_json::json;
 use std::{
     fs::{self, File},
@@ -52,7 +52,8 @@ impl Agents {
         command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
         let mut child = command.current_dir(home).spawn().unwrap();
         let health = format!("http://127.0.0.1:{}/health", self.port);
-        until("the real gateway to listen", async || {
+        // Newer versions take a minute and more where their files are read from the disk for the first time.
+        until_within(2 * PATIENCE, "the real gateway to listen", async || {
             assert!(child.try_wait().unwrap().is_none(), "Hermes ended: {}", self.log());
             http().get(&health).send().await.ok()
         })
