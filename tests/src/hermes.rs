@@ -1,6 +1,6 @@
 //! The real Hermes, out of its virtual environment.
 //!
-//! `make hermes` installs it, and `make hermes-versions` other versions of it.
+//! `make hermes` installs it, and `make hermes-versions` and `make hermes-fork` other versions of it.
 //!
 //! - This file: its webhook adapter alone. [`agents`]: its whole gateway. [`model`]: a model for the agents.
 
