@@ -52,7 +52,10 @@ pub(crate) fn run(args: &Token) -> Result<(), Failure> {
     if let Some(path) = &args.out {
         writeln!(out, "Wrote the token into {}.\n", path.display())?;
     }
-    writeln!(out, "Write this into the relay's configuration, and reload or restart it:\n")?;
+    writeln!(
+        out,
+        "Write this into the configuration, below the key relay if it is there. A running relay takes it up by itself:\n"
+    )?;
     writeln!(out, "relay:\n  tokens:\n    - name: {}\n      scope: {scope}", args.name)?;
     if let Some(tenant) = &args.tenant {
         writeln!(out, "      tenant: {tenant}")?;

@@ -130,26 +130,41 @@ pub(crate) fn install(
     Ok(changes)
 }
 
-/// Enables the extension and the MCP server in `config.yaml`. Returns whether it was changed, or why it cannot be.
-pub(crate) fn enable(home: &Path, server: &Server) -> Result<Result<bool, String>, Failure> {
+/// Whether `config.yaml` was changed.
+pub(crate) enum Enabled {
+    Now,
+    Before,
+    /// Before, with another entry of the MCP server, which is the operator's own.
+    Otherwise,
+}
+
+/// The text of `config.yaml`.
+pub(crate) fn config_text(home: &Path) -> Result<String, Failure> {
+    Ok(read_text(&config(home)?)?.unwrap_or_default())
+}
+
+/// Enables the extension and the MCP server in `config.yaml`, or says why it cannot be changed.
+pub(crate) fn enable(home: &Path, server: &Server) -> Result<Result<Enabled, String>, Failure> {
     let _lock = lock(home)?;
     let mut manifest = Manifest::read(home)?.unwrap_or_default();
     let file = config(home)?;
     let found = read_text(&file)?;
-    let (text, edits) = match yaml::enable(found.as_deref().unwrap_or_default(), server) {
+    let before = found.as_deref().unwrap_or_default();
+    let (text, edits) = match yaml::enable(before, server, &manifest.edits) {
         Ok(done) => done,
         Err(why) => return Ok(Err(why)),
     };
-    if edits.is_empty() {
-        return Ok(Ok(false));
+    if text == before {
+        let is_same = yaml::is(&text, server).unwrap_or_default();
+        return Ok(Ok(if is_same { Enabled::Before } else { Enabled::Otherwise }));
     }
     let mode = fs::metadata(&file).map_or(0o600, |file| file.permissions().mode() & 0o777);
     manifest.made_config |= found.is_none();
-    manifest.edits.extend(edits);
+    manifest.edits = edits;
     // The manifest first: lines that it knows and that are not there do no harm.
     manifest.write(home)?;
     write(&file, &text, mode)?;
-    Ok(Ok(true))
+    Ok(Ok(Enabled::Now))
 }
 
 /// Enters a route into the settings. Returns whether they changed.

@@ -48,10 +48,24 @@ impl Server {
     }
 }
 
-/// The lines to write by hand.
-pub(crate) fn by_hand(server: &Server) -> Vec<String> {
-    let mut lines = vec!["plugins:".to_owned(), format!("  enabled: [{NAME}]"), "mcp_servers:".to_owned()];
-    lines.extend(server.lines(2));
+/// What is to be written into this text by hand. A key that is there must not be written a second time.
+pub(crate) fn by_hand(text: &str, server: &Server) -> Vec<String> {
+    let parsed = document(text).unwrap_or(Value::Null);
+    let (plugin, mcp) = enabled(text).unwrap_or_default();
+    let mut lines = Vec::new();
+    match parsed.get("plugins") {
+        _ if plugin => {}
+        None => lines.extend(["plugins:".to_owned(), format!("  enabled: [{NAME}]")]),
+        Some(_) => lines.push(format!("# add {NAME} to the list plugins.enabled")),
+    }
+    if !mcp {
+        let is_there = parsed.get("mcp_servers").is_some();
+        lines.push(
+            if is_there { "# below mcp_servers, beside its other entries" } else { "mcp_servers:" }
+                .to_owned(),
+        );
+        lines.extend(server.lines(2));
+    }
     lines
 }
 
@@ -60,12 +74,45 @@ pub(crate) fn enabled(text: &str) -> Result<(bool, bool), String> {
     let parsed = document(text)?;
     let list = parsed.get("plugins").and_then(|plugins| plugins.get("enabled")).and_then(Value::as_array);
     let plugin = list.is_some_and(|names| names.iter().any(is_ours));
-    let server = parsed.get("mcp_servers").is_some_and(|servers| servers.get(NAME).is_some());
-    Ok((plugin, server))
+    Ok((plugin, entry(&parsed).is_some()))
 }
 
-/// Enables both. Returns the text and its edits, none if all is there.
-pub(crate) fn enable(text: &str, server: &Server) -> Result<(String, Vec<Edit>), String> {
+/// Enables both. Returns the text and all its edits, which are `made` if all is there. An entry that is one of the edits made
+/// before, and that is another now, is replaced; one of the operator's own stays.
+pub(crate) fn enable(text: &str, server: &Server, made: &[Edit]) -> Result<(String, Vec<Edit>), String> {
+    let (original, mut edits) = (text, made.to_vec());
+    let mut text = text.to_owned();
+    if is_made(&text, made)? && !is(&text, server)? {
+        text = removal::without_server(&text, made)?;
+        edits.retain(|edit| removal::recorded(edit).is_none());
+    }
+    let (edited, added) = add(&text, server)?;
+    edits.extend(added);
+    if without_ours(&edited)? != without_ours(original)? {
+        return Err("its shape is not one that can be edited safely".to_owned());
+    }
+    Ok((edited, edits))
+}
+
+/// Whether the MCP server's entry is this one.
+pub(crate) fn is(text: &str, server: &Server) -> Result<bool, String> {
+    let wanted = document(&server.lines(0).join("\n"))?;
+    Ok(entry(&document(text)?)
+        .is_some_and(|entry| wanted.get(NAME).is_some_and(|it| removal::same(entry, it))))
+}
+
+/// Whether the MCP server's entry is as one of these edits wrote it.
+fn is_made(text: &str, made: &[Edit]) -> Result<bool, String> {
+    let parsed = document(text)?;
+    let recorded = made.iter().find_map(removal::recorded);
+    Ok(entry(&parsed).is_some_and(|entry| recorded.is_some_and(|it| removal::same(entry, &it))))
+}
+
+fn entry(parsed: &Value) -> Option<&Value> {
+    parsed.get("mcp_servers")?.get(NAME)
+}
+
+fn add(text: &str, server: &Server) -> Result<(String, Vec<Edit>), String> {
     let parsed = document(text)?;
     let disabled =
         parsed.get("plugins").and_then(|plugins| plugins.get("disabled")).and_then(Value::as_array);
@@ -90,13 +137,21 @@ pub(crate) fn enable(text: &str, server: &Server) -> Result<(String, Vec<Edit>),
     Ok((edited, edits))
 }
 
-/// Takes edits back, the last one first. Fails without a change if one of them is not found as it was made.
+/// Takes edits back, the last one first; the entries alone where the file was laid out anew since, as Hermes does. Fails without a
+/// change if they are not the entries that were made.
 pub(crate) fn take_back(text: &str, edits: &[Edit]) -> Result<String, String> {
-    let mut edited = text.to_owned();
-    for Edit { before, after } in edits.iter().rev() {
-        let (start, end) = only(&edited, after).ok_or("the lines that enable it were changed")?;
-        edited.replace_range(start..end, before);
-    }
+    let as_made = || {
+        let mut edited = text.to_owned();
+        for Edit { before, after } in edits.iter().rev() {
+            let (start, end) = only(&edited, after)?;
+            edited.replace_range(start..end, before);
+        }
+        Some(edited)
+    };
+    let edited = match as_made() {
+        Some(edited) => edited,
+        None => removal::without_entries(text, edits)?,
+    };
     if without_ours(&edited)? != without_ours(text)? {
         return Err("taking the lines out would change others".to_owned());
     }
@@ -236,6 +291,10 @@ impl<'a> Lines<'a> {
         !line.is_empty() && !line.starts_with('#')
     }
 
+    fn is_item(&self, at: usize) -> bool {
+        self.at(at).trim_start().starts_with('-')
+    }
+
     /// The only line of a key with this indentation.
     fn key(&self, key: &str, indent: usize, mut within: Range<usize>) -> Result<usize, String> {
         let is_key = |at: &usize| {
@@ -296,5 +355,6 @@ impl<'a> Lines<'a> {
     }
 }
 
+mod removal;
 #[cfg(test)]
 mod tests;

@@ -146,7 +146,7 @@ fn a_configuration_that_cannot_be_edited_safely_is_left() {
     let output = run(written.path(), &[&INSTALL[..], &["--enable"]].concat());
     assert_eq!(output.status.code(), Some(1));
     assert!(
-        out(&output).contains("These lines belong into .hermes/config.yaml:\n  plugins:\n"),
+        out(&output).contains("These lines belong into .hermes/config.yaml:\n  # add talaria to the list plugins.enabled\n  mcp_servers:\n"),
         "{}",
         out(&output)
     );

@@ -20,7 +20,7 @@ async fn it_ends_with_its_input_and_writes_nothing_but_the_protocol() {
     assert!(client.request("tools/nothing", json!({})).await.is_err());
     for (tool, arguments, says) in [
         ("deliveries", json!({"limit": 100}), "unknown field `limit`"),
-        ("deliveries", json!({"filter": {"states": "parked"}}), "invalid type"),
+        ("deliveries", json!({"filter": {"states": "parked"}}), "filter.states: invalid type"),
         ("deliveries", json!({"filter": {"tenant": "nobody"}}), "nobody"),
         ("deliveries", json!({"page": "x"}), "the token is not one that was given out"),
         ("why", json!({}), "missing field `id`"),

@@ -86,7 +86,7 @@ fn extensions(config: &Config, named: Option<&Path>) -> Result<Vec<Finding>, Fai
                 Some(faults) => found.push(Finding::warning(
                     CHECK,
                     format!("{name}: the extension in {directory} may report no runs: {}", faults.join("; ")),
-                    format!("{help} mend it"),
+                    format!("{help} mend it; --force also replaces files that were changed by hand"),
                 )),
                 None if file::read(&file::target(&home)?)?.contains_key(at_hermes) => found.push(Finding {
                     help: format!("{help} let it report how runs end"),

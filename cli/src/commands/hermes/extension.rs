@@ -6,12 +6,12 @@ use crate::{
     args::Hermes,
     hermes::{
         extension::{
-            Reported, console_url, enable, install as install_files,
+            Enabled, Reported, config_text, console_url, enable, install as install_files,
             manifest::Subscriptions,
             removal::{Removed, uninstall as remove_files},
         },
         subscription::Needs,
-        yaml::{Server, by_hand},
+        yaml::{Server, by_hand, enabled},
     },
     select,
 };
@@ -67,12 +67,17 @@ pub(super) fn install(
     let server = server(target.path, args)?;
     let file = target.directory.join("config.yaml");
     let file = file.display();
+    let text = config_text(target.directory)?;
     if !args.enable {
+        if enabled(&text) == Ok((true, true)) {
+            writeln!(out, "{file} enables both already.")?;
+            return Ok(());
+        }
         writeln!(
             out,
             "To enable it, have this in {file}, or repeat the command with --enable; then restart the gateway:"
         )?;
-        return show(&mut out, &server);
+        return show(&mut out, &text, &server);
     }
     if !target.config.relay.tokens.is_empty() && args.token_file.is_none() {
         warn(
@@ -80,14 +85,18 @@ pub(super) fn install(
         )?;
     }
     match enable(target.directory, &server)? {
-        Ok(true) => writeln!(
+        Ok(Enabled::Now) => writeln!(
             out,
             "Enabled the extension and the MCP server in {file}; restart the gateway, as with `hermes gateway restart`."
         )?,
-        Ok(false) => writeln!(out, "{file} enables both already.")?,
+        Ok(Enabled::Before) => writeln!(out, "{file} enables both already.")?,
+        Ok(Enabled::Otherwise) => writeln!(
+            out,
+            "{file} enables both already; mcp_servers.talaria is an entry of your own, and stays."
+        )?,
         Err(why) => {
             writeln!(out, "These lines belong into {file}:")?;
-            show(&mut out, &server)?;
+            show(&mut out, &text, &server)?;
             return Err(
                 anyhow!("{file} is left as it is: {why}\n  help: write the lines above by hand").into()
             );
@@ -96,8 +105,8 @@ pub(super) fn install(
     Ok(())
 }
 
-fn show(out: &mut impl io::Write, server: &Server) -> Result<(), Failure> {
-    by_hand(server).iter().try_for_each(|line| writeln!(out, "  {line}"))?;
+fn show(out: &mut impl io::Write, text: &str, server: &Server) -> Result<(), Failure> {
+    by_hand(text, server).iter().try_for_each(|line| writeln!(out, "  {line}"))?;
     Ok(())
 }
 

@@ -19,6 +19,7 @@ use talaria_proto::v1::{
     Attempt, AttemptOutcome, Delivery, DeliveryFilter, DeliveryState, ExplainRequest, ExplainResponse,
     Explanation, ListDeliveriesRequest, RouteExplanation, RouteMatch, RunOutcome, explain_request::Subject,
 };
+use talaria_relay::describe_run_of;
 use tonic::Code;
 
 /// The most deliveries of a page.
@@ -167,6 +168,9 @@ pub(super) fn line(delivery: &Delivery, fence: &Fence) -> String {
     }
     if !delivery.reason.is_empty() {
         line += &format!("\n  reason: {}", fence.text(&delivery.reason));
+    }
+    if let Some(run) = describe_run_of(delivery) {
+        line += &format!("\n  agent's run: {}", fence.text(&run));
     }
     line
 }

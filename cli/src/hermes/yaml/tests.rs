@@ -12,11 +12,11 @@ const SERVER: &str = "  talaria:\n    command: \"/opt/talaria\"\n    args: [\"--
 
 /// Enables both, and takes it back.
 fn enabled_text(text: &str) -> String {
-    let (edited, edits) = enable(text, &server()).unwrap_or_else(|why| panic!("{why}:\n{text}"));
+    let (edited, edits) = enable(text, &server(), &[]).unwrap_or_else(|why| panic!("{why}:\n{text}"));
     assert_eq!(enabled(&edited), Ok((true, true)), "{edited}");
     assert_eq!(take_back(&edited, &edits).unwrap(), text, "byte for byte");
-    let again = enable(&edited, &server()).unwrap();
-    assert_eq!(again, (edited.clone(), Vec::new()), "twice is as once");
+    let again = enable(&edited, &server(), &edits).unwrap();
+    assert_eq!(again, (edited.clone(), edits), "twice is as once");
     edited
 }
 
@@ -67,7 +67,7 @@ fn entries_are_added_beside_others() {
     let there = "plugins:\n  enabled: [talaria]\nmcp_servers:\n  talaria: {command: own}\n";
     assert_eq!(enabled_text(there), there, "an entry of the operator's own stays");
     let with_env = Server { env: vec![("TALARIA_TOKEN_FILE", "/t".into())], ..server() };
-    assert!(enable("", &with_env).unwrap().0.ends_with("    env: {TALARIA_TOKEN_FILE: \"/t\"}\n"));
+    assert!(enable("", &with_env, &[]).unwrap().0.ends_with("    env: {TALARIA_TOKEN_FILE: \"/t\"}\n"));
 }
 
 #[test]
@@ -87,7 +87,7 @@ fn shapes_that_cannot_be_edited_safely_are_refused() {
         ("a: |+\n  text", "safely"),
         ("a: |\n  text\n  plugins:\n", ""),
     ] {
-        match enable(text, &server()) {
+        match enable(text, &server(), &[]) {
             Err(found) => assert!(found.contains(why), "{text}: {found}"),
             Ok((edited, edits)) => {
                 assert_eq!(why, "", "{text}: {edited}");
@@ -99,13 +99,58 @@ fn shapes_that_cannot_be_edited_safely_are_refused() {
 
 #[test]
 fn what_was_changed_since_is_not_taken_back() {
-    let (edited, edits) = enable("a: 1\nplugins:\n  enabled: [x]\n", &server()).unwrap();
+    let (edited, edits) = enable("a: 1\nplugins:\n  enabled: [x]\n", &server(), &[]).unwrap();
     // Changes elsewhere do not matter.
     let grown = format!("# new\n{edited}b: 2\n");
     assert_eq!(take_back(&grown, &edits).unwrap(), "# new\na: 1\nplugins:\n  enabled: [x]\nb: 2\n");
-    for changed in
-        [edited.replace("[x, talaria]", "[x, talaria, y]"), edited.replace("mcp\"]", "mcp\", \"-v\"]")]
-    {
-        assert!(take_back(&changed, &edits).unwrap_err().contains("were changed"));
+    let beside = edited.replace("[x, talaria]", "[x, talaria, y]");
+    assert_eq!(take_back(&beside, &edits).unwrap(), "a: 1\nplugins:\n  enabled: [x, y]\n");
+    let changed = edited.replace("mcp\"]", "mcp\", \"-v\"]");
+    assert!(take_back(&changed, &edits).unwrap_err().contains("were changed"));
+    let (edited, edits) = enable("plugins:\n  enabled:\n  - x\n", &server(), &[]).unwrap();
+    let changed = edited.replace("- talaria\n", "- talaria # keep\n");
+    assert!(take_back(&changed, &edits).unwrap_err().contains("were changed"));
+}
+
+/// As Hermes writes it: in blocks, ordered by their keys.
+#[test]
+fn entries_are_taken_out_of_a_file_that_was_laid_out_anew() {
+    let (_, edits) = enable("b: 2\n", &server(), &[]).unwrap();
+    let entry = "  talaria:\n    args:\n    - --config\n    - /etc/it's \"x\".yaml\n    - mcp\n    command: /opt/talaria\n";
+    for (anew, expected) in [
+        (
+            format!("b: 2\nmcp_servers:\n{entry}plugins:\n  enabled:\n  - talaria\n"),
+            "b: 2\nplugins:\n  enabled: []\n",
+        ),
+        (
+            format!(
+                "mcp_servers:\n  a:\n    command: x\n{entry}\n  z:\n    command: x\nplugins:\n  disabled: []\n  enabled:\n    - talaria\n    - y\n  x: 1\nb: 2\n"
+            ),
+            "mcp_servers:\n  a:\n    command: x\n\n  z:\n    command: x\nplugins:\n  disabled: []\n  enabled:\n    - y\n  x: 1\nb: 2\n",
+        ),
+        (format!("mcp_servers:\n{entry}# mine\nb: 2\n"), "# mine\nb: 2\n"),
+    ] {
+        assert_eq!(take_back(&anew, &edits).as_deref(), Ok(expected), "{anew}");
     }
+}
+
+#[test]
+fn an_entry_of_ours_is_replaced_and_one_of_others_stays() {
+    let with_env = Server { env: vec![("TALARIA_TOKEN_FILE", "/t".into())], ..server() };
+    for text in ["", "a: 1", "mcp_servers:\n  other: {command: x}\nplugins: {}\n"] {
+        let (edited, edits) = enable(text, &server(), &[]).unwrap();
+        let (again, edits) = enable(&edited, &with_env, &edits).unwrap();
+        assert_eq!((is(&again, &with_env), is(&again, &server())), (Ok(true), Ok(false)), "{again}");
+        assert_eq!(take_back(&again, &edits).as_deref(), Ok(text), "byte for byte");
+    }
+    let own = "plugins:\n  enabled: [talaria]\nmcp_servers:\n  talaria: {command: own}\n";
+    assert_eq!(enable(own, &with_env, &[]).unwrap().0, own);
+}
+
+#[test]
+fn a_key_that_is_there_is_not_to_be_written_twice() {
+    assert_eq!(by_hand("", &server())[..3], ["plugins:", "  enabled: [talaria]", "mcp_servers:"]);
+    let there = by_hand("plugins: {enabled: [x]}\nmcp_servers: {y: {command: z}}\n", &server());
+    assert_eq!(there[0], "# add talaria to the list plugins.enabled");
+    assert_eq!(there[1..3], ["# below mcp_servers, beside its other entries", "  talaria:"]);
 }

@@ -20,7 +20,7 @@ use talaria_proto::{
         AttemptFinished, AttemptStarted, CarriedDelivery, Closed, ControlAction, Delivery, DeliveryMoved,
         DeliveryRef, DeliveryTask, Event, EventCarried, EventPlanned, EventRepeated, EventsForgotten, Job,
         JobSource, JobState, JobsForgotten, NoticesTold, Pause, PauseChanged, QuarantinedCallback, Record,
-        ReplayJob, ReplayJobState, record::What,
+        ReplayJob, ReplayJobState, RunReported, record::What,
     },
 };
 
@@ -260,7 +260,7 @@ impl Driver {
 
     fn operate(&mut self) {
         let (tenant, route) = self.name();
-        match self.rng.random_range(0..6) {
+        match self.rng.random_range(0..7) {
             0 => {
                 let route = if self.chance(3) { "" } else { route };
                 let since = Some(to_proto(self.now));
@@ -283,6 +283,11 @@ impl Driver {
                 }
             }
             4 => self.job(tenant),
+            5 => {
+                // Of an event that waits, ended, or was forgotten.
+                let event_seq = self.rng.random_range(0..=self.event_seq);
+                self.put(event_seq, What::RunReported(RunReported::default()));
+            }
             _ => self.replay(tenant, route),
         }
     }

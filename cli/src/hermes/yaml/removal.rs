@@ -1,0 +1,93 @@
+//! Taking our entries out of a file that was laid out anew since they were written.
+
+use super::{Edit, Lines, NAME, entry, is_made, only};
+use talaria_core::{
+    hermes::gateway::document,
+    json::{Value, print::dump_line},
+};
+
+const CHANGED: &str = "the lines that enable it were changed";
+
+/// The MCP server's entry that an edit wrote.
+pub(super) fn recorded(edit: &Edit) -> Option<Value> {
+    entry(&document(&edit.after).ok()?).cloned()
+}
+
+/// Whether two entries have the same members. Hermes orders them.
+pub(super) fn same(one: &Value, other: &Value) -> bool {
+    let (Value::Object(one), Value::Object(other)) = (one, other) else { return false };
+    let is_in_other =
+        |(key, value): (_, &Value)| other.get(key).is_some_and(|found| dump_line(found) == dump_line(value));
+    one.len() == other.len() && one.iter().all(is_in_other)
+}
+
+/// The text without the entries that the edits made.
+pub(super) fn without_entries(text: &str, edits: &[Edit]) -> Result<String, String> {
+    let (servers, plugins): (Vec<_>, Vec<_>) = edits.iter().partition(|edit| recorded(edit).is_some());
+    let mut text = text.to_owned();
+    if !servers.is_empty() && entry(&document(&text)?).is_some() {
+        text = without_server(&text, edits)?;
+    }
+    if !plugins.is_empty() && super::enabled(&text)?.0 {
+        text = without_plugin(&text)?;
+    }
+    Ok(text)
+}
+
+/// The text without the MCP server's entry, which has to be the one that the edits made.
+pub(super) fn without_server(text: &str, edits: &[Edit]) -> Result<String, String> {
+    if !is_made(text, edits)? {
+        return Err(CHANGED.to_owned());
+    }
+    let as_made = edits.iter().find(|edit| recorded(edit).is_some());
+    if let Some((edit, (start, end))) = as_made.and_then(|edit| Some((edit, only(text, &edit.after)?))) {
+        let mut edited = text.to_owned();
+        edited.replace_range(start..end, &edit.before);
+        return Ok(edited);
+    }
+    let lines = Lines::of(text);
+    let top = lines.key("mcp_servers", 0, 0..lines.all.len())?;
+    let children = lines.children(top);
+    let indent = lines.indent_of_first(children.clone()).ok_or(CHANGED)?;
+    let first = lines.key(NAME, indent, children.clone())?;
+    let is_next = |at: &usize| lines.is_content(*at) && lines.indent(*at) <= indent;
+    let end = (first + 1..children.end).find(is_next).unwrap_or(children.end);
+    let last = (first..end).rev().find(|at| lines.is_content(*at)).unwrap_or(first);
+    let is_alone = !children.clone().any(|at| !(first..=last).contains(&at) && lines.is_content(at));
+    // Without a child the key would be null.
+    let kept = |at: &usize| !(first..=last).contains(at) && !(is_alone && *at == top);
+    Ok((0..lines.all.len()).filter(kept).map(|at| lines.at(at)).collect())
+}
+
+/// The text without our name in the list of plugins.
+fn without_plugin(text: &str) -> Result<String, String> {
+    let lines = Lines::of(text);
+    let top = lines.key("plugins", 0, 0..lines.all.len())?;
+    let children = lines.children(top);
+    let indent = lines.indent_of_first(children.clone()).ok_or(CHANGED)?;
+    let at = lines.key("enabled", indent, children.clone())?;
+    let (line, value) = (lines.at(at), lines.value(at));
+    let is_ours = |name: &str| name.trim().trim_matches(['"', '\'']) == NAME;
+    if let Some(items) = value.strip_prefix('[').and_then(|value| value.strip_suffix(']')) {
+        let others: Vec<_> = items.split(',').map(str::trim).filter(|name| !is_ours(name)).collect();
+        let replaced = line.replacen(value, &format!("[{}]", others.join(", ")), 1);
+        return Ok(replace(&lines, at, &replaced));
+    }
+    // Not one with a comment, which somebody has written.
+    let is_item = |at: &usize| lines.at(*at).trim().strip_prefix("- ").is_some_and(is_ours);
+    let item = (at + 1..children.end).find(is_item).ok_or(CHANGED)?;
+    let is_next = |at: &usize| lines.is_content(*at) && lines.indent(*at) <= indent && !lines.is_item(*at);
+    let end = (at + 1..children.end).find(is_next).unwrap_or(children.end);
+    let is_alone = !(at + 1..end).any(|at| at != item && lines.is_content(at));
+    let without = replace(&lines, item, "");
+    if !is_alone {
+        return Ok(without);
+    }
+    let empty = line.replacen("enabled:", "enabled: []", 1);
+    Ok(replace(&Lines::of(&without), at, &empty))
+}
+
+/// The text with another line in place of one.
+fn replace(lines: &Lines<'_>, at: usize, by: &str) -> String {
+    (0..lines.all.len()).map(|line| if line == at { by } else { lines.at(line) }).collect()
+}
