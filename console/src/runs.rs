@@ -28,10 +28,10 @@ pub(crate) const PREFIX: &str = "/runs/";
 /// The most bytes of a report.
 const LONGEST: usize = 16 * 1024;
 
-/// For a body to arrive whole.
-const BODY_TIMEOUT: Duration = Duration::from_secs(10);
+/// For a body to arrive whole: less than a new connection has for its first request, so that it is answered.
+const BODY_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The most reports at once.
+/// The most reports that are verified and recorded at once.
 const AT_ONCE: usize = 64;
 
 /// The most refused reports in each [`WINDOW`] that are answered 401.
@@ -80,8 +80,6 @@ impl Runs {
                 Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "A report is application/json.").unread()
             );
         }
-        let overloaded = |_| Problem::unavailable("There is no room for the report now.").unread();
-        let _permit = self.permits.try_acquire().map_err(overloaded)?;
         // Of two headers of one name, the signed one is unknown.
         let only = |name: &str| {
             let mut values = head.headers.get_all(name).iter();
@@ -90,6 +88,9 @@ impl Runs {
         let signed = Signed::parse(only).filter(|signed| signed.is_recent(self.api.now()));
         let Some(signed) = signed else { return Err(self.refuse(head.uri.path()).unread()) };
         let body = read(body).await?;
+        // Only now: a client that sends no body must not keep others away.
+        let overloaded = |_| Problem::unavailable("There is no room for the report now.");
+        let _permit = self.permits.try_acquire().map_err(overloaded)?;
         let path = head.uri.path().strip_prefix(PREFIX).and_then(|path| path.split_once('/'));
         let connection = head.extensions.get::<Connection>();
         let recorded = self.api.record_run(path.unwrap_or_default(), &signed, &body, connection).await;

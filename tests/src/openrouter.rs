@@ -1,5 +1,6 @@
 //! Callbacks, signed as OpenRouter signs them.
 
+use crate::until;
 use jiff::Timestamp;
 use secrecy::SecretString;
 use serde_json::{Value, json};
@@ -63,13 +64,18 @@ impl OpenRouter {
 
     /// Sends a job's callback, which has to be accepted. The event's id.
     pub async fn send(&self, job: &str, status: &str) -> String {
-        assert_eq!(self.try_send(job, status).await, Some(204));
+        self.send_payload(&payload(job, status)).await;
         event_id(&self.tenant, job, status)
     }
 
-    /// Sends a payload, which has to be accepted.
+    /// Sends a payload, which has to be accepted. As OpenRouter does, it sends again what is answered 503: on a busy machine the bus
+    /// may not answer in time.
     pub async fn send_payload(&self, payload: &Value) {
-        assert_eq!(self.send_bytes(payload.to_string().into_bytes()).await, Some(204));
+        let answer = until("the bus to answer in time", async || {
+            let answer = self.send_bytes(payload.to_string().into_bytes()).await;
+            (answer != Some(503)).then_some(answer)
+        });
+        assert_eq!(answer.await, Some(204));
     }
 
     /// Sends any bytes, signed.

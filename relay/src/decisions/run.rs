@@ -138,11 +138,11 @@ fn members<'a>(report: &'a Map<String, Value>, key: &str) -> Result<Option<&'a M
     }
 }
 
-/// Secrets go first: shortening could leave half of one.
+/// Secrets go before it is shortened, which could leave half of one, and again when blanks have replaced what could part one.
 fn one_line(mask: &Mask, text: &str, longest: usize) -> String {
     let masked = mask.text(text.to_owned());
-    let line: String =
-        masked.trim().chars().take(longest).map(|c| if c.is_control() { ' ' } else { c }).collect();
+    let masked = mask.text(masked.chars().map(|c| if c.is_control() { ' ' } else { c }).collect());
+    let line: String = masked.trim().chars().take(longest).collect();
     line.trim_end().to_owned()
 }
 

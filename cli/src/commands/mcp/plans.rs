@@ -48,6 +48,11 @@ impl<T> Plans<T> {
         self.0.remove(at).map(|waiting| waiting.plan)
     }
 
+    /// Keeps a plan again that was taken and not carried out.
+    pub(super) fn put_back(&mut self, code: &str, plan: T, now: Instant) {
+        self.0.push_back(Waiting { code: code.trim().to_owned(), until: now + LIFE, plan });
+    }
+
     fn forget(&mut self, now: Instant) {
         self.0.retain(|waiting| waiting.until > now);
     }
@@ -66,6 +71,8 @@ mod tests {
         assert_eq!(plans.take(&one[..15], now), None);
         assert_eq!(plans.take(&format!(" {} ", one.to_lowercase()), now), Some("one"));
         assert_eq!(plans.take(&one, now), None);
+        plans.put_back(&one, "one", now);
+        assert_eq!(plans.take(&one, now), Some("one"));
         assert_eq!(plans.take(&two, now), Some("two"));
     }
 

@@ -227,11 +227,19 @@ async fn show(server: &Server, plan: Plan) -> Result<String, Refused> {
 
 pub(super) async fn confirm(server: &Server, arguments: Map<String, Value>) -> Result<String, Refused> {
     let Confirm { code } = read(arguments)?;
-    let shown = server.plans.lock().unwrap_or_else(PoisonError::into_inner).take(&code, Instant::now());
+    let plans = || server.plans.lock().unwrap_or_else(PoisonError::into_inner);
+    let shown = plans().take(&code, Instant::now());
     let Shown { plan, bound } = shown.ok_or_else(|| {
         ours("Nothing was done: no plan has this code. It was used, or its time is over. Plan it again, and confirm that code.")
     })?;
-    let now = outlook(server, &plan).await?;
+    let now = match outlook(server, &plan).await {
+        Ok(now) => now,
+        Err(refused) => {
+            // It can be confirmed once the relay answers.
+            plans().put_back(&code, Shown { plan, bound }, Instant::now());
+            return Err(refused);
+        }
+    };
     if now.bound != bound {
         return Err(ours(
             "Nothing was done: it has changed since it was planned. Plan it again, and look at the plan.",
