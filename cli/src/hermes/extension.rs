@@ -131,6 +131,7 @@ pub(crate) fn install(
 }
 
 /// Whether `config.yaml` was changed.
+#[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Enabled {
     Now,
     Before,

@@ -55,8 +55,8 @@ pub(super) fn without_server(text: &str, edits: &[Edit]) -> Result<String, Strin
     let last = (first..end).rev().find(|at| lines.is_content(*at)).unwrap_or(first);
     let is_alone = !children.clone().any(|at| !(first..=last).contains(&at) && lines.is_content(at));
     // Without a child the key would be null.
-    let kept = |at: &usize| !(first..=last).contains(at) && !(is_alone && *at == top);
-    Ok((0..lines.all.len()).filter(kept).map(|at| lines.at(at)).collect())
+    let goes = |at: &usize| (first..=last).contains(at) || (is_alone && *at == top);
+    Ok((0..lines.all.len()).filter(|at| !goes(at)).map(|at| lines.at(at)).collect())
 }
 
 /// The text without our name in the list of plugins.
