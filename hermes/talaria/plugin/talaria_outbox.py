@@ -35,6 +35,8 @@ FIRST_PAUSE_S = 1
 LONGEST_PAUSE_S = 300
 # Of a Retry-After.
 LONGEST_WAIT_S = 3600
+# The files of the directory that are reports: when each was written, and its id.
+NAME = re.compile(r"[0-9]{19}-run_[0-9a-f]{32}\.json")
 # A secret may be in rotation, so a report that is refused for its signature is kept for a day.
 KEEP_REFUSED_S = 24 * 3600
 
@@ -180,9 +182,9 @@ class Outbox:
         self.wake.set()
 
     def waiting(self):
-        """The files that wait, oldest first."""
+        """The files that wait, oldest first. Other files are left alone."""
         try:
-            return sorted(name for name in os.listdir(self.directory) if name.endswith(".json"))
+            return sorted(filter(NAME.fullmatch, os.listdir(self.directory)))
         except FileNotFoundError:
             return []
 

@@ -231,11 +231,20 @@ class Sending(unittest.TestCase):
         (self.plugin / "talaria.json").write_text(json.dumps({"url": "http://127.0.0.1:1", "routes": {"video": {"tenant": "a", "route": "b"}}}))
         self.write(outbox, 1)
         self.assertEqual((outbox.send_all(0), outbox.send_all(0)), (1, 2))
-        (self.plugin / "queue" / f"{0:019}-run_0.json").write_text("")
+        (self.plugin / "queue" / f"{0:019}-run_{0:032x}.json").write_text("")
         outbox.send_all(0)
         self.assertEqual((len(outbox.waiting()), outbox.pause), (1, 4), "an old one goes, and says nothing about Talaria")
         (self.home / "webhook_subscriptions.json").unlink()
         self.assertEqual(outbox.send_all(0), talaria_outbox.LONGEST_PAUSE_S, "without a secret it waits")
+
+    def test_files_of_others_in_the_queue_are_left_alone(self):
+        talaria, outbox = self.outbox(204)
+        self.write(outbox, 1)
+        others = {".x.json", "x.json", "1-x.json", f"{0:019}-run_0.json"}
+        for name in others:
+            (outbox.directory / name).write_text("{}")
+        outbox.send_all(0)
+        self.assertEqual((len(talaria.took), set(talaria_outbox.os.listdir(outbox.directory))), (1, others))
 
     def test_the_oldest_of_too_many_go(self):
         _, outbox = self.outbox()
