@@ -33,6 +33,8 @@ TIMEOUT_S = 10
 FIRST_PAUSE_S = 1
 # Unless `longest_pause_s` in talaria.json says otherwise.
 LONGEST_PAUSE_S = 300
+# What `longest_pause_s` may say: with less the sender would spin, with more a wait can be too long for the system.
+LEAST_PAUSE_S, MOST_PAUSE_S = 0.1, 24 * 3600
 # Of a Retry-After.
 LONGEST_WAIT_S = 3600
 # The files of the directory that are reports: when each was written, and its id.
@@ -116,6 +118,14 @@ def secrets_of(config, subscriptions, route):
 def expanded(secret):
     """Hermes puts variables into its configuration."""
     return re.sub(r"\$\{(\w+)\}", lambda name: os.environ.get(name[1], name[0]), secret)
+
+
+def longest_pause(settings):
+    found = settings.get("longest_pause_s")
+    # NaN is no number, and True is none here.
+    if type(found) not in (int, float) or found != found:
+        return LONGEST_PAUSE_S
+    return max(LEAST_PAUSE_S, min(found, MOST_PAUSE_S))
 
 
 class Outbox:
@@ -207,7 +217,7 @@ class Outbox:
     def send_all(self, now):
         """Sends each file that is due. Returns the seconds until the next is."""
         settings = self.settings()
-        longest = float(settings.get("longest_pause_s", LONGEST_PAUSE_S))
+        longest = longest_pause(settings)
         for name in self.waiting():
             if self.later.get(name, now) > now:
                 continue

@@ -16,7 +16,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "plugin"))
 sys.dont_write_bytecode = True
 
 import talaria_outbox  # noqa: E402
-from talaria_outbox import Outbox, secrets_of  # noqa: E402
+from talaria_outbox import Outbox, longest_pause, secrets_of  # noqa: E402
 from talaria_runs import CHAT, MAX_RUNS, Runs, delivery_of  # noqa: E402
 
 CHAT_ID = "webhook:video:dlv_x.1"
@@ -245,6 +245,15 @@ class Sending(unittest.TestCase):
             (outbox.directory / name).write_text("{}")
         outbox.send_all(0)
         self.assertEqual((len(talaria.took), set(talaria_outbox.os.listdir(outbox.directory))), (1, others))
+
+    def test_the_longest_pause_is_a_number_that_the_sender_can_wait(self):
+        pauses = lambda *said: [longest_pause({"longest_pause_s": it}) for it in said]
+        self.assertEqual(pauses(0, -5, 0.2, 60, 10**400, float("inf")), [0.1, 0.1, 0.2, 60, 86400, 86400])
+        self.assertEqual({*pauses("abc", "5", None, [], {}, True, float("nan")), longest_pause({})}, {300})
+        for said, wait in ((0, 0.1), ("abc", 300), (None, 300), ([], 300)):
+            talaria, outbox = self.outbox(204, longest_pause_s=said)
+            self.write(outbox, 1)
+            self.assertEqual((outbox.send_all(0), len(talaria.took)), (wait, 1), said)
 
     def test_the_oldest_of_too_many_go(self):
         _, outbox = self.outbox()
