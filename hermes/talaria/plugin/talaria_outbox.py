@@ -39,6 +39,9 @@ LEAST_PAUSE_S, MOST_PAUSE_S = 0.1, 24 * 3600
 LONGEST_WAIT_S = 3600
 # The files of the directory that are reports: when each was written, and its id.
 NAME = re.compile(r"[0-9]{19}-run_[0-9a-f]{32}\.json")
+# A file that is being written. It is left half by a gateway that is killed.
+HALF = re.compile(r"\.[0-9]{19}-run_[0-9a-f]{32}")
+HALF_S = 60
 # A secret may be in rotation, so a report that is refused for its signature is kept for a day.
 KEEP_REFUSED_S = 24 * 3600
 
@@ -132,6 +135,7 @@ class Outbox:
     def __init__(self, plugin):
         self.plugin, self.home, self.directory = plugin, plugin.parent.parent, plugin / "queue"
         self.queue = queue.Queue(MAX_IN_MEMORY)
+        self.unwritten = None  # the report that is being written
         self.wake = threading.Event()
         self.pause = 0  # seconds, while Talaria is away
         self.later = {}  # when a refused report is tried again, by file
@@ -152,11 +156,17 @@ class Outbox:
                 threading.Thread(target=self.forever, args=(work,), name=f"talaria-{name}", daemon=True).start()
 
     def forever(self, work):
+        known = None
         while True:
             try:
                 work()
+                known = None
             except Exception as error:
-                LOG.warning("reports to Talaria: %s", error)
+                # A full disk is full at each try, and is named once.
+                found = getattr(error, "strerror", None) or str(error)
+                if found != known:
+                    LOG.warning("reports to Talaria: %s", error)
+                known = found
                 time.sleep(FIRST_PAUSE_S)
 
     def settings(self):
@@ -169,7 +179,16 @@ class Outbox:
     # To the disk.
 
     def write_one(self):
-        self.write(self.queue.get())
+        """Writes a report. Where the disk does not take it, raises, and writes the same report the next time."""
+        if self.unwritten is None:
+            self.unwritten = self.queue.get()
+        try:
+            self.write(self.unwritten)
+        except OSError:
+            raise
+        except Exception as error:
+            LOG.warning("a report to Talaria was dropped: it cannot be written: %s", error)
+        self.unwritten = None
 
     def write(self, item):
         # Another sender's delivery, or a route that is no longer Talaria's.
@@ -179,23 +198,42 @@ class Outbox:
         report = {**item["report"], "ended_at": ended.replace("+00:00", "Z")}
         report_id = "run_" + uuid.uuid4().hex
         self.directory.mkdir(mode=0o700, exist_ok=True)
+        self.make_room()
         name = f"{time.time_ns():019}-{report_id}"
         half = self.directory / f".{name}"
-        with open(os.open(half, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
-            json.dump({"id": report_id, "route": item["route"], "report": report}, file, ensure_ascii=False)
-        os.replace(half, self.directory / f"{name}.json")
-        old = self.waiting()[:-MAX_FILES]
+        try:
+            with open(os.open(half, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
+                json.dump({"id": report_id, "route": item["route"], "report": report}, file, ensure_ascii=False)
+            os.replace(half, self.directory / f"{name}.json")
+        except BaseException:
+            half.unlink(missing_ok=True)
+            raise
+        # Nothing after this may raise, or the report would be written twice.
+        self.wake.set()
+
+    def make_room(self):
+        """Removes the oldest of too many files, before one more is written: it may be the disk that is full."""
+        waiting = self.waiting()
+        old = waiting[: max(0, len(waiting) + 1 - MAX_FILES)]
         for name in old:
             self.remove(name)
         if old:
             LOG.warning("%d reports to Talaria were dropped: more than %d wait to be sent", len(old), MAX_FILES)
-        self.wake.set()
+
+    def remove_halves(self):
+        for name in filter(HALF.fullmatch, self.entries()):
+            # Another gateway may be writing it.
+            if self.age(name[1:]) > HALF_S:
+                self.remove(name)
 
     def waiting(self):
         """The files that wait, oldest first. Other files are left alone."""
+        return sorted(filter(NAME.fullmatch, self.entries()))
+
+    def entries(self):
         try:
-            return sorted(filter(NAME.fullmatch, os.listdir(self.directory)))
-        except FileNotFoundError:
+            return os.listdir(self.directory)
+        except (FileNotFoundError, NotADirectoryError):
             return []
 
     def remove(self, name):
@@ -216,6 +254,7 @@ class Outbox:
 
     def send_all(self, now):
         """Sends each file that is due. Returns the seconds until the next is."""
+        self.remove_halves()
         settings = self.settings()
         longest = longest_pause(settings)
         for name in self.waiting():

@@ -1,6 +1,7 @@
 """The extension without Hermes: `python3 -m unittest discover hermes/talaria/tests`."""
 
 import base64
+import errno
 import hashlib
 import hmac
 import json
@@ -11,6 +12,7 @@ import unittest
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from types import SimpleNamespace
+from unittest import mock
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "plugin"))
 sys.dont_write_bytecode = True
@@ -273,6 +275,50 @@ class Sending(unittest.TestCase):
         outbox.write_one()
         Outbox(self.plugin).send_all(0)
         self.assertEqual(len(talaria.took), 1)
+
+    def test_a_report_that_the_disk_does_not_take_is_written_when_it_does(self):
+        talaria, outbox = self.outbox(204)
+        outbox.put({"route": "video", "ended": 1, "report": {"n": 1}})
+        outbox.directory.write_text("a file")
+        with self.assertRaises(FileExistsError):
+            outbox.write_one()
+        outbox.send_all(0)
+        outbox.directory.unlink()
+        full = OSError(errno.ENOSPC, "No space left on device")
+        for fails in (mock.patch.object(json, "dump", side_effect=full), mock.patch.object(talaria_outbox.os, "replace", side_effect=full)):
+            with fails, self.assertRaises(OSError):
+                outbox.write_one()
+            self.assertEqual(list(outbox.directory.iterdir()), [], "no half of a file")
+        outbox.write_one()
+        outbox.send_all(0)
+        self.assertEqual([report["n"] for *_, report in talaria.took], [1])
+
+    def test_a_report_that_cannot_be_written_at_all_does_not_hold_others_up(self):
+        _, outbox = self.outbox()
+        outbox.put({"route": "video", "ended": 1, "report": {"session": "\ud83d"}})
+        outbox.put({"route": "video", "ended": 1, "report": {}})
+        with self.assertLogs("talaria", "WARNING") as logs:
+            outbox.write_one()
+        outbox.write_one()
+        self.assertEqual((len(logs.output), len(list(outbox.directory.iterdir()))), (1, 1))
+
+    def test_old_halves_of_files_are_removed(self):
+        _, outbox = self.outbox()
+        outbox.directory.mkdir()
+        now = talaria_outbox.time.time_ns()
+        old, new = (f".{at:019}-run_{0:032x}" for at in (now - 61 * 10**9, now))
+        for name in (old, new, ".other"):
+            (outbox.directory / name).write_text("")
+        outbox.send_all(0)
+        self.assertEqual({file.name for file in outbox.directory.iterdir()}, {new, ".other"})
+
+    def test_a_fault_that_lasts_is_named_once(self):
+        _, outbox = self.outbox()
+        full = [OSError(errno.ENOSPC, "No space left on device", name) for name in "ab"]
+        work = mock.Mock(side_effect=[*full, None, full[0], SystemExit])
+        with self.assertLogs("talaria", "WARNING") as logs, mock.patch.object(talaria_outbox.time, "sleep"):
+            self.assertRaises(SystemExit, outbox.forever, work)
+        self.assertEqual(len(logs.output), 2)
 
     def test_a_secret_is_that_of_the_subscription_and_of_the_configuration(self):
         config = {"platforms": {"webhook": {"extra": {"secret": "all", "routes": {"video": {}, "own": {"secret": "${OWN_S}"}}}}}}
