@@ -75,17 +75,23 @@ class Files:
 
     def get(self, file, parse):
         """What the file says, as an object; empty where there is none or it cannot be read."""
+        known, known_object, known_trouble = self.read.get(file, (None, {}, None))
+        changed, found, trouble = None, {}, None
         try:
             changed = file.stat().st_mtime_ns
-            if self.read.get(file, (None,))[0] != changed:
-                self.read[file] = (changed, {})
-                found = parse(file.read_text(encoding="utf-8-sig"))
-                self.read[file] = (changed, found if isinstance(found, dict) else {})
-        except FileNotFoundError:
-            self.read.pop(file, None)
+            if changed == known:
+                return known_object
+            found = parse(file.read_text(encoding="utf-8-sig"))
         except Exception as error:
-            LOG.warning("reports to Talaria: %s cannot be read: %s", file, type(error).__name__)
-        return self.read.get(file, (None, {}))[1]
+            if isinstance(error, OSError):
+                changed = None  # It may be readable the next time.
+            if not isinstance(error, FileNotFoundError):
+                trouble = type(error).__name__
+        if trouble and trouble != known_trouble:
+            LOG.warning("reports to Talaria: %s cannot be read: %s", file, trouble)
+        found = found if isinstance(found, dict) else {}
+        self.read[file] = (changed, found, trouble)
+        return found
 
 
 def yaml(text):
@@ -140,6 +146,8 @@ class Outbox:
         self.pause = 0  # seconds, while Talaria is away
         self.later = {}  # when a refused report is tried again, by file
         self.files = Files()
+        self.last_settings = None
+        self.has_warned = False  # that the settings are damaged
         self.has_started = False
 
     def put(self, item):
@@ -170,7 +178,14 @@ class Outbox:
                 time.sleep(FIRST_PAUSE_S)
 
     def settings(self):
-        return self.files.get(self.plugin / "talaria.json", json.loads)
+        """The settings as they were last whole; None before. Without `url` and `routes` they say nothing about a report."""
+        found = self.files.get(self.plugin / "talaria.json", json.loads)
+        if isinstance(found.get("url"), str) and isinstance(found.get("routes"), dict):
+            self.last_settings, self.has_warned = found, False
+        elif not self.has_warned:
+            self.has_warned = True
+            LOG.warning("reports to Talaria: talaria.json has no url and routes; its last ones hold, or reports wait for it")
+        return self.last_settings
 
     def secrets(self, route):
         config = self.files.get(self.home / "config.yaml", yaml)
@@ -191,8 +206,9 @@ class Outbox:
         self.unwritten = None
 
     def write(self, item):
+        settings = self.settings()
         # Another sender's delivery, or a route that is no longer Talaria's.
-        if item["route"] not in self.settings().get("routes", {}):
+        if settings is not None and item["route"] not in settings["routes"]:
             return
         ended = datetime.fromtimestamp(item["ended"], timezone.utc).isoformat(timespec="milliseconds")
         report = {**item["report"], "ended_at": ended.replace("+00:00", "Z")}
@@ -255,9 +271,11 @@ class Outbox:
     def send_all(self, now):
         """Sends each file that is due. Returns the seconds until the next is."""
         self.remove_halves()
-        settings = self.settings()
+        settings, names = self.settings(), self.waiting()
+        if settings is None:
+            return FIRST_PAUSE_S if names else LONGEST_PAUSE_S
         longest = longest_pause(settings)
-        for name in self.waiting():
+        for name in names:
             if self.later.get(name, now) > now:
                 continue
             sent, why, after = self.send(name, settings)

@@ -276,6 +276,33 @@ class Sending(unittest.TestCase):
         Outbox(self.plugin).send_all(0)
         self.assertEqual(len(talaria.took), 1)
 
+    def test_damaged_settings_lose_no_report(self):
+        for damaged in ("{broken", "[]", "{}", "\udc80", '{"url": 5, "routes": {}}', '{"url": "http://a"}', None):
+            talaria, outbox = self.outbox(204, 204, 204)
+            settings = self.plugin / "talaria.json"
+            whole = settings.read_bytes()
+            damage = lambda: settings.unlink() if damaged is None else settings.write_bytes(damaged.encode(errors="surrogateescape"))
+            damage()
+            with self.assertLogs("talaria", "WARNING"):
+                self.write(outbox, 1)
+            self.assertEqual((outbox.send_all(0), len(outbox.waiting()), talaria.took), (1, 1, []), damaged)
+            settings.write_bytes(whole)
+            outbox.send_all(0)
+            damage()
+            with self.assertLogs("talaria", "WARNING"):
+                self.write(outbox, 2)
+            outbox.send_all(0)
+            self.write(outbox, 3, route="another")
+            self.assertEqual([report["n"] for *_, report in talaria.took], [1, 2], damaged)
+            self.assertEqual(outbox.waiting(), [], "by the last settings, too, another route's is not sent")
+
+    def test_settings_that_could_not_be_read_are_read_again(self):
+        talaria, outbox = self.outbox(204)
+        for _ in range(2):
+            with mock.patch.object(Path, "read_text", side_effect=OSError(errno.EMFILE, "Too many open files")):
+                self.assertIsNone(outbox.settings())
+        self.assertEqual(outbox.settings()["url"], talaria.url)
+
     def test_a_report_that_the_disk_does_not_take_is_written_when_it_does(self):
         talaria, outbox = self.outbox(204)
         outbox.put({"route": "video", "ended": 1, "report": {"n": 1}})
