@@ -19,6 +19,7 @@ import urllib.error
 import urllib.parse
 import urllib.request
 import uuid
+from collections import Counter, defaultdict
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -37,6 +38,8 @@ LONGEST_PAUSE_S = 300
 LEAST_PAUSE_S, MOST_PAUSE_S = 0.1, 24 * 3600
 # Of a Retry-After.
 LONGEST_WAIT_S = 3600
+# Refused reports of one route before its others wait, too: Talaria refuses all senders after too many of them.
+MAX_REFUSED = 3
 # The files of the directory that are reports: when each was written, and its id.
 NAME = re.compile(r"[0-9]{19}-run_[0-9a-f]{32}\.json")
 # A file that is being written. It is left half by a gateway that is killed.
@@ -49,7 +52,9 @@ KEEP_REFUSED_S = 24 * 3600
 class Sent:
     """What came of sending a report."""
 
-    DONE, NEVER, REFUSED, AWAY = "done", "never", "refused", "away"
+    DONE, NEVER, AWAY = "done", "never", "away"
+    # Refused, for its signature or for now: this report waits, and soon its route.
+    REFUSED, LATER = "refused", "later"
     # No file of a report, or no route or secret for it. They may come back.
     UNSENT = "unsent"
 
@@ -144,7 +149,8 @@ class Outbox:
         self.unwritten = None  # the report that is being written
         self.wake = threading.Event()
         self.pause = 0  # seconds, while Talaria is away
-        self.later = {}  # when a refused report is tried again, by file
+        self.later = {}  # when a report is tried again that was refused, or whose route was, by file
+        self.tries = Counter()  # how often a report was tried and is kept, by file
         self.files = Files()
         self.last_settings = None
         self.has_warned = False  # that the settings are damaged
@@ -254,7 +260,6 @@ class Outbox:
 
     def remove(self, name):
         (self.directory / name).unlink(missing_ok=True)
-        self.later.pop(name, None)
 
     # To Talaria.
 
@@ -275,41 +280,65 @@ class Outbox:
         if settings is None:
             return FIRST_PAUSE_S if names else LONGEST_PAUSE_S
         longest = longest_pause(settings)
-        for name in names:
+        # Of files that are gone nothing is kept.
+        self.later = {name: self.later[name] for name in names if name in self.later}
+        self.tries = Counter({name: self.tries[name] for name in names if name in self.tries})
+        refused = defaultdict(list)  # the pauses after refusals in this round, by route
+        # The oldest first, but those that were refused after those that were not tried.
+        for name in sorted(names, key=lambda name: self.tries[name]):
             if self.later.get(name, now) > now:
                 continue
-            sent, why, after = self.send(name, settings)
+            item = self.item(name)
+            pauses = refused[item.get("route")]
+            if len(pauses) >= MAX_REFUSED:
+                self.later[name] = now + max(pauses)
+                continue
+            sent, why, after = self.send(name, item, settings)
+            after = min(after, LONGEST_WAIT_S)
             if sent == Sent.AWAY:
                 if not self.pause:
                     LOG.warning("reports to Talaria wait, because it does not take them: %s", why)
                 self.pause = min(self.pause * 2 or FIRST_PAUSE_S, longest)
-                return max(self.pause, min(after, LONGEST_WAIT_S))
+                return max(self.pause, after)
             if self.pause and sent != Sent.UNSENT:
                 self.pause = 0
                 LOG.warning("Talaria takes reports again")
-            if sent in (Sent.REFUSED, Sent.UNSENT) and self.age(name) < KEEP_REFUSED_S:
-                if name not in self.later:
+            pause = after or longest
+            if sent in (Sent.REFUSED, Sent.LATER):
+                pauses.append(pause)
+            if sent == Sent.LATER or (sent in (Sent.REFUSED, Sent.UNSENT) and self.age(name) < KEEP_REFUSED_S):
+                if not self.tries[name]:
                     LOG.warning("a report to Talaria waits: %s", why)
-                self.later[name] = now + longest
+                self.tries[name] += 1
+                self.later[name] = now + pause
             else:
                 if sent != Sent.DONE:
                     LOG.warning("a report to Talaria was dropped: %s", why)
                 self.remove(name)
-        return max(0, min(self.later.values(), default=now + longest) - now)
+                self.later.pop(name, None)
+        due = [self.later[name] for name in names if name in self.later]
+        return max(0, min(due, default=now + longest) - now)
 
     @staticmethod
     def age(name):
         return time.time() - int(name.partition("-")[0]) / 1e9
 
-    def send(self, name, settings):
-        """Sends one file. Returns what came of it, why, and Talaria's Retry-After in seconds."""
+    def item(self, name):
+        """What a file has; empty where it has no report."""
         try:
             item = json.loads((self.directory / name).read_text(encoding="utf-8"))
+            return item if isinstance(item["route"], str) else {}
+        except Exception:
+            return {}
+
+    def send(self, name, item, settings):
+        """Sends one file. Returns what came of it, why, and Talaria's Retry-After in seconds."""
+        try:
             report_id, body = item["id"], json.dumps(item["report"], ensure_ascii=False).encode()
             to = settings["routes"][item["route"]]
             path = "/runs/" + "/".join(urllib.parse.quote(to[key], safe="") for key in ("tenant", "route"))
             url = settings["url"].rstrip("/") + path
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError) as error:
             return Sent.UNSENT, f"{name} cannot be sent: {error!r}", 0
         secrets = self.secrets(item["route"])
         if not secrets:
@@ -339,13 +368,16 @@ class Outbox:
 
     @staticmethod
     def of_status(answer, url):
-        why = f"{url} answers {answer.code}"
+        why, after = f"{url} answers {answer.code}", answer.headers.get("Retry-After", "")
+        after = int(after) if re.fullmatch("[0-9]{1,9}", after) else 0
+        if answer.code >= 500:
+            return Sent.AWAY, why, after
         if answer.code == 401:
-            return Sent.REFUSED, why, 0
-        if 400 <= answer.code < 500 and answer.code not in (408, 429):
-            return Sent.NEVER, why, 0
-        after = answer.headers.get("Retry-After", "")
-        return Sent.AWAY, why, int(after) if after.isdigit() else 0
+            return Sent.REFUSED, why, after
+        # A redirect is the answer of a proxy, and may be mended.
+        if answer.code < 400 or answer.code in (408, 429):
+            return Sent.LATER, why, after
+        return Sent.NEVER, why, 0
 
 
 OUTBOX = Outbox(Path(__file__).absolute().parent)

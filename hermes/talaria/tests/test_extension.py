@@ -147,6 +147,7 @@ class Talaria:
 
     def __init__(self, *codes):
         self.codes, self.took = list(codes), []
+        self.code_of = lambda path: self.codes.pop(0)
         outer = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -156,9 +157,9 @@ class Talaria:
                 mac = base64.b64encode(hmac.new(b"top secret", signed, hashlib.sha256).digest()).decode()
                 assert f"v1,{mac}" in self.headers["webhook-signature"].split(" ")
                 outer.took.append((self.path, self.headers["webhook-id"], json.loads(body)))
-                code = outer.codes.pop(0)
+                code = outer.code_of(self.path)
                 self.send_response(code)
-                if code == 503:
+                if code in (503, 429):
                     self.send_header("Retry-After", "7")
                 self.send_header("Location", "/elsewhere")
                 self.end_headers()
@@ -187,8 +188,8 @@ class Sending(unittest.TestCase):
     def outbox(self, *codes, **settings):
         talaria = Talaria(*codes)
         self.addCleanup(talaria.close)
-        routes = {"video": {"tenant": "acme", "route": "v/i"}}
-        (self.plugin / "talaria.json").write_text(json.dumps({"url": talaria.url, "routes": routes, **settings}))
+        settings = {"url": talaria.url, "routes": {"video": {"tenant": "acme", "route": "v/i"}}, **settings}
+        (self.plugin / "talaria.json").write_text(json.dumps(settings))
         return talaria, Outbox(self.plugin)
 
     def write(self, outbox, number, route="video"):
@@ -208,7 +209,7 @@ class Sending(unittest.TestCase):
         self.assertEqual((self.plugin / "queue").stat().st_mode & 0o777, 0o700)
 
     def test_while_it_is_away_pauses_grow_and_the_same_report_comes_again(self):
-        talaria, outbox = self.outbox(503, 429, 408, 302, 204, longest_pause_s=3)
+        talaria, outbox = self.outbox(503, 500, 502, 504, 204, longest_pause_s=3)
         self.write(outbox, 1)
         with self.assertLogs("talaria", "WARNING") as logs:
             self.assertEqual([outbox.send_all(0) for _ in range(5)][:4], [7, 2, 3, 3], "Retry-After, then pauses of its own")
@@ -227,6 +228,46 @@ class Sending(unittest.TestCase):
             outbox.age = lambda _: talaria_outbox.KEEP_REFUSED_S
             outbox.send_all(61)
         self.assertEqual((outbox.waiting(), len(logs.output)), ([], 3))
+
+    def test_an_answer_that_may_change_holds_its_report_alone_and_is_awaited_for_as_long_as_it_takes(self):
+        talaria, outbox = self.outbox(429, 302, 204, 204, 204, longest_pause_s=60)
+        outbox.age = lambda _: talaria_outbox.KEEP_REFUSED_S
+        for number in (1, 2, 3):
+            self.write(outbox, number)
+        with self.assertLogs("talaria", "WARNING") as logs:
+            self.assertEqual([outbox.send_all(now) for now in (0, 7, 60)], [7, 53, 60], "by Retry-After, or the longest pause")
+        self.assertEqual([report["n"] for *_, report in talaria.took], [1, 2, 3, 1, 2])
+        self.assertEqual((len(logs.output), outbox.waiting(), outbox.pause), (2, [], 0))
+
+    def test_refused_reports_of_one_route_do_not_hold_up_another(self):
+        stale, good = ({"tenant": "acme", "route": name} for name in ("stale", "good"))
+        routes = {"video": stale, "good": good}
+        (self.home / "webhook_subscriptions.json").write_text(json.dumps({name: {"secret": "top secret"} for name in routes}))
+        for code, wait in ((401, 300), (429, 7)):
+            talaria, outbox = self.outbox(routes=routes)
+            talaria.code_of = lambda path: 204 if path.endswith("good") else code
+            for number in range(20):
+                self.write(outbox, number)
+            self.write(outbox, 20, route="good")
+            numbers = lambda: [report["n"] for *_, report in talaria.took]
+            self.assertEqual((outbox.send_all(0), numbers()), (wait, [0, 1, 2, 20]), code)
+            self.write(outbox, 21, route="good")
+            outbox.send_all(1)
+            self.assertEqual(numbers()[4:], [21], "the stale ones wait")
+            outbox.send_all(wait)
+            self.assertEqual(numbers()[5:], [3, 4, 5], "each has its turn")
+            for name in outbox.waiting():
+                outbox.remove(name)
+            self.assertEqual((outbox.send_all(2 * wait), outbox.later, len(outbox.tries)), (300, {}, 0), "gone")
+
+    def test_files_without_a_report_do_not_hold_up_others(self):
+        talaria, outbox = self.outbox(204)
+        outbox.directory.mkdir()
+        for number, content in enumerate(("", "[]", "5", '{"route": []}', '{"route": "video"}', "[" * 100_000, "\xff")):
+            (outbox.directory / f"{number:019}-run_{0:032x}.json").write_bytes(content.encode("latin-1"))
+        self.write(outbox, 1)
+        outbox.send_all(0)
+        self.assertEqual((len(talaria.took), outbox.waiting()), (1, []))
 
     def test_an_unreachable_talaria_is_away_and_what_cannot_be_read_is_dropped(self):
         talaria, outbox = self.outbox()
