@@ -5,19 +5,20 @@ first, and waits while Talaria is away. Nobody waits for either.
 """
 
 import base64
+import contextlib
 import hashlib
 import hmac
+import http.client
 import json
 import logging
 import os
 import queue
 import re
+import socket
 import ssl
 import threading
 import time
-import urllib.error
 import urllib.parse
-import urllib.request
 import uuid
 from collections import Counter, defaultdict
 from datetime import datetime, timezone
@@ -30,6 +31,7 @@ MAX_IN_MEMORY = 1000
 # A report has less than 16 KiB, so the directory has less than 16 MB.
 MAX_FILES = 1000
 
+# For a request and its answer together.
 TIMEOUT_S = 10
 FIRST_PAUSE_S = 1
 # Unless `longest_pause_s` in talaria.json says otherwise.
@@ -59,11 +61,46 @@ class Sent:
     UNSENT = "unsent"
 
 
-class NoRedirect(urllib.request.HTTPRedirectHandler):
-    """A redirect would turn the POST into a GET, and leads to a server that the operator has not named."""
+def post(url, body, headers, ca):
+    """The status of the answer and its Retry-After. Uses no proxy and follows no redirect: reports go to Talaria alone."""
+    deadline = time.monotonic() + TIMEOUT_S
+    parts = urllib.parse.urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError("this is no http:// or https:// address")
+    is_tls = parts.scheme == "https"
+    port = parts.port or (443 if is_tls else 80)
+    connection = (http.client.HTTPSConnection if is_tls else http.client.HTTPConnection)(parts.hostname, port)
+    connection.sock = socket.create_connection((parts.hostname, port), TIMEOUT_S)
+    # A timeout of the socket is for each byte. The timer is for all of them.
+    is_over = threading.Event()
 
-    def redirect_request(self, *_):
-        return None
+    def give_up():
+        is_over.set()
+        # Of the TCP connection: a TLS one cannot be closed while it is read from.
+        with contextlib.suppress(OSError):
+            socket.socket.shutdown(connection.sock, socket.SHUT_RDWR)
+
+    timer = threading.Timer(max(0, deadline - time.monotonic()), give_up)
+    timer.daemon = True
+    try:
+        if is_tls:
+            context = ssl.create_default_context(cafile=ca)
+            connection.sock = context.wrap_socket(connection.sock, server_hostname=parts.hostname, do_handshake_on_connect=False)
+        timer.start()
+        if is_tls:
+            connection.sock.do_handshake()
+        connection.request("POST", parts.path, body, {**headers, "Connection": "close"})
+        with connection.getresponse() as answer:
+            found = answer.status, answer.headers.get("Retry-After", "")
+    except Exception:
+        if not is_over.is_set():
+            raise
+    finally:
+        timer.cancel()
+        connection.close()
+    if is_over.is_set():
+        raise TimeoutError(f"no answer within {TIMEOUT_S} s")
+    return found
 
 
 def signature(secret, report_id, timestamp, body):
@@ -333,6 +370,8 @@ class Outbox:
 
     def send(self, name, item, settings):
         """Sends one file. Returns what came of it, why, and Talaria's Retry-After in seconds."""
+        if not item:
+            return Sent.UNSENT, f"{name} has no report", 0
         try:
             report_id, body = item["id"], json.dumps(item["report"], ensure_ascii=False).encode()
             to = settings["routes"][item["route"]]
@@ -352,32 +391,24 @@ class Outbox:
             "webhook-signature": " ".join(signature(secret, report_id, timestamp, body) for secret in secrets),
         }
         try:
-            opener = urllib.request.build_opener(
-                NoRedirect,
-                # Reports go to Talaria alone, whatever proxy the agent uses.
-                urllib.request.ProxyHandler({}),
-                urllib.request.HTTPSHandler(context=ssl.create_default_context(cafile=settings.get("ca"))),
-            )
-            with opener.open(urllib.request.Request(url, body, headers), timeout=TIMEOUT_S):
-                return Sent.DONE, "", 0
-        except urllib.error.HTTPError as answer:
-            with answer:
-                return self.of_status(answer, url)
+            status, after = post(url, body, headers, settings.get("ca"))
         except Exception as error:
             return Sent.AWAY, f"{url}: {error}", 0
+        after = int(after) if re.fullmatch("[0-9]{1,9}", after) else 0
+        return self.of_status(status), f"{url} answers {status}", after
 
     @staticmethod
-    def of_status(answer, url):
-        why, after = f"{url} answers {answer.code}", answer.headers.get("Retry-After", "")
-        after = int(after) if re.fullmatch("[0-9]{1,9}", after) else 0
-        if answer.code >= 500:
-            return Sent.AWAY, why, after
-        if answer.code == 401:
-            return Sent.REFUSED, why, after
+    def of_status(status):
+        if 200 <= status < 300:
+            return Sent.DONE
+        if status >= 500:
+            return Sent.AWAY
+        if status == 401:
+            return Sent.REFUSED
         # A redirect is the answer of a proxy, and may be mended.
-        if answer.code < 400 or answer.code in (408, 429):
-            return Sent.LATER, why, after
-        return Sent.NEVER, why, 0
+        if status < 400 or status in (408, 429):
+            return Sent.LATER
+        return Sent.NEVER
 
 
 OUTBOX = Outbox(Path(__file__).absolute().parent)

@@ -5,6 +5,7 @@ import errno
 import hashlib
 import hmac
 import json
+import socket
 import sys
 import tempfile
 import threading
@@ -176,6 +177,26 @@ class Talaria:
         self.server.server_close()
 
 
+class Drip:
+    """Takes one connection, and sends a byte of an answer that has no end now and then."""
+
+    def __init__(self, head):
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{self.listener.getsockname()[1]}"
+        self.head, self.is_closed = head, threading.Event()
+        threading.Thread(target=self.answer, daemon=True).start()
+
+    def answer(self):
+        client, _ = self.listener.accept()
+        with client, self.listener:
+            try:
+                client.sendall(self.head)
+                while not self.is_closed.wait(0.01):
+                    client.sendall(b"x")
+            except OSError:
+                self.is_closed.set()
+
+
 class Sending(unittest.TestCase):
     def setUp(self):
         directory = tempfile.TemporaryDirectory()
@@ -259,6 +280,17 @@ class Sending(unittest.TestCase):
             for name in outbox.waiting():
                 outbox.remove(name)
             self.assertEqual((outbox.send_all(2 * wait), outbox.later, len(outbox.tries)), (300, {}, 0), "gone")
+
+    def test_an_answer_that_comes_byte_by_byte_has_a_deadline_as_a_whole(self):
+        for head in (b"", b"HTTP/1.1 200 ", b"HTTP/1.1 200 OK\r\nX: "):
+            drip = Drip(head)
+            _, outbox = self.outbox(url=drip.url)
+            self.write(outbox, 1)
+            with mock.patch.object(talaria_outbox, "TIMEOUT_S", 0.2), self.assertLogs("talaria", "WARNING") as logs:
+                self.assertEqual(outbox.send_all(0), 1)
+            self.assertIn("no answer within 0.2 s", logs.output[0])
+            self.assertTrue(drip.is_closed.wait(60), "the connection was closed")
+            outbox.remove(*outbox.waiting())
 
     def test_files_without_a_report_do_not_hold_up_others(self):
         talaria, outbox = self.outbox(204)
