@@ -36,7 +36,7 @@ TIMEOUT_S = 10
 FIRST_PAUSE_S = 1
 # Unless `longest_pause_s` in talaria.json says otherwise.
 LONGEST_PAUSE_S = 300
-# What `longest_pause_s` may say: with less the sender would spin, with more a wait can be too long for the system.
+# The bounds of `longest_pause_s`: with less the sender would spin, with more a wait can be too long for the system.
 LEAST_PAUSE_S, MOST_PAUSE_S = 0.1, 24 * 3600
 # Of a Retry-After.
 LONGEST_WAIT_S = 3600
@@ -55,7 +55,7 @@ class Sent:
     """What came of sending a report."""
 
     DONE, NEVER, AWAY = "done", "never", "away"
-    # Refused, for its signature or for now: this report waits, and soon its route.
+    # Refused for its signature, or for now.
     REFUSED, LATER = "refused", "later"
     # No file of a report, or no route or secret for it. They may come back.
     UNSENT = "unsent"
