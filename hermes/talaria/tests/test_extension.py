@@ -1,22 +1,15 @@
 """The extension without Hermes: `python3 -m unittest discover hermes/talaria/tests`."""
 
 import base64
-import hashlib
-import hmac
 import json
 import sys
-import tempfile
-import threading
 import unittest
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from types import SimpleNamespace
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "plugin"))
 sys.dont_write_bytecode = True
 
-import talaria_outbox  # noqa: E402
-from talaria_outbox import Outbox, secrets_of  # noqa: E402
 from talaria_runs import CHAT, MAX_RUNS, Runs, delivery_of  # noqa: E402
 
 CHAT_ID = "webhook:video:dlv_x.1"
@@ -138,130 +131,6 @@ class Facts(unittest.TestCase):
                 runs.hook("agent:start", {"chat_id": CHAT_ID, "session_id": "s1"})
                 runs.hook("agent:end", {"session_id": "s1"})
         self.assertEqual((len(logs.output), self.sent), (1, []))
-
-
-class Talaria:
-    """Answers with the codes that it is given, and checks signatures."""
-
-    def __init__(self, *codes):
-        self.codes, self.took = list(codes), []
-        outer = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self):
-                body = self.rfile.read(int(self.headers["Content-Length"]))
-                signed = f"{self.headers['webhook-id']}.{self.headers['webhook-timestamp']}.".encode() + body
-                mac = base64.b64encode(hmac.new(b"top secret", signed, hashlib.sha256).digest()).decode()
-                assert f"v1,{mac}" in self.headers["webhook-signature"].split(" ")
-                outer.took.append((self.path, self.headers["webhook-id"], json.loads(body)))
-                code = outer.codes.pop(0)
-                self.send_response(code)
-                if code == 503:
-                    self.send_header("Retry-After", "7")
-                self.send_header("Location", "/elsewhere")
-                self.end_headers()
-
-            def log_message(self, *_):
-                pass
-
-        self.server = HTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.server.server_port}"
-        threading.Thread(target=self.server.serve_forever, args=(0.01,), daemon=True).start()
-
-    def close(self):
-        self.server.shutdown()
-        self.server.server_close()
-
-
-class Sending(unittest.TestCase):
-    def setUp(self):
-        directory = tempfile.TemporaryDirectory()
-        self.addCleanup(directory.cleanup)
-        self.home = Path(directory.name)
-        self.plugin = self.home / "plugins" / "talaria"
-        self.plugin.mkdir(parents=True)
-        (self.home / "webhook_subscriptions.json").write_text('{"video": {"secret": "top secret"}}')
-
-    def outbox(self, *codes, **settings):
-        talaria = Talaria(*codes)
-        self.addCleanup(talaria.close)
-        routes = {"video": {"tenant": "acme", "route": "v/i"}}
-        (self.plugin / "talaria.json").write_text(json.dumps({"url": talaria.url, "routes": routes, **settings}))
-        return talaria, Outbox(self.plugin)
-
-    def write(self, outbox, number, route="video"):
-        outbox.write({"route": route, "ended": 1002.5, "report": {"delivery": "dlv_x.1", "n": number, "answer": "\u2713"}})
-
-    def test_reports_go_out_in_their_order_and_signed(self):
-        talaria, outbox = self.outbox(204, 204)
-        for number in (1, 2):
-            self.write(outbox, number)
-        self.write(outbox, 3, route="another")
-        outbox.send_all(0)
-        self.assertEqual([(path, report["n"]) for path, _, report in talaria.took], [("/runs/acme/v%2Fi", 1), ("/runs/acme/v%2Fi", 2)])
-        _, report_id, report = talaria.took[0]
-        self.assertEqual((report["answer"], report["ended_at"]), ("\u2713", "1970-01-01T00:16:42.500Z"))
-        self.assertTrue(report_id.startswith("run_") and len(report_id) <= 64)
-        self.assertEqual(outbox.waiting(), [])
-        self.assertEqual((self.plugin / "queue").stat().st_mode & 0o777, 0o700)
-
-    def test_while_it_is_away_pauses_grow_and_the_same_report_comes_again(self):
-        talaria, outbox = self.outbox(503, 429, 408, 302, 204, longest_pause_s=3)
-        self.write(outbox, 1)
-        with self.assertLogs("talaria", "WARNING") as logs:
-            self.assertEqual([outbox.send_all(0) for _ in range(5)][:4], [7, 2, 3, 3], "Retry-After, then pauses of its own")
-        self.assertEqual(len({name for _, name, _ in talaria.took}), 1, "under the same id")
-        self.assertEqual((len(talaria.took), len(logs.output), outbox.waiting()), (5, 2, []))
-
-    def test_refused_for_good_is_dropped_and_for_its_signature_kept_for_a_day(self):
-        talaria, outbox = self.outbox(404, 401, 204, 401, longest_pause_s=60)
-        for number in (1, 2, 3):
-            self.write(outbox, number)
-        with self.assertLogs("talaria", "WARNING") as logs:
-            self.assertEqual(outbox.send_all(0), 60)
-            self.assertEqual(len(outbox.waiting()), 1, "another's refusal does not hold the third one up")
-            outbox.send_all(30)
-            self.assertEqual(len(talaria.took), 3, "not yet")
-            outbox.age = lambda _: talaria_outbox.KEEP_REFUSED_S
-            outbox.send_all(61)
-        self.assertEqual((outbox.waiting(), len(logs.output)), ([], 3))
-
-    def test_an_unreachable_talaria_is_away_and_what_cannot_be_read_is_dropped(self):
-        talaria, outbox = self.outbox()
-        (self.plugin / "talaria.json").write_text(json.dumps({"url": "http://127.0.0.1:1", "routes": {"video": {"tenant": "a", "route": "b"}}}))
-        self.write(outbox, 1)
-        self.assertEqual((outbox.send_all(0), outbox.send_all(0)), (1, 2))
-        (self.plugin / "queue" / f"{0:019}-run_0.json").write_text("")
-        outbox.send_all(0)
-        self.assertEqual((len(outbox.waiting()), outbox.pause), (1, 4), "an old one goes, and says nothing about Talaria")
-        (self.home / "webhook_subscriptions.json").unlink()
-        self.assertEqual(outbox.send_all(0), talaria_outbox.LONGEST_PAUSE_S, "without a secret it waits")
-
-    def test_the_oldest_of_too_many_go(self):
-        _, outbox = self.outbox()
-        talaria_outbox.MAX_FILES, before = 3, talaria_outbox.MAX_FILES
-        try:
-            for number in range(5):
-                self.write(outbox, number)
-        finally:
-            talaria_outbox.MAX_FILES = before
-        read = lambda name: json.loads((outbox.directory / name).read_text())["report"]["n"]
-        self.assertEqual(list(map(read, outbox.waiting())), [2, 3, 4])
-
-    def test_the_queue_in_memory_is_bounded_and_the_directory_survives_a_restart(self):
-        talaria, outbox = self.outbox(204)
-        for number in range(talaria_outbox.MAX_IN_MEMORY + 1):
-            outbox.put({"route": "video", "ended": 1, "report": {}})
-        outbox.write_one()
-        Outbox(self.plugin).send_all(0)
-        self.assertEqual(len(talaria.took), 1)
-
-    def test_a_secret_is_that_of_the_subscription_and_of_the_configuration(self):
-        config = {"platforms": {"webhook": {"extra": {"secret": "all", "routes": {"video": {}, "own": {"secret": "${OWN_S}"}}}}}}
-        talaria_outbox.os.environ["OWN_S"] = "o"
-        self.assertEqual(secrets_of(config, {"video": {"secret": "s"}}, "video"), ["all", "s"])
-        self.assertEqual(secrets_of(config, {}, "own"), ["o"])
-        self.assertEqual(secrets_of({"platforms": []}, {"video": []}, "video"), [])
 
 
 if __name__ == "__main__":
