@@ -7,6 +7,7 @@ pub(crate) mod manifest;
 pub(crate) mod removal;
 
 use super::{
+    disk::{Mode, make_directories, write},
     file::{FILE, read, target},
     yaml::{self, Edit, Server},
 };
@@ -15,10 +16,8 @@ use anyhow::{Context as _, anyhow};
 use manifest::{Installed, Manifest, Subscriptions, hash};
 use serde_json::{Map, Value, json};
 use std::{
-    fs,
-    io::{self, Write as _},
+    fs, io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
-    os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
 };
 use talaria_core::{config::Config, hermes::gateway::Gateway};
@@ -104,7 +103,7 @@ pub(crate) fn install(
             manifest.files.insert(path.to_owned(), hash(content));
         } else if is_ours || force {
             manifest.directories.extend(make_directories(home, &file)?);
-            write(&file, content, 0o644)?;
+            write(home, &file, content, Mode::PUBLIC, None)?;
             manifest.files.insert(path.to_owned(), hash(content));
             changes.any = true;
         } else {
@@ -131,6 +130,7 @@ pub(crate) fn install(
 }
 
 /// Whether `config.yaml` was changed.
+#[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Enabled {
     Now,
     Before,
@@ -158,12 +158,11 @@ pub(crate) fn enable(home: &Path, server: &Server) -> Result<Result<Enabled, Str
         let is_same = yaml::is(&text, server).unwrap_or_default();
         return Ok(Ok(if is_same { Enabled::Before } else { Enabled::Otherwise }));
     }
-    let mode = fs::metadata(&file).map_or(0o600, |file| file.permissions().mode() & 0o777);
     manifest.made_config |= found.is_none();
     manifest.edits = edits;
     // The manifest first: lines that it knows and that are not there do no harm.
     manifest.write(home)?;
-    write(&file, &text, mode)?;
+    write(home, &file, &text, Mode::CONFIG, None)?;
     Ok(Ok(Enabled::Now))
 }
 
@@ -178,7 +177,7 @@ fn enter(home: &Path, reported: &Reported<'_>) -> Result<bool, Failure> {
     after.insert("version".into(), VERSION.into());
     after.insert("routes".into(), routes.into());
     if before != after {
-        write(&file, &format!("{:#}\n", Value::Object(after.clone())), 0o644)?;
+        write(home, &file, &format!("{:#}\n", Value::Object(after.clone())), Mode::PUBLIC, None)?;
     }
     Ok(before != after)
 }
@@ -238,32 +237,6 @@ fn read_text(file: &Path) -> Result<Option<String>, Failure> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(anyhow!("cannot read {}: {error}", file.display()).into()),
     }
-}
-
-/// Makes the directories of a file that are missing. Returns them, the outermost first, as paths in the home.
-fn make_directories(home: &Path, file: &Path) -> Result<Vec<String>, Failure> {
-    let missing = |directory: &&Path| directory.starts_with(home) && !directory.exists();
-    let mut made: Vec<_> = file.ancestors().skip(1).take_while(missing).collect();
-    made.reverse();
-    if let Some(directory) = made.last() {
-        fs::create_dir_all(directory).with_context(|| format!("cannot make {}", directory.display()))?;
-    }
-    let relative = |directory: &Path| Some(directory.strip_prefix(home).ok()?.display().to_string());
-    Ok(made.into_iter().filter_map(relative).collect())
-}
-
-/// Replaces a file atomically.
-fn write(file: &Path, content: &str, mode: u32) -> Result<(), Failure> {
-    let attempt = || -> anyhow::Result<()> {
-        let directory = file.parent().unwrap_or(Path::new("/"));
-        let mut temporary = tempfile::Builder::new().prefix(".talaria.").tempfile_in(directory)?;
-        temporary.as_file().set_permissions(fs::Permissions::from_mode(mode))?;
-        temporary.write_all(content.as_bytes())?;
-        temporary.as_file().sync_all()?;
-        temporary.persist(file)?;
-        Ok(())
-    };
-    Ok(attempt().with_context(|| format!("cannot write {}", file.display()))?)
 }
 
 /// Why the extension does not report a route's runs, one line for each reason; `None` if it is not installed for the route.

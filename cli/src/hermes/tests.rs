@@ -57,10 +57,11 @@ fn entries(home: &TempDir) -> Value {
 }
 
 #[test]
-fn a_subscription_is_added_beside_the_others_for_the_owner_alone() {
+fn a_subscription_is_added_beside_the_others_and_for_no_others_to_read() {
     let (home, tenant, route) = home("");
     let other = json!({"other": {"secret": "x", "prompt": "é", "n": 1.5, "enabled": false}});
     fs::write(home.path().join(FILE), other.to_string()).unwrap();
+    fs::set_permissions(home.path().join(FILE), fs::Permissions::from_mode(0o644)).unwrap();
     let installed = install(home.path(), "openrouter-video", &needs(&tenant, &route)).unwrap();
     assert_eq!((installed.verb, installed.lines.len()), ("Added", 0));
     let found = entries(&home);
@@ -74,7 +75,7 @@ fn a_subscription_is_added_beside_the_others_for_the_owner_alone() {
         entry.get("deliver_only").is_none() && entry["events"] == json!([]) && entry["skills"] == json!([])
     );
     let mode = fs::metadata(home.path().join(FILE)).unwrap().permissions().mode();
-    assert_eq!(mode & 0o777, 0o600);
+    assert_eq!(mode & 0o777, 0o640, "the group's right of before");
     assert_eq!(fs::read_dir(home.path()).unwrap().count(), 3, "nothing is left behind");
 }
 

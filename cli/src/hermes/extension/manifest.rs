@@ -1,6 +1,6 @@
 //! The manifest beside the plugin: what was installed into a Hermes home.
 
-use super::{Edit, PLUGIN, VERSION, read_file, write};
+use super::{Edit, Mode, PLUGIN, VERSION, make_directories, read_file, write};
 use crate::Failure;
 use anyhow::anyhow;
 use data_encoding::HEXLOWER;
@@ -8,7 +8,6 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use std::{
     collections::BTreeMap,
-    fs,
     path::{Path, PathBuf},
 };
 
@@ -64,10 +63,11 @@ impl Manifest {
 
     pub(crate) fn write(&mut self, home: &Path) -> Result<(), Failure> {
         VERSION.clone_into(&mut self.version);
-        fs::create_dir_all(home.join(PLUGIN))?;
+        let file = Self::path(home);
+        self.directories.extend(make_directories(home, &file)?);
         let text = serde_json::to_string_pretty(self).map_err(anyhow::Error::from)?;
         // For the owner alone: it has hashes of subscriptions, which have secrets.
-        write(&Self::path(home), &format!("{text}\n"), 0o600)
+        write(home, &file, &format!("{text}\n"), Mode::PRIVATE, None)
     }
 }
 

@@ -1,8 +1,8 @@
 //! Takes a route, and with the last one the extension, out of a Hermes home.
 
 use super::{
-    FILE, Manifest, PLUGIN, SETTINGS, config, entry_hash, hash, lock, read_file, read_text, settings, write,
-    yaml,
+    FILE, Manifest, Mode, PLUGIN, SETTINGS, config, entry_hash, hash, lock, read_file, read_text, settings,
+    write, yaml,
 };
 use crate::{
     Failure,
@@ -12,7 +12,6 @@ use anyhow::anyhow;
 use serde_json::{Value, json};
 use std::{
     fs, io,
-    os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
 };
 
@@ -42,7 +41,7 @@ pub(crate) fn uninstall(home: &Path, name: &str) -> Result<Removed, Failure> {
             // The layout of before counts for the last one of ours.
             let before = manifest.subscriptions.filter(|_| removed.all);
             let goes = removed.all && manifest.subscriptions.is_none();
-            remove(&file, name, before.is_none_or(|before| before.newline), goes)?;
+            remove(home, &file, name, before.is_none_or(|before| before.newline), goes)?;
         }
         (Some(_), Some(_)) => {
             removed.left.push(format!("the subscription {name} in {FILE}, which was changed since"));
@@ -96,7 +95,7 @@ fn leave(home: &Path, name: &str, is_last: bool, left: &mut Vec<String>) -> Resu
             left.push(format!("{SETTINGS}, which has settings of your own"));
             Ok(())
         }
-        (false, _) => write(&file, &format!("{:#}\n", Value::Object(settings)), 0o644),
+        (false, _) => write(home, &file, &format!("{:#}\n", Value::Object(settings)), Mode::PUBLIC, None),
     }
 }
 
@@ -108,10 +107,7 @@ fn take_edits_back(home: &Path, manifest: &Manifest, left: &mut Vec<String>) -> 
     let Some(text) = read_text(&file)? else { return Ok(()) };
     match yaml::take_back(&text, &manifest.edits) {
         Ok(text) if text.is_empty() && manifest.made_config => remove_file(&file),
-        Ok(text) => {
-            let mode = fs::metadata(&file).map_or(0o600, |file| file.permissions().mode() & 0o777);
-            write(&file, &text, mode)
-        }
+        Ok(text) => write(home, &file, &text, Mode::CONFIG, None),
         Err(why) => {
             left.push(format!(
                 "talaria in plugins.enabled and mcp_servers of config.yaml, because {why}; take it out by hand"

@@ -49,10 +49,10 @@ fn installing_twice_is_as_once_and_removing_leaves_the_home_as_it_was() {
     fs::create_dir_all(home.path().join("plugins/other")).unwrap();
     let before = all(home.path());
     assert!(install_in(&home, "n").any);
-    assert_eq!(enable(home.path(), &server()).unwrap(), Ok(true));
+    assert_eq!(enable(home.path(), &server()).unwrap(), Ok(Enabled::Now));
     let once = all(home.path());
     assert_eq!(install_in(&home, "n"), Changes::default());
-    assert_eq!(enable(home.path(), &server()).unwrap(), Ok(false));
+    assert_eq!(enable(home.path(), &server()).unwrap(), Ok(Enabled::Before));
     assert_eq!(all(home.path()), once);
     assert_eq!(faults(home.path(), "n", Some(URL)).unwrap(), Some(Vec::new()));
     assert_eq!(faults(home.path(), "m", Some(URL)).unwrap(), None);
@@ -73,7 +73,7 @@ fn installing_twice_is_as_once_and_removing_leaves_the_home_as_it_was() {
 fn a_home_without_a_configuration_has_none_afterwards() {
     let home = tempfile::tempdir().unwrap();
     install_in(&home, "n");
-    assert_eq!(enable(home.path(), &server()).unwrap(), Ok(true));
+    assert_eq!(enable(home.path(), &server()).unwrap(), Ok(Enabled::Now));
     removal::uninstall(home.path(), "n").unwrap();
     assert_eq!(all(home.path()), BTreeMap::new());
 }
