@@ -65,14 +65,9 @@ pub(crate) fn uninstall(home: &Path, name: &str) -> Result<Removed, Failure> {
         }
         compiled(&file)?;
     }
-    let queue = home.join(PLUGIN).join("queue");
-    for file in entries(&queue) {
-        removed.unsent += usize::from(file.extension().is_some_and(|extension| extension == "json"));
-        remove_file(&file)?;
-    }
+    removed.unsent = empty_queue(home, &mut removed.left)?;
     remove_file(&Manifest::path(home))?;
     // Fails for directories that have other files, which is right.
-    let _ = fs::remove_dir(&queue);
     for directory in manifest.directories.iter().rev() {
         let _ = fs::remove_dir(home.join(directory));
     }
@@ -117,13 +112,62 @@ fn take_edits_back(home: &Path, manifest: &Manifest, left: &mut Vec<String>) -> 
     }
 }
 
+/// Removes the reports that wait. Returns how many these were.
+fn empty_queue(home: &Path, left: &mut Vec<String>) -> Result<usize, Failure> {
+    let queue = home.join(PLUGIN).join("queue");
+    match fs::symlink_metadata(&queue) {
+        Err(_) => return Ok(0),
+        Ok(found) if !found.is_dir() => {
+            left.push(format!("{PLUGIN}/queue, which is no directory, or a link to one"));
+            return Ok(0);
+        }
+        Ok(_) => {}
+    }
+    let (mut unsent, mut others) = (0, 0);
+    for file in entries(&queue) {
+        let name = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        if is_report(&name) && is_file(&file) {
+            unsent += usize::from(name.ends_with(".json"));
+            remove_file(&file)?;
+        } else {
+            others += 1;
+        }
+    }
+    if others > 0 {
+        left.push(format!("{PLUGIN}/queue, which has other files or directories: {others}"));
+    }
+    let _ = fs::remove_dir(&queue);
+    Ok(unsent)
+}
+
+/// Whether the extension names a report so, `TIME-run_ID.json` with a time in nanoseconds, or one that it had not written to the
+/// end, `.TIME-run_ID` or `TIME-run_ID.half`.
+fn is_report(name: &str) -> bool {
+    let name = name.strip_prefix('.').unwrap_or(name);
+    let name = name.strip_suffix(".json").or(name.strip_suffix(".half")).unwrap_or(name);
+    let Some((time, id)) = name.split_once("-run_") else { return false };
+    time.len() == 19
+        && time.bytes().all(|byte| byte.is_ascii_digit())
+        && id.len() == 32
+        && id.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+}
+
+/// Whether it is a file, and no link to one.
+fn is_file(path: &Path) -> bool {
+    fs::symlink_metadata(path).is_ok_and(|found| found.is_file())
+}
+
 /// Removes what Python has compiled a file of ours to.
 fn compiled(file: &Path) -> Result<(), Failure> {
     let (Some(directory), Some(stem)) = (file.parent(), file.file_stem()) else { return Ok(()) };
     let cache = directory.join("__pycache__");
+    if !fs::symlink_metadata(&cache).is_ok_and(|found| found.is_dir()) {
+        return Ok(());
+    }
     let prefix = format!("{}.cpython-", stem.to_string_lossy());
     for file in entries(&cache) {
-        if file.file_name().is_some_and(|name| name.to_string_lossy().starts_with(&prefix)) {
+        let is_ours = file.file_name().is_some_and(|name| name.to_string_lossy().starts_with(&prefix));
+        if is_ours && is_file(&file) {
             remove_file(&file)?;
         }
     }

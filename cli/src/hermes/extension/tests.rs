@@ -4,6 +4,9 @@ use tempfile::TempDir;
 
 const URL: &str = "http://127.0.0.1:8090";
 
+/// The name of a report, without its ending.
+const REPORT: &str = "1764400000123456789-run_0123456789abcdef0123456789abcdef";
+
 fn reported(name: &str) -> Reported<'_> {
     Reported { name, tenant: "acme", route: "video", url: URL }
 }
@@ -62,7 +65,9 @@ fn installing_twice_is_as_once_and_removing_leaves_the_home_as_it_was() {
     fs::write(cache.join("talaria_runs.cpython-311.pyc"), "").unwrap();
     let queue = home.path().join("plugins/talaria/queue");
     fs::create_dir(&queue).unwrap();
-    fs::write(queue.join("1-run_x.json"), "{}").unwrap();
+    for (before, after) in [("", ".json"), (".", ""), ("", ".half")] {
+        fs::write(queue.join(format!("{before}{REPORT}{after}")), "{}").unwrap();
+    }
     let removed = removal::uninstall(home.path(), "n").unwrap();
     assert_eq!(removed, Removed { any: true, all: true, unsent: 1, left: Vec::new() });
     assert_eq!(all(home.path()), before);
@@ -136,4 +141,28 @@ fn files_of_an_older_version_are_replaced() {
     manifest.write(home.path()).unwrap();
     assert_eq!(install_in(&home, "n"), Changes { any: true, kept: Vec::new() });
     assert!(fs::read_to_string(&runs).unwrap() == FILES[2].1 && !gone.exists());
+}
+
+#[test]
+fn a_queue_that_is_a_link_and_files_of_others_in_it_stay() {
+    let (home, elsewhere) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let queue = home.path().join("plugins/talaria/queue");
+    let report = format!("{REPORT}.json");
+    fs::write(elsewhere.path().join(&report), "{}").unwrap();
+    install_in(&home, "n");
+    std::os::unix::fs::symlink(elsewhere.path(), &queue).unwrap();
+    let removed = removal::uninstall(home.path(), "n").unwrap();
+    assert_eq!(removed.left, ["plugins/talaria/queue, which is no directory, or a link to one"]);
+    assert!(removed.unsent == 0 && elsewhere.path().join(&report).exists());
+
+    fs::remove_file(&queue).unwrap();
+    install_in(&home, "n");
+    fs::create_dir_all(queue.join("directory")).unwrap();
+    for name in ["mine.json", "x-run_y.json", ".hidden", &report] {
+        fs::write(queue.join(name), "{}").unwrap();
+    }
+    let removed = removal::uninstall(home.path(), "n").unwrap();
+    assert_eq!(removed.left, ["plugins/talaria/queue, which has other files or directories: 4"]);
+    assert!(removed.unsent == 1 && queue.join("mine.json").exists() && !queue.join(&report).exists());
+    assert!(Manifest::read(home.path()).unwrap().is_none(), "nothing is half done");
 }
