@@ -101,8 +101,9 @@ fn take_edits_back(home: &Path, manifest: &Manifest, left: &mut Vec<String>) -> 
     let file = config(home)?;
     let Some(text) = read_text(&file)? else { return Ok(()) };
     match yaml::take_back(&text, &manifest.edits) {
-        Ok(text) if text.is_empty() && manifest.made_config => remove_file(&file),
-        Ok(text) => write(home, &file, &text, Mode::CONFIG, None),
+        Ok(edited) if edited.is_empty() && manifest.made_config => remove_file(&file),
+        Ok(edited) if edited == text => Ok(()),
+        Ok(edited) => write(home, &file, &edited, Mode::CONFIG, None),
         Err(why) => {
             left.push(format!(
                 "talaria in plugins.enabled and mcp_servers of config.yaml, because {why}; take it out by hand"

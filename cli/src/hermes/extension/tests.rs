@@ -158,7 +158,7 @@ fn a_queue_that_is_a_link_and_files_of_others_in_it_stay() {
     fs::remove_file(&queue).unwrap();
     install_in(&home, "n");
     fs::create_dir_all(queue.join("directory")).unwrap();
-    for name in ["mine.json", "x-run_y.json", ".hidden", &report] {
+    for name in ["mine.json", "x-run_y.json", ".hidden", report.as_str()] {
         fs::write(queue.join(name), "{}").unwrap();
     }
     let removed = removal::uninstall(home.path(), "n").unwrap();
