@@ -8,13 +8,13 @@ pub(crate) mod removal;
 
 use super::{
     disk::{Mode, make_directories, write},
-    file::{FILE, read, target},
+    file::Change,
     yaml::{self, Edit, Server},
 };
 use crate::Failure;
 use anyhow::{Context as _, anyhow};
-use manifest::{Installed, Manifest, Subscriptions, hash};
-use serde_json::{Map, Value, json};
+use manifest::{Manifest, Subscriptions, hash};
+use serde_json::{Map, Value, json, value::RawValue};
 use std::{
     fs, io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
@@ -73,27 +73,29 @@ pub(crate) fn console_url(config: &Config) -> Option<String> {
     Some(format!("{scheme}://{}", SocketAddr::new(ip, listen.port())))
 }
 
-/// The subscriptions before a route is added to them.
-pub(crate) fn before(home: &Path) -> Option<Subscriptions> {
-    let text = fs::read_to_string(home.join(FILE)).ok()?;
-    Some(Subscriptions { newline: text.ends_with('\n') })
+/// Records a subscription before it is written. The home is locked by the caller.
+pub(crate) fn record(home: &Path, name: &str, change: &Change<'_>) -> Result<(), Failure> {
+    let mut manifest = Manifest::read(home)?.unwrap_or_default();
+    if manifest.routes.values().all(|route| route.subscription.is_none()) {
+        manifest.subscriptions = change.newline.map(|newline| Subscriptions { newline });
+    }
+    let route = manifest.routes.entry(name.to_owned()).or_default();
+    if route.subscription.is_none() {
+        route.before = change.before.map(ToOwned::to_owned);
+    }
+    route.subscription = Some(hash(&value(change.after)?.to_string()));
+    manifest.write(home)
 }
 
-/// Installs the files, and enters the route into the settings. `is_new` says that the subscription was added now.
-pub(crate) fn install(
-    home: &Path,
-    reported: &Reported<'_>,
-    is_new: bool,
-    subscriptions: Option<Subscriptions>,
-    force: bool,
-) -> Result<Changes, Failure> {
+/// A subscription, whatever its layout is.
+fn value(entry: &RawValue) -> Result<Value, Failure> {
+    Ok(serde_json::from_str(entry.get()).map_err(anyhow::Error::from)?)
+}
+
+/// Installs the files, and enters the route into the settings.
+pub(crate) fn install(home: &Path, reported: &Reported<'_>, force: bool) -> Result<Changes, Failure> {
     let _lock = lock(home)?;
-    let known = Manifest::read(home)?;
-    let is_first = known.is_none();
-    let mut manifest = known.unwrap_or_default();
-    if is_first {
-        manifest.subscriptions = subscriptions;
-    }
+    let mut manifest = Manifest::read(home)?.unwrap_or_default();
     let mut changes = Changes::default();
     for (path, content) in FILES {
         let file = home.join(path);
@@ -121,10 +123,7 @@ pub(crate) fn install(
         changes.any = true;
     }
     changes.any |= enter(home, reported)?;
-    let entry = entry_hash(home, reported.name)?;
-    let was_ours = manifest.routes.get(reported.name).is_some_and(|route| route.subscription.is_some());
-    let subscription = entry.filter(|_| is_new || was_ours);
-    manifest.routes.insert(reported.name.to_owned(), Installed { subscription });
+    manifest.routes.entry(reported.name.to_owned()).or_default();
     manifest.write(home)?;
     Ok(changes)
 }
@@ -193,14 +192,6 @@ pub(crate) fn settings(home: &Path) -> Result<Map<String, Value>, Failure> {
                 .into())
         }
     }
-}
-
-/// The hash of a subscription, whatever its layout is.
-fn entry_hash(home: &Path, name: &str) -> Result<Option<String>, Failure> {
-    let entries = read(&target(home)?)?;
-    let Some(entry) = entries.get(name) else { return Ok(None) };
-    let entry: Value = serde_json::from_str(entry.get()).map_err(anyhow::Error::from)?;
-    Ok(Some(hash(&entry.to_string())))
 }
 
 /// `config.yaml`, or the file that it links to.

@@ -29,8 +29,23 @@ pub(crate) struct Installed {
     pub lines: Vec<String>,
 }
 
-/// Merges a subscription into the file. Other entries, and the operator's own keys in this one, are unchanged.
-pub(crate) fn install(home: &Path, name: &str, needs: &Needs<'_>) -> Result<Installed, Failure> {
+/// A subscription that is going to be written.
+pub(crate) struct Change<'a> {
+    /// The entry before, as it is written; `None` if there is none.
+    pub before: Option<&'a RawValue>,
+    pub after: &'a RawValue,
+    /// Whether the file ends with a newline; `None` if there is no file.
+    pub newline: Option<bool>,
+}
+
+/// Merges a subscription into the file. Other entries, and the operator's own keys in this one, are unchanged. `record` comes before
+/// the file is written, so that an interrupted installation can be taken back.
+pub(crate) fn install(
+    home: &Path,
+    name: &str,
+    needs: &Needs<'_>,
+    record: impl FnOnce(&Change<'_>) -> Result<(), Failure>,
+) -> Result<Installed, Failure> {
     // Two processes that install at once must not overwrite each other.
     let lock = fs::File::open(home).and_then(|home| home.lock().map(|()| home));
     let _lock = lock.with_context(|| format!("cannot lock {}", home.display()))?;
@@ -44,7 +59,10 @@ pub(crate) fn install(home: &Path, name: &str, needs: &Needs<'_>) -> Result<Inst
     };
     let lines =
         reconcile(&mut entry, needs, Timestamp::now()).map_err(|refusal| refused(name, &file, refusal))?;
-    entries.insert(name.to_owned(), serde_json::value::to_raw_value(&entry).map_err(anyhow::Error::from)?);
+    let newline = fs::read(&file).ok().map(|text| text.ends_with(b"\n"));
+    let after = serde_json::value::to_raw_value(&entry).map_err(anyhow::Error::from)?;
+    record(&Change { before: entries.get(name).map(AsRef::as_ref), after: &after, newline })?;
+    entries.insert(name.to_owned(), after);
     write(home, &file, &entries, old_time, true)?;
     let verb = match (known, lines.is_empty()) {
         (false, _) => "Added",
@@ -52,6 +70,20 @@ pub(crate) fn install(home: &Path, name: &str, needs: &Needs<'_>) -> Result<Inst
         (true, true) => "Nothing was to be changed in",
     };
     Ok(Installed { verb, lines: if known { lines } else { Vec::new() } })
+}
+
+/// Puts a subscription back as it was.
+pub(crate) fn restore(
+    home: &Path,
+    file: &Path,
+    name: &str,
+    entry: &RawValue,
+    newline: bool,
+) -> Result<(), Failure> {
+    let old_time = fs::metadata(file).and_then(|file| file.modified()).ok();
+    let mut entries = read(file)?;
+    entries.insert(name.to_owned(), entry.to_owned());
+    write(home, file, &entries, old_time, newline)
 }
 
 /// Takes a subscription out of the file, and removes the file if none is left and it `goes` then.

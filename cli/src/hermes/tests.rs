@@ -1,5 +1,5 @@
 use super::{
-    file::{FILE, install},
+    file::{FILE, Installed},
     subscription::Needs,
     *,
 };
@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use std::{
     fs,
     os::unix::fs::PermissionsExt as _,
+    path::Path,
     sync::Arc,
     time::{Duration, SystemTime},
 };
@@ -31,6 +32,10 @@ fn home_at(url: &str, route: &str) -> (TempDir, Arc<Tenant>, Arc<Route>) {
     let config = config::load(&path).unwrap();
     let (tenant, route) = select::route(&config, None).unwrap();
     (home, Arc::clone(tenant), Arc::clone(route))
+}
+
+fn install(home: &Path, name: &str, needs: &Needs<'_>) -> Result<Installed, Failure> {
+    file::install(home, name, needs, |_| Ok(()))
 }
 
 fn needs<'a>(tenant: &'a Tenant, route: &'a Route) -> Needs<'a> {

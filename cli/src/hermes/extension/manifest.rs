@@ -5,6 +5,7 @@ use crate::Failure;
 use anyhow::anyhow;
 use data_encoding::HEXLOWER;
 use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 use sha2::{Digest as _, Sha256};
 use std::{
     collections::BTreeMap,
@@ -13,8 +14,8 @@ use std::{
 
 const FILE: &str = "manifest.json";
 
-/// What was installed.
-#[derive(Debug, Default, Deserialize, Serialize)]
+/// What was installed. It has secrets.
+#[derive(Default, Deserialize, Serialize)]
 #[serde(default)]
 pub(crate) struct Manifest {
     version: String,
@@ -33,10 +34,13 @@ pub(crate) struct Manifest {
 }
 
 /// An installed route.
-#[derive(Debug, Default, Deserialize, Serialize)]
+#[derive(Default, Deserialize, Serialize)]
+#[serde(default)]
 pub(crate) struct Installed {
-    /// The hash of its subscription, if that was added and not only changed.
+    /// The hash of its subscription as it was written; `None` for a route of `config.yaml`.
     pub subscription: Option<String>,
+    /// The subscription of that name before, as it was written there; `None` if there was none.
+    pub before: Option<Box<RawValue>>,
 }
 
 /// The layout of a file of subscriptions.
@@ -66,7 +70,7 @@ impl Manifest {
         let file = Self::path(home);
         self.directories.extend(make_directories(home, &file)?);
         let text = serde_json::to_string_pretty(self).map_err(anyhow::Error::from)?;
-        // For the owner alone: it has hashes of subscriptions, which have secrets.
+        // For the owner alone: it has subscriptions, which have secrets.
         write(home, &file, &format!("{text}\n"), Mode::PRIVATE, None)
     }
 }

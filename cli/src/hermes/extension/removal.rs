@@ -1,12 +1,12 @@
 //! Takes a route, and with the last one the extension, out of a Hermes home.
 
 use super::{
-    FILE, Manifest, Mode, PLUGIN, SETTINGS, config, entry_hash, hash, lock, read_file, read_text, settings,
-    write, yaml,
+    Manifest, Mode, PLUGIN, SETTINGS, config, hash, lock, manifest::Installed, read_file, read_text,
+    settings, value, write, yaml,
 };
 use crate::{
     Failure,
-    hermes::file::{remove, target},
+    hermes::file::{FILE, read, remove, restore, target},
 };
 use anyhow::anyhow;
 use serde_json::{Value, json};
@@ -20,8 +20,12 @@ use std::{
 pub(crate) struct Removed {
     /// Whether anything of the route was there.
     pub any: bool,
-    /// Whether it was the last route, so that the extension went with it.
-    pub all: bool,
+    /// Whether the extension went with it.
+    pub extension: bool,
+    /// Whether other routes still use the extension.
+    pub used: bool,
+    /// Whether a subscription of the operator's own was put back.
+    pub restored: bool,
     /// Reports that were not sent.
     pub unsent: usize,
     /// The files that were left, and why.
@@ -33,28 +37,19 @@ pub(crate) fn uninstall(home: &Path, name: &str) -> Result<Removed, Failure> {
     let _lock = lock(home)?;
     let Some(mut manifest) = Manifest::read(home)? else { return Ok(Removed::default()) };
     let Some(route) = manifest.routes.remove(name) else { return Ok(Removed::default()) };
-    let mut removed = Removed { any: true, all: manifest.routes.is_empty(), ..Removed::default() };
-    let file = target(home)?;
-    match (route.subscription, entry_hash(home, name)?) {
-        (_, None) => {}
-        (Some(installed), Some(found)) if installed == found => {
-            // The layout of before counts for the last one of ours.
-            let before = manifest.subscriptions.filter(|_| removed.all);
-            let goes = removed.all && manifest.subscriptions.is_none();
-            remove(home, &file, name, before.is_none_or(|before| before.newline), goes)?;
-        }
-        (Some(_), Some(_)) => {
-            removed.left.push(format!("the subscription {name} in {FILE}, which was changed since"));
-        }
-        (None, Some(_)) => {
-            removed.left.push(format!("the subscription {name} in {FILE}, which was there before"));
-        }
-    }
-    leave(home, name, removed.all, &mut removed.left)?;
-    if !removed.all {
+    let mut removed = Removed { any: true, ..Removed::default() };
+    take_subscription(home, name, &route, &manifest, &mut removed)?;
+    // Routes that run no agent have no settings.
+    let settings = settings(home)?;
+    let reported = settings.get("routes").and_then(Value::as_object);
+    removed.used =
+        reported.is_some_and(|routes| manifest.routes.keys().any(|name| routes.contains_key(name)));
+    leave(home, name, !removed.used, &mut removed.left)?;
+    if removed.used {
         manifest.write(home)?;
         return Ok(removed);
     }
+    removed.extension = !manifest.files.is_empty();
     take_edits_back(home, &manifest, &mut removed.left)?;
     for (path, installed) in &manifest.files {
         let file = home.join(path);
@@ -66,12 +61,55 @@ pub(crate) fn uninstall(home: &Path, name: &str) -> Result<Removed, Failure> {
         compiled(&file)?;
     }
     removed.unsent = empty_queue(home, &mut removed.left)?;
-    remove_file(&Manifest::path(home))?;
+    let is_last = manifest.routes.is_empty();
+    if is_last {
+        remove_file(&Manifest::path(home))?;
+    }
     // Fails for directories that have other files, which is right.
     for directory in manifest.directories.iter().rev() {
         let _ = fs::remove_dir(home.join(directory));
     }
+    if !is_last {
+        manifest.files.clear();
+        manifest.edits.clear();
+        manifest.made_config = false;
+        manifest.directories.retain(|directory| home.join(directory).exists());
+        manifest.write(home)?;
+    }
     Ok(removed)
+}
+
+/// Takes the subscription out, or puts the one of before back, unless it was changed since.
+fn take_subscription(
+    home: &Path,
+    name: &str,
+    route: &Installed,
+    manifest: &Manifest,
+    removed: &mut Removed,
+) -> Result<(), Failure> {
+    let file = target(home)?;
+    let entries = read(&file)?;
+    let Some(found) = entries.get(name) else { return Ok(()) };
+    let found = value(found)?;
+    let before = route.before.as_deref().map(value).transpose()?;
+    let is_as_written = route.subscription.as_ref() == Some(&hash(&found.to_string()));
+    // The layout of before counts for the last one of ours.
+    let is_last = manifest.routes.values().all(|route| route.subscription.is_none());
+    let newline = manifest.subscriptions.filter(|_| is_last).is_none_or(|before| before.newline);
+    match &route.before {
+        _ if route.subscription.is_none() || before.as_ref() == Some(&found) => {
+            removed.left.push(format!("the subscription {name} in {FILE}, which was there before"));
+        }
+        _ if !is_as_written => {
+            removed.left.push(format!("the subscription {name} in {FILE}, which was changed since"));
+        }
+        Some(before) => {
+            restore(home, &file, name, before, newline)?;
+            removed.restored = true;
+        }
+        None => remove(home, &file, name, newline, is_last && manifest.subscriptions.is_none())?,
+    }
+    Ok(())
 }
 
 /// Takes the route out of the settings, and removes them with the last one.
