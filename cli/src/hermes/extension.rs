@@ -231,12 +231,19 @@ fn read_text(file: &Path) -> Result<Option<String>, Failure> {
 }
 
 /// Why the extension does not report a route's runs, one line for each reason; `None` if it is not installed for the route.
-pub(crate) fn faults(home: &Path, name: &str, url: Option<&str>) -> Result<Option<Vec<String>>, Failure> {
+pub(crate) fn faults(
+    home: &Path,
+    name: &str,
+    (tenant, route): (&str, &str),
+    url: Option<&str>,
+) -> Result<Option<Vec<String>>, Failure> {
     let settings = settings(home)?;
-    if settings.get("routes").and_then(|routes| routes.get(name)).is_none() {
-        return Ok(None);
-    }
+    let Some(entered) = settings.get("routes").and_then(|routes| routes.get(name)) else { return Ok(None) };
     let mut faults = Vec::new();
+    let of = |key| entered.get(key).and_then(Value::as_str).unwrap_or_default();
+    if (of("tenant"), of("route")) != (tenant, route) {
+        faults.push(format!("{SETTINGS} has {}/{} for {name}", of("tenant"), of("route")));
+    }
     for (path, content) in FILES {
         match read_file(&home.join(path))? {
             None => faults.push(format!("{path} is missing")),
@@ -255,6 +262,9 @@ pub(crate) fn faults(home: &Path, name: &str, url: Option<&str>) -> Result<Optio
     let text = read_file(&config(home)?)?.unwrap_or_default();
     if !yaml::enabled(&text).is_ok_and(|(plugin, _)| plugin) {
         faults.push("config.yaml has no plugins: {enabled: [talaria]}".to_owned());
+    }
+    if yaml::disabled(&text).unwrap_or_default() {
+        faults.push("config.yaml names talaria in plugins.disabled".to_owned());
     }
     Ok(Some(faults))
 }

@@ -53,6 +53,9 @@ pub(crate) fn by_hand(text: &str, server: &Server) -> Vec<String> {
     let parsed = document(text).unwrap_or(Value::Null);
     let (plugin, mcp) = enabled(text).unwrap_or_default();
     let mut lines = Vec::new();
+    if is_disabled(&parsed) {
+        lines.push(format!("# take {NAME} out of the list plugins.disabled"));
+    }
     match parsed.get("plugins") {
         _ if plugin => {}
         None => lines.extend(["plugins:".to_owned(), format!("  enabled: [{NAME}]")]),
@@ -75,6 +78,16 @@ pub(crate) fn enabled(text: &str) -> Result<(bool, bool), String> {
     let list = parsed.get("plugins").and_then(|plugins| plugins.get("enabled")).and_then(Value::as_array);
     let plugin = list.is_some_and(|names| names.iter().any(is_ours));
     Ok((plugin, entry(&parsed).is_some()))
+}
+
+/// Whether the text disables the extension, which wins over enabling it.
+pub(crate) fn disabled(text: &str) -> Result<bool, String> {
+    Ok(is_disabled(&document(text)?))
+}
+
+fn is_disabled(parsed: &Value) -> bool {
+    let list = parsed.get("plugins").and_then(|plugins| plugins.get("disabled")).and_then(Value::as_array);
+    list.is_some_and(|names| names.iter().any(is_ours))
 }
 
 /// Enables both. Returns the text and all its edits, which are `made` if all is there. An entry that is one of the edits made
@@ -117,9 +130,7 @@ fn entry(parsed: &Value) -> Option<&Value> {
 
 fn add(text: &str, server: &Server) -> Result<(String, Vec<Edit>), String> {
     let parsed = document(text)?;
-    let disabled =
-        parsed.get("plugins").and_then(|plugins| plugins.get("disabled")).and_then(Value::as_array);
-    if disabled.is_some_and(|names| names.iter().any(is_ours)) {
+    if is_disabled(&parsed) {
         return Err(format!("plugins.disabled names {NAME}; take it out first"));
     }
     let (plugin, mcp) = enabled(text)?;

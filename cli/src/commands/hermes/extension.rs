@@ -10,7 +10,7 @@ use crate::{
             removal::{Removed, uninstall as remove_files},
         },
         subscription::Needs,
-        yaml::{Server, by_hand, enabled},
+        yaml::{Server, by_hand, disabled, enabled},
     },
     select,
 };
@@ -62,7 +62,7 @@ pub(super) fn install(target: &Target<'_>, needs: &Needs<'_>, args: &Hermes) -> 
     let file = file.display();
     let text = config_text(target.directory)?;
     if !args.enable {
-        if enabled(&text) == Ok((true, true)) {
+        if enabled(&text) == Ok((true, true)) && disabled(&text) == Ok(false) {
             writeln!(out, "{file} enables both already.")?;
             return Ok(());
         }

@@ -57,8 +57,8 @@ fn installing_twice_is_as_once_and_removing_leaves_the_home_as_it_was() {
     assert_eq!(install_in(&home, "n"), Changes::default());
     assert_eq!(enable(home.path(), &server()).unwrap(), Ok(Enabled::Before));
     assert_eq!(all(home.path()), once);
-    assert_eq!(faults(home.path(), "n", Some(URL)).unwrap(), Some(Vec::new()));
-    assert_eq!(faults(home.path(), "m", Some(URL)).unwrap(), None);
+    assert_eq!(faults(home.path(), "n", ("acme", "video"), Some(URL)).unwrap(), Some(Vec::new()));
+    assert_eq!(faults(home.path(), "m", ("acme", "video"), Some(URL)).unwrap(), None);
 
     let cache = home.path().join("plugins/talaria/__pycache__");
     fs::create_dir(&cache).unwrap();
@@ -111,7 +111,7 @@ fn files_that_were_changed_stay_and_are_named() {
     let hook = home.path().join("hooks/talaria/handler.py");
     fs::write(&hook, "changed").unwrap();
     assert_eq!(install_in(&home, "n").kept, [hook.clone(), skill.clone()]);
-    let found = faults(home.path(), "n", Some("http://127.0.0.1:9000")).unwrap().unwrap();
+    let found = faults(home.path(), "n", ("acme", "video"), Some("http://127.0.0.1:9000")).unwrap().unwrap();
     for (fault, expected) in
         found.iter().zip(["handler.py is not", "SKILL.md is not", "the url", "no plugins"])
     {
@@ -165,6 +165,20 @@ fn a_queue_that_is_a_link_and_files_of_others_in_it_stay() {
     assert_eq!(removed.left, ["plugins/talaria/queue, which has other files or directories: 4"]);
     assert!(removed.unsent == 1 && queue.join("mine.json").exists() && !queue.join(&report).exists());
     assert!(Manifest::read(home.path()).unwrap().is_none(), "nothing is half done");
+}
+
+#[test]
+fn settings_of_another_route_and_a_disabled_plugin_are_faults() {
+    let home = tempfile::tempdir().unwrap();
+    install_in(&home, "n");
+    enable(home.path(), &server()).unwrap().unwrap();
+    let found = |route| faults(home.path(), "n", ("acme", route), Some(URL)).unwrap().unwrap();
+    assert_eq!(found("video"), Vec::<String>::new());
+    assert_eq!(found("other"), ["plugins/talaria/talaria.json has acme/video for n"]);
+    let file = home.path().join("config.yaml");
+    let text = fs::read_to_string(&file).unwrap();
+    fs::write(&file, text.replace("[talaria]\n", "[talaria]\n  disabled: [x, talaria]\n")).unwrap();
+    assert_eq!(found("video"), ["config.yaml names talaria in plugins.disabled"]);
 }
 
 const OWN: &str = "{\n  \"n\": {\n    \"secret\": \"old\",\n    \"script\": \"a.sh\"\n  }\n}";
