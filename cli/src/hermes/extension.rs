@@ -240,7 +240,7 @@ pub(crate) fn faults(
     let settings = settings(home)?;
     let Some(entered) = settings.get("routes").and_then(|routes| routes.get(name)) else { return Ok(None) };
     let mut faults = Vec::new();
-    let of = |key| entered.get(key).and_then(Value::as_str).unwrap_or_default();
+    let of = |key: &str| entered.get(key).and_then(Value::as_str).unwrap_or_default();
     if (of("tenant"), of("route")) != (tenant, route) {
         faults.push(format!("{SETTINGS} has {}/{} for {name}", of("tenant"), of("route")));
     }
