@@ -96,6 +96,17 @@ fn value(entry: &RawValue) -> Result<Value, Failure> {
 pub(crate) fn install(home: &Path, reported: &Reported<'_>, force: bool) -> Result<Changes, Failure> {
     let _lock = lock(home)?;
     let mut manifest = Manifest::read(home)?.unwrap_or_default();
+    manifest.routes.entry(reported.name.to_owned()).or_default();
+    // The manifest first, so that an interrupted installation can be taken back. A file that it knows and that is not there does no
+    // harm.
+    for (path, content) in FILES {
+        let file = home.join(path);
+        manifest.directories.extend(make_directories(home, &file)?);
+        if read_file(&file)?.is_none() {
+            manifest.files.insert(path.to_owned(), hash(content));
+        }
+    }
+    manifest.write(home)?;
     let mut changes = Changes::default();
     for (path, content) in FILES {
         let file = home.join(path);
@@ -104,7 +115,6 @@ pub(crate) fn install(home: &Path, reported: &Reported<'_>, force: bool) -> Resu
         if found.as_deref() == Some(content) {
             manifest.files.insert(path.to_owned(), hash(content));
         } else if is_ours || force {
-            manifest.directories.extend(make_directories(home, &file)?);
             write(home, &file, content, Mode::PUBLIC, None)?;
             manifest.files.insert(path.to_owned(), hash(content));
             changes.any = true;
@@ -123,7 +133,6 @@ pub(crate) fn install(home: &Path, reported: &Reported<'_>, force: bool) -> Resu
         changes.any = true;
     }
     changes.any |= enter(home, reported)?;
-    manifest.routes.entry(reported.name.to_owned()).or_default();
     manifest.write(home)?;
     Ok(changes)
 }

@@ -166,7 +166,7 @@ fn empty_queue(home: &Path, left: &mut Vec<String>) -> Result<usize, Failure> {
     for file in entries(&queue) {
         let name = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
         if is_report(&name) && is_file(&file) {
-            unsent += usize::from(name.ends_with(".json"));
+            unsent += usize::from(file.extension().is_some_and(|extension| extension == "json"));
             remove_file(&file)?;
         } else {
             others += 1;
