@@ -2,8 +2,10 @@
 //!
 //! - This file: the command that subscribes a route. [`file`]: `webhook_subscriptions.json`.
 //! - [`home`]: a Hermes home on this machine. [`subscription`]: the entry that a route needs.
+//! - [`disk`]: how files are written there.
 //! - [`extension`]: the extension that reports how runs end, and the skill. [`yaml`]: edits of `config.yaml`.
 
+mod disk;
 pub(crate) mod extension;
 pub(crate) mod file;
 pub(crate) mod home;

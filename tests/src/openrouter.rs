@@ -1,6 +1,6 @@
 //! Callbacks, signed as OpenRouter signs them.
 
-use crate::until;
+use crate::{PATIENCE, POLL_INTERVAL};
 use jiff::Timestamp;
 use secrecy::SecretString;
 use serde_json::{Value, json};
@@ -9,6 +9,7 @@ use talaria_core::{
     id::EventId,
     openrouter::{IDEMPOTENCY_KEY_HEADER, signature},
 };
+use tokio::time::{Instant, sleep};
 
 /// A sender of one tenant's callbacks.
 #[derive(Clone, Debug)]
@@ -71,11 +72,14 @@ impl OpenRouter {
     /// Sends a payload, which has to be accepted. As OpenRouter does, it sends again what is answered 503: on a busy machine the bus
     /// may not answer in time.
     pub async fn send_payload(&self, payload: &Value) {
-        let answer = until("the bus to answer in time", async || {
+        let end = Instant::now() + PATIENCE;
+        loop {
             let answer = self.send_bytes(payload.to_string().into_bytes()).await;
-            (answer != Some(503)).then_some(answer)
-        });
-        assert_eq!(answer.await, Some(204));
+            if answer != Some(503) || Instant::now() >= end {
+                return assert_eq!(answer, Some(204));
+            }
+            sleep(POLL_INTERVAL).await;
+        }
     }
 
     /// Sends any bytes, signed.

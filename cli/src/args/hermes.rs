@@ -21,7 +21,7 @@ deliver_extra are kept. A prompt or a cron_job of your own is replaced with --fo
 
 It also installs the extension that reports to Talaria how runs end, and the skill talaria-video. The extension works once \
 config.yaml enables it, which --enable does, and the gateway was restarted; docs/hermes.md has more. --uninstall takes out what was installed and has not been \
-changed since, and says what it leaves.")]
+changed since, and says what it leaves; a subscription of your own that was there before is put back.")]
 pub struct Hermes {
     /// The route, as TENANT/ROUTE; needed where the configuration has more than one
     pub route: Option<String>,
@@ -38,7 +38,7 @@ pub struct Hermes {
     #[arg(long, requires = "install")]
     pub enable: bool,
     /// Where the gateway reaches the relay's HTTP port, to report runs; console.listen where it is left out
-    #[arg(long, value_name = "URL", value_parser = http_url, requires = "install")]
+    #[arg(long, value_name = "URL", value_parser = relay_url, requires = "install")]
     pub url: Option<url::Url>,
     /// The file with the token that the MCP server shows to the relay
     #[arg(long, value_name = "FILE", value_parser = path(), requires = "install")]
@@ -46,6 +46,21 @@ pub struct Hermes {
     /// Take the route, and with the last one the extension, out of this Hermes home
     #[arg(long, value_name = "DIR", value_parser = path(), conflicts_with_all = ["install", "deliver"])]
     pub uninstall: Option<PathBuf>,
+}
+
+/// The extension adds a path to it, and signs each report.
+fn relay_url(text: &str) -> Result<url::Url, String> {
+    let url = http_url(text)?;
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err(
+            "expected a URL without user and password: reports are signed with the secret of the route"
+                .to_owned(),
+        );
+    }
+    if url.query().is_some() || url.fragment().is_some() {
+        return Err("expected a URL without ? and #: reports go to /runs/TENANT/ROUTE below it".to_owned());
+    }
+    Ok(url)
 }
 
 /// Webhooks of Hermes take the name of a platform without a chat, unlike its cron jobs.
@@ -74,6 +89,23 @@ fn target(text: &str) -> Result<String, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_url_of_a_relay_is_one_that_a_path_can_be_added_to() {
+        for text in ["http://127.0.0.1:8090", "https://relay.example.com/talaria/"] {
+            assert!(relay_url(text).is_ok(), "{text}");
+        }
+        for (text, help) in [
+            ("http://u:secret@h", "without user and password"),
+            ("http://u@h", "without user and password"),
+            ("http://h/?a=b", "without ? and #"),
+            ("http://h/#", "without ? and #"),
+            ("h:8090", "begins with http://"),
+        ] {
+            let error = relay_url(text).unwrap_err();
+            assert!(error.contains(help), "{text}: {error}");
+        }
+    }
 
     #[test]
     fn a_target_is_the_name_of_a_platform() {

@@ -6,7 +6,7 @@ use crate::{
     Failure,
     args::Hermes,
     hermes::{
-        extension::before,
+        extension::record,
         file::{FILE, Installed, install},
         home::Home,
         quoted, subscribe_command,
@@ -92,10 +92,10 @@ pub(crate) fn run(path: &Path, args: &Hermes) -> Result<(), Failure> {
     let target = extension::Target { path, config: &config, directory, name };
     if let Some(written) = home.gateway.static_route(name) {
         static_route(&home, name, &dump_line(written), &needs)?;
-        return extension::install(&target, &needs, args, false, None);
+        return extension::install(&target, &needs, args);
     }
-    let before = before(directory);
-    let Installed { verb, lines } = install(directory, name, &needs)?;
+    let Installed { verb, lines } =
+        install(directory, name, &needs, |change| record(directory, name, change))?;
     writeln!(
         out,
         "{verb} the subscription {name} in {}{}",
@@ -112,7 +112,7 @@ pub(crate) fn run(path: &Path, args: &Hermes) -> Result<(), Failure> {
         out,
         "A running gateway with webhooks enabled takes the subscription up with its next request."
     )?;
-    extension::install(&target, &needs, args, verb == "Added", before)
+    extension::install(&target, &needs, args)
 }
 
 fn warn(text: &str) -> io::Result<()> {

@@ -7,18 +7,17 @@ pub(crate) mod manifest;
 pub(crate) mod removal;
 
 use super::{
-    file::{FILE, read, target},
+    disk::{Mode, make_directories, write},
+    file::Change,
     yaml::{self, Edit, Server},
 };
 use crate::Failure;
 use anyhow::{Context as _, anyhow};
-use manifest::{Installed, Manifest, Subscriptions, hash};
-use serde_json::{Map, Value, json};
+use manifest::{Manifest, Subscriptions, hash};
+use serde_json::{Map, Value, json, value::RawValue};
 use std::{
-    fs,
-    io::{self, Write as _},
+    fs, io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
-    os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
 };
 use talaria_core::{config::Config, hermes::gateway::Gateway};
@@ -74,27 +73,40 @@ pub(crate) fn console_url(config: &Config) -> Option<String> {
     Some(format!("{scheme}://{}", SocketAddr::new(ip, listen.port())))
 }
 
-/// The subscriptions before a route is added to them.
-pub(crate) fn before(home: &Path) -> Option<Subscriptions> {
-    let text = fs::read_to_string(home.join(FILE)).ok()?;
-    Some(Subscriptions { newline: text.ends_with('\n') })
+/// Records a subscription before it is written. The home is locked by the caller.
+pub(crate) fn record(home: &Path, name: &str, change: &Change<'_>) -> Result<(), Failure> {
+    let mut manifest = Manifest::read(home)?.unwrap_or_default();
+    if manifest.routes.values().all(|route| route.subscription.is_none()) {
+        manifest.subscriptions = change.newline.map(|newline| Subscriptions { newline });
+    }
+    let route = manifest.routes.entry(name.to_owned()).or_default();
+    if route.subscription.is_none() {
+        route.before = change.before.map(ToOwned::to_owned);
+    }
+    route.subscription = Some(hash(&value(change.after)?.to_string()));
+    manifest.write(home)
 }
 
-/// Installs the files, and enters the route into the settings. `is_new` says that the subscription was added now.
-pub(crate) fn install(
-    home: &Path,
-    reported: &Reported<'_>,
-    is_new: bool,
-    subscriptions: Option<Subscriptions>,
-    force: bool,
-) -> Result<Changes, Failure> {
+/// A subscription, whatever its layout is.
+fn value(entry: &RawValue) -> Result<Value, Failure> {
+    Ok(serde_json::from_str(entry.get()).map_err(anyhow::Error::from)?)
+}
+
+/// Installs the files, and enters the route into the settings.
+pub(crate) fn install(home: &Path, reported: &Reported<'_>, force: bool) -> Result<Changes, Failure> {
     let _lock = lock(home)?;
-    let known = Manifest::read(home)?;
-    let is_first = known.is_none();
-    let mut manifest = known.unwrap_or_default();
-    if is_first {
-        manifest.subscriptions = subscriptions;
+    let mut manifest = Manifest::read(home)?.unwrap_or_default();
+    manifest.routes.entry(reported.name.to_owned()).or_default();
+    // The manifest first, so that an interrupted installation can be taken back. A file that it knows and that is not there does no
+    // harm.
+    for (path, content) in FILES {
+        let file = home.join(path);
+        manifest.directories.extend(make_directories(home, &file)?);
+        if read_file(&file)?.is_none() {
+            manifest.files.insert(path.to_owned(), hash(content));
+        }
     }
+    manifest.write(home)?;
     let mut changes = Changes::default();
     for (path, content) in FILES {
         let file = home.join(path);
@@ -103,8 +115,7 @@ pub(crate) fn install(
         if found.as_deref() == Some(content) {
             manifest.files.insert(path.to_owned(), hash(content));
         } else if is_ours || force {
-            manifest.directories.extend(make_directories(home, &file)?);
-            write(&file, content, 0o644)?;
+            write(home, &file, content, Mode::PUBLIC, None)?;
             manifest.files.insert(path.to_owned(), hash(content));
             changes.any = true;
         } else {
@@ -122,10 +133,6 @@ pub(crate) fn install(
         changes.any = true;
     }
     changes.any |= enter(home, reported)?;
-    let entry = entry_hash(home, reported.name)?;
-    let was_ours = manifest.routes.get(reported.name).is_some_and(|route| route.subscription.is_some());
-    let subscription = entry.filter(|_| is_new || was_ours);
-    manifest.routes.insert(reported.name.to_owned(), Installed { subscription });
     manifest.write(home)?;
     Ok(changes)
 }
@@ -159,12 +166,11 @@ pub(crate) fn enable(home: &Path, server: &Server) -> Result<Result<Enabled, Str
         let is_same = yaml::is(&text, server).unwrap_or_default();
         return Ok(Ok(if is_same { Enabled::Before } else { Enabled::Otherwise }));
     }
-    let mode = fs::metadata(&file).map_or(0o600, |file| file.permissions().mode() & 0o777);
     manifest.made_config |= found.is_none();
     manifest.edits = edits;
     // The manifest first: lines that it knows and that are not there do no harm.
     manifest.write(home)?;
-    write(&file, &text, mode)?;
+    write(home, &file, &text, Mode::CONFIG, None)?;
     Ok(Ok(Enabled::Now))
 }
 
@@ -179,7 +185,7 @@ fn enter(home: &Path, reported: &Reported<'_>) -> Result<bool, Failure> {
     after.insert("version".into(), VERSION.into());
     after.insert("routes".into(), routes.into());
     if before != after {
-        write(&file, &format!("{:#}\n", Value::Object(after.clone())), 0o644)?;
+        write(home, &file, &format!("{:#}\n", Value::Object(after.clone())), Mode::PUBLIC, None)?;
     }
     Ok(before != after)
 }
@@ -195,14 +201,6 @@ pub(crate) fn settings(home: &Path) -> Result<Map<String, Value>, Failure> {
                 .into())
         }
     }
-}
-
-/// The hash of a subscription, whatever its layout is.
-fn entry_hash(home: &Path, name: &str) -> Result<Option<String>, Failure> {
-    let entries = read(&target(home)?)?;
-    let Some(entry) = entries.get(name) else { return Ok(None) };
-    let entry: Value = serde_json::from_str(entry.get()).map_err(anyhow::Error::from)?;
-    Ok(Some(hash(&entry.to_string())))
 }
 
 /// `config.yaml`, or the file that it links to.
@@ -241,39 +239,20 @@ fn read_text(file: &Path) -> Result<Option<String>, Failure> {
     }
 }
 
-/// Makes the directories of a file that are missing. Returns them, the outermost first, as paths in the home.
-fn make_directories(home: &Path, file: &Path) -> Result<Vec<String>, Failure> {
-    let missing = |directory: &&Path| directory.starts_with(home) && !directory.exists();
-    let mut made: Vec<_> = file.ancestors().skip(1).take_while(missing).collect();
-    made.reverse();
-    if let Some(directory) = made.last() {
-        fs::create_dir_all(directory).with_context(|| format!("cannot make {}", directory.display()))?;
-    }
-    let relative = |directory: &Path| Some(directory.strip_prefix(home).ok()?.display().to_string());
-    Ok(made.into_iter().filter_map(relative).collect())
-}
-
-/// Replaces a file atomically.
-fn write(file: &Path, content: &str, mode: u32) -> Result<(), Failure> {
-    let attempt = || -> anyhow::Result<()> {
-        let directory = file.parent().unwrap_or(Path::new("/"));
-        let mut temporary = tempfile::Builder::new().prefix(".talaria.").tempfile_in(directory)?;
-        temporary.as_file().set_permissions(fs::Permissions::from_mode(mode))?;
-        temporary.write_all(content.as_bytes())?;
-        temporary.as_file().sync_all()?;
-        temporary.persist(file)?;
-        Ok(())
-    };
-    Ok(attempt().with_context(|| format!("cannot write {}", file.display()))?)
-}
-
 /// Why the extension does not report a route's runs, one line for each reason; `None` if it is not installed for the route.
-pub(crate) fn faults(home: &Path, name: &str, url: Option<&str>) -> Result<Option<Vec<String>>, Failure> {
+pub(crate) fn faults(
+    home: &Path,
+    name: &str,
+    (tenant, route): (&str, &str),
+    url: Option<&str>,
+) -> Result<Option<Vec<String>>, Failure> {
     let settings = settings(home)?;
-    if settings.get("routes").and_then(|routes| routes.get(name)).is_none() {
-        return Ok(None);
-    }
+    let Some(entered) = settings.get("routes").and_then(|routes| routes.get(name)) else { return Ok(None) };
     let mut faults = Vec::new();
+    let of = |key: &str| entered.get(key).and_then(Value::as_str).unwrap_or_default();
+    if (of("tenant"), of("route")) != (tenant, route) {
+        faults.push(format!("{SETTINGS} has {}/{} for {name}", of("tenant"), of("route")));
+    }
     for (path, content) in FILES {
         match read_file(&home.join(path))? {
             None => faults.push(format!("{path} is missing")),
@@ -292,6 +271,9 @@ pub(crate) fn faults(home: &Path, name: &str, url: Option<&str>) -> Result<Optio
     let text = read_file(&config(home)?)?.unwrap_or_default();
     if !yaml::enabled(&text).is_ok_and(|(plugin, _)| plugin) {
         faults.push("config.yaml has no plugins: {enabled: [talaria]}".to_owned());
+    }
+    if yaml::disabled(&text).unwrap_or_default() {
+        faults.push("config.yaml names talaria in plugins.disabled".to_owned());
     }
     Ok(Some(faults))
 }

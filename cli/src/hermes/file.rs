@@ -3,7 +3,10 @@
 //! Hermes reads the file again when its modification time has grown. One entry that is not an object makes it refuse the file, so
 //! an invalid file is left unchanged.
 
-use super::subscription::{Needs, Refusal, reconcile};
+use super::{
+    disk::{self, Mode},
+    subscription::{Needs, Refusal, reconcile},
+};
 use crate::Failure;
 use anyhow::{Context as _, anyhow};
 use indexmap::IndexMap;
@@ -11,11 +14,9 @@ use jiff::Timestamp;
 use serde::de::IgnoredAny;
 use serde_json::{Map, Value, value::RawValue};
 use std::{
-    fs,
-    io::{self, Write as _},
-    os::unix::fs::PermissionsExt as _,
+    fs, io,
     path::{Path, PathBuf},
-    time::{Duration, SystemTime},
+    time::SystemTime,
 };
 
 pub(crate) const FILE: &str = "webhook_subscriptions.json";
@@ -28,8 +29,23 @@ pub(crate) struct Installed {
     pub lines: Vec<String>,
 }
 
-/// Merges a subscription into the file. Other entries, and the operator's own keys in this one, are unchanged.
-pub(crate) fn install(home: &Path, name: &str, needs: &Needs<'_>) -> Result<Installed, Failure> {
+/// A subscription that is going to be written.
+pub(crate) struct Change<'a> {
+    /// The entry before, as it is written; `None` if there is none.
+    pub before: Option<&'a RawValue>,
+    pub after: &'a RawValue,
+    /// Whether the file ends with a newline; `None` if there is no file.
+    pub newline: Option<bool>,
+}
+
+/// Merges a subscription into the file. Other entries, and the operator's own keys in this one, are unchanged. `record` comes before
+/// the file is written, so that an interrupted installation can be taken back.
+pub(crate) fn install(
+    home: &Path,
+    name: &str,
+    needs: &Needs<'_>,
+    record: impl FnOnce(&Change<'_>) -> Result<(), Failure>,
+) -> Result<Installed, Failure> {
     // Two processes that install at once must not overwrite each other.
     let lock = fs::File::open(home).and_then(|home| home.lock().map(|()| home));
     let _lock = lock.with_context(|| format!("cannot lock {}", home.display()))?;
@@ -43,8 +59,11 @@ pub(crate) fn install(home: &Path, name: &str, needs: &Needs<'_>) -> Result<Inst
     };
     let lines =
         reconcile(&mut entry, needs, Timestamp::now()).map_err(|refusal| refused(name, &file, refusal))?;
-    entries.insert(name.to_owned(), serde_json::value::to_raw_value(&entry).map_err(anyhow::Error::from)?);
-    write(&file, &entries, old_time, true)?;
+    let newline = fs::read(&file).ok().map(|text| text.ends_with(b"\n"));
+    let after = serde_json::value::to_raw_value(&entry).map_err(anyhow::Error::from)?;
+    record(&Change { before: entries.get(name).map(AsRef::as_ref), after: &after, newline })?;
+    entries.insert(name.to_owned(), after);
+    write(home, &file, &entries, old_time, true)?;
     let verb = match (known, lines.is_empty()) {
         (false, _) => "Added",
         (true, false) => "Updated",
@@ -53,15 +72,29 @@ pub(crate) fn install(home: &Path, name: &str, needs: &Needs<'_>) -> Result<Inst
     Ok(Installed { verb, lines: if known { lines } else { Vec::new() } })
 }
 
+/// Puts a subscription back as it was.
+pub(crate) fn restore(
+    home: &Path,
+    file: &Path,
+    name: &str,
+    entry: &RawValue,
+    newline: bool,
+) -> Result<(), Failure> {
+    let old_time = fs::metadata(file).and_then(|file| file.modified()).ok();
+    let mut entries = read(file)?;
+    entries.insert(name.to_owned(), entry.to_owned());
+    write(home, file, &entries, old_time, newline)
+}
+
 /// Takes a subscription out of the file, and removes the file if none is left and it `goes` then.
-pub(crate) fn remove(file: &Path, name: &str, newline: bool, goes: bool) -> Result<(), Failure> {
+pub(crate) fn remove(home: &Path, file: &Path, name: &str, newline: bool, goes: bool) -> Result<(), Failure> {
     let old_time = fs::metadata(file).and_then(|file| file.modified()).ok();
     let mut entries = read(file)?;
     entries.shift_remove(name);
     if entries.is_empty() && goes {
         return Ok(fs::remove_file(file).with_context(|| format!("cannot remove {}", file.display()))?);
     }
-    write(file, &entries, old_time, newline)
+    write(home, file, &entries, old_time, newline)
 }
 
 fn refused(name: &str, file: &Path, refusal: Refusal) -> Failure {
@@ -114,21 +147,15 @@ pub(crate) fn read(file: &Path) -> Result<Entries, Failure> {
     }
 }
 
-/// Replaces the file atomically, readable by its owner alone and with a later modification time.
-fn write(file: &Path, entries: &Entries, old_time: Option<SystemTime>, newline: bool) -> Result<(), Failure> {
-    let attempt = || -> anyhow::Result<()> {
-        let directory = file.parent().unwrap_or(Path::new("/"));
-        let mut temporary =
-            tempfile::Builder::new().prefix(".webhook_subscriptions.").tempfile_in(directory)?;
-        temporary.as_file().set_permissions(fs::Permissions::from_mode(0o600))?;
-        temporary.write_all(serde_json::to_string_pretty(entries)?.as_bytes())?;
-        temporary.write_all(if newline { b"\n" } else { b"" })?;
-        if let Some(old) = old_time.filter(|old| *old >= SystemTime::now()) {
-            temporary.as_file().set_modified(old + Duration::from_millis(10))?;
-        }
-        temporary.as_file().sync_all()?;
-        temporary.persist(file)?;
-        Ok(())
-    };
-    Ok(attempt().with_context(|| format!("cannot write {}", file.display()))?)
+/// Replaces the file, with a later modification time, so that Hermes reads it again.
+fn write(
+    home: &Path,
+    file: &Path,
+    entries: &Entries,
+    old_time: Option<SystemTime>,
+    newline: bool,
+) -> Result<(), Failure> {
+    let mut text = serde_json::to_string_pretty(entries).map_err(anyhow::Error::from)?;
+    text += if newline { "\n" } else { "" };
+    disk::write(home, file, &text, Mode::SUBSCRIPTIONS, old_time)
 }

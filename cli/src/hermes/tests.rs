@@ -1,5 +1,5 @@
 use super::{
-    file::{FILE, install},
+    file::{FILE, Installed},
     subscription::Needs,
     *,
 };
@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use std::{
     fs,
     os::unix::fs::PermissionsExt as _,
+    path::Path,
     sync::Arc,
     time::{Duration, SystemTime},
 };
@@ -31,6 +32,10 @@ fn home_at(url: &str, route: &str) -> (TempDir, Arc<Tenant>, Arc<Route>) {
     let config = config::load(&path).unwrap();
     let (tenant, route) = select::route(&config, None).unwrap();
     (home, Arc::clone(tenant), Arc::clone(route))
+}
+
+fn install(home: &Path, name: &str, needs: &Needs<'_>) -> Result<Installed, Failure> {
+    file::install(home, name, needs, |_| Ok(()))
 }
 
 fn needs<'a>(tenant: &'a Tenant, route: &'a Route) -> Needs<'a> {
@@ -57,10 +62,11 @@ fn entries(home: &TempDir) -> Value {
 }
 
 #[test]
-fn a_subscription_is_added_beside_the_others_for_the_owner_alone() {
+fn a_subscription_is_added_beside_the_others_and_for_no_others_to_read() {
     let (home, tenant, route) = home("");
     let other = json!({"other": {"secret": "x", "prompt": "é", "n": 1.5, "enabled": false}});
     fs::write(home.path().join(FILE), other.to_string()).unwrap();
+    fs::set_permissions(home.path().join(FILE), fs::Permissions::from_mode(0o644)).unwrap();
     let installed = install(home.path(), "openrouter-video", &needs(&tenant, &route)).unwrap();
     assert_eq!((installed.verb, installed.lines.len()), ("Added", 0));
     let found = entries(&home);
@@ -74,7 +80,7 @@ fn a_subscription_is_added_beside_the_others_for_the_owner_alone() {
         entry.get("deliver_only").is_none() && entry["events"] == json!([]) && entry["skills"] == json!([])
     );
     let mode = fs::metadata(home.path().join(FILE)).unwrap().permissions().mode();
-    assert_eq!(mode & 0o777, 0o600);
+    assert_eq!(mode & 0o777, 0o640, "the group's right of before");
     assert_eq!(fs::read_dir(home.path()).unwrap().count(), 3, "nothing is left behind");
 }
 

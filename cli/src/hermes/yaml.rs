@@ -53,6 +53,9 @@ pub(crate) fn by_hand(text: &str, server: &Server) -> Vec<String> {
     let parsed = document(text).unwrap_or(Value::Null);
     let (plugin, mcp) = enabled(text).unwrap_or_default();
     let mut lines = Vec::new();
+    if is_disabled(&parsed) {
+        lines.push(format!("# take {NAME} out of the list plugins.disabled"));
+    }
     match parsed.get("plugins") {
         _ if plugin => {}
         None => lines.extend(["plugins:".to_owned(), format!("  enabled: [{NAME}]")]),
@@ -77,10 +80,23 @@ pub(crate) fn enabled(text: &str) -> Result<(bool, bool), String> {
     Ok((plugin, entry(&parsed).is_some()))
 }
 
+/// Whether the text disables the extension, which wins over enabling it.
+pub(crate) fn disabled(text: &str) -> Result<bool, String> {
+    Ok(is_disabled(&document(text)?))
+}
+
+fn is_disabled(parsed: &Value) -> bool {
+    let list = parsed.get("plugins").and_then(|plugins| plugins.get("disabled")).and_then(Value::as_array);
+    list.is_some_and(|names| names.iter().any(is_ours))
+}
+
 /// Enables both. Returns the text and all its edits, which are `made` if all is there. An entry that is one of the edits made
-/// before, and that is another now, is replaced; one of the operator's own stays.
+/// before, and that is another now, is replaced; one of the operator's own stays. Edits whose entry is not in the text, such as those
+/// of a file that could not be written, are dropped.
 pub(crate) fn enable(text: &str, server: &Server, made: &[Edit]) -> Result<(String, Vec<Edit>), String> {
-    let (original, mut edits) = (text, made.to_vec());
+    let (has_plugin, has_server) = enabled(text)?;
+    let is_there = |edit: &&Edit| if removal::recorded(edit).is_some() { has_server } else { has_plugin };
+    let (original, mut edits) = (text, made.iter().filter(is_there).cloned().collect::<Vec<_>>());
     let mut text = text.to_owned();
     if is_made(&text, made)? && !is(&text, server)? {
         text = removal::without_server(&text, made)?;
@@ -114,9 +130,7 @@ fn entry(parsed: &Value) -> Option<&Value> {
 
 fn add(text: &str, server: &Server) -> Result<(String, Vec<Edit>), String> {
     let parsed = document(text)?;
-    let disabled =
-        parsed.get("plugins").and_then(|plugins| plugins.get("disabled")).and_then(Value::as_array);
-    if disabled.is_some_and(|names| names.iter().any(is_ours)) {
+    if is_disabled(&parsed) {
         return Err(format!("plugins.disabled names {NAME}; take it out first"));
     }
     let (plugin, mcp) = enabled(text)?;
@@ -140,6 +154,7 @@ fn add(text: &str, server: &Server) -> Result<(String, Vec<Edit>), String> {
 /// Takes edits back, the last one first; the entries alone where the file was laid out anew since, as Hermes does. Fails without a
 /// change if they are not the entries that were made.
 pub(crate) fn take_back(text: &str, edits: &[Edit]) -> Result<String, String> {
+    document(text)?;
     let as_made = || {
         let mut edited = text.to_owned();
         for Edit { before, after } in edits.iter().rev() {
@@ -148,14 +163,15 @@ pub(crate) fn take_back(text: &str, edits: &[Edit]) -> Result<String, String> {
         }
         Some(edited)
     };
-    let edited = match as_made() {
-        Some(edited) => edited,
-        None => removal::without_entries(text, edits)?,
-    };
-    if without_ours(&edited)? != without_ours(text)? {
-        return Err("taking the lines out would change others".to_owned());
+    match as_made().filter(|edited| has_same_others(edited, text)) {
+        Some(edited) => Ok(edited),
+        None => removal::without_entries(text, edits),
     }
-    Ok(edited)
+}
+
+/// Whether two texts differ in our entries alone.
+fn has_same_others(one: &str, other: &str) -> bool {
+    without_ours(one).is_ok_and(|one| without_ours(other).is_ok_and(|other| one == other))
 }
 
 fn is_ours(name: &Value) -> bool {

@@ -168,7 +168,27 @@ fn a_route_without_an_agent_and_a_relay_without_an_http_port_have_no_extension()
     fs::write(&written.config, text.replace("127.0.0.1:8090", "off")).unwrap();
     let said = works(written.path(), &INSTALL);
     assert!(said.contains("is not installed: console.listen is off"), "{said}");
-    assert!(!home.join("plugins").exists());
+    assert!(!home.join("hooks").exists());
+    let said = works(written.path(), &["hermes", "acme/direct", "--uninstall", ".hermes"]);
+    assert_eq!(said, "Took direct out of .hermes.\n");
+    assert_eq!(works(written.path(), &UNINSTALL), "Took video out of .hermes.\n");
+    assert_eq!(all(&home), BTreeMap::new(), "subscriptions with their secrets, too");
+}
+
+#[test]
+fn a_subscription_of_the_same_name_is_put_back() {
+    let written = written(None);
+    let home = written.path().join(".hermes");
+    let own = "{\n  \"video\": {\n    \"secret\": \"x\",\n    \"enabled\": false,\n    \"script\": \"a.sh\"\n  }\n}";
+    let file = home.join("webhook_subscriptions.json");
+    fs::write(&file, own).unwrap();
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o640)).unwrap();
+    let before = all(&home);
+    works(written.path(), &INSTALL);
+    assert!(!fs::read_to_string(&file).unwrap().contains("a.sh"));
+    let said = works(written.path(), &UNINSTALL);
+    assert!(said.ends_with("The subscription video that was there before is put back.\n"), "{said}");
+    assert_eq!(all(&home), before);
 }
 
 #[test]

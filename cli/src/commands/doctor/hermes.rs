@@ -78,7 +78,7 @@ fn extensions(config: &Config, named: Option<&Path>) -> Result<Vec<Finding>, Fai
             let help = format!(
                 "`talaria hermes {name} --install {directory} --enable`, and a restart of the gateway"
             );
-            match faults(&home, at_hermes, url.as_deref())? {
+            match faults(&home, at_hermes, (tenant.name.as_str(), route.name.as_str()), url.as_deref())? {
                 Some(faults) if faults.is_empty() => found.push(Finding::ok(
                     CHECK,
                     format!("{name}: the extension in {directory} is that of version {VERSION}, and enabled"),

@@ -7,11 +7,10 @@ use crate::{
     hermes::{
         extension::{
             Enabled, Reported, config_text, console_url, enable, install as install_files,
-            manifest::Subscriptions,
             removal::{Removed, uninstall as remove_files},
         },
         subscription::Needs,
-        yaml::{Server, by_hand, enabled},
+        yaml::{Server, by_hand, disabled, enabled},
     },
     select,
 };
@@ -34,13 +33,7 @@ pub(super) struct Target<'a> {
 }
 
 /// Installs the extension for a route whose deliveries run an agent.
-pub(super) fn install(
-    target: &Target<'_>,
-    needs: &Needs<'_>,
-    args: &Hermes,
-    is_new: bool,
-    before: Option<Subscriptions>,
-) -> Result<(), Failure> {
+pub(super) fn install(target: &Target<'_>, needs: &Needs<'_>, args: &Hermes) -> Result<(), Failure> {
     let Needs { tenant, route, .. } = needs;
     let mut out = io::stdout().lock();
     if route.deliver_only {
@@ -55,7 +48,7 @@ pub(super) fn install(
         return Ok(());
     };
     let reported = Reported { name: target.name, tenant: &tenant.name, route: &route.name, url: &url };
-    let changes = install_files(target.directory, &reported, is_new, before, args.force)?;
+    let changes = install_files(target.directory, &reported, args.force)?;
     if changes.any {
         writeln!(out, "Installed the extension, which reports to {url}, and the skill talaria-video.")?;
     } else {
@@ -69,7 +62,7 @@ pub(super) fn install(
     let file = file.display();
     let text = config_text(target.directory)?;
     if !args.enable {
-        if enabled(&text) == Ok((true, true)) {
+        if enabled(&text) == Ok((true, true)) && disabled(&text) == Ok(false) {
             writeln!(out, "{file} enables both already.")?;
             return Ok(());
         }
@@ -143,16 +136,21 @@ pub(super) fn uninstall(directory: &Path, name: &str) -> Result<(), Failure> {
         let name = directory.display();
         return Err(anyhow!("{name} is no directory; name the Hermes home, such as ~/.hermes").into());
     }
-    let Removed { any, all, unsent, left } = remove_files(directory, name)?;
+    let Removed { any, extension, used, restored, unsent, left } = remove_files(directory, name)?;
     let (mut out, home) = (io::stdout().lock(), directory.display());
     if !any {
         writeln!(out, "{name} is not installed in {home}, so nothing is changed.")?;
         return Ok(());
     }
-    if all {
+    if extension {
         writeln!(out, "Took {name}, the extension and the skill out of {home}; restart the gateway.")?;
-    } else {
+    } else if used {
         writeln!(out, "Took {name} out of {home}. Other routes still use the extension.")?;
+    } else {
+        writeln!(out, "Took {name} out of {home}.")?;
+    }
+    if restored {
+        writeln!(out, "The subscription {name} that was there before is put back.")?;
     }
     if unsent > 0 {
         writeln!(out, "Reports that were not sent, and are gone: {unsent}")?;

@@ -1,21 +1,21 @@
 //! The manifest beside the plugin: what was installed into a Hermes home.
 
-use super::{Edit, PLUGIN, VERSION, read_file, write};
+use super::{Edit, Mode, PLUGIN, VERSION, make_directories, read_file, write};
 use crate::Failure;
 use anyhow::anyhow;
 use data_encoding::HEXLOWER;
 use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 use sha2::{Digest as _, Sha256};
 use std::{
     collections::BTreeMap,
-    fs,
     path::{Path, PathBuf},
 };
 
 const FILE: &str = "manifest.json";
 
-/// What was installed.
-#[derive(Debug, Default, Deserialize, Serialize)]
+/// What was installed. It has secrets.
+#[derive(Default, Deserialize, Serialize)]
 #[serde(default)]
 pub(crate) struct Manifest {
     version: String,
@@ -34,10 +34,13 @@ pub(crate) struct Manifest {
 }
 
 /// An installed route.
-#[derive(Debug, Default, Deserialize, Serialize)]
+#[derive(Default, Deserialize, Serialize)]
+#[serde(default)]
 pub(crate) struct Installed {
-    /// The hash of its subscription, if that was added and not only changed.
+    /// The hash of its subscription as it was written; `None` for a route of `config.yaml`.
     pub subscription: Option<String>,
+    /// The subscription of that name before, as it was written there; `None` if there was none.
+    pub before: Option<Box<RawValue>>,
 }
 
 /// The layout of a file of subscriptions.
@@ -64,10 +67,11 @@ impl Manifest {
 
     pub(crate) fn write(&mut self, home: &Path) -> Result<(), Failure> {
         VERSION.clone_into(&mut self.version);
-        fs::create_dir_all(home.join(PLUGIN))?;
+        let file = Self::path(home);
+        self.directories.extend(make_directories(home, &file)?);
         let text = serde_json::to_string_pretty(self).map_err(anyhow::Error::from)?;
-        // For the owner alone: it has hashes of subscriptions, which have secrets.
-        write(&Self::path(home), &format!("{text}\n"), 0o600)
+        // For the owner alone: it has subscriptions, which have secrets.
+        write(home, &file, &format!("{text}\n"), Mode::PRIVATE, None)
     }
 }
 

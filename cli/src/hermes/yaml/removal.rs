@@ -1,12 +1,14 @@
 //! Taking our entries out of a file that was laid out anew since they were written.
 
-use super::{Edit, Lines, NAME, entry, is_made, only};
+use super::{Edit, Lines, NAME, entry, has_same_others, is_made, only};
 use talaria_core::{
     hermes::gateway::document,
     json::{Value, print::dump_line},
 };
 
 const CHANGED: &str = "the lines that enable it were changed";
+
+const ENTANGLED: &str = "other lines depend on those that enable it";
 
 /// The MCP server's entry that an edit wrote.
 pub(super) fn recorded(edit: &Edit) -> Option<Value> {
@@ -29,7 +31,7 @@ pub(super) fn without_entries(text: &str, edits: &[Edit]) -> Result<String, Stri
         text = without_server(&text, edits)?;
     }
     if !plugins.is_empty() && super::enabled(&text)?.0 {
-        text = without_plugin(&text)?;
+        text = without_plugin(&text, &plugins)?;
     }
     Ok(text)
 }
@@ -39,10 +41,9 @@ pub(super) fn without_server(text: &str, edits: &[Edit]) -> Result<String, Strin
     if !is_made(text, edits)? {
         return Err(CHANGED.to_owned());
     }
-    let as_made = edits.iter().find(|edit| recorded(edit).is_some());
-    if let Some((edit, (start, end))) = as_made.and_then(|edit| Some((edit, only(text, &edit.after)?))) {
-        let mut edited = text.to_owned();
-        edited.replace_range(start..end, &edit.before);
+    let as_made =
+        edits.iter().filter(|edit| recorded(edit).is_some()).find_map(|edit| without_edit(text, edit));
+    if let Some(edited) = as_made {
         return Ok(edited);
     }
     let lines = Lines::of(text);
@@ -56,11 +57,27 @@ pub(super) fn without_server(text: &str, edits: &[Edit]) -> Result<String, Strin
     let is_alone = !children.clone().any(|at| !(first..=last).contains(&at) && lines.is_content(at));
     // Without a child the key would be null.
     let goes = |at: &usize| (first..=last).contains(at) || (is_alone && *at == top);
-    Ok((0..lines.all.len()).filter(|at| !goes(at)).map(|at| lines.at(at)).collect())
+    checked(text, (0..lines.all.len()).filter(|at| !goes(at)).map(|at| lines.at(at)).collect())
+}
+
+/// The text without one edit, if its lines are there and only our entries change.
+fn without_edit(text: &str, edit: &Edit) -> Option<String> {
+    let (start, end) = only(text, &edit.after)?;
+    let mut edited = text.to_owned();
+    edited.replace_range(start..end, &edit.before);
+    has_same_others(&edited, text).then_some(edited)
+}
+
+/// The edited text, unless it changes more than our entries.
+fn checked(text: &str, edited: String) -> Result<String, String> {
+    if has_same_others(&edited, text) { Ok(edited) } else { Err(ENTANGLED.to_owned()) }
 }
 
 /// The text without our name in the list of plugins.
-fn without_plugin(text: &str) -> Result<String, String> {
+fn without_plugin(text: &str, edits: &[&Edit]) -> Result<String, String> {
+    if let Some(edited) = edits.iter().find_map(|edit| without_edit(text, edit)) {
+        return Ok(edited);
+    }
     let lines = Lines::of(text);
     let top = lines.key("plugins", 0, 0..lines.all.len())?;
     let children = lines.children(top);
@@ -71,7 +88,7 @@ fn without_plugin(text: &str) -> Result<String, String> {
     if let Some(items) = value.strip_prefix('[').and_then(|value| value.strip_suffix(']')) {
         let others: Vec<_> = items.split(',').map(str::trim).filter(|name| !is_ours(name)).collect();
         let replaced = line.replacen(value, &format!("[{}]", others.join(", ")), 1);
-        return Ok(replace(&lines, at, &replaced));
+        return checked(text, replace(&lines, at, &replaced));
     }
     // Not one with a comment, which somebody has written.
     let is_item = |at: &usize| lines.at(*at).trim().strip_prefix("- ").is_some_and(is_ours);
@@ -81,10 +98,10 @@ fn without_plugin(text: &str) -> Result<String, String> {
     let is_alone = !(at + 1..end).any(|at| at != item && lines.is_content(at));
     let without = replace(&lines, item, "");
     if !is_alone {
-        return Ok(without);
+        return checked(text, without);
     }
     let empty = line.replacen("enabled:", "enabled: []", 1);
-    Ok(replace(&Lines::of(&without), at, &empty))
+    checked(text, replace(&Lines::of(&without), at, &empty))
 }
 
 /// The text with another line in place of one.

@@ -112,6 +112,39 @@ fn what_was_changed_since_is_not_taken_back() {
     assert!(take_back(&changed, &edits).unwrap_err().contains("were changed"));
 }
 
+/// As after runs that recorded edits and could not write the file.
+#[test]
+fn edits_that_are_not_in_the_text_are_dropped() {
+    for text in ["", "a: 1\n", "plugins:\n  enabled: [x]\n"] {
+        let (_, first) = enable(text, &server(), &[]).unwrap();
+        let (_, second) = enable(text, &server(), &first).unwrap();
+        assert_eq!(second, first);
+        let (edited, edits) = enable(text, &server(), &second).unwrap();
+        assert_eq!(edits, first, "each edit once");
+        assert_eq!(take_back(&edited, &edits).as_deref(), Ok(text));
+        assert_eq!(take_back(text, &edits).as_deref(), Ok(text), "nothing is to be taken back");
+        // The entry of the plugin is gone, and comes back; that of the server stays.
+        let gone = edited.replace("plugins:\n  enabled: [talaria]\n", "").replace("x, talaria", "x");
+        let (edited, again) = enable(&gone, &server(), &edits).unwrap();
+        assert_eq!((again.len(), enabled(&edited)), (2, Ok((true, true))));
+        assert_eq!(enabled(&take_back(&edited, &again).unwrap()), Ok((false, false)));
+    }
+}
+
+#[test]
+fn lines_that_others_added_below_ours_stay() {
+    let (edited, edits) = enable("a: 1\n", &server(), &[]).unwrap();
+    let below = edited.replace("[talaria]\n", "[talaria]\n  disabled: [x]\n") + "  other:\n    command: x\n";
+    assert_eq!(
+        take_back(&below, &edits).as_deref(),
+        Ok("a: 1\nplugins:\n  enabled: []\n  disabled: [x]\nmcp_servers:\n  other:\n    command: x\n")
+    );
+    let (edited, edits) = enable("", &server(), &[]).unwrap();
+    let alias = edited.replace("enabled: [talaria]", "enabled: &all [talaria]\nall: *all");
+    let why = take_back(&alias, &edits).unwrap_err();
+    assert!(!why.contains("not YAML"), "{why}");
+}
+
 /// As Hermes writes it: in blocks, ordered by their keys.
 #[test]
 fn entries_are_taken_out_of_a_file_that_was_laid_out_anew() {
