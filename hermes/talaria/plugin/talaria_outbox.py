@@ -185,6 +185,7 @@ class Outbox:
         self.queue = queue.Queue(MAX_IN_MEMORY)
         self.unwritten = None  # the report that is being written
         self.wake = threading.Event()
+        self.never = threading.Event()  # never set, to wait by: time.sleep() can raise where the clock is set meanwhile
         self.pause = 0  # seconds, while Talaria is away
         self.later = {}  # when a report is tried again that was refused, or whose route was, by file
         self.tries = Counter()  # how often a report was tried and is kept, by file
@@ -218,7 +219,7 @@ class Outbox:
                 if found != known:
                     LOG.warning("reports to Talaria: %s", error)
                 known = found
-                time.sleep(FIRST_PAUSE_S)
+                self.never.wait(FIRST_PAUSE_S)
 
     def settings(self):
         """The settings as they were last whole; None before. Without `url` and `routes` they say nothing about a report."""
@@ -305,7 +306,7 @@ class Outbox:
         wait = self.send_all(time.monotonic())
         if self.pause:
             # Away: a new report does not shorten the pause.
-            time.sleep(wait)
+            self.never.wait(wait)
         else:
             self.wake.wait(wait)
         self.wake.clear()

@@ -67,12 +67,12 @@ fn install_enable_and_uninstall_leave_the_home_byte_for_byte_as_it_was() {
             said.contains("Installed the extension, which reports to http://127.0.0.1:8090, and the skill"),
             "{said}"
         );
-        assert!(
-            said.contains(
-                "\n  plugins:\n    enabled: [talaria]\n  mcp_servers:\n    talaria:\n      command: "
-            ),
-            "{said}"
-        );
+        let plugins = match config {
+            Some(CONFIG) => "  # add talaria to the list plugins.enabled\n",
+            _ => "  plugins:\n    enabled: [talaria]\n",
+        };
+        let lines = format!("\n{plugins}  mcp_servers:\n    talaria:\n      command: ");
+        assert!(said.contains(&lines), "{said}");
         let enable = [&INSTALL[..], &["--enable", "--token-file", "t"]].concat();
         let said = works(written.path(), &enable);
         assert!(
