@@ -71,8 +71,8 @@ async fn callbacks_are_accepted_during_a_flood_of_junk() {
             while Instant::now() < end {
                 match openrouter.try_send(&format!("job-{sender}-{sent}"), "completed").await {
                     Some(204) => sent += 1,
-                    // Its connection had to make room; it is sent again, as callbacks are.
-                    None => again += 1,
+                    // Its connection had to make room, or the disk was slow; it is sent again, as callbacks are.
+                    None | Some(503) => again += 1,
                     Some(other) => panic!("a callback was answered {other}"),
                 }
             }

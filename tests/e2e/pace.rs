@@ -45,22 +45,23 @@ fn started_at(attempt: &Attempt) -> Timestamp {
     from_proto(attempt.started_at.as_ref())
 }
 
-/// The slots that twenty deliveries have reserved, once they have.
+/// The slots that twenty deliveries have reserved, once they have and the thirty before them are delivered: what is under way
+/// when the process is killed is tried again.
 fn twenty_places(deliveries: Vec<Delivery>) -> Option<BTreeMap<String, Timestamp>> {
+    let delivered = deliveries.iter().filter(|delivery| delivery.state() == DeliveryState::Delivered).count();
     let waits = |delivery: &Delivery| {
         delivery.state() == DeliveryState::Waiting && delivery.reason.contains("waiting for its turn")
     };
     let waiting = deliveries.into_iter().filter(waits);
     let places: BTreeMap<_, _> =
         waiting.map(|delivery| (delivery.id, from_proto(delivery.next_attempt_at.as_ref()))).collect();
-    (places.len() == 20).then_some(places)
+    (places.len() == 20 && delivered == LIMIT as usize).then_some(places)
 }
 
 fn no_window_has_more_than_hermes_allows(attempts: &[Attempt]) {
-    assert!(
-        attempts.iter().all(|attempt| attempt.outcome() == AttemptOutcome::Accepted),
-        "nobody was refused"
-    );
+    let refused: Vec<_> =
+        attempts.iter().filter(|attempt| attempt.outcome() != AttemptOutcome::Accepted).collect();
+    assert!(refused.is_empty(), "{refused:#?}");
     for window in attempts.windows(LIMIT as usize + 1) {
         assert!(since(started_at(&window[LIMIT as usize]), started_at(&window[0])) > Duration::from_secs(60));
     }
