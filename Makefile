@@ -199,7 +199,7 @@ $(VENV_OLDER)/.installed: Makefile
 	$(VENV_OLDER)/bin/pip install --quiet --disable-pip-version-check $(HERMES_OLDER)
 	touch $@
 
-# It is not ours and not Hermes' own, and its gateway is slow to start, so that it is tried where somebody asks for it.
+# It is not ours and not Hermes' own, and its gateway is slow to start, so that it is tried only on request.
 $(VENV_FORK)/.installed: Makefile
 	rm -rf $(VENV_FORK)
 	mkdir -p target

@@ -151,7 +151,7 @@ fn add(text: &str, server: &Server) -> Result<(String, Vec<Edit>), String> {
     Ok((edited, edits))
 }
 
-/// Takes edits back, the last one first; the entries alone where the file was laid out anew since, as Hermes does. Fails without a
+/// Takes edits back, the last one first; the entries alone where Hermes has laid the file out in its own way since. Fails without a
 /// change if they are not the entries that were made.
 pub(crate) fn take_back(text: &str, edits: &[Edit]) -> Result<String, String> {
     document(text)?;

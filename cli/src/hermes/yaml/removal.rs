@@ -1,4 +1,4 @@
-//! Taking our entries out of a file that was laid out anew since they were written.
+//! Taking our entries out of a file that Hermes has laid out in its own way since they were written.
 
 use super::{Edit, Lines, NAME, entry, has_same_others, is_made, only};
 use talaria_core::{
@@ -90,7 +90,7 @@ fn without_plugin(text: &str, edits: &[&Edit]) -> Result<String, String> {
         let replaced = line.replacen(value, &format!("[{}]", others.join(", ")), 1);
         return checked(text, replace(&lines, at, &replaced));
     }
-    // Not one with a comment, which somebody has written.
+    // Not one with a comment, which the operator has written.
     let is_item = |at: &usize| lines.at(*at).trim().strip_prefix("- ").is_some_and(is_ours);
     let item = (at + 1..children.end).find(is_item).ok_or(CHANGED)?;
     let is_next = |at: &usize| lines.is_content(*at) && lines.indent(*at) <= indent && !lines.is_item(*at);

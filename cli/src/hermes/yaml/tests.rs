@@ -147,10 +147,10 @@ fn lines_that_others_added_below_ours_stay() {
 
 /// As Hermes writes it: in blocks, ordered by their keys.
 #[test]
-fn entries_are_taken_out_of_a_file_that_was_laid_out_anew() {
+fn entries_are_taken_out_of_a_file_that_hermes_has_laid_out() {
     let (_, edits) = enable("b: 2\n", &server(), &[]).unwrap();
     let entry = "  talaria:\n    args:\n    - --config\n    - /etc/it's \"x\".yaml\n    - mcp\n    command: /opt/talaria\n";
-    for (anew, expected) in [
+    for (written, expected) in [
         (
             format!("b: 2\nmcp_servers:\n{entry}plugins:\n  enabled:\n  - talaria\n"),
             "b: 2\nplugins:\n  enabled: []\n",
@@ -163,7 +163,7 @@ fn entries_are_taken_out_of_a_file_that_was_laid_out_anew() {
         ),
         (format!("mcp_servers:\n{entry}# mine\nb: 2\n"), "# mine\nb: 2\n"),
     ] {
-        assert_eq!(take_back(&anew, &edits).as_deref(), Ok(expected), "{anew}");
+        assert_eq!(take_back(&written, &edits).as_deref(), Ok(expected), "{written}");
     }
 }
 
