@@ -9,8 +9,8 @@
 //! The file names secrets and never has them ([`secret`]). They are read during compilation, each only by the [`role`] that
 //! needs it.
 //!
-//! - [`tenant`], [`openrouter`], [`media`], [`route`], [`outbound`]: tenants, their jobs, media links and routes, and outbound
-//!   requests.
+//! - [`tenant`], [`openrouter`], [`media`], [`route`], [`event_pattern`], [`outbound`]: tenants, their jobs, media links and
+//!   routes, and outbound requests.
 //! - [`ingress`], [`access`], [`console`], [`nats`], [`tunnel`], [`telemetry`]: the other parts of the file.
 //! - [`value`], [`name`], [`path`], [`pem`], [`filesystem`]: parsers and checks of single values.
 //! - [`problem`]: errors with line, column and remedy.
@@ -23,6 +23,7 @@
 mod access;
 mod compile;
 mod console;
+mod event_pattern;
 mod filesystem;
 mod ingress;
 mod layout;
@@ -55,6 +56,7 @@ mod yaml;
 
 pub use access::{RelayTls, Scope, Token};
 pub use console::Console;
+pub use event_pattern::{EventPattern, NotAPattern};
 pub use ingress::{Ingress, Limits};
 pub use media::{Keep, Media};
 pub use name::{NAMES, is_name};
@@ -66,7 +68,7 @@ pub use pem::Identity;
 pub use problem::{Error, Problem};
 pub use reload::{Changes, Reloaded, reload};
 pub use role::Role;
-pub use route::{BodyMode, EventPattern, Guard, NotAPattern, Pace, Retry, Route, RouteKind, Wanted};
+pub use route::{BodyMode, Guard, Pace, Retry, Route, RouteKind, Wanted};
 pub use secret::Origin as SecretOrigin;
 pub use settings::{Difference, Settings};
 pub use signers::Signers;
