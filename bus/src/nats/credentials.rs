@@ -8,7 +8,6 @@ use std::future::ready;
 use talaria_core::config::{Credentials, Nats as Config, SecretOrigin, UserKey};
 
 /// The origin of a user's proof.
-#[derive(Clone)]
 enum Proof {
     Creds(SecretOrigin),
     Key(SecretOrigin),

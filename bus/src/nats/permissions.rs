@@ -7,7 +7,6 @@ use super::names::Names;
 use crate::Error;
 use nkeys::{KeyPair, KeyPairType};
 use secrecy::{ExposeSecret as _, SecretString};
-use std::fmt::Write as _;
 
 /// Who connects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -134,16 +133,13 @@ pub fn nats_users_conf(prefix: &str, users: &[(NatsUser, String)]) -> String {
          --nats-users`,\n# and written again with each run.\nauthorization {{\n  users: [\n"
     );
     for (user, key) in users {
-        // Writing into a String cannot fail.
-        let _ = write!(text, "    # {}\n    {{\n      nkey: {key}\n", user.name());
+        text += &format!("    # {}\n    {{\n      nkey: {key}\n", user.name());
         if let Some(permissions) = user.permissions(prefix) {
             text += "      permissions: {\n";
             for (what, subjects) in [("publish", permissions.publish), ("subscribe", permissions.subscribe)] {
-                let _ = writeln!(text, "        {what}: {{allow: [");
-                for subject in subjects {
-                    let _ = writeln!(text, "          \"{subject}\"");
-                }
-                text += "        ]}\n";
+                let lines: String =
+                    subjects.iter().map(|subject| format!("          \"{subject}\"\n")).collect();
+                text += &format!("        {what}: {{allow: [\n{lines}        ]}}\n");
             }
             text += "      }\n";
         }

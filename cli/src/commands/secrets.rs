@@ -58,10 +58,10 @@ pub(crate) fn run(path: &Path, args: &Secrets) -> Result<(), Failure> {
         }
     }
     if args.json {
-        let mut answer = json!({"secrets": found});
-        if args.nats_users.is_some() {
-            answer["nats"] = json!(users);
-        }
+        let answer = match args.nats_users {
+            Some(_) => json!({"secrets": found, "nats": users}),
+            None => json!({"secrets": found}),
+        };
         writeln!(out, "{answer:#}")?;
     }
     Ok(())

@@ -6,6 +6,7 @@ use super::{
     users::{Keys, delivers},
 };
 use crate::{certificates::Authority, kubernetes::configured};
+use secrecy::ExposeSecret as _;
 use serde_json::{Map, Value};
 use std::{
     fs::{self, File},
@@ -158,8 +159,12 @@ async fn three_servers_of_the_chart_know_one_another_and_talaria() {
     let url = format!("nats://localhost:{}", three.0[0].client);
     assert!(async_nats::connect(&url).await.is_err(), "a stranger");
     let stranger = talaria_bus::new_nats_key().unwrap();
-    let stranger = secrecy::ExposeSecret::expose_secret(&stranger).to_owned();
-    assert!(async_nats::ConnectOptions::with_nkey(stranger).connect(&url).await.is_err());
+    assert!(
+        async_nats::ConnectOptions::with_nkey(stranger.expose_secret().to_owned())
+            .connect(&url)
+            .await
+            .is_err()
+    );
     keys.client(&url, "ingress").await.cannot_publish("$JS.API.STREAM.MSG.GET.talaria-journal").await;
     // What does not know the password is no server of theirs.
     let mut route = BufReader::new(TcpStream::connect(("127.0.0.1", three.0[0].route)).await.unwrap());

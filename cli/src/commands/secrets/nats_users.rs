@@ -11,7 +11,7 @@ use rand::distr::{Alphanumeric, SampleString as _};
 use secrecy::{ExposeSecret as _, SecretString};
 use std::path::{Path, PathBuf};
 use talaria_bus::{NatsUser, nats_public_key, nats_users_conf, new_nats_key, private};
-use talaria_core::config::UserKey;
+use talaria_core::config::{SecretOrigin, UserKey};
 
 /// A user's seed, in its directory.
 const KEY: &str = "nkey";
@@ -64,7 +64,7 @@ fn made(directory: &Path, name: &str) -> Result<PathBuf, Failure> {
 }
 
 fn public_key(file: &Path) -> Result<String, Failure> {
-    let UserKey { seed } = UserKey::read(&talaria_core::config::SecretOrigin::File(file.into())).map_err(|(what, _)| {
+    let UserKey { seed } = UserKey::read(&SecretOrigin::File(file.into())).map_err(|(what, _)| {
         anyhow!("{what}\n  help: remove that file for a fresh key, and give it to the service that had the old one")
     })?;
     Ok(nats_public_key(&seed).map_err(|error| anyhow!(error))?)
