@@ -98,7 +98,10 @@ pub use files::{Files, NewFile, OpenFile};
 pub use follow::{Commits, Events};
 pub use identity::Identity;
 pub use journal::Journal;
-pub use nats::look_at_nats;
+pub use nats::{
+    look_at_nats,
+    permissions::{NatsUser, Permissions, nats_public_key, nats_users_conf, new_nats_key},
+};
 pub use openrouter::{AskError, OpenRouterQuestions};
 pub use partition::{Partition, hash};
 pub use publisher::Publisher;

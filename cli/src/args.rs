@@ -101,7 +101,7 @@ pub enum Command {
     Check(Check),
     /// Check everything that a callback needs on its way, with advice on faults
     Doctor(Doctor),
-    /// Create the missing signing secrets that a configuration names
+    /// Create the missing signing secrets that a configuration names, and keys of NATS' users
     Secrets(Secrets),
     /// Run ingress and relay in this process, until Ctrl-C or SIGTERM
     #[command(after_help = "\
@@ -280,13 +280,21 @@ Examples:
   talaria secrets                   creates the missing ones and shows none
   talaria secrets --show acme       the secret to paste into OpenRouter
   talaria secrets --show acme/video the one to give to Hermes
+  talaria secrets --nats-users nats keys of NATS' users, and the server's list of them
 
 Writes secrets of 256 random bits, each into the file that the configuration names for it. Existing files and environment \
-variables are unchanged.")]
+variables are unchanged.
+
+--nats-users writes the missing keys DIRECTORY/USER/nkey of the users ingress, relay, backup and operator; for the NATS server, \
+DIRECTORY/server/users.conf with their public keys and what each may do with the configured bus.nats.prefix; and for the routes of \
+a cluster DIRECTORY/server/routes-password. Keys and password are never replaced; users.conf follows the keys and the prefix.")]
 pub struct Secrets {
     /// Print the newest secret of a tenant or a route, and write nothing
     #[arg(long, value_name = "TENANT[/ROUTE]", conflicts_with = "json")]
     pub show: Option<String>,
+    /// Also create the missing keys of NATS' users below this directory, and write the server's list of users
+    #[arg(long, value_name = "DIRECTORY", conflicts_with = "show")]
+    pub nats_users: Option<PathBuf>,
     /// Answer as JSON
     #[arg(long)]
     pub json: bool,

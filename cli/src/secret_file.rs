@@ -12,35 +12,53 @@ use tempfile::NamedTempFile;
 /// 256 bits.
 const SECRET_BYTES: usize = 32;
 
-/// Creates a file with a fresh secret, readable by its owner alone, unless it exists. Returns whether it was created. The file is
-/// complete or missing, even if the disk is full, because an existing file is never replaced. A webhook's secret has the form of
-/// Standard Webhooks.
+/// Creates a file with a fresh secret, as [`create_once`] does. A webhook's secret has the form of Standard Webhooks.
 pub(crate) fn create_if_missing(file: &Path, is_webhook: bool) -> Result<bool, Failure> {
+    let secret = rand::random::<[u8; SECRET_BYTES]>();
+    let text = if is_webhook {
+        format!("whsec_{}", BASE64.encode(&secret))
+    } else {
+        BASE64URL_NOPAD.encode(&secret)
+    };
+    create_once(file, &text)
+}
+
+/// Creates a file with a secret, readable by its owner alone, unless it exists. Returns whether it was created. The file is
+/// complete or missing, even if the disk is full, because an existing file is never replaced.
+pub(crate) fn create_once(file: &Path, text: &str) -> Result<bool, Failure> {
     if file.symlink_metadata().is_ok() {
         return Ok(false);
     }
-    let write = || {
-        let directory = file.parent().filter(|directory| !directory.as_os_str().is_empty());
-        let directory = directory.unwrap_or(Path::new("."));
-        fs::create_dir_all(directory)?;
-        let mut written = NamedTempFile::new_in(directory)?;
-        let secret = rand::random::<[u8; SECRET_BYTES]>();
-        let text = if is_webhook {
-            format!("whsec_{}", BASE64.encode(&secret))
-        } else {
-            BASE64URL_NOPAD.encode(&secret)
-        };
-        written.write_all(text.as_bytes())?;
-        written.as_file().sync_all()?;
-        written.persist_noclobber(file).map_err(|error| error.error)
-    };
+    let write = || whole(file, text)?.persist_noclobber(file).map_err(|error| error.error);
     match write() {
         Ok(_) => Ok(true),
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
-        Err(error) => {
-            Err(anyhow::Error::from(error).context(format!("cannot write {}", file.display())).into())
-        }
+        Err(error) => Err(cannot_write(file, error)),
     }
+}
+
+/// Replaces a file as a whole, unless it holds this text. Returns whether it was written. Readable by its owner alone.
+pub(crate) fn replace_if_other(file: &Path, text: &str) -> Result<bool, Failure> {
+    if fs::read(file).is_ok_and(|found| found == text.as_bytes()) {
+        return Ok(false);
+    }
+    let write = || whole(file, text)?.persist(file).map_err(|error| error.error);
+    write().map(|_| true).map_err(|error| cannot_write(file, error))
+}
+
+/// A file beside this one, with all of the text on the disk.
+fn whole(file: &Path, text: &str) -> io::Result<NamedTempFile> {
+    let directory = file.parent().filter(|directory| !directory.as_os_str().is_empty());
+    let directory = directory.unwrap_or(Path::new("."));
+    fs::create_dir_all(directory)?;
+    let mut written = NamedTempFile::new_in(directory)?;
+    written.write_all(text.as_bytes())?;
+    written.as_file().sync_all()?;
+    Ok(written)
+}
+
+fn cannot_write(file: &Path, error: io::Error) -> Failure {
+    anyhow::Error::from(error).context(format!("cannot write {}", file.display())).into()
 }
 
 #[cfg(test)]

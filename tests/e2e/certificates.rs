@@ -28,6 +28,13 @@ impl Authority {
         self.write(directory, "server", &params);
     }
 
+    /// The same for servers that are also clients of one another.
+    pub(crate) fn write_node(&self, directory: &Path) {
+        let mut params = on_loopback();
+        params.extended_key_usages.push(ExtendedKeyUsagePurpose::ClientAuth);
+        self.write(directory, "server", &params);
+    }
+
     /// Writes the authority's own certificate and that of a client of this name.
     pub(crate) fn write_client(&self, directory: &Path, name: &str) {
         let mut params = named(name);

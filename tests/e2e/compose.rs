@@ -262,6 +262,7 @@ fn every_part_of_the_stack_is_valid() {
             "hermes",
             "ingress",
             "nats",
+            "nats-exporter",
             "prometheus",
             "relay",
             "setup",

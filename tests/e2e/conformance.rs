@@ -50,6 +50,7 @@ impl Broker {
         let config = Nats {
             servers: vec![format!("nats://{}", self.running().await.wire.address)],
             creds: None,
+            nkey: None,
             tls: None,
             replicas: 1,
             prefix: "talaria".into(),

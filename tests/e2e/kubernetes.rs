@@ -1,6 +1,7 @@
 //! The manifests for Kubernetes, run without a cluster. `make lint` validates their objects.
 
 use jiff::Timestamp;
+use secrecy::ExposeSecret as _;
 use serde_json::{Value, json};
 use std::{
     env, fs,
@@ -10,7 +11,7 @@ use std::{
 };
 use talaria_core::hermes::signature;
 use talaria_tests::{
-    binary, nats,
+    binary,
     openrouter::OpenRouter,
     podman::{Container, Podman},
     sink::{self, Sink},
@@ -33,7 +34,7 @@ fn manifests(name: &str) -> PathBuf {
 }
 
 /// A file of a ConfigMap in these manifests.
-fn configured(name: &str, config_map: &str, file: &str) -> String {
+pub(crate) fn configured(name: &str, config_map: &str, file: &str) -> String {
     let text = fs::read_to_string(manifests(name)).unwrap();
     let objects: Vec<Value> = serde_saphyr::from_multiple(&text).unwrap();
     let mut found = objects
@@ -45,10 +46,12 @@ fn configured(name: &str, config_map: &str, file: &str) -> String {
 #[test]
 fn the_configurations_of_the_manifests_are_valid() {
     let secrets = tempfile::tempdir().unwrap();
-    for role in ["openrouter", "hermes"] {
+    for role in ["openrouter", "hermes", "nats"] {
         fs::create_dir(secrets.path().join(role)).unwrap();
         fs::write(secrets.path().join(role).join(TENANT), "a secret of this test").unwrap();
     }
+    let key = talaria_bus::new_nats_key().unwrap();
+    fs::write(secrets.path().join("nats/nkey"), key.expose_secret()).unwrap();
     for (name, role) in [("single", &[][..]), ("ha", &["--role", "ingress"]), ("ha", &["--role", "relay"])] {
         let text = configured(name, "talaria", "talaria.yaml");
         let text = text.replace("/secrets/", &format!("{}/", secrets.path().display()));
@@ -57,17 +60,6 @@ fn the_configurations_of_the_manifests_are_valid() {
         let said = String::from_utf8_lossy(&checked.stderr).into_owned();
         assert!(checked.status.success(), "{name} {role:?}: {said}");
     }
-}
-
-#[test]
-fn nats_takes_the_configuration_of_its_servers() {
-    let directory = tempfile::tempdir().unwrap();
-    let file = directory.path().join("nats.conf");
-    fs::write(&file, configured("ha", "talaria-nats", "nats.conf")).unwrap();
-    let mut server = Command::new(nats::program());
-    server.env("POD_NAME", "talaria-nats-0").arg("-t").arg("--config").arg(&file);
-    let checked = server.output().unwrap();
-    assert!(checked.status.success(), "{}", String::from_utf8_lossy(&checked.stderr));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -165,7 +165,7 @@ def restarts():
         config = {"relay": TOKENS, **values.get("config", {})}
         pods = [rules.pod(one)["metadata"] for one in render.helm({"mode": "ha", **values, "config": config}) if rules.pod(one)]
         return {
-            pod["labels"]["app.kubernetes.io/component"]: pod["annotations"][key]
+            pod["labels"].get("app.kubernetes.io/component", "nats"): pod["annotations"][key]
             for pod in pods
             if key in pod.get("annotations", {})
         }
@@ -176,6 +176,10 @@ def restarts():
         ({"ingress": {"linger": "1s"}}, set()),
         ({"config": {"telemetry": {"otlp": "http://collector:4317"}}}, {"ingress", "relay"}),
         ({"nats": {"maxBytes": "5GiB"}}, {"ingress", "relay"}),
+        ({"nats": {"storage": {"size": "20Gi", "maxFileStore": "18GB"}}}, {"nats"}),
+        ({"nats": {"users": {"enabled": False}}}, {"ingress", "relay", "nats"}),
+        ({"nats": {"tls": {"secret": "nats-tls"}}}, {"ingress", "relay", "nats"}),
+        ({"nats": {"reloader": {"enabled": True}, "exporter": {"enabled": True}}}, set()),
         ({"config": {"data_dir": "/other"}}, {"relay"}),
         ({"console": {"enabled": True}}, {"relay"}),
         ({"grpc": {"enabled": True}}, {"relay"}),

@@ -34,6 +34,19 @@ MISTAKES = [
     ({"mode": "ha", "config": {"ingress": {"linger": "1m"}}}, "ingress.terminationGracePeriodSeconds is 60"),
     ({"mode": "ha", "config": {"relay": {"drain": "56s"}}}, "relay.terminationGracePeriodSeconds is 60"),
     ({"nats": {"credentials": {"ingress": "one"}}}, "nats.credentials needs a Secret for ingress and one for relay"),
+    ({"nats": {"users": {"ingress": ""}}}, "/nats/users/ingress"),
+    (
+        {"mode": "ha", "nats": {"credentials": {"ingress": "one", "relay": "two"}}},
+        "nats.users and nats.credentials do not go together",
+    ),
+    (
+        {"mode": "ha", "nats": {"certificates": {"ingress": "one", "relay": "two"}}},
+        "nats.certificates is for servers of your own",
+    ),
+    (
+        {"mode": "ha", "nats": {"bundled": False, "servers": ["tls://nats"], "tls": {"secret": "a"}}},
+        "nats.tls.secret is for servers that are bundled",
+    ),
     ({"mode": "ha", "nats": {"bundled": False}}, "nats.servers has to name your servers"),
     ({"mode": "ha", "nats": {"replicas": 1}}, "nats.replicas has to be 3"),
     ({"mode": "ha", "nats": {"maxBytes": "10GiB"}}, "nats.maxBytes (10GiB) is more than nats.storage.maxFileStore (9GB)"),
@@ -44,6 +57,16 @@ NO_MISTAKES = [
     {"mode": "ha", "ingress": {"linger": "35s"}, "config": {"relay": {"drain": "55s"}}},
     {"mode": "ha", "nats": {"maxBytes": "9GiB", "storage": {"size": "9Gi"}}},
     {"mode": "ha", "ingress": {"autoscaling": {"minReplicas": 10}}},
+    {
+        "mode": "ha",
+        "nats": {
+            "bundled": False,
+            "servers": ["tls://nats"],
+            "users": {"enabled": True},
+            "certificates": {"ingress": "one", "relay": "two"},
+        },
+    },
+    {"mode": "ha", "nats": {"users": {"enabled": False}}},
     {"ingress": {"linger": "10m"}, "nats": {"maxBytes": "1TiB"}},
     {"console": {"enabled": True}, "grpc": {"enabled": True}, "config": {"relay": TOKENS}},
     {"console": {"enabled": True}, "config": {"relay": {"tls": {"cert": "c", "key": "k", "client_ca": "ca"}}}},

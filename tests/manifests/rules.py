@@ -128,7 +128,8 @@ def pods(objects):
             if mine != wanted:
                 yield f"{who}'s container {container['name']} is not restricted: {mine}"
             for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
-                if one["kind"] in WORKLOADS and probe not in container:
+                # What runs beside the first container does not decide whether the pod is ready.
+                if one["kind"] in WORKLOADS and container == its["containers"][0] and probe not in container:
                     yield f"{who}'s container {container['name']} has no {probe}"
             resources = container.get("resources", {})
             if not {"cpu", "memory"} <= set(resources.get("requests", {})) or "memory" not in resources.get("limits", {}):
@@ -153,7 +154,7 @@ def asked_of_prometheus(scaled):
 def references(objects, outside):
     """Named objects and ports exist."""
     there = {name(one) for one in objects} | set(outside)
-    ports = {port["name"] for one in of(objects, *WORKLOADS) for its in containers(one) for port in its["ports"]}
+    ports = {port["name"] for one in of(objects, *WORKLOADS) for its in containers(one) for port in its.get("ports", [])}
     for one in objects:
         if not pod(one):
             continue
@@ -172,10 +173,10 @@ def references(objects, outside):
                 yield f"{who} wants {what}, which is not there"
         volumes = {its["name"] for its in spec.get("volumes", [])}
         volumes |= {its["metadata"]["name"] for its in one["spec"].get("volumeClaimTemplates", [])}
+        mounted = {mount["name"] for container in spec["containers"] for mount in container.get("volumeMounts", [])}
+        if mounted != volumes:
+            yield f"{who} mounts {mounted} of {volumes}"
         for container in spec["containers"]:
-            mounted = {mount["name"] for mount in container.get("volumeMounts", [])}
-            if mounted != volumes:
-                yield f"{who} mounts {mounted} of {volumes}"
             mine = {port["name"] for port in container.get("ports", [])}
             for probe in {"startupProbe", "livenessProbe", "readinessProbe"} & set(container):
                 if (port := container[probe]["httpGet"]["port"]) not in mine:

@@ -140,22 +140,29 @@ fn is_transient(error: &ConnectError) -> bool {
 
 fn cannot_connect(config: &Config, error: &ConnectError) -> Error {
     let servers = config.servers.join(", ");
-    match &config.creds {
-        // The server gives no reason.
-        Some(creds) if error.kind() == ConnectErrorKind::AuthorizationViolation => Error::new(format_args!(
+    let is_refused = error.kind() == ConnectErrorKind::AuthorizationViolation;
+    // The server gives no reason.
+    match (&config.creds, &config.nkey) {
+        (Some(creds), _) if is_refused => Error::new(format_args!(
             "cannot connect to NATS at {servers} with the credentials in {creds} (bus.nats.creds): authorization \
              violation; they have expired, were revoked, or are of an account or operator that the server does not \
              know: write new ones there with `nsc generate creds`"
+        )),
+        (None, Some(key)) if is_refused => Error::new(format_args!(
+            "cannot connect to NATS at {servers} with the key in {key} (bus.nats.nkey): authorization violation; the \
+             server's list of users has not its public key: give the server the users.conf that `talaria secrets \
+             --nats-users` wrote beside this key, and have it reload its configuration"
+        )),
+        (None, None) if is_refused => Error::new(format_args!(
+            "cannot connect to NATS at {servers} (bus.nats.servers): authorization violation; the server has users: \
+             name this one's key under bus.nats.nkey, or its credentials under bus.nats.creds"
         )),
         _ => Error::new(format_args!("cannot connect to NATS at {servers} (bus.nats.servers): {error}")),
     }
 }
 
 fn options(config: &Config, inbox: String, events: Arc<Events>) -> Result<ConnectOptions, Error> {
-    let options = match &config.creds {
-        Some(creds) => credentials::options(creds.clone())?,
-        None => ConnectOptions::new(),
-    };
+    let options = credentials::options(config)?;
     let mut options = options
         .name("talaria")
         .custom_inbox_prefix(inbox)

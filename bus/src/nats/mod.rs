@@ -12,7 +12,7 @@
 //! all commits one order, which a watch follows with one consumer, and because it is trimmed as a whole.
 //!
 //! - [`names`]: all names on NATS.
-//! - [`connection`], [`credentials`]: connecting, and the texts of errors.
+//! - [`connection`], [`credentials`]: connecting, and the texts of errors. [`permissions`]: users, and what each may do.
 //! - [`streams`]: the streams and their settings.
 //! - [`store`]: storing one message, and the meaning of the answer.
 //! - [`cloudevent`], [`publish`] with [`cost`]: publishing callbacks.
@@ -29,6 +29,7 @@ mod files;
 mod follow;
 mod names;
 mod openrouter;
+pub(crate) mod permissions;
 mod publish;
 mod read;
 mod relays;

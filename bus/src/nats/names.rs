@@ -73,6 +73,11 @@ impl Names {
         subject
     }
 
+    /// The subjects of notices, which are events of types of Talaria's own.
+    pub(super) fn notices(&self) -> String {
+        format!("{}.events.*.*.talaria.>", self.prefix)
+    }
+
     /// The subject of a signed callback that is not an event.
     pub(super) fn quarantined(&self, tenant: &str) -> String {
         let partition = Partition::of(tenant, NATS_PARTITIONS);
@@ -138,6 +143,11 @@ impl Names {
     /// ingress from the answers to relays, which have events and commits.
     pub(super) fn ingress_inbox(&self) -> String {
         format!("_INBOX_{}_ingress", self.prefix)
+    }
+
+    /// The prefix of the subjects of answers to a backup, and of what it reads.
+    pub(super) fn backup_inbox(&self) -> String {
+        format!("_INBOX_{}_backup", self.prefix)
     }
 
     /// The prefix of the subjects of answers to a relay.

@@ -1,5 +1,7 @@
 //! `talaria secrets`: creates the missing secrets that a configuration names, or prints one.
 
+mod nats_users;
+
 use crate::{Failure, args::Secrets, secret_file::create_if_missing};
 use anyhow::anyhow;
 use secrecy::ExposeSecret as _;
@@ -41,8 +43,26 @@ pub(crate) fn run(path: &Path, args: &Secrets) -> Result<(), Failure> {
             }
         }
     }
+    let mut users = Vec::new();
+    if let Some(directory) = &args.nats_users {
+        for written in nats_users::write(directory, &config::load_nats_prefix(path)?)? {
+            let (of, file) = (written.of, written.file.display());
+            if args.json {
+                let (file, is_new) = (file.to_string(), written.is_new);
+                users.push(json!({"of": of, "in": file, "written": is_new, "publicKey": written.public_key}));
+            } else if written.is_new {
+                writeln!(out, "NATS {of}: wrote {file}")?;
+            } else {
+                writeln!(out, "NATS {of}: {file} is as it was")?;
+            }
+        }
+    }
     if args.json {
-        writeln!(out, "{:#}", json!({"secrets": found}))?;
+        let answer = match args.nats_users {
+            Some(_) => json!({"secrets": found, "nats": users}),
+            None => json!({"secrets": found}),
+        };
+        writeln!(out, "{answer:#}")?;
     }
     Ok(())
 }

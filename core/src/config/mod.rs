@@ -60,7 +60,7 @@ pub use event_pattern::{EventPattern, NotAPattern};
 pub use ingress::{Ingress, Limits};
 pub use media::{Keep, Media};
 pub use name::{NAMES, is_name};
-pub use nats::{Credentials, Nats, Tls};
+pub use nats::{Credentials, Nats, Tls, UserKey};
 pub use openrouter::{Api, Budget, Jobs, Poll};
 pub use outbound::{Header, RouteTls};
 pub use path::expand_home;
@@ -240,6 +240,11 @@ pub fn load_data_dir(path: &Path) -> Result<Option<PathBuf>, Error> {
 /// Reads the origins of all secrets out of a configuration file, without the secrets themselves.
 pub fn load_signers(path: &Path) -> Result<Signers, Error> {
     Ok(signers::signers(&raw::parse(path, &read(path)?)?, &directory(path)))
+}
+
+/// The prefix of all names on NATS, read without secrets. The default one if the bus is embedded.
+pub fn load_nats_prefix(path: &Path) -> Result<String, Error> {
+    nats::prefix(&raw::parse(path, &read(path)?)?).map_err(|problem| Error::invalid(path, vec![problem]))
 }
 
 /// A longer file is not a configuration.

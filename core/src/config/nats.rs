@@ -6,12 +6,13 @@ use super::{
     is_name,
     path::below,
     pem,
-    problem::Fault,
+    problem::{Fault, Problem},
     raw,
     secret::{Origin, warn_if_open},
     value::{LEAST_BYTES, MOST_BYTES, bytes},
 };
-use secrecy::SecretString;
+use nkeys::{KeyPair, KeyPairType};
+use secrecy::{ExposeSecret as _, SecretString};
 use serde_saphyr::Spanned;
 use std::path::PathBuf;
 use url::Url;
@@ -25,6 +26,8 @@ pub struct Nats {
     pub servers: Vec<String>,
     /// The origin of [`Credentials`], which were readable with the configuration.
     pub creds: Option<Origin>,
+    /// The origin of a [`UserKey`], which was readable with the configuration; never together with `creds`.
+    pub nkey: Option<Origin>,
     /// Certificates beside the system's own.
     pub tls: Option<Tls>,
     /// The number of servers that keep each stream: 1 or 3.
@@ -67,6 +70,28 @@ impl Credentials {
     }
 }
 
+/// The key of a user that the server's configuration lists by its public key.
+#[derive(Debug)]
+pub struct UserKey {
+    /// The seed of the signing key.
+    pub seed: SecretString,
+}
+
+impl UserKey {
+    /// Reads the seed. A fault never repeats a part of it.
+    pub fn read(origin: &Origin) -> Result<Self, Fault> {
+        let help = || {
+            "name a file with the seed of a user, SU…, as `talaria secrets --nats-users` writes it".to_owned()
+        };
+        let seed = origin.read()?;
+        match KeyPair::from_seed(seed.expose_secret()).map(|key| key.key_pair_type()) {
+            Ok(KeyPairType::User) => Ok(Self { seed }),
+            Ok(_) => Err((format!("{origin} holds an NKey that is not a user's"), help())),
+            Err(_) => Err((format!("{origin} does not hold the seed of an NKey"), help())),
+        }
+    }
+}
+
 /// The line below a heading, unless that is another heading or a footer.
 fn line_below<'a>(text: &'a str, heading: &str) -> Option<&'a str> {
     let mut lines = text.lines();
@@ -77,6 +102,10 @@ fn line_below<'a>(text: &'a str, heading: &str) -> Option<&'a str> {
 pub(super) fn compile(c: &mut Compiler<'_>, raw: &raw::Nats) -> Nats {
     if raw.servers.value.is_empty() {
         c.problems.add(&raw.servers, "no NATS server", SERVER_HELP);
+    }
+    if let (Some(_), Some(nkey)) = (&raw.creds, &raw.nkey) {
+        let help = "keep nkey where the server lists its users, and creds where it is in operator mode";
+        c.problems.add(nkey, "nkey beside creds: a connection has one user", help);
     }
     Nats {
         servers: raw
@@ -90,6 +119,11 @@ pub(super) fn compile(c: &mut Compiler<'_>, raw: &raw::Nats) -> Nats {
             warn_if_open(&mut c.warnings, origin, &found);
             c.problems.or(Some(origin), None, |_| Credentials::read(&found).map(|_| Some(found.clone())))
         }),
+        nkey: raw.nkey.as_ref().and_then(|origin| {
+            let found = origin.value.below(c.base);
+            warn_if_open(&mut c.warnings, origin, &found);
+            c.problems.or(Some(origin), None, |_| UserKey::read(&found).map(|_| Some(found.clone())))
+        }),
         tls: raw.tls.as_ref().map(|raw| tls(c, raw)),
         replicas: c.problems.or(raw.replicas.as_ref(), 1, |n| match *n {
             n @ (1 | 3) => Ok(n),
@@ -98,14 +132,25 @@ pub(super) fn compile(c: &mut Compiler<'_>, raw: &raw::Nats) -> Nats {
                 "write 3 where NATS is a cluster of three servers or more, else 1".into(),
             )),
         }),
-        prefix: c.problems.or(raw.prefix.as_ref(), DEFAULT_PREFIX.to_owned(), |text| {
-            let fault = || (format!("{text:?} is not a prefix"), format!("use {NAMES}"));
-            is_name(text).then(|| text.clone()).ok_or_else(fault)
-        }),
+        prefix: c.problems.or(raw.prefix.as_ref(), DEFAULT_PREFIX.to_owned(), |text| checked_prefix(text)),
         max_bytes: c.problems.or(raw.max_bytes.as_ref(), None, |text| {
             bytes(text, "max_bytes", LEAST_BYTES..=MOST_BYTES).map(Some)
         }),
     }
+}
+
+/// The prefix of a configuration with any bus: the default one stands for a NATS that is still to be configured.
+pub(super) fn prefix(raw: &raw::Config) -> Result<String, Problem> {
+    let Some(raw::Bus::Nats(nats)) = raw.bus.as_ref().map(|bus| &bus.value) else {
+        return Ok(DEFAULT_PREFIX.to_owned());
+    };
+    let Some(written) = &nats.prefix else { return Ok(DEFAULT_PREFIX.to_owned()) };
+    checked_prefix(&written.value).map_err(|(what, help)| Problem::at(written.referenced, what, help))
+}
+
+fn checked_prefix(text: &str) -> Result<String, Fault> {
+    let fault = || (format!("{text:?} is not a prefix"), format!("use {NAMES}"));
+    is_name(text).then(|| text.to_owned()).ok_or_else(fault)
 }
 
 const SERVER_HELP: &str = "write a URL such as nats://nats-1:4222 or tls://nats.example.com:4222";
@@ -119,7 +164,7 @@ fn server(text: &str) -> Result<String, Fault> {
     }
     if !url.username().is_empty() || url.password().is_some() {
         let what = "a NATS server's URL must not hold a user name, a token or a password";
-        return Err((what.into(), "name a credentials file with creds:".into()));
+        return Err((what.into(), "name a credentials file with creds:, or a key with nkey:".into()));
     }
     if !matches!(url.path(), "" | "/") || url.query().is_some() || url.fragment().is_some() {
         return Err(("a NATS server's URL ends with the host and the port".into(), help()));

@@ -170,6 +170,7 @@ impl<'de> Deserialize<'de> for Bus {
 pub(super) struct Nats {
     pub servers: Spanned<Vec<Spanned<String>>>,
     pub creds: Option<Spanned<Origin>>,
+    pub nkey: Option<Spanned<Origin>>,
     pub tls: Option<Tls>,
     pub replicas: Option<Spanned<usize>>,
     pub prefix: Option<Spanned<String>>,

@@ -1,5 +1,7 @@
 //! The setup of NATS as in `docs/nats.md`: names, permissions and faults.
 //!
+//! - [`users`]: users by key, which `talaria secrets --nats-users` makes. [`bundled`]: the configurations of compose, of the Helm chart
+//!   and of the values for NATS' own chart, with these users.
 //! - [`credentials`]: users that show a JWT, and files that are not good or not good any more.
 //! - [`set_up`]: streams that are missing, that are out of date, and that are something else.
 //! - [`connecting`]: servers that are missing, foreign or insufficient.
@@ -9,6 +11,7 @@
 //! - [`page`]: the page names everything on the server.
 //! - [`process`]: `talaria ingress` and `talaria relay` as processes of their own.
 
+mod bundled;
 mod connecting;
 mod credentials;
 mod limits;
@@ -17,6 +20,7 @@ mod permissions;
 mod process;
 mod questions;
 mod set_up;
+mod users;
 
 use async_nats::jetstream::{self, Context, stream};
 use talaria_tests::stack::{Builder, stack};

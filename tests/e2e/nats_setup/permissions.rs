@@ -7,7 +7,8 @@ use async_nats::{
     jetstream::{self, consumer::pull, stream},
 };
 use prost::Message as _;
-use std::{fs, path::Path, time::Duration};
+use std::{collections::BTreeSet, fs, path::Path, time::Duration};
+use talaria_bus::NatsUser;
 use talaria_proto::v1::Event;
 use talaria_tests::{
     binary::workspace,
@@ -93,20 +94,25 @@ impl Guarded {
 }
 
 /// A client that reports refusals of the server.
-struct User {
+pub(super) struct User {
     name: String,
-    client: Client,
+    pub client: Client,
     refused: Mutex<mpsc::UnboundedReceiver<String>>,
 }
 
 impl User {
     async fn connect(url: &str, certificates: &Path, name: &str) -> Self {
-        let (sender, refused) = mpsc::unbounded_channel();
-        let client = ConnectOptions::new()
+        let options = ConnectOptions::new()
             .require_tls(true)
             .add_root_certificates(certificates.join("ca.pem"))
             .add_client_certificate(certificates.join("client.pem"), certificates.join("client-key.pem"))
-            .custom_inbox_prefix("_INBOX_billing")
+            .custom_inbox_prefix("_INBOX_billing");
+        Self::connect_with(options, url, name).await
+    }
+
+    pub(super) async fn connect_with(options: ConnectOptions, url: &str, name: &str) -> Self {
+        let (sender, refused) = mpsc::unbounded_channel();
+        let client = options
             .event_callback(move |event| {
                 let sender = sender.clone();
                 async move {
@@ -135,19 +141,19 @@ impl User {
         assert!(heard.contains(&expected), "{}: {heard} instead of {expected}", self.name);
     }
 
-    async fn cannot_publish(&self, subject: &str) {
+    pub(super) async fn cannot_publish(&self, subject: &str) {
         self.client.publish(subject.to_owned(), "{}".into()).await.unwrap();
         self.hears("publish", subject).await;
     }
 
-    async fn cannot_subscribe(&self, subject: &str) {
+    pub(super) async fn cannot_subscribe(&self, subject: &str) {
         let _subscription = self.client.subscribe(subject.to_owned()).await.unwrap();
         self.hears("subscription", subject).await;
     }
 }
 
 /// Requests that remove, change or take away, for one stream.
-fn harm(stream: &str) -> Vec<String> {
+pub(super) fn harm(stream: &str) -> Vec<String> {
     [
         "STREAM.UPDATE.{}",
         "STREAM.DELETE.{}",
@@ -164,6 +170,19 @@ fn harm(stream: &str) -> Vec<String> {
     ]
     .map(|request| format!("$JS.API.{}", request.replace("{}", stream)))
     .into()
+}
+
+#[test]
+fn the_page_has_the_lists_of_the_program() {
+    let page = with_commented_lines(&on_the_page());
+    for user in [NatsUser::Ingress, NatsUser::Relay, NatsUser::Backup] {
+        let permissions = user.permissions("talaria").unwrap();
+        for (what, subjects) in [("publish", permissions.publish), ("subscribe", permissions.subscribe)] {
+            let listed: BTreeSet<_> =
+                allowed(&page, &format!("talaria-{}", user.name()), what).into_iter().collect();
+            assert_eq!(listed, subjects.into_iter().collect(), "{what} of {user:?}");
+        }
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -57,6 +57,7 @@ async fn services_that_start_at_once_get_the_same_streams() {
         let config = Nats {
             servers: vec![url.to_owned()],
             creds: None,
+            nkey: None,
             tls: None,
             replicas: 1,
             prefix: prefix("moment"),

@@ -95,6 +95,9 @@ fn config(targets: [SocketAddr; 2], rules: &Path) -> Value {
     assert_eq!(config["rule_files"], json!(["/etc/prometheus/talaria/alerts.yaml"]));
     config["rule_files"] = json!([workspace().join(RULES), rules]);
     let scrapes = config["scrape_configs"].as_array_mut().unwrap();
+    // Of NATS itself, which has no exporter here.
+    let nats = scrapes.pop().unwrap();
+    assert_eq!(nats["job_name"], "nats", "no job of Talaria's, by the alerts' rules");
     assert_eq!(scrapes.len(), 1);
     assert_eq!(scrapes[0]["job_name"], JOBS[0]);
     let mut second = scrapes[0].clone();

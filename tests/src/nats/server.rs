@@ -96,6 +96,14 @@ impl Server {
         until("the NATS server to stop", async || self.child.try_wait().unwrap()).await;
     }
 
+    /// Has it read its configuration again, and waits until it has.
+    pub async fn reload(&self) {
+        let reloads = || self.log().matches("Reloaded server configuration").count();
+        let before = reloads();
+        self.signal("-HUP");
+        until("the NATS server to reload", async || (reloads() > before).then_some(())).await;
+    }
+
     /// Stops it with SIGSTOP: connections stay open without answers until it is thawed.
     pub async fn freeze(&self) {
         self.signal("-STOP");

@@ -100,6 +100,86 @@ fn credentials_may_have_words_around_them_and_any_line_breaks() {
     }
 }
 
+fn seed(kind: nkeys::KeyPairType) -> String {
+    nkeys::KeyPair::new_from_raw(kind, [7; 32]).unwrap().seed().unwrap()
+}
+
+#[test]
+fn a_key_is_the_seed_of_a_user_and_is_never_repeated() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("nkey");
+    let origin = SecretOrigin::File(path.clone());
+    let users = seed(nkeys::KeyPairType::User);
+    for text in [users.clone(), format!("{users}\n"), format!("{users}\r\n")] {
+        fs::write(&path, &text).unwrap();
+        let read = UserKey::read(&origin).unwrap();
+        assert_eq!(read.seed.expose_secret(), users);
+        assert!(!format!("{read:?}").contains(&users), "{read:?}");
+    }
+    let others = seed(nkeys::KeyPairType::Account);
+    for (text, expected) in [
+        (others.as_str(), "holds an NKey that is not a user's"),
+        (&users[..57], "does not hold the seed of an NKey"),
+        (&users.replace('A', "B"), "does not hold the seed of an NKey"),
+        ("SUAHUNTER2", "does not hold the seed of an NKey"),
+        ("UAHUNTER2", "does not hold the seed of an NKey"),
+        (CREDS, "has a line break"),
+        ("", "is empty"),
+    ] {
+        fs::write(&path, text).unwrap();
+        let (what, help) = UserKey::read(&origin).unwrap_err();
+        assert!(what.contains(expected) && what.contains(&origin.to_string()), "{text}: {what}");
+        assert!(!what.contains("HUNTER2") && !help.contains("HUNTER2"), "{what}: {help}");
+    }
+}
+
+#[test]
+fn a_connection_has_credentials_or_a_key() {
+    let users = seed(nkeys::KeyPairType::User);
+    let files = [("secrets/nats.creds", CREDS, 0o600), ("secrets/nkey", users.as_str(), 0o644)];
+    let load = |keys: &str| load_with(&with_nats(keys), Role::Relay, &files);
+    let config = load("nkey: {file: secrets/nkey}").unwrap();
+    let BusKind::Nats(nats) = &config.bus else { panic!("the embedded bus") };
+    assert!(matches!(&nats.nkey, Some(SecretOrigin::File(path)) if path.ends_with("secrets/nkey")));
+    assert!(config.warnings[0].what.contains("every user of this machine can read"), "{:?}", config.warnings);
+    for (keys, expected) in [
+        (
+            "nkey: {file: secrets/nkey}\n    creds: {file: secrets/nats.creds}",
+            "4:11: nkey beside creds: a connection has one user",
+        ),
+        ("nkey: {file: secrets/nats.creds}", "4:11: the secret in ./secrets/nats.creds has a line break"),
+        (
+            "nkey: {file: secrets/acme-hermes}",
+            "4:11: ./secrets/acme-hermes does not hold the seed of an NKey",
+        ),
+        (
+            "nkey: {env: TALARIA_TEST_NOT_SET}",
+            "4:11: the environment variable TALARIA_TEST_NOT_SET is not set",
+        ),
+        ("nkey: SUAHUNTER2", "4:11: a secret is named, not written"),
+    ] {
+        let error = load(keys).unwrap_err();
+        assert!(error.contains(&format!("talaria.yaml:{expected}")), "{keys}: {error}");
+        assert!(error.contains("help: ") && !error.contains("HUNTER2"), "{keys}: {error}");
+    }
+}
+
+#[test]
+fn the_prefix_is_read_without_secrets() {
+    let prefix = |text: &str| {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("talaria.yaml");
+        fs::write(&path, text).unwrap();
+        load_nats_prefix(&path).map_err(|error| error.to_string())
+    };
+    let nats = with_nats("nkey: {file: not/here}\n    prefix: acme");
+    assert_eq!(prefix(&nats).unwrap(), "acme");
+    assert_eq!(prefix(&with_nats("nkey: {file: not/here}")).unwrap(), "talaria");
+    assert_eq!(prefix(&with_route("")).unwrap(), "talaria");
+    let error = prefix(&with_nats("prefix: Talaria.x")).unwrap_err();
+    assert!(error.contains("4:13: \"Talaria.x\" is not a prefix"), "{error}");
+}
+
 #[test]
 fn sizes_are_plain_or_have_a_binary_unit() {
     for (text, bytes) in [
@@ -245,7 +325,7 @@ fn the_bus_of_the_documented_example_is_valid() {
         .map(|line| format!("{}\n", line.trim_start_matches("# ")))
         .collect();
     let (_, after) = rest.split_once("\ndata_dir:").unwrap();
-    for key in ["servers", "creds", "tls", "ca", "cert", "key", "replicas", "prefix", "max_bytes"] {
+    for key in ["servers", "creds", "nkey", "tls", "ca", "cert", "key", "replicas", "prefix", "max_bytes"] {
         assert!(commented.contains(&format!("{key}: ")), "{key} is not in the example");
     }
     let nats = nats(&format!("{before}{commented}data_dir:{after}"));

@@ -373,6 +373,7 @@ fn a_tilde_is_the_home_wherever_a_path_is_written() {
         (String::new(), format!("telemetry: {{otlp: 'https://c:4317', ca: {nowhere}/a}}")),
         (String::new(), format!("relay: {{tls: {{cert: {nowhere}/a, key: {nowhere}/a}}}}")),
         (String::new(), format!("bus: {{nats: {{servers: ['nats://n'], creds: {{file: {nowhere}/a}}}}}}")),
+        (String::new(), format!("bus: {{nats: {{servers: ['nats://n'], nkey: {{file: {nowhere}/a}}}}}}")),
         (String::new(), format!("bus: {{nats: {{servers: ['nats://n'], tls: {{ca: {nowhere}/a}}}}}}")),
     ] {
         let found = error(&(with_route(&line) + &top));

@@ -24,11 +24,18 @@
 {{- $servers := list -}}
 {{- $name := printf "%s-nats" (include "talaria.name" .) -}}
 {{- range $number := until 3 -}}
-{{- $servers = append $servers (printf "nats://%s-%d.%s:4222" $name $number $name) -}}
+{{- $scheme := empty $.Values.nats.tls.secret | ternary "nats" "tls" -}}
+{{- $servers = append $servers (printf "%s://%s-%d.%s:4222" $scheme $name $number $name) -}}
 {{- end -}}
 {{- $_ := set $nats "servers" $servers -}}
+{{- if .Values.nats.tls.secret -}}
+{{- $_ := set $nats "tls" (dict "ca" "/certs/nats/ca.crt") -}}
+{{- end -}}
 {{- else -}}
 {{- $_ := set $nats "servers" .Values.nats.servers -}}
+{{- end -}}
+{{- if include "talaria.hasUsers" . -}}
+{{- $_ := set $nats "nkey" (dict "file" "/secrets/nats/nkey") -}}
 {{- end -}}
 {{- if .Values.nats.credentials.ingress -}}
 {{- $_ := set $nats "creds" (dict "file" "/secrets/nats/nats.creds") -}}

@@ -56,6 +56,12 @@ annotations:
 {{- if and (include "talaria.isHa" .) .Values.nats.bundled }}true{{ end -}}
 {{- end -}}
 
+{{/* Talaria shows NATS a key: of our own, unless the values say otherwise. */}}
+{{- define "talaria.hasUsers" -}}
+{{- $own := .Values.nats.users.enabled -}}
+{{- if and (include "talaria.isHa" .) ((kindIs "bool" $own) | ternary $own .Values.nats.bundled) }}true{{ end -}}
+{{- end -}}
+
 {{/* A tenant has jobs at OpenRouter, which ingresses submit and poll, or may have. */}}
 {{- define "talaria.hasJobs" -}}
 {{- if .Values.existingConfigMap -}}true{{- end -}}
@@ -70,6 +76,11 @@ annotations:
 {{- if (kindIs "bool" $own) | ternary $own .root.Values.monitoring.enabled }}true{{ end -}}
 {{- end -}}
 
+{{/* NATS of our own has figures for Prometheus. */}}
+{{- define "talaria.hasExporter" -}}
+{{- if and (include "talaria.hasNats" .) .Values.nats.exporter.enabled }}true{{ end -}}
+{{- end -}}
+
 {{/* The public names, as a list under `names`. */}}
 {{- define "talaria.hosts" -}}
 {{- dict "names" (prepend .Values.publicName.hosts .Values.publicName.host | compact | uniq) | toYaml -}}
@@ -81,11 +92,11 @@ annotations:
 
 {{- define "talaria.image" -}}
 {{- $image := .root.Values.image -}}
-{{- if $image.digest -}}
-{{- printf "%s@%s" $image.repository $image.digest -}}
-{{- else -}}
-{{- printf "%s:%s" $image.repository ($image.tag | default .root.Chart.AppVersion) -}}
+{{- include "talaria.imageOf" (dict "repository" $image.repository "digest" $image.digest "tag" ($image.tag | default .root.Chart.AppVersion)) -}}
 {{- end -}}
+
+{{- define "talaria.imageOf" -}}
+{{ .repository }}{{ with .digest }}@{{ . }}{{ else }}:{{ .tag }}{{ end }}
 {{- end -}}
 
 {{/* Over nodes and zones as evenly as it goes. Takes what pods are found by, and what stands beside; where nodes have to differ

@@ -95,7 +95,7 @@ securityContext:
 {{- end }}
 {{- end -}}
 
-{{/* The Secrets of a role: name, secret and path of each, under `secrets`. */}}
+{{/* The Secrets of a role: name, secret and path of each, and which of its keys where not all, under `secrets`. */}}
 {{- define "talaria.secrets" -}}
 {{- $role := .role -}}
 {{- $values := .root.Values -}}
@@ -110,6 +110,14 @@ securityContext:
 {{- if or (eq $role "up") (not .for) (has $role .for) -}}
 {{- $found = append $found (dict "name" (printf "secret-%s" .name) "secret" .secret "path" (printf "/secrets/%s" .name)) -}}
 {{- end -}}
+{{- end -}}
+{{- if and (ne $role "up") (include "talaria.hasUsers" .root) -}}
+{{- $found = append $found (dict "name" "nats-user" "secret" (get $values.nats.users $role) "path" "/secrets/nats") -}}
+{{- end -}}
+{{- if and (ne $role "up") (include "talaria.hasNats" .root) $values.nats.tls.secret -}}
+{{- /* The authority alone, and not the servers' key. */ -}}
+{{- $authority := list (dict "key" "ca.crt" "path" "ca.crt") -}}
+{{- $found = append $found (dict "name" "nats-authority" "secret" $values.nats.tls.secret "path" "/certs/nats" "items" $authority) -}}
 {{- end -}}
 {{- if and (ne $role "up") $values.nats.credentials.ingress -}}
 {{- $found = append $found (dict "name" "nats-credentials" "secret" (get $values.nats.credentials $role) "path" "/secrets/nats") -}}
@@ -138,7 +146,7 @@ from. */}}
   configMap: {name: {{ .root.Values.existingConfigMap | default .configMap | default (include "talaria.name" .root) }}}
 {{- range (include "talaria.secrets" . | fromYaml).secrets }}
 - name: {{ .name }}
-  secret: {secretName: {{ .secret }}, defaultMode: 0440, optional: false}
+  secret: {secretName: {{ .secret }}, defaultMode: 0440, optional: false{{ with .items }}, items: {{ toJson . }}{{ end }}}
 {{- end }}
 {{- with .root.Values.pods.extraVolumes }}
 {{ toYaml . }}

@@ -95,7 +95,16 @@
 {{- if and $isHa (not .bundled) (not .servers) -}}
 {{- $faults = append $faults "nats.servers has to name your servers where nats.bundled is false" -}}
 {{- end -}}
+{{- if and (include "talaria.hasUsers" $) .credentials.ingress -}}
+{{- $faults = append $faults "nats.users and nats.credentials do not go together: a connection has one user. Credentials need nats.users.enabled: false" -}}
+{{- end -}}
+{{- if and .tls.secret (not .bundled) -}}
+{{- $faults = append $faults "nats.tls.secret is for servers that are bundled: those of your own have their certificates, and nats.certificates has yours" -}}
+{{- end -}}
 {{- if include "talaria.hasNats" $ -}}
+{{- if .certificates.ingress -}}
+{{- $faults = append $faults "nats.certificates is for servers of your own: those that are bundled know users by their keys, and have TLS by nats.tls.secret" -}}
+{{- end -}}
 {{- if ne (int .replicas) 3 -}}
 {{- $faults = append $faults "nats.replicas has to be 3 where nats.bundled is true: one server that is gone would stop everything" -}}
 {{- end -}}
