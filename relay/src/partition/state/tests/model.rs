@@ -291,12 +291,12 @@ impl Model {
     }
 
     pub(super) fn to_carry(&self, older_than: Timestamp, max: usize) -> Vec<u64> {
-        let is_old = |event: &&Event| event.base.is_some() && event.base_at < older_than;
         let rests = |event: &&Event| {
             let mut of_event = self.waiting.iter().filter(|(key, _)| key.event_seq == event.seq).peekable();
             of_event.peek().is_some() && of_event.all(|(_, of)| !of.is_under_way)
         };
-        self.events.iter().filter(is_old).filter(rests).map(|event| event.seq).take(max).collect()
+        let is_old = self.events.iter().take_while(|event| event.base_at < older_than);
+        is_old.filter(|event| event.base.is_some()).filter(rests).map(|event| event.seq).take(max).collect()
     }
 
     pub(super) fn recent(&self, now: Timestamp) -> BTreeMap<&Name, Vec<Timestamp>> {
