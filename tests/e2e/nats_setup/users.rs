@@ -35,7 +35,7 @@ impl Keys {
         keys
     }
 
-    /// Makes what is missing.
+    /// Makes the missing keys.
     pub(super) fn write(&self) {
         works(self.0.path(), &["secrets", "--nats-users", USERS]);
     }

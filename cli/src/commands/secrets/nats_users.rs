@@ -38,7 +38,7 @@ pub(super) fn write(directory: &Path, prefix: &str) -> Result<Vec<Written>, Fail
     let mut users = Vec::new();
     for user in NatsUser::ALL {
         let file = made(directory, user.name())?.join(KEY);
-        let seed = new_nats_key().map_err(|error| anyhow!(error))?;
+        let seed = new_nats_key().context("cannot make an NKey")?;
         let is_new = create_once(&file, seed.expose_secret())?;
         let public_key = public_key(&file)?;
         users.push((user, public_key.clone()));
@@ -67,5 +67,5 @@ fn public_key(file: &Path) -> Result<String, Failure> {
     let UserKey { seed } = UserKey::read(&SecretOrigin::File(file.into())).map_err(|(what, _)| {
         anyhow!("{what}\n  help: remove that file for a fresh key, and give it to the service that had the old one")
     })?;
-    Ok(nats_public_key(&seed).map_err(|error| anyhow!(error))?)
+    Ok(nats_public_key(&seed).with_context(|| format!("{} has no public key", file.display()))?)
 }
