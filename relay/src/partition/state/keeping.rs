@@ -33,7 +33,11 @@ impl State {
     pub(crate) fn to_carry(&self, older_than: Timestamp, max: usize) -> Vec<u64> {
         let older_than = nanos(older_than);
         let is_old = self.kept.iter().take_while(|kept| kept.base_at < older_than);
-        is_old.filter(|kept| kept.waits() && self.can_be_carried(kept)).map(|kept| kept.event_seq).take(max).collect()
+        is_old
+            .filter(|kept| kept.waits() && self.can_be_carried(kept))
+            .map(|kept| kept.event_seq)
+            .take(max)
+            .collect()
     }
 
     /// The waiting deliveries for the `EventCarried` of an event; `None` if it cannot be carried now.
