@@ -42,6 +42,7 @@ pub use decisions::{
     run::{describe_run, describe_run_of},
 };
 pub use delivery::handshake::handshake;
+pub use partition::{DELIVERIES, RUNS};
 pub use services::{
     access::{Caller, Connection, Socket},
     api::{Admitted, Api},

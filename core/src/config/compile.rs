@@ -6,7 +6,7 @@ use super::{
     path::below,
     problem::Problems,
     raw, telemetry, tenant, tunnel,
-    value::{evidence, exchanges},
+    value::{counted_tenants, evidence, exchanges},
 };
 use crate::{
     json::Value,
@@ -31,6 +31,9 @@ const ADMIN_PORT: u16 = 9090;
 
 /// Exchanges of all routes together.
 const DEFAULT_IN_FLIGHT: usize = 4096;
+
+/// Tenants that have series of their own: each has some twenty.
+const DEFAULT_COUNTED_TENANTS: usize = 100;
 
 /// The context of a compilation, with its problems so far.
 pub(super) struct Compiler<'a> {
@@ -165,7 +168,14 @@ pub(super) fn config(
             evidence: c.problems.or(raw.relay.evidence.as_ref(), Some(DAY), |text| evidence(text)),
         },
         console: console::compile(c, &raw.console),
-        admin: Admin { listen: c.problems.listen(raw.admin.listen.as_ref(), "admin.listen", ADMIN_PORT) },
+        admin: Admin {
+            listen: c.problems.listen(raw.admin.listen.as_ref(), "admin.listen", ADMIN_PORT),
+            counted_tenants: c.problems.or(
+                raw.admin.counted_tenants.as_ref(),
+                DEFAULT_COUNTED_TENANTS,
+                |n| counted_tenants(*n),
+            ),
+        },
         bus: bus(c, raw.bus.as_ref()),
         data_dir: directory(&raw, base),
         retention,

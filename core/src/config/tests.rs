@@ -3,6 +3,7 @@ mod bus;
 mod console;
 mod ingress;
 mod media;
+mod metrics;
 mod notices;
 mod openrouter;
 mod outbound;
@@ -70,6 +71,7 @@ fn the_shortest_configuration_has_the_documented_defaults() {
     assert_eq!(config.relay.grpc, "127.0.0.1:50051".parse().unwrap());
     assert_eq!(config.console.listen, Some("127.0.0.1:8090".parse().unwrap()));
     assert_eq!(config.admin.listen, "127.0.0.1:9090".parse().unwrap());
+    assert_eq!(config.admin.counted_tenants, 100);
     assert_eq!(config.retention, Duration::from_secs(7 * 86_400));
     assert!(config.data_dir.is_absolute() && config.data_dir.ends_with("talaria-data"));
     let tenant = &config.tenants["acme"];

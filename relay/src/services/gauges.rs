@@ -51,6 +51,8 @@ pub struct Sample {
     streams: Vec<StreamSize>,
     /// Bytes that can still be written into the data directory.
     free: Option<u64>,
+    /// When the last backup was made; shown by the same relay as `streams`.
+    last_backup: Option<Timestamp>,
 }
 
 #[derive(Debug, Default, PartialEq)]
@@ -109,6 +111,7 @@ impl Gauges {
                 .ok()
                 .and_then(|free| free.ok()?.ok())
                 .map(|of| of.f_bavail.saturating_mul(of.f_frsize)),
+            last_backup: None,
         }
     }
 
@@ -192,6 +195,9 @@ impl Sample {
         }
         if let Some(free) = self.free {
             gauge!("talaria_data_free_bytes").set(free as f64);
+        }
+        if let Some(at) = self.last_backup {
+            gauge!("talaria_last_backup_timestamp_seconds").set(at.as_second() as f64);
         }
     }
 }

@@ -2,7 +2,9 @@
 
 mod asked;
 mod catalogue;
+mod certificates;
 mod prometheus;
 mod scrape;
+mod tenants;
 mod traces;
 mod traffic;

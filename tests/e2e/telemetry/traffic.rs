@@ -1,6 +1,6 @@
 //! An installation with traffic of every kind that metrics show.
 
-use crate::jobs::request;
+use crate::{certificates::Authority, jobs::request};
 use jiff::Timestamp;
 use serde_json::json;
 use std::fs;
@@ -43,7 +43,7 @@ impl Installation {
             .with(keys)
             .environment("OTEL_BSP_SCHEDULE_DELAY", "50")
             .tenant("acme", |t| {
-                t.route("ran", &sink.url("ran"), &only("ran", "pace: off\nruns: 1h"))
+                t.route("ran", &sink.url("ran"), &only("ran", "pace: off\nruns: 1h\ntls: {ca: ca.pem}"))
                     .route("slow", &sink.url("slow"), &only("slow", "pace: 1/h"))
                     .route("broken", &sink.url("broken"), &only("broken", RETRIED))
                     .route("refused", &sink.url("refused"), &only("refused", "pace: off"))
@@ -59,6 +59,7 @@ impl Installation {
             .tenant("down", |t| t)
             .write();
         fs::remove_file(written.path().join("openrouter-down")).unwrap();
+        Authority::new().write_client(written.path(), "talaria");
         Self { stack: written.start().await, sink, api, _copies: copies }
     }
 
