@@ -90,6 +90,7 @@ pub mod sqlite;
 pub use bus::Bus;
 pub use embedded::{
     backup::{Backup, BackupError, backup},
+    contents::{BusFile, is_bus_file},
     restore::{InUse, Restored, inspect, restore},
 };
 pub use entry::{Bounds, Committed, Floors, Incoming, Stored, StreamSize};
@@ -98,7 +99,7 @@ pub use files::{Files, NewFile, OpenFile};
 pub use follow::{Commits, Events};
 pub use identity::Identity;
 pub use journal::Journal;
-pub use nats::look_at_nats;
+pub use nats::{look_at_nats, move_in::MoveIn};
 pub use openrouter::{AskError, OpenRouterQuestions};
 pub use partition::{Partition, hash};
 pub use publisher::Publisher;

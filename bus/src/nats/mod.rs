@@ -19,6 +19,7 @@
 //! - [`append`] with the decisions of [`resolve`]: appending commits.
 //! - [`read`], [`follow`]: reading events and commits.
 //! - [`relays`]: announcements and questions; [`openrouter`]: questions to ingresses. [`files`]: files of completed jobs.
+//! - [`move_in`]: moving an embedded bus into new streams.
 
 mod append;
 mod cloudevent;
@@ -27,6 +28,7 @@ mod cost;
 mod credentials;
 mod files;
 mod follow;
+pub(crate) mod move_in;
 mod names;
 mod openrouter;
 mod publish;
