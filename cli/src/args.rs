@@ -183,7 +183,7 @@ Logs go to standard error, as with `talaria up`.")]
     Mcp(Mcp),
     /// Copy the embedded bus into a file, while it runs
     Backup(Backup),
-    /// Replace the embedded bus by a backup
+    /// Replace the embedded bus by a backup, or move it to NATS
     Restore(Restore),
     /// Create a token for requests to a relay
     Token(Token),

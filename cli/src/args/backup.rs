@@ -30,12 +30,14 @@ pub struct Backup {
 Examples:
   talaria restore /backups/talaria-2026-04-24.db
   talaria restore talaria.db --force        keeps the present bus beside the new one
+  talaria restore bus.db                    with bus.nats configured: moves an embedded bus to NATS
 
 Stop Talaria first: it refuses while a process uses data_dir. The file is checked before anything is moved. Deliveries that \
 were made since the backup are made again, under the same ids; callbacks since then are lost, unless OpenRouter sends them \
-again. Over NATS, restore the streams instead.")]
+again. With NATS configured, a file of an embedded bus moves there, into new streams, before the first relay has run; backups of \
+NATS itself are restored by its own tools.")]
 pub struct Restore {
-    /// A file that `talaria backup` wrote; it stays as it is
+    /// A file that `talaria backup` wrote, or the bus.db of a stopped Talaria that moves to NATS; it stays as it is
     #[arg(value_name = "FILE", value_parser = path())]
     pub file: PathBuf,
     /// Keep the present bus under another name

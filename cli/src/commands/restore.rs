@@ -1,5 +1,6 @@
-//! `talaria restore`: replaces the embedded bus by a backup.
+//! `talaria restore`: replaces the embedded bus by a backup, or moves it to NATS.
 
+use super::move_in;
 use crate::{Failure, args::Restore, select};
 use anyhow::anyhow;
 use serde_json::json;
@@ -7,8 +8,12 @@ use std::{
     io::{self, Write as _},
     path::Path,
 };
+use talaria_core::config;
 
-pub(crate) fn run(path: &Path, args: &Restore) -> Result<(), Failure> {
+pub(crate) async fn run(path: &Path, args: &Restore) -> Result<(), Failure> {
+    if config::load_data_dir(path)?.is_none() && talaria_bus::is_bus_file(&args.file) {
+        return move_in::run(path, args).await;
+    }
     let directory = select::data_dir(path, "restore its streams")?;
     let restored =
         talaria_bus::restore(&args.file, &directory, args.force).map_err(|error| anyhow!(error))?;
