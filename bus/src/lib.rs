@@ -90,6 +90,7 @@ pub mod sqlite;
 pub use bus::Bus;
 pub use embedded::{
     backup::{Backup, BackupError, backup, record_backup},
+    contents::{BusFile, is_bus_file},
     restore::{InUse, Restored, inspect, restore},
 };
 pub use entry::{Bounds, Committed, Floors, Incoming, Stored, StreamSize};
@@ -101,6 +102,7 @@ pub use journal::Journal;
 pub use nats::{
     backup::{NatsBackup, NatsStream, backup_nats},
     look_at_nats,
+    move_in::MoveIn,
     permissions::{NatsUser, Permissions, nats_public_key, nats_users_conf, new_nats_key},
     restore::{NatsRestored, restore_nats},
 };

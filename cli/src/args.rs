@@ -183,7 +183,7 @@ Logs go to standard error, as with `talaria up`.")]
     Mcp(Mcp),
     /// Copy the bus, while it runs
     Backup(Backup),
-    /// Replace the bus by a backup
+    /// Replace the bus by a backup, or move the embedded one to NATS
     Restore(Restore),
     /// Create a token for requests to a relay
     Token(Token),

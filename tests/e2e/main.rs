@@ -10,6 +10,7 @@
 //! - [`series`]: counts over time.
 //! - [`json`]: JSON over HTTP.
 //! - [`mcp`]: tools for agents.
+//! - [`moving`]: an embedded bus that moves to NATS.
 //! - [`console`]: the console's pages, in a real browser.
 //! - [`jobs`]: jobs at OpenRouter, from submit to end.
 //! - [`notices`]: what a webhook or a route of Hermes is told.
@@ -85,6 +86,7 @@ mod jobs;
 mod json;
 mod kubernetes;
 mod mcp;
+mod moving;
 mod nats_backup;
 mod nats_setup;
 mod notices;

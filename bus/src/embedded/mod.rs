@@ -14,9 +14,11 @@
 //! - [`follow`] reads both streams; [`tail`] has their newest entries.
 //! - [`openrouter`] leads questions to the ingress. [`files`] keeps files of completed jobs.
 //! - [`backup`] copies the file while the bus works; [`restore`] replaces the file of a stopped bus with a copy.
+//! - [`contents`] reads a whole file, to move the bus into another one.
 
 pub(crate) mod backup;
 mod checkpoint;
+pub(crate) mod contents;
 mod files;
 mod follow;
 mod journal;

@@ -120,10 +120,7 @@ fn checked_copy(from: &Path, directory: &Path) -> Result<(tempfile::NamedTempFil
         }
     }
     let mut source = File::open(from)?;
-    if beside(from, "-wal").metadata().is_ok_and(|log| log.len() > 0) {
-        let why = "there is a log beside it, so it is a bus and no backup: `talaria backup` copies one that is whole";
-        return Err(why.into());
-    }
+    is_without_log(from)?;
     let mut copy = tempfile::Builder::new().prefix(PARTIAL.0).suffix(PARTIAL.1).tempfile_in(directory)?;
     let bytes = io::copy(&mut source, copy.as_file_mut())?;
     let connection = Connection::open_with_flags(copy.path(), OpenFlags::SQLITE_OPEN_READ_WRITE)?;
@@ -159,8 +156,17 @@ fn each_is_readable(copy: &Connection) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
+/// Fails if a part of the bus is in a log beside the file.
+pub(super) fn is_without_log(file: &Path) -> Result<(), Box<dyn Error>> {
+    if beside(file, "-wal").metadata().is_ok_and(|log| log.len() > 0) {
+        let why = "there is a log beside it, so it is a bus and no backup: `talaria backup` copies one that is whole";
+        return Err(why.into());
+    }
+    Ok(())
+}
+
 /// Fails if the file is not a bus of this version.
-fn is_bus(connection: &Connection) -> Result<(), Box<dyn Error>> {
+pub(super) fn is_bus(connection: &Connection) -> Result<(), Box<dyn Error>> {
     let version: i64 = connection.query_row("PRAGMA user_version", (), |row| row.get(0))?;
     let tables =
         "SELECT count(*) FROM sqlite_schema WHERE type = 'table' AND name IN ('events', 'commits', 'marks')";

@@ -20,6 +20,7 @@
 //! - [`read`], [`follow`]: reading events and commits.
 //! - [`relays`]: announcements and questions; [`openrouter`]: questions to ingresses. [`files`]: files of completed jobs.
 //! - [`backup`] and [`restore`]: both streams as a directory, which [`manifest`] describes, by [`snapshot`]s of the server.
+//! - [`move_in`]: moving an embedded bus into new streams.
 
 mod append;
 pub(crate) mod backup;
@@ -30,6 +31,7 @@ mod credentials;
 mod files;
 mod follow;
 mod manifest;
+pub(crate) mod move_in;
 mod names;
 mod openrouter;
 pub(crate) mod permissions;

@@ -40,14 +40,16 @@ Examples:
   talaria restore /backups/talaria-2026-04-24.db
   talaria restore talaria.db --force                keeps the present bus beside the new one
   talaria restore /backups/talaria-2026-04-24       over NATS: a directory
+  talaria restore bus.db                            over NATS: moves an embedded bus there
 
 Stop Talaria first: it refuses while a process uses data_dir, and over NATS while a relay runs. Everything is checked before \
 anything is changed. Deliveries that were made since the backup are made again, under the same ids; callbacks since then are lost, \
 unless OpenRouter sends them again.
 
-Over NATS it needs a user who may create and delete streams. With --force it backs the present streams up beside DIRECTORY first.")]
+Over NATS it needs a user who may create and delete streams. With --force it backs the present streams up beside DIRECTORY first. \
+A file of an embedded bus moves into new streams, before the first relay has run.")]
 pub struct Restore {
-    /// A file or a directory that `talaria backup` wrote; it stays as it is
+    /// A file or a directory that `talaria backup` wrote, or the bus.db of a stopped Talaria that moves to NATS; it stays as it is
     #[arg(value_name = "FILE|DIRECTORY", value_parser = path())]
     pub from: PathBuf,
     /// Replace the present bus, and keep it under another name

@@ -1,6 +1,9 @@
-//! `talaria restore`: replaces the embedded bus, or the streams of NATS, by a backup.
+//! `talaria restore`: replaces the embedded bus, or the streams of NATS, by a backup, or moves an embedded bus to NATS.
 
-use super::backup::{streams_as_json, streams_as_text};
+use super::{
+    backup::{streams_as_json, streams_as_text},
+    move_in,
+};
 use crate::{Failure, args::Restore, select};
 use anyhow::anyhow;
 use serde_json::json;
@@ -14,6 +17,7 @@ const NEXT: &str = "Start Talaria: it rebuilds the status, and delivers everythi
 
 pub(crate) async fn run(path: &Path, args: &Restore) -> Result<(), Failure> {
     match config::load_nats(path)? {
+        Some(nats) if talaria_bus::is_bus_file(&args.from) => move_in::run(&nats, args).await,
         Some(nats) => to_nats(&nats, args).await,
         None => to_embedded(&select::data_dir(path)?, args),
     }
