@@ -16,7 +16,7 @@ use std::{
 use talaria_tests::{binary::workspace, free_port, http, nats, sink::Sink, until};
 use tempfile::TempDir;
 use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _, BufReader},
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
 };
 
@@ -167,7 +167,7 @@ async fn three_servers_of_the_chart_know_one_another_and_talaria() {
     );
     keys.client(&url, "ingress").await.cannot_publish("$JS.API.STREAM.MSG.GET.talaria-journal").await;
     // What does not know the password is no server of theirs.
-    let mut route = BufReader::new(TcpStream::connect(("127.0.0.1", three.0[0].route)).await.unwrap());
+    let mut route = TcpStream::connect(("127.0.0.1", three.0[0].route)).await.unwrap();
     route.write_all(b"CONNECT {\"user\": \"talaria\", \"pass\": \"guessed\"}\r\n").await.unwrap();
     let mut said = String::new();
     route.read_to_string(&mut said).await.unwrap();
