@@ -56,7 +56,7 @@ pub async fn restore_nats(
     let with_messages = present.iter().filter(|(_, extent)| !extent.is_new()).map(|(name, _)| name.as_str());
     let with_messages: Vec<_> = with_messages.collect();
     if !with_messages.is_empty() && !may_replace {
-        let why = format_args!(
+        let why = format!(
             "there are messages in {} already; --force backs them up beside it, and replaces them",
             with_messages.join(" and ")
         );
