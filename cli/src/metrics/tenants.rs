@@ -6,7 +6,7 @@ use metrics_exporter_prometheus::PrometheusBuilder;
 use talaria_core::config::{Config, Role};
 use talaria_telemetry::TenantCounter;
 
-const COUNTERS: [&TenantCounter; 3] =
+static COUNTERS: [&TenantCounter; 3] =
     [&talaria_ingress::CALLBACKS, &talaria_relay::DELIVERIES, &talaria_relay::RUNS];
 
 /// Begins the series of new tenants and ends those of removed ones, in a process with this role.
