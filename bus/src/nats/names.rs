@@ -177,11 +177,6 @@ impl Names {
     pub(super) fn relay_inbox(&self) -> String {
         format!("_INBOX_{}_relay", self.prefix)
     }
-
-    /// The prefix of the subjects of answers to a backup, which are whole streams, and to a restore.
-    pub(super) fn backup_inbox(&self) -> String {
-        format!("_INBOX_{}_backup", self.prefix)
-    }
 }
 
 /// Whether a text is one token of a subject, without wildcards.
