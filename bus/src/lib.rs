@@ -89,7 +89,7 @@ pub mod sqlite;
 
 pub use bus::Bus;
 pub use embedded::{
-    backup::{Backup, BackupError, backup},
+    backup::{Backup, BackupError, backup, record_backup},
     restore::{InUse, Restored, inspect, restore},
 };
 pub use entry::{Bounds, Committed, Floors, Incoming, Stored, StreamSize};
@@ -98,7 +98,11 @@ pub use files::{Files, NewFile, OpenFile};
 pub use follow::{Commits, Events};
 pub use identity::Identity;
 pub use journal::Journal;
-pub use nats::look_at_nats;
+pub use nats::{
+    backup::{NatsBackup, NatsStream, backup_nats},
+    look_at_nats,
+    restore::{NatsRestored, restore_nats},
+};
 pub use openrouter::{AskError, OpenRouterQuestions};
 pub use partition::{Partition, hash};
 pub use publisher::Publisher;

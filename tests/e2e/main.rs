@@ -36,6 +36,7 @@
 //! - [`fuzzed`]: what holds for any bytes, on seeds and on random ones.
 //! - [`chaos`]: random faults, from a seed.
 //! - [`broker`]: the tests' own NATS servers.
+//! - [`nats_backup`]: copies of NATS' streams, and going back to one.
 //! - [`nats_setup`]: streams, permissions and limits, as in docs/nats.md.
 //! - [`certificates`]: certificates of servers and clients.
 //! - [`telemetry`]: metrics, traces and logs.
@@ -84,6 +85,7 @@ mod jobs;
 mod json;
 mod kubernetes;
 mod mcp;
+mod nats_backup;
 mod nats_setup;
 mod notices;
 mod openrouter_client;

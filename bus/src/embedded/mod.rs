@@ -36,10 +36,11 @@ pub(crate) use openrouter::OpenRouterQuestions;
 
 use crate::{AskError, Bounds, Error, Floors, Identity, Incoming, StreamSize, identity, sqlite::Readers};
 use bytes::Bytes;
+use jiff::Timestamp;
 use prost::Message as _;
 use std::{
     fs::File,
-    path::Path,
+    path::{Path, PathBuf},
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -73,6 +74,7 @@ struct Inner {
     refusals: watch::Sender<Bytes>,
     to_ingress: openrouter::ToIngress,
     files: Files,
+    directory: PathBuf,
     /// Locks out a second process. Dropped after the writer.
     _lock: File,
 }
@@ -177,6 +179,7 @@ impl Embedded {
                 refusals: watch::Sender::default(),
                 to_ingress: openrouter::ToIngress::default(),
                 files: Files::new(directory),
+                directory: directory.to_path_buf(),
                 _lock: lock,
             }),
         })
@@ -253,6 +256,12 @@ impl Embedded {
             replicas_behind: 0,
         };
         Ok([size("events", first_event, last_event), size("journal", first_commit, last_commit)])
+    }
+
+    pub(crate) async fn last_backup(&self) -> Result<Option<Timestamp>, Error> {
+        let directory = self.inner.directory.clone();
+        let read = tokio::task::spawn_blocking(move || backup::last_backup(&directory));
+        read.await.map_err(Error::new)?.map_err(Error::new)
     }
 
     /// Trims in steps, between which the writer does other writes.

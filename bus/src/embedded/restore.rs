@@ -90,7 +90,7 @@ pub fn restore(from: &Path, directory: &Path, may_replace: bool) -> Result<Resto
 
 /// Gives files to the directory's owner: root may restore, and Talaria's own user has to open them.
 #[cfg(unix)]
-fn change_owner(files: &[&File], directory: &fs::Metadata) -> io::Result<()> {
+pub(super) fn change_owner(files: &[&File], directory: &fs::Metadata) -> io::Result<()> {
     use std::os::unix::fs::{MetadataExt as _, fchown};
     for file in files {
         if file.metadata()?.uid() != directory.uid() {
@@ -101,7 +101,7 @@ fn change_owner(files: &[&File], directory: &fs::Metadata) -> io::Result<()> {
 }
 
 #[cfg(not(unix))]
-fn change_owner(_: &[&File], _: &fs::Metadata) -> io::Result<()> {
+pub(super) fn change_owner(_: &[&File], _: &fs::Metadata) -> io::Result<()> {
     Ok(())
 }
 

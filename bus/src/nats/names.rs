@@ -9,6 +9,9 @@ const LONGEST_TYPE: usize = 200;
 /// Key of a stream's metadata: the number of partitions.
 pub(super) const PARTITIONS: &str = "talaria-partitions";
 
+/// Key of the journal's metadata: when the last backup was begun, in seconds since 1970.
+pub(super) const LAST_BACKUP: &str = "talaria-backup";
+
 /// The queue group of ingresses: the server gives a question to one of them.
 pub(super) const INGRESSES: &str = "ingresses";
 
@@ -143,6 +146,11 @@ impl Names {
     /// The prefix of the subjects of answers to a relay.
     pub(super) fn relay_inbox(&self) -> String {
         format!("_INBOX_{}_relay", self.prefix)
+    }
+
+    /// The prefix of the subjects of answers to a backup, which are whole streams, and to a restore.
+    pub(super) fn backup_inbox(&self) -> String {
+        format!("_INBOX_{}_backup", self.prefix)
     }
 }
 

@@ -118,6 +118,24 @@ pub(super) fn data_dir(raw: &raw::Config, base: &Path) -> Option<PathBuf> {
     is_embedded.then(|| directory(raw, base))
 }
 
+/// `None` if the bus is embedded.
+pub(super) fn nats(raw: &raw::Config, base: &Path) -> Result<Option<nats::Nats>, Vec<Problem>> {
+    let Some(raw::Bus::Nats(nats)) = raw.bus.as_ref().map(|bus| &bus.value) else { return Ok(None) };
+    let mut compiler = Compiler {
+        base,
+        role: Role::Relay,
+        missing: Missing::Tolerated,
+        retention: 7 * DAY,
+        has_public_url: false,
+        has_console: false,
+        problems: Problems::default(),
+        warnings: Problems::default(),
+    };
+    let nats = nats::compile(&mut compiler, nats);
+    let problems = compiler.problems.0;
+    if problems.is_empty() { Ok(Some(nats)) } else { Err(problems) }
+}
+
 fn directory(raw: &raw::Config, base: &Path) -> PathBuf {
     below(base, raw.data_dir.as_ref().map_or("talaria-data", |path| path.value.as_str()))
 }

@@ -242,6 +242,12 @@ pub fn load_data_dir(path: &Path) -> Result<Option<PathBuf>, Error> {
     Ok(compile::data_dir(&raw, &directory(path)))
 }
 
+/// How to reach NATS, regardless of other problems and without any other secret. `None` if the bus is embedded.
+pub fn load_nats(path: &Path) -> Result<Option<Nats>, Error> {
+    let raw = raw::parse(path, &read(path)?)?;
+    compile::nats(&raw, &directory(path)).map_err(|problems| Error::invalid(path, problems))
+}
+
 /// Reads the origins of all secrets out of a configuration file, without the secrets themselves.
 pub fn load_signers(path: &Path) -> Result<Signers, Error> {
     Ok(signers::signers(&raw::parse(path, &read(path)?)?, &directory(path)))

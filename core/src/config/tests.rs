@@ -231,6 +231,20 @@ fn addresses_need_no_secrets() {
 }
 
 #[test]
+fn nats_needs_no_secrets_of_tenants() {
+    let nats = "bus: {nats: {servers: [\"nats://127.0.0.1:4222\"], prefix: acme, replicas: 3}}\n";
+    let text = with_route("").replace("{file: secrets/acme-hermes}", "{env: TALARIA_TEST_NOT_SET}");
+    let (_directory, path) = write(&format!("{nats}{text}"));
+    assert!(load(&path).is_err());
+    let found = load_nats(&path).unwrap().unwrap();
+    assert_eq!((found.prefix.as_str(), found.replicas), ("acme", 3));
+    let (_directory, path) = write(&format!("{}{text}", nats.replace("replicas: 3", "replicas: 2")));
+    assert!(load_nats(&path).unwrap_err().to_string().contains("replicas must be 1 or 3"));
+    let (_directory, path) = write(&text);
+    assert!(load_nats(&path).unwrap().is_none());
+}
+
+#[test]
 fn signers_are_known_before_their_secrets_exist() {
     let text = with_route("").replace("{file: secrets/acme-hermes}", "[{file: new}, {env: OLD}]");
     let (directory, path) = write(&text);
