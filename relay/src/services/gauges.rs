@@ -84,12 +84,15 @@ impl Gauges {
         let is_first = own.has_number(Partition::ONLY.number());
         let unplanned = async { if is_first { self.unplanned().await } else { None } };
         let sizes = async { if is_first { local.bus.sizes().await.ok() } else { None } };
+        let last_backup =
+            async { if is_first { local.bus.last_backup().await.ok().flatten() } else { None } };
         let directory = local.config().data_dir.clone();
         let free = spawn_blocking(move || statvfs(&directory));
-        let (partitions, unplanned, sizes, free) = tokio::join!(
+        let (partitions, unplanned, sizes, last_backup, free) = tokio::join!(
             timeout(DEADLINE, of_owners),
             timeout(DEADLINE, unplanned),
             timeout(DEADLINE, sizes),
+            timeout(DEADLINE, last_backup),
             timeout(DEADLINE, free),
         );
         let partitions = partitions.unwrap_or_default();
@@ -111,7 +114,7 @@ impl Gauges {
                 .ok()
                 .and_then(|free| free.ok()?.ok())
                 .map(|of| of.f_bavail.saturating_mul(of.f_frsize)),
-            last_backup: None,
+            last_backup: last_backup.ok().flatten(),
         }
     }
 

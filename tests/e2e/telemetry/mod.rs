@@ -1,6 +1,7 @@
 //! Metrics, traces and logs, and their use in docs, dashboard and alerts.
 
 mod asked;
+mod backups;
 mod catalogue;
 mod certificates;
 mod prometheus;

@@ -7,6 +7,7 @@ use std::fs;
 use talaria_core::report;
 use talaria_proto::v1::{PauseRequest, SubmitJobRequest};
 use talaria_tests::{
+    binary::run,
     http,
     openrouter::{OpenRouter, event_id, payload},
     openrouter_api::{End, OpenRouterApi, VIDEO},
@@ -89,6 +90,8 @@ impl Installation {
         }
         self.film().await;
 
+        let made = run(self.stack.written.path(), &["backup", "copy"]);
+        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
         let url = format!("http://{}/talaria.v1.StatusService/Nothing", self.stack.console());
         let asked = http().post(url).header("content-type", "application/json").body("{}").send().await;
         assert_eq!(asked.unwrap().status(), 501);
