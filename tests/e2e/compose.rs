@@ -249,7 +249,7 @@ fn the_image_shows_the_demo() {
 #[ignore = "needs compose; `make test-stack` runs it"]
 fn every_part_of_the_stack_is_valid() {
     let stack = Compose::new(configuration().path());
-    let profiles = ["hermes", "tunnel", "tunnel-named", "observability"];
+    let profiles = ["backup", "hermes", "tunnel", "tunnel-named", "observability"];
     let mut arguments: Vec<&str> = profiles.iter().flat_map(|profile| ["--profile", profile]).collect();
     arguments.extend(["config", "--services"]);
     let mut services: Vec<String> = stack.works(&arguments).lines().map(str::to_owned).collect();
@@ -257,6 +257,7 @@ fn every_part_of_the_stack_is_valid() {
     assert_eq!(
         services,
         [
+            "backup",
             "collector",
             "grafana",
             "hermes",
