@@ -135,7 +135,7 @@ async fn record(connection: &Connection, time: Timestamp) -> Result<(), BackupEr
         BackupError(connection.error(&what, &refused.why).reason)
     };
     let info = snapshot::ask(connection, &format!("STREAM.INFO.{journal}"), &json!({})).await;
-    let mut config = info.map_err(failed)?["config"].take();
+    let mut config = info.map_err(failed)?.get_mut("config").map(Value::take).unwrap_or_default();
     set_last_backup(&mut config, time);
     snapshot::ask(connection, &format!("STREAM.UPDATE.{journal}"), &config).await.map_err(failed)?;
     Ok(())
@@ -143,7 +143,11 @@ async fn record(connection: &Connection, time: Timestamp) -> Result<(), BackupEr
 
 /// Writes the time of the last backup into the journal's settings.
 pub(super) fn set_last_backup(config: &mut Value, time: Timestamp) {
-    config["metadata"][LAST_BACKUP] = time.as_second().to_string().into();
+    let Some(config) = config.as_object_mut() else { return };
+    let metadata = config.entry("metadata").or_insert_with(|| json!({}));
+    if let Some(metadata) = metadata.as_object_mut() {
+        metadata.insert(LAST_BACKUP.to_owned(), time.as_second().to_string().into());
+    }
 }
 
 /// The time of the last backup, out of the journal's metadata.

@@ -52,10 +52,11 @@ impl Manifest {
     pub(super) fn parse(text: &str) -> Result<Self, String> {
         let document: Value =
             serde_json::from_str(text).map_err(|error| format!("{FILE} is damaged: {error}"))?;
-        match document["format"].as_u64() {
+        let text = |name: &str| document.get(name).and_then(Value::as_str);
+        match document.get("format").and_then(Value::as_u64) {
             Some(FORMAT) => {}
             Some(other) => {
-                let by = document["talaria"].as_str().unwrap_or("another version");
+                let by = text("talaria").unwrap_or("another version");
                 return Err(format!(
                     "it has format {other}, of Talaria {by}, and this Talaria knows {FORMAT}"
                 ));
@@ -64,10 +65,11 @@ impl Manifest {
         }
         let part = |name: &str| format!("{FILE} is damaged: {name}");
         Ok(Self {
-            prefix: document["prefix"].as_str().ok_or_else(|| part("prefix"))?.to_owned(),
-            time: document["time"].as_str().and_then(|time| time.parse().ok()).ok_or_else(|| part("time"))?,
-            streams: document["streams"]
-                .as_array()
+            prefix: text("prefix").ok_or_else(|| part("prefix"))?.to_owned(),
+            time: text("time").and_then(|time| time.parse().ok()).ok_or_else(|| part("time"))?,
+            streams: document
+                .get("streams")
+                .and_then(Value::as_array)
                 .and_then(|streams| streams.iter().map(parsed).collect())
                 .ok_or_else(|| part("streams"))?,
         })
@@ -85,9 +87,10 @@ fn stream(stream: &Stream) -> Value {
 }
 
 fn parsed(stream: &Value) -> Option<Stream> {
-    let hash = |name: &'static str| Some((name, stream["sha256"][name].as_str()?.to_owned()));
+    let hashes = stream.get("sha256")?;
+    let hash = |name: &'static str| Some((name, hashes.get(name)?.as_str()?.to_owned()));
     Some(Stream {
-        name: stream["name"].as_str()?.to_owned(),
+        name: stream.get("name")?.as_str()?.to_owned(),
         extent: Extent::of(&json!({"state": stream}))?,
         files: [hash(META)?, hash(DATA)?],
     })

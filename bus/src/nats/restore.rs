@@ -231,9 +231,12 @@ async fn load(
 /// The settings of a stream that is restored: as many replicas as are configured, and the backup is its last one.
 fn adapted(meta: &Value, replicas: usize, is_journal: bool, backup: &Checked) -> Value {
     let mut meta = meta.clone();
-    meta["config"]["num_replicas"] = replicas.into();
+    let Some(config) = meta.get_mut("config") else { return meta };
+    if let Some(config) = config.as_object_mut() {
+        config.insert("num_replicas".to_owned(), replicas.into());
+    }
     if is_journal {
-        set_last_backup(&mut meta["config"], backup.manifest.time);
+        set_last_backup(config, backup.manifest.time);
     }
     meta
 }

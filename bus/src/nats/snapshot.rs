@@ -73,7 +73,8 @@ pub(super) struct Extent {
 impl Extent {
     /// Reads the state out of an answer about a stream.
     pub(super) fn of(answer: &Value) -> Option<Self> {
-        let number = |name: &str| answer["state"][name].as_u64();
+        let state = answer.get("state")?;
+        let number = |name: &str| state.get(name)?.as_u64();
         Some(Self {
             messages: number("messages")?,
             first: number("first_seq")?,
@@ -133,14 +134,10 @@ async fn ask_for(
     };
     let answer = answer.map_err(|error| refused(&error))?;
     let answer: Value = serde_json::from_slice(&answer.payload).map_err(|error| refused(&error))?;
-    match &answer["error"] {
-        Value::Null => Ok(answer),
-        error => {
-            let is_missing = error["err_code"].as_u64() == Some(NOT_FOUND);
-            let why = error["description"].as_str().unwrap_or("an error without a description");
-            Err(Refused { is_missing, why: why.to_owned() })
-        }
-    }
+    let Some(error) = answer.get("error") else { return Ok(answer) };
+    let is_missing = error.get("err_code").and_then(Value::as_u64) == Some(NOT_FOUND);
+    let why = error.get("description").and_then(Value::as_str).unwrap_or("an error without a description");
+    Err(Refused { is_missing, why: why.to_owned() })
 }
 
 /// Writes a stream into a directory, which is created.
@@ -230,10 +227,11 @@ pub(super) async fn load(
     };
     let (not_begun, failed) = (has_begun(false), has_begun(true));
     let mut data = File::open(directory.join(DATA)).await.map_err(|error| not_begun(&error))?;
-    let question = json!({"config": meta["config"], "state": meta["state"]});
+    let question = json!({"config": meta.get("config"), "state": meta.get("state")});
     let answer = ask(connection, &format!("STREAM.RESTORE.{stream}"), &question).await;
     let answer = answer.map_err(|refused| not_begun(&refused.why))?;
-    let to = answer["deliver_subject"].as_str().ok_or_else(|| failed(&"the server names no subject"))?;
+    let to = answer.get("deliver_subject").and_then(Value::as_str);
+    let to = to.ok_or_else(|| failed(&"the server names no subject"))?;
     loop {
         let mut chunk = Vec::with_capacity(CHUNK);
         let mut part = (&mut data).take(CHUNK as u64);
@@ -267,11 +265,8 @@ async fn send(connection: &Connection, to: &str, chunk: Bytes, deadline: Duratio
     }
     let text = String::from_utf8_lossy(&answer.payload);
     let answer: Value = serde_json::from_str(&text).map_err(|_| text.clone().into_owned())?;
-    match answer["error"]["description"].as_str() {
-        Some(why) => Err(why.to_owned()),
-        None if answer["error"].is_null() => Ok(answer),
-        None => Err(answer["error"].to_string()),
-    }
+    let Some(error) = answer.get("error") else { return Ok(answer) };
+    Err(error.get("description").and_then(Value::as_str).map_or_else(|| error.to_string(), str::to_owned))
 }
 
 /// The SHA-256 of a file, in hexadecimal digits.

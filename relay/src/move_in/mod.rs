@@ -121,7 +121,9 @@ fn each_commit(file: &BusFile, mut each: impl FnMut(u64, Commit)) -> Result<(), 
         let commits = file.commits(after)?;
         let Some((last, _)) = commits.last() else { return Ok(()) };
         after = *last;
-        commits.into_iter().for_each(|(seq, commit)| each(seq, commit));
+        for (seq, commit) in commits {
+            each(seq, commit);
+        }
     }
 }
 

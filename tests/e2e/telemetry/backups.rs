@@ -28,10 +28,8 @@ async fn the_time_of_the_last_backup_is_shown_once_there_was_one() {
         for copy in ["first", "second"] {
             let made = run(stack.written.path(), &["backup", copy]);
             assert!(made.status.success(), "{bus}: {}", String::from_utf8_lossy(&made.stderr));
-            let scrape = look_until("the backup", &stack, |scrape| {
-                shown(scrape).is_some_and(|at| at >= before)
-            })
-            .await;
+            let scrape =
+                look_until("the backup", &stack, |scrape| shown(scrape).is_some_and(|at| at >= before)).await;
             assert!(shown(&scrape) <= Some(now()), "{bus}");
             before = now();
         }

@@ -30,7 +30,9 @@ const SHOWN: &[&str] = &[
 
 fn divided(commits: &[Committed]) -> Vec<Committed> {
     let mut survey = Survey::default();
-    commits.iter().for_each(|commit| survey.commit(&commit.commit));
+    for commit in commits {
+        survey.commit(&commit.commit);
+    }
     let mut division = Division::new(survey, 1 << 20);
     let mut all = Vec::new();
     for Committed { seq, commit, .. } in commits {
@@ -58,7 +60,7 @@ async fn a_divided_journal_shows_the_same_history() {
             let (id, tasks) = history.event(tenant, routes);
             for task in &tasks {
                 history.start(task);
-                let next = [Next::Delivered, Next::Ignored, super::folding::RETRY];
+                let next = [Next::Delivered, Next::Ignored, folding::RETRY];
                 if let Some(task) = history.attempt(task, next[usize::try_from(round % 3).unwrap()].clone())
                     && round % 2 == 0
                 {
@@ -78,7 +80,7 @@ async fn a_divided_journal_shows_the_same_history() {
             forgotten = history.commits.len() as u64;
         }
     }
-    history.record("", at(9_000), 0, What::CallbackQuarantined(super::quarantined("q", 3)));
+    history.record("", at(9_000), 0, What::CallbackQuarantined(quarantined("q", 3)));
     history.job("acme", "rpl_1", 2_000, 9, ReplayJobState::Done);
     // Commits that were joined leave gaps.
     for (seq, commit) in (1..).zip(&mut history.commits) {

@@ -18,7 +18,9 @@ type Journal = Vec<(u64, Vec<Record>)>;
 fn divided(journal: &[(u64, Vec<Record>)], largest: usize) -> Option<BTreeMap<Partition, Journal>> {
     let commit = |records: &Vec<Record>| Commit { records: records.clone() };
     let mut survey = Survey::default();
-    journal.iter().for_each(|(_, records)| survey.commit(&commit(records)));
+    for (_, records) in journal {
+        survey.commit(&commit(records));
+    }
     let mut journals: BTreeMap<Partition, Journal> =
         survey.partitions().map(|partition| (partition, Vec::new())).collect();
     let mut division = Division::new(survey, largest);
