@@ -152,7 +152,7 @@ async fn a_key_that_is_exchanged_takes_effect_without_a_restart() {
     keys.exchange("ingress");
     server.reload().await;
     until("the old key to be refused", async || (ingress.readiness().await.0 != 200).then_some(())).await;
-    assert!(async_nats::ConnectOptions::with_nkey(old).connect(server.url()).await.is_err());
+    assert!(ConnectOptions::with_nkey(old).connect(server.url()).await.is_err());
     assert_eq!(relay.readiness().await.0, 200, "the others' connections stay");
 
     keys.give(ingress.path(), "ingress");
