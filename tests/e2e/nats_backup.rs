@@ -1,6 +1,7 @@
 //! `talaria backup` and `talaria restore` over NATS, as in docs/backup.md.
 
 use async_nats::jetstream;
+use jiff::Timestamp;
 use serde_json::Value;
 use std::{
     collections::HashMap,
@@ -17,6 +18,7 @@ use talaria_tests::{
     openrouter::event_id,
     sink::{Does, Sink},
     stack::{Builder, Stack, stack},
+    until,
 };
 
 const STREAMS: [&str; 2] = ["talaria-events", "talaria-journal"];
@@ -151,7 +153,7 @@ async fn a_backup_under_load_has_everything_that_was_answered_before_and_what_wa
     }
     assert_eq!(mode(&copy), 0o700);
     assert!(!names(&directory).iter().any(|name| name.ends_with(".partial")));
-    let time: jiff::Timestamp = saved["time"].as_str().unwrap().parse().unwrap();
+    let time: Timestamp = saved["time"].as_str().unwrap().parse().unwrap();
     let metadata = config(&server.url(), "talaria-journal").await.metadata;
     assert_eq!(metadata["talaria-backup"], time.as_second().to_string());
     assert_eq!(metadata["talaria-partitions"], "64", "other metadata stays");
@@ -345,6 +347,9 @@ async fn a_backup_that_fails_leaves_nothing_and_old_copies_are_removed_after_one
 
     jetstream.delete_stream(STREAMS[0]).await.unwrap();
     let why = "cannot back up the stream talaria-events: stream not found";
+    // Copies of the same second have the same name.
+    let first = Timestamp::now().as_second();
+    until("the next second", async || (Timestamp::now().as_second() > first).then_some(())).await;
     refused(&directory, &["backup", "copy"], why).await;
     refused(&directory, &["backup", "--into", "backups", "--keep", "1"], why).await;
     assert_eq!(names(&backups).len(), 3, "a failed backup removes none");

@@ -85,8 +85,8 @@ impl BusFile {
         });
         let events = events.map_err(|why| cannot("read", &self.path, &why))?;
         let is_next = |(event, expected): (&Stored, u64)| event.seq == expected;
-        let has_end = !events.is_empty() || after >= self.events.last;
         let first = self.events.first.max(after.saturating_add(1));
+        let has_end = !events.is_empty() || first > self.events.last;
         if has_end && events.iter().zip(first..).all(is_next) {
             Ok(events)
         } else {
@@ -157,6 +157,16 @@ mod tests {
         bus
     }
 
+    /// The threads of a bus end after it was dropped, and the last one removes the log.
+    async fn until_closed(directory: &Path) {
+        let closed = async {
+            while directory.join("bus.db-wal").exists() {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(std::time::Duration::from_secs(30), closed).await.expect("the log goes");
+    }
+
     fn read(file: &BusFile) -> (Vec<u64>, Vec<(u64, u64)>) {
         let events = file.events(0).unwrap();
         assert!(file.events(events.last().map_or(5, |last| last.seq)).unwrap().is_empty());
@@ -177,6 +187,7 @@ mod tests {
         let refused = BusFile::open(&data.join("bus.db")).unwrap_err().to_string();
         assert!(refused.ends_with("a Talaria is running in its directory: stop that first"), "{refused}");
         drop(running);
+        until_closed(&data).await;
         for file in [&copy, &data.join("bus.db")] {
             let before = fs::read(file).unwrap();
             assert!(is_bus_file(file));
@@ -196,6 +207,7 @@ mod tests {
         let bus = bus(directory.path()).await;
         bus.trim(Floors { events: 9, journal: 9 }).await.unwrap();
         drop(bus);
+        until_closed(directory.path()).await;
         let file = BusFile::open(&directory.path().join("bus.db")).unwrap();
         assert_eq!((file.first_event(), read(&file)), (6, (vec![], vec![])));
     }
