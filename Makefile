@@ -88,7 +88,7 @@ FUZZ_TARGETS := $(basename $(notdir $(wildcard fuzz/fuzz_targets/*.rs)))
 SEEDS := 1000
 
 .PHONY: help build test test-json test-browser test-prometheus screenshots test-kubernetes test-nats test-stack stack-images \
-	image-binary binary packages test-packages chaos simulate fuzz lint advisories breaking notices manifests test-alerts fmt hermes hermes-versions hermes-fork nats nats-image demo bench bench-nats bench-engine clean
+	image-binary binary packages chart test-packages chaos simulate fuzz lint advisories breaking notices manifests test-alerts fmt hermes hermes-versions hermes-fork nats nats-image demo bench bench-nats bench-engine clean
 
 help: ## Say what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -157,6 +157,9 @@ binary: ## Build the image's static binary without the image, for TARGET=, to ta
 
 packages: $(NFPM_PROGRAM) ## Make an archive, a .deb and an .rpm of BINARY=, in target/packages
 	$(BUILD_PACKAGES) $(PACKAGES) $(NFPM_PROGRAM)
+
+chart: $(TOOLS)/.installed ## Package the Helm chart, in target/chart
+	SOURCE_DATE_EPOCH=$(SOURCE_DATE_EPOCH) $(TOOLS)/bin/python -B deploy/package/chart.py target/chart
 
 # It needs systemd and rpm, and root to install the .deb and the .rpm. Packages for another architecture are only looked at.
 test-packages: packages ## Install the archive, the .deb and the .rpm of BINARY=, and run them

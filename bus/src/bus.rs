@@ -6,6 +6,7 @@ use crate::{
     partition::NATS_PARTITIONS,
 };
 use bytes::Bytes;
+use jiff::Timestamp;
 use std::{path::Path, sync::Arc, time::Duration};
 use talaria_core::config;
 use talaria_proto::v1::{Commit, Event};
@@ -124,6 +125,11 @@ impl Bus {
     /// How much both streams hold.
     pub async fn sizes(&self) -> Result<[StreamSize; 2], Error> {
         dispatch!(self, bus => bus.sizes().await)
+    }
+
+    /// When the last backup was begun; `None` if there was none. Over NATS it costs one question to the server.
+    pub async fn last_backup(&self) -> Result<Option<Timestamp>, Error> {
+        dispatch!(self, bus => bus.last_backup().await)
     }
 
     /// Removes the entries before these sequences. Returns how many events and how many commits it removed. See invariant 10.

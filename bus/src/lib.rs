@@ -89,7 +89,8 @@ pub mod sqlite;
 
 pub use bus::Bus;
 pub use embedded::{
-    backup::{Backup, BackupError, backup},
+    backup::{Backup, BackupError, backup, record_backup},
+    contents::{BusFile, is_bus_file},
     restore::{InUse, Restored, inspect, restore},
 };
 pub use entry::{Bounds, Committed, Floors, Incoming, Stored, StreamSize};
@@ -99,8 +100,11 @@ pub use follow::{Commits, Events};
 pub use identity::Identity;
 pub use journal::Journal;
 pub use nats::{
+    backup::{NatsBackup, NatsStream, backup_nats},
     look_at_nats,
+    move_in::MoveIn,
     permissions::{NatsUser, Permissions, nats_public_key, nats_users_conf, new_nats_key},
+    restore::{NatsRestored, restore_nats},
 };
 pub use openrouter::{AskError, OpenRouterQuestions};
 pub use partition::{Partition, hash};

@@ -42,6 +42,11 @@ pub(crate) fn sqlite_file(path: &Path) {
     }
 }
 
+/// Makes the names in a directory durable.
+pub(crate) fn sync(path: &Path) -> io::Result<()> {
+    File::open(path)?.sync_all()
+}
+
 /// Removes all permissions of other users. A path that is missing or belongs to another user stays as it is.
 fn mend(path: &Path) {
     let Ok(found) = fs::metadata(path) else { return };

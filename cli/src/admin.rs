@@ -98,7 +98,7 @@ impl Admin {
         metrics: PrometheusHandle,
         relay: Option<Gauges>,
     ) -> io::Result<Self> {
-        let metrics = Sampled::new(metrics, health.clone(), relay);
+        let metrics = Sampled::new(metrics, health.clone(), relay, &live);
         Ok(Self { listener: TcpListener::bind(address).await?, health, live, metrics })
     }
 

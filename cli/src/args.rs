@@ -181,9 +181,9 @@ Logs go to standard error, as with `talaria up`.")]
     Actions(Actions),
     /// Serve tools to an agent, as an MCP server on standard input and output
     Mcp(Mcp),
-    /// Copy the embedded bus into a file, while it runs
+    /// Copy the bus, while it runs
     Backup(Backup),
-    /// Replace the embedded bus by a backup
+    /// Replace the bus by a backup, or move the embedded one to NATS
     Restore(Restore),
     /// Create a token for requests to a relay
     Token(Token),

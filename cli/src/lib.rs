@@ -79,8 +79,9 @@ async fn command(args: Args) -> Result<(), Failure> {
         Command::Actions(args) => commands::actions::run(&config, args).await,
         // Boxed, because its future holds those of all tools.
         Command::Mcp(args) => Box::pin(commands::mcp::run(&config, args)).await,
-        Command::Backup(args) => commands::backup::run(&config, &args),
-        Command::Restore(args) => commands::restore::run(&config, &args),
+        // Boxed, because their futures hold a connection to NATS.
+        Command::Backup(args) => Box::pin(commands::backup::run(&config, &args)).await,
+        Command::Restore(args) => Box::pin(commands::restore::run(&config, &args)).await,
         Command::Token(args) => commands::token::run(&args),
         Command::Render(args) => commands::render::run(&config, &args),
         Command::Hermes(args) => commands::hermes::run(&config, &args),

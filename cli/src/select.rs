@@ -89,13 +89,10 @@ pub(crate) fn route<'a>(
     }
 }
 
-/// The directory of the embedded bus. `instead` is the advice for NATS, which has none.
-pub(crate) fn data_dir(path: &Path, instead: &str) -> Result<PathBuf, Failure> {
-    config::load_data_dir(path)?.ok_or_else(|| {
-        Failure::Usage(format!(
-            "the bus is NATS, which keeps everything itself\n  help: {instead}, as docs/backup.md says"
-        ))
-    })
+/// The directory of the embedded bus, for a command that has found no NATS in the same file.
+pub(crate) fn data_dir(path: &Path) -> Result<PathBuf, Failure> {
+    let directory = config::load_data_dir(path)?;
+    directory.ok_or_else(|| Failure::Usage("the configuration has changed meanwhile: try again".into()))
 }
 
 /// The content of a file, or of standard input for `-`.

@@ -45,6 +45,7 @@ impl Stack {
         metrics::create(role, matches!(config.bus, BusKind::Nats(_)));
         reload::measure(&live.status.borrow());
         reload::count_down(&config, role);
+        metrics::keep_tenants(&config, role);
         let (publisher, bus) = open_bus(&config, role).await?;
         let ingress = if role.has_ingress() { Some(bind_ingress(&current, &publisher).await?) } else { None };
         let mut relay = match bus.clone().filter(|_| role.has_relay()) {

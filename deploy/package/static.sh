@@ -27,7 +27,7 @@ export CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-$PWD/target}"
 # sources in another directory would give another binary.
 separator=$(printf '\037')
 CARGO_ENCODED_RUSTFLAGS=-Ctarget-feature=+crt-static
-for mapped in "${CARGO_HOME:-$HOME/.cargo}=/cargo" "$CARGO_TARGET_DIR=/target"; do
+for mapped in "$PWD=/talaria" "${CARGO_HOME:-$HOME/.cargo}=/cargo" "$CARGO_TARGET_DIR=/target"; do
     CARGO_ENCODED_RUSTFLAGS=$CARGO_ENCODED_RUSTFLAGS$separator--remap-path-prefix=$mapped
 done
 export CARGO_ENCODED_RUSTFLAGS

@@ -24,7 +24,7 @@ use axum::{
 use http::{HeaderMap, Method, Request, StatusCode, request};
 use hyper::body::Incoming;
 use jiff::Timestamp;
-use metrics::{counter, histogram};
+use metrics::histogram;
 use opentelemetry::KeyValue;
 use std::{
     future::Future,
@@ -48,10 +48,14 @@ use talaria_proto::{
 };
 
 use talaria_telemetry::{
-    LogLimiter,
+    LogLimiter, OTHER, TenantCounter, UNKNOWN,
     trace::{self, Kind, Span, Tracer},
 };
 use tokio::{sync::watch, time::Instant};
+
+/// Callbacks by the tenant in their path and by result.
+pub static CALLBACKS: TenantCounter =
+    TenantCounter::new("talaria_callbacks_total", "result", &[OTHER, UNKNOWN]);
 
 /// The deadline for the bus. Beyond it, the bus counts as unavailable and the client retries; an event that was stored after all
 /// is then a duplicate.
@@ -146,7 +150,7 @@ impl State {
             Err((result, problem)) => (result, problem.into_response()),
         };
         if let Some(result) = result {
-            counter!("talaria_callbacks_total", "result" => result).increment(1);
+            CALLBACKS.increment(tenant_label(&config, &head), result);
             histogram!("talaria_callback_seconds", "result" => result).record(start.elapsed());
         }
         response
@@ -314,6 +318,12 @@ impl State {
 fn target(head: &request::Parts) -> Result<CallbackPath<'_>, Reason> {
     let target = path::read(head.uri.path()).ok_or(Reason::WrongPath)?;
     if head.method == Method::POST { Ok(target) } else { Err(Reason::WrongMethod) }
+}
+
+/// The configured tenant in a request's path, for metrics: any client can write any path.
+fn tenant_label<'c>(config: &'c Config, head: &request::Parts) -> &'c str {
+    let known = target(head).ok().and_then(|path| config.tenants.get(path.tenant));
+    known.map_or(UNKNOWN, |tenant| tenant.name.as_str())
 }
 
 /// Whether a request may be signed by some tenant's OpenRouter, judged by its head alone.

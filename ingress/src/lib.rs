@@ -46,6 +46,7 @@ mod refusals;
 mod tests;
 mod timed;
 
+pub use callback::CALLBACKS;
 pub use connections::Permit;
 
 use axum::response::{IntoResponse as _, Response};

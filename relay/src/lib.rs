@@ -12,6 +12,7 @@
 //! - [`view`]: the status in SQLite, folded from the journals.
 //! - [`delivery`]: HTTP exchanges with Hermes. [`evidence`]: what went out and what came back, for a while.
 //! - [`decisions`]: pure functions.
+//! - [`move_in`]: moving an embedded bus to NATS.
 //! - [`notices`]: publishing notices.
 //! - [`backoff`], [`clock`], [`delivery_key`], [`partition_set`]: small types that several modules use.
 //!
@@ -23,6 +24,7 @@ mod decisions;
 mod delivery;
 mod delivery_key;
 mod evidence;
+mod move_in;
 pub mod notices;
 mod partition;
 mod partition_set;
@@ -42,6 +44,8 @@ pub use decisions::{
     run::{describe_run, describe_run_of},
 };
 pub use delivery::handshake::handshake;
+pub use move_in::{MoveError, MovedIn, move_in};
+pub use partition::{DELIVERIES, RUNS};
 pub use services::{
     access::{Caller, Connection, Socket},
     api::{Admitted, Api},

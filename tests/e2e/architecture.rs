@@ -30,6 +30,7 @@ const MAY_KNOW: [(&str, &[&str]); 10] = [
             "talaria-ingress",
             "talaria-proto",
             "talaria-relay",
+            "talaria-telemetry",
         ],
     ),
 ];

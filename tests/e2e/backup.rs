@@ -133,14 +133,33 @@ async fn a_copy_replaces_no_file_and_names_a_missing_directory() {
     let text = fs::read_to_string(&written.config).unwrap();
     fs::write(&written.config, format!("bus: {{nats: {{servers: [nats://127.0.0.1:4222]}}}}\n{text}"))
         .unwrap();
-    let nats = run(&["backup", "other.db"]);
-    assert_eq!(nats.status.code(), Some(2));
-    assert_eq!(
-        run(&["restore", "copy.db"]).status.code(),
-        Some(2),
-        "over NATS there is nothing to restore here"
-    );
-    assert!(said(&nats).contains("the bus is NATS"), "{}", said(&nats));
+    let restored = run(&["restore", "copy.db"]);
+    assert_eq!(restored.status.code(), Some(1));
+    assert!(said(&restored).contains("cannot restore copy.db"), "{}", said(&restored));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn copies_name_themselves_by_the_time_and_the_oldest_go() {
+    let sink = Sink::start().await;
+    let stack = stack().tenant("acme", |t| t.route("now", &sink.url("now"), "pace: off")).start().await;
+    let backups = stack.written.path().join("backups");
+    fs::create_dir(&backups).unwrap();
+    for name in
+        ["talaria-2026-01-01T00-00-00Z.db", "talaria-2026-01-02T00-00-00Z.db", "talaria-2026-01-01T00-00-00Z"]
+    {
+        fs::write(backups.join(name), "old").unwrap();
+    }
+    let output = binary::run(stack.written.path(), &["backup", "--into", "backups", "--keep", "2"]);
+    assert!(output.status.success(), "{}", said(&output));
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(text.starts_with("backups/talaria-20") && text.contains("Z.db: 0 events"), "{text}");
+    assert!(text.contains("removed backups/talaria-2026-01-01T00-00-00Z.db"), "{text}");
+    assert_eq!(fs::read_dir(&backups).unwrap().count(), 3);
+    let recorded = fs::read_to_string(stack.written.path().join("talaria-data/last-backup")).unwrap();
+    let age = jiff::Timestamp::now().as_second() - recorded.trim_end().parse::<i64>().unwrap();
+    assert!((0..3600).contains(&age), "{recorded}");
+    let usage = binary::run(stack.written.path(), &["backup", "--keep", "2"]);
+    assert_eq!(usage.status.code(), Some(2));
 }
 
 #[cfg(unix)]

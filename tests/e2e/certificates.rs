@@ -1,5 +1,6 @@
 //! Certificates by which a server and its clients know each other.
 
+use jiff::civil::Date;
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DistinguishedName, DnType, ExtendedKeyUsagePurpose,
     IsCa, KeyPair,
@@ -39,6 +40,15 @@ impl Authority {
     pub(crate) fn write_client(&self, directory: &Path, name: &str) {
         let mut params = named(name);
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+        self.write(directory, "client", &params);
+    }
+
+    /// The same, of a certificate that ends when this day begins.
+    pub(crate) fn write_client_until(&self, directory: &Path, name: &str, day: Date) {
+        let mut params = named(name);
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+        let (year, month, day) = (day.year(), day.month().unsigned_abs(), day.day().unsigned_abs());
+        params.not_after = rcgen::date_time_ymd(year.into(), month, day);
         self.write(directory, "client", &params);
     }
 

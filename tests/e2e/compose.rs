@@ -158,11 +158,27 @@ async fn the_stack_comes_up_delivers_and_outlives_the_death_of_each_container() 
 
     has_a_console(&stack, config.path()).await;
 
+    // A copy, as docs/compose.md says.
+    let backup = ["run", "--rm", "-T", "backup", "backup", "--into", "/backups", "--json"];
+    let saved: Value = serde_json::from_str(&stack.works(&backup)).unwrap();
+    let before = deliveries(&stack, "load", "one");
+
     // Both complete their requests before the engine would kill them.
     stack.works(&["stop", "ingress", "relay"]);
     for service in ["ingress", "relay"] {
         assert_eq!(stack.inspect(service)["State"]["ExitCode"], 0, "{service}: {}", stack.logs());
     }
+
+    // Back to the copy.
+    stack.works(&["run", "--rm", "-T", "restore", saved["directory"].as_str().unwrap(), "--force"]);
+    stack.works(&["up", "--detach", "--no-build"]);
+    for service in ["ingress", "relay"] {
+        stack.is_healthy(service).await;
+    }
+    until_within(PATIENCE, "the status to be that of the copy", async || {
+        (deliveries(&stack, "load", "one") == before).then_some(())
+    })
+    .await;
 }
 
 /// It is turned on as docs/compose.md says, and answers who has the token. How the agent's run ended is reported there.
@@ -249,7 +265,7 @@ fn the_image_shows_the_demo() {
 #[ignore = "needs compose; `make test-stack` runs it"]
 fn every_part_of_the_stack_is_valid() {
     let stack = Compose::new(configuration().path());
-    let profiles = ["hermes", "tunnel", "tunnel-named", "observability"];
+    let profiles = ["backup", "restore", "hermes", "tunnel", "tunnel-named", "observability"];
     let mut arguments: Vec<&str> = profiles.iter().flat_map(|profile| ["--profile", profile]).collect();
     arguments.extend(["config", "--services"]);
     let mut services: Vec<String> = stack.works(&arguments).lines().map(str::to_owned).collect();
@@ -257,6 +273,7 @@ fn every_part_of_the_stack_is_valid() {
     assert_eq!(
         services,
         [
+            "backup",
             "collector",
             "grafana",
             "hermes",
@@ -265,6 +282,7 @@ fn every_part_of_the_stack_is_valid() {
             "nats-exporter",
             "prometheus",
             "relay",
+            "restore",
             "setup",
             "subscribe",
             "tunnel",

@@ -160,7 +160,7 @@ async fn check_metrics(stack: &Stack, sent: u64) {
         line.unwrap_or_else(|| panic!("{name} is not in {text}")).parse::<u64>().unwrap()
     };
     // The last ones may have been accepted without learning of it.
-    let accepted = value("talaria_callbacks_total{result=\"accepted\"}");
+    let accepted = value("talaria_callbacks_total{tenant=\"acme\",result=\"accepted\"}");
     assert!((sent..=sent + SENDERS as u64).contains(&accepted), "{sent}: {text}");
     let limited = |limit| value(&format!("talaria_callbacks_limited_total{{limit=\"{limit}\"}}"));
     assert!(limited("refused_per_address") > 0 && limited("connections") > 0, "{text}");

@@ -10,6 +10,7 @@
 //! - [`series`]: counts over time.
 //! - [`json`]: JSON over HTTP.
 //! - [`mcp`]: tools for agents.
+//! - [`moving`]: an embedded bus that moves to NATS.
 //! - [`console`]: the console's pages, in a real browser.
 //! - [`jobs`]: jobs at OpenRouter, from submit to end.
 //! - [`notices`]: what a webhook or a route of Hermes is told.
@@ -36,6 +37,7 @@
 //! - [`fuzzed`]: what holds for any bytes, on seeds and on random ones.
 //! - [`chaos`]: random faults, from a seed.
 //! - [`broker`]: the tests' own NATS servers.
+//! - [`nats_backup`]: copies of NATS' streams, and going back to one.
 //! - [`nats_setup`]: streams, permissions and limits, as in docs/nats.md.
 //! - [`certificates`]: certificates of servers and clients.
 //! - [`telemetry`]: metrics, traces and logs.
@@ -84,6 +86,8 @@ mod jobs;
 mod json;
 mod kubernetes;
 mod mcp;
+mod moving;
+mod nats_backup;
 mod nats_setup;
 mod notices;
 mod openrouter_client;

@@ -92,12 +92,13 @@ def linted(who, values):
 
 def already_there(values):
     """The objects that these values name and the chart does not make."""
-    account, storage = values.get("serviceAccount", {}), values.get("single", {}).get("storage", {})
+    account = values.get("serviceAccount", {})
+    claims = [values.get(part, {}).get("storage", {}).get("existingClaim") for part in ("single", "backup")]
     volumes = values.get("pods", {}).get("extraVolumes", [])
     named = {
         "ConfigMap": [values.get("existingConfigMap"), *(one["configMap"]["name"] for one in volumes if "configMap" in one)],
         "ServiceAccount": [] if account.get("create", True) else [account.get("name", "default")],
-        "PersistentVolumeClaim": [storage.get("existingClaim")],
+        "PersistentVolumeClaim": claims,
     }
     return {f"{kind} {name}" for kind, names in named.items() for name in names if name}
 

@@ -47,6 +47,19 @@ MISTAKES = [
         {"mode": "ha", "nats": {"bundled": False, "servers": ["tls://nats"], "tls": {"secret": "a"}}},
         "nats.tls.secret is for servers that are bundled",
     ),
+    (
+        {
+            "mode": "ha",
+            "backup": {"enabled": True},
+            "nats": {
+                "bundled": False,
+                "servers": ["tls://nats"],
+                "certificates": {"ingress": "one", "relay": "two"},
+            },
+        },
+        "backup.enabled needs a Secret under nats.certificates.backup",
+    ),
+    ({"backup": {"keep": 0}}, "/backup/keep"),
     ({"mode": "ha", "nats": {"bundled": False}}, "nats.servers has to name your servers"),
     ({"mode": "ha", "nats": {"replicas": 1}}, "nats.replicas has to be 3"),
     ({"mode": "ha", "nats": {"maxBytes": "10GiB"}}, "nats.maxBytes (10GiB) is more than nats.storage.maxFileStore (9GB)"),
@@ -67,6 +80,16 @@ NO_MISTAKES = [
         },
     },
     {"mode": "ha", "nats": {"users": {"enabled": False}}},
+    {"mode": "ha", "backup": {"enabled": True}},
+    {
+        "mode": "ha",
+        "backup": {"enabled": True},
+        "nats": {
+            "bundled": False,
+            "servers": ["tls://nats"],
+            "credentials": {"ingress": "a", "relay": "b", "backup": "c"},
+        },
+    },
     {"ingress": {"linger": "10m"}, "nats": {"maxBytes": "1TiB"}},
     {"console": {"enabled": True}, "grpc": {"enabled": True}, "config": {"relay": TOKENS}},
     {"console": {"enabled": True}, "config": {"relay": {"tls": {"cert": "c", "key": "k", "client_ca": "ca"}}}},

@@ -23,6 +23,8 @@ def of(objects, *kinds):
 
 def pod(one):
     """An object's pod, with its metadata; None where it has none."""
+    if one["kind"] == "CronJob":
+        return one["spec"]["jobTemplate"]["spec"]["template"]
     if one["kind"] == "Pod":
         return one
     return one["spec"]["template"] if one["kind"] in (*WORKLOADS, "Job") else None
@@ -160,7 +162,7 @@ def references(objects, outside):
             continue
         spec, who = pod(one)["spec"], name(one)
         # Hooks run before the chart's own objects are there, and as the namespace's default.
-        wanted = [f"ServiceAccount {spec['serviceAccountName']}"] if one["kind"] in WORKLOADS else []
+        wanted = [f"ServiceAccount {spec['serviceAccountName']}"] if one["kind"] in (*WORKLOADS, "CronJob") else []
         if one["kind"] == "StatefulSet":
             wanted.append(f"Service {one['spec']['serviceName']}")
         for volume in spec.get("volumes", []):

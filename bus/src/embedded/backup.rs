@@ -7,23 +7,34 @@
 //! The copy gets its own identity: a bus that is restored from it gives sequences again that the original gave too, so a
 //! view of the original does not fit it.
 
-use super::{FILE, schema};
+use super::{FILE, restore::change_owner, schema};
+use jiff::Timestamp;
 use rusqlite::{Connection, OpenFlags};
-use std::{error::Error, fmt::Display, fs::File, io::ErrorKind, path::Path, time::Duration};
+use std::{
+    error::Error,
+    fmt::Display,
+    fs::{self, File},
+    io::{ErrorKind, Write as _},
+    path::Path,
+    time::Duration,
+};
 
 /// Why a backup or a restore failed: names the file and the remedy.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
-pub struct BackupError(pub(super) String);
+pub struct BackupError(pub(crate) String);
 
-pub(super) fn cannot(action: &str, path: &Path, why: &dyn Display) -> BackupError {
+pub(crate) fn cannot(action: &str, path: &Path, why: &dyn Display) -> BackupError {
     BackupError(format!("cannot {action} {}: {why}", path.display()))
 }
 
 /// How long to wait for another process' lock.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 
-const EXISTS: &str = "it is there already, and a backup replaces nothing: name another";
+/// The file in the data directory with the time of the last backup, in seconds since 1970.
+const LAST_BACKUP: &str = "last-backup";
+
+pub(crate) const EXISTS: &str = "it is there already, and a backup replaces nothing: name another";
 
 /// The contents of a copy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,6 +91,30 @@ fn copy(source: &Connection, to: &Path) -> Result<Backup, Box<dyn Error>> {
     Ok(Backup { events, commits, bytes })
 }
 
+/// Records in the directory of the bus when a backup was begun.
+pub fn record_backup(directory: &Path, begun: Timestamp) -> Result<(), BackupError> {
+    let file = directory.join(LAST_BACKUP);
+    let record = || -> std::io::Result<()> {
+        let mut new = tempfile::Builder::new().prefix(LAST_BACKUP).tempfile_in(directory)?;
+        writeln!(new, "{}", begun.as_second())?;
+        // Root may make backups, and Talaria's own user has to read the time.
+        change_owner(&[new.as_file()], &directory.metadata()?)?;
+        new.as_file().sync_all()?;
+        new.persist(&file)?;
+        Ok(())
+    };
+    record().map_err(|error| cannot("record the time of the backup in", &file, &error))
+}
+
+/// The recorded time. A file that has none counts as missing.
+pub(super) fn last_backup(directory: &Path) -> std::io::Result<Option<Timestamp>> {
+    match fs::read_to_string(directory.join(LAST_BACKUP)) {
+        Ok(text) => Ok(text.trim_end().parse().ok().and_then(|second| Timestamp::from_second(second).ok())),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
 /// Checks the copy, gives it a new identity, and counts its events and commits.
 pub(super) fn finish(file: &Path) -> Result<(u64, u64), Box<dyn Error>> {
     let copy = Connection::open_with_flags(file, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
@@ -98,7 +133,7 @@ pub(super) fn finish(file: &Path) -> Result<(u64, u64), Box<dyn Error>> {
 #[cfg(unix)]
 mod tests {
     use super::*;
-    use std::{fs, os::unix::fs::symlink};
+    use std::os::unix::fs::symlink;
 
     /// A bus with one event in it.
     fn bus() -> tempfile::TempDir {
@@ -128,6 +163,22 @@ mod tests {
         let error = backup(bus.path(), &nowhere).unwrap_err();
         assert!(error.to_string().contains("it is there already"), "{error}");
         assert!(nowhere.symlink_metadata().unwrap().is_symlink());
+    }
+
+    #[test]
+    fn the_time_of_the_last_backup_is_recorded_and_a_damaged_file_is_none() {
+        let directory = tempfile::tempdir().unwrap();
+        assert_eq!(last_backup(directory.path()).unwrap(), None);
+        for time in ["2026-11-29T03:17:00Z", "2026-11-30T03:17:00Z"] {
+            let time = time.parse().unwrap();
+            record_backup(directory.path(), time).unwrap();
+            assert_eq!(last_backup(directory.path()).unwrap(), Some(time));
+        }
+        assert_eq!(names(directory.path()), ["last-backup"]);
+        fs::write(directory.path().join(LAST_BACKUP), "yesterday").unwrap();
+        assert_eq!(last_backup(directory.path()).unwrap(), None);
+        let error = record_backup(&directory.path().join("gone"), Timestamp::UNIX_EPOCH).unwrap_err();
+        assert!(error.to_string().contains("last-backup"), "{error}");
     }
 
     #[test]

@@ -14,9 +14,11 @@
 //! - [`follow`] reads both streams; [`tail`] has their newest entries.
 //! - [`openrouter`] leads questions to the ingress. [`files`] keeps files of completed jobs.
 //! - [`backup`] copies the file while the bus works; [`restore`] replaces the file of a stopped bus with a copy.
+//! - [`contents`] reads a whole file, to move the bus into another one.
 
 pub(crate) mod backup;
 mod checkpoint;
+pub(crate) mod contents;
 mod files;
 mod follow;
 mod journal;
@@ -36,10 +38,11 @@ pub(crate) use openrouter::OpenRouterQuestions;
 
 use crate::{AskError, Bounds, Error, Floors, Identity, Incoming, StreamSize, identity, sqlite::Readers};
 use bytes::Bytes;
+use jiff::Timestamp;
 use prost::Message as _;
 use std::{
     fs::File,
-    path::Path,
+    path::{Path, PathBuf},
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -73,6 +76,7 @@ struct Inner {
     refusals: watch::Sender<Bytes>,
     to_ingress: openrouter::ToIngress,
     files: Files,
+    directory: PathBuf,
     /// Locks out a second process. Dropped after the writer.
     _lock: File,
 }
@@ -177,6 +181,7 @@ impl Embedded {
                 refusals: watch::Sender::default(),
                 to_ingress: openrouter::ToIngress::default(),
                 files: Files::new(directory),
+                directory: directory.to_path_buf(),
                 _lock: lock,
             }),
         })
@@ -253,6 +258,12 @@ impl Embedded {
             replicas_behind: 0,
         };
         Ok([size("events", first_event, last_event), size("journal", first_commit, last_commit)])
+    }
+
+    pub(crate) async fn last_backup(&self) -> Result<Option<Timestamp>, Error> {
+        let directory = self.inner.directory.clone();
+        let read = tokio::task::spawn_blocking(move || backup::last_backup(&directory));
+        read.await.map_err(Error::new)?.map_err(Error::new)
     }
 
     /// Trims in steps, between which the writer does other writes.

@@ -90,7 +90,7 @@ pub fn restore(from: &Path, directory: &Path, may_replace: bool) -> Result<Resto
 
 /// Gives files to the directory's owner: root may restore, and Talaria's own user has to open them.
 #[cfg(unix)]
-fn change_owner(files: &[&File], directory: &fs::Metadata) -> io::Result<()> {
+pub(super) fn change_owner(files: &[&File], directory: &fs::Metadata) -> io::Result<()> {
     use std::os::unix::fs::{MetadataExt as _, fchown};
     for file in files {
         if file.metadata()?.uid() != directory.uid() {
@@ -101,7 +101,7 @@ fn change_owner(files: &[&File], directory: &fs::Metadata) -> io::Result<()> {
 }
 
 #[cfg(not(unix))]
-fn change_owner(_: &[&File], _: &fs::Metadata) -> io::Result<()> {
+pub(super) fn change_owner(_: &[&File], _: &fs::Metadata) -> io::Result<()> {
     Ok(())
 }
 
@@ -120,10 +120,7 @@ fn checked_copy(from: &Path, directory: &Path) -> Result<(tempfile::NamedTempFil
         }
     }
     let mut source = File::open(from)?;
-    if beside(from, "-wal").metadata().is_ok_and(|log| log.len() > 0) {
-        let why = "there is a log beside it, so it is a bus and no backup: `talaria backup` copies one that is whole";
-        return Err(why.into());
-    }
+    is_without_log(from)?;
     let mut copy = tempfile::Builder::new().prefix(PARTIAL.0).suffix(PARTIAL.1).tempfile_in(directory)?;
     let bytes = io::copy(&mut source, copy.as_file_mut())?;
     let connection = Connection::open_with_flags(copy.path(), OpenFlags::SQLITE_OPEN_READ_WRITE)?;
@@ -159,8 +156,17 @@ fn each_is_readable(copy: &Connection) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
+/// Fails if a part of the bus is in a log beside the file.
+pub(super) fn is_without_log(file: &Path) -> Result<(), Box<dyn Error>> {
+    if beside(file, "-wal").metadata().is_ok_and(|log| log.len() > 0) {
+        let why = "there is a log beside it, so it is a bus and no backup: `talaria backup` copies one that is whole";
+        return Err(why.into());
+    }
+    Ok(())
+}
+
 /// Fails if the file is not a bus of this version.
-fn is_bus(connection: &Connection) -> Result<(), Box<dyn Error>> {
+pub(super) fn is_bus(connection: &Connection) -> Result<(), Box<dyn Error>> {
     let version: i64 = connection.query_row("PRAGMA user_version", (), |row| row.get(0))?;
     let tables =
         "SELECT count(*) FROM sqlite_schema WHERE type = 'table' AND name IN ('events', 'commits', 'marks')";

@@ -58,10 +58,15 @@ const COMMITS: Table = Table {
     set_last: "UPDATE marks SET value = ? WHERE name = 'last_commit'",
 };
 
+/// The sequences of the events and of the commits.
+pub(super) fn reaches(connection: &Connection) -> rusqlite::Result<(Reach, Reach)> {
+    Ok((EVENTS.reach(connection)?, COMMITS.reach(connection)?))
+}
+
 impl Store {
     pub(super) fn open(file: &Path) -> Result<Self, Error> {
         let connection = schema::open(file)?;
-        let (events, commits) = (EVENTS.reach(&connection)?, COMMITS.reach(&connection)?);
+        let (events, commits) = reaches(&connection)?;
         Ok(Self { connection, events, commits, stale: false })
     }
 
@@ -90,8 +95,7 @@ impl Store {
     ) -> rusqlite::Result<()> {
         self.connection.prepare_cached("BEGIN IMMEDIATE")?.execute(())?;
         if self.stale {
-            self.events = EVENTS.reach(&self.connection)?;
-            self.commits = COMMITS.reach(&self.connection)?;
+            (self.events, self.commits) = reaches(&self.connection)?;
             self.stale = false;
         }
         let mut done = 0;

@@ -35,7 +35,7 @@ impl Directory {
         self.files.path()
     }
 
-    fn file(&self) -> std::path::PathBuf {
+    fn file(&self) -> PathBuf {
         self.path().join(FILE)
     }
 

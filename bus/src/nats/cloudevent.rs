@@ -24,10 +24,16 @@ const CONTENT_TYPE: &str = "application/protobuf";
 
 /// An event as a message.
 pub(super) fn event(names: &Names, event: &Event) -> Message {
+    let mut message = event_without_id(names, event);
+    message.headers.insert(HeaderName::from_static(MESSAGE_ID), message_id(event));
+    message
+}
+
+/// The same without an id for the server's deduplication.
+pub(super) fn event_without_id(names: &Names, event: &Event) -> Message {
     let mut headers = HeaderMap::new();
     // A `HeaderName` from a plain string would be copied.
     let name = HeaderName::from_static;
-    headers.insert(name(MESSAGE_ID), message_id(event));
     headers.insert(name("ce-specversion"), "1.0");
     headers.insert(name("ce-id"), event.id.as_str());
     headers.insert(name("ce-source"), format!("{SOURCE}{}", event.tenant));
@@ -49,9 +55,15 @@ pub(super) fn event(names: &Names, event: &Event) -> Message {
 
 /// A signed callback that is not an event, as a message. It is no CloudEvent.
 pub(super) fn quarantined(names: &Names, callback: &QuarantinedCallback) -> Message {
-    let mut headers = HeaderMap::new();
+    let mut message = quarantined_without_id(names, callback);
     // The id is a hash of the bytes already.
-    headers.insert(HeaderName::from_static(MESSAGE_ID), callback.id.as_str());
+    message.headers.insert(HeaderName::from_static(MESSAGE_ID), callback.id.as_str());
+    message
+}
+
+/// The same without an id for the server's deduplication.
+pub(super) fn quarantined_without_id(names: &Names, callback: &QuarantinedCallback) -> Message {
+    let mut headers = HeaderMap::new();
     headers.insert(HeaderName::from_static("content-type"), CONTENT_TYPE);
     Message { subject: names.quarantined(&callback.tenant), headers, data: callback.encode_to_vec().into() }
 }

@@ -19,14 +19,19 @@
 //! - [`append`] with the decisions of [`resolve`]: appending commits.
 //! - [`read`], [`follow`]: reading events and commits.
 //! - [`relays`]: announcements and questions; [`openrouter`]: questions to ingresses. [`files`]: files of completed jobs.
+//! - [`backup`] and [`restore`]: both streams as a directory, which [`manifest`] describes, by [`snapshot`]s of the server.
+//! - [`move_in`]: moving an embedded bus into new streams.
 
 mod append;
+pub(crate) mod backup;
 mod cloudevent;
 mod connection;
 mod cost;
 mod credentials;
 mod files;
 mod follow;
+mod manifest;
+pub(crate) mod move_in;
 mod names;
 mod openrouter;
 pub(crate) mod permissions;
@@ -34,6 +39,8 @@ mod publish;
 mod read;
 mod relays;
 mod resolve;
+pub(crate) mod restore;
+mod snapshot;
 mod store;
 mod streams;
 
@@ -47,6 +54,7 @@ use crate::{AskError, Bounds, Committed, Error, Floors, Identity, Partition, Str
 use async_nats::jetstream::{message::StreamMessage, stream::ClusterInfo};
 use bytes::Bytes;
 use connection::Connection;
+use jiff::Timestamp;
 use names::Names;
 use std::{fmt::Display, fs::File, ops::Deref, path::Path, sync::Arc};
 use store::Store;
@@ -201,6 +209,11 @@ impl Nats {
         };
         let events = size("events", &self.connection.names.events()).await?;
         Ok([events, size("journal", &self.journal.stream).await?])
+    }
+
+    pub(crate) async fn last_backup(&self) -> Result<Option<Timestamp>, Error> {
+        let journal = streams::info(&self.connection, &self.journal.stream).await?;
+        Ok(backup::last_backup(&journal.config.metadata))
     }
 
     pub(crate) async fn trim(&self, floors: Floors) -> Result<(u64, u64), Error> {

@@ -9,6 +9,12 @@ const LONGEST_TYPE: usize = 200;
 /// Key of a stream's metadata: the number of partitions.
 pub(super) const PARTITIONS: &str = "talaria-partitions";
 
+/// Key of the journal's metadata: when the last backup was begun, in seconds since 1970.
+pub(super) const LAST_BACKUP: &str = "talaria-backup";
+
+/// The value of [`PARTITIONS`] while a bus moves in.
+pub(super) const MOVING_IN: &str = "a bus moves in";
+
 /// The queue group of ingresses: the server gives a question to one of them.
 pub(super) const INGRESSES: &str = "ingresses";
 
@@ -17,6 +23,7 @@ pub(super) const COMMIT: &str = "Talaria-Commit";
 
 // Headers of JetStream.
 pub(super) const EXPECTED_LAST_SUBJECT_SEQUENCE: &str = "Nats-Expected-Last-Subject-Sequence";
+pub(super) const EXPECTED_LAST_SEQUENCE: &str = "Nats-Expected-Last-Sequence";
 pub(super) const MESSAGE_ID: &str = "Nats-Msg-Id";
 pub(super) const BATCH_ID: &str = "Nats-Batch-Id";
 pub(super) const BATCH_SEQUENCE: &str = "Nats-Batch-Sequence";
@@ -58,6 +65,22 @@ impl Names {
     /// All subjects of the stream of commits.
     pub(super) fn journal_subjects(&self) -> Vec<String> {
         vec![format!("{}.journal.*", self.prefix)]
+    }
+
+    /// Every subject behind the prefix.
+    pub(super) fn everything(&self) -> String {
+        format!("{}.>", self.prefix)
+    }
+
+    /// The subjects of a stream while a bus moves in, by its own ones: the stream stores messages that come there under these.
+    pub(super) fn moving(&self, subjects: &[String]) -> Vec<String> {
+        subjects.iter().map(|subject| self.moving_to(subject)).collect()
+    }
+
+    /// The subject for a message that a moving bus brings, by its own one.
+    pub(super) fn moving_to(&self, subject: &str) -> String {
+        let rest = subject.strip_prefix(&self.prefix).unwrap_or(subject);
+        format!("{}.moving{rest}", self.prefix)
     }
 
     /// The subjects that the streams had before there were partitions.
@@ -212,6 +235,14 @@ mod tests {
         for subject in ["talaria.journal.64", "talaria.journal.", "talaria.journal.x", "other.journal.00"] {
             assert_eq!(names.partition(subject), None, "{subject}");
         }
+    }
+
+    #[test]
+    fn a_moving_bus_has_subjects_of_its_own() {
+        let names = Names::new("acme");
+        assert_eq!(names.moving_to("acme.journal.07"), "acme.moving.journal.07");
+        let moving = names.moving(&names.events_subjects());
+        assert_eq!(moving, ["acme.moving.events.*.*.>", "acme.moving.quarantine.*.*"]);
     }
 
     #[test]

@@ -2,13 +2,16 @@
 
 use super::{
     connection::{Connection, START_DEADLINE, START_RETRY_DELAY},
-    names::PARTITIONS,
+    names::{MOVING_IN, Names, PARTITIONS},
 };
 use crate::{Error, partition::NATS_PARTITIONS};
 use async_nats::jetstream::{
     ErrorCode,
     context::{CreateStreamError, CreateStreamErrorKind, GetStreamError, GetStreamErrorKind},
-    stream::{Config as Settings, DiscardPolicy, Info, PersistenceMode, RetentionPolicy, StorageType},
+    stream::{
+        Config as Settings, DiscardPolicy, Info, PersistenceMode, RetentionPolicy, StorageType,
+        SubjectTransform,
+    },
 };
 use std::{
     fmt::{Debug, Display},
@@ -75,15 +78,9 @@ impl Wanted {
     async fn try_to_set_up(&self, connection: &Connection) -> Result<Step, Failed> {
         let name = &self.settings.name;
         let what = format!("cannot set up the stream {name}");
-        let failed = |error: &CreateStreamError| {
-            let is_transient = match error.kind() {
-                CreateStreamErrorKind::TimedOut | CreateStreamErrorKind::Response => true,
-                CreateStreamErrorKind::JetStream(error) => {
-                    error.error_code() == ErrorCode::CLUSTER_NOT_AVAILABLE
-                }
-                _ => false,
-            };
-            Failed { error: connection.error(&what, error), is_transient }
+        let failed = |error: &CreateStreamError| Failed {
+            error: connection.error(&what, error),
+            is_transient: is_transient(error),
         };
         let found = match connection.jetstream.get_stream(name).await {
             Ok(stream) => stream.cached_info().config.clone(),
@@ -132,6 +129,18 @@ impl Wanted {
         Ok(())
     }
 
+    pub(super) fn name(&self) -> &str {
+        &self.settings.name
+    }
+
+    /// The settings of the stream once a bus has moved in, by those of the present one. Fails when that has a setting that breaks
+    /// a promise.
+    pub(super) fn after_move(&self, found: Option<&Settings>) -> Result<Settings, Error> {
+        let Some(found) = found else { return Ok(self.settings.clone()) };
+        self.compare(found)?;
+        Ok(self.updated(found))
+    }
+
     fn updated(&self, found: &Settings) -> Settings {
         let mut updated = Settings {
             num_replicas: self.settings.num_replicas,
@@ -149,6 +158,12 @@ impl Wanted {
     /// Fails when a stream has a setting that breaks a promise.
     fn compare(&self, found: &Settings) -> Result<(), Error> {
         let name = &self.settings.name;
+        if is_moving(found) {
+            return Err(Error::new(format_args!(
+                "a bus moves into the stream {name}: wait until `talaria restore` has ended, and if it was killed, run it again; \
+                 see docs/errors/bus-move.md"
+            )));
+        }
         if let [subject] = found.subjects.as_slice()
             && self.unpartitioned.contains(subject)
         {
@@ -211,6 +226,35 @@ impl Wanted {
         ]
         .into_iter()
         .find_map(|(is, what)| is.then(|| what.to_owned()))
+    }
+}
+
+/// Whether a bus moves into the stream.
+pub(super) fn is_moving(found: &Settings) -> bool {
+    found.metadata.get(PARTITIONS).is_some_and(|value| value == MOVING_IN)
+}
+
+/// The settings of a stream while a bus moves in, by those that it has afterwards: it takes messages under other subjects, so
+/// that no ingress stores one in between, and no process begins to work with it.
+pub(super) fn while_moving(names: &Names, after: &Settings) -> Settings {
+    let mut moving = Settings {
+        subjects: names.moving(&after.subjects),
+        subject_transform: Some(SubjectTransform {
+            source: names.moving_to(&names.everything()),
+            destination: names.everything(),
+        }),
+        ..after.clone()
+    };
+    moving.metadata.insert(PARTITIONS.to_owned(), MOVING_IN.to_owned());
+    moving
+}
+
+/// Whether the next try to create or update a stream may succeed.
+pub(super) fn is_transient(error: &CreateStreamError) -> bool {
+    match error.kind() {
+        CreateStreamErrorKind::TimedOut | CreateStreamErrorKind::Response => true,
+        CreateStreamErrorKind::JetStream(error) => error.error_code() == ErrorCode::CLUSTER_NOT_AVAILABLE,
+        _ => false,
     }
 }
 

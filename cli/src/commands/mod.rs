@@ -19,6 +19,7 @@ pub(crate) mod jobs;
 pub(crate) mod man;
 pub(crate) mod mcp;
 pub(crate) mod models;
+pub(crate) mod move_in;
 pub(crate) mod pause;
 pub(crate) mod probe;
 pub(crate) mod relay;

@@ -10,10 +10,11 @@ use super::{
     counter, gauge, histogram, known,
 };
 
-const RESULT: &[Label] = &[known(
-    "result",
-    "accepted quarantined unauthorized too_large too_slow broken limited shed unavailable",
-)];
+const TENANT: Label = Label { name: "tenant", values: Named };
+const RESULTS: Label =
+    known("result", "accepted quarantined unauthorized too_large too_slow broken limited shed unavailable");
+const RESULT: &[Label] = &[RESULTS];
+const TENANT_RESULT: &[Label] = &[TENANT, RESULTS];
 const REASON: &[Label] = &[known(
     "reason",
     "unknown_tenant only_polls missing malformed stale mismatch misdirected no_secret wrong_path wrong_method \
@@ -33,8 +34,8 @@ const CALL: &[Label] =
     &[known("call", "models submit poll"), known("outcome", "ok refused unknown not_found denied failed")];
 const FILE: &[Label] = &[known("outcome", "ok refused limited gone failed too_long broken_off left")];
 const FETCHED: &[Label] = &[known("outcome", "kept failed refused")];
-const STATE: &[Label] = &[known("state", "delivered ignored parked ambiguous cancelled")];
-const RUN: &[Label] = &[known("outcome", "finished failed interrupted command")];
+const STATE: &[Label] = &[TENANT, known("state", "delivered ignored parked ambiguous cancelled")];
+const RUN: &[Label] = &[TENANT, known("outcome", "finished failed interrupted command")];
 const JOB_OUTCOME: &[Label] = &[known("outcome", "made refused unknown")];
 const POLL_OUTCOME: &[Label] = &[known("outcome", "running ended not_found denied failed")];
 const JOB_END: &[Label] = &[known("state", "completed failed cancelled expired refused abandoned stopped")];
@@ -47,11 +48,11 @@ const NOTICE: &[Label] = &[
     known("outcome", "told left_out"),
 ];
 const STREAM: &[Label] = &[known("stream", "events journal")];
-const ROUTE: &[Label] = &[Label { name: "tenant", values: Named }, Label { name: "route", values: Named }];
+const ROUTE: &[Label] = &[TENANT, Label { name: "route", values: Named }];
 
 /// Every metric.
 pub const CATALOGUE: &[Metric] = &[
-    counter(Ingress, "talaria_callbacks_total", RESULT, "Callbacks, by result"),
+    counter(Ingress, "talaria_callbacks_total", TENANT_RESULT, "Callbacks, by tenant and result"),
     counter(Ingress, "talaria_callbacks_refused_total", REASON, "Refused requests, by reason"),
     histogram(Ingress, "talaria_callback_seconds", RESULT, "From a callback's head to its answer"),
     counter(
@@ -119,9 +120,9 @@ pub const CATALOGUE: &[Metric] = &[
         &[],
         "Attempts whose evidence was not kept, because too many waited or the file could not be written",
     ),
-    counter(Relay, "talaria_deliveries_total", STATE, "Completed deliveries, by final state"),
+    counter(Relay, "talaria_deliveries_total", STATE, "Completed deliveries, by tenant and final state"),
     histogram(Relay, "talaria_delivery_seconds", &[], "From a callback to the final state of a delivery"),
-    counter(Relay, "talaria_runs_total", RUN, "Reported runs of agents, by how they ended"),
+    counter(Relay, "talaria_runs_total", RUN, "Reported runs of agents, by tenant and how they ended"),
     gauge(Relay, "talaria_deliveries_in_hand", &[], "Deliveries with an attempt under way"),
     counter(
         Relay,
@@ -186,6 +187,12 @@ pub const CATALOGUE: &[Metric] = &[
         "Copies of a stream on NATS that are behind or away",
     ),
     gauge(Relay, "talaria_data_free_bytes", &[], "Bytes that can still be written into data_dir"),
+    gauge(
+        Relay,
+        "talaria_last_backup_timestamp_seconds",
+        &[],
+        "When the last backup was made, in seconds since 1970; left out where there was none",
+    ),
     gauge(
         Relay,
         "talaria_journal_lag_entries",
@@ -257,6 +264,12 @@ pub const CATALOGUE: &[Metric] = &[
         "talaria_config_reloads_total",
         &[known("result", "applied refused")],
         "Changes of the file, by result",
+    ),
+    gauge(
+        Every,
+        "talaria_certificate_expiry_timestamp_seconds",
+        &[Label { name: "use", values: Named }, Label { name: "file", values: Named }],
+        "When the first certificate in a file expires, in seconds since 1970",
     ),
     gauge(Every, "talaria_ready", &[], "1 while /readyz answers 200, otherwise 0"),
     gauge(Nats, "talaria_nats_connected", &[], "1 while there is a connection to NATS, otherwise 0"),

@@ -2,12 +2,15 @@
 //!
 //! Counters and histograms are recorded where things happen, under names of the [`CATALOGUE`]. Each counter exists from the start,
 //! with every known value of its labels, so that rates and alerts need no first event. [`sampled`] reads gauges when the metrics
-//! are collected.
+//! are collected; [`certificates`] are among them. Counters of [`tenants`] end with them.
 
 mod catalogue;
+mod certificates;
 pub(crate) mod sampled;
+mod tenants;
 
 pub use catalogue::CATALOGUE;
+pub(crate) use tenants::keep_tenants;
 
 use metrics::{Unit, describe_counter, describe_gauge, describe_histogram};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
@@ -173,11 +176,14 @@ pub(crate) fn start() -> anyhow::Result<PrometheusHandle> {
 
 /// Creates the counters and histograms of a process with this role.
 pub(crate) fn create(role: Role, nats: bool) {
-    let is_ours = |of| match of {
+    CATALOGUE.iter().filter(|metric| is_of(metric.of, role, nats)).for_each(Metric::create);
+}
+
+fn is_of(of: Of, role: Role, nats: bool) -> bool {
+    match of {
         Of::Every => true,
         Of::Ingress => role.has_ingress(),
         Of::Relay => role.has_relay(),
         Of::Nats => nats,
-    };
-    CATALOGUE.iter().filter(|metric| is_ours(metric.of)).for_each(Metric::create);
+    }
 }

@@ -3,15 +3,22 @@
 //! Each sample has its own recorder, so that no gauge of a removed route remains. A sample is reused for a while, so that many
 //! collectors cost little.
 
-use super::CATALOGUE;
-use crate::{admin::Health, logging::lines_dropped, metrics::Metric};
+use super::{CATALOGUE, certificates::Certificate, tenants};
+use crate::{admin::Health, logging::lines_dropped, metrics::Metric, reload::Live};
 use axum::http::StatusCode;
 use metrics::{counter, gauge, with_local_recorder};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use metrics_process::Collector;
-use std::time::{Duration, Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+use talaria_core::config::Settings;
 use talaria_relay::Gauges;
-use tokio::{sync::Mutex, time::timeout};
+use tokio::{
+    sync::{Mutex, watch},
+    time::timeout,
+};
 
 /// Lifetime of a sample.
 const MAX_AGE: Duration = Duration::from_secs(2);
@@ -25,13 +32,15 @@ pub(crate) struct Sampled {
     counted: PrometheusHandle,
     health: Health,
     relay: Option<Gauges>,
+    settings: watch::Receiver<Arc<Settings>>,
     process: Collector,
     last: Mutex<Option<(Instant, String)>>,
 }
 
 impl Sampled {
-    pub(crate) fn new(counted: PrometheusHandle, health: Health, relay: Option<Gauges>) -> Self {
-        Self { counted, health, relay, process: Collector::default(), last: Mutex::default() }
+    pub(crate) fn new(counted: PrometheusHandle, health: Health, relay: Option<Gauges>, live: &Live) -> Self {
+        let settings = live.settings.clone();
+        Self { counted, health, relay, settings, process: Collector::default(), last: Mutex::default() }
     }
 
     /// All metrics in Prometheus' text format.
@@ -40,7 +49,7 @@ impl Sampled {
         self.process.collect();
         counter!("talaria_log_lines_left_out_total").absolute(lines_dropped());
         // Rendered each time: this is cheap, and counters are exact.
-        self.counted.render() + &gauges
+        self.counted.render() + &tenants::text() + &gauges
     }
 
     async fn gauges(&self, leaving: bool) -> String {
@@ -56,6 +65,8 @@ impl Sampled {
                 .is_ok_and(|(status, _)| status == StatusCode::OK)
         };
         let ready = !leaving && ready.await;
+        let files = self.settings.borrow().certificates().clone();
+        let certificates = Certificate::read_all(files).await;
         let sample = match &self.relay {
             Some(relay) => Some(relay.sample().await),
             None => None,
@@ -65,6 +76,7 @@ impl Sampled {
             CATALOGUE.iter().for_each(Metric::describe);
             gauge!("talaria_ready").set(f64::from(u8::from(ready)));
             gauge!("talaria_build_info", "version" => env!("CARGO_PKG_VERSION")).set(1.0);
+            certificates.iter().for_each(Certificate::show);
             if let Some(sample) = sample {
                 sample.show();
             }

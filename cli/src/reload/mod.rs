@@ -17,6 +17,7 @@ mod watcher;
 pub(crate) use published::{Published, name, problems};
 pub(crate) use source::{Overrides, Source};
 
+use crate::metrics::keep_tenants;
 use jiff::Timestamp;
 use metrics::{counter, gauge};
 use std::{path::PathBuf, sync::Arc};
@@ -32,7 +33,7 @@ pub(crate) struct Live {
     /// Whether the file is in force.
     pub status: watch::Receiver<Arc<ConfigStatus>>,
     /// The settings in force.
-    settings: watch::Receiver<Arc<Settings>>,
+    pub settings: watch::Receiver<Arc<Settings>>,
     pub role: Role,
     overridden: Vec<&'static str>,
 }
@@ -122,6 +123,7 @@ impl Reloader {
         self.read = settings;
         warn(&config);
         count_down(&config, self.source.role);
+        keep_tenants(&config, self.source.role);
         self.config.send_replace(Arc::new(config));
         self.in_force.send_replace(Arc::new(in_force));
         let generation = self.status.borrow().generation + 1;

@@ -6,7 +6,7 @@ use super::{
     path::below,
     problem::Problems,
     raw, telemetry, tenant, tunnel,
-    value::{evidence, exchanges},
+    value::{counted_tenants, evidence, exchanges},
 };
 use crate::{
     json::Value,
@@ -31,6 +31,9 @@ const ADMIN_PORT: u16 = 9090;
 
 /// Exchanges of all routes together.
 const DEFAULT_IN_FLIGHT: usize = 4096;
+
+/// Tenants that have series of their own: each has some twenty.
+const DEFAULT_COUNTED_TENANTS: usize = 100;
 
 /// The context of a compilation, with its problems so far.
 pub(super) struct Compiler<'a> {
@@ -115,6 +118,24 @@ pub(super) fn data_dir(raw: &raw::Config, base: &Path) -> Option<PathBuf> {
     is_embedded.then(|| directory(raw, base))
 }
 
+/// `None` if the bus is embedded.
+pub(super) fn nats(raw: &raw::Config, base: &Path) -> Result<Option<nats::Nats>, Vec<Problem>> {
+    let Some(raw::Bus::Nats(nats)) = raw.bus.as_ref().map(|bus| &bus.value) else { return Ok(None) };
+    let mut compiler = Compiler {
+        base,
+        role: Role::Relay,
+        missing: Missing::Tolerated,
+        retention: 7 * DAY,
+        has_public_url: false,
+        has_console: false,
+        problems: Problems::default(),
+        warnings: Problems::default(),
+    };
+    let nats = nats::compile(&mut compiler, nats);
+    let problems = compiler.problems.0;
+    if problems.is_empty() { Ok(Some(nats)) } else { Err(problems) }
+}
+
 fn directory(raw: &raw::Config, base: &Path) -> PathBuf {
     below(base, raw.data_dir.as_ref().map_or("talaria-data", |path| path.value.as_str()))
 }
@@ -147,7 +168,14 @@ pub(super) fn config(
             evidence: c.problems.or(raw.relay.evidence.as_ref(), Some(DAY), |text| evidence(text)),
         },
         console: console::compile(c, &raw.console),
-        admin: Admin { listen: c.problems.listen(raw.admin.listen.as_ref(), "admin.listen", ADMIN_PORT) },
+        admin: Admin {
+            listen: c.problems.listen(raw.admin.listen.as_ref(), "admin.listen", ADMIN_PORT),
+            counted_tenants: c.problems.or(
+                raw.admin.counted_tenants.as_ref(),
+                DEFAULT_COUNTED_TENANTS,
+                |n| counted_tenants(*n),
+            ),
+        },
         bus: bus(c, raw.bus.as_ref()),
         data_dir: directory(&raw, base),
         retention,

@@ -133,6 +133,8 @@ pub struct Relay {
 pub struct Admin {
     /// The address to listen on.
     pub listen: SocketAddr,
+    /// The most tenants that metrics count by name.
+    pub counted_tenants: usize,
 }
 
 /// The bus between ingress and relay.
@@ -148,6 +150,11 @@ impl Config {
     /// A tenant's route.
     pub fn route(&self, tenant: &str, route: &str) -> Option<&Arc<Route>> {
         self.tenants.get(tenant)?.routes.get(route)
+    }
+
+    /// The tenants that metrics count by name: the first ones in the order of their names, so that all processes count the same.
+    pub fn counted_tenants(&self) -> impl Iterator<Item = &str> {
+        self.tenants.keys().take(self.admin.counted_tenants).map(String::as_str)
     }
 
     /// All routes, with their tenants.
@@ -235,6 +242,12 @@ pub fn guess_addresses(path: &Path) -> Addresses {
 pub fn load_data_dir(path: &Path) -> Result<Option<PathBuf>, Error> {
     let raw = raw::parse(path, &read(path)?)?;
     Ok(compile::data_dir(&raw, &directory(path)))
+}
+
+/// How to reach NATS, regardless of other problems and without any other secret. `None` if the bus is embedded.
+pub fn load_nats(path: &Path) -> Result<Option<Nats>, Error> {
+    let raw = raw::parse(path, &read(path)?)?;
+    compile::nats(&raw, &directory(path)).map_err(|problems| Error::invalid(path, problems))
 }
 
 /// Reads the origins of all secrets out of a configuration file, without the secrets themselves.

@@ -11,7 +11,7 @@ use super::{
     secret::{Origin, warn_if_open},
     value::{LEAST_BYTES, MOST_BYTES, bytes},
 };
-use nkeys::{KeyPair, KeyPairType};
+use data_encoding::BASE32_NOPAD;
 use secrecy::{ExposeSecret as _, SecretString};
 use serde_saphyr::Spanned;
 use std::path::PathBuf;
@@ -84,12 +84,36 @@ impl UserKey {
             "name a file with the seed of a user, SU…, as `talaria secrets --nats-users` writes it".to_owned()
         };
         let seed = origin.read()?;
-        match KeyPair::from_seed(seed.expose_secret()).map(|key| key.key_pair_type()) {
-            Ok(KeyPairType::User) => Ok(Self { seed }),
-            Ok(_) => Err((format!("{origin} holds an NKey that is not a user's"), help())),
-            Err(_) => Err((format!("{origin} does not hold the seed of an NKey"), help())),
+        match kind_of_seed(seed.expose_secret()) {
+            Some(USER) => Ok(Self { seed }),
+            Some(_) => Err((format!("{origin} holds an NKey that is not a user's"), help())),
+            None => Err((format!("{origin} does not hold the seed of an NKey"), help())),
         }
     }
+}
+
+/// The letter of seeds, S, as base32 has it in the upper five bits of a byte.
+const SEED: u8 = 18 << 3;
+/// The letter of users, U.
+const USER: u8 = 20 << 3;
+
+/// The letter of the key whose seed this is; `None` for any other text. A seed is the base32 of two letters of five bits, the key's 32
+/// bytes, and a checksum of all that (<https://github.com/nats-io/nkeys>).
+fn kind_of_seed(text: &str) -> Option<u8> {
+    let bytes = BASE32_NOPAD.decode(text.as_bytes()).ok()?;
+    let (body, sum) = bytes.split_last_chunk::<2>()?;
+    let [first, second, key @ ..] = body else { return None };
+    let is_seed = key.len() == 32 && (first & 0xF8) == SEED && u16::from_le_bytes(*sum) == crc16(body);
+    is_seed.then_some(((first & 7) << 5) | (second >> 3))
+}
+
+/// CRC-16/XMODEM.
+fn crc16(bytes: &[u8]) -> u16 {
+    bytes.iter().fold(0, |crc, byte| {
+        (0..8).fold(crc ^ (u16::from(*byte) << 8), |crc, _| {
+            if crc & 0x8000 == 0 { crc << 1 } else { (crc << 1) ^ 0x1021 }
+        })
+    })
 }
 
 /// The line below a heading, unless that is another heading or a footer.

@@ -104,6 +104,7 @@ pub(super) struct Console {
 #[serde(deny_unknown_fields, default)]
 pub(super) struct Admin {
     pub listen: Option<Spanned<String>>,
+    pub counted_tenants: Option<Spanned<usize>>,
 }
 
 #[derive(Deserialize, Default)]

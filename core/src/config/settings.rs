@@ -32,6 +32,8 @@ pub struct Settings {
     by_key: BTreeMap<String, Setting>,
     /// The named files that this role reads.
     files: Vec<PathBuf>,
+    /// The files with certificates that this role uses, by key.
+    certificates: BTreeMap<String, PathBuf>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -78,6 +80,11 @@ impl Settings {
         &self.files
     }
 
+    /// The files with certificates, by key.
+    pub fn certificates(&self) -> &BTreeMap<String, PathBuf> {
+        &self.certificates
+    }
+
     /// The differences to older settings, by key.
     pub fn since(&self, older: &Self) -> BTreeMap<String, Difference> {
         differences(&older.by_key, &self.by_key)
@@ -89,6 +96,9 @@ impl Settings {
         self.by_key.retain(|other, _| !is_below(other, key));
         let kept = older.by_key.iter().filter(|(other, _)| is_below(other, key));
         self.by_key.extend(kept.map(|(key, setting)| (key.clone(), setting.clone())));
+        self.certificates.retain(|other, _| !is_below(other, key));
+        let kept = older.certificates.iter().filter(|(other, _)| is_below(other, key));
+        self.certificates.extend(kept.map(|(key, path)| (key.clone(), path.clone())));
         self
     }
 
@@ -156,7 +166,14 @@ impl Reader<'_> {
     fn follow(&mut self, path: &[String], value: &Value, digest: &mut Sha256) -> bool {
         if let Some(origin) = named(value).or_else(|| pem(path, value)) {
             let found = origin.below(self.base);
-            if is_read(path, self.role) {
+            let is_read = is_read(path, self.role);
+            if is_certificate(path)
+                && (is_read || path.first().is_some_and(|key| key == "bus"))
+                && let Origin::File(file) = &found
+            {
+                self.settings.certificates.insert(path.join("."), file.clone());
+            }
+            if is_read {
                 if let Origin::File(path) = &found {
                     self.settings.files.push(path.clone());
                 }
@@ -205,6 +222,15 @@ fn pem(path: &[String], value: &Value) -> Option<Origin> {
         }
         _ => None,
     }
+}
+
+/// Whether the file at a key has certificates: in PEM, or the JWT of a user of NATS.
+fn is_certificate(path: &[String]) -> bool {
+    if path == ["bus", "nats", "creds"] {
+        return true;
+    }
+    let is_tls = path.iter().rev().nth(1).is_some_and(|above| above == "tls" || above == "telemetry");
+    is_tls && path.last().is_some_and(|key| matches!(key.as_str(), "ca" | "cert" | "client_ca"))
 }
 
 /// Whether a process with this role reads the file or variable at this key with its configuration.

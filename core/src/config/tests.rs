@@ -3,6 +3,7 @@ mod bus;
 mod console;
 mod ingress;
 mod media;
+mod metrics;
 mod notices;
 mod openrouter;
 mod outbound;
@@ -70,6 +71,7 @@ fn the_shortest_configuration_has_the_documented_defaults() {
     assert_eq!(config.relay.grpc, "127.0.0.1:50051".parse().unwrap());
     assert_eq!(config.console.listen, Some("127.0.0.1:8090".parse().unwrap()));
     assert_eq!(config.admin.listen, "127.0.0.1:9090".parse().unwrap());
+    assert_eq!(config.admin.counted_tenants, 100);
     assert_eq!(config.retention, Duration::from_secs(7 * 86_400));
     assert!(config.data_dir.is_absolute() && config.data_dir.ends_with("talaria-data"));
     let tenant = &config.tenants["acme"];
@@ -226,6 +228,20 @@ fn addresses_need_no_secrets() {
     let (_directory, path) = write(&text);
     let addresses = load_addresses(&path).unwrap();
     assert_eq!((addresses.grpc.port(), addresses.admin.port()), (7, 8));
+}
+
+#[test]
+fn nats_needs_no_secrets_of_tenants() {
+    let nats = "bus: {nats: {servers: [\"nats://127.0.0.1:4222\"], prefix: acme, replicas: 3}}\n";
+    let text = with_route("").replace("{file: secrets/acme-hermes}", "{env: TALARIA_TEST_NOT_SET}");
+    let (_directory, path) = write(&format!("{nats}{text}"));
+    assert!(load(&path).is_err());
+    let found = load_nats(&path).unwrap().unwrap();
+    assert_eq!((found.prefix.as_str(), found.replicas), ("acme", 3));
+    let (_directory, path) = write(&format!("{}{text}", nats.replace("replicas: 3", "replicas: 2")));
+    assert!(load_nats(&path).unwrap_err().to_string().contains("replicas must be 1 or 3"));
+    let (_directory, path) = write(&text);
+    assert!(load_nats(&path).unwrap().is_none());
 }
 
 #[test]

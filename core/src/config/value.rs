@@ -33,6 +33,11 @@ pub(super) fn exchanges(count: usize) -> Result<usize, Fault> {
     within(count, "in_flight", 1..=65_536)
 }
 
+/// How many tenants metrics count by name.
+pub(super) fn counted_tenants(count: usize) -> Result<usize, Fault> {
+    within(count, "counted_tenants", 0..=10_000)
+}
+
 /// How long evidence is kept.
 pub(super) fn evidence(text: &str) -> Result<Option<Duration>, Fault> {
     let kept = parse_duration(text).filter(|kept| (SECOND..=30 * DAY).contains(kept));

@@ -92,9 +92,30 @@ pub(crate) fn next_step(job: &ReplayJob, now: Timestamp) -> Timestamp {
     after(from_proto(job.updated_at.as_ref()), pause).min(after(now, pause))
 }
 
+/// A rate, divided in proportion to the matches of each part, with the remainder to those that lose most by rounding; at least 1
+/// each, so that the sum may be a little higher.
+pub(crate) fn divided(rate: u32, matching: &[u64]) -> Vec<u32> {
+    let total: u128 = matching.iter().copied().map(u128::from).sum::<u128>().max(1);
+    let exact = |count: u64| u128::from(rate) * u128::from(count);
+    let floor = |count: u64| u32::try_from(exact(count) / total).unwrap_or(rate);
+    let mut rates: Vec<u32> = matching.iter().map(|count| floor(*count)).collect();
+    let mut rest = rate.saturating_sub(rates.iter().sum());
+    let mut by_loss: Vec<_> = rates.iter_mut().zip(matching).collect();
+    by_loss.sort_by_key(|(_, count)| std::cmp::Reverse(exact(**count) % total));
+    for (rate, _) in by_loss {
+        if rest > 0 {
+            *rate += 1;
+            rest -= 1;
+        }
+        *rate = (*rate).max(1);
+    }
+    rates
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
     use talaria_core::time::before;
     use talaria_proto::v1::{DeliveryStatus, ReplayCursor, record::What};
 
@@ -177,5 +198,30 @@ mod tests {
         assert!(next_step(&begun, late) < late, "at once");
         let early = before(now(), Duration::from_secs(500));
         assert_eq!(next_step(&begun, early), after(early, second), "a clock that is behind");
+    }
+
+    #[test]
+    fn a_rate_is_divided_by_the_matches() {
+        assert_eq!(divided(600, &[10]), [600]);
+        assert_eq!(divided(600, &[1, 3]), [150, 450]);
+        assert_eq!(divided(10, &[1, 1, 1]), [4, 3, 3], "nothing of it is lost");
+        assert_eq!(divided(100, &[1_000_000, 1]), [100, 1], "the smallest goes on, too");
+        assert_eq!(divided(1, &[5, 5, 5]), [1, 1, 1]);
+        assert_eq!(divided(60_000, &[u64::MAX, u64::MAX]), [30_000, 30_000]);
+        assert!(divided(1, &[]).is_empty());
+    }
+
+    proptest! {
+        #[test]
+        fn a_divided_rate_is_the_rate(rate in 1_u32..60_000, matching in prop::collection::vec(1_u64..1_000_000, 1..64)) {
+            let rates = divided(rate, &matching);
+            let sum: u32 = rates.iter().sum();
+            prop_assert!(rates.iter().all(|rate| *rate >= 1));
+            prop_assert!(sum >= rate && sum < rate + 64, "{sum}");
+            let mut by_count: Vec<_> = matching.iter().zip(&rates).collect();
+            by_count.sort();
+            let is_fair = |two: &[(&u64, &u32)]| two[0].0 == two[1].0 || two[0].1 <= two[1].1;
+            prop_assert!(by_count.windows(2).all(is_fair), "a part with more matches is not slower");
+        }
     }
 }

@@ -30,6 +30,7 @@ mod recent;
 mod state;
 pub(crate) mod supervisor;
 
+pub use machine::{DELIVERIES, RUNS};
 pub(crate) use recent::RecentEvents;
 
 /// The parts that the simulation drives.

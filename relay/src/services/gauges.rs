@@ -51,6 +51,8 @@ pub struct Sample {
     streams: Vec<StreamSize>,
     /// Bytes that can still be written into the data directory.
     free: Option<u64>,
+    /// When the last backup was made; shown by the same relay as `streams`.
+    last_backup: Option<Timestamp>,
 }
 
 #[derive(Debug, Default, PartialEq)]
@@ -82,12 +84,15 @@ impl Gauges {
         let is_first = own.has_number(Partition::ONLY.number());
         let unplanned = async { if is_first { self.unplanned().await } else { None } };
         let sizes = async { if is_first { local.bus.sizes().await.ok() } else { None } };
+        let last_backup =
+            async { if is_first { local.bus.last_backup().await.ok().flatten() } else { None } };
         let directory = local.config().data_dir.clone();
         let free = spawn_blocking(move || statvfs(&directory));
-        let (partitions, unplanned, sizes, free) = tokio::join!(
+        let (partitions, unplanned, sizes, last_backup, free) = tokio::join!(
             timeout(DEADLINE, of_owners),
             timeout(DEADLINE, unplanned),
             timeout(DEADLINE, sizes),
+            timeout(DEADLINE, last_backup),
             timeout(DEADLINE, free),
         );
         let partitions = partitions.unwrap_or_default();
@@ -109,6 +114,7 @@ impl Gauges {
                 .ok()
                 .and_then(|free| free.ok()?.ok())
                 .map(|of| of.f_bavail.saturating_mul(of.f_frsize)),
+            last_backup: last_backup.ok().flatten(),
         }
     }
 
@@ -192,6 +198,9 @@ impl Sample {
         }
         if let Some(free) = self.free {
             gauge!("talaria_data_free_bytes").set(free as f64);
+        }
+        if let Some(at) = self.last_backup {
+            gauge!("talaria_last_backup_timestamp_seconds").set(at.as_second() as f64);
         }
     }
 }

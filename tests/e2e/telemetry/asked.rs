@@ -125,7 +125,8 @@ fn walk(expr: &Expr) -> BTreeSet<String> {
                 );
                 assert!(on.labels.iter().all(|label| right.contains(label)), "{on:?} of {right:?}");
             }
-            left
+            // A number has no labels.
+            if left.is_empty() { right } else { left }
         }
         Expr::Call(call) => call.args.args.iter().flat_map(|argument| walk(argument)).collect(),
         Expr::Paren(inner) => walk(&inner.expr),

@@ -49,7 +49,7 @@ fn names_have_units_and_labels_are_bounded() {
         assert_eq!(name.ends_with("_total"), metric.kind.name() == "counter", "{name}");
         assert!(metric.kind.name() != "histogram" || name.ends_with("_seconds"), "{name}");
         assert!(!metric.help.is_empty() && !metric.help.ends_with('.'), "{name}");
-        let named = ["tenant", "route", "version"];
+        let named = ["tenant", "route", "use", "file", "version"];
         for label in metric.labels {
             let is_known = matches!(label.values, Values::Known(_));
             assert_ne!(is_known, named.contains(&label.name), "{name}: {}", label.name);
@@ -72,7 +72,7 @@ fn states_and_outcomes_are_the_contracts() {
         ("talaria_runs_total", "`outcome` of runs", runs),
     ] {
         let metric = CATALOGUE.iter().find(|found| found.name == metric).unwrap();
-        let Values::Known(values) = metric.labels[0].values else { panic!("{name}") };
+        let Values::Known(values) = metric.labels.last().unwrap().values else { panic!("{name}") };
         assert_eq!(values.split(' ').map(str::to_owned).collect::<BTreeSet<_>>(), contract);
         let row = page.lines().find_map(|line| line.strip_prefix(&format!("| {name} | "))).unwrap();
         let documented: BTreeSet<String> = row.split('`').skip(1).step_by(2).map(str::to_owned).collect();

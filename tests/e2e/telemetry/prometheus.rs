@@ -57,7 +57,7 @@ const QUIET: [(&str, &str, &str); 6] = [
 ];
 
 /// Each gives one series for each installation, once its traffic was scraped.
-const SEEN: [&str; 15] = [
+const SEEN: [&str; 18] = [
     "max by (job) (talaria_route_shut) == 1",
     "max by (job) (talaria_route_paused) == 1",
     "sum by (job) (talaria_pace_waits_total) > 0",
@@ -65,6 +65,9 @@ const SEEN: [&str; 15] = [
     "sum by (job) (talaria_config_reloads_total) > 0",
     "sum by (job) (talaria_grpc_refused_total) > 0",
     r#"sum by (job) (talaria_events_planned_total{routes="none"}) > 0"#,
+    "min by (job) (talaria_certificate_expiry_timestamp_seconds) > time()",
+    "max by (job) (talaria_last_backup_timestamp_seconds) > 0",
+    r#"sum by (job) (talaria_deliveries_total{tenant="films",state="delivered"}) > 0"#,
     r#"sum by (job) (talaria_deliveries_total{state="parked"}) > 0"#,
     r#"sum by (job) (talaria_deliveries_total{state="ignored"}) > 0"#,
     r#"sum by (job) (talaria_deliveries_total{state="ambiguous"}) > 0"#,
@@ -202,7 +205,7 @@ async fn last_scrape(prometheus: &Prometheus) -> f64 {
 async fn a_real_prometheus_answers_the_dashboard_and_raises_the_alerts() {
     let collector = Collector::start().await;
     let (server, prefix) = (nats::shared().await, format!("prometheus-{:016x}", rand::random::<u64>()));
-    let on_nats = format!("bus: {{nats: {{servers: [\"{server}\"], prefix: {prefix}}}}}");
+    let on_nats = format!("bus: {{nats: {{servers: [\"{server}\"], prefix: {prefix}, max_bytes: 64MiB}}}}");
     let first = Installation::start(&collector.config()).await;
     let second = Installation::start(&format!("{}\n{on_nats}", collector.config())).await;
 

@@ -16,10 +16,14 @@ use talaria_tests::{
     until,
 };
 
+/// Gauges that are left out where there is nothing that they are of: these processes name no certificate, and have no backup.
+const LEFT_OUT: [&str; 2] =
+    ["talaria_certificate_expiry_timestamp_seconds", "talaria_last_backup_timestamp_seconds"];
+
 /// Holds everything that a process shows to the catalogue, and the other way round.
 fn is_as_catalogued(scrape: &Scrape, has: &[Of]) {
     let ours: Vec<&Metric> = CATALOGUE.iter().filter(|metric| has.contains(&metric.of)).collect();
-    for metric in &ours {
+    for metric in ours.iter().filter(|metric| !LEFT_OUT.contains(&metric.name)) {
         assert_eq!(
             scrape.types.get(metric.name).map(String::as_str),
             Some(metric.kind.name()),
@@ -58,12 +62,12 @@ fn is_as_catalogued(scrape: &Scrape, has: &[Of]) {
     }
 }
 
-async fn look(stack: &Stack) -> Scrape {
+pub(super) async fn look(stack: &Stack) -> Scrape {
     Scrape::read(&stack.admin_get("/metrics").await.1)
 }
 
 /// A look that finds this.
-async fn look_until(what: &str, stack: &Stack, is_so: impl Fn(&Scrape) -> bool) -> Scrape {
+pub(super) async fn look_until(what: &str, stack: &Stack, is_so: impl Fn(&Scrape) -> bool) -> Scrape {
     until(what, async || {
         let scrape = look(stack).await;
         is_so(&scrape).then_some(scrape)
@@ -334,7 +338,7 @@ fn the_code_and_the_catalogue_have_the_same_metrics() {
                 walk(&path, counted);
             } else if path.extension().is_some_and(|it| it == "rs") {
                 let text = std::fs::read_to_string(&path).unwrap();
-                for macro_name in ["counter!(", "gauge!(", "histogram!("] {
+                for macro_name in ["counter!(", "gauge!(", "histogram!(", "TenantCounter::new("] {
                     let calls = text.split(macro_name).skip(1);
                     let names =
                         calls.filter_map(|rest| rest.trim_start().strip_prefix('"')?.split('"').next());

@@ -1,12 +1,13 @@
 //! An installation with traffic of every kind that metrics show.
 
-use crate::jobs::request;
+use crate::{certificates::Authority, jobs::request};
 use jiff::Timestamp;
 use serde_json::json;
 use std::fs;
 use talaria_core::report;
 use talaria_proto::v1::{PauseRequest, SubmitJobRequest};
 use talaria_tests::{
+    binary::run,
     http,
     openrouter::{OpenRouter, event_id, payload},
     openrouter_api::{End, OpenRouterApi, VIDEO},
@@ -43,7 +44,7 @@ impl Installation {
             .with(keys)
             .environment("OTEL_BSP_SCHEDULE_DELAY", "50")
             .tenant("acme", |t| {
-                t.route("ran", &sink.url("ran"), &only("ran", "pace: off\nruns: 1h"))
+                t.route("ran", &sink.url("ran"), &only("ran", "pace: off\nruns: 1h\ntls: {ca: ca.pem}"))
                     .route("slow", &sink.url("slow"), &only("slow", "pace: 1/h"))
                     .route("broken", &sink.url("broken"), &only("broken", RETRIED))
                     .route("refused", &sink.url("refused"), &only("refused", "pace: off"))
@@ -59,6 +60,7 @@ impl Installation {
             .tenant("down", |t| t)
             .write();
         fs::remove_file(written.path().join("openrouter-down")).unwrap();
+        Authority::new().write_client(written.path(), "talaria");
         Self { stack: written.start().await, sink, api, _copies: copies }
     }
 
@@ -88,6 +90,8 @@ impl Installation {
         }
         self.film().await;
 
+        let made = run(self.stack.written.path(), &["backup", "copy"]);
+        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
         let url = format!("http://{}/talaria.v1.StatusService/Nothing", self.stack.console());
         let asked = http().post(url).header("content-type", "application/json").body("{}").send().await;
         assert_eq!(asked.unwrap().status(), 501);

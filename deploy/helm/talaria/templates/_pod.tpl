@@ -95,34 +95,36 @@ securityContext:
 {{- end }}
 {{- end -}}
 
-{{/* The Secrets of a role: name, secret and path of each, and which of its keys where not all, under `secrets`. */}}
+{{/* The Secrets of a role: name, secret and path of each, and which of its keys where not all, under `secrets`. A backup (backup) has
+those for NATS alone. */}}
 {{- define "talaria.secrets" -}}
 {{- $role := .role -}}
 {{- $values := .root.Values -}}
 {{- $found := list -}}
-{{- if and (ne $role "relay") $values.secrets.openrouter -}}
+{{- if and (not (has $role (list "relay" "backup"))) $values.secrets.openrouter -}}
 {{- $found = append $found (dict "name" "openrouter" "secret" $values.secrets.openrouter "path" "/secrets/openrouter") -}}
 {{- end -}}
-{{- if and (ne $role "ingress") $values.secrets.hermes -}}
+{{- if and (not (has $role (list "ingress" "backup"))) $values.secrets.hermes -}}
 {{- $found = append $found (dict "name" "hermes" "secret" $values.secrets.hermes "path" "/secrets/hermes") -}}
 {{- end -}}
 {{- range $values.secrets.extra -}}
-{{- if or (eq $role "up") (not .for) (has $role .for) -}}
+{{- if and (ne $role "backup") (or (eq $role "up") (not .for) (has $role .for)) -}}
 {{- $found = append $found (dict "name" (printf "secret-%s" .name) "secret" .secret "path" (printf "/secrets/%s" .name)) -}}
 {{- end -}}
 {{- end -}}
-{{- if and (ne $role "up") (include "talaria.hasUsers" .root) -}}
+{{- $overNats := include "talaria.isHa" .root -}}
+{{- if and $overNats (include "talaria.hasUsers" .root) -}}
 {{- $found = append $found (dict "name" "nats-user" "secret" (get $values.nats.users $role) "path" "/secrets/nats") -}}
 {{- end -}}
-{{- if and (ne $role "up") (include "talaria.hasNats" .root) $values.nats.tls.secret -}}
+{{- if and $overNats (include "talaria.hasNats" .root) $values.nats.tls.secret -}}
 {{- /* The authority alone, and not the servers' key. */ -}}
 {{- $authority := list (dict "key" "ca.crt" "path" "ca.crt") -}}
 {{- $found = append $found (dict "name" "nats-authority" "secret" $values.nats.tls.secret "path" "/certs/nats" "items" $authority) -}}
 {{- end -}}
-{{- if and (ne $role "up") $values.nats.credentials.ingress -}}
+{{- if and $overNats $values.nats.credentials.ingress -}}
 {{- $found = append $found (dict "name" "nats-credentials" "secret" (get $values.nats.credentials $role) "path" "/secrets/nats") -}}
 {{- end -}}
-{{- if and (ne $role "up") $values.nats.certificates.ingress -}}
+{{- if and $overNats $values.nats.certificates.ingress -}}
 {{- $found = append $found (dict "name" "nats-certificates" "secret" (get $values.nats.certificates $role) "path" "/certs/nats") -}}
 {{- end -}}
 {{- dict "secrets" $found | toYaml -}}

@@ -92,6 +92,12 @@
 {{- $faults = append $faults (printf "nats.%s needs a Secret for ingress and one for relay, or none" $what) -}}
 {{- end -}}
 {{- end -}}
+{{- range $what := list "credentials" "certificates" -}}
+{{- $those := get $values.nats $what -}}
+{{- if and $isHa $values.backup.enabled $those.ingress (not $those.backup) -}}
+{{- $faults = append $faults (printf "backup.enabled needs a Secret under nats.%s.backup, as ingress and relay have one" $what) -}}
+{{- end -}}
+{{- end -}}
 {{- if and $isHa (not .bundled) (not .servers) -}}
 {{- $faults = append $faults "nats.servers has to name your servers where nats.bundled is false" -}}
 {{- end -}}

@@ -38,7 +38,6 @@ use crate::{
     delivery_key::DeliveryKey,
 };
 use jiff::Timestamp;
-use metrics::counter;
 use prost::Message as _;
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -54,7 +53,14 @@ use talaria_proto::v1::{
     AttemptOutcome, Closed, Commit, DeliveryState, DeliveryTask, Event, EventConflict, EventRepeated,
     EventSource, Job, Record, ReplayJob, Run, RunOutcome, record::What,
 };
+use talaria_telemetry::{OTHER, TenantCounter};
 use tokio::sync::oneshot;
+
+/// Completed deliveries by tenant and final state.
+pub static DELIVERIES: TenantCounter = TenantCounter::new("talaria_deliveries_total", "state", &[OTHER]);
+
+/// Reported runs by tenant and outcome.
+pub static RUNS: TenantCounter = TenantCounter::new("talaria_runs_total", "outcome", &[OTHER]);
 
 /// The most bytes that an input adds to a commit besides its own: texts in records are bounded.
 const ROOM: usize = 64 * 1024;
@@ -220,12 +226,13 @@ impl Machine {
         self.state.apply(&record);
         let parked = self.notice_of_parked(&record);
         // Here, because a delivery may also end without an attempt: by its age, without its route, by an operator.
-        if let Some(state) = final_state(&record) {
-            counter!("talaria_deliveries_total", "state" => state.name()).increment(1);
+        if let Some((tenant, state)) = final_state(&record) {
+            DELIVERIES.increment(tenant, state.name());
         }
         if let Some(What::RunReported(reported)) = &record.what {
             let outcome = reported.run.as_ref().map_or(RunOutcome::Unspecified, Run::outcome);
-            counter!("talaria_runs_total", "outcome" => outcome.name()).increment(1);
+            let tenant = reported.delivery.as_ref().map_or(OTHER, |delivery| &delivery.tenant);
+            RUNS.increment(tenant, outcome.name());
         }
         let at = from_proto(record.at.as_ref());
         self.records.push(record);
@@ -370,14 +377,15 @@ impl Machine {
     }
 }
 
-/// The state in which a record ends a delivery.
-fn final_state(record: &Record) -> Option<DeliveryState> {
-    let status = match record.what.as_ref()? {
-        What::AttemptFinished(finished) => finished.status.as_ref()?,
-        What::DeliveryMoved(moved) => moved.status.as_ref()?,
+/// The state in which a record ends a delivery, and its tenant.
+fn final_state(record: &Record) -> Option<(&str, DeliveryState)> {
+    let (delivery, status) = match record.what.as_ref()? {
+        What::AttemptFinished(finished) => (&finished.delivery, finished.status.as_ref()?),
+        What::DeliveryMoved(moved) => (&moved.delivery, moved.status.as_ref()?),
         _ => return None,
     };
-    Some(status.state()).filter(|state| state.is_final())
+    let tenant = delivery.as_ref().map_or(OTHER, |delivery| &delivery.tenant);
+    Some((tenant, status.state())).filter(|(_, state)| state.is_final())
 }
 
 /// The most due deliveries of a route that are counted for metrics.

@@ -76,6 +76,28 @@ impl State {
         }
     }
 
+    /// Everything of some tenants, in lines, without the sequences of commits. An event of which nothing waits is asked for by its
+    /// sequence.
+    pub(super) fn share(&self, of: impl Fn(&str) -> bool, of_event: impl Fn(u64) -> bool) -> Vec<String> {
+        let kept = self.kept.iter().map(|kept| KnownEvent { base: None, ..self.event(kept) });
+        let kept = kept.filter(|event| match event.waiting.first() {
+            Some((task, _)) => of(&task.tenant),
+            None => of_event(event.seq),
+        });
+        let lanes: BTreeMap<_, _> = self.lanes.ids().filter_map(|id| self.known_lane(id)).collect();
+        let lanes = lanes.into_iter().filter(|((tenant, _), _)| of(tenant));
+        let pauses =
+            self.paused.all().filter(|changed| changed.pause.as_ref().is_some_and(|pause| of(&pause.tenant)));
+        let jobs = self.jobs().filter(|job| of(&job.tenant));
+        kept.map(|line| format!("{line:?}"))
+            .chain(lanes.map(|line| format!("{line:?}")))
+            .chain(pauses.map(|line| format!("{line:?}")))
+            .chain(jobs.map(|line| format!("{line:?}")))
+            .chain(self.notices.share(&of))
+            .chain([format!("{:?} {}", self.owner, self.last_at)])
+            .collect()
+    }
+
     /// A lane without any content is left out.
     fn known_lane(&self, id: super::LaneId) -> Option<((&str, &str), KnownLane)> {
         let LaneState { lane, due, under_way, reserved, starts, shut, .. } = self.lanes.get(id)?;

@@ -45,6 +45,14 @@ impl Notices {
         self.unpublished.remove(&id);
     }
 
+    /// Those of some tenants, in lines.
+    #[cfg(test)]
+    pub(super) fn share(&self, of: impl Fn(&str) -> bool) -> Vec<String> {
+        let told = self.told.values().filter(|told| of(&told.tenant)).map(|told| format!("{told:?}"));
+        let unpublished = self.unpublished.values().filter(|event| of(&event.tenant));
+        told.chain(unpublished.map(|event| format!("{event:?}"))).collect()
+    }
+
     /// For `Opened`.
     pub(super) fn repeated(&self, now: Timestamp) -> Vec<NoticesTold> {
         let counted = |told: &&NoticesTold| told.left_out > 0 || !is_over(told, now);

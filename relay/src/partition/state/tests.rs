@@ -3,6 +3,7 @@
 #![allow(clippy::print_stdout, reason = "a seed that fails has to be known, and measurements are shown")]
 
 mod cases;
+mod divided;
 pub(in crate::partition) mod driver;
 mod keeping;
 mod model;

@@ -3,6 +3,7 @@
 
 use super::{jobs::wire_partition, request};
 use crate::{
+    decisions::replay::divided,
     services::{access::Caller, cluster::Cluster, error::Error},
     view::control::merged,
 };
@@ -181,55 +182,9 @@ fn parts(job: &ReplayJob, rate: u32, counts: &[PartitionReplayCount]) -> Vec<Rep
     matching.iter().zip(rates).map(part).collect()
 }
 
-/// A rate, divided in proportion to the matches of each part, with the remainder to those that lose most by rounding; at least 1
-/// each, so that the sum may be a little higher.
-fn divided(rate: u32, matching: &[u64]) -> Vec<u32> {
-    let total: u128 = matching.iter().copied().map(u128::from).sum::<u128>().max(1);
-    let exact = |count: u64| u128::from(rate) * u128::from(count);
-    let floor = |count: u64| u32::try_from(exact(count) / total).unwrap_or(rate);
-    let mut rates: Vec<u32> = matching.iter().map(|count| floor(*count)).collect();
-    let mut rest = rate.saturating_sub(rates.iter().sum());
-    let mut by_loss: Vec<_> = rates.iter_mut().zip(matching).collect();
-    by_loss.sort_by_key(|(_, count)| std::cmp::Reverse(exact(**count) % total));
-    for (rate, _) in by_loss {
-        if rest > 0 {
-            *rate += 1;
-            rest -= 1;
-        }
-        *rate = (*rate).max(1);
-    }
-    rates
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use proptest::prelude::*;
-
-    #[test]
-    fn a_rate_is_divided_by_the_matches() {
-        assert_eq!(divided(600, &[10]), [600]);
-        assert_eq!(divided(600, &[1, 3]), [150, 450]);
-        assert_eq!(divided(10, &[1, 1, 1]), [4, 3, 3], "nothing of it is lost");
-        assert_eq!(divided(100, &[1_000_000, 1]), [100, 1], "the smallest goes on, too");
-        assert_eq!(divided(1, &[5, 5, 5]), [1, 1, 1]);
-        assert_eq!(divided(60_000, &[u64::MAX, u64::MAX]), [30_000, 30_000]);
-        assert!(divided(1, &[]).is_empty());
-    }
-
-    proptest! {
-        #[test]
-        fn a_divided_rate_is_the_rate(rate in 1_u32..60_000, matching in prop::collection::vec(1_u64..1_000_000, 1..64)) {
-            let rates = divided(rate, &matching);
-            let sum: u32 = rates.iter().sum();
-            prop_assert!(rates.iter().all(|rate| *rate >= 1));
-            prop_assert!(sum >= rate && sum < rate + 64, "{sum}");
-            let mut by_count: Vec<_> = matching.iter().zip(&rates).collect();
-            by_count.sort();
-            let is_fair = |two: &[(&u64, &u32)]| two[0].0 == two[1].0 || two[0].1 <= two[1].1;
-            prop_assert!(by_count.windows(2).all(is_fair), "a part with more matches is not slower");
-        }
-    }
 
     #[test]
     fn each_partition_with_a_match_has_a_part() {

@@ -3,6 +3,7 @@ mod filtering;
 mod folding;
 mod history;
 mod keeping;
+mod moving;
 mod projecting;
 mod querying;
 
@@ -42,7 +43,7 @@ async fn view_of(history: &TestHistory) -> (TempDir, View) {
 
 /// Every row of every table, with lanes by name.
 async fn dump(view: &View) -> Vec<String> {
-    let queries = [
+    const QUERIES: &[&str] = &[
         "SELECT 'cursor', * FROM cursors ORDER BY 2",
         "SELECT 'event', * FROM events ORDER BY 2",
         "SELECT 'span', * FROM spans ORDER BY 2",
@@ -58,6 +59,12 @@ async fn dump(view: &View) -> Vec<String> {
         "SELECT 'bucket', * FROM series ORDER BY 2, 3, 4, 5, 6",
         "SELECT 'events', * FROM event_counts WHERE events != 0 ORDER BY 2",
     ];
+    view.write(|connection| series::merge(connection)).await.unwrap();
+    lines(view, QUERIES).await
+}
+
+/// The rows that these queries find.
+async fn lines(view: &View, queries: &'static [&'static str]) -> Vec<String> {
     let read = move |connection: &Connection| {
         let mut lines = Vec::new();
         for query in queries {
@@ -72,7 +79,6 @@ async fn dump(view: &View) -> Vec<String> {
         }
         Ok(lines)
     };
-    view.write(|connection| series::merge(connection)).await.unwrap();
     view.read(read).await.unwrap()
 }
 

@@ -303,11 +303,11 @@ impl Driver {
         let states = [JobState::Running, JobState::Unknown, JobState::Completed, JobState::Stopped];
         let state = states[self.rng.random_range(0..states.len())];
         let job = Job {
-            id: format!("job_{number}"),
+            id: format!("job_{tenant}{number}"),
             tenant: tenant.into(),
             state: state.into(),
             openrouter_id: if self.chance(2) { String::new() } else { format!("or-{number}") },
-            callback_token: format!("token{number}"),
+            callback_token: format!("token{tenant}{number}"),
             event_id: if self.chance(2) { String::new() } else { event_id(tenant, number).to_string() },
             changed_at: Some(to_proto(self.now)),
             ..Job::default()
