@@ -161,24 +161,13 @@ async fn the_stack_comes_up_delivers_and_outlives_the_death_of_each_container() 
     // A copy, as docs/compose.md says.
     let backup = ["run", "--rm", "-T", "backup", "backup", "--into", "/backups", "--json"];
     let saved: Value = serde_json::from_str(&stack.works(&backup)).unwrap();
-    let before = deliveries(&stack, "load", "one");
+    assert!(saved["directory"].as_str().unwrap().starts_with("/backups/talaria-"), "{saved}");
 
     // Both complete their requests before the engine would kill them.
     stack.works(&["stop", "ingress", "relay"]);
     for service in ["ingress", "relay"] {
         assert_eq!(stack.inspect(service)["State"]["ExitCode"], 0, "{service}: {}", stack.logs());
     }
-
-    // Back to the copy.
-    stack.works(&["run", "--rm", "-T", "restore", saved["directory"].as_str().unwrap(), "--force"]);
-    stack.works(&["up", "--detach", "--no-build"]);
-    for service in ["ingress", "relay"] {
-        stack.is_healthy(service).await;
-    }
-    until_within(PATIENCE, "the status to be that of the copy", async || {
-        (deliveries(&stack, "load", "one") == before).then_some(())
-    })
-    .await;
 }
 
 /// It is turned on as docs/compose.md says, and answers who has the token. How the agent's run ended is reported there.
