@@ -28,16 +28,9 @@ use async_nats::{
     },
 };
 use prost::Message as _;
-use std::{
-    collections::{BTreeSet, VecDeque},
-    fmt::Display,
-    time::{Duration, Instant},
-};
+use std::{collections::VecDeque, fmt::Display, time::Instant};
 use talaria_core::config::Nats as Config;
 use talaria_proto::v1::Commit;
-
-/// How long to listen for relays, which announce themselves once a second.
-const LISTENING_TIME: Duration = Duration::from_secs(3);
 
 /// The most messages in flight, and their bytes.
 const IN_FLIGHT: usize = 256;
@@ -85,7 +78,7 @@ impl MoveIn {
         let names = Names::new(&config.prefix);
         let inbox = names.relay_inbox();
         let connection = Connection::open(config, names, inbox).await?;
-        let running = running_relays(&connection).await?;
+        let running = relays::running(&connection).await?;
         if !running.is_empty() {
             let relays = running.into_iter().collect::<Vec<_>>().join(", ");
             return Err(Error::new(format_args!(
@@ -287,24 +280,6 @@ fn never_used(name: &str, info: &Info) -> Result<(), Error> {
 
 fn not_stored(connection: &Connection, stream: &str, seq: u64, why: &dyn Display) -> Error {
     connection.error(&format_args!("message {seq} was not stored in {stream}"), why)
-}
-
-/// The relays that announce themselves.
-async fn running_relays(connection: &Connection) -> Result<BTreeSet<String>, Error> {
-    let crate::Announcements(mut announcements) = relays::announcements(connection).await?;
-    let mut running = BTreeSet::new();
-    let listening = async {
-        loop {
-            match announcements.next().await {
-                Ok((relay, _)) => running.insert(relay),
-                Err(error) => return error,
-            };
-        }
-    };
-    match tokio::time::timeout(LISTENING_TIME, listening).await {
-        Ok(error) => Err(error),
-        Err(_) => Ok(running),
-    }
 }
 
 async fn look(connection: &Connection, wanted: &Wanted) -> Result<Option<Info>, Error> {

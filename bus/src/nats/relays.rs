@@ -8,7 +8,7 @@ use crate::{Error, Question, relays};
 use async_nats::{Client, Request, RequestErrorKind, Subject, SubscribeError, Subscriber};
 use bytes::Bytes;
 use futures_util::StreamExt as _;
-use std::fmt::Display;
+use std::{collections::BTreeSet, fmt::Display, time::Duration};
 
 pub(super) async fn announce(connection: &Connection, relay: &str, announcement: Bytes) -> Result<(), Error> {
     connection.is_connected()?;
@@ -125,5 +125,26 @@ impl Reply {
     pub(crate) async fn send(self, answer: Bytes) -> Result<(), Error> {
         let sent = self.client.publish(self.to, answer).await;
         sent.map_err(|error| Error::new(format_args!("cannot answer a relay: {error}")))
+    }
+}
+
+/// How long to listen for relays, which announce themselves once a second.
+const LISTENING_TIME: Duration = Duration::from_secs(3);
+
+/// The relays that announce themselves; an error if the connection is lost meanwhile.
+pub(super) async fn running(connection: &Connection) -> Result<BTreeSet<String>, Error> {
+    let crate::Announcements(mut announcements) = announcements(connection).await?;
+    let mut running = BTreeSet::new();
+    let listening = async {
+        loop {
+            match announcements.next().await {
+                Ok((relay, _)) => running.insert(relay),
+                Err(error) => return error,
+            };
+        }
+    };
+    match tokio::time::timeout(LISTENING_TIME, listening).await {
+        Ok(error) => Err(error),
+        Err(_) => Ok(running),
     }
 }

@@ -15,17 +15,13 @@ use crate::{BackupError, embedded::backup::cannot};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use std::{
-    collections::BTreeSet,
     fmt::Display,
     fs,
     path::{Path, PathBuf},
     time::Duration,
 };
 use talaria_core::config::Nats as Config;
-use tokio::time::{sleep, timeout};
-
-/// How long to listen to relays, which announce themselves once a second.
-const LISTEN: Duration = Duration::from_secs(3);
+use tokio::time::sleep;
 
 /// How often to try to remove a stream that was not restored, once a second: the connection may be lost.
 const REMOVALS: u32 = 30;
@@ -128,15 +124,7 @@ async fn checked(from: &Path, prefix: &str, names: &Names) -> Result<Checked, St
 
 /// Fails if a relay announces itself.
 async fn refuse_relays(connection: &Connection) -> Result<(), BackupError> {
-    let announcements = relays::announcements(connection).await;
-    let mut announcements = announcements.map_err(|error| BackupError(error.reason))?;
-    let mut running = BTreeSet::new();
-    let _ = timeout(LISTEN, async {
-        while let Ok((relay, _)) = announcements.next().await {
-            running.insert(relay);
-        }
-    })
-    .await;
+    let running = relays::running(connection).await.map_err(|error| BackupError(error.reason))?;
     if running.is_empty() {
         return Ok(());
     }
